@@ -1,0 +1,80 @@
+"""Files written whole or not at all, and their hashes."""
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from medzoo.errors import ResourceError
+
+_CHUNK = 1 << 20
+_REFUSALS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the disk is read-only",
+    errno.EACCES: "permission is denied",
+    errno.EPERM: "permission is denied",
+    errno.EEXIST: "a file is in the way",
+    errno.ENOTDIR: "a file is in the way",
+}
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Nothing; inside it, a full, read-only or forbidden disk becomes a ResourceError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        reason = _REFUSALS.get(error.errno or 0)
+        if reason is None:
+            raise
+        raise ResourceError(f"cannot write {path}: {reason}", "free some space or choose another folder") from error
+
+
+def make_folder(path: Path) -> Path:
+    """`path`, which exists afterwards. Raises: ResourceError."""
+    with disk_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@contextmanager
+def temporary_beside(path: Path) -> Iterator[Path]:
+    """An empty file in the folder of `path`, to be moved over it with `replace`; gone at the end unless moved."""
+    make_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
+    with disk_errors(path):
+        try:
+            temporary.touch(exist_ok=False)
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Nothing; `path` holds all of `data` afterwards, or what it held before. Raises: ResourceError."""
+    with temporary_beside(path) as temporary:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+
+def write_json_atomic(path: Path, values: Any) -> None:
+    """Nothing; `path` holds `values` as indented JSON afterwards. Raises: ResourceError."""
+    write_atomic(path, (json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def sha256_file(path: Path) -> str:
+    """The SHA-256 of a file's bytes, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
