@@ -4,7 +4,6 @@ import errno
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,7 +46,7 @@ def make_folder(path: Path) -> Path:
 def temporary_beside(path: Path) -> Iterator[Path]:
     """An empty file in the folder of `path`, to be moved over it with `replace`; gone at the end unless moved."""
     make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
+    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.part")
     with disk_errors(path):
         try:
             temporary.touch(exist_ok=False)
