@@ -1,0 +1,65 @@
+"""The one exception family of medzoo: what was given, what was expected, and the command that mends it."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class MedzooError(Exception):
+    """A failure a user can mend: `message` says what happened, `hint` what to do; `exit_code` is the shell's."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class ConfigError(MedzooError):
+    """An option, key or value that cannot be taken."""
+
+    exit_code = 2
+
+
+class UnknownName(ConfigError):
+    """A name nothing answers to; the hint offers the nearest spelling."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        choices = sorted(known)
+        near = difflib.get_close_matches(name, choices, n=2, cutoff=0.5)
+        if near:
+            suggestion = "did you mean " + " or ".join(near) + "?"
+        else:
+            suggestion = "known: " + (", ".join(choices) if choices else "none")
+        super().__init__(f"unknown {kind} '{name}'", f"{suggestion} {hint}".strip())
+
+
+class PluginError(MedzooError):
+    """A plugin that fails to import, to answer, or to keep its contract."""
+
+    exit_code = 3
+
+
+class HubError(MedzooError):
+    """A source of models that cannot be reached or does not hold what was asked."""
+
+    exit_code = 4
+
+
+class IntegrityError(HubError):
+    """Bytes that are not the bytes the registry names."""
+
+
+class DataError(MedzooError):
+    """Images, labels or folders that cannot be used as they are."""
+
+    exit_code = 5
+
+
+class ResourceError(MedzooError):
+    """A device, memory or disk that is missing, full or read-only."""
+
+    exit_code = 6

@@ -1,0 +1,87 @@
+"""Light descriptions of what plugins offer; only `build` loads a model's code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from medzoo.errors import ConfigError
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+    from medzoo.protocols import Classifier, Generator, Metric
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSpec:
+    """The images a model reads or makes: square side in pixels, channels (1 or 3), class names in label order."""
+
+    size: int
+    channels: int
+    classes: tuple[str, ...]
+    multi_label: bool = False
+
+    def __post_init__(self) -> None:
+        if self.channels not in (1, 3):
+            raise ConfigError(f"images have 1 or 3 channels, not {self.channels}")
+        if self.size < 1:
+            raise ConfigError(f"image size must be at least 1 pixel, not {self.size}")
+        if not self.classes or len(set(self.classes)) != len(self.classes):
+            raise ConfigError(f"class names must be given and differ: {', '.join(self.classes) or 'none'}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for config.json."""
+        return {**asdict(self), "classes": list(self.classes)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ImageSpec:
+        """The inverse of `to_dict`."""
+        return cls(
+            size=values["size"],
+            channels=values["channels"],
+            classes=tuple(values["classes"]),
+            multi_label=values["multi_label"],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorSpec:
+    """A kind of generator. `config` is a dataclass of settings (medzoo.config), `presets` a folder of TOML files.
+
+    `build(config, image, device)` imports the model and returns it with fresh weights on `device` ("cpu", "cuda:0").
+    """
+
+    name: str
+    summary: str
+    config: type[Any]
+    presets: Traversable
+    build: Callable[[Any, ImageSpec, str], Generator]
+    needs_sources: bool = False
+    trainable: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierSpec:
+    """A kind of classifier; fields as in `GeneratorSpec`."""
+
+    name: str
+    summary: str
+    config: type[Any]
+    presets: Traversable
+    build: Callable[[Any, ImageSpec, str], Classifier]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricSpec:
+    """A kind of metric: what it needs, its unit, and which way is better ("higher", "lower" or "neither")."""
+
+    name: str
+    summary: str
+    needs_pixels: bool
+    needs_labels: bool
+    needs_features: tuple[str, ...]
+    unit: str
+    better: str
+    build: Callable[[], Metric]

@@ -1,0 +1,1 @@
+"""What plugin authors build with. Import the modules by name; this package itself loads nothing."""

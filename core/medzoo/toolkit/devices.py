@@ -1,0 +1,56 @@
+"""Precision and memory layout for the hardware at hand."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+
+import torch
+from torch import nn
+
+from medzoo.errors import ResourceError
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A 63-bit seed that depends on every part and on their order."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def generator(*parts: int | str) -> torch.Generator:
+    """A CPU random generator seeded from `parts`: the same draws on every device."""
+    return torch.Generator().manual_seed(derive_seed(*parts))
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether bf16 arithmetic is native on `device`."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        capability = torch.backends.cpu.get_cpu_capability()
+        return "AVX512" in capability and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return False
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """ "fp32", "bf16" or "fp16" for `device`; "auto" takes bf16 where it is native.
+
+    Raises:
+        ResourceError: fp16 asked for on a CPU.
+    """
+    if precision == "auto":
+        return "bf16" if has_bf16(device) else "fp32"
+    if precision == "fp16" and device.type == "cpu":
+        raise ResourceError("fp16 needs a GPU", "set precision to bf16 or fp32")
+    return precision
+
+
+def inference_copy(network: nn.Module, precision: str) -> nn.Module:
+    """A frozen copy of `network` in `precision` and channels-last layout, which is the fastest way to sample."""
+    device = next(network.parameters()).device
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[resolve_precision(precision, device)]
+    fast = copy.deepcopy(network).eval().requires_grad_(False)
+    for tensor in (*fast.parameters(), *fast.buffers()):
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(dtype)
+    return fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

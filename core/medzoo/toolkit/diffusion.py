@@ -1,0 +1,137 @@
+"""Noise, samplers and classifier-free guidance over any denoising network.
+
+A `Denoiser` turns noisy images and a timestep into an estimate of the clean images. The schedulers of diffusers do the
+stepping; they are told `prediction_type="sample"`, so one estimate, clipped to the data range, serves all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from medzoo.toolkit.settings import DiffusionSettings, SamplingSettings
+
+Network = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(noisy (N, C, H, W), timesteps (N,), labels) -> output (N, C, H, W), or (N, 2C, H, W) with a learned variance."""
+
+
+class Denoiser(Protocol):
+    """One call of the network during sampling."""
+
+    def __call__(self, noisy: Tensor, timestep: int) -> tuple[Tensor, Tensor | None]:
+        """Clean images (N, C, H, W) in [-1, 1] and, where learned, the variance's place in its range [-1, 1]."""
+
+
+SCHEDULES = {
+    "linear": {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02},
+    "scaled_linear": {"beta_schedule": "scaled_linear", "beta_start": 1e-4, "beta_end": 0.02},
+    "cosine": {"beta_schedule": "squaredcos_cap_v2"},
+}
+
+
+def signal_and_noise(settings: DiffusionSettings) -> tuple[Tensor, Tensor]:
+    """Scales (alpha, sigma), float32 (steps,) each: noisy = alpha * clean + sigma * noise, alpha^2 + sigma^2 = 1."""
+    from diffusers import DDPMScheduler
+
+    kept = DDPMScheduler(num_train_timesteps=settings.steps, **SCHEDULES[settings.schedule]).alphas_cumprod
+    return kept.sqrt(), (1.0 - kept).sqrt()
+
+
+def seeded_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> tuple[Tensor, list[torch.Generator]]:
+    """Standard normal noise (N, *shape), image i from `seeds[i]` alone, and the generators to draw more from."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return torch.stack([torch.randn(shape, generator=source) for source in generators]), generators
+
+
+class GuidedDenoiser:
+    """A network with its labels, guidance and data range, as a `Denoiser`.
+
+    Guidance pushes the prediction away from the unlabelled one by `guidance` (Ho & Salimans 2022, eq. 6, where its
+    scale is 1 + w); labelled and unlabelled halves share one forward pass.
+    """
+
+    def __init__(
+        self, network: Network, labels: Tensor, *, null: Tensor, guidance: float, settings: DiffusionSettings
+    ) -> None:
+        self.network = network
+        self.guided = guidance != 1.0
+        self.labels = torch.cat([labels, null.expand_as(labels)]) if self.guided else labels
+        self.guidance = guidance
+        self.prediction = settings.prediction
+        self.alpha, self.sigma = signal_and_noise(settings)
+
+    def __call__(self, noisy: Tensor, timestep: int) -> tuple[Tensor, Tensor | None]:
+        """Clean images clipped to [-1, 1], and the labelled half's variance output."""
+        inputs = torch.cat([noisy, noisy]) if self.guided else noisy
+        steps = torch.full((inputs.shape[0],), timestep, device=noisy.device)
+        output = self.network(inputs, steps, self.labels)
+        channels = noisy.shape[1]
+        variance = output[: noisy.shape[0], channels:].float() if output.shape[1] > channels else None
+        predicted = output[:, :channels].float()
+        if self.guided:
+            labelled, unlabelled = predicted.chunk(2)
+            predicted = unlabelled + self.guidance * (labelled - unlabelled)
+        alpha, sigma = self.alpha[timestep].item(), self.sigma[timestep].item()
+        clean = to_clean(predicted, noisy, alpha=alpha, sigma=sigma, prediction=self.prediction)
+        return clean.clamp(-1.0, 1.0), variance
+
+
+def to_clean(
+    predicted: Tensor, noisy: Tensor, *, alpha: Tensor | float, sigma: Tensor | float, prediction: str
+) -> Tensor:
+    """Clean images from a network's prediction of the noise or of v = alpha * noise - sigma * clean."""
+    if prediction == "epsilon":
+        return (noisy - sigma * predicted) / alpha
+    return alpha * noisy - sigma * predicted
+
+
+def draw(
+    denoiser: Denoiser,
+    seeds: Sequence[int],
+    shape: tuple[int, int, int],
+    *,
+    sampling: SamplingSettings,
+    diffusion: DiffusionSettings,
+    learned_variance: bool,
+    device: torch.device,
+) -> Tensor:
+    """Images (N, *shape) in [-1, 1], float32; image i depends on `seeds[i]` and what `denoiser` says of it.
+
+    The sampler is "dpm-solver++" (multistep, Lu et al. 2022, algorithm 2), "ddim" (Song et al. 2021, eta 0) or "ddpm"
+    (ancestral, Ho et al. 2020, algorithm 2; with the learned variance of Nichol & Dhariwal 2021 where there is one).
+    """
+    noisy, generators = seeded_noise(seeds, shape)
+    noisy = noisy.to(device).contiguous(memory_format=torch.channels_last)
+    ancestral = sampling.sampler == "ddpm"
+    scheduler = make_scheduler(sampling, diffusion, learned_variance=learned_variance)
+    for timestep in scheduler.timesteps.tolist():
+        clean, variance = denoiser(noisy, timestep)
+        output = clean if not ancestral or variance is None else torch.cat([clean, variance], dim=1)
+        randomness = {"generator": generators} if ancestral else {}
+        noisy = scheduler.step(output, timestep, noisy, **randomness, return_dict=False)[0]
+    return noisy.clamp(-1.0, 1.0)
+
+
+def make_scheduler(sampling: SamplingSettings, diffusion: DiffusionSettings, *, learned_variance: bool) -> Any:
+    """The diffusers scheduler that takes clean estimates and visits `sampling.steps` timesteps, the last one first."""
+    from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+
+    common = {
+        "num_train_timesteps": diffusion.steps,
+        "prediction_type": "sample",
+        "timestep_spacing": "trailing",  # the other spacings start short of pure noise (Lin et al. 2024)
+        **SCHEDULES[diffusion.schedule],
+    }
+    scheduler: Any
+    if sampling.sampler == "dpm-solver++":
+        scheduler = DPMSolverMultistepScheduler(**common, algorithm_type="dpmsolver++", final_sigmas_type="zero")
+    elif sampling.sampler == "ddim":
+        scheduler = DDIMScheduler(**common, clip_sample=False, set_alpha_to_one=True)
+    else:
+        kind = "learned_range" if learned_variance else "fixed_small"
+        scheduler = DDPMScheduler(**common, clip_sample=False, variance_type=kind)
+    scheduler.set_timesteps(min(sampling.steps, diffusion.steps))
+    return scheduler

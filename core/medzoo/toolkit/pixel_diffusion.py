@@ -1,0 +1,180 @@
+"""A diffusion model on pixels: the training objective and the sampler, over a network that a plugin brings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medzoo.errors import ConfigError
+from medzoo.protocols import LabelledImages, Report
+from medzoo.specs import ImageSpec
+from medzoo.toolkit import losses
+from medzoo.toolkit.conditioning import drop_labels
+from medzoo.toolkit.devices import inference_copy
+from medzoo.toolkit.diffusion import GuidedDenoiser, draw, signal_and_noise, to_clean
+from medzoo.toolkit.settings import DiffusionSettings, LossSettings, SamplingSettings, TrainingSettings
+from medzoo.toolkit.training import Batch, train
+
+
+class PixelDiffusion(nn.Module):
+    """A Generator over `network(noisy, timesteps, labels)`, whose label `len(image.classes)` means "no label".
+
+    The network gives C channels, or 2C where `learned_variance`: the prediction, then the variance's place between
+    its two bounds, trained by the variational term with the prediction's gradient stopped (Nichol & Dhariwal 2021,
+    eq. 15 and 16).
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        image: ImageSpec,
+        diffusion: DiffusionSettings,
+        loss: LossSettings,
+        training: TrainingSettings,
+        sampling: SamplingSettings,
+        learned_variance: bool,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.image = image
+        self.diffusion = diffusion
+        self.loss_settings = loss
+        self.training_settings = training
+        self.sampling = sampling
+        self.learned_variance = learned_variance
+        self.null = len(image.classes)
+        self._fast: list[nn.Module] = []  # a list, so that the copy is no submodule and stays out of state_dict
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.network.parameters()).device
+
+    def fit(self, data: LabelledImages, *, seed: int, report: Report) -> None:
+        """Train the network; afterwards it holds the averaged weights."""
+        self._fast.clear()
+        objective = Objective(self)
+        train(
+            self.network,
+            objective,
+            data,
+            self.training_settings,
+            seed=seed,
+            report=report,
+            sample=self.sample,
+            weights_changed=self._fast.clear,
+        )
+
+    @torch.inference_mode()
+    def sample(self, seeds: Sequence[int], labels: Tensor, *, sources: Tensor | None = None) -> Tensor:
+        """One image a seed, float32 (N, C, H, W) in [0, 1]; `sources` are not used."""
+        if not self._fast:
+            self._fast.append(inference_copy(self.network, self.sampling.precision))
+        network = self._fast[0]
+        dtype = next(network.parameters()).dtype
+        denoiser = GuidedDenoiser(
+            lambda noisy, steps, targets: network(noisy.to(dtype), steps, targets),
+            labels.to(self.device),
+            null=torch.tensor(self.null, device=self.device),
+            guidance=self.sampling.guidance,
+            settings=self.diffusion,
+        )
+        images = draw(
+            denoiser,
+            seeds,
+            (self.image.channels, self.image.size, self.image.size),
+            sampling=self.sampling,
+            diffusion=self.diffusion,
+            learned_variance=self.learned_variance,
+            device=self.device,
+        )
+        return ((images + 1.0) / 2.0).clamp(0.0, 1.0).float().contiguous()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Take weights that `state_dict` gave."""
+        self._fast.clear()
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)
+
+
+class Objective:
+    """The training loss of a `PixelDiffusion`, term by term."""
+
+    def __init__(self, model: PixelDiffusion) -> None:
+        self.model = model
+        self.settings = model.loss_settings
+        self.alpha, self.sigma = (scale.to(model.device) for scale in signal_and_noise(model.diffusion))
+        self.perceptual: losses.PerceptualDistance | None = None
+        if self.settings.perceptual > 0:
+            self.perceptual = losses.PerceptualDistance(
+                network=self.settings.perceptual_network, weights=self.settings.perceptual_weights
+            ).to(model.device)
+
+    def __call__(self, network: nn.Module, batch: Batch, random: torch.Generator) -> dict[str, Tensor]:
+        """The weighted terms, scalars whose sum is minimised; every draw comes from `random`."""
+        diffusion, settings = self.model.diffusion, self.settings
+        clean = batch.images * 2.0 - 1.0
+        steps = torch.randint(0, diffusion.steps, (clean.shape[0],), generator=random).to(clean.device)
+        noise = torch.randn(clean.shape, generator=random).to(clean.device)
+        labels = drop_labels(batch.labels, share=diffusion.label_dropout, null=self.model.null, generator=random)
+        alpha, sigma = (scale[steps].view(-1, 1, 1, 1) for scale in (self.alpha, self.sigma))
+        noisy = alpha * clean + sigma * noise
+        output = network(noisy.contiguous(memory_format=torch.channels_last), steps, labels).float()
+        predicted, variance = output[:, : clean.shape[1]], output[:, clean.shape[1] :]
+        target = noise if diffusion.prediction == "epsilon" else alpha * noise - sigma * clean
+        terms = {settings.pixel: losses.pixel_distance(predicted, target, kind=settings.pixel)}
+        estimate = to_clean(predicted, noisy, alpha=alpha, sigma=sigma, prediction=diffusion.prediction)
+        if self.model.learned_variance and settings.variational > 0:
+            bound = self.variational_bound(clean, noisy, estimate.detach(), variance, steps)
+            terms["variational"] = settings.variational * diffusion.steps * bound.mean()
+        visible = alpha.flatten() ** 2  # at high noise the estimate is a guess, so image terms count by signal power
+        estimate = estimate.clamp(-1.0, 1.0)
+        if settings.edge > 0:
+            terms["edge"] = settings.edge * (visible * losses.edge_distance(estimate, clean)).mean()
+        if self.perceptual is not None:
+            terms["perceptual"] = settings.perceptual * (visible * self.perceptual(estimate, clean)).mean()
+        return terms
+
+    def variational_bound(
+        self, clean: Tensor, noisy: Tensor, estimate: Tensor, variance: Tensor, steps: Tensor
+    ) -> Tensor:
+        """One step's term of the variational bound, bits per dimension (N,) (Nichol & Dhariwal 2021, eq. 4 to 7)."""
+        kept = (self.alpha**2).double()
+        before = torch.cat([kept.new_ones(1), kept[:-1]])
+        beta = 1.0 - kept / before
+        posterior = beta * (1.0 - before) / (1.0 - kept)
+        posterior[0] = posterior[1]  # the true value is 0 at the first step, whose logarithm has no use
+        weight_clean = beta * before.sqrt() / (1.0 - kept)
+        weight_noisy = (1.0 - before) * (1.0 - beta).sqrt() / (1.0 - kept)
+
+        def at(values: Tensor) -> Tensor:
+            return values.float()[steps].view(-1, 1, 1, 1)
+
+        low, high = at(posterior.log()), at(beta.log())
+        place = (variance + 1.0) / 2.0
+        log_variance = place * high + (1.0 - place) * low
+        true_mean = at(weight_clean) * clean + at(weight_noisy) * noisy
+        mean = at(weight_clean) * estimate.clamp(-1.0, 1.0) + at(weight_noisy) * noisy
+        divergence = losses.gaussian_kl(true_mean, low, mean, log_variance).mean(dim=(1, 2, 3))
+        decoder = losses.discretized_gaussian_nll(clean, mean=mean, log_variance=log_variance).mean(dim=(1, 2, 3))
+        return torch.where(steps == 0, decoder, divergence) / torch.log(torch.tensor(2.0))
+
+
+def check_widths(widths: Sequence[int], *, size: int, patch: int, groups: int) -> None:
+    """Refuse a U-Net that cannot be built or would fail on its first image.
+
+    Raises:
+        ConfigError: the image side does not halve once a level, or a width does not divide into the groups.
+    """
+    multiple = patch * 2 ** (len(widths) - 1)
+    if size % multiple:
+        raise ConfigError(
+            f"image.size = {size} does not divide by {multiple}",
+            f"{len(widths)} resolutions and patch {patch} need a multiple of {multiple}",
+        )
+    uneven = [width for width in widths if width % groups]
+    if uneven:
+        raise ConfigError(f"network.widths {uneven} do not divide into {groups} groups", "set network.groups")

@@ -1,0 +1,284 @@
+"""The one training loop: accelerate, averaged weights, mixed precision, class balance, exact resume.
+
+Every random draw of optimiser step s comes from (seed, s, micro-batch, process), never from a running generator. A run
+that starts again from a checkpoint therefore sees exactly what an uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from medzoo.errors import ResourceError
+from medzoo.protocols import LabelledImages, Report
+from medzoo.toolkit.devices import generator, resolve_precision
+from medzoo.toolkit.settings import TrainingSettings
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images float32 (N, C, H, W) in [0, 1] and their labels, on the training device."""
+
+    images: Tensor
+    labels: Tensor
+
+
+Loss = Callable[[nn.Module, Batch, torch.Generator], Mapping[str, Tensor]]
+"""Scalar terms whose sum is minimised; the network is called through its first argument only."""
+
+
+def train(
+    network: nn.Module,
+    loss: Loss,
+    data: LabelledImages,
+    settings: TrainingSettings,
+    *,
+    seed: int,
+    report: Report,
+    sample: Callable[[Sequence[int], Tensor], Tensor],
+    weights_changed: Callable[[], None] = lambda: None,
+) -> None:
+    """Train `network` in place and leave the averaged (EMA) weights in it.
+
+    `sample` draws preview images from the network; `weights_changed` is called whenever its weights were exchanged.
+
+    Raises:
+        ResourceError: the loss is no longer a number.
+    """
+    run = _Run(network, settings, length=len(data), seed=seed)
+    restored = report.restore()
+    if restored is not None:
+        run.load(restored)
+    batches = iter(_loader(data, run, seed=seed))
+    with torch.backends.cudnn.flags(deterministic=True, benchmark=False):
+        while run.step < run.total:
+            values = run.optimise(loss, batches)
+            last = run.step == run.total
+            if run.accelerator.is_main_process:
+                report.progress(run.step, run.total, values)
+                if run.step % (settings.preview_every * run.steps_per_epoch) == 0 or last:
+                    run.with_average(lambda: report.preview(run.step, sample), weights_changed)
+                if run.step % settings.checkpoint_every == 0 or last:
+                    report.checkpoint(run.step, run.state())
+    run.accelerator.wait_for_everyone()
+    run.average.copy_to(network.parameters())
+    weights_changed()
+    run.accelerator.free_memory()
+
+
+class _Run:
+    """The moving parts of one training run, and their state as tensors."""
+
+    def __init__(self, network: nn.Module, settings: TrainingSettings, *, length: int, seed: int) -> None:
+        from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
+        from diffusers.optimization import get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup
+        from diffusers.training_utils import EMAModel
+
+        device = next(network.parameters()).device
+        precision = resolve_precision(settings.precision, device)
+        AcceleratorState._reset_state()  # its precision is one per process, a run's is its own
+        self.accelerator: Any = Accelerator(
+            cpu=device.type == "cpu",
+            mixed_precision="no" if precision == "fp32" else precision,
+            gradient_accumulation_steps=settings.accumulate,
+        )
+        self.settings = settings
+        self.seed = seed
+        self.step = 0
+        self.steps_per_epoch = math.ceil(length / settings.batch_size)
+        self.total = settings.epochs * self.steps_per_epoch
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimizer = torch.optim.AdamW(
+            network.parameters(),
+            lr=settings.rate,
+            betas=(settings.beta1, settings.beta2),
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        warmup = min(settings.warmup, self.total)
+        if settings.schedule == "cosine":
+            curve = get_cosine_schedule_with_warmup(optimizer, warmup, self.total)
+        else:
+            curve = get_constant_schedule_with_warmup(optimizer, warmup)
+        self.rate_factor: Callable[[int], float] = curve.lr_lambdas[0]
+        self.average: Any = EMAModel(network.parameters(), decay=settings.ema, foreach=True)
+        self.raw = network
+        self.network, self.optimizer = self.accelerator.prepare(network, optimizer)
+
+    @property
+    def world(self) -> int:
+        """Processes that share a batch."""
+        return int(self.accelerator.num_processes)
+
+    @property
+    def rank(self) -> int:
+        """This process's number among them."""
+        return int(self.accelerator.process_index)
+
+    def optimise(self, loss: Loss, batches: Iterator[tuple[Tensor, Tensor]]) -> dict[str, float]:
+        """Make one optimiser step and return its loss terms, with `loss` their sum and `rate`."""
+        rate = self.settings.rate * self.rate_factor(self.step + 1)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.network.train()
+        totals: dict[str, float] = {}
+        for micro in range(self.settings.accumulate):
+            random = generator(self.seed, "step", self.step, micro, self.rank)
+            batch = self._prepare(next(batches), random)
+            with self.accelerator.accumulate(self.network):
+                terms = loss(self.network, batch, random)
+                self.accelerator.backward(torch.stack(list(terms.values())).sum())
+                if self.accelerator.sync_gradients and self.settings.clip > 0:
+                    self.accelerator.clip_grad_norm_(self.network.parameters(), self.settings.clip)
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+            for name, value in terms.items():
+                totals[name] = totals.get(name, 0.0) + value.item() / self.settings.accumulate
+        self.step += 1
+        self.average.step(self.raw.parameters())
+        total = sum(totals.values())
+        if not math.isfinite(total):
+            raise ResourceError(
+                f"training diverged: the loss is {total} at step {self.step}",
+                "lower training.rate, or set training.precision=fp32",
+            )
+        return {"loss": total, **totals, "rate": rate}
+
+    def _prepare(self, batch: tuple[Tensor, Tensor], random: torch.Generator) -> Batch:
+        images, labels = (part.to(self.accelerator.device) for part in batch)
+        images = vary(images.float() / 255.0, flip=self.settings.flip, jitter=self.settings.jitter, random=random)
+        return Batch(images.contiguous(memory_format=torch.channels_last), labels)
+
+    def with_average(self, look: Callable[[], None], weights_changed: Callable[[], None]) -> None:
+        """Call `look` while the network holds its averaged weights."""
+        self.average.store(self.raw.parameters())
+        self.average.copy_to(self.raw.parameters())
+        weights_changed()
+        look()
+        self.average.restore(self.raw.parameters())
+        weights_changed()
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that the next step depends on, by name; `load` takes it back."""
+        names = [name for name, _ in self.raw.named_parameters()]
+        state = {f"network.{name}": value for name, value in self.raw.state_dict().items()}
+        state |= {f"average.{name}": value for name, value in zip(names, self.average.shadow_params, strict=True)}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            state |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in moments.items()}
+        if self.accelerator.scaler is not None:
+            scaler = self.accelerator.scaler.state_dict()
+            state |= {f"scaler.{key}": torch.tensor(value, dtype=torch.float64) for key, value in scaler.items()}
+        state["step"] = torch.tensor(self.step)
+        return {name: value.detach().contiguous() for name, value in state.items()}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from `state`."""
+        self.step = int(state["step"])
+        self.raw.load_state_dict(_below(state, "network."))
+        for (name, _), shadow in zip(self.raw.named_parameters(), self.average.shadow_params, strict=True):
+            shadow.data.copy_(state[f"average.{name}"])
+        self.average.optimization_step = self.step
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in _below(state, "optimizer.").items():
+            index, key = name.split(".", 1)
+            moments.setdefault(int(index), {})[key] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        if self.accelerator.scaler is not None:
+            scaler = {key: value.item() for key, value in _below(state, "scaler.").items()}
+            scaler["growth_interval"] = int(scaler["growth_interval"])
+            scaler["_growth_tracker"] = int(scaler["_growth_tracker"])
+            self.accelerator.scaler.load_state_dict(scaler)
+
+
+def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def vary(images: Tensor, *, flip: bool, jitter: float, random: torch.Generator) -> Tensor:
+    """`images` (N, C, H, W) in [0, 1], half of them mirrored, brightness and contrast changed by up to `jitter`."""
+    count = images.shape[0]
+    if flip:
+        mirrored = (torch.rand(count, generator=random) < 0.5).to(images.device)
+        images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
+    if jitter > 0:
+        brightness, contrast = (1.0 + jitter * (2.0 * torch.rand(2, count, generator=random) - 1.0)).to(images.device)
+        mean = images.mean(dim=(1, 2, 3), keepdim=True)
+        images = (images - mean) * contrast.view(-1, 1, 1, 1) + mean * brightness.view(-1, 1, 1, 1)
+    return images.clamp(0.0, 1.0)
+
+
+def epoch_order(labels: Tensor, *, count: int, balanced: bool, seed: int, epoch: int) -> Tensor:
+    """`count` indices into the data for one epoch: classes equally often where `balanced`, else each image in turn.
+
+    A multi-label image is as rare as the rarest of its labels.
+    """
+    random = generator(seed, "epoch", epoch)
+    if balanced:
+        if labels.ndim == 1:
+            weights = 1.0 / torch.bincount(labels)[labels].double()
+        else:
+            shares = labels.double().mean(dim=0).clamp(min=1.0 / len(labels))
+            weights = (labels.double() / shares).amax(dim=1).clamp(min=1.0)
+        return torch.multinomial(weights, count, replacement=True, generator=random)
+    turns = [torch.randperm(len(labels), generator=random) for _ in range(math.ceil(count / len(labels)))]
+    return torch.cat(turns)[:count]
+
+
+class _Batches:
+    """Yields, from a run's next step to its end, the indices of this process's micro-batches."""
+
+    def __init__(self, run: _Run, labels: Tensor, *, seed: int) -> None:
+        self.labels = labels
+        self.seed = seed
+        self.start, self.stop, self.per_epoch = run.step, run.total, run.steps_per_epoch
+        self.settings = run.settings
+        self.rank, self.world = run.rank, run.world
+
+    def __iter__(self) -> Iterator[list[int]]:
+        size = self.settings.batch_size
+        parts = self.world * self.settings.accumulate
+        order, ordered_epoch = torch.empty(0), -1
+        for step in range(self.start, self.stop):
+            epoch, place = divmod(step, self.per_epoch)
+            if epoch != ordered_epoch:
+                count = size * self.per_epoch
+                order = epoch_order(
+                    self.labels, count=count, balanced=self.settings.balanced, seed=self.seed, epoch=epoch
+                )
+                ordered_epoch = epoch
+            indices = order[place * size : (place + 1) * size].tolist()
+            for micro in range(self.settings.accumulate):
+                yield indices[micro * self.world + self.rank :: parts]
+
+
+class _Pairs(Dataset[tuple[Tensor, Tensor]]):
+    """`LabelledImages` as torch's DataLoader wants it."""
+
+    def __init__(self, data: LabelledImages) -> None:
+        self.data = data
+        self.labels = torch.from_numpy(data.labels)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return torch.from_numpy(self.data[index]), self.labels[index]
+
+
+def _loader(data: LabelledImages, run: _Run, *, seed: int) -> DataLoader[tuple[Tensor, Tensor]]:
+    parts = run.world * run.settings.accumulate
+    if run.settings.batch_size % parts:
+        raise ResourceError(
+            f"training.batch_size = {run.settings.batch_size} does not divide into {parts} parts",
+            "it is shared by all processes and micro-batches: choose a multiple",
+        )
+    pairs = _Pairs(data)
+    batches: Any = _Batches(run, pairs.labels, seed=seed)
+    return DataLoader(pairs, batch_sampler=batches, num_workers=run.settings.workers)
