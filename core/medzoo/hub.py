@@ -30,14 +30,12 @@ def model_folder(row: Row) -> Path:
     return cache_root() / "models" / row.id / hashlib.sha256(facts.encode()).hexdigest()[:12]
 
 
-def state_of(row: Row) -> str:
-    """Where the model is: "cached", "bundled", "mirror" or "missing", by names and sizes alone."""
-    if _holds(model_folder(row), row):
-        return "cached"
-    for source in _sources(row, None):
+def locate(row: Row) -> tuple[str, Path | None]:
+    """Where the model is ("cached", "bundled", "mirror" or "missing") and that folder, by names and sizes alone."""
+    for source in (_Source(name="cached", folder=model_folder(row)), *_sources(row, None)):
         if _holds(source.folder, row):
-            return source.name
-    return "missing"
+            return source.name, source.folder
+    return "missing", None
 
 
 def fetch_model(row: Row, *, source: str | None = None, notice: Callable[[str], None] | None = None) -> Path:
@@ -153,4 +151,4 @@ def _to_stderr(text: str) -> None:
     print(text, file=sys.stderr)  # noqa: T201 - a notice, where no caller takes it
 
 
-__all__ = ["bundled_root", "cache_root", "fetch_model", "model_folder", "state_of", "verify_folder"]
+__all__ = ["bundled_root", "cache_root", "fetch_model", "locate", "model_folder", "verify_folder"]

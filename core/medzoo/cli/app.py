@@ -1,0 +1,180 @@
+"""The `medzoo` command: its verbs, each imported when asked for, and errors as exit codes."""
+
+import errno
+import sys
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from medzoo.cli.output import notice
+from medzoo.errors import MedzooError, ResourceError, UnknownName
+
+# typer keeps click's base classes to itself, and under another name from one version to the next.
+_UsageError: type[Any] = typer.BadParameter.__bases__[0]
+_ClickException: type[Any] = _UsageError.__bases__[0]
+
+_DISK = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EROFS: "it is read-only"}
+_INTERRUPTED = 130
+
+Verb = Callable[..., None] | typer.Typer
+
+
+def _list() -> Verb:
+    from medzoo.cli.catalogue import list_models
+
+    return list_models
+
+
+def _show() -> Verb:
+    from medzoo.cli.show import show
+
+    return show
+
+
+def _pull() -> Verb:
+    from medzoo.cli.pull import pull
+
+    return pull
+
+
+def _data() -> Verb:
+    from medzoo.cli.data import app
+
+    return app
+
+
+def _plugin() -> Verb:
+    from medzoo.cli.plugin import app
+
+    return app
+
+
+def _doctor() -> Verb:
+    from medzoo.cli.doctor import doctor
+
+    return doctor
+
+
+VERBS: Mapping[str, Callable[[], Verb]] = {
+    "list": _list,
+    "show": _show,
+    "pull": _pull,
+    "data": _data,
+    "plugin": _plugin,
+    "doctor": _doctor,
+}
+
+
+class Verbs(TyperGroup):
+    """The group of all verbs; plugins are asked for theirs only when help or an unknown word needs them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names of the verbs, medzoo's own first."""
+        return [*VERBS, *self._foreign()]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The verb's command. Raises: UnknownName."""
+        if cmd_name in VERBS:
+            return _command(cmd_name, VERBS[cmd_name]())
+        foreign = self._foreign()
+        if cmd_name in foreign or cmd_name.startswith("-"):
+            return foreign.get(cmd_name)
+        raise UnknownName("command", cmd_name, [*VERBS, *foreign], "`medzoo --help` describes them")
+
+    def _foreign(self) -> dict[str, Any]:
+        """Plugins' commands by name; one that would hide a verb or another plugin's command is left out, and named."""
+        from medzoo.plugins import load_plugins
+
+        plugins, apps = load_plugins().commands(_new_app)
+        commands: dict[str, Any] = {}
+        for row, app in apps:
+            for name, command in typer.main.get_group(app).commands.items():
+                if name in VERBS or name in commands:
+                    notice(f"plugin '{row.name}' of {row.distribution}: its command '{name}' is taken and left out")
+                else:
+                    commands[name] = command
+        if hint := plugins.broken_hint:
+            notice(hint.strip("()"))
+        return commands
+
+
+app = typer.Typer(
+    cls=Verbs, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from medzoo import __version__
+
+        typer.echo(f"medzoo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _medzoo(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Generative augmentation of medical images: list, pull, train, sample and augment with small models."""
+
+
+def main() -> NoReturn:
+    """Nothing; runs the command line and exits with its code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code of `medzoo` with these arguments; an error a user can mend is one line and a hint on stderr."""
+    try:
+        result = typer.main.get_command(app).main(arguments, prog_name="medzoo", standalone_mode=False)
+        code = result if isinstance(result, int) else 0
+    except MedzooError as error:
+        return _tell(error.message, error.hint, error.exit_code)
+    except _ClickException as error:
+        return _tell_usage(error)
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        refused = ResourceError(f"cannot write {error.filename or 'the output'}: {_DISK[error.errno]}")
+        return _tell(refused.message, "free some space or choose another folder", refused.exit_code)
+    except KeyboardInterrupt:
+        code = _INTERRUPTED
+    if code == _INTERRUPTED:
+        notice("interrupted; run the same command again to go on")
+    return code
+
+
+def _tell(message: str, hint: str, code: int) -> int:
+    notice(f"error: {message}" + (f"\n  {hint}" if hint else ""))
+    return code
+
+
+def _tell_usage(error: Any) -> int:
+    """2; a wrong option or argument is told in the shape of every other error."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return 2
+    path = error.ctx.command_path if getattr(error, "ctx", None) else "medzoo"
+    near = getattr(error, "possibilities", None)
+    hint = f"did you mean {' or '.join(sorted(near))}? " if near else ""
+    message = error.message if near else error.format_message()
+    return _tell(message[:1].lower() + message[1:].rstrip("."), f"{hint}`{path} --help` describes it", 2)
+
+
+def _new_app() -> typer.Typer:
+    return typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def _command(name: str, verb: Verb) -> Any:
+    """The verb as a click command called `name`."""
+    if isinstance(verb, typer.Typer):
+        command: Any = typer.main.get_group(verb)
+        command.name = name
+        return command
+    single = _new_app()
+    single.command(name)(verb)
+    return typer.main.get_command(single)

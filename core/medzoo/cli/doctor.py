@@ -1,0 +1,128 @@
+"""`medzoo doctor`: what this machine has, and what would mend what it lacks."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import typer
+
+from medzoo import __version__
+from medzoo.cli.output import Json, print_json, print_text
+from medzoo.errors import ConfigError, MedzooError
+from medzoo.hub import locate, verify_folder
+from medzoo.places import cache_root
+from medzoo.plugins import Plugins, load_plugins
+from medzoo.provenance import library_versions
+from medzoo.registry import Row, load_registry
+
+_ENOUGH_SPACE = 2_000_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One line of the report; `mend` says what to do where `state` is "warn"."""
+
+    name: str
+    state: str
+    detail: str
+    mend: str = ""
+
+
+def doctor(json: Json = False) -> None:
+    """Look at versions, devices, threads, disk, cache, plugins and models, and say how to mend what is wrong."""
+    plugins, _ = load_plugins().commands(typer.Typer)
+    findings = [*_versions(), *_devices(), *_places(), *_plugins(plugins), *_models(plugins)]
+    if json:
+        print_json([asdict(finding) for finding in findings])
+        return
+    width = max(len(finding.name) for finding in findings)
+    for finding in findings:
+        mend = f"  ({finding.mend})" if finding.mend else ""
+        print_text(f"{finding.state:<4} {finding.name:<{width}}  {finding.detail}{mend}")
+
+
+def _versions() -> Iterator[Finding]:
+    yield Finding(name="medzoo", state="ok", detail=__version__)
+    for name, version in library_versions().items():
+        if version is None:
+            yield Finding(name=name, state="warn", detail="not installed", mend=f"pip install {name}")
+        else:
+            yield Finding(name=name, state="ok", detail=version)
+
+
+def _devices() -> Iterator[Finding]:
+    """What torch can compute on; a torch that cannot be imported is a finding too."""
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        detail = f"torch cannot be imported: {error}"
+        yield Finding(name="devices", state="warn", detail=detail, mend="pip install --force-reinstall torch")
+        return
+    from medzoo.toolkit.devices import has_bf16
+
+    names = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    for name in names:
+        device = torch.device(name)
+        model = torch.backends.cpu.get_cpu_capability() if name == "cpu" else torch.cuda.get_device_name(device)
+        bf16 = "bf16" if has_bf16(device) else "no bf16, fp32 is used"
+        yield Finding(name=name, state="ok", detail=f"{model}, {bf16}")
+    threads = torch.get_num_threads()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if threads > cores:
+        mend = f"export OMP_NUM_THREADS={cores}"
+        yield Finding(name="threads", state="warn", detail=f"{threads} on {cores} cores", mend=mend)
+    else:
+        yield Finding(name="threads", state="ok", detail=f"{threads} on {cores} cores")
+
+
+def _places() -> Iterator[Finding]:
+    """Room and permission where medzoo writes."""
+    for name, folder in (("cache", cache_root()), ("here", Path.cwd())):
+        existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        free = shutil.disk_usage(existing).free
+        detail = f"{folder}, {free / 1e9:.1f} GB free"
+        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+            mend = "set MEDZOO_CACHE to a folder of yours" if name == "cache" else "work in a folder of yours"
+            yield Finding(name=name, state="warn", detail=f"{folder} cannot be written to", mend=mend)
+        elif free < _ENOUGH_SPACE:
+            yield Finding(name=name, state="warn", detail=detail, mend="free some space")
+        else:
+            yield Finding(name=name, state="ok", detail=detail)
+
+
+def _plugins(plugins: Plugins) -> Iterator[Finding]:
+    for row in plugins.rows:
+        name = f"plugin {row.name}"
+        if row.state == "ok":
+            yield Finding(name=name, state="ok", detail=f"{row.distribution} {row.version}")
+        else:
+            mend = f"pip install --upgrade {row.distribution}, or uninstall it; medzoo plugin list --verbose"
+            yield Finding(name=name, state="warn", detail=f"{row.state}: {row.error}", mend=mend)
+
+
+def _models(plugins: Plugins) -> Iterator[Finding]:
+    """Each model: whether a source has it and, where one does, whether the bytes are right."""
+    try:
+        registry = load_registry(plugins=plugins)
+    except ConfigError as error:
+        yield Finding(name="registry", state="warn", detail=error.message, mend=error.hint)
+        return
+    for problem in registry.problems:
+        yield Finding(name="registry", state="warn", detail=problem, mend="upgrade or uninstall the plugin it is of")
+    for row in registry.rows:
+        yield _model(row)
+
+
+def _model(row: Row) -> Finding:
+    name = f"model {row.id}"
+    state, folder = locate(row)
+    if folder is None:
+        mend = f"medzoo pull {row.id} --from DIR"
+        return Finding(name=name, state="warn", detail="no source has it", mend=mend)
+    try:
+        verify_folder(folder, row)
+    except MedzooError as error:
+        return Finding(name=name, state="warn", detail=error.message, mend=f"medzoo pull {row.id}")
+    return Finding(name=name, state="ok", detail=state)

@@ -1,0 +1,53 @@
+"""`medzoo plugin`: what is installed, and whether it keeps the contract."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from medzoo.cli.output import Json, print_json, print_table, print_text
+from medzoo.errors import PluginError
+from medzoo.plugins import load_plugins
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List and check plugins.")
+
+
+@app.command("list")
+def list_plugins(
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show why a plugin is broken.")] = False,
+    json: Json = False,
+) -> None:
+    """List the installed plugins and what they offer; a broken one says why."""
+    plugins, _ = load_plugins().commands(typer.Typer)
+    if json:
+        print_json([asdict(row) for row in plugins.rows])
+        return
+    columns = ("plugin", "distribution", "version", "state", "offers")
+    rows = [
+        (row.name, row.distribution, row.version, row.state, ", ".join(row.offers) or row.error) for row in plugins.rows
+    ]
+    print_table(columns, rows)
+    for row in plugins.rows:
+        if row.error and verbose:
+            print_text(f"\n{row.name} ({row.module}): {row.error}\n{row.traceback}".rstrip())
+
+
+@app.command("check")
+def check_plugin(
+    name: Annotated[str, typer.Argument(help="A generator's name.")],
+    device: Annotated[str, typer.Option(help="Where to run it: cpu, cuda:0.")] = "cpu",
+    json: Json = False,
+) -> None:
+    """Run a generator through the conformance checks."""
+    spec = load_plugins().generator(name)
+    from medzoo.testing import check_generator
+
+    results = check_generator(spec, device=device)
+    if json:
+        print_json([asdict(result) for result in results])
+    else:
+        rows = [("ok" if r.passed else "FAILED", r.name, f"{r.seconds:.2f}", r.detail) for r in results]
+        print_table(("result", "check", "seconds", "detail"), rows, right=("seconds",))
+    failed = [result.name for result in results if not result.passed]
+    if failed:
+        raise PluginError(f"'{name}' fails {len(failed)} of {len(results)} checks: {', '.join(failed)}")

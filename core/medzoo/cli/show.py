@@ -1,0 +1,94 @@
+"""`medzoo show`: one model, or one generator, in full."""
+
+import json as json_lib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from medzoo.cli.catalogue import describe
+from medzoo.cli.output import Json, count, megabytes, print_json, print_text
+from medzoo.errors import UnknownName
+from medzoo.plugins import Plugins, load_plugins
+from medzoo.registry import CONFIG, Registry, Row, load_registry
+
+_CARD_LINES = 12
+
+
+def show(
+    name: Annotated[str, typer.Argument(metavar="ID", help="A model's id or a generator's name.")], json: Json = False
+) -> None:
+    """Show a model: its images, files, training and the first lines of its card."""
+    plugins = load_plugins()
+    registry = load_registry(plugins=plugins)
+    ids = [row.id for row in registry.rows]
+    if name in ids:
+        facts = _model(registry.model(name))
+    elif name in plugins.generators:
+        facts = _generator(name, plugins, registry)
+    else:
+        plugins.refuse_unusable(name)
+        raise UnknownName("model or generator", name, [*ids, *plugins.generators], plugins.broken_hint)
+    if json:
+        print_json(facts)
+    else:
+        _print(facts)
+
+
+def _model(row: Row) -> dict[str, Any]:
+    """The row, its training facts from config.json and the start of its card; both empty while it is missing."""
+    facts = describe(row)
+    folder = facts["folder"]
+    facts["training"] = _training(Path(folder) / CONFIG) if folder else {}
+    readme = Path(folder) / "README.md" if folder else None
+    facts["card"] = str(readme) if readme is not None and readme.is_file() else None
+    facts["card_start"] = _card_start(readme) if readme is not None and readme.is_file() else []
+    return facts
+
+
+def _generator(name: str, plugins: Plugins, registry: Registry) -> dict[str, Any]:
+    spec = plugins.generators[name]
+    row = plugins.row_of("generator", name)
+    return {
+        "generator": name,
+        "summary": spec.summary,
+        "distribution": f"{row.distribution} {row.version}".strip(),
+        "trainable": spec.trainable,
+        "needs_sources": spec.needs_sources,
+        "presets": sorted(Path(f.name).stem for f in spec.presets.iterdir() if f.name.endswith(".toml")),
+        "models": [model.id for model in registry.rows if model.plugin == name],
+    }
+
+
+def _training(path: Path) -> dict[str, Any]:
+    """What config.json says about the training, or nothing."""
+    try:
+        config = json_lib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    training = config.get("training") if isinstance(config, dict) else None
+    return training if isinstance(training, dict) else {}
+
+
+def _card_start(path: Path) -> list[str]:
+    """The first lines of a card's text, after its front matter."""
+    lines = path.read_text("utf-8").splitlines()
+    if lines and lines[0] == "---" and "---" in lines[1:]:
+        lines = lines[lines.index("---", 1) + 1 :]
+    return [line for line in lines if line.strip()][:_CARD_LINES]
+
+
+def _print(facts: dict[str, Any]) -> None:
+    """Nothing; one line a fact goes to stdout, then the files and the start of the card."""
+    if "parameters" in facts:
+        facts = {**facts, "parameters": count(facts["parameters"]), "bytes": f"{megabytes(facts['bytes'])} MB"}
+    for key, value in facts.items():
+        if key in ("files", "card_start") or value in ("", None, [], {}):
+            continue
+        for inner, text in value.items() if isinstance(value, dict) else [("", value)]:
+            shown = ", ".join(map(str, text)) if isinstance(text, list) else text
+            print_text(f"{f'{key} {inner}'.strip().replace('_', ' '):<24} {shown}")
+    for file in facts.get("files", []):
+        print_text(f"{'file ' + file['name']:<24} {megabytes(file['bytes'])} MB, sha256 {file['sha256']}")
+    if facts.get("card_start"):
+        print_text("\n" + "\n".join(facts["card_start"]))
