@@ -59,7 +59,7 @@ def resolve(
     layers = [(f"preset {preset}", read_preset(presets, preset))]
     if file is not None:
         layers.append((str(file), _read_toml(file)))
-    layers.append(("--set", _parse_overrides(overrides)))
+    layers.append(("--set", parse_overrides(overrides)))
     values: dict[str, Any] = {}
     origins = dict.fromkeys(keys(schema), "default")
     for origin, layer in layers:
@@ -173,7 +173,8 @@ def _coerced(key: str, value: Any, kind: Any, *, origin: str) -> Any:
     raise ConfigError(f"{key} = {value!r} is not of type {expected} [from {origin}]")
 
 
-def _parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """Dotted keys and values of `key=value` texts; values are TOML, and a bare word is a string."""
     values: dict[str, Any] = {}
     for override in overrides:
         key, separator, text = override.partition("=")

@@ -1,0 +1,1 @@
+"""The jobs: train, sample, augment. Usable from Python without the command line."""
