@@ -1,0 +1,49 @@
+"""Classic augmentation: real images, mirrored, brightened, turned, shifted, sheared, zoomed (studies B and C)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+
+from medzoo import Generator, GeneratorSpec, ImageSpec, hookimpl
+from medzoo.config import setting
+from medzoo.toolkit.settings import ImageSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassicConfig:
+    """Settings of `classic`: chances, and the largest change each way; 0 is off."""
+
+    image: ImageSettings = ImageSettings()
+    horizontal_flip: float = setting(0.5, "chance of mirroring left to right", low=0.0, high=1.0)
+    vertical_flip: float = setting(0.5, "chance of mirroring top to bottom", low=0.0, high=1.0)
+    brightness: float = setting(0.2, "largest relative change of brightness", low=0.0, high=1.0)
+    rotation: float = setting(0.0, "largest turn in degrees", low=0.0, high=180.0)
+    translation: float = setting(0.0, "largest shift along each axis, as a share of the side", low=0.0, high=1.0)
+    shear: float = setting(0.0, "largest horizontal shear in degrees", low=0.0, high=60.0)
+    zoom: float = setting(0.0, "largest relative change of scale", low=0.0, high=0.9)
+    noise: float = setting(0.0, "standard deviation of Gaussian noise, pixels in [0, 1]", low=0.0, high=1.0)
+    erasing: float = setting(0.0, "chance of blackening a rectangle of 2 to 20% of the area", low=0.0, high=1.0)
+
+
+def build(config: ClassicConfig, image: ImageSpec, device: str) -> Generator:
+    """A generator that varies its sources; `device` is theirs, for it has no weights."""
+    from medzoo_classic.model import Classic
+
+    return Classic(config, image)
+
+
+@hookimpl
+def register_generators() -> list[GeneratorSpec]:
+    """Offer `classic`."""
+    return [
+        GeneratorSpec(
+            name="classic",
+            summary="real images mirrored and brightened; turned, shifted, sheared, zoomed, noisy or erased on request",
+            config=ClassicConfig,
+            presets=files(__name__) / "presets",
+            build=build,
+            needs_sources=True,
+            trainable=False,
+        )
+    ]

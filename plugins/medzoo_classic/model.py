@@ -1,0 +1,97 @@
+"""The transforms of `classic`, drawn image by image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional
+
+from medzoo import ImageSpec
+from medzoo.errors import DataError
+from medzoo.protocols import LabelledImages, Report
+from medzoo.toolkit.devices import generator
+
+if TYPE_CHECKING:
+    from medzoo_classic import ClassicConfig
+
+
+class Classic(nn.Module):
+    """A Generator without weights: image i is `sources[i]` under transforms drawn from `seeds[i]`."""
+
+    def __init__(self, config: ClassicConfig, image: ImageSpec) -> None:
+        super().__init__()
+        self.config = config
+        self.image = image
+
+    def fit(self, data: LabelledImages, *, seed: int, report: Report) -> None:
+        """Do nothing: there is nothing to learn."""
+
+    @torch.inference_mode()
+    def sample(self, seeds: Sequence[int], labels: Tensor, *, sources: Tensor | None = None) -> Tensor:
+        """One varied source a seed, float32 (N, C, H, W) in [0, 1].
+
+        Raises:
+            DataError: no sources, or not one a seed.
+        """
+        if sources is None or len(sources) != len(seeds):
+            given = "none" if sources is None else str(len(sources))
+            raise DataError(f"'classic' varies real images: {len(seeds)} are needed, {given} given", "give --data DIR")
+        return torch.stack([self.vary(source, seed) for source, seed in zip(sources, seeds, strict=True)])
+
+    def vary(self, image: Tensor, seed: int) -> Tensor:
+        """One image (C, H, W) under the transforms that `seed` draws; what leaves the frame is lost, gaps are black.
+
+        Each transform has draws of its own, so switching one on or off leaves the others' as they were.
+        """
+        random = generator("classic", seed)
+        chances = torch.rand(2, generator=random).tolist()
+        changes = (torch.rand(6, generator=random) * 2.0 - 1.0).tolist()
+        rectangle = torch.rand(5, generator=random).tolist()
+        if chances[0] < self.config.horizontal_flip:
+            image = functional.horizontal_flip(image)
+        if chances[1] < self.config.vertical_flip:
+            image = functional.vertical_flip(image)
+        image = self._move(image, changes[1:])
+        image = functional.adjust_brightness(image, 1.0 + self.config.brightness * changes[0])
+        if self.config.noise > 0:
+            grain = torch.randn(image.shape, generator=random).to(image.device)
+            image = (image + self.config.noise * grain).clamp(0.0, 1.0)
+        if rectangle[0] < self.config.erasing:
+            image = erase(image, rectangle[1:])
+        return image
+
+    def _move(self, image: Tensor, changes: Sequence[float]) -> Tensor:
+        config = self.config
+        if not any((config.rotation, config.translation, config.shear, config.zoom)):
+            return image  # resampling, even by nothing, would blur
+        turn, right, down, lean, scale = changes
+        moved: Tensor = functional.affine(
+            image,
+            angle=config.rotation * turn,
+            translate=[config.translation * right * image.shape[-1], config.translation * down * image.shape[-2]],
+            scale=1.0 + config.zoom * scale,
+            shear=[config.shear * lean, 0.0],
+            interpolation=InterpolationMode.BILINEAR,
+        )
+        return moved
+
+
+def erase(image: Tensor, places: Sequence[float]) -> Tensor:
+    """`image` with a black rectangle (Zhong et al. 2020): 2 to 20% of the area, sides 1:3 to 3:1.
+
+    `places` are four numbers in [0, 1): area, aspect, top, left.
+    """
+    height, width = image.shape[-2:]
+    area = (0.02 + 0.18 * places[0]) * height * width
+    aspect = math.exp(math.log(3.0) * (2.0 * places[1] - 1.0))
+    tall = min(height, max(1, round(math.sqrt(area * aspect))))
+    wide = min(width, max(1, round(math.sqrt(area / aspect))))
+    top, left = int(places[2] * (height - tall + 1)), int(places[3] * (width - wide + 1))
+    black = torch.zeros(image.shape[0], tall, wide, dtype=image.dtype, device=image.device)
+    erased: Tensor = functional.erase(image, top, left, tall, wide, black)
+    return erased

@@ -1,0 +1,39 @@
+"""Real images repeated: the control that every generator has to beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+
+from medzoo import Generator, GeneratorSpec, ImageSpec, hookimpl
+from medzoo.toolkit.settings import ImageSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class DuplicateConfig:
+    """Settings of `duplicate`."""
+
+    image: ImageSettings = ImageSettings()
+
+
+def build(config: DuplicateConfig, image: ImageSpec, device: str) -> Generator:
+    """A generator that gives its sources back; `config` and `device` change nothing."""
+    from medzoo_duplicate.model import Duplicate
+
+    return Duplicate(image)
+
+
+@hookimpl
+def register_generators() -> list[GeneratorSpec]:
+    """Offer `duplicate`."""
+    return [
+        GeneratorSpec(
+            name="duplicate",
+            summary="real images repeated as they are: the control for equal counts",
+            config=DuplicateConfig,
+            presets=files(__name__) / "presets",
+            build=build,
+            needs_sources=True,
+            trainable=False,
+        )
+    ]
