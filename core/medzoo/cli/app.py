@@ -51,6 +51,12 @@ def _plugin() -> Verb:
     return app
 
 
+def _train() -> Verb:
+    from medzoo.cli.train import train
+
+    return train
+
+
 def _doctor() -> Verb:
     from medzoo.cli.doctor import doctor
 
@@ -61,6 +67,7 @@ VERBS: Mapping[str, Callable[[], Verb]] = {
     "list": _list,
     "show": _show,
     "pull": _pull,
+    "train": _train,
     "data": _data,
     "plugin": _plugin,
     "doctor": _doctor,

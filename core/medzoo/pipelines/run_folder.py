@@ -1,0 +1,182 @@
+"""A training run's folder: checkpoints, loss curve, sample grids, and the `Report` that writes them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from medzoo.errors import IntegrityError
+from medzoo.files import write_atomic
+from medzoo.images import contact_sheet, to_uint8, write_image
+from medzoo.specs import ImageSpec
+from medzoo.toolkit.devices import derive_seed
+
+PREVIEWS_PER_CLASS = 8
+
+
+class Display(Protocol):
+    """Shows a run's progress to whoever watches."""
+
+    def start(self, step: int, total: int) -> None:
+        """Training begins after `step` of `total` steps."""
+
+    def update(self, step: int, total: int, values: Mapping[str, float]) -> None:
+        """Step `step` of `total` is done with these losses."""
+
+
+class ScalarLog(Protocol):
+    """TensorBoard's writer, as far as it is used."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> Any:
+        """Record one value."""
+
+
+class RunFolder:
+    """The `Report` of a training run: everything it keeps lies in `folder`.
+
+    checkpoints/step-00000500.safetensors (the newest `keep`), loss.csv, loss.png, samples/step-00000500.png.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        image: ImageSpec,
+        seed: int,
+        keep: int,
+        display: Display,
+        scalars: ScalarLog | None = None,
+    ) -> None:
+        self.folder = folder
+        self.image = image
+        self.seed = seed
+        self.keep = keep
+        self.display = display
+        self.scalars = scalars
+        self._losses = LossTable(folder / "loss.csv")
+        self._started = 0.0
+        self._seconds_before = 0.0
+        self.resumed_at = 0
+
+    @property
+    def seconds(self) -> float:
+        """Time spent training, interrupted runs included up to their last checkpoint."""
+        return self._seconds_before + (time.monotonic() - self._started if self._started else 0.0)
+
+    def checkpoints(self) -> list[Path]:
+        """Checkpoint files, oldest first."""
+        return sorted((self.folder / "checkpoints").glob("step-*.safetensors"))
+
+    def restore(self) -> Mapping[str, Tensor] | None:
+        """The newest checkpoint, or None.
+
+        Raises:
+            IntegrityError: it is damaged.
+        """
+        found = self.checkpoints()
+        if not found:
+            self._losses.rewind(0)
+            return None
+        try:
+            state = load_file(found[-1])
+        except (SafetensorError, OSError) as error:
+            raise IntegrityError(f"{found[-1]} is damaged: {error}", "delete it to go on from the one before") from error
+        self.resumed_at = int(state["step"])
+        self._losses.rewind(self.resumed_at)
+        self._seconds_before = self._losses.rows[-1]["seconds"] if self._losses.rows else 0.0
+        return state
+
+    def checkpoint(self, step: int, state: Mapping[str, Tensor]) -> None:
+        """Write `state`, then drop all but the newest `keep` checkpoints."""
+        self._losses.write()
+        write_atomic(self.folder / "checkpoints" / f"step-{step:08d}.safetensors", save(dict(state)))
+        for old in self.checkpoints()[: -self.keep]:
+            old.unlink()
+
+    def progress(self, step: int, total: int, values: Mapping[str, float]) -> None:
+        """Show and record the losses of `step`."""
+        if not self._started:
+            self.display.start(step - 1, total)
+            self._started = time.monotonic()
+        self.display.update(step, total, values)
+        self._losses.add(step, {**values, "seconds": self.seconds})
+        if self.scalars is not None:
+            for name, value in values.items():
+                self.scalars.add_scalar(f"train/{name}", value, step)
+
+    def preview(self, step: int, sample: Callable[[Sequence[int], Tensor], Tensor]) -> None:
+        """Write a grid with the same seeds every time, one row a class, and the loss curve so far."""
+        rows = []
+        for label, name in enumerate(self.image.classes):
+            seeds = [derive_seed(self.seed, "preview", label, i) for i in range(PREVIEWS_PER_CLASS)]
+            rows.append((name, to_uint8(sample(seeds, self._labels(label)))))
+        scale = max(1, 64 // self.image.size)
+        sheet = contact_sheet(rows, columns=PREVIEWS_PER_CLASS, scale=scale)
+        write_image(self.folder / "samples" / f"step-{step:08d}.png", sheet)
+        self._losses.write()
+        self._losses.draw(self.folder / "loss.png")
+
+    def _labels(self, label: int) -> Tensor:
+        if not self.image.multi_label:
+            return torch.full((PREVIEWS_PER_CLASS,), label)
+        return torch.eye(len(self.image.classes))[label].expand(PREVIEWS_PER_CLASS, -1)
+
+
+class LossTable:
+    """loss.csv: one row a step; a run that goes on from a checkpoint drops the rows after it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[dict[str, float]] = []
+
+    def rewind(self, step: int) -> None:
+        """Keep the rows up to `step`."""
+        self.rows = []
+        if step and self.path.exists():
+            with self.path.open(newline="", encoding="utf-8") as file:
+                self.rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+            self.rows = [row for row in self.rows if row["step"] <= step]
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Append a step's values."""
+        self.rows.append({"step": step, **values})
+
+    def write(self) -> None:
+        """Write all rows."""
+        if not self.rows:
+            return
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, fieldnames=list(self.rows[0]))
+        writer.writeheader()
+        writer.writerows({k: int(v) if k == "step" else f"{v:.6g}" for k, v in row.items()} for row in self.rows)
+        write_atomic(self.path, text.getvalue().encode())
+
+    def draw(self, path: Path) -> None:
+        """Draw the loss, raw and smoothed over a fiftieth of the run, on logarithmic axes."""
+        from matplotlib.figure import Figure
+
+        steps = [row["step"] for row in self.rows]
+        losses = [row["loss"] for row in self.rows]
+        width = max(1, len(losses) // 50)
+        recent = [losses[max(0, i - width) : i + 1] for i in range(len(losses))]
+        smooth = [math.fsum(window) / len(window) for window in recent]
+        figure = Figure(figsize=(7, 4), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(steps, losses, color="0.8", linewidth=0.6, label="each step")
+        axes.plot(steps, smooth, color="#1f5fa8", linewidth=1.5, label=f"mean of {width + 1} steps")
+        axes.set(xlabel="optimiser step", ylabel="training loss", yscale="log")
+        axes.legend(frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", dpi=120)
+        write_atomic(path, picture.getvalue())

@@ -1,0 +1,171 @@
+"""Train a generator on a data set into a folder; run again, go on where it stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import medzoo
+from medzoo import config as settings
+from medzoo.data import Dataset
+from medzoo.errors import ConfigError, DataError
+from medzoo.files import make_folder, write_json_atomic
+from medzoo.pipelines.models import build_generator, pick_device, save_model
+from medzoo.pipelines.run_folder import Display, RunFolder, ScalarLog
+from medzoo.plugins import Plugins
+from medzoo.provenance import RunRecord, read_run
+from medzoo.registry import CONFIG, WEIGHTS
+from medzoo.specs import GeneratorSpec, ImageSpec
+
+PLAN = "plan.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """A finished training run: its folder and record, and whether it had been finished before."""
+
+    folder: Path
+    record: Mapping[str, Any]
+    already_done: bool
+
+
+def train(
+    spec: GeneratorSpec,
+    config: settings.Resolved[Any],
+    data: Dataset,
+    out: Path,
+    *,
+    plugins: Plugins,
+    display: Display,
+    seed: int = 0,
+    device: str = "auto",
+    keep: int = 2,
+    tensorboard: bool = False,
+    embedded: str = "",
+) -> TrainResult:
+    """Train `spec` on the training part of `data` and leave model, curve, grids and run.json in `out`.
+
+    A run that was killed goes on from its newest checkpoint and ends with the weights of an uninterrupted one.
+    Under `accelerate launch`, every process calls this; the first alone writes.
+
+    Raises:
+        DataError: `out` holds another run, or images cannot be read.
+        ConfigError: the generator has nothing to learn.
+    """
+    if not spec.trainable:
+        raise ConfigError(f"'{spec.name}' has nothing to learn", "use it as it is: medzoo augment --gen " + spec.name)
+    from accelerate import PartialState
+
+    chosen = pick_device(device)
+    state = PartialState(cpu=chosen == "cpu")
+    if state.num_processes > 1 and chosen != "cpu":
+        chosen = str(state.device)
+    record = RunRecord(job="train", folder=out)
+    plan = _plan(spec, config, data, seed=seed)
+    if state.is_main_process:
+        _claim(out, plan)
+    state.wait_for_everyone()
+    finished = read_run(out)
+    if finished is not None:
+        return TrainResult(folder=out, record=finished, already_done=True)
+    flat = config.flat()
+    image = ImageSpec(
+        size=flat["image.size"], channels=flat["image.channels"], classes=data.classes, multi_label=data.multi_label
+    )
+    generator = build_generator(spec, config, image, device=chosen, seed=seed)
+    with _scalars(out, wanted=tensorboard and state.is_main_process) as scalars:
+        report = RunFolder(out, image=image, seed=seed, keep=keep, display=display, scalars=scalars)
+        generator.fit(data.view(image, crop=flat["image.crop"]), seed=seed, report=report)
+    if state.is_main_process:
+        trained_on = {
+            "name": data.path.resolve().name,
+            "fingerprint": plan["data"]["fingerprint"],
+            "counts": data.counts(),
+            "embedded": embedded,
+            "images": sorted(set(data.fingerprints())),
+        }
+        save_model(out, generator, spec=spec, config=config, data=trained_on, facts={"medzoo": medzoo.__version__})
+        _finish(record, config=config, plan=plan, plugins=plugins, spec=spec, device=chosen, report=report)
+    state.wait_for_everyone()
+    written = read_run(out)
+    assert written is not None  # the first process wrote it before the others passed the barrier
+    return TrainResult(folder=out, record=written, already_done=False)
+
+
+def _plan(spec: GeneratorSpec, config: settings.Resolved[Any], data: Dataset, *, seed: int) -> dict[str, Any]:
+    """What makes two runs the same run."""
+    return {
+        "job": "train",
+        "plugin": spec.name,
+        "seed": seed,
+        "data": {"fingerprint": data.fingerprint(), "classes": list(data.classes), "counts": data.counts()},
+        "config": json.loads(json.dumps(config.flat())),
+    }
+
+
+def _claim(out: Path, plan: Mapping[str, Any]) -> None:
+    """Nothing; `out` is then this run's. Raises: DataError if it is another's."""
+    path = out / PLAN
+    if not path.exists():
+        if out.is_file() or (out.is_dir() and any(out.iterdir())):
+            raise DataError(f"{out} is not empty and holds no training run", "choose another --out")
+        make_folder(out)
+        write_json_atomic(path, plan)
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is not a run's plan: {error}", "choose another --out") from error
+    ours, theirs = _flat(plan), _flat(before)
+    for key in [*ours, *(key for key in theirs if key not in ours)]:
+        if ours.get(key) != theirs.get(key):
+            raise DataError(
+                f"{out} holds another run: its {key} is {theirs.get(key)!r}, yours {ours.get(key)!r}",
+                "choose another --out, or repeat the first command to go on with that run",
+            )
+
+
+def _flat(plan: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in plan.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat
+
+
+@contextlib.contextmanager
+def _scalars(out: Path, *, wanted: bool) -> Iterator[ScalarLog | None]:
+    if not wanted:
+        yield None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError("TensorBoard is not installed", "pip install 'medzoo[tensorboard]'") from error
+    with SummaryWriter(str(out / "tensorboard")) as writer:  # type: ignore[no-untyped-call]
+        yield writer
+
+
+def _finish(
+    record: RunRecord,
+    *,
+    config: settings.Resolved[Any],
+    plan: Mapping[str, Any],
+    plugins: Plugins,
+    spec: GeneratorSpec,
+    device: str,
+    report: RunFolder,
+) -> None:
+    record.config = config.flat()
+    record.origins = config.origins
+    record.plugins = [row for row in plugins.rows if row.name == spec.name]
+    record.data = plan["data"]
+    record.seeds = {"seed": plan["seed"]}
+    record.device = device
+    record.extra = {"training_seconds": round(report.seconds, 1), "resumed_at_step": report.resumed_at}
+    record.add_outputs([record.folder / WEIGHTS, record.folder / CONFIG])
+    record.weights = {WEIGHTS: record.outputs[0]["sha256"]}
+    record.finish()
