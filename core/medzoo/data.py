@@ -76,8 +76,13 @@ class Dataset:
 
     def counts(self) -> dict[str, int]:
         """Images by class name, classes without any included."""
-        hot = self.labels if self.multi_label else self.labels[:, None] == np.arange(len(self.classes))
-        return {name: int(count) for name, count in zip(self.classes, (hot > 0).sum(axis=0), strict=True)}
+        return dict(zip(self.classes, self.hot().sum(axis=0).tolist(), strict=True))
+
+    def hot(self) -> np.ndarray:
+        """Whether image i has class k: bool (N, K)."""
+        if self.multi_label:
+            return self.labels > 0
+        return np.asarray(self.labels[:, None] == np.arange(len(self.classes)))
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Dataset:
         """The images at `indices`, in that order, with the same classes and nothing held out."""
@@ -101,15 +106,14 @@ class Dataset:
         )
 
     def fingerprints(self) -> tuple[str, ...]:
-        """One a image: the first 16 hex digits of the SHA-256 of its shape and pixels, whatever file holds them."""
+        """One an image: the first 16 hex digits of the SHA-256 of its shape and pixels, whatever file holds them."""
         return self._fingerprints
 
     def fingerprint(self) -> str:
         """The SHA-256 of all images and their class names, in 64 hex digits; the order of images does not matter."""
-        hot = self.labels if self.multi_label else self.labels[:, None] == np.arange(len(self.classes))
         lines = sorted(
             f"{digest} {'|'.join(sorted(self.classes[k] for k in np.flatnonzero(row)))}"
-            for digest, row in zip(self._fingerprints, hot, strict=True)
+            for digest, row in zip(self._fingerprints, self.hot(), strict=True)
         )
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -185,7 +189,7 @@ def _relabelled(dataset: Dataset, image: ImageSpec) -> np.ndarray:
     for name, count in dataset.counts().items():
         if count and name not in image.classes:
             raise UnknownName("class", name, image.classes, "for this model")
-    hot = dataset.labels if dataset.multi_label else dataset.labels[:, None] == np.arange(len(dataset.classes))
+    hot = dataset.hot()
     columns = [dataset.classes.index(name) if name in dataset.classes else None for name in image.classes]
     absent = np.zeros(len(dataset), np.float32)
     mapped = np.stack([absent if k is None else hot[:, k].astype(np.float32) for k in columns], axis=1)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from medzoo.data import Dataset
 from medzoo.errors import ConfigError, DataError, UnknownName
@@ -115,7 +116,7 @@ def envelope(power: np.ndarray, *, rng: np.random.Generator, scale: float = 1.0)
     for part in echo:
         scattered = rng.standard_normal(power.shape, dtype=np.float32)
         gaussian_filter(scattered * root, (_PULSE * scale, _BEAM * scale), output=part, truncate=3.0)
-    return np.hypot(echo[0], echo[1]) / _kernel_norm(scale)
+    return np.asarray(np.hypot(echo[0], echo[1]) / _kernel_norm(scale))
 
 
 def _kernel_norm(scale: float) -> float:
@@ -176,8 +177,12 @@ def _profiles(anatomy: _Anatomy, along: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def _uneven(along: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A shallow wave along the teat, in half image sides: no wall is perfectly smooth."""
-    waves = rng.uniform(3, 14, 3), rng.uniform(0, 2 * np.pi, 3), rng.normal(0, 0.011, 3)
-    return sum((height * np.sin(rate * along + phase) for rate, phase, height in zip(*waves, strict=True)), 0 * along)
+    uneven = np.zeros_like(along)
+    for rate, phase, height in zip(
+        rng.uniform(3, 14, 3), rng.uniform(0, 2 * np.pi, 3), rng.normal(0, 0.011, 3), strict=True
+    ):
+        uneven += height * np.sin(rate * along + phase)
+    return uneven
 
 
 def _rounded(along: np.ndarray, end: float, length: float) -> np.ndarray:
@@ -200,8 +205,6 @@ def _ducts(across: np.ndarray, along: np.ndarray, anatomy: _Anatomy, rng: np.ran
 
 def _mottle(side: int, rng: np.random.Generator, *, cells: int) -> np.ndarray:
     """A smooth random field (side, side) of about unit variance, `cells` patches across."""
-    from PIL import Image
-
     coarse = Image.fromarray(rng.standard_normal((cells, cells), dtype=np.float32))
     return 1.5 * np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC))
 

@@ -6,7 +6,7 @@ import csv
 import os
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from medzoo.images import SUFFIXES
 
 # Folder names taken as parts of a dataset, and the part each means.
 PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_ORDER = ("train", "val", "test")
 _LAYOUTS = "give a folder of class folders, a CSV with the columns file,label, or a MedMNIST .npz"
 
 
@@ -46,13 +47,11 @@ def read(path: Path, *, classes: Sequence[str] | None) -> Contents:
     """
     if not path.exists():
         raise DataError(f"{path} does not exist", "check the path")
-    if path.is_dir():
-        return _read_folder(path, classes=classes)
-    if path.suffix.lower() == ".csv":
-        return _read_csv(path, classes=classes)
-    if path.suffix.lower() == ".npz":
-        return _read_npz(path, classes=classes)
-    raise DataError(f"{path} is not a dataset", _LAYOUTS)
+    kind = "folder" if path.is_dir() else path.suffix.lower()
+    if kind not in (readers := {"folder": _read_folder, ".csv": _read_csv, ".npz": _read_npz}):
+        raise DataError(f"{path} is not a dataset", _LAYOUTS)
+    contents = readers[kind](path, classes=classes)
+    return replace(contents, parts={part: contents.parts[part] for part in _ORDER if part in contents.parts})
 
 
 def _named(path: Path, parts: Mapping[str, Listing], classes: Sequence[str] | None) -> tuple[str, ...]:
@@ -123,14 +122,17 @@ def _read_class_folders(root: Path) -> Listing:
 
 
 def _read_csv(path: Path, *, classes: Sequence[str] | None) -> Contents:
-    """Rows of file, label and perhaps patient and split; several labels of one image are joined by '|'."""
+    """Rows of file, label and perhaps patient and split; several labels of one image are joined by '|'.
+
+    Labels are multi-hot if any row joins several, or if the column is called "labels".
+    """
     rows = _csv_rows(path)
     grouped: dict[str, list[dict[str, str]]] = {}
     for row in rows:
         grouped.setdefault(row.get("split") or "train", []).append(row)
     if "train" not in grouped:
         raise DataError(f"{path} has no rows whose split is train", "mark the training rows, or drop the column")
-    multi_label = any("|" in row["label"] for row in rows)
+    multi_label = "labels" in rows[0] or any("|" in row["label"] for row in rows)
     if not multi_label and (bare := next((row for row in rows if not row["label"]), None)):
         raise DataError(f"{path} line {bare['line']} has no label", "fill it in or remove the row")
     parts = {part: _csv_listing(path, chosen) for part, chosen in grouped.items()}
@@ -139,41 +141,46 @@ def _read_csv(path: Path, *, classes: Sequence[str] | None) -> Contents:
 
 def _csv_rows(path: Path) -> list[dict[str, str]]:
     """Each row's stripped values by column, with its line number under "line"."""
-    rows: list[dict[str, str]] = []
-    seen: dict[str, str] = {}
+    rows: dict[str, dict[str, str]] = {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, strict=True)
-            reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
-            for column in ("file", "label"):
-                if column not in reader.fieldnames:
-                    raise DataError(
-                        f"{path} has no column '{column}'", "its first line must be file,label[,patient][,split]"
-                    )
+            reader.fieldnames = columns = [name.strip().lower() for name in reader.fieldnames or ()]
+            if "file" not in columns or not {"label", "labels"} & {*columns}:
+                raise DataError(
+                    f"{path} needs the columns file and label; it has {', '.join(columns) or 'none'}",
+                    "its first line must be file,label[,patient][,split]",
+                )
             for values in reader:
-                line = f"{reader.line_num}"
-                if None in values or None in values.values():
+                row = _csv_row(path, values, line=reader.line_num)
+                if earlier := rows.get(row["file"]):
                     raise DataError(
-                        f"{path} line {line} does not have {len(reader.fieldnames)} values", "mend the line"
-                    )
-                row = {column: value.strip() for column, value in values.items()} | {"line": line}
-                if not row["file"]:
-                    raise DataError(f"{path} line {line} names no file", "mend or remove the line")
-                if (earlier := seen.setdefault(row["file"], line)) != line:
-                    raise DataError(
-                        f"{path} line {line}: {row['file']} is already on line {earlier}",
+                        f"{path} line {row['line']}: {row['file']} is already on line {earlier['line']}",
                         "keep one row an image; join several labels by |",
                     )
-                if "split" in row:
-                    row["split"] = _part(path, row)
-                rows.append(row)
+                rows[row["file"]] = row
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not a CSV in UTF-8: {error}", "save it anew as CSV, UTF-8") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}", "check the file and its permissions") from error
     if not rows:
         raise DataError(f"{path} has no rows", "add a line file,label for each image")
-    return rows
+    return list(rows.values())
+
+
+def _csv_row(path: Path, values: Mapping[str, str | None], *, line: int) -> dict[str, str]:
+    """One row's stripped values by column, checked."""
+    # DictReader puts surplus values under None, and None in place of missing ones.
+    if None in values or None in values.values():
+        raise DataError(f"{path} line {line} has more or fewer values than the first line", "mend the line")
+    row = {column: (value or "").strip() for column, value in values.items()} | {"line": str(line)}
+    if not row["file"]:
+        raise DataError(f"{path} line {line} names no file", "mend or remove the line")
+    if "labels" in row:
+        row["label"] = row["labels"]
+    if "split" in row:
+        row["split"] = _part(path, row)
+    return row
 
 
 def _part(path: Path, row: Mapping[str, str]) -> str:
@@ -210,7 +217,7 @@ def _read_npz(path: Path, *, classes: Sequence[str] | None) -> Contents:
     if classes is None and "classes" in arrays:
         classes = tuple(str(name) for name in arrays["classes"])
     found = {}
-    for part in ("train", "val", "test"):
+    for part in _ORDER:
         if f"{part}_images" in arrays or part == "train":
             found[part] = _npz_arrays(path, arrays, part)
     width = max(labels.shape[1] for _, labels in found.values())
