@@ -1,0 +1,126 @@
+"""`medzoo data`: simulated images, splits and checks."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medzoo.cli.output import Json, notice, print_json, print_table, print_text
+from medzoo.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from medzoo.checks import DataReport
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Simulate, split and check labelled images.")
+
+Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without unreadable images and list them.")]
+_SHOWN = 10
+
+
+@app.command()
+def phantom(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder, filled with class folders.")],
+    *,
+    per_class: Annotated[int, typer.Option(help="Images of each class.")] = 100,
+    counts: Annotated[str, typer.Option(help="Images by class instead, as normal=400,thick-wall=40.")] = "",
+    size: Annotated[int, typer.Option(help="Side of the images in pixels.")] = 128,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Write simulated ultrasound images of four classes."""
+    from medzoo.phantom import CLASSES, write_phantom
+
+    wanted = _parse_counts(counts) if counts else dict.fromkeys(CLASSES, per_class)
+    notice(f"writing {sum(wanted.values())} images to {folder}")
+    write_phantom(folder, counts=wanted, size=size, seed=seed)
+    if json:
+        print_json({"folder": str(folder), "counts": wanted, "size": size, "seed": seed})
+    else:
+        print_table(("class", "images"), wanted.items(), right=("images",))
+
+
+def _parse_counts(text: str) -> dict[str, int]:
+    """Counts by class from "name=number,name=number"."""
+    counts = {}
+    for entry in text.split(","):
+        name, _, number = entry.strip().partition("=")
+        if not number.isdecimal() or name in counts:
+            raise ConfigError(f"--counts cannot take '{entry.strip()}'", "write it as normal=400,thick-wall=40")
+        counts[name] = int(number)
+    return counts
+
+
+@app.command()
+def split(
+    data: Annotated[Path, typer.Argument(metavar="DIR", help="Class folders, a CSV or an npz.")],
+    *,
+    out: Annotated[Path, typer.Option(help="A new folder for the parts and split.csv.")],
+    train: Annotated[float, typer.Option(help="Share of the training part.")] = 0.8,
+    val: Annotated[float, typer.Option(help="Share of the validation part; 0 leaves it out.")] = 0.1,
+    test: Annotated[float, typer.Option(help="Share of the test part; 0 leaves it out.")] = 0.1,
+    seed: Seed = 0,
+    skip_bad: SkipBad = False,
+    json: Json = False,
+) -> None:
+    """Split images by patient where known, else by duplicate group, in equal shares of each class."""
+    from medzoo.data import open_dataset
+    from medzoo.splits import write_split
+
+    dataset = open_dataset(data, skip_bad=skip_bad)
+    for name, reason in dataset.bad:
+        notice(f"left out {name}: {reason}")
+    parts = write_split(dataset, out=out, fractions={"train": train, "val": val, "test": test}, seed=seed)
+    counts = {part: images.counts() for part, images in parts.items()}
+    if json:
+        bad = [list(entry) for entry in dataset.bad]
+        print_json({"folder": str(out), "seed": seed, "counts": counts, "left_out": bad})
+    else:
+        _print_counts(counts)
+
+
+@app.command()
+def check(
+    data: Annotated[Path, typer.Argument(metavar="DIR", help="Class folders, a CSV or an npz.")],
+    *,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 5 if anything is wrong.")] = False,
+    json: Json = False,
+) -> None:
+    """Report classes, image sizes, unreadable files and duplicates."""
+    from medzoo.checks import check_dataset
+    from medzoo.data import open_dataset
+
+    report = check_dataset(open_dataset(data, skip_bad=True))
+    if json:
+        print_json(report.to_dict())
+    else:
+        _print_report(report)
+    if strict and report.problems:
+        raise DataError(f"{data} has problems: {'; '.join(report.problems)}")
+
+
+def _print_counts(counts: dict[str, dict[str, int]]) -> None:
+    """Nothing; a table of images by class and part goes to stdout."""
+    names = list(next(iter(counts.values())))
+    rows = [[name, *(of_part[name] for of_part in counts.values())] for name in names]
+    print_table(("class", *counts), rows, right=tuple(counts))
+
+
+def _print_report(report: "DataReport") -> None:
+    """Nothing; the report goes to stdout, long lists cut short."""
+    _print_counts({part: dict(of_part) for part, of_part in report.counts.items()})
+    print_text("")
+    print_table(("size", "images"), list(report.sizes.items())[:_SHOWN], right=("images",))
+    print_text("")
+    print_table(("kind", "images"), report.kinds.items(), right=("images",))
+    for title, rows in (
+        ("unreadable images", [f"{name}: {reason}" for name, reason in report.unreadable]),
+        ("duplicate groups", [", ".join(group) for group in report.groups]),
+    ):
+        if rows:
+            print_text(f"\n{title}: {len(rows)}")
+            for row in rows[:_SHOWN]:
+                print_text(f"  {row}")
+            if len(rows) > _SHOWN:
+                print_text(f"  and {len(rows) - _SHOWN} more (--json lists all)")
+    print_text("\nproblems: " + ("; ".join(report.problems) or "none"))
