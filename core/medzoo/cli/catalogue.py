@@ -19,7 +19,7 @@ def list_models(
     ] = None,
     json: Json = False,
 ) -> None:
-    """List the models: what they make, how large they are, and where they are."""
+    """List the models: what they make, their size and where they are."""
     plugins = load_plugins()
     registry = load_registry(plugins=plugins)
     rows = [row for row in registry.rows if _matches(row, words or [])]

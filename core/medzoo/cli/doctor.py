@@ -31,7 +31,10 @@ class Finding:
 
 
 def doctor(json: Json = False) -> None:
-    """Look at versions, devices, threads, disk, cache, plugins and models, and say how to mend what is wrong."""
+    """Examine this machine and say how to mend what is wrong.
+
+    Versions, devices, threads, disk, cache, plugins and models, one line each.
+    """
     plugins, _ = load_plugins().commands(typer.Typer)
     findings = [*_versions(), *_devices(), *_places(), *_plugins(plugins), *_models(plugins)]
     if json:

@@ -18,7 +18,7 @@ def pull(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Put models into the cache, every byte checked, and print their folders."""
+    """Put models into the cache, checked, and print their folders."""
     plugins = load_plugins()
     registry = load_registry(plugins=plugins)
     rows: list[Row] = []

@@ -18,7 +18,7 @@ _CARD_LINES = 12
 def show(
     name: Annotated[str, typer.Argument(metavar="ID", help="A model's id or a generator's name.")], json: Json = False
 ) -> None:
-    """Show a model: its images, files, training and the first lines of its card."""
+    """Show a model or a generator: its facts, files, training and card."""
     plugins = load_plugins()
     registry = load_registry(plugins=plugins)
     ids = [row.id for row in registry.rows]
