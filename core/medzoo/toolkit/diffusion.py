@@ -6,6 +6,7 @@ stepping; they are told `prediction_type="sample"`, so one estimate, clipped to 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -133,5 +134,8 @@ def make_scheduler(sampling: SamplingSettings, diffusion: DiffusionSettings, *, 
     else:
         kind = "learned_range" if learned_variance else "fixed_small"
         scheduler = DDPMScheduler(**common, clip_sample=False, variance_type=kind)
-    scheduler.set_timesteps(min(sampling.steps, diffusion.steps))
+    with warnings.catch_warnings():
+        # diffusers turns a tensor into an array in a way that numpy 2 will drop; the numbers are right
+        warnings.filterwarnings("ignore", message="__array__ implementation", category=DeprecationWarning)
+        scheduler.set_timesteps(min(sampling.steps, diffusion.steps))
     return scheduler

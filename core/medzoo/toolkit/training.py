@@ -6,6 +6,7 @@ that starts again from a checkpoint therefore sees exactly what an uninterrupted
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from medzoo.errors import ResourceError
 from medzoo.protocols import LabelledImages, Report
-from medzoo.toolkit.devices import generator, resolve_precision
+from medzoo.toolkit.devices import derive_seed, generator, resolve_precision
 from medzoo.toolkit.settings import TrainingSettings
 
 
@@ -132,7 +133,7 @@ class _Run:
         for micro in range(self.settings.accumulate):
             random = generator(self.seed, "step", self.step, micro, self.rank)
             batch = self._prepare(next(batches), random)
-            with self.accelerator.accumulate(self.network):
+            with self.accelerator.accumulate(self.network), self._layers_seeded(micro):
                 terms = loss(self.network, batch, random)
                 self.accelerator.backward(torch.stack(list(terms.values())).sum())
                 if self.accelerator.sync_gradients and self.settings.clip > 0:
@@ -150,6 +151,14 @@ class _Run:
                 "lower training.rate, or set training.precision=fp32",
             )
         return {"loss": total, **totals, "rate": rate}
+
+    @contextlib.contextmanager
+    def _layers_seeded(self, micro: int) -> Iterator[None]:
+        """Nothing; inside, layers such as dropout, which know only global randomness, draw from this step's seed."""
+        device = self.accelerator.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(derive_seed(self.seed, "layers", self.step, micro, self.rank))
+            yield
 
     def _prepare(self, batch: tuple[Tensor, Tensor], random: torch.Generator) -> Batch:
         images, labels = (part.to(self.accelerator.device) for part in batch)
@@ -281,4 +290,5 @@ def _loader(data: LabelledImages, run: _Run, *, seed: int) -> DataLoader[tuple[T
         )
     pairs = _Pairs(data)
     batches: Any = _Batches(run, pairs.labels, seed=seed)
-    return DataLoader(pairs, batch_sampler=batches, num_workers=run.settings.workers)
+    random = generator(seed, "loader")  # its draws do not matter, but left to itself it takes them from global state
+    return DataLoader(pairs, batch_sampler=batches, num_workers=run.settings.workers, generator=random)
