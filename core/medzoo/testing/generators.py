@@ -1,0 +1,253 @@
+"""The checks of a generator, in the order in which they are made."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from medzoo import config as settings
+from medzoo.testing.subject import ATOL, BATCH, Broken, Recorder, Subject, expect, global_seed
+from medzoo.protocols import Generator
+
+if TYPE_CHECKING:
+    from medzoo.specs import GeneratorSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckResult:
+    """One check of a plugin: whether it passed, in one line what was found, and how long it took."""
+
+    name: str
+    passed: bool
+    detail: str
+    seconds: float
+
+
+def check_generator(spec: GeneratorSpec, *, device: str = "cpu") -> list[CheckResult]:
+    """What `spec` keeps and breaks of the generator contract, one result a check; nothing a plugin does raises here.
+
+    It is built from its `tiny` preset for three classes, fitted on 24 made-up images and asked for pictures. Checks
+    that cannot apply are left out: fitting for a spec that is not trainable, sources for one that needs none, and all
+    that follows a failure to build or to give pictures at all.
+    """
+    subject = Subject(spec, device=device)
+    results: list[CheckResult] = []
+    for checks, required in _STAGES:
+        found = [_run(name, check, subject) for name, check in checks.items()]
+        results += [result for result in found if result is not None]
+        if required and not all(result.passed for result in results if result.name in checks):
+            break
+    return results
+
+
+def assert_generator(spec: GeneratorSpec, *, device: str = "cpu") -> None:
+    """Nothing, if `spec` passes every check.
+
+    Raises:
+        AssertionError: one line for each check that failed.
+    """
+    failed = [result for result in check_generator(spec, device=device) if not result.passed]
+    if failed:
+        lines = "\n".join(f"  {result.name}: {result.detail}" for result in failed)
+        raise AssertionError(f"generator '{spec.name}' breaks its contract\n{lines}")
+
+
+def _run(name: str, check: Callable[[Subject], str | None], subject: Subject) -> CheckResult | None:
+    """The result of one check, or None where it does not apply."""
+    start = time.perf_counter()
+    try:
+        with global_seed(0, subject.device):
+            detail, passed = check(subject), True
+    except KeyboardInterrupt:
+        raise
+    except Broken as broken:
+        detail, passed = str(broken), False
+    except BaseException as error:  # noqa: BLE001 - the plugin boundary: whatever it raises is a failed check
+        text = str(error).strip().splitlines()
+        detail, passed = f"it raised {type(error).__name__}: {text[0] if text else '(no message)'}", False
+    if detail is None:
+        return None
+    return CheckResult(name=name, passed=passed, detail=detail, seconds=time.perf_counter() - start)
+
+
+def _preset(subject: Subject) -> str:
+    known = settings.preset_names(subject.spec.presets)
+    expect("tiny" in known, f"expected a preset tiny.toml for tests, found: {', '.join(known) or 'none'}")
+    subject.configure(settings.resolve(subject.spec.config, presets=subject.spec.presets, preset="tiny"))
+    return f"tiny.toml resolves: {subject.image.size} pixels, {subject.image.channels} channels"
+
+
+def _build(subject: Subject) -> str:
+    generator = subject.generator = subject.build()
+    for method in ("fit", "sample", "state_dict", "load_state_dict", "image"):
+        expect(hasattr(generator, method), f"expected a Generator, {type(generator).__name__} has no '{method}'")
+    expect(isinstance(generator, Generator), f"expected a Generator, got {type(generator).__name__}")
+    expect(generator.image == subject.image, f"expected the ImageSpec it was built for, its image is {generator.image}")
+    other = subject.build()
+    _expect_equal(generator.state_dict(), other.state_dict(), "a second build from the same global seed")
+    return f"a {type(generator).__name__} of {sum(value.numel() for value in generator.state_dict().values())} numbers"
+
+
+def _weights(subject: Subject) -> str:
+    state, fresh = subject.generator.state_dict(), subject.build().state_dict()
+    for name, value in state.items():
+        expect(isinstance(value, Tensor), f"expected tensors in state_dict, '{name}' is a {type(value).__name__}")
+        allowed = value.dtype == torch.float32 or not (value.is_floating_point() or value.is_complex())
+        expect(allowed, f"expected float32 weights, '{name}' is {value.dtype}")
+        expect(bool(torch.isfinite(value).all()), f"expected finite weights, '{name}' has others")
+    changed = sorted(state.keys() ^ fresh.keys())
+    expect(not changed, f"state_dict has other keys than in a fresh model: {', '.join(changed[:3])}")
+    return f"{len(state)} tensors, float32, the same keys in a fresh model"
+
+
+def _fit(subject: Subject) -> str | None:
+    if not subject.spec.trainable:
+        return None
+    report = subject.first = Recorder(subject)
+    subject.fit(subject.generator, report)
+    expect(bool(report.steps), "fit made no call of report.progress")
+    bad = [f"{k} = {v}" for _, _, values in report.steps for k, v in values.items() if not math.isfinite(v)]
+    expect(not bad, f"expected finite loss values, got {bad[0] if bad else ''}")
+    steps = [step for step, _, _ in report.steps]
+    expect(steps == sorted(set(steps)), f"expected rising steps in report.progress, got {steps}")
+    step, total, _ = report.steps[-1]
+    expect(step == total, f"expected the last report.progress to be step {total} of {total}, got {step} of {total}")
+    return f"{len(steps)} steps, {len(report.checkpoints)} checkpoints, {report.previews} previews"
+
+
+def _fit_repeats(subject: Subject) -> str | None:
+    if not subject.spec.trainable:
+        return None
+    again = subject.build()
+    with global_seed(1, subject.device):
+        subject.fit(again, Recorder(subject))
+    _expect_equal(subject.generator.state_dict(), again.state_dict(), "a second fit from the same seed")
+    return "the same seed gives the same weights, whatever the global random state"
+
+
+def _fit_resumes(subject: Subject) -> str | None:
+    unfinished = [(step, state) for step, total, state in subject.first.checkpoints if step < total]
+    if not subject.spec.trainable or not unfinished:
+        return None
+    step, state = unfinished[0]
+    resumed = subject.build()
+    report = Recorder(subject, restored=state)
+    with global_seed(2, subject.device):
+        subject.fit(resumed, report)
+    first = report.steps[0][0] if report.steps else "none"
+    expect(first == step + 1, f"expected a restored fit to go on at step {step + 1}, its first step was {first}")
+    _expect_equal(subject.generator.state_dict(), resumed.state_dict(), f"a fit resumed at step {step}")
+    return f"a fit resumed at step {step} ends with the same weights"
+
+
+def _images(subject: Subject) -> str:
+    for count in (BATCH, 5, 1):
+        subject.sample(range(count))
+    return f"{BATCH}, 5 and 1 images asked for and given: float32, finite, in [0, 1]"
+
+
+def _seeds_repeat(subject: Subject) -> str:
+    first = subject.sample()
+    with global_seed(1, subject.device):
+        second = subject.sample()
+    expect(torch.equal(first, second), f"the same seeds gave other images: {_distance(first, second)}")
+    return "the same seeds give the same images, whatever the global random state"
+
+
+def _seeds_differ(subject: Subject) -> str | None:
+    if subject.spec.needs_sources:
+        return None  # the source already tells images apart, so a seed need not
+    images = subject.sample(labels=torch.zeros(BATCH, dtype=torch.int64)).flatten(1)
+    apart = torch.cdist(images, images, p=float("inf")) + torch.eye(BATCH)
+    expect(bool(apart.min() > ATOL), f"expected another image for each seed, two differ by {apart.min().item():.1g}")
+    return f"{BATCH} seeds of one class give {BATCH} images"
+
+
+def _rebatching(subject: Subject) -> str:
+    whole = subject.sample()
+    split = torch.cat([subject.sample(range(1)), subject.sample(range(1, BATCH))])
+    backwards = subject.sample(range(BATCH - 1, -1, -1)).flip(0)
+    for way, images in (("1 + 7", split), ("in reverse order", backwards)):
+        _expect_close(whole, images, f"drawn {way} instead of {BATCH} at once (the tiny preset must compute in fp32)")
+    return f"{BATCH} at once, 1 + 7 and reversed agree within {ATOL}"
+
+
+def _labels(subject: Subject) -> str:
+    whole = subject.sample()
+    for kept in (torch.arange(BATCH) % 2 == 0, torch.arange(BATCH) % 2 == 1):
+        labels = torch.where(kept, subject.labels, (subject.labels + 1) % len(subject.image.classes))
+        _expect_close(whole[kept], subject.sample(labels=labels)[kept], "when the labels of other images changed")
+    return "an image's label is its own"
+
+
+def _sources(subject: Subject) -> str | None:
+    if not subject.spec.needs_sources:
+        return None
+    whole = subject.sample()
+    for kept in (torch.arange(BATCH) % 2 == 0, torch.arange(BATCH) % 2 == 1):
+        sources = torch.where(kept.view(-1, 1, 1, 1), subject.sources, 1.0 - subject.sources)
+        images = subject.sample(sources=sources)
+        _expect_close(whole[kept], images[kept], "when the sources of other images changed")
+        ignored = (whole[~kept] == images[~kept]).flatten(1).all(dim=1)
+        expect(not bool(ignored.any()), "an image stayed the same when its source was inverted")
+    return "an image's source is its own"
+
+
+def _save_and_load(subject: Subject) -> str:
+    state = {name: value.detach().cpu().contiguous() for name, value in subject.generator.state_dict().items()}
+    with global_seed(3, subject.device):
+        loaded = subject.build()
+    loaded.load_state_dict(load(save(state)))
+    _expect_equal(state, loaded.state_dict(), "a model that loaded them")
+    before, after = subject.sample(), subject.sample(generator=loaded)
+    expect(torch.equal(before, after), f"a model that loaded them gives other images: {_distance(before, after)}")
+    return "saved as safetensors and loaded into a fresh model: the same images"
+
+
+def _global_state(subject: Subject) -> str:
+    touched = ", ".join(sorted(subject.touched))
+    expect(not touched, f"expected random draws from the seeds alone, but global state changed: {touched}")
+    return "torch's, numpy's and Python's global random states stay as they were"
+
+
+def _distance(one: Tensor, other: Tensor) -> str:
+    return f"they differ by up to {(one - other).abs().max().item():.2g}"
+
+
+def _expect_close(one: Tensor, other: Tensor, when: str) -> None:
+    apart = (one - other).abs().flatten(1).amax(dim=1)
+    expect(bool((apart <= ATOL).all()), f"an image changed by {apart.max().item():.2g} (allowed {ATOL}) {when}")
+
+
+def _expect_equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor], where: str) -> None:
+    differing = sorted(one.keys() ^ other.keys())
+    differing += [name for name in one.keys() & other.keys() if not torch.equal(one[name].cpu(), other[name].cpu())]
+    names = ", ".join(differing[:3])
+    expect(not differing, f"{len(differing)} of {len(one)} weights differ in {where}: {names}")
+
+
+_STAGES: tuple[tuple[Mapping[str, Callable[[Subject], str | None]], bool], ...] = (
+    ({"preset": _preset}, True),
+    ({"build": _build}, True),
+    ({"fit": _fit, "fit repeats": _fit_repeats, "fit resumes": _fit_resumes, "weights": _weights}, False),
+    ({"images": _images}, True),
+    (
+        {
+            "seeds repeat": _seeds_repeat,
+            "seeds differ": _seeds_differ,
+            "rebatching": _rebatching,
+            "labels": _labels,
+            "sources": _sources,
+            "save and load": _save_and_load,
+            "global random state": _global_state,
+        },
+        True,
+    ),
+)
