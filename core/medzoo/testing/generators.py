@@ -13,8 +13,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from medzoo import config as settings
-from medzoo.testing.subject import ATOL, BATCH, Broken, Recorder, Subject, expect, global_seed
 from medzoo.protocols import Generator
+from medzoo.testing.subject import ATOL, BATCH, Broken, Recorder, Subject, expect, global_seed
 
 if TYPE_CHECKING:
     from medzoo.specs import GeneratorSpec

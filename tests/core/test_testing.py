@@ -1,0 +1,428 @@
+"""The conformance kit: an honest generator passes, and each broken promise fails the check that is named for it."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from medzoo import GeneratorSpec
+from medzoo.config import setting
+from medzoo.testing import assert_generator, check_generator
+from medzoo.toolkit.settings import ImageSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrainConfig:
+    """Settings of the generators below."""
+
+    image: ImageSettings = ImageSettings()
+    epochs: int = setting(3, "steps of `fit`")
+
+
+class Grain(nn.Module):
+    """An honest generator: noise from the seed around the mean brightness of the class, learned step by step."""
+
+    def __init__(self, config, image, device):
+        super().__init__()
+        self.config = config
+        self.image = image
+        self.brightness = nn.Parameter(torch.rand(len(image.classes), device=device))
+
+    def fit(self, data, *, seed, report):
+        start = 0
+        if (state := report.restore()) is not None:
+            start = int(state["step"])
+            self.load_state_dict({"brightness": state["brightness"]})
+        pixels = torch.stack([torch.from_numpy(data[k]).float().mean() / 255.0 for k in range(len(data))])
+        labels = torch.from_numpy(data.labels)
+        means = torch.stack([pixels[labels == k].mean() for k in range(len(data.classes))])
+        for step in range(start + 1, self.config.epochs + 1):
+            with torch.no_grad():
+                self.brightness += self.draw(seed, step) * (means - self.brightness)
+            loss = (means - self.brightness.detach()).square().mean()
+            report.progress(step, self.config.epochs, {"loss": float(loss)})
+            report.checkpoint(step, {"step": torch.tensor(step), "brightness": self.brightness.detach()})
+        report.preview(self.config.epochs, self.sample)
+
+    def draw(self, seed, step):
+        return torch.rand((), generator=torch.Generator().manual_seed(seed + step))
+
+    @torch.inference_mode()
+    def sample(self, seeds, labels, *, sources=None):
+        return torch.stack([self.one(seed, label) for seed, label in zip(seeds, labels, strict=True)])
+
+    def one(self, seed, label):
+        shape = (self.image.channels, self.image.size, self.image.size)
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+        return (self.brightness[label] + 0.1 * noise).clamp(0.0, 1.0)
+
+
+@pytest.fixture
+def presets(tmp_path):
+    (tmp_path / "tiny.toml").write_text("[image]\nsize = 8\n")
+    return tmp_path
+
+
+@pytest.fixture
+def spec_of(presets):
+    def make(build, **changes):
+        fields = {"name": "grain", "summary": "noise", "config": GrainConfig, "presets": presets, "build": build}
+        return GeneratorSpec(**{**fields, **changes})
+
+    return make
+
+
+def failures(spec):
+    return {result.name: result.detail for result in check_generator(spec) if not result.passed}
+
+
+def test_an_honest_generator_passes_every_check(spec_of):
+    results = check_generator(spec_of(Grain))
+    assert {result.name: result.detail for result in results if not result.passed} == {}
+    assert [result.name for result in results] == [
+        "preset", "build", "fit", "fit repeats", "fit resumes", "weights", "images", "seeds repeat", "seeds differ",
+        "rebatching", "labels", "save and load", "global random state",
+    ]  # fmt: skip
+    assert all(result.detail and "\n" not in result.detail and result.seconds >= 0 for result in results)
+    assert_generator(spec_of(Grain))
+
+
+class TooFew(Grain):
+    def sample(self, seeds, labels, *, sources=None):
+        return super().sample(seeds, labels)[: max(len(seeds) - 1, 1)]
+
+
+class ThreeChannels(Grain):
+    def one(self, seed, label):
+        return super().one(seed, label).expand(3, -1, -1)
+
+
+class Double(Grain):
+    def one(self, seed, label):
+        return super().one(seed, label).double()
+
+
+class MinusOneToOne(Grain):
+    def one(self, seed, label):
+        return super().one(seed, label) * 2.0 - 1.0
+
+
+class NotFinite(Grain):
+    def one(self, seed, label):
+        return super().one(seed, label) / 0.0
+
+
+class Arrays(Grain):
+    def sample(self, seeds, labels, *, sources=None):
+        return super().sample(seeds, labels).numpy()
+
+
+class WithGradients(Grain):
+    def sample(self, seeds, labels, *, sources=None):
+        with torch.inference_mode(False):
+            return torch.stack([self.one(seed, label) for seed, label in zip(seeds, labels, strict=True)])
+
+
+class Raises(Grain):
+    def one(self, seed, label):
+        raise ValueError("no pictures\ntoday")
+
+
+class ChangesLabels(Grain):
+    def sample(self, seeds, labels, *, sources=None):
+        images = super().sample(seeds, labels)
+        labels.zero_()
+        return images
+
+
+IMAGES = {
+    TooFew: "expected images of shape (8, 1, 8, 8), got (7, 1, 8, 8)",
+    ThreeChannels: "expected images of shape (8, 1, 8, 8), got (8, 3, 8, 8)",
+    Double: "expected float32 images, got torch.float64",
+    MinusOneToOne: "expected pixels in [0, 1], got -",
+    NotFinite: "expected finite images",
+    Arrays: "expected a tensor of images, got ndarray",
+    WithGradients: "expected images without gradients",
+    Raises: "it raised ValueError: no pictures",
+    ChangesLabels: "sample changed the labels it was given",
+}
+
+
+@pytest.mark.parametrize("broken", IMAGES, ids=lambda kind: kind.__name__)
+def test_what_are_no_images_fails_the_images_check_and_stops_there(broken, spec_of):
+    results = check_generator(spec_of(broken))
+    assert results[-1].name == "images"
+    assert not results[-1].passed
+    assert results[-1].detail.startswith(IMAGES[broken])
+
+
+class GlobalSampling(Grain):
+    def one(self, seed, label):
+        return (super().one(seed, label) + 0.1 * torch.rand(1)).clamp(0.0, 1.0)
+
+
+class OneImage(Grain):
+    def one(self, seed, label):
+        return super().one(0, label)
+
+
+class BatchMean(Grain):
+    def sample(self, seeds, labels, *, sources=None):
+        images = super().sample(seeds, labels)
+        return (images - images.mean() + 0.5).clamp(0.0, 1.0)
+
+
+class FirstSeed(Grain):
+    def sample(self, seeds, labels, *, sources=None):
+        grain = torch.Generator().manual_seed(seeds[0])
+        return torch.rand(len(seeds), 1, self.image.size, self.image.size, generator=grain)
+
+
+class FirstLabel(Grain):
+    def sample(self, seeds, labels, *, sources=None):
+        return super().sample(seeds, labels[:1].expand(len(seeds)))
+
+
+class ForgetsWeights(Grain):
+    def fit(self, data, *, seed, report):
+        super().fit(data, seed=seed, report=report)
+        self.extra = 0.3
+
+    def one(self, seed, label):
+        return (super().one(seed, label) + getattr(self, "extra", 0.0)).clamp(0.0, 1.0)
+
+
+class LoadsNothing(Grain):
+    def load_state_dict(self, state):
+        if set(state) == {"brightness"} and not self.brightness.requires_grad:
+            super().load_state_dict(state)
+
+
+class SetsSeed(Grain):
+    def one(self, seed, label):
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
+        return super().one(seed, label)
+
+
+SAMPLING = {
+    GlobalSampling: {"seeds repeat", "rebatching", "labels", "save and load", "global random state"},
+    OneImage: {"seeds differ"},
+    BatchMean: {"rebatching", "labels"},
+    FirstSeed: {"rebatching"},
+    FirstLabel: {"rebatching", "labels"},
+    ForgetsWeights: {"save and load"},
+    LoadsNothing: {"save and load", "fit resumes"},
+    SetsSeed: {"global random state"},
+}
+
+
+@pytest.mark.parametrize("broken", SAMPLING, ids=lambda kind: kind.__name__)
+def test_a_sampler_that_breaks_its_promise_is_caught(broken, spec_of):
+    assert set(failures(spec_of(broken))) == SAMPLING[broken]
+
+
+def test_the_global_random_state_names_whose_it_is(spec_of):
+    detail = failures(spec_of(SetsSeed))["global random state"]
+    assert detail.startswith("expected random draws from the seeds alone, but global state changed: numpy in fit")
+    assert {"numpy in sample", "random in sample", "torch in sample"} < set(detail.partition(": ")[2].split(", "))
+
+
+class GlobalFit(Grain):
+    def draw(self, seed, step):
+        return torch.rand(())
+
+
+class NoProgress(Grain):
+    def fit(self, data, *, seed, report):
+        pass
+
+
+class NotANumber(Grain):
+    def fit(self, data, *, seed, report):
+        report.progress(1, 1, {"loss": float("nan")})
+
+
+class StopsShort(Grain):
+    def fit(self, data, *, seed, report):
+        report.progress(1, 2, {"loss": 0.5})
+
+
+class StartsAnew(Grain):
+    def fit(self, data, *, seed, report):
+        report.restore()
+        report.restore = lambda: None
+        super().fit(data, seed=seed, report=report)
+
+
+class ResumesElsewhere(Grain):
+    def fit(self, data, *, seed, report):
+        if (state := report.restore()) is not None:
+            moved = {"step": state["step"], "brightness": state["brightness"] + 0.5}
+            report.restore = lambda: moved
+        super().fit(data, seed=seed, report=report)
+
+
+class BadCheckpoint(Grain):
+    def fit(self, data, *, seed, report):
+        super().fit(data, seed=seed, report=report)
+        report.checkpoint(3, {"step": 3})
+
+
+class BadPreview(Grain):
+    def fit(self, data, *, seed, report):
+        super().fit(data, seed=seed, report=report)
+        report.preview(3, lambda seeds, labels: torch.zeros(len(seeds), 1, 4, 4))
+
+
+FITTING = {
+    GlobalFit: ("fit repeats", "1 of 1 weights differ in a second fit from the same seed: brightness"),
+    NoProgress: ("fit", "fit made no call of report.progress"),
+    NotANumber: ("fit", "expected finite loss values, got loss = nan"),
+    StopsShort: ("fit", "expected the last report.progress to be step 2 of 2, got 1 of 2"),
+    StartsAnew: ("fit resumes", "expected a restored fit to go on at step 2, its first step was 1"),
+    ResumesElsewhere: ("fit resumes", "1 of 1 weights differ in a fit resumed at step 1: brightness"),
+    BadCheckpoint: ("fit", "expected tensors in a checkpoint, 'step' is none"),
+    BadPreview: ("fit", "expected images of shape (3, 1, 8, 8), got (3, 1, 4, 4)"),
+}
+
+
+@pytest.mark.parametrize("broken", FITTING, ids=lambda kind: kind.__name__)
+def test_a_fit_that_breaks_its_promise_is_caught(broken, spec_of):
+    check, detail = FITTING[broken]
+    assert failures(spec_of(broken))[check] == detail
+
+
+class HalfWeights(Grain):
+    def __init__(self, config, image, device):
+        super().__init__(config, image, device)
+        self.half()
+
+
+class GrowsKeys(Grain):
+    def fit(self, data, *, seed, report):
+        super().fit(data, seed=seed, report=report)
+        self.register_buffer("seen", torch.ones(1))
+
+
+class Unrepeatable(Grain):
+    built = 0
+
+    def __init__(self, config, image, device):
+        super().__init__(config, image, device)
+        Unrepeatable.built += 1
+        self.brightness.data += Unrepeatable.built
+
+
+def test_weights_are_float32_and_keep_their_names(spec_of):
+    assert failures(spec_of(HalfWeights))["weights"] == "expected float32 weights, 'brightness' is torch.float16"
+    assert failures(spec_of(GrowsKeys))["weights"] == "state_dict has other keys than in a fresh model: seen"
+
+
+def test_a_build_that_cannot_be_repeated_or_is_no_generator_stops_the_checks(spec_of):
+    assert set(failures(spec_of(Unrepeatable))) == {"build"}
+    assert "has no 'fit'" in failures(spec_of(lambda config, image, device: nn.Identity()))["build"]
+    assert [r.name for r in check_generator(spec_of(lambda config, image, device: 1 / 0))] == ["preset", "build"]
+    assert failures(spec_of(lambda config, image, device: 1 / 0))["build"].startswith("it raised ZeroDivisionError")
+
+
+def test_the_image_spec_must_be_the_one_that_was_given(spec_of):
+    def build(config, image, device):
+        generator = Grain(config, image, device)
+        generator.image = None
+        return generator
+
+    assert failures(spec_of(build))["build"] == "expected the ImageSpec it was built for, its image is None"
+
+
+def test_presets_are_needed(spec_of, presets):
+    (presets / "tiny.toml").rename(presets / "small.toml")
+    assert failures(spec_of(Grain)) == {"preset": "expected a preset tiny.toml for tests, found: small"}
+    (presets / "tiny.toml").write_text("epoch = 3\n")
+    assert "unknown setting 'epoch'" in failures(spec_of(Grain))["preset"]
+
+
+def test_settings_must_hold_the_images_size(spec_of, presets):
+    @dataclass(frozen=True, kw_only=True)
+    class Bare:
+        epochs: int = 1
+
+    (presets / "tiny.toml").write_text("epochs = 1\n")
+    detail = failures(spec_of(Grain, config=Bare))["preset"]
+    assert detail == "expected the settings image.size and image.channels, image.channels and image.size is missing"
+
+
+class Varies(Grain):
+    """Adds grain to its sources."""
+
+    def sample(self, seeds, labels, *, sources=None):
+        images = super().sample(seeds, labels)
+        return (0.9 * sources + 0.1 * images).clamp(0.0, 1.0)
+
+
+class IgnoresSources(Varies):
+    def sample(self, seeds, labels, *, sources=None):
+        return Grain.sample(self, seeds, labels)
+
+
+class MixesSources(Varies):
+    def sample(self, seeds, labels, *, sources=None):
+        return super().sample(seeds, labels, sources=(sources + sources.mean(dim=0)) / 2.0)
+
+
+class ChangesSources(Varies):
+    def sample(self, seeds, labels, *, sources=None):
+        images = super().sample(seeds, labels, sources=sources)
+        sources.mul_(0.5)
+        return images
+
+
+class SameMemory(Varies):
+    def sample(self, seeds, labels, *, sources=None):
+        return sources
+
+
+def test_sources_are_checked_where_they_are_needed(spec_of):
+    def found(build):
+        return failures(spec_of(build, needs_sources=True, trainable=False))
+
+    names = [r.name for r in check_generator(spec_of(Varies, needs_sources=True, trainable=False)) if r.passed]
+    assert {"sources", "rebatching"} <= set(names)
+    assert not {"fit", "fit repeats", "fit resumes", "seeds differ"} & set(names)
+    assert found(Varies) == {}
+    assert found(IgnoresSources) == {"sources": "an image stayed the same when its source was inverted"}
+    assert set(found(MixesSources)) == {"rebatching", "sources"}
+    assert found(ChangesSources) == {"images": "sample changed the sources it was given"}
+    assert found(SameMemory) == {"images": "expected new images, sample gave the sources' own memory back"}
+
+
+def test_assert_generator_lists_what_failed(spec_of):
+    with pytest.raises(AssertionError, match=r"'grain' breaks its contract\n  seeds differ: expected another image"):
+        assert_generator(spec_of(OneImage))
+
+
+def test_an_interrupt_is_not_swallowed_and_a_system_exit_is_a_failure(spec_of):
+    def interrupted(config, image, device):
+        raise KeyboardInterrupt
+
+    def leaving(config, image, device):
+        raise SystemExit(3)
+
+    with pytest.raises(KeyboardInterrupt):
+        check_generator(spec_of(interrupted))
+    assert failures(spec_of(leaving)) == {"build": "it raised SystemExit: 3"}
+
+
+def test_checking_leaves_the_global_random_states_alone(spec_of):
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    check_generator(spec_of(GlobalFit))
+    check_generator(spec_of(SetsSeed))
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert (before[1] == np.random.get_state()[1]).all()
+    assert before[2] == random.getstate()
