@@ -28,7 +28,9 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     keep: Annotated[int, typer.Option(min=1, help="Checkpoints to keep.")] = 2,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log to OUT/tensorboard as well.")] = False,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without unreadable images, listing them.")] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Go on without unreadable images, listing them.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train a generator; stopped at any moment, the same command goes on to the same weights."""
@@ -128,4 +130,6 @@ class TrainingDisplay:
             self.told = now
             pace = (step - self.first) / max(now - self.began, 1e-9)
             left = (total - step) / pace / 60
-            notice(f"{self.title}: step {step}/{total}, loss {values['loss']:.4f}, {pace:.2f} steps/s, {left:.1f} min left")
+            notice(
+                f"{self.title}: step {step}/{total}, loss {values['loss']:.4f}, {pace:.2f} steps/s, {left:.1f} min left"
+            )

@@ -190,9 +190,7 @@ def load_gen(
     return unloaded_model(found.spec, image=image, device=device, overrides=overrides)
 
 
-def _with_overrides(
-    spec: GeneratorSpec, saved: Mapping[str, Any], overrides: Sequence[str]
-) -> settings.Resolved[Any]:
+def _with_overrides(spec: GeneratorSpec, saved: Mapping[str, Any], overrides: Sequence[str]) -> settings.Resolved[Any]:
     base = settings.Resolved(
         value=settings.build(spec.config, saved), origins=dict.fromkeys(settings.keys(spec.config), "model")
     )

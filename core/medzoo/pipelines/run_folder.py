@@ -90,7 +90,9 @@ class RunFolder:
         try:
             state = load_file(found[-1])
         except (SafetensorError, OSError) as error:
-            raise IntegrityError(f"{found[-1]} is damaged: {error}", "delete it to go on from the one before") from error
+            raise IntegrityError(
+                f"{found[-1]} is damaged: {error}", "delete it to go on from the one before"
+            ) from error
         self.resumed_at = int(state["step"])
         self._losses.rewind(self.resumed_at)
         self._seconds_before = self._losses.rows[-1]["seconds"] if self._losses.rows else 0.0

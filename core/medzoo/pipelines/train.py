@@ -145,7 +145,7 @@ def _scalars(out: Path, *, wanted: bool) -> Iterator[ScalarLog | None]:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ConfigError("TensorBoard is not installed", "pip install 'medzoo[tensorboard]'") from error
-    with SummaryWriter(str(out / "tensorboard")) as writer:  # type: ignore[no-untyped-call]
+    with SummaryWriter(str(out / "tensorboard")) as writer:
         yield writer
 
 

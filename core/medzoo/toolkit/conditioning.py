@@ -22,10 +22,10 @@ class LabelEmbedding(nn.Module):
     def forward(self, labels: Tensor) -> Tensor:
         """Tokens (N, tokens, width) of int64 labels (N,) in [0, classes]."""
         vectors: Tensor = self.project(self.table(labels))
-        return vectors.unflatten(-1, (self.tokens, -1))
+        return vectors.view(vectors.shape[0], self.tokens, -1)
 
 
 def drop_labels(labels: Tensor, *, share: float, null: int, generator: torch.Generator) -> Tensor:
-    """`labels` with a random `share` of them, sample by sample, replaced by `null` (Ho & Salimans 2022, algorithm 1)."""
+    """`labels` (N,) with a random `share`, sample by sample, replaced by `null` (Ho & Salimans 2022, algorithm 1)."""
     drop = torch.rand(labels.shape[0], generator=generator) < share
     return torch.where(drop.to(labels.device), torch.full_like(labels, null), labels)

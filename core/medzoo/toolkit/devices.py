@@ -28,7 +28,7 @@ def has_bf16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
         capability = torch.backends.cpu.get_cpu_capability()
-        return "AVX512" in capability and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        return "AVX512" in capability and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return False
 
 
@@ -53,4 +53,4 @@ def inference_copy(network: nn.Module, precision: str) -> nn.Module:
     for tensor in (*fast.parameters(), *fast.buffers()):
         if tensor.is_floating_point():
             tensor.data = tensor.data.to(dtype)
-    return fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return fast.to(memory_format=torch.channels_last)

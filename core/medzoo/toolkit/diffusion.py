@@ -7,7 +7,7 @@ stepping; they are told `prediction_type="sample"`, so one estimate, clipped to 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -26,7 +26,7 @@ class Denoiser(Protocol):
         """Clean images (N, C, H, W) in [-1, 1] and, where learned, the variance's place in its range [-1, 1]."""
 
 
-SCHEDULES = {
+SCHEDULES: Mapping[str, Mapping[str, Any]] = {
     "linear": {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02},
     "scaled_linear": {"beta_schedule": "scaled_linear", "beta_start": 1e-4, "beta_end": 0.02},
     "cosine": {"beta_schedule": "squaredcos_cap_v2"},
@@ -37,7 +37,8 @@ def signal_and_noise(settings: DiffusionSettings) -> tuple[Tensor, Tensor]:
     """Scales (alpha, sigma), float32 (steps,) each: noisy = alpha * clean + sigma * noise, alpha^2 + sigma^2 = 1."""
     from diffusers import DDPMScheduler
 
-    kept = DDPMScheduler(num_train_timesteps=settings.steps, **SCHEDULES[settings.schedule]).alphas_cumprod
+    scheduler: Any = DDPMScheduler(num_train_timesteps=settings.steps, **SCHEDULES[settings.schedule])
+    kept: Tensor = scheduler.alphas_cumprod
     return kept.sqrt(), (1.0 - kept).sqrt()
 
 
@@ -120,7 +121,7 @@ def make_scheduler(sampling: SamplingSettings, diffusion: DiffusionSettings, *, 
     """The diffusers scheduler that takes clean estimates and visits `sampling.steps` timesteps, the last one first."""
     from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 
-    common = {
+    common: dict[str, Any] = {
         "num_train_timesteps": diffusion.steps,
         "prediction_type": "sample",
         "timestep_spacing": "trailing",  # the other spacings start short of pure noise (Lin et al. 2024)

@@ -95,7 +95,7 @@ class _Run:
         self.step = 0
         self.steps_per_epoch = math.ceil(length / settings.batch_size)
         self.total = settings.epochs * self.steps_per_epoch
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(memory_format=torch.channels_last)
         optimizer = torch.optim.AdamW(
             network.parameters(),
             lr=settings.rate,
