@@ -61,13 +61,14 @@ def _generator(name: str, plugins: Plugins, registry: Registry) -> dict[str, Any
 
 
 def _training(path: Path) -> dict[str, Any]:
-    """What config.json says about the training, or nothing."""
+    """What config.json says about the training and its data, or nothing."""
     try:
-        config = json_lib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+        description = json_lib.loads(path.read_text("utf-8"))
+        data, training = description.get("data", {}), description.get("training", {})
+        facts = {f"data {key}": data[key] for key in ("name", "fingerprint", "counts") if key in data}
+        return {**facts, "medzoo": description.get("medzoo", ""), **training}
+    except (OSError, ValueError, TypeError, AttributeError):
         return {}
-    training = config.get("training") if isinstance(config, dict) else None
-    return training if isinstance(training, dict) else {}
 
 
 def _card_start(path: Path) -> list[str]:
@@ -85,10 +86,17 @@ def _print(facts: dict[str, Any]) -> None:
     for key, value in facts.items():
         if key in ("files", "card_start") or value in ("", None, [], {}):
             continue
-        for inner, text in value.items() if isinstance(value, dict) else [("", value)]:
-            shown = ", ".join(map(str, text)) if isinstance(text, list) else text
-            print_text(f"{f'{key} {inner}'.strip().replace('_', ' '):<24} {shown}")
+        for inner, fact in value.items() if isinstance(value, dict) else [("", value)]:
+            print_text(f"{f'{key} {inner}'.strip().replace('_', ' '):<24} {_text(fact)}")
     for file in facts.get("files", []):
         print_text(f"{'file ' + file['name']:<24} {megabytes(file['bytes'])} MB, sha256 {file['sha256']}")
     if facts.get("card_start"):
         print_text("\n" + "\n".join(facts["card_start"]))
+
+
+def _text(fact: Any) -> str:
+    if isinstance(fact, bool):
+        return "yes" if fact else "no"
+    if isinstance(fact, dict):
+        return ", ".join(f"{key} {value}" for key, value in fact.items())
+    return ", ".join(map(str, fact)) if isinstance(fact, list) else str(fact)

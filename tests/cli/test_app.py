@@ -1,0 +1,158 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import medzoo as package
+from medzoo.cli.app import VERBS
+from medzoo.errors import ConfigError, DataError, HubError, IntegrityError, PluginError, ResourceError
+
+ADDING = (
+    "import medzoo\n@medzoo.hookimpl\ndef register_commands(app):\n"
+    "    @app.command({0!r})\n    def command(times: int = 1):\n        'Greet.'\n        {1}\n"
+    "    @app.command('second')\n    def second():\n        pass\n"
+)
+
+
+def test_no_arguments_print_the_help(medzoo):
+    outcome = medzoo()
+    assert outcome.code == 2
+    for verb in VERBS:
+        assert f"  {verb} " in outcome.out + outcome.err
+
+
+def test_help_describes_every_verb_in_one_line(medzoo):
+    outcome = medzoo("--help")
+    assert outcome.code == 0
+    assert "..." not in outcome.out.replace("[ARGS]...", "")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(medzoo, verb):
+    outcome = medzoo(verb, "--help")
+    assert outcome.code == 0
+    assert f"Usage: medzoo {verb}" in outcome.out
+
+
+def test_the_version_is_printed(medzoo):
+    assert medzoo("--version").out == f"medzoo {package.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (["lst"], "unknown command 'lst'", "did you mean list"),
+        (["list", "--jsn"], "no such option: --jsn", "did you mean --json? `medzoo list --help` describes it"),
+        (["--verison"], "no such option: --verison", "did you mean --version?"),
+        (["plugin", "chek"], "no such command 'chek'", "'check'"),
+        (["show"], "missing argument 'ID'", "`medzoo show --help` describes it"),
+        (["show", "a", "b"], "got unexpected extra argument", "`medzoo show --help`"),
+    ],
+)
+def test_a_wrong_word_is_one_line_with_its_mend_and_code_2(medzoo, arguments, message, hint):
+    outcome = medzoo(*arguments)
+    assert outcome.code == 2
+    assert outcome.out == ""
+    assert outcome.err.startswith(f"error: {message}")
+    assert hint in outcome.err
+    assert len(outcome.err.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(ConfigError, 2), (PluginError, 3), (HubError, 4), (IntegrityError, 4), (DataError, 5), (ResourceError, 6)],
+)
+def test_an_error_is_two_lines_and_its_exit_code(medzoo, monkeypatch, error, code):
+    def fail(**_):
+        raise error("what happened", "what to do")
+
+    monkeypatch.setattr("medzoo.cli.catalogue.load_registry", fail)
+    outcome = medzoo("list")
+    assert outcome.code == code
+    assert outcome.err == "error: what happened\n  what to do\n"
+
+
+def test_a_full_disk_anywhere_is_one_line(medzoo, monkeypatch):
+    def fail(**_):
+        raise OSError(28, "No space left on device", "out/1.png")
+
+    monkeypatch.setattr("medzoo.cli.catalogue.load_registry", fail)
+    outcome = medzoo("list")
+    assert outcome.code == 6
+    assert outcome.err.startswith("error: cannot write out/1.png: the disk is full")
+
+
+def test_a_bug_keeps_its_traceback(medzoo, monkeypatch):
+    def fail(**_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("medzoo.cli.catalogue.load_registry", fail)
+    with pytest.raises(ZeroDivisionError):
+        medzoo("list")
+
+
+def test_ctrl_c_says_how_to_go_on(medzoo, monkeypatch):
+    def interrupt(**_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("medzoo.cli.catalogue.load_registry", interrupt)
+    outcome = medzoo("list")
+    assert (outcome.code, outcome.err) == (130, "interrupted; run the same command again to go on\n")
+
+
+def test_a_real_ctrl_c_exits_130(install_plugin, user_folders):
+    site = install_plugin("slow", "import pathlib, time; pathlib.Path('started').touch(); time.sleep(60)")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "medzoo", "list"],
+        env={**os.environ, "PYTHONPATH": str(site)},
+        cwd=user_folders,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for _ in range(200):
+        if (user_folders / "started").exists():
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err == "interrupted; run the same command again to go on\n"
+
+
+def test_a_closed_pipe_is_quiet(publish):
+    publish("ddpm-test")
+    command = f"{sys.executable} -m medzoo list --json | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+
+
+def test_python_m_runs_the_same_command():
+    done = subprocess.run([sys.executable, "-m", "medzoo", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"medzoo {package.__version__}\n"
+
+
+def test_a_plugin_adds_a_command(medzoo, install_plugin):
+    install_plugin("foreign", ADDING.format("greet", "print('hello ' * times)"))
+    assert medzoo("greet", "--times", 2).out == "hello hello \n"
+    assert "greet" in medzoo("--help").out
+    assert "did you mean greet" in medzoo("gret").err
+
+
+def test_a_plugin_cannot_take_a_verb(medzoo, install_plugin):
+    install_plugin("foreign", ADDING.format("list", "print('mine')"), distribution="foreign-zoo")
+    assert "mine" not in medzoo("list").out
+    outcome = medzoo("--help")
+    assert outcome.out.count("\n  list ") == 1
+    assert "plugin 'foreign' of foreign-zoo: its command 'list' is taken and left out" in outcome.err
+
+
+def test_a_plugin_that_fails_to_add_commands_leaves_the_help_whole(medzoo, install_plugin):
+    install_plugin(
+        "foreign", "import medzoo\n@medzoo.hookimpl\ndef register_commands(app):\n    raise ValueError('no')\n"
+    )
+    outcome = medzoo("--help")
+    assert outcome.code == 0
+    assert "broken plugins: foreign" in outcome.err

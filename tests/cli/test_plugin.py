@@ -1,0 +1,65 @@
+import json
+
+import pytest
+
+from medzoo.testing import CheckResult
+
+
+def test_plugins_are_listed_with_what_they_offer(medzoo):
+    lines = [line.split() for line in medzoo("plugin", "list").out.splitlines()]
+    assert lines[0] == ["plugin", "distribution", "version", "state", "offers"]
+    assert any(line[0] == "ddpm" and line[3:] == ["ok", "generator", "ddpm"] for line in lines)
+
+
+def test_a_broken_plugin_shows_its_error_and_on_request_its_traceback(medzoo, install_plugin):
+    install_plugin("foreign", "raise OSError('no licence server')", distribution="foreign-zoo")
+    brief = medzoo("plugin", "list")
+    assert brief.code == 0
+    assert "OSError: no licence server" in brief.out
+    assert "Traceback" not in brief.out
+    full = medzoo("plugin", "list", "--verbose")
+    assert "Traceback" in full.out
+    assert "raise OSError" in full.out
+
+
+def test_a_plugin_that_fails_to_add_commands_is_broken(medzoo, install_plugin):
+    install_plugin(
+        "foreign", "import medzoo\n@medzoo.hookimpl\ndef register_commands(app):\n    raise ValueError('no')\n"
+    )
+    rows = {row["name"]: row for row in json.loads(medzoo("plugin", "list", "--json").out)}
+    assert (rows["foreign"]["state"], rows["foreign"]["error"]) == ("broken", "ValueError: no")
+    assert rows["ddpm"]["state"] == "ok"
+
+
+@pytest.fixture
+def checks(monkeypatch):
+    """Results that the conformance kit then gives for any generator."""
+    results = [CheckResult(name="shape", passed=True, detail="4 images", seconds=0.5)]
+    monkeypatch.setattr("medzoo.testing.check_generator", lambda spec, *, device: results)
+    return results
+
+
+def test_a_generator_that_passes_exits_0(medzoo, checks):
+    outcome = medzoo("plugin", "check", "classic")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.splitlines()[1].split() == ["ok", "shape", "0.50", "4", "images"]
+
+
+def test_a_generator_that_fails_exits_3_and_names_the_checks(medzoo, checks):
+    checks.append(CheckResult(name="range", passed=False, detail="2.5 is above 1", seconds=0.1))
+    outcome = medzoo("plugin", "check", "classic")
+    assert outcome.code == 3
+    assert "FAILED" in outcome.out
+    assert outcome.err == "error: 'classic' fails 1 of 2 checks: range\n"
+    assert json.loads(medzoo("plugin", "check", "classic", "--json").out)[1]["passed"] is False
+
+
+def test_a_real_generator_is_checked(medzoo):
+    outcome = medzoo("plugin", "check", "duplicate")
+    assert outcome.code == 0, outcome.out
+
+
+def test_an_unknown_generator_offers_the_nearest_spelling(medzoo):
+    outcome = medzoo("plugin", "check", "clasic")
+    assert outcome.code == 2
+    assert "did you mean classic" in outcome.err
