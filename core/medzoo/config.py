@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 import types
 import typing
@@ -155,6 +156,8 @@ def _checked(key: str, value: Any, kind: Any, field: dataclasses.Field[Any], *, 
         raise ConfigError(f"{key} = {value!r} [from {origin}]", f"one of: {', '.join(map(str, choices))}")
     low, high = rules.get("low"), rules.get("high")
     for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, float) and not math.isfinite(number):
+            raise ConfigError(f"{key} = {value!r} is not a finite number [from {origin}]")
         if (low is not None and number < low) or (high is not None and number > high):
             span = f"at least {low}" if high is None else f"at most {high}" if low is None else f"{low} to {high}"
             raise ConfigError(f"{key} = {value!r} is out of range [from {origin}]", f"allowed: {span}")

@@ -1,0 +1,186 @@
+"""Settings: which layer wins, where a value came from, and what is refused with which words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from medzoo.config import build, flatten, keys, parse_overrides, preset_names, read_preset, resolve, setting
+from medzoo.errors import ConfigError, UnknownName
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A nested part."""
+
+    widths: tuple[int, ...] = setting((8, 16), "channels at each resolution", low=1)
+    depth: int = setting(2, "layers", low=1, high=9)
+    dropout: float = setting(0.0, "dropout", low=0.0, high=1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """A plugin's settings; its network is deeper than the class's own default."""
+
+    network: Network = Network(depth=5)
+    mode: str = setting("fast", "how it runs", choices=("fast", "exact"))
+    rate: float = setting(0.1, "step length", low=0.0)
+    note: str = setting("", "free text")
+    flip: bool = setting(True, "mirror")
+    shares: tuple[float, ...] = setting((0.5, 0.5), "shares", low=0.0, high=1.0)
+
+
+@pytest.fixture
+def presets(tmp_path):
+    folder = tmp_path / "presets"
+    folder.mkdir()
+    (folder / "default.toml").write_text("")
+    (folder / "tiny.toml").write_text('rate = 0.2\nmode = "exact"\n[network]\nwidths = [4]\n')
+    (folder / "notes.txt").write_text("no preset")
+    return folder
+
+
+def refused(*overrides, presets):
+    with pytest.raises(ConfigError) as caught:
+        resolve(Settings, presets=presets, overrides=overrides)
+    return str(caught.value)
+
+
+def test_each_layer_wins_over_the_one_before_and_leaves_its_name(presets, tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('mode = "fast"\nnetwork.depth = 3\nnote = "from the file"\n')
+    resolved = resolve(Settings, presets=presets, preset="tiny", file=file, overrides=["note=typed", "network.depth=4"])
+    assert resolved.value == Settings(
+        network=Network(widths=(4,), depth=4), mode="fast", rate=0.2, note="typed", flip=True, shares=(0.5, 0.5)
+    )
+    assert resolved.origins == {
+        "network.widths": "preset tiny",
+        "network.depth": "--set",
+        "network.dropout": "default",
+        "mode": str(file),
+        "rate": "preset tiny",
+        "note": "--set",
+        "flip": "default",
+        "shares": "default",
+    }
+
+
+def test_a_nested_default_that_differs_from_its_class_survives_a_change_beside_it(presets):
+    assert resolve(Settings, presets=presets).value.network.depth == 5
+    assert resolve(Settings, presets=presets, overrides=["network.dropout=0.5"]).value.network == Network(
+        depth=5, dropout=0.5
+    )
+    assert build(Settings, {"network.widths": [32]}).network == Network(widths=(32,), depth=5)
+
+
+def test_flattened_settings_build_back(presets):
+    value = resolve(Settings, presets=presets, preset="tiny", overrides=["shares=[1, 0]", "flip=false"]).value
+    assert build(Settings, flatten(value)) == value
+    assert list(flatten(value)) == keys(Settings)
+    assert resolve(Settings, presets=presets, preset="tiny").flat()["network.widths"] == (4,)
+
+
+def test_presets_are_the_toml_files(presets):
+    assert preset_names(presets) == ["default", "tiny"]
+    assert read_preset(presets, "tiny") == {"rate": 0.2, "mode": "exact", "network.widths": [4]}
+    with pytest.raises(UnknownName, match=r"unknown preset 'tinny' .did you mean tiny\?"):
+        resolve(Settings, presets=presets, preset="tinny")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("note=word", "word"),
+        ("note=two words", "two words"),
+        ('note="quoted"', "quoted"),
+        ("note=a=b", "a=b"),
+        ("note=/data/vgg16.pth", "/data/vgg16.pth"),
+        ("note=", ""),
+        (" note = spaced ", "spaced"),
+        ("rate=1e-4", 1e-4),
+        ("rate=3", 3.0),
+        ("flip=false", False),
+        ("shares=[0, 0.25]", (0.0, 0.25)),
+        ("network.widths=[64, 96]", (64, 96)),
+    ],
+)
+def test_an_override_reads_as_toml_or_as_a_bare_word(text, value, presets):
+    key = text.partition("=")[0].strip()
+    found = resolve(Settings, presets=presets, overrides=[text]).flat()[key]
+    assert found == value
+    assert type(found) is type(value)
+    if isinstance(value, tuple):
+        assert [type(item) for item in found] == [type(item) for item in value]
+
+
+def test_the_last_of_two_overrides_counts(presets):
+    assert resolve(Settings, presets=presets, overrides=["rate=1", "rate=2"]).value.rate == 2.0
+    assert parse_overrides(["a.b=1", "c=x"]) == {"a.b": 1, "c": "x"}
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("network.depht=3", "unknown setting 'network.depht' (did you mean network.depth"),
+        ("network=3", "unknown setting 'network'"),
+        ("network.depth=0", "network.depth = 0 is out of range [from --set] (allowed: 1 to 9)"),
+        ("network.depth=10", "network.depth = 10 is out of range"),
+        ("rate=-1", "rate = -1.0 is out of range [from --set] (allowed: at least 0.0)"),
+        ("rate=nan", "rate = nan is not a finite number [from --set]"),
+        ("rate=inf", "rate = inf is not a finite number"),
+        ("shares=[0.5, 1.5]", "shares = (0.5, 1.5) is out of range"),
+        ("network.widths=[8, 0]", "network.widths = (8, 0) is out of range [from --set] (allowed: at least 1)"),
+        ("mode=slow", "mode = 'slow' [from --set] (one of: fast, exact)"),
+        ("network.depth=2.0", "network.depth = 2.0 is not of type int"),
+        ("network.depth=true", "network.depth = True is not of type int"),
+        ("rate=true", "rate = True is not of type float"),
+        ("rate=fast", "rate = 'fast' is not of type float"),
+        ("flip=1", "flip = 1 is not of type bool"),
+        ("note=7", "note = 7 is not of type str"),
+        ("network.widths=8", "network.widths = 8 is not of type tuple[int, ...]"),
+        ("network.widths=[8, 1.5]", "network.widths = 1.5 is not of type int"),
+        ("network.depth", "--set network.depth (write --set key=value"),
+        ("=3", "--set =3 (write --set key=value"),
+    ],
+)
+def test_what_cannot_be_taken_is_refused_with_key_value_and_origin(override, words, presets):
+    assert refused(override, presets=presets).startswith(words)
+
+
+def test_a_value_of_a_file_is_refused_in_its_name(presets, tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("[network]\ndepth = 99\n")
+    with pytest.raises(ConfigError, match=r"network.depth = 99 is out of range \[from .*mine.toml\]"):
+        resolve(Settings, presets=presets, file=file)
+    file.write_text("[network]\nwidth = [8]\n")
+    with pytest.raises(UnknownName, match=r"did you mean network.widths.*\[from .*mine.toml\]"):
+        resolve(Settings, presets=presets, file=file)
+
+
+def test_a_good_override_does_not_hide_an_unknown_key_below_it(presets, tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("ratte = 1\n")
+    with pytest.raises(UnknownName, match="ratte"):
+        resolve(Settings, presets=presets, file=file, overrides=["rate=1"])
+
+
+def test_a_file_that_is_no_toml_or_not_there_is_refused(presets, tmp_path):
+    file = tmp_path / "mine.toml"
+    with pytest.raises(ConfigError, match=r"cannot read .*mine.toml: No such file"):
+        resolve(Settings, presets=presets, file=file)
+    file.write_text("rate = = 3\n")
+    with pytest.raises(ConfigError, match=r"mine.toml is not TOML: .*line 1"):
+        resolve(Settings, presets=presets, file=file)
+    file.write_bytes(b"note = '\xff'\n")
+    with pytest.raises(ConfigError, match=r"mine.toml is not TOML"):
+        resolve(Settings, presets=presets, file=file)
+    with pytest.raises(ConfigError, match="cannot read"):
+        resolve(Settings, presets=presets, file=tmp_path)
+
+
+def test_build_refuses_what_a_saved_config_should_not_hold():
+    with pytest.raises(UnknownName, match="old_key"):
+        build(Settings, {"old_key": 1})
+    with pytest.raises(ConfigError, match=r"rate = -1.0 is out of range \[from config\]"):
+        build(Settings, {"rate": -1})
