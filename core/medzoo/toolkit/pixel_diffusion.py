@@ -167,8 +167,11 @@ def check_widths(widths: Sequence[int], *, size: int, patch: int, groups: int) -
     """Refuse a U-Net that cannot be built or would fail on its first image.
 
     Raises:
-        ConfigError: the image side does not halve once a level, or a width does not divide into the groups.
+        ConfigError: no levels, an image side that does not halve once a level, or a width that does not divide into
+            the groups.
     """
+    if not widths:
+        raise ConfigError("network.widths is empty", "give one width a resolution, as in network.widths=[64, 96, 128]")
     multiple = patch * 2 ** (len(widths) - 1)
     if size % multiple:
         raise ConfigError(
