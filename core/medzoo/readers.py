@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +19,8 @@ from medzoo.images import SUFFIXES
 # Folder names taken as parts of a dataset, and the part each means.
 PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _ORDER = ("train", "val", "test")
+# Raised on damaged members; encrypted ones and unknown compressions give a RuntimeError.
+_BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, struct.error)
 _LAYOUTS = "give a folder of class folders, a CSV with the columns file,label, or a MedMNIST .npz"
 
 
@@ -209,10 +213,14 @@ def _csv_listing(path: Path, rows: Iterable[Mapping[str, str]]) -> Listing:
 def _read_npz(path: Path, *, classes: Sequence[str] | None) -> Contents:
     """MedMNIST's arrays: {train,val,test}_images uint8 (N, H, W[, 3]) and _labels (N,), (N, 1) or multi-hot (N, K)."""
     try:
-        # allow_pickle stays off: unpickling a stranger's file would run its code.
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        with path.open("rb") as stream:
+            if not zipfile.is_zipfile(stream):
+                raise DataError(f"{path} cannot be read: it is not an npz", "a MedMNIST npz is a zip of arrays")
+            stream.seek(0)
+            # allow_pickle stays off: unpickling a stranger's file would run its code.
+            with np.load(stream, allow_pickle=False) as archive:
+                arrays = {key: archive[key] for key in archive.files}
+    except (OSError, ValueError, EOFError, KeyError, MemoryError, RuntimeError, *_BROKEN_ZIP) as error:
         raise DataError(f"{path} cannot be read: {error}", "a MedMNIST npz holds plain arrays only") from error
     if classes is None and "classes" in arrays:
         classes = tuple(str(name) for name in arrays["classes"])
