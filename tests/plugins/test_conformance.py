@@ -1,0 +1,90 @@
+"""Every first-party generator: the contract, the three presets, and what its settings say of themselves."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import time
+import tomllib
+
+import pytest
+import torch
+from conftest import ROOT
+
+from medzoo import ImageSpec
+from medzoo.config import build, flatten, keys, preset_names, read_preset, resolve
+from medzoo.testing import check_generator
+
+ENTRY_POINTS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["entry-points"]["medzoo"]
+MODULES = [importlib.import_module(module) for module in ENTRY_POINTS.values()]
+GENERATORS = [spec for module in MODULES for spec in getattr(module, "register_generators", list)()]
+PRESETS = [(spec, preset) for spec in GENERATORS for preset in preset_names(spec.presets)]
+
+every_generator = pytest.mark.parametrize("spec", GENERATORS, ids=lambda spec: spec.name)
+every_preset = pytest.mark.parametrize(
+    ("spec", "preset"), PRESETS, ids=[f"{spec.name}-{preset}" for spec, preset in PRESETS]
+)
+
+
+def test_the_generators_of_this_version_are_registered_under_their_names():
+    assert {"ddpm", "ddpm-var", "classic", "duplicate"} <= {spec.name for spec in GENERATORS}
+    assert {spec.name for spec in GENERATORS} <= set(ENTRY_POINTS)
+
+
+@every_generator
+def test_it_keeps_the_contract_within_five_seconds(spec):
+    start = time.process_time()
+    results = check_generator(spec)
+    seconds = time.process_time() - start
+    assert {result.name: result.detail for result in results if not result.passed} == {}
+    assert {"seeds repeat", "rebatching", "labels", "save and load"} <= {result.name for result in results}
+    assert ("fit resumes" in {result.name for result in results}) == spec.trainable
+    assert seconds < 5.0
+
+
+@every_generator
+def test_it_ships_the_three_presets(spec):
+    assert {"tiny", "default", "paper"} <= set(preset_names(spec.presets))
+
+
+@every_preset
+def test_a_preset_resolves_and_builds_without_memory(spec, preset):
+    resolved = resolve(spec.config, presets=spec.presets, preset=preset)
+    assert build(spec.config, resolved.flat()) == resolved.value
+    flat = resolved.flat()
+    image = ImageSpec(size=flat["image.size"], channels=flat["image.channels"], classes=("a", "b", "c"))
+    with torch.device("meta"):
+        generator = spec.build(resolved.value, image, "meta")
+    assert generator.image == image
+    assert all(value.device.type == "meta" for value in generator.state_dict().values())
+
+
+@every_preset
+def test_a_preset_sets_only_what_it_changes_or_names(spec, preset):
+    assert read_preset(spec.presets, preset), "an empty preset says nothing about the model it stands for"
+
+
+@every_generator
+def test_every_setting_says_what_it_means(spec):
+    def leaves(kind):
+        for field in dataclasses.fields(kind):
+            default = getattr(kind(), field.name)
+            if dataclasses.is_dataclass(default):
+                yield from leaves(type(default))
+            else:
+                yield field.name, field.metadata.get("about")
+
+    assert [name for name, about in leaves(spec.config) if not about] == []
+    assert {"image.size", "image.channels", "image.crop"} <= set(keys(spec.config))
+    assert list(flatten(spec.config())) == keys(spec.config)
+
+
+@every_generator
+def test_it_draws_colour_images_of_two_classes(spec):
+    resolved = resolve(spec.config, presets=spec.presets, preset="tiny", overrides=["image.channels=3"])
+    image = ImageSpec(size=16, channels=3, classes=("a", "b"))
+    torch.manual_seed(0)
+    sources = torch.rand(3, 3, 16, 16) if spec.needs_sources else None
+    images = spec.build(resolved.value, image, "cpu").sample([1, 2, 3], torch.tensor([0, 1, 1]), sources=sources)
+    assert images.shape == (3, 3, 16, 16)
+    assert 0.0 <= images.min() <= images.max() <= 1.0

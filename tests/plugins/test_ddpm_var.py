@@ -1,0 +1,78 @@
+"""The network of `ddpm-var`: eight label tokens, two outputs a channel, and the preset of study A."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import medzoo_ddpm_var
+from medzoo import ImageSpec
+from medzoo.config import resolve
+
+SPEC = medzoo_ddpm_var.register_generators()[0]
+
+
+def build(preset, *overrides, classes=3, channels=None, device="cpu"):
+    resolved = resolve(SPEC.config, presets=SPEC.presets, preset=preset, overrides=overrides)
+    flat = resolved.flat()
+    names = tuple(f"class {k}" for k in range(classes))
+    image = ImageSpec(size=flat["image.size"], channels=channels or flat["image.channels"], classes=names)
+    torch.manual_seed(0)
+    with torch.device(device):
+        return SPEC.build(resolved.value, image, device)
+
+
+@pytest.mark.parametrize(("patch", "channels"), [(1, 1), (2, 1), (1, 3), (2, 3)])
+def test_the_network_predicts_and_places_the_variance_of_each_pixel(patch, channels):
+    network = build("tiny", f"network.patch={patch}", channels=channels).network
+    output = network(torch.rand(2, channels, 16, 16), torch.tensor([3, 40]), torch.tensor([0, 3]))
+    assert output.shape == (2, 2 * channels, 16, 16)
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+def test_the_first_half_of_the_networks_outputs_is_the_prediction(patch):
+    network = build("tiny", f"network.patch={patch}", channels=3).network.eval()
+    with torch.no_grad():
+        network.unet.conv_out.weight.zero_()
+        count = 3 * patch**2
+        network.unet.conv_out.bias.copy_(torch.cat([torch.full((count,), 1.0), torch.full((count,), 2.0)]))
+        output = network(torch.rand(1, 3, 16, 16), torch.tensor([3]), torch.tensor([0]))
+    assert (output[:, :3] == 1.0).all()
+    assert (output[:, 3:] == 2.0).all()
+
+
+def test_the_label_reaches_the_network_only_through_its_tokens():
+    network = build("tiny").network.eval()
+    noisy = torch.rand(1, 1, 16, 16)
+
+    def at(label):
+        with torch.no_grad():
+            return network(noisy, torch.tensor([10]), torch.tensor([label]))
+
+    assert (at(0) - at(1)).abs().max() > 0
+    assert (at(0) - at(3)).abs().max() > 0, "row 3 of three classes is 'no label'"
+    with torch.no_grad():
+        network.embedding.project[2].weight.zero_()
+    assert torch.equal(at(0), at(1))
+
+
+def test_study_a_is_as_published():
+    model = build("paper", classes=4, device="meta")
+    network = model.network
+    assert model.image.size == 256
+    assert (network.unet.config.in_channels, network.unet.config.out_channels) == (3, 6)
+    tokens = network.embedding(torch.zeros(2, dtype=torch.int64, device="meta"))
+    assert tokens.shape == (2, 8, 256)
+    assert network.embedding.table.weight.shape == (5, 256)
+    assert network.embedding.project[0].weight.shape == (512, 256)
+    assert network.embedding.project[2].weight.shape == (8 * 256, 512)
+    assert network.unet.config.cross_attention_dim == 256
+    assert (model.learned_variance, model.diffusion.schedule, model.sampling.guidance) == (True, "cosine", 5.0)
+    assert (model.diffusion.label_dropout, model.loss_settings.pixel) == (0.1, "mse")
+    assert min(model.loss_settings.variational, model.loss_settings.perceptual, model.loss_settings.edge) > 0.0
+    training = model.training_settings
+    assert (training.batch_size, training.epochs, training.rate, training.ema) == (13, 50, 5e-5, 0.9999)
+
+
+def test_the_default_fits_eight_megabytes_in_half_precision():
+    assert sum(value.numel() for value in build("default", classes=4, device="meta").parameters()) * 2 < 8 * 2**20

@@ -1,0 +1,37 @@
+"""Repetition: the sources, as they are."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import medzoo_duplicate
+from medzoo import ImageSpec
+from medzoo.errors import DataError
+
+
+@pytest.fixture
+def duplicate():
+    spec = medzoo_duplicate.register_generators()[0]
+    return spec.build(spec.config(), ImageSpec(size=8, channels=3, classes=("a",)), "cpu")
+
+
+def test_the_sources_come_back_whatever_the_seeds(duplicate):
+    sources = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.zeros(4, dtype=torch.int64)
+    images = duplicate.sample([1, 2, 3, 4], labels, sources=sources)
+    assert torch.equal(images, sources)
+    assert torch.equal(images, duplicate.sample([9, 9, 9, 9], labels, sources=sources))
+    images.zero_()
+    assert sources.max() > 0, "a copy, so that what is done to it does not reach the source"
+
+
+@pytest.mark.parametrize("sources", [None, torch.zeros(3, 3, 8, 8)], ids=["none", "three"])
+def test_sources_are_needed_one_a_seed(sources, duplicate):
+    with pytest.raises(DataError, match=r"2 are needed, (none|3) given"):
+        duplicate.sample([1, 2], torch.zeros(2, dtype=torch.int64), sources=sources)
+
+
+def test_it_has_nothing_to_learn(duplicate):
+    assert duplicate.state_dict() == {}
+    duplicate.fit([], seed=0, report=None)
