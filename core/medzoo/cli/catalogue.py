@@ -31,7 +31,7 @@ def list_models(
         notice(f"no model has the words: {' '.join(words)}" if words else "the catalogue is empty")
     weightless = sorted(name for name, spec in plugins.generators.items() if not spec.trainable)
     if weightless and not words and not json:
-        notice(f"\ngenerators that need no weights: {', '.join(weightless)}")
+        notice(f"generators that need no weights: {', '.join(weightless)}")
     for problem in filter(None, [*registry.problems, plugins.broken_hint.strip("()")]):
         notice(problem)
 
