@@ -57,6 +57,18 @@ def _train() -> Verb:
     return train
 
 
+def _sample() -> Verb:
+    from medzoo.cli.sample import sample
+
+    return sample
+
+
+def _augment() -> Verb:
+    from medzoo.cli.augment import augment
+
+    return augment
+
+
 def _doctor() -> Verb:
     from medzoo.cli.doctor import doctor
 
@@ -68,6 +80,8 @@ VERBS: Mapping[str, Callable[[], Verb]] = {
     "show": _show,
     "pull": _pull,
     "train": _train,
+    "sample": _sample,
+    "augment": _augment,
     "data": _data,
     "plugin": _plugin,
     "doctor": _doctor,

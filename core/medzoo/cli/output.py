@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -25,8 +25,14 @@ def print_json(values: Any) -> None:
     print_text(json.dumps(values, indent=2, ensure_ascii=False, default=str))
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
-    """Nothing; a table goes to stdout, at full width where nobody's terminal limits it. `right` are number columns."""
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    right: Sequence[str] = (),
+    file: TextIO | None = None,
+) -> None:
+    """Nothing; a table goes to `file` or stdout, at full width where no terminal limits it; `right` has number columns."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -36,7 +42,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, rig
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
-    console = Console(file=sys.stdout)
+    console = Console(file=file or sys.stdout)
     if not console.is_terminal:
         console.width = 10_000
     console.print(table)

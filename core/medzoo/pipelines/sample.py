@@ -1,0 +1,130 @@
+"""Draw images of chosen classes from one generator, into a folder, onto a grid, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+import medzoo
+from medzoo.data import Dataset
+from medzoo.errors import ConfigError, UnknownName
+from medzoo.pipelines.augment import describe_models
+from medzoo.pipelines.drawing import Studio, refuse_without_sources
+from medzoo.pipelines.filling import Job, Watch
+from medzoo.pipelines.inputs import Mixture, Notice, Source, find_data, load_mixture
+from medzoo.pipelines.models import LoadedModel
+from medzoo.pipelines.plan import Picture, Plan, check_labels, make_plan
+from medzoo.pipelines.record import listing_digest, refuse_other, write_sheet
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Which generator, which classes (all of them if empty), how many images of each, and where they go.
+
+    Without `out` and `grid` they go into ./samples-<generator>. `data` is for generators that vary real images.
+    """
+
+    generator: str
+    labels: tuple[str, ...] = ()
+    count: int = 16
+    out: Path | None = None
+    grid: Path | None = None
+    data: Path | None = None
+    seed: int = 0
+    batch_size: int = 32
+
+    @property
+    def only_grid(self) -> bool:
+        """Whether the images are wanted on the grid alone."""
+        return self.out is None and self.grid is not None
+
+
+def prepare(request: Request, source: Source, *, notice: Notice) -> Job:
+    """The job that `request` means, its model loaded; nothing is written yet.
+
+    Raises:
+        UnknownName, ConfigError: an unknown generator, class or setting.
+        DataError: no or unreadable real images for a generator that needs them.
+        HubError: weights that cannot be had or are damaged.
+    """
+    if request.count < 1 or request.batch_size < 1:
+        raise ConfigError(f"--n {request.count}, --batch-size {request.batch_size}", "both count from 1")
+
+    def open_real(lead: LoadedModel | None) -> Dataset | None:
+        if lead is None:
+            return find_data(request.data, None, classes=None, skip_bad=False, notice=notice)
+        if request.data is not None:
+            raise ConfigError(f"'{request.generator}' varies no real images", "leave --data out")
+        return None
+
+    mixture, real = load_mixture((request.generator,), source, open_real=open_real, notice=notice)
+    labels = _labels(request, mixture.models[0])
+    check_labels(labels)
+    plan = make_plan(
+        dict.fromkeys(labels, 0),
+        target=request.count,
+        names=mixture.names,
+        shares=(Fraction(1),),
+        batch_size=request.batch_size,
+        seed=request.seed,
+    )
+    refuse_without_sources(mixture.models, plan, real)
+    job = _job(request, source, mixture, real, plan, labels)
+    if not request.only_grid:
+        refuse_other(job.folder, job.identity)
+    return job
+
+
+def draw_grid(job: Job, path: Path, *, watch: Watch) -> None:
+    """Nothing; the job's pictures are drawn onto a grid at `path` and kept nowhere else. Raises: ResourceError."""
+    drawn: dict[Picture, np.ndarray] = {}
+    watch(0, job.plan.total)
+    for batch in job.plan.batches():
+        drawn.update(zip(batch, job.studio.draw(batch), strict=True))
+        watch(len(drawn), job.plan.total)
+
+    def look(picture: Picture) -> np.ndarray:
+        pixels = drawn[picture]
+        return np.ascontiguousarray(pixels.transpose(1, 2, 0)) if len(pixels) == 3 else pixels[0]
+
+    write_sheet(path, job.studio, job.labels, look=look, tiles=job.tiles)
+
+
+def _labels(request: Request, model: LoadedModel) -> tuple[str, ...]:
+    for label in request.labels:
+        if label not in model.image.classes:
+            raise UnknownName("class", label, model.image.classes, f"of '{model.name}'")
+    return tuple(dict.fromkeys(request.labels)) or model.image.classes
+
+
+def _job(
+    request: Request, source: Source, mixture: Mixture, real: Dataset | None, plan: Plan, labels: tuple[str, ...]
+) -> Job:
+    identity: Mapping[str, object] = {
+        "job": "sample",
+        "medzoo": medzoo.__version__,
+        "n": request.count,
+        "labels": list(labels),
+        "seed": request.seed,
+        "batch_size": request.batch_size,
+        "device": source.device.partition(":")[0],
+        "data": {"fingerprint": real.fingerprint(), "listing": listing_digest(real)} if real is not None else None,
+        "generators": describe_models(mixture.names, mixture.models, ["1"]),
+    }
+    return Job(
+        kind="sample",
+        folder=request.out or Path(f"samples-{mixture.names[0]}"),
+        plan=plan,
+        studio=Studio(mixture.models, plan, real=real),
+        labels=labels,
+        identity=identity,
+        plugins=source.plugins,
+        device=source.device,
+        sheet=request.grid,
+        tiles=request.count,
+        data={"path": str(real.path), "fingerprint": real.fingerprint()} if real is not None else {},
+    )
