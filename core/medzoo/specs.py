@@ -51,6 +51,7 @@ class GeneratorSpec:
     """A kind of generator. `config` is a dataclass of settings (medzoo.config), `presets` a folder of TOML files.
 
     `build(config, image, device)` imports the model and returns it with fresh weights on `device` ("cpu", "cuda:0").
+    `needs_sources`: it varies real images. `trainable`: it has weights. `multi_label`: its labels may be multi-hot.
     """
 
     name: str
@@ -60,6 +61,7 @@ class GeneratorSpec:
     build: Callable[[Any, ImageSpec, str], Generator]
     needs_sources: bool = False
     trainable: bool = True
+    multi_label: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

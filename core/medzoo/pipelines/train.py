@@ -45,7 +45,6 @@ def train(
     device: str = "auto",
     keep: int = 2,
     tensorboard: bool = False,
-    embedded: str = "",
 ) -> TrainResult:
     """Train `spec` on the training part of `data` and leave model, curve, grids and run.json in `out`.
 
@@ -58,6 +57,8 @@ def train(
     """
     if not spec.trainable:
         raise ConfigError(f"'{spec.name}' has nothing to learn", "use it as it is: medzoo augment --gen " + spec.name)
+    if data.multi_label and not spec.multi_label:
+        raise ConfigError(f"'{spec.name}' takes one label an image, {data.path} has several", "give single labels")
     from accelerate import PartialState
 
     chosen = pick_device(device)
@@ -85,7 +86,6 @@ def train(
             "name": data.path.resolve().name,
             "fingerprint": plan["data"]["fingerprint"],
             "counts": data.counts(),
-            "embedded": embedded,
             "images": sorted(set(data.fingerprints())),
         }
         save_model(out, generator, spec=spec, config=config, data=trained_on, facts={"medzoo": medzoo.__version__})

@@ -25,7 +25,7 @@ def generator(*parts: int | str) -> torch.Generator:
 def has_bf16(device: torch.device) -> bool:
     """Whether bf16 arithmetic is native on `device`."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         capability = torch.backends.cpu.get_cpu_capability()
         return "AVX512" in capability and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -109,34 +109,47 @@ def draw(
     noisy = noisy.to(device).contiguous(memory_format=torch.channels_last)
     ancestral = sampling.sampler == "ddpm"
     scheduler = make_scheduler(sampling, diffusion, learned_variance=learned_variance)
-    for timestep in scheduler.timesteps.tolist():
+    *timesteps, last = scheduler.timesteps.tolist()
+    for timestep in timesteps:
         clean, variance = denoiser(noisy, timestep)
         output = clean if not ancestral or variance is None else torch.cat([clean, variance], dim=1)
         randomness = {"generator": generators} if ancestral else {}
         noisy = scheduler.step(output, timestep, noisy, **randomness, return_dict=False)[0]
-    return noisy.clamp(-1.0, 1.0)
+    # the last step of each sampler ends on the clean estimate; diffusers' ancestral one may add noise to it
+    return denoiser(noisy, last)[0].clamp(-1.0, 1.0)
 
 
 def make_scheduler(sampling: SamplingSettings, diffusion: DiffusionSettings, *, learned_variance: bool) -> Any:
     """The diffusers scheduler that takes clean estimates and visits `sampling.steps` timesteps, the last one first."""
-    from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+    from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
 
     common: dict[str, Any] = {
         "num_train_timesteps": diffusion.steps,
         "prediction_type": "sample",
-        "timestep_spacing": "trailing",  # the other spacings start short of pure noise (Lin et al. 2024)
         **SCHEDULES[diffusion.schedule],
     }
     scheduler: Any
-    if sampling.sampler == "dpm-solver++":
-        scheduler = DPMSolverMultistepScheduler(**common, algorithm_type="dpmsolver++", final_sigmas_type="zero")
-    elif sampling.sampler == "ddim":
-        scheduler = DDIMScheduler(**common, clip_sample=False, set_alpha_to_one=True)
-    else:
+    if sampling.sampler == "ddpm":
         kind = "learned_range" if learned_variance else "fixed_small"
         scheduler = DDPMScheduler(**common, clip_sample=False, variance_type=kind)
+    else:
+        # DDIM is the first-order DPM-Solver++ (Lu et al. 2022); diffusers' own DDIMScheduler steps to other timesteps
+        # than it visits where the numbers of steps do not divide
+        order = 1 if sampling.sampler == "ddim" else 2
+        scheduler = DPMSolverMultistepScheduler(
+            **common, algorithm_type="dpmsolver++", solver_order=order, final_sigmas_type="zero"
+        )
     with warnings.catch_warnings():
         # diffusers turns a tensor into an array in a way that numpy 2 will drop; the numbers are right
         warnings.filterwarnings("ignore", message="__array__ implementation", category=DeprecationWarning)
-        scheduler.set_timesteps(min(sampling.steps, diffusion.steps))
+        scheduler.set_timesteps(timesteps=visited_timesteps(sampling.steps, of=diffusion.steps))
     return scheduler
+
+
+def visited_timesteps(steps: int, *, of: int) -> list[int]:
+    """`steps` of the timesteps 0 to `of - 1`, evenly spread, falling, the noisiest among them (Lin et al. 2024).
+
+    diffusers counts them in floating point, and for one number of steps in twenty comes to visit -1 as well.
+    """
+    steps = min(steps, of)
+    return [round(of * place / steps) - 1 for place in range(steps, 0, -1)]

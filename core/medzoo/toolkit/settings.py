@@ -34,6 +34,7 @@ class TrainingSettings:
     clip: float = setting(1.0, "largest gradient norm; 0 does not clip", low=0.0)
     ema: float = setting(0.9999, "decay of the averaged weights, reached by warm-up", low=0.0, high=1.0)
     precision: str = setting("auto", "auto is bf16 where the hardware has it", choices=PRECISIONS)
+    compile: bool = setting(False, "torch.compile: needs a C++ compiler and a minute or two, then trains faster")
     balanced: bool = setting(True, "draw classes equally often (inverse class frequency)")
     flip: bool = setting(True, "mirror half of the images left to right")
     jitter: float = setting(0.1, "colour jitter: largest relative change of brightness and contrast", low=0.0, high=1.0)

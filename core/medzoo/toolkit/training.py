@@ -89,6 +89,7 @@ class _Run:
             cpu=device.type == "cpu",
             mixed_precision="no" if precision == "fp32" else precision,
             gradient_accumulation_steps=settings.accumulate,
+            dynamo_backend="inductor" if settings.compile else "no",
         )
         self.settings = settings
         self.seed = seed
@@ -111,7 +112,7 @@ class _Run:
         self.rate_factor: Callable[[int], float] = curve.lr_lambdas[0]
         self.average: Any = EMAModel(network.parameters(), decay=settings.ema, foreach=True)
         self.raw = network
-        self.network, self.optimizer = self.accelerator.prepare(network, optimizer)
+        self.network, self.optimizer = self.accelerator.prepare(_Trained(network), optimizer)
 
     @property
     def world(self) -> int:
@@ -195,15 +196,31 @@ class _Run:
             shadow.data.copy_(state[f"average.{name}"])
         self.average.optimization_step = self.step
         moments: dict[int, dict[str, Tensor]] = {}
+        parameters = list(self.raw.parameters())
         for name, value in _below(state, "optimizer.").items():
-            index, key = name.split(".", 1)
-            moments.setdefault(int(index), {})[key] = value
+            index, key = int(name.split(".")[0]), name.split(".")[1]
+            like = parameters[index]
+            # A fused optimiser walks memory in order, so moments need the strides of their parameter.
+            ordered = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+            moments.setdefault(index, {})[key] = ordered
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         if self.accelerator.scaler is not None:
             scaler = {key: value.item() for key, value in _below(state, "scaler.").items()}
             scaler["growth_interval"] = int(scaler["growth_interval"])
             scaler["_growth_tracker"] = int(scaler["_growth_tracker"])
             self.accelerator.scaler.load_state_dict(scaler)
+
+
+class _Trained(nn.Module):
+    """A network as accelerate may wrap it: mixed precision replaces `forward` here, and not on the network itself."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """What the network gives."""
+        return self.network(*inputs)
 
 
 def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
