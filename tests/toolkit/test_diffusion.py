@@ -1,0 +1,268 @@
+"""The samplers against data whose exact denoiser is known, guidance, and seeds."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from medzoo.toolkit.diffusion import (
+    GuidedDenoiser,
+    draw,
+    make_scheduler,
+    seeded_noise,
+    signal_and_noise,
+    to_clean,
+    visited_timesteps,
+)
+from medzoo.toolkit.settings import DiffusionSettings, SamplingSettings
+
+CPU = torch.device("cpu")
+SAMPLERS = ["dpm-solver++", "ddim", "ddpm"]
+SCHEDULES = ["linear", "scaled_linear", "cosine"]
+SHAPE = (1, 8, 8)
+
+every_sampler = pytest.mark.parametrize("sampler", SAMPLERS)
+every_schedule = pytest.mark.parametrize("schedule", SCHEDULES)
+
+
+def sample(denoiser, *, sampler="dpm-solver++", steps=20, schedule="cosine", of=1000, seeds=range(64), learned=False):
+    return draw(
+        denoiser,
+        list(seeds),
+        SHAPE,
+        sampling=SamplingSettings(sampler=sampler, steps=steps),
+        diffusion=DiffusionSettings(schedule=schedule, steps=of),
+        learned_variance=learned,
+        device=CPU,
+    )
+
+
+def gaussian_denoiser(mean, spread, *, schedule="cosine", variance=None):
+    """E[clean | noisy] where every pixel is N(mean, spread^2): what a perfect network would say."""
+    alpha, sigma = signal_and_noise(DiffusionSettings(schedule=schedule))
+
+    def denoise(noisy, timestep):
+        a, s = alpha[timestep], sigma[timestep]
+        gain = a * spread**2 / (a**2 * spread**2 + s**2)
+        place = None if variance is None else torch.full_like(noisy, variance)
+        return mean + gain * (noisy - a * mean), place
+
+    return denoise
+
+
+def point_denoiser(target, variance=None):
+    """The same where every image is `target`."""
+    place = None if variance is None else torch.full((1, *SHAPE), variance)
+    return lambda noisy, timestep: (
+        target.expand_as(noisy),
+        None if place is None else place.expand_as(noisy),
+    )
+
+
+@every_schedule
+def test_signal_and_noise_share_one_unit_and_run_from_picture_to_noise(schedule):
+    alpha, sigma = signal_and_noise(DiffusionSettings(schedule=schedule))
+    assert alpha.shape == sigma.shape == (1000,)
+    assert torch.allclose(alpha**2 + sigma**2, torch.ones(1000))
+    assert (alpha.diff() < 0).all()
+    assert alpha[0] > 0.999
+    assert alpha[-1] < 0.1
+
+
+def test_the_cosine_schedule_is_that_of_nichol_and_dhariwal():
+    alpha, _ = signal_and_noise(DiffusionSettings(schedule="cosine"))
+    steps = torch.arange(1, 900, dtype=torch.float64)
+
+    def kept(t):
+        return torch.cos((t / 1000 + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    expected = kept(steps) / kept(torch.zeros(1, dtype=torch.float64))
+    assert torch.allclose(alpha[:899].double() ** 2, expected, atol=1e-5)
+
+
+@every_sampler
+@pytest.mark.parametrize("steps", [1, 2, 7, 20, 61])
+def test_data_that_is_one_image_comes_back_exactly(sampler, steps):
+    target = torch.linspace(-1, 1, 64).view(1, *SHAPE)
+    images = sample(point_denoiser(target), sampler=sampler, steps=steps, seeds=range(3))
+    assert images.dtype == torch.float32
+    assert torch.equal(images, target.expand(3, *SHAPE))
+
+
+@pytest.mark.parametrize("variance", [-1.0, 0.0, 1.0])
+def test_the_last_step_adds_no_noise_whatever_the_learned_variance(variance):
+    target = torch.zeros(1, *SHAPE)
+    images = sample(point_denoiser(target, variance), sampler="ddpm", steps=5, seeds=range(3), learned=True)
+    assert torch.equal(images, target.expand(3, *SHAPE))
+
+
+@every_sampler
+@every_schedule
+def test_gaussian_data_keeps_its_mean_and_spread(sampler, schedule):
+    denoise = gaussian_denoiser(0.3, 0.15, schedule=schedule)
+    images = sample(denoise, sampler=sampler, steps=1000, schedule=schedule)
+    assert images.mean().item() == pytest.approx(0.3, abs=0.01)
+    assert images.std().item() == pytest.approx(0.15, rel=0.03)
+
+
+def test_in_twenty_steps_the_second_order_comes_nearest():
+    spread = {}
+    for sampler in SAMPLERS:
+        images = sample(gaussian_denoiser(-0.2, 0.3), sampler=sampler, steps=20)
+        assert images.mean().item() == pytest.approx(-0.2, abs=0.02)
+        spread[sampler] = images.std().item() / 0.3
+    assert 0.9 < spread["dpm-solver++"] < 1.02
+    assert 0.7 < spread["ddpm"] < spread["ddim"] < spread["dpm-solver++"]
+
+
+@pytest.mark.parametrize("steps", [61, 150, 600, 999])
+def test_numbers_of_steps_that_do_not_divide_do_no_harm(steps):
+    images = sample(gaussian_denoiser(0.3, 0.15), sampler="ddim", steps=steps, seeds=range(16))
+    assert images.std().item() == pytest.approx(0.15, rel=0.1)
+
+
+def test_ddim_is_the_closed_form_of_song():
+    alpha, sigma = (scale.double() for scale in signal_and_noise(DiffusionSettings()))
+    denoise = gaussian_denoiser(0.1, 0.3)
+    noisy = seeded_noise([5], SHAPE)[0].double()
+    *timesteps, last = visited_timesteps(10, of=1000)
+    for now, after in zip(timesteps, [*timesteps[1:], last], strict=True):
+        clean = denoise(noisy, now)[0]
+        noise = (noisy - alpha[now] * clean) / sigma[now]
+        noisy = alpha[after] * clean + sigma[after] * noise
+    expected = denoise(noisy, last)[0]
+    images = sample(denoise, sampler="ddim", steps=10, seeds=[5])
+    assert torch.allclose(images.double(), expected, atol=1e-5)
+
+
+def test_the_ancestral_sampler_takes_its_variance_from_the_network():
+    def drawn(variance, *, learned=True, steps=50):
+        return sample(gaussian_denoiser(0.0, 0.1, variance=variance), sampler="ddpm", steps=steps, learned=learned)
+
+    lower, upper = drawn(-1.0), drawn(1.0)
+    assert torch.allclose(lower, drawn(None, learned=False), atol=1e-5), "the lower bound is the posterior variance"
+    assert upper.std() > lower.std() * 1.02
+    assert lower.std() < drawn(0.0).std() < upper.std()
+
+
+def test_only_the_ancestral_sampler_draws_more_than_the_first_noise():
+    for sampler in SAMPLERS:
+        seen = []
+
+        def denoise(noisy, timestep, seen=seen):
+            seen.append(noisy)
+            return torch.zeros_like(noisy), None
+
+        sample(denoise, sampler=sampler, steps=3, seeds=[1])
+        direction = (seen[1] / seen[0]).flatten()
+        assert bool((direction - direction[0]).abs().max() > 1e-3) == (sampler == "ddpm")
+
+
+@every_sampler
+def test_an_image_depends_on_its_own_seed_whatever_the_batch(sampler):
+    denoise = gaussian_denoiser(0.0, 0.3)
+    whole = sample(denoise, sampler=sampler, seeds=[3, 2**62 + 1, 5, 7])
+    assert torch.equal(whole[1:2], sample(denoise, sampler=sampler, seeds=[2**62 + 1]))
+    assert torch.equal(whole.flip(0), sample(denoise, sampler=sampler, seeds=[7, 5, 2**62 + 1, 3]))
+    assert (torch.cdist(whole.flatten(1), whole.flatten(1)) + 9 * torch.eye(4)).min() > 1.0
+
+
+def test_seeded_noise_is_standard_normal_and_its_generators_go_on():
+    noise, generators = seeded_noise(range(200), (1, 16, 16))
+    assert noise.mean().abs() < 0.02
+    assert noise.std().item() == pytest.approx(1.0, abs=0.01)
+    again = torch.Generator().manual_seed(7)
+    assert torch.equal(noise[7], torch.randn(1, 16, 16, generator=again))
+    assert torch.equal(torch.randn(5, generator=generators[7]), torch.randn(5, generator=again))
+
+
+@pytest.mark.parametrize("of", [50, 1000])
+def test_every_number_of_steps_visits_as_many_timesteps_from_the_noisiest_down(of):
+    for steps in range(1, of + 1):
+        visited = visited_timesteps(steps, of=of)
+        assert len(visited) == steps
+        assert visited[0] == of - 1
+        assert visited[-1] >= 0
+        assert all(after < before for before, after in itertools.pairwise(visited))
+    assert visited == list(range(of - 1, -1, -1))
+    assert visited_timesteps(of + 7, of=of) == visited
+
+
+@every_sampler
+def test_the_scheduler_visits_those(sampler):
+    scheduler = make_scheduler(SamplingSettings(sampler=sampler, steps=61), DiffusionSettings(), learned_variance=False)
+    assert scheduler.timesteps.tolist() == visited_timesteps(61, of=1000)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_the_clean_image_follows_from_either_prediction(prediction):
+    clean, noise = torch.rand(2, *SHAPE), torch.randn(2, *SHAPE)
+    alpha, sigma = 0.6, 0.8
+    predicted = noise if prediction == "epsilon" else alpha * noise - sigma * clean
+    noisy = alpha * clean + sigma * noise
+    assert torch.allclose(to_clean(predicted, noisy, alpha=alpha, sigma=sigma, prediction=prediction), clean, atol=1e-6)
+
+
+class CountingNetwork:
+    """Predicts noise equal to the label, and the label's negative as variance; keeps what it was given."""
+
+    def __init__(self, *, outputs=1):
+        self.outputs = outputs
+        self.batches = []
+
+    def __call__(self, noisy, timesteps, labels):
+        self.batches.append((noisy.shape[0], timesteps.tolist(), labels.tolist()))
+        predicted = labels.float().view(-1, 1, 1, 1).expand_as(noisy)
+        return torch.cat([predicted, -predicted], dim=1) if self.outputs == 2 else predicted
+
+
+def guided(network, *, guidance, labels=(0, 1)):
+    return GuidedDenoiser(
+        network,
+        torch.tensor(labels),
+        null=torch.tensor(2),
+        guidance=guidance,
+        settings=DiffusionSettings(schedule="linear"),
+    )
+
+
+def test_without_guidance_the_network_sees_each_image_once():
+    network = CountingNetwork()
+    guided(network, guidance=1.0)(torch.zeros(2, *SHAPE), 400)
+    assert network.batches == [(2, [400, 400], [0, 1])]
+
+
+def test_guidance_costs_one_forward_of_twice_the_batch():
+    network = CountingNetwork()
+    guided(network, guidance=3.0)(torch.zeros(2, *SHAPE), 400)
+    assert network.batches == [(4, [400] * 4, [0, 1, 2, 2])]
+
+
+def test_guidance_moves_the_prediction_away_from_the_unlabelled_one():
+    alpha, sigma = (scale[300].item() for scale in signal_and_noise(DiffusionSettings(schedule="linear")))
+    clean, variance = guided(CountingNetwork(outputs=2), guidance=1.5)(torch.zeros(2, *SHAPE), 300)
+    predicted = torch.tensor([2 + 1.5 * (0 - 2), 2 + 1.5 * (1 - 2)])
+    expected = (-sigma * predicted / alpha).clamp(-1, 1)
+    assert torch.allclose(clean, expected.view(2, 1, 1, 1).expand_as(clean), atol=1e-5)
+    assert torch.equal(variance, torch.tensor([0.0, -1.0]).view(2, 1, 1, 1).expand_as(variance)), "the labelled half's"
+
+
+def test_no_guidance_is_guidance_of_one_and_none_of_the_label_is_guidance_of_nought():
+    noisy = torch.randn(2, *SHAPE)
+    plain = guided(CountingNetwork(), guidance=1.0)(noisy, 300)[0]
+    assert torch.allclose(guided(CountingNetwork(), guidance=1.0000001)(noisy, 300)[0], plain, atol=1e-4)
+    unlabelled = guided(CountingNetwork(), guidance=0.0)(noisy, 300)[0]
+    assert torch.allclose(unlabelled, guided(CountingNetwork(), guidance=1.0, labels=(2, 2))(noisy, 300)[0])
+
+
+def test_the_clean_estimate_stays_in_the_data_range_and_has_float32():
+    def network(noisy, timesteps, labels):
+        return torch.full_like(noisy, 9.0).bfloat16()
+
+    clean, variance = guided(network, guidance=1.0)(torch.zeros(2, *SHAPE), 999)
+    assert clean.dtype == torch.float32
+    assert (clean == -1.0).all()
+    assert variance is None
