@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,13 +68,11 @@ class PerceptualDistance(nn.Module):
         super().__init__()
         from torchvision.models import vgg16
 
-        backbone = vgg16(weights=None)
-        backbone.load_state_dict(_read_vgg16(weights))
-        features = backbone.features
+        with torch.device("meta"):  # no numbers are drawn for weights that are replaced at once
+            features = vgg16(weights=None, init_weights=False).features
+        features.load_state_dict(_read_vgg16_features(weights), assign=True)
         if network == "lpips":
-            import lpips
-
-            self.distance = lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False)
+            self.distance = _untrained_lpips()
             own = [layer for part in self.distance.net.children() for layer in part.children()]
             for mine, given in zip(own, features.children(), strict=False):
                 mine.load_state_dict(given.state_dict())
@@ -97,7 +97,17 @@ class PerceptualDistance(nn.Module):
         return total
 
 
-def _read_vgg16(weights: str) -> dict[str, Tensor]:
+def _untrained_lpips() -> Any:
+    """LPIPS with its own calibration and random VGG16 weights, without a trace in the global random state."""
+    import lpips
+
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # lpips builds its backbone through an argument that torchvision has renamed
+        warnings.filterwarnings("ignore", message="The parameter 'pretrained'|Arguments other than a weight enum")
+        return lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False)
+
+
+def _read_vgg16_features(weights: str) -> dict[str, Tensor]:
     mend = "give torchvision's vgg16-397923af.pth as loss.perceptual_weights, or set loss.perceptual=0"
     if not weights:
         raise ResourceError("the perceptual loss needs VGG16 ImageNet weights", mend)
@@ -109,4 +119,4 @@ def _read_vgg16(weights: str) -> dict[str, Tensor]:
     if not digest.startswith(VGG16_SHA256_PREFIX):
         raise IntegrityError(f"{path} has sha256 {digest[:8]}..., expected {VGG16_SHA256_PREFIX}...", mend)
     state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    return state
+    return {name.removeprefix("features."): value for name, value in state.items() if name.startswith("features.")}
