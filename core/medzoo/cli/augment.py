@@ -44,7 +44,7 @@ def augment(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Fill every class of an image set up to N with synthetic images; stopped, the same command goes on."""
+    """Fill every class of an image set up to N images."""
     from medzoo.pipelines.augment import Request, prepare
     from medzoo.pipelines.filling import forecast, run
     from medzoo.pipelines.inputs import make_source

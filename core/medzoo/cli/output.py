@@ -32,7 +32,7 @@ def print_table(
     right: Sequence[str] = (),
     file: TextIO | None = None,
 ) -> None:
-    """Nothing; a table goes to `file` or stdout, at full width where no terminal limits it; `right` has number columns."""
+    """Nothing; a table goes to `file` (stdout), at full width where that is no terminal; `right` has number columns."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

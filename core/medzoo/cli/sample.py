@@ -34,7 +34,7 @@ def sample(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Draw images of chosen classes into a folder, onto a grid, or both."""
+    """Draw images of chosen classes from one generator."""
     from medzoo.pipelines.inputs import make_source
     from medzoo.pipelines.sample import Request, prepare
     from medzoo.plugins import load_plugins

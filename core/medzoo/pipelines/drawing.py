@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from medzoo.pipelines.plan import Picture, Plan
 
 _PROBE_SIZE = 8
 _PROBE_PATIENCE = 1.0
+# Real images that generators vary are kept prepared up to this size in bytes.
+_CACHE_BYTES = 128 * 1024**2
 
 
 class Studio:
@@ -28,6 +31,8 @@ class Studio:
         self.plan = plan
         self.real = real
         self._by_label: dict[str, np.ndarray] = {}
+        largest = max(model.image.channels * model.image.size**2 for model in models)
+        self._square = functools.lru_cache(maxsize=max(1, _CACHE_BYTES // largest))(self._prepare)
 
     def draw(self, pictures: Sequence[Picture]) -> np.ndarray:
         """The pictures, all of one generator, as uint8 (N, C, H, W).
@@ -37,7 +42,7 @@ class Studio:
             ResourceError: out of memory.
         """
         model = self.models[pictures[0].generator]
-        sources = self._sources(model, pictures) if model.spec.needs_sources else None
+        sources = self._sources(pictures) if model.spec.needs_sources else None
         try:
             images = model.generator.sample(
                 [self.plan.seed_of(picture) for picture in pictures],
@@ -59,16 +64,18 @@ class Studio:
         return int(own[self.plan.source_of(picture, len(own))])
 
     def seconds_an_image(self, generator: int) -> float:
-        """Measured on a small batch; the first image alone pays for what happens once."""
+        """Measured on a few images, fewer the slower they are; the first one alone pays for what happens once."""
         pictures = list(itertools.islice(self.plan.pictures(generator=generator), _PROBE_SIZE))
-        started = time.perf_counter()
-        self.draw(pictures[:1])
-        seconds = time.perf_counter() - started
-        if seconds > _PROBE_PATIENCE:
+        seconds = self._seconds(pictures[:1])
+        if seconds > 10 * _PROBE_PATIENCE:
             return seconds
+        seconds = self._seconds(pictures[:1])
+        return seconds if seconds > _PROBE_PATIENCE else self._seconds(pictures) / len(pictures)
+
+    def _seconds(self, pictures: Sequence[Picture]) -> float:
         started = time.perf_counter()
         self.draw(pictures)
-        return (time.perf_counter() - started) / len(pictures)
+        return time.perf_counter() - started
 
     def _indices(self, label: str) -> np.ndarray:
         assert self.real is not None  # generators that need sources are refused without data
@@ -76,15 +83,17 @@ class Studio:
             self._by_label[label] = np.flatnonzero(self.real.labels == self.real.classes.index(label))
         return self._by_label[label]
 
-    def _sources(self, model: LoadedModel, pictures: Sequence[Picture]) -> Tensor:
+    def _sources(self, pictures: Sequence[Picture]) -> Tensor:
         """float32 (N, C, H, W) in [0, 1] on the CPU."""
+        found = [(picture.generator, self.source(picture)) for picture in pictures]
+        return torch.from_numpy(to_float(np.stack([self._square(*key) for key in found])))
+
+    def _prepare(self, generator: int, index: int | None) -> np.ndarray:
+        """A real image as the generator sees it, uint8 (C, H, W)."""
         assert self.real is not None
-        squares = [
-            prepare(self.real.pixels(index), size=model.image.size, channels=model.image.channels, crop=model.crop)
-            for index in map(self.source, pictures)
-            if index is not None
-        ]
-        return torch.from_numpy(to_float(np.stack(squares)))
+        assert index is not None
+        model = self.models[generator]
+        return prepare(self.real.pixels(index), size=model.image.size, channels=model.image.channels, crop=model.crop)
 
 
 def label_tensor(model: LoadedModel, labels: Sequence[str]) -> Tensor:
