@@ -9,7 +9,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+
+ROOT = Path(__file__).resolve().parents[1]
 
 PLUGINS = ["medzoo_classic", "medzoo_ddpm", "medzoo_ddpm_var", "medzoo_duplicate"]
 

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+
+ROOT = Path(__file__).resolve().parents[2]
 
 CORE = ROOT / "core" / "medzoo"
 PLUGINS = ROOT / "plugins"

@@ -6,14 +6,16 @@ import dataclasses
 import importlib
 import time
 import tomllib
+from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
 
 from medzoo import ImageSpec
 from medzoo.config import build, flatten, keys, preset_names, read_preset, resolve
 from medzoo.testing import check_generator
+
+ROOT = Path(__file__).resolve().parents[2]
 
 ENTRY_POINTS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["entry-points"]["medzoo"]
 MODULES = [importlib.import_module(module) for module in ENTRY_POINTS.values()]

@@ -69,6 +69,12 @@ def _augment() -> Verb:
     return augment
 
 
+def _card() -> Verb:
+    from medzoo.cli.card import card
+
+    return card
+
+
 def _doctor() -> Verb:
     from medzoo.cli.doctor import doctor
 
@@ -82,6 +88,7 @@ VERBS: Mapping[str, Callable[[], Verb]] = {
     "train": _train,
     "sample": _sample,
     "augment": _augment,
+    "card": _card,
     "data": _data,
     "plugin": _plugin,
     "doctor": _doctor,

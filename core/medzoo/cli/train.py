@@ -33,7 +33,7 @@ def train(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a generator; stopped at any moment, the same command goes on to the same weights."""
+    """Train a generator; the same command goes on where it stopped."""
     from medzoo import config as settings
     from medzoo.data import open_dataset
     from medzoo.pipelines.train import train as run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,6 +60,21 @@ def pick_device(device: str) -> str:
     if not present or (kind == "cuda" and int(index or 0) >= torch.cuda.device_count()):
         raise ResourceError(f"this machine has no device {device}", "`medzoo doctor` shows its devices; --device cpu")
     return f"cuda:{index or 0}" if kind == "cuda" else kind
+
+
+def hardware(device: str) -> str:
+    """The name of the processor or GPU behind a torch device, with the threads a CPU uses."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    if device != "cpu":
+        return device
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    threads = torch.get_num_threads()
+    return f"{named[0] if named else platform.machine()}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def build_generator(

@@ -14,7 +14,7 @@ from medzoo import config as settings
 from medzoo.data import Dataset
 from medzoo.errors import ConfigError, DataError
 from medzoo.files import make_folder, write_json_atomic
-from medzoo.pipelines.models import build_generator, pick_device, save_model
+from medzoo.pipelines.models import build_generator, hardware, pick_device, save_model
 from medzoo.pipelines.run_folder import Display, RunFolder, ScalarLog
 from medzoo.plugins import Plugins
 from medzoo.provenance import RunRecord, read_run
@@ -165,7 +165,11 @@ def _finish(
     record.data = plan["data"]
     record.seeds = {"seed": plan["seed"]}
     record.device = device
-    record.extra = {"training_seconds": round(report.seconds, 1), "resumed_at_step": report.resumed_at}
+    record.extra = {
+        "hardware": hardware(device),
+        "training_seconds": round(report.seconds, 1),
+        "resumed_at_step": report.resumed_at,
+    }
     record.add_outputs([record.folder / WEIGHTS, record.folder / CONFIG])
     record.weights = {WEIGHTS: record.outputs[0]["sha256"]}
     record.finish()

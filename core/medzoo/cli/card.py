@@ -1,0 +1,27 @@
+"""`medzoo card`: a training run as a model card folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medzoo.cli.output import notice, print_text
+
+
+def card(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished `medzoo train`.")],
+    about: Annotated[Path, typer.Option(help="TOML file with what a run cannot know: title, data, licence, limits.")],
+    out: Annotated[Path, typer.Option(help="Folder for the card, its weights and samples.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A sampling setting to publish with.")
+    ] = None,
+) -> None:
+    """Write a run's model card, and print its registry row."""
+    from medzoo.pipelines.card import About, write_card
+    from medzoo.plugins import load_plugins
+
+    row = write_card(run, out, About.read(about), plugins=load_plugins(), overrides=tuple(overrides or ()))
+    notice(f"card written to {out}; look at {out / 'samples.png'}, then add this row to a registry file:")
+    print_text(row)

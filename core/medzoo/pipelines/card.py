@@ -1,0 +1,227 @@
+"""A model card folder from a training run: what is published, and the registry row that names it."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medzoo.errors import ConfigError, DataError
+from medzoo.files import make_folder, sha256_file, write_atomic
+from medzoo.images import contact_sheet, to_uint8, write_image
+from medzoo.pipelines.models import LoadedModel, load_model, read_description, save_model
+from medzoo.plugins import Plugins
+from medzoo.provenance import read_run
+from medzoo.registry import CONFIG, WEIGHTS
+from medzoo.toolkit.devices import derive_seed
+
+SAMPLES = "samples.png"
+SAMPLES_PER_CLASS = 12
+DISCLAIMER = (
+    "Images made by this model are synthetic. They are for research on data augmentation and **not for diagnosis**, "
+    "treatment or any other clinical decision."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What no run can know: written by hand in a TOML file, one key a field. `notice` opens the card."""
+
+    id: str
+    title: str
+    summary: str
+    modality: str
+    dataset: str
+    dataset_text: str
+    license: str
+    intended_use: str
+    limits: str
+    train_command: str
+    notice: str = ""
+    embedded: str = ""
+    default: bool = False
+    repo: str = ""
+
+    @classmethod
+    def read(cls, path: Path) -> About:
+        """The facts in a TOML file.
+
+        Raises:
+            ConfigError: it cannot be read, or a key is missing, unknown or of the wrong type.
+        """
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} is not TOML: {error}") from error
+        known = {field.name: bool if field.name == "default" else str for field in fields(cls)}
+        missing = set(known) - set(values) - {"notice", "embedded", "default", "repo"}
+        wrong = [key for key, value in values.items() if not isinstance(value, known.get(key, ()))]
+        if missing or wrong:
+            problem = f"lacks {', '.join(sorted(missing))}" if missing else f"has wrong or unknown {', '.join(wrong)}"
+            raise ConfigError(f"{path} {problem}", f"its keys are {', '.join(known)}")
+        return cls(**values)
+
+
+def write_card(run: Path, out: Path, about: About, *, plugins: Plugins, overrides: tuple[str, ...] = ()) -> str:
+    """The registry row (TOML) of the card written to `out`: README.md, config.json, model.safetensors (fp16), samples.
+
+    The samples are drawn from the weights as published. `overrides` change the sampling settings the card ships with.
+
+    Raises:
+        DataError: `run` is no finished training run.
+    """
+    record = read_run(run)
+    if record is None or record.get("job") != "train":
+        raise DataError(f"{run} is no finished training run", "run its `medzoo train` command again to finish it")
+    model = load_model(run, plugins=plugins, device="cpu", overrides=overrides)
+    description = read_description(run)
+    make_folder(out)
+    training = {
+        "seconds": record["training_seconds"],
+        "hardware": record["hardware"],
+        "seed": record["seeds"]["seed"],
+        "torch": record["libraries"]["torch"],
+    }
+    save_model(
+        out,
+        model.generator,
+        spec=model.spec,
+        config=model.config,
+        data={**description["data"], "name": about.dataset, "embedded": about.embedded},
+        dtype=torch.float16,
+        facts={"id": about.id, "medzoo": description["medzoo"], "training": training},
+    )
+    published = load_model(out, plugins=plugins, device="cpu")
+    write_image(out / SAMPLES, sample_grid(published))
+    write_atomic(out / "README.md", card_text(about, published, record).encode())
+    return registry_row(about, published, out)
+
+
+def sample_grid(model: LoadedModel) -> Any:
+    """A contact sheet, uint8 (3, H, W), one row a class, of fixed seeds."""
+    rows = []
+    for label, name in enumerate(model.image.classes):
+        seeds = [derive_seed("card", name, index) for index in range(SAMPLES_PER_CLASS)]
+        labels = torch.full((SAMPLES_PER_CLASS,), label)
+        if model.image.multi_label:
+            labels = torch.eye(len(model.image.classes))[labels]
+        rows.append((name, to_uint8(model.generator.sample(seeds, labels))))
+    return contact_sheet(rows, columns=SAMPLES_PER_CLASS, scale=max(1, round(96 / model.image.size)))
+
+
+def card_text(about: About, model: LoadedModel, record: Mapping[str, Any]) -> str:
+    """The model card in Markdown, with the Hub's front matter."""
+    from huggingface_hub import ModelCardData
+
+    front = ModelCardData(
+        license=about.license,
+        library_name="medzoo",
+        pipeline_tag="unconditional-image-generation",
+        tags=["medical-imaging", "data-augmentation", "synthetic-data", model.spec.name, about.modality],
+    ).to_yaml()
+    counts = "\n".join(f"| {name} | {count} |" for name, count in record["data"]["counts"].items())
+    settings = "\n".join(f"| `{key}` | `{_toml(value)}` |" for key, value in model.config.flat().items())
+    colour = "grey" if model.image.channels == 1 else "colour"
+    minutes = record["training_seconds"] / 60
+    notice = f"> **{about.notice}**\n\n" if about.notice else ""
+    return f"""---
+{front}
+---
+
+# {about.title}
+
+{notice}{about.summary}
+
+**{DISCLAIMER}**
+
+```
+medzoo sample {about.id} --n 8 --grid grid.png
+medzoo augment --gen {about.id} --data YOUR_IMAGES --to 500
+```
+
+![Samples, one row a class]({SAMPLES})
+
+Fixed seeds, drawn from the published weights with the settings below; none picked by hand.
+
+## Model
+
+`{model.spec.name}`: {model.spec.summary}. It makes {colour} images of {model.image.size}x{model.image.size} pixels,
+has {parameters(model):,} parameters, and its weights are stored in 16-bit floating point.
+
+## Training data
+
+{about.dataset_text}
+
+| class | training images |
+|---|---|
+{counts}
+
+`config.json` holds a fingerprint of every training image, so that medzoo can refuse an evaluation on any of them.
+
+## Training
+
+{minutes:.0f} minutes on {record["hardware"]} (torch {record["libraries"]["torch"]}), seed {record["seeds"]["seed"]}:
+
+```
+{about.train_command.strip()}
+```
+
+| setting | value |
+|---|---|
+{settings}
+
+## Intended use
+
+{about.intended_use}
+
+## Limits
+
+{about.limits}
+"""
+
+
+def registry_row(about: About, model: LoadedModel, folder: Path) -> str:
+    """The row of registry.toml for a card folder."""
+    names = ["README.md", CONFIG, WEIGHTS, SAMPLES]
+    files = "".join(
+        f'  {{ name = "{name}", sha256 = "{sha256_file(folder / name)}", bytes = {(folder / name).stat().st_size} }},\n'
+        for name in names
+    )
+    values = {
+        "id": about.id,
+        "plugin": model.spec.name,
+        "summary": about.summary,
+        "repo": about.repo,
+        "modality": about.modality,
+        "dataset": about.dataset,
+        "classes": list(model.image.classes),
+        "size": model.image.size,
+        "channels": model.image.channels,
+        "license": about.license,
+        "parameters": parameters(model),
+        "default": about.default,
+    }
+    lines = [f"{key} = {_toml(value)}" for key, value in values.items() if value not in ("", False)]
+    return "[[model]]\n" + "\n".join(lines) + f"\nfiles = [\n{files}]\n"
+
+
+def parameters(model: LoadedModel) -> int:
+    """How many numbers the weights hold."""
+    return sum(tensor.numel() for tensor in model.generator.state_dict().values())
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        return f'"{escaped}"'
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return repr(value)
