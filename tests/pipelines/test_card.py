@@ -76,7 +76,8 @@ def test_the_row_names_every_file_of_the_card(card: tuple[Path, str]) -> None:
 def test_the_card_states_what_the_run_measured(card: tuple[Path, str], run: Path) -> None:
     text = (card[0] / "README.md").read_text()
     record = json.loads((run / "run.json").read_text())
-    assert text.startswith("---\nlicense: apache-2.0")
+    assert text.startswith("---\n")
+    assert "\nlicense: apache-2.0\n" in text.split("---")[1]
     body = text.split("---", 2)[2].strip().splitlines()
     assert body[2] == "> **A stand-in.**"
     assert DISCLAIMER in text

@@ -232,10 +232,10 @@ def test_a_damaged_checkpoint_is_named(udder: Dataset, tmp_path: Path) -> None:
 
 
 def test_a_generator_without_weights_is_not_trained(udder: Dataset, tmp_path: Path) -> None:
+    plugins = load_plugins()
+    spec = plugins.generator("duplicate")
+    config = settings.resolve(spec.config, presets=spec.presets, preset="tiny")
     with pytest.raises(ConfigError, match="nothing to learn"):
-        plugins = load_plugins()
-        spec = plugins.generator("duplicate")
-        config = settings.resolve(spec.config, presets=spec.presets, preset="tiny")
         train(spec, config, udder, tmp_path / "x", plugins=plugins, display=Silent())
 
 
