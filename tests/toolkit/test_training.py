@@ -1,0 +1,317 @@
+"""The training loop: exact resume, averaged weights, balance, accumulation, rates, and what it refuses."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from medzoo.errors import ResourceError
+from medzoo.toolkit.settings import TrainingSettings
+from medzoo.toolkit.training import epoch_order, train, vary
+
+
+class Images:
+    """Twenty 8-pixel images of three classes: twelve, five and three."""
+
+    classes = ("a", "b", "c")
+
+    def __init__(self):
+        self.labels = np.repeat(np.arange(3), (12, 5, 3)).astype(np.int64)
+        self.pixels = np.random.default_rng(0).integers(0, 256, (20, 1, 8, 8), dtype=np.uint8)
+
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, index):
+        return self.pixels[index]
+
+
+class Log:
+    """A Report that keeps everything, can start from a checkpoint, and can break off after a step."""
+
+    def __init__(self, *, restored=None, stop=None):
+        self.restored, self.stop = restored, stop
+        self.values, self.states, self.looks = [], {}, []
+
+    def restore(self):
+        return self.restored
+
+    def checkpoint(self, step, state):
+        self.states[step] = {name: value.clone() for name, value in state.items()}
+
+    def progress(self, step, total, values):
+        self.values.append((step, total, dict(values)))
+        if step == self.stop:
+            raise InterruptedError
+
+    def preview(self, step, sample):
+        self.looks.append((step, sample([1], torch.zeros(1, dtype=torch.int64))))
+
+
+def make_network(dropout=0.0):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(1, 4, 3, padding=1), nn.SiLU(), nn.Dropout(dropout), nn.Conv2d(4, 1, 3, padding=1)
+        )
+
+
+def denoise(network, batch, random):
+    """A loss that draws: remove noise from images."""
+    noise = torch.randn(batch.images.shape, generator=random)
+    return {"noise": (network(batch.images + noise) - noise).square().mean()}
+
+
+def reproduce(network, batch, random):
+    """A loss that draws nothing, in two terms."""
+    error = network(batch.images) - batch.images
+    return {"square": error.square().mean(), "tenth": 0.1 * error.abs().mean()}
+
+
+def run(*, loss=denoise, report=None, seed=3, dropout=0.0, data=None, **changes):
+    settings = {"epochs": 3, "batch_size": 8, "warmup": 2, "precision": "fp32", "checkpoint_every": 2, "rate": 1e-2}
+    network, report = make_network(dropout), report or Log()
+    train(
+        network,
+        loss,
+        data or Images(),
+        TrainingSettings(**{**settings, **changes}),
+        seed=seed,
+        report=report,
+        sample=lambda seeds, labels: torch.cat([weight.detach().flatten() for weight in network.parameters()]),
+    )
+    return torch.cat([weight.detach().flatten() for weight in network.parameters()]), report
+
+
+def test_a_run_reports_each_step_and_keeps_its_state():
+    weights, log = run(preview_every=2)
+    assert [(step, total) for step, total, _ in log.values] == [(step, 9) for step in range(1, 10)]
+    assert sorted(log.states) == [2, 4, 6, 8, 9]
+    assert [step for step, _ in log.looks] == [6, 9]
+    assert set(log.values[0][2]) == {"loss", "noise", "rate"}
+    assert log.values[-1][2]["loss"] < log.values[0][2]["loss"]
+    assert not torch.equal(weights, run(seed=4)[0])
+
+
+def test_the_loss_is_the_sum_of_its_terms():
+    for _, _, values in run(loss=reproduce)[1].values:
+        assert values["loss"] == pytest.approx(values["square"] + values["tenth"])
+
+
+@pytest.mark.parametrize("stop", [3, 5, 8])
+@pytest.mark.parametrize("changes", [{}, {"dropout": 0.5}, {"accumulate": 2}, {"balanced": False}], ids=str)
+def test_a_run_broken_off_and_started_again_ends_with_the_same_weights(stop, changes):
+    weights, whole = run(**changes)
+    broken = Log(stop=stop)
+    with pytest.raises(InterruptedError):
+        run(report=broken, **changes)
+    newest = max(broken.states)
+    assert newest == 2 * ((stop - 1) // 2)
+    resumed, log = run(report=Log(restored=broken.states[newest]), **changes)
+    assert torch.equal(resumed, weights)
+    assert log.values == whole.values[newest:]
+    assert log.states[9].keys() == whole.states[9].keys()
+    assert all(torch.equal(value, whole.states[9][name]) for name, value in log.states[9].items())
+
+
+def test_a_finished_run_started_again_does_nothing_more():
+    weights, whole = run()
+    again, log = run(report=Log(restored=whole.states[9]))
+    assert torch.equal(again, weights)
+    assert log.values == []
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_the_global_random_state_neither_matters_nor_changes(dropout):
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first, _ = run(dropout=dropout)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert torch.equal(first, run(dropout=dropout)[0])
+
+
+def test_the_network_is_left_with_weights_averaged_at_the_decay_of_its_warm_up():
+    weights, log = run(ema=0.3, checkpoint_every=1)
+    names = [name for name in log.states[1] if name.startswith("network.")]
+    for name in names:
+        average = log.states[1][name]
+        assert torch.equal(log.states[1][name.replace("network", "average")], average), "at first all of it is new"
+        for step in range(2, 10):
+            decay = min(0.3, step / (9 + step))
+            average = decay * average + (1 - decay) * log.states[step][name]
+            assert torch.allclose(log.states[step][name.replace("network", "average")], average, atol=1e-6)
+    final = torch.cat([log.states[9][name.replace("network", "average")].flatten() for name in names])
+    assert torch.equal(weights, final)
+    assert not torch.equal(weights, torch.cat([log.states[9][name].flatten() for name in names]))
+
+
+def test_a_preview_sees_the_averaged_weights_and_leaves_the_others_untouched():
+    weights, log = run(preview_every=1, checkpoint_every=1, ema=0.9)
+    for step, seen in log.looks:
+        state = log.states[step]
+        names = [name for name in state if name.startswith("average.")]
+        assert torch.equal(seen, torch.cat([state[name].flatten() for name in names]))
+    assert torch.equal(weights, run(preview_every=1000, ema=0.9)[0])
+
+
+def test_whoever_keeps_a_copy_of_the_weights_is_told_when_they_change():
+    events = []
+    log = Log()
+    log.preview = lambda step, sample: events.append("preview")
+    settings = TrainingSettings(epochs=1, batch_size=20, precision="fp32")
+    train(
+        make_network(), denoise, Images(), settings, seed=0, report=log, sample=None,
+        weights_changed=lambda: events.append("changed"),
+    )  # fmt: skip
+    assert events == ["changed", "preview", "changed", "changed"]
+
+
+def test_accumulated_micro_batches_make_the_step_of_the_whole_batch():
+    still = {"loss": reproduce, "flip": False, "jitter": 0.0}
+    whole, log = run(**still)
+    parts, parts_log = run(**still, accumulate=4)
+    assert torch.allclose(whole, parts, atol=1e-5)
+    for (_, _, one), (_, _, other) in zip(log.values, parts_log.values, strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+
+
+# Python 3.12 warns of any fork in a process with threads, and torch always has some.
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_reading_ahead_in_other_processes_changes_nothing():
+    assert torch.equal(run(workers=2)[0], run(workers=0)[0])
+
+
+def rates(**changes):
+    return [values["rate"] / 1e-2 for _, _, values in run(**changes)[1].values]
+
+
+def test_the_rate_warms_up_and_falls_as_a_cosine_to_nought():
+    found = rates(warmup=2)
+    assert found[:2] == pytest.approx([0.5, 1.0])
+    assert found[2:] == pytest.approx([(1 + math.cos(math.pi * k / 7)) / 2 for k in range(1, 8)], abs=1e-6)
+    assert found[-1] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_the_rate_can_stay():
+    assert rates(warmup=4, schedule="constant") == pytest.approx([0.25, 0.5, 0.75] + [1.0] * 6)
+    assert rates(warmup=0, schedule="constant") == pytest.approx([1.0] * 9)
+
+
+def test_a_warm_up_longer_than_the_run_is_cut_to_it():
+    assert rates(warmup=100) == pytest.approx([k / 9 for k in range(1, 10)])
+
+
+def test_clipping_bounds_the_step():
+    def steep(network, batch, random):
+        return {"steep": 1e4 * network(batch.images).mean()}
+
+    # Adam's first step has one size whatever the gradient's; its second moment tells what the gradient was
+    norms = {}
+    for clip in (0.0, 0.5):
+        state = run(loss=steep, clip=clip, checkpoint_every=1, flip=False, jitter=0.0)[1].states[1]
+        squares = [value.sum() for name, value in state.items() if name.endswith("exp_avg_sq")]
+        norms[clip] = math.sqrt(sum(squares).item() / 0.001)
+    assert norms[0.5] == pytest.approx(0.5, rel=1e-3)
+    assert norms[0.0] > 100
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_stops_the_run_with_a_mend(value):
+    def diverging(network, batch, random):
+        return {"bad": network(batch.images).mean() * value}
+
+    with pytest.raises(ResourceError, match=rf"the loss is -?{value} at step 1 .lower training.rate"):
+        run(loss=diverging)
+
+
+def test_a_batch_that_does_not_divide_is_refused():
+    with pytest.raises(ResourceError, match=r"training.batch_size = 8 does not divide into 3 parts"):
+        run(accumulate=3)
+
+
+def test_half_precision_without_a_gpu_is_refused():
+    with pytest.raises(ResourceError, match="fp16 needs a GPU"):
+        run(precision="fp16")
+
+
+def test_bf16_trains_with_float32_weights():
+    weights, log = run(precision="bf16")
+    assert weights.dtype == torch.float32
+    assert all(value.dtype == torch.float32 for name, value in log.states[9].items() if name != "step")
+    assert torch.allclose(weights, run()[0], atol=0.05)
+    assert not torch.equal(weights, run()[0])
+
+
+def test_balanced_epochs_draw_the_classes_equally_often():
+    labels = torch.tensor([0] * 90 + [1] * 9 + [2])
+    order = epoch_order(labels, count=30_000, balanced=True, seed=0, epoch=0)
+    counts = torch.bincount(labels[order])
+    assert (counts - 10_000).abs().max() < 400  # five standard deviations of 82
+    images = torch.bincount(order, minlength=100)
+    assert images[:90].min() > 60, "every image of a class is as likely as the others"
+    assert images[:90].max() < 165
+
+
+def test_unbalanced_epochs_take_each_image_in_turn():
+    labels = torch.tensor([0] * 9 + [1])
+    order = epoch_order(labels, count=24, balanced=False, seed=0, epoch=0)
+    assert sorted(order[:10].tolist()) == sorted(order[10:20].tolist()) == list(range(10))
+    assert len(set(order[20:].tolist())) == 4
+    assert order[:10].tolist() != order[10:20].tolist()
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+def test_an_epoch_s_order_depends_on_seed_and_epoch_alone(balanced):
+    labels = torch.arange(50) % 5
+
+    def order(seed, epoch):
+        return epoch_order(labels, count=50, balanced=balanced, seed=seed, epoch=epoch).tolist()
+
+    assert order(0, 0) == order(0, 0)
+    assert order(0, 0) != order(0, 1)
+    assert order(0, 0) != order(1, 0)
+
+
+def test_an_image_of_several_classes_is_as_rare_as_its_rarest():
+    hot = torch.zeros(100, 3)
+    hot[:, 0] = 1.0
+    hot[:5, 1] = 1.0
+    hot[99] = 0.0
+    drawn = torch.bincount(epoch_order(hot, count=20_000, balanced=True, seed=0, epoch=0), minlength=100).double()
+    assert (drawn[:5].mean() / drawn[5:99].mean()).item() == pytest.approx(20 * 0.99, rel=0.1)
+    assert (drawn[99] / drawn[5:99].mean()).item() == pytest.approx(1.0, rel=0.5)
+
+
+def picture(count=400):
+    return torch.rand(1, 1, 4, 4, generator=torch.Generator().manual_seed(0)).expand(count, -1, -1, -1) * 0.6 + 0.2
+
+
+def test_half_of_the_images_are_mirrored():
+    images = picture()
+    varied = vary(images, flip=True, jitter=0.0, random=torch.Generator().manual_seed(0))
+    mirrored = (varied == images.flip(-1)).flatten(1).all(dim=1)
+    assert (mirrored | (varied == images).flatten(1).all(dim=1)).all()
+    assert 150 < mirrored.sum() < 250
+
+
+def test_jitter_changes_brightness_and_contrast_apart_and_within_its_bounds():
+    images = picture()
+    varied = vary(images, flip=False, jitter=0.1, random=torch.Generator().manual_seed(0))
+    brightness = varied.mean(dim=(1, 2, 3)) / images.mean(dim=(1, 2, 3))
+    contrast = varied.std(dim=(1, 2, 3)) / images.std(dim=(1, 2, 3))
+    for change in (brightness, contrast):
+        assert 0.899 < change.min() < 0.91
+        assert 1.09 < change.max() < 1.101
+    assert abs(np.corrcoef(brightness, contrast)[0, 1]) < 0.2
+    bright = vary(torch.ones(50, 1, 4, 4), flip=False, jitter=1.0, random=torch.Generator().manual_seed(0))
+    assert 0.0 <= bright.min() < bright.max() == 1.0
+
+
+def test_without_variation_images_are_as_they_were():
+    images = picture(3)
+    assert torch.equal(vary(images, flip=False, jitter=0.0, random=torch.Generator()), images)
