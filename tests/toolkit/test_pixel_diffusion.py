@@ -300,7 +300,7 @@ def test_after_fitting_the_model_samples_the_averaged_weights_it_previewed():
     trained = model.sample([1], torch.tensor([0]))
     assert not torch.equal(untrained, trained)
     assert torch.equal(log.looks[-1], trained)
-    assert 0.0 < trained.min() < trained.max() < 1.0, "else the weights would hardly show"
+    assert trained.unique().numel() > 32, "not all black and white, where the weights would hardly show"
 
 
 @pytest.mark.parametrize(
