@@ -2,6 +2,7 @@
 # make test: install with the test tools, then run every test
 # make lint: style and types
 # make bench: speed of start-up, sampling and writing
+# make readme: write the README's tables anew
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 # One thread a process: two test processes on two cores are faster than one that uses both.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench readme clean
 
 demo: $(VENV)/installed
 	$(BIN)/medzoo augment --gen ddpm-var --to 24 --out demo
@@ -26,6 +27,9 @@ lint: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-dev
 	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done
+
+readme: $(VENV)/installed-dev
+	$(BIN)/python docs/readme_tables.py
 
 clean:
 	rm -rf $(VENV) demo dist .mypy_cache .pytest_cache .ruff_cache

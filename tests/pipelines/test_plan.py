@@ -87,7 +87,8 @@ SPLIT = re.compile(r"(^|.*[-._ 0-9])(train|training|validation|valid|dev|val|tes
 
 
 @pytest.mark.parametrize(
-    "name", ["train_001.png", "a-test.png", "val1.png", "x 2 dev 3.png", "p1.training.png", "test-train.png", "1val.png"]
+    "name",
+    ["train_001.png", "a-test.png", "val1.png", "x 2 dev 3.png", "p1.training.png", "test-train.png", "1val.png"],
 )
 def test_no_file_is_taken_for_a_splits(name):
     assert SPLIT.fullmatch(name)

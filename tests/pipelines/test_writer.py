@@ -71,23 +71,35 @@ def test_a_full_disk_stops_the_job(tmp_path, monkeypatch, count):
     assert not list(tmp_path.iterdir())
 
 
-def test_an_interrupt_is_not_held_up_by_what_waits(tmp_path, monkeypatch):
-    written = []
-
-    def slow(path, pixels):
-        time.sleep(0.05)
-        written.append(path)
-
+def test_what_is_drawn_is_written_though_the_job_is_interrupted(tmp_path):
     def interrupted():
         with PictureWriter(threads=1, waiting=100) as pictures:
-            for index in range(100):
+            for index in range(50):
                 pictures.write(tmp_path / f"{index}.png", PIXELS)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(writer, "write_image", slow)
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert len(written) < 5
+    assert len(list(tmp_path.iterdir())) == 50
+
+
+def test_what_waits_behind_a_failure_is_dropped(tmp_path, monkeypatch):
+    tried = []
+
+    def failing(path, pixels):
+        tried.append(path)
+        time.sleep(0.01)
+        raise ResourceError("no")
+
+    def fill():
+        with PictureWriter(threads=1, waiting=20) as pictures:
+            for index in range(50):
+                pictures.write(tmp_path / f"{index}.png", PIXELS)
+
+    monkeypatch.setattr(writer, "write_image", failing)
+    with pytest.raises(ResourceError):
+        fill()
+    assert len(tried) < 10
 
 
 def test_an_empty_file_is_not_there(tmp_path):

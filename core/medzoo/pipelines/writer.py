@@ -29,24 +29,30 @@ _STALE_SECONDS = 60.0
 class PictureWriter:
     """Encodes and writes pictures in a few threads; at most `waiting` of them are held in memory.
 
-    Used as a context: its end waits for the last file. A failure to write is raised by the next call.
+    Used as a context: its end waits for the last file, after an interrupt too, for drawing costs more than writing. A
+    failure to write is raised by the next call, and what waits then is dropped.
     """
 
     def __init__(self, *, threads: int = 2, waiting: int = 64) -> None:
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="writer")
         self._pending: deque[Future[None]] = deque()
         self._waiting = waiting
+        self._failed = False
 
     def write(self, path: Path, pixels: np.ndarray) -> None:
         """Write uint8 (C, H, W) to `path`, soon. Raises: ResourceError, perhaps for an earlier picture."""
-        while len(self._pending) >= self._waiting:
-            self._pending.popleft().result()
+        self._settle(self._waiting - 1)
         self._pending.append(self._pool.submit(write_image, path, pixels))
 
     def finish(self) -> None:
         """Wait for every file. Raises: ResourceError."""
-        while self._pending:
+        self._settle(0)
+
+    def _settle(self, waiting: int) -> None:
+        while len(self._pending) > waiting:
+            self._failed = True  # unless the result says otherwise
             self._pending.popleft().result()
+            self._failed = False
 
     def __enter__(self) -> PictureWriter:
         return self
@@ -56,7 +62,7 @@ class PictureWriter:
             if kind is None:
                 self.finish()
         finally:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool.shutdown(wait=True, cancel_futures=self._failed)
 
 
 def is_there(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -106,7 +107,9 @@ class Objective:
     def __init__(self, model: PixelDiffusion) -> None:
         self.model = model
         self.settings = model.loss_settings
-        self.alpha, self.sigma = (scale.to(model.device) for scale in signal_and_noise(model.diffusion))
+        alpha, sigma = signal_and_noise(model.diffusion)
+        self.alpha, self.sigma = alpha.to(model.device), sigma.to(model.device)
+        self.posterior = tuple(values.to(model.device) for values in posterior_coefficients(alpha))
         self.perceptual: losses.PerceptualDistance | None = None
         if self.settings.perceptual > 0:
             self.perceptual = losses.PerceptualDistance(
@@ -142,25 +145,29 @@ class Objective:
         self, clean: Tensor, noisy: Tensor, estimate: Tensor, variance: Tensor, steps: Tensor
     ) -> Tensor:
         """One step's term of the variational bound, bits per dimension (N,) (Nichol & Dhariwal 2021, eq. 4 to 7)."""
-        kept = (self.alpha**2).double()
-        before = torch.cat([kept.new_ones(1), kept[:-1]])
-        beta = 1.0 - kept / before
-        posterior = beta * (1.0 - before) / (1.0 - kept)
-        posterior[0] = posterior[1]  # the true value is 0 at the first step, whose logarithm has no use
-        weight_clean = beta * before.sqrt() / (1.0 - kept)
-        weight_noisy = (1.0 - before) * (1.0 - beta).sqrt() / (1.0 - kept)
-
-        def at(values: Tensor) -> Tensor:
-            return values.float()[steps].view(-1, 1, 1, 1)
-
-        low, high = at(posterior.log()), at(beta.log())
+        low, high, of_clean, of_noisy = (values[steps].view(-1, 1, 1, 1) for values in self.posterior)
         place = (variance + 1.0) / 2.0
         log_variance = place * high + (1.0 - place) * low
-        true_mean = at(weight_clean) * clean + at(weight_noisy) * noisy
-        mean = at(weight_clean) * estimate.clamp(-1.0, 1.0) + at(weight_noisy) * noisy
+        true_mean = of_clean * clean + of_noisy * noisy
+        mean = of_clean * estimate.clamp(-1.0, 1.0) + of_noisy * noisy
         divergence = losses.gaussian_kl(true_mean, low, mean, log_variance).mean(dim=(1, 2, 3))
         decoder = losses.discretized_gaussian_nll(clean, mean=mean, log_variance=log_variance).mean(dim=(1, 2, 3))
-        return torch.where(steps == 0, decoder, divergence) / torch.log(torch.tensor(2.0))
+        return torch.where(steps == 0, decoder, divergence) / math.log(2.0)
+
+
+def posterior_coefficients(alpha: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One step back, as (log of its least variance, log of its largest, weight of the clean image, of the noisy one).
+
+    float32 (steps,) each, from the signal scales `alpha` (steps,) (Nichol & Dhariwal 2021, eq. 10 to 12 and 15).
+    """
+    kept = alpha.double() ** 2
+    before = torch.cat([kept.new_ones(1), kept[:-1]])
+    beta = 1.0 - kept / before
+    least = beta * (1.0 - before) / (1.0 - kept)
+    least[0] = least[1]  # the true value is 0 at the first step, whose logarithm has no use
+    of_clean = beta * before.sqrt() / (1.0 - kept)
+    of_noisy = (1.0 - before) * (1.0 - beta).sqrt() / (1.0 - kept)
+    return least.log().float(), beta.log().float(), of_clean.float(), of_noisy.float()
 
 
 def check_widths(widths: Sequence[int], *, size: int, patch: int, groups: int) -> None:
