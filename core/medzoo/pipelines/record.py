@@ -39,8 +39,9 @@ def refuse_other(folder: Path, identity: Mapping[str, Any]) -> None:
     """Nothing. Raises: DataError if `folder` belongs to another job than `identity` describes, or holds other files."""
     path = folder / PLAN
     if not path.is_file():
-        if folder.exists() and not folder.is_dir():
-            raise DataError(f"{folder} is a file", "choose another --out")
+        for step in (folder, *folder.parents):
+            if step.is_file():
+                raise DataError(f"{step} is a file", "choose another --out")
         if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
             raise DataError(f"{folder} holds other files", "choose another --out, or empty it")
         return
