@@ -17,7 +17,6 @@ EXAMPLE = ROOT / "tests" / "example_plugin"
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder the example is installed into, from its own pyproject.toml."""
-    pytest.importorskip("hatchling", reason="the example's build backend; `make test` installs it")
     folder = tmp_path_factory.mktemp("site")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     command = [*pip, "--disable-pip-version-check", "--target", str(folder), str(EXAMPLE)]
