@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from medzoo import ImageSpec
 from medzoo.toolkit.conditioning import LabelEmbedding
-from medzoo.toolkit.pixel_diffusion import PixelDiffusion, check_widths
+from medzoo.toolkit.pixel_diffusion import PixelDiffusion, unet_arguments
 
 if TYPE_CHECKING:
     from medzoo_ddpm_var import DDPMVarConfig
@@ -23,8 +23,6 @@ class TokenUNet(nn.Module):
     def __init__(self, config: DDPMVarConfig, image: ImageSpec) -> None:
         super().__init__()
         network = config.network
-        check_widths(network.widths, size=image.size, patch=network.patch, groups=network.groups)
-        attends = [level >= network.attention_from for level in range(len(network.widths))]
         self.patch = network.patch
         channels = image.channels * network.patch**2
         self.embedding = LabelEmbedding(
@@ -34,17 +32,11 @@ class TokenUNet(nn.Module):
             tokens=network.tokens,
         )
         self.unet = UNet2DConditionModel(
-            sample_size=image.size // network.patch,
+            **unet_arguments(network, image, attention="CrossAttnDownBlock2D"),
             in_channels=channels,
             out_channels=2 * channels,
-            block_out_channels=network.widths,
-            layers_per_block=network.layers,
-            down_block_types=tuple("CrossAttnDownBlock2D" if attend else "DownBlock2D" for attend in attends),
-            up_block_types=tuple("CrossAttnUpBlock2D" if attend else "UpBlock2D" for attend in reversed(attends)),
             attention_head_dim=network.heads,
             cross_attention_dim=network.token_width,
-            norm_num_groups=network.groups,
-            dropout=network.dropout,
         )
 
     def forward(self, noisy: Tensor, timesteps: Tensor, labels: Tensor) -> Tensor:
@@ -58,12 +50,4 @@ class TokenUNet(nn.Module):
 
 def build_model(config: DDPMVarConfig, image: ImageSpec, device: str) -> PixelDiffusion:
     """A `PixelDiffusion` over a `TokenUNet`, with learned variance."""
-    return PixelDiffusion(
-        TokenUNet(config, image),
-        image=image,
-        diffusion=config.diffusion,
-        loss=config.loss,
-        training=config.training,
-        sampling=config.sampling,
-        learned_variance=True,
-    ).to(device)
+    return PixelDiffusion(TokenUNet(config, image), config, image=image, learned_variance=True).to(device)

@@ -63,10 +63,10 @@ def test_study_a_is_as_published():
     model = build("paper", classes=4, device="meta")
     config = model.network.unet.config
     assert (model.image.size, config.in_channels, config.out_channels) == (256, 3, 3)
-    assert (model.loss_settings.pixel, model.diffusion.schedule, model.sampling.guidance) == (
+    assert (model.settings.loss.pixel, model.settings.diffusion.schedule, model.settings.sampling.guidance) == (
         "charbonnier", "scaled_linear", 1.0,
     )  # fmt: skip
-    training = model.training_settings
+    training = model.settings.training
     assert (training.batch_size, training.epochs, training.rate, training.ema) == (6, 120, 5e-6, 0.9999)
     assert (training.schedule, training.balanced, training.flip) == ("cosine", True, True)
 
@@ -74,12 +74,12 @@ def test_study_a_is_as_published():
 def test_study_b_is_as_published():
     model = build("paper-b", classes=2)
     assert (model.image.size, model.image.channels) == (28, 1)
-    assert (model.loss_settings.pixel, model.diffusion.schedule) == ("l1", "cosine")
-    training = model.training_settings
+    assert (model.settings.loss.pixel, model.settings.diffusion.schedule) == ("l1", "cosine")
+    training = model.settings.training
     assert (training.batch_size, training.epochs, training.rate, training.preview_every) == (4, 300, 1e-4, 5)
     assert (training.beta1, training.beta2, training.weight_decay) == (0.9, 0.999, 0.0)
-    assert model.sampling.guidance > 1.0
-    assert model.diffusion.label_dropout > 0.0
+    assert model.settings.sampling.guidance > 1.0
+    assert model.settings.diffusion.label_dropout > 0.0
     with torch.no_grad():
         assert model.network(torch.rand(1, 1, 28, 28), torch.tensor([5]), torch.tensor([2])).shape == (1, 1, 28, 28)
 

@@ -67,10 +67,14 @@ def test_study_a_is_as_published():
     assert network.embedding.project[0].weight.shape == (512, 256)
     assert network.embedding.project[2].weight.shape == (8 * 256, 512)
     assert network.unet.config.cross_attention_dim == 256
-    assert (model.learned_variance, model.diffusion.schedule, model.sampling.guidance) == (True, "cosine", 5.0)
-    assert (model.diffusion.label_dropout, model.loss_settings.pixel) == (0.1, "mse")
-    assert min(model.loss_settings.variational, model.loss_settings.perceptual, model.loss_settings.edge) > 0.0
-    training = model.training_settings
+    assert (model.learned_variance, model.settings.diffusion.schedule, model.settings.sampling.guidance) == (
+        True,
+        "cosine",
+        5.0,
+    )
+    assert (model.settings.diffusion.label_dropout, model.settings.loss.pixel) == (0.1, "mse")
+    assert min(model.settings.loss.variational, model.settings.loss.perceptual, model.settings.loss.edge) > 0.0
+    training = model.settings.training
     assert (training.batch_size, training.epochs, training.rate, training.ema) == (13, 50, 5e-5, 0.9999)
 
 

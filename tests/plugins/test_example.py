@@ -9,9 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
-EXAMPLE = ROOT / "tests" / "example_plugin"
+EXAMPLE = Path(__file__).resolve().parents[1] / "example_plugin"
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,16 @@ from torch import nn
 from medzoo import ImageSpec
 from medzoo.errors import ConfigError
 from medzoo.toolkit import losses
-from medzoo.toolkit.pixel_diffusion import Objective, PixelDiffusion, check_widths
-from medzoo.toolkit.settings import DiffusionSettings, LossSettings, SamplingSettings, TrainingSettings
-from medzoo.toolkit.training import Batch
+from medzoo.toolkit.batches import Batch
+from medzoo.toolkit.pixel_diffusion import Objective, PixelDiffusion, unet_arguments
+from medzoo.toolkit.settings import (
+    DiffusionSettings,
+    LossSettings,
+    PixelDiffusionSettings,
+    SamplingSettings,
+    TrainingSettings,
+    UNetSettings,
+)
 
 IMAGE = ImageSpec(size=8, channels=1, classes=("a", "b", "c"))
 COUNT = 64
@@ -36,11 +43,13 @@ class Canned(nn.Module):
 def make_model(network=None, *, learned=False, diffusion=None, loss=None, sampling=None):
     return PixelDiffusion(
         network or Canned(outputs=2 if learned else 1),
+        PixelDiffusionSettings(
+            diffusion=diffusion or DiffusionSettings(prediction="epsilon"),
+            loss=loss or LossSettings(),
+            training=TrainingSettings(epochs=2, batch_size=4, rate=0.1, precision="fp32"),
+            sampling=sampling or SamplingSettings(precision="fp32", steps=4),
+        ),
         image=IMAGE,
-        diffusion=diffusion or DiffusionSettings(prediction="epsilon"),
-        loss=loss or LossSettings(),
-        training=TrainingSettings(epochs=2, batch_size=4, rate=0.1, precision="fp32"),
-        sampling=sampling or SamplingSettings(precision="fp32", steps=4),
         learned_variance=learned,
     )
 
@@ -316,8 +325,14 @@ def test_after_fitting_the_model_samples_the_averaged_weights_it_previewed():
     ],
 )
 def test_widths_that_no_u_net_can_have_are_refused(widths, size, patch, groups, words):
+    network = UNetSettings(widths=widths, patch=patch, groups=groups, attention_from=1)
+    image = ImageSpec(size=size, channels=1, classes=("a",))
     if words is None:
-        check_widths(widths, size=size, patch=patch, groups=groups)
+        arguments = unet_arguments(network, image, attention="AttnDownBlock2D")
+        blocks = ["DownBlock2D", *["AttnDownBlock2D"] * (len(widths) - 1)]
+        assert arguments["down_block_types"] == tuple(blocks)
+        assert arguments["up_block_types"] == tuple(block.replace("Down", "Up") for block in reversed(blocks))
+        assert arguments["sample_size"] == size // patch
         return
     with pytest.raises(ConfigError, match=words):
-        check_widths(widths, size=size, patch=patch, groups=groups)
+        unet_arguments(network, image, attention="AttnDownBlock2D")

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from medzoo.errors import ResourceError
+from medzoo.errors import ConfigError, ResourceError
+from medzoo.toolkit.batches import epoch_order, vary
 from medzoo.toolkit.settings import TrainingSettings
-from medzoo.toolkit.training import epoch_order, train, vary
+from medzoo.toolkit.training import train
 
 
 class Images:
@@ -230,7 +231,7 @@ def test_a_loss_that_is_no_number_stops_the_run_with_a_mend(value):
 
 
 def test_a_batch_that_does_not_divide_is_refused():
-    with pytest.raises(ResourceError, match=r"training.batch_size = 8 does not divide into 3 parts"):
+    with pytest.raises(ConfigError, match=r"training.batch_size = 8 does not divide into 3 parts"):
         run(accumulate=3)
 
 

@@ -81,7 +81,7 @@ def build_generator(
     spec: GeneratorSpec, resolved: settings.Resolved[Any], image: ImageSpec, *, device: str, seed: int = 0
 ) -> Generator:
     """A generator with fresh weights drawn from `seed`, whatever the global random state, which stays as it is."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng([device] if device.startswith("cuda") else []):
         torch.manual_seed(seed)  # initialisation in torch.nn knows no other source of randomness
         generator = spec.build(resolved.value, image, device)
     if not isinstance(generator, Generator):

@@ -86,9 +86,11 @@ class Plan:
     def seed_of(self, picture: Picture) -> int:
         """The seed of a picture, whatever the counts of the others.
 
-        53 bits, so that readers of metadata.csv that turn columns with gaps into doubles keep it exact.
+        32 bits, which is all torch's CPU generator takes in: counted up from a random start, so that no two pictures of
+        a class start from the same noise.
         """
-        return derive_seed(self.seed, picture.generator_name, picture.label, picture.index) >> 10
+        start = derive_seed(self.seed, picture.generator_name, picture.label)
+        return (start + picture.index) % 2**32
 
     def source_of(self, picture: Picture, available: int) -> int:
         """Which of `available` real images of its class a picture varies: all once, shuffled, before any twice."""

@@ -13,11 +13,12 @@ from medzoo.errors import ConfigError
 from medzoo.protocols import LabelledImages, Report
 from medzoo.specs import ImageSpec
 from medzoo.toolkit import losses
+from medzoo.toolkit.batches import Batch
 from medzoo.toolkit.conditioning import drop_labels
 from medzoo.toolkit.devices import inference_copy
 from medzoo.toolkit.diffusion import GuidedDenoiser, draw, signal_and_noise, to_clean
-from medzoo.toolkit.settings import DiffusionSettings, LossSettings, SamplingSettings, TrainingSettings
-from medzoo.toolkit.training import Batch, train
+from medzoo.toolkit.settings import PixelDiffusionSettings, UNetSettings
+from medzoo.toolkit.training import train
 
 
 class PixelDiffusion(nn.Module):
@@ -31,21 +32,15 @@ class PixelDiffusion(nn.Module):
     def __init__(
         self,
         network: nn.Module,
+        settings: PixelDiffusionSettings,
         *,
         image: ImageSpec,
-        diffusion: DiffusionSettings,
-        loss: LossSettings,
-        training: TrainingSettings,
-        sampling: SamplingSettings,
         learned_variance: bool,
     ) -> None:
         super().__init__()
         self.network = network
         self.image = image
-        self.diffusion = diffusion
-        self.loss_settings = loss
-        self.training_settings = training
-        self.sampling = sampling
+        self.settings = settings
         self.learned_variance = learned_variance
         self.null = len(image.classes)
         self._fast: list[nn.Module] = []  # a list, so that the copy is no submodule and stays out of state_dict
@@ -63,7 +58,7 @@ class PixelDiffusion(nn.Module):
             self.network,
             objective,
             data,
-            self.training_settings,
+            self.settings.training,
             seed=seed,
             report=report,
             sample=self.sample,
@@ -74,22 +69,22 @@ class PixelDiffusion(nn.Module):
     def sample(self, seeds: Sequence[int], labels: Tensor, *, sources: Tensor | None = None) -> Tensor:
         """One image a seed, float32 (N, C, H, W) in [0, 1]; `sources` are not used."""
         if not self._fast:
-            self._fast.append(inference_copy(self.network, self.sampling.precision))
+            self._fast.append(inference_copy(self.network, self.settings.sampling.precision))
         network = self._fast[0]
         dtype = next(network.parameters()).dtype
         denoiser = GuidedDenoiser(
             lambda noisy, steps, targets: network(noisy.to(dtype), steps, targets),
             labels.to(self.device),
             null=torch.tensor(self.null, device=self.device),
-            guidance=self.sampling.guidance,
-            settings=self.diffusion,
+            guidance=self.settings.sampling.guidance,
+            settings=self.settings.diffusion,
         )
         images = draw(
             denoiser,
             seeds,
             (self.image.channels, self.image.size, self.image.size),
-            sampling=self.sampling,
-            diffusion=self.diffusion,
+            sampling=self.settings.sampling,
+            diffusion=self.settings.diffusion,
             learned_variance=self.learned_variance,
             device=self.device,
         )
@@ -106,8 +101,8 @@ class Objective:
 
     def __init__(self, model: PixelDiffusion) -> None:
         self.model = model
-        self.settings = model.loss_settings
-        alpha, sigma = signal_and_noise(model.diffusion)
+        self.settings = model.settings.loss
+        alpha, sigma = signal_and_noise(model.settings.diffusion)
         self.alpha, self.sigma = alpha.to(model.device), sigma.to(model.device)
         self.posterior = tuple(values.to(model.device) for values in posterior_coefficients(alpha))
         self.perceptual: losses.PerceptualDistance | None = None
@@ -118,7 +113,7 @@ class Objective:
 
     def __call__(self, network: nn.Module, batch: Batch, random: torch.Generator) -> dict[str, Tensor]:
         """The weighted terms, scalars whose sum is minimised; every draw comes from `random`."""
-        diffusion, settings = self.model.diffusion, self.settings
+        diffusion, settings = self.model.settings.diffusion, self.settings
         clean = batch.images * 2.0 - 1.0
         steps = torch.randint(0, diffusion.steps, (clean.shape[0],), generator=random).to(clean.device)
         noise = torch.randn(clean.shape, generator=random).to(clean.device)
@@ -170,21 +165,31 @@ def posterior_coefficients(alpha: Tensor) -> tuple[Tensor, Tensor, Tensor, Tenso
     return least.log().float(), beta.log().float(), of_clean.float(), of_noisy.float()
 
 
-def check_widths(widths: Sequence[int], *, size: int, patch: int, groups: int) -> None:
-    """Refuse a U-Net that cannot be built or would fail on its first image.
+def unet_arguments(network: UNetSettings, image: ImageSpec, *, attention: str) -> dict[str, Any]:
+    """What diffusers' U-Nets have in common as arguments; levels from `attention_from` on are `attention` blocks.
 
     Raises:
-        ConfigError: no levels, an image side that does not halve once a level, or a width that does not divide into
-            the groups.
+        ConfigError: no resolutions, an image side that does not halve once a level, or a width that does not divide
+            into the groups.
     """
-    if not widths:
-        raise ConfigError("network.widths is empty", "give one width a resolution, as in network.widths=[64, 96, 128]")
-    multiple = patch * 2 ** (len(widths) - 1)
-    if size % multiple:
+    if not network.widths:
+        raise ConfigError("network.widths is empty", "give one width a resolution, as in network.widths=[64,128]")
+    multiple = network.patch * 2 ** (len(network.widths) - 1)
+    if image.size % multiple:
         raise ConfigError(
-            f"image.size = {size} does not divide by {multiple}",
-            f"{len(widths)} resolutions and patch {patch} need a multiple of {multiple}",
+            f"image.size = {image.size} does not divide by {multiple}",
+            f"{len(network.widths)} resolutions and patch {network.patch} need a multiple of {multiple}",
         )
-    uneven = [width for width in widths if width % groups]
+    uneven = [width for width in network.widths if width % network.groups]
     if uneven:
-        raise ConfigError(f"network.widths {uneven} do not divide into {groups} groups", "set network.groups")
+        raise ConfigError(f"network.widths {uneven} do not divide into {network.groups} groups", "set network.groups")
+    down = [attention if level >= network.attention_from else "DownBlock2D" for level in range(len(network.widths))]
+    return {
+        "sample_size": image.size // network.patch,
+        "block_out_channels": network.widths,
+        "layers_per_block": network.layers,
+        "down_block_types": tuple(down),
+        "up_block_types": tuple(block.replace("Down", "Up") for block in reversed(down)),
+        "norm_num_groups": network.groups,
+        "dropout": network.dropout,
+    }

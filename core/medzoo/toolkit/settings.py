@@ -73,3 +73,26 @@ class SamplingSettings:
     steps: int = setting(20, "network evaluations an image", low=1)
     guidance: float = setting(1.0, "classifier-free guidance scale; 1 is none", low=0.0)
     precision: str = setting("auto", "auto is bf16 where the hardware has it", choices=PRECISIONS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelDiffusionSettings:
+    """What every diffusion model on pixels has; a plugin adds its `network`."""
+
+    image: ImageSettings = ImageSettings()
+    diffusion: DiffusionSettings = DiffusionSettings()
+    loss: LossSettings = LossSettings()
+    training: TrainingSettings = TrainingSettings()
+    sampling: SamplingSettings = SamplingSettings()
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetSettings:
+    """A U-Net of diffusers; a plugin adds how it attends."""
+
+    widths: tuple[int, ...] = setting((128, 128, 256, 256), "channels at each resolution", low=1)
+    layers: int = setting(2, "residual blocks at each resolution", low=1)
+    attention_from: int = setting(2, "first resolution (counted from 0) with attention", low=0)
+    groups: int = setting(32, "groups of the group normalisation", low=1)
+    dropout: float = setting(0.0, "dropout in residual blocks", low=0.0, high=1.0)
+    patch: int = setting(1, "pixels a side folded into channels before the network (2 quarters its work)", low=1)

@@ -9,26 +9,16 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from medzoo.errors import ResourceError
 from medzoo.protocols import LabelledImages, Report
+from medzoo.toolkit.batches import Batch, loader, vary
 from medzoo.toolkit.devices import derive_seed, generator, resolve_precision
 from medzoo.toolkit.settings import TrainingSettings
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Images float32 (N, C, H, W) in [0, 1] and their labels, on the training device."""
-
-    images: Tensor
-    labels: Tensor
-
 
 Loss = Callable[[nn.Module, Batch, torch.Generator], Mapping[str, Tensor]]
 """Scalar terms whose sum is minimised; the network is called through its first argument only."""
@@ -56,7 +46,17 @@ def train(
     restored = report.restore()
     if restored is not None:
         run.load(restored)
-    batches = iter(_loader(data, run, seed=seed))
+    batches = iter(
+        loader(
+            data,
+            settings,
+            steps=range(run.step, run.total),
+            steps_per_epoch=run.steps_per_epoch,
+            rank=run.rank,
+            world=run.world,
+            seed=seed,
+        )
+    )
     with torch.backends.cudnn.flags(deterministic=True, benchmark=False):
         while run.step < run.total:
             values = run.optimise(loss, batches)
@@ -225,87 +225,3 @@ class _Trained(nn.Module):
 
 def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-
-
-def vary(images: Tensor, *, flip: bool, jitter: float, random: torch.Generator) -> Tensor:
-    """`images` (N, C, H, W) in [0, 1], half of them mirrored, brightness and contrast changed by up to `jitter`."""
-    count = images.shape[0]
-    if flip:
-        mirrored = (torch.rand(count, generator=random) < 0.5).to(images.device)
-        images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
-    if jitter > 0:
-        brightness, contrast = (1.0 + jitter * (2.0 * torch.rand(2, count, generator=random) - 1.0)).to(images.device)
-        mean = images.mean(dim=(1, 2, 3), keepdim=True)
-        images = (images - mean) * contrast.view(-1, 1, 1, 1) + mean * brightness.view(-1, 1, 1, 1)
-    return images.clamp(0.0, 1.0)
-
-
-def epoch_order(labels: Tensor, *, count: int, balanced: bool, seed: int, epoch: int) -> Tensor:
-    """`count` indices into the data for one epoch: classes equally often where `balanced`, else each image in turn.
-
-    A multi-label image is as rare as the rarest of its labels.
-    """
-    random = generator(seed, "epoch", epoch)
-    if balanced:
-        if labels.ndim == 1:
-            weights = 1.0 / torch.bincount(labels)[labels].double()
-        else:
-            shares = labels.double().mean(dim=0).clamp(min=1.0 / len(labels))
-            weights = (labels.double() / shares).amax(dim=1).clamp(min=1.0)
-        return torch.multinomial(weights, count, replacement=True, generator=random)
-    turns = [torch.randperm(len(labels), generator=random) for _ in range(math.ceil(count / len(labels)))]
-    return torch.cat(turns)[:count]
-
-
-class _Batches:
-    """Yields, from a run's next step to its end, the indices of this process's micro-batches."""
-
-    def __init__(self, run: _Run, labels: Tensor, *, seed: int) -> None:
-        self.labels = labels
-        self.seed = seed
-        self.start, self.stop, self.per_epoch = run.step, run.total, run.steps_per_epoch
-        self.settings = run.settings
-        self.rank, self.world = run.rank, run.world
-
-    def __iter__(self) -> Iterator[list[int]]:
-        size = self.settings.batch_size
-        parts = self.world * self.settings.accumulate
-        order, ordered_epoch = torch.empty(0), -1
-        for step in range(self.start, self.stop):
-            epoch, place = divmod(step, self.per_epoch)
-            if epoch != ordered_epoch:
-                count = size * self.per_epoch
-                order = epoch_order(
-                    self.labels, count=count, balanced=self.settings.balanced, seed=self.seed, epoch=epoch
-                )
-                ordered_epoch = epoch
-            indices = order[place * size : (place + 1) * size].tolist()
-            for micro in range(self.settings.accumulate):
-                yield indices[micro * self.world + self.rank :: parts]
-
-
-class _Pairs(Dataset[tuple[Tensor, Tensor]]):
-    """`LabelledImages` as torch's DataLoader wants it."""
-
-    def __init__(self, data: LabelledImages) -> None:
-        self.data = data
-        self.labels = torch.from_numpy(data.labels)
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return torch.from_numpy(self.data[index]), self.labels[index]
-
-
-def _loader(data: LabelledImages, run: _Run, *, seed: int) -> DataLoader[tuple[Tensor, Tensor]]:
-    parts = run.world * run.settings.accumulate
-    if run.settings.batch_size % parts:
-        raise ResourceError(
-            f"training.batch_size = {run.settings.batch_size} does not divide into {parts} parts",
-            "it is shared by all processes and micro-batches: choose a multiple",
-        )
-    pairs = _Pairs(data)
-    batches: Any = _Batches(run, pairs.labels, seed=seed)
-    random = generator(seed, "loader")  # its draws do not matter, but left to itself it takes them from global state
-    return DataLoader(pairs, batch_sampler=batches, num_workers=run.settings.workers, generator=random)
