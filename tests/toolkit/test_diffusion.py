@@ -266,3 +266,32 @@ def test_the_clean_estimate_stays_in_the_data_range_and_has_float32():
     assert clean.dtype == torch.float32
     assert (clean == -1.0).all()
     assert variance is None
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 20, 61, 500, 999, 1000, 2000])
+def test_quadratic_spacing_visits_as_many_steps_and_more_of_them_near_the_image(steps):
+    visited = visited_timesteps(steps, of=1000, spacing="quadratic")
+    assert len(visited) == min(steps, 1000)
+    assert visited[0] == 999
+    assert visited[-1] >= 0
+    assert all(later < earlier for earlier, later in itertools.pairwise(visited))
+    if 2 < steps < 1000:
+        assert visited[-2] < visited_timesteps(steps, of=1000)[-2]
+
+
+def test_quadratic_spacing_keeps_grain_that_uniform_spacing_loses():
+    shares = {}
+    for spacing in ("uniform", "quadratic"):
+        sampling = SamplingSettings(steps=20, spacing=spacing)
+        images = draw(
+            gaussian_denoiser(0.1, 0.05),
+            range(64),
+            SHAPE,
+            sampling=sampling,
+            diffusion=DiffusionSettings(),
+            learned_variance=False,
+            device=CPU,
+        )
+        shares[spacing] = images.std().item() / 0.05
+    assert shares["uniform"] < 0.6
+    assert shares["quadratic"] == pytest.approx(1.0, abs=0.05)

@@ -142,14 +142,16 @@ def make_scheduler(sampling: SamplingSettings, diffusion: DiffusionSettings, *, 
     with warnings.catch_warnings():
         # diffusers turns a tensor into an array in a way that numpy 2 will drop; the numbers are right
         warnings.filterwarnings("ignore", message="__array__ implementation", category=DeprecationWarning)
-        scheduler.set_timesteps(timesteps=visited_timesteps(sampling.steps, of=diffusion.steps))
+        scheduler.set_timesteps(timesteps=visited_timesteps(sampling.steps, of=diffusion.steps, spacing=sampling.spacing))
     return scheduler
 
 
-def visited_timesteps(steps: int, *, of: int) -> list[int]:
-    """`steps` of the timesteps 0 to `of - 1`, evenly spread, falling, the noisiest among them (Lin et al. 2024).
+def visited_timesteps(steps: int, *, of: int, spacing: str = "uniform") -> list[int]:
+    """`steps` of the timesteps 0 to `of - 1`, falling, the noisiest among them (Lin et al. 2024).
 
-    diffusers counts them in floating point, and for one number of steps in twenty comes to visit -1 as well.
+    `spacing` "uniform" or "quadratic" (Song et al. 2021, appendix D.2), which leaves less noise to the last step and so
+    keeps fine grain. diffusers counts in floating point, and for one number of steps in twenty visits -1 as well.
     """
     steps = min(steps, of)
-    return [round(of * place / steps) - 1 for place in range(steps, 0, -1)]
+    power = 2 if spacing == "quadratic" else 1
+    return [max(round(of * (place / steps) ** power), place) - 1 for place in range(steps, 0, -1)]

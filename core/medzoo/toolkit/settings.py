@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from medzoo.config import setting
 
+SPACINGS = ("uniform", "quadratic")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
@@ -71,6 +72,7 @@ class SamplingSettings:
 
     sampler: str = setting("dpm-solver++", "algorithm", choices=("dpm-solver++", "ddim", "ddpm"))
     steps: int = setting(20, "network evaluations an image", low=1)
+    spacing: str = setting("uniform", "of the steps; quadratic spends more near the image", choices=SPACINGS)
     guidance: float = setting(1.0, "classifier-free guidance scale; 1 is none", low=0.0)
     precision: str = setting("auto", "auto is bf16 where the hardware has it", choices=PRECISIONS)
 
