@@ -260,10 +260,10 @@ def test_without_data_the_models_own_set_is_simulated(prepare, model, tmp_path, 
     monkeypatch.chdir(tmp_path)
     own = make_model(tmp_path / "own", classes=tuple(PHANTOM_COUNTS), embedded="phantom")
     told = []
-    job = prepare(data=None, generators=(str(own),), out=None, target=130, notice=told.append)
+    job = prepare(data=None, generators=(str(own),), out=None, target=24, notice=told.append)
     assert job.real.counts() == PHANTOM_COUNTS
     assert any("simulated ultrasound" in text for text in told)
-    assert job.folder == Path("augmented-own-130")
+    assert job.folder == Path("augmented-own-24")
     with pytest.raises(DataError, match="'tiny' has no embedded images") as caught:
         prepare(data=None)
     assert "--data" in caught.value.hint
@@ -274,9 +274,9 @@ def test_without_data_the_models_own_set_is_simulated(prepare, model, tmp_path, 
 def test_the_simulated_set_is_always_the_same(fill, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     own = make_model(tmp_path / "own", classes=tuple(PHANTOM_COUNTS), embedded="phantom")
-    given = {"data": None, "generators": (str(own),), "target": 25}
+    given = {"data": None, "generators": (str(own),), "target": 22}
     first = fill(**given)
-    assert len(list(first.folder.glob("normal/*"))) == 120
+    assert len(list(first.folder.glob("normal/real-*"))) == 20
     assert fill(**given).already_done
 
 
