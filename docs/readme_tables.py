@@ -1,0 +1,61 @@
+"""Writes README.md's tables of verbs and models and its plugin example from what they describe: `make readme`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import typer
+
+from medzoo.cli.app import VERBS, app
+from medzoo.registry import load_registry
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+EXAMPLE = ROOT / "tests" / "example_plugin"
+
+
+def verbs() -> str:
+    """A table of the command line's verbs, each with the first line of its help."""
+    group = typer.main.get_command(app)
+    context = group.make_context("medzoo", [], resilient_parsing=True)
+    rows = []
+    for name in VERBS:
+        command = group.get_command(context, name)
+        inner = ", ".join(f"`{inner}`" for inner in getattr(command, "commands", {}))
+        rows.append(f"| `medzoo {name}`{f' ({inner})' if inner else ''} | {command.help.strip().splitlines()[0]} |")
+    return "\n".join(["| verb | what it does |", "|---|---|", *rows])
+
+
+def models() -> str:
+    """A table of the bundled models."""
+    rows = [
+        f"| [`{row.id}`](cards/{row.id}/README.md) | {row.plugin} | {row.dataset} | {', '.join(row.classes)} "
+        f"| {row.size} | {row.parameters / 1e6:.1f} M | {row.bytes / 1e6:.1f} | {row.license} |"
+        for row in load_registry().rows
+        if (ROOT / "cards" / row.id).is_dir()
+    ]
+    head = "| model | generator | trained on | classes | pixels | parameters | MB | licence |"
+    return "\n".join([head, "|---|---|---|---|---|---|---|---|", *rows])
+
+
+def example() -> str:
+    """The example plugin's files."""
+    parts = []
+    for path in (EXAMPLE / "pyproject.toml", *sorted((EXAMPLE / "medzoo_average").glob("*.py"))):
+        language = "toml" if path.suffix == ".toml" else "python"
+        parts.append(f"`{path.relative_to(EXAMPLE)}`\n\n```{language}\n{path.read_text('utf-8').strip()}\n```")
+    return "\n\n".join(parts)
+
+
+def render(text: str) -> str:
+    """`text` with the part between each pair of markers written anew."""
+    for name, make in (("verbs", verbs), ("models", models), ("example", example)):
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
+        assert pattern.search(text), f"README.md has no {name} markers"
+        text = pattern.sub(lambda found, body=make(): f"{found[1]}{body}{found[2]}", text)  # type: ignore[misc]
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(render(README.read_text("utf-8")), "utf-8")
