@@ -51,9 +51,9 @@ def example() -> str:
 def render(text: str) -> str:
     """`text` with the part between each pair of markers written anew."""
     for name, make in (("verbs", verbs), ("models", models), ("example", example)):
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         assert pattern.search(text), f"README.md has no {name} markers"
-        text = pattern.sub(lambda found, body=make(): f"{found[1]}{body}{found[2]}", text)  # type: ignore[misc]
+        text = pattern.sub(lambda found, body=make(): f"{found[1]}{body}\n{found[2]}", text)  # type: ignore[misc]
     return text
 
 
