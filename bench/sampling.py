@@ -113,9 +113,7 @@ def main() -> None:
     found = rates(contestants, batch=asked.batch, repeats=asked.repeats, clock=clock)
     precision = resolve_precision("auto", torch.device(device))
     print(f"{asked.size} px, {asked.steps} steps, batch {asked.batch}, {precision} on {device}, ", end="")
-    print(
-        f"{torch.get_num_threads()} threads, {asked.repeats} repeats{', processor time' if asked.processor_time else ''}"
-    )
+    print(f"{torch.get_num_threads()} threads, {asked.repeats} repeats", "by processor time" * asked.processor_time)
     print(f"{'sampler':<40} {'images/s':>9} {'of bare network':>16}")
     for name, rate in found.items():
         share = f"{rate / found[f'{name}: bare network']:.1%}" if f"{name}: bare network" in found else ""

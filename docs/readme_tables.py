@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import typer
@@ -51,9 +50,10 @@ def example() -> str:
 def render(text: str) -> str:
     """`text` with the part between each pair of markers written anew."""
     for name, make in (("verbs", verbs), ("models", models), ("example", example)):
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        assert pattern.search(text), f"README.md has no {name} markers"
-        text = pattern.sub(lambda found, body=make(): f"{found[1]}{body}\n{found[2]}", text)  # type: ignore[misc]
+        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        assert start in text, f"README.md has no {name} markers"
+        head, _, rest = text.partition(start)
+        text = f"{head}{start}{make()}\n{end}{rest.partition(end)[2]}"
     return text
 
 

@@ -137,15 +137,15 @@ def file_safe(name: str) -> str:
 
 def distinct(names: Sequence[str]) -> list[str]:
     """The file names, each different from those before it and none one that a reader takes for a split's."""
-    taken: set[str] = set()
+    taken: dict[str, int] = {}
     found = []
     for name in (_SPLIT_WORD.sub(lambda word: word[0].upper(), name) for name in names):
         path = PurePosixPath(name)
-        candidate, number = name, 1
-        while candidate.casefold() in taken:  # some disks do not tell letters' case
-            number += 1
-            candidate = f"{path.stem}-{number}{path.suffix}"
-        taken.add(candidate.casefold())
+        candidate, key = name, name.casefold()  # some disks do not tell letters' case
+        while candidate.casefold() in taken:
+            taken[key] += 1
+            candidate = f"{path.stem}-{taken[key]}{path.suffix}"
+        taken[candidate.casefold()] = 1
         found.append(candidate)
     return found
 

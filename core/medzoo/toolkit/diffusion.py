@@ -142,7 +142,9 @@ def make_scheduler(sampling: SamplingSettings, diffusion: DiffusionSettings, *, 
     with warnings.catch_warnings():
         # diffusers turns a tensor into an array in a way that numpy 2 will drop; the numbers are right
         warnings.filterwarnings("ignore", message="__array__ implementation", category=DeprecationWarning)
-        scheduler.set_timesteps(timesteps=visited_timesteps(sampling.steps, of=diffusion.steps, spacing=sampling.spacing))
+        scheduler.set_timesteps(
+            timesteps=visited_timesteps(sampling.steps, of=diffusion.steps, spacing=sampling.spacing)
+        )
     return scheduler
 
 
