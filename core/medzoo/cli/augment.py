@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from medzoo.cli.options import BatchSize, Classes, Device, Mirror, Overrides, Seed, SkipBad
 from medzoo.cli.output import Json, notice, print_json, print_table, print_text
 from medzoo.cli.progress import DrawingDisplay, duration
 
@@ -14,39 +15,40 @@ if TYPE_CHECKING:
     from medzoo.pipelines.filling import Forecast, Job, Outcome
 
 
+Gens = Annotated[
+    list[str], typer.Option(metavar="GEN[=SHARE]", help="Model, plugin or training run; repeat for a mixture.")
+]
+Target = Annotated[int, typer.Option(min=1, metavar="N", help="Images every class should have.")]
+Data = Annotated[
+    Path | None, typer.Option(help="Real images: class folders, CSV or npz. Else ./datasets/train or simulated.")
+]
+Out = Annotated[Path | None, typer.Option(help="Folder to fill.  [default: augmented-GEN-N]")]
+Originals = Annotated[str, typer.Option(help="link, copy or omit the real images.")]
+Shard = Annotated[str, typer.Option(metavar="K/N", help="Do the K-th of N parts of the work.")]
+AllowLeak = Annotated[bool, typer.Option("--allow-leak", help="Take models trained on held-out images; recorded.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")]
+
+
 def augment(
-    gen: Annotated[
-        list[str], typer.Option(metavar="GEN[=SHARE]", help="Model, plugin or training run; repeat for a mixture.")
-    ],
-    to: Annotated[int, typer.Option(min=1, metavar="N", help="Images every class should have.")],
-    data: Annotated[
-        Path | None, typer.Option(help="Real images: class folders, CSV or npz. Else ./datasets/train or simulated.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to fill.  [default: augmented-GEN-N]")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same images.")] = 0,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images drawn at once.")] = 32,
-    originals: Annotated[str, typer.Option(help="link, copy or omit the real images.")] = "link",
-    shard: Annotated[str, typer.Option(metavar="K/N", help="Do the K-th of N parts of the work.")] = "1/1",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, as in sampling.steps=50.")
-    ] = None,
-    classes: Annotated[str, typer.Option(help="Names for an npz's numbered classes: normal,pneumonia.")] = "",
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Go on without unreadable images, listing them.")
-    ] = False,
-    allow_leak: Annotated[
-        bool, typer.Option("--allow-leak", help="Use models that were trained on held-out images; recorded.")
-    ] = False,
-    from_: Annotated[
-        str | None, typer.Option("--from", metavar="DIR", help="Mirror folder to take models from.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
+    gen: Gens,
+    to: Target,
+    data: Data = None,
+    out: Out = None,
+    seed: Seed = 0,
+    batch_size: BatchSize = 32,
+    originals: Originals = "link",
+    shard: Shard = "1/1",
+    device: Device = "auto",
+    overrides: Overrides = None,
+    classes: Classes = "",
+    skip_bad: SkipBad = False,
+    allow_leak: AllowLeak = False,
+    from_: Mirror = None,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Fill every class of an image set up to N images."""
     from medzoo.pipelines.augment import Request, prepare
-    from medzoo.pipelines.filling import forecast, run
     from medzoo.pipelines.inputs import make_source
     from medzoo.pipelines.plan import parse_shard
     from medzoo.plugins import load_plugins
@@ -65,7 +67,13 @@ def augment(
         allow_leak=allow_leak,
     )
     source = make_source(load_plugins(), device=device, overrides=overrides or (), mirror=from_)
-    job = prepare(request, source, notice=notice)
+    _fill(prepare(request, source, notice=notice), dry_run=dry_run, as_json=as_json)
+
+
+def _fill(job: Job, *, dry_run: bool, as_json: bool) -> None:
+    """Nothing; shows the plan, does it and shows what came of it."""
+    from medzoo.pipelines.filling import forecast, run
+
     plan = forecast(job)
     _show_plan(job, plan)
     if dry_run:

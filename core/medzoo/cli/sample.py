@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medzoo.cli.options import BatchSize, Device, Mirror, Overrides, Seed
 from medzoo.cli.output import Json, notice, print_json, print_text
 from medzoo.cli.progress import DrawingDisplay
 
@@ -14,24 +15,26 @@ if TYPE_CHECKING:
     from medzoo.pipelines.filling import Job
 
 
+Gen = Annotated[str, typer.Argument(metavar="GEN", help="Model, plugin or training run.")]
+Labels = Annotated[list[str] | None, typer.Option(help="Class to draw; repeat for several.  [default: all]")]
+Count = Annotated[int, typer.Option(min=1, help="Images of each class.")]
+Out = Annotated[Path | None, typer.Option(help="Folder for the images.  [default: samples-GEN, unless --grid]")]
+Grid = Annotated[Path | None, typer.Option(help="PNG that shows all of them, one row or more a class.")]
+Data = Annotated[Path | None, typer.Option(help="Real images, for generators that vary them.")]
+
+
 def sample(
-    gen: Annotated[str, typer.Argument(metavar="GEN", help="Model, plugin or training run.")],
-    label: Annotated[list[str] | None, typer.Option(help="Class to draw; repeat for several.  [default: all]")] = None,
-    n: Annotated[int, typer.Option(min=1, help="Images of each class.")] = 16,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the images.  [default: samples-GEN, unless --grid]")
-    ] = None,
-    grid: Annotated[Path | None, typer.Option(help="PNG that shows all of them, one row or more a class.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Real images, for generators that vary them.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same images.")] = 0,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images drawn at once.")] = 32,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, as in sampling.steps=50.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    from_: Annotated[
-        str | None, typer.Option("--from", metavar="DIR", help="Mirror folder to take the model from.")
-    ] = None,
+    gen: Gen,
+    label: Labels = None,
+    n: Count = 16,
+    out: Out = None,
+    grid: Grid = None,
+    data: Data = None,
+    seed: Seed = 0,
+    batch_size: BatchSize = 32,
+    overrides: Overrides = None,
+    device: Device = "auto",
+    from_: Mirror = None,
     as_json: Json = False,
 ) -> None:
     """Draw images of chosen classes from one generator."""

@@ -38,11 +38,13 @@ def claim(folder: Path, identity: Mapping[str, Any]) -> None:
 def refuse_other(folder: Path, identity: Mapping[str, Any]) -> None:
     """Nothing. Raises: DataError if `folder` belongs to another job than `identity` describes, or holds other files."""
     path = folder / PLAN
+    # Looked at before the plan is, for another shard may write its plan and first pictures between the two.
+    occupied = folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir())
     if not path.is_file():
         for step in (folder, *folder.parents):
             if step.is_file():
                 raise DataError(f"{step} is a file", "choose another --out")
-        if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+        if occupied:
             raise DataError(f"{folder} holds other files", "choose another --out, or empty it")
         return
     ours = _flat(json.loads(json.dumps(identity)))

@@ -114,11 +114,12 @@ def _linked(source: Path, target: Path) -> bool:
     make_folder(target.parent)
     with disk_errors(target):
         try:
-            target.unlink(missing_ok=True)
             os.link(source, target)
         except OSError as error:
-            if error.errno == errno.EEXIST:  # another shard was faster
-                return True
+            if (
+                error.errno == errno.EEXIST
+            ):  # another shard was faster, or a crash has left an empty file to be replaced
+                return is_there(target)
             if error.errno not in _UNLINKABLE:
                 raise
             return False
