@@ -178,10 +178,10 @@ def test_a_terminal_shows_a_bar(model, images, here):
 
 
 def test_without_a_terminal_a_line_comes_now_and_then(model, images, capsys, monkeypatch):
-    from medzoo.cli.progress import DrawingDisplay
+    from medzoo.cli.progress import Display
 
-    monkeypatch.setattr(DrawingDisplay, "EVERY", 0.0)
-    with DrawingDisplay("drawing") as display:
+    monkeypatch.setattr(Display, "EVERY", 0.0)
+    with Display("drawing") as display:
         for done in (10, 20, 30):
             display(done, 30)
     lines = capsys.readouterr().err.splitlines()

@@ -207,9 +207,9 @@ def test_a_finished_run_is_left_alone(finished: Path, udder: Dataset) -> None:
 
 
 def test_another_run_s_folder_is_refused_naming_the_difference(finished: Path, udder: Dataset) -> None:
-    with pytest.raises(DataError, match=r"training\.rate is 0\.0002, yours 0\.001"):
+    with pytest.raises(DataError, match=r"training\.rate is 0\.0002, this one's is 0\.001"):
         run(udder, finished, overrides=["training.rate=0.001"])
-    with pytest.raises(DataError, match="seed is 3, yours 4"):
+    with pytest.raises(DataError, match="seed is 3, this one's is 4"):
         run(udder, finished, seed=4)
     with pytest.raises(DataError, match=r"data\.fingerprint"):
         run(udder.subset(range(12)), finished)
@@ -217,7 +217,7 @@ def test_another_run_s_folder_is_refused_naming_the_difference(finished: Path, u
 
 def test_a_folder_with_other_things_is_refused(udder: Dataset, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(DataError, match="holds no training run"):
+    with pytest.raises(DataError, match="holds other files"):
         run(udder, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 

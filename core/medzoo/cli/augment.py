@@ -9,7 +9,7 @@ import typer
 
 from medzoo.cli.options import BatchSize, Classes, Device, Mirror, Overrides, Seed, SkipBad
 from medzoo.cli.output import Json, notice, print_json, print_table, print_text
-from medzoo.cli.progress import DrawingDisplay, duration
+from medzoo.cli.progress import Display, duration
 
 if TYPE_CHECKING:
     from medzoo.pipelines.filling import Forecast, Job, Outcome
@@ -80,7 +80,7 @@ def _fill(job: Job, *, dry_run: bool, as_json: bool) -> None:
         if as_json:
             print_json({"folder": job.folder, "classes": [vars(row) for row in plan]})
         return
-    with DrawingDisplay("drawing") as display:
+    with Display("drawing") as display:
         outcome = run(job, watch=display)
     if as_json:
         print_json(_as_dict(outcome))

@@ -1,11 +1,12 @@
-"""How jobs that draw images show where they are: a live bar on a terminal, else a line now and then."""
+"""How long jobs show where they are: a live bar on a terminal, else a line now and then."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from medzoo.cli.output import notice
 
@@ -13,36 +14,37 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
-class DrawingDisplay:
-    """A context; called with how many images of how many are there, the first time before any is drawn."""
+class Display:
+    """A context; called with how many of how many are done, the first time before anything is."""
 
     EVERY = 10.0
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, *, unit: str = "images") -> None:
         self.title = title
+        self.unit = unit
         self.bar: Progress | None = None
         self.task: TaskID | None = None
         self.first = 0
         self.began = self.told = -1.0
 
-    def __enter__(self) -> DrawingDisplay:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if self.bar is not None:
             self.bar.stop()
 
-    def __call__(self, done: int, total: int) -> None:
-        """Show `done` of `total`."""
+    def __call__(self, done: int, total: int, *, note: str = "") -> None:
+        """Show `done` of `total`, and a `note` of the job's own."""
         if self.began < 0:
             self._start(done, total)
         pace = (done - self.first) / max(time.monotonic() - self.began, 1e-9)
+        note = f"{note}, {pace:.1f} {self.unit}/s" if note else f"{pace:.1f} {self.unit}/s"
         if self.bar is not None and self.task is not None:
-            self.bar.update(self.task, completed=done, pace=pace)
+            self.bar.update(self.task, completed=done, note=note)
         elif time.monotonic() - self.told >= self.EVERY and pace > 0:
             self.told = time.monotonic()
-            left = duration((total - done) / pace)
-            notice(f"{self.title}: {done}/{total} images, {pace:.1f} images/s, {left} left")
+            notice(f"{self.title}: {done}/{total} {self.unit}, {note}, {duration((total - done) / pace)} left")
 
     def _start(self, done: int, total: int) -> None:
         self.first, self.began = done, time.monotonic()
@@ -56,12 +58,31 @@ class DrawingDisplay:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[pace]:.1f} images/s  left"),
+            TextColumn("{task.fields[note]}  left"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
         )
-        self.task = self.bar.add_task(self.title, total=total, completed=done, pace=0.0)
+        self.task = self.bar.add_task(self.title, total=total, completed=done, note="")
         self.bar.start()
+
+
+class TrainingDisplay(Display):
+    """The display of a training run, with its loss and learning rate."""
+
+    EVERY = 30.0
+
+    def __init__(self, title: str) -> None:
+        super().__init__(title, unit="steps")
+
+    def start(self, step: int, total: int) -> None:
+        """Training begins after `step` of `total`."""
+        if step:
+            notice(f"going on after step {step}")
+        self(step, total)
+
+    def update(self, step: int, total: int, values: Mapping[str, float]) -> None:
+        """Step `step` of `total` is done with these losses."""
+        self(step, total, note=f"loss {values['loss']:.4f}, rate {values['rate']:.1e}")
 
 
 def duration(seconds: float) -> str:

@@ -9,7 +9,7 @@ import typer
 
 from medzoo.cli.options import BatchSize, Device, Mirror, Overrides, Seed
 from medzoo.cli.output import Json, notice, print_json, print_text
-from medzoo.cli.progress import DrawingDisplay
+from medzoo.cli.progress import Display
 
 if TYPE_CHECKING:
     from medzoo.pipelines.filling import Job
@@ -69,7 +69,7 @@ def _draw(job: Job, *, only_grid: bool) -> Path | None:
     from medzoo.pipelines.filling import run
     from medzoo.pipelines.sample import draw_grid
 
-    with DrawingDisplay("drawing") as display:
+    with Display("drawing") as display:
         if only_grid and job.sheet is not None:
             draw_grid(job, job.sheet, watch=display)
             return None

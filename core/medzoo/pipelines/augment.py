@@ -10,6 +10,7 @@ from typing import Any
 import medzoo
 from medzoo.data import Dataset
 from medzoo.errors import ConfigError, DataError
+from medzoo.pipelines.claims import refuse_other
 from medzoo.pipelines.drawing import Studio, refuse_without_sources
 from medzoo.pipelines.filling import Job
 from medzoo.pipelines.inputs import (
@@ -23,7 +24,7 @@ from medzoo.pipelines.inputs import (
 )
 from medzoo.pipelines.models import LoadedModel
 from medzoo.pipelines.plan import Plan, check_labels, make_plan
-from medzoo.pipelines.record import listing_digest, refuse_other, sheet_beside
+from medzoo.pipelines.record import listing_digest, sheet_beside
 from medzoo.pipelines.writer import ORIGINALS, original_files
 
 

@@ -15,9 +15,10 @@ import numpy as np
 from medzoo.data import Dataset
 from medzoo.files import disk_errors, sha256_file
 from medzoo.images import decode
+from medzoo.pipelines.claims import claim
 from medzoo.pipelines.drawing import Studio
 from medzoo.pipelines.plan import Cell, Picture, Plan
-from medzoo.pipelines.record import claim, write_metadata, write_sheet
+from medzoo.pipelines.record import write_metadata, write_sheet
 from medzoo.pipelines.writer import PictureWriter, is_there, place_originals, sweep
 from medzoo.plugins import Plugins
 from medzoo.provenance import RUN, RunRecord, read_run

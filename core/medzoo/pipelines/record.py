@@ -4,67 +4,22 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from medzoo.data import Dataset
-from medzoo.errors import DataError
-from medzoo.files import make_folder, temporary_beside, write_json_atomic
+from medzoo.files import temporary_beside
 from medzoo.images import contact_sheet, prepare, write_image
 from medzoo.pipelines.drawing import Studio
 from medzoo.pipelines.plan import Picture
 
-# Hidden, so that no reader of image folders looks at it.
-PLAN = ".medzoo-plan.json"
 METADATA = "metadata.csv"
 FIELDS = ("file_name", "label", "origin", "generator", "weights_sha256", "seed", "source_image", "sha256")
 COLUMNS = 8
 _SHEET_SIDE = 96
-
-
-def claim(folder: Path, identity: Mapping[str, Any]) -> None:
-    """Nothing; `folder` then belongs to the job that `identity` describes. Raises: as `refuse_other`; ResourceError."""
-    refuse_other(folder, identity)
-    if not (folder / PLAN).is_file():
-        make_folder(folder)
-        write_json_atomic(folder / PLAN, identity)
-
-
-def refuse_other(folder: Path, identity: Mapping[str, Any]) -> None:
-    """Nothing. Raises: DataError if `folder` belongs to another job than `identity` describes, or holds other files."""
-    path = folder / PLAN
-    # Looked at before the plan is, for another shard may write its plan and first pictures between the two.
-    occupied = folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir())
-    if not path.is_file():
-        for step in (folder, *folder.parents):
-            if step.is_file():
-                raise DataError(f"{step} is a file", "choose another --out")
-        if occupied:
-            raise DataError(f"{folder} holds other files", "choose another --out, or empty it")
-        return
-    ours = _flat(json.loads(json.dumps(identity)))
-    try:
-        theirs = _flat(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, AttributeError) as error:
-        raise DataError(f"{path} is not a job's plan: {error}", "choose another --out") from error
-    for key in [*ours, *(key for key in theirs if key not in ours)]:
-        if ours.get(key) != theirs.get(key):
-            raise DataError(
-                f"{folder} holds another job: its {key} is {theirs.get(key)}, this one's is {ours.get(key)}",
-                "choose another --out, or repeat the first command to go on with that job",
-            )
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-    return flat
 
 
 def listing_digest(data: Dataset) -> str:

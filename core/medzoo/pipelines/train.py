@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import Any
 import medzoo
 from medzoo import config as settings
 from medzoo.data import Dataset
-from medzoo.errors import ConfigError, DataError
-from medzoo.files import make_folder, write_json_atomic
+from medzoo.errors import ConfigError
+from medzoo.pipelines.claims import claim
 from medzoo.pipelines.models import build_generator, hardware, pick_device, save_model
 from medzoo.pipelines.run_folder import Display, RunFolder, ScalarLog
 from medzoo.plugins import Plugins
@@ -21,16 +20,18 @@ from medzoo.provenance import RunRecord, read_run
 from medzoo.registry import CONFIG, WEIGHTS
 from medzoo.specs import GeneratorSpec, ImageSpec
 
-PLAN = "plan.json"
-
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """A finished training run: its folder and record, and whether it had been finished before."""
+    """A finished training run: its folder and record, and whether it had been finished before.
+
+    `leads` is true in the one process of several that writes and speaks.
+    """
 
     folder: Path
     record: Mapping[str, Any]
     already_done: bool
+    leads: bool
 
 
 def train(
@@ -68,11 +69,11 @@ def train(
     record = RunRecord(job="train", folder=out)
     plan = _plan(spec, config, data, seed=seed)
     if state.is_main_process:
-        _claim(out, plan)
+        claim(out, plan)
     state.wait_for_everyone()
     finished = read_run(out)
     if finished is not None:
-        return TrainResult(folder=out, record=finished, already_done=True)
+        return TrainResult(folder=out, record=finished, already_done=True, leads=state.is_main_process)
     flat = config.flat()
     image = ImageSpec(
         size=flat["image.size"], channels=flat["image.channels"], classes=data.classes, multi_label=data.multi_label
@@ -93,7 +94,7 @@ def train(
     state.wait_for_everyone()
     written = read_run(out)
     assert written is not None  # the first process wrote it before the others passed the barrier
-    return TrainResult(folder=out, record=written, already_done=False)
+    return TrainResult(folder=out, record=written, already_done=False, leads=state.is_main_process)
 
 
 def _plan(spec: GeneratorSpec, config: settings.Resolved[Any], data: Dataset, *, seed: int) -> dict[str, Any]:
@@ -103,37 +104,8 @@ def _plan(spec: GeneratorSpec, config: settings.Resolved[Any], data: Dataset, *,
         "plugin": spec.name,
         "seed": seed,
         "data": {"fingerprint": data.fingerprint(), "classes": list(data.classes), "counts": data.counts()},
-        "config": json.loads(json.dumps(config.flat())),
+        "config": config.flat(),
     }
-
-
-def _claim(out: Path, plan: Mapping[str, Any]) -> None:
-    """Nothing; `out` is then this run's. Raises: DataError if it is another's."""
-    path = out / PLAN
-    if not path.exists():
-        if out.is_file() or (out.is_dir() and any(out.iterdir())):
-            raise DataError(f"{out} is not empty and holds no training run", "choose another --out")
-        make_folder(out)
-        write_json_atomic(path, plan)
-        return
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path} is not a run's plan: {error}", "choose another --out") from error
-    ours, theirs = _flat(plan), _flat(before)
-    for key in [*ours, *(key for key in theirs if key not in ours)]:
-        if ours.get(key) != theirs.get(key):
-            raise DataError(
-                f"{out} holds another run: its {key} is {theirs.get(key)!r}, yours {ours.get(key)!r}",
-                "choose another --out, or repeat the first command to go on with that run",
-            )
-
-
-def _flat(plan: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in plan.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-    return flat
 
 
 @contextlib.contextmanager
