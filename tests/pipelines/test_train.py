@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -229,6 +230,16 @@ def test_a_damaged_checkpoint_is_named(udder: Dataset, tmp_path: Path) -> None:
     newest.write_bytes(newest.read_bytes()[:1000])
     with pytest.raises(IntegrityError, match="step-00000003"):
         run(udder, tmp_path / "run")
+
+
+def test_a_flipped_bit_in_a_trained_model_is_noticed(finished: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    content = bytearray((copy / "model.safetensors").read_bytes())
+    content[-5] ^= 1
+    (copy / "model.safetensors").write_bytes(content)
+    with pytest.raises(IntegrityError, match="is damaged"):
+        load_model(copy, plugins=load_plugins(), device="cpu")
 
 
 def test_a_generator_without_weights_is_not_trained(udder: Dataset, tmp_path: Path) -> None:

@@ -121,6 +121,7 @@ def save_model(
     write_atomic(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
     description = {
         "plugin": spec.name,
+        "weights_sha256": sha256_file(folder / WEIGHTS),
         "config": config.flat(),
         "image": generator.image.to_dict(),
         "data": dict(data),
@@ -140,7 +141,7 @@ def read_description(folder: Path) -> dict[str, Any]:
         description = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise IntegrityError(f"cannot read {path}: {error}", "pull the model again, or train it again") from error
-    missing = {"plugin", "config", "image", "data"} - set(description)
+    missing = {"plugin", "weights_sha256", "config", "image", "data"} - set(description)
     if missing:
         raise IntegrityError(f"{path} lacks {', '.join(sorted(missing))}", "pull the model again")
     return dict(description)
@@ -160,12 +161,7 @@ def load_model(
     image = ImageSpec.from_dict(description["image"])
     resolved = _with_overrides(spec, description["config"], overrides)
     generator = build_generator(spec, resolved, image, device=device)
-    weights = folder / WEIGHTS
-    try:
-        generator.load_state_dict(load_file(weights))
-    except (OSError, SafetensorError, RuntimeError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise IntegrityError(f"cannot load {weights}: {reason}", "pull the model again, or train it again") from error
+    digest = _load_weights(generator, folder / WEIGHTS, sha256=str(description["weights_sha256"]))
     data = description["data"]
     return LoadedModel(
         name=name or str(description.get("id", "")) or folder.resolve().name,
@@ -174,10 +170,22 @@ def load_model(
         image=image,
         config=resolved,
         crop=str(resolved.flat().get("image.crop", "none")),
-        weights_sha256=sha256_file(weights),
+        weights_sha256=digest,
         trained_on=frozenset(data.get("images", ())),
         embedded=str(data.get("embedded", "")),
     )
+
+
+def _load_weights(generator: Generator, weights: Path, *, sha256: str) -> str:
+    mend = "pull the model again, or train it again"
+    try:
+        digest = sha256_file(weights)
+        if digest != sha256:
+            raise IntegrityError(f"{weights} is damaged: its sha256 is {digest}, {CONFIG} says {sha256}", mend)
+        generator.load_state_dict(load_file(weights))
+    except (OSError, SafetensorError, RuntimeError, KeyError) as error:
+        raise IntegrityError(f"cannot load {weights}: {str(error).strip().splitlines()[0]}", mend) from error
+    return digest
 
 
 def load_gen(
