@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -316,3 +317,16 @@ def test_jitter_changes_brightness_and_contrast_apart_and_within_its_bounds():
 def test_without_variation_images_are_as_they_were():
     images = picture(3)
     assert torch.equal(vary(images, flip=False, jitter=0.0, random=torch.Generator()), images)
+
+
+def test_a_compiled_run_takes_the_same_path():
+    if shutil.which("g++") is None and shutil.which("clang++") is None:
+        pytest.skip("compiling needs a C++ compiler")
+    plain, compiled = run(epochs=1)[0], run(epochs=1, compile=True)[0]
+    assert torch.allclose(plain, compiled, atol=1e-4)
+
+
+def test_compiling_without_a_compiler_is_refused(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ResourceError, match="needs a C\\+\\+ compiler, and no-such-compiler is not found"):
+        run(compile=True)

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
+import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -40,7 +43,7 @@ def train(
     `sample` draws preview images from the network; `weights_changed` is called whenever its weights were exchanged.
 
     Raises:
-        ResourceError: the loss is no longer a number.
+        ResourceError: the loss is no longer a number, or there is no compiler for `settings.compile`.
     """
     run = _Run(network, settings, length=len(data), seed=seed)
     restored = report.restore()
@@ -57,7 +60,9 @@ def train(
             seed=seed,
         )
     )
-    with torch.backends.cudnn.flags(deterministic=True, benchmark=False):
+    with torch.backends.cudnn.flags(deterministic=True, benchmark=False), warnings.catch_warnings():
+        # diffusers asks a cached function for torch's version, which compiles to the right constant
+        warnings.filterwarnings("ignore", message="Dynamo detected a call to a `functools.lru_cache`")
         while run.step < run.total:
             values = run.optimise(loss, batches)
             last = run.step == run.total
@@ -82,6 +87,8 @@ class _Run:
         from diffusers.optimization import get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup
         from diffusers.training_utils import EMAModel
 
+        if settings.compile:
+            _require_compiler()
         device = next(network.parameters()).device
         precision = resolve_precision(settings.precision, device)
         AcceleratorState._reset_state()  # its precision is one per process, a run's is its own
@@ -209,6 +216,15 @@ class _Run:
             scaler["growth_interval"] = int(scaler["growth_interval"])
             scaler["_growth_tracker"] = int(scaler["_growth_tracker"])
             self.accelerator.scaler.load_state_dict(scaler)
+
+
+def _require_compiler() -> None:
+    candidates = [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "clang++"]
+    if not any(map(shutil.which, candidates)):
+        raise ResourceError(
+            f"training.compile needs a C++ compiler, and {' or '.join(candidates)} is not found",
+            "install one, or leave training.compile out",
+        )
 
 
 class _Trained(nn.Module):
