@@ -106,6 +106,16 @@ def test_an_unfinished_run_gets_no_card(tmp_path: Path) -> None:
     assert not (tmp_path / "card").exists()
 
 
+def test_a_card_is_written_over_no_other_files(run: Path, tmp_path: Path) -> None:
+    before = sha256_file(run / "model.safetensors")
+    with pytest.raises(DataError, match="holds other files than a card's: checkpoints"):
+        write_card(run, run, ABOUT, plugins=load_plugins())
+    assert sha256_file(run / "model.safetensors") == before
+    (tmp_path / "notes.txt").write_text("kept")
+    with pytest.raises(DataError, match=r"notes.txt is a file"):
+        write_card(run, tmp_path / "notes.txt", ABOUT, plugins=load_plugins())
+
+
 def test_quotes_and_line_breaks_survive_the_row(card: tuple[Path, str], run: Path, tmp_path: Path) -> None:
     about = replace(ABOUT, summary='Called "tiny" \\ small.')
     row = write_card(run, tmp_path / "card", about, plugins=load_plugins())

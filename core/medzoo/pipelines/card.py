@@ -21,6 +21,7 @@ from medzoo.toolkit.devices import derive_seed
 
 SAMPLES = "samples.png"
 SAMPLES_PER_CLASS = 12
+_FILES = ("README.md", CONFIG, WEIGHTS, SAMPLES)
 DISCLAIMER = (
     "Images made by this model are synthetic. They are for research on data augmentation and **not for diagnosis**, "
     "treatment or any other clinical decision."
@@ -74,8 +75,9 @@ def write_card(run: Path, out: Path, about: About, *, plugins: Plugins, override
     The samples are drawn from the weights as published. `overrides` change the sampling settings the card ships with.
 
     Raises:
-        DataError: `run` is no finished training run.
+        DataError: `run` is no finished training run, or `out` holds more than a card.
     """
+    _refuse_other_files(out)
     record = read_run(run)
     if record is None or record.get("job") != "train":
         raise DataError(f"{run} is no finished training run", "run its `medzoo train` command again to finish it")
@@ -101,6 +103,16 @@ def write_card(run: Path, out: Path, about: About, *, plugins: Plugins, override
     write_image(out / SAMPLES, sample_grid(published))
     write_atomic(out / "README.md", card_text(about, published, record).encode())
     return registry_row(about, published, out)
+
+
+def _refuse_other_files(out: Path) -> None:
+    """Nothing. Raises: DataError if `out` is a file or holds what is no part of a card, as a run's own folder does."""
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out} is a file", "choose another --out")
+    found = sorted(entry.name for entry in out.iterdir()) if out.is_dir() else []
+    others = [name for name in found if name not in _FILES and not name.startswith(".")]
+    if others:
+        raise DataError(f"{out} holds other files than a card's: {others[0]}", "choose another --out")
 
 
 def sample_grid(model: LoadedModel) -> Any:
@@ -188,10 +200,9 @@ has {parameters(model):,} parameters, and its weights are stored in 16-bit float
 
 def registry_row(about: About, model: LoadedModel, folder: Path) -> str:
     """The row of registry.toml for a card folder."""
-    names = ["README.md", CONFIG, WEIGHTS, SAMPLES]
     files = "".join(
         f'  {{ name = "{name}", sha256 = "{sha256_file(folder / name)}", bytes = {(folder / name).stat().st_size} }},\n'
-        for name in names
+        for name in _FILES
     )
     values = {
         "id": about.id,
