@@ -64,7 +64,7 @@ def resolve(
     values: dict[str, Any] = {}
     origins = dict.fromkeys(keys(schema), "default")
     for origin, layer in layers:
-        _check_known(schema, layer, origin=origin)
+        _check_known(schema, layer, origins=dict.fromkeys(layer, origin))
         values.update(layer)
         origins.update(dict.fromkeys(layer, origin))
     return Resolved(value=build(schema, values, origins=origins), origins=origins)
@@ -105,7 +105,7 @@ def build(schema: type[T], values: Mapping[str, Any], *, origins: Mapping[str, s
     Raises:
         ConfigError: an unknown key, a wrong type, a value out of range.
     """
-    _check_known(schema, values, origin="config")
+    _check_known(schema, values, origins=origins or {})
     checked = {
         key: _checked(key, values[key], kind, field, origin=(origins or {}).get(key, "config"))
         for key, kind, field in _leaves(schema)
@@ -141,11 +141,11 @@ def _leaves(schema: type[Any], prefix: str = "") -> list[tuple[str, Any, datacla
     return found
 
 
-def _check_known(schema: type[Any], values: Mapping[str, Any], *, origin: str) -> None:
+def _check_known(schema: type[Any], values: Mapping[str, Any], *, origins: Mapping[str, str]) -> None:
     known = keys(schema)
     for key in values:
         if key not in known:
-            raise UnknownName("setting", key, known, hint=f"[from {origin}]")
+            raise UnknownName("setting", key, known, hint=f"[from {origins.get(key, 'config')}]")
 
 
 def _checked(key: str, value: Any, kind: Any, field: dataclasses.Field[Any], *, origin: str) -> Any:

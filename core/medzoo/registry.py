@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medzoo.errors import ConfigError, HubError, UnknownName
+from medzoo.errors import ConfigError, HubError, IntegrityError, UnknownName
 from medzoo.places import bundled_root, config_root
 from medzoo.plugins import Plugins, load_plugins
 from medzoo.specs import GeneratorSpec
@@ -140,7 +140,7 @@ def load_registry(*, plugins: Plugins | None = None) -> Registry:
 def resolve(given: str, registry: Registry, plugins: Plugins) -> Resolved:
     """What `given` means: a trained model's folder, a model's id, or a plugin's name (its default model).
 
-    Raises: UnknownName, ConfigError if it means two things or no trained model, PluginError, HubError.
+    Raises: UnknownName, ConfigError if it means two things or no trained model, PluginError, HubError, IntegrityError.
     """
     if given.startswith("hf:"):
         raise HubError(f"this version cannot reach '{given}': it reads no Hub", "`medzoo list` shows what it has")
@@ -180,7 +180,7 @@ def _plugin_of(folder: Path) -> str:
     except (ValueError, KeyError, TypeError):
         plugin = None
     if not isinstance(plugin, str):
-        raise ConfigError(f"{folder / CONFIG} does not say which plugin made the model", "train or pull it again")
+        raise IntegrityError(f"{folder / CONFIG} does not say which plugin made the model", "train or pull it again")
     return plugin
 
 

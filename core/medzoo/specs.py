@@ -37,7 +37,12 @@ class ImageSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ImageSpec:
-        """The inverse of `to_dict`."""
+        """The inverse of `to_dict`. Raises: ConfigError on values that `to_dict` cannot have given."""
+        kinds = {"size": int, "channels": int, "classes": list, "multi_label": bool}
+        if wrong := [key for key, kind in kinds.items() if not isinstance(values.get(key), kind)]:
+            raise ConfigError(f"image.{wrong[0]} is missing or of the wrong type")
+        if not all(isinstance(name, str) for name in values["classes"]):
+            raise ConfigError("image.classes holds what is no name")
         return cls(
             size=values["size"],
             channels=values["channels"],

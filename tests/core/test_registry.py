@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from medzoo.errors import ConfigError, HubError, PluginError, UnknownName
+from medzoo.errors import ConfigError, HubError, IntegrityError, PluginError, UnknownName
 from medzoo.hub import verify_folder
 from medzoo.mixture import exact_shares, parse_mixture
 from medzoo.places import bundled_root
@@ -200,7 +200,7 @@ def test_a_folder_without_a_trained_model_is_refused(tmp_path):
 
 @pytest.mark.parametrize("plugin", [None, 3])
 def test_a_folder_that_names_no_plugin_is_refused(tmp_path, plugin):
-    with pytest.raises(ConfigError, match="does not say which plugin"):
+    with pytest.raises(IntegrityError, match="does not say which plugin"):
         resolved(str(trained(tmp_path / "run", plugin)))
 
 

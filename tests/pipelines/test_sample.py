@@ -111,7 +111,7 @@ def test_settings_of_sampling_can_be_set_and_no_others(sampling):
     assert sampling(overrides=("sampling.steps=2",)).studio.models[0].config.flat()["sampling.steps"] == 2
     with pytest.raises(ConfigError, match=r"network\.layers cannot change"):
         sampling(overrides=("network.layers=2",))
-    with pytest.raises(UnknownName, match=r"sampling\.step'"):
+    with pytest.raises(UnknownName, match=r"sampling\.step'.*\[from --set\]"):
         sampling(overrides=("sampling.step=2",))
 
 

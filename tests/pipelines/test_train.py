@@ -242,6 +242,27 @@ def test_a_flipped_bit_in_a_trained_model_is_noticed(finished: Path, tmp_path: P
         load_model(copy, plugins=load_plugins(), device="cpu")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("plugin", 3, "lacks plugin"),
+        ("image", {}, r"image\.size is missing"),
+        ("image", {"size": "x", "channels": 1, "classes": ["a"], "multi_label": False}, r"image\.size"),
+        ("image", {"size": 16, "channels": 1, "classes": [1], "multi_label": False}, r"image\.classes"),
+        ("config", [], "lacks config"),
+        ("config", {"image.size": 1_000_000}, "out of range"),
+        ("data", {"images": 3}, r"data\.images"),
+    ],
+)
+def test_a_damaged_description_is_named(finished: Path, tmp_path: Path, key: str, value: object, told: str) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    description = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(description | {key: value}))
+    with pytest.raises(IntegrityError, match=rf"copy.config\.json.*{told}"):
+        load_model(copy, plugins=load_plugins(), device="cpu")
+
+
 def test_a_generator_without_weights_is_not_trained(udder: Dataset, tmp_path: Path) -> None:
     plugins = load_plugins()
     spec = plugins.generator("duplicate")

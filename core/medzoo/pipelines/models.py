@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from medzoo.plugins import Plugins
 
 
+# What every config.json states. The weights' hash stands there too, for a folder can be damaged as a download can.
+_STATED = {"plugin": str, "weights_sha256": str, "config": dict, "image": dict, "data": dict}
+_MEND = "pull the model again, or train it again"
+
+
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
     """A generator ready to sample, and what is known of it.
@@ -134,17 +139,20 @@ def read_description(folder: Path) -> dict[str, Any]:
     """What config.json of a model folder says.
 
     Raises:
-        IntegrityError: it is missing, not JSON, or lacks what every model states.
+        IntegrityError: it is missing, not JSON, or lacks what every model states, or states it as another type.
     """
     path = folder / CONFIG
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise IntegrityError(f"cannot read {path}: {error}", "pull the model again, or train it again") from error
-    missing = {"plugin", "weights_sha256", "config", "image", "data"} - set(description)
-    if missing:
-        raise IntegrityError(f"{path} lacks {', '.join(sorted(missing))}", "pull the model again")
-    return dict(description)
+        raise IntegrityError(f"cannot read {path}: {error}", _MEND) from error
+    stated = description if isinstance(description, dict) else {}
+    wrong = sorted(key for key, kind in _STATED.items() if not isinstance(stated.get(key), kind))
+    if wrong:
+        raise IntegrityError(f"{path} lacks {', '.join(wrong)}, or states it as another type", _MEND)
+    if not isinstance(stated["data"].get("images", []), list):
+        raise IntegrityError(f"{path}: data.images is no list of fingerprints", _MEND)
+    return stated
 
 
 def load_model(
@@ -158,8 +166,12 @@ def load_model(
     """
     description = read_description(folder)
     spec = plugins.generator(description["plugin"])
-    image = ImageSpec.from_dict(description["image"])
-    resolved = _with_overrides(spec, description["config"], overrides)
+    try:
+        image = ImageSpec.from_dict(description["image"])
+        saved = settings.build(spec.config, description["config"])
+    except ConfigError as error:
+        raise IntegrityError(f"{folder / CONFIG} describes no {spec.name} of this version: {error}", _MEND) from error
+    resolved = _with_overrides(spec, saved, overrides)
     generator = build_generator(spec, resolved, image, device=device)
     digest = _load_weights(generator, folder / WEIGHTS, sha256=str(description["weights_sha256"]))
     data = description["data"]
@@ -177,14 +189,13 @@ def load_model(
 
 
 def _load_weights(generator: Generator, weights: Path, *, sha256: str) -> str:
-    mend = "pull the model again, or train it again"
     try:
         digest = sha256_file(weights)
         if digest != sha256:
-            raise IntegrityError(f"{weights} is damaged: its sha256 is {digest}, {CONFIG} says {sha256}", mend)
+            raise IntegrityError(f"{weights} is damaged: its sha256 is {digest}, {CONFIG} says {sha256}", _MEND)
         generator.load_state_dict(load_file(weights))
     except (OSError, SafetensorError, RuntimeError, KeyError) as error:
-        raise IntegrityError(f"cannot load {weights}: {str(error).strip().splitlines()[0]}", mend) from error
+        raise IntegrityError(f"cannot load {weights}: {str(error).strip().splitlines()[0]}", _MEND) from error
     return digest
 
 
@@ -214,15 +225,14 @@ def load_gen(
     return unloaded_model(found.spec, image=image, device=device, overrides=overrides)
 
 
-def _with_overrides(spec: GeneratorSpec, saved: Mapping[str, Any], overrides: Sequence[str]) -> settings.Resolved[Any]:
-    base = settings.Resolved(
-        value=settings.build(spec.config, saved), origins=dict.fromkeys(settings.keys(spec.config), "model")
-    )
+def _with_overrides(spec: GeneratorSpec, saved: Any, overrides: Sequence[str]) -> settings.Resolved[Any]:
+    base = settings.Resolved(value=saved, origins=dict.fromkeys(settings.keys(spec.config), "model"))
     changes = settings.parse_overrides(overrides)
     frozen = [key for key in changes if not key.startswith("sampling.") and key in base.origins]
     if frozen and spec.trainable:
         raise ConfigError(
             f"{', '.join(frozen)} cannot change in a trained model", "only sampling settings can, or train anew"
         )
-    value = settings.build(spec.config, {**base.flat(), **changes})
-    return replace(base, value=value, origins={**base.origins, **dict.fromkeys(changes, "--set")})
+    origins = {**base.origins, **dict.fromkeys(changes, "--set")}
+    value = settings.build(spec.config, {**base.flat(), **changes}, origins=origins)
+    return replace(base, value=value, origins=origins)
