@@ -4,12 +4,13 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from medzoo.errors import ResourceError
+from medzoo.errors import DataError, ResourceError
 
 _CHUNK = 1 << 20
 _REFUSALS = {
@@ -40,6 +41,39 @@ def make_folder(path: Path) -> Path:
     with disk_errors(path):
         path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def refuse_occupied(folder: Path) -> None:
+    """Nothing. Raises: DataError unless `folder` holds nothing, hidden files aside, or is not there yet."""
+    if folder.exists() and not (folder.is_dir() and all(entry.name.startswith(".") for entry in folder.iterdir())):
+        raise DataError(f"{folder} is not an empty folder", "give another folder, or empty this one")
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A hidden folder to be filled, that takes the place of `path` at the end, or vanishes if an error comes first.
+
+    A job without a plan to go on by is thus whole or not begun, and its command works again after an interrupt.
+    Raises: as `refuse_occupied`; ResourceError.
+    """
+    refuse_occupied(path)
+    final = path.resolve()  # "." has no name to put another beside
+    # A folder that is there already may be another disk's, which nothing beside it can replace.
+    there = final.is_dir()
+    folder = (final if there else final.parent) / f".{final.name}.{os.urandom(6).hex()}.part"
+    with disk_errors(path):
+        try:
+            folder.mkdir(parents=True)
+            yield folder
+            if there:
+                for entry in sorted(folder.iterdir()):
+                    entry.replace(final / entry.name)
+            else:
+                folder.replace(final)
+        except ResourceError as error:
+            raise ResourceError(error.message.replace(str(folder), str(path)), error.hint) from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

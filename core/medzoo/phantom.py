@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image
 
 from medzoo.data import Dataset
-from medzoo.errors import ConfigError, DataError, UnknownName
+from medzoo.errors import ConfigError, UnknownName
+from medzoo.files import new_folder
 from medzoo.images import prepare, write_image
 
 CLASSES = ("normal", "thick-wall", "narrow-canal", "echogenic-content")
@@ -243,14 +244,13 @@ def phantom_dataset(counts: Mapping[str, int], *, size: int, seed: int) -> Datas
 
 
 def write_phantom(folder: Path, *, counts: Mapping[str, int], size: int, seed: int) -> None:
-    """Nothing; writes simulated scans as `folder`/<class>/<class>-00001.png and on.
+    """Nothing; writes simulated scans as `folder`/<class>/<class>-00001.png and on, all of them or none.
 
     Raises: DataError if `folder` holds anything; as `phantom_dataset` and `images.write_image` otherwise.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder} is not an empty folder", "give another folder, or empty this one")
-    for _, name, pixels in _scans(counts, size=size, seed=seed):
-        write_image(folder / name, pixels[None])
+    with new_folder(folder) as new:
+        for _, name, pixels in _scans(counts, size=size, seed=seed):
+            write_image(new / name, pixels[None])
 
 
 def _scans(counts: Mapping[str, int], *, size: int, seed: int) -> Iterator[tuple[str, str, np.ndarray]]:

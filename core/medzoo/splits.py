@@ -6,8 +6,7 @@ import csv
 import io
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from medzoo.data import Dataset
 from medzoo.duplicates import duplicate_groups
 from medzoo.errors import ConfigError, DataError
-from medzoo.files import disk_errors
+from medzoo.files import new_folder, refuse_occupied
 from medzoo.images import write_bytes
 
 FRACTIONS: Mapping[str, float] = {"train": 0.8, "val": 0.1, "test": 0.1}
@@ -43,12 +42,11 @@ def write_split(
     and the image's fingerprint.
     Raises: DataError if `out` holds anything; ResourceError if it cannot be written; else as `split_dataset`.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out} is not an empty folder", "give another --out, or empty this one")
+    refuse_occupied(out)
     groups, parts = _plan(dataset, fractions=fractions, seed=seed)
     split = _subsets(dataset, parts)
     linked = dataset.files is not None and dataset.path.is_dir()
-    with disk_errors(out), _new_folder(out) as folder:
+    with new_folder(out) as folder:
         if dataset.files is None:
             _write_npz(folder / "split.npz", split)
         elif linked:
@@ -142,20 +140,6 @@ def assign_groups(hot: np.ndarray, groups: np.ndarray, *, shares: np.ndarray, se
 
 def _subsets(dataset: Dataset, parts: np.ndarray) -> dict[str, Dataset]:
     return {part: dataset.subset(np.flatnonzero(parts == part)) for part in FRACTIONS if (parts == part).any()}
-
-
-@contextmanager
-def _new_folder(final: Path) -> Iterator[Path]:
-    """A folder beside `final` that takes its place at the end, or vanishes if an error comes first."""
-    folder = final.with_name(f".{final.name}.{os.urandom(6).hex()}.part")
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-        if final.exists():
-            final.rmdir()
-        folder.replace(final)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _link_files(folder: Path, split: Mapping[str, Dataset]) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medzoo import phantom
 from medzoo.data import open_dataset
-from medzoo.errors import ConfigError, DataError, UnknownName
+from medzoo.errors import ConfigError, DataError, ResourceError, UnknownName
+from medzoo.images import write_image
 from medzoo.phantom import CLASSES, DYNAMIC_RANGE, envelope, phantom_dataset, simulate, write_phantom
 
 
@@ -105,6 +107,40 @@ def test_written_and_kept_scans_are_the_same(tmp_path: Path) -> None:
     assert len(set(kept.fingerprints())) == 7
     other = phantom_dataset(counts, size=32, seed=8)
     assert not set(other.fingerprints()) & set(kept.fingerprints())
+
+
+def test_an_interrupt_leaves_nothing_and_the_same_command_works(tmp_path: Path, monkeypatch) -> None:
+    written = []
+
+    def interrupted(path: Path, pixels: np.ndarray) -> None:
+        written.append(path)
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        write_image(path, pixels)
+
+    monkeypatch.setattr(phantom, "write_image", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_phantom(tmp_path / "scans", counts={"normal": 4}, size=32, seed=0)
+    assert list(tmp_path.iterdir()) == []
+    write_phantom(tmp_path / "scans", counts={"normal": 4}, size=32, seed=0)
+    assert len(list((tmp_path / "scans" / "normal").iterdir())) == 4
+
+
+def test_an_empty_folder_is_filled_and_stays_itself(tmp_path: Path) -> None:
+    before = tmp_path.stat().st_ino
+    write_phantom(tmp_path, counts={"normal": 1}, size=32, seed=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["normal"]
+    assert tmp_path.stat().st_ino == before
+
+
+def test_a_full_disk_is_told_by_the_folder_asked_for(tmp_path: Path, monkeypatch) -> None:
+    def full(path: Path, pixels: np.ndarray) -> None:
+        raise ResourceError(f"cannot write {path}: the disk is full", "free some space")
+
+    monkeypatch.setattr(phantom, "write_image", full)
+    with pytest.raises(ResourceError, match=r"scans/normal/normal-00001.png: the disk is full"):
+        write_phantom(tmp_path / "scans", counts={"normal": 1}, size=32, seed=0)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_unusable_requests_are_refused(tmp_path: Path) -> None:
