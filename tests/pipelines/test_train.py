@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,31 @@ def test_two_processes_train_one_model(folder: Path, tmp_path: Path) -> None:
     assert losses[-1] < losses[0]
     model = load_model(tmp_path / "two", plugins=load_plugins(), device="cpu")
     assert torch.isfinite(model.generator.sample([0], torch.tensor([0]))).all()
+
+
+def test_a_run_starts_from_another_model_s_weights(finished: Path, udder: Dataset, tmp_path: Path) -> None:
+    start = load_model(finished, plugins=load_plugins(), device="cpu")
+    other = phantom_dataset(counts=dict.fromkeys(CLASSES, 2), size=32, seed=9)
+    kept = ["training.rate=0.0", "training.epochs=1"]
+    result = run(other, tmp_path / "more", overrides=kept, start=start)
+    weights = load_file(tmp_path / "more" / "model.safetensors")
+    assert all(torch.equal(weights[name], value) for name, value in load_file(finished / "model.safetensors").items())
+    assert result.record["started_from"]["weights_sha256"] == start.weights_sha256
+    assert result.record["started_from"]["tensors"] == f"{len(weights)} of {len(weights)}"
+    more = load_model(tmp_path / "more", plugins=load_plugins(), device="cpu")
+    assert more.trained_on == set(udder.fingerprints()) | set(other.fingerprints())
+    with pytest.raises(DataError, match=r"start\.name"):
+        run(other, tmp_path / "more", overrides=kept)
+
+
+def test_what_does_not_fit_of_another_model_stays_fresh(finished: Path, tmp_path: Path) -> None:
+    start = load_model(finished, plugins=load_plugins(), device="cpu")
+    two = phantom_dataset(counts={CLASSES[0]: 4, CLASSES[1]: 4}, size=32, seed=9)
+    taken = run(two, tmp_path / "two", overrides=["training.epochs=1"], start=start).record["started_from"]["tensors"]
+    some, whole = map(int, taken.split(" of "))
+    assert some == whole - 1  # the class table has another number of rows
+    with pytest.raises(ConfigError, match="no weights of 'run' fit"):
+        run(two, tmp_path / "var", plugin="ddpm-var", start=replace(start, generator=torch.nn.Conv2d(1, 1, 7)))
 
 
 def test_a_finished_run_is_left_alone(finished: Path, udder: Dataset) -> None:

@@ -22,6 +22,9 @@ def train(
     classes: Classes = "",
     seed: Annotated[int, typer.Option(help="Seed of weights, order and noise.")] = 0,
     device: Device = "auto",
+    start: Annotated[
+        str | None, typer.Option(metavar="GEN", help="Start from this model's weights instead of fresh ones.")
+    ] = None,
     keep: Annotated[int, typer.Option(min=1, help="Checkpoints to keep.")] = 2,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log to OUT/tensorboard as well.")] = False,
     skip_bad: SkipBad = False,
@@ -30,8 +33,10 @@ def train(
     """Train a generator; the same command goes on where it stopped."""
     from medzoo import config as settings
     from medzoo.data import open_dataset
+    from medzoo.pipelines.models import load_gen
     from medzoo.pipelines.train import train as run
     from medzoo.plugins import load_plugins
+    from medzoo.registry import load_registry
 
     plugins = load_plugins()
     spec = plugins.generator(generator)
@@ -42,6 +47,10 @@ def train(
     dataset = open_dataset(data, skip_bad=skip_bad, classes=names)
     for name, reason in dataset.bad:
         notice(f"left out {name}: {reason}")
+    before = None
+    if start is not None:
+        registry = load_registry(plugins=plugins)
+        before = load_gen(start, image=None, registry=registry, plugins=plugins, device="cpu", notice=notice)
     with TrainingDisplay(f"{generator} on {data.name}") as display:
         result = run(
             spec,
@@ -54,6 +63,7 @@ def train(
             device=device,
             keep=keep,
             tensorboard=tensorboard,
+            start=before,
         )
     if not result.leads:
         return

@@ -94,6 +94,21 @@ def build_generator(
     return generator
 
 
+def start_from(generator: Generator, start: LoadedModel) -> str:
+    """How many tensors, as "n of m", `generator` took over from `start`: those of the same name and shape.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    own = dict(generator.state_dict())
+    given = start.generator.state_dict()
+    same = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
+    if not same:
+        raise ConfigError(f"no weights of '{start.name}' fit", "start from a model of the same generator and network")
+    generator.load_state_dict({**own, **same})
+    return f"{len(same)} of {len(own)}"
+
+
 def unloaded_model(
     spec: GeneratorSpec, *, image: ImageSpec, device: str, preset: str = "default", overrides: Sequence[str] = ()
 ) -> LoadedModel:

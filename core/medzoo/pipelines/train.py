@@ -13,7 +13,7 @@ from medzoo import config as settings
 from medzoo.data import Dataset
 from medzoo.errors import ConfigError
 from medzoo.pipelines.claims import claim
-from medzoo.pipelines.models import build_generator, hardware, pick_device, save_model
+from medzoo.pipelines.models import LoadedModel, build_generator, hardware, pick_device, save_model, start_from
 from medzoo.pipelines.run_folder import Display, RunFolder, ScalarLog
 from medzoo.plugins import Plugins
 from medzoo.provenance import RunRecord, read_run
@@ -46,20 +46,19 @@ def train(
     device: str = "auto",
     keep: int = 2,
     tensorboard: bool = False,
+    start: LoadedModel | None = None,
 ) -> TrainResult:
     """Train `spec` on the training part of `data` and leave model, curve, grids and run.json in `out`.
 
+    `start` gives the weights to start from, where they fit; its training images then count as this model's too.
     A run that was killed goes on from its newest checkpoint and ends with the weights of an uninterrupted one.
     Under `accelerate launch`, every process calls this; the first alone writes.
 
     Raises:
         DataError: `out` holds another run, or images cannot be read.
-        ConfigError: the generator has nothing to learn.
+        ConfigError: the generator has nothing to learn, or nothing of `start` fits it.
     """
-    if not spec.trainable:
-        raise ConfigError(f"'{spec.name}' has nothing to learn", "use it as it is: medzoo augment --gen " + spec.name)
-    if data.multi_label and not spec.multi_label:
-        raise ConfigError(f"'{spec.name}' takes one label an image, {data.path} has several", "give single labels")
+    _refuse_unsuitable(spec, data)
     from accelerate import PartialState
 
     chosen = pick_device(device)
@@ -67,7 +66,7 @@ def train(
     if state.num_processes > 1 and chosen != "cpu":
         chosen = str(state.device)
     record = RunRecord(job="train", folder=out)
-    plan = _plan(spec, config, data, seed=seed)
+    plan = _plan(spec, config, data, seed=seed, start=start)
     if state.is_main_process:
         claim(out, plan)
     state.wait_for_everyone()
@@ -79,17 +78,20 @@ def train(
         size=flat["image.size"], channels=flat["image.channels"], classes=data.classes, multi_label=data.multi_label
     )
     generator = build_generator(spec, config, image, device=chosen, seed=seed)
+    if start is not None:
+        record.extra = {"started_from": {**plan["start"], "tensors": start_from(generator, start)}}
     with _scalars(out, wanted=tensorboard and state.is_main_process) as scalars:
         report = RunFolder(out, image=image, seed=seed, keep=keep, display=display, scalars=scalars)
         generator.fit(data.view(image, crop=flat["image.crop"]), seed=seed, report=report)
     if state.is_main_process:
-        trained_on = {
-            "name": data.path.resolve().name,
-            "fingerprint": plan["data"]["fingerprint"],
-            "counts": data.counts(),
-            "images": sorted(set(data.fingerprints())),
-        }
-        save_model(out, generator, spec=spec, config=config, data=trained_on, facts={"medzoo": medzoo.__version__})
+        save_model(
+            out,
+            generator,
+            spec=spec,
+            config=config,
+            data=_trained_on(data, start),
+            facts={"medzoo": medzoo.__version__},
+        )
         _finish(record, config=config, plan=plan, plugins=plugins, spec=spec, device=chosen, report=report)
     state.wait_for_everyone()
     written = read_run(out)
@@ -97,9 +99,30 @@ def train(
     return TrainResult(folder=out, record=written, already_done=False, leads=state.is_main_process)
 
 
-def _plan(spec: GeneratorSpec, config: settings.Resolved[Any], data: Dataset, *, seed: int) -> dict[str, Any]:
+def _refuse_unsuitable(spec: GeneratorSpec, data: Dataset) -> None:
+    if not spec.trainable:
+        raise ConfigError(f"'{spec.name}' has nothing to learn", "use it as it is: medzoo augment --gen " + spec.name)
+    if data.multi_label and not spec.multi_label:
+        raise ConfigError(f"'{spec.name}' takes one label an image, {data.path} has several", "give single labels")
+
+
+def _trained_on(data: Dataset, start: LoadedModel | None) -> dict[str, Any]:
+    """What config.json says of the training data; `images` are those of the model it started from as well."""
+    before = start.trained_on if start is not None else frozenset()
+    return {
+        "name": data.path.resolve().name,
+        "fingerprint": data.fingerprint(),
+        "counts": data.counts(),
+        "images": sorted(before.union(data.fingerprints())),
+    }
+
+
+def _plan(
+    spec: GeneratorSpec, config: settings.Resolved[Any], data: Dataset, *, seed: int, start: LoadedModel | None
+) -> dict[str, Any]:
     """What makes two runs the same run."""
     return {
+        **({"start": {"name": start.name, "weights_sha256": start.weights_sha256}} if start is not None else {}),
         "job": "train",
         "plugin": spec.name,
         "seed": seed,
@@ -138,6 +161,7 @@ def _finish(
     record.seeds = {"seed": plan["seed"]}
     record.device = device
     record.extra = {
+        **record.extra,
         "hardware": hardware(device),
         "training_seconds": round(report.seconds, 1),
         "resumed_at_step": report.resumed_at,
