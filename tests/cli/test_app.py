@@ -4,11 +4,13 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 import medzoo as package
 from medzoo.cli.app import VERBS
 from medzoo.errors import ConfigError, DataError, HubError, IntegrityError, PluginError, ResourceError
+from medzoo.images import write_image
 
 ADDING = (
     "import medzoo\n@medzoo.hookimpl\ndef register_commands(app):\n"
@@ -127,6 +129,14 @@ def test_a_closed_pipe_is_quiet(publish):
     command = f"{sys.executable} -m medzoo list --json | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_name_the_terminal_cannot_show_is_escaped(tmp_path, form):
+    write_image(tmp_path / "Ödem" / "a.png", np.zeros((1, 8, 8), np.uint8))
+    command = [sys.executable, "-m", "medzoo", "data", "check", str(tmp_path), *form]
+    shown = subprocess.run(command, capture_output=True, check=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert (rb"\u00d6dem" if form else rb"\xd6dem") in shown.stdout
 
 
 def test_python_m_runs_the_same_command():

@@ -1,6 +1,7 @@
 """The `medzoo` command: its verbs, each imported when asked for, and errors as exit codes."""
 
 import errno
+import io
 import sys
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NoReturn
@@ -152,6 +153,10 @@ def _medzoo(
 
 def main() -> NoReturn:
     """Nothing; runs the command line and exits with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A class name that the terminal's encoding lacks is shown escaped, and stops no job.
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -21,8 +21,9 @@ def print_text(text: str) -> None:
 
 
 def print_json(values: Any) -> None:
-    """Nothing; `values` go to stdout as JSON."""
-    print_text(json.dumps(values, indent=2, ensure_ascii=False, default=str))
+    """Nothing; `values` go to stdout as JSON, in ASCII where stdout cannot take everything."""
+    everything = (sys.stdout.encoding or "").lower() in ("utf-8", "utf8")
+    print_text(json.dumps(values, indent=2, ensure_ascii=not everything, default=str))
 
 
 def print_table(
