@@ -122,7 +122,18 @@ def _read_class_folders(root: Path) -> Listing:
         files += found
         labels += [(folder.name,)] * len(found)
     names = tuple(file.relative_to(root).as_posix() for file in files)
+    _refuse_foreign_names(root, names)
     return Listing(names=names, labels=tuple(labels), files=tuple(files))
+
+
+def _refuse_foreign_names(root: Path, names: Iterable[str]) -> None:
+    """Nothing. Raises: DataError on a name in another encoding, which no table or record of a job could hold."""
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            shown = name.encode(errors="backslashreplace").decode()
+            raise DataError(f"{root} holds a name that is not UTF-8: {shown}", "rename the folder or file") from None
 
 
 def _read_csv(path: Path, *, classes: Sequence[str] | None) -> Contents:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,13 @@ from medzoo.data import open_dataset
 from medzoo.errors import DataError
 
 # Folders
+
+
+def test_a_name_in_another_encoding_is_shown_and_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"normal": 1})
+    os.rename(os.fsencode(tmp_path / "normal"), os.fsencode(tmp_path) + b"/\xd6dem")
+    with pytest.raises(DataError, match=r"a name that is not UTF-8: \\udcd6dem/000.png"):
+        open_dataset(tmp_path)
 
 
 def test_class_folders_are_read_in_sorted_order(tmp_path: Path) -> None:
