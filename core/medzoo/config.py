@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import tomllib
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 T = TypeVar("T")
+
+_KINDS: Mapping[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
 def setting(
@@ -172,8 +173,8 @@ def _coerced(key: str, value: Any, kind: Any, *, origin: str) -> Any:
         return float(value)
     if isinstance(kind, type) and isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
-    expected = kind.__name__ if isinstance(kind, type) and not isinstance(kind, types.GenericAlias) else str(kind)
-    raise ConfigError(f"{key} = {value!r} is not of type {expected} [from {origin}]")
+    expected = "a list" if typing.get_origin(kind) is tuple else _KINDS.get(kind, str(kind))
+    raise ConfigError(f"{key} = {value!r} is not {expected} [from {origin}]")
 
 
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
@@ -182,7 +183,7 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key.strip():
-            raise ConfigError(f"--set {override}", "write --set key=value, as in --set image.size=64")
+            raise ConfigError(f"--set cannot take '{override}'", "write --set key=value, as in --set image.size=64")
         values[key.strip()] = _parse_value(text.strip())
     return values
 

@@ -188,7 +188,7 @@ def _relabelled(dataset: Dataset, image: ImageSpec) -> np.ndarray:
         )
     for name, count in dataset.counts().items():
         if count and name not in image.classes:
-            raise UnknownName("class", name, image.classes, "for this model")
+            raise UnknownName("class", name, image.classes, "(the classes of this model)")
     hot = dataset.hot()
     columns = [dataset.classes.index(name) if name in dataset.classes else None for name in image.classes]
     absent = np.zeros(len(dataset), np.float32)

@@ -13,6 +13,7 @@ from typing import Any
 from medzoo.errors import DataError, ResourceError
 
 _CHUNK = 1 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSALS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -33,7 +34,8 @@ def disk_errors(path: Path) -> Iterator[None]:
         reason = _REFUSALS.get(error.errno or 0)
         if reason is None:
             raise
-        raise ResourceError(f"cannot write {path}: {reason}", "free some space or choose another folder") from error
+        mend = "free some space or choose another folder" if error.errno in _FULL else "choose another folder"
+        raise ResourceError(f"cannot write {path}: {reason}", mend) from error
 
 
 def make_folder(path: Path) -> Path:

@@ -33,7 +33,8 @@ DARK_SHARE = 0.01
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
 # What Pillow's decoders raise on broken bytes, beside OSError.
 _BROKEN = (SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError, ZeroDivisionError)
-_SKIP_HINT = "mend or remove it; --skip-bad goes on without such files and lists them"
+_SKIP = "--skip-bad goes on without such files and lists them"
+_SKIP_HINT = f"mend or remove it; {_SKIP}"
 
 
 def probe(path: Path) -> tuple[int, int, str]:
@@ -81,7 +82,7 @@ def _opened(path: Path) -> Image.Image:
     """An image whose header has been read and found to be one still picture of bearable size."""
     try:
         if not path.is_file():
-            raise DataError(f"{path} is not a file", "check the path")
+            raise DataError(f"{path} is not a file", f"check the path; {_SKIP}")
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty (0 bytes)", _SKIP_HINT)
         image = Image.open(path, formats=_FORMATS)
@@ -93,7 +94,9 @@ def _opened(path: Path) -> Image.Image:
         if image.width * image.height > MAX_PIXELS:
             raise DataError(f"{path} has more than {MAX_PIXELS // 10**6} megapixels", _SKIP_HINT)
         if getattr(image, "n_frames", 1) > 1:
-            raise DataError(f"{path} holds several frames", "save each frame as an image of its own, or remove it")
+            raise DataError(
+                f"{path} holds several frames", f"save each frame as an image of its own, or remove it; {_SKIP}"
+            )
     except (OSError, *_BROKEN, struct.error, zlib.error) as error:
         image.close()
         raise DataError(f"{path} cannot be read: {_reason(error)}", _SKIP_HINT) from error
@@ -127,7 +130,9 @@ def _eight_bit(image: Image.Image, path: Path) -> np.ndarray:
         wide = np.asarray(image)
         # Modes I and F state no range; whole numbers of 16 bits are the one reading that needs no guess.
         if not (np.all(wide >= 0) and np.all(wide <= 65535) and np.all(wide == np.floor(wide))):
-            raise DataError(f"{path} has pixels outside 0..65535 or fractions", "save it with 8 or 16 bits a pixel")
+            raise DataError(
+                f"{path} has pixels outside 0..65535 or fractions", f"save it with 8 or 16 bits a pixel; {_SKIP}"
+            )
         return np.rint(wide.astype(np.float64) / 257).astype(np.uint8)
     grey = image.mode in ("1", "L", "LA", "La")
     if image.has_transparency_data:

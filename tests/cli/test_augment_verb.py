@@ -104,7 +104,11 @@ def test_copies_are_told_where_links_were_wanted(medzoo, model, images, monkeypa
         ("--gen MODEL --data DATA", 2, "--to"),
         ("--gen MODEL=0.5 --gen duplicate=0.6 --data DATA --to 6", 2, "must sum to 1"),
         ("--gen MODEL --data DATA --to 6 --shard 3/2", 2, "--shard 1/2"),
-        ("--gen MODEL --data DATA --to 6 --originals move", 2, "link, copy, omit"),
+        (
+            "--gen MODEL --data DATA --to 6 --originals move",
+            2,
+            "--originals cannot take 'move'\n  it takes link, copy, omit",
+        ),
         ("--gen MODEL --data DATA --to 6 --set sampling.stps=3", 2, "did you mean sampling.steps"),
         ("--gen MODEL --data DATA --to 6 --set sampling.steps=0", 2, "at least 1"),
         ("--gen MODEL --data DATA --to 6 --device gpu", 2, "use auto, cpu, cuda"),

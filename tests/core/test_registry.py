@@ -198,6 +198,11 @@ def test_a_folder_without_a_trained_model_is_refused(tmp_path):
         resolved(str(tmp_path))
 
 
+def test_a_folder_that_is_not_there_is_no_misspelt_name(tmp_path):
+    with pytest.raises(ConfigError, match="run does not exist"):
+        resolved(str(tmp_path / "run"))
+
+
 @pytest.mark.parametrize("plugin", [None, 3])
 def test_a_folder_that_names_no_plugin_is_refused(tmp_path, plugin):
     with pytest.raises(IntegrityError, match="does not say which plugin"):

@@ -11,6 +11,7 @@ from tiny import CLASSES, make_model
 from medzoo.errors import ConfigError, DataError, UnknownName
 from medzoo.images import decode
 from medzoo.pipelines import filling, sample
+from medzoo.pipelines.claims import claim, refuse_other
 from medzoo.pipelines.inputs import make_source
 from medzoo.plugins import load_plugins
 
@@ -105,6 +106,12 @@ def test_another_sample_in_the_folder_is_refused(sampling, tmp_path):
     filling.run(sampling(), **QUIET)
     with pytest.raises(DataError, match="its n is 4, this one's is 5"):
         sampling(count=5)
+
+
+def test_two_hashes_are_told_apart_by_their_starts(tmp_path):
+    claim(tmp_path, {"data": "0" * 64})
+    with pytest.raises(DataError, match=r"its data is 000000000000\.\.\., this one's is 111111111111\.\.\. "):
+        refuse_other(tmp_path, {"data": "1" * 64})
 
 
 def test_settings_of_sampling_can_be_set_and_no_others(sampling):

@@ -57,11 +57,10 @@ def prepare(request: Request, source: Source, *, notice: Notice) -> Job:
         DataError: images that cannot be read, classes a model does not know, held-out images it was trained on.
         HubError: weights that cannot be had or are damaged.
     """
-    if request.target < 1 or request.batch_size < 1 or request.originals not in ORIGINALS:
-        raise ConfigError(
-            f"--to {request.target}, --batch-size {request.batch_size}, --originals {request.originals}",
-            f"counts from 1, originals one of {', '.join(ORIGINALS)}",
-        )
+    if request.target < 1 or request.batch_size < 1:
+        raise ConfigError(f"--to {request.target}, --batch-size {request.batch_size}", "both count from 1")
+    if request.originals not in ORIGINALS:
+        raise ConfigError(f"--originals cannot take '{request.originals}'", f"it takes {', '.join(ORIGINALS)}")
 
     def open_real(lead: LoadedModel | None) -> Dataset:
         return find_data(request.data, lead, classes=request.classes, skip_bad=request.skip_bad, notice=notice)
@@ -130,7 +129,7 @@ def _tell_oddities(request: Request, mixture: Mixture, real: Dataset, plan: Plan
     for part, images in real.held_out.items():
         notice(f"the {len(images)} {part} images are held out: they stay where they are and get no synthetic company")
     if not plan.total and request.originals == "omit":
-        raise ConfigError(f"every class has {request.target} images already and --originals omit leaves none to write")
+        raise ConfigError(f"every class has at least {request.target} images and --originals omit leaves none to write")
 
 
 def _refuse_inside(folder: Path, real: Dataset) -> None:

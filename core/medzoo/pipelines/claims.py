@@ -41,10 +41,17 @@ def refuse_other(folder: Path, identity: Mapping[str, Any]) -> None:
         raise DataError(f"{path} is not a job's plan: {error}", "choose another --out") from error
     for key in [*ours, *(key for key in theirs if key not in ours)]:
         if ours.get(key) != theirs.get(key):
+            its, own = _short(theirs.get(key)), _short(ours.get(key))
             raise DataError(
-                f"{folder} holds another job: its {key} is {theirs.get(key)}, this one's is {ours.get(key)}",
+                f"{folder} holds another job: its {key} is {its}, this one's is {own}",
                 "choose another --out, or repeat the first command to go on with that job",
             )
+
+
+def _short(value: object) -> str:
+    """A value as people compare it: the start of a hash tells it from another."""
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:12]}..."
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

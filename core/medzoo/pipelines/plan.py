@@ -161,5 +161,5 @@ def parse_shard(text: str) -> tuple[int, int]:
     """(k, n) from "k/n". Raises: ConfigError unless 1 <= k <= n."""
     which, slash, shards = text.partition("/")
     if not (slash and which.isdecimal() and shards.isdecimal() and 1 <= int(which) <= int(shards)):
-        raise ConfigError(f"--shard {text}", "write --shard 1/2 for the first of two parts of the work")
+        raise ConfigError(f"--shard cannot take '{text}'", "write --shard 1/2 for the first of two parts of the work")
     return int(which), int(shards)

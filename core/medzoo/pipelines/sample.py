@@ -98,7 +98,7 @@ def draw_grid(job: Job, path: Path, *, watch: Watch) -> None:
 def _labels(request: Request, model: LoadedModel) -> tuple[str, ...]:
     for label in request.labels:
         if label not in model.image.classes:
-            raise UnknownName("class", label, model.image.classes, f"of '{model.name}'")
+            raise UnknownName("class", label, model.image.classes, f"(the classes of '{model.name}')")
     return tuple(dict.fromkeys(request.labels)) or model.image.classes
 
 
