@@ -318,6 +318,15 @@ def test_multi_label_data_trains_no_single_label_model(tmp_path: Path) -> None:
         run(both, tmp_path / "run")
 
 
+def test_a_class_that_cannot_be_a_folder_is_refused_before_training_starts(folder: Path, tmp_path: Path) -> None:
+    images = sorted(folder.rglob("*.png"))[:2]
+    table = tmp_path / "data.csv"
+    table.write_text(f"file,label\n{images[0]},normal\n{images[1]},wall/thick\n")
+    with pytest.raises(DataError, match="'wall/thick' cannot be a folder's name"):
+        run(open_dataset(table), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_images_are_verified_before_training_starts(folder: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     for path in folder.rglob("*.png"):

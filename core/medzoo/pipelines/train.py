@@ -14,6 +14,7 @@ from medzoo.data import Dataset
 from medzoo.errors import ConfigError
 from medzoo.pipelines.claims import claim
 from medzoo.pipelines.models import LoadedModel, build_generator, hardware, pick_device, save_model, start_from
+from medzoo.pipelines.plan import check_labels
 from medzoo.pipelines.run_folder import Display, RunFolder, ScalarLog
 from medzoo.plugins import Plugins
 from medzoo.provenance import RunRecord, read_run
@@ -104,6 +105,8 @@ def _refuse_unsuitable(spec: GeneratorSpec, data: Dataset) -> None:
         raise ConfigError(f"'{spec.name}' has nothing to learn", "use it as it is: medzoo augment --gen " + spec.name)
     if data.multi_label and not spec.multi_label:
         raise ConfigError(f"'{spec.name}' takes one label an image, {data.path} has several", "give single labels")
+    # Each class becomes a folder of pictures one day; better said now than after the training.
+    check_labels(data.classes)
 
 
 def _trained_on(data: Dataset, start: LoadedModel | None) -> dict[str, Any]:
