@@ -87,6 +87,16 @@ def test_a_full_disk_anywhere_is_one_line(medzoo, monkeypatch):
     assert outcome.err.startswith("error: cannot write out/1.png: the disk is full")
 
 
+def test_a_forbidden_file_is_one_line(medzoo, monkeypatch):
+    def fail(**_):
+        raise OSError(13, "Permission denied", "scans/normal")
+
+    monkeypatch.setattr("medzoo.cli.catalogue.load_registry", fail)
+    outcome = medzoo("list")
+    assert outcome.code == 6
+    assert outcome.err.startswith("error: cannot use scans/normal: permission is denied\n  see to its permissions")
+
+
 def test_a_bug_keeps_its_traceback(medzoo, monkeypatch):
     def fail(**_):
         raise ZeroDivisionError

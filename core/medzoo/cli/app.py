@@ -169,6 +169,9 @@ def run(arguments: list[str]) -> int:
         return _tell(error.message, error.hint, error.exit_code)
     except _ClickException as error:
         return _tell_usage(error)
+    except PermissionError as error:
+        refused = ResourceError(f"cannot use {error.filename or 'the output'}: permission is denied")
+        return _tell(refused.message, "see to its permissions or choose another folder", refused.exit_code)
     except OSError as error:
         if error.errno not in _DISK:
             raise
