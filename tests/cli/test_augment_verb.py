@@ -231,6 +231,7 @@ def test_sample_without_a_place_takes_one_of_its_own(medzoo, model):
         ("MODEL --label normel", 2, "did you mean normal"),
         ("nothing-like-it", 2, "unknown generator or model"),
         ("MODEL --n 0", 2, "--n"),
+        ("MODEL --grid grid.jpg", 2, "the grid is a PNG"),
         ("MODEL --set sampling.sampler=dmp", 2, "dpm-solver"),
         ("classic", 5, "give them with --data"),
         ("MODEL --grid FILE/grid.png", 6, "a file is in the way"),

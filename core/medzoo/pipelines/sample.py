@@ -55,6 +55,9 @@ def prepare(request: Request, source: Source, *, notice: Notice) -> Job:
     if request.count < 1 or request.batch_size < 1:
         raise ConfigError(f"--n {request.count}, --batch-size {request.batch_size}", "both count from 1")
 
+    if request.grid is not None and request.grid.suffix.lower() != ".png":
+        raise ConfigError(f"--grid {request.grid} does not end in .png", "the grid is a PNG: --grid grid.png")
+
     def open_real(lead: LoadedModel | None) -> Dataset | None:
         if lead is None:
             return find_data(request.data, None, classes=None, skip_bad=False, notice=notice)
