@@ -23,7 +23,7 @@ SAMPLES = "samples.png"
 SAMPLES_PER_CLASS = 12
 _FILES = ("README.md", CONFIG, WEIGHTS, SAMPLES)
 DISCLAIMER = (
-    "Images made by this model are synthetic. They are for research on data augmentation and **not for diagnosis**, "
+    "Images made by this model are synthetic. They are for research on data augmentation and not for diagnosis, "
     "treatment or any other clinical decision."
 )
 
@@ -140,7 +140,7 @@ def card_text(about: About, model: LoadedModel, record: Mapping[str, Any]) -> st
     counts = "\n".join(f"| {name} | {count} |" for name, count in record["data"]["counts"].items())
     settings = "\n".join(f"| `{key}` | `{_toml(value)}` |" for key, value in model.config.flat().items())
     colour = "grey" if model.image.channels == 1 else "colour"
-    minutes = record["training_seconds"] / 60
+    seconds = record["training_seconds"]
     notice = f"> **{about.notice}**\n\n" if about.notice else ""
     return f"""---
 {front}
@@ -163,8 +163,9 @@ Fixed seeds, drawn from the published weights with the settings below; none pick
 
 ## Model
 
-`{model.spec.name}`: {model.spec.summary}. It makes {colour} images of {model.image.size}x{model.image.size} pixels,
-has {parameters(model):,} parameters, and its weights are stored in 16-bit floating point.
+`{model.spec.name}`: {model.spec.summary}. It makes {colour} images of
+{model.image.size}x{model.image.size} pixels, has {parameters(model):,} parameters, and its weights are stored in 16-bit
+floating point.
 
 ## Training data
 
@@ -178,7 +179,8 @@ has {parameters(model):,} parameters, and its weights are stored in 16-bit float
 
 ## Training
 
-{minutes:.0f} minutes on {record["hardware"]} (torch {record["libraries"]["torch"]}), seed {record["seeds"]["seed"]}:
+{seconds:,.0f} seconds ({seconds / 60:.0f} minutes) on {record["hardware"]}, with torch {record["libraries"]["torch"]} and
+seed {record["seeds"]["seed"]}:
 
 ```
 {about.train_command.strip()}
