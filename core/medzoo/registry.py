@@ -166,7 +166,7 @@ def resolve(given: str, registry: Registry, plugins: Plugins) -> Resolved:
             f"{given} holds no trained model ({CONFIG} and {WEIGHTS})",
             "if its training was interrupted, run the same `medzoo train` command again",
         )
-    if len(folder.parts) > 1:
+    if folder.name != given:
         raise ConfigError(f"{given} does not exist", "give a training run's folder, a model or a generator")
     raise UnknownName("generator or model", given, ids | set(plugins.generators), plugins.broken_hint)
 

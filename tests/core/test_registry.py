@@ -198,9 +198,10 @@ def test_a_folder_without_a_trained_model_is_refused(tmp_path):
         resolved(str(tmp_path))
 
 
-def test_a_folder_that_is_not_there_is_no_misspelt_name(tmp_path):
-    with pytest.raises(ConfigError, match="run does not exist"):
-        resolved(str(tmp_path / "run"))
+@pytest.mark.parametrize("given", ["runs/one", "./one", "one/"])
+def test_a_folder_that_is_not_there_is_no_misspelt_name(given):
+    with pytest.raises(ConfigError, match=f"{given} does not exist"):
+        resolved(given)
 
 
 @pytest.mark.parametrize("plugin", [None, 3])
