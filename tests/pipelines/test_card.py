@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -104,6 +106,14 @@ def test_an_unfinished_run_gets_no_card(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no finished training run"):
         write_card(tmp_path, tmp_path / "card", ABOUT, plugins=load_plugins())
     assert not (tmp_path / "card").exists()
+
+
+def test_the_row_is_printed_for_programs(run: Path, tmp_path: Path, medzoo: Callable[..., Any]) -> None:
+    texts = {name: getattr(ABOUT, name) for name in ABOUT.__dataclass_fields__ if name != "default"}
+    (tmp_path / "about.toml").write_text("\n".join(f"{name} = {json.dumps(text)}" for name, text in texts.items()))
+    shown = json.loads(medzoo("card", run, "--about", tmp_path / "about.toml", "--out", tmp_path / "x", "--json").out)
+    assert shown["folder"] == str(tmp_path / "x")
+    assert tomllib.loads(shown["row"])["model"][0]["id"] == ABOUT.id
 
 
 def test_a_card_is_written_over_no_other_files(run: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medzoo.cli.output import notice, print_text
+from medzoo.cli.output import Json, notice, print_json, print_text
 
 
 def card(
@@ -17,6 +17,7 @@ def card(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A sampling setting to publish with.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Write a run's model card, and print its registry row."""
     from medzoo.pipelines.card import About, write_card
@@ -24,4 +25,7 @@ def card(
 
     row = write_card(run, out, About.read(about), plugins=load_plugins(), overrides=tuple(overrides or ()))
     notice(f"card written to {out}; look at {out / 'samples.png'}, then add this row to a registry file:")
-    print_text(row)
+    if as_json:
+        print_json({"folder": out, "row": row})
+    else:
+        print_text(row)
