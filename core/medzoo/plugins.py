@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
+import sys
 import textwrap
 import traceback
 from collections import defaultdict
@@ -154,7 +156,9 @@ def _installed() -> tuple[_Found, ...]:
     for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
         name, version = facts.setdefault(id(point.dist), _facts(point.dist))
         row = PluginRow(name=point.name, distribution=name, version=version, module=point.value)
-        found.append(_ask(row, point.load))
+        # What a stranger's module prints must not stand in the middle of a result that a program reads.
+        with contextlib.redirect_stdout(sys.stderr):
+            found.append(_ask(row, point.load))
     return tuple(found)
 
 

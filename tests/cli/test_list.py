@@ -66,6 +66,13 @@ def test_generators_without_weights_are_named(medzoo):
     assert "generators that need no weights: classic, duplicate" in medzoo("list").err
 
 
+def test_what_a_plugin_prints_stands_in_no_result(medzoo, install_plugin):
+    install_plugin("foreign", "print('welcome')")
+    outcome = medzoo("list", "--json")
+    json.loads(outcome.out)
+    assert "welcome" in outcome.err
+
+
 def test_a_broken_plugin_does_not_break_the_list(medzoo, publish, install_plugin):
     publish("ddpm-test")
     install_plugin("foreign", "raise OSError('no')")
