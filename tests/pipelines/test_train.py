@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 
 from medzoo import config as settings
 from medzoo.data import Dataset, open_dataset
-from medzoo.errors import ConfigError, DataError, IntegrityError, UnknownName
+from medzoo.errors import ConfigError, DataError, IntegrityError, PluginError, UnknownName
 from medzoo.images import decode
 from medzoo.phantom import CLASSES, phantom_dataset, write_phantom
 from medzoo.pipelines.models import load_model
@@ -316,6 +316,19 @@ def test_multi_label_data_trains_no_single_label_model(tmp_path: Path) -> None:
     both = Dataset(path=Path("two"), classes=CLASSES, labels=labels, names=source.names, array=source.array)
     with pytest.raises(ConfigError, match="one label an image"):
         run(both, tmp_path / "run")
+
+
+def test_a_plugin_without_an_image_size_is_named(udder: Dataset, tmp_path: Path) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Bare:
+        spread: float = 1.0
+
+    plugins = load_plugins()
+    spec = replace(plugins.generator("ddpm"), name="bare", config=Bare)
+    config = settings.Resolved(value=Bare(), origins={})
+    with pytest.raises(PluginError, match=r"'bare' has no setting image\.channels"):
+        train(spec, config, udder, tmp_path / "run", plugins=plugins, display=Silent())
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_class_that_cannot_be_a_folder_is_refused_before_training_starts(folder: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import medzoo
 from medzoo import config as settings
 from medzoo.data import Dataset
-from medzoo.errors import ConfigError
+from medzoo.errors import ConfigError, PluginError
 from medzoo.pipelines.claims import claim
 from medzoo.pipelines.models import LoadedModel, build_generator, hardware, pick_device, save_model, start_from
 from medzoo.pipelines.plan import check_labels
@@ -83,7 +83,7 @@ def train(
         record.extra = {"started_from": {**plan["start"], "tensors": start_from(generator, start)}}
     with _scalars(out, wanted=tensorboard and state.is_main_process) as scalars:
         report = RunFolder(out, image=image, seed=seed, keep=keep, display=display, scalars=scalars)
-        generator.fit(data.view(image, crop=flat["image.crop"]), seed=seed, report=report)
+        generator.fit(data.view(image, crop=str(flat.get("image.crop", "none"))), seed=seed, report=report)
     if state.is_main_process:
         save_model(
             out,
@@ -103,6 +103,9 @@ def train(
 def _refuse_unsuitable(spec: GeneratorSpec, data: Dataset) -> None:
     if not spec.trainable:
         raise ConfigError(f"'{spec.name}' has nothing to learn", "use it as it is: medzoo augment --gen " + spec.name)
+    lacking = sorted({"image.size", "image.channels"} - set(settings.keys(spec.config)))
+    if lacking:
+        raise PluginError(f"'{spec.name}' has no setting {lacking[0]}", f"run `medzoo plugin check {spec.name}`")
     if data.multi_label and not spec.multi_label:
         raise ConfigError(f"'{spec.name}' takes one label an image, {data.path} has several", "give single labels")
     # Each class becomes a folder of pictures one day; better said now than after the training.
