@@ -179,8 +179,8 @@ floating point.
 
 ## Training
 
-{seconds:,.0f} seconds ({seconds / 60:.0f} minutes) on {record["hardware"]}, with torch {record["libraries"]["torch"]} and
-seed {record["seeds"]["seed"]}:
+{seconds:,.0f} seconds ({seconds / 60:.0f} minutes) on {record["hardware"]}, with torch {record["libraries"]["torch"]}
+and seed {record["seeds"]["seed"]}:
 
 ```
 {about.train_command.strip()}

@@ -84,7 +84,6 @@ class _Run:
     def __init__(self, network: nn.Module, settings: TrainingSettings, *, length: int, seed: int) -> None:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
-        from diffusers.optimization import get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup
         from diffusers.training_utils import EMAModel
 
         if settings.compile:
@@ -104,19 +103,7 @@ class _Run:
         self.steps_per_epoch = math.ceil(length / settings.batch_size)
         self.total = settings.epochs * self.steps_per_epoch
         network.to(memory_format=torch.channels_last)
-        optimizer = torch.optim.AdamW(
-            network.parameters(),
-            lr=settings.rate,
-            betas=(settings.beta1, settings.beta2),
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
-        warmup = min(settings.warmup, self.total)
-        if settings.schedule == "cosine":
-            curve = get_cosine_schedule_with_warmup(optimizer, warmup, self.total)
-        else:
-            curve = get_constant_schedule_with_warmup(optimizer, warmup)
-        self.rate_factor: Callable[[int], float] = curve.lr_lambdas[0]
+        optimizer, self.rate_factor = _optimizer(network, settings, total=self.total)
         self.average: Any = EMAModel(network.parameters(), decay=settings.ema, foreach=True)
         self.raw = network
         self.network, self.optimizer = self.accelerator.prepare(_Trained(network), optimizer)
@@ -216,6 +203,27 @@ class _Run:
             scaler["growth_interval"] = int(scaler["growth_interval"])
             scaler["_growth_tracker"] = int(scaler["_growth_tracker"])
             self.accelerator.scaler.load_state_dict(scaler)
+
+
+def _optimizer(
+    network: nn.Module, settings: TrainingSettings, *, total: int
+) -> tuple[torch.optim.Optimizer, Callable[[int], float]]:
+    """AdamW, and the share of the peak rate at each step: no state of its own, so nothing to resume."""
+    from diffusers.optimization import get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup
+
+    optimizer = torch.optim.AdamW(
+        network.parameters(),
+        lr=settings.rate,
+        betas=(settings.beta1, settings.beta2),
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+    warmup = min(settings.warmup, total)
+    if settings.schedule == "cosine":
+        curve = get_cosine_schedule_with_warmup(optimizer, warmup, total)
+    else:
+        curve = get_constant_schedule_with_warmup(optimizer, warmup)
+    return optimizer, curve.lr_lambdas[0]
 
 
 def _require_compiler() -> None:
