@@ -20,7 +20,7 @@ from medzoo.toolkit.diffusion import (
 from medzoo.toolkit.settings import DiffusionSettings, SamplingSettings
 
 CPU = torch.device("cpu")
-SAMPLERS = ["dpm-solver++", "ddim", "ddpm"]
+SAMPLERS = ["dpm-solver++", "sde-dpm-solver++", "ddim", "ddpm"]
 SCHEDULES = ["linear", "scaled_linear", "cosine"]
 SHAPE = (1, 8, 8)
 
@@ -148,7 +148,7 @@ def test_the_ancestral_sampler_takes_its_variance_from_the_network():
     assert lower.std() < drawn(0.0).std() < upper.std()
 
 
-def test_only_the_ancestral_sampler_draws_more_than_the_first_noise():
+def test_only_stochastic_samplers_draw_more_than_the_first_noise():
     for sampler in SAMPLERS:
         seen = []
 
@@ -158,7 +158,7 @@ def test_only_the_ancestral_sampler_draws_more_than_the_first_noise():
 
         sample(denoise, sampler=sampler, steps=3, seeds=[1])
         direction = (seen[1] / seen[0]).flatten()
-        assert bool((direction - direction[0]).abs().max() > 1e-3) == (sampler == "ddpm")
+        assert bool((direction - direction[0]).abs().max() > 1e-3) == (sampler in ("ddpm", "sde-dpm-solver++"))
 
 
 @every_sampler

@@ -102,7 +102,8 @@ def draw(
 ) -> Tensor:
     """Images (N, *shape) in [-1, 1], float32; image i depends on `seeds[i]` and what `denoiser` says of it.
 
-    The sampler is "dpm-solver++" (multistep, Lu et al. 2022, algorithm 2), "ddim" (Song et al. 2021, eta 0) or "ddpm"
+    The sampler is "dpm-solver++" (multistep, Lu et al. 2022, algorithm 2), "sde-dpm-solver++" (its stochastic kind, which
+    adds noise as it goes and so mends a small network's errors; same paper, appendix B), "ddim" (Song et al. 2021, eta 0) or "ddpm"
     (ancestral, Ho et al. 2020, algorithm 2; with the learned variance of Nichol & Dhariwal 2021 where there is one).
     """
     noisy, generators = seeded_noise(seeds, shape)
@@ -113,8 +114,7 @@ def draw(
     for timestep in timesteps:
         clean, variance = denoiser(noisy, timestep)
         output = clean if not ancestral or variance is None else torch.cat([clean, variance], dim=1)
-        randomness = {"generator": generators} if ancestral else {}
-        noisy = scheduler.step(output, timestep, noisy, **randomness, return_dict=False)[0]
+        noisy = scheduler.step(output, timestep, noisy, generator=generators, return_dict=False)[0]
     # the last step of each sampler ends on the clean estimate; diffusers' ancestral one may add noise to it
     return denoiser(noisy, last)[0].clamp(-1.0, 1.0)
 
@@ -136,8 +136,9 @@ def make_scheduler(sampling: SamplingSettings, diffusion: DiffusionSettings, *, 
         # DDIM is the first-order DPM-Solver++ (Lu et al. 2022); diffusers' own DDIMScheduler steps to other timesteps
         # than it visits where the numbers of steps do not divide
         order = 1 if sampling.sampler == "ddim" else 2
+        algorithm = "sde-dpmsolver++" if sampling.sampler == "sde-dpm-solver++" else "dpmsolver++"
         scheduler = DPMSolverMultistepScheduler(
-            **common, algorithm_type="dpmsolver++", solver_order=order, final_sigmas_type="zero"
+            **common, algorithm_type=algorithm, solver_order=order, final_sigmas_type="zero"
         )
     with warnings.catch_warnings():
         # diffusers turns a tensor into an array in a way that numpy 2 will drop; the numbers are right

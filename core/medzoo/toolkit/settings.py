@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from medzoo.config import setting
 
+SAMPLERS = ("dpm-solver++", "sde-dpm-solver++", "ddim", "ddpm")
 SPACINGS = ("uniform", "quadratic")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
@@ -70,7 +71,7 @@ class LossSettings:
 class SamplingSettings:
     """How images are drawn."""
 
-    sampler: str = setting("dpm-solver++", "algorithm", choices=("dpm-solver++", "ddim", "ddpm"))
+    sampler: str = setting("dpm-solver++", "algorithm", choices=SAMPLERS)
     steps: int = setting(20, "network evaluations an image", low=1)
     spacing: str = setting("uniform", "of the steps; quadratic spends more near the image", choices=SPACINGS)
     guidance: float = setting(1.0, "classifier-free guidance scale; 1 is none", low=0.0)
