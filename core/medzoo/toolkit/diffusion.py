@@ -102,9 +102,9 @@ def draw(
 ) -> Tensor:
     """Images (N, *shape) in [-1, 1], float32; image i depends on `seeds[i]` and what `denoiser` says of it.
 
-    The sampler is "dpm-solver++" (multistep, Lu et al. 2022, algorithm 2), "sde-dpm-solver++" (its stochastic kind, which
-    adds noise as it goes and so mends a small network's errors; same paper, appendix B), "ddim" (Song et al. 2021, eta 0) or "ddpm"
-    (ancestral, Ho et al. 2020, algorithm 2; with the learned variance of Nichol & Dhariwal 2021 where there is one).
+    The sampler is "dpm-solver++" (multistep, Lu et al. 2022, algorithm 2), "sde-dpm-solver++" (its stochastic kind,
+    which mends a small network's errors as it goes), "ddim" (Song et al. 2021, eta 0) or "ddpm" (ancestral, Ho et al.
+    2020, algorithm 2; with the learned variance of Nichol & Dhariwal 2021 where there is one).
     """
     noisy, generators = seeded_noise(seeds, shape)
     noisy = noisy.to(device).contiguous(memory_format=torch.channels_last)
