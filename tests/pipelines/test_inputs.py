@@ -303,7 +303,7 @@ def test_an_image_broken_behind_its_header_is_named_before_anything_is_written(p
 
 
 def test_nothing_to_do_at_all_is_refused(prepare):
-    with pytest.raises(ConfigError, match="every class has 3"):
+    with pytest.raises(ConfigError, match="every class has at least 3 images"):
         prepare(target=3, originals="omit")
 
 
