@@ -32,7 +32,7 @@ readme: $(VENV)/installed-dev
 	$(BIN)/python docs/readme_tables.py
 
 clean:
-	rm -rf $(VENV) demo dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) demo demo.contact-sheet.png dist .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
