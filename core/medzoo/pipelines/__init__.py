@@ -1,1 +1,1 @@
-"""The jobs: train, sample, augment. Usable from Python without the command line."""
+"""The jobs: train, sample, augment, card. Usable from Python without the command line."""
