@@ -351,3 +351,27 @@ def test_images_are_verified_before_training_starts(folder: Path, tmp_path: Path
     with pytest.raises(DataError, match=victim.name):
         run(open_dataset(broken), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_record_names_the_plugin_that_offers_the_generator(
+    udder: Dataset, tmp_path: Path, install_plugin: Callable[..., Path]
+) -> None:
+    source = (
+        "from dataclasses import replace\n"
+        "import medzoo_ddpm\n"
+        "from medzoo import hookimpl\n"
+        "@hookimpl\n"
+        "def register_generators():\n"
+        "    return [replace(medzoo_ddpm.register_generators()[0], name='foreign-ddpm')]\n"
+    )
+    install_plugin("stranger", source, distribution="medzoo-stranger")
+    record = run(udder, tmp_path / "run", plugin="foreign-ddpm", overrides=["training.epochs=1"]).record
+    assert record["plugins"] == {"stranger": {"distribution": "medzoo-stranger", "version": "1.0"}}
+
+
+def test_no_training_starts_from_a_model_without_weights(
+    folder: Path, tmp_path: Path, medzoo: Callable[..., Any]
+) -> None:
+    outcome = medzoo("train", "ddpm", "--data", folder, "--out", tmp_path / "run", "--start", "classic")
+    assert outcome.code == 2
+    assert "'classic' has no weights" in outcome.err

@@ -227,7 +227,7 @@ def load_gen(
 ) -> LoadedModel:
     """The model a GEN argument means: a registry id, a plugin's default model, a folder, or a weightless plugin.
 
-    `image` says what a weightless plugin should make.
+    `image` says what a weightless plugin should make; without it, only models with weights are taken.
     """
     found = resolve(given, registry, plugins)
     if found.folder is not None:
@@ -235,8 +235,8 @@ def load_gen(
     if found.row is not None:
         folder = fetch_model(found.row, source=source, notice=notice)
         return load_model(folder, plugins=plugins, device=device, overrides=overrides, name=found.row.id)
-    if found.spec is None or image is None:
-        raise ConfigError(f"'{given}' needs images to work on", "give --data")
+    if image is None:
+        raise ConfigError(f"'{given}' has no weights", "`medzoo list` shows the models that have")
     return unloaded_model(found.spec, image=image, device=device, overrides=overrides)
 
 

@@ -162,7 +162,7 @@ def _finish(
 ) -> None:
     record.config = config.flat()
     record.origins = config.origins
-    record.plugins = [row for row in plugins.rows if row.name == spec.name]
+    record.plugins = [plugins.row_of("generator", spec.name)]
     record.data = plan["data"]
     record.seeds = {"seed": plan["seed"]}
     record.device = device
