@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medzoo.cli.options import SkipBad
 from medzoo.cli.output import Json, notice, print_json, print_table, print_text
 from medzoo.errors import ConfigError, DataError
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Simulate, split and check labelled images.")
 
 Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without unreadable images and list them.")]
 _SHOWN = 10
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,20 +153,5 @@ def _identity(request: Request, source: Source, mixture: Mixture, real: Dataset)
             "fingerprint": real.fingerprint(),
             "listing": listing_digest(real),
         },
-        "generators": describe_models(mixture.names, mixture.models, [str(share) for share in mixture.shares]),
-    }
-
-
-def describe_models(names: Sequence[str], models: Sequence[LoadedModel], shares: Sequence[str]) -> dict[str, Any]:
-    """What of each model decides its pictures, by name."""
-    return {
-        name: {
-            "share": share,
-            "plugin": model.spec.name,
-            "weights_sha256": model.weights_sha256,
-            "image": model.image.to_dict(),
-            "crop": model.crop,
-            "config": model.config.flat(),
-        }
-        for name, model, share in zip(names, models, shares, strict=True)
+        "generators": mixture.describe(),
     }

@@ -12,7 +12,8 @@ import torch
 
 from medzoo.errors import ConfigError, DataError
 from medzoo.files import make_folder, sha256_file, write_atomic
-from medzoo.images import contact_sheet, to_uint8, write_image
+from medzoo.images import write_image
+from medzoo.pipelines.drawing import class_sheet
 from medzoo.pipelines.models import LoadedModel, load_model, read_description, save_model
 from medzoo.plugins import Plugins
 from medzoo.provenance import read_run
@@ -100,7 +101,8 @@ def write_card(run: Path, out: Path, about: About, *, plugins: Plugins, override
         facts={"id": about.id, "medzoo": description["medzoo"], "training": training},
     )
     published = load_model(out, plugins=plugins, device="cpu")
-    write_image(out / SAMPLES, sample_grid(published))
+    seeds = {name: [derive_seed("card", name, i) for i in range(SAMPLES_PER_CLASS)] for name in model.image.classes}
+    write_image(out / SAMPLES, class_sheet(published.image, published.generator.sample, seeds=seeds, side=96))
     write_atomic(out / "README.md", card_text(about, published, record).encode())
     return registry_row(about, published, out)
 
@@ -113,18 +115,6 @@ def _refuse_other_files(out: Path) -> None:
     others = [name for name in found if name not in _FILES and not name.startswith(".")]
     if others:
         raise DataError(f"{out} holds other files than a card's: {others[0]}", "choose another --out")
-
-
-def sample_grid(model: LoadedModel) -> Any:
-    """A contact sheet, uint8 (3, H, W), one row a class, of fixed seeds."""
-    rows = []
-    for label, name in enumerate(model.image.classes):
-        seeds = [derive_seed("card", name, index) for index in range(SAMPLES_PER_CLASS)]
-        labels = torch.full((SAMPLES_PER_CLASS,), label)
-        if model.image.multi_label:
-            labels = torch.eye(len(model.image.classes))[labels]
-        rows.append((name, to_uint8(model.generator.sample(seeds, labels))))
-    return contact_sheet(rows, columns=SAMPLES_PER_CLASS, scale=max(1, round(96 / model.image.size)))
 
 
 def card_text(about: About, model: LoadedModel, record: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,9 +13,10 @@ from torch import Tensor
 
 from medzoo.data import Dataset
 from medzoo.errors import DataError, PluginError, ResourceError
-from medzoo.images import prepare, to_float, to_uint8
+from medzoo.images import contact_sheet, prepare, to_float, to_uint8
 from medzoo.pipelines.models import LoadedModel
 from medzoo.pipelines.plan import Picture, Plan
+from medzoo.specs import ImageSpec
 
 _PROBE_SIZE = 8
 _PROBE_PATIENCE = 1.0
@@ -46,7 +47,7 @@ class Studio:
         try:
             images = model.generator.sample(
                 [self.plan.seed_of(picture) for picture in pictures],
-                label_tensor(model, [picture.label for picture in pictures]),
+                label_tensor(model.image, [picture.label for picture in pictures]),
                 sources=sources,
             )
             _check(images, model, count=len(pictures))
@@ -96,11 +97,26 @@ class Studio:
         return prepare(self.real.pixels(index), size=model.image.size, channels=model.image.channels, crop=model.crop)
 
 
-def label_tensor(model: LoadedModel, labels: Sequence[str]) -> Tensor:
+def class_sheet(
+    image: ImageSpec,
+    sample: Callable[[Sequence[int], Tensor], Tensor],
+    *,
+    seeds: Mapping[str, Sequence[int]],
+    side: int,
+) -> np.ndarray:
+    """A contact sheet, uint8 (3, H, W): one row a class, drawn by `sample` from the class's `seeds`.
+
+    Images smaller than about `side` pixels are enlarged by a whole factor.
+    """
+    rows = [(name, to_uint8(sample(own, label_tensor(image, [name] * len(own))))) for name, own in seeds.items()]
+    return contact_sheet(rows, columns=max(map(len, seeds.values())), scale=max(1, round(side / image.size)))
+
+
+def label_tensor(image: ImageSpec, labels: Sequence[str]) -> Tensor:
     """Class names as a model takes them: int64 (N,), or one-hot float32 (N, K) where it is multi-label."""
-    numbers = torch.tensor([model.image.classes.index(label) for label in labels])
-    if model.image.multi_label:
-        return torch.nn.functional.one_hot(numbers, len(model.image.classes)).float()
+    numbers = torch.tensor([image.classes.index(label) for label in labels])
+    if image.multi_label:
+        return torch.nn.functional.one_hot(numbers, len(image.classes)).float()
     return numbers
 
 

@@ -51,6 +51,20 @@ class Mixture:
     shares: tuple[Fraction, ...]
     names: tuple[str, ...]
 
+    def describe(self) -> dict[str, Any]:
+        """What of each model decides its pictures, by name."""
+        return {
+            name: {
+                "share": str(share),
+                "plugin": model.spec.name,
+                "weights_sha256": model.weights_sha256,
+                "image": model.image.to_dict(),
+                "crop": model.crop,
+                "config": model.config.flat(),
+            }
+            for name, model, share in zip(self.names, self.models, self.shares, strict=True)
+        }
+
 
 def load_mixture(
     given: Sequence[str], source: Source, *, open_real: Callable[[LoadedModel | None], Dataset | None], notice: Notice

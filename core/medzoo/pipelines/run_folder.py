@@ -10,14 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from medzoo.errors import IntegrityError
 from medzoo.files import write_atomic
-from medzoo.images import contact_sheet, to_uint8, write_image
+from medzoo.images import write_image
+from medzoo.pipelines.drawing import class_sheet
 from medzoo.specs import ImageSpec
 from medzoo.toolkit.devices import derive_seed
 
@@ -118,20 +118,14 @@ class RunFolder:
 
     def preview(self, step: int, sample: Callable[[Sequence[int], Tensor], Tensor]) -> None:
         """Write a grid with the same seeds every time, one row a class, and the loss curve so far."""
-        rows = []
-        for label, name in enumerate(self.image.classes):
-            seeds = [derive_seed(self.seed, "preview", label, i) for i in range(PREVIEWS_PER_CLASS)]
-            rows.append((name, to_uint8(sample(seeds, self._labels(label)))))
-        scale = max(1, 64 // self.image.size)
-        sheet = contact_sheet(rows, columns=PREVIEWS_PER_CLASS, scale=scale)
+        seeds = {
+            name: [derive_seed(self.seed, "preview", label, i) for i in range(PREVIEWS_PER_CLASS)]
+            for label, name in enumerate(self.image.classes)
+        }
+        sheet = class_sheet(self.image, sample, seeds=seeds, side=64)
         write_image(self.folder / "samples" / f"step-{step:08d}.png", sheet)
         self._losses.write()
         self._losses.draw(self.folder / "loss.png")
-
-    def _labels(self, label: int) -> Tensor:
-        if not self.image.multi_label:
-            return torch.full((PREVIEWS_PER_CLASS,), label)
-        return torch.eye(len(self.image.classes))[label].expand(PREVIEWS_PER_CLASS, -1)
 
 
 class LossTable:

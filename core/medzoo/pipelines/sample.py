@@ -12,7 +12,6 @@ import numpy as np
 import medzoo
 from medzoo.data import Dataset
 from medzoo.errors import ConfigError, UnknownName
-from medzoo.pipelines.augment import describe_models
 from medzoo.pipelines.claims import refuse_other
 from medzoo.pipelines.drawing import Studio, refuse_without_sources
 from medzoo.pipelines.filling import Job, Watch
@@ -117,7 +116,7 @@ def _job(
         "batch_size": request.batch_size,
         "device": source.device.partition(":")[0],
         "data": {"fingerprint": real.fingerprint(), "listing": listing_digest(real)} if real is not None else None,
-        "generators": describe_models(mixture.names, mixture.models, ["1"]),
+        "generators": mixture.describe(),
     }
     return Job(
         kind="sample",
