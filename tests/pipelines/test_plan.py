@@ -116,7 +116,7 @@ def test_a_shard_is_read():
     assert parse_shard("2/3") == (2, 3)
 
 
-@pytest.mark.parametrize("label", ["", "..", ".hidden", "a/b", "a\\b", "a\nb"])
+@pytest.mark.parametrize("label", ["", "..", ".hidden", "a/b", "a\\b", "a|b", "a\nb"])
 def test_a_class_that_cannot_be_a_folder_is_refused(label):
     with pytest.raises(DataError, match="cannot be a folder"):
         check_labels(["fine", label])

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 
 Gen = Annotated[str, typer.Argument(metavar="GEN", help="Model, plugin or training run.")]
-Labels = Annotated[list[str] | None, typer.Option(help="Class to draw; repeat for several.  [default: all]")]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Class to draw; repeat for several: each in turn, or, by a multi-label model, all on every image."
+        "  [default: each class in turn]"
+    ),
+]
 Count = Annotated[int, typer.Option(min=1, help="Images of each class.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for the images.  [default: samples-GEN, unless --grid]")]
 Grid = Annotated[Path | None, typer.Option(help="PNG that shows all of them, one row or more a class.")]

@@ -15,7 +15,7 @@ from medzoo.data import Dataset
 from medzoo.errors import DataError, PluginError, ResourceError
 from medzoo.images import contact_sheet, prepare, to_float, to_uint8
 from medzoo.pipelines.models import LoadedModel
-from medzoo.pipelines.plan import Picture, Plan
+from medzoo.pipelines.plan import Picture, Plan, split_label
 from medzoo.specs import ImageSpec
 
 _PROBE_SIZE = 8
@@ -113,11 +113,16 @@ def class_sheet(
 
 
 def label_tensor(image: ImageSpec, labels: Sequence[str]) -> Tensor:
-    """Class names as a model takes them: int64 (N,), or one-hot float32 (N, K) where it is multi-label."""
-    numbers = torch.tensor([image.classes.index(label) for label in labels])
-    if image.multi_label:
-        return torch.nn.functional.one_hot(numbers, len(image.classes)).float()
-    return numbers
+    """Labels as a model takes them: int64 (N,), or float32 multi-hot (N, K) where it is multi-label.
+
+    A multi-label model's labels may each be several class names, as `plan.join_labels` gives them.
+    """
+    if not image.multi_label:
+        return torch.tensor([image.classes.index(label) for label in labels])
+    hot = torch.zeros(len(labels), len(image.classes))
+    for row, label in enumerate(labels):
+        hot[row, [image.classes.index(name) for name in split_label(label)]] = 1.0
+    return hot
 
 
 def refuse_without_sources(models: Sequence[LoadedModel], plan: Plan, real: Dataset | None) -> None:

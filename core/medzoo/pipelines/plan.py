@@ -16,6 +16,8 @@ from medzoo.errors import ConfigError, DataError
 from medzoo.mixture import exact_shares
 from medzoo.toolkit.devices import derive_seed
 
+# Joins the labels of one image, in the CSVs that `medzoo.readers` reads as in metadata.csv.
+_JOINT = "|"
 # Hugging Face's imagefolder takes these as words of a file name for names of splits, and leaves all other files out.
 _SPLIT_WORD = re.compile(
     r"(?<![A-Za-z])(train|training|validation|valid|dev|val|test|testing|eval|evaluation)(?![A-Za-z])"
@@ -24,7 +26,10 @@ _SPLIT_WORD = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """One picture to be made: `index` counts the pictures of its label and generator."""
+    """One picture to be made: `index` counts the pictures of its label and generator.
+
+    `label` is a class name, or several as `join_labels` gives them: what a multi-label model is to show at once.
+    """
 
     generator: int
     generator_name: str
@@ -33,8 +38,9 @@ class Picture:
 
     @property
     def file(self) -> str:
-        """Its file, relative to the job's folder."""
-        return f"{self.label}/synthetic-{self.generator_name}-{self.index:06d}.png"
+        """Its file, relative to the job's folder, which names several labels as in effusion+edema."""
+        folder = "+".join(split_label(self.label))  # Windows takes no '|' in a name
+        return f"{folder}/synthetic-{self.generator_name}-{self.index:06d}.png"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +136,16 @@ def make_plan(
     return Plan(names=tuple(names), cells=cells, batch_size=batch_size, seed=seed)
 
 
+def join_labels(classes: Sequence[str]) -> str:
+    """The one label that stands for several classes at once, as in "effusion|edema"."""
+    return _JOINT.join(classes)
+
+
+def split_label(label: str) -> list[str]:
+    """The class names in a label: the inverse of `join_labels`."""
+    return label.split(_JOINT)
+
+
 def file_safe(name: str) -> str:
     """`name` in letters, digits and '.', '_', '-'."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-") or "model"
@@ -151,9 +167,9 @@ def distinct(names: Sequence[str]) -> list[str]:
 
 
 def check_labels(labels: Sequence[str]) -> None:
-    """Nothing. Raises: DataError for a class name that cannot be a folder's."""
+    """Nothing. Raises: DataError for a class name that cannot be a folder's everywhere; '|' would read as two names."""
     for label in labels:
-        if not label or label.startswith(".") or set(label) & set("/\\\0\n\r"):
+        if not label or label.startswith(".") or set(label) & {*"/\\\0\n\r", _JOINT}:
             raise DataError(f"the class name '{label}' cannot be a folder's name", "rename the class")
 
 

@@ -17,7 +17,7 @@ from medzoo.pipelines.drawing import Studio, refuse_without_sources
 from medzoo.pipelines.filling import Job, Watch
 from medzoo.pipelines.inputs import Mixture, Notice, Source, find_data, load_mixture
 from medzoo.pipelines.models import LoadedModel
-from medzoo.pipelines.plan import Picture, Plan, check_labels, make_plan
+from medzoo.pipelines.plan import Picture, Plan, check_labels, join_labels, make_plan
 from medzoo.pipelines.record import listing_digest, write_sheet
 
 
@@ -25,7 +25,8 @@ from medzoo.pipelines.record import listing_digest, write_sheet
 class Request:
     """Which generator, which classes (all of them if empty), how many images of each, and where they go.
 
-    Without `out` and `grid` they go into ./samples-<generator>. `data` is for generators that vary real images.
+    Each image is of one class, but a multi-label model's are of all the `labels` together where there are any. Without
+    `out` and `grid` they go into ./samples-<generator>. `data` is for generators that vary real images.
     """
 
     generator: str
@@ -66,7 +67,6 @@ def prepare(request: Request, source: Source, *, notice: Notice) -> Job:
 
     mixture, real = load_mixture((request.generator,), source, open_real=open_real, notice=notice)
     labels = _labels(request, mixture.models[0])
-    check_labels(labels)
     plan = make_plan(
         dict.fromkeys(labels, 0),
         target=request.count,
@@ -98,10 +98,15 @@ def draw_grid(job: Job, path: Path, *, watch: Watch) -> None:
 
 
 def _labels(request: Request, model: LoadedModel) -> tuple[str, ...]:
+    """What is drawn, `count` images of each: the classes, or for a multi-label model the one label that joins them."""
     for label in request.labels:
         if label not in model.image.classes:
             raise UnknownName("class", label, model.image.classes, f"(the classes of '{model.name}')")
-    return tuple(dict.fromkeys(request.labels)) or model.image.classes
+    classes = model.image.classes
+    check_labels(request.labels or classes)
+    if request.labels and model.image.multi_label:
+        return (join_labels([name for name in classes if name in request.labels]),)
+    return tuple(dict.fromkeys(request.labels)) or classes
 
 
 def _job(
