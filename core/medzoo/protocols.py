@@ -53,6 +53,15 @@ class Report(Protocol):
     def preview(self, step: int, sample: Callable[[Sequence[int], Tensor], Tensor]) -> None:
         """Look at the model now: `sample(seeds, labels)` draws images from its averaged weights."""
 
+    def note(self, name: str, value: Mapping[str, float | str]) -> None:
+        """State a fact about the model, such as its reconstruction error, for run.json, config.json and the card."""
+
+    def warn(self, message: str) -> None:
+        """Say that something looks wrong, such as a collapse; run.json keeps it."""
+
+    def keep(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+        """The tensors kept under `key`, a hash of all they depend on; `make` gives them the first time."""
+
 
 @runtime_checkable
 class Generator(Protocol):

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from medzoo.errors import ConfigError, ResourceError
 from medzoo.toolkit.batches import epoch_order, vary
 from medzoo.toolkit.settings import TrainingSettings
-from medzoo.toolkit.training import train
+from medzoo.toolkit.training import Adversary, train
 
 
 class Images:
@@ -227,7 +228,7 @@ def test_a_loss_that_is_no_number_stops_the_run_with_a_mend(value):
     def diverging(network, batch, random):
         return {"bad": network(batch.images).mean() * value}
 
-    with pytest.raises(ResourceError, match=rf"the loss is -?{value} at step 1 .lower training.rate"):
+    with pytest.raises(ResourceError, match=rf"loss is -?{value} at step 1 .lower training.rate"):
         run(loss=diverging)
 
 
@@ -330,3 +331,115 @@ def test_compiling_without_a_compiler_is_refused(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(ResourceError, match="needs a C\\+\\+ compiler, and no-such-compiler is not found"):
         run(compile=True)
+
+
+class Vectors(Images):
+    """Float data, as latents are."""
+
+    def __getitem__(self, index):
+        return super().__getitem__(index).astype(np.float32) - 300.0
+
+
+def test_float_data_reaches_the_loss_as_it_is():
+    def look(network, batch, random):
+        assert batch.images.max() < 0.0
+        assert (batch.images == batch.images.round()).all()
+        return reproduce(network, batch, random)
+
+    run(loss=look, data=Vectors(), epochs=1, jitter=0.5, flip=True)
+
+
+def judge(adversary, network, batch, random):
+    """Tell real images from what the network makes of noise."""
+    with torch.no_grad():
+        made = network(torch.randn(batch.images.shape, generator=random))
+    return {"real": F.relu(1.0 - adversary(batch.images)).mean(), "made": F.relu(1.0 + adversary(made)).mean()}
+
+
+def deceive(network, adversary, batch, random):
+    """Make of noise what passes for real."""
+    return {"deceit": -adversary(network(torch.randn(batch.images.shape, generator=random))).mean()}
+
+
+def run_against(*, report=None, rate=1e-2, **changes):
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        adversary = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.SiLU(), nn.Dropout(0.2), nn.Conv2d(4, 1, 3))
+    network, report = make_network(), report or Log()
+    settings = {"epochs": 3, "batch_size": 8, "warmup": 2, "precision": "fp32", "checkpoint_every": 2, "rate": 1e-2}
+    train(
+        network,
+        deceive,
+        Images(),
+        TrainingSettings(**{**settings, **changes}),
+        seed=3,
+        report=report,
+        sample=lambda seeds, labels: torch.zeros(1),
+        adversary=Adversary(network=adversary, loss=judge, rate=rate),
+    )
+    return torch.cat([p.detach().flatten() for p in (*network.parameters(), *adversary.parameters())]), report
+
+
+def test_an_adversary_is_trained_in_turn_and_both_losses_are_reported():
+    weights, log = run_against()
+    values = log.values[-1][2]
+    assert set(values) == {"loss", "deceit", "adversary", "real", "made", "rate"}
+    assert values["loss"] == pytest.approx(values["deceit"])
+    assert values["adversary"] == pytest.approx(values["real"] + values["made"])
+    idle, _ = run_against(rate=0.0)
+    changed = (weights != idle).float()
+    assert changed.mean() > 0.9  # the adversary's rate moves both: its own weights, and the network's through it
+    assert all(p.requires_grad for p in make_network().parameters())
+
+
+@pytest.mark.parametrize("stop", [3, 8])
+@pytest.mark.parametrize("changes", [{}, {"accumulate": 2}], ids=str)
+def test_a_run_against_an_adversary_goes_on_exactly(stop, changes):
+    weights, whole = run_against(**changes)
+    broken = Log(stop=stop)
+    with pytest.raises(InterruptedError):
+        run_against(report=broken, **changes)
+    newest = max(broken.states)
+    resumed, log = run_against(report=Log(restored=broken.states[newest]), **changes)
+    assert torch.equal(resumed, weights)
+    assert log.values == whole.values[newest:]
+
+
+def test_each_network_learns_from_its_own_loss_alone():
+    """In the network's turn the adversary's weights gather no gradient."""
+    seen = []
+
+    def watch(network, adversary, batch, random):
+        seen.append([p.requires_grad for p in adversary.parameters()])
+        return deceive(network, adversary, batch, random)
+
+    adversary = nn.Conv2d(1, 1, 3)
+    train(
+        make_network(),
+        watch,
+        Images(),
+        TrainingSettings(epochs=1, batch_size=8, precision="fp32"),
+        seed=0,
+        report=Log(),
+        sample=lambda seeds, labels: torch.zeros(1),
+        adversary=Adversary(network=adversary, loss=judge, rate=1e-3),
+    )
+    assert seen
+    assert not any(flag for flags in seen for flag in flags)
+    assert all(p.requires_grad for p in adversary.parameters())
+
+
+def test_the_monitor_looks_at_averaged_weights_before_each_preview():
+    network, log, seen = make_network(), Log(), []
+    train(
+        network,
+        reproduce,
+        Images(),
+        TrainingSettings(epochs=2, batch_size=8, precision="fp32", preview_every=1, ema=0.5, rate=1e-2),
+        seed=0,
+        report=log,
+        sample=lambda seeds, labels: network[0].weight.detach().clone(),
+        monitor=lambda step: seen.append((step, network[0].weight.detach().clone())),
+    )
+    assert [step for step, _ in seen] == [step for step, _ in log.looks]
+    assert all(torch.equal(one, other) for (_, one), (_, other) in zip(seen, log.looks, strict=True))

@@ -84,6 +84,10 @@ class TrainingDisplay(Display):
         """Step `step` of `total` is done with these losses."""
         self(step, total, note=f"loss {values['loss']:.4f}, rate {values['rate']:.1e}")
 
+    def warn(self, message: str) -> None:
+        """Say that something looks wrong."""
+        notice(f"warning: {message}")
+
 
 def duration(seconds: float) -> str:
     """Seconds as people say them: 0.4 s, 25 s, 3.2 min, 1.5 h."""

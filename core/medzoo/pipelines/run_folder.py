@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import math
@@ -15,13 +16,15 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from medzoo.errors import IntegrityError
-from medzoo.files import write_atomic
+from medzoo.files import make_folder, write_atomic
 from medzoo.images import write_image
 from medzoo.pipelines.drawing import class_sheet
 from medzoo.specs import ImageSpec
 from medzoo.toolkit.devices import derive_seed
 
 PREVIEWS_PER_CLASS = 8
+WHOLE = ("step", "stage")
+LINES = (("loss", "network", "#1f5fa8", "#c9d8ea"), ("adversary", "adversary", "#b3541e", "#eed8c9"))
 
 
 class Display(Protocol):
@@ -32,6 +35,9 @@ class Display(Protocol):
 
     def update(self, step: int, total: int, values: Mapping[str, float]) -> None:
         """Step `step` of `total` is done with these losses."""
+
+    def warn(self, message: str) -> None:
+        """Something looks wrong."""
 
 
 class ScalarLog(Protocol):
@@ -44,7 +50,8 @@ class ScalarLog(Protocol):
 class RunFolder:
     """The `Report` of a training run: everything it keeps lies in `folder`.
 
-    checkpoints/step-00000500.safetensors (the newest `keep`), loss.csv, loss.png, samples/step-00000500.png.
+    checkpoints/step-00000500.safetensors (the newest `keep`), loss.csv, loss.png, samples/step-00000500.png, and, where
+    there was cause, warnings.txt. Tensors to be kept go to `cache`, which runs share.
     """
 
     def __init__(
@@ -55,18 +62,21 @@ class RunFolder:
         seed: int,
         keep: int,
         display: Display,
+        cache: Path,
         scalars: ScalarLog | None = None,
     ) -> None:
         self.folder = folder
         self.image = image
         self.seed = seed
-        self.keep = keep
+        self._newest = keep
         self.display = display
+        self.cache = cache
         self.scalars = scalars
         self._losses = LossTable(folder / "loss.csv")
         self._started = 0.0
         self._seconds_before = 0.0
         self.resumed_at = 0
+        self.notes: dict[str, dict[str, float | str]] = {}
 
     @property
     def seconds(self) -> float:
@@ -99,10 +109,10 @@ class RunFolder:
         return state
 
     def checkpoint(self, step: int, state: Mapping[str, Tensor]) -> None:
-        """Write `state`, then drop all but the newest `keep` checkpoints."""
+        """Write `state`, then drop all but the newest checkpoints."""
         self._losses.write()
         write_atomic(self.folder / "checkpoints" / f"step-{step:08d}.safetensors", save(dict(state)))
-        for old in self.checkpoints()[: -self.keep]:
+        for old in self.checkpoints()[: -self._newest]:
             old.unlink()
 
     def progress(self, step: int, total: int, values: Mapping[str, float]) -> None:
@@ -127,6 +137,31 @@ class RunFolder:
         self._losses.write()
         self._losses.draw(self.folder / "loss.png")
 
+    def note(self, name: str, value: Mapping[str, float | str]) -> None:
+        """Remember a fact for run.json and config.json."""
+        self.notes[name] = dict(value)
+
+    def warn(self, message: str) -> None:
+        """Show a warning and keep it, once, in warnings.txt."""
+        self.display.warn(message)
+        if message not in (known := self.warnings()):
+            write_atomic(self.folder / "warnings.txt", "".join(f"{line}\n" for line in [*known, message]).encode())
+
+    def warnings(self) -> list[str]:
+        """All warnings so far, those before an interruption included."""
+        path = self.folder / "warnings.txt"
+        return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+    def keep(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+        """The tensors in the cache under `key`; made and written there the first time, or if the file is damaged."""
+        path = self.cache / f"{key}.safetensors"
+        with contextlib.suppress(SafetensorError, FileNotFoundError):
+            return load_file(path)
+        made = {name: value.contiguous() for name, value in make().items()}
+        make_folder(self.cache)
+        write_atomic(path, save(made))
+        return made
+
 
 class LossTable:
     """loss.csv: one row a step; a run that goes on from a checkpoint drops the rows after it."""
@@ -140,7 +175,8 @@ class LossTable:
         self.rows = []
         if step and self.path.exists():
             with self.path.open(newline="", encoding="utf-8") as file:
-                self.rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+                read = csv.DictReader(file)
+                self.rows = [{key: float(value) for key, value in row.items() if value} for row in read]
             self.rows = [row for row in self.rows if row["step"] <= step]
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
@@ -152,27 +188,32 @@ class LossTable:
         if not self.rows:
             return
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, fieldnames=list(self.rows[0]))
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        writer = csv.DictWriter(text, fieldnames=names)
         writer.writeheader()
-        writer.writerows({k: int(v) if k == "step" else f"{v:.6g}" for k, v in row.items()} for row in self.rows)
+        writer.writerows({k: int(v) if k in WHOLE else f"{v:.6g}" for k, v in row.items()} for row in self.rows)
         write_atomic(self.path, text.getvalue().encode())
 
     def draw(self, path: Path) -> None:
-        """Draw the loss, raw and smoothed over a fiftieth of the run, on logarithmic axes."""
+        """Draw the losses, one panel a stage: each step, and the mean over a fiftieth of the stage."""
         from matplotlib.figure import Figure
 
-        steps = [row["step"] for row in self.rows]
-        losses = [row["loss"] for row in self.rows]
-        width = max(1, len(losses) // 50)
-        recent = [losses[max(0, i - width) : i + 1] for i in range(len(losses))]
-        smooth = [math.fsum(window) / len(window) for window in recent]
-        figure = Figure(figsize=(7, 4), layout="constrained")
-        axes = figure.subplots()
-        axes.plot(steps, losses, color="0.8", linewidth=0.6, label="each step")
-        axes.plot(steps, smooth, color="#1f5fa8", linewidth=1.5, label=f"mean of {width + 1} steps")
-        axes.set(xlabel="optimiser step", ylabel="training loss", yscale="log")
-        axes.legend(frameon=False)
-        axes.spines[["top", "right"]].set_visible(False)
+        stages = sorted({row.get("stage", 1.0) for row in self.rows})
+        figure = Figure(figsize=(7 * len(stages), 4), layout="constrained")
+        for stage, axes in zip(stages, figure.subplots(1, len(stages), squeeze=False)[0], strict=True):
+            rows = [row for row in self.rows if row.get("stage", 1.0) == stage]
+            steps, width = [row["step"] for row in rows], max(1, len(rows) // 50)
+            for name, label, colour, pale in LINES:
+                if name not in rows[0]:
+                    continue
+                losses = [row[name] for row in rows]
+                recent = [losses[max(0, i - width) : i + 1] for i in range(len(losses))]
+                axes.plot(steps, losses, color=pale, linewidth=0.6)
+                axes.plot(steps, [math.fsum(w) / len(w) for w in recent], color=colour, linewidth=1.5, label=label)
+            axes.set(xlabel="optimiser step", ylabel=f"training loss (line: mean of {width + 1} steps)")
+            axes.set_yscale("log" if min(row["loss"] for row in rows) > 0 else "linear")
+            axes.legend(frameon=False)
+            axes.spines[["top", "right"]].set_visible(False)
         picture = io.BytesIO()
         figure.savefig(picture, format="png", dpi=120)
         write_atomic(path, picture.getvalue())

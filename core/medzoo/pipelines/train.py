@@ -16,6 +16,7 @@ from medzoo.pipelines.claims import claim
 from medzoo.pipelines.models import LoadedModel, build_generator, hardware, pick_device, save_model, start_from
 from medzoo.pipelines.plan import check_labels
 from medzoo.pipelines.run_folder import Display, RunFolder, ScalarLog
+from medzoo.places import cache_root
 from medzoo.plugins import Plugins
 from medzoo.provenance import RunRecord, read_run
 from medzoo.registry import CONFIG, WEIGHTS
@@ -82,7 +83,9 @@ def train(
     if start is not None:
         record.extra = {"started_from": {**plan["start"], "tensors": start_from(generator, start)}}
     with _scalars(out, wanted=tensorboard and state.is_main_process) as scalars:
-        report = RunFolder(out, image=image, seed=seed, keep=keep, display=display, scalars=scalars)
+        report = RunFolder(
+            out, image=image, seed=seed, keep=keep, display=display, cache=cache_root() / "kept", scalars=scalars
+        )
         generator.fit(data.view(image, crop=str(flat.get("image.crop", "none"))), seed=seed, report=report)
     if state.is_main_process:
         save_model(
@@ -91,7 +94,7 @@ def train(
             spec=spec,
             config=config,
             data=_trained_on(data, start),
-            facts={"medzoo": medzoo.__version__},
+            facts={"medzoo": medzoo.__version__, "notes": report.notes},
         )
         _finish(record, config=config, plan=plan, plugins=plugins, spec=spec, device=chosen, report=report)
     state.wait_for_everyone()
@@ -171,6 +174,8 @@ def _finish(
         "hardware": hardware(device),
         "training_seconds": round(report.seconds, 1),
         "resumed_at_step": report.resumed_at,
+        "notes": report.notes,
+        "warnings": report.warnings(),
     }
     record.add_outputs([record.folder / WEIGHTS, record.folder / CONFIG])
     record.weights = {WEIGHTS: record.outputs[0]["sha256"]}

@@ -19,10 +19,14 @@ from medzoo.toolkit.settings import TrainingSettings
 
 @dataclass(frozen=True)
 class Batch:
-    """Images float32 (N, C, H, W) in [0, 1] and their labels, on the training device."""
+    """Images float32 (N, C, H, W) in [0, 1] and their labels, on the training device, for optimiser step `step`.
+
+    Where a model is trained on latents, `images` holds those.
+    """
 
     images: Tensor
     labels: Tensor
+    step: int = 0
 
 
 def vary(images: Tensor, *, flip: bool, jitter: float, random: torch.Generator) -> Tensor:

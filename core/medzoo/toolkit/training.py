@@ -12,6 +12,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,10 +22,30 @@ from medzoo.errors import ResourceError
 from medzoo.protocols import LabelledImages, Report
 from medzoo.toolkit.batches import Batch, loader, vary
 from medzoo.toolkit.devices import derive_seed, generator, resolve_precision
+from medzoo.toolkit.players import Player
 from medzoo.toolkit.settings import TrainingSettings
 
-Loss = Callable[[nn.Module, Batch, torch.Generator], Mapping[str, Tensor]]
-"""Scalar terms whose sum is minimised; the network is called through its first argument only."""
+Loss = Callable[..., Mapping[str, Tensor]]
+"""Scalar terms whose sum is minimised, from `(network, batch, random)`, or with an adversary from
+`(network, adversary, batch, random)`. Networks are called, and only through these arguments."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adversary:
+    """A second network, trained against the first, before it on each batch (Goodfellow et al. 2014).
+
+    `loss(adversary, network, batch, random)` gives the terms it minimises, the network's images drawn without gradient.
+    Its optimiser differs from the network's in the peak learning rate alone.
+    """
+
+    network: nn.Module
+    loss: Callable[[nn.Module, nn.Module, Batch, torch.Generator], Mapping[str, Tensor]]
+    rate: float
+
+
+def steps_of(length: int, settings: TrainingSettings) -> int:
+    """Optimiser steps that training on `length` images takes."""
+    return settings.epochs * math.ceil(length / settings.batch_size)
 
 
 def train(
@@ -37,15 +58,19 @@ def train(
     report: Report,
     sample: Callable[[Sequence[int], Tensor], Tensor],
     weights_changed: Callable[[], None] = lambda: None,
+    monitor: Callable[[int], None] = lambda step: None,
+    adversary: Adversary | None = None,
 ) -> None:
     """Train `network` in place and leave the averaged (EMA) weights in it.
 
-    `sample` draws preview images from the network; `weights_changed` is called whenever its weights were exchanged.
+    `data` gives uint8 images, which are varied as `settings` say, or float32 values, which are taken as they are.
+    `sample` draws preview images from the network; `weights_changed` is called whenever its weights were exchanged;
+    `monitor` is called with the step before each preview, the averaged weights in place.
 
     Raises:
         ResourceError: the loss is no longer a number, or there is no compiler for `settings.compile`.
     """
-    run = _Run(network, settings, length=len(data), seed=seed)
+    run = _Run(network, settings, length=len(data), seed=seed, adversary=adversary)
     restored = report.restore()
     if restored is not None:
         run.load(restored)
@@ -69,7 +94,9 @@ def train(
             if run.accelerator.is_main_process:
                 report.progress(run.step, run.total, values)
                 if run.step % (settings.preview_every * run.steps_per_epoch) == 0 or last:
-                    run.with_average(lambda: report.preview(run.step, sample), weights_changed)
+                    with run.averaged(weights_changed):
+                        monitor(run.step)
+                        report.preview(run.step, sample)
                 if run.step % settings.checkpoint_every == 0 or last:
                     report.checkpoint(run.step, run.state())
     run.accelerator.wait_for_everyone()
@@ -81,7 +108,9 @@ def train(
 class _Run:
     """The moving parts of one training run, and their state as tensors."""
 
-    def __init__(self, network: nn.Module, settings: TrainingSettings, *, length: int, seed: int) -> None:
+    def __init__(
+        self, network: nn.Module, settings: TrainingSettings, *, length: int, seed: int, adversary: Adversary | None
+    ) -> None:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
         from diffusers.training_utils import EMAModel
@@ -101,12 +130,15 @@ class _Run:
         self.seed = seed
         self.step = 0
         self.steps_per_epoch = math.ceil(length / settings.batch_size)
-        self.total = settings.epochs * self.steps_per_epoch
-        network.to(memory_format=torch.channels_last)
-        optimizer, self.rate_factor = _optimizer(network, settings, total=self.total)
-        self.average: Any = EMAModel(network.parameters(), decay=settings.ema, foreach=True)
+        self.total = steps_of(length, settings)
         self.raw = network
-        self.network, self.optimizer = self.accelerator.prepare(_Trained(network), optimizer)
+        self.player = self._player(network, rate=settings.rate)
+        self.average: Any = EMAModel(network.parameters(), decay=settings.ema, foreach=True)
+        self.adversary = adversary
+        self.opponent = self._player(adversary.network, rate=adversary.rate) if adversary is not None else None
+
+    def _player(self, network: nn.Module, *, rate: float) -> Player:
+        return Player(network, self.settings, rate=rate, total=self.total, accelerator=self.accelerator)
 
     @property
     def world(self) -> int:
@@ -119,63 +151,85 @@ class _Run:
         return int(self.accelerator.process_index)
 
     def optimise(self, loss: Loss, batches: Iterator[tuple[Tensor, Tensor]]) -> dict[str, float]:
-        """Make one optimiser step and return its loss terms, with `loss` their sum and `rate`."""
-        rate = self.settings.rate * self.rate_factor(self.step + 1)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.network.train()
-        totals: dict[str, float] = {}
+        """Make one optimiser step and return `loss` and `adversary`, which are sums, their terms, and `rate`."""
+        pairs: list[tuple[Batch, torch.Generator]] = []
         for micro in range(self.settings.accumulate):
             random = generator(self.seed, "step", self.step, micro, self.rank)
-            batch = self._prepare(next(batches), random)
-            with self.accelerator.accumulate(self.network), self._layers_seeded(micro):
-                terms = loss(self.network, batch, random)
-                self.accelerator.backward(torch.stack(list(terms.values())).sum())
-                if self.accelerator.sync_gradients and self.settings.clip > 0:
-                    self.accelerator.clip_grad_norm_(self.network.parameters(), self.settings.clip)
-                self.optimizer.step()
-                self.optimizer.zero_grad()
-            for name, value in terms.items():
-                totals[name] = totals.get(name, 0.0) + value.item() / self.settings.accumulate
+            pairs.append((self._prepare(next(batches), random), random))
+        opposed: dict[str, float] = {}
+        if self.adversary is not None and self.opponent is not None:
+            own_draws = (generator(self.seed, "adversary", self.step, micro, self.rank) for micro in range(len(pairs)))
+            judged = [(batch, random) for (batch, _), random in zip(pairs, own_draws, strict=True)]
+            terms = self._turn(self.opponent, self.adversary.loss, judged, against=self.player)
+            opposed = {"adversary": sum(terms.values()), **terms}
+        terms = self._turn(self.player, loss, pairs, against=self.opponent)
+        values = {"loss": sum(terms.values()), **terms, **opposed, "rate": self.player.optimizer.param_groups[0]["lr"]}
         self.step += 1
         self.average.step(self.raw.parameters())
-        total = sum(totals.values())
-        if not math.isfinite(total):
+        if wrong := [name for name, value in values.items() if not math.isfinite(value)]:
             raise ResourceError(
-                f"training diverged: the loss is {total} at step {self.step}",
+                f"training diverged: {wrong[0]} is {values[wrong[0]]} at step {self.step}",
                 "lower training.rate, or set training.precision=fp32",
             )
-        return {"loss": total, **totals, "rate": rate}
+        return values
+
+    def _turn(
+        self, player: Player, loss: Loss, batches: Sequence[tuple[Batch, torch.Generator]], *, against: Player | None
+    ) -> dict[str, float]:
+        """Make one player's optimiser step on all micro-batches and return its terms' means."""
+        player.network.train()
+        player.set_rate(self.step + 1)
+        totals: dict[str, float] = {}
+        others = () if against is None else (against.shown,)
+        with against.frozen() if against is not None else contextlib.nullcontext():
+            for micro, (batch, random) in enumerate(batches):
+                with self.accelerator.accumulate(player.network), self._layers_seeded(player, micro):
+                    terms = loss(player.network, *others, batch, random)
+                    self.accelerator.backward(torch.stack(list(terms.values())).sum())
+                    if self.accelerator.sync_gradients and self.settings.clip > 0:
+                        self.accelerator.clip_grad_norm_(player.network.parameters(), self.settings.clip)
+                    player.optimizer.step()
+                    player.optimizer.zero_grad()
+                for name, value in terms.items():
+                    totals[name] = totals.get(name, 0.0) + value.item() / self.settings.accumulate
+        return totals
 
     @contextlib.contextmanager
-    def _layers_seeded(self, micro: int) -> Iterator[None]:
+    def _layers_seeded(self, player: Player, micro: int) -> Iterator[None]:
         """Nothing; inside, layers such as dropout, which know only global randomness, draw from this step's seed."""
         device = self.accelerator.device
+        stream = "layers" if player is self.player else "adversary layers"
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(derive_seed(self.seed, "layers", self.step, micro, self.rank))
+            torch.manual_seed(derive_seed(self.seed, stream, self.step, micro, self.rank))
             yield
 
     def _prepare(self, batch: tuple[Tensor, Tensor], random: torch.Generator) -> Batch:
         images, labels = (part.to(self.accelerator.device) for part in batch)
-        images = vary(images.float() / 255.0, flip=self.settings.flip, jitter=self.settings.jitter, random=random)
-        return Batch(images.contiguous(memory_format=torch.channels_last), labels)
+        if images.dtype == torch.uint8:
+            images = vary(images.float() / 255.0, flip=self.settings.flip, jitter=self.settings.jitter, random=random)
+        if images.ndim == 4:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return Batch(images, labels, self.step)
 
-    def with_average(self, look: Callable[[], None], weights_changed: Callable[[], None]) -> None:
-        """Call `look` while the network holds its averaged weights."""
+    @contextlib.contextmanager
+    def averaged(self, weights_changed: Callable[[], None]) -> Iterator[None]:
+        """Nothing; inside, the network holds its averaged weights."""
         self.average.store(self.raw.parameters())
         self.average.copy_to(self.raw.parameters())
         weights_changed()
-        look()
+        yield
         self.average.restore(self.raw.parameters())
         weights_changed()
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on, by name; `load` takes it back."""
+        state: dict[str, Tensor] = {}
+        for player, network_prefix, optimizer_prefix in self._stored():
+            network, optimizer = player.state()
+            state |= {f"{network_prefix}.{name}": value for name, value in network.items()}
+            state |= {f"{optimizer_prefix}.{name}": value for name, value in optimizer.items()}
         names = [name for name, _ in self.raw.named_parameters()]
-        state = {f"network.{name}": value for name, value in self.raw.state_dict().items()}
         state |= {f"average.{name}": value for name, value in zip(names, self.average.shadow_params, strict=True)}
-        for index, moments in self.optimizer.state_dict()["state"].items():
-            state |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in moments.items()}
         if self.accelerator.scaler is not None:
             scaler = self.accelerator.scaler.state_dict()
             state |= {f"scaler.{key}": torch.tensor(value, dtype=torch.float64) for key, value in scaler.items()}
@@ -185,45 +239,23 @@ class _Run:
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Go on from `state`."""
         self.step = int(state["step"])
-        self.raw.load_state_dict(_below(state, "network."))
+        for player, network_prefix, optimizer_prefix in self._stored():
+            player.load(below(state, f"{network_prefix}."), below(state, f"{optimizer_prefix}."))
         for (name, _), shadow in zip(self.raw.named_parameters(), self.average.shadow_params, strict=True):
             shadow.data.copy_(state[f"average.{name}"])
         self.average.optimization_step = self.step
-        moments: dict[int, dict[str, Tensor]] = {}
-        parameters = list(self.raw.parameters())
-        for name, value in _below(state, "optimizer.").items():
-            index, key = int(name.split(".")[0]), name.split(".")[1]
-            like = parameters[index]
-            # A fused optimiser walks memory in order, so moments need the strides of their parameter.
-            ordered = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
-            moments.setdefault(index, {})[key] = ordered
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         if self.accelerator.scaler is not None:
-            scaler = {key: value.item() for key, value in _below(state, "scaler.").items()}
+            scaler = {key: value.item() for key, value in below(state, "scaler.").items()}
             scaler["growth_interval"] = int(scaler["growth_interval"])
             scaler["_growth_tracker"] = int(scaler["_growth_tracker"])
             self.accelerator.scaler.load_state_dict(scaler)
 
-
-def _optimizer(
-    network: nn.Module, settings: TrainingSettings, *, total: int
-) -> tuple[torch.optim.Optimizer, Callable[[int], float]]:
-    """AdamW, and the share of the peak rate at each step: no state of its own, so nothing to resume."""
-    from diffusers.optimization import get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup
-
-    optimizer = torch.optim.AdamW(
-        network.parameters(),
-        lr=settings.rate,
-        betas=(settings.beta1, settings.beta2),
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
-    warmup = min(settings.warmup, total)
-    if settings.schedule == "cosine":
-        curve = get_cosine_schedule_with_warmup(optimizer, warmup, total)
-    else:
-        curve = get_constant_schedule_with_warmup(optimizer, warmup)
-    return optimizer, curve.lr_lambdas[0]
+    def _stored(self) -> list[tuple[Player, str, str]]:
+        """The players with their prefixes in the state: their network's and their optimiser's."""
+        players = [(self.player, "network", "optimizer")]
+        if self.opponent is not None:
+            players.append((self.opponent, "adversary", "adversary_optimizer"))
+        return players
 
 
 def _require_compiler() -> None:
@@ -235,17 +267,6 @@ def _require_compiler() -> None:
         )
 
 
-class _Trained(nn.Module):
-    """A network as accelerate may wrap it: mixed precision replaces `forward` here, and not on the network itself."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, *inputs: Tensor) -> Any:
-        """What the network gives."""
-        return self.network(*inputs)
-
-
-def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names start with `prefix`, under the rest of their names."""
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
