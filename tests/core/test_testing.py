@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -39,8 +40,7 @@ class Grain(nn.Module):
             start = int(state["step"])
             self.load_state_dict({"brightness": state["brightness"]})
         pixels = torch.stack([torch.from_numpy(data[k]).float().mean() / 255.0 for k in range(len(data))])
-        labels = torch.from_numpy(data.labels)
-        means = torch.stack([pixels[labels == k].mean() for k in range(len(data.classes))])
+        means = self.learned(pixels, torch.from_numpy(data.labels), report)
         for step in range(start + 1, self.config.epochs + 1):
             with torch.no_grad():
                 self.brightness += self.draw(seed, step) * (means - self.brightness)
@@ -48,6 +48,10 @@ class Grain(nn.Module):
             report.progress(step, self.config.epochs, {"loss": float(loss)})
             report.checkpoint(step, {"step": torch.tensor(step), "brightness": self.brightness.detach()})
         report.preview(self.config.epochs, self.sample)
+
+    def learned(self, pixels, labels, report):
+        hot = labels if self.image.multi_label else nn.functional.one_hot(labels)
+        return torch.stack([pixels[column > 0].mean() for column in hot.T])
 
     def draw(self, seed, step):
         return torch.rand((), generator=torch.Generator().manual_seed(seed + step))
@@ -59,7 +63,10 @@ class Grain(nn.Module):
     def one(self, seed, label):
         shape = (self.image.channels, self.image.size, self.image.size)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-        return (self.brightness[label] + 0.1 * noise).clamp(0.0, 1.0)
+        return (self.light(label) + 0.1 * noise).clamp(0.0, 1.0)
+
+    def light(self, label):
+        return self.brightness @ label / len(label) if self.image.multi_label else self.brightness[label]
 
 
 @pytest.fixture
@@ -281,6 +288,51 @@ class BadPreview(Grain):
         report.preview(3, lambda seeds, labels: torch.zeros(len(seeds), 1, 4, 4))
 
 
+class Tells(Grain):
+    """Says what it can of its fit, and keeps what it computed."""
+
+    def learned(self, pixels, labels, report):
+        report.note("reconstruction", {"psnr": 31.5, "images": 24, "extractor": "none"})
+        report.warn("it collapsed")
+        digest = hashlib.sha256(pixels.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()
+        kept = report.keep(digest, lambda: {"means": Grain.learned(self, pixels, labels, report)})
+        assert report.keep(digest, lambda: pytest.fail("it was made before"))["means"].equal(kept["means"])
+        return kept["means"]
+
+
+class NotesNoNumber(Tells):
+    def learned(self, pixels, labels, report):
+        report.note("reconstruction", {"psnr": float("inf")})
+        return super().learned(pixels, labels, report)
+
+
+class NotesATensor(Tells):
+    def learned(self, pixels, labels, report):
+        report.note("reconstruction", {"psnr": pixels.mean()})
+        return super().learned(pixels, labels, report)
+
+
+class WarnsAtLength(Tells):
+    def learned(self, pixels, labels, report):
+        report.warn("it\ncollapsed")
+        return super().learned(pixels, labels, report)
+
+
+class KeepsUnderAPath(Tells):
+    def learned(self, pixels, labels, report):
+        return report.keep("latents/1", lambda: {"means": pixels[:3]})["means"]
+
+
+class KeepsNumbers(Tells):
+    def learned(self, pixels, labels, report):
+        return report.keep("means", lambda: {"means": 3})["means"]
+
+
+class KeepsOneKeyForAll(Tells):
+    def learned(self, pixels, labels, report):
+        return report.keep("means", lambda: {"means": torch.rand(3)})["means"]
+
+
 FITTING = {
     GlobalFit: ("fit repeats", "1 of 1 weights differ in a second fit from the same seed: brightness"),
     NoProgress: ("fit", "fit made no call of report.progress"),
@@ -290,6 +342,12 @@ FITTING = {
     ResumesElsewhere: ("fit resumes", "1 of 1 weights differ in a fit resumed at step 1: brightness"),
     BadCheckpoint: ("fit", "expected tensors in a checkpoint, 'step' is none"),
     BadPreview: ("fit", "expected images of shape (3, 1, 8, 8), got (3, 1, 4, 4)"),
+    NotesNoNumber: ("fit", "expected texts and finite numbers in note 'reconstruction', 'psnr' is none"),
+    NotesATensor: ("fit", "expected texts and finite numbers in note 'reconstruction', 'psnr' is none"),
+    WarnsAtLength: ("fit", "expected a warning of one line, got 'it\\ncollapsed'"),
+    KeepsUnderAPath: ("fit", "expected a key of letters, digits, '-' and '_', got 'latents/1'"),
+    KeepsNumbers: ("fit", "expected tensors in what is kept, 'means' is none"),
+    KeepsOneKeyForAll: ("fit repeats", "expected a key that tells tensors apart, 'means' stood for others before"),
 }
 
 
@@ -400,6 +458,111 @@ def test_sources_are_checked_where_they_are_needed(spec_of):
     assert set(found(MixesSources)) == {"rebatching", "sources"}
     assert found(ChangesSources) == {"images": "sample changed the sources it was given"}
     assert found(SameMemory) == {"images": "expected new images, sample gave the sources' own memory back"}
+
+
+def test_what_a_fit_tells_beside_its_steps_is_heard(spec_of):
+    results = {result.name: result for result in check_generator(spec_of(Tells))}
+    assert all(result.passed for result in results.values())
+    assert results["fit"].detail == "3 steps, 3 checkpoints, 1 previews, 1 notes, 1 warnings"
+
+
+class StrongestLabel(Grain):
+    def light(self, label):
+        return self.brightness[label.argmax() if label.ndim else label]
+
+
+class FirstOfLabels(Grain):
+    def light(self, label):
+        first = nn.functional.one_hot(label.argmax(), 3) if label.any() else label
+        return super().light(first.float()) if label.ndim else super().light(label)
+
+
+class NeedsALabel(Grain):
+    def light(self, label):
+        return self.brightness[label.nonzero()[0]] if label.ndim else super().light(label)
+
+
+class ChangesMultiHot(Grain):
+    def sample(self, seeds, labels, *, sources=None):
+        images = super().sample(seeds, labels)
+        if labels.ndim == 2:
+            labels[:, 0] = 1.0
+        return images
+
+
+class PooledLabels(Grain):
+    def sample(self, seeds, labels, *, sources=None):
+        return super().sample(seeds, labels.amax(dim=0).expand_as(labels) if labels.ndim == 2 else labels)
+
+
+class GlobalMultiFit(Grain):
+    def draw(self, seed, step):
+        return torch.rand(()) if self.image.multi_label else super().draw(seed, step)
+
+
+class SingleOnly(Grain):
+    def learned(self, pixels, labels, report):
+        return torch.stack([pixels[labels == k].mean() for k in range(3)])
+
+    def light(self, label):
+        return self.brightness[label]
+
+
+class SaysSingle(Grain):
+    def __init__(self, config, image, device):
+        super().__init__(config, replace(image, multi_label=False), device)
+
+
+MULTI = {
+    StrongestLabel: {"multi-label combinations"},
+    FirstOfLabels: {"multi-label combinations"},
+    NeedsALabel: {"multi-label images"},
+    ChangesMultiHot: {"multi-label images"},
+    PooledLabels: {"multi-label rebatching", "multi-label labels"},
+    GlobalMultiFit: {"multi-label fit repeats", "multi-label fit resumes", "multi-label global random state"},
+    SingleOnly: {"multi-label fit", "multi-label fit repeats", "multi-label images"},
+    SaysSingle: {"multi-label build"},
+}
+
+
+@pytest.mark.parametrize("broken", MULTI, ids=lambda kind: kind.__name__)
+def test_a_broken_promise_to_several_labels_fails_its_multi_label_check_alone(broken, spec_of):
+    assert set(failures(spec_of(broken, multi_label=True))) == MULTI[broken]
+    assert failures(spec_of(broken)) == {}
+
+
+def test_a_multi_label_generator_is_checked_both_ways(spec_of):
+    both = check_generator(spec_of(Tells, multi_label=True))
+    assert all(result.passed for result in both), [result for result in both if not result.passed]
+    single = [result.name for result in check_generator(spec_of(Tells))]
+    multi = [f"multi-label {name}" for name in single if name != "preset"]
+    multi.insert(multi.index("multi-label labels") + 1, "multi-label combinations")
+    assert [result.name for result in both] == single + multi
+
+
+def test_the_multi_label_checks_wait_for_the_single_label_ones_to_give_pictures(spec_of):
+    assert check_generator(spec_of(Double, multi_label=True))[-1].name == "images"
+    assert set(failures(spec_of(OneImage, multi_label=True))) == {"seeds differ", "multi-label seeds differ"}
+
+
+class NoLabels(Grain):
+    def light(self, label):
+        return self.brightness.mean()
+
+
+def test_the_combinations_that_are_not_told_apart_are_named(spec_of):
+    for broken, detail in (
+        (StrongestLabel, "no label gave that of the first"),
+        (FirstOfLabels, "the first gave that of both"),
+    ):
+        found = failures(spec_of(broken, multi_label=True))["multi-label combinations"]
+        assert found == f"expected another image for other labels, {detail}"
+
+
+def test_a_generator_may_leave_labels_aside(spec_of):
+    results = {result.name: result for result in check_generator(spec_of(NoLabels, multi_label=True))}
+    assert all(result.passed for result in results.values())
+    assert results["multi-label combinations"].detail == "labels make no difference"
 
 
 def test_assert_generator_lists_what_failed(spec_of):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import random
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ BATCH = 8
 # float32 convolutions may take another algorithm, hence another rounding, for another batch size
 ATOL = 1e-3
 CLASSES = ("first", "second", "third")
+_KEY = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
 class Broken(Exception):
@@ -35,13 +38,22 @@ def expect(kept: bool, otherwise: str) -> None:
 
 
 class MadeUpImages:
-    """Twelve, eight and four noisy images of three classes, brighter from class to class."""
+    """24 noisy images of three classes, twelve, eight and four, brighter from class to class.
+
+    Multi-label: every label brightens, seven images have two and three have none.
+    """
 
     def __init__(self, image: ImageSpec) -> None:
         self.classes = image.classes
-        self.labels = np.repeat(np.arange(3), (12, 8, 4)).astype(np.int64)
+        if image.multi_label:
+            kinds = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1], [0, 0, 0]], np.float32)
+            self.labels = np.repeat(kinds, (6, 5, 3, 4, 3, 3), axis=0)
+            light = self.labels @ np.array([16, 48, 80])
+        else:
+            self.labels = np.repeat(np.arange(3), (12, 8, 4)).astype(np.int64)
+            light = 64 * self.labels
         grain = np.random.default_rng(0).integers(0, 96, (24, image.channels, image.size, image.size))
-        self._pixels = (grain + 64 * self.labels[:, None, None, None]).astype(np.uint8)
+        self._pixels = (grain + light[:, None, None, None]).astype(np.uint8)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -55,11 +67,13 @@ class MadeUpImages:
 class Subject:
     """A generator under test, with what it was made from and what was seen of it."""
 
-    def __init__(self, spec: GeneratorSpec, *, device: str) -> None:
+    def __init__(self, spec: GeneratorSpec, *, device: str, multi_label: bool = False) -> None:
         self.spec = spec
         self.device = torch.device(device)
+        self.multi_label = multi_label
         self.touched: set[str] = set()
         self.config: Any = None
+        self.kept: dict[str, dict[str, Tensor]] = {}
         self.generator: Generator
         self.first = Recorder(self)
 
@@ -72,8 +86,18 @@ class Subject:
             f"expected the settings image.size and image.channels, {' and '.join(sorted(lacking))} is missing",
         )
         self.config = resolved.value
-        self.image = ImageSpec(size=flat["image.size"], channels=flat["image.channels"], classes=CLASSES)
-        self.labels = torch.arange(BATCH) % len(CLASSES)
+        self.image = ImageSpec(
+            size=flat["image.size"], channels=flat["image.channels"], classes=CLASSES, multi_label=self.multi_label
+        )
+        if self.multi_label:
+            # All there are: no label, each alone, each two, all three.
+            self.labels = (torch.arange(BATCH)[:, None] >> torch.arange(len(CLASSES)) & 1).float()
+            self.other_labels = 1.0 - self.labels
+            self.class_labels = torch.eye(len(CLASSES))
+        else:
+            self.labels = torch.arange(BATCH) % len(CLASSES)
+            self.other_labels = (self.labels + 1) % len(CLASSES)
+            self.class_labels = torch.arange(len(CLASSES))
         self.seeds = [2**62 + 7919 * index for index in range(BATCH)]  # as large as those that medzoo derives
         shape = (BATCH, self.image.channels, self.image.size, self.image.size)
         self.sources = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.1
@@ -146,6 +170,9 @@ class Recorder:
         self.steps: list[tuple[int, int, dict[str, float]]] = []
         self.checkpoints: list[tuple[int, int, dict[str, Tensor]]] = []
         self.previews = 0
+        self.notes: dict[str, dict[str, float | str]] = {}
+        self.warnings: list[str] = []
+        self._made: set[str] = set()
 
     def restore(self) -> Mapping[str, Tensor] | None:
         """The checkpoint to go on from, if this report was given one."""
@@ -153,10 +180,8 @@ class Recorder:
 
     def checkpoint(self, step: int, state: Mapping[str, Tensor]) -> None:
         """Keep a copy of `state`."""
-        strange = [name for name, value in state.items() if not isinstance(value, Tensor)]
-        expect(not strange, f"expected tensors in a checkpoint, '{strange[0] if strange else ''}' is none")
         total = self.steps[-1][1] if self.steps else step
-        self.checkpoints.append((step, total, {name: value.detach().clone() for name, value in state.items()}))
+        self.checkpoints.append((step, total, _copied(state, "a checkpoint")))
 
     def progress(self, step: int, total: int, values: Mapping[str, float]) -> None:
         """Note the step and its values."""
@@ -164,9 +189,39 @@ class Recorder:
 
     def preview(self, step: int, sample: Callable[[Sequence[int], Tensor], Tensor]) -> None:
         """Draw one image of each class."""
-        images = sample(range(len(CLASSES)), torch.arange(len(CLASSES)))
+        images = sample(range(len(CLASSES)), self.subject.class_labels.clone())
         self.subject.expect_images(images, count=len(CLASSES))
         self.previews += 1
+
+    def note(self, name: str, value: Mapping[str, float | str]) -> None:
+        """Remember a fact, which has to be fit for JSON."""
+        bad = [key for key, entry in value.items() if not isinstance(entry, float | int | str)]
+        bad += [key for key, entry in value.items() if isinstance(entry, float) and not math.isfinite(entry)]
+        expect(not bad, f"expected texts and finite numbers in note '{name}', '{bad[0] if bad else ''}' is none")
+        self.notes[name] = dict(value)
+
+    def warn(self, message: str) -> None:
+        """Remember a warning, which has to be one line."""
+        expect(len(message.splitlines()) == 1, f"expected a warning of one line, got {message!r}")
+        self.warnings.append(message)
+
+    def keep(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+        """Copies of the tensors first made for `key`; every fit makes them again, and has to get the same."""
+        expect(_KEY.fullmatch(key) is not None, f"expected a key of letters, digits, '-' and '_', got {key!r}")
+        if key not in self._made:
+            made = _copied(make(), "what is kept")
+            first = self.subject.kept.setdefault(key, made)
+            same = first.keys() == made.keys() and all(torch.equal(first[name], made[name]) for name in first)
+            expect(same, f"expected a key that tells tensors apart, '{key}' stood for others before")
+            self._made.add(key)
+        return _copied(self.subject.kept[key], "what is kept")
+
+
+def _copied(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    """Copies of `tensors` as a file would give them back: on the CPU, without gradients."""
+    strange = [name for name, value in tensors.items() if not isinstance(value, Tensor)]
+    expect(not strange, f"expected tensors in {where}, '{strange[0] if strange else ''}' is none")
+    return {name: value.detach().cpu().clone() for name, value in tensors.items()}
 
 
 @contextlib.contextmanager
