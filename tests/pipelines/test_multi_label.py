@@ -185,3 +185,36 @@ def test_several_labels_name_a_folder_that_every_system_takes():
     assert split_label(join_labels(("a", "b"))) == ["a", "b"]
     picture = Picture(generator=0, generator_name="g", label="a|b", index=7)
     assert picture.file == "a+b/synthetic-g-000007.png"
+
+
+ABOUT = """
+id = "quilt-findings"
+title = "Findings"
+summary = "Squares."
+modality = "simulated"
+dataset = "findings"
+dataset_text = "Dark images with a bright square a finding."
+license = "apache-2.0"
+intended_use = "Tests."
+limits = "Everything."
+train_command = "medzoo train quilt"
+"""
+
+
+def test_its_card_is_listed_shown_and_sampled_from(run, medzoo, tmp_path, monkeypatch):
+    (tmp_path / "about.toml").write_text(ABOUT)
+    card = tmp_path / "cards" / "quilt-findings"
+    outcome = medzoo("card", run, "--about", tmp_path / "about.toml", "--out", card)
+    assert outcome.code == 0, outcome.err
+    assert "| effusion | 9 |" in (card / "README.md").read_text()
+    (tmp_path / "registry.toml").write_text(outcome.out)
+    monkeypatch.setenv("MEDZOO_REGISTRY", str(tmp_path / "registry.toml"))
+    monkeypatch.setenv("MEDZOO_MIRROR", str(tmp_path / "cards"))
+    assert any(row["id"] == "quilt-findings" for row in json.loads(medzoo("list", "--json").out))
+    chosen = ("--label", "edema", "--label", "effusion")
+    assert medzoo("sample", "quilt-findings", *chosen, "--n", 2, "--out", tmp_path / "out").code == 0
+    assert pictures(tmp_path / "out") == {"edema+effusion": [{"edema", "effusion"}] * 2}
+    facts = json.loads(medzoo("show", "quilt-findings", "--json").out)
+    assert facts["classes"] == sorted(CORNERS)
+    assert facts["training"]["data counts"]["effusion"] == 9
+    assert json.loads(medzoo("show", "quilt", "--json").out)["models"] == ["quilt-findings"]
