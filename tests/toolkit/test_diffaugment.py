@@ -1,0 +1,128 @@
+"""Differentiable augmentation: what it changes, by how much, and that gradients come back through it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from medzoo.toolkit.diffaugment import change_color, cut_out, differentiable_augment, translate
+
+COUNT = 200
+
+
+def random(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def noise(count=COUNT, channels=1, side=16):
+    return 2.0 * torch.rand(count, channels, side, side, generator=random(7)) - 1.0
+
+
+def test_nothing_is_changed_where_all_is_off():
+    images = noise()
+    assert differentiable_augment(images, color=0.0, translation=0.0, cutout=0.0, random=random()) is images
+
+
+@pytest.mark.parametrize("only", ["color", "translation", "cutout"])
+def test_each_change_is_on_alone_and_repeats_with_its_seed(only):
+    images = noise()
+    shares = {"color": 0.0, "translation": 0.0, "cutout": 0.0} | {only: 0.25}
+    changed = differentiable_augment(images, **shares, random=random())
+    direct = {
+        "color": lambda: change_color(images, strength=0.25, random=random()),
+        "translation": lambda: translate(images, share=0.25, random=random()),
+        "cutout": lambda: cut_out(images, share=0.25, random=random()),
+    }[only]()
+    assert torch.equal(changed, direct)
+    assert not torch.equal(changed, differentiable_augment(images, **shares, random=random(1)))
+    assert not torch.equal(changed, images)
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.4])
+def test_brightness_and_contrast_stay_within_their_bounds_and_reach_them(strength):
+    images = noise()
+    changed = change_color(images, strength=strength, random=random())
+    shift = (changed - images).mean(dim=(1, 2, 3))
+    assert 0.47 * strength < shift.abs().max() <= 0.5 * strength + 1e-6
+    assert shift.min() < -0.4 * strength
+    scale = changed.std(dim=(1, 2, 3)) / images.std(dim=(1, 2, 3))
+    assert 1.0 - 0.5 * strength - 1e-5 <= scale.min() < 1.0 - 0.47 * strength
+    assert 1.0 + 0.47 * strength < scale.max() <= 1.0 + 0.5 * strength + 1e-5
+
+
+def test_saturation_leaves_each_pixels_grey_to_brightness_and_contrast():
+    images = noise(channels=3)
+    changed = change_color(images, strength=1.0, random=random())
+    grey, changed_grey = images.mean(dim=1), changed.mean(dim=1)
+    mean, changed_mean = grey.mean(dim=(1, 2)), changed_grey.mean(dim=(1, 2))
+    contrast = changed_grey.std(dim=(1, 2)) / grey.std(dim=(1, 2))
+    expected = (grey - mean.view(-1, 1, 1)) * contrast.view(-1, 1, 1) + changed_mean.view(-1, 1, 1)
+    assert torch.allclose(changed_grey, expected, atol=1e-5)
+    colour = (changed - changed_grey[:, None]).flatten(1).norm(dim=1) / (images - grey[:, None]).flatten(1).norm(dim=1)
+    saturation = colour / contrast
+    assert 0.0 <= saturation.min() < 0.1
+    assert 1.9 < saturation.max() <= 2.0 + 1e-5
+
+
+def test_translation_moves_whole_images_by_every_shift_up_to_the_largest():
+    images = noise(channels=3) + 3.0
+    moved = translate(images, share=0.125, random=random())
+    seen = set()
+    for before, after in zip(images, moved, strict=True):
+        matches = [
+            (down, right)
+            for down in range(-3, 4)
+            for right in range(-3, 4)
+            if torch.equal(after, shifted(before, down, right))
+        ]
+        assert len(matches) == 1
+        seen.add(matches[0])
+    assert seen == {(down, right) for down in range(-2, 3) for right in range(-2, 3)}
+
+
+def shifted(image, down, right):
+    """`image` (C, 16, 16) moved by slicing, 0 where nothing is."""
+    moved = torch.zeros_like(image)
+    rows = slice(max(0, down), 16 + min(0, down)), slice(max(0, -down), 16 + min(0, -down))
+    columns = slice(max(0, right), 16 + min(0, right)), slice(max(0, -right), 16 + min(0, -right))
+    moved[:, rows[0], columns[0]] = image[:, rows[1], columns[1]]
+    return moved
+
+
+def test_cutout_blanks_one_rectangle_centred_anywhere_in_the_image():
+    images = noise(channels=3) + 3.0
+    cut = cut_out(images, share=0.5, random=random())
+    blank = cut == 0
+    assert (blank | (cut == images)).all()
+    assert torch.equal(blank[:, 0], blank[:, 2])
+    heights, widths = blank[:, 0].any(dim=2).sum(dim=1), blank[:, 0].any(dim=1).sum(dim=1)
+    assert torch.equal(blank[:, 0].sum(dim=(1, 2)), heights * widths), "a rectangle"
+    assert (heights.min(), heights.max()) == (4, 8), "half of the side, and half of that where it leaves the image"
+    assert (widths.min(), widths.max()) == (4, 8)
+    assert blank.any(dim=0).all(), "no pixel is spared for ever"
+
+
+def test_an_odd_square_is_cut_whole_where_it_fits():
+    cut = cut_out(torch.ones(COUNT, 1, 16, 16), share=3 / 16, random=random())
+    assert {int(size) for size in (cut == 0).sum(dim=(1, 2, 3))} == {4, 6, 9}
+
+
+def test_gradients_come_back_to_the_pixels_that_were_seen():
+    images = (noise(8) + 3.0).requires_grad_()
+    changed = differentiable_augment(images, color=0.0, translation=0.125, cutout=0.5, random=random())
+    (gradient,) = torch.autograd.grad(changed.sum(), images)
+    assert torch.equal(gradient.sum(dim=(1, 2, 3)), (changed != 0).sum(dim=(1, 2, 3)).float())
+    assert set(gradient.unique().tolist()) == {0.0, 1.0}
+    (gradient,) = torch.autograd.grad(change_color(images, strength=1.0, random=random()).square().sum(), images)
+    assert (gradient != 0).all()
+
+
+def test_images_keep_their_shape_dtype_and_neighbours():
+    images = noise(8).to(torch.bfloat16)
+    settings = {"color": 1.0, "translation": 0.125, "cutout": 0.5}
+    changed = differentiable_augment(images, **settings, random=random())
+    assert (changed.shape, changed.dtype) == (images.shape, images.dtype)
+    images = noise(8)
+    others = torch.cat([images[:4], -images[4:]])
+    both = [differentiable_augment(some, **settings, random=random())[:4] for some in (images, others)]
+    assert torch.equal(*both)
