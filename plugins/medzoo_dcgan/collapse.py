@@ -1,0 +1,69 @@
+"""Whether the generator has collapsed: do its images of a class differ as real ones do?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from medzoo.protocols import LabelledImages, Report
+from medzoo.toolkit.devices import derive_seed, generator
+
+IMAGES = 32
+SIDE = 16
+
+
+class CollapseMonitor:
+    """Measures the same seeds of each class at every preview, and warns of classes whose images are too alike."""
+
+    def __init__(
+        self,
+        data: LabelledImages,
+        draw: Callable[[Sequence[int], Tensor], Tensor],
+        *,
+        warn_below: float,
+        seed: int,
+        report: Report,
+    ) -> None:
+        self.draw = draw
+        self.warn_below = warn_below
+        self.report = report
+        self.classes = data.classes
+        self.seeds = [derive_seed(seed, "collapse", i) for i in range(IMAGES)]
+        self.real = [self._of_real(data, label, seed=seed) for label in range(len(data.classes))]
+
+    def __call__(self, step: int) -> None:
+        """Measure, note the shares, and warn of those that are too low."""
+        shares: dict[str, float] = {}
+        for label, (name, real) in enumerate(zip(self.classes, self.real, strict=True)):
+            if real > 0:
+                fake = self.draw(self.seeds, torch.full((IMAGES,), label))
+                shares[name] = round(pairwise_distance(fake) / real, 3)
+        self.report.note("pairwise distance over that of real images", shares)
+        low = [f"{name} {share:.0%}" for name, share in shares.items() if share < self.warn_below]
+        if low:
+            self.report.warn(
+                f"step {step}: images of one class differ by little of what real ones differ ({', '.join(low)}; "
+                f"collapse={self.warn_below:g}). Early on that is usual; if it lasts, the generator has collapsed: set "
+                "discriminator.norm=spectral, discriminator.color=1, translation=0.125 and cutout=0.5, or lower rates"
+            )
+
+    @staticmethod
+    def _of_real(data: LabelledImages, label: int, *, seed: int) -> float:
+        members = torch.from_numpy(data.labels == label).nonzero().flatten()
+        order = torch.randperm(len(members), generator=generator(seed, "collapse", label))
+        chosen = members[order[:IMAGES]].tolist()
+        if len(chosen) < 2:
+            return 0.0
+        return pairwise_distance(torch.stack([torch.from_numpy(data[k]) for k in chosen]).float() / 255.0)
+
+
+def pairwise_distance(images: Tensor) -> float:
+    """Mean over pairs of `images` (N, C, H, W), N at least 2, of the root mean square difference.
+
+    They are first reduced to 16 pixels a side, so that grain, which any two images differ in, counts for little.
+    """
+    small = functional.adaptive_avg_pool2d(images, min(SIDE, images.shape[-1])).flatten(1)
+    return float(functional.pdist(small).mean()) / small.shape[1] ** 0.5

@@ -1,0 +1,108 @@
+"""The generator `dcgan`: how it is trained, and how it draws images."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medzoo import ImageSpec
+from medzoo.errors import ConfigError
+from medzoo.protocols import LabelledImages, Report
+from medzoo.toolkit.devices import derive_seed, inference_copy
+from medzoo.toolkit.diffusion import seeded_noise
+from medzoo.toolkit.training import Adversary, train
+from medzoo_dcgan import DCGANConfig
+from medzoo_dcgan.collapse import CollapseMonitor
+from medzoo_dcgan.game import Game
+from medzoo_dcgan.networks import DiscriminatorNetwork, GeneratorNetwork
+from medzoo_dcgan.standing import set_standing_statistics, standing_batches
+
+
+class DCGAN(nn.Module):
+    """A Generator over `network(latents, labels)`; one forward pass makes an image.
+
+    The discriminator lives in `fit` alone and its checkpoints: it is no part of `state_dict`, as it draws nothing, so
+    training that starts from another run's weights starts with a fresh discriminator.
+
+    Raises:
+        ConfigError: an image size that is not 4 doubled at least twice, or an unconditional model of several classes.
+    """
+
+    def __init__(self, config: DCGANConfig, image: ImageSpec) -> None:
+        super().__init__()
+        if not config.network.conditional and len(image.classes) > 1:
+            raise ConfigError(
+                f"network.conditional=false cannot tell {len(image.classes)} classes apart",
+                "train one model on each class's images alone, or one on all with network.conditional=true",
+            )
+        self.network = GeneratorNetwork(config.network, image)
+        self.image = image
+        self.config = config
+        self._fast: list[nn.Module] = []  # a list, so that the copy is no submodule and stays out of state_dict
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.network.parameters()).device
+
+    def fit(self, data: LabelledImages, *, seed: int, report: Report) -> None:
+        """Train the network; afterwards it holds the averaged weights, and batch norm statistics that suit them."""
+        config = self.config
+        self._fast.clear()
+        standing = standing_batches(data, config, seed=seed, device=self.device)
+
+        def draw(seeds: Sequence[int], labels: Tensor) -> Tensor:
+            if not self._fast:
+                averaged = set_standing_statistics(copy.deepcopy(self.network), standing)
+                self._fast.append(inference_copy(averaged, config.sampling.precision))
+            return self.sample(seeds, labels)
+
+        game = Game(config)
+        monitor = CollapseMonitor(data, draw, warn_below=config.collapse, seed=seed, report=report)
+        train(
+            self.network,
+            game.generator_terms,
+            data,
+            config.training,
+            seed=seed,
+            report=report,
+            sample=draw,
+            weights_changed=self._fast.clear,
+            monitor=monitor,
+            adversary=Adversary(
+                network=self._fresh_discriminator(seed),
+                loss=game.discriminator_terms,
+                rate=config.discriminator.rate,
+            ),
+        )
+        set_standing_statistics(self.network, standing)
+        self._fast.clear()
+
+    def _fresh_discriminator(self, seed: int) -> nn.Module:
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(derive_seed(seed, "discriminator"))  # torch.nn knows no other source of randomness
+            discriminator = DiscriminatorNetwork(
+                self.config.discriminator, self.image, conditional=self.config.network.conditional
+            )
+        return discriminator.to(self.device)
+
+    @torch.inference_mode()
+    def sample(self, seeds: Sequence[int], labels: Tensor, *, sources: Tensor | None = None) -> Tensor:
+        """One image a seed, float32 (N, C, H, W) in [0, 1]; `sources` are not used."""
+        if not self._fast:
+            self._fast.append(inference_copy(self.network, self.config.sampling.precision))
+        network = self._fast[0]
+        latents, _ = seeded_noise(seeds, (self.config.network.latent,))
+        dtype = next(network.parameters()).dtype
+        images: Tensor = network(latents.to(self.device, dtype), labels.to(self.device))
+        return ((images.float() + 1.0) / 2.0).clamp(0.0, 1.0).contiguous()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Take weights that `state_dict` gave."""
+        self._fast.clear()
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)

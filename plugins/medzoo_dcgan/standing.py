@@ -1,0 +1,53 @@
+"""Batch norm statistics for sampling: an image may not depend on its batch, so they must stand (Brock et al. 2019).
+
+The running statistics of training belong to the weights as they were at each step, not to their average.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+
+from medzoo.protocols import LabelledImages
+from medzoo.toolkit.batches import epoch_order
+from medzoo.toolkit.devices import generator
+
+if TYPE_CHECKING:
+    from medzoo_dcgan import DCGANConfig
+
+BATCHES = 16
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def standing_batches(
+    data: LabelledImages, config: DCGANConfig, *, seed: int, device: torch.device
+) -> list[tuple[Tensor, Tensor]]:
+    """Noise (N, latent) and labels (N,), in batches as large and as balanced as those of training."""
+    count = BATCHES * config.training.batch_size
+    labels = torch.from_numpy(data.labels)
+    labels = labels[epoch_order(labels, count=count, balanced=config.training.balanced, seed=seed, epoch=0)]
+    latents = torch.randn(count, config.network.latent, generator=generator(seed, "standing statistics"))
+    return list(zip(latents.to(device).chunk(BATCHES), labels.to(device).chunk(BATCHES), strict=True))
+
+
+def set_standing_statistics(network: Network, batches: Sequence[tuple[Tensor, Tensor]]) -> Network:
+    """`network`, its running statistics now the means over `batches`."""
+    update_bn(({"latents": latents, "labels": labels} for latents, labels in batches), _Unpacked(network))
+    return network
+
+
+class _Unpacked(nn.Module):
+    """A network under the one argument that `update_bn` gives."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        images: Tensor = self.network(batch["latents"], batch["labels"])
+        return images
