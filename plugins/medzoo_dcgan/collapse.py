@@ -16,7 +16,10 @@ SIDE = 16
 
 
 class CollapseMonitor:
-    """Measures the same seeds of each class at every preview, and warns of classes whose images are too alike."""
+    """Measures the same seeds of each class at every preview, and warns of classes whose images are too alike.
+
+    It warns from step `since` on, for in the beginning all images are alike.
+    """
 
     def __init__(
         self,
@@ -24,11 +27,13 @@ class CollapseMonitor:
         draw: Callable[[Sequence[int], Tensor], Tensor],
         *,
         warn_below: float,
+        since: int,
         seed: int,
         report: Report,
     ) -> None:
         self.draw = draw
         self.warn_below = warn_below
+        self.since = since
         self.report = report
         self.classes = data.classes
         self.seeds = [derive_seed(seed, "collapse", i) for i in range(IMAGES)]
@@ -43,11 +48,11 @@ class CollapseMonitor:
                 shares[name] = round(pairwise_distance(fake) / real, 3)
         self.report.note("pairwise distance over that of real images", shares)
         low = [f"{name} {share:.0%}" for name, share in shares.items() if share < self.warn_below]
-        if low:
+        if low and step >= self.since:
             self.report.warn(
-                f"step {step}: images of one class differ by little of what real ones differ ({', '.join(low)}; "
-                f"collapse={self.warn_below:g}). Early on that is usual; if it lasts, the generator has collapsed: set "
-                "discriminator.norm=spectral, discriminator.color=1, translation=0.125 and cutout=0.5, or lower rates"
+                f"step {step}: the generator collapses: images of a class differ by less than {self.warn_below:.0%} of "
+                f"what real ones differ by ({', '.join(low)}). Set discriminator.norm=spectral and "
+                "discriminator.color=1, translation=0.125 and cutout=0.5, or lower both rates"
             )
 
     @staticmethod

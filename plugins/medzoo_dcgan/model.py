@@ -14,7 +14,7 @@ from medzoo.errors import ConfigError
 from medzoo.protocols import LabelledImages, Report
 from medzoo.toolkit.devices import derive_seed, inference_copy
 from medzoo.toolkit.diffusion import seeded_noise
-from medzoo.toolkit.training import Adversary, train
+from medzoo.toolkit.training import Adversary, steps_of, train
 from medzoo_dcgan import DCGANConfig
 from medzoo_dcgan.collapse import CollapseMonitor
 from medzoo_dcgan.game import Game
@@ -62,7 +62,8 @@ class DCGAN(nn.Module):
             return self.sample(seeds, labels)
 
         game = Game(config)
-        monitor = CollapseMonitor(data, draw, warn_below=config.collapse, seed=seed, report=report)
+        since = steps_of(len(data), config.training) // 5
+        monitor = CollapseMonitor(data, draw, warn_below=config.collapse, since=since, seed=seed, report=report)
         train(
             self.network,
             game.generator_terms,

@@ -378,9 +378,9 @@ def test_pairwise_distance_is_the_root_mean_square_over_pairs():
     assert pairwise_distance(torch.stack([grain, 0.5 - grain])[:, None]) == pytest.approx(0.0, abs=1e-6)
 
 
-def looked_at(draw, *, warn_below=0.5):
+def looked_at(draw, *, warn_below=0.5, since=0):
     log = Log()
-    CollapseMonitor(Data(), draw, warn_below=warn_below, seed=0, report=log)(7)
+    CollapseMonitor(Data(), draw, warn_below=warn_below, since=since, seed=0, report=log)(7)
     return log
 
 
@@ -389,6 +389,10 @@ def real_images(seeds, labels):
     data = Data()
     members = np.flatnonzero(data.labels == int(labels[0]))
     return torch.stack([torch.from_numpy(data[members[i % len(members)]]) for i in range(len(seeds))]).float() / 255.0
+
+
+def black(seeds, labels):
+    return torch.zeros(len(seeds), 1, 16, 16)
 
 
 def test_a_class_whose_images_are_alike_is_named_with_the_mend():
@@ -406,14 +410,20 @@ def test_a_class_whose_images_are_alike_is_named_with_the_mend():
     assert "class 1 1%" in warning
     assert "class 0" not in warning
     assert "discriminator.norm=spectral" in warning
-    assert "collapse=0.5" in warning
+    assert "50% of" in warning
 
 
 def test_images_as_varied_as_real_ones_are_not_warned_of_nor_anything_at_nought():
     assert looked_at(real_images).warnings == []
-    same = looked_at(lambda seeds, labels: torch.zeros(len(seeds), 1, 16, 16), warn_below=0.0)
+    same = looked_at(black, warn_below=0.0)
     assert same.warnings == []
     assert set(same.notes.popitem()[1].values()) == {0.0}
+
+
+def test_the_beginning_is_measured_and_not_warned_of():
+    early = looked_at(black, since=8)
+    assert (len(early.notes), early.warnings) == (1, [])
+    assert len(looked_at(black, since=7).warnings) == 1
 
 
 def test_the_same_seeds_are_looked_at_each_time():
@@ -423,7 +433,7 @@ def test_the_same_seeds_are_looked_at_each_time():
         seen.append((tuple(seeds), int(labels[0])))
         return real_images(seeds, labels)
 
-    monitor = CollapseMonitor(Data(), draw, warn_below=0.5, seed=0, report=Log())
+    monitor = CollapseMonitor(Data(), draw, warn_below=0.5, since=0, seed=0, report=Log())
     monitor(1)
     monitor(2)
     assert seen[:2] == seen[2:]
