@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medzoo import ImageSpec
-from medzoo.toolkit.pixel_diffusion import PixelDiffusion, unet_arguments
+from medzoo.toolkit.pixel_diffusion import PixelDiffusion
+from medzoo.toolkit.unet import unet_arguments
 
 if TYPE_CHECKING:
     from medzoo_ddpm import DDPMConfig
@@ -24,7 +25,7 @@ class ClassUNet(nn.Module):
         self.patch = network.patch
         channels = image.channels * network.patch**2
         self.unet = UNet2DModel(
-            **unet_arguments(network, image, attention="AttnDownBlock2D"),
+            **unet_arguments(network, size=image.size, attention="AttnDownBlock2D"),
             in_channels=channels,
             out_channels=channels,
             attention_head_dim=network.head_width,

@@ -6,25 +6,14 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from medzoo import Generator, GeneratorSpec, ImageSpec, hookimpl
-from medzoo.config import setting
-from medzoo.toolkit.settings import PixelDiffusionSettings, UNetSettings
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkSettings(UNetSettings):
-    """The U-Net and the label tokens it attends to."""
-
-    heads: int = setting(8, "attention heads", low=1)
-    tokens: int = setting(8, "label tokens", low=1)
-    token_width: int = setting(256, "width of a label token", low=1)
-    token_hidden: int = setting(512, "hidden width of the label embedding", low=1)
+from medzoo.toolkit.settings import PixelDiffusionSettings, TokenUNetSettings
 
 
 @dataclass(frozen=True, kw_only=True)
 class DDPMVarConfig(PixelDiffusionSettings):
     """Settings of `ddpm-var`."""
 
-    network: NetworkSettings = NetworkSettings()
+    network: TokenUNetSettings = TokenUNetSettings()
 
 
 def build(config: DDPMVarConfig, image: ImageSpec, device: str) -> Generator:

@@ -39,7 +39,7 @@ def test_a_label_out_of_range_is_refused():
 
 def test_labels_are_dropped_sample_by_sample():
     labels = torch.arange(20_000) % 4
-    dropped = drop_labels(labels, share=0.1, null=4, generator=torch.Generator().manual_seed(0))
+    dropped = drop_labels(labels, share=0.1, null=torch.tensor(4), generator=torch.Generator().manual_seed(0))
     gone = dropped == 4
     assert abs(gone.double().mean().item() - 0.1) < 0.011  # five standard deviations of 0.0021
     assert torch.equal(dropped[~gone], labels[~gone])
@@ -53,8 +53,8 @@ def test_labels_are_dropped_sample_by_sample():
 def test_nothing_or_everything_can_be_dropped_and_the_input_stays():
     labels = torch.tensor([0, 1, 2])
     source = torch.Generator().manual_seed(0)
-    assert torch.equal(drop_labels(labels, share=0.0, null=3, generator=source), labels)
-    assert drop_labels(labels, share=1.0, null=3, generator=source).tolist() == [3, 3, 3]
+    assert torch.equal(drop_labels(labels, share=0.0, null=torch.tensor(3), generator=source), labels)
+    assert drop_labels(labels, share=1.0, null=torch.tensor(3), generator=source).tolist() == [3, 3, 3]
     assert labels.tolist() == [0, 1, 2]
 
 
@@ -62,7 +62,7 @@ def test_what_is_dropped_depends_on_the_generator_alone():
     labels = torch.zeros(100, dtype=torch.int64)
 
     def drop(seed):
-        return drop_labels(labels, share=0.5, null=1, generator=torch.Generator().manual_seed(seed))
+        return drop_labels(labels, share=0.5, null=torch.tensor(1), generator=torch.Generator().manual_seed(seed))
 
     assert torch.equal(drop(1), drop(1))
     assert not torch.equal(drop(1), drop(2))

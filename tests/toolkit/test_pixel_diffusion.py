@@ -12,7 +12,7 @@ from medzoo import ImageSpec
 from medzoo.errors import ConfigError
 from medzoo.toolkit import losses
 from medzoo.toolkit.batches import Batch
-from medzoo.toolkit.pixel_diffusion import Objective, PixelDiffusion, unet_arguments
+from medzoo.toolkit.pixel_diffusion import Objective, PixelDiffusion
 from medzoo.toolkit.settings import (
     DiffusionSettings,
     LossSettings,
@@ -21,6 +21,7 @@ from medzoo.toolkit.settings import (
     TrainingSettings,
     UNetSettings,
 )
+from medzoo.toolkit.unet import unet_arguments
 
 IMAGE = ImageSpec(size=8, channels=1, classes=("a", "b", "c"))
 COUNT = 64
@@ -319,7 +320,7 @@ def test_after_fitting_the_model_samples_the_averaged_weights_it_previewed():
         ((8, 16, 32), 28, 1, 8, None),
         ((8,), 15, 1, 8, None),
         ((8, 16), 15, 1, 4, "image.size = 15 does not divide by 2 .2 resolutions and patch 1 need a multiple of 2"),
-        ((8, 16), 30, 2, 4, "image.size = 30 does not divide by 4"),
+        ((8, 16), 30, 2, 4, "squares of 30 do not divide by 4"),
         ((8, 18), 16, 1, 4, r"network.widths \[18\] do not divide into 4 groups"),
         ((), 16, 1, 4, "network.widths is empty"),
     ],
@@ -328,11 +329,11 @@ def test_widths_that_no_u_net_can_have_are_refused(widths, size, patch, groups, 
     network = UNetSettings(widths=widths, patch=patch, groups=groups, attention_from=1)
     image = ImageSpec(size=size, channels=1, classes=("a",))
     if words is None:
-        arguments = unet_arguments(network, image, attention="AttnDownBlock2D")
+        arguments = unet_arguments(network, size=image.size, attention="AttnDownBlock2D")
         blocks = ["DownBlock2D", *["AttnDownBlock2D"] * (len(widths) - 1)]
         assert arguments["down_block_types"] == tuple(blocks)
         assert arguments["up_block_types"] == tuple(block.replace("Down", "Up") for block in reversed(blocks))
         assert arguments["sample_size"] == size // patch
         return
     with pytest.raises(ConfigError, match=words):
-        unet_arguments(network, image, attention="AttnDownBlock2D")
+        unet_arguments(network, size=image.size, attention="AttnDownBlock2D")

@@ -20,6 +20,7 @@ from medzoo.hub import fetch_model
 from medzoo.protocols import Generator
 from medzoo.registry import CONFIG, WEIGHTS, Registry, resolve
 from medzoo.specs import GeneratorSpec, ImageSpec
+from medzoo.toolkit.devices import global_draws_from
 
 if TYPE_CHECKING:
     from medzoo.plugins import Plugins
@@ -86,8 +87,7 @@ def build_generator(
     spec: GeneratorSpec, resolved: settings.Resolved[Any], image: ImageSpec, *, device: str, seed: int = 0
 ) -> Generator:
     """A generator with fresh weights drawn from `seed`, whatever the global random state, which stays as it is."""
-    with torch.random.fork_rng([device] if device.startswith("cuda") else []):
-        torch.manual_seed(seed)  # initialisation in torch.nn knows no other source of randomness
+    with global_draws_from(seed, torch.device(device)):
         generator = spec.build(resolved.value, image, device)
     if not isinstance(generator, Generator):
         raise PluginError(f"{spec.name} built no Generator", f"run `medzoo plugin check {spec.name}`")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from medzoo.specs import ImageSpec
+
 
 class LabelEmbedding(nn.Module):
     """Turns labels into `tokens` vectors for cross-attention.
@@ -20,12 +22,30 @@ class LabelEmbedding(nn.Module):
         self.project = nn.Sequential(nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, width * tokens))
 
     def forward(self, labels: Tensor) -> Tensor:
-        """Tokens (N, tokens, width) of int64 labels (N,) in [0, classes]."""
-        vectors: Tensor = self.project(self.table(labels))
+        """Tokens (N, tokens, width) of labels (N,) or multi-hot (N, classes), "no label" as `null_label` says it."""
+        vectors: Tensor = self.project(embed_labels(self.table, labels))
         return vectors.view(vectors.shape[0], self.tokens, -1)
 
 
-def drop_labels(labels: Tensor, *, share: float, null: int, generator: torch.Generator) -> Tensor:
-    """`labels` (N,) with a random `share`, sample by sample, replaced by `null` (Ho & Salimans 2022, algorithm 1)."""
-    drop = torch.rand(labels.shape[0], generator=generator) < share
-    return torch.where(drop.to(labels.device), torch.full_like(labels, null), labels)
+def embed_labels(table: nn.Embedding, labels: Tensor) -> Tensor:
+    """Rows (N, width) of `table`, whose last row stands for "no label": one an int64 label (N,), or the sum over those
+    of a multi-hot label (N, classes)."""
+    if labels.ndim == 1:
+        rows: Tensor = table(labels)
+        return rows
+    unlabelled = (labels < 0).any(dim=1, keepdim=True)
+    weights = torch.cat([labels.clamp(min=0), unlabelled.to(labels.dtype)], dim=1)
+    return weights.to(table.weight.dtype) @ table.weight
+
+
+def null_label(image: ImageSpec) -> Tensor:
+    """The label that says nothing: one past the last class, or multi-hot all -1, for all 0 says that none is there."""
+    if image.multi_label:
+        return torch.full((len(image.classes),), -1.0)
+    return torch.tensor(len(image.classes))
+
+
+def drop_labels(labels: Tensor, *, share: float, null: Tensor, generator: torch.Generator) -> Tensor:
+    """`labels` with a random `share`, sample by sample, replaced by `null` (Ho & Salimans 2022, algorithm 1)."""
+    drop = (torch.rand(labels.shape[0], generator=generator) < share).to(labels.device)
+    return torch.where(drop.view(-1, *(1 for _ in labels.shape[1:])), null.to(labels).expand_as(labels), labels)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
+from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -20,6 +22,14 @@ def derive_seed(*parts: int | str) -> int:
 def generator(*parts: int | str) -> torch.Generator:
     """A CPU random generator seeded from `parts`: the same draws on every device."""
     return torch.Generator().manual_seed(derive_seed(*parts))
+
+
+@contextlib.contextmanager
+def global_draws_from(seed: int, device: torch.device) -> Iterator[None]:
+    """Nothing; inside, what knows only torch's global randomness (initialisation, dropout) draws from `seed`."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def has_bf16(device: torch.device) -> bool:

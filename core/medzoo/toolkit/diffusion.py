@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from medzoo.toolkit.conditioning import drop_labels
 from medzoo.toolkit.settings import DiffusionSettings, SamplingSettings
 
 Network = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(noisy (N, C, H, W), timesteps (N,), labels) -> output (N, C, H, W), or (N, 2C, H, W) with a learned variance."""
+"""(noisy (N, C, ...), timesteps (N,), labels) -> output (N, C, ...), or (N, 2C, ...) with a learned variance."""
 
 
 class Denoiser(Protocol):
     """One call of the network during sampling."""
 
     def __call__(self, noisy: Tensor, timestep: int) -> tuple[Tensor, Tensor | None]:
-        """Clean images (N, C, H, W) in [-1, 1] and, where learned, the variance's place in its range [-1, 1]."""
+        """Clean images (N, C, ...) within their limit and, where learned, the variance's place in its range [-1, 1]."""
 
 
 SCHEDULES: Mapping[str, Mapping[str, Any]] = {
@@ -42,6 +44,40 @@ def signal_and_noise(settings: DiffusionSettings) -> tuple[Tensor, Tensor]:
     return kept.sqrt(), (1.0 - kept).sqrt()
 
 
+@dataclass(frozen=True)
+class Noised:
+    """Clean data with noise: what the network sees (`noisy`, `steps`, `labels`) and is to predict (`target`).
+
+    noisy = alpha * clean + sigma * noise, the scales shaped to broadcast.
+    """
+
+    noisy: Tensor
+    steps: Tensor
+    labels: Tensor
+    target: Tensor
+    alpha: Tensor
+    sigma: Tensor
+
+
+class ForwardProcess:
+    """Adds noise for training: timesteps drawn uniformly, labels dropped at random (Ho et al. 2020, algorithm 1)."""
+
+    def __init__(self, settings: DiffusionSettings, *, null: Tensor, device: torch.device) -> None:
+        self.settings = settings
+        self.null = null
+        self.alpha, self.sigma = (scale.to(device) for scale in signal_and_noise(settings))
+
+    def __call__(self, clean: Tensor, labels: Tensor, random: torch.Generator) -> Noised:
+        """`clean` (N, C, ...) with noise; every draw comes from `random`."""
+        steps = torch.randint(0, self.settings.steps, (clean.shape[0],), generator=random).to(clean.device)
+        noise = torch.randn(clean.shape, generator=random).to(clean.device)
+        labels = drop_labels(labels, share=self.settings.label_dropout, null=self.null, generator=random)
+        shape = (-1, *(1 for _ in clean.shape[1:]))
+        alpha, sigma = self.alpha[steps].view(shape), self.sigma[steps].view(shape)
+        target = noise if self.settings.prediction == "epsilon" else alpha * noise - sigma * clean
+        return Noised(alpha * clean + sigma * noise, steps, labels, target, alpha, sigma)
+
+
 def seeded_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> tuple[Tensor, list[torch.Generator]]:
     """Standard normal noise (N, *shape), image i from `seeds[i]` alone, and the generators to draw more from."""
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -49,24 +85,32 @@ def seeded_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> tuple[Tensor, 
 
 
 class GuidedDenoiser:
-    """A network with its labels, guidance and data range, as a `Denoiser`.
+    """A network with its labels, guidance and the largest absolute value of clean data, as a `Denoiser`.
 
     Guidance pushes the prediction away from the unlabelled one by `guidance` (Ho & Salimans 2022, eq. 6, where its
     scale is 1 + w); labelled and unlabelled halves share one forward pass.
     """
 
     def __init__(
-        self, network: Network, labels: Tensor, *, null: Tensor, guidance: float, settings: DiffusionSettings
+        self,
+        network: Network,
+        labels: Tensor,
+        *,
+        null: Tensor,
+        guidance: float,
+        settings: DiffusionSettings,
+        limit: float = 1.0,
     ) -> None:
         self.network = network
         self.guided = guidance != 1.0
         self.labels = torch.cat([labels, null.expand_as(labels)]) if self.guided else labels
         self.guidance = guidance
         self.prediction = settings.prediction
+        self.limit = limit
         self.alpha, self.sigma = signal_and_noise(settings)
 
     def __call__(self, noisy: Tensor, timestep: int) -> tuple[Tensor, Tensor | None]:
-        """Clean images clipped to [-1, 1], and the labelled half's variance output."""
+        """Clean data clipped to its limit, and the labelled half's variance output."""
         inputs = torch.cat([noisy, noisy]) if self.guided else noisy
         steps = torch.full((inputs.shape[0],), timestep, device=noisy.device)
         output = self.network(inputs, steps, self.labels)
@@ -78,7 +122,7 @@ class GuidedDenoiser:
             predicted = unlabelled + self.guidance * (labelled - unlabelled)
         alpha, sigma = self.alpha[timestep].item(), self.sigma[timestep].item()
         clean = to_clean(predicted, noisy, alpha=alpha, sigma=sigma, prediction=self.prediction)
-        return clean.clamp(-1.0, 1.0), variance
+        return clean.clamp(-self.limit, self.limit), variance
 
 
 def to_clean(
@@ -93,21 +137,23 @@ def to_clean(
 def draw(
     denoiser: Denoiser,
     seeds: Sequence[int],
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     *,
     sampling: SamplingSettings,
     diffusion: DiffusionSettings,
     learned_variance: bool,
     device: torch.device,
 ) -> Tensor:
-    """Images (N, *shape) in [-1, 1], float32; image i depends on `seeds[i]` and what `denoiser` says of it.
+    """Clean data (N, *shape), float32, within `denoiser`'s limit; row i depends on `seeds[i]` and what it says of it.
 
     The sampler is "dpm-solver++" (multistep, Lu et al. 2022, algorithm 2), "sde-dpm-solver++" (its stochastic kind,
     which mends a small network's errors as it goes), "ddim" (Song et al. 2021, eta 0) or "ddpm" (ancestral, Ho et al.
     2020, algorithm 2; with the learned variance of Nichol & Dhariwal 2021 where there is one).
     """
     noisy, generators = seeded_noise(seeds, shape)
-    noisy = noisy.to(device).contiguous(memory_format=torch.channels_last)
+    noisy = noisy.to(device)
+    if noisy.ndim == 4:
+        noisy = noisy.contiguous(memory_format=torch.channels_last)
     ancestral = sampling.sampler == "ddpm"
     scheduler = make_scheduler(sampling, diffusion, learned_variance=learned_variance)
     *timesteps, last = scheduler.timesteps.tolist()
@@ -116,7 +162,7 @@ def draw(
         output = clean if not ancestral or variance is None else torch.cat([clean, variance], dim=1)
         noisy = scheduler.step(output, timestep, noisy, generator=generators, return_dict=False)[0]
     # the last step of each sampler ends on the clean estimate; diffusers' ancestral one may add noise to it
-    return denoiser(noisy, last)[0].clamp(-1.0, 1.0)
+    return denoiser(noisy, last)[0]
 
 
 def make_scheduler(sampling: SamplingSettings, diffusion: DiffusionSettings, *, learned_variance: bool) -> Any:

@@ -9,15 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medzoo.errors import ConfigError
 from medzoo.protocols import LabelledImages, Report
 from medzoo.specs import ImageSpec
 from medzoo.toolkit import losses
 from medzoo.toolkit.batches import Batch
-from medzoo.toolkit.conditioning import drop_labels
+from medzoo.toolkit.conditioning import null_label
 from medzoo.toolkit.devices import inference_copy
-from medzoo.toolkit.diffusion import GuidedDenoiser, draw, signal_and_noise, to_clean
-from medzoo.toolkit.settings import PixelDiffusionSettings, UNetSettings
+from medzoo.toolkit.diffusion import ForwardProcess, GuidedDenoiser, draw, to_clean
+from medzoo.toolkit.settings import PixelDiffusionSettings
 from medzoo.toolkit.training import train
 
 
@@ -42,7 +41,7 @@ class PixelDiffusion(nn.Module):
         self.image = image
         self.settings = settings
         self.learned_variance = learned_variance
-        self.null = len(image.classes)
+        self.null = null_label(image)
         self._fast: list[nn.Module] = []  # a list, so that the copy is no submodule and stays out of state_dict
 
     @property
@@ -75,7 +74,7 @@ class PixelDiffusion(nn.Module):
         denoiser = GuidedDenoiser(
             lambda noisy, steps, targets: network(noisy.to(dtype), steps, targets),
             labels.to(self.device),
-            null=torch.tensor(self.null, device=self.device),
+            null=self.null.to(self.device),
             guidance=self.settings.sampling.guidance,
             settings=self.settings.diffusion,
         )
@@ -102,9 +101,8 @@ class Objective:
     def __init__(self, model: PixelDiffusion) -> None:
         self.model = model
         self.settings = model.settings.loss
-        alpha, sigma = signal_and_noise(model.settings.diffusion)
-        self.alpha, self.sigma = alpha.to(model.device), sigma.to(model.device)
-        self.posterior = tuple(values.to(model.device) for values in posterior_coefficients(alpha))
+        self.add_noise = ForwardProcess(model.settings.diffusion, null=model.null, device=model.device)
+        self.posterior = posterior_coefficients(self.add_noise.alpha)
         self.perceptual: losses.PerceptualDistance | None = None
         if self.settings.perceptual > 0:
             self.perceptual = losses.PerceptualDistance(
@@ -115,20 +113,19 @@ class Objective:
         """The weighted terms, scalars whose sum is minimised; every draw comes from `random`."""
         diffusion, settings = self.model.settings.diffusion, self.settings
         clean = batch.images * 2.0 - 1.0
-        steps = torch.randint(0, diffusion.steps, (clean.shape[0],), generator=random).to(clean.device)
-        noise = torch.randn(clean.shape, generator=random).to(clean.device)
-        labels = drop_labels(batch.labels, share=diffusion.label_dropout, null=self.model.null, generator=random)
-        alpha, sigma = (scale[steps].view(-1, 1, 1, 1) for scale in (self.alpha, self.sigma))
-        noisy = alpha * clean + sigma * noise
-        output = network(noisy.contiguous(memory_format=torch.channels_last), steps, labels).float()
+        given = self.add_noise(clean, batch.labels, random)
+        output = network(given.noisy.contiguous(memory_format=torch.channels_last), given.steps, given.labels).float()
         predicted, variance = output[:, : clean.shape[1]], output[:, clean.shape[1] :]
-        target = noise if diffusion.prediction == "epsilon" else alpha * noise - sigma * clean
-        terms = {settings.pixel: losses.pixel_distance(predicted, target, kind=settings.pixel)}
-        estimate = to_clean(predicted, noisy, alpha=alpha, sigma=sigma, prediction=diffusion.prediction)
+        terms = {settings.pixel: losses.pixel_distance(predicted, given.target, kind=settings.pixel)}
+        estimate = to_clean(
+            predicted, given.noisy, alpha=given.alpha, sigma=given.sigma, prediction=diffusion.prediction
+        )
         if self.model.learned_variance and settings.variational > 0:
-            bound = self.variational_bound(clean, noisy, estimate.detach(), variance, steps)
+            bound = self.variational_bound(clean, given.noisy, estimate.detach(), variance, given.steps)
             terms["variational"] = settings.variational * diffusion.steps * bound.mean()
-        visible = alpha.flatten() ** 2  # at high noise the estimate is a guess, so image terms count by signal power
+        visible = (
+            given.alpha.flatten() ** 2
+        )  # at high noise the estimate is a guess, so image terms count by signal power
         estimate = estimate.clamp(-1.0, 1.0)
         if settings.edge > 0:
             terms["edge"] = settings.edge * (visible * losses.edge_distance(estimate, clean)).mean()
@@ -163,33 +160,3 @@ def posterior_coefficients(alpha: Tensor) -> tuple[Tensor, Tensor, Tensor, Tenso
     of_clean = beta * before.sqrt() / (1.0 - kept)
     of_noisy = (1.0 - before) * (1.0 - beta).sqrt() / (1.0 - kept)
     return least.log().float(), beta.log().float(), of_clean.float(), of_noisy.float()
-
-
-def unet_arguments(network: UNetSettings, image: ImageSpec, *, attention: str) -> dict[str, Any]:
-    """What diffusers' U-Nets have in common as arguments; levels from `attention_from` on are `attention` blocks.
-
-    Raises:
-        ConfigError: no resolutions, an image side that does not halve once a level, or a width that does not divide
-            into the groups.
-    """
-    if not network.widths:
-        raise ConfigError("network.widths is empty", "give one width a resolution, as in network.widths=[64,128]")
-    multiple = network.patch * 2 ** (len(network.widths) - 1)
-    if image.size % multiple:
-        raise ConfigError(
-            f"image.size = {image.size} does not divide by {multiple}",
-            f"{len(network.widths)} resolutions and patch {network.patch} need a multiple of {multiple}",
-        )
-    uneven = [width for width in network.widths if width % network.groups]
-    if uneven:
-        raise ConfigError(f"network.widths {uneven} do not divide into {network.groups} groups", "set network.groups")
-    down = [attention if level >= network.attention_from else "DownBlock2D" for level in range(len(network.widths))]
-    return {
-        "sample_size": image.size // network.patch,
-        "block_out_channels": network.widths,
-        "layers_per_block": network.layers,
-        "down_block_types": tuple(down),
-        "up_block_types": tuple(block.replace("Down", "Up") for block in reversed(down)),
-        "norm_num_groups": network.groups,
-        "dropout": network.dropout,
-    }

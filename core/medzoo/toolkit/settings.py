@@ -68,6 +68,33 @@ class LossSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReconstructionSettings:
+    """The training objective of an autoencoder; terms of weight 0 are not computed."""
+
+    pixel: str = setting("l1", "distance of pixels in [-1, 1]", choices=("charbonnier", "l1", "mse"))
+    ssim: float = setting(0.0, "weight of 1 - SSIM", low=0.0)
+    perceptual: float = setting(0.0, "weight of the perceptual term", low=0.0)
+    perceptual_network: str = setting("lpips", "features of the perceptual term", choices=("vgg16", "lpips"))
+    perceptual_weights: str = setting("", "file of torchvision's VGG16 ImageNet weights (vgg16-397923af.pth)")
+    kl: float = setting(1e-4, "weight (beta) of the divergence from a standard normal, nats a pixel", low=0.0)
+    kl_warmup: int = setting(0, "steps over which that weight rises from 0", low=0)
+    adversarial: float = setting(0.0, "weight of the patch discriminator's term", low=0.0)
+    adversarial_from: int = setting(500, "step from which there is a discriminator", low=0)
+    adversary_rate: float = setting(2e-4, "its peak learning rate", low=0.0)
+    adversary_widths: tuple[int, ...] = setting((32, 64, 128), "its channels, one stride-2 convolution each", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentLossSettings:
+    """The training objective of a denoiser of latents; terms of weight 0 are not computed."""
+
+    pixel: str = setting("mse", "distance on the network's target", choices=("charbonnier", "l1", "mse"))
+    perceptual: float = setting(0.0, "weight of the perceptual term on decoded images", low=0.0)
+    perceptual_network: str = setting("vgg16", "features of the perceptual term", choices=("vgg16", "lpips"))
+    perceptual_weights: str = setting("", "file of torchvision's VGG16 ImageNet weights (vgg16-397923af.pth)")
+
+
+@dataclass(frozen=True, kw_only=True)
 class SamplingSettings:
     """How images are drawn."""
 
@@ -90,6 +117,19 @@ class PixelDiffusionSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LatentDiffusionSettings:
+    """What every diffusion model on an autoencoder's latents has; a plugin adds `autoencoder` and `network`."""
+
+    image: ImageSettings = ImageSettings()
+    reconstruction: ReconstructionSettings = ReconstructionSettings()
+    first_stage: TrainingSettings = TrainingSettings()
+    diffusion: DiffusionSettings = DiffusionSettings()
+    loss: LatentLossSettings = LatentLossSettings()
+    training: TrainingSettings = TrainingSettings()
+    sampling: SamplingSettings = SamplingSettings()
+
+
+@dataclass(frozen=True, kw_only=True)
 class UNetSettings:
     """A U-Net of diffusers; a plugin adds how it attends."""
 
@@ -99,3 +139,13 @@ class UNetSettings:
     groups: int = setting(32, "groups of the group normalisation", low=1)
     dropout: float = setting(0.0, "dropout in residual blocks", low=0.0, high=1.0)
     patch: int = setting(1, "pixels a side folded into channels before the network (2 quarters its work)", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenUNetSettings(UNetSettings):
+    """A conditional U-Net of diffusers and the label tokens it attends to."""
+
+    heads: int = setting(8, "attention heads", low=1)
+    tokens: int = setting(8, "label tokens", low=1)
+    token_width: int = setting(256, "width of a label token", low=1)
+    token_hidden: int = setting(512, "hidden width of the label embedding", low=1)

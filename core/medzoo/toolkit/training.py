@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from medzoo.errors import ResourceError
 from medzoo.protocols import LabelledImages, Report
 from medzoo.toolkit.batches import Batch, loader, vary
-from medzoo.toolkit.devices import derive_seed, generator, resolve_precision
+from medzoo.toolkit.devices import derive_seed, generator, global_draws_from, resolve_precision
 from medzoo.toolkit.players import Player
 from medzoo.toolkit.settings import TrainingSettings
 
@@ -34,8 +34,8 @@ Loss = Callable[..., Mapping[str, Tensor]]
 class Adversary:
     """A second network, trained against the first, before it on each batch (Goodfellow et al. 2014).
 
-    `loss(adversary, network, batch, random)` gives the terms it minimises, the network's images drawn without gradient.
-    Its optimiser differs from the network's in the peak learning rate alone.
+    `loss(adversary, network, batch, random)` gives the terms it minimises, the network's images drawn without gradient;
+    none where its turn is skipped. Its optimiser differs from the network's in the peak learning rate alone.
     """
 
     network: nn.Module
@@ -180,11 +180,18 @@ class _Run:
         player.network.train()
         player.set_rate(self.step + 1)
         totals: dict[str, float] = {}
+        stream = "layers" if player is self.player else "adversary layers"
         others = () if against is None else (against.shown,)
         with against.frozen() if against is not None else contextlib.nullcontext():
             for micro, (batch, random) in enumerate(batches):
-                with self.accelerator.accumulate(player.network), self._layers_seeded(player, micro):
+                layers = derive_seed(self.seed, stream, self.step, micro, self.rank)
+                with (
+                    self.accelerator.accumulate(player.network),
+                    global_draws_from(layers, self.accelerator.device),
+                ):
                     terms = loss(player.network, *others, batch, random)
+                    if not terms:
+                        continue
                     self.accelerator.backward(torch.stack(list(terms.values())).sum())
                     if self.accelerator.sync_gradients and self.settings.clip > 0:
                         self.accelerator.clip_grad_norm_(player.network.parameters(), self.settings.clip)
@@ -193,15 +200,6 @@ class _Run:
                 for name, value in terms.items():
                     totals[name] = totals.get(name, 0.0) + value.item() / self.settings.accumulate
         return totals
-
-    @contextlib.contextmanager
-    def _layers_seeded(self, player: Player, micro: int) -> Iterator[None]:
-        """Nothing; inside, layers such as dropout, which know only global randomness, draw from this step's seed."""
-        device = self.accelerator.device
-        stream = "layers" if player is self.player else "adversary layers"
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(derive_seed(self.seed, stream, self.step, micro, self.rank))
-            yield
 
     def _prepare(self, batch: tuple[Tensor, Tensor], random: torch.Generator) -> Batch:
         images, labels = (part.to(self.accelerator.device) for part in batch)

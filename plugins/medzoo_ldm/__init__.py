@@ -1,0 +1,60 @@
+"""Latent diffusion: an autoencoder, and a U-Net on its latents that attends to label tokens (Rombach et al. 2022)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+
+from medzoo import Generator, GeneratorSpec, ImageSpec, hookimpl
+from medzoo.config import setting
+from medzoo.toolkit.settings import LatentDiffusionSettings, TokenUNetSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderSettings:
+    """diffusers' AutoencoderKL: each width after the first halves the side."""
+
+    pretrained: str = setting("", 'published weights: a Hub id or a folder of diffusers\' AutoencoderKL; "" trains one')
+    latent_channels: int = setting(4, "channels of a latent", low=1)
+    widths: tuple[int, ...] = setting((128, 256, 512, 512), "channels at each resolution", low=1)
+    layers: int = setting(2, "residual blocks at each resolution", low=1)
+    groups: int = setting(32, "groups of the group normalisation", low=1)
+    attention: bool = setting(True, "self-attention at the lowest resolution")
+    patch: int = setting(1, "pixels a side folded into channels before the network (2 quarters its work)", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings(TokenUNetSettings):
+    """The U-Net on latents; `patch` folds latents."""
+
+    token_width: int = setting(512, "width of a label token", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LDMConfig(LatentDiffusionSettings):
+    """Settings of `ldm`."""
+
+    autoencoder: AutoencoderSettings = AutoencoderSettings()
+    network: NetworkSettings = NetworkSettings()
+
+
+def build(config: LDMConfig, image: ImageSpec, device: str) -> Generator:
+    """A latent diffusion model, fresh weights, on `device`."""
+    from medzoo_ldm.model import build_model
+
+    return build_model(config, image, device)
+
+
+@hookimpl
+def register_generators() -> list[GeneratorSpec]:
+    """Offer `ldm`."""
+    return [
+        GeneratorSpec(
+            name="ldm",
+            summary="diffusion on an autoencoder's latents, with label tokens and classifier-free guidance",
+            config=LDMConfig,
+            presets=files(__name__) / "presets",
+            build=build,
+            multi_label=True,
+        )
+    ]

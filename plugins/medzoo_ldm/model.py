@@ -1,0 +1,77 @@
+"""The networks of `ldm`: diffusers' AutoencoderKL, and a U-Net on its latents attending to label tokens."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medzoo import ImageSpec
+from medzoo.errors import ConfigError
+from medzoo.toolkit.latent_diffusion import LatentDiffusion
+from medzoo.toolkit.pretrained import load_autoencoder
+from medzoo.toolkit.unet import TokenUNet
+
+if TYPE_CHECKING:
+    from medzoo_ldm import AutoencoderSettings, LDMConfig
+
+
+class KLAutoencoder(nn.Module):
+    """An AutoencoderKL whose images may be folded first; published ones see grey images as three equal channels."""
+
+    def __init__(self, settings: AutoencoderSettings, image: ImageSpec) -> None:
+        super().__init__()
+        multiple = settings.patch * 2 ** (len(settings.widths) - 1)
+        if image.size % multiple:
+            raise ConfigError(
+                f"image.size = {image.size} does not divide by {multiple}",
+                f"{len(settings.widths)} resolutions and patch {settings.patch} need a multiple of {multiple}",
+            )
+        self.patch = settings.patch
+        self.channels = image.channels
+        self.colours = 3 if settings.pretrained else image.channels
+        side = image.size // multiple
+        self.latent_shape = (settings.latent_channels, side, side)
+        levels = len(settings.widths)
+        self.vae = AutoencoderKL(
+            in_channels=self.colours * settings.patch**2,
+            out_channels=self.colours * settings.patch**2,
+            down_block_types=("DownEncoderBlock2D",) * levels,
+            up_block_types=("UpDecoderBlock2D",) * levels,
+            block_out_channels=settings.widths,
+            layers_per_block=settings.layers,
+            latent_channels=settings.latent_channels,
+            norm_num_groups=settings.groups,
+            mid_block_add_attention=settings.attention,
+            sample_size=image.size // settings.patch,
+        )
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and logarithm of the variance, (N, latent channels, h, w) each, of images (N, C, H, W) in [-1, 1]."""
+        coloured = images.expand(-1, self.colours, -1, -1)
+        posterior = self.vae.encode(functional.pixel_unshuffle(coloured, self.patch)).latent_dist
+        return posterior.mean, posterior.logvar
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images (N, C, H, W) in [-1, 1], a little beyond at times."""
+        images = functional.pixel_shuffle(self.vae.decode(latents).sample, self.patch)
+        return images if self.colours == self.channels else images.mean(dim=1, keepdim=True)
+
+    def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Reconstruction from a latent drawn with `noise`, and the posterior's mean and logarithm of the variance."""
+        mean, log_variance = self.encode(images)
+        return self.decode(mean + torch.exp(0.5 * log_variance) * noise), mean, log_variance
+
+
+def build_model(config: LDMConfig, image: ImageSpec, device: str) -> LatentDiffusion:
+    """A `LatentDiffusion` over a `KLAutoencoder` and a `TokenUNet`."""
+    autoencoder = KLAutoencoder(config.autoencoder, image)
+    channels, side, _ = autoencoder.latent_shape
+    network = TokenUNet(config.network, size=side, channels=channels, classes=len(image.classes))
+    source = config.autoencoder.pretrained
+    pretrain = functools.partial(load_autoencoder, autoencoder.vae, source) if source else None
+    return LatentDiffusion(autoencoder, network, config, image=image, pretrain=pretrain).to(device)
