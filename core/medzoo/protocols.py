@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+from medzoo.errors import ConfigError, MedzooError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,6 +88,83 @@ class Generator(Protocol):
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> object:
         """Take weights that `state_dict` gave."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """A service outside this machine that makes a generator's images, and its terms.
+
+    One request carries one real image, a PNG of `side` pixels square in RGB without metadata, to `host`, and `beside`
+    it what these words say. At most `parallel` requests are under way at once; one that fails is repeated up to
+    `retries` times, after `backoff` seconds and twice as many each time, or after what the service asks for, up to
+    `patience` seconds. `price` is of one request in `currency`. `max_requests` and `max_cost` hold for all requests of
+    a job together, 0 is no limit.
+    """
+
+    host: str
+    beside: str
+    side: int
+    parallel: int
+    retries: int
+    backoff: float
+    patience: float
+    price: float
+    currency: str
+    max_requests: int
+    max_cost: float
+
+    def __post_init__(self) -> None:
+        if self.max_cost and not self.price:
+            raise ConfigError(
+                "requests.max_cost needs to know what a request costs",
+                "give its price, as in --set requests.price=0.04",
+            )
+
+
+RequestOutcome = Literal["refused", "failed", "lost"]
+
+
+class RequestError(MedzooError):
+    """One request that gave no image.
+
+    `outcome`: "refused" when the service answered that it will not do it, which costs nothing; "failed" when it
+    answered with an error of its own or with no image; "lost" when no whole answer came. The last two may have been
+    charged. `again`: the same request may succeed later, after `wait` seconds where the service names them.
+    """
+
+    exit_code = 6
+
+    def __init__(self, message: str, *, outcome: RequestOutcome, again: bool, wait: float = 0.0) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+        self.again = again
+        self.wait = wait
+
+
+@runtime_checkable
+class RemoteGenerator(Generator, Protocol):
+    """A generator that varies real images, whose settings may have a service outside this machine make its images.
+
+    Core then calls `request` in place of `sample`. It asks the user before anything is uploaded, makes what is sent
+    and reads what comes back, and it counts, repeats and caps the requests; the generator sends one and no more.
+    """
+
+    @property
+    def service(self) -> Service | None:
+        """The service, or None where the images are made on this machine, by `sample`."""
+
+    def connect(self) -> None:
+        """Be ready for requests; nothing is sent. Raises: ConfigError, as for a key that is missing."""
+
+    def request(self, picture: bytes, label: str, *, seed: int, key: str) -> bytes:
+        """An image file's bytes: the variation of `picture` (PNG) that the service makes in one request.
+
+        Called by several threads at once. `key` tells the service that a request repeats one whose answer was lost.
+        No error may hold a secret.
+        Raises:
+            RequestError: this request gave no image.
+            MedzooError: no request can, so that the job had better stop (a wrong key, an empty account).
+        """
 
 
 @runtime_checkable

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medzoo.cli.options import BatchSize, Classes, Device, Mirror, Overrides, Seed, SkipBad
+from medzoo.cli.options import AllowUpload, BatchSize, Classes, Device, Mirror, Overrides, Seed, SkipBad
 from medzoo.cli.output import Json, notice, print_json, print_table, print_text
 from medzoo.cli.progress import Display, duration
+from medzoo.cli.requests import quotes_as_dict, show_quotes, show_requests
 
 if TYPE_CHECKING:
     from medzoo.pipelines.filling import Forecast, Job, Outcome
@@ -43,6 +44,7 @@ def augment(
     classes: Classes = "",
     skip_bad: SkipBad = False,
     allow_leak: AllowLeak = False,
+    allow_upload: AllowUpload = False,
     from_: Mirror = None,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -65,6 +67,7 @@ def augment(
         classes=tuple(name.strip() for name in classes.split(",")) if classes else None,
         skip_bad=skip_bad,
         allow_leak=allow_leak,
+        allow_upload=allow_upload,
     )
     source = make_source(load_plugins(), device=device, overrides=overrides or (), mirror=from_)
     _fill(prepare(request, source, notice=notice), dry_run=dry_run, as_json=as_json)
@@ -73,12 +76,15 @@ def augment(
 def _fill(job: Job, *, dry_run: bool, as_json: bool) -> None:
     """Nothing; shows the plan, does it and shows what came of it."""
     from medzoo.pipelines.filling import forecast, run
+    from medzoo.pipelines.quotes import quotes
 
-    plan = forecast(job)
+    plan, asked = forecast(job), quotes(job)
     _show_plan(job, plan)
+    show_quotes(job, asked)
     if dry_run:
         if as_json:
-            print_json({"folder": job.folder, "classes": [vars(row) for row in plan]})
+            rows = [vars(row) for row in plan]
+            print_json({"folder": job.folder, "classes": rows, "requests": quotes_as_dict(asked)})
         return
     with Display("drawing") as display:
         outcome = run(job, watch=display)
@@ -122,6 +128,7 @@ def _as_dict(outcome: Outcome) -> dict[str, Any]:
         "missing": outcome.missing,
         "already_done": outcome.already_done,
         "classes": [vars(row) for row in outcome.classes],
+        "requests": outcome.requests,
     }
 
 
@@ -143,6 +150,7 @@ def _show_outcome(job: Job, outcome: Outcome) -> None:
     ]
     columns = ("class", "real", "synthetic", "total", "seconds", "images/s")
     print_table(columns, rows, right=columns[1:])
+    show_requests(outcome)
     if outcome.missing:
         notice(f"{outcome.missing} images are still to be made by other shards; the last one writes metadata.csv")
     print_text(str(outcome.folder))

@@ -12,4 +12,7 @@ Overrides = Annotated[
 ]
 Classes = Annotated[str, typer.Option(help="Names for an npz's numbered classes: normal,pneumonia.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without unreadable images, listing them.")]
+AllowUpload = Annotated[
+    bool, typer.Option("--allow-upload", help="Let real images leave this machine, for generators that ask a service.")
+]
 Mirror = Annotated[str | None, typer.Option("--from", metavar="DIR", help="Mirror folder to take models from.")]

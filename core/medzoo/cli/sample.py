@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medzoo.cli.options import BatchSize, Device, Mirror, Overrides, Seed
+from medzoo.cli.options import AllowUpload, BatchSize, Device, Mirror, Overrides, Seed
 from medzoo.cli.output import Json, notice, print_json, print_text
 from medzoo.cli.progress import Display
+from medzoo.cli.requests import show_requests
 
 if TYPE_CHECKING:
     from medzoo.pipelines.filling import Job
@@ -40,6 +41,7 @@ def sample(
     batch_size: BatchSize = 32,
     overrides: Overrides = None,
     device: Device = "auto",
+    allow_upload: AllowUpload = False,
     from_: Mirror = None,
     as_json: Json = False,
 ) -> None:
@@ -57,6 +59,7 @@ def sample(
         data=data,
         seed=seed,
         batch_size=batch_size,
+        allow_upload=allow_upload,
     )
     source = make_source(load_plugins(), device=device, overrides=overrides or (), mirror=from_)
     job = prepare(request, source, notice=notice)
@@ -82,4 +85,5 @@ def _draw(job: Job, *, only_grid: bool) -> Path | None:
         outcome = run(job, watch=display)
     if outcome.already_done:
         notice("these images were drawn before; nothing was done")
+    show_requests(outcome)
     return outcome.folder

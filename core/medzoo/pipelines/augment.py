@@ -33,7 +33,7 @@ class Request:
     """What to fill, to what count, with which generators (GEN or GEN=SHARE).
 
     `originals`: "link" (hard links, copies where they cannot be), "copy" or "omit". `shard` (k, n) does every n-th
-    batch from the k-th. `classes` names an npz's numbers.
+    batch from the k-th. `classes` names an npz's numbers. `allow_upload` lets real images leave this machine.
     """
 
     generators: tuple[str, ...]
@@ -47,6 +47,7 @@ class Request:
     classes: tuple[str, ...] | None = None
     skip_bad: bool = False
     allow_leak: bool = False
+    allow_upload: bool = False
 
 
 def prepare(request: Request, source: Source, *, notice: Notice) -> Job:
@@ -101,6 +102,7 @@ def _job(request: Request, source: Source, mixture: Mixture, real: Dataset, plan
         how=request.originals,
         sheet=sheet_beside(folder),
         shard=request.shard,
+        allow_upload=request.allow_upload,
         data={
             "path": str(real.path),
             "fingerprint": real.fingerprint(),

@@ -64,6 +64,10 @@ class Studio:
         own = self._indices(picture.label)
         return int(own[self.plan.source_of(picture, len(own))])
 
+    def source_pixels(self, picture: Picture) -> np.ndarray:
+        """The real image a picture varies, as its generator sees it: uint8 (C, H, W)."""
+        return self._square(picture.generator, self.source(picture))
+
     def seconds_an_image(self, generator: int) -> float:
         """Measured on a few images, fewer the slower they are; the first one alone pays for what happens once."""
         pictures = list(itertools.islice(self.plan.pictures(generator=generator), _PROBE_SIZE))
@@ -86,8 +90,7 @@ class Studio:
 
     def _sources(self, pictures: Sequence[Picture]) -> Tensor:
         """float32 (N, C, H, W) in [0, 1] on the CPU."""
-        found = [(picture.generator, self.source(picture)) for picture in pictures]
-        return torch.from_numpy(to_float(np.stack([self._square(*key) for key in found])))
+        return torch.from_numpy(to_float(np.stack([self.source_pixels(picture) for picture in pictures])))
 
     def _prepare(self, generator: int, index: int | None) -> np.ndarray:
         """A real image as the generator sees it, uint8 (C, H, W)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ import numpy as np
 from medzoo.data import Dataset
 from medzoo.files import disk_errors, sha256_file
 from medzoo.images import decode
+from medzoo.pipelines.asking import Failures, draw_remote
 from medzoo.pipelines.claims import claim
 from medzoo.pipelines.drawing import Studio
 from medzoo.pipelines.plan import Cell, Picture, Plan
+from medzoo.pipelines.quotes import Quote, quotes, refuse_upload, spent
 from medzoo.pipelines.record import write_metadata, write_sheet
 from medzoo.pipelines.writer import PictureWriter, is_there, place_originals, sweep
 from medzoo.plugins import Plugins
@@ -32,7 +34,8 @@ class Job:
     """One filling job. `identity` says what makes two jobs the same; `labels` are all classes, in order.
 
     `originals` names where each real image goes in the folder; empty where they are left out. `sheet` is the contact
-    sheet's path, with up to `tiles` images a row; `data` and `facts` go into run.json as they are.
+    sheet's path, with up to `tiles` images a row; `data` and `facts` go into run.json as they are. `allow_upload` lets
+    real images leave this machine, to the services that generators name.
     """
 
     kind: str
@@ -48,6 +51,7 @@ class Job:
     sheet: Path | None = None
     tiles: int = 8
     shard: tuple[int, int] = (1, 1)
+    allow_upload: bool = False
     data: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -70,7 +74,10 @@ class ClassResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a job left; `missing` counts the pictures other shards still owe, and only without any is there a record."""
+    """What a job left; `missing` counts the pictures other shards still owe, and only without any is there a record.
+
+    `requests` says, for each generator that asked a service, how many it sent and what they cost.
+    """
 
     folder: Path
     sheet: Path | None
@@ -78,6 +85,7 @@ class Outcome:
     missing: int
     already_done: bool
     how: str
+    requests: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,17 +100,24 @@ class Forecast:
 
 
 def forecast(job: Job) -> list[Forecast]:
-    """What the job will do, class by class; the time is measured on a few images of each generator that has work."""
+    """What the job will do, class by class; the time is measured on a few images of each generator that has work.
+
+    Generators whose images come from a service are asked for none, so their time is left out.
+    """
     owed: Counter[tuple[int, str]] = Counter()
     there: Counter[str] = Counter()
+    asked = {quote.name for quote in quotes(job)}
     for batch in job.plan.batches(job.shard):
         complete = _is_complete(job, batch)
         for picture in batch:
-            if complete:
+            if complete or (picture.generator_name in asked and is_there(job.folder / picture.file)):
                 there[picture.label] += 1
             else:
                 owed[picture.generator, picture.label] += 1
-    pace = {generator: job.studio.seconds_an_image(generator) for generator in {generator for generator, _ in owed}}
+    pace = {
+        generator: 0.0 if job.plan.names[generator] in asked else job.studio.seconds_an_image(generator)
+        for generator in {generator for generator, _ in owed}
+    }
     real = job.real.counts() if job.real is not None else {}
     return [
         Forecast(
@@ -124,51 +139,90 @@ def run(job: Job, *, watch: Watch) -> Outcome:
     """The folder of the finished job; a job that was killed goes on with the batches it lacks.
 
     Raises:
+        ConfigError: real images would be uploaded, and the job does not allow it.
         DataError: the folder holds another job or other files.
-        ResourceError: the disk is full or read-only, or memory ran out; what was written stays good.
+        ResourceError: a service fails or a cap on requests is reached, the disk is full or read-only, memory runs out;
+            what was written stays good.
     """
     record = RunRecord(job=job.kind, folder=job.folder)
     started = time.time()
+    asked = quotes(job)
+    refuse_upload(job, asked)
     claim(job.folder, job.identity)
     if read_run(job.folder) is not None and not _lacking(job):
         if job.sheet is not None and not job.sheet.exists():
             _draw_sheet(job)
-        return _outcome(job, how=job.how, missing=0, already_done=True)
+        return _outcome(job, how=job.how, missing=0, already_done=True, requests=spent(job.folder, asked))
     with disk_errors(job.folder):
         (job.folder / RUN).unlink(missing_ok=True)
     how = job.how
     if job.originals and job.real is not None:
         how = place_originals(job.real, job.originals, job.folder, how=job.how)
-    seconds, drawn = _draw_missing(job, watch)
+    made = _Made(total=sum(len(batch) for batch in job.plan.batches(job.shard)), watch=watch)
+    _draw_batches(job, made, but={quote.name for quote in asked})
+    _draw_requests(job, asked, made)
     missing = _lacking(job)
+    requests = spent(job.folder, asked)
     if not missing:
         sweep(job.folder, before=started)
-        _conclude(job, record, how=how, seconds=seconds)
-    return _outcome(job, how=how, missing=missing, already_done=False, seconds=seconds, drawn=drawn)
+        _conclude(job, record, how=how, seconds=made.seconds, requests=requests)
+    return _outcome(job, how=how, missing=missing, already_done=False, made=made, requests=requests)
 
 
-def _draw_missing(job: Job, watch: Watch) -> tuple[dict[str, float], Counter[str]]:
-    """Seconds spent and pictures drawn, by class."""
-    seconds: defaultdict[str, float] = defaultdict(float)
-    drawn: Counter[str] = Counter()
-    total = sum(len(batch) for batch in job.plan.batches(job.shard))
-    there = 0
-    watch(there, total)
+class _Made:
+    """What there is of a job, and by class the pictures drawn just now and the seconds that took."""
+
+    def __init__(self, *, total: int, watch: Watch) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.drawn: Counter[str] = Counter()
+        self._there, self._total, self._watch = 0, total, watch
+        watch(0, total)
+
+    def found(self, count: int) -> None:
+        """So many pictures were there before."""
+        self._there += count
+        self._watch(self._there, self._total)
+
+    def drew(self, pictures: Sequence[Picture], seconds: float) -> None:
+        """These pictures were drawn in `seconds`."""
+        for picture in pictures:
+            self.seconds[picture.label] += seconds / len(pictures)
+            self.drawn[picture.label] += 1
+        self.found(len(pictures))
+
+
+def _draw_batches(job: Job, made: _Made, *, but: Set[str]) -> None:
+    """Nothing; the pictures of this machine's generators, all `but` those named, are there."""
     with PictureWriter(waiting=2 * job.plan.batch_size) as writer:
         for batch in job.plan.batches(job.shard):
-            if not _is_complete(job, batch):
-                started = time.perf_counter()
-                # Drawn whole even if only one file is missing: rounding depends on the company in a batch.
-                for picture, pixels in zip(batch, job.studio.draw(batch), strict=True):
-                    if not is_there(job.folder / picture.file):
-                        writer.write(job.folder / picture.file, pixels)
-                spent = time.perf_counter() - started
-                for picture in batch:
-                    seconds[picture.label] += spent / len(batch)
-                    drawn[picture.label] += 1
-            there += len(batch)
-            watch(there, total)
-    return dict(seconds), drawn
+            if batch[0].generator_name in but:
+                continue
+            if _is_complete(job, batch):
+                made.found(len(batch))
+                continue
+            started = time.perf_counter()
+            # Drawn whole even if only one file is missing: rounding depends on the company in a batch.
+            for picture, pixels in zip(batch, job.studio.draw(batch), strict=True):
+                if not is_there(job.folder / picture.file):
+                    writer.write(job.folder / picture.file, pixels)
+            made.drew(batch, time.perf_counter() - started)
+
+
+def _draw_requests(job: Job, asked: Sequence[Quote], made: _Made) -> None:
+    """Nothing; the pictures of services are there. Raises: as `draw_remote`; ResourceError for those that failed."""
+    failures = Failures()
+    for quote in asked:
+        made.found(quote.there)
+        last = time.perf_counter()
+
+        def done(picture: Picture) -> None:
+            nonlocal last
+            now = time.perf_counter()
+            made.drew([picture], now - last)
+            last = now
+
+        failures += draw_remote(job, quote, done=done)
+    failures.refuse(of=sum(len(quote.pictures) for quote in asked))
 
 
 def _is_complete(job: Job, batch: Sequence[Picture]) -> bool:
@@ -189,7 +243,9 @@ def _draw_sheet(job: Job) -> None:
         write_sheet(job.sheet, job.studio, job.labels, look=look, tiles=job.tiles)
 
 
-def _conclude(job: Job, record: RunRecord, *, how: str, seconds: Mapping[str, float]) -> None:
+def _conclude(
+    job: Job, record: RunRecord, *, how: str, seconds: Mapping[str, float], requests: Mapping[str, Mapping[str, Any]]
+) -> None:
     """Nothing; the contact sheet, metadata.csv and, last, run.json are there."""
     _draw_sheet(job)
     record.add_outputs([write_metadata(job.folder, job.studio, job.originals)])
@@ -214,6 +270,7 @@ def _conclude(job: Job, record: RunRecord, *, how: str, seconds: Mapping[str, fl
         "counts": {label: {"real": real.get(label, 0), "synthetic": job.plan.count(label)} for label in job.labels},
         "originals": how,
         "drawing_seconds": round(sum(seconds.values()), 3),
+        "requests": requests,
         **job.facts,
     }
     record.data = job.data
@@ -226,8 +283,8 @@ def _outcome(
     how: str,
     missing: int,
     already_done: bool,
-    seconds: Mapping[str, float] | None = None,
-    drawn: Mapping[str, int] | None = None,
+    requests: Mapping[str, Mapping[str, Any]],
+    made: _Made | None = None,
 ) -> Outcome:
     real = job.real.counts() if job.originals and job.real is not None else {}
     classes = tuple(
@@ -235,8 +292,8 @@ def _outcome(
             label=label,
             real=real.get(label, 0),
             synthetic=job.plan.count(label),
-            drawn=(drawn or {}).get(label, 0),
-            seconds=(seconds or {}).get(label, 0.0),
+            drawn=made.drawn[label] if made else 0,
+            seconds=made.seconds[label] if made else 0.0,
         )
         for label in job.labels
     )
@@ -247,4 +304,5 @@ def _outcome(
         missing=missing,
         already_done=already_done,
         how=how,
+        requests=requests,
     )

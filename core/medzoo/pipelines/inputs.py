@@ -52,7 +52,10 @@ class Mixture:
     names: tuple[str, ...]
 
     def describe(self) -> dict[str, Any]:
-        """What of each model decides its pictures, by name."""
+        """What of each model decides its pictures, by name.
+
+        Settings under `requests.` only say how a service is asked, so that a job may go on with others.
+        """
         return {
             name: {
                 "share": str(share),
@@ -60,7 +63,7 @@ class Mixture:
                 "weights_sha256": model.weights_sha256,
                 "image": model.image.to_dict(),
                 "crop": model.crop,
-                "config": model.config.flat(),
+                "config": {key: value for key, value in model.config.flat().items() if not key.startswith("requests.")},
             }
             for name, model, share in zip(self.names, self.models, self.shares, strict=True)
         }

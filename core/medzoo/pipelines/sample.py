@@ -26,7 +26,8 @@ class Request:
     """Which generator, which classes (all of them if empty), how many images of each, and where they go.
 
     Each image is of one class, but a multi-label model's are of all the `labels` together where there are any. Without
-    `out` and `grid` they go into ./samples-<generator>. `data` is for generators that vary real images.
+    `out` and `grid` they go into ./samples-<generator>. `data` is for generators that vary real images, and
+    `allow_upload` lets those images leave this machine.
     """
 
     generator: str
@@ -37,6 +38,7 @@ class Request:
     data: Path | None = None
     seed: int = 0
     batch_size: int = 32
+    allow_upload: bool = False
 
     @property
     def only_grid(self) -> bool:
@@ -134,5 +136,6 @@ def _job(
         device=source.device,
         sheet=request.grid,
         tiles=request.count,
+        allow_upload=request.allow_upload,
         data={"path": str(real.path), "fingerprint": real.fingerprint()} if real is not None else {},
     )

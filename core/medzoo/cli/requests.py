@@ -1,0 +1,56 @@
+"""How verbs speak of requests to services: what they will cost, and what they have cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from medzoo.cli.output import notice
+
+if TYPE_CHECKING:
+    from medzoo.pipelines.filling import Job, Outcome
+    from medzoo.pipelines.quotes import Quote
+
+
+def show_quotes(job: Job, quotes: Sequence[Quote]) -> None:
+    """Nothing; what would be sent where, at what price, goes to stderr."""
+    from medzoo.pipelines.quotes import describe_upload
+
+    for quote in quotes:
+        if quote.tally.requests:
+            notice(f"{_spent(quote.name, quote.tally.requests, quote.tally.cost, quote.service.currency)} up to now")
+        if not quote.pictures:
+            continue
+        notice(describe_upload(job, quote))
+        if quote.covered < len(quote.pictures):
+            notice(f"its caps allow for {quote.covered} of them; the job stops there, and goes on once they are raised")
+
+
+def quotes_as_dict(quotes: Sequence[Quote]) -> list[dict[str, Any]]:
+    """The quotes for programs."""
+    return [
+        {
+            "generator": quote.name,
+            "host": quote.service.host,
+            "requests": len(quote.pictures),
+            "images": quote.sources,
+            "price": quote.service.price,
+            "cost": float(quote.cost),
+            "currency": quote.service.currency,
+            "covered": quote.covered,
+            "sent": quote.tally.requests,
+            "spent": float(quote.tally.cost),
+        }
+        for quote in quotes
+    ]
+
+
+def show_requests(outcome: Outcome) -> None:
+    """Nothing; what the job's requests came to goes to stderr."""
+    for name, facts in outcome.requests.items():
+        notice(f"{_spent(name, facts['requests'], facts['cost_at_most'], facts['currency'])} in this job")
+
+
+def _spent(name: str, requests: int, cost: object, currency: str) -> str:
+    price = f", for at most {cost} {currency}" if cost else ""
+    return f"'{name}' sent {requests} request{'' if requests == 1 else 's'}{price}"
