@@ -50,9 +50,9 @@ class CollapseMonitor:
         low = [f"{name} {share:.0%}" for name, share in shares.items() if share < self.warn_below]
         if low and step >= self.since:
             self.report.warn(
-                f"step {step}: the generator collapses: images of a class differ by less than {self.warn_below:.0%} of "
-                f"what real ones differ by ({', '.join(low)}). Set discriminator.norm=spectral and "
-                "discriminator.color=1, translation=0.125 and cutout=0.5, or lower both rates"
+                f"step {step}: images of a class are too alike: {', '.join(low)} of what real ones differ by (at least "
+                f"{self.warn_below:.0%} expected). Where longer training does not help, the generator has collapsed: "
+                "set discriminator.color=1, translation=0.125 and cutout=0.5, or norm=spectral, or lower both rates"
             )
 
     @staticmethod

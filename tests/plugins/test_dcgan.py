@@ -409,8 +409,8 @@ def test_a_class_whose_images_are_alike_is_named_with_the_mend():
     assert "step 7" in warning
     assert "class 1 1%" in warning
     assert "class 0" not in warning
-    assert "discriminator.norm=spectral" in warning
-    assert "50% of" in warning
+    assert "discriminator.color=1" in warning
+    assert "at least 50% expected" in warning
 
 
 def test_images_as_varied_as_real_ones_are_not_warned_of_nor_anything_at_nought():
