@@ -72,7 +72,7 @@ class _StageReport:
         """Keep this stage's state, with the networks of the stages before."""
         whole = {**state, "step": torch.tensor(self._before + step), "stage": torch.tensor(self._number)}
         for number, network in enumerate(self._finished):
-            whole |= {f"finished.{number}.{name}": value for name, value in network.state_dict().items()}
+            whole |= {f"finished.{number}.{name}": value.contiguous() for name, value in network.state_dict().items()}
         self._report.checkpoint(self._before + step, whole)
 
     def progress(self, step: int, total: int, values: Mapping[str, float]) -> None:
