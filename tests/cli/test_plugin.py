@@ -35,7 +35,7 @@ def test_a_plugin_that_fails_to_add_commands_is_broken(medzoo, install_plugin):
 def checks(monkeypatch):
     """Results that the conformance kit then gives for any generator."""
     results = [CheckResult(name="shape", passed=True, detail="4 images", seconds=0.5)]
-    monkeypatch.setattr("medzoo.testing.check_generator", lambda spec, *, device: results)
+    monkeypatch.setattr("medzoo.testing.check_generator", lambda spec, *, device, overrides: results)
     return results
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from medzoo.cli.options import Overrides
 from medzoo.cli.output import Json, print_json, print_table, print_text
 from medzoo.errors import PluginError
 from medzoo.plugins import load_plugins
@@ -36,13 +37,14 @@ def list_plugins(
 def check_plugin(
     name: Annotated[str, typer.Argument(help="A generator's name.")],
     device: Annotated[str, typer.Option(help="Where to run it: cpu, cuda:0.")] = "cpu",
+    overrides: Overrides = None,
     json: Json = False,
 ) -> None:
     """Run a generator through the conformance checks."""
     spec = load_plugins().generator(name)
     from medzoo.testing import check_generator
 
-    results = check_generator(spec, device=device)
+    results = check_generator(spec, device=device, overrides=overrides or ())
     if json:
         print_json([asdict(result) for result in results])
     else:

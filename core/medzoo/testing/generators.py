@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,17 +31,17 @@ class CheckResult:
     seconds: float
 
 
-def check_generator(spec: GeneratorSpec, *, device: str = "cpu") -> list[CheckResult]:
+def check_generator(spec: GeneratorSpec, *, device: str = "cpu", overrides: Sequence[str] = ()) -> list[CheckResult]:
     """What `spec` keeps and breaks of the generator contract, one result a check; nothing a plugin does raises here.
 
-    It is built from its `tiny` preset for three classes, fitted on 24 made-up images and asked for pictures; where the
-    spec is multi-label, once more with multi-hot labels, in the checks whose names begin with "multi-label". Checks
-    that cannot apply are left out: fitting for a spec that is not trainable, sources for one that needs none, and all
-    that follows a failure to build or to give pictures at all.
+    It is built from its `tiny` preset, with `overrides` (key=value) for what no preset can know, for three classes,
+    fitted on 24 made-up images and asked for pictures; where the spec is multi-label, once more with multi-hot labels,
+    in the checks whose names begin with "multi-label". Checks that cannot apply are left out: fitting for a spec that
+    is not trainable, sources for one that needs none, and all that follows a failure to build or to give pictures.
     """
     results: list[CheckResult] = []
     for multi_label in (False, True) if spec.multi_label else (False,):
-        subject = Subject(spec, device=device, multi_label=multi_label)
+        subject = Subject(spec, device=device, overrides=overrides, multi_label=multi_label)
         for checks, required in _STAGES:
             ran = [_run(name, check, subject) for name, check in checks.items()]
             found = [result for result in ran if result is not None]
@@ -51,13 +51,13 @@ def check_generator(spec: GeneratorSpec, *, device: str = "cpu") -> list[CheckRe
     return results
 
 
-def assert_generator(spec: GeneratorSpec, *, device: str = "cpu") -> None:
+def assert_generator(spec: GeneratorSpec, *, device: str = "cpu", overrides: Sequence[str] = ()) -> None:
     """Nothing, if `spec` passes every check.
 
     Raises:
         AssertionError: one line for each check that failed.
     """
-    failed = [result for result in check_generator(spec, device=device) if not result.passed]
+    failed = [result for result in check_generator(spec, device=device, overrides=overrides) if not result.passed]
     if failed:
         lines = "\n".join(f"  {result.name}: {result.detail}" for result in failed)
         raise AssertionError(f"generator '{spec.name}' breaks its contract\n{lines}")
@@ -86,7 +86,8 @@ def _run(name: str, check: Callable[[Subject], str | None], subject: Subject) ->
 def _preset(subject: Subject) -> str | None:
     known = settings.preset_names(subject.spec.presets)
     expect("tiny" in known, f"expected a preset tiny.toml for tests, found: {', '.join(known) or 'none'}")
-    subject.configure(settings.resolve(subject.spec.config, presets=subject.spec.presets, preset="tiny"))
+    spec = subject.spec
+    subject.configure(settings.resolve(spec.config, presets=spec.presets, preset="tiny", overrides=subject.overrides))
     if subject.multi_label:
         return None  # it is the same one
     return f"tiny.toml resolves: {subject.image.size} pixels, {subject.image.channels} channels"

@@ -67,9 +67,12 @@ class MadeUpImages:
 class Subject:
     """A generator under test, with what it was made from and what was seen of it."""
 
-    def __init__(self, spec: GeneratorSpec, *, device: str, multi_label: bool = False) -> None:
+    def __init__(
+        self, spec: GeneratorSpec, *, device: str, overrides: Sequence[str] = (), multi_label: bool = False
+    ) -> None:
         self.spec = spec
         self.device = torch.device(device)
+        self.overrides = overrides
         self.multi_label = multi_label
         self.touched: set[str] = set()
         self.config: Any = None
