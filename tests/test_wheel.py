@@ -12,7 +12,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-PLUGINS = ["medzoo_classic", "medzoo_dcgan", "medzoo_ddpm", "medzoo_ddpm_var", "medzoo_duplicate"]
+PLUGINS = [
+    "medzoo_api_variation",
+    "medzoo_classic",
+    "medzoo_dcgan",
+    "medzoo_ddpm",
+    "medzoo_ddpm_var",
+    "medzoo_duplicate",
+]
 
 
 @pytest.fixture(scope="module")
@@ -115,4 +122,4 @@ def test_the_wheels_presets_are_read(elsewhere):
         "for spec in specs.values(): config.resolve(spec.config, presets=spec.presets, preset='tiny')\n"
         "print(sorted(specs))"
     )
-    assert elsewhere("-c", program).strip() == "['classic', 'dcgan', 'ddpm', 'ddpm-var', 'duplicate']"
+    assert elsewhere("-c", program).strip() == "['api-variation', 'classic', 'dcgan', 'ddpm', 'ddpm-var', 'duplicate']"

@@ -29,14 +29,15 @@ every_preset = pytest.mark.parametrize(
 
 
 def test_the_generators_of_this_version_are_registered_under_their_names():
-    assert {"ddpm", "ddpm-var", "classic", "duplicate"} <= {spec.name for spec in GENERATORS}
+    assert {"ddpm", "ddpm-var", "classic", "duplicate", "api-variation"} <= {spec.name for spec in GENERATORS}
     assert {spec.name for spec in GENERATORS} <= set(ENTRY_POINTS)
 
 
 @every_generator
-def test_it_keeps_the_contract_within_five_seconds(spec):
+def test_it_keeps_the_contract_within_five_seconds(spec, overrides):
+    settings = overrides(spec)
     start = time.process_time()
-    results = check_generator(spec)
+    results = check_generator(spec, overrides=settings)
     seconds = time.process_time() - start
     assert {result.name: result.detail for result in results if not result.passed} == {}
     assert {"seeds repeat", "rebatching", "labels", "save and load"} <= {result.name for result in results}
@@ -82,8 +83,9 @@ def test_every_setting_says_what_it_means(spec):
 
 
 @every_generator
-def test_it_draws_colour_images_of_two_classes(spec):
-    resolved = resolve(spec.config, presets=spec.presets, preset="tiny", overrides=["image.channels=3"])
+def test_it_draws_colour_images_of_two_classes(spec, overrides):
+    settings = ["image.channels=3", *overrides(spec)]
+    resolved = resolve(spec.config, presets=spec.presets, preset="tiny", overrides=settings)
     image = ImageSpec(size=16, channels=3, classes=("a", "b"))
     torch.manual_seed(0)
     sources = torch.rand(3, 3, 16, 16) if spec.needs_sources else None

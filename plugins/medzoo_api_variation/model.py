@@ -1,0 +1,93 @@
+"""The generator: its provider, and pictures to and from files' bytes in memory."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from medzoo import ImageSpec
+from medzoo.errors import ConfigError, DataError
+from medzoo.protocols import LabelledImages, Report, Service
+from medzoo_api_variation.diffusers_provider import DiffusersProvider
+from medzoo_api_variation.openai_provider import OpenAIProvider
+from medzoo_api_variation.providers import Provider
+
+if TYPE_CHECKING:
+    from medzoo_api_variation import ApiVariationConfig
+
+
+class ApiVariation(nn.Module):
+    """A RemoteGenerator without weights of its own: image i is what the provider makes of `sources[i]`."""
+
+    def __init__(self, config: ApiVariationConfig, image: ImageSpec, device: str) -> None:
+        super().__init__()
+        self.config = config
+        self.image = image
+        self.provider: Provider
+        if config.provider == "openai":
+            self.provider = OpenAIProvider(config.openai, config.requests)
+        else:
+            self.provider = DiffusersProvider(config.diffusers, device)
+
+    @property
+    def service(self) -> Service | None:
+        """The API; None where a pipeline runs on this machine."""
+        return self.provider.service
+
+    def connect(self) -> None:
+        """Be ready for requests. Raises: ConfigError."""
+        self.provider.connect()
+
+    def request(self, picture: bytes, label: str, *, seed: int, key: str) -> bytes:
+        """An image file's bytes, by one request to the API. Raises: as `RemoteGenerator.request`."""
+        return self.provider.vary(picture, self._prompt(label), seed=seed, key=key)
+
+    def fit(self, data: LabelledImages, *, seed: int, report: Report) -> None:
+        """Do nothing: there is nothing to learn."""
+
+    def sample(self, seeds: Sequence[int], labels: Tensor, *, sources: Tensor | None = None) -> Tensor:
+        """One variation a seed by the local pipeline, each on its own: float32 (N, C, H, W) in [0, 1].
+
+        Raises:
+            DataError: no sources, or not one a seed.
+            ConfigError: an API makes the images, whose requests must be allowed and counted.
+            HubError: the pipeline cannot be had.
+        """
+        if self.service is not None:
+            raise ConfigError(
+                f"'api-variation' asks {self.service.host}, and keeps every image it pays for in a folder",
+                "give --out; medzoo sample and medzoo augment ask, count and record",
+            )
+        if sources is None or len(sources) != len(seeds):
+            given = "none" if sources is None else str(len(sources))
+            raise DataError(
+                f"'api-variation' varies real images: {len(seeds)} are needed, {given} given", "give --data"
+            )
+        rows = zip(sources, labels.tolist(), seeds, strict=True)
+        return torch.stack([self._vary(source, self.image.classes[label], seed) for source, label, seed in rows])
+
+    def _vary(self, source: Tensor, label: str, seed: int) -> Tensor:
+        """One image float32 (C, H, W)."""
+        answer = self.provider.vary(_to_png(source), self._prompt(label), seed=seed, key="")
+        with Image.open(io.BytesIO(answer)) as opened:
+            square = (self.image.size, self.image.size)
+            made = opened.convert("L" if self.image.channels == 1 else "RGB").resize(square, Image.Resampling.BICUBIC)
+        pixels = torch.from_numpy(np.array(made, dtype=np.float32)) / 255.0
+        return pixels.unsqueeze(0) if self.image.channels == 1 else pixels.permute(2, 0, 1).contiguous()
+
+    def _prompt(self, label: str) -> str:
+        return self.config.prompt.replace("{label}", label)
+
+
+def _to_png(image: Tensor) -> bytes:
+    """An RGB PNG of float pixels (C, H, W) in [0, 1]."""
+    pixels = (image.expand(3, -1, -1) * 255.0).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG")
+    return buffer.getvalue()

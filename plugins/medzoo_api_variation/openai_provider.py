@@ -1,0 +1,241 @@
+"""The provider that uploads: OpenAI's images API, or any that speaks like it, through OpenAI's own client."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from medzoo.errors import ConfigError, MedzooError, ResourceError
+from medzoo.protocols import RequestError, Service
+
+if TYPE_CHECKING:
+    from medzoo_api_variation import OpenAISettings, RequestSettings
+
+# Models with images/variations; the newer ones only edit.
+_VARIATION_MODELS = ("dall-e-2",)
+# Codes under which an account without money is refused, some as 429 as if waiting would help.
+_NO_MONEY = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
+_WORTH_REPEATING = (408, 409, 425, 429)
+_DOWNLOADS = 3
+# A run of so many characters of the key is taken for a piece of it.
+_PIECE = 6
+
+
+class OpenAIProvider:
+    """Varies pictures by one request each; it repeats none, for whoever calls counts what is charged."""
+
+    def __init__(self, settings: OpenAISettings, requests: RequestSettings) -> None:
+        self._settings, self._requests = settings, requests
+        if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", requests.key_variable):
+            # What was given is not repeated: it may be the key itself.
+            raise ConfigError(
+                "requests.key_variable is no name of an environment variable",
+                "put the key into a variable such as OPENAI_API_KEY, and give the variable's name",
+            )
+        self._host = _host_of(settings.base_url)
+        self._endpoint = settings.endpoint
+        if self._endpoint == "auto":
+            self._endpoint = "variations" if settings.model in _VARIATION_MODELS else "edits"
+        self._terms = self._make_terms()
+        self._key = ""
+        self._client: Any = None
+        self._http: Any = None
+
+    def _make_terms(self) -> Service:
+        requests, settings = self._requests, self._settings
+        beside = f"the name of the model, '{settings.model}'"
+        if self._endpoint == "edits":
+            beside = f"the prompt with its class's name, and {beside}"
+        return Service(
+            host=self._host,
+            beside=beside,
+            side=settings.size,
+            parallel=requests.parallel,
+            retries=requests.retries,
+            backoff=requests.backoff,
+            patience=requests.patience,
+            price=requests.price,
+            currency=requests.currency,
+            max_requests=requests.max_requests,
+            max_cost=requests.max_cost,
+        )
+
+    @property
+    def service(self) -> Service | None:
+        """The API and its terms."""
+        return self._terms
+
+    def connect(self) -> None:
+        """Have a client with the key of the environment; nothing is sent. Raises: ConfigError."""
+        if self._client is not None:
+            return
+        variable = self._requests.key_variable
+        self._key = os.environ.get(variable, "").strip()
+        if not self._key:
+            raise ConfigError(f"no key for {self._host}: ${variable} is not set", f"export {variable}=...")
+        if not re.fullmatch(r"[!-~]+", self._key):
+            raise ConfigError(f"${variable} holds what is no key: spaces or other characters that no header takes")
+        try:
+            import openai
+        except ImportError as error:
+            raise ConfigError("provider = openai needs the openai client", "pip install 'medzoo[api]'") from error
+
+        timeout = openai.Timeout(self._requests.timeout, connect=min(30.0, self._requests.timeout))
+        # A redirect would carry the image to a host that the user was not told of.
+        self._http = openai.DefaultHttpxClient(follow_redirects=False, timeout=timeout)
+        self._client = openai.OpenAI(
+            api_key=self._key,
+            base_url=self._settings.base_url,
+            max_retries=0,
+            timeout=timeout,
+            http_client=self._http,
+        )
+
+    def vary(self, picture: bytes, prompt: str, *, seed: int, key: str) -> bytes:
+        """The image file's bytes of one request's answer; the API takes no seed.
+
+        Raises: RequestError; ConfigError and ResourceError for what no other request can mend either.
+        """
+        self.connect()
+        answer = self._send(picture, prompt, key)
+        if isinstance(answer, MedzooError):
+            raise answer  # here and not where it was caught, so that no traceback shows the client's error, nor the key
+        return self._image_of(answer)
+
+    def _send(self, picture: bytes, prompt: str, key: str) -> bytes | MedzooError:
+        """The body of the answer, or what went wrong."""
+        import httpx2
+        import openai
+
+        size = self._settings.size
+        fields = {"model": self._settings.model, "n": "1", "size": f"{size}x{size}"}
+        if self._endpoint == "edits":
+            fields["prompt"] = prompt
+        if self._endpoint == "variations" or self._settings.model in _VARIATION_MODELS:
+            fields["response_format"] = "b64_json"  # newer models give nothing else, and refuse to be asked
+        if self._settings.quality:
+            fields["quality"] = self._settings.quality
+        try:
+            # Not images.edit: both endpoints go one way, and images.create_variation warns at each call.
+            response = self._client.post(
+                f"/images/{self._endpoint}",
+                cast_to=httpx2.Response,
+                body=fields,
+                files=[("image", ("image.png", picture, "image/png"))],
+                options={"headers": {"Content-Type": "multipart/form-data", "Idempotency-Key": key}},
+            )
+        except openai.APIStatusError as error:
+            return self._refusal(error.status_code, error.response.headers, error.body)
+        except openai.APITimeoutError:
+            return self._lost(f"no answer within {self._requests.timeout:g} seconds")
+        except openai.APIConnectionError as error:
+            if isinstance(error.__cause__, httpx2.ConnectError):
+                return RequestError(f"cannot connect to {self._host}", outcome="refused", again=True)
+            return self._lost("the connection broke")
+        content: bytes = response.content
+        return content
+
+    def _lost(self, what: str) -> RequestError:
+        return RequestError(f"{self._host}: {what}", outcome="lost", again=True)
+
+    def _refusal(self, status: int, headers: Mapping[str, str], body: object) -> MedzooError:
+        """What an answer with an error status means."""
+        code, words = self._words(body)
+        said = f"{self._host} answered HTTP {status}{words}"
+        if code in _NO_MONEY:
+            return ResourceError(said, "see to the account's credit, and run the same command again")
+        if status in (401, 403):
+            return ConfigError(said, f"see to the key in ${self._requests.key_variable} and what it allows")
+        if status in (404, 405):
+            return ConfigError(said, "see to openai.base_url, openai.model and openai.endpoint")
+        if 300 <= status < 400:
+            return ConfigError(f"{said}, a redirect, which images do not follow", "give the new openai.base_url")
+        if status >= 500:
+            return RequestError(said, outcome="failed", again=True, wait=asked_wait(headers))
+        again = status in _WORTH_REPEATING
+        return RequestError(said, outcome="refused", again=again, wait=asked_wait(headers) if again else 0.0)
+
+    def _words(self, body: object) -> tuple[str, str]:
+        """The code and the words of an error's body; the words are withheld if they hold any piece of the key."""
+        inner = body.get("error", body) if isinstance(body, Mapping) else body
+        values = inner if isinstance(inner, Mapping) else {"message": inner}
+        code, message = str(values.get("code") or ""), str(values.get("message") or "")
+        text = "".join(letter if letter.isprintable() else " " for letter in message)
+        text = " ".join(text.split())[:300]
+        if self._holds_key(message):
+            return code, " (its words are withheld, for they hold a piece of the key)"
+        return code, f": {text}" if text else ""
+
+    def _holds_key(self, text: str) -> bool:
+        forms = (self._key, base64.b64encode(f"Bearer {self._key}".encode()).decode())
+        return any(
+            form[start : start + _PIECE].casefold() in text.casefold()
+            for form in forms
+            for start in range(max(1, len(form) - _PIECE + 1))
+        )
+
+    def _image_of(self, answer: bytes) -> bytes:
+        """The bytes of the image in an answer's JSON, or where its URL points. Raises: RequestError."""
+        try:
+            entry = json.loads(answer)["data"][0]
+            encoded, url = entry.get("b64_json"), entry.get("url")
+            if encoded:
+                return base64.b64decode(encoded, validate=True)
+        except (ValueError, LookupError, TypeError, AttributeError, binascii.Error):
+            raise RequestError(f"{self._host} answered with no image", outcome="failed", again=True) from None
+        if isinstance(url, str) and urlsplit(url).scheme in ("http", "https"):
+            return self._download(url)
+        raise RequestError(f"{self._host} answered with no image", outcome="failed", again=True)
+
+    def _download(self, url: str) -> bytes:
+        """What `url` holds, asked for without the key. Raises: RequestError."""
+        import httpx2
+
+        for attempt in range(_DOWNLOADS):
+            try:
+                response = self._http.get(url, follow_redirects=True).raise_for_status()
+            except httpx2.HTTPError:
+                time.sleep(self._requests.backoff * 2**attempt)
+            else:
+                content: bytes = response.content
+                return content
+        raise RequestError(
+            f"{self._host} answered with the address of an image that cannot be fetched", outcome="failed", again=True
+        )
+
+
+def asked_wait(headers: Mapping[str, str]) -> float:
+    """The seconds that Retry-After asks to wait, as a number or a date; 0 where it does not."""
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers.get(name, "")) * unit
+        except ValueError:
+            continue
+        return 0.0 if math.isnan(seconds) else max(0.0, seconds)
+    try:
+        return max(0.0, parsedate_to_datetime(headers.get("retry-after", "")).timestamp() - time.time())
+    except (ValueError, TypeError, IndexError):
+        return 0.0
+
+
+def _host_of(base_url: str) -> str:
+    """The host that images go to. Raises: ConfigError for what is no address, or holds a secret."""
+    try:
+        parts = urlsplit(base_url)
+        host = parts.hostname and parts.netloc
+    except ValueError:
+        raise ConfigError("openai.base_url is no address", "write it as in https://api.openai.com/v1") from None
+    if "@" in parts.netloc or parts.query:
+        raise ConfigError("openai.base_url holds a password or a query", "keys go into an environment variable")
+    if parts.scheme not in ("http", "https") or not host:
+        raise ConfigError("openai.base_url is no address", "write it as in https://api.openai.com/v1")
+    return host if parts.scheme == "https" else f"{host} (not encrypted)"
