@@ -19,6 +19,7 @@ PLUGINS = [
     "medzoo_ddpm",
     "medzoo_ddpm_var",
     "medzoo_duplicate",
+    "medzoo_latent_ddpm",
 ]
 
 

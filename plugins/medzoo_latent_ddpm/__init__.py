@@ -1,0 +1,64 @@
+"""Diffusion on vectors: a variational autoencoder to one vector an image, and an MLP that denoises them (study D)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+
+from medzoo import Generator, GeneratorSpec, ImageSpec, hookimpl
+from medzoo.config import setting
+from medzoo.toolkit.settings import LatentDiffusionSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderSettings:
+    """Residual blocks down to a few places, a vector, and back; each width after the first halves the side."""
+
+    latent: int = setting(256, "dimensions of the vector", low=1)
+    widths: tuple[int, ...] = setting((64, 128, 256, 256), "channels at each resolution", low=1)
+    encoder_layers: int = setting(1, "residual blocks at each resolution on the way down", low=1)
+    decoder_layers: int = setting(1, "residual blocks at each resolution on the way back", low=1)
+    neck: int = setting(32, "channels of the lowest resolution where it becomes the vector", low=1)
+    groups: int = setting(16, "groups of the group normalisation", low=1)
+    patch: int = setting(1, "pixels a side folded into channels before the network (2 quarters its work)", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
+    """The residual MLP on vectors."""
+
+    width: int = setting(512, "width of the residual stream", low=1)
+    blocks: int = setting(4, "residual blocks", low=1)
+    expansion: int = setting(2, "hidden width of a block, in widths", low=1)
+    embedding: int = setting(256, "width of the embedding of time and labels", low=2)
+    dropout: float = setting(0.0, "dropout in residual blocks", low=0.0, high=1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentDDPMConfig(LatentDiffusionSettings):
+    """Settings of `latent-ddpm`."""
+
+    autoencoder: AutoencoderSettings = AutoencoderSettings()
+    network: NetworkSettings = NetworkSettings()
+
+
+def build(config: LatentDDPMConfig, image: ImageSpec, device: str) -> Generator:
+    """A diffusion model on an autoencoder's vectors, fresh weights, on `device`."""
+    from medzoo_latent_ddpm.model import build_model
+
+    return build_model(config, image, device)
+
+
+@hookimpl
+def register_generators() -> list[GeneratorSpec]:
+    """Offer `latent-ddpm`."""
+    return [
+        GeneratorSpec(
+            name="latent-ddpm",
+            summary="diffusion on one vector an image, with labels that add up and classifier-free guidance",
+            config=LatentDDPMConfig,
+            presets=files(__name__) / "presets",
+            build=build,
+            multi_label=True,
+        )
+    ]
