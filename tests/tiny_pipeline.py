@@ -80,5 +80,5 @@ def _diffusion() -> dict[str, object]:
             cross_attention_dim=8,
             attention_head_dim=2,
         ),
-        "scheduler": DDIMScheduler(),
+        "scheduler": DDIMScheduler(steps_offset=1, clip_sample=False),
     }

@@ -80,10 +80,9 @@ def load_pipeline(settings: DiffusersSettings, device: str) -> Any:
     import diffusers
 
     dtype = _DTYPES[resolve_precision(settings.precision, torch.device(device))]
-    name: object = "no pipeline"
     try:
-        name = diffusers.DiffusionPipeline.load_config(settings.model, revision=settings.revision).get("_class_name")
-        pipeline: Any = _class_for(name).from_pretrained(
+        index = diffusers.DiffusionPipeline.load_config(settings.model, revision=settings.revision)
+        pipeline: Any = _class_for(str(index.get("_class_name"))).from_pretrained(
             settings.model, revision=settings.revision, use_safetensors=True, dtype=dtype
         )
     except OSError as error:  # diffusers' one answer to whatever is missing, on disk or on the Hub
@@ -95,7 +94,7 @@ def load_pipeline(settings: DiffusersSettings, device: str) -> Any:
     except ValueError as error:  # no class of diffusers makes an image of an image by these weights
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(
-            f"the pipeline '{settings.model}' ({name}) makes no image of another: {reason}",
+            f"the pipeline '{settings.model}' makes no image of another: {reason}",
             "take one that varies images, such as StableDiffusionImageVariationPipeline, or has an image-to-image form",
         ) from error
     if "strength" in _parameters(pipeline) and int(settings.steps * settings.strength) < 1:
@@ -107,12 +106,17 @@ def load_pipeline(settings: DiffusersSettings, device: str) -> Any:
     return pipeline.to(device)
 
 
-def _class_for(name: object) -> Any:
-    """The class `name` if it makes one image of another, else the one that finds its image-to-image sister."""
+def _class_for(name: str) -> Any:
+    """The class `name` if it makes one image of another, else the one that finds its image-to-image sister.
+
+    Raises: ValueError if diffusers has no such class.
+    """
     import diffusers
 
-    kind = getattr(diffusers, name, None) if isinstance(name, str) else None
-    if kind is not None and {"image", "generator"} <= _parameters(kind) and "mask_image" not in _parameters(kind):
+    kind = getattr(diffusers, name, None)
+    if kind is None:
+        raise ValueError(f"diffusers has no {name}")
+    if {"image", "generator"} <= _parameters(kind) and "mask_image" not in _parameters(kind):
         return kind
     return diffusers.AutoPipelineForImage2Image
 

@@ -470,3 +470,21 @@ def test_paths_are_not_changed_by_the_working_folder(augment, api, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     assert augment("--out", Path("here")).code == 0
     assert len(made(tmp_path / "here")) == IMAGES
+
+
+def test_what_another_process_made_meanwhile_is_not_asked_for(augment, api, tmp_path, monkeypatch):
+    from medzoo.pipelines import filling
+
+    assert augment().code == 0
+    (tmp_path / "out" / "run.json").unlink()
+    everything = [path.rename(path.with_suffix(".aside")) for path in (tmp_path / "out").glob("*/synthetic-*.png")]
+    place = filling.place_originals
+
+    def late(*arguments, **options):
+        for path in everything:
+            path.rename(path.with_suffix(".png"))
+        return place(*arguments, **options)
+
+    monkeypatch.setattr(filling, "place_originals", late)
+    assert augment().code == 0
+    assert len(api.asked) == IMAGES

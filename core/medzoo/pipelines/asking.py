@@ -17,6 +17,7 @@ from medzoo.images import decode, encode_png, prepare
 from medzoo.pipelines.ledger import Ledger
 from medzoo.pipelines.plan import Picture
 from medzoo.pipelines.quotes import Quote
+from medzoo.pipelines.writer import is_there
 from medzoo.protocols import RequestError
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ def _as_finished(asker: _Asker, quote: Quote, pool: ThreadPoolExecutor) -> Itera
     """Each picture once its requests have ended, well or not; as many are under way as the service takes."""
     under_way: dict[Future[None], Picture] = {}
     for picture in quote.pictures:
+        if asker.is_made(picture):  # by a process that had the ledger since the quote was made
+            continue
         if len(under_way) == quote.service.parallel:
             yield from _finished(under_way)
         under_way[pool.submit(asker.make, picture, asker.source(picture))] = picture
@@ -111,6 +114,10 @@ class _Asker:
     def stop(self) -> None:
         """Nothing; no further request is sent."""
         self._stopping.set()
+
+    def is_made(self, picture: Picture) -> bool:
+        """Whether the picture is on disk."""
+        return is_there(self._job.folder / picture.file)
 
     def source(self, picture: Picture) -> bytes:
         """What is sent for a picture: pixels alone, as a PNG."""
