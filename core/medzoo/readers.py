@@ -160,7 +160,10 @@ def _csv_rows(path: Path) -> list[dict[str, str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, strict=True)
-            reader.fieldnames = columns = [name.strip().lower() for name in reader.fieldnames or ()]
+            columns = [name.strip().lower() for name in reader.fieldnames or ()]
+            if "file" not in columns:  # medzoo's own metadata.csv has Hugging Face's name for it
+                columns = ["file" if name == "file_name" else name for name in columns]
+            reader.fieldnames = columns
             if "file" not in columns or not {"label", "labels"} & {*columns}:
                 raise DataError(
                     f"{path} needs the columns file and label; it has {', '.join(columns) or 'none'}",

@@ -133,6 +133,13 @@ def test_a_labels_column_is_multi_hot_whatever_it_holds(tmp_path: Path) -> None:
     assert found.labels.tolist() == [[1, 0], [0, 1]]
 
 
+def test_a_column_may_have_the_name_that_hugging_face_gives_it(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"x": 2})
+    found = open_dataset(write_csv(tmp_path / "metadata.csv", "file_name,label", "x/000.png,a|b", "x/001.png,b"))
+    assert found.names == ("x/000.png", "x/001.png")
+    assert found.labels.tolist() == [[1, 1], [0, 1]]
+
+
 def test_a_split_column_holds_parts_out(tmp_path: Path) -> None:
     write_folder(tmp_path, {"x": 4})
     lines = ["x/000.png,a,train", "x/001.png,a,TEST", "x/002.png,b,validation", "x/003.png,b,train"]

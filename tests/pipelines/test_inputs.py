@@ -243,8 +243,9 @@ def test_held_out_images_get_no_company(fill, parted, tmp_path):
 
 def test_synthetic_images_are_not_taken_for_real(fill, prepare, tmp_path):
     made = fill().folder
-    with pytest.raises(DataError, match="holds 20 synthetic images"):
-        prepare(data=made, out=tmp_path / "again", target=20)
+    for data in (made, made / "metadata.csv"):
+        with pytest.raises(DataError, match="holds 20 synthetic images"):
+            prepare(data=data, out=tmp_path / "again", target=20)
 
 
 def test_without_data_the_folder_here_is_taken(prepare, images, tmp_path, monkeypatch):

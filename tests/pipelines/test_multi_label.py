@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from medzoo.data import open_dataset
 from medzoo.images import decode, write_image
 from medzoo.pipelines.drawing import label_tensor
 from medzoo.pipelines.plan import Picture, join_labels, split_label
@@ -145,6 +146,10 @@ def test_labels_given_together_condition_every_image_together(run, medzoo, tmp_p
     assert pictures(tmp_path / "out") == {"edema+effusion": [{"edema", "effusion"}] * 5}
     rows = list(csv.DictReader((tmp_path / "out" / "metadata.csv").read_text().splitlines()))
     assert {row["label"] for row in rows} == {"edema|effusion"}
+    again = open_dataset(tmp_path / "out" / "metadata.csv")
+    assert again.multi_label
+    assert again.counts() == {"edema": 5, "effusion": 5}
+    assert len(again.verify()) == 5
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert record["counts"] == {"edema|effusion": {"real": 0, "synthetic": 5}}
 

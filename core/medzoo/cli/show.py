@@ -55,6 +55,7 @@ def _generator(name: str, plugins: Plugins, registry: Registry) -> dict[str, Any
         "distribution": f"{row.distribution} {row.version}".strip(),
         "trainable": spec.trainable,
         "needs_sources": spec.needs_sources,
+        "multi_label": spec.multi_label,
         "presets": sorted(Path(f.name).stem for f in spec.presets.iterdir() if f.name.endswith(".toml")),
         "models": [model.id for model in registry.rows if model.plugin == name],
     }
@@ -66,7 +67,14 @@ def _training(path: Path) -> dict[str, Any]:
         description = json_lib.loads(path.read_text("utf-8"))
         data, training = description.get("data", {}), description.get("training", {})
         facts = {f"data {key}": data[key] for key in ("name", "fingerprint", "counts") if key in data}
-        return {**facts, "medzoo": description.get("medzoo", ""), **training}
+        multi_label = {"multi-label": True} if description.get("image", {}).get("multi_label") else {}
+        return {
+            **facts,
+            **multi_label,
+            "medzoo": description.get("medzoo", ""),
+            **training,
+            **description.get("notes", {}),
+        }
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 

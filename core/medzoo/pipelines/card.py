@@ -18,6 +18,7 @@ from medzoo.pipelines.models import LoadedModel, load_model, read_description, s
 from medzoo.plugins import Plugins
 from medzoo.provenance import read_run
 from medzoo.registry import CONFIG, WEIGHTS
+from medzoo.specs import ImageSpec
 from medzoo.toolkit.devices import derive_seed
 
 SAMPLES = "samples.png"
@@ -98,7 +99,12 @@ def write_card(run: Path, out: Path, about: About, *, plugins: Plugins, override
         config=model.config,
         data={**description["data"], "name": about.dataset, "embedded": about.embedded},
         dtype=torch.float16,
-        facts={"id": about.id, "medzoo": description["medzoo"], "training": training},
+        facts={
+            "id": about.id,
+            "medzoo": description["medzoo"],
+            "training": training,
+            "notes": description.get("notes", {}),
+        },
     )
     published = load_model(out, plugins=plugins, device="cpu")
     seeds = {name: [derive_seed("card", name, i) for i in range(SAMPLES_PER_CLASS)] for name in model.image.classes}
@@ -132,6 +138,7 @@ def card_text(about: About, model: LoadedModel, record: Mapping[str, Any]) -> st
     colour = "grey" if model.image.channels == 1 else "colour"
     seconds = record["training_seconds"]
     notice = f"> **{about.notice}**\n\n" if about.notice else ""
+    many = "An image may have several labels, or none.\n\n" if model.image.multi_label else ""
     return f"""---
 {front}
 ---
@@ -143,8 +150,7 @@ def card_text(about: About, model: LoadedModel, record: Mapping[str, Any]) -> st
 **{DISCLAIMER}**
 
 ```
-medzoo sample {about.id} --n 8 --grid grid.png
-medzoo augment --gen {about.id} --data YOUR_IMAGES --to 500
+{_commands(about.id, model.image)}
 ```
 
 ![Samples, one row a class]({SAMPLES})
@@ -161,7 +167,7 @@ floating point.
 
 {about.dataset_text}
 
-| class | training images |
+{many}| class | training images |
 |---|---|
 {counts}
 
@@ -179,7 +185,7 @@ and seed {record["seeds"]["seed"]}:
 | setting | value |
 |---|---|
 {settings}
-
+{_notes(record.get("notes", {}))}
 ## Intended use
 
 {about.intended_use}
@@ -188,6 +194,29 @@ and seed {record["seeds"]["seed"]}:
 
 {about.limits}
 """
+
+
+def _commands(name: str, image: ImageSpec) -> str:
+    if image.multi_label:
+        labels = " ".join(f"--label {label}" for label in image.classes[:2])
+        return f"medzoo sample {name} {labels} --n 8 --grid grid.png"
+    return f"medzoo sample {name} --n 8 --grid grid.png\nmedzoo augment --gen {name} --data YOUR_IMAGES --to 500"
+
+
+def _notes(notes: Mapping[str, Mapping[str, Any]]) -> str:
+    """What the training measured, as tables; nothing where it measured nothing."""
+    rows = [
+        f"| {topic} | {name.replace('_', ' ')} | {value:.4g} |"
+        if isinstance(value, float)
+        else f"| {topic} | {name.replace('_', ' ')} | {value} |"
+        for topic, facts in notes.items()
+        for name, value in facts.items()
+    ]
+    return (
+        "\nMeasured by the training run:\n\n| of | what | value |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+        if rows
+        else ""
+    )
 
 
 def registry_row(about: About, model: LoadedModel, folder: Path) -> str:

@@ -188,15 +188,16 @@ def find_data(
 
 
 def _refuse_synthetic(path: Path) -> None:
-    for folder in (path, path / "train") if path.is_dir() else ():
-        table = folder / "metadata.csv"
-        if not table.is_file():
+    """Nothing. Raises: DataError for a folder, or its metadata.csv, that tells of synthetic images."""
+    tables = (path / "metadata.csv", path / "train" / "metadata.csv") if path.is_dir() else (path,)
+    for table in tables:
+        if not table.is_file() or table.suffix.lower() != ".csv":
             continue
         with table.open(encoding="utf-8", newline="") as file:
             synthetic = sum(row.get("origin") == "synthetic" for row in csv.DictReader(file))
         if synthetic:
             raise DataError(
-                f"{folder} holds {synthetic} synthetic images, by its metadata.csv; they would count as real",
+                f"{table.parent} holds {synthetic} synthetic images, by its {table.name}; they would count as real",
                 "give the folder of the real images",
             )
 

@@ -157,7 +157,7 @@ class RunFolder:
         path = self.cache / f"{key}.safetensors"
         with contextlib.suppress(SafetensorError, FileNotFoundError):
             return load_file(path)
-        made = {name: value.contiguous() for name, value in make().items()}
+        made = {name: value.detach().cpu().contiguous() for name, value in make().items()}
         make_folder(self.cache)
         write_atomic(path, save(made))
         return made
@@ -204,15 +204,16 @@ class LossTable:
             rows = [row for row in self.rows if row.get("stage", 1.0) == stage]
             steps, width = [row["step"] for row in rows], max(1, len(rows) // 50)
             for name, label, colour, pale in LINES:
-                if name not in rows[0]:
-                    continue
-                losses = [row[name] for row in rows]
-                recent = [losses[max(0, i - width) : i + 1] for i in range(len(losses))]
-                axes.plot(steps, losses, color=pale, linewidth=0.6)
-                axes.plot(steps, [math.fsum(w) / len(w) for w in recent], color=colour, linewidth=1.5, label=label)
+                losses = [row[name] for row in rows if name in row]
+                if len(losses) == len(rows):
+                    recent = [losses[max(0, i - width) : i + 1] for i in range(len(losses))]
+                    axes.plot(steps, losses, color=pale, linewidth=0.6)
+                    axes.plot(steps, [math.fsum(w) / len(w) for w in recent], color=colour, linewidth=1.5, label=label)
             axes.set(xlabel="optimiser step", ylabel=f"training loss (line: mean of {width + 1} steps)")
-            axes.set_yscale("log" if min(row["loss"] for row in rows) > 0 else "linear")
-            axes.legend(frameon=False)
+            if axes.lines:
+                axes.legend(frameon=False)
+            positive = all(row[name] > 0 for row in rows for name, *_ in LINES if name in row)
+            axes.set_yscale("log" if positive else "linear")
             axes.spines[["top", "right"]].set_visible(False)
         picture = io.BytesIO()
         figure.savefig(picture, format="png", dpi=120)

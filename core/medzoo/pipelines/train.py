@@ -122,6 +122,7 @@ def _trained_on(data: Dataset, start: LoadedModel | None) -> dict[str, Any]:
         "name": data.path.resolve().name,
         "fingerprint": data.fingerprint(),
         "counts": data.counts(),
+        "size": len(data),
         "images": sorted(before.union(data.fingerprints())),
     }
 
