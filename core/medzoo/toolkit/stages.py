@@ -28,6 +28,8 @@ def train_stages(stages: Sequence[Stage], *, report: Report) -> None:
     total = sum(stage.steps for stage in stages)
     for number, stage in enumerate(stages):
         if state is not None and number < current:
+            # In the layout in which training left it, for that decides how its convolutions round.
+            stage.network.to(memory_format=torch.channels_last)
             stage.network.load_state_dict(below(state, f"finished.{number}."))
             continue
         stage.train(
