@@ -94,14 +94,15 @@ class Generator(Protocol):
 class Service:
     """A service outside this machine that makes a generator's images, and its terms.
 
-    One request carries one real image, a PNG of `side` pixels square in RGB without metadata, to `host`, and `beside`
-    it what these words say. At most `parallel` requests are under way at once; one that fails is repeated up to
+    One request carries one real image, a PNG of `side` pixels square in RGB without metadata, to `host`, and beside it
+    what the words of `beside` say. At most `parallel` requests are under way at once; one that fails is repeated up to
     `retries` times, after `backoff` seconds and twice as many each time, or after what the service asks for, up to
     `patience` seconds. `price` is of one request in `currency`. `max_requests` and `max_cost` hold for all requests of
     a job together, 0 is no limit.
     """
 
     host: str
+    encrypted: bool
     beside: str
     side: int
     parallel: int

@@ -52,11 +52,12 @@ class OpenAIProvider:
 
     def _make_terms(self) -> Service:
         requests, settings = self._requests, self._settings
-        beside = f"the name of the model, '{settings.model}'"
+        beside = f"the model's name, {settings.model}"
         if self._endpoint == "edits":
-            beside = f"the prompt with its class's name, and {beside}"
+            beside = f"the prompt, which may name the class, and {beside}"
         return Service(
             host=self._host,
+            encrypted=urlsplit(settings.base_url).scheme == "https",
             beside=beside,
             side=settings.size,
             parallel=requests.parallel,
@@ -231,11 +232,11 @@ def _host_of(base_url: str) -> str:
     """The host that images go to. Raises: ConfigError for what is no address, or holds a secret."""
     try:
         parts = urlsplit(base_url)
-        host = parts.hostname and parts.netloc
+        host = parts.hostname
     except ValueError:
         raise ConfigError("openai.base_url is no address", "write it as in https://api.openai.com/v1") from None
     if "@" in parts.netloc or parts.query:
         raise ConfigError("openai.base_url holds a password or a query", "keys go into an environment variable")
     if parts.scheme not in ("http", "https") or not host:
         raise ConfigError("openai.base_url is no address", "write it as in https://api.openai.com/v1")
-    return host if parts.scheme == "https" else f"{host} (not encrypted)"
+    return parts.netloc

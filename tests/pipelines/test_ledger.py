@@ -6,20 +6,19 @@ import errno
 import json
 import os
 import threading
-from decimal import Decimal
 
 import pytest
 
 from medzoo.errors import DataError, ResourceError
 from medzoo.pipelines import ledger
-from medzoo.pipelines.ledger import LEDGER, Ledger, read_tally
+from medzoo.pipelines.ledger import LEDGER, Ledger, Tally, read_tally
 from medzoo.protocols import Service
 
 
 def terms(**given):
     """A service without limits, unless told otherwise."""
     free = {"price": 0.1, "max_requests": 0, "max_cost": 0.0, "retries": 0, "backoff": 0.0, "patience": 0.0}
-    return Service(host="h", beside="", side=64, parallel=4, currency="USD", **{**free, **given})
+    return Service(host="h", encrypted=True, beside="", side=64, parallel=4, currency="USD", **{**free, **given})
 
 
 def grant(book, file="a/1.png", **given):
@@ -27,15 +26,15 @@ def grant(book, file="a/1.png", **given):
 
 
 @pytest.mark.parametrize(
-    ("outcome", "cost", "same_key"),
-    [("done", "0.1", False), ("failed", "0.1", False), ("lost", "0.1", True), ("refused", "0", False)],
+    ("outcome", "charged", "same_key"),
+    [("done", 1, False), ("failed", 1, False), ("lost", 1, True), ("refused", 0, False)],
 )
-def test_what_an_outcome_costs_and_whether_the_key_is_kept(tmp_path, outcome, cost, same_key):
+def test_what_an_outcome_costs_and_whether_the_key_is_kept(tmp_path, outcome, charged, same_key):
     with Ledger(tmp_path) as book:
         ticket = grant(book)
-        assert book.tally("gen").cost == Decimal("0.1")
+        assert book.tally("gen") == Tally(sent=1, charged=1)
         book.settle(ticket, outcome)
-    assert (read_tally(tmp_path, "gen").requests, read_tally(tmp_path, "gen").cost) == (1, Decimal(cost))
+    assert read_tally(tmp_path, "gen") == Tally(sent=1, charged=charged)
     with Ledger(tmp_path) as book:
         assert (grant(book).key == ticket.key) == same_key
 
@@ -44,7 +43,7 @@ def test_a_request_that_was_not_settled_counts_and_keeps_its_key(tmp_path):
     with Ledger(tmp_path) as book:
         ticket = grant(book)
     with Ledger(tmp_path) as book:
-        assert book.tally("gen").requests == 1
+        assert book.tally("gen").sent == 1
         with pytest.raises(ResourceError, match="max_requests = 1 is reached"):
             grant(book, max_requests=1)
         assert grant(book).key == ticket.key
@@ -94,7 +93,7 @@ def test_a_line_that_a_crash_cut_short_granted_nothing(tmp_path):
     path = tmp_path / LEDGER
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"sent": 2, "gen')
-    assert read_tally(tmp_path, "gen").requests == 1
+    assert read_tally(tmp_path, "gen").sent == 1
     with Ledger(tmp_path) as book:
         assert grant(book).number == 2
     assert path.read_bytes().startswith(whole + b'{"sent": 2, "generator"')
@@ -135,11 +134,11 @@ def test_a_full_disk_grants_nothing_and_leaves_the_ledger_whole(tmp_path, monkey
             patch.setattr(ledger.os, "write", full)
             with pytest.raises(ResourceError, match="the disk is full"):
                 grant(book)
-        assert book.tally("gen").requests == 1
+        assert book.tally("gen").sent == 1
         book.settle(first, "done")
-    assert read_tally(tmp_path, "gen").requests == 1
+    assert read_tally(tmp_path, "gen").sent == 1
 
 
 def test_a_folder_without_requests_has_no_tally(tmp_path):
-    assert read_tally(tmp_path / "nowhere", "gen").requests == 0
+    assert read_tally(tmp_path / "nowhere", "gen").sent == 0
     assert not (tmp_path / "nowhere").exists()

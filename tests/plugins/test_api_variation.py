@@ -94,11 +94,11 @@ def test_nothing_is_sent_without_leave(augment, api, images, tmp_path):
     error = outcome.err[outcome.err.index("error:") :]
     for told in (
         "--allow-upload was not given",
-        "7 requests (grade 0 3, grade 1 4; 0.28 USD at 0.04 each)",
-        api.host,
-        "not encrypted",
+        "7 requests (grade 0 3, grade 1 4)",
+        f"to {api.host}, not encrypted",
+        "0.28 USD at 0.04 each",
         f"5 different images of {images}",
-        "PNG of 64x64 pixels without metadata",
+        "PNGs of 64x64 pixels without metadata",
         "prompt",
         "nothing was sent",
     ):
@@ -109,7 +109,8 @@ def test_a_dry_run_tells_the_price_and_needs_neither_leave_nor_key(augment, api,
     monkeypatch.delenv("OPENAI_API_KEY")
     outcome = augment("--dry-run", "--set", "requests.price=0.04", allow=False)
     assert outcome.code == 0
-    assert "7 requests (grade 0 3, grade 1 4; 0.28 USD at 0.04 each)" in outcome.err
+    assert "7 requests (grade 0 3, grade 1 4)" in outcome.err
+    assert "0.28 USD at 0.04 each" in outcome.err
     rows = json.loads(augment("--dry-run", "--json", "--set", "requests.price=0.04", allow=False).out)["requests"]
     assert [(row["requests"], row["images"], row["cost"], row["currency"]) for row in rows] == [(7, 5, 0.28, "USD")]
     assert api.asked == []
@@ -146,7 +147,7 @@ def test_every_image_is_made_and_recorded(augment, api, tmp_path):
     assert all(row["source_image"].startswith(f"{row['label']}/roe-") for row in rows)
     assert {line["seed"] for line in ledger(folder) if "sent" in line} == {int(row["seed"]) for row in rows}
     record = json.loads((folder / "run.json").read_text())
-    asked = {"host": f"{api.host} (not encrypted)", "requests": 7, "cost_at_most": 0.28, "currency": "USD"}
+    asked = {"host": api.host, "requests": 7, "cost_at_most": 0.28, "currency": "USD"}
     assert record["requests"] == {"api-variation": asked}
     assert "'api-variation' sent 7 requests, for at most 0.28 USD" in outcome.err
 
@@ -237,6 +238,7 @@ FAILURES = {
     "a stamp": with_image(png(Image.radial_gradient("L").resize((8, 8)))),
     "cut": lambda asked: Reply(body=with_image(variation(asked)).body, cut=True),
     "too slow": Reply(delay=1.0),
+    "bad gzip": Reply(body=b"garbage", headers={"Content-Encoding": "gzip"}),
 }
 
 
@@ -264,20 +266,18 @@ def test_a_request_that_was_answered_badly_gets_another_key(augment, api):
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
 def test_retry_after_is_honoured_by_all_threads(augment, api, form):
-    until = []
-
     def answer(asked):
         if asked.number > 1:
-            return None
-        until.append(time.time() + 1.0)
-        wait = "1" if form == "seconds" else formatdate(time.time() + 2, usegmt=True)
-        return refusal(429, Retry_After=wait)
+            return Reply(body=with_image(variation(asked)).body, delay=0.3)
+        # A date has whole seconds, so that two of them are more than one away.
+        return refusal(429, Retry_After="1" if form == "seconds" else formatdate(time.time() + 2, usegmt=True))
 
     api.answer = answer
-    before = time.monotonic()
-    assert augment("--set", "requests.parallel=1").code == 0
-    assert api.asked[1].at - api.asked[0].at >= 1.0
-    assert time.monotonic() - before < 30
+    assert augment("--set", "requests.parallel=3").code == 0
+    first, *under_way = api.asked[:3]
+    assert all(asked.at - first.at < 0.9 for asked in under_way)
+    assert all(asked.at - first.at >= 1.0 for asked in api.asked[3:])
+    assert len(api.asked) == IMAGES + 1
 
 
 def test_a_wait_beyond_patience_stops_the_job(augment, api, tmp_path):
@@ -294,10 +294,9 @@ def test_one_image_that_cannot_be_had_loses_no_other(augment, api, tmp_path):
     api.answer = lambda asked: refusal(500, "overloaded") if "grade 1" in asked.fields["prompt"] else None
     outcome = augment("--set", "requests.retries=1", "--set", "requests.parallel=2")
     assert outcome.code == 6
-    assert "4 of 7 requested images could not be had" in outcome.err
+    assert "4 of 7 images could not be had" in outcome.err
     assert "grade 1/synthetic-api-variation-000000.png" in outcome.err
-    assert "HTTP 500: overloaded (2 requests)" in outcome.err
-    assert "and 1 more" in outcome.err
+    assert "HTTP 500: overloaded (2 times)" in outcome.err
     folder = tmp_path / "out"
     assert len(made(folder)) == 3
     assert not (folder / "run.json").exists()
@@ -488,3 +487,29 @@ def test_what_another_process_made_meanwhile_is_not_asked_for(augment, api, tmp_
     monkeypatch.setattr(filling, "place_originals", late)
     assert augment().code == 0
     assert len(api.asked) == IMAGES
+
+
+DOCS = (Path(__file__).resolve().parents[2] / "docs" / "api-variation.md").read_text("utf-8")
+
+
+def test_the_documentation_names_settings_that_exist():
+    from medzoo.config import keys
+    from medzoo_api_variation import ApiVariationConfig
+
+    named = set(re.findall(r"`((?:openai|diffusers|requests|image)\.\w+)`", DOCS))
+    named |= set(re.findall(r"--set ([\w.]+)=", DOCS))
+    assert len(named) > 15
+    assert named - {"image.png"} <= set(keys(ApiVariationConfig))
+    assert {key for key in keys(ApiVariationConfig) if key.startswith(("openai.", "requests."))} <= named
+
+
+@pytest.mark.parametrize("command", re.findall(r"^medzoo (?:augment|plugin) .*$", DOCS, re.MULTILINE))
+def test_every_documented_option_exists(command):
+    import typer
+
+    from medzoo.cli.app import app
+
+    verbs = typer.main.get_command(app)
+    context = verbs.make_context("medzoo", [], resilient_parsing=True)
+    options = {option for parameter in verbs.get_command(context, "augment").params for option in parameter.opts}
+    assert {word for word in command.split() if word.startswith("--")} <= options

@@ -80,7 +80,8 @@ def _fill(job: Job, *, dry_run: bool, as_json: bool) -> None:
 
     plan, asked = forecast(job), quotes(job)
     _show_plan(job, plan)
-    show_quotes(job, asked)
+    if dry_run or job.allow_upload:  # without leave, the refusal says it
+        show_quotes(job, asked)
     if dry_run:
         if as_json:
             rows = [vars(row) for row in plan]

@@ -17,8 +17,9 @@ def show_quotes(job: Job, quotes: Sequence[Quote]) -> None:
     from medzoo.pipelines.quotes import describe_upload
 
     for quote in quotes:
-        if quote.tally.requests:
-            notice(f"{_spent(quote.name, quote.tally.requests, quote.tally.cost, quote.service.currency)} up to now")
+        sent, cost = quote.tally.sent, float(quote.tally.cost(quote.service.price))
+        if sent:
+            notice(f"{_spent(quote.name, sent, cost, quote.service.currency)} up to now")
         if not quote.pictures:
             continue
         notice(describe_upload(job, quote))
@@ -38,8 +39,8 @@ def quotes_as_dict(quotes: Sequence[Quote]) -> list[dict[str, Any]]:
             "cost": float(quote.cost),
             "currency": quote.service.currency,
             "covered": quote.covered,
-            "sent": quote.tally.requests,
-            "spent": float(quote.tally.cost),
+            "sent": quote.tally.sent,
+            "spent": float(quote.tally.cost(quote.service.price)),
         }
         for quote in quotes
     ]
@@ -51,6 +52,6 @@ def show_requests(outcome: Outcome) -> None:
         notice(f"{_spent(name, facts['requests'], facts['cost_at_most'], facts['currency'])} in this job")
 
 
-def _spent(name: str, requests: int, cost: object, currency: str) -> str:
-    price = f", for at most {cost} {currency}" if cost else ""
+def _spent(name: str, requests: int, cost: float, currency: str) -> str:
+    price = f", for at most {cost:.2f} {currency}," if cost else ""
     return f"'{name}' sent {requests} request{'' if requests == 1 else 's'}{price}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
@@ -28,21 +28,24 @@ _HOPELESS = 8
 _LONGEST_BACKOFF = 60.0
 
 
-class Failures(list[tuple[Picture, RequestError]]):
-    """Pictures that could not be had, and why."""
-
-    def refuse(self, of: int) -> None:
-        """Nothing, if there are none. Raises: ResourceError that names them."""
-        if self:
-            told = "; ".join(f"{picture.file}: {error.message}" for picture, error in self[:3])
-            more = f"; and {len(self) - 3} more" if len(self) > 3 else ""
-            raise ResourceError(
-                f"{len(self)} of {of} requested images could not be had: {told}{more}",
-                "all others are there; run the same command again to ask for the missing ones only",
-            )
+Failure = tuple[Picture, RequestError]
+"""A picture that could not be had, and why."""
 
 
-def draw_remote(job: Job, quote: Quote, *, done: Callable[[Picture], None]) -> Failures:
+def refuse_failures(failures: Sequence[Failure], *, of: int) -> None:
+    """Nothing, if there are none. Raises: ResourceError that names them, by what went wrong."""
+    files: dict[str, list[str]] = {}
+    for picture, error in failures:
+        files.setdefault(error.message, []).append(picture.file)
+    if files:
+        told = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in files.items())
+        raise ResourceError(
+            f"{len(failures)} of {of} images could not be had: {told}",
+            "the others are there; run the same command again to ask for the missing ones only",
+        )
+
+
+def draw_remote(job: Job, quote: Quote, *, done: Callable[[Picture], None]) -> list[Failure]:
     """The pictures of a quote that could not be had; all others are on disk, and `done` was told of each.
 
     Stopped at any moment, what is there is whole, and what is missing is asked for by the next call.
@@ -50,7 +53,8 @@ def draw_remote(job: Job, quote: Quote, *, done: Callable[[Picture], None]) -> F
         ResourceError: a cap is reached, many pictures fail in a row, or the disk cannot be written.
         MedzooError: as `RemoteGenerator.request` for what stops the job.
     """
-    failures, row = Failures(), 0
+    failures: list[Failure] = []
+    row = 0
     pool = ThreadPoolExecutor(max_workers=quote.service.parallel, thread_name_prefix="request")
     with Ledger(job.folder) as ledger, pool:
         asker = _Asker(job, quote, ledger)
@@ -130,19 +134,17 @@ class _Asker:
         service = self._quote.service
         for attempt in range(service.retries + 1):
             try:
-                pixels = self._ask(picture, source)
+                self._ask(picture, source)
             except RequestError as error:
                 if not error.again or attempt == service.retries:
-                    raise RequestError(
-                        f"{error.message} ({attempt + 1} requests)", outcome=error.outcome, again=error.again
-                    ) from None
+                    times = f" ({attempt + 1} times)" if attempt else ""
+                    raise RequestError(f"{error.message}{times}", outcome=error.outcome, again=error.again) from None
                 self._back_off(attempt, error)
             else:
-                write_atomic(self._job.folder / picture.file, encode_png(pixels))
                 return
 
-    def _ask(self, picture: Picture, source: bytes) -> np.ndarray:
-        """uint8 (C, H, W), by one request."""
+    def _ask(self, picture: Picture, source: bytes) -> None:
+        """Nothing; the picture is on disk, by one request. Raises: as `make`."""
         self._wait_for_leave()
         seed = self._job.plan.seed_of(picture)
         ticket = self._ledger.grant(self._quote.name, picture.file, seed, terms=self._quote.service)
@@ -160,8 +162,9 @@ class _Asker:
         except RequestError as error:
             self._ledger.settle(ticket, error.outcome)
             raise
+        # Settled only when it is safe: after a crash in between, the request keeps its key and may come free.
+        write_atomic(self._job.folder / picture.file, encode_png(pixels))
         self._ledger.settle(ticket, "done")
-        return pixels
 
     def _read(self, picture: Picture, answer: bytes) -> np.ndarray:
         """The pixels of an answer, uint8 (C, H, W). Raises: RequestError for what is no picture."""

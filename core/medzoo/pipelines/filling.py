@@ -15,7 +15,7 @@ import numpy as np
 from medzoo.data import Dataset
 from medzoo.files import disk_errors, sha256_file
 from medzoo.images import decode
-from medzoo.pipelines.asking import Failures, draw_remote
+from medzoo.pipelines.asking import Failure, draw_remote, refuse_failures
 from medzoo.pipelines.claims import claim
 from medzoo.pipelines.drawing import Studio
 from medzoo.pipelines.plan import Cell, Picture, Plan
@@ -210,7 +210,7 @@ def _draw_batches(job: Job, made: _Made, *, but: Set[str]) -> None:
 
 def _draw_requests(job: Job, asked: Sequence[Quote], made: _Made) -> None:
     """Nothing; the pictures of services are there. Raises: as `draw_remote`; ResourceError for those that failed."""
-    failures = Failures()
+    failures: list[Failure] = []
     for quote in asked:
         made.found(quote.there)
         last = time.perf_counter()
@@ -222,7 +222,7 @@ def _draw_requests(job: Job, asked: Sequence[Quote], made: _Made) -> None:
             last = now
 
         failures += draw_remote(job, quote, done=done)
-    failures.refuse(of=sum(len(quote.pictures) for quote in asked))
+    refuse_failures(failures, of=sum(len(quote.pictures) for quote in asked))
 
 
 def _is_complete(job: Job, batch: Sequence[Picture]) -> bool:

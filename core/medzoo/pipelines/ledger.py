@@ -27,10 +27,14 @@ LOCK = ".medzoo-requests.lock"
 
 @dataclass(frozen=True, kw_only=True)
 class Tally:
-    """What a generator's requests come to: how many were sent, and the most they can have cost."""
+    """What a generator's requests come to: how many were sent, and how many of them may have been charged."""
 
-    requests: int = 0
-    cost: Decimal = Decimal(0)
+    sent: int = 0
+    charged: int = 0
+
+    def cost(self, price: float) -> Decimal:
+        """The most they can have cost, at `price` each."""
+        return self.charged * Decimal(str(price))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,27 +53,27 @@ class _Book:
         self.sent = 0
         self.tallies: dict[str, Tally] = {}
         self.answered: dict[str, int] = {}
-        self._open: dict[int, tuple[str, str, Decimal]] = {}
+        self._open: dict[int, tuple[str, str]] = {}
 
     def take(self, line: dict[str, Any]) -> None:
-        """Add one line. Raises: KeyError, ValueError, ArithmeticError for one that no ledger writes."""
+        """Add one line. Raises: KeyError, ValueError, TypeError for one that no ledger writes."""
         if "sent" in line:
             self.sent = int(line["sent"])
-            generator, file, price = str(line["generator"]), str(line["file"]), Decimal(line["price"])
-            self._open[self.sent] = (generator, file, price)
-            self._add(generator, requests=1, cost=price)
+            generator, file = str(line["generator"]), str(line["file"])
+            self._open[self.sent] = (generator, file)
+            self._add(generator, sent=1, charged=1)
         elif "settled" in line:
-            generator, file, price = self._open.pop(int(line["settled"]))
+            generator, file = self._open.pop(int(line["settled"]))
             if line["outcome"] == "refused":
-                self._add(generator, requests=0, cost=-price)
+                self._add(generator, sent=0, charged=-1)
             if line["outcome"] != "lost":
                 self.answered[file] = self.answered.get(file, 0) + 1
         else:
             self.job = str(line["job"])
 
-    def _add(self, generator: str, *, requests: int, cost: Decimal) -> None:
+    def _add(self, generator: str, *, sent: int, charged: int) -> None:
         before = self.tallies.get(generator, Tally())
-        self.tallies[generator] = Tally(requests=before.requests + requests, cost=before.cost + cost)
+        self.tallies[generator] = Tally(sent=before.sent + sent, charged=before.charged + charged)
 
 
 def read_tally(folder: Path, generator: str) -> Tally:
@@ -125,14 +129,14 @@ class Ledger:
         """
         with self._thread:
             tally = self._book.tallies.get(generator, Tally())
-            price = Decimal(str(terms.price))
-            if terms.max_requests and tally.requests >= terms.max_requests:
+            if terms.max_requests and tally.sent >= terms.max_requests:
                 raise _reached(f"requests.max_requests = {terms.max_requests}", tally, terms)
-            if terms.max_cost and tally.cost + price > Decimal(str(terms.max_cost)):
+            next_cost = Tally(charged=tally.charged + 1).cost(terms.price)
+            if terms.max_cost and next_cost > Decimal(str(terms.max_cost)):
                 raise _reached(f"requests.max_cost = {terms.max_cost:g}", tally, terms)
             number = self._book.sent + 1
             round_ = self._book.answered.get(file, 0)
-            self._append({"sent": number, "generator": generator, "file": file, "seed": seed, "price": str(price)})
+            self._append({"sent": number, "generator": generator, "file": file, "seed": seed})
         text = f"{self._book.job}/{file}/{seed}/{round_}"
         return Ticket(number=number, key=hashlib.sha256(text.encode()).hexdigest()[:32])
 
@@ -171,7 +175,7 @@ def _read(path: Path) -> tuple[_Book, int]:
     try:
         for line in whole.splitlines():
             book.take(json.loads(line))
-    except (ValueError, KeyError, TypeError, ArithmeticError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path} is damaged, so what was asked for and paid cannot be known", "choose another --out"
         ) from error
@@ -180,6 +184,6 @@ def _read(path: Path) -> tuple[_Book, int]:
 
 def _reached(cap: str, tally: Tally, terms: Service) -> ResourceError:
     return ResourceError(
-        f"{cap} is reached: {tally.requests} requests were sent, for at most {tally.cost:f} {terms.currency}",
+        f"{cap} is reached: {tally.sent} requests were sent, for at most {tally.cost(terms.price):f} {terms.currency}",
         "raise it and run the same command again: it goes on with the images that are missing",
     )

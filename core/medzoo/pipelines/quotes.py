@@ -44,9 +44,10 @@ class Quote:
         """How many of the pictures the caps allow for."""
         service, number = self.service, len(self.pictures)
         if service.max_requests:
-            number = min(number, service.max_requests - self.tally.requests)
+            number = min(number, service.max_requests - self.tally.sent)
         if service.max_cost:
-            number = min(number, int((Decimal(str(service.max_cost)) - self.tally.cost) / Decimal(str(service.price))))
+            left = Decimal(str(service.max_cost)) - self.tally.cost(service.price)
+            number = min(number, int(left / Decimal(str(service.price))))
         return max(0, number)
 
 
@@ -89,16 +90,17 @@ def refuse_upload(job: Job, quotes: Sequence[Quote]) -> None:
 
 
 def describe_upload(job: Job, quote: Quote) -> str:
-    """What one generator would send where, in words."""
+    """What one generator sends where, and at what price, in words."""
     service = quote.service
     classes = Counter(picture.label for picture in quote.pictures)
     named = ", ".join(f"{label} {count}" for label, count in classes.items())
-    where = job.real.path if job.real is not None else "the data"
-    price = f"{quote.cost:f} {service.currency} at {service.price:g} each" if service.price else "price not given"
+    where = f"{service.host}{'' if service.encrypted else ', not encrypted'}"
+    price = f"{quote.cost:f} {service.currency} at {service.price:g} each" if service.price else "at a price not given"
     return (
-        f"'{quote.name}' would send {len(quote.pictures)} requests ({named}; {price}) to {service.host}, with "
-        f"{quote.sources} different images of {where} between them: each carries one, as a new RGB PNG of "
-        f"{service.side}x{service.side} pixels without metadata or file name, and {service.beside}"
+        f"'{quote.name}' sends {len(quote.pictures)} requests ({named}) to {where}: "
+        f"{quote.sources} different images of {job.real.path if job.real is not None else 'the data'}, one in each, as "
+        f"new RGB PNGs of {service.side}x{service.side} pixels without metadata or file name, with {service.beside}; "
+        f"{price}"
     )
 
 
@@ -109,8 +111,8 @@ def spent(folder: Path, quotes: Sequence[Quote]) -> dict[str, dict[str, object]]
         tally = read_tally(folder, quote.name)
         told[quote.name] = {
             "host": quote.service.host,
-            "requests": tally.requests,
-            "cost_at_most": float(tally.cost),
+            "requests": tally.sent,
+            "cost_at_most": float(tally.cost(quote.service.price)),
             "currency": quote.service.currency,
         }
     return told
