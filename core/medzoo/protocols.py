@@ -98,7 +98,7 @@ class Service:
     what the words of `beside` say. At most `parallel` requests are under way at once; one that fails is repeated up to
     `retries` times, after `backoff` seconds and twice as many each time, or after what the service asks for, up to
     `patience` seconds. `price` is of one request in `currency`. `max_requests` and `max_cost` hold for all requests of
-    a job together, 0 is no limit.
+    a job together, 0 is no limit. Users know these terms as the generator's settings `requests.retries` and so on.
     """
 
     host: str

@@ -84,7 +84,7 @@ def register_generators() -> list[GeneratorSpec]:
     return [
         GeneratorSpec(
             name="api-variation",
-            summary="real images varied by an image API, or privately by a local open-weights pipeline",
+            summary="real images varied by an image API they are uploaded to, or by a local open-weights pipeline",
             config=ApiVariationConfig,
             presets=files(__name__) / "presets",
             build=build,

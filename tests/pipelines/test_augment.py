@@ -23,6 +23,7 @@ from medzoo.errors import ResourceError
 from medzoo.images import decode
 from medzoo.pipelines import filling, writer
 from medzoo.pipelines.drawing import Studio
+from medzoo.pipelines.forecast import forecast
 from medzoo.pipelines.models import load_model
 from medzoo.plugins import load_plugins
 
@@ -317,20 +318,20 @@ def test_progress_counts_what_is_there(prepare):
 
 
 def test_a_forecast_counts_what_is_left(prepare, fill):
-    before = {row.label: row for row in filling.forecast(prepare())}
+    before = {row.label: row for row in forecast(prepare())}
     assert before["narrow-canal"].make == {"tiny": 9}
     assert all(row.seconds > 0 and row.there == 0 for row in before.values())
     folder = fill().folder
-    assert all(row.seconds == 0 for row in filling.forecast(prepare()))
+    assert all(row.seconds == 0 for row in forecast(prepare()))
     pictures(folder)[0].unlink()
-    after = {row.label: row for row in filling.forecast(prepare())}
+    after = {row.label: row for row in forecast(prepare())}
     assert after["narrow-canal"].there == 4
     assert after["narrow-canal"].seconds > 0 == after["normal"].seconds
 
 
 def test_a_forecast_writes_nothing(prepare):
     job = prepare()
-    filling.forecast(job)
+    forecast(job)
     assert not job.folder.exists()
 
 

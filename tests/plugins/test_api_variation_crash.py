@@ -64,30 +64,33 @@ def test_a_stopped_job_asks_for_what_it_lacks_and_no_more(start, api, tmp_path, 
     error = process.communicate(timeout=60)[1]
     folder = tmp_path / "out"
     assert not (folder / "run.json").exists()
+    time.sleep(0.2)  # what the process sent last may still be read by the server
     before = list(api.asked)
     there = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.glob("*/synthetic-*.png")}
     lines = [json.loads(line) for line in (folder / LEDGER).read_text().splitlines()]
     granted = {line["sent"]: line["file"] for line in lines if "sent" in line}
     settled = {line["settled"] for line in lines if "settled" in line}
-    assert len(granted) == len(before)
+    unsent = len(granted) - len(before)  # killed between the ledger and the network
+    assert 0 <= unsent <= 3
     assert 0 < len(there) < IMAGES
     if way == signal.SIGINT:
         assert process.returncode == 130
         assert "run the same command again" in error
         assert set(granted.values()) == there.keys()  # what was paid for was waited for
 
-    again = start()
-    assert again.communicate(timeout=60)[1].count("error") == 0
-    assert again.returncode == 0
+    second = start()
+    assert second.communicate(timeout=60)[1].count("error") == 0
+    assert second.returncode == 0
     assert len(list(folder.glob("*/synthetic-*.png"))) == IMAGES
     assert all((folder / name).read_bytes() == data for name, data in there.items())
     assert len(api.asked) == len(before) + IMAGES - len(there)
     unsettled = [file for number, file in granted.items() if number not in settled and file not in there]
     later = {asked.key for asked in api.asked[len(before) :]}
-    assert len(later & {asked.key for asked in before}) == len(unsettled)  # the same request, and its key says so
+    again = later & {asked.key for asked in before}
+    assert len(again) == len(unsettled) - unsent  # the same requests, and their keys say so
     requests = json.loads((folder / "run.json").read_text())["requests"]["api-variation"]
-    assert requests["requests"] == len(api.asked)
-    assert requests["cost_at_most"] == 0.5 * len(api.asked)
+    assert requests["requests"] == len(api.asked) + unsent
+    assert requests["cost_at_most"] == 0.5 * requests["requests"]
 
 
 def test_a_cap_counts_what_was_under_way_when_the_job_was_killed(start, api):
@@ -98,8 +101,8 @@ def test_a_cap_counts_what_was_under_way_when_the_job_was_killed(start, api):
     again = start("--set", f"requests.max_requests={IMAGES}")
     error = again.communicate(timeout=60)[1]
     assert again.returncode == 6
-    assert "requests.max_requests = 12 is reached" in error
-    assert len(api.asked) == IMAGES
+    assert "requests.max_requests = 12 is reached: 12 requests were sent" in error
+    assert IMAGES - 3 <= len(api.asked) <= IMAGES
 
 
 def test_two_processes_do_not_ask_for_one_job(start, api):

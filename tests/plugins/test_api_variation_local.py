@@ -68,6 +68,12 @@ def test_a_text_to_image_pipeline_runs_as_image_to_image(text_pipeline):
     assert not torch.equal(first, sample(build(text_pipeline, "diffusers.steps=4", "diffusers.strength=1.0")))
 
 
+def test_it_runs_in_bf16(pipeline):
+    images = sample(build(pipeline, "diffusers.precision=bf16"))
+    assert images.dtype == torch.float32
+    assert (images - sample(build(pipeline))).abs().max() < 0.1
+
+
 def test_too_little_strength_is_told(text_pipeline):
     with pytest.raises(ConfigError, match="leaves no step to take"):
         sample(build(text_pipeline, "diffusers.steps=1", "diffusers.strength=0.5"))

@@ -13,7 +13,8 @@ from medzoo.cli.progress import Display, duration
 from medzoo.cli.requests import quotes_as_dict, show_quotes, show_requests
 
 if TYPE_CHECKING:
-    from medzoo.pipelines.filling import Forecast, Job, Outcome
+    from medzoo.pipelines.filling import Job, Outcome
+    from medzoo.pipelines.forecast import Forecast
 
 
 Gens = Annotated[
@@ -75,7 +76,8 @@ def augment(
 
 def _fill(job: Job, *, dry_run: bool, as_json: bool) -> None:
     """Nothing; shows the plan, does it and shows what came of it."""
-    from medzoo.pipelines.filling import forecast, run
+    from medzoo.pipelines.filling import run
+    from medzoo.pipelines.forecast import forecast
     from medzoo.pipelines.quotes import quotes
 
     plan, asked = forecast(job), quotes(job)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,15 +29,20 @@ _HOPELESS = 8
 _LONGEST_BACKOFF = 60.0
 
 
-Failure = tuple[Picture, RequestError]
-"""A picture that could not be had, and why."""
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A picture that could not be had: its file, the real image it varies, and why."""
+
+    file: str
+    source: str
+    reason: str
 
 
 def refuse_failures(failures: Sequence[Failure], *, of: int) -> None:
     """Nothing, if there are none. Raises: ResourceError that names them, by what went wrong."""
     files: dict[str, list[str]] = {}
-    for picture, error in failures:
-        files.setdefault(error.message, []).append(picture.file)
+    for failure in failures:
+        files.setdefault(failure.reason, []).append(f"{failure.file} (of {failure.source})")
     if files:
         told = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in files.items())
         raise ResourceError(
@@ -63,7 +69,7 @@ def draw_remote(job: Job, quote: Quote, *, done: Callable[[Picture], None]) -> l
                 try:
                     future.result()
                 except RequestError as error:
-                    failures.append((picture, error))
+                    failures.append(asker.failure(picture, error))
                     row += 1
                     if row == _HOPELESS:
                         raise _hopeless(quote, row, error) from None
@@ -118,6 +124,13 @@ class _Asker:
     def stop(self) -> None:
         """Nothing; no further request is sent."""
         self._stopping.set()
+
+    def failure(self, picture: Picture, error: RequestError) -> Failure:
+        """What is told of a picture that could not be had."""
+        real, source = self._job.real, self._job.studio.source(picture)
+        assert real is not None
+        assert source is not None
+        return Failure(file=picture.file, source=real.names[source], reason=error.message)
 
     def is_made(self, picture: Picture) -> bool:
         """Whether the picture is on disk."""
@@ -176,8 +189,11 @@ class _Asker:
                 reason = error.message.replace(str(temporary), "the answer")
                 raise RequestError(reason, outcome="failed", again=True) from None
         height, width = pixels.shape[:2]
-        if min(height, width) * 2 < self._quote.service.side:
-            raise RequestError(f"the answer is an image of {width}x{height} pixels", outcome="failed", again=True)
+        side = self._quote.service.side
+        if min(height, width) * 2 < side:
+            raise RequestError(
+                f"the answer has {width}x{height} pixels, not the {side}x{side} asked for", outcome="failed", again=True
+            )
         if pixels.std() < 1.0:
             raise RequestError("the answer is an image of one colour", outcome="failed", again=True)
         image = self._quote.generator.image

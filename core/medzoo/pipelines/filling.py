@@ -18,7 +18,7 @@ from medzoo.images import decode
 from medzoo.pipelines.asking import Failure, draw_remote, refuse_failures
 from medzoo.pipelines.claims import claim
 from medzoo.pipelines.drawing import Studio
-from medzoo.pipelines.plan import Cell, Picture, Plan
+from medzoo.pipelines.plan import Picture, Plan
 from medzoo.pipelines.quotes import Quote, quotes, refuse_upload, spent
 from medzoo.pipelines.record import write_metadata, write_sheet
 from medzoo.pipelines.writer import PictureWriter, is_there, place_originals, sweep
@@ -88,53 +88,6 @@ class Outcome:
     requests: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Forecast:
-    """One class before the job: images there, pictures to make by generator, and the seconds this run needs."""
-
-    label: str
-    real: int
-    make: Mapping[str, int]
-    there: int
-    seconds: float
-
-
-def forecast(job: Job) -> list[Forecast]:
-    """What the job will do, class by class; the time is measured on a few images of each generator that has work.
-
-    Generators whose images come from a service are asked for none, so their time is left out.
-    """
-    owed: Counter[tuple[int, str]] = Counter()
-    there: Counter[str] = Counter()
-    asked = {quote.name for quote in quotes(job)}
-    for batch in job.plan.batches(job.shard):
-        complete = _is_complete(job, batch)
-        for picture in batch:
-            if complete or (picture.generator_name in asked and is_there(job.folder / picture.file)):
-                there[picture.label] += 1
-            else:
-                owed[picture.generator, picture.label] += 1
-    pace = {
-        generator: 0.0 if job.plan.names[generator] in asked else job.studio.seconds_an_image(generator)
-        for generator in {generator for generator, _ in owed}
-    }
-    real = job.real.counts() if job.real is not None else {}
-    return [
-        Forecast(
-            label=label,
-            real=real.get(label, 0),
-            make={job.plan.names[cell.generator]: cell.count for cell in _cells(job.plan, label)},
-            there=there[label],
-            seconds=sum(pace[generator] * count for (generator, own), count in owed.items() if own == label),
-        )
-        for label in job.labels
-    ]
-
-
-def _cells(plan: Plan, label: str) -> list[Cell]:
-    return [cell for cell in plan.cells if cell.label == label]
-
-
 def run(job: Job, *, watch: Watch) -> Outcome:
     """The folder of the finished job; a job that was killed goes on with the batches it lacks.
 
@@ -197,7 +150,7 @@ def _draw_batches(job: Job, made: _Made, *, but: Set[str]) -> None:
         for batch in job.plan.batches(job.shard):
             if batch[0].generator_name in but:
                 continue
-            if _is_complete(job, batch):
+            if is_complete(job, batch):
                 made.found(len(batch))
                 continue
             started = time.perf_counter()
@@ -225,7 +178,8 @@ def _draw_requests(job: Job, asked: Sequence[Quote], made: _Made) -> None:
     refuse_failures(failures, of=sum(len(quote.pictures) for quote in asked))
 
 
-def _is_complete(job: Job, batch: Sequence[Picture]) -> bool:
+def is_complete(job: Job, batch: Sequence[Picture]) -> bool:
+    """Whether all of a batch is there, so that it need not be drawn."""
     return all(is_there(job.folder / picture.file) for picture in batch)
 
 

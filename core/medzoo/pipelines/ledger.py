@@ -118,7 +118,9 @@ class Ledger:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        os.close(self._file)
+        with self._thread:  # a request that the job no longer waits for may still want to settle: it stays open
+            os.close(self._file)
+            self._file = -1
         self._alone.release()
 
     def grant(self, generator: str, file: str, seed: int, *, terms: Service) -> Ticket:
