@@ -140,7 +140,9 @@ class OpenAIProvider:
             return self._lost(f"no answer within {self._requests.timeout:g} seconds")
         except openai.APIConnectionError as error:
             if isinstance(error.__cause__, httpx2.ConnectError):
-                return RequestError(f"cannot connect to {self._host}", outcome="refused", again=True)
+                # Nothing was sent, so that nothing can be charged, nor can the reason hold the key.
+                reason = f"cannot connect to {self._host}: {error.__cause__}"
+                return RequestError(reason, outcome="refused", again=True)
             return self._lost("the connection broke")
         content: bytes = response.content
         return content

@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import itertools
 import json
 import re
+import sys
+import threading
 import time
 from email.utils import formatdate
 from pathlib import Path
@@ -278,6 +281,37 @@ def test_retry_after_is_honoured_by_all_threads(augment, api, form):
     assert all(asked.at - first.at < 0.9 for asked in under_way)
     assert all(asked.at - first.at >= 1.0 for asked in api.asked[3:])
     assert len(api.asked) == IMAGES + 1
+
+
+def test_requests_wait_longer_each_time(augment, api):
+    api.answer = lambda asked: refusal(500) if asked.number <= 4 else None
+    assert augment("--set", "requests.parallel=1", "--set", "requests.backoff=0.2").code == 0
+    gaps = [later.at - earlier.at for earlier, later in itertools.pairwise(api.asked[:5])]
+    assert all(gap >= 0.1 * 2**attempt for attempt, gap in enumerate(gaps))
+
+
+def test_no_more_requests_than_allowed_are_under_way(augment, api):
+    now, most, lock = 0, 0, threading.Lock()
+
+    def answer(asked):
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.2)
+        with lock:
+            now -= 1
+
+    api.answer = answer
+    assert augment("--set", "requests.parallel=3").code == 0
+    assert most == 3
+
+
+def test_without_the_client_the_mend_is_told(augment, api, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openai", None)
+    outcome = augment()
+    assert outcome.code == 2
+    assert "pip install 'medzoo[api]'" in outcome.err
 
 
 def test_a_wait_beyond_patience_stops_the_job(augment, api, tmp_path):
