@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -71,4 +72,4 @@ def pairwise_distance(images: Tensor) -> float:
     They are first reduced to 16 pixels a side, so that grain, which any two images differ in, counts for little.
     """
     small = functional.adaptive_avg_pool2d(images, min(SIDE, images.shape[-1])).flatten(1)
-    return float(functional.pdist(small).mean()) / small.shape[1] ** 0.5
+    return functional.pdist(small).mean().item() / math.sqrt(small.shape[1])

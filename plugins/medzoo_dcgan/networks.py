@@ -75,7 +75,7 @@ def resolutions(size: int) -> int:
     """How often 4 pixels are doubled to give `size`.
 
     Raises:
-        ConfigError: never, or less than twice.
+        ConfigError: `size` is no power of two, or below 16.
     """
     levels = size.bit_length() - 3
     if size < 16 or size != 4 << levels:
@@ -85,7 +85,10 @@ def resolutions(size: int) -> int:
 
 @torch.no_grad()
 def initialise(module: nn.Module) -> None:
-    """Draw weights from N(0, 0.02^2) and batch norm's gains from N(1, 0.02^2) (Radford et al. 2016, section 3)."""
+    """Nothing; `module` then has weights from N(0, 0.02^2), batch norm gains from N(1, 0.02^2), biases of 0.
+
+    Radford et al. 2016, section 3; the gains as in their code.
+    """
     if isinstance(module, nn.BatchNorm2d):
         nn.init.normal_(module.weight, 1.0, 0.02)
     elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Embedding):
