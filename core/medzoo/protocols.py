@@ -157,11 +157,11 @@ class RemoteGenerator(Generator, Protocol):
     def connect(self) -> None:
         """Be ready for requests; nothing is sent. Raises: ConfigError, as for a key that is missing."""
 
-    def request(self, picture: bytes, label: str, *, seed: int, key: str) -> bytes:
+    def request(self, picture: bytes, label: str, *, seed: int, idempotency_key: str) -> bytes:
         """An image file's bytes: the variation of `picture` (PNG) that the service makes in one request.
 
-        Called by several threads at once. `key` tells the service that a request repeats one whose answer was lost.
-        No error may hold a secret.
+        Called by several threads at once. `idempotency_key` tells the service that a request repeats one whose
+        answer was lost. No error may hold a secret.
         Raises:
             RequestError: this request gave no image.
             MedzooError: no request can, so that the job had better stop (a wrong key, an empty account).

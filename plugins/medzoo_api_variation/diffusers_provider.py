@@ -42,7 +42,7 @@ class DiffusersProvider:
             if self._pipeline is None:
                 self._pipeline = load_pipeline(self._settings, self._device)
 
-    def vary(self, picture: bytes, prompt: str, *, seed: int, key: str) -> bytes:
+    def vary(self, picture: bytes, prompt: str, *, seed: int, idempotency_key: str) -> bytes:
         """A PNG of the pipeline's size, drawn from `seed`."""
         self.connect()
         side = self._settings.size

@@ -44,9 +44,9 @@ class ApiVariation(nn.Module):
         """Be ready for requests. Raises: ConfigError."""
         self.provider.connect()
 
-    def request(self, picture: bytes, label: str, *, seed: int, key: str) -> bytes:
+    def request(self, picture: bytes, label: str, *, seed: int, idempotency_key: str) -> bytes:
         """An image file's bytes, by one request to the API. Raises: as `RemoteGenerator.request`."""
-        return self.provider.vary(picture, self._prompt(label), seed=seed, key=key)
+        return self.provider.vary(picture, self._prompt(label), seed=seed, idempotency_key=idempotency_key)
 
     def fit(self, data: LabelledImages, *, seed: int, report: Report) -> None:
         """Do nothing: there is nothing to learn."""
@@ -74,7 +74,7 @@ class ApiVariation(nn.Module):
 
     def _vary(self, source: Tensor, label: str, seed: int) -> Tensor:
         """One image float32 (C, H, W)."""
-        answer = self.provider.vary(_to_png(source), self._prompt(label), seed=seed, key="")
+        answer = self.provider.vary(_to_png(source), self._prompt(label), seed=seed, idempotency_key="")
         with Image.open(io.BytesIO(answer)) as opened:
             square = (self.image.size, self.image.size)
             made = opened.convert("L" if self.image.channels == 1 else "RGB").resize(square, Image.Resampling.BICUBIC)

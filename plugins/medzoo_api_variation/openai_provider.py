@@ -101,18 +101,18 @@ class OpenAIProvider:
             http_client=self._http,
         )
 
-    def vary(self, picture: bytes, prompt: str, *, seed: int, key: str) -> bytes:
+    def vary(self, picture: bytes, prompt: str, *, seed: int, idempotency_key: str) -> bytes:
         """The image file's bytes of one request's answer; the API takes no seed.
 
         Raises: RequestError; ConfigError and ResourceError for what no other request can mend either.
         """
         self.connect()
-        answer = self._send(picture, prompt, key)
+        answer = self._send(picture, prompt, idempotency_key)
         if isinstance(answer, MedzooError):
             raise answer  # here and not where it was caught, so that no traceback shows the client's error, nor the key
         return self._image_of(answer)
 
-    def _send(self, picture: bytes, prompt: str, key: str) -> bytes | MedzooError:
+    def _send(self, picture: bytes, prompt: str, idempotency_key: str) -> bytes | MedzooError:
         """The body of the answer, or what went wrong."""
         import httpx2
         import openai
@@ -132,7 +132,7 @@ class OpenAIProvider:
                 cast_to=httpx2.Response,
                 body=fields,
                 files=[("image", ("image.png", picture, "image/png"))],
-                options={"headers": {"Content-Type": "multipart/form-data", "Idempotency-Key": key}},
+                options={"headers": {"Content-Type": "multipart/form-data", "Idempotency-Key": idempotency_key}},
             )
         except openai.APIStatusError as error:
             return self._refusal(error.status_code, error.response.headers, error.body)

@@ -17,9 +17,9 @@ class Provider(Protocol):
     def connect(self) -> None:
         """Be ready; nothing is sent. Raises: ConfigError for what is missing."""
 
-    def vary(self, picture: bytes, prompt: str, *, seed: int, key: str) -> bytes:
+    def vary(self, picture: bytes, prompt: str, *, seed: int, idempotency_key: str) -> bytes:
         """An image file's bytes: a variation of `picture`, an RGB PNG.
 
-        `seed` decides it where the provider takes one; `key` is the same when a request is repeated whose answer was
-        lost. Raises: as `RemoteGenerator.request`.
+        `seed` decides it where the provider takes one; `idempotency_key` is the same when a request is repeated whose
+        answer was lost. Raises: as `RemoteGenerator.request`.
         """

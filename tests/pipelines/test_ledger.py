@@ -36,7 +36,7 @@ def test_what_an_outcome_costs_and_whether_the_key_is_kept(tmp_path, outcome, ch
         book.settle(ticket, outcome)
     assert read_tally(tmp_path, "gen") == Tally(sent=1, charged=charged)
     with Ledger(tmp_path) as book:
-        assert (grant(book).key == ticket.key) == same_key
+        assert (grant(book).idempotency_key == ticket.idempotency_key) == same_key
 
 
 def test_a_request_that_was_not_settled_counts_and_keeps_its_key(tmp_path):
@@ -46,7 +46,7 @@ def test_a_request_that_was_not_settled_counts_and_keeps_its_key(tmp_path):
         assert book.tally("gen").sent == 1
         with pytest.raises(ResourceError, match="max_requests = 1 is reached"):
             grant(book, max_requests=1)
-        assert grant(book).key == ticket.key
+        assert grant(book).idempotency_key == ticket.idempotency_key
 
 
 def test_keys_differ_between_pictures_and_jobs(tmp_path):
@@ -54,7 +54,7 @@ def test_keys_differ_between_pictures_and_jobs(tmp_path):
     for job in ("one", "two"):
         (tmp_path / job).mkdir()
         with Ledger(tmp_path / job) as book:
-            keys |= {grant(book, file).key for file in ("a/1.png", "b/1.png")}
+            keys |= {grant(book, file).idempotency_key for file in ("a/1.png", "b/1.png")}
     assert len(keys) == 4
 
 

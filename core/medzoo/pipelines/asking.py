@@ -162,7 +162,9 @@ class _Asker:
         seed = self._job.plan.seed_of(picture)
         ticket = self._ledger.grant(self._quote.name, picture.file, seed, terms=self._quote.service)
         try:
-            answer = self._quote.generator.request(source, picture.label, seed=seed, key=ticket.key)
+            answer = self._quote.generator.request(
+                source, picture.label, seed=seed, idempotency_key=ticket.idempotency_key
+            )
         except RequestError as error:
             self._ledger.settle(ticket, error.outcome)
             raise

@@ -39,10 +39,10 @@ class Tally:
 
 @dataclass(frozen=True, kw_only=True)
 class Ticket:
-    """The leave to send one request. `key` is the same as before only if the answer to that request was lost."""
+    """The leave to send one request. The key is an earlier request's only if the answer to that one was lost."""
 
     number: int
-    key: str
+    idempotency_key: str
 
 
 class _Book:
@@ -140,7 +140,7 @@ class Ledger:
             round_ = self._book.answered.get(file, 0)
             self._append({"sent": number, "generator": generator, "file": file, "seed": seed})
         text = f"{self._book.job}/{file}/{seed}/{round_}"
-        return Ticket(number=number, key=hashlib.sha256(text.encode()).hexdigest()[:32])
+        return Ticket(number=number, idempotency_key=hashlib.sha256(text.encode()).hexdigest()[:32])
 
     def settle(self, ticket: Ticket, outcome: RequestOutcome | Literal["done"]) -> None:
         """Nothing; what came of a request is written down."""
