@@ -20,6 +20,7 @@ PLUGINS = [
     "medzoo_ddpm_var",
     "medzoo_duplicate",
     "medzoo_latent_ddpm",
+    "medzoo_ldm",
 ]
 
 
@@ -123,4 +124,5 @@ def test_the_wheels_presets_are_read(elsewhere):
         "for spec in specs.values(): config.resolve(spec.config, presets=spec.presets, preset='tiny')\n"
         "print(sorted(specs))"
     )
-    assert elsewhere("-c", program).strip() == "['api-variation', 'classic', 'dcgan', 'ddpm', 'ddpm-var', 'duplicate']"
+    names = sorted(plugin.removeprefix("medzoo_").replace("_", "-") for plugin in PLUGINS)
+    assert elsewhere("-c", program).strip() == str(names)
