@@ -31,7 +31,7 @@ class ApiVariation(nn.Module):
         self.image = image
         self.provider: Provider
         if config.provider == "openai":
-            self.provider = OpenAIProvider(config.openai, config.requests)
+            self.provider = OpenAIProvider(config.openai, config.requests, prompt=config.prompt)
         else:
             self.provider = DiffusersProvider(config.diffusers, device)
 

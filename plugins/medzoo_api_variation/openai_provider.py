@@ -33,7 +33,7 @@ _PIECE = 6
 class OpenAIProvider:
     """Varies pictures by one request each; it repeats none, for whoever calls counts what is charged."""
 
-    def __init__(self, settings: OpenAISettings, requests: RequestSettings) -> None:
+    def __init__(self, settings: OpenAISettings, requests: RequestSettings, *, prompt: str) -> None:
         self._settings, self._requests = settings, requests
         if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", requests.key_variable):
             # What was given is not repeated: it may be the key itself.
@@ -45,16 +45,16 @@ class OpenAIProvider:
         self._endpoint = settings.endpoint
         if self._endpoint == "auto":
             self._endpoint = "variations" if settings.model in _VARIATION_MODELS else "edits"
-        self._terms = self._make_terms()
+        self._terms = self._make_terms(prompt)
         self._key = ""
         self._client: Any = None
         self._http: Any = None
 
-    def _make_terms(self) -> Service:
+    def _make_terms(self, prompt: str) -> Service:
         requests, settings = self._requests, self._settings
         beside = f"the model's name, {settings.model}"
         if self._endpoint == "edits":
-            beside = f"the prompt, which may name the class, and {beside}"
+            beside = f"{beside}, and the prompt '{prompt}'"
         return Service(
             host=self._host,
             encrypted=urlsplit(settings.base_url).scheme == "https",
@@ -154,7 +154,7 @@ class OpenAIProvider:
         """What an answer with an error status means."""
         code, words = self._words(body)
         said = f"{self._host} answered HTTP {status}{words}"
-        if code in _NO_MONEY:
+        if status == 402 or code in _NO_MONEY:
             return ResourceError(said, "see to the account's credit, and run the same command again")
         if status in (401, 403):
             return ConfigError(said, f"see to the key in ${self._requests.key_variable} and what it allows")

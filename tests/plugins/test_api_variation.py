@@ -102,7 +102,7 @@ def test_nothing_is_sent_without_leave(augment, api, images, tmp_path):
         "0.28 USD at 0.04 each",
         f"5 different images of {images}",
         "PNGs of 64x64 pixels without metadata",
-        "prompt",
+        "the model's name, gpt-image-2.5-flare, and the prompt 'Another medical image like this one, of class {label}:",
         "nothing was sent",
     ):
         assert told in error
@@ -356,8 +356,9 @@ def test_a_service_that_is_down_is_not_asked_for_ever(augment, api):
     assert len(api.asked) == 8
 
 
-def test_an_account_without_money_stops_the_job(augment, api):
-    api.answer = lambda asked: refusal(429, "You exceeded your quota", "insufficient_quota")
+@pytest.mark.parametrize("reply", [refusal(429, "Quota", "insufficient_quota"), refusal(402)], ids=["quota", "402"])
+def test_an_account_without_money_stops_the_job(augment, api, reply):
+    api.answer = lambda asked: reply
     outcome = augment("--set", "requests.parallel=1")
     assert outcome.code == 6
     assert "credit" in outcome.err

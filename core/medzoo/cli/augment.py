@@ -81,7 +81,7 @@ def _fill(job: Job, *, dry_run: bool, as_json: bool) -> None:
     from medzoo.pipelines.quotes import quotes
 
     plan, asked = forecast(job), quotes(job)
-    _show_plan(job, plan)
+    _show_plan(job, plan, besides=", besides the requests" if asked else "")
     if dry_run or job.allow_upload:  # without leave, the refusal says it
         show_quotes(job, asked)
     if dry_run:
@@ -97,7 +97,7 @@ def _fill(job: Job, *, dry_run: bool, as_json: bool) -> None:
         _show_outcome(job, outcome)
 
 
-def _show_plan(job: Job, plan: list[Forecast]) -> None:
+def _show_plan(job: Job, plan: list[Forecast], *, besides: str) -> None:
     """Nothing; what will be done goes to stderr."""
     import sys
 
@@ -120,7 +120,7 @@ def _show_plan(job: Job, plan: list[Forecast]) -> None:
     print_table(columns, rows, right=("real", "to make", "there", "time"), file=sys.stderr)
     seconds = sum(row.seconds for row in plan)
     if seconds:
-        notice(f"about {duration(seconds)} in all, by a small batch of each generator")
+        notice(f"about {duration(seconds)} in all{besides}, by a small batch of each generator")
 
 
 def _as_dict(outcome: Outcome) -> dict[str, Any]:
