@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,10 @@ def load_autoencoder(autoencoder: Any, source: str) -> None:
     from diffusers import AutoencoderKL
 
     try:
-        published: Any = AutoencoderKL.from_pretrained(source, use_safetensors=True)
+        with warnings.catch_warnings():
+            # diffusers still names an argument that huggingface_hub no longer has
+            warnings.filterwarnings("ignore", message="The `local_dir_use_symlinks` argument")
+            published: Any = AutoencoderKL.from_pretrained(source, use_safetensors=True)
     except OSError as error:  # diffusers' one answer to whatever is missing, on disk or on the Hub
         reason = str(error).strip().splitlines()[0]
         mend = (
