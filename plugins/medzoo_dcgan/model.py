@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from medzoo import ImageSpec
 from medzoo.errors import ConfigError
 from medzoo.protocols import LabelledImages, Report
-from medzoo.toolkit.devices import derive_seed, inference_copy
+from medzoo.toolkit.devices import derive_seed, global_draws_from, inference_copy
 from medzoo.toolkit.diffusion import seeded_noise
 from medzoo.toolkit.training import Adversary, steps_of, train
 from medzoo_dcgan import DCGANConfig
@@ -84,9 +84,7 @@ class DCGAN(nn.Module):
         self._fast.clear()
 
     def _fresh_discriminator(self, seed: int) -> nn.Module:
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
-            torch.manual_seed(derive_seed(seed, "discriminator"))  # torch.nn knows no other source of randomness
+        with global_draws_from(derive_seed(seed, "discriminator"), self.device):
             discriminator = DiscriminatorNetwork(
                 self.config.discriminator, self.image, conditional=self.config.network.conditional
             )

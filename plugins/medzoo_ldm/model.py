@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medzoo import ImageSpec
-from medzoo.errors import ConfigError
 from medzoo.toolkit.latent_diffusion import LatentDiffusion
 from medzoo.toolkit.pretrained import load_autoencoder
+from medzoo.toolkit.resolutions import lowest_side
 from medzoo.toolkit.unet import TokenUNet
 
 if TYPE_CHECKING:
@@ -25,16 +25,12 @@ class KLAutoencoder(nn.Module):
 
     def __init__(self, settings: AutoencoderSettings, image: ImageSpec) -> None:
         super().__init__()
-        multiple = settings.patch * 2 ** (len(settings.widths) - 1)
-        if image.size % multiple:
-            raise ConfigError(
-                f"image.size = {image.size} does not divide by {multiple}",
-                f"{len(settings.widths)} resolutions and patch {settings.patch} need a multiple of {multiple}",
-            )
+        side = lowest_side(
+            image.size, widths=settings.widths, groups=settings.groups, patch=settings.patch, part="autoencoder"
+        )
         self.patch = settings.patch
         self.channels = image.channels
         self.colours = 3 if settings.pretrained else image.channels
-        side = image.size // multiple
         self.latent_shape = (settings.latent_channels, side, side)
         levels = len(settings.widths)
         self.vae = AutoencoderKL(

@@ -63,7 +63,7 @@ def test_the_reconstruction_varies_with_the_posteriors_noise():
 
 
 def test_an_image_that_does_not_halve_is_refused():
-    with pytest.raises(ConfigError, match=r"image\.size = 18 does not divide by 4"):
+    with pytest.raises(ConfigError, match=r"a side of 18 does not divide by 4"):
         build("tiny", "image.size=18", "autoencoder.patch=2")
 
 

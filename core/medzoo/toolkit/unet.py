@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medzoo.errors import ConfigError
 from medzoo.toolkit.conditioning import LabelEmbedding
+from medzoo.toolkit.resolutions import lowest_side
 from medzoo.toolkit.settings import TokenUNetSettings, UNetSettings
 
 
@@ -50,21 +50,9 @@ def unet_arguments(network: UNetSettings, *, size: int, attention: str) -> dict[
     """What diffusers' U-Nets have in common as arguments; levels from `attention_from` on are `attention` blocks.
 
     Raises:
-        ConfigError: no resolutions, a side that does not halve once a level, or a width that does not divide into the
-            groups.
+        ConfigError: as `resolutions.lowest_side`.
     """
-    if not network.widths:
-        raise ConfigError("network.widths is empty", "give one width a resolution, as in network.widths=[64,128]")
-    multiple = network.patch * 2 ** (len(network.widths) - 1)
-    if size % multiple:
-        raise ConfigError(
-            f"the network's squares of {size} do not divide by {multiple}",
-            f"{len(network.widths)} resolutions and patch {network.patch} need a multiple of {multiple}: "
-            "change image.size or network.widths",
-        )
-    uneven = [width for width in network.widths if width % network.groups]
-    if uneven:
-        raise ConfigError(f"network.widths {uneven} do not divide into {network.groups} groups", "set network.groups")
+    lowest_side(size, widths=network.widths, groups=network.groups, patch=network.patch, part="network")
     down = [attention if level >= network.attention_from else "DownBlock2D" for level in range(len(network.widths))]
     return {
         "sample_size": size // network.patch,
