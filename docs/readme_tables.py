@@ -1,4 +1,4 @@
-"""Writes README.md's tables of verbs and models and its plugin example from what they describe: `make readme`."""
+"""Writes README.md's tables of verbs, generators and models and its plugin example from what they describe: `make readme`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from medzoo.cli.app import VERBS, app
+from medzoo.plugins import load_plugins
 from medzoo.registry import load_registry
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,6 +25,17 @@ def verbs() -> str:
         inner = ", ".join(f"`{inner}`" for inner in getattr(command, "commands", {}))
         rows.append(f"| `medzoo {name}`{f' ({inner})' if inner else ''} | {command.help.strip().splitlines()[0]} |")
     return "\n".join(["| verb | what it does |", "|---|---|", *rows])
+
+
+def generators() -> str:
+    """A table of the generators that come with medzoo."""
+    plugins = load_plugins()
+    rows = [
+        f"| `{name}` | {spec.summary} | {'yes' if spec.trainable else 'no'} | {'yes' if spec.multi_label else 'no'} |"
+        for name, spec in sorted(plugins.generators.items())
+        if plugins.row_of("generator", name).distribution == "medzoo"
+    ]
+    return "\n".join(["| generator | what it is | learns | several labels an image |", "|---|---|---|---|", *rows])
 
 
 def models() -> str:
@@ -49,7 +61,7 @@ def example() -> str:
 
 def render(text: str) -> str:
     """`text` with the part between each pair of markers written anew."""
-    for name, make in (("verbs", verbs), ("models", models), ("example", example)):
+    for name, make in (("verbs", verbs), ("generators", generators), ("models", models), ("example", example)):
         start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         assert start in text, f"README.md has no {name} markers"
         head, _, rest = text.partition(start)
