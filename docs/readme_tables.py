@@ -1,4 +1,4 @@
-"""Writes README.md's tables of verbs, generators and models and its plugin example from what they describe: `make readme`."""
+"""Writes README.md's tables and its plugin example from what they describe: `make readme`."""
 
 from __future__ import annotations
 
