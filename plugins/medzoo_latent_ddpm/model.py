@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,9 +14,9 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
 from medzoo import ImageSpec
-from medzoo.errors import ConfigError
 from medzoo.toolkit.conditioning import embed_labels
 from medzoo.toolkit.latent_diffusion import LatentDiffusion
+from medzoo.toolkit.resolutions import lowest_side
 
 if TYPE_CHECKING:
     from medzoo_latent_ddpm import AutoencoderSettings, LatentDDPMConfig, NetworkSettings
@@ -28,23 +29,21 @@ class VectorAutoencoder(nn.Module):
     """A variational autoencoder (Kingma & Welling 2014) of residual blocks, between images and vectors.
 
     Raises:
-        ConfigError: an image that does not halve once a width, or a width that does not divide into the groups.
+        ConfigError: as `resolutions.lowest_side`.
     """
 
     def __init__(self, settings: AutoencoderSettings, image: ImageSpec) -> None:
         super().__init__()
-        side = _lowest_side(settings, image)
         widths, groups = settings.widths, settings.groups
+        side = lowest_side(image.size, widths=widths, groups=groups, patch=settings.patch, part="autoencoder")
         folded = image.channels * settings.patch**2
         self.latent_shape = (settings.latent,)
         self.encoder = nn.Sequential(
             nn.PixelUnshuffle(settings.patch),
             nn.Conv2d(folded, widths[0], 3, padding=1),
-            *(_ImageBlock(widths[0], widths[0], groups) for _ in range(settings.encoder_layers)),
             *(
-                _ImageBlock(before if first else width, width, groups, down=first)
-                for before, width in itertools.pairwise(widths)
-                for first in (layer == 0 for layer in range(settings.encoder_layers))
+                _ImageBlock(above, below, groups, down=halves)
+                for above, below, halves in _descent(widths, settings.encoder_layers)
             ),
             nn.GroupNorm(groups, widths[-1], eps=1e-6),
             nn.SiLU(),
@@ -57,11 +56,9 @@ class VectorAutoencoder(nn.Module):
             nn.Unflatten(1, (settings.neck, side, side)),
             nn.Conv2d(settings.neck, widths[-1], 3, padding=1),
             *(
-                _ImageBlock(before, width if last else before, groups, up=last)
-                for before, width in itertools.pairwise(reversed(widths))
-                for last in (layer == settings.decoder_layers - 1 for layer in range(settings.decoder_layers))
+                _ImageBlock(below, above, groups, up=halves)
+                for above, below, halves in reversed(_descent(widths, settings.decoder_layers))
             ),
-            *(_ImageBlock(widths[0], widths[0], groups) for _ in range(settings.decoder_layers)),
             nn.GroupNorm(groups, widths[0], eps=1e-6),
             nn.SiLU(),
             nn.Conv2d(widths[0], folded, 3, padding=1),
@@ -146,22 +143,10 @@ def _modulated_norm(settings: NetworkSettings) -> AdaLayerNormContinuous:
     return AdaLayerNormContinuous(settings.width, settings.embedding, elementwise_affine=False)
 
 
-def _lowest_side(settings: AutoencoderSettings, image: ImageSpec) -> int:
-    """Places a side where the image becomes a vector."""
-    if not settings.widths:
-        raise ConfigError(
-            "autoencoder.widths is empty", "give one width a resolution, as in autoencoder.widths=[32,64]"
-        )
-    uneven = [width for width in settings.widths if width % settings.groups]
-    if uneven:
-        raise ConfigError(
-            f"autoencoder.widths {uneven} do not divide into {settings.groups} groups", "set autoencoder.groups"
-        )
-    multiple = settings.patch * 2 ** (len(settings.widths) - 1)
-    if image.size % multiple:
-        raise ConfigError(
-            f"image.size = {image.size} does not divide by {multiple}",
-            f"{len(settings.widths)} resolutions and patch {settings.patch} need a multiple of {multiple}: "
-            "change image.size or autoencoder.widths",
-        )
-    return image.size // multiple
+def _descent(widths: Sequence[int], layers: int) -> list[tuple[int, int, bool]]:
+    """Each residual block's width above, width below, and whether the side halves in between."""
+    passed = [widths[0], *(width for width in widths for _ in range(layers))]
+    return [
+        (above, below, block > 0 and block % layers == 0)
+        for block, (above, below) in enumerate(itertools.pairwise(passed))
+    ]

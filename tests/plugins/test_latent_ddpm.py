@@ -107,8 +107,8 @@ def test_one_label_an_image_reads_the_same_rows():
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("autoencoder.widths=[8, 16, 32, 64, 64, 64]", "image.size = 16 does not divide by 32"),
-        ("autoencoder.patch=3", "image.size = 16 does not divide by 6"),
+        ("autoencoder.widths=[8, 16, 32, 64, 64, 64]", "a side of 16 does not divide by 32"),
+        ("autoencoder.patch=3", "a side of 16 does not divide by 6"),
         ("autoencoder.groups=5", r"autoencoder.widths \[8, 8\] do not divide into 5 groups"),
         ("autoencoder.widths=[]", "autoencoder.widths is empty"),
     ],
