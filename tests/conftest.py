@@ -7,14 +7,23 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from hub_server import HubServer
 
 # torch reads these when it is first imported, here and in the programs tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Nothing; lets pass the one warning a library of ours causes in another: a push gives httpx2 a file as data."""
+    config.addinivalue_line("filterwarnings", "ignore:Use 'content=<...>':DeprecationWarning:httpx2")
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +79,42 @@ def install_plugin(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
 
     yield install
     plugins._installed.cache_clear()
+
+
+@pytest.fixture
+def hub_server(user_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A Hub on 127.0.0.1, where HF_ENDPOINT points, here and in the programs the test starts; HF_TOKEN may write.
+
+    huggingface_hub reads all but HF_TOKEN when it is imported, which may have been long ago: hence its constants.
+    """
+    from hub_server import HubServer
+    from huggingface_hub import close_session, constants
+
+    with HubServer().running() as server:
+        home = user_folders / "huggingface"
+        environment = {
+            "HF_ENDPOINT": server.url,
+            "HF_HOME": str(home),
+            "HF_TOKEN": "hf_write",
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+        }
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        for name in ("HF_HUB_OFFLINE", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(hf_api.api, "endpoint", server.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        close_session()
+        yield server
+        close_session()
 
 
 @dataclass(frozen=True)
