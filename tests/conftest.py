@@ -88,7 +88,7 @@ def hub_server(user_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     huggingface_hub reads all but HF_TOKEN when it is imported, which may have been long ago: hence its constants.
     """
     from hub_server import HubServer
-    from huggingface_hub import close_session, constants
+    from huggingface_hub import close_session, constants, hf_api
 
     with HubServer().running() as server:
         home = user_folders / "huggingface"
