@@ -2,100 +2,86 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
-import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from medzoo.errors import ConfigError, HubError, IntegrityError, UnknownName
 from medzoo.places import bundled_root, config_root
 from medzoo.plugins import Plugins, load_plugins
+from medzoo.rows import (
+    CONFIG,
+    KEYS,
+    NAME,
+    WEIGHTS,
+    AssetRow,
+    FileRow,
+    Row,
+    asset_row,
+    key_faults,
+    model_row,
+    table_faults,
+)
 from medzoo.specs import GeneratorSpec
 
-WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileRow:
-    """One file of a model: its name, SHA-256 and size."""
-
-    name: str
-    sha256: str
-    bytes: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One published model; `origin` is the registry file that spoke last about it."""
-
-    id: str
-    plugin: str
-    summary: str
-    repo: str
-    revision: str
-    modality: str
-    dataset: str
-    classes: tuple[str, ...]
-    size: int
-    channels: int
-    license: str
-    parameters: int
-    files: tuple[FileRow, ...]
-    default: bool
-    origin: Path
-
-    @property
-    def bytes(self) -> int:
-        """Size of all files."""
-        return sum(file.bytes for file in self.files)
-
-
-_MODEL_KEYS: Mapping[str, type] = {
-    "id": str,
-    "plugin": str,
-    "summary": str,
-    "repo": str,
-    "revision": str,
-    "modality": str,
-    "dataset": str,
-    "classes": list,
-    "size": int,
-    "channels": int,
-    "license": str,
-    "parameters": int,
-    "files": list,
-    "default": bool,
-}
-_FILE_KEYS: Mapping[str, type] = {"name": str, "sha256": str, "bytes": int}
-_OPTIONAL: Mapping[str, Any] = {"repo": "", "revision": "", "default": False}
-_TYPE_NAMES = {str: "text", list: "a list", int: "a whole number", bool: "true or false"}
+__all__ = [
+    "CONFIG",
+    "WEIGHTS",
+    "AssetRow",
+    "FileRow",
+    "Registry",
+    "Resolved",
+    "Row",
+    "fetchable",
+    "is_model_folder",
+    "load_registry",
+    "resolve",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Registry:
-    """Published models by id; `problems` tells of plugins' registry files that could not be read."""
+    """Published models, every version of each, and assets; `problems` tells of plugins' files that cannot be read."""
 
     rows: tuple[Row, ...]
+    assets: tuple[AssetRow, ...] = ()
     problems: tuple[str, ...] = ()
 
-    def model(self, model_id: str) -> Row:
-        """The row of `model_id`. Raises: UnknownName."""
-        for row in self.rows:
-            if row.id == model_id:
+    @cached_property
+    def models(self) -> Mapping[str, Row]:
+        """Models by what may be written for them: `id` for the newest version, `id@v2` for that one."""
+        return {row.id: row for row in self.rows if row.newest} | {f"{r.id}@v{r.version}": r for r in self.rows}
+
+    def model(self, name: str) -> Row:
+        """The model `name` means. Raises: UnknownName."""
+        if row := self.models.get(name):
+            return row
+        model_id = name.partition("@")[0]
+        if model_id != name and model_id in self.models:
+            versions = [f"{row.id}@v{row.version}" for row in self.rows if row.id == model_id]
+            raise UnknownName("version", name, versions)
+        raise UnknownName("model", name, self.ids)
+
+    def asset(self, asset_id: str) -> AssetRow:
+        """The asset called `asset_id`. Raises: UnknownName."""
+        for row in self.assets:
+            if row.id == asset_id:
                 return row
-        raise UnknownName("model", model_id, [row.id for row in self.rows])
+        raise UnknownName("asset", asset_id, [row.id for row in self.assets])
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """Each model's id, once."""
+        return tuple(row.id for row in self.rows if row.newest)
 
     def default_for(self, plugin: str) -> Row:
         """The model a plugin's bare name stands for. Raises: ConfigError if it has none."""
-        own = [row for row in self.rows if row.plugin == plugin]
+        own = [row for row in self.rows if row.plugin == plugin and row.newest]
         for row in own:
             if row.default:
                 return row
@@ -115,26 +101,63 @@ class Resolved:
     folder: Path | None = None
 
 
-def load_registry(*, plugins: Plugins | None = None) -> Registry:
-    """The bundled rows, then plugins', the user's and MEDZOO_REGISTRY's laid over them by id and key.
+class _Layers:
+    """The tables of registry files laid over each other by kind, id and version; and which file gave each key."""
 
-    Raises: ConfigError for a file that is not a registry, an unknown key, or two default models for one plugin.
+    def __init__(self) -> None:
+        self.tables: dict[str, dict[tuple[str, int], dict[str, Any]]] = {kind: {} for kind in KEYS}
+        self.origins: dict[str, dict[tuple[str, int], dict[str, Path]]] = {kind: {} for kind in KEYS}
+        self.newest: dict[tuple[str, str], int] = {}
+
+    def lay(self, path: Path) -> None:
+        """Nothing; takes what the file at `path` says, all of it or nothing. Raises: ConfigError."""
+        told = [(kind, self._key(kind, table), table) for kind, table in _read(path)]
+        seen = set()
+        for kind, key, _ in told:
+            if (kind, key) in seen:
+                raise ConfigError(f"{path}: {kind} '{key[0]}' is there twice", "join the two, or number their versions")
+            seen.add((kind, key))
+        for kind, key, table in told:
+            self.tables[kind].setdefault(key, {}).update(table)
+            self.origins[kind].setdefault(key, {}).update(dict.fromkeys(table, path))
+            self.newest[kind, key[0]] = max(self.newest.get((kind, key[0]), 1), key[1])
+
+    def _key(self, kind: str, table: Mapping[str, Any]) -> tuple[str, int]:
+        """The id and version a table speaks of: without a version, the newest of the files before, or else the first"""
+        return table["id"], table.get("version") or self.newest.get((kind, table["id"]), 1)
+
+    def rows(self) -> Iterator[Row]:
+        """The models. Raises: ConfigError for a table that makes none."""
+        for (model_id, version), table in self.tables["model"].items():
+            newest = self.newest["model", model_id] == version
+            yield model_row(table, self.origins["model"][model_id, version], newest=newest)
+
+    def assets(self) -> Iterator[AssetRow]:
+        """The assets. Raises: ConfigError for a table that makes none."""
+        for key, table in self.tables["asset"].items():
+            yield asset_row(table, self.origins["asset"][key])
+
+
+def load_registry(*, plugins: Plugins | None = None) -> Registry:
+    """The bundled rows, then plugins', the user's and MEDZOO_REGISTRY's laid over them by id, version and key.
+
+    Raises: ConfigError for a file that is not a registry, an unknown key, or a name that two rows claim.
     """
     plugins = load_plugins() if plugins is None else plugins
-    tables: dict[str, dict[str, Any]] = {}
-    origins: dict[str, Path] = {}
+    layers = _Layers()
     problems = []
-    _lay_over(tables, origins, bundled_root() / "registry.toml")
+    layers.lay(bundled_root() / "registry.toml")
     for path in plugins.registries:
         try:
-            _lay_over(tables, origins, path)
+            layers.lay(path)
         except ConfigError as error:
             problems.append(str(error))
     for path in _user_files():
-        _lay_over(tables, origins, path)
-    rows = tuple(_row(table, origins[model_id]) for model_id, table in tables.items())
-    _check_defaults(rows)
-    return Registry(rows=rows, problems=tuple(problems))
+        layers.lay(path)
+    registry = Registry(rows=tuple(layers.rows()), assets=tuple(layers.assets()), problems=tuple(problems))
+    _check_names(registry)
+    _check_defaults(row for row in registry.rows if row.newest)
+    return registry
 
 
 def resolve(given: str, registry: Registry, plugins: Plugins) -> Resolved:
@@ -144,8 +167,7 @@ def resolve(given: str, registry: Registry, plugins: Plugins) -> Resolved:
     """
     if given.startswith("hf:"):
         raise HubError(f"this version cannot reach '{given}': it reads no Hub", "`medzoo list` shows what it has")
-    ids = {row.id for row in registry.rows}
-    named = given in ids or given in plugins.generators
+    named = given in registry.models or given in plugins.generators
     folder = Path(given)
     if is_model_folder(folder):
         if named:
@@ -154,7 +176,7 @@ def resolve(given: str, registry: Registry, plugins: Plugins) -> Resolved:
                 f"write ./{given} for the folder, or run in another folder for the catalogue's",
             )
         return Resolved(given=given, spec=plugins.generator(_plugin_of(folder)), folder=folder)
-    if given in ids:
+    if given in registry.models or given.partition("@")[0] in registry.models:
         row = registry.model(given)
         return Resolved(given=given, spec=plugins.generator(row.plugin), row=row)
     if given in plugins.generators:
@@ -168,7 +190,23 @@ def resolve(given: str, registry: Registry, plugins: Plugins) -> Resolved:
         )
     if folder.name != given:
         raise ConfigError(f"{given} does not exist", "give a training run's folder, a model or a generator")
-    raise UnknownName("generator or model", given, ids | set(plugins.generators), plugins.broken_hint)
+    raise UnknownName("generator or model", given, {*registry.ids, *plugins.generators}, plugins.broken_hint)
+
+
+def fetchable(name: str, registry: Registry, plugins: Plugins) -> Row | AssetRow:
+    """What `medzoo pull` takes: an asset, a model, or a generator's default model.
+
+    Raises: UnknownName; ConfigError for a generator without weights, or a folder.
+    """
+    assets = {row.id: row for row in registry.assets}
+    if name in assets:
+        return assets[name]
+    if name in plugins.generators or name.partition("@")[0] in registry.models:
+        if row := resolve(name, registry, plugins).row:
+            return row
+        raise ConfigError(f"'{name}' has nothing to pull", "it is used as it is")
+    plugins.refuse_unusable(name)
+    raise UnknownName("model or asset", name, {*registry.ids, *plugins.generators, *assets}, plugins.broken_hint)
 
 
 def is_model_folder(folder: Path) -> bool:
@@ -192,70 +230,30 @@ def _user_files() -> list[Path]:
     return [*([own] if own.is_file() else []), *listed]
 
 
-def _lay_over(tables: dict[str, dict[str, Any]], origins: dict[str, Path], path: Path) -> None:
-    """Nothing; `tables` and `origins` take what the file at `path` says, all of it or nothing."""
-    for table in _read(path):
-        tables.setdefault(table["id"], {}).update(table)
-        origins[table["id"]] = path
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    """The tables of one registry file, their keys and types checked. Raises: ConfigError."""
+def _read(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """The tables of one registry file with their kinds, keys and types checked. Raises: ConfigError."""
     try:
         content = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the registry {path}: {error.strerror}", "see MEDZOO_REGISTRY") from None
     except ValueError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
-    _check_keys(content, {"model": list}, f"{path}")
-    seen: set[str] = set()
-    models: list[dict[str, Any]] = content.get("model", [])
-    for number, table in enumerate(models, 1):
-        where = f"{path}: model {number}"
-        if not isinstance(table, dict) or not isinstance(table.get("id"), str) or not _NAME.fullmatch(table["id"]):
-            raise ConfigError(f"{where} needs an id of letters, digits, '.', '_' and '-'")
-        if table["id"] in seen:
-            raise ConfigError(f"{path}: model '{table['id']}' is there twice", "join the two")
-        seen.add(table["id"])
-        _check_model(table, f"{path}: model '{table['id']}'")
-    return models
+    for message, hint in key_faults(content, dict.fromkeys(KEYS, list)):
+        raise ConfigError(f"{path}: {message}", hint)
+    tables = [(kind, table) for kind in KEYS for table in content.get(kind, ())]
+    for number, (kind, table) in enumerate(tables, 1):
+        if not isinstance(table, dict) or not isinstance(table.get("id"), str) or not NAME.fullmatch(table["id"]):
+            raise ConfigError(f"{path}: {kind} {number} needs an id of letters, digits, '.', '_' and '-'")
+        for message, hint in table_faults(kind, table):
+            raise ConfigError(f"{path}: {kind} '{table['id']}': {message}", hint)
+    return tables
 
 
-def _check_model(table: dict[str, Any], where: str) -> None:
-    """Nothing. Raises: ConfigError for a key, type or value a model's table cannot have."""
-    _check_keys(table, _MODEL_KEYS, where)
-    if not all(isinstance(name, str) for name in table.get("classes", [])):
-        raise ConfigError(f"{where}: classes must be a list of names")
-    for file in table.get("files", []):
-        if not isinstance(file, dict):
-            raise ConfigError(f"{where}: files must be a list of tables", "{ name = ..., sha256 = ..., bytes = ... }")
-        _check_keys(file, _FILE_KEYS, f"{where}: file {file.get('name', '')}")
-        if missing := [key for key in _FILE_KEYS if key not in file]:
-            raise ConfigError(f"{where}: file {file.get('name', '')} lacks {', '.join(missing)}")
-        if not _NAME.fullmatch(file["name"]) or not _SHA256.fullmatch(file["sha256"]) or file["bytes"] < 1:
-            raise ConfigError(f"{where}: file {file['name']} needs a plain name, 64 hexadecimal digits and a size")
-
-
-def _check_keys(table: Mapping[str, Any], keys: Mapping[str, type], where: str) -> None:
-    for key, value in table.items():
-        if key not in keys:
-            near = difflib.get_close_matches(key, keys, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(keys)}"
-            raise ConfigError(f"{where}: unknown key '{key}'", hint)
-        if type(value) is not keys[key]:
-            raise ConfigError(f"{where}: {key} must be {_TYPE_NAMES[keys[key]]}, not {value!r}")
-
-
-def _row(table: Mapping[str, Any], origin: Path) -> Row:
-    """The row a merged table makes. Raises: ConfigError for what it lacks."""
-    where = f"{origin}: model '{table['id']}'"
-    values = {**_OPTIONAL, **table}
-    if missing := [key for key in _MODEL_KEYS if key not in values]:
-        raise ConfigError(f"{where} lacks {', '.join(missing)}")
-    files = tuple(FileRow(**file) for file in values["files"])
-    if lacking := {CONFIG, WEIGHTS} - {file.name for file in files}:
-        raise ConfigError(f"{where}: its files lack {' and '.join(sorted(lacking))}")
-    return Row(**{**values, "classes": tuple(values["classes"]), "files": files, "origin": origin})
+def _check_names(registry: Registry) -> None:
+    """Nothing. Raises: ConfigError if an asset and a model have one id, for `medzoo pull` takes both."""
+    for asset in registry.assets:
+        if asset.id in registry.models:
+            raise ConfigError(f"'{asset.id}' is both a model and an asset ({asset.origin})", "rename one of them")
 
 
 def _check_defaults(rows: Iterable[Row]) -> None:

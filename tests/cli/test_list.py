@@ -63,7 +63,7 @@ def test_json_holds_every_fact(medzoo, publish):
 
 
 def test_generators_without_weights_are_named(medzoo):
-    assert "generators that need no weights: classic, duplicate" in medzoo("list").err
+    assert "generators that need no weights: api-variation, classic, duplicate" in medzoo("list").err
 
 
 def test_what_a_plugin_prints_stands_in_no_result(medzoo, install_plugin):

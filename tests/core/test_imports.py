@@ -34,6 +34,7 @@ RANKS = [
         "provenance",
         "readers",
         "registry",
+        "rows",
         "splits",
     },
     {"toolkit"},

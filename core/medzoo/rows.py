@@ -1,0 +1,230 @@
+"""The rows of registry.toml, models and assets, as typed values; and what is wrong with a table that makes none."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medzoo.errors import ConfigError
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_REPO = re.compile(rf"{NAME.pattern}/{NAME.pattern}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+Fault = tuple[str, str]
+"""What is wrong with a table, and the hint that mends it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRow:
+    """One file: its name, SHA-256 and size."""
+
+    name: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssetRow:
+    """A pretrained part that others published: the one file at `url`, or files of the Hub's `repo` at `revision`.
+
+    `origins` says which registry file gave each key; `origin` is the one that spoke last.
+    """
+
+    id: str
+    summary: str
+    license: str
+    url: str
+    repo: str
+    revision: str
+    files: tuple[FileRow, ...]
+    origin: Path
+    origins: Mapping[str, Path] = field(compare=False, repr=False)
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files."""
+        return sum(file.bytes for file in self.files)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One version of a published model.
+
+    `deprecated` is the reason not to use it any more, "" for none, and `successor` the model to use instead. `newest`
+    says whether the bare id means this version. `origins` says which registry file gave each key; `origin` is the one
+    that spoke last.
+    """
+
+    id: str
+    version: int
+    plugin: str
+    summary: str
+    repo: str
+    revision: str
+    modality: str
+    dataset: str
+    classes: tuple[str, ...]
+    size: int
+    channels: int
+    license: str
+    parameters: int
+    files: tuple[FileRow, ...]
+    default: bool
+    deprecated: str
+    successor: str
+    newest: bool
+    origin: Path
+    origins: Mapping[str, Path] = field(compare=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        """What the user writes for it: the id, and for an older version which one (`ldm-udder@v1`)."""
+        return self.id if self.newest else f"{self.id}@v{self.version}"
+
+    @property
+    def folder(self) -> str:
+        """The folder that holds its files in cards/ and in a mirror; it stays when a newer version is published."""
+        return self.id if self.version == 1 else f"{self.id}@v{self.version}"
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files."""
+        return sum(file.bytes for file in self.files)
+
+    @property
+    def notice(self) -> str:
+        """What whoever uses a deprecated model is told; "" for any other."""
+        if not self.deprecated:
+            return ""
+        return f"{self.name} is deprecated: {self.deprecated}; use {self.successor}: medzoo show {self.successor}"
+
+
+_MODEL_KEYS: Mapping[str, type] = {
+    "id": str,
+    "version": int,
+    "plugin": str,
+    "summary": str,
+    "repo": str,
+    "revision": str,
+    "modality": str,
+    "dataset": str,
+    "classes": list,
+    "size": int,
+    "channels": int,
+    "license": str,
+    "parameters": int,
+    "files": list,
+    "default": bool,
+    "deprecated": str,
+    "successor": str,
+}
+_ASSET_KEYS: Mapping[str, type] = {
+    "id": str,
+    "summary": str,
+    "license": str,
+    "url": str,
+    "repo": str,
+    "revision": str,
+    "files": list,
+}
+KEYS: Mapping[str, Mapping[str, type]] = {"model": _MODEL_KEYS, "asset": _ASSET_KEYS}
+"""The kinds of row, and the keys and types a table of each kind may have."""
+
+_FILE_KEYS: Mapping[str, type] = {"name": str, "sha256": str, "bytes": int}
+_OPTIONAL: Mapping[str, Mapping[str, Any]] = {
+    "model": {"version": 1, "repo": "", "revision": "", "default": False, "deprecated": "", "successor": ""},
+    "asset": {"url": "", "repo": "", "revision": ""},
+}
+_TYPE_NAMES = {str: "text", list: "a list", int: "a whole number", bool: "true or false"}
+
+
+def table_faults(kind: str, table: Mapping[str, Any]) -> Iterator[Fault]:
+    """What is wrong with a table as it stands in one file; an overlay's may lack keys that a file before it gives."""
+    wrong = list(key_faults(table, KEYS[kind]))
+    yield from wrong
+    if wrong:
+        return
+    if table.get("version", 1) < 1:
+        yield f"version must be 1 or more, not {table['version']}", ""
+    if not all(isinstance(name, str) for name in table.get("classes", ())):
+        yield "classes must be a list of names", ""
+    for file in table.get("files", ()):
+        yield from _file_faults(file)
+
+
+def key_faults(table: Mapping[str, Any], keys: Mapping[str, type]) -> Iterator[Fault]:
+    """The unknown keys of a table, and the values of another type than their key has."""
+    for key, value in table.items():
+        if key not in keys:
+            near = difflib.get_close_matches(key, keys, n=1)
+            yield f"unknown key '{key}'", f"did you mean {near[0]}?" if near else f"known: {', '.join(keys)}"
+        elif type(value) is not keys[key]:
+            yield f"{key} must be {_TYPE_NAMES[keys[key]]}, not {value!r}", ""
+
+
+def _file_faults(file: Any) -> Iterator[Fault]:
+    if type(file) is not dict:
+        yield "files must be a list of tables", "{ name = ..., sha256 = ..., bytes = ... }"
+        return
+    wrong = list(key_faults(file, _FILE_KEYS))
+    for message, hint in wrong:
+        yield f"file {file.get('name', '')}: {message}", hint
+    if missing := [key for key in _FILE_KEYS if key not in file]:
+        yield f"file {file.get('name', '')} lacks {', '.join(missing)}", ""
+    elif not wrong and not (NAME.fullmatch(file["name"]) and _SHA256.fullmatch(file["sha256"]) and file["bytes"] > 0):
+        yield f"file {file['name']} needs a plain name, 64 hexadecimal digits and a size", ""
+
+
+def merged_faults(kind: str, table: Mapping[str, Any]) -> Iterator[Fault]:
+    """What keeps a table, with every overlay laid over it, from being a row."""
+    if missing := [key for key in KEYS[kind] if key not in table and key not in _OPTIONAL[kind]]:
+        yield f"lacks {', '.join(missing)}", ""
+        return
+    yield from _asset_faults(table) if kind == "asset" else _model_faults(table)
+
+
+def _model_faults(table: Mapping[str, Any]) -> Iterator[Fault]:
+    if lacking := {CONFIG, WEIGHTS} - {file["name"] for file in table["files"]}:
+        yield f"its files lack {' and '.join(sorted(lacking))}", ""
+    if bool(table.get("deprecated")) != bool(table.get("successor")):
+        yield "a deprecated model needs both the reason and a successor", 'deprecated = "why", successor = "id"'
+
+
+def _asset_faults(table: Mapping[str, Any]) -> Iterator[Fault]:
+    url, repo = table.get("url", ""), table.get("repo", "")
+    if bool(url) == bool(repo):
+        yield "needs either a url or a repo of the Hub", ""
+    elif url and not (url.startswith("https://") and len(table["files"]) == 1):
+        yield "a url begins with https:// and gives exactly one file", ""
+    elif repo and not (_REPO.fullmatch(repo) and _COMMIT.fullmatch(table.get("revision", "")) and table["files"]):
+        yield "a repo is org/name, with a commit of 40 hexadecimal digits as its revision and at least one file", ""
+
+
+def model_row(table: Mapping[str, Any], origins: Mapping[str, Path], *, newest: bool) -> Row:
+    """The row a merged table makes. Raises: ConfigError."""
+    values = _values("model", table, origins)
+    return Row(**values, newest=newest)
+
+
+def asset_row(table: Mapping[str, Any], origins: Mapping[str, Path]) -> AssetRow:
+    """The row a merged table makes. Raises: ConfigError."""
+    return AssetRow(**_values("asset", table, origins))
+
+
+def _values(kind: str, table: Mapping[str, Any], origins: Mapping[str, Path]) -> dict[str, Any]:
+    for message, hint in merged_faults(kind, table):
+        raise ConfigError(f"{origins['id']}: {kind} '{table['id']}' {message}", hint)
+    # Every table names its id, so the file that gave the id last is the one that spoke last.
+    values = {**_OPTIONAL[kind], **table, "origin": origins["id"], "origins": origins}
+    values["files"] = tuple(FileRow(**file) for file in table["files"])
+    if kind == "model":
+        values["classes"] = tuple(table["classes"])
+    return values
