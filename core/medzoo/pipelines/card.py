@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from medzoo.errors import ConfigError, DataError
 from medzoo.files import make_folder, sha256_file, write_atomic
 from medzoo.images import write_image
 from medzoo.pipelines.drawing import class_sheet
+from medzoo.pipelines.front_matter import front_matter
 from medzoo.pipelines.models import LoadedModel, load_model, read_description, save_model
+from medzoo.pipelines.rows import row_text, toml
 from medzoo.plugins import Plugins
 from medzoo.provenance import read_run
 from medzoo.registry import CONFIG, WEIGHTS
@@ -23,7 +26,12 @@ from medzoo.toolkit.devices import derive_seed
 
 SAMPLES = "samples.png"
 SAMPLES_PER_CLASS = 12
-_FILES = ("README.md", CONFIG, WEIGHTS, SAMPLES)
+SAMPLE_SIDE = 96
+README = "README.md"
+CARD_FILES = (README, CONFIG, WEIGHTS, SAMPLES)
+COUNT_HEAD = "| class | training images |"
+SETTING_HEAD = "| setting | value |"
+NOTE_HEAD = "| of | what | value |"
 DISCLAIMER = (
     "Images made by this model are synthetic. They are for research on data augmentation and not for diagnosis, "
     "treatment or any other clinical decision."
@@ -107,10 +115,16 @@ def write_card(run: Path, out: Path, about: About, *, plugins: Plugins, override
         },
     )
     published = load_model(out, plugins=plugins, device="cpu")
-    seeds = {name: [derive_seed("card", name, i) for i in range(SAMPLES_PER_CLASS)] for name in model.image.classes}
-    write_image(out / SAMPLES, class_sheet(published.image, published.generator.sample, seeds=seeds, side=96))
-    write_atomic(out / "README.md", card_text(about, published, record).encode())
+    write_image(out / SAMPLES, samples_sheet(published, range(SAMPLES_PER_CLASS)))
+    write_atomic(out / README, card_text(about, published, record).encode())
     return registry_row(about, published, out)
+
+
+def samples_sheet(model: LoadedModel, columns: Iterable[int]) -> np.ndarray:
+    """A card's picture of samples, uint8 (3, H, W), one row a class, or only these of its columns."""
+    chosen = tuple(columns)
+    seeds = {name: [derive_seed("card", name, column) for column in chosen] for name in model.image.classes}
+    return class_sheet(model.image, model.generator.sample, seeds=seeds, side=SAMPLE_SIDE)
 
 
 def _refuse_other_files(out: Path) -> None:
@@ -118,23 +132,24 @@ def _refuse_other_files(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file", "choose another --out")
     found = sorted(entry.name for entry in out.iterdir()) if out.is_dir() else []
-    others = [name for name in found if name not in _FILES and not name.startswith(".")]
+    others = [name for name in found if name not in CARD_FILES and not name.startswith(".")]
     if others:
         raise DataError(f"{out} holds other files than a card's: {others[0]}", "choose another --out")
 
 
 def card_text(about: About, model: LoadedModel, record: Mapping[str, Any]) -> str:
     """The model card in Markdown, with the Hub's front matter."""
-    from huggingface_hub import ModelCardData
-
-    front = ModelCardData(
+    notes = record.get("notes", {})
+    front = front_matter(
+        model=about.id,
+        plugin=model.spec.name,
         license=about.license,
-        library_name="medzoo",
-        pipeline_tag="unconditional-image-generation",
-        tags=["medical-imaging", "data-augmentation", "synthetic-data", model.spec.name, about.modality],
-    ).to_yaml()
-    counts = "\n".join(f"| {name} | {count} |" for name, count in record["data"]["counts"].items())
-    settings = "\n".join(f"| `{key}` | `{_toml(value)}` |" for key, value in model.config.flat().items())
+        modality=about.modality,
+        dataset=about.dataset,
+        notes=notes,
+    )
+    counts = "\n".join(count_rows(record["data"]["counts"]))
+    settings = "\n".join(setting_rows(model.config.flat()))
     colour = "grey" if model.image.channels == 1 else "colour"
     seconds = record["training_seconds"]
     notice = f"> **{about.notice}**\n\n" if about.notice else ""
@@ -167,7 +182,7 @@ floating point.
 
 {about.dataset_text}
 
-{many}| class | training images |
+{many}{COUNT_HEAD}
 |---|---|
 {counts}
 
@@ -182,10 +197,10 @@ and seed {record["seeds"]["seed"]}:
 {about.train_command.strip()}
 ```
 
-| setting | value |
+{SETTING_HEAD}
 |---|---|
 {settings}
-{_notes(record.get("notes", {}))}
+{_measured(notes)}
 ## Intended use
 
 {about.intended_use}
@@ -203,29 +218,39 @@ def _commands(name: str, image: ImageSpec) -> str:
     return f"medzoo sample {name} --n 8 --grid grid.png\nmedzoo augment --gen {name} --data YOUR_IMAGES --to 500"
 
 
-def _notes(notes: Mapping[str, Mapping[str, Any]]) -> str:
-    """What the training measured, as tables; nothing where it measured nothing."""
-    rows = [
-        f"| {topic} | {name.replace('_', ' ')} | {value:.4g} |"
-        if isinstance(value, float)
-        else f"| {topic} | {name.replace('_', ' ')} | {value} |"
+def count_rows(counts: Mapping[str, int]) -> list[str]:
+    """The card's table of training images, row by row."""
+    return [f"| {name} | {count} |" for name, count in counts.items()]
+
+
+def setting_rows(settings: Mapping[str, Any]) -> list[str]:
+    """The card's table of settings, row by row."""
+    return [f"| `{key}` | `{toml(value)}` |" for key, value in settings.items()]
+
+
+def note_rows(notes: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The card's table of what the training measured, row by row."""
+    return [
+        f"| {topic} | {name.replace('_', ' ')} | {f'{value:.4g}' if isinstance(value, float) else value} |"
         for topic, facts in notes.items()
         for name, value in facts.items()
     ]
-    return (
-        "\nMeasured by the training run:\n\n| of | what | value |\n|---|---|---|\n" + "\n".join(rows) + "\n"
-        if rows
-        else ""
-    )
+
+
+def _measured(notes: Mapping[str, Mapping[str, Any]]) -> str:
+    """What the training measured; nothing where it measured nothing."""
+    rows = "\n".join(note_rows(notes))
+    return f"\nMeasured by the training run:\n\n{NOTE_HEAD}\n|---|---|---|\n{rows}\n" if rows else ""
 
 
 def registry_row(about: About, model: LoadedModel, folder: Path) -> str:
     """The row of registry.toml for a card folder."""
-    files = "".join(
-        f'  {{ name = "{name}", sha256 = "{sha256_file(folder / name)}", bytes = {(folder / name).stat().st_size} }},\n'
-        for name in _FILES
-    )
-    values = {
+    return row_text(row_values(about, model, folder))
+
+
+def row_values(about: About, model: LoadedModel, folder: Path) -> dict[str, Any]:
+    """The values of the row, by key."""
+    return {
         "id": about.id,
         "plugin": model.spec.name,
         "summary": about.summary,
@@ -238,22 +263,13 @@ def registry_row(about: About, model: LoadedModel, folder: Path) -> str:
         "license": about.license,
         "parameters": parameters(model),
         "default": about.default,
+        "files": [
+            {"name": name, "sha256": sha256_file(folder / name), "bytes": (folder / name).stat().st_size}
+            for name in CARD_FILES
+        ],
     }
-    lines = [f"{key} = {_toml(value)}" for key, value in values.items() if value not in ("", False)]
-    return "[[model]]\n" + "\n".join(lines) + f"\nfiles = [\n{files}]\n"
 
 
 def parameters(model: LoadedModel) -> int:
     """How many numbers the weights hold."""
     return sum(tensor.numel() for tensor in model.generator.state_dict().values())
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-        return f'"{escaped}"'
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return repr(value)

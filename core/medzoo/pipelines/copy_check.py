@@ -1,0 +1,65 @@
+"""The record of a copy check in a model's notes, and what a card says of a model that failed it.
+
+    "copy_check": {"verdict": "failed", "metric": "nearest-train@pixels", "n_real": 125, "n_fake": 500, ...}
+
+`verdict` is "passed" or "failed"; a model fails where its images are closer to the training images than held-out real
+ones are. `metric` names the distance and its extractor, `n_real` the held-out and `n_fake` the synthetic images that
+were compared. Other entries are the metric's own figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from medzoo.errors import DataError
+
+NOTE = "copy_check"
+_HEADING = "## Copy check"
+_KINDS: Mapping[str, type] = {"verdict": str, "metric": str, "n_real": int, "n_fake": int}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyCheck:
+    """What a copy check found."""
+
+    failed: bool
+    metric: str
+    n_real: int
+    n_fake: int
+
+    @classmethod
+    def of(cls, notes: Mapping[str, Any]) -> CopyCheck | None:
+        """The copy check in a run's or a model's notes; None where there is none.
+
+        Raises:
+            DataError: there is one that cannot be understood.
+        """
+        record = notes.get(NOTE)
+        if record is None:
+            return None
+        stated = record if isinstance(record, dict) else {}
+        wrong = [key for key, kind in _KINDS.items() if type(stated.get(key)) is not kind]
+        if wrong or stated["verdict"] not in ("passed", "failed"):
+            raise DataError(
+                f"the record of the copy check has no usable {wrong[0] if wrong else 'verdict'}",
+                "it states verdict (passed or failed), metric, n_real and n_fake",
+            )
+        failed = stated["verdict"] == "failed"
+        return cls(failed=failed, metric=stated["metric"], n_real=stated["n_real"], n_fake=stated["n_fake"])
+
+
+def with_warning(text: str, check: CopyCheck) -> str:
+    """A card's text that states, before its intended use, that the model failed `check`; unchanged if it does."""
+    if _HEADING in text.splitlines():
+        return text
+    section = f"""{_HEADING}
+
+**This model failed its copy check and was published all the same.** By `{check.metric}`, its images ({check.n_fake}
+compared) are closer to the training images than held-out real images ({check.n_real}) are: it repeats training images,
+and its images are no more private than those.
+
+"""
+    before, heading, after = text.partition("## Intended use\n")
+    return before + section + heading + after

@@ -1,0 +1,96 @@
+"""The Hub's front matter of a model card: made for a new card, completed for an older one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult, ModelCard
+
+Notes = Mapping[str, Mapping[str, Any]]
+
+LIBRARY = "medzoo"
+TASK = "unconditional-image-generation"
+TAGS = ("medical-imaging", "data-augmentation", "synthetic-data")
+
+
+def front_matter(*, model: str, plugin: str, license: str, modality: str, dataset: str, notes: Notes) -> str:
+    """The front matter of a new card, as YAML; a model whose training measured nothing gets no model-index."""
+    from huggingface_hub import ModelCardData
+
+    measured = results(notes, dataset=dataset)
+    return ModelCardData(
+        license=license,
+        library_name=LIBRARY,
+        pipeline_tag=TASK,
+        tags=[*TAGS, plugin, modality],
+        datasets=[dataset],
+        model_name=model if measured else None,
+        eval_results=measured or None,
+    ).to_yaml()
+
+
+def completed(text: str, *, model: str, plugin: str, dataset: str, notes: Notes) -> str:
+    """A card's text with what its front matter lacks of library, task, tags, data set and results; no licence ever.
+
+    Text without any front matter comes back as it is, for there nobody has named a licence either.
+
+    Raises:
+        ValueError: the front matter is none.
+    """
+    if not text.startswith("---\n"):
+        return text
+    card = parse(text)
+    data = card.data
+    lacking: dict[str, Any] = {
+        "library_name": data.get("library_name") or LIBRARY,
+        "pipeline_tag": data.get("pipeline_tag") or TASK,
+        "tags": list(dict.fromkeys([*(data.get("tags") or []), *TAGS, plugin])),
+        "datasets": data.get("datasets") or [dataset],
+    }
+    if not data.get("eval_results") and (measured := results(notes, dataset=dataset)):
+        lacking |= {"model_name": model, "eval_results": measured}
+    changed = {key: value for key, value in lacking.items() if data.get(key) != value}
+    for key, value in changed.items():
+        setattr(data, key, value)
+    return str(card) if changed else text
+
+
+def parse(text: str) -> ModelCard:
+    """The card of a text. Raises: ValueError where the front matter is no YAML, no table, or has a bad model-index."""
+    import yaml  # type: ignore[import-untyped] # comes with huggingface_hub, and without types
+    from huggingface_hub import ModelCard
+
+    try:
+        return ModelCard(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"not YAML: {str(error).splitlines()[0]}") from None
+
+
+def results(notes: Notes, *, dataset: str) -> list[EvalResult]:
+    """What a run measured and said on how many images: the numbers of each note that states `images`.
+
+    A number without its n is no result, and stays in the card's table alone.
+    """
+    from huggingface_hub import EvalResult
+
+    return [
+        EvalResult(
+            task_type=TASK,
+            dataset_type=dataset,
+            dataset_name=dataset,
+            metric_type=name,
+            metric_name=f"{topic} {name}, {facts['images']} {facts.get('of', 'images')}",
+            metric_value=value,
+        )
+        for topic, facts in notes.items()
+        if "images" in facts
+        for name, value in facts.items()
+        if name != "images" and is_number(value)
+    ]
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a figure; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
