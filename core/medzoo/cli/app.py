@@ -76,6 +76,12 @@ def _card() -> Verb:
     return card
 
 
+def _push() -> Verb:
+    from medzoo.cli.push import push
+
+    return push
+
+
 def _doctor() -> Verb:
     from medzoo.cli.doctor import doctor
 
@@ -90,6 +96,7 @@ VERBS: Mapping[str, Callable[[], Verb]] = {
     "sample": _sample,
     "augment": _augment,
     "card": _card,
+    "push": _push,
     "data": _data,
     "plugin": _plugin,
     "doctor": _doctor,

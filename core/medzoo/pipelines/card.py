@@ -17,7 +17,7 @@ from medzoo.images import write_image
 from medzoo.pipelines.drawing import class_sheet
 from medzoo.pipelines.front_matter import front_matter
 from medzoo.pipelines.models import LoadedModel, load_model, read_description, save_model
-from medzoo.pipelines.rows import row_text, toml
+from medzoo.pipelines.registry_file import row_text, toml
 from medzoo.plugins import Plugins
 from medzoo.provenance import read_run
 from medzoo.registry import CONFIG, WEIGHTS

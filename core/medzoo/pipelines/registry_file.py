@@ -29,15 +29,15 @@ def row_text(values: Mapping[str, Any]) -> str:
 
 
 def update_registry(path: Path, values: Mapping[str, Any]) -> None:
-    """Nothing; the registry file at `path` then holds this row, in the place of the model's old one or at the end.
+    """Nothing; the registry file at `path` then holds this row, in the place of the version's old one or at the end.
 
     Raises:
         ConfigError: the file is no registry, or is laid out so that one row cannot be told from the next.
         ResourceError: it cannot be written.
     """
     old = path.read_text("utf-8") if path.exists() else ""
-    new = _replaced(old, str(values["id"]), row_text(values))
     try:
+        new = _replaced(old, _key(values), row_text(values))
         before, after = (_models(text) for text in (old, new))
     except (tomllib.TOMLDecodeError, TypeError, KeyError) as error:
         raise ConfigError(f"{path} is not a registry: {error}", "mend it, or give another --registry FILE") from None
@@ -59,17 +59,21 @@ def toml(value: Any) -> str:
     return repr(value)
 
 
-def _replaced(text: str, model_id: str, row: str) -> str:
-    """The text with the model's table replaced; what stands after its closing bracket belongs to the next one."""
+def _replaced(text: str, key: tuple[str, int], row: str) -> str:
+    """The text with the model's table replaced; comments and blank lines before the next table stay."""
     starts = [match.start() for match in _TABLE.finditer(text)]
     for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
         block = text[start:end]
-        if re.search(rf"^id\s*=\s*[\"']{re.escape(model_id)}[\"']", block, re.MULTILINE):
-            table = re.match(r"(?:(?!\n\s*(?:\n|#)).)*", block, re.DOTALL)
+        if key in _models(block):
+            table = re.match(r"(?:(?!\n\s*(?:\n|#|$)).)*", block, re.DOTALL)
             assert table is not None  # it matches the empty string
             return text[:start] + row.rstrip("\n") + block[table.end() :] + text[end:]
     return f"{text.rstrip()}\n\n{row}".lstrip()
 
 
-def _models(text: str) -> dict[str, Any]:
-    return {table["id"]: table for table in tomllib.loads(text).get("model", [])}
+def _models(text: str) -> dict[tuple[str, int], Any]:
+    return {_key(table): table for table in tomllib.loads(text).get("model", [])}
+
+
+def _key(table: Mapping[str, Any]) -> tuple[str, int]:
+    return table["id"], table.get("version", 1)

@@ -1,0 +1,280 @@
+"""What keeps a card folder from being published; each problem with its mend, all of them at once."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+
+from medzoo.errors import DataError, MedzooError
+from medzoo.files import sha256_file
+from medzoo.images import decode
+from medzoo.pipelines.card import (
+    CARD_FILES,
+    COUNT_HEAD,
+    DISCLAIMER,
+    NOTE_HEAD,
+    README,
+    SAMPLE_SIDE,
+    SAMPLES,
+    SAMPLES_PER_CLASS,
+    SETTING_HEAD,
+    count_rows,
+    note_rows,
+    samples_sheet,
+    setting_rows,
+)
+from medzoo.pipelines.copy_check import CopyCheck
+from medzoo.pipelines.front_matter import LIBRARY, is_number, parse
+from medzoo.pipelines.models import LoadedModel, load_model
+from medzoo.plugins import Plugins
+from medzoo.registry import CONFIG, WEIGHTS, Row
+
+RECORD = ".medzoo-published.json"
+"""Where a folder that no registry row pins keeps what it was published as; never sent itself."""
+
+FRONT_MATTER = ("license", "library_name", "pipeline_tag", "tags")
+SECTIONS = ("Training data", "Training", "Intended use", "Limits")
+# The parts of a picture; text, dates and anything behind the end could carry what nobody sees.
+_PNG_PARTS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+_ABSOLUTE = re.compile(r"(?<![\w/.:~*\]\-])(?:file://)?/[\w.+@-]+(?:/[\w.+@-]*)+|\b[A-Za-z]:\\\w|\\\\\w+\\\w")
+# Names of users and machines that say nothing of who or where.
+_NOBODY = {"root", "user", "users", "ubuntu", "debian", "admin", "localhost", "runner", "jovyan", "docker", "home"}
+# Mean difference in grey levels that another processor may cause in a picture drawn again; another picture's is 20.
+_REDRAWN = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """What is wrong with a card, and what mends it."""
+
+    message: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.message}: {self.mend}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """A card folder, the text its README is to have, and what it must agree with.
+
+    `notes` is what its training measured, by the run's record where there is one. `row` is the registry's row of the
+    model; `pinned` says whether the folder must hold the very files the row names.
+    """
+
+    folder: Path
+    readme: str
+    description: Mapping[str, Any]
+    notes: Mapping[str, Any]
+    row: Row | None
+    pinned: bool
+
+
+def problems(card: Card, *, plugins: Plugins, accept_memorisation: bool = False) -> list[Problem]:
+    """Everything that keeps the card from being published; nothing where it may be."""
+    stray = list(_files(card.folder))
+    found = [
+        *stray,
+        *_front_matter(card),
+        *_sections(card.readme),
+        *_figures(card),
+        *_traces(card),
+        *_agreement(card),
+        *_copying(card, accepted=accept_memorisation),
+    ]
+    if not any(problem.message.startswith("lacks") for problem in stray):
+        found += [*_picture(card.folder / SAMPLES), *_weights(card, plugins=plugins)]
+    return found
+
+
+def _files(folder: Path) -> Iterator[Problem]:
+    for name in CARD_FILES:
+        if not (folder / name).is_file() or (folder / name).is_symlink():
+            yield Problem(message=f"lacks {name} as a file of its own", mend="write the card again with `medzoo card`")
+    for entry in sorted(folder.iterdir()):
+        if entry.name not in CARD_FILES and entry.name != RECORD:
+            yield Problem(message=f"holds {entry.name}", mend=f"only {', '.join(CARD_FILES)} are published, remove it")
+
+
+def _front_matter(card: Card) -> Iterator[Problem]:
+    mend = f"put it into the front matter of {README}"
+    try:
+        data = parse(card.readme).data if card.readme.startswith("---\n") else None
+    except ValueError as error:
+        yield Problem(message=f"{README} has bad front matter", mend=f"mend it ({str(error).splitlines()[0]})")
+        return
+    stated = {key: data.get(key) if data is not None else None for key in FRONT_MATTER}
+    license = stated["license"]
+    if not license or not isinstance(license, str):
+        yield Problem(message="has no license", mend=f"choose one, nobody else can, and {mend}")
+    elif card.row is not None and license.lower() != card.row.license.lower():
+        yield Problem(message=f"has license {license}, the registry row {card.row.license}", mend="make the two agree")
+    if stated["library_name"] != LIBRARY:
+        yield Problem(message=f"does not say library_name: {LIBRARY}", mend=mend)
+    for key in ("pipeline_tag", "tags"):
+        if not stated[key]:
+            yield Problem(message=f"has no {key}", mend=mend)
+
+
+def _sections(text: str) -> Iterator[Problem]:
+    for name in SECTIONS:
+        body = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+        if body is None or not body[1].strip():
+            yield Problem(message=f"has no section '{name}'", mend=f"write it under '## {name}' in {README}")
+    if " ".join(DISCLAIMER.split()) not in " ".join(text.split()):
+        yield Problem(message="lacks the disclaimer", mend=f"put into {README}: {DISCLAIMER}")
+
+
+def _figures(card: Card) -> Iterator[Problem]:
+    """Tables and model-index may hold only what config.json and the run's record hold."""
+    known = {"|---|---|", "|---|---|---|", COUNT_HEAD, SETTING_HEAD, NOTE_HEAD}
+    known |= {*count_rows(_table(card.description, "data", "counts")), *setting_rows(card.description["config"])}
+    known |= {*note_rows(card.notes)}
+    for line in card.readme.splitlines():
+        if line.startswith("|") and line not in known:
+            yield Problem(message=f"states '{line}', which no run recorded", mend="remove it, or train and write again")
+    measured = {(name, value) for facts in card.notes.values() for name, value in facts.items() if is_number(value)}
+    try:
+        results = parse(card.readme).data.get("eval_results") or [] if card.readme.startswith("---\n") else []
+    except ValueError:
+        return  # told of with the front matter
+    for result in results:
+        if (result.metric_type, result.metric_value) not in measured:
+            yield Problem(
+                message=f"its model-index states {result.metric_type} {result.metric_value}, which no run recorded",
+                mend="remove it from the front matter",
+            )
+
+
+def _table(description: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    value: Any = description
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else {}
+
+
+def _traces(card: Card) -> Iterator[Problem]:
+    texts = {README: card.readme, CONFIG: json.dumps(dict(card.description), ensure_ascii=False)}
+    try:
+        with safe_open(card.folder / WEIGHTS, "pt") as weights:
+            metadata = weights.metadata() or {}
+    except (OSError, SafetensorError):
+        metadata = {}  # told of with the weights
+    texts[WEIGHTS] = json.dumps(metadata, ensure_ascii=False)
+    for name, text in texts.items():
+        for trace in sorted(_found_traces(text)):
+            yield Problem(message=f"{name} holds '{trace}' of this machine", mend="reword it, or train from elsewhere")
+    if "data:image" in card.readme:
+        yield Problem(message=f"{README} holds a picture in its text", mend=f"only {SAMPLES} may show images")
+    if metadata.keys() - {"format"}:
+        yield Problem(message=f"{WEIGHTS} holds metadata", mend="write the card again with `medzoo card`")
+
+
+def _found_traces(text: str) -> set[str]:
+    # JSON writes a backslash twice, which would hide C:\.
+    paths = {match[0] for match in _ABSOLUTE.finditer(text.replace("\\\\", "\\"))}
+    host = socket.gethostname()
+    names = {_user(), host, host.partition(".")[0], Path.home().name}
+    telling = {name for name in names if len(name) > 3 and name.lower() not in _NOBODY}
+    return paths | {name for name in telling if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text)}
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        return ""
+
+
+def _agreement(card: Card) -> Iterator[Problem]:
+    """config.json whole, and of one mind with the registry row."""
+    image = _table(card.description, "image")
+    counts = _table(card.description, "data", "counts")
+    classes = image.get("classes") or []
+    if set(counts) != set(classes) or not all(type(count) is int and count > 0 for count in counts.values()):
+        yield Problem(message=f"{CONFIG} lacks training images of some class", mend="write the card again")
+    if not _table(card.description, "data").get("images"):
+        yield Problem(message=f"{CONFIG} lacks its training images' fingerprints", mend="write the card again")
+    row = card.row
+    if row is None:
+        return
+    own = {"id": card.description.get("id"), "plugin": card.description["plugin"], "classes": list(classes)}
+    own |= {key: image.get(key) for key in ("size", "channels")}
+    for key, value in own.items():
+        named = list(row.classes) if key == "classes" else getattr(row, key)
+        if value != named:
+            yield Problem(
+                message=f"{CONFIG} says {key} {value}, the registry row {named}", mend="correct one, or choose a new id"
+            )
+    for file in row.files if card.pinned else ():
+        path = card.folder / file.name
+        if path.is_file() and (path.stat().st_size != file.bytes or sha256_file(path) != file.sha256):
+            yield Problem(message=f"{file.name} is not what the registry row names", mend=f"medzoo pull {row.name}")
+
+
+def _copying(card: Card, *, accepted: bool) -> Iterator[Problem]:
+    try:
+        check = CopyCheck.of(card.notes)
+    except DataError as error:
+        yield Problem(message=error.message, mend=error.hint)
+        return
+    if check is not None and check.failed and not accepted:
+        yield Problem(
+            message=f"failed its copy check: its images repeat training images ({check.metric})",
+            mend="train it on more images or for less long, or --accept-memorisation, which the card then states",
+        )
+
+
+def _picture(path: Path) -> Iterator[Problem]:
+    data = path.read_bytes()
+    parts, place = [], 8
+    while place + 8 <= len(data):
+        parts.append(data[place + 4 : place + 8])
+        place += 12 + int.from_bytes(data[place : place + 4], "big")
+        if parts[-1] == b"IEND":
+            break
+    if not data.startswith(b"\x89PNG") or place != len(data) or set(parts) - _PNG_PARTS:
+        yield Problem(
+            message=f"{path.name} holds more than one picture", mend="write the card again with `medzoo card`"
+        )
+
+
+def _weights(card: Card, *, plugins: Plugins) -> Iterator[Problem]:
+    """The weights are those config.json names, all a fresh model takes, and what `samples.png` was drawn from."""
+    try:
+        model = load_model(card.folder, plugins=plugins, device="cpu")
+        with safe_open(card.folder / WEIGHTS, "pt") as weights:
+            stored = set(weights.keys())
+    except MedzooError as error:
+        yield Problem(message=error.message, mend=error.hint)
+        return
+    if extra := sorted(stored ^ set(model.generator.state_dict())):
+        yield Problem(message=f"{WEIGHTS} and the model differ in {extra[0]}", mend="write the card again")
+    images = model.generator.sample([0], _first_label(model))
+    side = model.image.size
+    if images.shape != (1, model.image.channels, side, side) or not images.isfinite().all():
+        yield Problem(
+            message="its model samples no images of its own spec", mend=f"medzoo plugin check {model.spec.name}"
+        )
+        return
+    tile = side * max(1, round(SAMPLE_SIDE / side))
+    shown = decode(card.folder / SAMPLES)[:, -tile:]
+    drawn = samples_sheet(model, [SAMPLES_PER_CLASS - 1]).transpose(1, 2, 0)[:, -tile:]
+    if shown.shape != drawn.shape or np.abs(shown.astype(float) - drawn).mean() > _REDRAWN:
+        yield Problem(message=f"{SAMPLES} was not drawn from these weights", mend="write the card again")
+
+
+def _first_label(model: LoadedModel) -> torch.Tensor:
+    if not model.image.multi_label:
+        return torch.zeros(1, dtype=torch.long)
+    return torch.eye(len(model.image.classes))[:1]
