@@ -22,7 +22,7 @@ Fault = tuple[str, str]
 """What is wrong with a table, and the hint that mends it."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FileRow:
     """One file: its name, SHA-256 and size."""
 
@@ -143,6 +143,7 @@ _OPTIONAL: Mapping[str, Mapping[str, Any]] = {
     "model": {"version": 1, "repo": "", "revision": "", "default": False, "deprecated": "", "successor": ""},
     "asset": {"url": "", "repo": "", "revision": ""},
 }
+_REQUIRED = {kind: keys.keys() - _OPTIONAL[kind].keys() for kind, keys in KEYS.items()}
 _TYPE_NAMES = {str: "text", list: "a list", int: "a whole number", bool: "true or false"}
 
 
@@ -157,7 +158,8 @@ def table_faults(kind: str, table: Mapping[str, Any]) -> Iterator[Fault]:
     if not all(isinstance(name, str) for name in table.get("classes", ())):
         yield "classes must be a list of names", ""
     for file in table.get("files", ()):
-        yield from _file_faults(file)
+        if not _is_file(file):
+            yield from _file_faults(file)
 
 
 def key_faults(table: Mapping[str, Any], keys: Mapping[str, type]) -> Iterator[Fault]:
@@ -170,6 +172,20 @@ def key_faults(table: Mapping[str, Any], keys: Mapping[str, type]) -> Iterator[F
             yield f"{key} must be {_TYPE_NAMES[keys[key]]}, not {value!r}", ""
 
 
+def _is_file(file: Any) -> bool:
+    """Whether a table tells of a file, as nearly every one does: one look, where saying what is wrong takes several."""
+    return (
+        type(file) is dict
+        and len(file) == len(_FILE_KEYS)
+        and type(name := file.get("name")) is str
+        and type(sha256 := file.get("sha256")) is str
+        and type(size := file.get("bytes")) is int
+        and size > 0
+        and NAME.fullmatch(name) is not None
+        and _SHA256.fullmatch(sha256) is not None
+    )
+
+
 def _file_faults(file: Any) -> Iterator[Fault]:
     if type(file) is not dict:
         yield "files must be a list of tables", "{ name = ..., sha256 = ..., bytes = ... }"
@@ -179,14 +195,14 @@ def _file_faults(file: Any) -> Iterator[Fault]:
         yield f"file {file.get('name', '')}: {message}", hint
     if missing := [key for key in _FILE_KEYS if key not in file]:
         yield f"file {file.get('name', '')} lacks {', '.join(missing)}", ""
-    elif not wrong and not (NAME.fullmatch(file["name"]) and _SHA256.fullmatch(file["sha256"]) and file["bytes"] > 0):
+    elif not wrong:
         yield f"file {file['name']} needs a plain name, 64 hexadecimal digits and a size", ""
 
 
 def merged_faults(kind: str, table: Mapping[str, Any]) -> Iterator[Fault]:
     """What keeps a table, with every overlay laid over it, from being a row."""
-    if missing := [key for key in KEYS[kind] if key not in table and key not in _OPTIONAL[kind]]:
-        yield f"lacks {', '.join(missing)}", ""
+    if missing := _REQUIRED[kind] - table.keys():
+        yield f"lacks {', '.join(key for key in KEYS[kind] if key in missing)}", ""
         return
     yield from _asset_faults(table) if kind == "asset" else _model_faults(table)
 
@@ -224,7 +240,7 @@ def _values(kind: str, table: Mapping[str, Any], origins: Mapping[str, Path]) ->
         raise ConfigError(f"{origins['id']}: {kind} '{table['id']}' {message}", hint)
     # Every table names its id, so the file that gave the id last is the one that spoke last.
     values = {**_OPTIONAL[kind], **table, "origin": origins["id"], "origins": origins}
-    values["files"] = tuple(FileRow(**file) for file in table["files"])
+    values["files"] = tuple([FileRow(**file) for file in table["files"]])
     if kind == "model":
         values["classes"] = tuple(table["classes"])
     return values

@@ -1,5 +1,8 @@
 import json
 
+import pytest
+
+from medzoo.cli.output import print_table
 from medzoo.hub import fetch_model
 from medzoo.registry import load_registry
 
@@ -48,7 +51,7 @@ def test_words_keep_the_models_that_have_them_all(medzoo, publish):
 def test_no_match_is_said_on_stderr(medzoo, publish):
     outcome = medzoo("list", "nowhere")
     assert (outcome.code, outcome.out) == (0, "")
-    assert "no model has the words: nowhere" in outcome.err
+    assert "nothing has the words: nowhere" in outcome.err
 
 
 def test_json_holds_every_fact(medzoo, publish):
@@ -85,3 +88,108 @@ def test_a_broken_plugin_does_not_break_the_list(medzoo, publish, install_plugin
 def test_a_long_table_is_not_folded_in_a_pipe(medzoo, publish):
     publish("ddpm-" + "x" * 200)
     assert "ddpm-" + "x" * 200 in medzoo("list").out
+
+
+ASSET = """
+[[asset]]
+id = "encoder"
+summary = "features for a test"
+license = "MIT"
+url = "https://example.org/encoder.pth"
+files = [{ name = "encoder.pth", sha256 = "%s", bytes = 2_000_000 }]
+""" % ("0" * 64)
+
+
+@pytest.fixture
+def listed(medzoo, publish):
+    """Ids listed with these options, of a catalogue that also holds a model and an asset for a test."""
+    publish("ddpm-test", extra=ASSET)
+
+    def ids(*options):
+        return [row["id"] for row in json.loads(medzoo("list", "--json", *options).out)]
+
+    return ids
+
+
+@pytest.mark.parametrize(
+    ("options", "model", "asset"),
+    [
+        ((), True, True),
+        (("--modality", "Simulated Ultrasound"), True, False),
+        (("--modality", "x-ray"), False, False),
+        (("--plugin", "ddpm"), True, False),
+        (("--plugin", "dcgan"), False, False),
+        (("--dataset", "PHANTOM"), True, False),
+        (("--dataset", "busi"), False, False),
+        (("--class", "a"), True, False),
+        (("--class", "a", "--class", "B"), True, False),
+        (("--class", "a", "--class", "benign"), False, False),
+        (("--kind", "model"), True, False),
+        (("--kind", "asset"), False, True),
+        (("--licence", "mit"), False, True),
+        (("--license", "cc-by-4.0"), True, False),
+        (("--kind", "asset", "--plugin", "ddpm"), False, False),
+        (("features", "test"), False, True),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_options_keep_the_rows_that_have_it(listed, options, model, asset):
+    ids = listed(*options)
+    assert ("ddpm-test" in ids, "encoder" in ids) == (model, asset)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "hint"),
+    [
+        ("--modality", "ultrasond", "did you mean ultrasound"),
+        ("--plugin", "ddmp", "did you mean ddpm"),
+        ("--dataset", "bussi", "did you mean busi"),
+        ("--class", "benin", "did you mean benign"),
+        ("--licence", "apache", "did you mean apache-2.0"),
+    ],
+)
+def test_a_value_no_row_has_is_refused_with_the_nearest(medzoo, option, value, hint):
+    outcome = medzoo("list", option, value)
+    assert outcome.code == 2
+    assert f"unknown {option.strip('-')} '{value}'" in outcome.err
+    assert hint in outcome.err
+
+
+def test_assets_have_a_table_of_their_own(medzoo, listed):
+    models, assets = medzoo("list").out.split("\n\n")
+    assert "ddpm-test" in models
+    cells = next(line for line in assets.splitlines() if line.startswith("encoder")).split()
+    assert cells[:3] == ["encoder", "2.0", "MIT"]
+    assert cells[-1] == "example.org"
+    assert "encoder" not in models
+    assert medzoo("list", "--kind", "asset").out == assets
+
+
+def test_versions_are_listed_and_the_bare_id_is_the_newest(medzoo, publish, monkeypatch):
+    first = publish("ddpm-test").registry
+    second = publish("ddpm-test", extra="version = 2").registry
+    monkeypatch.setenv("MEDZOO_REGISTRY", f"{first}:{second}")
+    names = [line.split()[0] for line in medzoo("list", "ddpm-test").out.splitlines()[1:]]
+    assert names == ["ddpm-test@v1", "ddpm-test"]
+    rows = json.loads(medzoo("list", "ddpm-test", "--json").out)
+    assert [(row["version"], row["newest"]) for row in rows] == [(1, False), (2, True)]
+
+
+def test_a_deprecated_model_is_marked_and_its_successor_named(medzoo, publish):
+    publish("ddpm-test", extra='deprecated = "its labels were wrong"\nsuccessor = "ddpm-udder"')
+    outcome = medzoo("list", "ddpm-test")
+    assert outcome.out.rstrip().endswith("mirror, deprecated")
+    assert "ddpm-test is deprecated: its labels were wrong; use ddpm-udder: medzoo show ddpm-udder" in outcome.err
+    assert outcome.err.count("deprecated") == 1
+
+
+def test_a_table_wider_than_the_terminal_is_folded(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "20")
+    print_table(("name", "n"), [("a" * 30, 1)], right=("n",))
+    assert capsys.readouterr().out.splitlines()[1:] == ["a" * 17 + "  1", "a" * 13 + " " * 7]
+
+
+def test_columns_of_wide_letters_stand_in_line(capsys):
+    print_table(("name", "n"), [("乳房", 7), ("teat", 10)], right=("n",))
+    assert capsys.readouterr().out.splitlines() == ["name   n", "乳房   7", "teat  10"]

@@ -52,4 +52,42 @@ def test_an_unknown_name_offers_the_nearest_spelling(medzoo, publish):
     publish("ddpm-test")
     outcome = medzoo("show", "ddpm-tset")
     assert outcome.code == 2
-    assert "error: unknown model or generator 'ddpm-tset'\n  did you mean" in outcome.err
+    assert "error: unknown model, asset or generator 'ddpm-tset'\n  did you mean" in outcome.err
+
+
+def test_an_asset_is_shown_with_where_it_comes_from(medzoo):
+    facts = json.loads(medzoo("show", "inception-fid", "--json").out)
+    assert (facts["kind"], facts["license"]) == ("asset", "apache-2.0")
+    assert facts["url"].endswith(facts["files"][0]["name"])
+    assert "95.6 MB, sha256 6726825d" in medzoo("show", "inception-fid").out
+
+
+def test_a_version_is_shown_by_name(medzoo, publish, monkeypatch):
+    first = publish("ddpm-test").registry
+    second = publish("ddpm-test", extra="version = 2").registry
+    monkeypatch.setenv("MEDZOO_REGISTRY", f"{first}:{second}")
+    for name, version in {"ddpm-test": 2, "ddpm-test@v2": 2, "ddpm-test@v1": 1}.items():
+        facts = json.loads(medzoo("show", name, "--json").out)
+        assert (facts["version"], facts["versions"]) == (version, ["v1", "v2"])
+    outcome = medzoo("show", "ddpm-test@v3")
+    assert outcome.code == 2
+    assert "unknown version 'ddpm-test@v3'\n  did you mean ddpm-test@v" in outcome.err
+
+
+def test_a_deprecated_model_is_shown_with_its_successor(medzoo, publish):
+    publish("ddpm-test", extra='deprecated = "its labels were wrong"\nsuccessor = "ddpm-udder"')
+    outcome = medzoo("show", "ddpm-test")
+    assert "ddpm-test is deprecated: its labels were wrong; use ddpm-udder" in outcome.err
+    assert ["successor", "ddpm-udder"] in [line.split() for line in outcome.out.splitlines()]
+
+
+def test_the_file_that_gave_each_key_is_told(medzoo, publish, monkeypatch, tmp_path):
+    published = publish("ddpm-test")
+    assert "origins" not in json.loads(medzoo("show", "ddpm-test", "--json").out)
+    later = tmp_path / "own_rows.toml"
+    later.write_text('[[model]]\nid = "ddpm-test"\nlicense = "CC0-1.0"\n')
+    monkeypatch.setenv("MEDZOO_REGISTRY", f"{published.registry}:{later}")
+    origins = json.loads(medzoo("show", "ddpm-test", "--json").out)["origins"]
+    assert origins[str(later)] == ["id", "license"]
+    assert "plugin" in origins[str(published.registry)]
+    assert f"told by {later} id, license" in medzoo("show", "ddpm-test").out

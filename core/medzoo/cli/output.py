@@ -1,6 +1,7 @@
 """How verbs speak: results to stdout, notices to stderr."""
 
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, TextIO
@@ -34,6 +35,29 @@ def print_table(
     file: TextIO | None = None,
 ) -> None:
     """Nothing; a table goes to `file` (stdout), at full width where that is no terminal; `right` has number columns."""
+    cells = [tuple(map(str, row)) for row in rows]
+    stream = file or sys.stdout
+    padded = [_padded(column, right=column[0] in right) for column in zip(columns, *cells, strict=True)]
+    head, *lines = ("  ".join(line).rstrip() for line in zip(*padded, strict=True))
+    if stream.isatty() and _width("  ".join(column[0] for column in padded)) > shutil.get_terminal_size().columns:
+        _print_folded(columns, cells, right, stream)
+        return
+    typer.echo(typer.style(head, bold=True), file=stream)
+    if lines:
+        typer.echo("\n".join(lines), file=stream)
+
+
+def _padded(cells: Sequence[str], *, right: bool) -> list[str]:
+    """The cells of a column, all as wide as its widest."""
+    widths = list(map(len if "".join(cells).isascii() else _width, cells))
+    most = max(widths)
+    if right:
+        return [" " * (most - width) + cell for cell, width in zip(cells, widths, strict=True)]
+    return [cell + " " * (most - width) for cell, width in zip(cells, widths, strict=True)]
+
+
+def _print_folded(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str], stream: TextIO) -> None:
+    """Nothing; a table wider than the terminal, its cells folded. rich takes 0.5 ms a row, so the rest goes without."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -42,11 +66,17 @@ def print_table(
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))
-    console = Console(file=file or sys.stdout)
-    if not console.is_terminal:
-        console.width = 10_000
-    console.print(table)
+        table.add_row(*map(Text, row))
+    Console(file=stream).print(table)
+
+
+def _width(text: str) -> int:
+    """How many columns of a terminal `text` takes."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
 
 
 def megabytes(size: int) -> str:

@@ -1,4 +1,4 @@
-"""`medzoo show`: one model, or one generator, in full."""
+"""`medzoo show`: one model, asset or generator, in full."""
 
 import json as json_lib
 from pathlib import Path
@@ -7,43 +7,63 @@ from typing import Annotated, Any
 import typer
 
 from medzoo.cli.catalogue import describe
-from medzoo.cli.output import Json, count, megabytes, print_json, print_text
+from medzoo.cli.output import Json, count, megabytes, notice, print_json, print_text
 from medzoo.errors import UnknownName
 from medzoo.plugins import Plugins, load_plugins
-from medzoo.registry import CONFIG, Registry, Row, load_registry
+from medzoo.registry import CONFIG, AssetRow, Registry, Row, load_registry
 
 _CARD_LINES = 12
 
 
 def show(
-    name: Annotated[str, typer.Argument(metavar="ID", help="A model's id or a generator's name.")], json: Json = False
+    name: Annotated[
+        str, typer.Argument(metavar="ID", help="A model's id (id@v1: that version), an asset's, a generator's name.")
+    ],
+    json: Json = False,
 ) -> None:
-    """Show a model or a generator: its facts, files, training and card."""
+    """Show a model, an asset or a generator: its facts, files, training and card."""
     plugins = load_plugins()
     registry = load_registry(plugins=plugins)
-    ids = [row.id for row in registry.rows]
-    if name in ids:
-        facts = _model(registry.model(name))
+    assets = {row.id: row for row in registry.assets}
+    told = ""
+    if name.partition("@")[0] in registry.models:
+        row = registry.model(name)
+        facts, told = _model(row, registry), row.notice
+    elif name in assets:
+        facts = describe(assets[name]) | _origins(assets[name])
     elif name in plugins.generators:
         facts = _generator(name, plugins, registry)
     else:
         plugins.refuse_unusable(name)
-        raise UnknownName("model or generator", name, [*ids, *plugins.generators], plugins.broken_hint)
+        known = [*registry.ids, *plugins.generators, *assets]
+        raise UnknownName("model, asset or generator", name, known, plugins.broken_hint)
     if json:
         print_json(facts)
     else:
         _print(facts)
+    if told:
+        notice(told)
 
 
-def _model(row: Row) -> dict[str, Any]:
+def _model(row: Row, registry: Registry) -> dict[str, Any]:
     """The row, its training facts from config.json and the start of its card; both empty while it is missing."""
-    facts = describe(row)
+    facts = describe(row) | _origins(row)
+    versions = sorted(other.version for other in registry.rows if other.id == row.id)
+    facts["versions"] = [f"v{version}" for version in versions] if len(versions) > 1 else []
     folder = facts["folder"]
     facts["training"] = _training(Path(folder) / CONFIG) if folder else {}
     readme = Path(folder) / "README.md" if folder else None
     facts["card"] = str(readme) if readme is not None and readme.is_file() else None
     facts["card_start"] = _card_start(readme) if readme is not None and readme.is_file() else []
     return facts
+
+
+def _origins(row: Row | AssetRow) -> dict[str, Any]:
+    """Which keys each registry file gave, where more than one file speaks of the row."""
+    files = dict.fromkeys(row.origins.values())
+    if len(files) == 1:
+        return {}
+    return {"origins": {str(file): [key for key, by in row.origins.items() if by == file] for file in files}}
 
 
 def _generator(name: str, plugins: Plugins, registry: Registry) -> dict[str, Any]:
@@ -90,14 +110,18 @@ def _card_start(path: Path) -> list[str]:
 def _print(facts: dict[str, Any]) -> None:
     """Nothing; one line a fact goes to stdout, then the files and the start of the card."""
     if "parameters" in facts:
-        facts = {**facts, "parameters": count(facts["parameters"]), "bytes": f"{megabytes(facts['bytes'])} MB"}
+        facts = {**facts, "parameters": count(facts["parameters"])}
+    if "bytes" in facts:
+        facts = {**facts, "bytes": f"{megabytes(facts['bytes'])} MB"}
     for key, value in facts.items():
-        if key in ("files", "card_start") or value in ("", None, [], {}):
+        if key in ("files", "origins", "card_start") or value in ("", None, [], {}):
             continue
         for inner, fact in value.items() if isinstance(value, dict) else [("", value)]:
             print_text(f"{f'{key} {inner}'.strip().replace('_', ' '):<24} {_text(fact)}")
     for file in facts.get("files", []):
         print_text(f"{'file ' + file['name']:<24} {megabytes(file['bytes'])} MB, sha256 {file['sha256']}")
+    for path, keys in facts.get("origins", {}).items():
+        print_text(f"{'told by ' + path:<24} {', '.join(keys)}")
     if facts.get("card_start"):
         print_text("\n" + "\n".join(facts["card_start"]))
 
