@@ -132,6 +132,23 @@ class Published:
 
 
 @pytest.fixture
+def publish_on_hub(
+    hub_server: HubServer, publish: Callable, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Published]:
+    """Publish a small model on the test's Hub alone, in acme/<id>; attempts follow each other without a pause."""
+    monkeypatch.setattr("medzoo.remote._PAUSES", (0.0, 0.0, 0.0))
+
+    def make(model_id: str = "ddpm-test", *, private: bool = False) -> Published:
+        published = publish(model_id, mirror=False)
+        commit = hub_server.store.put(f"acme/{model_id}", published.files, private=private)
+        text = published.registry.read_text()
+        published.registry.write_text(f'{text}\nrepo = "acme/{model_id}"\nrevision = "{commit}"\n')
+        return published
+
+    return make
+
+
+@pytest.fixture
 def publish(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Published]:
     """Publish a small model: a mirror holds its files, MEDZOO_REGISTRY names it, MEDZOO_MIRROR does if asked."""
 

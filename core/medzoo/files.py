@@ -17,6 +17,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSALS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file is too large for it",
     errno.EROFS: "the disk is read-only",
     errno.EACCES: "permission is denied",
     errno.EPERM: "permission is denied",

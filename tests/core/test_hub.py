@@ -62,7 +62,7 @@ def test_a_model_is_taken_from_a_named_folder_only(publish):
 
 
 def test_a_source_that_is_no_folder_is_refused(row):
-    with pytest.raises(ConfigError, match="neither 'bundled' nor a folder"):
+    with pytest.raises(ConfigError, match="neither 'bundled', 'hub' nor a folder"):
         fetch_model(row, source="bundle", notice=silent)
 
 
