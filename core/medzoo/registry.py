@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from medzoo.errors import ConfigError, HubError, IntegrityError, UnknownName
-from medzoo.places import bundled_root, config_root
+from medzoo.errors import ConfigError, IntegrityError, UnknownName
+from medzoo.layers import Layers, bundled_file, sound_tables, user_files
 from medzoo.plugins import Plugins, load_plugins
-from medzoo.rows import (
-    CONFIG,
-    KEYS,
-    NAME,
-    WEIGHTS,
-    AssetRow,
-    FileRow,
-    Row,
-    asset_row,
-    key_faults,
-    model_row,
-    table_faults,
-)
+from medzoo.repos import fetch_repo, is_reference
+from medzoo.rows import CONFIG, WEIGHTS, AssetRow, FileRow, Row
 from medzoo.specs import GeneratorSpec
 
 __all__ = [
@@ -101,72 +87,38 @@ class Resolved:
     folder: Path | None = None
 
 
-class _Layers:
-    """The tables of registry files laid over each other by kind, id and version; and which file gave each key."""
-
-    def __init__(self) -> None:
-        self.tables: dict[str, dict[tuple[str, int], dict[str, Any]]] = {kind: {} for kind in KEYS}
-        self.origins: dict[str, dict[tuple[str, int], dict[str, Path]]] = {kind: {} for kind in KEYS}
-        self.newest: dict[tuple[str, str], int] = {}
-
-    def lay(self, path: Path) -> None:
-        """Nothing; takes what the file at `path` says, all of it or nothing. Raises: ConfigError."""
-        told = [(kind, self._key(kind, table), table) for kind, table in _read(path)]
-        seen = set()
-        for kind, key, _ in told:
-            if (kind, key) in seen:
-                raise ConfigError(f"{path}: {kind} '{key[0]}' is there twice", "join the two, or number their versions")
-            seen.add((kind, key))
-        for kind, key, table in told:
-            self.tables[kind].setdefault(key, {}).update(table)
-            self.origins[kind].setdefault(key, {}).update(dict.fromkeys(table, path))
-            self.newest[kind, key[0]] = max(self.newest.get((kind, key[0]), 1), key[1])
-
-    def _key(self, kind: str, table: Mapping[str, Any]) -> tuple[str, int]:
-        """The id and version a table speaks of: without a version, the newest of the files before, or else the first"""
-        return table["id"], table.get("version") or self.newest.get((kind, table["id"]), 1)
-
-    def rows(self) -> Iterator[Row]:
-        """The models. Raises: ConfigError for a table that makes none."""
-        for (model_id, version), table in self.tables["model"].items():
-            newest = self.newest["model", model_id] == version
-            yield model_row(table, self.origins["model"][model_id, version], newest=newest)
-
-    def assets(self) -> Iterator[AssetRow]:
-        """The assets. Raises: ConfigError for a table that makes none."""
-        for key, table in self.tables["asset"].items():
-            yield asset_row(table, self.origins["asset"][key])
-
-
 def load_registry(*, plugins: Plugins | None = None) -> Registry:
     """The bundled rows, then plugins', the user's and MEDZOO_REGISTRY's laid over them by id, version and key.
 
     Raises: ConfigError for a file that is not a registry, an unknown key, or a name that two rows claim.
     """
     plugins = load_plugins() if plugins is None else plugins
-    layers = _Layers()
     problems = []
-    layers.lay(bundled_root() / "registry.toml")
+    layers = Layers()
+    layers.lay(bundled_file(), sound_tables(bundled_file()))
     for path in plugins.registries:
         try:
-            layers.lay(path)
+            layers.lay(path, sound_tables(path))
         except ConfigError as error:
             problems.append(str(error))
-    for path in _user_files():
-        layers.lay(path)
+    for path in user_files():
+        layers.lay(path, sound_tables(path))
     registry = Registry(rows=tuple(layers.rows()), assets=tuple(layers.assets()), problems=tuple(problems))
-    _check_names(registry)
-    _check_defaults(row for row in registry.rows if row.newest)
+    check_names(registry)
+    check_defaults(row for row in registry.rows if row.newest)
     return registry
 
 
 def resolve(given: str, registry: Registry, plugins: Plugins) -> Resolved:
     """What `given` means: a trained model's folder, a model's id, or a plugin's name (its default model).
 
+    Or `hf:org/name[@revision]`, a model on the Hub, which is pulled unless the cache has it.
+
     Raises: UnknownName, ConfigError if it means two things or no trained model, PluginError, HubError, IntegrityError.
     """
-    if given.startswith("hf:"):
-        raise HubError(f"this version cannot reach '{given}': it reads no Hub", "`medzoo list` shows what it has")
+    if is_reference(given):
+        folder = fetch_repo(given)
+        return Resolved(given=given, spec=plugins.generator(_plugin_of(folder)), folder=folder)
     named = given in registry.models or given in plugins.generators
     folder = Path(given)
     if is_model_folder(folder):
@@ -224,39 +176,14 @@ def _plugin_of(folder: Path) -> str:
     return plugin
 
 
-def _user_files() -> list[Path]:
-    own = config_root() / "registry.toml"
-    listed = [Path(text).expanduser() for text in os.environ.get("MEDZOO_REGISTRY", "").split(os.pathsep) if text]
-    return [*([own] if own.is_file() else []), *listed]
-
-
-def _read(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """The tables of one registry file with their kinds, keys and types checked. Raises: ConfigError."""
-    try:
-        content = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the registry {path}: {error.strerror}", "see MEDZOO_REGISTRY") from None
-    except ValueError as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from None
-    for message, hint in key_faults(content, dict.fromkeys(KEYS, list)):
-        raise ConfigError(f"{path}: {message}", hint)
-    tables = [(kind, table) for kind in KEYS for table in content.get(kind, ())]
-    for number, (kind, table) in enumerate(tables, 1):
-        if not isinstance(table, dict) or not isinstance(table.get("id"), str) or not NAME.fullmatch(table["id"]):
-            raise ConfigError(f"{path}: {kind} {number} needs an id of letters, digits, '.', '_' and '-'")
-        for message, hint in table_faults(kind, table):
-            raise ConfigError(f"{path}: {kind} '{table['id']}': {message}", hint)
-    return tables
-
-
-def _check_names(registry: Registry) -> None:
+def check_names(registry: Registry) -> None:
     """Nothing. Raises: ConfigError if an asset and a model have one id, for `medzoo pull` takes both."""
     for asset in registry.assets:
         if asset.id in registry.models:
             raise ConfigError(f"'{asset.id}' is both a model and an asset ({asset.origin})", "rename one of them")
 
 
-def _check_defaults(rows: Iterable[Row]) -> None:
+def check_defaults(rows: Iterable[Row]) -> None:
     defaults: dict[str, Row] = {}
     for row in rows:
         if row.default and (other := defaults.setdefault(row.plugin, row)) is not row:

@@ -147,11 +147,13 @@ _REQUIRED = {kind: keys.keys() - _OPTIONAL[kind].keys() for kind, keys in KEYS.i
 _TYPE_NAMES = {str: "text", list: "a list", int: "a whole number", bool: "true or false"}
 
 
-def table_faults(kind: str, table: Mapping[str, Any]) -> Iterator[Fault]:
+def table_faults(kind: str, table: Any) -> Iterator[Fault]:
     """What is wrong with a table as it stands in one file; an overlay's may lack keys that a file before it gives."""
-    wrong = list(key_faults(table, KEYS[kind]))
-    yield from wrong
-    if wrong:
+    if type(table) is not dict or type(table.get("id")) is not str or not NAME.fullmatch(table["id"]):
+        yield "needs an id of letters, digits, '.', '_' and '-'", ""
+        return
+    if wrong := list(key_faults(table, KEYS[kind])):
+        yield from wrong
         return
     if table.get("version", 1) < 1:
         yield f"version must be 1 or more, not {table['version']}", ""
@@ -160,6 +162,12 @@ def table_faults(kind: str, table: Mapping[str, Any]) -> Iterator[Fault]:
     for file in table.get("files", ()):
         if not _is_file(file):
             yield from _file_faults(file)
+
+
+def table_name(kind: str, number: int, table: Any) -> str:
+    """What to call the `number`-th table of its kind in messages: its id where it has one."""
+    named = isinstance(table, dict) and isinstance(table.get("id"), str)
+    return f"{kind} '{table['id']}'" if named else f"{kind} {number}"
 
 
 def key_faults(table: Mapping[str, Any], keys: Mapping[str, type]) -> Iterator[Fault]:

@@ -30,6 +30,7 @@ RANKS = [
         "duplicates",
         "hub",
         "images",
+        "layers",
         "mixture",
         "phantom",
         "provenance",

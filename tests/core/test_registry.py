@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from medzoo.errors import ConfigError, HubError, IntegrityError, PluginError, UnknownName
+from medzoo.errors import ConfigError, IntegrityError, PluginError, UnknownName
 from medzoo.hub import verify_folder
 from medzoo.mixture import exact_shares, parse_mixture
 from medzoo.places import bundled_root
@@ -80,8 +80,8 @@ def test_a_later_overlay_changes_one_key_of_a_model(publish, monkeypatch, tmp_pa
         ('[[model]]\nid = "m"\nsize = true', "size must be a whole number, not True", ""),
         ('[[model]]\nid = "m"\nclasses = [1]', "classes must be a list of names", ""),
         ('[[model]]\nid = "m"', "model 'm' lacks plugin, summary", ""),
-        ('[[model]]\nplugin = "ddpm"', "model 1 needs an id", ""),
-        ('[[model]]\nid = "../m"', "model 1 needs an id", ""),
+        ('[[model]]\nplugin = "ddpm"', "model 1: needs an id", ""),
+        ('[[model]]\nid = "../m"', "model '../m': needs an id", ""),
         ('[[model]]\nid = "m"\n[[model]]\nid = "m"', "model 'm' is there twice", "join"),
         ('[[model]]\nid = "m"\nfiles = ["a"]', "files must be a list of tables", ""),
         ('[[model]]\nid = "m"\nfiles = [{ name = "a", sha = "b" }]', "unknown key 'sha'", "did you mean sha256?"),
@@ -213,11 +213,6 @@ def test_a_folder_that_names_no_plugin_is_refused(tmp_path, plugin):
 def test_a_folder_of_a_plugin_that_is_not_installed_is_refused(tmp_path):
     with pytest.raises(UnknownName, match="unknown generator 'ddpn'"):
         resolved(str(trained(tmp_path / "run", "ddpn")))
-
-
-def test_the_hub_is_refused_in_plain_words():
-    with pytest.raises(HubError, match="cannot reach 'hf:org/name@main'"):
-        resolved("hf:org/name@main")
 
 
 def test_an_unknown_generator_offers_models_and_plugins():

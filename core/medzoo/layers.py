@@ -1,0 +1,92 @@
+"""Registry files read, and laid over each other by kind, id, version and key; each key's origin is remembered."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import rtoml
+
+from medzoo.errors import ConfigError
+from medzoo.places import bundled_root, config_root
+from medzoo.rows import KEYS, AssetRow, Row, asset_row, key_faults, model_row, table_faults, table_name
+
+Table = tuple[str, str, dict[str, Any]]
+"""A table of a registry file: its kind, what to call it, and its keys."""
+
+
+class Layers:
+    """The tables of registry files laid over each other by kind, id and version; and which file gave each key."""
+
+    def __init__(self) -> None:
+        self.tables: dict[str, dict[tuple[str, int], dict[str, Any]]] = {kind: {} for kind in KEYS}
+        self.origins: dict[str, dict[tuple[str, int], dict[str, Path]]] = {kind: {} for kind in KEYS}
+        self.newest: dict[tuple[str, str], int] = {}
+
+    def lay(self, path: Path, tables: Iterable[Table]) -> None:
+        """Nothing; takes what the file at `path` says, all of it or nothing. Raises: ConfigError."""
+        told = [(kind, self._key(kind, table), table) for kind, _, table in tables]
+        seen = set()
+        for kind, key, _ in told:
+            if (kind, key) in seen:
+                raise ConfigError(f"{path}: {kind} '{key[0]}' is there twice", "join the two, or number their versions")
+            seen.add((kind, key))
+        for kind, key, table in told:
+            self.tables[kind].setdefault(key, {}).update(table)
+            self.origins[kind].setdefault(key, {}).update(dict.fromkeys(table, path))
+            self.newest[kind, key[0]] = max(self.newest.get((kind, key[0]), 1), key[1])
+
+    def _key(self, kind: str, table: Mapping[str, Any]) -> tuple[str, int]:
+        """The id and version a table speaks of: without a version, the newest of the files before, or else the first"""
+        return table["id"], table.get("version") or self.newest.get((kind, table["id"]), 1)
+
+    def rows(self) -> Iterator[Row]:
+        """The models. Raises: ConfigError for a table that makes none."""
+        for (model_id, version), table in self.tables["model"].items():
+            newest = self.newest["model", model_id] == version
+            yield model_row(table, self.origins["model"][model_id, version], newest=newest)
+
+    def assets(self) -> Iterator[AssetRow]:
+        """The assets. Raises: ConfigError for a table that makes none."""
+        for key, table in self.tables["asset"].items():
+            yield asset_row(table, self.origins["asset"][key])
+
+
+def bundled_file() -> Path:
+    """The registry file that came with medzoo."""
+    return bundled_root() / "registry.toml"
+
+
+def user_files() -> list[Path]:
+    """The user's own registry file, if there is one, and those that MEDZOO_REGISTRY names."""
+    own = config_root() / "registry.toml"
+    listed = [Path(text).expanduser() for text in os.environ.get("MEDZOO_REGISTRY", "").split(os.pathsep) if text]
+    return [*([own] if own.is_file() else []), *listed]
+
+
+def read_tables(path: Path) -> list[Table]:
+    """The tables of one registry file, each with its kind and what to call it. Raises: ConfigError if it is none."""
+    try:
+        content = rtoml.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the registry {path}: {error.strerror}", "see MEDZOO_REGISTRY") from None
+    except ValueError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from None
+    for message, hint in key_faults(content, dict.fromkeys(KEYS, list)):
+        raise ConfigError(f"{path}: {message}", hint)
+    return [
+        (kind, table_name(kind, number, table), table)
+        for kind in KEYS
+        for number, table in enumerate(content.get(kind, ()), 1)
+    ]
+
+
+def sound_tables(path: Path) -> list[Table]:
+    """The tables of one registry file. Raises: ConfigError for the first that is wrong."""
+    tables = read_tables(path)
+    for kind, name, table in tables:
+        for message, hint in table_faults(kind, table):
+            raise ConfigError(f"{path}: {name}: {message}", hint)
+    return tables
