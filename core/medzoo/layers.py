@@ -42,16 +42,21 @@ class Layers:
         """The id and version a table speaks of: without a version, the newest of the files before, or else the first"""
         return table["id"], table.get("version") or self.newest.get((kind, table["id"]), 1)
 
-    def rows(self) -> Iterator[Row]:
-        """The models. Raises: ConfigError for a table that makes none."""
-        for (model_id, version), table in self.tables["model"].items():
-            newest = self.newest["model", model_id] == version
-            yield model_row(table, self.origins["model"][model_id, version], newest=newest)
+    def merged(self) -> Iterator[tuple[str, tuple[str, int], dict[str, Any], dict[str, Path]]]:
+        """Each kind, id and version with its merged table and the file that gave each key."""
+        for kind, tables in self.tables.items():
+            for key, table in tables.items():
+                yield kind, key, table, self.origins[kind][key]
 
-    def assets(self) -> Iterator[AssetRow]:
-        """The assets. Raises: ConfigError for a table that makes none."""
-        for key, table in self.tables["asset"].items():
-            yield asset_row(table, self.origins["asset"][key])
+    def rows(self) -> tuple[tuple[Row, ...], tuple[AssetRow, ...]]:
+        """The models and the assets. Raises: ConfigError for a table that makes none."""
+        rows, assets = [], []
+        for kind, (row_id, version), table, origins in self.merged():
+            if kind == "model":
+                rows.append(model_row(table, origins, newest=self.newest[kind, row_id] == version))
+            else:
+                assets.append(asset_row(table, origins))
+        return tuple(rows), tuple(assets)
 
 
 def bundled_file() -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from medzoo.errors import ConfigError, IntegrityError, UnknownName
 from medzoo.layers import Layers, bundled_file, sound_tables, user_files
 from medzoo.plugins import Plugins, load_plugins
 from medzoo.repos import fetch_repo, is_reference
-from medzoo.rows import CONFIG, WEIGHTS, AssetRow, FileRow, Row
+from medzoo.rows import CONFIG, WEIGHTS, AssetRow, Fault, FileRow, Row
 from medzoo.specs import GeneratorSpec
 
 __all__ = [
@@ -103,9 +103,10 @@ def load_registry(*, plugins: Plugins | None = None) -> Registry:
             problems.append(str(error))
     for path in user_files():
         layers.lay(path, sound_tables(path))
-    registry = Registry(rows=tuple(layers.rows()), assets=tuple(layers.assets()), problems=tuple(problems))
-    check_names(registry)
-    check_defaults(row for row in registry.rows if row.newest)
+    rows, assets = layers.rows()
+    registry = Registry(rows=rows, assets=assets, problems=tuple(problems))
+    for _, (message, hint) in clashes(registry):
+        raise ConfigError(message, hint)
     return registry
 
 
@@ -176,18 +177,14 @@ def _plugin_of(folder: Path) -> str:
     return plugin
 
 
-def check_names(registry: Registry) -> None:
-    """Nothing. Raises: ConfigError if an asset and a model have one id, for `medzoo pull` takes both."""
+def clashes(registry: Registry) -> Iterator[tuple[Row | AssetRow, Fault]]:
+    """Rows that claim what another row has: an asset a model's id, a model to be its plugin's default."""
     for asset in registry.assets:
         if asset.id in registry.models:
-            raise ConfigError(f"'{asset.id}' is both a model and an asset ({asset.origin})", "rename one of them")
-
-
-def check_defaults(rows: Iterable[Row]) -> None:
+            yield asset, (f"'{asset.id}' is both a model and an asset ({asset.origin})", "rename one of them")
     defaults: dict[str, Row] = {}
-    for row in rows:
-        if row.default and (other := defaults.setdefault(row.plugin, row)) is not row:
-            raise ConfigError(
-                f"'{row.plugin}' has two default models: {other.id} ({other.origin}) and {row.id} ({row.origin})",
-                f"in your own registry, set default = false for {other.id}",
-            )
+    for row in registry.rows:
+        if row.newest and row.default and (other := defaults.setdefault(row.plugin, row)) is not row:
+            claims = f"{other.id} ({other.origin}) and {row.id} ({row.origin})"
+            mend = f"in your own registry, set default = false for {other.id}"
+            yield row, (f"'{row.plugin}' has two default models: {claims}", mend)

@@ -1,15 +1,14 @@
 import json
-from fractions import Fraction
+import os
 from pathlib import Path
 
 import pytest
 
 from medzoo.errors import ConfigError, IntegrityError, PluginError, UnknownName
 from medzoo.hub import verify_folder
-from medzoo.mixture import exact_shares, parse_mixture
 from medzoo.places import bundled_root
 from medzoo.plugins import load_plugins
-from medzoo.registry import load_registry, resolve
+from medzoo.registry import AssetRow, fetchable, load_registry, resolve
 
 with pytest.MonkeyPatch.context() as environment:
     environment.setenv("XDG_CONFIG_HOME", "/nowhere")
@@ -120,6 +119,117 @@ def test_two_default_models_for_one_plugin_are_refused(publish, monkeypatch):
         load_registry()
 
 
+@pytest.fixture
+def two_versions(publish, monkeypatch):
+    """The registry files that name versions 1 and 2 of `ddpm-test`, each with default = true."""
+    files = [publish("ddpm-test", extra=extra).registry for extra in ("default = true", "default = true\nversion = 2")]
+    own = files[0].with_name("own.toml")
+    own.write_text('[[model]]\nid = "ddpm-udder"\ndefault = false\n')
+    monkeypatch.setenv("MEDZOO_REGISTRY", ":".join(map(str, [own, *files])))
+    return files
+
+
+def test_a_bare_id_is_the_newest_version(two_versions):
+    registry = load_registry()
+    newest, older = registry.model("ddpm-test"), registry.model("ddpm-test@v1")
+    assert registry.model("ddpm-test@v2") is newest
+    assert [(row.version, row.name, row.folder) for row in (newest, older)] == [
+        (2, "ddpm-test", "ddpm-test@v2"),
+        (1, "ddpm-test@v1", "ddpm-test"),
+    ]
+    assert registry.default_for("ddpm") is newest
+    assert registry.ids.count("ddpm-test") == 1
+
+
+def test_an_overlay_without_a_version_speaks_of_the_newest(two_versions, monkeypatch, tmp_path):
+    later = tmp_path / "later.toml"
+    later.write_text('[[model]]\nid = "ddpm-test"\nlicense = "CC0-1.0"\n')
+    monkeypatch.setenv("MEDZOO_REGISTRY", f"{os.environ['MEDZOO_REGISTRY']}:{later}")
+    registry = load_registry()
+    newest = registry.model("ddpm-test@v2")
+    assert (newest.license, newest.origin) == ("CC0-1.0", later)
+    assert (newest.origins["license"], newest.origins["plugin"]) == (later, two_versions[1])
+    assert registry.model("ddpm-test@v1").license == "CC-BY-4.0"
+
+
+def test_a_table_without_a_version_speaks_of_earlier_files_only(publish, monkeypatch, tmp_path):
+    published = publish("ddpm-test")
+    both = tmp_path / "both.toml"
+    text = published.registry.read_text()
+    both.write_text(text.replace('id = "ddpm-test"', 'id = "ddpm-test"\nversion = 3') + text)
+    monkeypatch.setenv("MEDZOO_REGISTRY", str(both))
+    assert load_registry().model("ddpm-test@v1").newest is False
+    assert load_registry().model("ddpm-test").version == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"), [("ddpm-test@v3", "did you mean ddpm-test@v"), ("ddpm-test@2", "did you mean ddpm-test@v2")]
+)
+def test_an_unknown_version_offers_those_there_are(two_versions, given, hint):
+    with pytest.raises(UnknownName, match=f"unknown version '{given}'") as caught:
+        resolved(given)
+    assert hint in caught.value.hint
+
+
+def test_a_version_is_meant_by_a_gen_argument(two_versions):
+    assert resolved("ddpm-test@v1").row.version == 1
+    assert resolved("ddpm-test").row.version == 2
+
+
+@pytest.mark.parametrize("extra", ['deprecated = "old"', 'successor = "ddpm-udder"'])
+def test_a_deprecated_model_names_reason_and_successor(publish, extra):
+    publish("ddpm-test", extra=extra)
+    with pytest.raises(ConfigError, match="needs both the reason and a successor"):
+        load_registry()
+
+
+ASSET = """
+[[asset]]
+id = "{id}"
+summary = "a part"
+license = "mit"
+{place}
+files = [{{ name = "part.pth", sha256 = "%s", bytes = 7 }}]
+""" % ("0" * 64)
+URL = 'url = "https://example.org/part.pth"'
+
+
+def test_an_asset_is_laid_over_by_id_and_key(monkeypatch, tmp_path):
+    first = tmp_path / "first.toml"
+    first.write_text(ASSET.format(id="part", place=URL))
+    later = overlay(monkeypatch, tmp_path, '[[asset]]\nid = "part"\nlicense = "cc0-1.0"\n')
+    monkeypatch.setenv("MEDZOO_REGISTRY", f"{first}:{later}")
+    asset = load_registry().asset("part")
+    assert (asset.license, asset.bytes, asset.origin, asset.origins["url"]) == ("cc0-1.0", 7, later, first)
+    with pytest.raises(UnknownName, match=r"unknown asset 'prt'.*did you mean part"):
+        load_registry().asset("prt")
+
+
+@pytest.mark.parametrize("place", ["", f'{URL}\nrepo = "a/b"', 'url = "http://a.b/c"', 'repo = "a/b"', 'repo = "a"'])
+def test_an_asset_has_one_pinned_place(monkeypatch, tmp_path, place):
+    overlay(monkeypatch, tmp_path, ASSET.format(id="part", place=place))
+    with pytest.raises(ConfigError, match="asset 'part'"):
+        load_registry()
+
+
+def test_an_asset_and_a_model_share_no_id(monkeypatch, tmp_path):
+    overlay(monkeypatch, tmp_path, ASSET.format(id="ddpm-udder", place=URL))
+    with pytest.raises(ConfigError, match="'ddpm-udder' is both a model and an asset"):
+        load_registry()
+
+
+def test_what_can_be_pulled_is_a_model_an_asset_or_a_default(two_versions):
+    plugins = load_plugins()
+    registry = load_registry(plugins=plugins)
+    assert isinstance(fetchable("inception-fid", registry, plugins), AssetRow)
+    assert fetchable("ddpm-test@v1", registry, plugins) is registry.model("ddpm-test@v1")
+    assert fetchable("ddpm", registry, plugins) is registry.model("ddpm-test")
+    with pytest.raises(ConfigError, match="'classic' has nothing to pull"):
+        fetchable("classic", registry, plugins)
+    with pytest.raises(UnknownName, match=r"unknown model or asset 'inception-fidd'.*did you mean inception-fid"):
+        fetchable("inception-fidd", registry, plugins)
+
+
 def test_a_plugins_unreadable_registry_is_a_problem_and_the_rest_goes_on(publish, install_plugin, tmp_path):
     publish("ddpm-test")
     bad = tmp_path / "bad.toml"
@@ -224,55 +334,3 @@ def test_a_broken_plugins_name_says_so(install_plugin):
     install_plugin("foreign", "raise OSError('no')")
     with pytest.raises(PluginError, match=r"plugin 'foreign' of .* is broken"):
         resolved("foreign")
-
-
-def test_one_generator_has_the_whole_share():
-    assert parse_mixture(["ddpm"]) == [("ddpm", Fraction(1))]
-    assert parse_mixture(["ddpm=1"]) == [("ddpm", Fraction(1))]
-
-
-def test_shares_are_exact():
-    assert parse_mixture(["a=0.8", "b=0.2"]) == [("a", Fraction(4, 5)), ("b", Fraction(1, 5))]
-    thirds = parse_mixture(["a=0.3333333", "b=0.3333333", "c=1/3"])
-    assert sum(share for _, share in thirds) == 1
-
-
-def test_a_folder_may_hold_an_equals_sign(tmp_path):
-    folder = tmp_path / "lr=0.1"
-    folder.mkdir()
-    assert parse_mixture([str(folder)]) == [(str(folder), Fraction(1))]
-    assert parse_mixture([f"{folder}=0.5", "b=0.5"])[0] == (str(folder), Fraction(1, 2))
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ([], "no generator"),
-        (["a", "b"], "'a' has none"),
-        (["a=0.5", "b"], "'b' has none"),
-        (["a=0.5", "a=0.5"], "'a' is given twice"),
-        (["a=0.5", "b=0.4"], "sum to 0.9"),
-        (["a=1.5", "b=-0.5"], "more than 0"),
-        (["a=1", "b=0"], "more than 0"),
-        (["a=0.8", "b=x"], "must be a number"),
-        (["a=nan", "b=1"], "must be a number"),
-        (["a=1/0", "b=1"], "must be a number"),
-    ],
-)
-def test_a_wrong_mixture_is_refused(given, message):
-    with pytest.raises(ConfigError, match=message):
-        parse_mixture(given)
-
-
-@pytest.mark.parametrize(
-    ("total", "shares", "counts"),
-    [
-        (10, ["4/5", "1/5"], [8, 2]),
-        (7, ["1/2", "1/2"], [4, 3]),
-        (10, ["1/3", "1/3", "1/3"], [4, 3, 3]),
-        (0, ["1/2", "1/2"], [0, 0]),
-        (1, ["1/10", "9/10"], [0, 1]),
-    ],
-)
-def test_integer_shares_sum_to_the_total(total, shares, counts):
-    assert exact_shares(total, [Fraction(share) for share in shares]) == counts

@@ -82,6 +82,12 @@ def _push() -> Verb:
     return push
 
 
+def _registry() -> Verb:
+    from medzoo.cli.registry import app
+
+    return app
+
+
 def _doctor() -> Verb:
     from medzoo.cli.doctor import doctor
 
@@ -99,6 +105,7 @@ VERBS: Mapping[str, Callable[[], Verb]] = {
     "push": _push,
     "data": _data,
     "plugin": _plugin,
+    "registry": _registry,
     "doctor": _doctor,
 }
 

@@ -112,7 +112,7 @@ def describe(row: Row | AssetRow, held: frozenset[str] | None = None) -> dict[st
 
 
 def _held_folders() -> frozenset[str]:
-    """Names of the folders in the cache, in cards/ and in the mirror; a model that has none of them is missing.
+    """Names of the folders in the cache, in cards/ and in the mirror; a model that has none of them is not here.
 
     Looking for every file of 10,000 models in each of these places would take a second.
     """
@@ -124,7 +124,7 @@ def _held_folders() -> frozenset[str]:
 
 def _located(row: Row | AssetRow, held: frozenset[str] | None) -> tuple[str, Path | None]:
     if held is not None and isinstance(row, Row) and row.id not in held and row.folder not in held:
-        return "missing", None
+        return ("hub" if row.repo and row.revision else "missing"), None
     return locate(row)
 
 

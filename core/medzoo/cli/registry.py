@@ -1,0 +1,39 @@
+"""`medzoo registry`: whether registry files are sound."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medzoo.cli.output import Json, notice, print_json, print_table
+from medzoo.errors import ConfigError
+from medzoo.plugins import load_plugins
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check registry files.")
+
+
+@app.callback()
+def _registry() -> None:
+    """Nothing; with it, `check` stays a command of its own."""
+
+
+@app.command("check")
+def check(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE]...", help="Registry files to lay over medzoo's, in place of the user's own."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Check every row: its schema, files, card, licence, plugin, versions and successor."""
+    from medzoo.pipelines.registry_check import check_registry
+
+    registry, problems = check_registry([file.absolute() for file in files or []], load_plugins())
+    if json:
+        print_json([asdict(problem) for problem in problems])
+    elif problems:
+        print_table(("file", "row", "problem", "what mends it"), [(p.file, p.row, p.what, p.mend) for p in problems])
+    if problems:
+        raise ConfigError(f"the registry has {len(problems)} problem{'s' if len(problems) > 1 else ''}")
+    notice(f"{len(registry.rows)} models and {len(registry.assets)} assets are as their rows say")
