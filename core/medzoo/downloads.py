@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -29,7 +30,12 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 """Told a file's name, how many of its bytes are there and how many it has; from several threads."""
 
+Notice = Callable[[str], None]
+
 _CHUNK = 1 << 20
+_WORTH_TELLING = 1_000_000
+_WORTH_COUNTING = 1_000_000
+"""Bytes; a connection that brought as many has the file begun well enough for every further attempt again."""
 _AT_ONCE = 4
 _PATIENCE = 30.0
 _SLOWEST = 1024.0
@@ -94,9 +100,7 @@ def url_origin(url: str) -> Origin:
     return Origin(url=url, headers={}, what=url)
 
 
-def download(
-    origin: Origin, wanted: Wanted, target: Path, *, stop: threading.Event, progress: Progress | None = None
-) -> None:
+def download(origin: Origin, wanted: Wanted, target: Path, *, stop: threading.Event, progress: Progress) -> None:
     """Nothing; `target` holds the file. What arrived before a break stays beside it, hidden, for the next attempt.
 
     Raises: HubError, IntegrityError for other bytes than those wanted, ResourceError, Stopped.
@@ -105,7 +109,7 @@ def download(
     part = target.with_name(f".{target.name}.{wanted.digest[:12]}.part")
     try:
         with disk_errors(target):
-            _Transfer(origin=origin, wanted=wanted, part=part, stop=stop, progress=progress or _unseen).run()
+            _Transfer(origin=origin, wanted=wanted, part=part, stop=stop, progress=progress).run()
             part.replace(target)
     except (IntegrityError, ResourceError):
         part.unlink(missing_ok=True)
@@ -127,7 +131,7 @@ def in_parallel(jobs: Iterable[Callable[[threading.Event], None]]) -> None:
 
 
 @contextmanager
-def alone(folder: Path, notice: Callable[[str], None]) -> Iterator[None]:
+def alone(folder: Path, notice: Notice) -> Iterator[None]:
     """Nothing; inside it, no other process that asks for `folder` runs. Raises: ResourceError."""
     from filelock import FileLock, Timeout
 
@@ -143,6 +147,29 @@ def alone(folder: Path, notice: Callable[[str], None]) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def announcing(notice: Notice) -> Progress:
+    """A progress that only tells of files that take a while, once each, when they begin."""
+    told: set[str] = set()
+
+    def tell(name: str, done: int, total: int) -> None:
+        if name not in told and done < total and total >= _WORTH_TELLING:
+            told.add(name)
+            notice(f"downloading {name} ({total / 1e6:.1f} MB)")
+
+    return tell
+
+
+def mark_used(folder: Path) -> None:
+    """Nothing; the folder's date is now: `medzoo cache` tells when it was last used."""
+    with suppress(OSError):  # a cache that others own may be read-only, and is as good
+        os.utime(folder)
+
+
+def to_stderr(text: str) -> None:
+    """Nothing; `text` goes to stderr, where no caller takes notices."""
+    print(text, file=sys.stderr)  # noqa: T201 - a notice, where no caller takes it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,8 +197,8 @@ class _Transfer:
                 ):  # the server's file is shorter: see what it says of the whole
                     self.part.unlink(missing_ok=True)
                 have = self._size()
-                # a connection that brought bytes leaves every further attempt to the next one
-                failures, furthest = (0, have) if have > furthest else (failures, furthest)
+                if have - furthest >= _WORTH_COUNTING:
+                    failures, furthest = 0, have
                 pause = pause_after(error, failures)
                 if pause is None:
                     raise explain(error, self.origin.what) from error
@@ -265,7 +292,3 @@ def _stop_all_on_failure(job: Callable[[threading.Event], None], stop: threading
     finally:
         if not done:
             stop.set()
-
-
-def _unseen(name: str, done: int, total: int) -> None:
-    """Nothing; for those who watch no progress."""

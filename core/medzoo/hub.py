@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from medzoo.downloads import Origin, Progress, Wanted, alone, download, hub_origin, in_parallel, url_origin
+from medzoo.downloads import (
+    Notice,
+    Origin,
+    Progress,
+    Wanted,
+    alone,
+    announcing,
+    download,
+    hub_origin,
+    in_parallel,
+    mark_used,
+    to_stderr,
+    url_origin,
+)
 from medzoo.errors import ConfigError, HubError, IntegrityError, MedzooError
 from medzoo.files import disk_errors, sha256_file, temporary_beside
 from medzoo.places import bundled_root, cache_root
 from medzoo.registry import AssetRow, FileRow, Row
-
-Notice = Callable[[str], None]
 
 _CHUNK = 1 << 20
 _ELSEWHERE = "take a sound copy: medzoo pull ID --from DIR, or install medzoo again"
@@ -53,7 +62,7 @@ class _Folder:
         return (self.folder / file.name).is_file()
 
     def give(self, file: FileRow, target: Path, stop: threading.Event) -> None:
-        _copy(file, self.folder / file.name, target)
+        copy_checked(file, self.folder / file.name, target)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +71,7 @@ class _Network:
 
     place: str
     origin: Callable[[str], Origin]
-    progress: Progress | None
+    progress: Progress
 
     def has(self, file: FileRow) -> bool:
         return True
@@ -130,7 +139,7 @@ def locate(row: Row | AssetRow) -> tuple[str, Path | None]:
 
     By names and sizes alone, and without asking the Hub.
     """
-    sources = _sources(row)
+    sources = _sources(row, None, announcing(to_stderr))
     for source in (_Folder(name="cached", folder=model_folder(row)), *sources):
         if isinstance(source, _Folder) and _holds(source.folder, row):
             return source.name, source.folder
@@ -147,13 +156,13 @@ def fetch_model(
 
     Raises: IntegrityError for bytes that are not the model's, HubError if no source has them, ResourceError.
     """
-    folder, say = model_folder(row), notice or _to_stderr
-    errand = _Errand(row=row, folder=folder, sources=_sources(row, source, progress), notice=say)
+    folder, say = model_folder(row), notice or to_stderr
+    sources = _sources(row, source, progress or announcing(say))
+    errand = _Errand(row=row, folder=folder, sources=sources, notice=say)
     if _unsound(folder, row):
         with alone(folder, say):
             in_parallel(partial(errand.mend, file) for file in _unsound(folder, row))
-    with suppress(OSError):  # when it was last used only serves `medzoo cache`; another's cache may be read-only
-        os.utime(folder)
+    mark_used(folder)
     return folder
 
 
@@ -177,7 +186,7 @@ def verify_folder(folder: Path, row: Row | AssetRow) -> None:
         _compare(file, path, sha256_file(path), path.stat().st_size)
 
 
-def _sources(row: Row | AssetRow, given: str | None = None, progress: Progress | None = None) -> list[_Source]:
+def _sources(row: Row | AssetRow, given: str | None, progress: Progress) -> list[_Source]:
     """Where to look, in order. Raises: ConfigError, HubError for a source that cannot have the row."""
     bundled = (
         [] if isinstance(row, AssetRow) else [_Folder(name="bundled", folder=bundled_root() / "cards" / row.folder)]
@@ -198,7 +207,7 @@ def _sources(row: Row | AssetRow, given: str | None = None, progress: Progress |
     return [*bundled, *mirror, *network]
 
 
-def _network(row: Row | AssetRow, progress: Progress | None) -> Iterator[_Network]:
+def _network(row: Row | AssetRow, progress: Progress) -> Iterator[_Network]:
     """The row's place on the network, if it names one; a repository without a commit could hold any bytes."""
     if row.repo and row.revision:
         yield _Network(place=row.repo, origin=partial(hub_origin, row.repo, row.revision), progress=progress)
@@ -222,12 +231,17 @@ def _wanted(file: FileRow) -> Wanted:
     return Wanted(name=file.name, bytes=file.bytes, digest=file.sha256)
 
 
+def is_sound(folder: Path, row: Row | AssetRow) -> bool:
+    """Whether the folder holds every file of the row, with the right bytes."""
+    return not _unsound(folder, row)
+
+
 def _unsound(folder: Path, row: Row | AssetRow) -> list[FileRow]:
     """The files of the row that the folder lacks, or holds damaged."""
     return [file for file in row.files if not _wanted(file).is_at(folder / file.name)]
 
 
-def _copy(file: FileRow, origin: Path, target: Path) -> None:
+def copy_checked(file: FileRow, origin: Path, target: Path) -> None:
     """Nothing; `target` holds the file, hashed on its way. Raises: IntegrityError, HubError, ResourceError."""
     try:
         reader = origin.open("rb")
@@ -254,7 +268,3 @@ def _compare(file: FileRow, path: Path, sha256: str, size: int) -> None:
         raise IntegrityError(
             f"{path} is not what the registry names: sha256 {sha256}, expected {file.sha256}", _ELSEWHERE
         )
-
-
-def _to_stderr(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201 - a notice, where no caller takes it

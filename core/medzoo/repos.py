@@ -6,13 +6,23 @@ import json
 import re
 import shutil
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from medzoo.downloads import Progress, Wanted, alone, download, hub_origin, in_parallel
+from medzoo.downloads import (
+    Notice,
+    Progress,
+    Wanted,
+    alone,
+    announcing,
+    download,
+    hub_origin,
+    in_parallel,
+    mark_used,
+    to_stderr,
+)
 from medzoo.errors import ConfigError, HubError, IntegrityError
 from medzoo.files import disk_errors, sha256_file, write_json_atomic
 from medzoo.places import cache_root
@@ -22,10 +32,11 @@ from medzoo.rows import CONFIG, NAME, WEIGHTS
 TAKEN = (WEIGHTS, CONFIG, "README.md", "samples.png")
 """All that is ever downloaded of a repository: weights, their description, and the card."""
 PULLED = ".pulled.json"
-"""Beside a repository's files: where they came from, their sizes and hashes; there only when all of them are."""
+"""Beside a repository's files: where they came from; there only when all of them are."""
 
+_NO_MODEL = "`medzoo list` shows models; medzoo reads no other format"
 _REFERENCE = re.compile(rf"hf:(?P<repo>{NAME.pattern}/{NAME.pattern})(@(?P<revision>[^@\s]+))?")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+_COMMIT = re.compile(r"[0-9a-f]{12,40}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +56,8 @@ class Reference:
         return cache_root() / "repos" / f"{self.repo}.json"
 
     def pinned(self) -> str | None:
-        """The commit this revision is pinned to, or None. Raises: IntegrityError."""
-        if _COMMIT.fullmatch(self.revision):
-            return self.revision
-        return _read_pins(self.pins).get(self.revision)
+        """The commit this revision is or is pinned to, or None; its first digits are enough. Raises: IntegrityError."""
+        return self.revision if _COMMIT.fullmatch(self.revision) else read_pins(self.pins).get(self.revision)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +85,7 @@ def fetch_repo(
     given: str,
     *,
     refresh: bool = False,
-    notice: Callable[[str], None] | None = None,
+    notice: Notice | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """A folder in the cache that holds the model of `hf:org/name[@revision]`.
@@ -88,15 +97,25 @@ def fetch_repo(
     """
     reference = parse_reference(given)
     pinned = reference.pinned()
-    if pinned is not None and not refresh and (reference.folder(pinned) / PULLED).is_file():
-        return reference.folder(pinned)
-    snapshot = _look_up(reference, reference.revision if refresh or pinned is None else pinned)
-    folder = reference.folder(snapshot.commit)
-    with alone(folder, notice or _unsaid):
-        _fill(folder, reference.repo, snapshot, progress)
-    if snapshot.commit != reference.revision:
-        _pin(reference, snapshot.commit)
+    if pinned is not None and not refresh and _is_whole(reference.folder(pinned)):
+        folder = reference.folder(pinned)
+    else:
+        say = notice or to_stderr
+        snapshot = _look_up(reference, reference.revision if refresh or pinned is None else pinned)
+        folder = reference.folder(snapshot.commit)
+        with alone(folder, say):
+            _fill(folder, reference.repo, snapshot, progress or announcing(say))
+        if snapshot.commit != reference.revision:
+            with alone(reference.pins, say):
+                write_json_atomic(reference.pins, {**read_pins(reference.pins), reference.revision: snapshot.commit})
+    mark_used(folder)
     return folder
+
+
+def read_pulled(folder: Path) -> dict[str, Any]:
+    """What the cache keeps beside a repository's files: `repo` and `revision`, the commit."""
+    pulled: dict[str, Any] = json.loads((folder / PULLED).read_text("utf-8"))
+    return pulled
 
 
 def _look_up(reference: Reference, revision: str) -> Snapshot:
@@ -113,10 +132,7 @@ def _look_up(reference: Reference, revision: str) -> Snapshot:
     )
     files = tuple(_wanted(file) for file in info.siblings or () if file.rfilename in TAKEN)
     if lacking := {WEIGHTS, CONFIG} - {file.name for file in files}:
-        raise HubError(
-            f"{what} holds no model of medzoo: it has no {' and no '.join(sorted(lacking))}",
-            "`medzoo list` shows models; medzoo reads no other format",
-        )
+        raise HubError(f"{what} holds no model of medzoo: it has no {' and no '.join(sorted(lacking))}", _NO_MODEL)
     return Snapshot(commit=str(info.sha), files=files)
 
 
@@ -127,52 +143,53 @@ def _wanted(file: Any) -> Wanted:
     return Wanted(name=file.rfilename, bytes=file.size, digest=file.blob_id, kind="git")
 
 
-def _fill(folder: Path, repo: str, snapshot: Snapshot, progress: Progress | None) -> None:
-    """Nothing; `folder` holds every file, sound and of one model; the description comes first, for it may be foreign."""
+def _is_whole(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in (PULLED, WEIGHTS, CONFIG))
+
+
+def _fill(folder: Path, repo: str, snapshot: Snapshot, progress: Progress) -> None:
+    """Nothing; `folder` holds every file, sound and of one model; the description first, for it may be another's."""
     jobs = {file.name: partial(_take, folder, repo, snapshot.commit, file, progress) for file in snapshot.files}
     in_parallel([jobs.pop(CONFIG)])
-    stated = _stated_weights(folder / CONFIG, repo)
+    what = f"{repo} at {snapshot.commit[:12]}"
+    stated = _stated_weights(folder / CONFIG)
+    if stated is None:
+        _discard(folder)
+        message = f"{what} holds no model of medzoo: its {CONFIG} names no plugin and no weights_sha256"
+        raise HubError(message, _NO_MODEL)
     in_parallel(jobs.values())
-    found = sha256_file(folder / WEIGHTS)
-    if found != stated:
-        with disk_errors(folder):
-            shutil.rmtree(folder)
-        raise IntegrityError(
-            f"{repo} at {snapshot.commit[:12]}: the sha256 of {WEIGHTS} is {found}, {CONFIG} says {stated}",
-            "its two files are not of one model; tell whoever published it",
-        )
-    files = [{"name": f.name, "sha256": sha256_file(folder / f.name), "bytes": f.bytes} for f in snapshot.files]
-    write_json_atomic(folder / PULLED, {"repo": repo, "revision": snapshot.commit, "files": files})
+    if (found := sha256_file(folder / WEIGHTS)) != stated:
+        _discard(folder)
+        message = f"{what}: the sha256 of {WEIGHTS} is {found}, {CONFIG} says {stated}"
+        raise IntegrityError(message, "its two files are not of one model; tell whoever published it")
+    write_json_atomic(folder / PULLED, {"repo": repo, "revision": snapshot.commit})
 
 
-def _take(
-    folder: Path, repo: str, commit: str, wanted: Wanted, progress: Progress | None, stop: threading.Event
-) -> None:
+def _discard(folder: Path) -> None:
+    with disk_errors(folder):
+        shutil.rmtree(folder)
+
+
+def _take(folder: Path, repo: str, commit: str, wanted: Wanted, progress: Progress, stop: threading.Event) -> None:
     """Nothing; `folder` holds the file, downloaded unless it was there and sound."""
     target = folder / wanted.name
     if not wanted.is_at(target):
         download(hub_origin(repo, commit, wanted.name), wanted, target, stop=stop, progress=progress)
 
 
-def _stated_weights(path: Path, repo: str) -> str:
-    """The weights' SHA-256 that a description states. Raises: HubError for one that is not medzoo's."""
+def _stated_weights(path: Path) -> str | None:
+    """The weights' SHA-256 that a description states, or None for one that is not medzoo's."""
     try:
         description = json.loads(path.read_text("utf-8"))
     except ValueError:
-        description = None
+        return None
     stated = description if isinstance(description, dict) else {}
-    if not isinstance(stated.get("plugin"), str) or not isinstance(stated.get("weights_sha256"), str):
-        message = f"{repo} holds no model of medzoo: its {CONFIG} names no plugin and no weights_sha256"
-        raise HubError(message, "`medzoo list` shows models; medzoo reads no other format")
-    return str(stated["weights_sha256"])
+    weights = stated.get("weights_sha256")
+    return weights if isinstance(weights, str) and isinstance(stated.get("plugin"), str) else None
 
 
-def _pin(reference: Reference, commit: str) -> None:
-    with alone(reference.pins, _unsaid):
-        write_json_atomic(reference.pins, {**_read_pins(reference.pins), reference.revision: commit})
-
-
-def _read_pins(path: Path) -> dict[str, str]:
+def read_pins(path: Path) -> dict[str, str]:
+    """The commit each revision of a repository is pinned to. Raises: IntegrityError."""
     try:
         pins = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -182,7 +199,3 @@ def _read_pins(path: Path) -> dict[str, str]:
     if not isinstance(pins, dict) or not all(isinstance(commit, str) for commit in pins.values()):
         raise IntegrityError(f"{path} is damaged", "delete it, and pull again")
     return pins
-
-
-def _unsaid(text: str) -> None:
-    """Nothing; for those who take no notices."""

@@ -1,5 +1,9 @@
+import hashlib
 import json
 from pathlib import Path
+
+import pytest
+from hub_server import flip
 
 from medzoo.hub import verify_folder
 from medzoo.registry import load_registry
@@ -52,5 +56,44 @@ def test_a_generator_without_weights_has_nothing_to_pull(medzoo):
     assert "'classic' has nothing to pull" in outcome.err
 
 
-def test_the_hub_is_said_to_be_out_of_reach(medzoo):
-    assert medzoo("pull", "hf:org/name").code == 4
+def test_several_models_and_a_place_on_the_hub_are_pulled_at_once(medzoo, publish, publish_on_hub, hub_server):
+    publish("ddpm-first", mirror=False)
+    weights = b"weights" * 1000
+    stated = {"plugin": "ddpm", "weights_sha256": hashlib.sha256(weights).hexdigest()}
+    files = {"config.json": json.dumps(stated).encode(), "model.safetensors": weights}
+    commit = hub_server.store.put("acme/foreign", files)
+    publish_on_hub("ddpm-test")
+    outcome = medzoo("pull", "ddpm-test", "hf:acme/foreign", "--json")
+    assert outcome.code == 0
+    named, placed = json.loads(outcome.out)
+    assert (named["id"], named["repo"]) == ("ddpm-test", "acme/ddpm-test")
+    assert (placed["id"], placed["revision"]) == ("hf:acme/foreign", commit)
+    assert placed["bytes"] == sum(len(data) for data in files.values())
+    assert f"hf:acme/foreign is now hf:acme/foreign@{commit}" in outcome.err
+
+
+def test_pulling_says_what_arrives_now_and_then(medzoo, publish_on_hub, hub_server, monkeypatch):
+    monkeypatch.setattr("medzoo.cli.progress.DownloadDisplay.EVERY", 0.0)
+    publish_on_hub("ddpm-test")
+    assert "ddpm-test/model.safetensors: 0.0 of 0.0 MB" in medzoo("pull", "ddpm-test").err
+
+
+@pytest.mark.parametrize(("fault", "reason"), [
+    ({"status": 503, "times": 100}, "answers 503"),
+    ({"body": flip(9)}, "is not what was expected"),
+    ({"cut": 10, "times": 100}, "cannot get"),
+])  # fmt: skip
+def test_a_hub_that_fails_exits_4_and_the_next_pull_succeeds(medzoo, publish_on_hub, hub_server, fault, reason):
+    publish_on_hub("ddpm-test")
+    hub_server.fail("GET /[0-9a-f]{64}/model.safetensors", **{"chunk": 1, **fault})
+    outcome = medzoo("pull", "ddpm-test")
+    assert (outcome.code, outcome.out) == (4, "")
+    assert reason in outcome.err
+    assert len(outcome.err.splitlines()) == 2
+    hub_server.faults.clear()
+    assert medzoo("pull", "ddpm-test").code == 0
+
+
+def test_a_place_on_the_hub_has_no_other_source(medzoo, tmp_path):
+    assert "comes from the Hub and not from bundled" in medzoo("pull", "hf:acme/model", "--from", "bundled").err
+    assert medzoo("pull", "hf:model").code == 2

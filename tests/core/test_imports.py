@@ -23,6 +23,7 @@ RANKS = [
     {""},  # the package itself: public names
     {"plugins"},
     {
+        "cache",
         "checks",
         "config",
         "data",
@@ -31,6 +32,7 @@ RANKS = [
         "hub",
         "images",
         "layers",
+        "mirror",
         "mixture",
         "phantom",
         "provenance",

@@ -40,6 +40,18 @@ def _pull() -> Verb:
     return pull
 
 
+def _mirror() -> Verb:
+    from medzoo.cli.mirror import mirror
+
+    return mirror
+
+
+def _cache() -> Verb:
+    from medzoo.cli.cache import app
+
+    return app
+
+
 def _data() -> Verb:
     from medzoo.cli.data import app
 
@@ -98,6 +110,8 @@ VERBS: Mapping[str, Callable[[], Verb]] = {
     "list": _list,
     "show": _show,
     "pull": _pull,
+    "mirror": _mirror,
+    "cache": _cache,
     "train": _train,
     "sample": _sample,
     "augment": _augment,

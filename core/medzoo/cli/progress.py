@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -88,6 +89,51 @@ class TrainingDisplay(Display):
     def warn(self, message: str) -> None:
         """Say that something looks wrong."""
         notice(f"warning: {message}")
+
+
+class DownloadDisplay:
+    """A context; called from several threads with a model, its file, and how many bytes of how many are there."""
+
+    EVERY = 10.0
+
+    def __init__(self) -> None:
+        self.bars: Progress | None = None
+        self.tasks: dict[str, TaskID] = {}
+        self.told: dict[str, float] = {}
+        self.lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if self.bars is not None:
+            self.bars.stop()
+
+    def __call__(self, model: str, file: str, done: int, total: int) -> None:
+        """Show that `done` of `total` bytes are there."""
+        title = f"{model}/{file}"
+        with self.lock:
+            if sys.stderr.isatty():
+                self._show(title, done, total)
+            elif time.monotonic() - self.told.setdefault(title, time.monotonic()) >= self.EVERY:
+                self.told[title] = time.monotonic()
+                notice(f"{title}: {done / 1e6:.1f} of {total / 1e6:.1f} MB")
+
+    def _show(self, title: str, done: int, total: int) -> None:
+        if self.bars is None:
+            self.bars = _download_bars()
+            self.bars.start()
+        if title not in self.tasks:
+            self.tasks[title] = self.bars.add_task(title, total=total)
+        self.bars.update(self.tasks[title], completed=done)
+
+
+def _download_bars() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
 
 
 def duration(seconds: float) -> str:

@@ -1,34 +1,65 @@
-"""`medzoo pull`: models into the cache."""
+"""`medzoo pull`: models and assets into the cache."""
 
-from typing import Annotated
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from medzoo.cli.output import Json, notice, print_json, print_text
+from medzoo.cli.progress import DownloadDisplay
 from medzoo.errors import ConfigError
 from medzoo.hub import fetch_model
 from medzoo.plugins import load_plugins
-from medzoo.registry import Row, load_registry, resolve
+from medzoo.registry import AssetRow, Row, fetchable, load_registry
+from medzoo.repos import fetch_repo, is_reference, parse_reference, read_pulled
 
 
 def pull(
-    names: Annotated[list[str], typer.Argument(metavar="ID...", help="Models, or generators for their default model.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="ID...", help="Models, assets, generators for their default model, or hf:org/name[@revision]."
+        ),
+    ],
     source: Annotated[
-        str | None, typer.Option("--from", metavar="bundled|DIR", help="Take them from here and nowhere else.")
+        str | None, typer.Option("--from", metavar="bundled|hub|DIR", help="Take them from here and nowhere else.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Put models into the cache, checked, and print their folders."""
+    """Put models and assets into the cache and print where."""
     plugins = load_plugins()
     registry = load_registry(plugins=plugins)
-    rows: list[Row] = []
-    for name in names:
-        row = resolve(name, registry, plugins).row
-        if row is None:
-            raise ConfigError(f"'{name}' has nothing to pull", "it is used as it is")
-        rows.append(row)
-    pulled = [(row, fetch_model(row, source=source, notice=notice)) for row in rows]
+    wanted = [_reference(name, source) if is_reference(name) else fetchable(name, registry, plugins) for name in names]
+    with DownloadDisplay() as display:
+        pulled = [_pull(item, source, display) for item in wanted]
     if json:
-        print_json([{"id": row.id, "folder": str(folder), "bytes": row.bytes} for row, folder in pulled])
+        print_json(pulled)
     else:
-        print_text("\n".join(str(folder) for _, folder in pulled))
+        print_text("\n".join(str(item["folder"]) for item in pulled))
+
+
+def _reference(name: str, source: str | None) -> str:
+    """`name`, a place on the Hub. Raises: ConfigError, also for a source that is not the Hub."""
+    parse_reference(name)
+    if source not in (None, "hub"):
+        raise ConfigError(f"'{name}' comes from the Hub and not from {source}", "leave out --from")
+    return name
+
+
+def _pull(item: str | Row | AssetRow, source: str | None, display: DownloadDisplay) -> dict[str, Any]:
+    """What was pulled, and where it is."""
+    if isinstance(item, str):
+        folder = fetch_repo(item, refresh=True, notice=notice, progress=partial(display, item))
+        pulled = read_pulled(folder)
+        notice(f"{item} is now hf:{pulled['repo']}@{pulled['revision']}")
+        return {"id": item, "folder": str(folder), "bytes": _size(folder), **pulled}
+    if isinstance(item, Row) and item.notice:
+        notice(item.notice)
+    folder = fetch_model(item, source=source, notice=notice, progress=partial(display, item.id))
+    facts = {"folder": str(folder), "bytes": item.bytes, "repo": item.repo, "revision": item.revision}
+    return {"id": item.name if isinstance(item, Row) else item.id, **facts}
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir() if not path.name.startswith("."))

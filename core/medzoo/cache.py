@@ -1,0 +1,82 @@
+"""What the cache holds: models, assets and repositories of the Hub; how large, when last used, and away with it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from medzoo.downloads import Notice, alone
+from medzoo.errors import UnknownName
+from medzoo.files import disk_errors, write_json_atomic
+from medzoo.places import cache_root
+from medzoo.repos import parse_reference, read_pins
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One folder of the cache: `kind` is "model", "asset" or "hub", `name` what a user writes for it."""
+
+    kind: str
+    name: str
+    folder: Path
+    bytes: int
+    used: datetime
+
+
+def entries() -> list[Entry]:
+    """What the cache holds, by kind and name; parts of files on their way are counted in."""
+    return sorted(_entries(), key=lambda entry: (entry.kind != "model", entry.kind, entry.name, entry.used))
+
+
+def chosen(names: Iterable[str]) -> list[Entry]:
+    """The entries of these names; `hf:org/name` means every commit of it. Raises: UnknownName."""
+    held = entries()
+    found: list[Entry] = []
+    for name in names:
+        named = [entry for entry in held if name in (entry.name, entry.name.partition("@")[0])]
+        if not named:
+            raise UnknownName("entry of the cache", name, {entry.name for entry in held})
+        found.extend(entry for entry in named if entry not in found)
+    return found
+
+
+def remove(entry: Entry, *, notice: Notice) -> None:
+    """Nothing; the entry is gone, and for a commit of a repository what was pinned to it. Raises: ResourceError."""
+    with alone(entry.folder, notice), disk_errors(entry.folder):
+        shutil.rmtree(entry.folder)
+        if entry.kind == "hub":
+            _unpin(entry)
+        with suppress(OSError):  # others are in it
+            entry.folder.parent.rmdir()
+
+
+def _entries() -> Iterator[Entry]:
+    for kind, place in (("model", "models"), ("asset", "assets")):
+        for folder in _folders(cache_root() / place, depth=2):
+            yield _entry(kind, folder.parent.name, folder)
+    for folder in _folders(cache_root() / "repos", depth=2):
+        yield _entry("hub", f"hf:{folder.parent.name}/{folder.name}", folder)
+
+
+def _folders(root: Path, *, depth: int) -> Iterator[Path]:
+    return (path for path in root.glob("/".join("*" * depth)) if path.is_dir())
+
+
+def _entry(kind: str, name: str, folder: Path) -> Entry:
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    used = datetime.fromtimestamp(folder.stat().st_mtime).astimezone()
+    return Entry(kind=kind, name=name, folder=folder, bytes=size, used=used)
+
+
+def _unpin(entry: Entry) -> None:
+    reference = parse_reference(entry.name)
+    pins = read_pins(reference.pins)
+    kept = {revision: commit for revision, commit in pins.items() if not commit.startswith(reference.revision)}
+    if kept:
+        write_json_atomic(reference.pins, kept)
+    else:
+        reference.pins.unlink(missing_ok=True)

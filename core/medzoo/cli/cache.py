@@ -1,0 +1,53 @@
+"""`medzoo cache`: what was pulled, and away with it."""
+
+from typing import Annotated
+
+import typer
+
+from medzoo.cache import Entry, chosen, entries, remove
+from medzoo.cli.output import Json, megabytes, notice, print_json, print_table, print_text
+from medzoo.errors import ConfigError
+from medzoo.places import cache_root
+
+app = typer.Typer(invoke_without_command=True, rich_markup_mode=None, help="List or remove what was pulled.")
+
+
+@app.callback()
+def list_cache(context: typer.Context, json: Json = False) -> None:
+    """List what was pulled: its size, and when it was last used. `medzoo cache remove` removes it."""
+    if context.invoked_subcommand is not None:
+        return
+    held = entries()
+    if json:
+        print_json([_facts(entry) for entry in held])
+        return
+    if held:
+        columns = ("what", "kind", "MB", "last used", "folder")
+        cells = [(e.name, e.kind, megabytes(e.bytes), f"{e.used:%Y-%m-%d %H:%M}", e.folder) for e in held]
+        print_table(columns, cells, right=("MB",))
+    notice(f"{megabytes(sum(entry.bytes for entry in held))} MB in {cache_root()}")
+
+
+@app.command("remove")
+def remove_entries(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="What to remove, as listed.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Remove everything.")] = False,
+    json: Json = False,
+) -> None:
+    """Remove models, assets and repositories from the cache; pulling brings them back."""
+    if bool(names) == everything:
+        raise ConfigError("say what to remove", "medzoo cache remove ID..., or --all")
+    removed = entries() if everything else chosen(names or ())
+    for entry in removed:
+        remove(entry, notice=notice)
+    if json:
+        print_json([_facts(entry) for entry in removed])
+        return
+    for entry in removed:
+        print_text(str(entry.folder))
+    notice(f"{megabytes(sum(entry.bytes for entry in removed))} MB freed")
+
+
+def _facts(entry: Entry) -> dict[str, object]:
+    used = entry.used.isoformat(timespec="seconds")
+    return {"name": entry.name, "kind": entry.kind, "bytes": entry.bytes, "used": used, "folder": str(entry.folder)}

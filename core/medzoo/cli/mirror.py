@@ -1,0 +1,39 @@
+"""`medzoo mirror`: models as plain files, for machines without a network."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medzoo.cli.output import Json, notice, print_json, print_text
+from medzoo.cli.progress import DownloadDisplay
+from medzoo.mirror import write_mirror
+from medzoo.plugins import load_plugins
+from medzoo.registry import AssetRow, Row, fetchable, load_registry
+
+
+def mirror(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The mirror, made if need be.")],
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Models and assets; without any, every model.")
+    ] = None,
+    assets: Annotated[bool, typer.Option("--assets", help="Every asset too.")] = False,
+    json: Json = False,
+) -> None:
+    """Write models into a folder for machines offline."""
+    plugins = load_plugins()
+    registry = load_registry(plugins=plugins)
+    rows: list[Row | AssetRow] = [fetchable(name, registry, plugins) for name in names or ()]
+    rows = rows or [row for row in registry.rows if not row.deprecated]
+    if assets:
+        rows += [row for row in registry.assets if row not in rows]
+    with DownloadDisplay() as display:
+        mirrored = list(write_mirror(rows, folder, notice=notice, watch=lambda name: partial(display, name)))
+    if json:
+        print_json([{"id": item.row.id, "folder": str(item.folder), "copied": item.copied} for item in mirrored])
+        return
+    for item in mirrored:
+        print_text(f"{item.folder}{'' if item.copied else ' (was there)'}")
+    size = sum(item.row.bytes for item in mirrored) / 1e6
+    notice(f"{len(mirrored)} of them, {size:.1f} MB; elsewhere: MEDZOO_MIRROR={folder}")

@@ -1,0 +1,42 @@
+"""What was pulled is listed, and removed."""
+
+import json
+import os
+
+
+def test_the_cache_lists_models_with_their_size_and_last_use(medzoo, publish):
+    assert "0.0 MB in" in medzoo("cache").err
+    published = publish("ddpm-test")
+    folder = medzoo("pull", "ddpm-test").out.strip()
+    os.utime(folder, (0, 0))
+    (entry,) = json.loads(medzoo("cache", "--json").out)
+    assert entry["name"] == "ddpm-test"
+    assert entry["folder"] == folder
+    assert entry["bytes"] == sum(len(data) for data in published.files.values())
+    assert entry["used"].startswith(("1970", "1969"))
+    medzoo("pull", "ddpm-test")
+    assert json.loads(medzoo("cache", "--json").out)[0]["used"] > "2020"
+    assert "ddpm-test" in medzoo("cache").out
+
+
+def test_one_model_or_all_are_removed(medzoo, publish):
+    folders = []
+    for name in ("ddpm-test", "ddpm-other"):
+        publish(name)
+        folders.append(medzoo("pull", name).out.strip())
+    outcome = medzoo("cache", "remove", "ddpm-test")
+    assert (outcome.code, outcome.out.strip()) == (0, folders[0])
+    assert [os.path.exists(folder) for folder in folders] == [False, True]
+    assert medzoo("cache", "remove", "--all").code == 0
+    assert json.loads(medzoo("cache", "--json").out) == []
+
+
+def test_what_is_not_there_is_not_removed(medzoo, publish):
+    publish("ddpm-test")
+    medzoo("pull", "ddpm-test")
+    outcome = medzoo("cache", "remove", "ddpm-tset")
+    assert outcome.code == 2
+    assert "did you mean ddpm-test?" in outcome.err
+    for arguments in ([], ["ddpm-test", "--all"]):
+        assert medzoo("cache", "remove", *arguments).code == 2
+    assert len(json.loads(medzoo("cache", "--json").out)) == 1
