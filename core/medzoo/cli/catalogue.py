@@ -4,7 +4,7 @@ import gc
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,7 +41,7 @@ def list_models(
     licence: Annotated[str, typer.Option("--licence", "--license", help="Keep rows under this licence.")] = "",
     json: Json = False,
 ) -> None:
-    """List the models and assets: what they make, their size and where they are."""
+    """List models and assets, what they are and where."""
     facts = {"modality": modality, "plugin": plugin, "dataset": dataset, "license": licence}
     wanted = _Wanted(
         words=[word.lower() for word in words or []],
@@ -104,7 +104,7 @@ def describe(row: Row | AssetRow, held: frozenset[str] | None = None) -> dict[st
         "kind": _kind(row).value,
         **facts,
         "bytes": row.bytes,
-        "files": [asdict(file) for file in row.files],
+        "files": [{"name": file.name, "sha256": file.sha256, "bytes": file.bytes} for file in row.files],
         "origin": str(row.origin),
         "state": state,
         "folder": None if folder is None else str(folder),

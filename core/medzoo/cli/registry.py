@@ -10,7 +10,7 @@ from medzoo.cli.output import Json, notice, print_json, print_table
 from medzoo.errors import ConfigError
 from medzoo.plugins import load_plugins
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check registry files.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check registry files row by row.")
 
 
 @app.callback()

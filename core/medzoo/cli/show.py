@@ -21,7 +21,7 @@ def show(
     ],
     json: Json = False,
 ) -> None:
-    """Show a model, an asset or a generator: its facts, files, training and card."""
+    """Show all facts of a model, an asset or a generator."""
     plugins = load_plugins()
     registry = load_registry(plugins=plugins)
     assets = {row.id: row for row in registry.assets}

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from medzoo import config as settings
+from medzoo.downloads import to_stderr
 from medzoo.errors import ConfigError, IntegrityError, PluginError, ResourceError
 from medzoo.files import sha256_file, write_atomic, write_json_atomic
 from medzoo.hub import fetch_model
@@ -233,6 +234,8 @@ def load_gen(
     if found.folder is not None:
         return load_model(found.folder, plugins=plugins, device=device, overrides=overrides)
     if found.row is not None:
+        if found.row.notice:
+            (notice or to_stderr)(found.row.notice)
         folder = fetch_model(found.row, source=source, notice=notice)
         return load_model(folder, plugins=plugins, device=device, overrides=overrides, name=found.row.id)
     if image is None:
