@@ -102,7 +102,8 @@ def train(
     run.accelerator.wait_for_everyone()
     run.average.copy_to(network.parameters())
     weights_changed()
-    run.accelerator.free_memory()
+    if run.accelerator.device.type == "cuda":  # elsewhere there is no cache to empty, and collecting garbage takes long
+        run.accelerator.free_memory()
 
 
 class _Run:
