@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -115,15 +115,14 @@ def write_card(run: Path, out: Path, about: About, *, plugins: Plugins, override
         },
     )
     published = load_model(out, plugins=plugins, device="cpu")
-    write_image(out / SAMPLES, samples_sheet(published, range(SAMPLES_PER_CLASS)))
+    write_image(out / SAMPLES, samples_sheet(published))
     write_atomic(out / README, card_text(about, published, record).encode())
     return registry_row(about, published, out)
 
 
-def samples_sheet(model: LoadedModel, columns: Iterable[int]) -> np.ndarray:
-    """A card's picture of samples, uint8 (3, H, W), one row a class, or only these of its columns."""
-    chosen = tuple(columns)
-    seeds = {name: [derive_seed("card", name, column) for column in chosen] for name in model.image.classes}
+def samples_sheet(model: LoadedModel) -> np.ndarray:
+    """A card's picture of samples, uint8 (3, H, W), one row a class."""
+    seeds = {name: [derive_seed("card", name, i) for i in range(SAMPLES_PER_CLASS)] for name in model.image.classes}
     return class_sheet(model.image, model.generator.sample, seeds=seeds, side=SAMPLE_SIDE)
 
 

@@ -30,16 +30,15 @@ class CopyCheck:
     n_fake: int
 
     @classmethod
-    def of(cls, notes: Mapping[str, Any]) -> CopyCheck | None:
+    def of(cls, notes: Mapping[str, Mapping[str, Any]]) -> CopyCheck | None:
         """The copy check in a run's or a model's notes; None where there is none.
 
         Raises:
             DataError: there is one that cannot be understood.
         """
-        record = notes.get(NOTE)
-        if record is None:
+        stated = notes.get(NOTE)
+        if stated is None:
             return None
-        stated = record if isinstance(record, dict) else {}
         wrong = [key for key, kind in _KINDS.items() if type(stated.get(key)) is not kind]
         if wrong or stated["verdict"] not in ("passed", "failed"):
             raise DataError(

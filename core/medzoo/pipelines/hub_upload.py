@@ -150,16 +150,16 @@ class Repository:
                 told = f"the Hub refuses the front matter of {README}: {self._safe(error)}"
                 raise HubError(told, f"mend the front matter of {README}") from None
             raise HubError(f"the Hub answered what is no answer: {self._safe(error)}", "push again later") from None
-        except (transport, ConnectionError, TimeoutError) as error:
+        except PermissionError as error:  # hf_xet's word for a token it was refused
+            raise HubError(f"this token may not write to {self.repo}: {self._safe(error)}", _LOGIN) from None
+        except (transport, ConnectionError, TimeoutError, RuntimeError) as error:
+            # The client wraps what a large file's upload met; hf_xet raises built-in errors alone.
+            if isinstance(error.__cause__, HfHubHTTPError):
+                raise self._refusal(error.__cause__) from None
+            xet = "; where the server knows no xet, set HF_HUB_DISABLE_XET=1" if "xet" in str(error) else ""
             raise HubError(
                 f"the connection to the Hub broke: {self._safe(error) or type(error).__name__}",
-                "push again: what arrived is not sent twice",
-            ) from None
-        except RuntimeError as error:
-            # hf_xet, which has no errors of its own for most of what can happen.
-            raise HubError(
-                f"sending by xet failed: {self._safe(error)}",
-                "push again; where the server knows no xet, set HF_HUB_DISABLE_XET=1",
+                f"push again: what arrived is not sent twice{xet}",
             ) from None
 
     def _refusal(self, error: Any) -> HubError:

@@ -89,8 +89,7 @@ def prepare(request: Request, *, registry: Registry, plugins: Plugins, notice: N
     if row is None:
         row = _row_of(registry, model_id, request.version)
     pinned = pinned or _pins(row, folder)
-    record = _record_of(request)
-    notes = record.get("notes", {}) if record else description.get("notes", {})
+    notes = _notes(_record_of(request) or description)
     readme = _readme(folder, description, notes=notes, pinned=pinned)
     card = Card(folder=folder, readme=readme, description=description, notes=notes, row=row, pinned=pinned)
     found = problems(card, plugins=plugins, accept_memorisation=request.accept_memorisation)
@@ -172,6 +171,14 @@ def _source(request: Request, *, registry: Registry, plugins: Plugins, notice: N
 def _record_of(request: Request) -> dict[str, Any] | None:
     folder = Path(request.given)
     return read_run(folder) if folder.is_dir() else None
+
+
+def _notes(stated: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What the training measured, by its record or by config.json. Raises: DataError."""
+    notes = stated.get("notes", {})
+    if not isinstance(notes, dict) or not all(isinstance(facts, dict) for facts in notes.values()):
+        raise DataError("the notes of the training are no table of tables", "write the card again with `medzoo card`")
+    return notes
 
 
 def _row_of(registry: Registry, model_id: str, version: int | None) -> Row | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import tomllib
 from collections.abc import Mapping
@@ -62,7 +63,7 @@ def toml(value: Any) -> str:
 def _replaced(text: str, key: tuple[str, int], row: str) -> str:
     """The text with the model's table replaced; comments and blank lines before the next table stay."""
     starts = [match.start() for match in _TABLE.finditer(text)]
-    for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
+    for start, end in itertools.pairwise([*starts, len(text)]):
         block = text[start:end]
         if key in _models(block):
             table = re.match(r"(?:(?!\n\s*(?:\n|#|$)).)*", block, re.DOTALL)
@@ -76,4 +77,4 @@ def _models(text: str) -> dict[tuple[str, int], Any]:
 
 
 def _key(table: Mapping[str, Any]) -> tuple[str, int]:
-    return table["id"], table.get("version", 1)
+    return table["id"], table.get("version") or 1
