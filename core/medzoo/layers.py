@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,21 +42,14 @@ class Layers:
         """The id and version a table speaks of: without a version, the newest of the files before, or else the first"""
         return table["id"], table.get("version") or self.newest.get((kind, table["id"]), 1)
 
-    def merged(self) -> Iterator[tuple[str, tuple[str, int], dict[str, Any], dict[str, Path]]]:
-        """Each kind, id and version with its merged table and the file that gave each key."""
-        for kind, tables in self.tables.items():
-            for key, table in tables.items():
-                yield kind, key, table, self.origins[kind][key]
+    def model(self, key: tuple[str, int]) -> Row:
+        """The model of this id and version. Raises: ConfigError for a table that makes none."""
+        newest = self.newest["model", key[0]] == key[1]
+        return model_row(self.tables["model"][key], self.origins["model"][key], newest=newest)
 
-    def rows(self) -> tuple[tuple[Row, ...], tuple[AssetRow, ...]]:
-        """The models and the assets. Raises: ConfigError for a table that makes none."""
-        rows, assets = [], []
-        for kind, (row_id, version), table, origins in self.merged():
-            if kind == "model":
-                rows.append(model_row(table, origins, newest=self.newest[kind, row_id] == version))
-            else:
-                assets.append(asset_row(table, origins))
-        return tuple(rows), tuple(assets)
+    def asset(self, key: tuple[str, int]) -> AssetRow:
+        """The asset of this id. Raises: ConfigError for a table that makes none."""
+        return asset_row(self.tables["asset"][key], self.origins["asset"][key])
 
 
 def bundled_file() -> Path:

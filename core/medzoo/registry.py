@@ -103,8 +103,11 @@ def load_registry(*, plugins: Plugins | None = None) -> Registry:
             problems.append(str(error))
     for path in user_files():
         layers.lay(path, sound_tables(path))
-    rows, assets = layers.rows()
-    registry = Registry(rows=rows, assets=assets, problems=tuple(problems))
+    registry = Registry(
+        rows=tuple(map(layers.model, layers.tables["model"])),
+        assets=tuple(map(layers.asset, layers.tables["asset"])),
+        problems=tuple(problems),
+    )
     for _, (message, hint) in clashes(registry):
         raise ConfigError(message, hint)
     return registry

@@ -37,6 +37,16 @@ def test_the_state_follows_the_model(medzoo, publish, monkeypatch):
     assert medzoo("list", "ddpm-test").out.split()[-1] == "cached"
 
 
+def test_the_list_knows_the_place_of_every_model_that_show_knows(medzoo, publish, monkeypatch):
+    at_hub = f'repo = "org/ddpm-hub"\nrevision = "{"a" * 40}"'
+    files = [publish("ddpm-none", mirror=False), publish("ddpm-hub", mirror=False, extra=at_hub), publish("ddpm-test")]
+    monkeypatch.setenv("MEDZOO_REGISTRY", ":".join(str(published.registry) for published in files))
+    fetch_model(load_registry().model("ddpm-udder"))
+    states = {row["id"]: row["state"] for row in json.loads(medzoo("list", "--json").out)}
+    assert set(states.values()) == {"bundled", "cached", "hub", "mirror", "missing"}
+    assert states == {name: json.loads(medzoo("show", name, "--json").out)["state"] for name in states}
+
+
 def test_words_keep_the_models_that_have_them_all(medzoo, publish):
     publish("ddpm-test")
 

@@ -14,7 +14,7 @@ from medzoo.layers import Layers, bundled_file, read_tables, user_files
 from medzoo.pipelines.front_matter import parse
 from medzoo.plugins import Plugins
 from medzoo.registry import Registry, clashes
-from medzoo.rows import AssetRow, Fault, Row, asset_row, merged_faults, model_row, table_faults
+from medzoo.rows import AssetRow, Fault, Row, merged_faults, table_faults
 
 _CARD = "README.md"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -71,13 +71,15 @@ def _lay(layers: Layers, path: Path) -> Iterator[Problem]:
 def _rows(layers: Layers) -> tuple[list[Row], list[AssetRow], list[Problem]]:
     """The models and assets that the merged tables make, and why the others make none."""
     rows, assets, problems = [], [], []
-    for kind, (row_id, version), table, origins in layers.merged():
-        if faults := list(merged_faults(kind, table)):
-            problems += [Problem(file=origins["id"], row=row_id, what=what, mend=mend) for what, mend in faults]
-        elif kind == "model":
-            rows.append(model_row(table, origins, newest=layers.newest[kind, row_id] == version))
-        else:
-            assets.append(asset_row(table, origins))
+    for kind, tables in layers.tables.items():
+        for key, table in tables.items():
+            if faults := list(merged_faults(kind, table)):
+                file = layers.origins[kind][key]["id"]
+                problems += [Problem(file=file, row=key[0], what=what, mend=mend) for what, mend in faults]
+            elif kind == "model":
+                rows.append(layers.model(key))
+            else:
+                assets.append(layers.asset(key))
     return rows, assets, problems
 
 
