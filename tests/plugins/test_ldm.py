@@ -175,7 +175,7 @@ def test_the_perceptual_term_compares_decoded_images_by_signal_power(tmp_path, m
         torch.manual_seed(0)
         torch.save(vgg16(weights=None).state_dict(), tmp_path / "vgg16.pth")
     digest = hashlib.sha256((tmp_path / "vgg16.pth").read_bytes()).hexdigest()
-    monkeypatch.setattr(losses, "VGG16_SHA256_PREFIX", digest[:8])
+    monkeypatch.setattr(losses, "VGG16_SHA256", digest)
     model = build("tiny", "loss.perceptual=2.0", f"loss.perceptual_weights={tmp_path / 'vgg16.pth'}")
     objective = Objective(model)
     batch = Batch(torch.randn(4, 2, 8, 8), torch.tensor([0, 1, 2, 0]))

@@ -119,7 +119,7 @@ def vgg16_file(tmp_path_factory):
 def trusted(vgg16_file, monkeypatch):
     """The file above, taken for the real one."""
     digest = hashlib.sha256(vgg16_file.read_bytes()).hexdigest()
-    monkeypatch.setattr(losses, "VGG16_SHA256_PREFIX", digest[:8])
+    monkeypatch.setattr(losses, "VGG16_SHA256", digest)
     return str(vgg16_file)
 
 
@@ -194,9 +194,9 @@ def test_building_it_leaves_the_global_random_state_alone(network, trusted):
 
 
 def test_weights_that_are_missing_or_others_are_refused_with_the_mend(tmp_path, vgg16_file):
-    with pytest.raises(ResourceError, match=r"needs VGG16 ImageNet weights .give torchvision's vgg16-397923af.pth"):
+    with pytest.raises(ResourceError, match=r"needs VGG16 ImageNet weights .`medzoo pull vgg16-imagenet`"):
         losses.PerceptualDistance(network="vgg16", weights="")
-    with pytest.raises(ResourceError, match=r"cannot read VGG16 weights .*nowhere.pth: No such file"):
+    with pytest.raises(ResourceError, match=r"cannot read the weights .*nowhere.pth: No such file"):
         losses.PerceptualDistance(network="vgg16", weights=str(tmp_path / "nowhere.pth"))
     with pytest.raises(IntegrityError, match=r"vgg16.pth has sha256 .*expected 397923af"):
         losses.PerceptualDistance(network="vgg16", weights=str(vgg16_file))

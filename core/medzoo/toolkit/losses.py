@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import warnings
 from pathlib import Path
@@ -12,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medzoo.errors import IntegrityError, ResourceError
+from medzoo.errors import ResourceError
+from medzoo.toolkit.pretrained import read_weights
 
-VGG16_SHA256_PREFIX = "397923af"  # torchvision names its files by the first eight digits of their sha256
+VGG16_SHA256 = "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"  # torchvision's vgg16-397923af.pth
 
 
 def pixel_distance(prediction: Tensor, target: Tensor, *, kind: str) -> Tensor:
@@ -108,15 +108,8 @@ def _untrained_lpips() -> Any:
 
 
 def _read_vgg16_features(weights: str) -> dict[str, Tensor]:
-    mend = "give torchvision's vgg16-397923af.pth as loss.perceptual_weights, or set loss.perceptual=0"
+    mend = "`medzoo pull vgg16-imagenet` prints the file for loss.perceptual_weights; or set loss.perceptual=0"
     if not weights:
         raise ResourceError("the perceptual loss needs VGG16 ImageNet weights", mend)
-    path = Path(weights)
-    try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ResourceError(f"cannot read VGG16 weights {path}: {error.strerror}", mend) from error
-    if not digest.startswith(VGG16_SHA256_PREFIX):
-        raise IntegrityError(f"{path} has sha256 {digest[:8]}..., expected {VGG16_SHA256_PREFIX}...", mend)
-    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    state = read_weights(Path(weights), sha256=VGG16_SHA256, mend=mend)
     return {name.removeprefix("features."): value for name, value in state.items() if name.startswith("features.")}

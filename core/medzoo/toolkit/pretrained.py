@@ -1,14 +1,38 @@
-"""Published weights that a model starts from, read by diffusers from the Hub or a folder."""
+"""Published weights that a model starts from or a loss compares with."""
 
 from __future__ import annotations
 
+import hashlib
+import io
 import warnings
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from medzoo.errors import ConfigError, HubError
+from medzoo.errors import ConfigError, HubError, IntegrityError, ResourceError
+
+
+def read_weights(path: Path, *, sha256: str, mend: str) -> dict[str, Tensor]:
+    """The tensors by name, on the CPU, of a .pth file that others published, read only if it has that SHA-256.
+
+    Only tensors are unpickled (`weights_only`), and those from the very bytes that were hashed. `mend` is the hint of
+    the errors.
+
+    Raises:
+        ResourceError: the file cannot be read.
+        IntegrityError: it is another file.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ResourceError(f"cannot read the weights {path}: {error.strerror}", mend) from error
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != sha256:
+        raise IntegrityError(f"{path} has sha256 {digest[:12]}..., expected {sha256[:12]}...", mend)
+    state: dict[str, Tensor] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    return state
 
 
 def load_autoencoder(autoencoder: Any, source: str) -> None:

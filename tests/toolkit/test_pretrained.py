@@ -1,0 +1,43 @@
+"""Weights that others published are read only if they are the bytes that were meant, and only tensors of them."""
+
+import hashlib
+import pickle
+
+import pytest
+import torch
+
+from medzoo.errors import IntegrityError, ResourceError
+from medzoo.toolkit.pretrained import read_weights
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_tensors_are_read_from_a_file_with_the_hash(tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save({"layer.weight": torch.arange(6.0)}, path)
+    assert read_weights(path, sha256=sha256(path), mend="")["layer.weight"].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_another_file_is_refused_before_it_is_unpickled(tmp_path, monkeypatch):
+    path = tmp_path / "weights.pth"
+    torch.save({}, path)
+    monkeypatch.setattr("torch.load", lambda *_, **__: pytest.fail("unpickled"))
+    with pytest.raises(IntegrityError, match=r"expected 000000000000\.\.\. .pull it"):
+        read_weights(path, sha256="0" * 64, mend="pull it")
+    with pytest.raises(ResourceError, match="cannot read the weights"):
+        read_weights(tmp_path / "none.pth", sha256="0" * 64, mend="pull it")
+
+
+class Harm:
+    def __reduce__(self):
+        return print, ("harm",)
+
+
+def test_code_is_not_run_whatever_the_hash(tmp_path, capsys):
+    path = tmp_path / "weights.pth"
+    torch.save({"layer": Harm()}, path)
+    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+        read_weights(path, sha256=sha256(path), mend="")
+    assert "harm" not in capsys.readouterr().out
