@@ -1,8 +1,10 @@
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
+import rtoml
 from hub_server import flip
 
 from medzoo.hub import verify_folder
@@ -22,7 +24,7 @@ def test_a_model_is_pulled_from_a_folder(medzoo, publish):
     (pulled,) = json.loads(outcome.out)
     assert pulled["id"] == "ddpm-test"
     assert pulled["bytes"] == sum(len(data) for data in published.files.values())
-    assert Path(pulled["folder"], "config.json").is_file()
+    assert Path(pulled["path"], "config.json").is_file()
 
 
 def test_a_model_no_source_has_exits_4(medzoo, publish):
@@ -70,6 +72,23 @@ def test_several_models_and_a_place_on_the_hub_are_pulled_at_once(medzoo, publis
     assert (placed["id"], placed["revision"]) == ("hf:acme/foreign", commit)
     assert placed["bytes"] == sum(len(data) for data in files.values())
     assert f"hf:acme/foreign is now hf:acme/foreign@{commit}" in outcome.err
+
+
+def test_an_asset_is_pulled_as_the_file_it_is(medzoo, publish_on_hub, monkeypatch):
+    published = publish_on_hub("ddpm-test")
+    row = load_registry().model("ddpm-test")
+    file = next(file for file in row.files if file.name == "model.safetensors")
+    table = {
+        "id": "backbone", "summary": "a part", "license": "mit", "repo": row.repo, "revision": row.revision,
+        "files": [{"name": file.name, "sha256": file.sha256, "bytes": file.bytes}],
+    }  # fmt: skip
+    registry = published.registry.with_name("assets.toml")
+    registry.write_text(rtoml.dumps({"asset": [table]}))
+    monkeypatch.setenv("MEDZOO_REGISTRY", f"{published.registry}{os.pathsep}{registry}")
+    outcome = medzoo("pull", "backbone")
+    assert outcome.code == 0, outcome.err
+    assert Path(outcome.out.strip()).read_bytes() == published.files["model.safetensors"]
+    assert "backbone" in medzoo("cache").out
 
 
 def test_pulling_says_what_arrives_now_and_then(medzoo, publish_on_hub, hub_server, monkeypatch):

@@ -121,6 +121,8 @@ def _models(plugins: Plugins) -> Iterator[Finding]:
 def _model(row: Row) -> Finding:
     name = f"model {row.id}"
     state, folder = locate(row)
+    if state == "hub":
+        return Finding(name=name, state="ok", detail=f"on the Hub: {row.repo}")
     if folder is None:
         mend = f"medzoo pull {row.id} --from DIR"
         return Finding(name=name, state="warn", detail="no source has it", mend=mend)

@@ -9,7 +9,7 @@ import typer
 from medzoo.cli.output import Json, notice, print_json, print_text
 from medzoo.cli.progress import DownloadDisplay
 from medzoo.errors import ConfigError
-from medzoo.hub import fetch_model
+from medzoo.hub import fetch_asset, fetch_model
 from medzoo.plugins import load_plugins
 from medzoo.registry import AssetRow, Row, fetchable, load_registry
 from medzoo.repos import fetch_repo, is_reference, parse_reference, read_pulled
@@ -36,7 +36,7 @@ def pull(
     if json:
         print_json(pulled)
     else:
-        print_text("\n".join(str(item["folder"]) for item in pulled))
+        print_text("\n".join(str(item["path"]) for item in pulled))
 
 
 def _reference(name: str, source: str | None) -> str:
@@ -53,12 +53,15 @@ def _pull(item: str | Row | AssetRow, source: str | None, display: DownloadDispl
         folder = fetch_repo(item, refresh=True, notice=notice, progress=partial(display, item))
         pulled = read_pulled(folder)
         notice(f"{item} is now hf:{pulled['repo']}@{pulled['revision']}")
-        return {"id": item, "folder": str(folder), "bytes": _size(folder), **pulled}
-    if isinstance(item, Row) and item.notice:
+        return {"id": item, "path": str(folder), "bytes": _size(folder), **pulled}
+    facts = {"bytes": item.bytes, "repo": item.repo, "revision": item.revision}
+    if isinstance(item, AssetRow):
+        path = fetch_asset(item, source=source, notice=notice, progress=partial(display, item.id))
+        return {"id": item.id, "path": str(path), **facts}
+    if item.notice:
         notice(item.notice)
-    folder = fetch_model(item, source=source, notice=notice, progress=partial(display, item.id))
-    facts = {"folder": str(folder), "bytes": item.bytes, "repo": item.repo, "revision": item.revision}
-    return {"id": item.name if isinstance(item, Row) else item.id, **facts}
+    path = fetch_model(item, source=source, notice=notice, progress=partial(display, item.name))
+    return {"id": item.name, "path": str(path), **facts}
 
 
 def _size(folder: Path) -> int:
