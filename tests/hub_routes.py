@@ -112,18 +112,18 @@ def _delete(call: _Call) -> Answer:
 def _model(call: _Call, repo: str, revision: str) -> Answer:
     found = call.hub.store.readable(repo, call.token)
     commit = found.at(revision or "main")
-    blobs = "blobs" in call.query
-    siblings = [
-        {"rfilename": path, **({k: v for k, v in _facts(path, blob).items() if k in ("size", "lfs")} if blobs else {})}
-        | ({"blobId": blob.oid} if blobs else {})
-        for path, blob in commit.files.items()
-    ]
-    if blobs:
-        for sibling in siblings:
-            if "lfs" in sibling:
-                sibling["lfs"] = {**sibling["lfs"], "sha256": sibling["lfs"]["oid"]}
+    siblings = [_sibling(path, blob, full="blobs" in call.query) for path, blob in commit.files.items()]
     facts = {"id": repo, "modelId": repo, "sha": commit.oid, "private": found.private, "siblings": siblings}
     return _json({**facts, "tags": [], "lastModified": f"{commit.date:%Y-%m-%dT%H:%M:%S.000Z}"})
+
+
+def _sibling(path: str, blob: Blob, *, full: bool) -> dict[str, Any]:
+    """A file as a model's facts show it: its name, and in `full` its size and hashes."""
+    if not full:
+        return {"rfilename": path}
+    size = len(blob.data)
+    lfs = {"lfs": {"sha256": blob.sha256, "size": size, "pointerSize": len(blob.pointer)}} if blob.lfs else {}
+    return {"rfilename": path, "size": size, "blobId": blob.oid, **lfs}
 
 
 def _facts(path: str, blob: Blob) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class Origin:
 
 
 class Stopped(Exception):
-    """A download given up because another one failed."""
+    """A download given up because another one failed, or the user wants no more."""
 
 
 class _Broken(Exception):
@@ -287,6 +287,8 @@ def _brisk(chunks: Iterable[bytes]) -> Iterator[bytes]:
 def _stop_all_on_failure(job: Callable[[threading.Event], None], stop: threading.Event) -> None:
     done = False
     try:
+        if stop.is_set():
+            raise Stopped
         job(stop)
         done = True
     finally:

@@ -2,9 +2,11 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from hub_server import flip
@@ -266,6 +268,22 @@ def test_processes_that_pull_at_once_download_each_file_once(hub_server, row, pu
         assert process.returncode == 0, err.decode()
     assert len(hub_server.asked("resolve")) == len(published.files)
     assert final_names(row) == set(published.files)
+
+
+def test_an_interrupt_leaves_the_part_that_arrived_for_the_next_pull(hub_server, row, published):
+    hub_server.fail(WEIGHTS, pause=0.1, chunk=200)
+    program = "import sys; from medzoo.cli.app import run; sys.exit(run(['pull', 'ddpm-test']))"
+    running = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 30
+    while not any(part.stat().st_size for part in model_folder(row).glob(".model.safetensors.*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=30)
+    assert (running.returncode, err) == (130, "interrupted; run the same command again to go on\n")
+    assert "model.safetensors" not in final_names(row)
+    assert_pulled(row, published)
+    assert int(hub_server.requests[-1].headers["range"][len("bytes=") : -1]) > 0
 
 
 def test_one_file_that_fails_stops_the_others(hub_server, row):
