@@ -101,8 +101,8 @@ def test_the_wheel_lists_and_shows_what_the_checkout_does(elsewhere, medzoo, sit
             {key: value for key, value in row.items() if key not in ("origin", "folder")} for row in json.loads(text)
         ]
 
-    listed = elsewhere("-m", "medzoo", "list", "--json")
-    assert facts(listed) == facts(medzoo("list", "--json").out)
+    listed = elsewhere("-m", "medzoo", "list", "--kind", "model", "--json")
+    assert facts(listed) == facts(medzoo("list", "--kind", "model", "--json").out)
     for row in json.loads(listed):
         assert row["state"] == "bundled"
         assert Path(row["origin"]).is_relative_to(site)
@@ -111,7 +111,7 @@ def test_the_wheel_lists_and_shows_what_the_checkout_does(elsewhere, medzoo, sit
 
 
 def test_the_wheel_pulls_every_model_it_carries(elsewhere, tmp_path):
-    for row in json.loads(elsewhere("-m", "medzoo", "list", "--json")):
+    for row in json.loads(elsewhere("-m", "medzoo", "list", "--kind", "model", "--json")):
         folder = Path(elsewhere("-m", "medzoo", "pull", row["id"]).strip())
         assert folder.is_relative_to(tmp_path)
         assert (folder / "model.safetensors").stat().st_size > 0

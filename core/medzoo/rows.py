@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -212,11 +212,14 @@ def merged_faults(kind: str, table: Mapping[str, Any]) -> Iterator[Fault]:
     if missing := _REQUIRED[kind] - table.keys():
         yield f"lacks {', '.join(key for key in KEYS[kind] if key in missing)}", ""
         return
-    yield from _asset_faults(table) if kind == "asset" else _model_faults(table)
+    names = [file["name"] for file in table["files"]]
+    if len(set(names)) != len(names):
+        yield "its files have one name twice", ""
+    yield from _asset_faults(table) if kind == "asset" else _model_faults(table, names)
 
 
-def _model_faults(table: Mapping[str, Any]) -> Iterator[Fault]:
-    if lacking := {CONFIG, WEIGHTS} - {file["name"] for file in table["files"]}:
+def _model_faults(table: Mapping[str, Any], names: Iterable[str]) -> Iterator[Fault]:
+    if lacking := {CONFIG, WEIGHTS}.difference(names):
         yield f"its files lack {' and '.join(sorted(lacking))}", ""
     if bool(table.get("deprecated")) != bool(table.get("successor")):
         yield "a deprecated model needs both the reason and a successor", 'deprecated = "why", successor = "id"'

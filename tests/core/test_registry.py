@@ -212,6 +212,15 @@ def test_an_asset_has_one_pinned_place(monkeypatch, tmp_path, place):
         load_registry()
 
 
+def test_no_two_files_of_a_row_have_one_name(monkeypatch, tmp_path):
+    part = f'{{ name = "part.pth", sha256 = "{"0" * 64}", bytes = 7 }}'
+    place = f'repo = "a/b"\nrevision = "{"0" * 40}"'
+    text = ASSET.format(id="part", place=place)
+    overlay(monkeypatch, tmp_path, text[: text.index("files")] + f"files = [{part}, {part}]")
+    with pytest.raises(ConfigError, match="'part' its files have one name twice"):
+        load_registry()
+
+
 def test_an_asset_and_a_model_share_no_id(monkeypatch, tmp_path):
     overlay(monkeypatch, tmp_path, ASSET.format(id="ddpm-udder", place=URL))
     with pytest.raises(ConfigError, match="'ddpm-udder' is both a model and an asset"):
