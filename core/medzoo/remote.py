@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -28,15 +27,16 @@ def ask(what: str, request: Callable[[], T]) -> T:
     # HTTPError is that of the HTTP library this version of huggingface_hub has
     from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled  # type: ignore[attr-defined]
 
-    for failures in itertools.count():
+    failures = 0
+    while True:
         try:
             return request()
         except (HTTPError, OfflineModeIsEnabled) as error:
             pause = pause_after(error, failures)
             if pause is None:
                 raise explain(error, what) from error
+        failures += 1
         time.sleep(pause)
-    raise AssertionError("unreachable")
 
 
 def pause_after(error: Exception, failures: int) -> float | None:

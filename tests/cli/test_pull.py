@@ -8,6 +8,7 @@ import rtoml
 from hub_server import flip
 
 from medzoo.hub import verify_folder
+from medzoo.places import bundled_root
 from medzoo.registry import load_registry
 
 
@@ -111,6 +112,19 @@ def test_a_hub_that_fails_exits_4_and_the_next_pull_succeeds(medzoo, publish_on_
     assert len(outcome.err.splitlines()) == 2
     hub_server.faults.clear()
     assert medzoo("pull", "ddpm-test").code == 0
+
+
+def test_a_place_on_the_hub_draws_the_same_images_as_the_bundled_model(medzoo, hub_server, tmp_path):
+    card = bundled_root() / "cards" / "dcgan-busi"
+    commit = hub_server.store.put("acme/dcgan", {path.name: path.read_bytes() for path in card.iterdir()})
+    drawn = []
+    for given in ("dcgan-busi", "hf:acme/dcgan", f"hf:acme/dcgan@{commit}"):
+        out = tmp_path / str(len(drawn))
+        outcome = medzoo("sample", given, "--n", "1", "--device", "cpu", "--out", out)
+        assert outcome.code == 0, outcome.err
+        drawn.append(sorted(path.read_bytes() for path in out.rglob("*.png")))
+    assert drawn[0] == drawn[1] == drawn[2]
+    assert len(set(drawn[0])) == 3
 
 
 def test_a_place_on_the_hub_has_no_other_source(medzoo, tmp_path):

@@ -5,6 +5,7 @@ import json
 
 import pytest
 from hub_server import flip
+from huggingface_hub import constants
 
 from medzoo.cache import chosen, entries, remove
 from medzoo.errors import ConfigError, HubError, IntegrityError, UnknownName
@@ -146,6 +147,17 @@ def test_a_damaged_file_is_mended_by_pulling_again(put):
 def test_a_lookup_waits_out_a_passing_failure(hub_server):
     hub_server.fail("GET /api/models", status=503, times=2)
     assert fetch_repo(NAME).is_dir()
+
+
+def test_a_proxy_is_the_way_to_the_hub(hub_server, monkeypatch):
+    elsewhere = "http://hub.example"  # what no one but the proxy can reach
+    monkeypatch.setenv("HTTP_PROXY", hub_server.url)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(constants, "ENDPOINT", elsewhere)
+    template = elsewhere + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    assert (fetch_repo(NAME) / "model.safetensors").read_bytes() == WEIGHTS
+    assert {request.headers["host"] for request in hub_server.requests if request.origin == "hub"} == {"hub.example"}
 
 
 def test_a_missing_revision_and_a_missing_repository_are_told_apart():
