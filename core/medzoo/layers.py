@@ -13,8 +13,8 @@ from medzoo.errors import ConfigError
 from medzoo.places import bundled_root, config_root
 from medzoo.rows import KEYS, AssetRow, Row, asset_row, key_faults, model_row, table_faults, table_name
 
-Table = tuple[str, str, dict[str, Any]]
-"""A table of a registry file: its kind, what to call it, and its keys."""
+Table = tuple[str, int, dict[str, Any]]
+"""A table of a registry file: its kind, the how manieth of its kind it is, and its keys."""
 
 
 class Layers:
@@ -34,7 +34,7 @@ class Layers:
                 raise ConfigError(f"{path}: {kind} '{key[0]}' is there twice", "join the two, or number their versions")
             seen.add((kind, key))
         for kind, key, table in told:
-            self.tables[kind].setdefault(key, {}).update(table)
+            self.tables[kind][key] = {**below, **table} if (below := self.tables[kind].get(key)) else table
             self.origins[kind].setdefault(key, {}).update(dict.fromkeys(table, path))
             self.newest[kind, key[0]] = max(self.newest.get((kind, key[0]), 1), key[1])
 
@@ -65,7 +65,7 @@ def user_files() -> list[Path]:
 
 
 def read_tables(path: Path) -> list[Table]:
-    """The tables of one registry file, each with its kind and what to call it. Raises: ConfigError if it is none."""
+    """The tables of one registry file, each with its kind and number. Raises: ConfigError if it is none."""
     try:
         content = rtoml.loads(path.read_text("utf-8"))
     except OSError as error:
@@ -74,17 +74,13 @@ def read_tables(path: Path) -> list[Table]:
         raise ConfigError(f"{path} is not TOML: {error}") from None
     for message, hint in key_faults(content, dict.fromkeys(KEYS, list)):
         raise ConfigError(f"{path}: {message}", hint)
-    return [
-        (kind, table_name(kind, number, table), table)
-        for kind in KEYS
-        for number, table in enumerate(content.get(kind, ()), 1)
-    ]
+    return [(kind, number, table) for kind in KEYS for number, table in enumerate(content.get(kind, ()), 1)]
 
 
 def sound_tables(path: Path) -> list[Table]:
     """The tables of one registry file. Raises: ConfigError for the first that is wrong."""
     tables = read_tables(path)
-    for kind, name, table in tables:
+    for kind, number, table in tables:
         for message, hint in table_faults(kind, table):
-            raise ConfigError(f"{path}: {name}: {message}", hint)
+            raise ConfigError(f"{path}: {table_name(kind, number, table)}: {message}", hint)
     return tables

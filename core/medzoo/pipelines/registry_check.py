@@ -14,7 +14,7 @@ from medzoo.layers import Layers, bundled_file, read_tables, user_files
 from medzoo.pipelines.front_matter import parse
 from medzoo.plugins import Plugins
 from medzoo.registry import Registry, clashes
-from medzoo.rows import AssetRow, Fault, Row, merged_faults, table_faults
+from medzoo.rows import AssetRow, Fault, Row, merged_faults, table_faults, table_name
 
 _CARD = "README.md"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -58,11 +58,12 @@ def _lay(layers: Layers, path: Path) -> Iterator[Problem]:
     """What is wrong with the file and its tables as they stand; the sound ones are laid over the layers."""
     try:
         sound = []
-        for kind, name, table in read_tables(path):
+        for kind, number, table in read_tables(path):
             faults = list(table_faults(kind, table))
+            name = table_name(kind, number, table)
             yield from (Problem(file=path, row=name, what=what, mend=mend) for what, mend in faults)
             if not faults:
-                sound.append((kind, name, table))
+                sound.append((kind, number, table))
         layers.lay(path, sound)
     except ConfigError as error:
         yield Problem(file=path, row="", what=error.message.removeprefix(f"{path}: "), mend=error.hint)
