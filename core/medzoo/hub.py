@@ -113,6 +113,10 @@ class _Errand:
                 source.give(file, target, stop)
             except IntegrityError as error:
                 wrong.append(error)
+            except HubError:
+                for earlier in wrong:
+                    self.notice(earlier.message)
+                raise
             else:
                 for earlier in wrong:
                     self.notice(f"{earlier.message}; took it from {source.place}")
@@ -120,10 +124,10 @@ class _Errand:
         if wrong:
             raise wrong[0]
         looked = ", ".join(source.place for source in self.sources) or "no place"
+        path = mirror_folder(Path(), self.row) / file.name
         raise HubError(
-            f"no source has {file.name} of '{self.row.id}' (looked in {looked})",
-            f"give a folder that holds {self.row.id}/{file.name}: "
-            f"medzoo pull {self.row.id} --from DIR, or MEDZOO_MIRROR",
+            f"no source has {file.name} of '{_name(self.row)}' (looked in {looked})",
+            f"give a folder that holds {path}: medzoo pull {_name(self.row)} --from DIR, or MEDZOO_MIRROR",
         )
 
 
@@ -139,7 +143,7 @@ def locate(row: Row | AssetRow) -> tuple[str, Path | None]:
 
     By names and sizes alone, and without asking the Hub.
     """
-    sources = _sources(row, None, announcing(to_stderr))
+    sources = _sources(row, None, _unwatched)
     for source in (_Folder(name="cached", folder=model_folder(row)), *sources):
         if isinstance(source, _Folder) and _holds(source.folder, row):
             return source.name, source.folder
@@ -182,7 +186,7 @@ def verify_folder(folder: Path, row: Row | AssetRow) -> None:
     for file in row.files:
         path = folder / file.name
         if not path.is_file():
-            raise HubError(f"{path} is missing", f"medzoo pull {row.id}")
+            raise HubError(f"{path} is missing", f"medzoo pull {_name(row)}")
         _compare(file, path, sha256_file(path), path.stat().st_size)
 
 
@@ -196,7 +200,7 @@ def _sources(row: Row | AssetRow, given: str | None, progress: Progress) -> list
         return [*bundled]
     if given == "hub":
         if not network:
-            raise HubError(f"'{row.id}' has no place on the Hub", f"medzoo pull {row.id}, or --from DIR")
+            raise HubError(f"'{_name(row)}' has no place on the Hub", f"medzoo pull {_name(row)}, or --from DIR")
         return [*network]
     if given is not None:
         if not Path(given).is_dir():
@@ -218,6 +222,15 @@ def _network(row: Row | AssetRow, progress: Progress) -> Iterator[_Network]:
 def mirror_folder(mirror: Path, row: Row | AssetRow) -> Path:
     """The folder of a mirror that holds the files of `row`."""
     return mirror / "assets" / row.id if isinstance(row, AssetRow) else mirror / row.folder
+
+
+def _name(row: Row | AssetRow) -> str:
+    """What a user writes for the row."""
+    return row.name if isinstance(row, Row) else row.id
+
+
+def _unwatched(name: str, done: int, total: int) -> None:
+    """Nothing; where nothing is downloaded."""
 
 
 def _holds(folder: Path, row: Row | AssetRow) -> bool:

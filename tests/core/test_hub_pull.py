@@ -64,6 +64,18 @@ def test_the_bundled_copy_and_the_mirror_come_before_the_hub(hub_server, row, pu
     assert hub_server.asked() == []
 
 
+def test_a_damaged_mirror_is_told_of_when_the_hub_fails_too(hub_server, row, published, monkeypatch):
+    monkeypatch.setenv("MEDZOO_MIRROR", str(published.mirror))
+    published.path("model.safetensors").write_bytes(b"damage")
+    hub_server.fail(WEIGHTS, status=500, times=4)
+    notices = []
+    with pytest.raises(HubError, match="answers 500"):
+        fetch_model(row, notice=notices.append)
+    assert "holds 6 bytes" in notices[0]
+    fetch_model(row, notice=notices.append)
+    assert "took it from acme/ddpm-test" in notices[-1]
+
+
 def test_the_hub_alone_is_asked_when_named(hub_server, row, published, monkeypatch):
     monkeypatch.setenv("MEDZOO_MIRROR", str(published.mirror))
     fetch_model(row, source="hub", notice=silent)
