@@ -129,6 +129,7 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a pickle": (lambda card: (card / "model.pkl").write_bytes(b"x"), "holds model.pkl"),
     "a folder": (lambda card: (card / "images").mkdir(), "holds images"),
     "a path": (lambda card: reword(card, "udder --out", "/home/ann/udder --out"), "holds '/home/ann/udder'"),
+    "a folder here": (lambda card: reword(card, "udder --out", "/tmp --out"), "holds '/tmp'"),
     "a drive": (lambda card: change_config(card, lambda values: values["data"].update(name="C:\\ann")), r"holds 'C:\\"),
     "a picture in text": (lambda card: reword(card, "Tests.", "![x](data:image/png;base64,AA)"), "picture in its text"),
     "metadata": (lambda card: rewrite_weights(card, metadata={"format": "pt", "note": "x"}), "holds metadata"),
@@ -176,14 +177,14 @@ def test_the_machines_name_is_found(card: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_prose_and_addresses_are_no_paths(card: Path) -> None:
-    reword(card, "Tests.", "Tests and/or demos at 3/4 scale, see https://example.org/a/b and ./docs/x, ~5 images/s.")
+    reword(card, "Tests.", "Tests and/or demos at 3/4 scale, see https://example.org/a/b and ./docs/x, ~5 images /s.")
     assert pack(card).files["README.md"] == (card / "README.md").read_bytes()
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [("classes = [", 'classes = ["extra", ', "says classes"), ("size = 16", "size = 32", "says size 16"),
-     ('license = "apache-2.0"', 'license = "mit"', "has license apache-2.0, the registry row mit")],
+     ('license = "apache-2.0"', 'license = "mit"', r"has license apache-2\.0, its row mit")],
 )  # fmt: skip
 def test_the_card_and_its_row_agree(
     card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, message: str
@@ -193,7 +194,17 @@ def test_the_card_and_its_row_agree(
     (tmp_path / "registry.toml").write_text(text.replace(old, new))
     monkeypatch.setenv("MEDZOO_REGISTRY", str(tmp_path / "registry.toml"))
     with pytest.raises(DataError, match=message):
-        pack(card)
+        pack(card, about=None)
+
+
+def test_the_card_and_the_facts_agree_on_the_licence(card: Path) -> None:
+    with pytest.raises(DataError, match=r"has license apache-2\.0, its row mit"):
+        pack(card, about=replace(ABOUT, license="mit"))
+
+
+def test_a_folder_takes_no_settings(card: Path) -> None:
+    with pytest.raises(ConfigError, match="--set"):
+        pack(card, overrides=("sampling.guidance=3.0",))
 
 
 def test_a_failed_copy_check_is_refused_until_it_is_accepted_and_stated(card: Path) -> None:

@@ -56,23 +56,22 @@ def push(
     plugins = load_plugins()
     registry = load_registry(plugins=plugins)
     facts = About.read(about) if about is not None else None
-    packages = [
-        prepare(
-            Request(
-                given=name,
-                repo=repo,
-                org=org,
-                about=facts,
-                overrides=tuple(overrides or ()),
-                version=_number(version),
-                accept_memorisation=accept_memorisation,
-            ),
-            registry=registry,
-            plugins=plugins,
-            notice=notice,
+    requests = [
+        Request(
+            given=name,
+            repo=repo,
+            org=org,
+            about=facts,
+            overrides=tuple(overrides or ()),
+            version=_number(version),
+            accept_memorisation=accept_memorisation,
         )
         for name in ([row.name for row in bundled_models(registry)] if everything else [given])
     ]
+    packages = []
+    for request in requests:
+        notice(f"checking {request.given}, and drawing its samples again")
+        packages.append(prepare(request, registry=registry, plugins=plugins, notice=notice))
     if dry_run:
         _tell_packages(packages, as_json=as_json)
         return

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
-import json
 import re
-import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +33,7 @@ from medzoo.pipelines.card import (
 from medzoo.pipelines.copy_check import CopyCheck
 from medzoo.pipelines.front_matter import LIBRARY, is_number, parse
 from medzoo.pipelines.models import LoadedModel, load_model
+from medzoo.pipelines.traces import traces
 from medzoo.plugins import Plugins
 from medzoo.registry import CONFIG, WEIGHTS, Row
 
@@ -46,9 +44,6 @@ FRONT_MATTER = ("license", "library_name", "pipeline_tag", "tags")
 SECTIONS = ("Training data", "Training", "Intended use", "Limits")
 # The parts of a picture; text, dates and anything behind the end could carry what nobody sees.
 _PNG_PARTS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
-_ABSOLUTE = re.compile(r"(?<![\w/.:~*\]\-])(?:file://)?/[\w.+@-]+(?:/[\w.+@-]*)+|\b[A-Za-z]:\\\w|\\\\\w+\\\w")
-# Names of users and machines that say nothing of who or where.
-_NOBODY = {"root", "user", "users", "ubuntu", "debian", "admin", "localhost", "runner", "jovyan", "docker", "home"}
 # Side in pixels of the blocks in which two pictures are compared, and the mean difference in grey levels that another
 # processor may cause in one; on the same processor there is none.
 _BLOCK, _REDRAWN = 32, 12.0
@@ -70,7 +65,8 @@ class Card:
     """A card folder, the text its README is to have, and what it must agree with.
 
     `notes` is what its training measured, by the run's record where there is one. `row` is the registry's row of the
-    model; `pinned` says whether the folder must hold the very files the row names.
+    model; `pinned` says whether the folder must hold the very files the row names. `license` is the one that the row or
+    the facts about the model name, "" where there are neither.
     """
 
     folder: Path
@@ -79,6 +75,7 @@ class Card:
     notes: Mapping[str, Any]
     row: Row | None
     pinned: bool
+    license: str
 
 
 def problems(card: Card, *, plugins: Plugins, accept_memorisation: bool = False) -> list[Problem]:
@@ -118,8 +115,8 @@ def _front_matter(card: Card) -> Iterator[Problem]:
     license = stated["license"]
     if not license or not isinstance(license, str):
         yield Problem(message="has no license", mend=f"choose one, nobody else can, and {mend}")
-    elif card.row is not None and license.lower() != card.row.license.lower():
-        yield Problem(message=f"has license {license}, the registry row {card.row.license}", mend="make the two agree")
+    elif card.license and license.lower() != card.license.lower():
+        yield Problem(message=f"has license {license}, its row {card.license}", mend="make the two agree")
     if stated["library_name"] != LIBRARY:
         yield Problem(message=f"does not say library_name: {LIBRARY}", mend=mend)
     for key in ("pipeline_tag", "tags"):
@@ -165,15 +162,15 @@ def _table(description: Mapping[str, Any], *keys: str) -> dict[str, Any]:
 
 
 def _traces(card: Card) -> Iterator[Problem]:
-    texts = {README: card.readme, CONFIG: json.dumps(dict(card.description), ensure_ascii=False)}
+    texts = {README: card.readme, CONFIG: "\n".join(_strings(card.description))}
     try:
         with safe_open(card.folder / WEIGHTS, "pt") as weights:
             metadata = weights.metadata() or {}
     except (OSError, SafetensorError):
         metadata = {}  # told of with the weights
-    texts[WEIGHTS] = json.dumps(metadata, ensure_ascii=False)
+    texts[WEIGHTS] = "\n".join(_strings(metadata))
     for name, text in texts.items():
-        for trace in sorted(_found_traces(text)):
+        for trace in sorted(traces(text)):
             yield Problem(message=f"{name} holds '{trace}' of this machine", mend="reword it, or train from elsewhere")
     if "data:image" in card.readme:
         yield Problem(message=f"{README} holds a picture in its text", mend=f"only {SAMPLES} may show images")
@@ -181,20 +178,15 @@ def _traces(card: Card) -> Iterator[Problem]:
         yield Problem(message=f"{WEIGHTS} holds metadata", mend="write the card again with `medzoo card`")
 
 
-def _found_traces(text: str) -> set[str]:
-    # JSON writes a backslash twice, which would hide C:\.
-    paths = {match[0] for match in _ABSOLUTE.finditer(text.replace("\\\\", "\\"))}
-    host = socket.gethostname()
-    names = {_user(), host, host.partition(".")[0], Path.home().name}
-    telling = {name for name in names if len(name) > 3 and name.lower() not in _NOBODY}
-    return paths | {name for name in telling if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text)}
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container's user without a name
-        return ""
+def _strings(value: Any) -> Iterator[str]:
+    """All texts in JSON values, keys included, as they are without JSON's escapes."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for inner in value:
+            yield from _strings(inner)
+            if isinstance(value, Mapping):
+                yield from _strings(value[inner])
 
 
 def _agreement(card: Card) -> Iterator[Problem]:

@@ -91,7 +91,15 @@ def prepare(request: Request, *, registry: Registry, plugins: Plugins, notice: N
     pinned = pinned or _pins(row, folder)
     notes = _notes(_record_of(request) or description)
     readme = _readme(folder, description, notes=notes, pinned=pinned)
-    card = Card(folder=folder, readme=readme, description=description, notes=notes, row=row, pinned=pinned)
+    card = Card(
+        folder=folder,
+        readme=readme,
+        description=description,
+        notes=notes,
+        row=row,
+        pinned=pinned,
+        license=request.about.license if request.about is not None else row.license if row is not None else "",
+    )
     found = problems(card, plugins=plugins, accept_memorisation=request.accept_memorisation)
     if found:
         lines = "".join(f"\n  - {problem}" for problem in found)
@@ -163,6 +171,8 @@ def _source(request: Request, *, registry: Registry, plugins: Plugins, notice: N
             raise ConfigError(f"{folder} is a training run, and no run knows its licence", "--about FILE.toml")
         write_card(folder, folder / "card", request.about, plugins=plugins, overrides=request.overrides)
         return folder / "card", None, False
+    if request.overrides:
+        raise ConfigError("--set changes what a training run is published with", f"{folder} is none: leave it out")
     if not is_model_folder(folder):
         registry.model(request.given)  # a name with its nearest spelling
     return folder, None, False
@@ -246,7 +256,9 @@ def _new_row(
         asdict(FileRow(name=name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data)))
         for name, data in files.items()
     ]
-    facts = {"repo": repo, "version": version if version > 1 else None, "parameters": parameters(model)}
+    # Without a version, a row of another file speaks of the newest.
+    number = version if version > 1 or not (before is None or before.newest) else None
+    facts = {"repo": repo, "version": number, "parameters": parameters(model)}
     return {**values, **facts, "files": listed}
 
 
