@@ -22,6 +22,11 @@ def cache_root() -> Path:
     return _user_folder("XDG_CACHE_HOME", ".cache")
 
 
+def latents_root() -> Path:
+    """Where training keeps latents by the hash of all they depend on; it need not exist."""
+    return cache_root() / "latents"
+
+
 def config_root() -> Path:
     """`medzoo` in the user's folder of settings; it need not exist."""
     return _user_folder("XDG_CONFIG_HOME", ".config")

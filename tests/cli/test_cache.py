@@ -3,6 +3,8 @@
 import json
 import os
 
+from medzoo.places import latents_root
+
 
 def test_the_cache_lists_models_with_their_size_and_last_use(medzoo, publish):
     assert "0.0 MB in" in medzoo("cache").err
@@ -40,3 +42,14 @@ def test_what_is_not_there_is_not_removed(medzoo, publish):
     for arguments in ([], ["ddpm-test", "--all"]):
         assert medzoo("cache", "remove", *arguments).code == 2
     assert len(json.loads(medzoo("cache", "--json").out)) == 1
+
+
+def test_latents_of_trainings_are_listed_and_removed(medzoo):
+    kept = latents_root() / f"{'0' * 64}.safetensors"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"x" * 1000)
+    (entry,) = json.loads(medzoo("cache", "--json").out)
+    assert (entry["kind"], entry["name"], entry["bytes"]) == ("latents", "latents", 1000)
+    assert medzoo("cache", "remove", "latents").code == 0
+    assert not kept.exists()
+    assert json.loads(medzoo("cache", "--json").out) == []

@@ -1,4 +1,4 @@
-"""`medzoo cache`: what was pulled, and away with it."""
+"""`medzoo cache`: what it holds, and away with it."""
 
 from typing import Annotated
 
@@ -9,12 +9,12 @@ from medzoo.cli.output import Json, megabytes, notice, print_json, print_table, 
 from medzoo.errors import ConfigError
 from medzoo.places import cache_root
 
-app = typer.Typer(invoke_without_command=True, rich_markup_mode=None, help="List or remove what was pulled.")
+app = typer.Typer(invoke_without_command=True, rich_markup_mode=None, help="List or remove what the cache holds.")
 
 
 @app.callback()
 def list_cache(context: typer.Context, json: Json = False) -> None:
-    """List what was pulled: its size, and when it was last used. `medzoo cache remove` removes it."""
+    """List what the cache holds: size, and when it was last used. `medzoo cache remove` removes it."""
     if context.invoked_subcommand is not None:
         return
     held = entries()
@@ -34,7 +34,7 @@ def remove_entries(
     everything: Annotated[bool, typer.Option("--all", help="Remove everything.")] = False,
     json: Json = False,
 ) -> None:
-    """Remove models, assets and repositories from the cache; pulling brings them back."""
+    """Remove entries from the cache; pulling or training brings them back."""
     if bool(names) == everything:
         raise ConfigError("say what to remove", "medzoo cache remove ID..., or --all")
     removed = entries() if everything else chosen(names or ())

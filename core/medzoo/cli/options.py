@@ -15,4 +15,6 @@ SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without unreada
 AllowUpload = Annotated[
     bool, typer.Option("--allow-upload", help="Let real images leave this machine, for generators that ask a service.")
 ]
-Mirror = Annotated[str | None, typer.Option("--from", metavar="DIR", help="Mirror folder to take models from.")]
+Mirror = Annotated[
+    str | None, typer.Option("--from", metavar="bundled|hub|DIR", help="Take models from here and nowhere else.")
+]

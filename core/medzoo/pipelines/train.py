@@ -16,7 +16,7 @@ from medzoo.pipelines.claims import claim
 from medzoo.pipelines.models import LoadedModel, build_generator, hardware, pick_device, save_model, start_from
 from medzoo.pipelines.plan import check_labels
 from medzoo.pipelines.run_folder import Display, RunFolder, ScalarLog
-from medzoo.places import cache_root
+from medzoo.places import latents_root
 from medzoo.plugins import Plugins
 from medzoo.provenance import RunRecord, read_run
 from medzoo.registry import CONFIG, WEIGHTS
@@ -84,7 +84,7 @@ def train(
         record.extra = {"started_from": {**plan["start"], "tensors": start_from(generator, start)}}
     with _scalars(out, wanted=tensorboard and state.is_main_process) as scalars:
         report = RunFolder(
-            out, image=image, seed=seed, keep=keep, display=display, cache=cache_root() / "kept", scalars=scalars
+            out, image=image, seed=seed, keep=keep, display=display, cache=latents_root(), scalars=scalars
         )
         generator.fit(data.view(image, crop=str(flat.get("image.crop", "none"))), seed=seed, report=report)
     if state.is_main_process:
