@@ -130,5 +130,7 @@ def _text(fact: Any) -> str:
     if isinstance(fact, bool):
         return "yes" if fact else "no"
     if isinstance(fact, dict):
-        return ", ".join(f"{key} {value}" for key, value in fact.items())
+        return ", ".join(f"{key} {_text(value)}" for key, value in fact.items())
+    if isinstance(fact, float):
+        return f"{fact:.6g}"
     return ", ".join(map(str, fact)) if isinstance(fact, list) else str(fact)
