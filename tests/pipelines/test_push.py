@@ -26,7 +26,8 @@ from medzoo.phantom import CLASSES, phantom_dataset
 from medzoo.pipelines import hub_upload
 from medzoo.pipelines.card_checks import RECORD
 from medzoo.pipelines.front_matter import completed, parse
-from medzoo.pipelines.push import Package, Published, Request, prepare, publish
+from medzoo.pipelines.package import Package, Request, prepare
+from medzoo.pipelines.push import Published, publish
 from medzoo.pipelines.registry_file import row_text, update_registry
 from medzoo.plugins import load_plugins
 from medzoo.registry import load_registry
@@ -278,6 +279,16 @@ def test_a_run_without_its_facts_is_refused(run: Path) -> None:
 def test_a_folder_no_row_tells_of_needs_its_facts(card: Path) -> None:
     with pytest.raises(ConfigError, match="no registry row tells of 'tiny-udder'"):
         pack(card, about=None)
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="neither a finished training run nor a card folder"):
+        pack(tmp_path)
+
+
+def test_a_model_is_published_under_its_own_number() -> None:
+    with pytest.raises(ConfigError, match="'ddpm-udder' is version 1"):
+        pack(Path("ddpm-udder"), version=2)
 
 
 def test_a_place_is_named(card: Path) -> None:

@@ -11,7 +11,8 @@ from medzoo.cli.output import Json, notice, print_json, print_text
 from medzoo.errors import ConfigError
 
 if TYPE_CHECKING:
-    from medzoo.pipelines.push import Package, Published
+    from medzoo.pipelines.package import Package
+    from medzoo.pipelines.push import Published
     from medzoo.registry import Registry
 
 
@@ -48,7 +49,8 @@ def push(
 ) -> None:
     """Check a model, send it to the Hub in one commit, and print its registry row."""
     from medzoo.pipelines.card import About
-    from medzoo.pipelines.push import Request, bundled_models, prepare, publish
+    from medzoo.pipelines.package import Request, bundled_models, prepare
+    from medzoo.pipelines.push import publish
     from medzoo.plugins import load_plugins
     from medzoo.registry import load_registry
 
