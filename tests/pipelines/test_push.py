@@ -125,6 +125,7 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty limits": (lambda card: reword(card, "- Everything.", ""), "no section 'Limits'"),
     "no disclaimer": (lambda card: reword(card, "not for diagnosis", "for diagnosis"), "lacks the disclaimer"),
     "a number of nobody": (lambda card: reword(card, "Tests.", "| FID | 3.2 |"), r"'\| FID \| 3.2 \|', which no run"),
+    "an indented one": (lambda card: reword(card, "Tests.", "  | FID | 3.2 |"), r"'\| FID \| 3.2 \|', which no"),
     "a changed number": (lambda card: reword(card, "| normal | 2 |", "| normal | 200 |"), r"normal \| 200"),
     "a result of nobody": (lambda card: reword(card, "tags:", RESULT), "model-index states fid 3.2, which no run"),
     "a pickle": (lambda card: (card / "model.pkl").write_bytes(b"x"), "holds model.pkl"),
@@ -433,6 +434,27 @@ def test_a_taken_name_is_told_of(card: Path, hub_server: HubServer) -> None:
     hub_server.fail(f"GET /api/models/{REPO}$", status=404, headers={"X-Error-Code": "RepoNotFound"})
     with pytest.raises(HubError, match=r"is taken.*--repo ORG/NAME"):
         push(card)
+
+
+def test_the_endpoint_is_the_one_named_now(card: Path, hub_server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    assert push(card).sent
+    assert hub_server.asked("POST .*/commit/")
+
+
+def test_a_hub_that_is_down_is_told_of(card: Path, hub_server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(HubError, match=r"connection to the Hub broke.*push again"):
+        push(card)
+
+
+def test_a_proxy_is_used(card: Path, hub_server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", hub_server.url)
+    monkeypatch.setattr(hub_server, "url", "http://hub.example")  # what its answers call it
+    monkeypatch.setenv("HF_ENDPOINT", hub_server.url)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    assert push(card).sent
+    assert REPO in hub_server.store.repos
 
 
 def test_offline_is_offline(card: Path, hub_server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,9 +80,8 @@ class Card:
 
 def problems(card: Card, *, plugins: Plugins, accept_memorisation: bool = False) -> list[Problem]:
     """Everything that keeps the card from being published; nothing where it may be."""
-    stray = list(_files(card.folder))
     found = [
-        *stray,
+        *_files(card.folder),
         *_front_matter(card),
         *_sections(card.readme),
         *_figures(card),
@@ -90,18 +89,22 @@ def problems(card: Card, *, plugins: Plugins, accept_memorisation: bool = False)
         *_agreement(card),
         *_copying(card, accepted=accept_memorisation),
     ]
-    if not any(problem.message.startswith("lacks") for problem in stray):
+    if all(_is_own_file(card.folder / name) for name in CARD_FILES):
         found += [*_picture(card.folder / SAMPLES), *_weights(card, plugins=plugins)]
     return found
 
 
 def _files(folder: Path) -> Iterator[Problem]:
     for name in CARD_FILES:
-        if not (folder / name).is_file() or (folder / name).is_symlink():
+        if not _is_own_file(folder / name):
             yield Problem(message=f"lacks {name} as a file of its own", mend="write the card again with `medzoo card`")
     for entry in sorted(folder.iterdir()):
         if entry.name not in CARD_FILES and entry.name != RECORD:
             yield Problem(message=f"holds {entry.name}", mend=f"only {', '.join(CARD_FILES)} are published, remove it")
+
+
+def _is_own_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
 def _front_matter(card: Card) -> Iterator[Problem]:
@@ -138,7 +141,7 @@ def _figures(card: Card) -> Iterator[Problem]:
     known = {"|---|---|", "|---|---|---|", COUNT_HEAD, SETTING_HEAD, NOTE_HEAD}
     known |= {*count_rows(_table(card.description, "data", "counts")), *setting_rows(card.description["config"])}
     known |= {*note_rows(card.notes)}
-    for line in card.readme.splitlines():
+    for line in map(str.strip, card.readme.splitlines()):
         if line.startswith("|") and line not in known:
             yield Problem(message=f"states '{line}', which no run recorded", mend="remove it, or train and write again")
     measured = {(name, value) for facts in card.notes.values() for name, value in facts.items() if is_number(value)}
