@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from medzoo import ImageSpec
 from medzoo.errors import ConfigError
 from medzoo.protocols import LabelledImages, Report
-from medzoo.toolkit.devices import derive_seed, global_draws_from, inference_copy
+from medzoo.toolkit.devices import FastSampling, derive_seed, global_draws_from
 from medzoo.toolkit.diffusion import seeded_noise
 from medzoo.toolkit.training import Adversary, steps_of, train
 from medzoo_dcgan import DCGANConfig
@@ -22,7 +21,7 @@ from medzoo_dcgan.networks import DiscriminatorNetwork, GeneratorNetwork
 from medzoo_dcgan.standing import set_standing_statistics, standing_batches
 
 
-class DCGAN(nn.Module):
+class DCGAN(FastSampling):
     """A Generator over `network(latents, labels)`; one forward pass makes an image.
 
     The discriminator lives in `fit` alone and its checkpoints: it is no part of `state_dict`, as it draws nothing, so
@@ -42,7 +41,6 @@ class DCGAN(nn.Module):
         self.network = GeneratorNetwork(config.network, image)
         self.image = image
         self.config = config
-        self._fast: list[nn.Module] = []  # a list, so that the copy is no submodule and stays out of state_dict
 
     @property
     def device(self) -> torch.device:
@@ -57,8 +55,7 @@ class DCGAN(nn.Module):
 
         def draw(seeds: Sequence[int], labels: Tensor) -> Tensor:
             if not self._fast:
-                averaged = set_standing_statistics(copy.deepcopy(self.network), standing)
-                self._fast.append(inference_copy(averaged, config.sampling.precision))
+                self.fast(config.sampling.precision, set_standing_statistics(copy.deepcopy(self.network), standing))
             return self.sample(seeds, labels)
 
         game = Game(config)
@@ -93,15 +90,8 @@ class DCGAN(nn.Module):
     @torch.inference_mode()
     def sample(self, seeds: Sequence[int], labels: Tensor, *, sources: Tensor | None = None) -> Tensor:
         """One image a seed, float32 (N, C, H, W) in [0, 1]; `sources` are not used."""
-        if not self._fast:
-            self._fast.append(inference_copy(self.network, self.config.sampling.precision))
-        network = self._fast[0]
+        (network,) = self.fast(self.config.sampling.precision, self.network)
         latents, _ = seeded_noise(seeds, (self.config.network.latent,))
         dtype = next(network.parameters()).dtype
         images: Tensor = network(latents.to(self.device, dtype), labels.to(self.device))
         return ((images.float() + 1.0) / 2.0).clamp(0.0, 1.0).contiguous()
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Take weights that `state_dict` gave."""
-        self._fast.clear()
-        return super().load_state_dict(state_dict, strict=strict, assign=assign)

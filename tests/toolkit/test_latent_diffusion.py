@@ -187,7 +187,7 @@ def test_a_pretrained_autoencoder_is_left_as_it_is():
 
 
 def test_previews_of_the_first_stage_show_images_beside_their_reconstructions():
-    model, log = fit()
+    _, log = fit()
     step, shown = log.looks[0]
     assert step == 2
     known = torch.from_numpy(Images().pixels).float() / 255.0

@@ -72,7 +72,7 @@ def test_the_network_sees_images_noised_by_the_schedule_at_every_level(batch):
     noisy, steps, labels = model.network.asked[0]
     assert torch.equal(labels, batch.labels)
     assert (steps.min() >= 0, steps.max() < 1000, len(steps.unique()) > 40) == (True, True, True)
-    alpha, sigma = (scale[steps].view(-1, 1, 1, 1) for scale in (objective.alpha, objective.sigma))
+    alpha, sigma = (scale[steps].view(-1, 1, 1, 1) for scale in (objective.add_noise.alpha, objective.add_noise.sigma))
     noise = (noisy - alpha * (batch.images * 2 - 1)) / sigma
     assert noise.mean().abs() < 0.06
     assert noise.std().item() == pytest.approx(1.0, abs=0.05)
@@ -93,7 +93,7 @@ def test_a_perfect_network_has_no_loss(prediction, batch):
     objective = Objective(model)
 
     def perfect(noisy, steps, labels):
-        alpha, sigma = (scale[steps].view(-1, 1, 1, 1) for scale in (objective.alpha, objective.sigma))
+        alpha, sigma = (scale[steps].view(-1, 1, 1, 1) for scale in (objective.add_noise.alpha, objective.add_noise.sigma))
         noise = (noisy - alpha * clean) / sigma
         return noise if prediction == "epsilon" else alpha * noise - sigma * clean
 
@@ -129,7 +129,7 @@ def test_the_perceptual_term_compares_clean_images_by_signal_power(batch, monkey
     model = make_model(loss=settings)
     objective = Objective(model)
     terms = objective(model.network, batch, torch.Generator().manual_seed(0))
-    power = objective.alpha[model.network.asked[0][1]] ** 2
+    power = objective.add_noise.alpha[model.network.asked[0][1]] ** 2
     assert Stub.made == ("lpips", "w.pth")
     assert Stub.range[0] >= -1.0
     assert Stub.range[1] <= 1.0
@@ -319,7 +319,7 @@ def test_after_fitting_the_model_samples_the_averaged_weights_it_previewed():
         ((8, 16), 16, 1, 4, None),
         ((8, 16, 32), 28, 1, 8, None),
         ((8,), 15, 1, 8, None),
-        ((8, 16), 15, 1, 4, "a side of 15 does not divide by 2 .2 resolutions and network.patch=1 need a multiple of 2"),
+        ((8, 16), 15, 1, 4, "a side of 15 does not divide by 2 .2 resolutions and network.patch=1 need"),
         ((8, 16), 30, 2, 4, "a side of 30 does not divide by 4"),
         ((8, 18), 16, 1, 4, r"network.widths \[18\] do not divide into 4 groups"),
         ((), 16, 1, 4, "network.widths is empty"),

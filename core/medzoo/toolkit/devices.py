@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -53,6 +54,25 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     if precision == "fp16" and device.type == "cpu":
         raise ResourceError("fp16 needs a GPU", "set precision to bf16 or fp32")
     return precision
+
+
+class FastSampling(nn.Module):
+    """A module that draws from frozen copies of its parts: `fast` makes them when needed, new weights drop them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._fast: list[Any] = []  # a list, so that copies are no submodules and stay out of state_dict
+
+    def fast(self, precision: str, *parts: nn.Module) -> list[Any]:
+        """The copies of `parts`, in `precision`."""
+        if not self._fast:
+            self._fast += [inference_copy(part, precision) for part in parts]
+        return self._fast
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Take weights that `state_dict` gave."""
+        self._fast.clear()
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
 
 def inference_copy(network: nn.Module, precision: str) -> nn.Module:

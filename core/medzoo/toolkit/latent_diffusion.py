@@ -5,7 +5,7 @@ A plugin brings the two networks, and may bring a pretrained autoencoder.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from medzoo.toolkit import losses
 from medzoo.toolkit.autoencoding import Reconstruction, quality, train_autoencoder
 from medzoo.toolkit.batches import Batch
 from medzoo.toolkit.conditioning import null_label
-from medzoo.toolkit.devices import derive_seed, inference_copy
+from medzoo.toolkit.devices import FastSampling, derive_seed
 from medzoo.toolkit.diffusion import ForwardProcess, GuidedDenoiser, draw, to_clean
 from medzoo.toolkit.latents import Latents, Standardiser, content_key, encode_all
 from medzoo.toolkit.settings import LatentDiffusionSettings, LatentLossSettings
@@ -28,7 +28,7 @@ _ENCODE_BATCH = 16
 _QUALITY_IMAGES = 256
 
 
-class LatentDiffusion(nn.Module):
+class LatentDiffusion(FastSampling):
     """A Generator over an `autoencoding.Autoencoder` and `network(noisy latents, timesteps, labels)`.
 
     The network sees standardised latents. `pretrain`, where given, fills the autoencoder with published weights, and
@@ -52,7 +52,6 @@ class LatentDiffusion(nn.Module):
         self.image = image
         self.null = null_label(image)
         self._pretrain = pretrain
-        self._fast: list[Any] = []  # a list, so that the copies are no submodules and stay out of state_dict
 
     @property
     def device(self) -> torch.device:
@@ -146,9 +145,7 @@ class LatentDiffusion(nn.Module):
     def sample(self, seeds: Sequence[int], labels: Tensor, *, sources: Tensor | None = None) -> Tensor:
         """One image a seed, float32 (N, C, H, W) in [0, 1]; `sources` are not used."""
         sampling = self.settings.sampling
-        if not self._fast:
-            self._fast += [inference_copy(part, sampling.precision) for part in (self.network, self.autoencoder)]
-        network, autoencoder = self._fast
+        network, autoencoder = self.fast(sampling.precision, self.network, self.autoencoder)
         dtype = next(network.parameters()).dtype
         denoiser = GuidedDenoiser(
             lambda noisy, steps, targets: network(noisy.to(dtype), steps, targets),
@@ -169,11 +166,6 @@ class LatentDiffusion(nn.Module):
         )
         images: Tensor = autoencoder.decode(self.standardise.restore(latents).to(dtype)).float()
         return ((images + 1.0) / 2.0).clamp(0.0, 1.0).contiguous()
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Take weights that `state_dict` gave."""
-        self._fast.clear()
-        return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
 
 class Objective:

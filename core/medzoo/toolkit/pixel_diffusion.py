@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +13,13 @@ from medzoo.specs import ImageSpec
 from medzoo.toolkit import losses
 from medzoo.toolkit.batches import Batch
 from medzoo.toolkit.conditioning import null_label
-from medzoo.toolkit.devices import inference_copy
+from medzoo.toolkit.devices import FastSampling
 from medzoo.toolkit.diffusion import ForwardProcess, GuidedDenoiser, draw, to_clean
 from medzoo.toolkit.settings import PixelDiffusionSettings
 from medzoo.toolkit.training import train
 
 
-class PixelDiffusion(nn.Module):
+class PixelDiffusion(FastSampling):
     """A Generator over `network(noisy, timesteps, labels)`, whose label `len(image.classes)` means "no label".
 
     The network gives C channels, or 2C where `learned_variance`: the prediction, then the variance's place between
@@ -42,7 +41,6 @@ class PixelDiffusion(nn.Module):
         self.settings = settings
         self.learned_variance = learned_variance
         self.null = null_label(image)
-        self._fast: list[nn.Module] = []  # a list, so that the copy is no submodule and stays out of state_dict
 
     @property
     def device(self) -> torch.device:
@@ -67,9 +65,7 @@ class PixelDiffusion(nn.Module):
     @torch.inference_mode()
     def sample(self, seeds: Sequence[int], labels: Tensor, *, sources: Tensor | None = None) -> Tensor:
         """One image a seed, float32 (N, C, H, W) in [0, 1]; `sources` are not used."""
-        if not self._fast:
-            self._fast.append(inference_copy(self.network, self.settings.sampling.precision))
-        network = self._fast[0]
+        (network,) = self.fast(self.settings.sampling.precision, self.network)
         dtype = next(network.parameters()).dtype
         denoiser = GuidedDenoiser(
             lambda noisy, steps, targets: network(noisy.to(dtype), steps, targets),
@@ -88,11 +84,6 @@ class PixelDiffusion(nn.Module):
             device=self.device,
         )
         return ((images + 1.0) / 2.0).clamp(0.0, 1.0).float().contiguous()
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Take weights that `state_dict` gave."""
-        self._fast.clear()
-        return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
 
 class Objective:
