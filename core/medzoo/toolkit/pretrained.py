@@ -56,7 +56,8 @@ def load_autoencoder(autoencoder: Any, source: str) -> None:
         mend = (
             f"{source} should hold config.json and diffusion_pytorch_model.safetensors"
             if Path(source).exists()
-            else f"download {source} where there is a network, and give its folder as autoencoder.pretrained"
+            else "fetch it where there is a network (`medzoo pull sd-vae-ft-mse` prints the folder of study A's), and "
+            "give its folder as autoencoder.pretrained"
         )
         raise HubError(f"the autoencoder '{source}' cannot be had: {reason}", mend) from error
     _refuse_other_shape(autoencoder, published, source)
