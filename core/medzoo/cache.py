@@ -29,7 +29,8 @@ class Entry:
 
 def entries() -> list[Entry]:
     """What the cache holds, by kind and name; parts of files on their way are counted in."""
-    return sorted(_entries(), key=lambda entry: (entry.kind != "model", entry.kind, entry.name, entry.used))
+    held = (entry for entry in _entries() if entry.bytes)  # a fetch that failed leaves an empty folder
+    return sorted(held, key=lambda entry: (entry.kind != "model", entry.kind, entry.name, entry.used))
 
 
 def chosen(names: Iterable[str]) -> list[Entry]:
