@@ -72,7 +72,8 @@ def test_the_network_sees_images_noised_by_the_schedule_at_every_level(batch):
     noisy, steps, labels = model.network.asked[0]
     assert torch.equal(labels, batch.labels)
     assert (steps.min() >= 0, steps.max() < 1000, len(steps.unique()) > 40) == (True, True, True)
-    alpha, sigma = (scale[steps].view(-1, 1, 1, 1) for scale in (objective.add_noise.alpha, objective.add_noise.sigma))
+    process = objective.add_noise
+    alpha, sigma = (scale[steps].view(-1, 1, 1, 1) for scale in (process.alpha, process.sigma))
     noise = (noisy - alpha * (batch.images * 2 - 1)) / sigma
     assert noise.mean().abs() < 0.06
     assert noise.std().item() == pytest.approx(1.0, abs=0.05)
@@ -91,9 +92,10 @@ def test_a_perfect_network_has_no_loss(prediction, batch):
     settings = DiffusionSettings(prediction=prediction)
     model = make_model(diffusion=settings, loss=LossSettings(pixel="mse", edge=1.0))
     objective = Objective(model)
+    process = objective.add_noise
 
     def perfect(noisy, steps, labels):
-        alpha, sigma = (scale[steps].view(-1, 1, 1, 1) for scale in (objective.add_noise.alpha, objective.add_noise.sigma))
+        alpha, sigma = (scale[steps].view(-1, 1, 1, 1) for scale in (process.alpha, process.sigma))
         noise = (noisy - alpha * clean) / sigma
         return noise if prediction == "epsilon" else alpha * noise - sigma * clean
 
