@@ -335,6 +335,8 @@ def test_a_forecast_writes_nothing(prepare):
     assert not job.folder.exists()
 
 
+# Python's warning filters are one per process: of two threads, each may lift what the other has set.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_two_runs_of_one_job_at_once_make_the_same_bytes(prepare, whole):
     """As when a shard is started twice: each writes whole files, so neither harms the other."""
     from concurrent.futures import ThreadPoolExecutor

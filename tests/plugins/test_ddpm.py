@@ -48,8 +48,8 @@ def test_the_label_and_the_time_reach_every_pixel():
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("network.widths=[8, 16, 32, 64, 64, 64]", "image.size = 16 does not divide by 32"),
-        ("network.patch=3", "image.size = 16 does not divide by 6"),
+        ("network.widths=[8, 16, 32, 64, 64, 64]", "a side of 16 does not divide by 32"),
+        ("network.patch=3", "a side of 16 does not divide by 6"),
         ("network.groups=5", r"network.widths \[8, 16\] do not divide into 5 groups"),
         ("network.widths=[]", "network.widths is empty"),
     ],

@@ -47,7 +47,7 @@ def push(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check a model, send it to the Hub in one commit, and print its registry row."""
+    """Check a model, send it to the Hub, and print its registry row."""
     from medzoo.pipelines.card import About
     from medzoo.pipelines.package import Request, bundled_models, prepare
     from medzoo.pipelines.push import publish
