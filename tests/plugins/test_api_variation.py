@@ -11,6 +11,8 @@ import re
 import sys
 import threading
 import time
+from concurrent import futures
+from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from image_api import Reply, png, refusal, serve, variation, with_image
 from PIL import Image, PngImagePlugin
 
 from medzoo.images import decode
+from medzoo.pipelines import asking
 from medzoo.pipelines.ledger import LEDGER
 
 KEY = "sk-proj-Zx81qLmN0pRt7vWy"
@@ -272,8 +275,9 @@ def test_retry_after_is_honoured_by_all_threads(augment, api, form):
     def answer(asked):
         if asked.number > 1:
             return Reply(body=with_image(variation(asked)).body, delay=0.3)
-        # A date has whole seconds, so that two of them are more than one away.
-        return refusal(429, Retry_After="1" if form == "seconds" else formatdate(time.time() + 2, usegmt=True))
+        # A date has whole seconds: of three, more than two are left, the way there and back included.
+        refused = refusal(429, Retry_After="1" if form == "seconds" else formatdate(time.time() + 3, usegmt=True))
+        return replace(refused, delay=0.2)  # by then the other two are under way, and not yet answered
 
     api.answer = answer
     assert augment("--set", "requests.parallel=3").code == 0
@@ -453,6 +457,27 @@ def test_the_key_is_in_no_traceback(augment, api, tmp_path, echo, monkeypatch):
     augment("--set", "requests.retries=0")
     assert "Traceback" in seen[0]
     assert KEY[:10].lower() not in seen[0].lower()
+
+
+def test_the_error_that_stops_a_job_is_told_whichever_request_ends_first(augment, api, monkeypatch):
+    waits, ask = itertools.count(), asking._Asker._wait_for_leave
+
+    def wait_for_leave(asker):
+        if next(waits):
+            asker._stopping.wait(10)  # all requests but the first come when the job is being stopped
+        ask(asker)
+
+    def finished(under_way):
+        futures.wait(under_way)
+        ready = sorted(under_way, key=lambda future: not isinstance(future.exception(), asking._Stopped))
+        return [(under_way.pop(future), future) for future in ready]
+
+    monkeypatch.setattr(asking._Asker, "_wait_for_leave", wait_for_leave)
+    monkeypatch.setattr(asking, "_finished", finished)
+    api.answer = lambda asked: refusal(401, "no such key", "invalid_api_key")
+    outcome = augment("--set", "requests.parallel=3")
+    assert (outcome.code, len(api.asked)) == (2, 1)
+    assert "see to the key in $OPENAI_API_KEY" in outcome.err
 
 
 def test_a_wrong_key_stops_the_job_at_once(augment, api):

@@ -68,6 +68,8 @@ def draw_remote(job: Job, quote: Quote, *, done: Callable[[Picture], None]) -> l
             for picture, future in _as_finished(asker, quote, pool):
                 try:
                     future.result()
+                except _Stopped:
+                    continue  # the error that stops the job is another request's, which is still to finish here
                 except RequestError as error:
                     failures.append(asker.failure(picture, error))
                     row += 1
@@ -107,7 +109,7 @@ def _hopeless(quote: Quote, row: int, last: RequestError) -> ResourceError:
 
 
 class _Stopped(Exception):
-    """The job ends: nothing more is asked for."""
+    """Another request's error, or the user, ends the job: nothing more is asked for."""
 
 
 class _Asker:
