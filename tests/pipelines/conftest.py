@@ -12,6 +12,7 @@ from tiny import make_model
 from medzoo.phantom import write_phantom
 from medzoo.pipelines import augment, filling
 from medzoo.pipelines.inputs import make_source
+from medzoo.pipelines.jobs import Job
 from medzoo.plugins import load_plugins
 
 
@@ -30,7 +31,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def prepare(model: Path, images: Path, tmp_path: Path) -> Callable[..., filling.Job]:
+def prepare(model: Path, images: Path, tmp_path: Path) -> Callable[..., Job]:
     """Prepare an augment job: the tiny model on the scans up to 12 in batches of 5, unless told otherwise."""
 
     def call(
@@ -39,7 +40,7 @@ def prepare(model: Path, images: Path, tmp_path: Path) -> Callable[..., filling.
         overrides: tuple[str, ...] = (),
         notice: Callable[[str], None] = lambda text: None,
         **request: Any,
-    ) -> filling.Job:
+    ) -> Job:
         given = {"generators": (str(model),), "target": 12, "data": images, "out": tmp_path / "out", "batch_size": 5}
         source = make_source(load_plugins(), device=device, overrides=overrides)
         return augment.prepare(augment.Request(**{**given, **request}), source, notice=notice)
@@ -48,7 +49,7 @@ def prepare(model: Path, images: Path, tmp_path: Path) -> Callable[..., filling.
 
 
 @pytest.fixture
-def fill(prepare: Callable[..., filling.Job]) -> Callable[..., filling.Outcome]:
+def fill(prepare: Callable[..., Job]) -> Callable[..., filling.Outcome]:
     """Prepare an augment job and run it."""
 
     def call(**request: Any) -> filling.Outcome:

@@ -13,8 +13,9 @@ from medzoo.cli.progress import Display, duration
 from medzoo.cli.requests import quotes_as_dict, show_quotes, show_requests
 
 if TYPE_CHECKING:
-    from medzoo.pipelines.filling import Job, Outcome
+    from medzoo.pipelines.filling import Outcome
     from medzoo.pipelines.forecast import Forecast
+    from medzoo.pipelines.jobs import Job
 
 
 Gens = Annotated[

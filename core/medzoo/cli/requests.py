@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from medzoo.cli.output import notice
 
 if TYPE_CHECKING:
-    from medzoo.pipelines.filling import Job, Outcome
+    from medzoo.pipelines.filling import Outcome
+    from medzoo.pipelines.jobs import Job
     from medzoo.pipelines.quotes import Quote
 
 

@@ -13,7 +13,7 @@ from medzoo.cli.progress import Display
 from medzoo.cli.requests import show_requests
 
 if TYPE_CHECKING:
-    from medzoo.pipelines.filling import Job
+    from medzoo.pipelines.jobs import Job
 
 
 Gen = Annotated[str, typer.Argument(metavar="GEN", help="Model, plugin or training run.")]

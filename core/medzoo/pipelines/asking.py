@@ -8,21 +8,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medzoo.errors import DataError, MedzooError, ResourceError
 from medzoo.files import temporary_beside, write_atomic
 from medzoo.images import decode, encode_png, prepare
+from medzoo.pipelines.jobs import Job
 from medzoo.pipelines.ledger import Ledger
 from medzoo.pipelines.plan import Picture
 from medzoo.pipelines.quotes import Quote
 from medzoo.pipelines.writer import is_there
 from medzoo.protocols import RequestError
-
-if TYPE_CHECKING:
-    from medzoo.pipelines.filling import Job
 
 # Pictures in a row that cannot be had before the job stops: the service is down, and each request may cost.
 _HOPELESS = 8

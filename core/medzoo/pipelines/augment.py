@@ -12,7 +12,6 @@ from medzoo.data import Dataset
 from medzoo.errors import ConfigError, DataError
 from medzoo.pipelines.claims import refuse_other
 from medzoo.pipelines.drawing import Studio, refuse_without_sources
-from medzoo.pipelines.filling import Job
 from medzoo.pipelines.inputs import (
     Mixture,
     Notice,
@@ -22,6 +21,7 @@ from medzoo.pipelines.inputs import (
     load_mixture,
     refuse_unknown_classes,
 )
+from medzoo.pipelines.jobs import Job
 from medzoo.pipelines.models import LoadedModel
 from medzoo.pipelines.plan import Plan, check_labels, make_plan
 from medzoo.pipelines.record import listing_digest, sheet_beside

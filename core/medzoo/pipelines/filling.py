@@ -12,53 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from medzoo.data import Dataset
 from medzoo.files import disk_errors, sha256_file
 from medzoo.images import decode
 from medzoo.pipelines.asking import Failure, draw_remote, refuse_failures
 from medzoo.pipelines.claims import claim
-from medzoo.pipelines.drawing import Studio
-from medzoo.pipelines.plan import Picture, Plan
+from medzoo.pipelines.jobs import Job
+from medzoo.pipelines.plan import Picture
 from medzoo.pipelines.quotes import Quote, quotes, refuse_upload, spent
 from medzoo.pipelines.record import write_metadata, write_sheet
 from medzoo.pipelines.writer import PictureWriter, is_there, place_originals, sweep
-from medzoo.plugins import Plugins
 from medzoo.provenance import RUN, RunRecord, read_run
 
 Watch = Callable[[int, int], None]
 """Told how many pictures of how many are there, first before anything is drawn."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One filling job. `identity` says what makes two jobs the same; `labels` are all classes, in order.
-
-    `originals` names where each real image goes in the folder; empty where they are left out. `sheet` is the contact
-    sheet's path, with up to `tiles` images a row; `data` and `facts` go into run.json as they are. `allow_upload` lets
-    real images leave this machine, to the services that generators name.
-    """
-
-    kind: str
-    folder: Path
-    plan: Plan
-    studio: Studio
-    labels: tuple[str, ...]
-    identity: Mapping[str, Any]
-    plugins: Plugins
-    device: str
-    originals: tuple[str, ...] = ()
-    how: str = "omit"
-    sheet: Path | None = None
-    tiles: int = 8
-    shard: tuple[int, int] = (1, 1)
-    allow_upload: bool = False
-    data: Mapping[str, Any] = field(default_factory=dict)
-    facts: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def real(self) -> Dataset | None:
-        """The real images, where there are any."""
-        return self.studio.real
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from medzoo.pipelines.filling import Job, is_complete
+from medzoo.pipelines.filling import is_complete
+from medzoo.pipelines.jobs import Job
 from medzoo.pipelines.plan import Cell, Plan
 from medzoo.pipelines.quotes import quotes
 from medzoo.pipelines.writer import is_there

@@ -7,16 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from medzoo.errors import ConfigError
+from medzoo.pipelines.jobs import Job
 from medzoo.pipelines.ledger import Tally, read_tally
 from medzoo.pipelines.plan import Picture
 from medzoo.pipelines.writer import is_there
 from medzoo.protocols import RemoteGenerator, Service
-
-if TYPE_CHECKING:
-    from medzoo.pipelines.filling import Job
 
 
 @dataclass(frozen=True, kw_only=True)
