@@ -73,6 +73,12 @@ def is_reference(given: str) -> bool:
     return given.startswith("hf:")
 
 
+def refuse_other_source(given: str, source: str | None) -> None:
+    """Nothing. Raises: ConfigError if `given` is a place on the Hub, and `source` (--from) is another place."""
+    if is_reference(given) and source not in (None, "hub"):
+        raise ConfigError(f"'{given}' comes from the Hub and not from {source}", "leave out --from")
+
+
 def parse_reference(given: str) -> Reference:
     """The repository and revision that `hf:org/name[@revision]` names. Raises: ConfigError."""
     match = _REFERENCE.fullmatch(given)

@@ -128,5 +128,6 @@ def test_a_place_on_the_hub_draws_the_same_images_as_the_bundled_model(medzoo, h
 
 
 def test_a_place_on_the_hub_has_no_other_source(medzoo, tmp_path):
-    assert "comes from the Hub and not from bundled" in medzoo("pull", "hf:acme/model", "--from", "bundled").err
+    for verb in (["pull"], ["sample", "--n", "1"]):
+        assert "comes from the Hub and not from bundled" in medzoo(*verb, "hf:acme/model", "--from", "bundled").err
     assert medzoo("pull", "hf:model").code == 2

@@ -8,11 +8,10 @@ import typer
 
 from medzoo.cli.output import Json, notice, print_json, print_text
 from medzoo.cli.progress import DownloadDisplay
-from medzoo.errors import ConfigError
 from medzoo.hub import fetch_asset, fetch_model
 from medzoo.plugins import load_plugins
 from medzoo.registry import AssetRow, Row, fetchable, load_registry
-from medzoo.repos import fetch_repo, is_reference, parse_reference, read_pulled
+from medzoo.repos import fetch_repo, is_reference, parse_reference, read_pulled, refuse_other_source
 
 
 def pull(
@@ -42,8 +41,7 @@ def pull(
 def _reference(name: str, source: str | None) -> str:
     """`name`, a place on the Hub. Raises: ConfigError, also for a source that is not the Hub."""
     parse_reference(name)
-    if source not in (None, "hub"):
-        raise ConfigError(f"'{name}' comes from the Hub and not from {source}", "leave out --from")
+    refuse_other_source(name, source)
     return name
 
 
