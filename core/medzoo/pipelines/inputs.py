@@ -21,6 +21,7 @@ from medzoo.pipelines.models import LoadedModel, load_gen, pick_device
 from medzoo.pipelines.plan import distinct, file_safe
 from medzoo.plugins import Plugins
 from medzoo.registry import Registry, load_registry, resolve
+from medzoo.repos import refuse_other_source
 from medzoo.specs import ImageSpec
 
 DEFAULT_DATA = Path("datasets/train")
@@ -78,6 +79,8 @@ def load_mixture(
     Raises: UnknownName, ConfigError, HubError, DataError.
     """
     pairs = parse_mixture(given)
+    for name, _ in pairs:
+        refuse_other_source(name, source.mirror)
     weightless = [_is_weightless(name, source) for name, _ in pairs]
     overrides = _overrides_by_generator([name for name, _ in pairs], source)
     models: list[LoadedModel | None] = [

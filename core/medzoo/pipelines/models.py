@@ -20,7 +20,6 @@ from medzoo.files import sha256_file, write_atomic, write_json_atomic
 from medzoo.hub import fetch_model
 from medzoo.protocols import Generator
 from medzoo.registry import CONFIG, WEIGHTS, Registry, resolve
-from medzoo.repos import refuse_other_source
 from medzoo.specs import GeneratorSpec, ImageSpec
 from medzoo.toolkit.devices import global_draws_from
 
@@ -231,7 +230,6 @@ def load_gen(
 
     `image` says what a weightless plugin should make; without it, only models with weights are taken.
     """
-    refuse_other_source(given, source)
     found = resolve(given, registry, plugins)
     if found.folder is not None:
         return load_model(found.folder, plugins=plugins, device=device, overrides=overrides)
