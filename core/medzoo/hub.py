@@ -126,8 +126,8 @@ class _Errand:
         looked = ", ".join(source.place for source in self.sources) or "no place"
         path = mirror_folder(Path(), self.row) / file.name
         raise HubError(
-            f"no source has {file.name} of '{_name(self.row)}' (looked in {looked})",
-            f"give a folder that holds {path}: medzoo pull {_name(self.row)} --from DIR, or MEDZOO_MIRROR",
+            f"no source has {file.name} of '{self.row.name}' (looked in {looked})",
+            f"give a folder that holds {path}: medzoo pull {self.row.name} --from DIR, or MEDZOO_MIRROR",
         )
 
 
@@ -186,7 +186,7 @@ def verify_folder(folder: Path, row: Row | AssetRow) -> None:
     for file in row.files:
         path = folder / file.name
         if not path.is_file():
-            raise HubError(f"{path} is missing", f"medzoo pull {_name(row)}")
+            raise HubError(f"{path} is missing", f"medzoo pull {row.name}")
         _compare(file, path, sha256_file(path), path.stat().st_size)
 
 
@@ -200,7 +200,7 @@ def _sources(row: Row | AssetRow, given: str | None, progress: Progress) -> list
         return [*bundled]
     if given == "hub":
         if not network:
-            raise HubError(f"'{_name(row)}' has no place on the Hub", f"medzoo pull {_name(row)}, or --from DIR")
+            raise HubError(f"'{row.name}' has no place on the Hub", f"medzoo pull {row.name}, or --from DIR")
         return [*network]
     if given is not None:
         if not Path(given).is_dir():
@@ -222,11 +222,6 @@ def _network(row: Row | AssetRow, progress: Progress) -> Iterator[_Network]:
 def mirror_folder(mirror: Path, row: Row | AssetRow) -> Path:
     """The folder of a mirror that holds the files of `row`."""
     return mirror / "assets" / row.id if isinstance(row, AssetRow) else mirror / row.folder
-
-
-def _name(row: Row | AssetRow) -> str:
-    """What a user writes for the row."""
-    return row.name if isinstance(row, Row) else row.id
 
 
 def _unwatched(name: str, done: int, total: int) -> None:

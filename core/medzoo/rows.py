@@ -49,6 +49,11 @@ class AssetRow:
     origins: Mapping[str, Path] = field(compare=False, repr=False)
 
     @property
+    def name(self) -> str:
+        """What the user writes for it."""
+        return self.id
+
+    @property
     def bytes(self) -> int:
         """Size of all files."""
         return sum(file.bytes for file in self.files)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from medzoo.protocols import LabelledImages, Report
+from medzoo.toolkit.batches import pixels
 from medzoo.toolkit.devices import derive_seed, generator
 
 IMAGES = 32
@@ -63,7 +64,7 @@ class CollapseMonitor:
         chosen = members[order[:IMAGES]].tolist()
         if len(chosen) < 2:
             return 0.0
-        return pairwise_distance(torch.stack([torch.from_numpy(data[k]) for k in chosen]).float() / 255.0)
+        return pairwise_distance(pixels(data, chosen))
 
 
 def pairwise_distance(images: Tensor) -> float:

@@ -12,15 +12,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_card import make_run
 
-from medzoo import config as settings
 from medzoo.errors import ConfigError, DataError
 from medzoo.files import sha256_file
 from medzoo.images import decode
-from medzoo.phantom import CLASSES, phantom_dataset
+from medzoo.phantom import CLASSES
 from medzoo.pipelines.card import DISCLAIMER, About, write_card
 from medzoo.pipelines.models import load_model
-from medzoo.pipelines.train import train
 from medzoo.plugins import load_plugins
 from medzoo.specs import ImageSpec
 
@@ -41,22 +40,9 @@ ABOUT = About(
 )
 
 
-class Quiet:
-    """A display nobody watches."""
-
-    def start(self, step: int, total: int) -> None: ...
-
-    def update(self, step: int, total: int, values: object) -> None: ...
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    plugins = load_plugins()
-    spec = plugins.generator("ddpm")
-    config = settings.resolve(spec.config, presets=spec.presets, preset="tiny", overrides=["training.epochs=1"])
-    data = phantom_dataset(counts=dict.fromkeys(CLASSES, 2), size=32, seed=0)
-    out = tmp_path_factory.mktemp("card") / "run"
-    return train(spec, config, data, out, plugins=plugins, display=Quiet(), device="cpu").folder
+    return make_run(tmp_path_factory.mktemp("card") / "run")
 
 
 @pytest.fixture(scope="module")

@@ -50,8 +50,7 @@ def check_registry(files: Sequence[Path], plugins: Plugins) -> tuple[Registry, l
 
 
 def _problem(row: Row | AssetRow, fault: Fault) -> Problem:
-    name = row.name if isinstance(row, Row) else row.id
-    return Problem(file=row.origin, row=name, what=fault[0], mend=fault[1])
+    return Problem(file=row.origin, row=row.name, what=fault[0], mend=fault[1])
 
 
 def _lay(layers: Layers, path: Path) -> Iterator[Problem]:

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from medzoo.protocols import LabelledImages, Report
 from medzoo.toolkit import losses
-from medzoo.toolkit.batches import Batch
+from medzoo.toolkit.batches import Batch, pixels
 from medzoo.toolkit.devices import derive_seed, global_draws_from
 from medzoo.toolkit.settings import ReconstructionSettings, TrainingSettings
 from medzoo.toolkit.training import Adversary, train
@@ -67,11 +67,7 @@ class Reconstruction:
     ) -> None:
         self.settings = settings
         self.latent_shape = latent_shape
-        self.perceptual: losses.PerceptualDistance | None = None
-        if settings.perceptual > 0:
-            self.perceptual = losses.PerceptualDistance(
-                network=settings.perceptual_network, weights=settings.perceptual_weights
-            ).to(device)
+        self.perceptual = losses.perceptual_distance(settings, device)
         self.adversary: Adversary | None = None
         if settings.adversarial > 0:
             with global_draws_from(derive_seed(seed, "discriminator"), device):
@@ -168,7 +164,7 @@ def quality(
     sums: dict[str, float] = {}
     for start in range(0, len(chosen), _LOOK_BATCH):
         part = chosen[start : start + _LOOK_BATCH]
-        images = torch.stack([torch.from_numpy(data[index]) for index in part]).to(device).float() / 255.0
+        images = pixels(data, part).to(device)
         made = reconstruct(autoencoder, images)
         signal = peak_signal_noise_ratio(made, images, data_range=1.0, reduction="none", dim=(1, 2, 3))
         values = {"psnr_db": signal, "ssim": similarity(made, images)}
@@ -205,7 +201,7 @@ def _side_by_side(autoencoder: Any, data: LabelledImages, seeds: Sequence[int], 
         found = own.nonzero().flatten()
         pool = found if len(found) else torch.arange(len(data))
         chosen.append(int(pool[seeds[place // 2 * 2] % len(pool)]))
-    images = torch.stack([torch.from_numpy(data[index]) for index in chosen]).to(device).float() / 255.0
+    images = pixels(data, chosen).to(device)
     made = reconstruct(autoencoder, images)
     shown = torch.arange(len(seeds), device=device) % 2 == 0
     return torch.where(shown.view(-1, 1, 1, 1), images, made)

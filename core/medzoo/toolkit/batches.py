@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,11 @@ class Batch:
     images: Tensor
     labels: Tensor
     step: int = 0
+
+
+def pixels(data: LabelledImages, indices: Iterable[int]) -> Tensor:
+    """The images at `indices`, float32 (N, C, H, W) in [0, 1], on the CPU."""
+    return torch.stack([torch.from_numpy(data[index]) for index in indices]).float() / 255.0
 
 
 def vary(images: Tensor, *, flip: bool, jitter: float, random: torch.Generator) -> Tensor:

@@ -177,11 +177,8 @@ class Objective:
         self.add_noise = ForwardProcess(model.settings.diffusion, null=model.null, device=model.device)
         self.autoencoder = model.autoencoder
         self.standardise = model.standardise
-        self.perceptual: losses.PerceptualDistance | None = None
-        if self.settings.perceptual > 0:
-            self.perceptual = losses.PerceptualDistance(
-                network=self.settings.perceptual_network, weights=self.settings.perceptual_weights
-            ).to(model.device)
+        self.perceptual = losses.perceptual_distance(self.settings, model.device)
+        if self.perceptual is not None:
             self.autoencoder.requires_grad_(False)
 
     def __call__(self, network: nn.Module, batch: Batch, random: torch.Generator) -> dict[str, Tensor]:

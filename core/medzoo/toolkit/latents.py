@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from medzoo.protocols import LabelledImages
+from medzoo.toolkit.batches import pixels
 
 
 class Latents:
@@ -72,7 +73,7 @@ def encode_all(
     found: list[list[Tensor]] = [[], []]
     for start in range(0, len(data), batch_size):
         chosen = range(start, min(start + batch_size, len(data)))
-        images = torch.stack([torch.from_numpy(data[index]) for index in chosen]).to(device).float() / 255.0
+        images = pixels(data, chosen).to(device)
         for way, side in zip(found, (images, images.flip(-1)) if mirrored else (images,), strict=False):
             way.append(encode(side).float().cpu())
     return torch.cat([*found[0], *found[1]])

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from medzoo.errors import ResourceError
 from medzoo.toolkit.pretrained import read_weights
+from medzoo.toolkit.settings import PerceptualSettings
 
 VGG16_SHA256 = "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"  # torchvision's vgg16-397923af.pth
 
@@ -95,6 +96,13 @@ class PerceptualDistance(nn.Module):
             one, other = stage(one), stage(other)
             total = total + (one - other).abs().mean(dim=(1, 2, 3))
         return total
+
+
+def perceptual_distance(settings: PerceptualSettings, device: torch.device) -> PerceptualDistance | None:
+    """The distance that the settings name, on `device`; None where its weight is 0. Raises: as `PerceptualDistance`."""
+    if settings.perceptual == 0:
+        return None
+    return PerceptualDistance(network=settings.perceptual_network, weights=settings.perceptual_weights).to(device)
 
 
 def _untrained_lpips() -> Any:

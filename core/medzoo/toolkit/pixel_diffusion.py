@@ -94,11 +94,7 @@ class Objective:
         self.settings = model.settings.loss
         self.add_noise = ForwardProcess(model.settings.diffusion, null=model.null, device=model.device)
         self.posterior = posterior_coefficients(self.add_noise.alpha)
-        self.perceptual: losses.PerceptualDistance | None = None
-        if self.settings.perceptual > 0:
-            self.perceptual = losses.PerceptualDistance(
-                network=self.settings.perceptual_network, weights=self.settings.perceptual_weights
-            ).to(model.device)
+        self.perceptual = losses.perceptual_distance(self.settings, model.device)
 
     def __call__(self, network: nn.Module, batch: Batch, random: torch.Generator) -> dict[str, Tensor]:
         """The weighted terms, scalars whose sum is minimised; every draw comes from `random`."""

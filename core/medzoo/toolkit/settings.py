@@ -56,26 +56,30 @@ class DiffusionSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossSettings:
-    """The training objective; terms of weight 0 are not computed."""
+class PerceptualSettings:
+    """A loss in an ImageNet network's features, `losses.perceptual_distance`."""
 
-    pixel: str = setting("mse", "distance on the network's target", choices=("charbonnier", "l1", "mse"))
-    variational: float = setting(0.001, "weight of the variational bound (learned variance only)", low=0.0)
-    edge: float = setting(0.0, "weight of the Laplacian edge term", low=0.0)
     perceptual: float = setting(0.0, "weight of the perceptual term", low=0.0)
     perceptual_network: str = setting("vgg16", "features of the perceptual term", choices=("vgg16", "lpips"))
     perceptual_weights: str = setting("", "file of torchvision's VGG16 ImageNet weights (vgg16-397923af.pth)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReconstructionSettings:
+class LossSettings(PerceptualSettings):
+    """The training objective; terms of weight 0 are not computed."""
+
+    pixel: str = setting("mse", "distance on the network's target", choices=("charbonnier", "l1", "mse"))
+    variational: float = setting(0.001, "weight of the variational bound (learned variance only)", low=0.0)
+    edge: float = setting(0.0, "weight of the Laplacian edge term", low=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructionSettings(PerceptualSettings):
     """The training objective of an autoencoder; terms of weight 0 are not computed."""
 
     pixel: str = setting("l1", "distance of pixels in [-1, 1]", choices=("charbonnier", "l1", "mse"))
     ssim: float = setting(0.0, "weight of 1 - SSIM", low=0.0)
-    perceptual: float = setting(0.0, "weight of the perceptual term", low=0.0)
     perceptual_network: str = setting("lpips", "features of the perceptual term", choices=("vgg16", "lpips"))
-    perceptual_weights: str = setting("", "file of torchvision's VGG16 ImageNet weights (vgg16-397923af.pth)")
     kl: float = setting(1e-4, "weight (beta) of the divergence from a standard normal, nats a pixel", low=0.0)
     kl_warmup: int = setting(0, "steps over which that weight rises from 0", low=0)
     adversarial: float = setting(0.0, "weight of the patch discriminator's term", low=0.0)
@@ -85,13 +89,11 @@ class ReconstructionSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatentLossSettings:
+class LatentLossSettings(PerceptualSettings):
     """The training objective of a denoiser of latents; terms of weight 0 are not computed."""
 
     pixel: str = setting("mse", "distance on the network's target", choices=("charbonnier", "l1", "mse"))
     perceptual: float = setting(0.0, "weight of the perceptual term on decoded images", low=0.0)
-    perceptual_network: str = setting("vgg16", "features of the perceptual term", choices=("vgg16", "lpips"))
-    perceptual_weights: str = setting("", "file of torchvision's VGG16 ImageNet weights (vgg16-397923af.pth)")
 
 
 @dataclass(frozen=True, kw_only=True)
