@@ -9,7 +9,7 @@ import pluggy
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from medzoo.specs import ClassifierSpec, GeneratorSpec, MetricSpec
+    from medzoo.specs import ClassifierSpec, ExtractorSpec, GeneratorSpec, MetricSpec
 
 hookspec = pluggy.HookspecMarker("medzoo")
 hookimpl = pluggy.HookimplMarker("medzoo")
@@ -28,6 +28,11 @@ def register_classifiers() -> list[ClassifierSpec]:  # type: ignore[empty-body]
 @hookspec
 def register_metrics() -> list[MetricSpec]:  # type: ignore[empty-body]
     """Return the metrics this plugin offers."""
+
+
+@hookspec
+def register_extractors() -> list[ExtractorSpec]:  # type: ignore[empty-body]
+    """Return the extractors this plugin offers, in whose features metrics compare images."""
 
 
 @hookspec

@@ -18,7 +18,7 @@ import pluggy
 
 from medzoo import hookspecs
 from medzoo.errors import MedzooError, PluginError, UnknownName
-from medzoo.specs import ClassifierSpec, GeneratorSpec, MetricSpec
+from medzoo.specs import ClassifierSpec, ExtractorSpec, GeneratorSpec, MetricSpec
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 GROUP = "medzoo"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _VERBOSE = "see `medzoo plugin list --verbose`"
-_SPECS: Mapping[str, type[Any]] = {"generator": GeneratorSpec, "classifier": ClassifierSpec, "metric": MetricSpec}
+_SPECS: Mapping[str, type[Any]] = {
+    "generator": GeneratorSpec,
+    "classifier": ClassifierSpec,
+    "metric": MetricSpec,
+    "extractor": ExtractorSpec,
+}
 
 T = TypeVar("T")
 
@@ -69,6 +74,7 @@ class Plugins:
     generators: Mapping[str, GeneratorSpec]
     classifiers: Mapping[str, ClassifierSpec]
     metrics: Mapping[str, MetricSpec]
+    extractors: Mapping[str, ExtractorSpec]
     conflicts: Mapping[str, str]
 
     @property
@@ -99,8 +105,12 @@ class Plugins:
         """The metric called `name`. Raises: as `generator`."""
         return self._find("metric", name, self.metrics)
 
+    def extractor(self, name: str) -> ExtractorSpec:
+        """The extractor called `name`. Raises: as `generator`."""
+        return self._find("extractor", name, self.extractors)
+
     def row_of(self, kind: str, name: str) -> PluginRow:
-        """The plugin that offers the `kind` ("generator", "classifier", "metric") called `name`."""
+        """The plugin that offers the `kind` ("generator", "classifier", "metric", "extractor") called `name`."""
         offer = f"{kind} {name}"
         for row in self.rows:
             if offer in row.offers:
@@ -249,5 +259,6 @@ def _gather(found: tuple[_Found, ...]) -> Plugins:
         generators=usable("generator"),
         classifiers=usable("classifier"),
         metrics=usable("metric"),
+        extractors=usable("extractor"),
         conflicts=conflicts,
     )

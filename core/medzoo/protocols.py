@@ -7,7 +7,7 @@ is multi-label. Nothing here imports torch or numpy at run time.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from medzoo.errors import ConfigError, MedzooError
@@ -64,6 +64,9 @@ class Report(Protocol):
     def keep(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
         """The tensors kept under `key`, a hash of all they depend on; `make` gives them the first time."""
 
+    def stop_after(self) -> int | None:
+        """The optimiser step after which `fit` ends, the model as it is by then; None to train to the end."""
+
 
 @runtime_checkable
 class Generator(Protocol):
@@ -88,6 +91,26 @@ class Generator(Protocol):
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> object:
         """Take weights that `state_dict` gave."""
+
+
+@runtime_checkable
+class LabelTokens(Protocol):
+    """A generator whose labels become vectors that can be looked at. `medzoo inspect` draws them."""
+
+    def label_tokens(self, labels: Tensor) -> Tensor:
+        """The vectors that stand for `labels`, float32 (N, tokens, width); one token where there is no more."""
+
+
+@runtime_checkable
+class AttentionMaps(LabelTokens, Protocol):
+    """A generator that can also show where in an image it attends to each label token."""
+
+    def attention_maps(self, seeds: Sequence[int], labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (N, C, H, W), the ones `sample` gives, and maps float32 (N, tokens, h, w) that sum to 1 over tokens.
+
+        A map is the mean of the cross-attention to one token over heads, layers (resized to the largest) and steps of
+        sampling.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,28 +215,104 @@ class Classifier(Protocol):
         """Take weights that `state_dict` gave."""
 
 
+class Pixels(Protocol):
+    """Images read a few at a time; a Tensor (N, C, H, W) is one, and so is a file of them that no memory could hold."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: slice | Sequence[int]) -> Tensor:
+        """The images at `index`: float32 (n, C, H, W) in [0, 1]."""
+
+
+class Extractor(Protocol):
+    """A network, or anything else, that turns images into vectors in which they are compared."""
+
+    def __call__(self, images: Tensor) -> Mapping[str, Tensor]:
+        """By layer, the vectors of uint8 images (N, C, H, W), C 1 or 3, of any side: float32 (N, D).
+
+        The layer "features" is what distances between sets are measured in, "logits" what a classifier says. A row
+        depends on its own image alone.
+        """
+
+
+@runtime_checkable
+class PerceptualExtractor(Extractor, Protocol):
+    """An extractor that also knows how different two images look."""
+
+    def distance(self, first: Tensor, second: Tensor) -> Tensor:
+        """Perceptual distance (N,), float32, of each pair of uint8 images (N, C, H, W); 0 for equal ones."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """Images to be measured: pixels float32 (N, C, H, W) in [0, 1], labels, and features by extractor name (N, D)."""
+    """Images to be measured, as far as a metric's spec asks for them.
 
-    pixels: Tensor | None = None
+    `pixels` gives float32 (n, C, H, W) in [0, 1], real and synthetic ones alike in size and channels. `labels` are int64
+    (N,). `features` are float32 (N, D) by layer of the extractor, and `distance` is that extractor's perceptual distance
+    of pairs from `pixels`. "mirrored" is the layer "features" of the images mirrored left to right.
+    """
+
+    size: int
+    pixels: Pixels | None = None
     labels: Tensor | None = None
-    features: Mapping[str, Tensor]
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+    distance: Callable[[Tensor, Tensor], Tensor] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Histogram:
+    """How values of the sets are spread: `shares[name][k]` of a set's values lie between `edges[k]` and the next."""
+
+    title: str
+    unit: str
+    edges: tuple[float, ...]
+    shares: Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A synthetic image (`fake`), the training image nearest to it (`train`), both by index, and their distance."""
+
+    fake: int
+    train: int
+    distance: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """A measured number: its spread, how many images each side had, and whose features it was measured on."""
+    """A measured number.
+
+    `spread` is its standard deviation over what `spread_over` names ("subsets", "splits", "pairs"), which is no
+    confidence interval; `interval` is one, of 95 %, by resampling images. `figures` are further numbers by name. NaN
+    stands for what is not defined. `method` says how it was measured, where there are choices: subsets, bins, pairs.
+    `pairs`, closest first, are for looking at. `failed` is True where the number shows a fault, as copied images are.
+    """
 
     value: float
-    spread: float | None
     n_real: int
     n_fake: int
-    extractor: str
+    spread: float | None = None
+    spread_over: str = ""
+    interval: tuple[float, float] | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
+    method: str = ""
+    histogram: Histogram | None = None
+    pairs: tuple[Pair, ...] = ()
+    failed: bool = False
 
 
 class Metric(Protocol):
     """A number about synthetic images beside real ones."""
 
     def __call__(self, real: Sample, fake: Sample, *, seed: int) -> Score:
-        """Measure `fake` against `real`; any random choice comes from `seed`."""
+        """Measure `fake` against `real`; any random choice comes from `seed`.
+
+        Raises: DataError for images it cannot measure, such as too few or too small ones.
+        """
+
+
+class TrainMetric(Protocol):
+    """A number about synthetic images beside real ones that no model saw, and those its model was trained on."""
+
+    def __call__(self, real: Sample, fake: Sample, *, train: Sample, seed: int) -> Score:
+        """As `Metric`."""

@@ -11,7 +11,9 @@ from medzoo.errors import ConfigError
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-    from medzoo.protocols import Classifier, Generator, Metric
+    from torch import Tensor
+
+    from medzoo.protocols import Classifier, Extractor, Generator, Metric, TrainMetric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,17 +80,54 @@ class ClassifierSpec:
     config: type[Any]
     presets: Traversable
     build: Callable[[Any, ImageSpec, str], Classifier]
+    multi_label: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractorSpec:
+    """A kind of extractor, whose name stands behind the "@" of a metric's: `fid@inception`.
+
+    `layers` are those it gives; `perceptual`: it is a `PerceptualExtractor`. `preprocessing` says in a few words what
+    it does to images. `assets` are the registry's ids of its published weights; `build(weights, device)` is given their
+    tensors by name, under the assets' ids, and imports the network. `version` changes whenever the same images and
+    weights give other vectors, for what is extracted is kept.
+    """
+
+    name: str
+    summary: str
+    layers: tuple[str, ...]
+    preprocessing: str
+    build: Callable[[Mapping[str, Mapping[str, Tensor]], str], Extractor]
+    assets: tuple[str, ...] = ()
+    perceptual: bool = False
+    version: str = "1"
+
+
+DOMAIN = "domain"
+"""In `MetricSpec.extractors`: the published classifier that knows the classes of the images at hand."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetricSpec:
-    """A kind of metric: what it needs, its unit, and which way is better ("higher", "lower" or "neither")."""
+    """A kind of metric: what it needs, its unit, and which way is better ("higher", "lower" or "neither").
+
+    `needs_features` are layers of an extractor ("features", "logits"), `needs_distance` its perceptual distance, and
+    `needs_train` layers of the training images, so that `build` gives a `TrainMetric`. Such a metric is asked for as
+    `name@extractor`; `extractors` are those it is measured with when none is named and they are at hand. `least` is the
+    smallest number of images a side it takes. `floor`: the same number between two halves of the real images tells
+    what sampling alone makes of it.
+    """
 
     name: str
     summary: str
-    needs_pixels: bool
-    needs_labels: bool
-    needs_features: tuple[str, ...]
     unit: str
     better: str
-    build: Callable[[], Metric]
+    build: Callable[[], Metric | TrainMetric]
+    needs_pixels: bool = False
+    needs_labels: bool = False
+    needs_features: tuple[str, ...] = ()
+    needs_distance: bool = False
+    needs_train: tuple[str, ...] = ()
+    extractors: tuple[str, ...] = ()
+    least: int = 2
+    floor: bool = False

@@ -157,8 +157,6 @@ def test_one_name_may_be_a_generator_and_a_metric():
                 name="good-one",
                 summary="",
                 needs_pixels=True,
-                needs_labels=False,
-                needs_features=(),
                 unit="",
                 better="lower",
                 build=None,

@@ -147,6 +147,10 @@ class RunFolder:
         if message not in (known := self.warnings()):
             write_atomic(self.folder / "warnings.txt", "".join(f"{line}\n" for line in [*known, message]).encode())
 
+    def stop_after(self) -> int | None:
+        """None: a training run trains to its end."""
+        return None
+
     def warnings(self) -> list[str]:
         """All warnings so far, those before an interruption included."""
         path = self.folder / "warnings.txt"

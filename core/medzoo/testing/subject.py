@@ -219,6 +219,10 @@ class Recorder:
             self._made.add(key)
         return _copied(self.subject.kept[key], "what is kept")
 
+    def stop_after(self) -> int | None:
+        """None: to the end."""
+        return None
+
 
 def _copied(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
     """Copies of `tensors` as a file would give them back: on the CPU, without gradients."""

@@ -96,3 +96,8 @@ class _StageReport:
     def keep(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
         """The tensors kept under `key`."""
         return self._report.keep(key, make)
+
+    def stop_after(self) -> int | None:
+        """The step of this stage after which to stop; below 1 where training should end before this stage."""
+        last = self._report.stop_after()
+        return None if last is None else last - self._before
