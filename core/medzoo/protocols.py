@@ -247,9 +247,9 @@ class PerceptualExtractor(Extractor, Protocol):
 class Sample:
     """Images to be measured, as far as a metric's spec asks for them.
 
-    `pixels` gives float32 (n, C, H, W) in [0, 1], real and synthetic ones alike in size and channels. `labels` are int64
-    (N,). `features` are float32 (N, D) by layer of the extractor, and `distance` is that extractor's perceptual distance
-    of pairs from `pixels`. "mirrored" is the layer "features" of the images mirrored left to right.
+    `pixels` gives float32 (n, C, H, W) in [0, 1], real and synthetic ones alike in size and channels. `labels` are
+    int64 (N,). `features` are float32 (N, D) by layer of the extractor, and `distance` is that extractor's perceptual
+    distance of pairs from `pixels`. "mirrored" is the layer "features" of the images mirrored left to right.
     """
 
     size: int

@@ -35,8 +35,9 @@ class SetFacts:
 class Floor:
     """What sampling alone makes of a metric, at `n` images a side, as means over seeded draws.
 
-    `real` is the metric between two disjoint halves of the real images, `fake` between such a half and as many synthetic
-    ones; the two can be compared, which the metric on whole sets and its floor cannot where it depends on their size.
+    `real` is the metric between two disjoint halves of the real images, `fake` between such a half and as many
+    synthetic ones; the two can be compared, which the metric on whole sets and its floor cannot where it depends on
+    their size.
     `real_spread` and `fake_spread` are standard deviations over the draws.
     """
 
@@ -102,8 +103,8 @@ class TrendPoint:
 class Evaluation:
     """Everything an evaluation found.
 
-    `image` and `crop` say as what all sets were compared; `resized` tells it in a sentence. `provenance` is what run.json
-    says of the job: command, versions, seeds, models and their lineage.
+    `image` and `crop` say as what all sets were compared; `resized` tells it in a sentence. `provenance` is what
+    run.json says of the job: command, versions, seeds, models and their lineage.
     """
 
     sets: tuple[SetFacts, ...]
