@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from medzoo.errors import ConfigError, IntegrityError, UnknownName
 from medzoo.layers import Layers, bundled_file, sound_tables, user_files
 from medzoo.plugins import Plugins, load_plugins
 from medzoo.repos import fetch_repo, is_reference
-from medzoo.rows import CONFIG, WEIGHTS, AssetRow, Fault, FileRow, Row
-from medzoo.specs import GeneratorSpec
+from medzoo.rows import CLASSIFIER, CONFIG, GENERATOR, MODEL_KINDS, WEIGHTS, AssetRow, Fault, FileRow, Row
+from medzoo.specs import ClassifierSpec, GeneratorSpec
 
 __all__ = [
+    "CLASSIFIER",
     "CONFIG",
+    "GENERATOR",
     "WEIGHTS",
     "AssetRow",
     "FileRow",
@@ -26,8 +29,12 @@ __all__ = [
     "fetchable",
     "is_model_folder",
     "load_registry",
+    "refuse_other_kind",
     "resolve",
+    "resolve_classifier",
 ]
+
+S = TypeVar("S", GeneratorSpec, ClassifierSpec)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,26 +72,54 @@ class Registry:
         """Each model's id, once."""
         return tuple(row.id for row in self.rows if row.newest)
 
-    def default_for(self, plugin: str) -> Row:
+    def default_for(self, plugin: str, *, kind: str = GENERATOR) -> Row:
         """The model a plugin's bare name stands for. Raises: ConfigError if it has none."""
-        own = [row for row in self.rows if row.plugin == plugin and row.newest]
+        own = [row for row in self.rows if row.plugin == plugin and row.kind == kind and row.newest]
         for row in own:
             if row.default:
                 return row
         models = f"name one of its models: {', '.join(row.id for row in own)}; or " if own else ""
+        train = "medzoo classify train" if kind == CLASSIFIER else "medzoo train"
         raise ConfigError(
-            f"'{plugin}' has no default model", f"{models}train your own: medzoo train {plugin} --data DIR --out DIR"
+            f"'{plugin}' has no default model", f"{models}train your own: {train} {plugin} --data DIR --out DIR"
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resolved:
-    """What a GEN argument means: the generator, and its weights as a registry row, as a folder, or none at all."""
+class Resolved(Generic[S]):
+    """What an argument means: the spec of its kind, and its weights as a registry row, as a folder, or none at all."""
 
     given: str
-    spec: GeneratorSpec
+    spec: S
     row: Row | None = None
     folder: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Kind(Generic[S]):
+    """A kind of model: its name, what offers it, which need weights, and the command that trains one."""
+
+    name: str
+    specs: Callable[[Plugins], Mapping[str, S]]
+    spec: Callable[[Plugins, str], S]
+    has_weights: Callable[[S], bool]
+    train: str
+
+
+_GENERATORS = _Kind(
+    name=GENERATOR,
+    specs=lambda plugins: plugins.generators,
+    spec=Plugins.generator,
+    has_weights=lambda spec: spec.trainable,
+    train="medzoo train",
+)
+_CLASSIFIERS = _Kind(
+    name=CLASSIFIER,
+    specs=lambda plugins: plugins.classifiers,
+    spec=Plugins.classifier,
+    has_weights=lambda _: True,
+    train="medzoo classify train",
+)
 
 
 def load_registry(*, plugins: Plugins | None = None) -> Registry:
@@ -113,56 +148,91 @@ def load_registry(*, plugins: Plugins | None = None) -> Registry:
     return registry
 
 
-def resolve(given: str, registry: Registry, plugins: Plugins) -> Resolved:
-    """What `given` means: a trained model's folder, a model's id, or a plugin's name (its default model).
+def resolve(given: str, registry: Registry, plugins: Plugins) -> Resolved[GeneratorSpec]:
+    """What `given` means: a trained generator's folder, a model's id, or a plugin's name (its default model).
 
     Or `hf:org/name[@revision]`, a model on the Hub, which is pulled unless the cache has it.
 
-    Raises: UnknownName, ConfigError if it means two things or no trained model, PluginError, HubError, IntegrityError.
+    Raises: UnknownName, ConfigError if it means two things, no trained model or a classifier, PluginError, HubError,
+    IntegrityError.
     """
+    return _resolved(given, registry, plugins, _GENERATORS)
+
+
+def resolve_classifier(given: str, registry: Registry, plugins: Plugins) -> Resolved[ClassifierSpec]:
+    """What `given` means where a classifier is asked for. Raises: as `resolve`, for a generator."""
+    return _resolved(given, registry, plugins, _CLASSIFIERS)
+
+
+def _resolved(given: str, registry: Registry, plugins: Plugins, kind: _Kind[S]) -> Resolved[S]:
     if is_reference(given):
-        folder = fetch_repo(given)
-        return Resolved(given=given, spec=plugins.generator(_plugin_of(folder)), folder=folder)
-    named = given in registry.models or given in plugins.generators
+        return _in_folder(given, fetch_repo(given), plugins, kind)
+    specs = kind.specs(plugins)
     folder = Path(given)
     if is_model_folder(folder):
-        if named:
+        if given in registry.models or given in specs:
             raise ConfigError(
                 f"'{given}' is both a folder here and a name in the catalogue",
                 f"write ./{given} for the folder, or run in another folder for the catalogue's",
             )
-        return Resolved(given=given, spec=plugins.generator(_plugin_of(folder)), folder=folder)
+        return _in_folder(given, folder, plugins, kind)
     if given in registry.models or given.partition("@")[0] in registry.models:
         row = registry.model(given)
-        return Resolved(given=given, spec=plugins.generator(row.plugin), row=row)
-    if given in plugins.generators:
-        spec = plugins.generators[given]
-        return Resolved(given=given, spec=spec, row=registry.default_for(given) if spec.trainable else None)
+        refuse_other_kind(given, row.kind, wanted=kind.name)
+        return Resolved(given=given, spec=kind.spec(plugins, row.plugin), row=row)
+    if given in specs:
+        default = registry.default_for(given, kind=kind.name) if kind.has_weights(specs[given]) else None
+        return Resolved(given=given, spec=specs[given], row=default)
     plugins.refuse_unusable(given)
     if folder.exists():
         raise ConfigError(
             f"{given} holds no trained model ({CONFIG} and {WEIGHTS})",
-            "if its training was interrupted, run the same `medzoo train` command again",
+            f"if its training was interrupted, run the same `{kind.train}` command again",
         )
     if folder.name != given:
-        raise ConfigError(f"{given} does not exist", "give a training run's folder, a model or a generator")
-    raise UnknownName("generator or model", given, {*registry.ids, *plugins.generators}, plugins.broken_hint)
+        raise ConfigError(f"{given} does not exist", f"give a training run's folder, a model or a {kind.name}")
+    for other, names in ((GENERATOR, [*plugins.generators]), (CLASSIFIER, [*plugins.classifiers])):
+        if given in names:
+            refuse_other_kind(given, other, wanted=kind.name)
+    known = {*(row.id for row in registry.rows if row.kind == kind.name), *specs}
+    raise UnknownName(f"{kind.name} or model", given, known, plugins.broken_hint)
+
+
+def _in_folder(given: str, folder: Path, plugins: Plugins, kind: _Kind[S]) -> Resolved[S]:
+    plugin, stated = _plugin_and_kind(folder)
+    refuse_other_kind(given, stated, wanted=kind.name)
+    return Resolved(given=given, spec=kind.spec(plugins, plugin), folder=folder)
+
+
+def refuse_other_kind(name: str, kind: str, *, wanted: str) -> None:
+    """Nothing. Raises: ConfigError for a model of another kind than is wanted, saying what it is for."""
+    if kind != wanted:
+        use = f"medzoo classify predict {name}" if kind == CLASSIFIER else f"medzoo sample {name}"
+        raise ConfigError(
+            f"'{name}' is a {kind}, and a {wanted} is needed",
+            f"`medzoo list --kind {wanted}` shows those there are; this one is for `{use}`",
+        )
 
 
 def fetchable(name: str, registry: Registry, plugins: Plugins) -> Row | AssetRow:
-    """What `medzoo pull` takes: an asset, a model, or a generator's default model.
+    """What `medzoo pull` takes: an asset, a model, or a generator's or classifier's default model.
 
     Raises: UnknownName; ConfigError for a generator without weights, or a folder.
     """
     assets = {row.id: row for row in registry.assets}
     if name in assets:
         return assets[name]
-    if name in plugins.generators or name.partition("@")[0] in registry.models:
-        if row := resolve(name, registry, plugins).row:
-            return row
-        raise ConfigError(f"'{name}' has nothing to pull", "it is used as it is")
+    if name.partition("@")[0] in registry.models:
+        return registry.model(name)
+    if name in plugins.generators:
+        if not plugins.generators[name].trainable:
+            raise ConfigError(f"'{name}' has nothing to pull", "it is used as it is")
+        return registry.default_for(name)
+    if name in plugins.classifiers:
+        return registry.default_for(name, kind=CLASSIFIER)
     plugins.refuse_unusable(name)
-    raise UnknownName("model or asset", name, {*registry.ids, *plugins.generators, *assets}, plugins.broken_hint)
+    known = {*registry.ids, *plugins.generators, *plugins.classifiers, *assets}
+    raise UnknownName("model or asset", name, known, plugins.broken_hint)
 
 
 def is_model_folder(folder: Path) -> bool:
@@ -170,14 +240,16 @@ def is_model_folder(folder: Path) -> bool:
     return (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()
 
 
-def _plugin_of(folder: Path) -> str:
+def _plugin_and_kind(folder: Path) -> tuple[str, str]:
+    """The plugin that made a folder's model, and what kind of model it is. Raises: IntegrityError."""
     try:
-        plugin = json.loads((folder / CONFIG).read_text("utf-8"))["plugin"]
-    except (ValueError, KeyError, TypeError):
-        plugin = None
-    if not isinstance(plugin, str):
+        stated = json.loads((folder / CONFIG).read_text("utf-8"))
+        plugin, kind = stated["plugin"], stated.get("kind", GENERATOR)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        plugin = kind = None
+    if not isinstance(plugin, str) or kind not in MODEL_KINDS:
         raise IntegrityError(f"{folder / CONFIG} does not say which plugin made the model", "train or pull it again")
-    return plugin
+    return plugin, kind
 
 
 def clashes(registry: Registry) -> Iterator[tuple[Row | AssetRow, Fault]]:
@@ -185,9 +257,9 @@ def clashes(registry: Registry) -> Iterator[tuple[Row | AssetRow, Fault]]:
     for asset in registry.assets:
         if asset.id in registry.models:
             yield asset, (f"'{asset.id}' is both a model and an asset ({asset.origin})", "rename one of them")
-    defaults: dict[str, Row] = {}
+    defaults: dict[tuple[str, str], Row] = {}
     for row in registry.rows:
-        if row.newest and row.default and (other := defaults.setdefault(row.plugin, row)) is not row:
+        if row.newest and row.default and (other := defaults.setdefault((row.kind, row.plugin), row)) is not row:
             claims = f"{other.id} ({other.origin}) and {row.id} ({row.origin})"
             mend = f"in your own registry, set default = false for {other.id}"
             yield row, (f"'{row.plugin}' has two default models: {claims}", mend)

@@ -13,6 +13,8 @@ from medzoo.errors import ConfigError
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+GENERATOR, CLASSIFIER = "generator", "classifier"
+MODEL_KINDS = (GENERATOR, CLASSIFIER)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _REPO = re.compile(rf"{NAME.pattern}/{NAME.pattern}")
@@ -61,7 +63,7 @@ class AssetRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One version of a published model.
+    """One version of a published model, a generator or a classifier by its `kind`.
 
     `deprecated` is the reason not to use it any more, "" for none, and `successor` the model to use instead. `newest`
     says whether the bare id means this version. `origins` says which registry file gave each key; `origin` is the one
@@ -70,6 +72,7 @@ class Row:
 
     id: str
     version: int
+    kind: str
     plugin: str
     summary: str
     repo: str
@@ -115,6 +118,7 @@ class Row:
 _MODEL_KEYS: Mapping[str, type] = {
     "id": str,
     "version": int,
+    "kind": str,
     "plugin": str,
     "summary": str,
     "repo": str,
@@ -145,7 +149,15 @@ KEYS: Mapping[str, Mapping[str, type]] = {"model": _MODEL_KEYS, "asset": _ASSET_
 
 _FILE_KEYS: Mapping[str, type] = {"name": str, "sha256": str, "bytes": int}
 _OPTIONAL: Mapping[str, Mapping[str, Any]] = {
-    "model": {"version": 1, "repo": "", "revision": "", "default": False, "deprecated": "", "successor": ""},
+    "model": {
+        "version": 1,
+        "kind": GENERATOR,
+        "repo": "",
+        "revision": "",
+        "default": False,
+        "deprecated": "",
+        "successor": "",
+    },
     "asset": {"url": "", "repo": "", "revision": ""},
 }
 _REQUIRED = {kind: keys.keys() - _OPTIONAL[kind].keys() for kind, keys in KEYS.items()}
@@ -162,6 +174,8 @@ def table_faults(kind: str, table: Any) -> Iterator[Fault]:
         return
     if table.get("version", 1) < 1:
         yield f"version must be 1 or more, not {table['version']}", ""
+    if table.get("kind", GENERATOR) not in MODEL_KINDS:
+        yield f"kind must be {' or '.join(MODEL_KINDS)}, not '{table['kind']}'", ""
     if not all(isinstance(name, str) for name in table.get("classes", ())):
         yield "classes must be a list of names", ""
     for file in table.get("files", ()):

@@ -135,6 +135,8 @@ def listed(medzoo, publish):
         (("--class", "a", "--class", "B"), True, False),
         (("--class", "a", "--class", "benign"), False, False),
         (("--kind", "model"), True, False),
+        (("--kind", "generator"), True, False),
+        (("--kind", "classifier"), False, False),
         (("--kind", "asset"), False, True),
         (("--licence", "mit"), False, True),
         (("--license", "cc-by-4.0"), True, False),
@@ -203,3 +205,15 @@ def test_a_table_wider_than_the_terminal_is_folded(monkeypatch, capsys):
 def test_columns_of_wide_letters_stand_in_line(capsys):
     print_table(("name", "n"), [("乳房", 7), ("teat", 10)], right=("n",))
     assert capsys.readouterr().out.splitlines() == ["name   n", "乳房   7", "teat  10"]
+
+
+def test_classifiers_have_a_table_of_their_own(medzoo, publish):
+    publish("tell-test", extra='kind = "classifier"')
+    generators, classifiers, _ = medzoo("list").out.split("\n\n")
+    assert "tell-test" not in generators
+    head, *lines = classifiers.splitlines()
+    assert head.split()[:2] == ["classifier", "plugin"]
+    assert "tell-test" in [line.split()[0] for line in lines]
+    assert medzoo("list", "--kind", "classifier").out.strip() == classifiers
+    kinds = {row["id"]: row["kind"] for row in json.loads(medzoo("list", "--json").out)}
+    assert (kinds["tell-test"], kinds["ddpm-udder"], kinds["inception-fid"]) == ("classifier", "generator", "asset")

@@ -52,7 +52,7 @@ def test_an_unknown_name_offers_the_nearest_spelling(medzoo, publish):
     publish("ddpm-test")
     outcome = medzoo("show", "ddpm-tset")
     assert outcome.code == 2
-    assert "error: unknown model, asset or generator 'ddpm-tset'\n  did you mean" in outcome.err
+    assert "error: unknown model, asset or plugin 'ddpm-tset'\n  did you mean" in outcome.err
 
 
 def test_an_asset_is_shown_with_where_it_comes_from(medzoo):
@@ -91,3 +91,18 @@ def test_the_file_that_gave_each_key_is_told(medzoo, publish, monkeypatch, tmp_p
     assert origins[str(later)] == ["id", "license"]
     assert "plugin" in origins[str(published.registry)]
     assert f"told by {later} id, license" in medzoo("show", "ddpm-test").out
+
+
+def test_a_classifier_is_shown_with_its_models(medzoo, publish, install_plugin):
+    published = publish("ddpm-test", extra='kind = "classifier"')
+    install_plugin(
+        "tell",
+        "import medzoo\nfrom importlib.resources import files\n@medzoo.hookimpl\ndef register_classifiers():\n"
+        "    presets = files('medzoo_ddpm') / 'presets'\n"
+        "    return [medzoo.ClassifierSpec(name='tell', summary='', config=dict, presets=presets, build=None)]\n",
+    )
+    published.registry.write_text(published.registry.read_text().replace('plugin = "ddpm"', 'plugin = "tell"'))
+    facts = json.loads(medzoo("show", "tell", "--json").out)
+    assert (facts["classifier"], facts["models"]) == ("tell", ["ddpm-test"])
+    assert "tiny" in facts["presets"]
+    assert json.loads(medzoo("show", "ddpm-test", "--json").out)["kind"] == "classifier"

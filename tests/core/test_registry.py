@@ -8,7 +8,7 @@ from medzoo.errors import ConfigError, IntegrityError, PluginError, UnknownName
 from medzoo.hub import verify_folder
 from medzoo.places import bundled_root
 from medzoo.plugins import load_plugins
-from medzoo.registry import AssetRow, fetchable, load_registry, resolve
+from medzoo.registry import AssetRow, fetchable, load_registry, resolve, resolve_classifier
 
 with pytest.MonkeyPatch.context() as environment:
     environment.setenv("XDG_CONFIG_HOME", "/nowhere")
@@ -21,9 +21,10 @@ LARGEST = 8_000_000
 def test_a_bundled_model_is_what_its_row_says(row):
     card = bundled_root() / "cards" / row.id
     verify_folder(card, row)
-    assert row.plugin in load_plugins().generators
+    plugins = load_plugins()
+    assert row.plugin in (plugins.classifiers if row.kind == "classifier" else plugins.generators)
     description = json.loads((card / "config.json").read_text("utf-8"))
-    assert description["plugin"] == row.plugin
+    assert (description["plugin"], description.get("kind", "generator")) == (row.plugin, row.kind)
     assert description["image"]["size"] == row.size
     assert description["image"]["channels"] == row.channels
     assert description["image"]["classes"] == list(row.classes)
@@ -78,6 +79,7 @@ def test_a_later_overlay_changes_one_key_of_a_model(publish, monkeypatch, tmp_pa
         ('[[model]]\nid = "m"\nsize = "64"', "size must be a whole number, not '64'", ""),
         ('[[model]]\nid = "m"\nsize = true', "size must be a whole number, not True", ""),
         ('[[model]]\nid = "m"\nclasses = [1]', "classes must be a list of names", ""),
+        ('[[model]]\nid = "m"\nkind = "metric"', "kind must be generator or classifier, not 'metric'", ""),
         ('[[model]]\nid = "m"', "model 'm' lacks plugin, summary", ""),
         ('[[model]]\nplugin = "ddpm"', "model 1: needs an id", ""),
         ('[[model]]\nid = "../m"', "model '../m': needs an id", ""),
@@ -269,9 +271,9 @@ def resolved(given):
     return resolve(given, load_registry(plugins=plugins), plugins)
 
 
-def trained(folder: Path, plugin: object = "ddpm-var") -> Path:
+def trained(folder: Path, plugin: object = "ddpm-var", **stated: object) -> Path:
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"plugin": plugin}))
+    (folder / "config.json").write_text(json.dumps({"plugin": plugin, **stated}))
     (folder / "model.safetensors").write_bytes(b"weights")
     return folder
 
@@ -343,3 +345,87 @@ def test_a_broken_plugins_name_says_so(install_plugin):
     install_plugin("foreign", "raise OSError('no')")
     with pytest.raises(PluginError, match=r"plugin 'foreign' of .* is broken"):
         resolved("foreign")
+
+
+CLASSIFIER = """import medzoo
+@medzoo.hookimpl
+def register_classifiers():
+    return [medzoo.ClassifierSpec(name="tell", summary="", config=dict, presets=None, build=None)]
+"""
+
+
+@pytest.fixture
+def classifier(publish, install_plugin):
+    """A registry with the classifier `tell-test`, whose plugin `tell` is installed."""
+    install_plugin("tell", CLASSIFIER)
+    published = publish("tell-test", extra='kind = "classifier"\ndefault = true')
+    published.registry.write_text(published.registry.read_text().replace('plugin = "ddpm"', 'plugin = "tell"'))
+    return published
+
+
+def told(given):
+    plugins = load_plugins()
+    return resolve_classifier(given, load_registry(plugins=plugins), plugins)
+
+
+def test_a_model_is_a_generator_unless_its_row_says_otherwise(publish):
+    publish("ddpm-test")
+    assert load_registry().model("ddpm-test").kind == "generator"
+
+
+def test_a_classifier_is_meant_by_id_plugin_or_folder(classifier, tmp_path):
+    assert (told("tell-test").spec.name, told("tell-test").row.kind) == ("tell", "classifier")
+    assert told("tell").row.id == "tell-test"
+    folder = trained(tmp_path / "run", "tell", kind="classifier")
+    assert (told(str(folder)).folder, told(str(folder)).row) == (folder, None)
+
+
+def test_a_generator_and_a_classifier_of_one_plugin_name_each_have_a_default(classifier, monkeypatch):
+    both = classifier.registry.read_text().replace("tell-test", "made-test").replace('"classifier"', '"generator"')
+    classifier.registry.write_text(f"{classifier.registry.read_text()}\n{both}")
+    registry = load_registry()
+    assert registry.default_for("tell").id == "made-test"
+    assert registry.default_for("tell", kind="classifier").id == "tell-test"
+
+
+@pytest.mark.parametrize("given", ["tell-test", "tell", "folder"])
+def test_a_classifier_is_no_generator(classifier, tmp_path, given):
+    name = str(trained(tmp_path / "run", "tell", kind="classifier")) if given == "folder" else given
+    with pytest.raises(ConfigError, match=f"'{name}' is a classifier, and a generator is needed") as caught:
+        resolved(name)
+    assert "`medzoo list --kind generator`" in caught.value.hint
+    assert f"`medzoo classify predict {name}`" in caught.value.hint
+
+
+@pytest.mark.parametrize("given", ["ddpm-udder", "ddpm", "classic", "folder"])
+def test_a_generator_is_no_classifier(tmp_path, given):
+    name = str(trained(tmp_path / "run")) if given == "folder" else given
+    with pytest.raises(ConfigError, match=f"'{name}' is a generator, and a classifier is needed") as caught:
+        told(name)
+    assert "`medzoo list --kind classifier`" in caught.value.hint
+
+
+def test_a_folder_of_an_unknown_kind_is_refused(tmp_path):
+    with pytest.raises(IntegrityError, match="does not say which plugin"):
+        told(str(trained(tmp_path / "run", "tell", kind="metric")))
+
+
+def test_a_classifier_can_be_pulled_by_id_and_by_plugin(classifier):
+    plugins = load_plugins()
+    registry = load_registry(plugins=plugins)
+    assert fetchable("tell-test", registry, plugins) is fetchable("tell", registry, plugins)
+
+
+def test_a_classifier_without_a_default_model_says_how_to_train_one(install_plugin):
+    install_plugin("tell", CLASSIFIER)
+    with pytest.raises(ConfigError, match=r"'tell' has no default model.*medzoo classify train tell"):
+        told("tell")
+
+
+def test_a_misspelt_classifier_offers_classifiers_only(classifier):
+    with pytest.raises(UnknownName, match="unknown classifier or model 'tell-tset'") as caught:
+        told("tell-tset")
+    assert "tell-test" in caught.value.hint
+    with pytest.raises(UnknownName, match="unknown generator or model 'tell-tset'") as caught:
+        resolved("tell-tset")
+    assert "tell-test" not in caught.value.hint

@@ -76,6 +76,8 @@ def test_a_sound_row_has_no_problem(write):
         ({"channels": "2"}, "channels are 1 or 3"),
         ({"plugin": '"ddqm"'}, "no installed plugin offers the generator 'ddqm'"),
         ({"plugin": '"classic"'}, "'classic' needs no weights"),
+        ({"kind": '"metric"'}, "kind must be generator or classifier"),
+        ({"kind": '"classifier"'}, "no installed plugin offers the classifier 'ddpm'"),
         ({"repo": '"org/own"', "revision": '"main"'}, "revision must be a commit"),
         ({"revision": f'"{"a" * 40}"'}, "revision must be a commit of its repo"),
         ({"deprecated": '"worse"'}, "needs both the reason and a successor"),

@@ -1,4 +1,4 @@
-"""`medzoo list`: the published models, and the assets metrics and classifiers build on."""
+"""`medzoo list`: the published generators and classifiers, and the assets that metrics and models build on."""
 
 import gc
 import os
@@ -17,16 +17,18 @@ from medzoo.errors import UnknownName
 from medzoo.hub import locate
 from medzoo.places import bundled_root, cache_root
 from medzoo.plugins import load_plugins
-from medzoo.registry import AssetRow, Row, load_registry
+from medzoo.registry import CLASSIFIER, GENERATOR, AssetRow, Row, load_registry
 
-_MODEL_COLUMNS = ("id", "plugin", "modality", "classes", "size", "parameters", "MB", "license", "state")
+_MODEL_COLUMNS = ("plugin", "modality", "classes", "size", "parameters", "MB", "license", "state")
 _ASSET_COLUMNS = ("asset", "MB", "license", "state", "source")
 _NUMBERS = ("classes", "size", "parameters", "MB")
 
 
 class Kind(StrEnum):
-    """The kinds of row."""
+    """The kinds of row; a model is a generator or a classifier."""
 
+    GENERATOR = "generator"
+    CLASSIFIER = "classifier"
     MODEL = "model"
     ASSET = "asset"
 
@@ -34,10 +36,12 @@ class Kind(StrEnum):
 def list_models(
     words: Annotated[list[str] | None, typer.Argument(metavar="[WORDS]...", help="Keep rows with these words.")] = None,
     modality: Annotated[str, typer.Option(help="Keep models of this modality.")] = "",
-    plugin: Annotated[str, typer.Option(help="Keep models of this generator.")] = "",
+    plugin: Annotated[str, typer.Option(help="Keep models of this plugin.")] = "",
     dataset: Annotated[str, typer.Option(help="Keep models trained on this data set.")] = "",
-    classes: Annotated[list[str] | None, typer.Option("--class", help="Keep models that make this class.")] = None,
-    kind: Annotated[Kind | None, typer.Option(help="Keep models, or assets.")] = None,
+    classes: Annotated[
+        list[str] | None, typer.Option("--class", help="Keep models that make or tell this class.")
+    ] = None,
+    kind: Annotated[Kind | None, typer.Option(help="Keep rows of this kind.")] = None,
     licence: Annotated[str, typer.Option("--licence", "--license", help="Keep rows under this licence.")] = "",
     json: Json = False,
 ) -> None:
@@ -64,7 +68,7 @@ class _Wanted:
 
     def takes(self, row: Row | AssetRow) -> bool:
         """Whether the row has all of it. An asset has fewer facts than a model, and no classes."""
-        if self.kind and self.kind is not _kind(row):
+        if self.kind and self.kind not in _kinds(row):
             return False
         if not all(getattr(row, fact, "").lower() == value for fact, value in self.facts.items()):
             return False
@@ -101,7 +105,7 @@ def describe(row: Row | AssetRow, held: frozenset[str] | None = None) -> dict[st
     if isinstance(row, Row):
         facts["classes"] = list(row.classes)
     return {
-        "kind": _kind(row).value,
+        "kind": Kind.ASSET.value,
         **facts,
         "bytes": row.bytes,
         "files": [{"name": file.name, "sha256": file.sha256, "bytes": file.bytes} for file in row.files],
@@ -150,8 +154,9 @@ def _refuse_unknown(wanted: _Wanted, rows: Sequence[Row | AssetRow]) -> None:
             raise UnknownName({"license": "licence", "classes": "class"}.get(fact, fact), value, known)
 
 
-def _kind(row: Row | AssetRow) -> Kind:
-    return Kind.MODEL if isinstance(row, Row) else Kind.ASSET
+def _kinds(row: Row | AssetRow) -> tuple[str, ...]:
+    """What `--kind` may call the row."""
+    return (Kind.MODEL, row.kind) if isinstance(row, Row) else (Kind.ASSET,)
 
 
 def _text(row: Row | AssetRow) -> str:
@@ -163,16 +168,18 @@ def _text(row: Row | AssetRow) -> str:
 
 
 def _print(rows: Sequence[Row | AssetRow]) -> None:
-    """Nothing; a table of models and one of assets go to stdout, those that have rows."""
+    """Nothing; a table of generators, one of classifiers and one of assets go to stdout, those that have rows."""
     held = _held_folders()
-    models = [_model_cells(row, _located(row, held)[0]) for row in rows if isinstance(row, Row)]
-    assets = [_asset_cells(row, _located(row, held)[0]) for row in rows if isinstance(row, AssetRow)]
-    if models:
-        print_table(_MODEL_COLUMNS, models, right=_NUMBERS)
-    if models and assets:
-        print_text("")
-    if assets:
-        print_table(_ASSET_COLUMNS, assets, right=_NUMBERS)
+    models = [(row.kind, _model_cells(row, _located(row, held)[0])) for row in rows if isinstance(row, Row)]
+    tables = [
+        (("id", *_MODEL_COLUMNS), [cells for kind, cells in models if kind == GENERATOR]),
+        ((CLASSIFIER, *_MODEL_COLUMNS), [cells for kind, cells in models if kind == CLASSIFIER]),
+        (_ASSET_COLUMNS, [_asset_cells(row, _located(row, held)[0]) for row in rows if isinstance(row, AssetRow)]),
+    ]
+    for number, (columns, lines) in enumerate((columns, lines) for columns, lines in tables if lines):
+        if number:
+            print_text("")
+        print_table(columns, lines, right=_NUMBERS)
 
 
 def _model_cells(row: Row, state: str) -> tuple[object, ...]:

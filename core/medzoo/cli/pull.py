@@ -18,7 +18,7 @@ def pull(
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="ID...", help="Models, assets, generators for their default model, or hf:org/name[@revision]."
+            metavar="ID...", help="Models, assets, plugins for their default model, or hf:org/name[@revision]."
         ),
     ],
     source: Annotated[

@@ -1,4 +1,4 @@
-"""`medzoo show`: one model, asset or generator, in full."""
+"""`medzoo show`: one model, asset, or what a plugin offers, in full."""
 
 import json as json_lib
 from pathlib import Path
@@ -6,22 +6,24 @@ from typing import Annotated, Any
 
 import typer
 
+from medzoo import config as settings
 from medzoo.cli.catalogue import describe
 from medzoo.cli.output import Json, count, megabytes, notice, print_json, print_text
 from medzoo.errors import UnknownName
 from medzoo.plugins import Plugins, load_plugins
-from medzoo.registry import CONFIG, AssetRow, Registry, Row, load_registry
+from medzoo.registry import CLASSIFIER, CONFIG, GENERATOR, AssetRow, Registry, Row, load_registry
+from medzoo.specs import ClassifierSpec, GeneratorSpec
 
 _CARD_LINES = 12
 
 
 def show(
     name: Annotated[
-        str, typer.Argument(metavar="ID", help="A model's id (id@v1: that version), an asset's, a generator's name.")
+        str, typer.Argument(metavar="ID", help="Id of a model (id@v1: that version) or an asset, or a plugin's name.")
     ],
     json: Json = False,
 ) -> None:
-    """Show all facts of a model, an asset or a generator."""
+    """Show all facts of a model, an asset or a plugin's offer."""
     plugins = load_plugins()
     registry = load_registry(plugins=plugins)
     assets = {row.id: row for row in registry.assets}
@@ -33,10 +35,12 @@ def show(
         facts = describe(assets[name]) | _origins(assets[name])
     elif name in plugins.generators:
         facts = _generator(name, plugins, registry)
+    elif name in plugins.classifiers:
+        facts = _classifier(name, plugins, registry)
     else:
         plugins.refuse_unusable(name)
-        known = [*registry.ids, *plugins.generators, *assets]
-        raise UnknownName("model, asset or generator", name, known, plugins.broken_hint)
+        known = [*registry.ids, *plugins.generators, *plugins.classifiers, *assets]
+        raise UnknownName("model, asset or plugin", name, known, plugins.broken_hint)
     if json:
         print_json(facts)
     else:
@@ -68,16 +72,23 @@ def _origins(row: Row | AssetRow) -> dict[str, Any]:
 
 def _generator(name: str, plugins: Plugins, registry: Registry) -> dict[str, Any]:
     spec = plugins.generators[name]
-    row = plugins.row_of("generator", name)
+    needs = {"trainable": spec.trainable, "needs_sources": spec.needs_sources}
+    return {GENERATOR: name, **_offer(GENERATOR, spec, plugins, registry), **needs}
+
+
+def _classifier(name: str, plugins: Plugins, registry: Registry) -> dict[str, Any]:
+    return {CLASSIFIER: name, **_offer(CLASSIFIER, plugins.classifiers[name], plugins, registry)}
+
+
+def _offer(kind: str, spec: GeneratorSpec | ClassifierSpec, plugins: Plugins, registry: Registry) -> dict[str, Any]:
+    """What every kind of model has."""
+    row = plugins.row_of(kind, spec.name)
     return {
-        "generator": name,
         "summary": spec.summary,
         "distribution": f"{row.distribution} {row.version}".strip(),
-        "trainable": spec.trainable,
-        "needs_sources": spec.needs_sources,
         "multi_label": spec.multi_label,
-        "presets": sorted(Path(f.name).stem for f in spec.presets.iterdir() if f.name.endswith(".toml")),
-        "models": [model.id for model in registry.rows if model.plugin == name],
+        "presets": settings.preset_names(spec.presets),
+        "models": [model.id for model in registry.rows if model.kind == kind and model.plugin == spec.name],
     }
 
 

@@ -14,7 +14,7 @@ from medzoo.layers import Layers, bundled_file, read_tables, user_files
 from medzoo.pipelines.front_matter import parse
 from medzoo.plugins import Plugins
 from medzoo.registry import Registry, clashes
-from medzoo.rows import AssetRow, Fault, Row, merged_faults, table_faults, table_name
+from medzoo.rows import CLASSIFIER, GENERATOR, AssetRow, Fault, Row, merged_faults, table_faults, table_name
 
 _CARD = "README.md"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -97,10 +97,10 @@ def _fact_faults(row: Row) -> Iterator[Fault]:
 
 
 def _plugin_faults(row: Row, plugins: Plugins) -> Iterator[Fault]:
-    spec = plugins.generators.get(row.plugin)
-    if spec is None:
-        yield f"no installed plugin offers the generator '{row.plugin}'", "`medzoo plugin list` shows those there are"
-    elif not spec.trainable:
+    offered = plugins.classifiers if row.kind == CLASSIFIER else plugins.generators
+    if row.plugin not in offered:
+        yield f"no installed plugin offers the {row.kind} '{row.plugin}'", "`medzoo plugin list` shows those there are"
+    elif row.kind == GENERATOR and not plugins.generators[row.plugin].trainable:
         yield f"'{row.plugin}' needs no weights", ""
 
 
@@ -110,6 +110,8 @@ def _successor_faults(row: Row, registry: Registry) -> Iterator[Fault]:
     successor = registry.models.get(row.successor)
     if successor is None:
         yield f"its successor '{row.successor}' is in no registry", ""
+    elif successor.kind != row.kind:
+        yield f"its successor '{row.successor}' is a {successor.kind}", f"name a {row.kind}"
     elif successor.deprecated:
         yield f"its successor '{row.successor}' is deprecated too", "name the model to use in the end"
 
