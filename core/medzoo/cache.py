@@ -1,4 +1,4 @@
-"""What the cache holds: models, assets, repositories of the Hub, latents; how large, when used, and away with it."""
+"""What the cache holds: models, assets, repositories of the Hub, what was computed; how large, and away with it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from pathlib import Path
 from medzoo.downloads import Notice, alone
 from medzoo.errors import UnknownName
 from medzoo.files import disk_errors, write_json_atomic
-from medzoo.places import cache_root, latents_root
+from medzoo.places import cache_root, features_root, latents_root, pixels_root
 from medzoo.repos import parse_reference, read_pins
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One folder of the cache: `kind` is "model", "asset", "hub" or "latents", `name` what a user writes for it."""
+    """One folder of the cache: `name` is what a user writes for it, `kind` "model", "asset" or "hub", or of what was
+    computed from images and can be again, "latents", "pixels" or "features"."""
 
     kind: str
     name: str
@@ -61,8 +62,9 @@ def _entries() -> Iterator[Entry]:
             yield _entry(kind, folder.parent.name, folder)
     for folder in _folders(cache_root() / "repos", depth=2):
         yield _entry("hub", f"hf:{folder.parent.name}/{folder.name}", folder)
-    if latents_root().is_dir():
-        yield _entry("latents", "latents", latents_root())
+    for kind, root in (("latents", latents_root()), ("pixels", pixels_root()), ("features", features_root())):
+        if root.is_dir():
+            yield _entry(kind, kind, root)
 
 
 def _folders(root: Path, *, depth: int) -> Iterator[Path]:

@@ -100,13 +100,10 @@ class Dataset:
 
     @cached_property
     def _fingerprints(self) -> tuple[str, ...]:
-        return tuple(
-            hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:16]
-            for pixels in self.all_pixels()
-        )
+        return tuple(map(fingerprint_of, self.all_pixels()))
 
     def fingerprints(self) -> tuple[str, ...]:
-        """One an image: the first 16 hex digits of the SHA-256 of its shape and pixels, whatever file holds them."""
+        """One an image, as `fingerprint_of` gives it, whatever file holds it."""
         return self._fingerprints
 
     def fingerprint(self) -> str:
@@ -194,6 +191,11 @@ def _relabelled(dataset: Dataset, image: ImageSpec) -> np.ndarray:
     absent = np.zeros(len(dataset), np.float32)
     mapped = np.stack([absent if k is None else hot[:, k].astype(np.float32) for k in columns], axis=1)
     return mapped if image.multi_label else mapped.argmax(axis=1).astype(np.int64)
+
+
+def fingerprint_of(pixels: np.ndarray) -> str:
+    """The first 16 hex digits of the SHA-256 of an image's shape and pixels, uint8 (H, W) or (H, W, 3) as stored."""
+    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:16]
 
 
 def open_dataset(path: Path, *, skip_bad: bool = False, classes: Sequence[str] | None = None) -> Dataset:

@@ -27,6 +27,16 @@ def latents_root() -> Path:
     return cache_root() / "latents"
 
 
+def pixels_root() -> Path:
+    """Where images lie decoded, by the files they come from and the size they were brought to; it need not exist."""
+    return cache_root() / "pixels"
+
+
+def features_root() -> Path:
+    """Where an extractor's vectors are kept by the hash of all they depend on; it need not exist."""
+    return cache_root() / "features"
+
+
 def config_root() -> Path:
     """`medzoo` in the user's folder of settings; it need not exist."""
     return _user_folder("XDG_CONFIG_HOME", ".config")

@@ -27,6 +27,7 @@ RANKS = [
         "checks",
         "config",
         "data",
+        "decoded",
         "downloads",
         "duplicates",
         "hub",
