@@ -41,7 +41,9 @@ class Grain(nn.Module):
             self.load_state_dict({"brightness": state["brightness"]})
         pixels = torch.stack([torch.from_numpy(data[k]).float().mean() / 255.0 for k in range(len(data))])
         means = self.learned(pixels, torch.from_numpy(data.labels), report)
-        for step in range(start + 1, self.config.epochs + 1):
+        asked = report.stop_after()
+        end = self.config.epochs if asked is None else min(asked, self.config.epochs)
+        for step in range(start + 1, end + 1):
             with torch.no_grad():
                 self.brightness += self.draw(seed, step) * (means - self.brightness)
             loss = (means - self.brightness.detach()).square().mean()
@@ -93,7 +95,7 @@ def test_an_honest_generator_passes_every_check(spec_of):
     assert {result.name: result.detail for result in results if not result.passed} == {}
     assert [result.name for result in results] == [
         "preset", "build", "fit", "fit repeats", "fit resumes", "weights", "images", "seeds repeat", "seeds differ",
-        "rebatching", "labels", "save and load", "global random state",
+        "rebatching", "labels", "save and load", "fit stops", "global random state",
     ]  # fmt: skip
     assert all(result.detail and "\n" not in result.detail and result.seconds >= 0 for result in results)
     assert_generator(spec_of(Grain))
@@ -225,7 +227,7 @@ SAMPLING = {
     FirstSeed: {"rebatching"},
     FirstLabel: {"rebatching", "labels"},
     ForgetsWeights: {"save and load"},
-    LoadsNothing: {"save and load", "fit resumes"},
+    LoadsNothing: {"save and load", "fit resumes", "fit stops"},
     SetsSeed: {"global random state"},
 }
 
@@ -265,6 +267,19 @@ class StartsAnew(Grain):
     def fit(self, data, *, seed, report):
         report.restore()
         report.restore = lambda: None
+        super().fit(data, seed=seed, report=report)
+
+
+class NeverStops(Grain):
+    def fit(self, data, *, seed, report):
+        report.stop_after = lambda: None
+        super().fit(data, seed=seed, report=report)
+
+
+class StopsElsewhere(Grain):
+    def fit(self, data, *, seed, report):
+        if (asked := report.stop_after()) is not None and report.restore() is None:
+            self.brightness.data += 0.1 * asked
         super().fit(data, seed=seed, report=report)
 
 
@@ -339,6 +354,11 @@ FITTING = {
     NotANumber: ("fit", "expected finite loss values, got loss = nan"),
     StopsShort: ("fit", "expected the last report.progress to be step 2 of 2, got 1 of 2"),
     StartsAnew: ("fit resumes", "expected a restored fit to go on at step 2, its first step was 1"),
+    NeverStops: ("fit stops", "expected a fit asked to stop after step 2 to end there, its last step was 3"),
+    StopsElsewhere: (
+        "fit stops",
+        "1 of 1 weights differ in a fit restored at step 2 from one stopped there: brightness",
+    ),
     ResumesElsewhere: ("fit resumes", "1 of 1 weights differ in a fit resumed at step 1: brightness"),
     BadCheckpoint: ("fit", "expected tensors in a checkpoint, 'step' is none"),
     BadPreview: ("fit", "expected images of shape (3, 1, 8, 8), got (3, 1, 4, 4)"),

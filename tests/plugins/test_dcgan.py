@@ -68,6 +68,9 @@ class Log:
     def restore(self):
         return None
 
+    def stop_after(self):
+        return None
+
     def checkpoint(self, step, state):
         self.states.append(dict(state))
 

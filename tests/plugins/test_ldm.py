@@ -101,6 +101,9 @@ class Notes:
     def restore(self):
         return None
 
+    def stop_after(self):
+        return None
+
     def checkpoint(self, step, state):
         pass
 

@@ -77,14 +77,17 @@ class Denoiser(nn.Module):
 
 
 class Log:
-    """A Report that keeps everything, can start from a checkpoint, and can break off after a step."""
+    """A Report that keeps everything, can start from a checkpoint, and can break off or end after a step."""
 
-    def __init__(self, *, restored=None, stop=None):
-        self.restored, self.stop = restored, stop
+    def __init__(self, *, restored=None, stop=None, end=None):
+        self.restored, self.stop, self.end = restored, stop, end
         self.values, self.states, self.looks, self.notes, self.kept = [], {}, [], {}, {}
 
     def restore(self):
         return self.restored
+
+    def stop_after(self):
+        return self.end
 
     def checkpoint(self, step, state):
         assert int(state["step"]) == step
@@ -161,6 +164,34 @@ def test_a_run_broken_off_in_either_stage_ends_with_the_same_weights(stop):
     resumed, rest = fit(Log(restored=broken.states[newest]))
     assert same(resumed, whole)
     assert rest.values == log.values[newest:]
+
+
+@pytest.mark.parametrize("end", [4, 6])
+def test_a_run_stopped_in_its_first_stage_does_not_begin_the_second(end):
+    stopped, log = fit(Log(end=end))
+    assert [values["stage"] for _, _, values in log.values] == [1] * end
+    assert log.kept == {}
+    assert stopped.network.state_dict().keys() == build().network.state_dict().keys()
+    fresh = build().network.state_dict()
+    assert all(torch.equal(value, fresh[name]) for name, value in stopped.network.state_dict().items())
+    assert stopped.sample([1, 2], torch.tensor([0, 1])).shape == (2, 1, 16, 16)
+
+
+@pytest.mark.parametrize("end", [4, 6, 8, 14])
+def test_a_checkpoint_restored_and_stopped_at_its_step_is_the_model_of_then(end):
+    _, whole = fit()
+    stopped, log = fit(Log(end=end))
+    restored, again = fit(Log(restored=whole.states[end], end=end))
+    assert log.values == whole.values[:end]
+    assert same(restored, stopped)
+    assert again.values == []
+
+
+def test_checkpoints_tell_the_epoch_of_their_stage_and_the_step_after_which_there_are_images():
+    _, log = fit()
+    assert {int(state["images_from"]) for state in log.states.values()} == {6}
+    assert log.states[4]["epoch"] == 2.0
+    assert log.states[8]["epoch"] == 0.5
 
 
 def test_checkpoints_can_be_written_as_safetensors():

@@ -284,6 +284,9 @@ class Log:
     def restore(self):
         return None
 
+    def stop_after(self):
+        return None
+
     def checkpoint(self, step, state):
         pass
 

@@ -34,14 +34,17 @@ class Images:
 
 
 class Log:
-    """A Report that keeps everything, can start from a checkpoint, and can break off after a step."""
+    """A Report that keeps everything, can start from a checkpoint, and can break off or end after a step."""
 
-    def __init__(self, *, restored=None, stop=None):
-        self.restored, self.stop = restored, stop
+    def __init__(self, *, restored=None, stop=None, end=None):
+        self.restored, self.stop, self.end = restored, stop, end
         self.values, self.states, self.looks = [], {}, []
 
     def restore(self):
         return self.restored
+
+    def stop_after(self):
+        return self.end
 
     def checkpoint(self, step, state):
         self.states[step] = {name: value.clone() for name, value in state.items()}
@@ -126,6 +129,34 @@ def test_a_finished_run_started_again_does_nothing_more():
     again, log = run(report=Log(restored=whole.states[9]))
     assert torch.equal(again, weights)
     assert log.values == []
+
+
+@pytest.mark.parametrize("end", [1, 4, 8])
+def test_a_run_asked_to_stop_ends_with_the_averaged_weights_of_that_step(end):
+    _, whole = run(checkpoint_every=1, ema=0.9)
+    weights, log = run(report=Log(end=end), ema=0.9)
+    assert log.values == whole.values[:end], "the rate follows the whole schedule"
+    average = [value.flatten() for name, value in whole.states[end].items() if name.startswith("average.")]
+    assert torch.equal(weights, torch.cat(average))
+    assert [step for step, _ in log.looks][-1] == end == max(log.states)
+    restored, again = run(report=Log(restored=whole.states[end], end=end), ema=0.9)
+    assert torch.equal(restored, weights)
+    assert again.values == []
+    assert again.looks == []
+    assert again.states == {}
+
+
+def test_a_run_asked_to_stop_after_its_end_ends_there():
+    weights, log = run(report=Log(end=1000))
+    assert torch.equal(weights, run()[0])
+    assert log.values[-1][:2] == (9, 9)
+
+
+def test_a_checkpoint_tells_its_epoch():
+    _, log = run()
+    assert {step: state["epoch"].item() for step, state in log.states.items()} == {
+        step: pytest.approx(step / 3) for step in (2, 4, 6, 8, 9)
+    }
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])

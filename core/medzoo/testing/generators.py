@@ -157,6 +157,25 @@ def _fit_resumes(subject: Subject) -> str | None:
     return f"a fit resumed at step {step} ends with the same weights"
 
 
+def _fit_stops(subject: Subject) -> str | None:
+    unfinished = [(step, state) for step, total, state in subject.first.checkpoints if step < total]
+    if not subject.spec.trainable or not unfinished:
+        return None
+    step, state = unfinished[-1]
+    stopped, restored = subject.build(), subject.build()
+    report, again = Recorder(subject, stop=step), Recorder(subject, restored=state, stop=step)
+    subject.fit(stopped, report)
+    last = report.steps[-1][0] if report.steps else "none"
+    expect(last == step, f"expected a fit asked to stop after step {step} to end there, its last step was {last}")
+    subject.sample(generator=stopped)
+    subject.fit(restored, again)
+    made = len(again.steps)
+    expect(not made, f"expected no step of a fit restored at step {step} and asked to stop after it, it made {made}")
+    where = f"a fit restored at step {step} from one stopped there"
+    _expect_equal(stopped.state_dict(), restored.state_dict(), where)
+    return f"a fit stopped after step {step} ends there, and its checkpoint gives the same weights"
+
+
 def _images(subject: Subject) -> str:
     for count in (BATCH, 5, 1):
         subject.sample(range(count))
@@ -270,6 +289,7 @@ _STAGES: tuple[tuple[Mapping[str, Callable[[Subject], str | None]], bool], ...] 
             "combinations": _combinations,
             "sources": _sources,
             "save and load": _save_and_load,
+            "fit stops": _fit_stops,
             "global random state": _global_state,
         },
         False,

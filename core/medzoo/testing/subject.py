@@ -167,9 +167,12 @@ class Subject:
 class Recorder:
     """A Report that keeps all it is told, and looks at every preview as a user would."""
 
-    def __init__(self, subject: Subject, *, restored: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(
+        self, subject: Subject, *, restored: Mapping[str, Tensor] | None = None, stop: int | None = None
+    ) -> None:
         self.subject = subject
         self.restored = restored
+        self.stop = stop
         self.steps: list[tuple[int, int, dict[str, float]]] = []
         self.checkpoints: list[tuple[int, int, dict[str, Tensor]]] = []
         self.previews = 0
@@ -220,8 +223,8 @@ class Recorder:
         return _copied(self.subject.kept[key], "what is kept")
 
     def stop_after(self) -> int | None:
-        """None: to the end."""
-        return None
+        """The step at which this report wants the fit to end, if at any."""
+        return self.stop
 
 
 def _copied(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:

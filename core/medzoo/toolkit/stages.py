@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +23,14 @@ class Stage:
 
 
 def train_stages(stages: Sequence[Stage], *, report: Report) -> None:
-    """Train each stage's network in turn; a restored run goes on in the stage it was in."""
+    """Train each stage's network in turn, as far as `report` asks; a restored run goes on in the stage it was in."""
     state = report.restore()
     current = int(state["stage"]) if state is not None else 0
-    total = sum(stage.steps for stage in stages)
+    starts = [*accumulate((stage.steps for stage in stages), initial=0)]
+    stop = report.stop_after()
     for number, stage in enumerate(stages):
+        if stop is not None and stop <= starts[number]:
+            return
         if state is not None and number < current:
             # In the layout in which training left it, for that decides how its convolutions round.
             stage.network.to(memory_format=torch.channels_last)
@@ -36,8 +40,7 @@ def train_stages(stages: Sequence[Stage], *, report: Report) -> None:
             _StageReport(
                 report,
                 number=number,
-                before=sum(earlier.steps for earlier in stages[:number]),
-                total=total,
+                starts=starts,
                 finished=[earlier.network for earlier in stages[:number]],
                 restored=state if number == current else None,
             )
@@ -52,15 +55,14 @@ class _StageReport:
         report: Report,
         *,
         number: int,
-        before: int,
-        total: int,
+        starts: Sequence[int],
         finished: Sequence[nn.Module],
         restored: Mapping[str, Tensor] | None,
     ) -> None:
         self._report = report
         self._number = number
-        self._before = before
-        self._total = total
+        self._before = starts[number]
+        *_, self._images_from, self._total = starts
         self._finished = finished
         self._restored = restored
 
@@ -71,8 +73,13 @@ class _StageReport:
         return {**self._restored, "step": self._restored["step"] - self._before}
 
     def checkpoint(self, step: int, state: Mapping[str, Tensor]) -> None:
-        """Keep this stage's state, with the networks of the stages before."""
-        whole = {**state, "step": torch.tensor(self._before + step), "stage": torch.tensor(self._number)}
+        """Keep this stage's state, the networks of the stages before, and the step after which there are images."""
+        whole = {
+            **state,
+            "step": torch.tensor(self._before + step),
+            "stage": torch.tensor(self._number),
+            "images_from": torch.tensor(self._images_from),
+        }
         for number, network in enumerate(self._finished):
             whole |= {f"finished.{number}.{name}": value.contiguous() for name, value in network.state_dict().items()}
         self._report.checkpoint(self._before + step, whole)

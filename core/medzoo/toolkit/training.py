@@ -61,7 +61,7 @@ def train(
     monitor: Callable[[int], None] = lambda step: None,
     adversary: Adversary | None = None,
 ) -> None:
-    """Train `network` in place and leave the averaged (EMA) weights in it.
+    """Train `network` in place, as far as `report` asks, and leave the averaged (EMA) weights in it.
 
     `data` gives uint8 images, which are varied as `settings` say, or float32 values, which are taken as they are.
     `sample` draws preview images from the network; `weights_changed` is called whenever its weights were exchanged;
@@ -74,11 +74,13 @@ def train(
     restored = report.restore()
     if restored is not None:
         run.load(restored)
+    asked = report.stop_after()
+    end = run.total if asked is None else min(asked, run.total)
     batches = iter(
         loader(
             data,
             settings,
-            steps=range(run.step, run.total),
+            steps=range(run.step, end),
             steps_per_epoch=run.steps_per_epoch,
             rank=run.rank,
             world=run.world,
@@ -88,9 +90,9 @@ def train(
     with torch.backends.cudnn.flags(deterministic=True, benchmark=False), warnings.catch_warnings():
         # diffusers asks a cached function for torch's version, which compiles to the right constant
         warnings.filterwarnings("ignore", message="Dynamo detected a call to a `functools.lru_cache`")
-        while run.step < run.total:
+        while run.step < end:
             values = run.optimise(loss, batches)
-            last = run.step == run.total
+            last = run.step == end
             if run.accelerator.is_main_process:
                 report.progress(run.step, run.total, values)
                 if run.step % (settings.preview_every * run.steps_per_epoch) == 0 or last:
@@ -233,6 +235,7 @@ class _Run:
             scaler = self.accelerator.scaler.state_dict()
             state |= {f"scaler.{key}": torch.tensor(value, dtype=torch.float64) for key, value in scaler.items()}
         state["step"] = torch.tensor(self.step)
+        state["epoch"] = torch.tensor(self.step / self.steps_per_epoch)
         return {name: value.detach().contiguous() for name, value in state.items()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
