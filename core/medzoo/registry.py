@@ -34,7 +34,7 @@ __all__ = [
     "resolve_classifier",
 ]
 
-S = TypeVar("S", GeneratorSpec, ClassifierSpec)
+S = TypeVar("S", bound=GeneratorSpec | ClassifierSpec)
 
 
 @dataclass(frozen=True, kw_only=True)

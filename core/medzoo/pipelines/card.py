@@ -16,7 +16,8 @@ from medzoo.files import make_folder, sha256_file, write_atomic
 from medzoo.images import write_image
 from medzoo.pipelines.drawing import class_sheet
 from medzoo.pipelines.front_matter import front_matter
-from medzoo.pipelines.models import LoadedModel, load_model, read_description, save_model
+from medzoo.pipelines.model_folder import read_description
+from medzoo.pipelines.models import LoadedModel, load_model, save_model
 from medzoo.pipelines.registry_file import row_text, toml
 from medzoo.plugins import Plugins
 from medzoo.provenance import read_run

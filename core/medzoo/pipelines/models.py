@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 
 from medzoo import config as settings
 from medzoo.downloads import to_stderr
-from medzoo.errors import ConfigError, IntegrityError, PluginError, ResourceError
-from medzoo.files import sha256_file, write_atomic, write_json_atomic
+from medzoo.errors import ConfigError, PluginError, ResourceError
 from medzoo.hub import fetch_model
+from medzoo.pipelines.model_folder import (
+    described,
+    load_weights,
+    overridden,
+    read_description,
+    take_weights,
+    write_model,
+)
 from medzoo.protocols import Generator
-from medzoo.registry import CONFIG, WEIGHTS, Registry, resolve
+from medzoo.registry import GENERATOR, WEIGHTS, Registry, refuse_other_kind, resolve
 from medzoo.specs import GeneratorSpec, ImageSpec
 from medzoo.toolkit.devices import global_draws_from
 
 if TYPE_CHECKING:
     from medzoo.plugins import Plugins
-
-
-# What every config.json states. The weights' hash stands there too, for a folder can be damaged as a download can.
-_STATED = {"plugin": str, "weights_sha256": str, "config": dict, "image": dict, "data": dict}
-_MEND = "pull the model again, or train it again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,13 +100,7 @@ def start_from(generator: Generator, start: LoadedModel) -> str:
     Raises:
         ConfigError: there are none.
     """
-    own = dict(generator.state_dict())
-    given = start.generator.state_dict()
-    same = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
-    if not same:
-        raise ConfigError(f"no weights of '{start.name}' fit", "start from a model of the same generator and network")
-    generator.load_state_dict({**own, **same})
-    return f"{len(same)} of {len(own)}"
+    return take_weights(generator, start.generator, name=start.name)
 
 
 def unloaded_model(
@@ -135,40 +128,7 @@ def save_model(
     `data` says what it was trained on: name, fingerprint, counts and the fingerprints of the images. `facts` are
     added to config.json as they are.
     """
-    tensors = {
-        name: (value.to(dtype) if value.is_floating_point() else value).detach().cpu().contiguous()
-        for name, value in generator.state_dict().items()
-    }
-    write_atomic(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
-    description = {
-        "plugin": spec.name,
-        "weights_sha256": sha256_file(folder / WEIGHTS),
-        "config": config.flat(),
-        "image": generator.image.to_dict(),
-        "data": dict(data),
-        **(facts or {}),
-    }
-    write_json_atomic(folder / CONFIG, description)
-
-
-def read_description(folder: Path) -> dict[str, Any]:
-    """What config.json of a model folder says.
-
-    Raises:
-        IntegrityError: it is missing, not JSON, or lacks what every model states, or states it as another type.
-    """
-    path = folder / CONFIG
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise IntegrityError(f"cannot read {path}: {error}", _MEND) from error
-    stated = description if isinstance(description, dict) else {}
-    wrong = sorted(key for key, kind in _STATED.items() if not isinstance(stated.get(key), kind))
-    if wrong:
-        raise IntegrityError(f"{path} lacks {', '.join(wrong)}, or states it as another type", _MEND)
-    if not isinstance(stated["data"].get("images", []), list):
-        raise IntegrityError(f"{path}: data.images is no list of fingerprints", _MEND)
-    return stated
+    write_model(folder, generator, plugin=spec.name, config=config, data=data, dtype=dtype, facts=facts or {})
 
 
 def load_model(
@@ -181,15 +141,12 @@ def load_model(
         PluginError, UnknownName: its plugin is broken or not installed.
     """
     description = read_description(folder)
+    refuse_other_kind(str(folder), str(description.get("kind", GENERATOR)), wanted=GENERATOR)
     spec = plugins.generator(description["plugin"])
-    try:
-        image = ImageSpec.from_dict(description["image"])
-        saved = settings.build(spec.config, description["config"])
-    except ConfigError as error:
-        raise IntegrityError(f"{folder / CONFIG} describes no {spec.name} of this version: {error}", _MEND) from error
-    resolved = _with_overrides(spec, saved, overrides)
+    image, saved = described(spec, description, folder)
+    resolved = overridden(saved, overrides, changeable="sampling" if spec.trainable else "")
     generator = build_generator(spec, resolved, image, device=device)
-    digest = _load_weights(generator, folder / WEIGHTS, sha256=str(description["weights_sha256"]))
+    digest = load_weights(generator, folder / WEIGHTS, sha256=str(description["weights_sha256"]))
     data = description["data"]
     return LoadedModel(
         name=name or str(description.get("id", "")) or folder.resolve().name,
@@ -202,17 +159,6 @@ def load_model(
         trained_on=frozenset(data.get("images", ())),
         embedded=str(data.get("embedded", "")),
     )
-
-
-def _load_weights(generator: Generator, weights: Path, *, sha256: str) -> str:
-    try:
-        digest = sha256_file(weights)
-        if digest != sha256:
-            raise IntegrityError(f"{weights} is damaged: its sha256 is {digest}, {CONFIG} says {sha256}", _MEND)
-        generator.load_state_dict(load_file(weights))
-    except (OSError, SafetensorError, RuntimeError, KeyError) as error:
-        raise IntegrityError(f"cannot load {weights}: {str(error).strip().splitlines()[0]}", _MEND) from error
-    return digest
 
 
 def load_gen(
@@ -241,16 +187,3 @@ def load_gen(
     if image is None:
         raise ConfigError(f"'{given}' has no weights", "`medzoo list` shows the models that have")
     return unloaded_model(found.spec, image=image, device=device, overrides=overrides)
-
-
-def _with_overrides(spec: GeneratorSpec, saved: Any, overrides: Sequence[str]) -> settings.Resolved[Any]:
-    base = settings.Resolved(value=saved, origins=dict.fromkeys(settings.keys(spec.config), "model"))
-    changes = settings.parse_overrides(overrides)
-    frozen = [key for key in changes if not key.startswith("sampling.") and key in base.origins]
-    if frozen and spec.trainable:
-        raise ConfigError(
-            f"{', '.join(frozen)} cannot change in a trained model", "only sampling settings can, or train anew"
-        )
-    origins = {**base.origins, **dict.fromkeys(changes, "--set")}
-    value = settings.build(spec.config, {**base.flat(), **changes}, origins=origins)
-    return replace(base, value=value, origins=origins)

@@ -16,7 +16,8 @@ from medzoo.pipelines.card import CARD_FILES, README, About, parameters, row_val
 from medzoo.pipelines.card_checks import RECORD, Card, problems
 from medzoo.pipelines.copy_check import CopyCheck, with_warning
 from medzoo.pipelines.front_matter import completed
-from medzoo.pipelines.models import load_model, read_description
+from medzoo.pipelines.model_folder import read_description
+from medzoo.pipelines.models import load_model
 from medzoo.places import bundled_root
 from medzoo.plugins import Plugins
 from medzoo.provenance import read_run
