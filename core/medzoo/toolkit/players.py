@@ -16,12 +16,18 @@ class Player:
     """One network in training. `network` is what its own loss calls, `shown` what another player's loss calls."""
 
     def __init__(
-        self, network: nn.Module, settings: TrainingSettings, *, rate: float, total: int, accelerator: Any
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        rate_factor: Callable[[int], float],
+        *,
+        rate: float,
+        accelerator: Any,
     ) -> None:
         network.to(memory_format=torch.channels_last)
-        optimizer, self._rate_factor = _optimizer(network, settings, rate=rate, total=total)
         self.raw = network
         self.rate = rate
+        self._rate_factor = rate_factor
         self.network, self.optimizer = accelerator.prepare(_Trained(network), optimizer)
         self._accelerator = accelerator
         self._shown: nn.Module | None = None
@@ -61,7 +67,7 @@ class Player:
         """Go on from what `state` gave."""
         self.raw.load_state_dict(network)
         moments: dict[int, dict[str, Tensor]] = {}
-        parameters = list(self.raw.parameters())
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         for name, value in optimizer.items():
             index, _, key = name.partition(".")
             like = parameters[int(index)]
@@ -71,15 +77,15 @@ class Player:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
 
 
-def _optimizer(
-    network: nn.Module, settings: TrainingSettings, *, rate: float, total: int
+def adamw(
+    network: nn.Module, settings: TrainingSettings, *, total: int
 ) -> tuple[torch.optim.Optimizer, Callable[[int], float]]:
     """AdamW, and the share of the peak rate at each step: no state of its own, so nothing to resume."""
     from diffusers.optimization import get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup
 
     optimizer = torch.optim.AdamW(
         network.parameters(),
-        lr=rate,
+        lr=settings.rate,
         betas=(settings.beta1, settings.beta2),
         weight_decay=settings.weight_decay,
         fused=True,

@@ -13,7 +13,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from medzoo.errors import ResourceError
 from medzoo.protocols import LabelledImages, Report
 from medzoo.toolkit.batches import Batch, loader, vary
 from medzoo.toolkit.devices import derive_seed, generator, global_draws_from, resolve_precision
-from medzoo.toolkit.players import Player
+from medzoo.toolkit.players import Player, adamw
 from medzoo.toolkit.settings import TrainingSettings
 
 Loss = Callable[..., Mapping[str, Tensor]]
@@ -43,6 +43,37 @@ class Adversary:
     rate: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """An optimiser of the network, the share of `settings.rate` at each step, and how many steps there are."""
+
+    optimizer: torch.optim.Optimizer
+    rate_factor: Callable[[int], float]
+    total: int
+
+
+class Selection(Protocol):
+    """What looks at the network while it is trained; its state is a part of every checkpoint."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether training is to end here."""
+
+    def judge(self, step: int) -> Mapping[str, float]:
+        """Figures of the network after optimiser step `step`, for `Report.progress`."""
+
+    def state(self) -> Mapping[str, Tensor]:
+        """What `load` takes back."""
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` gave."""
+
+
+def no_images(seeds: Sequence[int], labels: Tensor) -> Tensor:
+    """The previews of a network that makes no images: none."""
+    return torch.empty(0)
+
+
 def steps_of(length: int, settings: TrainingSettings) -> int:
     """Optimiser steps that training on `length` images takes."""
     return settings.epochs * math.ceil(length / settings.batch_size)
@@ -56,24 +87,30 @@ def train(
     *,
     seed: int,
     report: Report,
-    sample: Callable[[Sequence[int], Tensor], Tensor],
+    sample: Callable[[Sequence[int], Tensor], Tensor] = no_images,
     weights_changed: Callable[[], None] = lambda: None,
     monitor: Callable[[int], None] = lambda step: None,
     adversary: Adversary | None = None,
+    recipe: Recipe | None = None,
+    selection: Selection | None = None,
 ) -> None:
     """Train `network` in place, as far as `report` asks, and leave the averaged (EMA) weights in it.
 
     `data` gives uint8 images, which are varied as `settings` say, or float32 values, which are taken as they are.
     `sample` draws preview images from the network; `weights_changed` is called whenever its weights were exchanged;
     `monitor` is called with the step before each preview, the averaged weights in place.
+    `recipe` takes the place of AdamW and the schedule of `settings`; `selection` takes the place of previews: it
+    judges the network, its averaged weights in place, and may end training.
 
     Raises:
         ResourceError: the loss is no longer a number, or there is no compiler for `settings.compile`.
     """
-    run = _Run(network, settings, length=len(data), seed=seed, adversary=adversary)
+    run = _Run(network, settings, length=len(data), seed=seed, adversary=adversary, recipe=recipe)
     restored = report.restore()
     if restored is not None:
         run.load(restored)
+        if selection is not None:
+            selection.load(below(restored, "selection."))
     asked = report.stop_after()
     end = run.total if asked is None else min(asked, run.total)
     batches = iter(
@@ -90,19 +127,26 @@ def train(
     with torch.backends.cudnn.flags(deterministic=True, benchmark=False), warnings.catch_warnings():
         # diffusers asks a cached function for torch's version, which compiles to the right constant
         warnings.filterwarnings("ignore", message="Dynamo detected a call to a `functools.lru_cache`")
-        while run.step < end:
+        while run.step < end and not (selection is not None and selection.stopped):
             values = run.optimise(loss, batches)
             last = run.step == end
+            looking = run.step % (settings.preview_every * run.steps_per_epoch) == 0 or last
+            if looking and selection is not None:
+                with run.averaged(weights_changed):
+                    values |= selection.judge(run.step)
+                last = last or selection.stopped
             if run.accelerator.is_main_process:
                 report.progress(run.step, run.total, values)
-                if run.step % (settings.preview_every * run.steps_per_epoch) == 0 or last:
+                if looking and selection is None:
                     with run.averaged(weights_changed):
                         monitor(run.step)
                         report.preview(run.step, sample)
                 if run.step % settings.checkpoint_every == 0 or last:
-                    report.checkpoint(run.step, run.state())
+                    kept = {} if selection is None else {f"selection.{k}": v for k, v in selection.state().items()}
+                    report.checkpoint(run.step, run.state() | kept)
     run.accelerator.wait_for_everyone()
-    run.average.copy_to(network.parameters())
+    if run.average is not None:
+        run.average.copy_to(network.parameters())
     weights_changed()
     if run.accelerator.device.type == "cuda":  # elsewhere there is no cache to empty, and collecting garbage takes long
         run.accelerator.free_memory()
@@ -112,7 +156,14 @@ class _Run:
     """The moving parts of one training run, and their state as tensors."""
 
     def __init__(
-        self, network: nn.Module, settings: TrainingSettings, *, length: int, seed: int, adversary: Adversary | None
+        self,
+        network: nn.Module,
+        settings: TrainingSettings,
+        *,
+        length: int,
+        seed: int,
+        adversary: Adversary | None,
+        recipe: Recipe | None,
     ) -> None:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
@@ -133,15 +184,23 @@ class _Run:
         self.seed = seed
         self.step = 0
         self.steps_per_epoch = math.ceil(length / settings.batch_size)
-        self.total = steps_of(length, settings)
+        self.total = recipe.total if recipe is not None else steps_of(length, settings)
         self.raw = network
-        self.player = self._player(network, rate=settings.rate)
-        self.average: Any = EMAModel(network.parameters(), decay=settings.ema, foreach=True)
+        self.player = self._player(network, recipe or self._recipe(network), rate=settings.rate)
+        self.average: Any = None
+        if settings.ema > 0:
+            self.average = EMAModel(network.parameters(), decay=settings.ema, foreach=True)
         self.adversary = adversary
-        self.opponent = self._player(adversary.network, rate=adversary.rate) if adversary is not None else None
+        self.opponent: Player | None = None
+        if adversary is not None:
+            self.opponent = self._player(adversary.network, self._recipe(adversary.network), rate=adversary.rate)
 
-    def _player(self, network: nn.Module, *, rate: float) -> Player:
-        return Player(network, self.settings, rate=rate, total=self.total, accelerator=self.accelerator)
+    def _recipe(self, network: nn.Module) -> Recipe:
+        optimizer, rate_factor = adamw(network, self.settings, total=self.total)
+        return Recipe(optimizer=optimizer, rate_factor=rate_factor, total=self.total)
+
+    def _player(self, network: nn.Module, recipe: Recipe, *, rate: float) -> Player:
+        return Player(network, recipe.optimizer, recipe.rate_factor, rate=rate, accelerator=self.accelerator)
 
     @property
     def world(self) -> int:
@@ -168,7 +227,8 @@ class _Run:
         terms = self._turn(self.player, loss, pairs, against=self.opponent)
         values = {"loss": sum(terms.values()), **terms, **opposed, "rate": self.player.optimizer.param_groups[0]["lr"]}
         self.step += 1
-        self.average.step(self.raw.parameters())
+        if self.average is not None:
+            self.average.step(self.raw.parameters())
         if wrong := [name for name, value in values.items() if not math.isfinite(value)]:
             raise ResourceError(
                 f"training diverged: {wrong[0]} is {values[wrong[0]]} at step {self.step}",
@@ -214,7 +274,10 @@ class _Run:
 
     @contextlib.contextmanager
     def averaged(self, weights_changed: Callable[[], None]) -> Iterator[None]:
-        """Nothing; inside, the network holds its averaged weights."""
+        """Nothing; inside, the network holds its averaged weights, where there are any."""
+        if self.average is None:
+            yield
+            return
         self.average.store(self.raw.parameters())
         self.average.copy_to(self.raw.parameters())
         weights_changed()
@@ -229,8 +292,7 @@ class _Run:
             network, optimizer = player.state()
             state |= {f"{network_prefix}.{name}": value for name, value in network.items()}
             state |= {f"{optimizer_prefix}.{name}": value for name, value in optimizer.items()}
-        names = [name for name, _ in self.raw.named_parameters()]
-        state |= {f"average.{name}": value for name, value in zip(names, self.average.shadow_params, strict=True)}
+        state |= {f"average.{name}": value for name, value in self._averages()}
         if self.accelerator.scaler is not None:
             scaler = self.accelerator.scaler.state_dict()
             state |= {f"scaler.{key}": torch.tensor(value, dtype=torch.float64) for key, value in scaler.items()}
@@ -243,14 +305,22 @@ class _Run:
         self.step = int(state["step"])
         for player, network_prefix, optimizer_prefix in self._stored():
             player.load(below(state, f"{network_prefix}."), below(state, f"{optimizer_prefix}."))
-        for (name, _), shadow in zip(self.raw.named_parameters(), self.average.shadow_params, strict=True):
+        for name, shadow in self._averages():
             shadow.data.copy_(state[f"average.{name}"])
-        self.average.optimization_step = self.step
+        if self.average is not None:
+            self.average.optimization_step = self.step
         if self.accelerator.scaler is not None:
             scaler = {key: value.item() for key, value in below(state, "scaler.").items()}
             scaler["growth_interval"] = int(scaler["growth_interval"])
             scaler["_growth_tracker"] = int(scaler["_growth_tracker"])
             self.accelerator.scaler.load_state_dict(scaler)
+
+    def _averages(self) -> list[tuple[str, Tensor]]:
+        """The averaged weights by name; none where nothing is averaged."""
+        if self.average is None:
+            return []
+        names = (name for name, _ in self.raw.named_parameters())
+        return list(zip(names, self.average.shadow_params, strict=True))
 
     def _stored(self) -> list[tuple[Player, str, str]]:
         """The players with their prefixes in the state: their network's and their optimiser's."""

@@ -1,0 +1,209 @@
+"""Classifiers of images: a network that sees standardised pixels in the size it needs, and its training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medzoo.errors import DataError
+from medzoo.protocols import LabelledImages, Report
+from medzoo.specs import ImageSpec
+from medzoo.toolkit.objectives import Objective, measure
+from medzoo.toolkit.optimizers import make_optimizer, rate_curve
+from medzoo.toolkit.recipes import ClassifierSettings, RecipeSettings
+from medzoo.toolkit.selection import EarlyStopping
+from medzoo.toolkit.training import Recipe, steps_of, train
+
+_PREDICT_BATCH = 64
+
+
+class Body(Protocol):
+    """An `nn.Module` that gives class logits (N, K) of standardised images (N, C, side, side)."""
+
+    def features(self, images: Tensor) -> Tensor:
+        """The representation before the last layer, (N, D)."""
+
+
+class StandardisedNetwork(nn.Module):
+    """`body` behind what it needs: images in [0, 1] are resized to `side` and brought to mean 0 and deviation 1.
+
+    The statistics are buffers, so that they are kept with the weights. Resizing is bilinear and antialiased.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, body: nn.Module, *, side: int, channels: int) -> None:
+        super().__init__()
+        self.body: Any = body
+        self.side = side
+        self.register_buffer("mean", torch.zeros(1, channels, 1, 1))
+        self.register_buffer("deviation", torch.ones(1, channels, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class logits of images (N, C, H, W) in [0, 1]."""
+        logits: Tensor = self.body(self._standardised(images))
+        return logits
+
+    def features(self, images: Tensor) -> Tensor:
+        """The representation before the last layer, (N, D)."""
+        features: Tensor = self.body.features(self._standardised(images))
+        return features
+
+    def standardise_by(self, mean: Sequence[float], deviation: Sequence[float]) -> None:
+        """Take the statistics of each channel, of pixels in [0, 1]."""
+        for buffer, values in ((self.mean, mean), (self.deviation, deviation)):
+            buffer.copy_(torch.tensor(values).view(1, -1, 1, 1))
+
+    def _standardised(self, images: Tensor) -> Tensor:
+        if images.shape[-2:] != (self.side, self.side):
+            images = functional.interpolate(images, size=(self.side, self.side), mode="bilinear", antialias=True)
+        return (images - self.mean) / self.deviation
+
+
+def pixel_statistics(data: LabelledImages) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel over all images' pixels in [0, 1]; at least 1/255."""
+    sums = squares = torch.zeros(())
+    for index in range(len(data)):
+        image = torch.from_numpy(data[index]).double() / 255.0
+        sums, squares = sums + image.mean(dim=(1, 2)), squares + image.square().mean(dim=(1, 2))
+    mean = sums / len(data)
+    deviation = (squares / len(data) - mean.square()).clamp(min=0.0).sqrt().clamp(min=1.0 / 255.0)
+    return mean.tolist(), deviation.tolist()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Weights that a body was given: where they are from, and the pixel statistics they go with, if they have any."""
+
+    source: str
+    mean: Sequence[float] | None = None
+    deviation: Sequence[float] | None = None
+
+
+class ImageClassifier(nn.Module):
+    """A Classifier over `body`, trained as `config` says; it works in fp32 but for training's mixed precision.
+
+    `start` gives the body the weights that training begins with. `fit` alone calls it, and only where nothing is known
+    yet: not when it goes on from a checkpoint, nor when the classifier was fitted or given weights before.
+    """
+
+    def __init__(
+        self,
+        config: ClassifierSettings,
+        image: ImageSpec,
+        body: nn.Module,
+        *,
+        side: int,
+        start: Callable[[], Start] = lambda: Start(source="scratch"),
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.image = image
+        self.network = StandardisedNetwork(body, side=side, channels=image.channels)
+        self._start = start
+        self._fresh = True
+        self.eval()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.network.mean.device
+
+    def fit(self, data: LabelledImages, *, validation: LabelledImages, seed: int, report: Report) -> None:
+        """Train on `data`; it ends with the weights of the lowest loss on `validation`, where `training.best` is set.
+
+        Raises: DataError without validation images that the settings need.
+        """
+        training = self.config.training
+        self._refuse_missing(validation)
+        if report.restore() is None:
+            self._begin(data, report)
+        objective = Objective(self.config, data, device=self.device)
+        stopping = EarlyStopping(self.network, training, measure=lambda: measure(self.network, validation, objective))
+        train(
+            self.network,
+            objective,
+            data,
+            training,
+            seed=seed,
+            report=report,
+            recipe=_recipe(self.network, training, length=len(data)),
+            selection=stopping if len(validation) else None,
+        )
+        stopping.finish()
+        self._fresh = False
+        self.eval()
+        if stopping.best_step:
+            found: dict[str, float | str] = {"loss": stopping.lowest, "at_step": stopping.best_step}
+            report.note("validation", {**found, "weights": "best" if training.best else "last"})
+
+    @torch.inference_mode()
+    def predict(self, images: Tensor) -> Tensor:
+        """Class probabilities, float32 (N, K); they sum to 1 unless an image may have several labels."""
+        logits = self._in_parts(self.network, images)
+        return logits.sigmoid() if self.image.multi_label else logits.softmax(dim=1)
+
+    @torch.inference_mode()
+    def features(self, images: Tensor) -> Tensor:
+        """The representation before the last layer, float32 (N, D)."""
+        return self._in_parts(self.network.features, images)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Take weights that `state_dict` gave."""
+        self._fresh = False
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)
+
+    def _begin(self, data: LabelledImages, report: Report) -> None:
+        """Give a fresh network its weights and statistics, and tell them and the size it sees."""
+        if self._fresh:
+            start = self._start()
+            if start.mean is not None and start.deviation is not None:
+                statistics, of = (start.mean, start.deviation), "the weights' training images"
+            else:
+                statistics, of = pixel_statistics(data), "the training images"
+            self.network.standardise_by(*statistics)
+            report.note("weights", {"source": start.source, "pixels_standardised_by": of})
+        else:
+            report.note("weights", {"source": "the classifier's own, from before this training"})
+        if self.network.side != self.image.size:
+            how = "bilinear, antialiased, in the model"
+            report.note("resize", {"from": self.image.size, "to": self.network.side, "how": how})
+
+    def _in_parts(self, call: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        self._refuse_other(images)
+        self.eval()
+        parts = images.to(self.device).split(_PREDICT_BATCH)
+        return torch.cat([call(part.contiguous(memory_format=torch.channels_last)).float() for part in parts])
+
+    def _refuse_other(self, images: Tensor) -> None:
+        image = self.image
+        if images.ndim != 4 or tuple(images.shape[1:]) != (image.channels, image.size, image.size):
+            raise DataError(
+                f"this classifier reads images of {image.channels} x {image.size} x {image.size} (channels, height, "
+                f"width), not {' x '.join(map(str, images.shape[1:]))}",
+                "prepare them as it was trained: Dataset.view(classifier.image, crop=...)",
+            )
+
+    def _refuse_missing(self, validation: LabelledImages) -> None:
+        training = self.config.training
+        if len(validation) == 0 and (training.best or training.patience):
+            raise DataError(
+                "there are no validation images to choose weights by",
+                "give some, or set training.best=false and training.patience=0",
+            )
+
+
+def _recipe(network: nn.Module, training: RecipeSettings, *, length: int) -> Recipe:
+    total = training.steps or steps_of(length, training)
+    return Recipe(
+        optimizer=make_optimizer(network, training, rate=training.rate),
+        rate_factor=rate_curve(training, total=total, steps_per_epoch=math.ceil(length / training.batch_size)),
+        total=total,
+    )

@@ -1,0 +1,45 @@
+"""The network of `cnn`: three convolutions with batch normalisation, three dense layers (study C)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from medzoo_classifiers.settings import CNNSettings
+
+
+class CNN(nn.Module):
+    """Class logits (N, K) of images (N, C, side, side); the representation is what the second dense layer gives."""
+
+    def __init__(self, settings: CNNSettings, *, channels: int, classes: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        before = channels
+        for width in settings.widths:
+            layers += [
+                nn.Conv2d(before, width, settings.kernel, padding=settings.kernel // 2, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+            ]
+            before = width
+        self.convolutions = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(settings.grid), nn.Flatten())
+        first, second = settings.dense
+        self.dense = nn.Sequential(
+            nn.Dropout(settings.dropout),
+            nn.Linear(before * settings.grid**2, first),
+            nn.ReLU(),
+            nn.Dropout(settings.dropout),
+            nn.Linear(first, second),
+            nn.ReLU(),
+        )
+        self.head = nn.Sequential(nn.Dropout(settings.dropout), nn.Linear(second, classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class logits (N, K)."""
+        logits: Tensor = self.head(self.features(images))
+        return logits
+
+    def features(self, images: Tensor) -> Tensor:
+        """The representation before the last layer, (N, D)."""
+        features: Tensor = self.dense(self.convolutions(images))
+        return features
