@@ -25,7 +25,7 @@ def train(
     start: Annotated[
         str | None, typer.Option(metavar="GEN", help="Start from this model's weights instead of fresh ones.")
     ] = None,
-    keep: Annotated[int, typer.Option(min=1, help="Checkpoints to keep.")] = 2,
+    keep: Annotated[int, typer.Option(min=0, help="Newest checkpoints to keep; 0 keeps all.")] = 2,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log to OUT/tensorboard as well.")] = False,
     skip_bad: SkipBad = False,
     as_json: Json = False,

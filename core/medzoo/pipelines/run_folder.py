@@ -50,8 +50,9 @@ class ScalarLog(Protocol):
 class RunFolder:
     """The `Report` of a training run: everything it keeps lies in `folder`.
 
-    checkpoints/step-00000500.safetensors (the newest `keep`), loss.csv, loss.png, samples/step-00000500.png, and, where
-    there was cause, warnings.txt. Tensors to be kept go to `cache`, which runs share.
+    checkpoints/step-00000500.safetensors (the newest `keep`, or all where that is 0), loss.csv, loss.png,
+    samples/step-00000500.png, and, where there was cause, warnings.txt. Tensors to be kept go to `cache`, which runs
+    share.
     """
 
     def __init__(
@@ -83,36 +84,27 @@ class RunFolder:
         """Time spent training, interrupted runs included up to their last checkpoint."""
         return self._seconds_before + (time.monotonic() - self._started if self._started else 0.0)
 
-    def checkpoints(self) -> list[Path]:
-        """Checkpoint files, oldest first."""
-        return sorted((self.folder / "checkpoints").glob("step-*.safetensors"))
-
     def restore(self) -> Mapping[str, Tensor] | None:
         """The newest checkpoint, or None.
 
         Raises:
             IntegrityError: it is damaged.
         """
-        found = self.checkpoints()
+        found = checkpoint_files(self.folder)
         if not found:
             self._losses.rewind(0)
             return None
-        try:
-            state = load_file(found[-1])
-        except (SafetensorError, OSError) as error:
-            raise IntegrityError(
-                f"{found[-1]} is damaged: {error}", "delete it to go on from the one before"
-            ) from error
+        state = read_checkpoint(found[-1])
         self.resumed_at = int(state["step"])
         self._losses.rewind(self.resumed_at)
         self._seconds_before = self._losses.rows[-1]["seconds"] if self._losses.rows else 0.0
         return state
 
     def checkpoint(self, step: int, state: Mapping[str, Tensor]) -> None:
-        """Write `state`, then drop all but the newest checkpoints."""
+        """Write `state`, then drop all but the newest checkpoints, where not all are kept."""
         self._losses.write()
         write_atomic(self.folder / "checkpoints" / f"step-{step:08d}.safetensors", save(dict(state)))
-        for old in self.checkpoints()[: -self._newest]:
+        for old in checkpoint_files(self.folder)[: -self._newest] if self._newest else ():
             old.unlink()
 
     def progress(self, step: int, total: int, values: Mapping[str, float]) -> None:
@@ -157,14 +149,32 @@ class RunFolder:
         return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
     def keep(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
-        """The tensors in the cache under `key`; made and written there the first time, or if the file is damaged."""
-        path = self.cache / f"{key}.safetensors"
-        with contextlib.suppress(SafetensorError, FileNotFoundError):
-            return load_file(path)
-        made = {name: value.detach().cpu().contiguous() for name, value in make().items()}
-        make_folder(self.cache)
-        write_atomic(path, save(made))
-        return made
+        """The tensors in the cache under `key`, as `kept_tensors`."""
+        return kept_tensors(self.cache, key, make)
+
+
+def checkpoint_files(folder: Path) -> list[Path]:
+    """The checkpoints of the run in `folder`, oldest first."""
+    return sorted((folder / "checkpoints").glob("step-*.safetensors"))
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """What a checkpoint holds. Raises: IntegrityError if it is damaged."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise IntegrityError(f"{path} is damaged: {error}", "delete it to go on from the one before") from error
+
+
+def kept_tensors(cache: Path, key: str, make: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+    """The tensors in `cache` under `key`; made and written there the first time, or if the file is damaged."""
+    path = cache / f"{key}.safetensors"
+    with contextlib.suppress(SafetensorError, FileNotFoundError):
+        return load_file(path)
+    made = {name: value.detach().cpu().contiguous() for name, value in make().items()}
+    make_folder(cache)
+    write_atomic(path, save(made))
+    return made
 
 
 class LossTable:
