@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import warnings
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from medzoo.errors import ResourceError
+from medzoo.toolkit.perceptual import build_lpips
 from medzoo.toolkit.pretrained import read_weights
 from medzoo.toolkit.settings import PerceptualSettings
 
@@ -67,17 +66,16 @@ class PerceptualDistance(nn.Module):
 
     def __init__(self, *, network: str, weights: str) -> None:
         super().__init__()
-        from torchvision.models import vgg16
-
-        with torch.device("meta"):  # no numbers are drawn for weights that are replaced at once
-            features = vgg16(weights=None, init_weights=False).features
-        features.load_state_dict(_read_vgg16_features(weights), assign=True)
+        state = _read_vgg16(weights)
         if network == "lpips":
-            self.distance = _untrained_lpips()
-            own = [layer for part in self.distance.net.children() for layer in part.children()]
-            for mine, given in zip(own, features.children(), strict=False):
-                mine.load_state_dict(given.state_dict())
+            self.distance = build_lpips("vgg", state)
         else:
+            from torchvision.models import vgg16
+
+            with torch.device("meta"):  # no numbers are drawn for weights that are replaced at once
+                features = vgg16(weights=None, init_weights=False).features
+            inner = {name.removeprefix("features."): value for name, value in state.items() if "features." in name}
+            features.load_state_dict(inner, assign=True)
             self.stages = nn.ModuleList([features[:4], features[4:9], features[9:16]])
         self.network = network
         self.requires_grad_(False).eval()
@@ -105,19 +103,8 @@ def perceptual_distance(settings: PerceptualSettings, device: torch.device) -> P
     return PerceptualDistance(network=settings.perceptual_network, weights=settings.perceptual_weights).to(device)
 
 
-def _untrained_lpips() -> Any:
-    """LPIPS with its own calibration and random VGG16 weights, without a trace in the global random state."""
-    import lpips
-
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        # lpips builds its backbone through an argument that torchvision has renamed
-        warnings.filterwarnings("ignore", message="The parameter 'pretrained'|Arguments other than a weight enum")
-        return lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False)
-
-
-def _read_vgg16_features(weights: str) -> dict[str, Tensor]:
+def _read_vgg16(weights: str) -> dict[str, Tensor]:
     mend = "`medzoo pull vgg16-imagenet` prints the file for loss.perceptual_weights; or set loss.perceptual=0"
     if not weights:
         raise ResourceError("the perceptual loss needs VGG16 ImageNet weights", mend)
-    state = read_weights(Path(weights), sha256=VGG16_SHA256, mend=mend)
-    return {name.removeprefix("features."): value for name, value in state.items() if name.startswith("features.")}
+    return read_weights(Path(weights), sha256=VGG16_SHA256, mend=mend)
