@@ -1,0 +1,324 @@
+"""What medzoo measures images with: the metrics, and the networks in whose features they compare.
+
+`medzoo evaluate` opens the sets, extracts features once and halves the real set for the floors; here are functions of
+two samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from medzoo import Extractor, ExtractorSpec, Metric, MetricSpec, hookimpl
+from medzoo.protocols import PerceptualExtractor, TrainMetric
+from medzoo.specs import DOMAIN
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Weights = Mapping[str, Mapping[str, Tensor]]
+
+
+def build_fid() -> Metric:
+    """Frechet distance."""
+    from medzoo_metrics.fid import fid
+
+    return fid
+
+
+def build_kid() -> Metric:
+    """Kernel distance."""
+    from medzoo_metrics.kid import kid
+
+    return kid
+
+
+def build_isc() -> Metric:
+    """Inception score."""
+    from medzoo_metrics.isc import isc
+
+    return isc
+
+
+def build_prc() -> Metric:
+    """Precision and recall."""
+    from medzoo_metrics.prc import prc
+
+    return prc
+
+
+def build_lpips_diversity() -> Metric:
+    """Perceptual distance within the synthetic set."""
+    from medzoo_metrics.lpips_diversity import lpips_diversity
+
+    return lpips_diversity
+
+
+def build_ssim() -> Metric:
+    """Structural similarity between the sets."""
+    from medzoo_metrics.ssim import ssim
+
+    return ssim
+
+
+def build_ssim_diversity() -> Metric:
+    """Structural similarity within the synthetic set."""
+    from medzoo_metrics.ssim import ssim_diversity
+
+    return ssim_diversity
+
+
+def build_ms_ssim() -> Metric:
+    """Multi-scale structural similarity between the sets."""
+    from medzoo_metrics.ms_ssim import ms_ssim
+
+    return ms_ssim
+
+
+def build_ms_ssim_diversity() -> Metric:
+    """Multi-scale structural similarity within the synthetic set."""
+    from medzoo_metrics.ms_ssim import ms_ssim_diversity
+
+    return ms_ssim_diversity
+
+
+def build_intensity() -> Metric:
+    """Grey levels."""
+    from medzoo_metrics.intensity import intensity
+
+    return intensity
+
+
+def build_edge_density() -> Metric:
+    """Share of edge pixels."""
+    from medzoo_metrics.edge_density import edge_density
+
+    return edge_density
+
+
+def build_wasserstein() -> Metric:
+    """Distance of histograms."""
+    from medzoo_metrics.wasserstein import wasserstein
+
+    return wasserstein
+
+
+def build_nearest_train() -> TrainMetric:
+    """Copy check."""
+    from medzoo_metrics.nearest_train import nearest_train
+
+    return nearest_train
+
+
+def build_inception(weights: Weights, device: str) -> Extractor:
+    """Inception-v3."""
+    from medzoo_metrics.inception import build_inception
+
+    return build_inception(weights["inception-fid"], device)
+
+
+def build_vgg16(weights: Weights, device: str) -> PerceptualExtractor:
+    """VGG16 and LPIPS on it."""
+    from medzoo_metrics.vgg16 import VGG16
+
+    return VGG16(weights["vgg16-imagenet"], device)
+
+
+def build_alexnet(weights: Weights, device: str) -> PerceptualExtractor:
+    """LPIPS on AlexNet."""
+    from medzoo_metrics.alexnet import AlexNet
+
+    return AlexNet(weights["alexnet-imagenet"], device)
+
+
+def build_pixels(weights: Weights, device: str) -> Extractor:
+    """Thumbnails, made on the device that holds the images."""
+    from medzoo_metrics.pixels import Pixels
+
+    return Pixels()
+
+
+@hookimpl
+def register_metrics() -> list[MetricSpec]:
+    """Offer metrics of features, of pairs of images, of pixels, and the copy check."""
+    return [*_of_features(), *_of_pairs(), *_of_pixels(), _COPY_CHECK]
+
+
+@hookimpl
+def register_extractors() -> list[ExtractorSpec]:
+    """Offer `inception`, `vgg16`, `alexnet` and `pixels`."""
+    enlarged = "LPIPS on [-1, 1], sides below 32 pixels enlarged"
+    return [
+        ExtractorSpec(
+            name="inception",
+            summary="Inception-v3 of 2015 as torch-fidelity ported it",
+            layers=("features", "logits"),
+            preprocessing="resized to 299x299 as TensorFlow 1 does (bilinear, no antialiasing), grey repeated",
+            build=build_inception,
+            assets=("inception-fid",),
+        ),
+        ExtractorSpec(
+            name="vgg16",
+            summary="VGG16 trained on ImageNet: the second fully connected layer; LPIPS",
+            layers=("features",),
+            preprocessing=f"resized to 224x224 (bilinear, no antialiasing), grey repeated; {enlarged}",
+            build=build_vgg16,
+            assets=("vgg16-imagenet",),
+            perceptual=True,
+        ),
+        ExtractorSpec(
+            name="alexnet",
+            summary="AlexNet trained on ImageNet: LPIPS",
+            layers=(),
+            preprocessing=f"grey repeated; {enlarged}",
+            build=build_alexnet,
+            assets=("alexnet-imagenet",),
+            perceptual=True,
+        ),
+        ExtractorSpec(
+            name="pixels",
+            summary="thumbnails, whose distance is one of correlation",
+            layers=("features",),
+            preprocessing="grey (luma BT.601), resized to 32x32 with antialiasing, less the mean, divided by the norm",
+            build=build_pixels,
+        ),
+    ]
+
+
+def _of_features() -> list[MetricSpec]:
+    return [
+        MetricSpec(
+            name="fid",
+            summary="Frechet distance of the sets' features; biased in the number of images",
+            unit="distance",
+            better="lower",
+            build=build_fid,
+            needs_features=("features",),
+            extractors=("inception", DOMAIN),
+            floor=True,
+        ),
+        MetricSpec(
+            name="kid",
+            summary="kernel distance of the sets' features; unbiased, so it may be negative",
+            unit="distance",
+            better="lower",
+            build=build_kid,
+            needs_features=("features",),
+            extractors=("inception", DOMAIN),
+            floor=True,
+        ),
+        MetricSpec(
+            name="isc",
+            summary="Inception score: how sure and how varied a classifier finds the synthetic images",
+            unit="score",
+            better="higher",
+            build=build_isc,
+            needs_features=("logits",),
+            extractors=("inception", DOMAIN),
+            least=10,
+        ),
+        MetricSpec(
+            name="prc",
+            summary="F-score of precision (synthetic among real images) and recall (real among synthetic ones)",
+            unit="share",
+            better="higher",
+            build=build_prc,
+            needs_features=("features",),
+            extractors=("vgg16", DOMAIN),
+            least=4,
+        ),
+    ]
+
+
+def _of_pairs() -> list[MetricSpec]:
+    return [
+        MetricSpec(
+            name="lpips-diversity",
+            summary="how different synthetic images look from each other",
+            unit="LPIPS",
+            better="neither",
+            build=build_lpips_diversity,
+            needs_pixels=True,
+            needs_labels=True,
+            needs_distance=True,
+            extractors=("alexnet",),
+        ),
+        MetricSpec(
+            name="ssim",
+            summary="structural similarity of random pairs of a real and a synthetic image",
+            unit="SSIM",
+            better="neither",
+            build=build_ssim,
+            needs_pixels=True,
+            floor=True,
+        ),
+        MetricSpec(
+            name="ssim-diversity",
+            summary="structural similarity of synthetic images to each other",
+            unit="SSIM",
+            better="neither",
+            build=build_ssim_diversity,
+            needs_pixels=True,
+            needs_labels=True,
+        ),
+        MetricSpec(
+            name="ms-ssim",
+            summary="multi-scale structural similarity of random pairs of a real and a synthetic image",
+            unit="MS-SSIM",
+            better="neither",
+            build=build_ms_ssim,
+            needs_pixels=True,
+            floor=True,
+        ),
+        MetricSpec(
+            name="ms-ssim-diversity",
+            summary="multi-scale structural similarity of synthetic images to each other",
+            unit="MS-SSIM",
+            better="neither",
+            build=build_ms_ssim_diversity,
+            needs_pixels=True,
+            needs_labels=True,
+        ),
+    ]
+
+
+def _of_pixels() -> list[MetricSpec]:
+    return [
+        MetricSpec(
+            name="intensity",
+            summary="how much brighter the synthetic images are, and both sets' grey levels",
+            unit="grey levels, 0 to 1",
+            better="neither",
+            build=build_intensity,
+            needs_pixels=True,
+        ),
+        MetricSpec(
+            name="edge-density",
+            summary="the synthetic images' share of edge pixels over that of the real ones",
+            unit="ratio",
+            better="neither",
+            build=build_edge_density,
+            needs_pixels=True,
+        ),
+        MetricSpec(
+            name="wasserstein",
+            summary="distance of the sets' grey-level histograms",
+            unit="grey levels, 0 to 1",
+            better="lower",
+            build=build_wasserstein,
+            needs_pixels=True,
+            floor=True,
+        ),
+    ]
+
+
+_COPY_CHECK = MetricSpec(
+    name="nearest-train",
+    summary="copy check: the share of synthetic images nearer to a training image than nearly all held-out ones are",
+    unit="share",
+    better="lower",
+    build=build_nearest_train,
+    needs_features=("features",),
+    needs_train=("features", "mirrored"),
+    extractors=("pixels", DOMAIN),
+)

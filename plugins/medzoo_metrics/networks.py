@@ -1,0 +1,62 @@
+"""Published networks as extractors: torch-fidelity's, and LPIPS on the backbones that torchvision publishes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+
+LEAST_SIDE, ENLARGED_SIDE = 32, 64
+
+
+def build_network(kind: type[FeatureExtractorBase], layers: Mapping[str, str], state: Mapping[str, Tensor]) -> Any:
+    """torch-fidelity's extractor `kind` of its layers `layers.values()`, without weights; `state` has their names.
+
+    It wants a file of weights, reads it with pickle and copies it over random ones. So it is given one of shapes alone,
+    on the device that holds no numbers.
+    """
+    shapes = io.BytesIO()
+    torch.save({name: value.to("meta") for name, value in state.items()}, shapes)
+    shapes.seek(0)
+    with torch.device("meta"):
+        return kind(kind.__name__, list(layers.values()), feature_extractor_weights_path=shapes)
+
+
+class FidelityExtractor:
+    """An Extractor: torch-fidelity's `network` with `layers` under our names; it resizes images by itself."""
+
+    def __init__(self, network: nn.Module, layers: Mapping[str, str], device: str) -> None:
+        self.network = network.to(device).requires_grad_(False).eval()
+        self.layers = tuple(layers)
+        self.device = device
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Mapping[str, Tensor]:
+        """By layer, float32 (N, D) on the images' device, of uint8 images (N, 1 or 3, H, W)."""
+        vectors = self.network(images.to(self.device).expand(-1, 3, -1, -1))
+        return {layer: values.to(images.device) for layer, values in zip(self.layers, vectors, strict=True)}
+
+
+class Perceptual:
+    """LPIPS on uint8 images; those with a side below 32 are enlarged first, for the networks halve it five times."""
+
+    def __init__(self, lpips: nn.Module, device: str) -> None:
+        self.lpips = lpips.to(device)
+        self.device = device
+
+    @torch.no_grad()
+    def __call__(self, first: Tensor, second: Tensor) -> Tensor:
+        """The distance (N,), float32 on the images' device, of pairs (N, 1 or 3, H, W)."""
+        distances: Tensor = self.lpips(self._prepared(first), self._prepared(second))
+        return distances.flatten().to(first.device)
+
+    def _prepared(self, images: Tensor) -> Tensor:
+        seen = images.to(self.device).float().expand(-1, 3, -1, -1) / 127.5 - 1.0
+        if (least := min(seen.shape[-2:])) < LEAST_SIDE:
+            seen = functional.interpolate(seen, scale_factor=ENLARGED_SIDE / least, mode="bilinear")
+        return seen
