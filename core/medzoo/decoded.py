@@ -106,16 +106,17 @@ class Decoded:
 
     def _decode(self) -> None:
         part = self._folder.with_name(f".{self._folder.name}.{os.urandom(6).hex()}.part")
+        failure: BaseException | None = None
         try:
             with disk_errors(self._folder):
                 make_folder(part)
                 self._fill(part)
         except BaseException as error:  # noqa: BLE001 - a thread has no one to raise to: whoever waits raises it
-            with self._changed:
-                self._error = error
-                self._changed.notify_all()
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+            failure = error
+        shutil.rmtree(part, ignore_errors=True)
+        with self._changed:
+            self._error = failure
+            self._changed.notify_all()
 
     def _fill(self, part: Path) -> None:
         pixels = np.lib.format.open_memmap(part / _PIXELS, mode="w+", dtype=np.uint8, shape=self._shape)

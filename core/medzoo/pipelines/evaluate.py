@@ -1,0 +1,202 @@
+"""Measure synthetic images beside real ones."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from medzoo.data import Dataset
+from medzoo.decoded import Decoded
+from medzoo.errors import ConfigError, DataError
+from medzoo.images import CROPS
+from medzoo.pipelines.choosing import choose
+from medzoo.pipelines.evaluation import FAKE, OTHER, REAL, TRAIN, Evaluation, PairRow, Row
+from medzoo.pipelines.image_sets import UNLABELLED, ImageSet, common_image, open_sets
+from medzoo.pipelines.inputs import Source
+from medzoo.pipelines.lineage import refuse_leaks
+from medzoo.pipelines.measuring import MeasuredSet, Measurer
+from medzoo.pipelines.models import LoadedModel
+from medzoo.specs import ImageSpec
+
+FID_LEAST = 2048
+_PAIRWISE = ("fid", "kid", "ssim", "ms-ssim")
+_SHARES_APART = 0.05
+_CHUNK = 256
+
+Watch = Callable[[int, int], None]
+"""Told how many images of how many have been looked at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to measure. Each set is a folder of class folders, or of images without any, a CSV, an npz, or a dataset.
+
+    `real` are held-out images, `train` those the generator was trained on, `other` some of another kind, for study B's
+    table of all pairs. `metrics` are names such as "kid@cnn-busi" or "ssim", all that can be had where there are none.
+    `size` is the side in pixels at which images are compared, by default the smaller one of the real and synthetic
+    images'; `crop` as in `images.prepare`, of real images, for generators make images that are cropped already.
+    `models` made the synthetic images, beside those that the images' metadata.csv names.
+    """
+
+    real: Path | Dataset
+    fake: Path | Dataset
+    train: Path | Dataset | None = None
+    other: Path | Dataset | None = None
+    models: tuple[LoadedModel, ...] = ()
+    metrics: tuple[str, ...] = ()
+    per_class: bool = False
+    size: int | None = None
+    crop: str = "none"
+    classes: tuple[str, ...] | None = None
+    seed: int = 0
+    batch_size: int = 32
+    skip_bad: bool = False
+    allow_leak: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Measured:
+    """An evaluation with the images it is of, by role, for a report to show."""
+
+    evaluation: Evaluation
+    sets: Mapping[str, MeasuredSet]
+
+
+def evaluate(request: Request, source: Source, *, notice: Callable[[str], None], watch: Watch) -> Measured:
+    """What the metrics say of the synthetic images; nothing is written but the caches.
+
+    Raises:
+        UnknownName, PluginError: a metric or an extractor that is not there.
+        HubError: a metric named by the user needs weights that are not on this machine.
+        DataError: sets that cannot be read or compared, held-out images that a model was trained on, or no metric that
+            could be measured.
+    """
+    _check(request)
+    paths = {REAL: request.real, FAKE: request.fake, TRAIN: request.train, OTHER: request.other}
+    given = open_sets(paths, classes=request.classes, skip_bad=request.skip_bad, notice=notice)
+    image, resized = common_image(given, size=request.size)
+    notice(resized)
+    chosen, left_out = choose(request.metrics, source, classes=_labels(given), has_train=TRAIN in given)
+    for out in left_out:
+        notice(f"left out {out.name}: {out.why} ({out.mend})")
+    sets = {role: _measured(one, image, request.crop) for role, one in given.items()}
+    lineage = refuse_leaks(given, sets, source, models=request.models, allow_leak=request.allow_leak, notice=notice)
+    of_pairs = [one for one in chosen if one.spec.name in _PAIRWISE] if len(sets) > 2 else []
+    measurer = Measurer(chosen, source, pairwise=of_pairs, seed=request.seed, batch_size=request.batch_size)
+    measurer.extract(sets.values(), notice=notice, watch=watch)
+    warnings = [*_warnings(given, sets), *lineage.warnings]
+    rows = [measurer.row(one, sets, fake=FAKE) for one in chosen]
+    if all(row.score is None for row in rows):
+        raise DataError(f"nothing could be measured: {rows[0].name}: {rows[0].missing}", "give more or larger images")
+    evaluation = Evaluation(
+        sets=tuple(one.facts(sets[role].images) for role, one in given.items()),
+        image=image,
+        crop=request.crop,
+        resized=resized,
+        seed=request.seed,
+        rows=tuple(map(_with_warnings, rows)),
+        per_class=tuple(_per_class(measurer, sets, given)) if request.per_class else (),
+        pairwise=tuple(_pairwise(measurer, sets)),
+        left_out=tuple(left_out),
+        warnings=tuple(warnings),
+        provenance={"lineage": lineage.facts},
+    )
+    return Measured(evaluation=evaluation, sets=sets)
+
+
+def _check(request: Request) -> None:
+    if request.crop not in CROPS:
+        raise ConfigError(f"--crop cannot take '{request.crop}'", f"it takes {', '.join(CROPS)}")
+    if request.batch_size < 1 or (request.size is not None and request.size < 8):
+        raise ConfigError(f"--batch-size {request.batch_size}, --size {request.size}", "at least 1 and 8 pixels")
+
+
+def _labels(sets: Mapping[str, ImageSet]) -> tuple[str, ...]:
+    """The classes that images of the real set have."""
+    return tuple(name for name, count in sets[REAL].data.counts().items() if count)
+
+
+def _measured(one: ImageSet, image: ImageSpec, crop: str) -> MeasuredSet:
+    how = "none" if one.role == FAKE else crop
+    images = Decoded(one.data, size=image.size, channels=image.channels, crop=how)
+    classes = tuple(dict.fromkeys([*image.classes, *one.data.classes]))
+    return MeasuredSet(role=one.role, data=one.data, images=images, classes=classes)
+
+
+def _per_class(measurer: Measurer, sets: Mapping[str, MeasuredSet], given: Mapping[str, ImageSet]) -> list[Row]:
+    """Each measurement of each class; FID only where it was asked for by name, for its bias grows as n falls."""
+    chosen = [one for one in measurer.measurements if one.chosen or one.spec.name not in ("fid", "isc")]
+    labels = dict.fromkeys([*given[REAL].data.classes, *given[FAKE].data.classes])
+    return [_with_warnings(measurer.row(one, sets, fake=FAKE, label=label)) for label in labels for one in chosen]
+
+
+def _pairwise(measurer: Measurer, sets: Mapping[str, MeasuredSet]) -> list[PairRow]:
+    """Study B's table: its metrics between any two of the sets, where there are more than two."""
+    pairs = itertools.combinations([role for role in (TRAIN, REAL, FAKE, OTHER) if role in sets], 2)
+    return [measurer.pair(one, sets[first], sets[second]) for first, second in pairs for one in measurer.pairwise]
+
+
+def _with_warnings(row: Row) -> Row:
+    """The row with what its reader has to know of its numbers."""
+    score = row.score
+    if score is None or not row.name.startswith("fid"):
+        return row
+    warnings = []
+    if min(score.n_real, score.n_fake) < FID_LEAST:
+        warnings.append(f"below {FID_LEAST} images FID is biased upwards: compare at equal n only, and look at KID")
+    if score.n_real != score.n_fake:
+        warnings.append(f"{score.n_real} real and {score.n_fake} synthetic images: its floor has equal n")
+    return replace(row, warnings=(*row.warnings, *warnings))
+
+
+def _warnings(given: Mapping[str, ImageSet], sets: Mapping[str, MeasuredSet]) -> list[str]:
+    """What is odd about the sets, apart from any metric."""
+    real, fake = given[REAL].data.counts(), given[FAKE].data.counts()
+    found: list[str] = []
+    labelled = UNLABELLED not in real and UNLABELLED not in fake
+    if labelled:
+        for name in dict.fromkeys([*real, *fake]):
+            if not real.get(name) or not fake.get(name):
+                lacking = REAL if not real.get(name) else FAKE
+                found.append(f"class '{name}' has no {lacking} image, so distances between the sets include that")
+        apart = _shares_apart(real, fake)
+        if apart > _SHARES_APART:
+            shares = "; ".join(f"{role} {_shares(counts)}" for role, counts in ((REAL, real), (FAKE, fake)))
+            found.append(f"the classes have other shares ({shares}), and distances between the sets include that")
+    elif (UNLABELLED in real) != (UNLABELLED in fake):
+        found.append("one of the two sets has no class folders, so classes were not compared")
+    codecs = {role: one.codecs for role, one in given.items() if role in (REAL, FAKE) and one.codecs != ("array",)}
+    if len(set(codecs.values())) > 1:
+        told = ", ".join(f"{role} {'/'.join(names)}" for role, names in codecs.items())
+        found.append(f"the images went through other codecs ({told}), which metrics can tell apart")
+    for role, one in sets.items():
+        if constant := _constant(one.images):
+            names = ", ".join(one.data.names[place] for place in constant[:3])
+            found.append(f"{len(constant)} {role} images are of one grey or colour all over: {names}")
+    return found
+
+
+def _shares(counts: Mapping[str, int]) -> str:
+    total = sum(counts.values())
+    return ", ".join(f"{name} {count / total:.0%}" for name, count in counts.items())
+
+
+def _shares_apart(real: Mapping[str, int], fake: Mapping[str, int]) -> float:
+    """The total variation distance of the classes' shares."""
+    totals = sum(real.values()), sum(fake.values())
+    names: Sequence[str] = list(dict.fromkeys([*real, *fake]))
+    return sum(abs(real.get(name, 0) / totals[0] - fake.get(name, 0) / totals[1]) for name in names) / 2
+
+
+def _constant(images: Decoded) -> list[int]:
+    """The places of images without any change from pixel to pixel."""
+    found: list[int] = []
+    for start in range(0, len(images), _CHUNK):
+        chunk = images[start : start + _CHUNK].reshape(-1, images.channels, images.size**2)
+        flat = np.flatnonzero((chunk == chunk[:, :, :1]).all(axis=(1, 2)))
+        found += (start + flat).tolist()
+    return found

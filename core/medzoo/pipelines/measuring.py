@@ -1,0 +1,225 @@
+"""Metrics given the parts of image sets they ask for, and measured: on whole sets, by class, between any two sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medzoo.data import Dataset
+from medzoo.decoded import Decoded
+from medzoo.errors import DataError
+from medzoo.images import to_float, to_uint8
+from medzoo.pipelines.choosing import Measurement
+from medzoo.pipelines.evaluation import FAKE, REAL, TRAIN, Floor, PairRow, Row
+from medzoo.pipelines.extraction import LoadedExtractor, Wanted, extract_all, load_extractor
+from medzoo.pipelines.inputs import Source
+from medzoo.protocols import PerceptualExtractor, Sample, Score
+from medzoo.toolkit.devices import derive_seed
+
+FLOOR_DRAWS = 4
+LEAST_OF_A_CLASS = 50
+"""Below this many images a side, a distance in an extractor's features says nothing of one class."""
+
+
+class FloatPixels:
+    """Decoded images as metrics read them (`protocols.Pixels`): float32 in [0, 1], those at `indices` alone."""
+
+    def __init__(self, images: Decoded, indices: np.ndarray) -> None:
+        self._images = images
+        self._indices = indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: slice | Sequence[int]) -> Tensor:
+        """Images float32 (n, C, H, W) at `index`."""
+        chosen = self._indices[index if isinstance(index, slice) else np.asarray(index, np.int64)]
+        return torch.from_numpy(to_float(self._images[chosen]))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MeasuredSet:
+    """A set's images with their labels in the common classes, and what extractors gave of them, by their names."""
+
+    role: str
+    data: Dataset
+    images: Decoded
+    classes: tuple[str, ...]
+    features: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """int64 (N,), label k meaning `classes[k]`."""
+        places = np.array([self.classes.index(name) for name in self.data.classes])
+        return np.asarray(places[self.data.labels])
+
+    def of_class(self, label: str) -> np.ndarray:
+        """Where the images of a class are."""
+        return np.flatnonzero(self.labels == self.classes.index(label))
+
+
+class Measurer:
+    """Measures sets against each other, with one loading of each extractor and one extraction from each set."""
+
+    def __init__(
+        self,
+        measurements: Sequence[Measurement],
+        source: Source,
+        *,
+        pairwise: Sequence[Measurement] = (),
+        seed: int,
+        batch_size: int,
+    ) -> None:
+        self.measurements = measurements
+        self.pairwise = pairwise
+        self.extractors: dict[str, LoadedExtractor] = {}
+        self._source = source
+        self._seed = seed
+        self._batch_size = batch_size
+
+    def extract(
+        self, sets: Iterable[MeasuredSet], *, notice: Callable[[str], None], watch: Callable[[int, int], None]
+    ) -> None:
+        """Nothing; each set then has the features that the measurements need of it."""
+        wanted: list[Wanted] = []
+        takers: list[MeasuredSet] = []
+        for name in dict.fromkeys(one.extractor for one in self.measurements if one.extractor):
+            if name not in self.extractors:
+                self.extractors[name] = load_extractor(name, self._source, notice=notice)
+            own = [one for one in self.measurements if one.extractor == name]
+            for images in sets:
+                layers = tuple(dict.fromkeys(layer for one in own for layer in self._layers(one, images.role)))
+                if layers:
+                    wanted.append(Wanted(images=images.images, extractor=self.extractors[name], layers=layers))
+                    takers.append(images)
+        for job, taker, layers_found in zip(
+            wanted, takers, extract_all(wanted, batch_size=self._batch_size, watch=watch), strict=True
+        ):
+            taker.features[job.extractor.name] = layers_found
+
+    def _layers(self, one: Measurement, role: str) -> tuple[str, ...]:
+        """What is extracted from the images in that role; those trained on are compared as a set in pairs alone."""
+        if role in (REAL, FAKE):
+            return one.spec.needs_features
+        of_pairs = one.spec.needs_features if one in self.pairwise else ()
+        return (*of_pairs, *(one.spec.needs_train if role == TRAIN else ()))
+
+    def row(self, one: Measurement, sets: Mapping[str, MeasuredSet], *, fake: str, label: str = "") -> Row:
+        """The measurement of a class, or of all ("" for `label`), with its floor."""
+        chosen = {
+            role: images.of_class(label) if label and role != TRAIN else np.arange(len(images.data))
+            for role, images in sets.items()
+        }
+        real, synthetic = sets[REAL], sets[fake]
+        score, missing = self._score(one, sets, chosen, fake=fake, label=label)
+        floor = None
+        if score is not None and one.spec.floor:
+            floor = self._floor(one, real, synthetic, chosen[REAL], chosen[fake])
+        extractor = self.extractors.get(one.extractor)
+        return Row(
+            name=one.name,
+            unit=one.spec.unit,
+            better=one.spec.better,
+            label=label,
+            score=score,
+            missing=missing,
+            floor=floor,
+            preprocessing=extractor.preprocessing if extractor else "",
+            weights=extractor.weights if extractor else "",
+        )
+
+    def pair(self, one: Measurement, first: MeasuredSet, second: MeasuredSet) -> PairRow:
+        """The measurement between two sets, the first in the place of the real one."""
+        everything = {first.role: np.arange(len(first.data)), second.role: np.arange(len(second.data))}
+        sets = {REAL: first, second.role: second}
+        score, missing = self._score(
+            one, sets, {REAL: everything[first.role], second.role: everything[second.role]}, fake=second.role
+        )
+        return PairRow(first=first.role, second=second.role, name=one.name, score=score, missing=missing)
+
+    def _score(
+        self,
+        one: Measurement,
+        sets: Mapping[str, MeasuredSet],
+        chosen: Mapping[str, np.ndarray],
+        *,
+        fake: str,
+        label: str = "",
+    ) -> tuple[Score | None, str]:
+        """The score, or why there is none."""
+        counts = {REAL: len(chosen[REAL]), fake: len(chosen[fake])}
+        of_class = bool(label) and bool(one.spec.needs_features) and one.spec.floor
+        least = max(one.spec.least, LEAST_OF_A_CLASS if of_class else 0)
+        if few := [f"{count} {role}" for role, count in counts.items() if count < least]:
+            return None, f"insufficient: it needs {least} images a side, there are {' and '.join(few)}"
+        try:
+            real, synthetic = (self._sample(one, sets[role], chosen[role]) for role in (REAL, fake))
+            return self._measure(one, real, synthetic, sets.get(TRAIN), seed=derive_seed(self._seed, one.name)), ""
+        except DataError as error:
+            return None, error.message
+
+    def _measure(self, one: Measurement, real: Sample, fake: Sample, train: MeasuredSet | None, *, seed: int) -> Score:
+        metric = one.spec.build()
+        if not one.spec.needs_train:
+            return metric(real, fake, seed=seed)  # type: ignore[call-arg]  # the spec says which of the two it is
+        assert train is not None  # `choose` has seen to it
+        known = self._sample(one, train, np.arange(len(train.data)), layers=one.spec.needs_train)
+        return metric(real, fake, train=known, seed=seed)  # type: ignore[call-arg]
+
+    def _sample(
+        self, one: Measurement, images: MeasuredSet, indices: np.ndarray, *, layers: Sequence[str] | None = None
+    ) -> Sample:
+        """The part of a set at `indices`, with `layers`, or those the metric needs of real and synthetic images."""
+        spec = one.spec
+        found = images.features.get(one.extractor, {})
+        rows = torch.from_numpy(indices)
+        return Sample(
+            size=len(indices),
+            pixels=FloatPixels(images.images, indices) if spec.needs_pixels or spec.needs_distance else None,
+            labels=torch.from_numpy(images.labels[indices]) if spec.needs_labels else None,
+            features={layer: found[layer][rows] for layer in (spec.needs_features if layers is None else layers)},
+            distance=self._distance(one) if spec.needs_distance else None,
+        )
+
+    def _distance(self, one: Measurement) -> Callable[[Tensor, Tensor], Tensor]:
+        loaded = self.extractors[one.extractor]
+
+        @torch.inference_mode()
+        def distance(first: Tensor, second: Tensor) -> Tensor:
+            assert isinstance(loaded.extract, PerceptualExtractor)  # `choose` and loading have seen to it
+            pair = (torch.from_numpy(to_uint8(images)).to(loaded.device) for images in (first, second))
+            return loaded.extract.distance(*pair).float().cpu()
+
+        return distance
+
+    def _floor(
+        self, one: Measurement, real: MeasuredSet, fake: MeasuredSet, of_real: np.ndarray, of_fake: np.ndarray
+    ) -> Floor | None:
+        """The metric between halves of the real images, and between a half and as many synthetic ones."""
+        n = min(len(of_real) // 2, len(of_fake))
+        if n < one.spec.least:
+            return None
+        values: dict[str, list[float]] = {"real": [], "fake": []}
+        for draw in range(FLOOR_DRAWS):
+            random = np.random.default_rng(derive_seed(self._seed, "floor", draw))
+            shuffled, others = random.permutation(of_real), random.permutation(of_fake)
+            half = self._sample(one, real, shuffled[:n])
+            for kind, against in (
+                ("real", self._sample(one, real, shuffled[n : 2 * n])),
+                ("fake", self._sample(one, fake, others[:n])),
+            ):
+                seed = derive_seed(self._seed, one.name, "floor", draw)
+                values[kind].append(self._measure(one, half, against, None, seed=seed).value)
+        return Floor(
+            n=n,
+            draws=FLOOR_DRAWS,
+            real=float(np.mean(values["real"])),
+            real_spread=float(np.std(values["real"])),
+            fake=float(np.mean(values["fake"])),
+            fake_spread=float(np.std(values["fake"])),
+        )
