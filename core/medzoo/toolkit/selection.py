@@ -51,7 +51,9 @@ class EarlyStopping:
     def state(self) -> dict[str, Tensor]:
         """What `load` takes back."""
         numbers = torch.tensor([self._lowest, self._since, self.best_step], dtype=torch.float64)
-        return {"numbers": numbers, **{f"best.{name}": value for name, value in self._best.items()}}
+        # A file of tensors takes none in the channels-last order the network works in.
+        best = {f"best.{name}": value.contiguous() for name, value in self._best.items()}
+        return {"numbers": numbers, **best}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what `state` gave."""
