@@ -82,6 +82,18 @@ def _augment() -> Verb:
     return augment
 
 
+def _evaluate() -> Verb:
+    from medzoo.cli.evaluate import evaluate
+
+    return evaluate
+
+
+def _classify() -> Verb:
+    from medzoo.cli.classify import app
+
+    return app
+
+
 def _card() -> Verb:
     from medzoo.cli.card import card
 
@@ -115,6 +127,8 @@ VERBS: Mapping[str, Callable[[], Verb]] = {
     "train": _train,
     "sample": _sample,
     "augment": _augment,
+    "classify": _classify,
+    "evaluate": _evaluate,
     "card": _card,
     "push": _push,
     "data": _data,
