@@ -1,0 +1,150 @@
+"""Figures of what experiments find: classifiers by arm, confusion matrices, ROC and training curves, recall."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+
+from medzoo.pipelines.report.drawing import (
+    BLUE,
+    DASHES,
+    INK,
+    ORANGE,
+    SERIES,
+    WIDTH,
+    Drawing,
+    panels,
+    rendered,
+    shortened,
+    style,
+)
+from medzoo.pipelines.report.figures import Estimate
+from medzoo.pipelines.report.numbers import number
+
+
+@dataclass(frozen=True, kw_only=True)
+class Roc:
+    """A receiver operating characteristic: rates in [0, 1] by falling threshold, and the area under it."""
+
+    false_positive: Sequence[float]
+    true_positive: Sequence[float]
+    area: float
+
+
+def bars_figure(
+    groups: Mapping[str, Mapping[str, Estimate]], *, title: str, x_label: str, baseline: str = ""
+) -> Drawing:
+    """A panel a group, in it a bar a name with its interval: classifiers by arm, or classes by arm (recall).
+
+    The bar called `baseline` is drawn as a dashed line through its panel. A failed bar says so, one that is NaN that
+    it is not defined.
+    """
+    with style():
+        heights = [0.42 + 0.24 * max(1, len(bars)) for bars in groups.values()] or [0.6]
+        heights[-1] += 0.3
+        figure, all_axes = panels(heights)
+        all_axes[0].figure.suptitle(shortened(title, 56), fontsize=10, x=0.02, ha="left")
+        known = [value for bars in groups.values() for bar in bars.values() for value in (bar.value, bar.high)]
+        top = max([value for value in known if math.isfinite(value)], default=1.0)
+        bottom = min([value for value in known if math.isfinite(value)] + [0.0])
+        for axes, (group, bars) in zip(all_axes, groups.items(), strict=False):
+            axes.set_xlim(min(0.0, bottom * 1.25), max(top, 1e-9) * 1.25)
+            _bars(axes, bars, baseline)
+            axes.set_title(shortened(group, 48))
+        all_axes[-1].set_xlabel(x_label)
+        told = "; ".join(
+            f"{group}: " + ", ".join(f"{name} {_told(bar)}" for name, bar in bars.items())
+            for group, bars in groups.items()
+        )
+        return rendered(figure, f"{title}. {told or 'Nothing to show'}.")
+
+
+def _told(bar: Estimate) -> str:
+    return "failed" if bar.failed else number(bar.value)
+
+
+def _bars(axes: Axes, bars: Mapping[str, Estimate], baseline: str) -> None:
+    for place, (name, bar) in enumerate(bars.items()):
+        shown = not bar.failed and math.isfinite(bar.value)
+        end = bar.value if shown else 0.0
+        colour = INK if name == baseline else BLUE
+        axes.barh(-place, end, height=0.66, color=colour, alpha=0.75)
+        if shown and math.isfinite(bar.low + bar.high):
+            axes.hlines(-place, bar.low, bar.high, color=INK, linewidth=1.4)
+            end = max(end, bar.high)
+        text = _told(bar)
+        axes.annotate(
+            text,
+            (max(end, 0.0), -place),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color=INK if shown else ORANGE,
+            fontweight="normal" if shown else "bold",
+        )
+    reference = bars.get(baseline)
+    if reference is not None and not reference.failed and math.isfinite(reference.value):
+        axes.axvline(reference.value, color=INK, linestyle="--", linewidth=1)
+    axes.set_yticks([-place for place in range(len(bars))], [shortened(name, 24) for name in bars])
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x")
+
+
+def confusion_figure(counts: Sequence[Sequence[float]], classes: Sequence[str], *, title: str) -> Drawing:
+    """A confusion matrix: rows are true classes, columns predicted ones; shades are shares of the row.
+
+    A row without images is left blank.
+    """
+    side = len(classes)
+    with style():
+        extent = min(7.0, max(2.6, 0.42 * side + 1.4))
+        figure, (axes,) = panels([extent], width=max(WIDTH, extent + 1.2))
+        totals = [sum(row) for row in counts]
+        shares = [
+            [cell / total if total else math.nan for cell in row] for row, total in zip(counts, totals, strict=True)
+        ]
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for row in range(side):
+            for column in range(side):
+                text = number(counts[row][column]) if totals[row] else "\u2013"
+                # White on dark blue and black on light in either colour scheme: the cell is painted, not the page.
+                colour = "white" if shares[row][column] > 0.5 else "black" if totals[row] else INK
+                axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8 if side < 9 else 6)
+        names = [shortened(name, 18) for name in classes]
+        axes.set_xticks(range(side), names, rotation=45 if side > 3 else 0, ha="right" if side > 3 else "center")
+        axes.set_yticks(range(side), names)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("true")
+        axes.set_title(shortened(title, 48))
+        axes.spines[:].set_visible(False)
+        right = sum(counts[index][index] for index in range(side))
+        return rendered(figure, f"{title}: {number(right)} of {number(sum(totals))} images told right.")
+
+
+def roc_figure(curves: Mapping[str, Roc], *, title: str) -> Drawing:
+    """One ROC curve a name with its area, and the diagonal of chance; a curve that is not defined only in words."""
+    with style():
+        figure, (axes,) = panels([3.9], width=3.9)
+        axes.plot([0, 1], [0, 1], color=INK, linestyle=":", linewidth=1, label="chance (0.5)")
+        for index, (name, curve) in enumerate(curves.items()):
+            axes.plot(
+                curve.false_positive,
+                curve.true_positive,
+                color=SERIES[index % len(SERIES)],
+                linestyle=DASHES[index // len(SERIES) % len(DASHES)],
+                label=f"{shortened(name)} ({number(curve.area)})",
+            )
+        axes.set_xlim(-0.02, 1.02)
+        axes.set_ylim(-0.02, 1.02)
+        axes.set_aspect("equal")
+        axes.set_xlabel("false positive rate")
+        axes.set_ylabel("true positive rate")
+        axes.set_title(shortened(title, 48))
+        axes.grid()
+        figure.legend(loc="outside lower center", ncols=1 if max(map(len, curves), default=0) > 16 else 2)
+        told = ", ".join(f"{name} {number(curve.area)}" for name, curve in curves.items())
+        return rendered(figure, f"{title}: area under the ROC curve {told or 'of nothing'}.")
