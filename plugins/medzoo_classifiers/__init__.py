@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from importlib.resources import files
+from typing import Any
 
 from medzoo import Classifier, ClassifierSpec, ImageSpec, hookimpl
-from medzoo_classifiers.settings import CNNConfig
-
-_PRESETS = files(__name__) / "presets"
+from medzoo_classifiers.settings import (
+    CNNConfig,
+    ConvNeXtConfig,
+    FrozenConfig,
+    ResNet18Config,
+    SwinConfig,
+    TimmConfig,
+    ViTConfig,
+)
 
 
 def build_cnn(config: CNNConfig, image: ImageSpec, device: str) -> Classifier:
@@ -19,16 +28,34 @@ def build_cnn(config: CNNConfig, image: ImageSpec, device: str) -> Classifier:
     return ImageClassifier(config, image, body, side=image.size).to(device)
 
 
+def build_timm(config: TimmConfig, image: ImageSpec, device: str) -> Classifier:
+    """A network of timm with fresh weights on `device`; published ones are read when its training begins."""
+    from medzoo.toolkit.classification import ImageClassifier
+    from medzoo_classifiers.timm_networks import FrozenBody, TimmBody, side_of, starting_weights
+
+    settings = config.network
+    side = side_of(settings, image)
+    body = FrozenBody(settings, image) if isinstance(config, FrozenConfig) else TimmBody(settings, image)
+    start = partial(starting_weights, body, settings, image)
+    return ImageClassifier(config, image, body, side=side, start=start).to(device)
+
+
 @hookimpl
 def register_classifiers() -> list[ClassifierSpec]:
-    """Offer `cnn`."""
+    """Offer study C's classifiers, study A's, and whatever timm has."""
     return [
-        ClassifierSpec(
-            name="cnn",
-            summary="three convolutions and three dense layers; seconds on a CPU",
-            config=CNNConfig,
-            presets=_PRESETS / "cnn",
-            build=build_cnn,
-            multi_label=True,
-        ),
+        _spec("cnn", "three convolutions, three dense layers; the smallest (study C)", CNNConfig, build_cnn),
+        _spec("resnet18", "ResNet-18 (He et al. 2016)", ResNet18Config, build_timm),
+        _spec("swin_tiny", "Swin Transformer, tiny (Liu et al. 2021)", SwinConfig, build_timm),
+        _spec("vit_tiny", "Vision Transformer, tiny, patches of 16 (Dosovitskiy et al. 2021)", ViTConfig, build_timm),
+        _spec("convnext_tiny", "ConvNeXt, tiny (Liu et al. 2022)", ConvNeXtConfig, build_timm),
+        _spec("resnet50-frozen", "two dense layers on a frozen ResNet-50 (study C)", FrozenConfig, build_timm),
+        _spec("timm", "any network of timm: timm:NAME, or network.name=NAME", TimmConfig, build_timm),
     ]
+
+
+def _spec(
+    name: str, summary: str, config: type[Any], build: Callable[[Any, ImageSpec, str], Classifier]
+) -> ClassifierSpec:
+    presets = files(__name__) / "presets" / name
+    return ClassifierSpec(name=name, summary=summary, config=config, presets=presets, build=build, multi_label=True)

@@ -8,12 +8,15 @@ from medzoo.config import setting
 from medzoo.errors import ConfigError
 from medzoo.toolkit.recipes import ClassifierSettings
 
+_SWIN = "swin_tiny_patch4_window7_224"
+_VIT = "vit_tiny_patch16_224"
+
 
 @dataclass(frozen=True, kw_only=True)
 class CNNSettings:
     """The network of `cnn`."""
 
-    widths: tuple[int, ...] = setting((64, 96, 160), "channels of the convolutions", low=1)
+    widths: tuple[int, ...] = setting((32, 64, 128), "channels of the convolutions", low=1)
     kernel: int = setting(3, "side of their kernels, pixels", choices=(3, 5, 7))
     grid: int = setting(2, "what is left of each side before the dense layers; 1 is global pooling", low=1)
     dense: tuple[int, ...] = setting((256, 128), "widths of the two dense layers before the last", low=1)
@@ -29,3 +32,104 @@ class CNNConfig(ClassifierSettings):
     """Settings of `cnn`."""
 
     network: CNNSettings = CNNSettings()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimmSettings:
+    """A network of timm."""
+
+    name: str = setting("resnet34", "timm's name of it, as timm.list_models() tells")
+    weights: str = setting("scratch", "what training begins with", choices=("scratch", "imagenet"))
+    weights_file: str = setting("", 'safetensors file of timm\'s ImageNet weights; "" asks the Hub')
+    weights_sha256: str = setting("", 'SHA-256 of that file; "" is the one of medzoo\'s asset for this network')
+    size: int = setting(0, "side it sees, pixels; 0 is the image's, but 64 at least", low=0)
+    pixels: str = setting("data", "standardised by whose statistics", choices=("data", "weights"))
+    dropout: float = setting(0.0, "before the last layer", low=0.0, high=1.0)
+
+    def __post_init__(self) -> None:
+        if self.weights_file and self.weights != "imagenet":
+            raise ConfigError("network.weights_file is for network.weights=imagenet", "set both, or none")
+        if self.pixels == "weights" and self.weights != "imagenet":
+            raise ConfigError("network.pixels=weights is for network.weights=imagenet", "set both, or none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimmConfig(ClassifierSettings):
+    """Settings of `timm`."""
+
+    network: TimmSettings = TimmSettings()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNet18Settings(TimmSettings):
+    """The network of `resnet18`."""
+
+    name: str = setting("resnet18", "timm's name of it; test_resnet is for tests", choices=("resnet18", "test_resnet"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNet18Config(ClassifierSettings):
+    """Settings of `resnet18`."""
+
+    network: ResNet18Settings = ResNet18Settings()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwinSettings(TimmSettings):
+    """The network of `swin_tiny`."""
+
+    name: str = setting(_SWIN, "timm's name of it", choices=(_SWIN,))
+    width: int = setting(96, "channels of the first stage, doubled at each later one", low=32)
+    blocks: tuple[int, ...] = setting((2, 2, 6, 2), "at each stage", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwinConfig(ClassifierSettings):
+    """Settings of `swin_tiny`."""
+
+    network: SwinSettings = SwinSettings()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViTSettings(TimmSettings):
+    """The network of `vit_tiny`."""
+
+    name: str = setting(_VIT, "timm's name of it; test_vit is for tests", choices=(_VIT, "test_vit"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViTConfig(ClassifierSettings):
+    """Settings of `vit_tiny`."""
+
+    network: ViTSettings = ViTSettings()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvNeXtSettings(TimmSettings):
+    """The network of `convnext_tiny`."""
+
+    name: str = setting(
+        "convnext_tiny", "timm's name of it; test_convnext is for tests", choices=("convnext_tiny", "test_convnext")
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvNeXtConfig(ClassifierSettings):
+    """Settings of `convnext_tiny`."""
+
+    network: ConvNeXtSettings = ConvNeXtSettings()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrozenSettings(TimmSettings):
+    """The network of `resnet50-frozen`."""
+
+    name: str = setting("resnet50", "timm's name of it; test_resnet is for tests", choices=("resnet50", "test_resnet"))
+    hidden: int = setting(256, "width of the first of the two new dense layers", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrozenConfig(ClassifierSettings):
+    """Settings of `resnet50-frozen`."""
+
+    network: FrozenSettings = FrozenSettings()

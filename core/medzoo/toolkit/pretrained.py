@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
 from medzoo.errors import ConfigError, HubError, IntegrityError, ResourceError
 
 
 def read_weights(path: Path, *, sha256: str, mend: str) -> dict[str, Tensor]:
-    """The tensors by name, on the CPU, of a .pth file that others published, read only if it has that SHA-256.
+    """The tensors by name, on the CPU, of a file that others published, read only if it has that SHA-256.
 
-    Only tensors are unpickled (`weights_only`), and those from the very bytes that were hashed. `mend` is the hint of
-    the errors.
+    A .safetensors file is read as such, any other as torch's .pth, of which only tensors are unpickled
+    (`weights_only`), and those from the very bytes that were hashed. `mend` is the hint of the errors.
 
     Raises:
         ResourceError: the file cannot be read.
@@ -31,6 +32,8 @@ def read_weights(path: Path, *, sha256: str, mend: str) -> dict[str, Tensor]:
     digest = hashlib.sha256(data).hexdigest()
     if digest != sha256:
         raise IntegrityError(f"{path} has sha256 {digest[:12]}..., expected {sha256[:12]}...", mend)
+    if path.suffix == ".safetensors":
+        return load_safetensors(data)
     state: dict[str, Tensor] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     return state
 

@@ -1,0 +1,203 @@
+"""Networks of timm as bodies of classifiers: how they are made, and how they get their published weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from medzoo import ImageSpec
+from medzoo.errors import ConfigError, HubError, UnknownName
+from medzoo.toolkit.classification import Start
+from medzoo.toolkit.devices import global_draws_from
+from medzoo.toolkit.pretrained import read_weights
+from medzoo_classifiers.settings import FrozenSettings, SwinSettings, TimmSettings
+
+_LEAST_SIDE = 64
+_PATCHES = 32
+"""Networks that are built for one size need it to be a multiple of this: their patches, halved at each stage."""
+
+ASSETS = {
+    "resnet18": ("resnet18-imagenet", "80c49dee3da4822c009c5a7fe591e9223c5a2cfcf95a4067ca4dfb5a7b89c612"),
+    "resnet50": ("resnet50-imagenet", "773525d5821de224f8f30c33377b7a795d7863e08522698200d3217d3f2a41bb"),
+    "convnext_tiny": ("convnext-tiny-imagenet", "a1aefa409b513cf209b085424eb3efffe4e4a9f511491bc2c12ea35209e6bb95"),
+    "swin_tiny_patch4_window7_224": (
+        "swin-tiny-imagenet", "fb01861f793143135fa0d6cd97b1631e4b33eaa3ee162bbea9e62de1c76ebac1",
+    ),
+    "vit_tiny_patch16_224": ("vit-tiny-imagenet", "fecf81b492bd13ee7a5297cb74d1d417aac8bf7e1b7d96aed89c4691984587ed"),
+}  # fmt: skip
+"""The asset of medzoo's registry that holds a network's ImageNet weights, and the SHA-256 of its file."""
+
+
+class TimmBody(nn.Module):
+    """Class logits (N, K) by the whole network of timm, its last layer a new one."""
+
+    def __init__(self, settings: TimmSettings, image: ImageSpec) -> None:
+        super().__init__()
+        self.backbone: Any = _create(settings, image, classes=len(image.classes), dropout=settings.dropout)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class logits (N, K)."""
+        logits: Tensor = self.backbone(images)
+        return logits
+
+    def features(self, images: Tensor) -> Tensor:
+        """The pooled representation before the last layer, (N, D)."""
+        features: Tensor = self.backbone.forward_head(self.backbone.forward_features(images), pre_logits=True)
+        return features
+
+
+class FrozenBody(nn.Module):
+    """Class logits (N, K) by two new dense layers on a network of timm that is not trained (study C).
+
+    The backbone stays in evaluation mode, so that its batch normalisation keeps the published statistics too. The dense
+    layers begin Xavier-normal (Glorot & Bengio 2010) with biases of 0.
+    """
+
+    def __init__(self, settings: FrozenSettings, image: ImageSpec) -> None:
+        super().__init__()
+        self.backbone: Any = _create(settings, image, classes=0, dropout=0.0).requires_grad_(False)
+        self.dense = nn.Sequential(nn.Linear(self.backbone.num_features, settings.hidden), nn.ReLU())
+        self.head = nn.Sequential(nn.Dropout(settings.dropout), nn.Linear(settings.hidden, len(image.classes)))
+        for layer in (*self.dense, *self.head):
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_normal_(layer.weight)
+                nn.init.zeros_(layer.bias)
+
+    def train(self, mode: bool = True) -> FrozenBody:
+        """Set the mode of the dense layers."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class logits (N, K)."""
+        logits: Tensor = self.head(self.features(images))
+        return logits
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the first dense layer gives, (N, D)."""
+        with torch.no_grad():
+            pooled = self.backbone(images)
+        features: Tensor = self.dense(pooled)
+        return features
+
+
+def side_of(settings: TimmSettings, image: ImageSpec) -> int:
+    """The side the network sees: `network.size`, or the image's, brought to the least that leaves something to pool.
+
+    Raises: ConfigError on one that the network cannot be built for.
+    """
+    fixed = _published_config(settings).fixed_input_size
+    if settings.size == 0:
+        side = max(_LEAST_SIDE, image.size)
+        return -(-side // _PATCHES) * _PATCHES if fixed else side
+    if fixed and settings.size % _PATCHES:
+        raise ConfigError(
+            f"network.size = {settings.size}: {settings.name} needs a multiple of {_PATCHES}",
+            f"set it to {max(1, round(settings.size / _PATCHES)) * _PATCHES}, or to 0",
+        )
+    return settings.size
+
+
+def starting_weights(body: TimmBody | FrozenBody, settings: TimmSettings, image: ImageSpec) -> Start:
+    """Where the weights `body` now has are from; ImageNet's are read from a file or the Hub, all but the last layer.
+
+    One channel is given the sum of the three channels' filters, and another size resampled position embeddings.
+
+    Raises:
+        HubError: they cannot be had.
+        IntegrityError, ResourceError: the file is another one, or cannot be read.
+        ConfigError: they are of another shape than the settings say.
+    """
+    if settings.weights == "scratch":
+        return Start(source="scratch")
+    config = _published_config(settings)
+    source = config.hf_hub_id or settings.name
+    overlay = None
+    if settings.weights_file:
+        overlay = {"state_dict": _from_file(settings)}
+        source = f"{source}, from a file"
+    # timm draws all weights before it takes the published ones
+    with global_draws_from(0, torch.device("cpu")):
+        published = _published(settings, image, overlay)
+    lacking, _ = body.backbone.load_state_dict(published.state_dict(), strict=False)
+    classifier = body.backbone.pretrained_cfg["classifier"]
+    unknown = [name for name in lacking if not name.startswith(classifier)]
+    assert not unknown, unknown
+    if settings.pixels == "data":
+        return Start(source=source)
+    return Start(source=source, mean=_channels(config.mean, image), deviation=_channels(config.std, image))
+
+
+def _published(settings: TimmSettings, image: ImageSpec, overlay: dict[str, Any] | None) -> nn.Module:
+    try:
+        return _create(settings, image, classes=0, dropout=0.0, pretrained=True, overlay=overlay)
+    except OSError as error:  # what huggingface_hub raises whenever the Hub cannot be asked or has no such file
+        known = ASSETS.get(settings.name)
+        how = f"`medzoo pull {known[0]}` prints it" if known else "with its network.weights_sha256"
+        raise HubError(
+            f"the ImageNet weights of {settings.name} cannot be had: {str(error).strip().splitlines()[0]}",
+            f"fetch their file where there is a network ({how}) and give it as network.weights_file, or set "
+            "network.weights=scratch",
+        ) from error
+    except RuntimeError as error:  # what timm raises where nothing was published, and torch on other shapes
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(
+            f"{settings.name} cannot begin with ImageNet weights: {reason}", "set network.weights=scratch"
+        ) from error
+
+
+def _from_file(settings: TimmSettings) -> dict[str, Tensor]:
+    asset, sha256 = ASSETS.get(settings.name, ("", ""))
+    expected = settings.weights_sha256 or sha256
+    if not expected:
+        raise ConfigError(
+            f"nothing tells which file the weights of {settings.name} are", "give its network.weights_sha256"
+        )
+    mend = f"`medzoo pull {asset}` prints the file" if asset else "give timm's model.safetensors of this network"
+    return read_weights(Path(settings.weights_file), sha256=expected, mend=mend)
+
+
+def _create(
+    settings: TimmSettings,
+    image: ImageSpec,
+    *,
+    classes: int,
+    dropout: float,
+    pretrained: bool = False,
+    overlay: dict[str, Any] | None = None,
+) -> nn.Module:
+    """The network with random weights, or with the published ones."""
+    shape: dict[str, Any] = {}
+    if _published_config(settings).fixed_input_size:
+        shape["img_size"] = side_of(settings, image)
+    if isinstance(settings, SwinSettings):
+        heads = tuple(settings.width * 2**stage // 32 for stage in range(len(settings.blocks)))
+        shape |= {"embed_dim": settings.width, "depths": settings.blocks, "num_heads": heads}
+    network: nn.Module = timm.create_model(
+        settings.name,
+        pretrained=pretrained,
+        pretrained_cfg_overlay=overlay,
+        num_classes=classes,
+        in_chans=image.channels,
+        drop_rate=dropout,
+        **shape,
+    )
+    return network
+
+
+def _published_config(settings: TimmSettings) -> Any:
+    """What timm knows of the network's published weights. Raises: UnknownName for a network it has not."""
+    config = timm.get_pretrained_cfg(settings.name) if timm.is_model(settings.name) else None
+    if config is None:
+        raise UnknownName("network of timm", settings.name, timm.list_models())
+    return config
+
+
+def _channels(values: tuple[float, ...], image: ImageSpec) -> list[float]:
+    """The statistics of three channels as those of the image's."""
+    return list(values) if image.channels == len(values) else [sum(values) / len(values)] * image.channels
