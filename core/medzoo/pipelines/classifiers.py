@@ -108,7 +108,7 @@ def load_classifier_folder(
         config=resolved,
         crop=str(resolved.flat().get("image.crop", "none")),
         weights_sha256=digest,
-        trained_on=frozenset(description["data"].get("images", ())),
+        trained_on=_seen(description["data"]),
     )
 
 
@@ -134,3 +134,8 @@ def load_classifier(
         (notice or to_stderr)(found.row.notice)
     folder = fetch_model(found.row, source=source, notice=notice)
     return load_classifier_folder(folder, plugins=plugins, device=device, overrides=overrides, name=found.row.id)
+
+
+def _seen(data: Mapping[str, Any]) -> frozenset[str]:
+    """The fingerprints of the images it was fitted on, and of those its weights were chosen by."""
+    return frozenset(data.get("images", ())).union(data.get("validation", {}).get("images", ()))

@@ -1,0 +1,237 @@
+"""`medzoo classify`: train a classifier, let it predict, and test it on images it was not trained on."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medzoo.cli.options import Classes, Device, Mirror, Overrides, SkipBad
+from medzoo.cli.output import Json, notice, print_json, print_table, print_text
+from medzoo.cli.progress import Display, TrainingDisplay
+
+if TYPE_CHECKING:
+    from medzoo.pipelines.classifiers import LoadedClassifier
+    from medzoo.pipelines.predictions import Scored
+    from medzoo.pipelines.scores import ClassificationScores
+    from medzoo.plugins import Plugins
+
+app = typer.Typer(help="Train classifiers, predict with them and test them.", no_args_is_help=True)
+
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A classifier: id, plugin (its default model), run folder, hf:org/name.")
+]
+Images = Annotated[Path, typer.Option(help="Folder of class folders, CSV or npz.")]
+
+
+@app.command("train")
+def train(
+    classifier: Annotated[str, typer.Argument(metavar="PLUGIN", help="Kind of classifier: cnn, or timm:resnet34.")],
+    data: Images,
+    out: Annotated[Path, typer.Option(help="Folder of the run; the same command again goes on there.")],
+    preset: Annotated[str, typer.Option(help="tiny, default or paper.")] = "default",
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings, over the preset.")] = None,
+    overrides: Overrides = None,
+    classes: Classes = "",
+    val: Annotated[
+        float | None,
+        typer.Option(min=0, max=0.5, help="Share set aside to choose weights by; default: the val part, or else 0.1."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights, order and split.")] = 0,
+    device: Device = "auto",
+    start: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Start from this classifier's weights instead of fresh ones.")
+    ] = None,
+    keep: Annotated[int, typer.Option(min=1, help="Checkpoints to keep.")] = 2,
+    skip_bad: SkipBad = False,
+    as_json: Json = False,
+) -> None:
+    """Train a classifier; the same command goes on where it stopped."""
+    from medzoo import config as settings
+    from medzoo.data import open_dataset
+    from medzoo.pipelines.classifiers import classifier_called
+    from medzoo.pipelines.classify import train as run
+    from medzoo.pipelines.classify import training_parts
+    from medzoo.plugins import load_plugins
+
+    plugins = load_plugins()
+    spec, implied = classifier_called(classifier, plugins)
+    given = (*implied, *(overrides or ()))
+    resolved = settings.resolve(spec.config, presets=spec.presets, preset=preset, file=config, overrides=given)
+    names = [name.strip() for name in classes.split(",")] if classes else None
+    dataset = open_dataset(data, skip_bad=skip_bad, classes=names)
+    for name, reason in dataset.bad:
+        notice(f"left out {name}: {reason}")
+    parts = training_parts(dataset, share=val, seed=seed)
+    notice(f"trained on {len(parts.training)} images; those to choose weights by: {parts.origin}")
+    before = None if start is None else _load(start, plugins, device="cpu", source=None)
+    with TrainingDisplay(f"{classifier} on {data.name}") as display:
+        result = run(
+            spec,
+            resolved,
+            parts,
+            out,
+            plugins=plugins,
+            display=display,
+            seed=seed,
+            device=device,
+            keep=keep,
+            start=before,
+        )
+    if not result.leads:
+        return
+    if result.already_done:
+        notice("this run was finished before; nothing was done")
+    if as_json:
+        print_json(result.record)
+    else:
+        print_text(str(result.folder))
+
+
+@app.command("predict")
+def predict(
+    model: Model,
+    data: Annotated[Path, typer.Option(help="An image, a folder of images or of class folders, CSV or npz.")],
+    out: Annotated[
+        Path, typer.Option(help="CSV with file, label where known, predicted, and a column p_CLASS a class.")
+    ],
+    part: Annotated[str, typer.Option(help="train, val or test; default: every part.")] = "",
+    device: Device = "auto",
+    source: Mirror = None,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Write a CSV of what a classifier says of each image."""
+    from medzoo.files import write_atomic
+    from medzoo.pipelines.predictions import images_to_predict, predictions_table
+    from medzoo.pipelines.predictions import predict as run
+    from medzoo.plugins import load_plugins
+
+    loaded = _load(model, load_plugins(), device=device, source=source)
+    found = []
+    with Display(f"{loaded.name} on {data.name}") as display:
+        for images in images_to_predict(data, loaded.image.classes, part=part, skip_bad=skip_bad):
+            for name, reason in images.bad:
+                notice(f"left out {name}: {reason}")
+            found.append((images, run(loaded, images, watch=display)))
+    table = predictions_table(found, loaded.image.classes, multi_label=loaded.image.multi_label)
+    write_atomic(out, table.encode())
+    print_text(str(out))
+
+
+@app.command("test")
+def measure(
+    model: Model,
+    data: Images,
+    part: Annotated[str, typer.Option(help="train, val or test; default: test, or all of data without parts.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Folder for predictions.csv, scores.json and run.json.")] = None,
+    near: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Also without images whose 32x32 correlation with a training image is this high."
+        ),
+    ] = None,
+    record: Annotated[bool, typer.Option("--record", help="Note the scores in the run, for its model card.")] = False,
+    allow_leak: Annotated[
+        bool, typer.Option("--allow-leak", help="Go on where the model was trained on such an image; recorded.")
+    ] = False,
+    classes: Classes = "",
+    device: Device = "auto",
+    source: Mirror = None,
+    skip_bad: SkipBad = False,
+    as_json: Json = False,
+) -> None:
+    """Measure a classifier on images it was not trained on."""
+    from medzoo.data import open_dataset
+    from medzoo.pipelines.predictions import record_scores, score
+    from medzoo.plugins import load_plugins
+
+    plugins = load_plugins()
+    loaded = _load(model, plugins, device=device, source=source)
+    names = [name.strip() for name in classes.split(",")] if classes else None
+    dataset = open_dataset(data, skip_bad=skip_bad, classes=names)
+    with Display(f"{loaded.name} on {data.name}") as display:
+        result = score(loaded, dataset, part=part, allow_leak=allow_leak, near=near, watch=display)
+    if result.leaked:
+        notice(f"{result.leaked} of these images were trained on or chosen by: the scores flatter the model")
+    if record:
+        record_scores(Path(model), result)
+    if out is not None:
+        _write(out, loaded, result, plugins, allow_leak=allow_leak, device=device)
+    if as_json:
+        print_json(result.to_dict())
+        return
+    _print(result.scores)
+    if result.near is not None:
+        notice(f"without {result.near.count} images that resemble a training image at {result.near.threshold:g}:")
+        _print(result.near.scores)
+
+
+def _load(given: str, plugins: Plugins, *, device: str, source: str | None) -> LoadedClassifier:
+    from medzoo.pipelines.classifiers import load_classifier
+    from medzoo.pipelines.models import pick_device
+    from medzoo.registry import load_registry
+
+    return load_classifier(
+        given,
+        registry=load_registry(plugins=plugins),
+        plugins=plugins,
+        device=pick_device(device),
+        source=source,
+        notice=notice,
+    )
+
+
+def _write(
+    out: Path, loaded: LoadedClassifier, result: Scored, plugins: Plugins, *, allow_leak: bool, device: str
+) -> None:
+    """Nothing; `out` holds the predictions, the scores and the record. Raises: DataError if it holds anything."""
+    from medzoo.files import refuse_occupied
+    from medzoo.pipelines.models import pick_device
+    from medzoo.pipelines.predictions import write_scored
+    from medzoo.provenance import RunRecord
+
+    refuse_occupied(out)
+    record = RunRecord(job="classify test", folder=out)
+    record.add_outputs(write_scored(out, result, loaded.image))
+    record.config = loaded.config.flat()
+    record.origins = loaded.config.origins
+    record.plugins = [plugins.row_of("classifier", loaded.spec.name)]
+    record.weights = {loaded.name: loaded.weights_sha256 or ""}
+    record.data = {"path": str(result.data.path), "part": result.part, "counts": result.data.counts()}
+    record.device = pick_device(device)
+    record.scores = result.to_dict()
+    record.extra = {"allow_leak": allow_leak}
+    record.finish()
+
+
+def _print(scores: ClassificationScores) -> None:
+    """Nothing; the scores over all, by class, and the confusion matrix go to stdout, what they leave out to stderr."""
+    names = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "auc")
+    overall = [(name.replace("_", " "), _shown(getattr(scores, name))) for name in names]
+    if scores.multi_label:
+        overall.insert(0, ("exact match", _shown(scores.exact_match)))
+    print_table(("score", f"{scores.n} images"), overall, right=("score", f"{scores.n} images")[1:])
+    print_text("")
+    columns = ("class", "images", "precision", "recall", "f1", "auc")
+    rows = [
+        (one.name, one.support, *(_shown(value) for value in (one.precision, one.recall, one.f1, one.auc)))
+        for one in scores.per_class
+    ]
+    print_table(columns, rows, right=columns[1:])
+    if scores.confusion:
+        print_text("")
+        told = [f"said {name}" for name in scores.classes]
+        rows_of = [(f"is {name}", *counts) for name, counts in zip(scores.classes, scores.confusion, strict=True)]
+        print_table(("", *told), rows_of, right=told)
+    if scores.absent:
+        notice(f"no test image is {', '.join(scores.absent)}: left out of every mean")
+    if partial := [name for name in scores.one_sided if name not in scores.absent]:
+        notice(f"every test image is {', '.join(partial)}: no AUC")
+    if scores.unpredicted:
+        notice(f"never predicted: {', '.join(scores.unpredicted)}; its precision counts as 0")
+
+
+def _shown(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
