@@ -43,15 +43,16 @@ def bars_figure(
     it is not defined.
     """
     with style():
-        heights = [0.42 + 0.24 * max(1, len(bars)) for bars in groups.values()] or [0.6]
+        names = [_two_lines(name) for bars in groups.values() for name in bars]
+        each = 0.36 if any("\n" in name for name in names) else 0.24
+        heights = [0.42 + each * max(1, len(bars)) for bars in groups.values()] or [0.6]
         heights[-1] += 0.3
         figure, all_axes = panels(heights)
-        all_axes[0].figure.suptitle(shortened(title, 56), fontsize=10, x=0.02, ha="left")
-        known = [value for bars in groups.values() for bar in bars.values() for value in (bar.value, bar.high)]
-        top = max([value for value in known if math.isfinite(value)], default=1.0)
-        bottom = min([value for value in known if math.isfinite(value)] + [0.0])
+        figure.suptitle(shortened(title, 56), fontsize=10, x=0.02, ha="left")
+        ends = [end for bars in groups.values() for bar in bars.values() for end in (bar.value, bar.low, bar.high)]
+        finite = [0.0, *(end for end in ends if math.isfinite(end))]
         for axes, (group, bars) in zip(all_axes, groups.items(), strict=False):
-            axes.set_xlim(min(0.0, bottom * 1.25), max(top, 1e-9) * 1.25)
+            axes.set_xlim(min(finite) * 1.04, max(finite) * 1.04 or 1.0)
             _bars(axes, bars, baseline)
             axes.set_title(shortened(group, 48))
         all_axes[-1].set_xlabel(x_label)
@@ -66,30 +67,29 @@ def _told(bar: Estimate) -> str:
     return "failed" if bar.failed else number(bar.value)
 
 
+def _two_lines(name: str) -> str:
+    """A mixture's name broken behind its pluses where it is long."""
+    return (
+        "\n".join(shortened(part, 24) for part in name.replace("+", "+\n").split("\n", 1)) if len(name) > 24 else name
+    )
+
+
 def _bars(axes: Axes, bars: Mapping[str, Estimate], baseline: str) -> None:
+    edge = axes.get_yaxis_transform()
     for place, (name, bar) in enumerate(bars.items()):
-        shown = not bar.failed and math.isfinite(bar.value)
-        end = bar.value if shown else 0.0
-        colour = INK if name == baseline else BLUE
-        axes.barh(-place, end, height=0.66, color=colour, alpha=0.75)
-        if shown and math.isfinite(bar.low + bar.high):
+        if bar.failed or not math.isfinite(bar.value):
+            axes.text(
+                0.01, -place, _told(bar), color=ORANGE, fontweight="bold", fontsize=8, va="center", transform=edge
+            )
+            continue
+        axes.barh(-place, bar.value, height=0.66, color=INK if name == baseline else BLUE, alpha=0.75)
+        if math.isfinite(bar.low + bar.high):
             axes.hlines(-place, bar.low, bar.high, color=INK, linewidth=1.4)
-            end = max(end, bar.high)
-        text = _told(bar)
-        axes.annotate(
-            text,
-            (max(end, 0.0), -place),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-            color=INK if shown else ORANGE,
-            fontweight="normal" if shown else "bold",
-        )
-    reference = bars.get(baseline)
-    if reference is not None and not reference.failed and math.isfinite(reference.value):
-        axes.axvline(reference.value, color=INK, linestyle="--", linewidth=1)
-    axes.set_yticks([-place for place in range(len(bars))], [shortened(name, 24) for name in bars])
+        axes.text(1.02, -place, _told(bar), fontsize=8, va="center", transform=edge)
+        if name == baseline:
+            axes.axvline(bar.value, color=INK, linestyle="--", linewidth=1)
+    axes.set_yticks([-place for place in range(len(bars))], [_two_lines(name) for name in bars])
+    axes.set_ylim(0.6 - max(1, len(bars)), 0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
 

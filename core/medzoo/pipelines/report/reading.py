@@ -64,13 +64,14 @@ def compared(evaluation: Evaluation) -> str:
 
 def summary(evaluation: Evaluation) -> str:
     """What was compared with what, in a few sentences."""
-    real, fake, train = (evaluation.facts(role) for role in (REAL, FAKE, TRAIN))
-    sizes = [counted(facts.size, f"{kind} image") for kind, facts in (("synthetic", fake), ("real", real)) if facts]
+    sizes = {facts.role: facts.size for facts in evaluation.sets}
+    real, fake = counted(sizes.get(REAL, 0), "real image"), counted(sizes.get(FAKE, 0), "synthetic image")
+    were = "was" if sizes.get(FAKE) == 1 else "were"
     classes = counted(len(evaluation.image.classes), "class", "classes")
-    told = [f"{' compared with '.join(sizes)}, in {classes}, all as {compared(evaluation)}."]
-    if train:
-        told.append(f"The generator was trained on {counted(train.size, 'other image')}.")
-    return " ".join(told)
+    told = f"{fake} {were} compared with {real}, in {classes}, all as {compared(evaluation)}."
+    if TRAIN in sizes:
+        told += f" The images the generator was trained on, {sizes[TRAIN]:,}, are there to look for copies in."
+    return told
 
 
 def copy_verdict(evaluation: Evaluation) -> Verdict:

@@ -1,0 +1,121 @@
+"""Figures of reports: what they show of odd values, and that they stay text, small and the same."""
+
+from __future__ import annotations
+
+import math
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from medzoo.pipelines.evaluation import Floor, TrendPoint
+from medzoo.pipelines.report.classifier_figures import Roc, bars_figure, confusion_figure, roc_figure
+from medzoo.pipelines.report.drawing import Drawing, shortened
+from medzoo.pipelines.report.figures import Estimate, floors_figure, histogram_figure, lines_figure, trend_figure
+from medzoo.protocols import Histogram, Score
+
+SOUND = Estimate(value=0.71, low=0.66, high=0.76)
+FAILED = Estimate(value=math.nan, failed="out of memory")
+NASTY = '<b>&"x $\\frac{$ 漢字'
+
+
+def words(drawing: Drawing) -> list[str]:
+    """The texts of a figure. It is a well-formed SVG and a PNG, and has words for those who do not see it."""
+    assert drawing.png.startswith(b"\x89PNG")
+    assert drawing.alt
+    root = ElementTree.fromstring(drawing.svg)
+    return ["".join(part.itertext()).strip() for part in root.iter("{http://www.w3.org/2000/svg}text")]
+
+
+def bars(**found: Estimate) -> Drawing:
+    return bars_figure({"cnn": found}, title="Accuracy", x_label="accuracy", baseline="real")
+
+
+def test_bars_say_what_failed_and_what_is_not_defined():
+    drawing = bars(real=SOUND, classic=FAILED, ldm=Estimate(value=math.nan))
+    assert {"real", "classic", "ldm", "0.7100", "failed", "not defined"} <= set(words(drawing))
+    assert drawing.alt == "Accuracy. cnn: real 0.7100, classic failed, ldm not defined."
+
+
+@pytest.mark.parametrize("found", [{}, {"real": SOUND}, {"real": FAILED}, {"classic": Estimate(value=-0.2)}], ids=str)
+def test_bars_of_one_arm_or_none(found):
+    assert "cnn" in words(bars(**found))
+
+
+def test_a_mixture_is_named_in_full():
+    assert {"ldm-busi=0.5+", "ddpm-var-busi=0.5"} <= set(words(bars(**{"ldm-busi=0.5+ddpm-var-busi=0.5": SOUND})))
+
+
+def test_bars_of_nothing():
+    assert bars_figure({}, title="Accuracy", x_label="accuracy").alt == "Accuracy. Nothing to show."
+
+
+def test_a_confusion_matrix_leaves_absent_classes_blank():
+    drawing = confusion_figure([[40, 5, 2], [9, 18, 1], [0, 0, 0]], ["a", "b", "c"], title="cnn")
+    found = words(drawing)
+    assert {"40", "5", "9", "18"} <= set(found)
+    assert found.count("\u2013") == 3
+    assert drawing.alt == "cnn: 58 of 75 images told right."
+
+
+@pytest.mark.parametrize("classes", [1, 2, 15])
+def test_confusion_matrices_of_any_size(classes):
+    counts = [[float(row + column) for column in range(classes)] for row in range(classes)]
+    assert len(words(confusion_figure(counts, [f"class {k}" for k in range(classes)], title="t"))) >= classes**2
+
+
+def test_lines_show_targets_and_failures():
+    lines = {"resnet18": {0: SOUND, 500: FAILED, 5000: SOUND}, "cnn": {0: SOUND}}
+    found = words(lines_figure(lines, title="Accuracy by count", x_label="images", y_label="accuracy"))
+    assert {"0", "500", "5000", "resnet18", "resnet18: failed", "cnn"} <= set(found)
+
+
+@pytest.mark.parametrize("places", [(0.2, 0.5, 0.8), (1000,), tuple(range(50)), (-5, 5)], ids=str)
+def test_lines_over_ratios_epochs_and_single_points(places):
+    lines = {name: dict.fromkeys(map(float, places), SOUND) for name in "abcdefghijk"}
+    assert "epoch" in words(lines_figure(lines, title="t", x_label="epoch", y_label="loss", points=len(places) < 9))
+
+
+def test_lines_of_nothing_and_of_failures_alone():
+    for lines in ({}, {"cnn": {}}, {"cnn": {0.0: FAILED}}):
+        assert "loss" in words(lines_figure(lines, title="t", x_label="epoch", y_label="loss"))
+
+
+def test_roc_curves_state_their_area():
+    curves = {"benign": Roc(false_positive=(0, 0.2, 1), true_positive=(0, 0.9, 1), area=0.85)}
+    curves["rare"] = Roc(false_positive=(), true_positive=(), area=math.nan)
+    assert {"benign (0.8500)", "rare (not defined)", "chance (0.5)"} <= set(words(roc_figure(curves, title="ROC")))
+
+
+def test_histograms_of_any_sets():
+    shares = {"real": (0.5, 0.5), "synthetic": (math.nan, math.nan), "other": (0.0, 1.0)}
+    drawing = histogram_figure(Histogram(title=NASTY, unit="px", edges=(0.0, 0.5, 1.0), shares=shares))
+    assert {"real", "synthetic", "other", f"{NASTY} (px)"} <= set(words(drawing))
+
+
+def test_floors_without_a_spread_and_not_defined():
+    floor = Floor(n=9, draws=1, real=0.1, real_spread=math.nan, fake=math.nan, fake_spread=math.nan)
+    drawing = floors_figure({"kid@cnn": floor})
+    assert "real against real 0.1000, synthetic against real not defined" in drawing.alt
+    assert any("n = 9 a side" in text for text in words(drawing))
+
+
+def test_a_trend_of_one_checkpoint_and_of_values_not_defined():
+    def point(step: int, value: float) -> TrendPoint:
+        return TrendPoint(step=step, epoch=step / 7, name="kid@cnn", score=Score(value=value, n_real=9, n_fake=9))
+
+    assert "epoch" in words(trend_figure([point(7, 0.3)], {}))
+    assert "kid@cnn" in words(trend_figure([point(7, math.nan), point(14, math.nan)], {}))
+
+
+def test_colours_follow_the_reader_and_bytes_the_values():
+    drawing = bars(real=SOUND)
+    assert not re.findall(r"(?:fill|stroke): ?#(?!f{6}|000000)", drawing.svg.decode())
+    assert re.search(r"fill: ?var\(--c", drawing.svg.decode())
+    assert b"prefers-color-scheme:dark" in drawing.svg
+    assert drawing == bars(real=SOUND)
+
+
+def test_shortened_names_keep_both_ends():
+    assert shortened("a" * 20 + "b" * 20, 11) == "aaaaa\u2026bbbbb"
+    assert shortened("two\nlines") == "two lines"
