@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -63,7 +64,8 @@ def grey(images: Tensor) -> Tensor:
 def bootstrap_interval(statistic: Callable[..., Any], *values: np.ndarray, seed: int) -> tuple[float, float] | None:
     """The 95 % percentile interval of `statistic(*values, axis=)`, each of `values` resampled; None if undefined."""
     batch = max(1, 10**6 // max(map(len, values)))
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # some draw left nothing to divide by: None
         found = stats.bootstrap(
             values,
             statistic,
