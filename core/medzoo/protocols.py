@@ -97,6 +97,10 @@ class Generator(Protocol):
 class LabelTokens(Protocol):
     """A generator whose labels become vectors that can be looked at. `medzoo inspect` draws them."""
 
+    @property
+    def no_label(self) -> Tensor | None:
+        """The label that says nothing, () or (K,) where multi-hot, if the model was trained with it."""
+
     def label_tokens(self, labels: Tensor) -> Tensor:
         """The vectors that stand for `labels`, float32 (N, tokens, width); one token where there is no more."""
 

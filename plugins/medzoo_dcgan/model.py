@@ -87,6 +87,19 @@ class DCGAN(FastSampling):
             )
         return discriminator.to(self.device)
 
+    @property
+    def no_label(self) -> Tensor | None:
+        """None: its network always reads a class."""
+        return None
+
+    @torch.inference_mode()
+    def label_tokens(self, labels: Tensor) -> Tensor:
+        """The vectors that the network reads beside its noise, (N, 1, width). Raises: ConfigError without any."""
+        if self.network.embedding is None:
+            raise ConfigError("this dcgan reads no label: network.conditional is false")
+        vectors: Tensor = self.network.embedding(labels.to(self.device))
+        return vectors.unsqueeze(1)
+
     @torch.inference_mode()
     def sample(self, seeds: Sequence[int], labels: Tensor, *, sources: Tensor | None = None) -> Tensor:
         """One image a seed, float32 (N, C, H, W) in [0, 1]; `sources` are not used."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from diffusers import UNet2DModel
 from torch import Tensor, nn
 from torch.nn import functional
@@ -39,6 +40,17 @@ class ClassUNet(nn.Module):
         return functional.pixel_shuffle(output, self.patch)
 
 
-def build_model(config: DDPMConfig, image: ImageSpec, device: str) -> PixelDiffusion:
-    """A `PixelDiffusion` over a `ClassUNet`."""
-    return PixelDiffusion(ClassUNet(config, image), config, image=image, learned_variance=False).to(device)
+class DDPM(PixelDiffusion):
+    """A `PixelDiffusion` over a `ClassUNet`, whose labels are one vector each (`protocols.LabelTokens`)."""
+
+    network: ClassUNet
+
+    @torch.inference_mode()
+    def label_tokens(self, labels: Tensor) -> Tensor:
+        """The vectors added to the embedding of time, (N, 1, width)."""
+        return self.network.unet.class_embedding(labels.to(self.device)).unsqueeze(1)
+
+
+def build_model(config: DDPMConfig, image: ImageSpec, device: str) -> DDPM:
+    """A `DDPM` with fresh weights."""
+    return DDPM(ClassUNet(config, image), config, image=image, learned_variance=False).to(device)

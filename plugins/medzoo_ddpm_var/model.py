@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor
+
 from medzoo import ImageSpec
+from medzoo.toolkit.attention import recorded_attention
 from medzoo.toolkit.pixel_diffusion import PixelDiffusion
 from medzoo.toolkit.unet import TokenUNet
 
@@ -12,7 +17,24 @@ if TYPE_CHECKING:
     from medzoo_ddpm_var import DDPMVarConfig
 
 
-def build_model(config: DDPMVarConfig, image: ImageSpec, device: str) -> PixelDiffusion:
-    """A `PixelDiffusion` over a `TokenUNet`, with learned variance."""
+class DDPMVar(PixelDiffusion):
+    """A `PixelDiffusion` over a `TokenUNet`, which shows where it attends (`protocols.AttentionMaps`)."""
+
+    network: TokenUNet
+
+    @torch.inference_mode()
+    def label_tokens(self, labels: Tensor) -> Tensor:
+        """The tokens that the U-Net attends to, (N, tokens, width)."""
+        tokens: Tensor = self.network.embedding(labels.to(self.device))
+        return tokens
+
+    def attention_maps(self, seeds: Sequence[int], labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The images `sample` gives, and the attention of each of their places to each token."""
+        unet = self.sampling_network().unet
+        return recorded_attention(unet, lambda: self.sample(seeds, labels), count=len(seeds))
+
+
+def build_model(config: DDPMVarConfig, image: ImageSpec, device: str) -> DDPMVar:
+    """A `DDPMVar` with fresh weights."""
     network = TokenUNet(config.network, size=image.size, channels=image.channels, classes=len(image.classes), outputs=2)
-    return PixelDiffusion(network, config, image=image, learned_variance=True).to(device)
+    return DDPMVar(network, config, image=image, learned_variance=True).to(device)

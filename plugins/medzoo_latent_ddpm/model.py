@@ -132,11 +132,22 @@ class _VectorBlock(nn.Module):
         return stream + added
 
 
-def build_model(config: LatentDDPMConfig, image: ImageSpec, device: str) -> LatentDiffusion:
-    """A `LatentDiffusion` over a `VectorAutoencoder` and a `VectorDenoiser`."""
+class LatentDDPM(LatentDiffusion):
+    """A `LatentDiffusion` over a `VectorDenoiser`, whose labels are one vector each (`protocols.LabelTokens`)."""
+
+    network: VectorDenoiser
+
+    @torch.inference_mode()
+    def label_tokens(self, labels: Tensor) -> Tensor:
+        """The vectors added to the embedding of time, (N, 1, width); those of several labels add up."""
+        return embed_labels(self.network.labels, labels.to(self.device)).unsqueeze(1)
+
+
+def build_model(config: LatentDDPMConfig, image: ImageSpec, device: str) -> LatentDDPM:
+    """A `LatentDDPM` over a `VectorAutoencoder`, fresh weights."""
     autoencoder = VectorAutoencoder(config.autoencoder, image)
     network = VectorDenoiser(config.network, latent=config.autoencoder.latent, classes=len(image.classes))
-    return LatentDiffusion(autoencoder, network, config, image=image).to(device)
+    return LatentDDPM(autoencoder, network, config, image=image).to(device)
 
 
 def _modulated_norm(settings: NetworkSettings) -> AdaLayerNormContinuous:

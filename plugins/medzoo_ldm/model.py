@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medzoo import ImageSpec
+from medzoo.toolkit.attention import recorded_attention
 from medzoo.toolkit.latent_diffusion import LatentDiffusion
 from medzoo.toolkit.pretrained import load_autoencoder
 from medzoo.toolkit.resolutions import lowest_side
@@ -63,11 +65,28 @@ class KLAutoencoder(nn.Module):
         return self.decode(mean + torch.exp(0.5 * log_variance) * noise), mean, log_variance
 
 
-def build_model(config: LDMConfig, image: ImageSpec, device: str) -> LatentDiffusion:
-    """A `LatentDiffusion` over a `KLAutoencoder` and a `TokenUNet`."""
+class LDM(LatentDiffusion):
+    """A `LatentDiffusion` over a `TokenUNet`, which shows where it attends (`protocols.AttentionMaps`)."""
+
+    network: TokenUNet
+
+    @torch.inference_mode()
+    def label_tokens(self, labels: Tensor) -> Tensor:
+        """The tokens that the U-Net attends to, (N, tokens, width)."""
+        tokens: Tensor = self.network.embedding(labels.to(self.device))
+        return tokens
+
+    def attention_maps(self, seeds: Sequence[int], labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The images `sample` gives, and the attention of each place of their latents to each token."""
+        unet = self.sampling_networks()[0].unet
+        return recorded_attention(unet, lambda: self.sample(seeds, labels), count=len(seeds))
+
+
+def build_model(config: LDMConfig, image: ImageSpec, device: str) -> LDM:
+    """An `LDM` over a `KLAutoencoder`, fresh weights."""
     autoencoder = KLAutoencoder(config.autoencoder, image)
     channels, side, _ = autoencoder.latent_shape
     network = TokenUNet(config.network, size=side, channels=channels, classes=len(image.classes))
     source = config.autoencoder.pretrained
     pretrain = functools.partial(load_autoencoder, autoencoder.vae, source) if source else None
-    return LatentDiffusion(autoencoder, network, config, image=image, pretrain=pretrain).to(device)
+    return LDM(autoencoder, network, config, image=image, pretrain=pretrain).to(device)

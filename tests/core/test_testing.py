@@ -354,10 +354,10 @@ FITTING = {
     NotANumber: ("fit", "expected finite loss values, got loss = nan"),
     StopsShort: ("fit", "expected the last report.progress to be step 2 of 2, got 1 of 2"),
     StartsAnew: ("fit resumes", "expected a restored fit to go on at step 2, its first step was 1"),
-    NeverStops: ("fit stops", "expected a fit asked to stop after step 2 to end there, its last step was 3"),
+    NeverStops: ("fit stops", "expected a fit asked to stop after step 1 to end there, its last step was 3"),
     StopsElsewhere: (
         "fit stops",
-        "1 of 1 weights differ in a fit restored at step 2 from one stopped there: brightness",
+        "1 of 1 weights differ in a fit restored at step 1 from one stopped there: brightness",
     ),
     ResumesElsewhere: ("fit resumes", "1 of 1 weights differ in a fit resumed at step 1: brightness"),
     BadCheckpoint: ("fit", "expected tensors in a checkpoint, 'step' is none"),
@@ -434,6 +434,85 @@ def test_settings_must_hold_the_images_size(spec_of, presets):
     (presets / "tiny.toml").write_text("epochs = 1\n")
     detail = failures(spec_of(Grain, config=Bare))["preset"]
     assert detail == "expected the settings image.size and image.channels, image.channels and image.size is missing"
+
+
+class ShowsTokens(Grain):
+    """Tells its brightness twice as the tokens of a label."""
+
+    no_label = None
+
+    def label_tokens(self, labels):
+        return self.brightness.detach()[labels].view(-1, 1, 1).repeat(1, 2, 1)
+
+
+class ShowsAttention(ShowsTokens):
+    def attention_maps(self, seeds, labels):
+        return self.sample(seeds, labels), torch.full((len(seeds), 2, 4, 4), 0.5)
+
+
+class TokensOfTheBatch(ShowsTokens):
+    def label_tokens(self, labels):
+        return super().label_tokens(labels[:1].expand(len(labels)))
+
+
+class FlatTokens(ShowsTokens):
+    def label_tokens(self, labels):
+        return super().label_tokens(labels)[:, 0]
+
+
+class SameTokens(ShowsTokens):
+    def label_tokens(self, labels):
+        return torch.ones(len(labels), 2, 1)
+
+
+class OtherImages(ShowsAttention):
+    def attention_maps(self, seeds, labels):
+        images, maps = super().attention_maps(seeds, labels)
+        return images.flip(0), maps
+
+
+class ChangesItself(ShowsAttention):
+    def attention_maps(self, seeds, labels):
+        shown = super().attention_maps(seeds, labels)
+        self.brightness.data += 0.1
+        return shown
+
+
+class AttendsTooMuch(ShowsAttention):
+    def attention_maps(self, seeds, labels):
+        images, maps = super().attention_maps(seeds, labels)
+        return images, 2 * maps
+
+
+class MapsOneToken(ShowsAttention):
+    def attention_maps(self, seeds, labels):
+        images, _ = super().attention_maps(seeds, labels)
+        return images, torch.ones(len(images), 1, 4, 4)
+
+
+SHOWING = {
+    TokensOfTheBatch: ("label tokens", "the tokens of a label depend on the labels beside it"),
+    FlatTokens: ("label tokens", "expected tokens (3, tokens, width), got (3, 1)"),
+    SameTokens: ("label tokens", "expected other tokens for another label, two are equal"),
+    OtherImages: ("attention maps", "expected the images that sample gives"),
+    ChangesItself: ("attention maps", "sample gives other images afterwards"),
+    AttendsTooMuch: ("attention maps", "expected maps that sum to 1 over tokens, they are off by 1"),
+    MapsOneToken: ("attention maps", "expected maps (8, 2, 'h', 'w'), got (8, 1, 4, 4)"),
+}
+
+
+@pytest.mark.parametrize("broken", SHOWING, ids=lambda kind: kind.__name__)
+def test_a_wrong_view_of_labels_fails_its_check_alone(broken, spec_of):
+    assert failures(spec_of(broken)) == dict([SHOWING[broken]])
+
+
+def test_what_a_generator_shows_of_its_labels_is_checked_where_it_does(spec_of):
+    names = [
+        {result.name for result in check_generator(spec_of(kind))} for kind in (Grain, ShowsTokens, ShowsAttention)
+    ]
+    assert names[1] - names[0] == {"label tokens"}
+    assert names[2] - names[1] == {"attention maps"}
+    assert failures(spec_of(ShowsAttention)) == {}
 
 
 class Varies(Grain):

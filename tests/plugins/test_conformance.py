@@ -43,6 +43,8 @@ def test_it_keeps_the_contract_within_five_seconds(spec, overrides):
     assert {"seeds repeat", "rebatching", "labels", "save and load"} <= {result.name for result in results}
     for check in ("fit resumes", "fit stops"):
         assert (check in {result.name for result in results}) == spec.trainable
+    shown = {check: check in {result.name for result in results} for check in ("label tokens", "attention maps")}
+    assert shown == {"label tokens": spec.trainable, "attention maps": spec.name in ("ddpm-var", "ldm")}
     assert seconds < 5.0
 
 

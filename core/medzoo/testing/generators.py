@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,20 +13,12 @@ from torch import Tensor
 
 from medzoo import config as settings
 from medzoo.protocols import Generator
-from medzoo.testing.subject import ATOL, BATCH, Broken, Recorder, Subject, expect, global_seed
+from medzoo.testing.inspection import attention_maps, label_tokens
+from medzoo.testing.results import CheckResult, assert_passed, run_check
+from medzoo.testing.subject import ATOL, BATCH, Recorder, Subject, expect, global_seed
 
 if TYPE_CHECKING:
     from medzoo.specs import GeneratorSpec
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckResult:
-    """One check of a plugin: whether it passed, in one line what was found, and how long it took."""
-
-    name: str
-    passed: bool
-    detail: str
-    seconds: float
 
 
 def check_generator(spec: GeneratorSpec, *, device: str = "cpu", overrides: Sequence[str] = ()) -> list[CheckResult]:
@@ -57,30 +47,12 @@ def assert_generator(spec: GeneratorSpec, *, device: str = "cpu", overrides: Seq
     Raises:
         AssertionError: one line for each check that failed.
     """
-    failed = [result for result in check_generator(spec, device=device, overrides=overrides) if not result.passed]
-    if failed:
-        lines = "\n".join(f"  {result.name}: {result.detail}" for result in failed)
-        raise AssertionError(f"generator '{spec.name}' breaks its contract\n{lines}")
+    assert_passed(f"generator '{spec.name}'", check_generator(spec, device=device, overrides=overrides))
 
 
 def _run(name: str, check: Callable[[Subject], str | None], subject: Subject) -> CheckResult | None:
     """The result of one check, or None where it does not apply."""
-    start = time.perf_counter()
-    try:
-        with global_seed(0, subject.device):
-            detail, passed = check(subject), True
-    except KeyboardInterrupt:
-        raise
-    except Broken as broken:
-        detail, passed = str(broken), False
-    except BaseException as error:  # noqa: BLE001 - the plugin boundary: whatever it raises is a failed check
-        text = str(error).strip().splitlines()
-        detail, passed = f"it raised {type(error).__name__}: {text[0] if text else '(no message)'}", False
-    if detail is None:
-        return None
-    if subject.multi_label:
-        name = f"multi-label {name}"
-    return CheckResult(name=name, passed=passed, detail=detail, seconds=time.perf_counter() - start)
+    return run_check(f"multi-label {name}" if subject.multi_label else name, lambda: check(subject), subject.device)
 
 
 def _preset(subject: Subject) -> str | None:
@@ -161,7 +133,7 @@ def _fit_stops(subject: Subject) -> str | None:
     unfinished = [(step, state) for step, total, state in subject.first.checkpoints if step < total]
     if not subject.spec.trainable or not unfinished:
         return None
-    step, state = unfinished[-1]
+    step, state = unfinished[0]
     stopped, restored = subject.build(), subject.build()
     report, again = Recorder(subject, stop=step), Recorder(subject, restored=state, stop=step)
     subject.fit(stopped, report)
@@ -171,8 +143,7 @@ def _fit_stops(subject: Subject) -> str | None:
     subject.fit(restored, again)
     made = len(again.steps)
     expect(not made, f"expected no step of a fit restored at step {step} and asked to stop after it, it made {made}")
-    where = f"a fit restored at step {step} from one stopped there"
-    _expect_equal(stopped.state_dict(), restored.state_dict(), where)
+    _expect_equal(stopped.state_dict(), restored.state_dict(), f"a fit restored at step {step} from one stopped there")
     return f"a fit stopped after step {step} ends there, and its checkpoint gives the same weights"
 
 
@@ -290,6 +261,8 @@ _STAGES: tuple[tuple[Mapping[str, Callable[[Subject], str | None]], bool], ...] 
             "sources": _sources,
             "save and load": _save_and_load,
             "fit stops": _fit_stops,
+            "label tokens": label_tokens,
+            "attention maps": attention_maps,
             "global random state": _global_state,
         },
         False,

@@ -1,4 +1,4 @@
-"""What the conformance kit puts a generator through: made-up data, a listening report, and calls that are watched."""
+"""What the conformance kit puts a model through: made-up data, a listening report, and calls that are watched."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Subject:
 
     def build(self) -> Generator:
         """A fresh generator, its weights drawn from the global random state, which then is as it was."""
-        with torch.random.fork_rng(devices=_devices(self.device)):
+        with torch.random.fork_rng(devices=cuda_of(self.device)):
             return self.spec.build(self.config, self.image, str(self.device))
 
     def fit(self, generator: Generator, report: Recorder) -> None:
@@ -156,21 +156,25 @@ class Subject:
 
     @contextlib.contextmanager
     def _watched(self, where: str) -> Iterator[None]:
-        before = _global_states(self.device)
+        before = global_states(self.device)
         try:
             yield
         finally:
-            after = _global_states(self.device)
+            after = global_states(self.device)
             self.touched |= {f"{name} {where}" for name in before if before[name] != after[name]}
 
 
-class Recorder:
-    """A Report that keeps all it is told, and looks at every preview as a user would."""
+class Listener:
+    """A Report that keeps all it is told; `kept` are the tensors that the fits of one model share."""
 
     def __init__(
-        self, subject: Subject, *, restored: Mapping[str, Tensor] | None = None, stop: int | None = None
+        self,
+        kept: dict[str, dict[str, Tensor]],
+        *,
+        restored: Mapping[str, Tensor] | None = None,
+        stop: int | None = None,
     ) -> None:
-        self.subject = subject
+        self.kept = kept
         self.restored = restored
         self.stop = stop
         self.steps: list[tuple[int, int, dict[str, float]]] = []
@@ -194,9 +198,7 @@ class Recorder:
         self.steps.append((step, total, {name: float(value) for name, value in values.items()}))
 
     def preview(self, step: int, sample: Callable[[Sequence[int], Tensor], Tensor]) -> None:
-        """Draw one image of each class."""
-        images = sample(range(len(CLASSES)), self.subject.class_labels.clone())
-        self.subject.expect_images(images, count=len(CLASSES))
+        """Count it."""
         self.previews += 1
 
     def note(self, name: str, value: Mapping[str, float | str]) -> None:
@@ -216,15 +218,31 @@ class Recorder:
         expect(_KEY.fullmatch(key) is not None, f"expected a key of letters, digits, '-' and '_', got {key!r}")
         if key not in self._made:
             made = _copied(make(), "what is kept")
-            first = self.subject.kept.setdefault(key, made)
+            first = self.kept.setdefault(key, made)
             same = first.keys() == made.keys() and all(torch.equal(first[name], made[name]) for name in first)
             expect(same, f"expected a key that tells tensors apart, '{key}' stood for others before")
             self._made.add(key)
-        return _copied(self.subject.kept[key], "what is kept")
+        return _copied(self.kept[key], "what is kept")
 
     def stop_after(self) -> int | None:
         """The step at which this report wants the fit to end, if at any."""
         return self.stop
+
+
+class Recorder(Listener):
+    """A Listener that looks at every preview as a user would."""
+
+    def __init__(
+        self, subject: Subject, *, restored: Mapping[str, Tensor] | None = None, stop: int | None = None
+    ) -> None:
+        super().__init__(subject.kept, restored=restored, stop=stop)
+        self.subject = subject
+
+    def preview(self, step: int, sample: Callable[[Sequence[int], Tensor], Tensor]) -> None:
+        """Draw one image of each class."""
+        images = sample(range(len(CLASSES)), self.subject.class_labels.clone())
+        self.subject.expect_images(images, count=len(CLASSES))
+        super().preview(step, sample)
 
 
 def _copied(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
@@ -238,7 +256,7 @@ def _copied(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
 def global_seed(seed: int, device: torch.device) -> Iterator[None]:
     """Nothing; inside, the global random states of torch, numpy and Python start from `seed`."""
     numpy_state, python_state = np.random.get_state(), random.getstate()
-    with torch.random.fork_rng(devices=_devices(device)):
+    with torch.random.fork_rng(devices=cuda_of(device)):
         torch.manual_seed(seed)
         np.random.seed(seed)
         random.seed(seed)
@@ -249,11 +267,13 @@ def global_seed(seed: int, device: torch.device) -> Iterator[None]:
             random.setstate(python_state)
 
 
-def _devices(device: torch.device) -> list[torch.device]:
+def cuda_of(device: torch.device) -> list[torch.device]:
+    """The devices beside the CPU whose random state is to be kept."""
     return [device] if device.type == "cuda" else []
 
 
-def _global_states(device: torch.device) -> dict[str, object]:
+def global_states(device: torch.device) -> dict[str, object]:
+    """The global random states, to be compared."""
     name, words, *rest = np.random.get_state(legacy=True)
     states: dict[str, object] = {
         "torch": torch.get_rng_state().numpy().tobytes(),

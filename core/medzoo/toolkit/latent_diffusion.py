@@ -58,6 +58,11 @@ class LatentDiffusion(FastSampling):
         """Where the weights are."""
         return self.standardise.mean.device
 
+    @property
+    def no_label(self) -> Tensor | None:
+        """The label that says nothing, where the network was trained with it."""
+        return self.null if self.settings.diffusion.label_dropout > 0 else None
+
     def fit(self, data: LabelledImages, *, seed: int, report: Report) -> None:
         """Train the autoencoder, unless it is a pretrained one, then the network on the latents of `data`."""
         self._fast.clear()
@@ -141,11 +146,15 @@ class LatentDiffusion(FastSampling):
         )
         report.note("reconstruction", quality(self.autoencoder, data, count=_QUALITY_IMAGES, perceptual=perceptual))
 
+    def sampling_networks(self) -> list[Any]:
+        """The frozen copies of the network and the autoencoder that `sample` calls."""
+        return self.fast(self.settings.sampling.precision, self.network, self.autoencoder)
+
     @torch.inference_mode()
     def sample(self, seeds: Sequence[int], labels: Tensor, *, sources: Tensor | None = None) -> Tensor:
         """One image a seed, float32 (N, C, H, W) in [0, 1]; `sources` are not used."""
         sampling = self.settings.sampling
-        network, autoencoder = self.fast(sampling.precision, self.network, self.autoencoder)
+        network, autoencoder = self.sampling_networks()
         dtype = next(network.parameters()).dtype
         denoiser = GuidedDenoiser(
             lambda noisy, steps, targets: network(noisy.to(dtype), steps, targets),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +48,11 @@ class PixelDiffusion(FastSampling):
         """Where the weights are."""
         return next(self.network.parameters()).device
 
+    @property
+    def no_label(self) -> Tensor | None:
+        """The label that says nothing, where the network was trained with it."""
+        return self.null if self.settings.diffusion.label_dropout > 0 else None
+
     def fit(self, data: LabelledImages, *, seed: int, report: Report) -> None:
         """Train the network; afterwards it holds the averaged weights."""
         self._fast.clear()
@@ -62,10 +68,14 @@ class PixelDiffusion(FastSampling):
             weights_changed=self._fast.clear,
         )
 
+    def sampling_network(self) -> Any:
+        """The frozen copy of the network that `sample` calls."""
+        return self.fast(self.settings.sampling.precision, self.network)[0]
+
     @torch.inference_mode()
     def sample(self, seeds: Sequence[int], labels: Tensor, *, sources: Tensor | None = None) -> Tensor:
         """One image a seed, float32 (N, C, H, W) in [0, 1]; `sources` are not used."""
-        (network,) = self.fast(self.settings.sampling.precision, self.network)
+        network = self.sampling_network()
         dtype = next(network.parameters()).dtype
         denoiser = GuidedDenoiser(
             lambda noisy, steps, targets: network(noisy.to(dtype), steps, targets),
