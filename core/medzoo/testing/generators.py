@@ -13,6 +13,7 @@ from torch import Tensor
 
 from medzoo import config as settings
 from medzoo.protocols import Generator
+from medzoo.testing.inspection import attention_maps, label_tokens
 from medzoo.testing.results import CheckResult, assert_passed, run_check
 from medzoo.testing.subject import ATOL, BATCH, Recorder, Subject, expect, global_seed
 
@@ -132,7 +133,7 @@ def _fit_stops(subject: Subject) -> str | None:
     unfinished = [(step, state) for step, total, state in subject.first.checkpoints if step < total]
     if not subject.spec.trainable or not unfinished:
         return None
-    step, state = unfinished[-1]
+    step, state = unfinished[0]
     stopped, restored = subject.build(), subject.build()
     report, again = Recorder(subject, stop=step), Recorder(subject, restored=state, stop=step)
     subject.fit(stopped, report)
@@ -142,8 +143,7 @@ def _fit_stops(subject: Subject) -> str | None:
     subject.fit(restored, again)
     made = len(again.steps)
     expect(not made, f"expected no step of a fit restored at step {step} and asked to stop after it, it made {made}")
-    where = f"a fit restored at step {step} from one stopped there"
-    _expect_equal(stopped.state_dict(), restored.state_dict(), where)
+    _expect_equal(stopped.state_dict(), restored.state_dict(), f"a fit restored at step {step} from one stopped there")
     return f"a fit stopped after step {step} ends there, and its checkpoint gives the same weights"
 
 
@@ -261,6 +261,8 @@ _STAGES: tuple[tuple[Mapping[str, Callable[[Subject], str | None]], bool], ...] 
             "sources": _sources,
             "save and load": _save_and_load,
             "fit stops": _fit_stops,
+            "label tokens": label_tokens,
+            "attention maps": attention_maps,
             "global random state": _global_state,
         },
         False,
