@@ -51,9 +51,9 @@ class Decoded:
 
     def __getitem__(self, index: slice | Sequence[int] | np.ndarray) -> np.ndarray:
         """The images at `index`, copied: uint8 (n, C, size, size). Waits for those not decoded yet."""
-        chosen = range(len(self))[index] if isinstance(index, slice) else [int(place) for place in index]
-        pixels = self._wait(max(chosen, default=-1) + 1)
-        return np.array(pixels[index])
+        chosen = index if isinstance(index, slice) else np.asarray(index, np.int64).reshape(-1)
+        last = max(range(len(self))[chosen] if isinstance(chosen, slice) else chosen, default=-1)
+        return np.array(self._wait(int(last) + 1)[chosen])
 
     @property
     def complete(self) -> bool:

@@ -41,6 +41,7 @@ def test_it_gives_what_preparing_each_image_gives(folder):
     expected = np.stack([prepare(data.pixels(k), size=8, channels=3, crop="none") for k in range(len(data))])
     assert np.array_equal(images[:], expected)
     assert np.array_equal(images[[7, 2, 2]], expected[[7, 2, 2]])
+    assert np.array_equal(images[(0, 1, 2, 3, 4)], expected[:5])
     assert np.array_equal(images[3:5], expected[3:5])
     assert len(images[[]]) == 0
     assert images.fingerprints() == data.fingerprints()
