@@ -56,7 +56,9 @@ def test_all_that_can_be_had_is_measured_and_the_rest_named_with_the_command_tha
     left_out = {one.name: one.mend for one in evaluation.left_out}
     assert left_out["mean-distance@absent"] == "medzoo pull inception-fid"
     assert left_out["nearest-train@means"] == "--train DIR"
-    assert any("left out mean-distance@absent" in text and "medzoo pull inception-fid" in text for text in said)
+    (told,) = [text for text in said if text.startswith("left out: ")]
+    assert "mean-distance@absent, nearest-train@absent, look@absent (medzoo pull inception-fid)" in told
+    assert "nearest-train@means (--train DIR)" in told
     row = rows(evaluation)["mean-distance@means"]
     assert row.score.value == pytest.approx(40, abs=4)  # 20 grey levels in each of four quarters
     assert (row.preprocessing, row.score.n_real, row.score.n_fake) == ("quarters", 10, 10)

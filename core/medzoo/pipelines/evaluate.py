@@ -14,7 +14,7 @@ from medzoo.decoded import Decoded
 from medzoo.errors import ConfigError, DataError
 from medzoo.images import CROPS
 from medzoo.pipelines.choosing import choose
-from medzoo.pipelines.evaluation import FAKE, OTHER, REAL, TRAIN, Evaluation, PairRow, Row
+from medzoo.pipelines.evaluation import FAKE, OTHER, REAL, TRAIN, Evaluation, LeftOut, PairRow, Row
 from medzoo.pipelines.image_sets import UNLABELLED, ImageSet, common_image, open_sets
 from medzoo.pipelines.inputs import Source
 from medzoo.pipelines.lineage import refuse_leaks
@@ -81,8 +81,8 @@ def evaluate(request: Request, source: Source, *, notice: Callable[[str], None],
     image, resized = common_image(given, size=request.size)
     notice(resized)
     chosen, left_out = choose(request.metrics, source, classes=_labels(given), has_train=TRAIN in given)
-    for out in left_out:
-        notice(f"left out {out.name}: {out.why} ({out.mend})")
+    if left_out:
+        notice(f"left out: {_told(left_out)}")
     sets = {role: _measured(one, image, request.crop) for role, one in given.items()}
     lineage = refuse_leaks(given, sets, source, models=request.models, allow_leak=request.allow_leak, notice=notice)
     of_pairs = [one for one in chosen if one.spec.name in _PAIRWISE] if len(sets) > 2 else []
@@ -118,6 +118,14 @@ def _check(request: Request) -> None:
 def _labels(sets: Mapping[str, ImageSet]) -> tuple[str, ...]:
     """The classes that images of the real set have."""
     return tuple(name for name, count in sets[REAL].data.counts().items() if count)
+
+
+def _told(left_out: Sequence[LeftOut]) -> str:
+    """One line: the metrics that each command would get."""
+    by_mend: dict[str, list[str]] = {}
+    for one in left_out:
+        by_mend.setdefault(one.mend, []).append(one.name)
+    return "; ".join(f"{', '.join(names)} ({mend})" for mend, names in by_mend.items())
 
 
 def _measured(one: ImageSet, image: ImageSpec, crop: str) -> MeasuredSet:
