@@ -70,7 +70,7 @@ def summary(evaluation: Evaluation) -> str:
     classes = counted(len(evaluation.image.classes), "class", "classes")
     told = f"{fake} {were} compared with {real}, in {classes}, all as {compared(evaluation)}."
     if TRAIN in sizes:
-        told += f" The images the generator was trained on, {sizes[TRAIN]:,}, are there to look for copies in."
+        told += f" Its training images were given too: {sizes[TRAIN]:,}."
     return told
 
 

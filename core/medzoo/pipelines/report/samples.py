@@ -102,7 +102,7 @@ def tiles(pictures: Pictures, chosen: Chosen, side: int) -> list[Picture]:
     if not chosen.indices:
         return []
     shown = []
-    for index, pixels in zip(chosen.indices, pictures.images(chosen.role, chosen.indices), strict=True):
+    for index, pixels in zip(chosen.indices, pictures.images(chosen.role, list(chosen.indices)), strict=True):
         alt = f"{chosen.title}: {pictures.name(chosen.role, index)}"
         shown.append(png_picture(encode_png(_shrunk(pixels, side)), alt=alt, width=side))
     return shown
@@ -111,7 +111,7 @@ def tiles(pictures: Pictures, chosen: Chosen, side: int) -> list[Picture]:
 def sheet(pictures: Pictures, rows: Sequence[Chosen]) -> bytes:
     """A PNG's bytes: the images of each row side by side, at no more than 256 pixels a side."""
     found = [
-        (row.title, np.stack([_shrunk(pixels, _SHEET_SIDE) for pixels in pictures.images(row.role, row.indices)]))
+        (row.title, np.stack([_shrunk(pixels, _SHEET_SIDE) for pixels in pictures.images(row.role, list(row.indices))]))
         for row in rows
         if row.indices
     ]
