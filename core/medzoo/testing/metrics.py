@@ -1,0 +1,284 @@
+"""The checks of a metric, in the order in which they are made."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import io
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from medzoo.errors import DataError
+from medzoo.protocols import Histogram, Sample, Score
+from medzoo.testing.made_up_sets import MadeUpSets, tensors_of
+from medzoo.testing.results import CheckResult, assert_passed, run_check
+from medzoo.testing.subject import Broken, expect, global_seed, global_states
+
+if TYPE_CHECKING:
+    from medzoo.specs import MetricSpec
+
+_CPU = torch.device("cpu")
+_SIDES = (32, 192)
+_SEED = 2**62 + 5
+
+
+class _Subject:
+    """A metric under test, the sets it is tested with, and what was seen of it.
+
+    Images have 32 pixels a side, or 192 where it takes no smaller ones, of which there are then fewer.
+    """
+
+    def __init__(self, spec: MetricSpec) -> None:
+        self.spec = spec
+        self.metric: Any = None
+        self.touched: set[str] = set()
+        self.use(_SIDES[0])
+
+    def use(self, side: int) -> None:
+        """Make the sets of images of this size."""
+        self.sets = MadeUpSets(self.spec, side=side)
+        few = 4 if side > _SIDES[0] else 20
+        self.fakes = max(few, self.spec.least)
+        self.reals = self.fakes + 2
+        self.real, self.fake = self.sets.good(self.reals), self.sets.good(self.fakes, seed=1)
+        self.train = self.sets.train(self.fakes + 4)
+
+    def score(self, real: Sample | None = None, fake: Sample | None = None, *, seed: int = _SEED) -> Score:
+        """The metric of `fake` against `real`, which are good ones where left out. Raises: what the metric raises."""
+        real, fake = real or self.real, fake or self.fake
+        more = {"train": self.train} if self.spec.needs_train else {}
+        before = global_states(_CPU)
+        score = self.metric(real, fake, seed=seed, **more)
+        after = global_states(_CPU)
+        self.touched |= {name for name in before if before[name] != after[name]}
+        if not isinstance(score, Score):
+            raise Broken(f"expected a Score, got {type(score).__name__}")
+        return score
+
+
+def check_metric(spec: MetricSpec) -> list[CheckResult]:
+    """What `spec` keeps and breaks of the metric contract, one result a check; nothing a plugin does raises here.
+
+    It measures made-up sets of three classes. Checks that cannot apply are left out: identity where the spec asks for
+    no floor, direction where neither way is better, and all that follows a failure to build or to give a score.
+    """
+    subject = _Subject(spec)
+    results: list[CheckResult] = []
+    for checks, required in _STAGES:
+        ran = [run_check(name, _applied(check, subject), _CPU) for name, check in checks.items()]
+        found = [result for result in ran if result is not None]
+        results += found
+        if required and not all(result.passed for result in found):
+            return results
+    return results
+
+
+def assert_metric(spec: MetricSpec) -> None:
+    """Nothing, if `spec` passes every check. Raises: AssertionError, with a line for each check that failed."""
+    assert_passed(f"metric '{spec.name}'", check_metric(spec))
+
+
+def _applied(check: Callable[[_Subject], str | None], subject: _Subject) -> Callable[[], str | None]:
+    return lambda: check(subject)
+
+
+def _spec(subject: _Subject) -> str:
+    spec = subject.spec
+    expect(
+        spec.better in ("higher", "lower", "neither"),
+        f"expected better to be higher, lower or neither, {spec.better!r}",
+    )
+    expect(spec.least >= 1, f"expected least to be 1 or more, it is {spec.least}")
+    expect(bool(spec.summary and spec.unit), "expected a summary and a unit")
+    needed = spec.needs_pixels or spec.needs_features
+    expect(bool(needed), "expected the spec to ask for pixels or for features")
+    expect(
+        not spec.extractors or bool(spec.needs_features or spec.needs_distance), "it names extractors it does not need"
+    )
+    return f"{spec.better} is better, {spec.least} images a side"
+
+
+def _build(subject: _Subject) -> str:
+    subject.metric = subject.spec.build()
+    expect(callable(subject.metric), f"expected a Metric to call, got {type(subject.metric).__name__}")
+    return f"a {type(subject.metric).__name__}"
+
+
+def _score(subject: _Subject) -> str:
+    try:
+        score = subject.score()
+    except DataError:
+        subject.use(_SIDES[1])
+        score = subject.score()
+    _expect_numbers(score)
+    expect(math.isfinite(score.value), f"expected a finite value for images without a fault, got {score.value}")
+    given, told = (subject.reals, subject.fakes), (score.n_real, score.n_fake)
+    expect(
+        given == told,
+        f"expected n_real, n_fake = {given} for {given[0]} real and {given[1]} synthetic images, got {told}",
+    )
+    if score.histogram is not None:
+        _expect_histogram(score.histogram)
+    for pair in score.pairs:
+        inside = 0 <= pair.fake < subject.fakes and 0 <= pair.train < subject.train.size
+        expect(inside, f"expected indices into the synthetic and the training images, got {pair}")
+    apart = [pair.distance for pair in score.pairs]
+    expect(apart == sorted(apart), "expected the closest pairs first")
+    return f"{score.value:.4g} with {len(score.figures)} figures, images of {subject.sets.side} pixels"
+
+
+def _identity(subject: _Subject) -> str | None:
+    if not subject.spec.floor or subject.spec.better == "neither":
+        return None
+    same = subject.score(subject.real, subject.real).value
+    bad = subject.score(fake=subject.sets.bad(subject.fakes, subject.train)).value
+    expect(
+        abs(same) <= 0.1 * abs(bad), f"expected about 0 for equal sets, got {same:.3g} beside {bad:.3g} for bad images"
+    )
+    return f"{same:.3g} for equal sets"
+
+
+def _direction(subject: _Subject) -> str | None:
+    if subject.spec.better == "neither":
+        return None
+    good = subject.score().value
+    bad = subject.score(fake=subject.sets.bad(subject.fakes, subject.train)).value
+    right = good < bad if subject.spec.better == "lower" else good > bad
+    expect(right, f"{subject.spec.better} should be better, but good images give {good:.3g}, bad ones {bad:.3g}")
+    return f"{good:.3g} for good images, {bad:.3g} for bad ones"
+
+
+def _repeats(subject: _Subject) -> str:
+    first = subject.score()
+    with global_seed(1, _CPU):
+        second = subject.score()
+    same = repr(first) == repr(second)  # in words, for NaN is not equal to itself
+    expect(same, f"the same seed gave {first.value!r}, then {second.value!r} or other figures")
+    return "the same seed gives the same score, whatever the global random state"
+
+
+def _inputs(subject: _Subject) -> str:
+    held = [tensor for sample in (subject.real, subject.fake, subject.train) for tensor in tensors_of(sample)]
+    before = [tensor.clone() for tensor in held]
+    subject.score()
+    expect(all(map(torch.equal, before, held)), "it changed the samples it was given")
+    return "the samples stay as they were"
+
+
+def _too_few(subject: _Subject) -> str | None:
+    least = subject.spec.least
+    subject.score(subject.sets.good(least), subject.sets.good(least, seed=1))
+    if least == 1:
+        return None
+    few = subject.sets.good(least - 1)
+    _expect_refused(subject, f"{least - 1} real images", real=few)
+    _expect_refused(subject, f"{least - 1} synthetic images", fake=few)
+    return f"{least} images a side are taken, {least - 1} refused"
+
+
+def _not_finite(subject: _Subject) -> str:
+    for what, sample in subject.sets.with_nan(subject.real):
+        _expect_refused(subject, f"NaN in the real images' {what}", real=sample)
+    for what, sample in subject.sets.with_nan(subject.fake):
+        _expect_refused(subject, f"NaN in the synthetic images' {what}", fake=sample)
+    return "NaN is refused"
+
+
+def _constant(subject: _Subject) -> str:
+    flat = subject.sets.constant(subject.fakes)
+    values = []
+    for real, fake in ((flat, flat), (subject.real, flat)):
+        score = subject.score(real, fake)
+        _expect_numbers(score)
+        values.append(score.value)
+    return f"{values[0]:.3g} between constant images, {values[1]:.3g} for constant synthetic ones"
+
+
+def _colour(subject: _Subject) -> str | None:
+    if not subject.spec.needs_pixels:
+        return None
+    real, fake = subject.sets.good(subject.reals, channels=3), subject.sets.good(subject.fakes, seed=1, channels=3)
+    return f"{subject.score(real, fake).value:.4g} for colour images"
+
+
+def _global_state(subject: _Subject) -> str:
+    touched = ", ".join(sorted(subject.touched))
+    expect(not touched, f"expected random draws from the seed alone, but global state changed: {touched}")
+    return "torch's, numpy's and Python's global random states stay as they were"
+
+
+def _files(subject: _Subject) -> str:
+    opened: list[str] = []
+    with _watched_files(opened):
+        subject.score()
+    expect(not opened, f"expected no file to be opened, it opened {', '.join(opened[:3])}")
+    return "no file was opened"
+
+
+def _expect_refused(subject: _Subject, what: str, *, real: Sample | None = None, fake: Sample | None = None) -> None:
+    try:
+        score = subject.score(real, fake)
+    except DataError:
+        return
+    raise Broken(f"expected a DataError for {what}, got {score.value:.4g}")
+
+
+def _expect_numbers(score: Score) -> None:
+    """Nothing. Raises: Broken unless all numbers of `score` are floats, finite or NaN, and what they say agrees."""
+    numbers = {"value": score.value, **score.figures, **({} if score.spread is None else {"spread": score.spread})}
+    strange = [name for name, number in numbers.items() if not isinstance(number, float) or math.isinf(number)]
+    expect(not strange, f"expected floats, finite or NaN, '{strange[0] if strange else ''}' is none")
+    expect((score.spread is None) == (score.spread_over == ""), "expected spread and spread_over both or neither")
+    if score.interval is not None:
+        low, high = score.interval
+        expect(low <= high, f"expected an interval from low to high, got {low:.3g} to {high:.3g}")
+
+
+def _expect_histogram(histogram: Histogram) -> None:
+    edges = list(histogram.edges)
+    expect(edges == sorted(set(edges)), "expected rising edges of the histogram")
+    for name, shares in histogram.shares.items():
+        expect(len(shares) == len(edges) - 1, f"expected {len(edges) - 1} shares of '{name}', got {len(shares)}")
+        expect(
+            abs(sum(shares) - 1.0) < 1e-6, f"expected the shares of '{name}' to sum to 1, they sum to {sum(shares):.4g}"
+        )
+
+
+@contextlib.contextmanager
+def _watched_files(opened: list[str]) -> Iterator[None]:
+    """Nothing; inside, the names of files that Python code opens are added to `opened`."""
+    real_open = builtins.open
+
+    def watched(file: Any, *arguments: Any, **options: Any) -> Any:
+        opened.append(str(file))
+        return real_open(file, *arguments, **options)
+
+    builtins.open = io.open = watched
+    try:
+        yield
+    finally:
+        builtins.open = io.open = real_open
+
+
+_STAGES: tuple[tuple[Mapping[str, Callable[[_Subject], str | None]], bool], ...] = (
+    ({"spec": _spec, "build": _build}, True),
+    ({"score": _score}, True),
+    (
+        {
+            "identity": _identity,
+            "direction": _direction,
+            "seed repeats": _repeats,
+            "inputs": _inputs,
+            "too few images": _too_few,
+            "not finite": _not_finite,
+            "constant images": _constant,
+            "colour": _colour,
+            "global random state": _global_state,
+            "files": _files,
+        },
+        False,
+    ),
+)
