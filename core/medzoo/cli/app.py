@@ -76,6 +76,12 @@ def _sample() -> Verb:
     return sample
 
 
+def _inspect() -> Verb:
+    from medzoo.cli.inspect import inspect
+
+    return inspect
+
+
 def _augment() -> Verb:
     from medzoo.cli.augment import augment
 
@@ -126,6 +132,7 @@ VERBS: Mapping[str, Callable[[], Verb]] = {
     "cache": _cache,
     "train": _train,
     "sample": _sample,
+    "inspect": _inspect,
     "augment": _augment,
     "classify": _classify,
     "evaluate": _evaluate,

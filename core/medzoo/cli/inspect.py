@@ -1,0 +1,45 @@
+"""`medzoo inspect`: look at what a model has learned of its labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medzoo.cli.options import Device, Mirror, Overrides, Seed
+from medzoo.cli.output import Json, notice, print_json, print_text
+
+
+def inspect(
+    gen: Annotated[str, typer.Argument(metavar="GEN", help="Model, plugin or training run.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures and tables.")],
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="Class whose attention is drawn; repeat for several.  [default: all]"),
+    ] = None,
+    n: Annotated[int, typer.Option(min=1, max=16, help="Images of each class with attention.")] = 1,
+    seed: Seed = 0,
+    overrides: Overrides = None,
+    device: Device = "auto",
+    from_: Mirror = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a model has learned of its labels."""
+    from medzoo.pipelines.inputs import make_source
+    from medzoo.pipelines.inspect import Request
+    from medzoo.pipelines.inspect import inspect as run
+    from medzoo.plugins import load_plugins
+
+    request = Request(generator=gen, out=out, labels=tuple(label or ()), count=n, seed=seed)
+    source = make_source(load_plugins(), device=device, overrides=overrides or (), mirror=from_)
+    found = run(request, source, notice=notice)
+    if found.already_done:
+        notice("this model was looked at before; nothing was done")
+    for line in found.left_out:
+        notice(f"left out {line}")
+    if as_json:
+        print_json({"folder": found.folder, "files": found.files, "left_out": found.left_out})
+        return
+    for name in found.files:
+        print_text(str(found.folder / name))

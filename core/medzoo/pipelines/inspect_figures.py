@@ -1,0 +1,197 @@
+"""The pictures of `medzoo inspect`, each as the bytes of a PNG."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, TwoSlopeNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from medzoo.pipelines.report.drawing import INK, MARKERS, RULE, SERIES, shortened, style
+
+if TYPE_CHECKING:
+    from medzoo.pipelines.inspect import Attention, LabelSpace
+
+# Beyond these, numbers would be too small to be read; the tables have them.
+_MOST_CELLS, _MOST_NUMBERED = 12, 16
+_NEUTRAL = "#8a8f98"
+
+
+def planes(space: LabelSpace, *, title: str) -> bytes:
+    """Principal components: of whole labels, and of single tokens where a label has several."""
+    assert space.classes_plane is not None
+    single = space.tokens.shape[1] == 1
+    with style():
+        figure = Figure(figsize=(4.8 if single else 9.2, 4.6), layout="constrained")
+        axes = figure.subplots(1, 1 if single else 2, squeeze=False)[0]
+        _scatter(axes[0], space, space.classes_plane.points, tokens=False)
+        _components(axes[0], space.classes_plane.explained)
+        axes[0].set_title("labels" if single else "labels, their tokens joined to one vector")
+        if not single and space.tokens_plane is not None:
+            _scatter(axes[1], space, space.tokens_plane.points, tokens=True)
+            _components(axes[1], space.tokens_plane.explained)
+            axes[1].set_title("all tokens, by number")
+        figure.suptitle(f"{title}: principal components")
+        _legend(figure, space)
+        return _png(figure)
+
+
+def tsne(space: LabelSpace, *, title: str) -> bytes:
+    """t-SNE of all tokens from several seeds, and the mean of the aligned maps."""
+    found = space.tsne
+    assert found is not None
+    maps = {**{f"run {k + 1}": own for k, own in enumerate(found.maps)}, "mean": found.mean}
+    limit = 1.15 * max(float(np.abs(own).max()) for own in maps.values())
+    with style():
+        figure = Figure(figsize=(9.6, 6.9), layout="constrained")
+        for axes, (name, points) in zip(figure.subplots(2, 3).flat, maps.items(), strict=True):
+            _scatter(axes, space, points, tokens=True)
+            axes.set(title=name, xlim=(-limit, limit), ylim=(-limit, limit), xticks=[], yticks=[], aspect="equal")
+        figure.suptitle(
+            f"{title}: t-SNE of all tokens, by number, at perplexity {found.perplexity:.3g}\n"
+            f"Maps from {len(found.maps)} random starts, aligned; they differ from their mean by {found.disparity:.2f} "
+            "(0: not at all, 1: entirely)"
+        )
+        _legend(figure, space)
+        return _png(figure)
+
+
+def distances(space: LabelSpace, *, title: str) -> bytes:
+    """Heat maps of cosines and of distances between labels."""
+    side = 1.9 + 0.62 * len(space.labels)
+    with style():
+        figure = Figure(figsize=(2 * side + 1.0, side + 0.9), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        _heat_map(left, space, space.cosine, colours="PuOr_r", norm=TwoSlopeNorm(0.0, -1.0, 1.0))
+        largest = float(space.euclidean.max()) or 1.0
+        _heat_map(right, space, space.euclidean, colours="cividis", norm=Normalize(0.0, largest))
+        left.set_title("cosine similarity")
+        right.set_title("Euclidean distance")
+        figure.suptitle(f"{title}: how alike labels are")
+        return _png(figure)
+
+
+def norms(space: LabelSpace, *, title: str) -> bytes:
+    """The lengths of every label's tokens, and their mean."""
+    lengths = space.norms
+    with style():
+        figure = Figure(figsize=(6.4, 1.3 + 0.5 * len(lengths)), layout="constrained")
+        axes = figure.subplots()
+        for place, own in enumerate(lengths):
+            axes.plot(own, [place] * len(own), linestyle="none", alpha=0.75, markersize=7, **_look(space, place))
+            axes.plot([own.mean()] * 2, [place - 0.3, place + 0.3], color=INK, linewidth=1.6)
+        axes.set_yticks(range(len(lengths)), [shortened(label, 24) for label in space.labels])
+        axes.set(xlabel="Euclidean norm", ylim=(len(lengths) - 0.5, -0.5), xlim=(0.0, 1.06 * float(lengths.max())))
+        axes.grid(axis="x")
+        several = lengths.shape[1] > 1
+        axes.set_title(
+            f"{title}: norms of label tokens (line: mean)" if several else f"{title}: norms of label vectors"
+        )
+        return _png(figure)
+
+
+def attention(found: Attention, *, title: str) -> bytes:
+    """A row an image: the image, and over it, token by token, where it attends more or less than an equal share."""
+    rows, tokens = found.maps.shape[:2]
+    equal = 100.0 / tokens
+    shares = 100.0 * found.maps
+    largest = float(np.abs(shares - equal).max()) or 1.0
+    norm = Normalize(-largest, largest)
+    with style():
+        figure = Figure(figsize=(1.9 + 1.15 * (tokens + 1), 1.1 + 1.32 * rows), layout="constrained")
+        grid = figure.subplots(rows, tokens + 1, squeeze=False)
+        for row, (label, image) in enumerate(zip(found.labels, found.images, strict=True)):
+            shown = image.transpose(1, 2, 0) if len(image) == 3 else image[0]
+            extent = (0, image.shape[-1], image.shape[-2], 0)
+            for column, axes in enumerate(grid[row]):
+                axes.imshow(shown, cmap="gray", vmin=0, vmax=255, extent=extent)
+                axes.set(xticks=[], yticks=[])
+                axes.spines[:].set_visible(False)
+                if column:
+                    over = shares[row, column - 1] - equal
+                    axes.imshow(
+                        over,
+                        cmap="PuOr_r",
+                        norm=norm,
+                        alpha=0.85 * np.abs(over) / largest,
+                        extent=extent,
+                        interpolation="nearest",
+                    )
+                    axes.set_xlabel(f"{shares[row, column - 1].mean():.1f} %", labelpad=2)
+                if row == 0:
+                    axes.set_title(f"token {column}" if column else "image", loc="center")
+            grid[row][0].set_ylabel(shortened(label, 18))
+        bar = figure.colorbar(ScalarMappable(norm=norm, cmap="PuOr_r"), ax=grid, shrink=0.8, pad=0.01)
+        bar.set_label(f"percentage points above {equal:.3g} %,\nan equal share of {tokens} tokens")
+        height, width = found.maps.shape[2:]
+        figure.suptitle(
+            f"{title}: cross-attention to label tokens, mean over heads, layers and steps ({height} x {width} places); "
+            "below each, its mean share"
+        )
+        return _png(figure)
+
+
+def _look(space: LabelSpace, place: int) -> dict[str, Any]:
+    """Colour and marker of a label; those of "no label" are the same in every picture."""
+    if space.labels[place] == "no label":
+        return {"color": _NEUTRAL, "marker": "X"}
+    turn = place // len(SERIES)
+    return {"color": SERIES[place % len(SERIES)], "marker": MARKERS[(place + turn) % len(MARKERS)]}
+
+
+def _scatter(axes: Axes, space: LabelSpace, points: np.ndarray, *, tokens: bool) -> None:
+    """Draw one point a label, or one a token with its number, `points` in the order of labels, then tokens."""
+    each = space.tokens.shape[1] if tokens else 1
+    numbered = tokens and each <= _MOST_NUMBERED
+    for place in range(len(space.labels)):
+        own = points[place * each : (place + 1) * each]
+        look = _look(space, place)
+        axes.plot(own[:, 0], own[:, 1], linestyle="none", markersize=11 if numbered else 8, alpha=0.85, **look)
+        if numbered:
+            for number, (x, y) in enumerate(own, start=1):
+                axes.text(x, y, str(number), color="white", fontsize=6.5, ha="center", va="center", weight="bold")
+    axes.margins(0.12)
+
+
+def _components(axes: Axes, explained: tuple[float, float]) -> None:
+    axes.set(
+        xlabel=f"component 1 ({explained[0]:.0%} of the variance)",
+        ylabel=f"component 2 ({explained[1]:.0%} of the variance)",
+    )
+    axes.grid(visible=True)
+
+
+def _legend(figure: Figure, space: LabelSpace) -> None:
+    handles = [
+        Line2D([], [], linestyle="none", markersize=8, label=shortened(label, 24), **_look(space, place))
+        for place, label in enumerate(space.labels)
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5))
+
+
+def _heat_map(axes: Axes, space: LabelSpace, values: np.ndarray, *, colours: str, norm: Normalize) -> None:
+    picture = axes.imshow(values, cmap=colours, norm=norm)
+    names = [shortened(label, 20) for label in space.labels]
+    axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    bar = axes.figure.colorbar(picture, ax=axes, shrink=0.85)
+    bar.outline.set_edgecolor(RULE)
+    if len(names) > _MOST_CELLS:
+        return
+    for (row, column), value in np.ndenumerate(values):
+        red, green, blue, _ = picture.cmap(norm(value))
+        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center", color="white" if dark else INK, fontsize=8)
+
+
+def _png(figure: Figure) -> bytes:
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=160, facecolor="white")
+    return picture.getvalue()
