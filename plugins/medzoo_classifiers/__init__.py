@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -30,14 +29,16 @@ def build_cnn(config: CNNConfig, image: ImageSpec, device: str) -> Classifier:
 
 def build_timm(config: TimmConfig, image: ImageSpec, device: str) -> Classifier:
     """A network of timm with fresh weights on `device`; published ones are read when its training begins."""
-    from medzoo.toolkit.classification import ImageClassifier
-    from medzoo_classifiers.timm_networks import FrozenBody, TimmBody, side_of, starting_weights
+    from medzoo_classifiers.timm_networks import TimmBody, classifier
 
-    settings = config.network
-    side = side_of(settings, image)
-    body = FrozenBody(settings, image) if isinstance(config, FrozenConfig) else TimmBody(settings, image)
-    start = partial(starting_weights, body, settings, image)
-    return ImageClassifier(config, image, body, side=side, start=start).to(device)
+    return classifier(config, image, TimmBody(config.network, image)).to(device)
+
+
+def build_frozen(config: FrozenConfig, image: ImageSpec, device: str) -> Classifier:
+    """Two new dense layers on a network of timm, on `device`; its published weights are read when training begins."""
+    from medzoo_classifiers.timm_networks import FrozenBody, classifier
+
+    return classifier(config, image, FrozenBody(config.network, image)).to(device)
 
 
 @hookimpl
@@ -49,7 +50,7 @@ def register_classifiers() -> list[ClassifierSpec]:
         _spec("swin_tiny", "Swin Transformer, tiny (Liu et al. 2021)", SwinConfig, build_timm),
         _spec("vit_tiny", "Vision Transformer, tiny, patches of 16 (Dosovitskiy et al. 2021)", ViTConfig, build_timm),
         _spec("convnext_tiny", "ConvNeXt, tiny (Liu et al. 2022)", ConvNeXtConfig, build_timm),
-        _spec("resnet50-frozen", "two dense layers on a frozen ResNet-50 (study C)", FrozenConfig, build_timm),
+        _spec("resnet50-frozen", "two dense layers on a frozen ResNet-50 (study C)", FrozenConfig, build_frozen),
         _spec("timm", "any network of timm: timm:NAME, or network.name=NAME", TimmConfig, build_timm),
     ]
 

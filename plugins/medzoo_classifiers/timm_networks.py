@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ from torch import Tensor, nn
 
 from medzoo import ImageSpec
 from medzoo.errors import ConfigError, HubError, UnknownName
-from medzoo.toolkit.classification import Start
+from medzoo.toolkit.classification import ImageClassifier, Start
 from medzoo.toolkit.devices import global_draws_from
 from medzoo.toolkit.pretrained import read_weights
-from medzoo_classifiers.settings import FrozenSettings, SwinSettings, TimmSettings
+from medzoo_classifiers.settings import FrozenConfig, FrozenSettings, SwinSettings, TimmConfig, TimmSettings
 
 _LEAST_SIDE = 64
 _PATCHES = 32
@@ -59,7 +60,8 @@ class FrozenBody(nn.Module):
 
     def __init__(self, settings: FrozenSettings, image: ImageSpec) -> None:
         super().__init__()
-        self.backbone: Any = _create(settings, image, classes=0, dropout=0.0).requires_grad_(False)
+        self.backbone: Any = _create(settings, image, classes=0, dropout=0.0)
+        self.backbone.requires_grad_(False)
         self.dense = nn.Sequential(nn.Linear(self.backbone.num_features, settings.hidden), nn.ReLU())
         self.head = nn.Sequential(nn.Dropout(settings.dropout), nn.Linear(settings.hidden, len(image.classes)))
         for layer in (*self.dense, *self.head):
@@ -84,6 +86,12 @@ class FrozenBody(nn.Module):
             pooled = self.backbone(images)
         features: Tensor = self.dense(pooled)
         return features
+
+
+def classifier(config: TimmConfig | FrozenConfig, image: ImageSpec, body: TimmBody | FrozenBody) -> ImageClassifier:
+    """The classifier over `body`, which gets its published weights, where the settings ask for them, in `fit`."""
+    start = partial(starting_weights, body, config.network, image)
+    return ImageClassifier(config, image, body, side=side_of(config.network, image), start=start)
 
 
 def side_of(settings: TimmSettings, image: ImageSpec) -> int:
@@ -133,7 +141,7 @@ def starting_weights(body: TimmBody | FrozenBody, settings: TimmSettings, image:
     return Start(source=source, mean=_channels(config.mean, image), deviation=_channels(config.std, image))
 
 
-def _published(settings: TimmSettings, image: ImageSpec, overlay: dict[str, Any] | None) -> nn.Module:
+def _published(settings: TimmSettings, image: ImageSpec, overlay: dict[str, Any] | None) -> Any:
     try:
         return _create(settings, image, classes=0, dropout=0.0, pretrained=True, overlay=overlay)
     except OSError as error:  # what huggingface_hub raises whenever the Hub cannot be asked or has no such file
@@ -170,7 +178,7 @@ def _create(
     dropout: float,
     pretrained: bool = False,
     overlay: dict[str, Any] | None = None,
-) -> nn.Module:
+) -> Any:
     """The network with random weights, or with the published ones."""
     shape: dict[str, Any] = {}
     if _published_config(settings).fixed_input_size:
@@ -178,7 +186,7 @@ def _create(
     if isinstance(settings, SwinSettings):
         heads = tuple(settings.width * 2**stage // 32 for stage in range(len(settings.blocks)))
         shape |= {"embed_dim": settings.width, "depths": settings.blocks, "num_heads": heads}
-    network: nn.Module = timm.create_model(
+    return timm.create_model(
         settings.name,
         pretrained=pretrained,
         pretrained_cfg_overlay=overlay,
@@ -187,7 +195,6 @@ def _create(
         drop_rate=dropout,
         **shape,
     )
-    return network
 
 
 def _published_config(settings: TimmSettings) -> Any:

@@ -106,7 +106,9 @@ class ImageClassifier(nn.Module):
         super().__init__()
         self.config = config
         self.image = image
-        self.network = StandardisedNetwork(body, side=side, channels=image.channels)
+        network = StandardisedNetwork(body, side=side, channels=image.channels)
+        # In training's layout from the start, for that decides how convolutions round.
+        self.network = network.to(memory_format=torch.channels_last)
         self._start = start
         self._fresh = True
         self.eval()

@@ -130,14 +130,14 @@ def train(
         while run.step < end and not (selection is not None and selection.stopped):
             values = run.optimise(loss, batches)
             last = run.step == end
-            looking = run.step % (settings.preview_every * run.steps_per_epoch) == 0 or last
-            if looking and selection is not None:
+            due = run.step % (settings.preview_every * run.steps_per_epoch) == 0
+            if selection is not None and (due or run.step == run.total):
                 with run.averaged(weights_changed):
                     values |= selection.judge(run.step)
                 last = last or selection.stopped
             if run.accelerator.is_main_process:
                 report.progress(run.step, run.total, values)
-                if looking and selection is None:
+                if selection is None and (due or last):
                     with run.averaged(weights_changed):
                         monitor(run.step)
                         report.preview(run.step, sample)
