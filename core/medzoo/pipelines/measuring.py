@@ -110,7 +110,10 @@ class Measurer:
         return (*of_pairs, *(one.spec.needs_train if role == TRAIN else ()))
 
     def row(self, one: Measurement, sets: Mapping[str, MeasuredSet], *, fake: str, label: str = "") -> Row:
-        """The measurement of a class, or of all ("" for `label`), with its floor."""
+        """The measurement of a class, or of all ("" for `label`), with its floor.
+
+        Of a class, only distances of features have one: those of pixels take long, and hang on n less.
+        """
         chosen = {
             role: images.of_class(label) if label and role != TRAIN else np.arange(len(images.data))
             for role, images in sets.items()
@@ -118,7 +121,7 @@ class Measurer:
         real, synthetic = sets[REAL], sets[fake]
         score, missing = self._score(one, sets, chosen, fake=fake, label=label)
         floor = None
-        if score is not None and one.spec.floor:
+        if score is not None and one.spec.floor and (one.spec.needs_features or not label):
             floor = self._floor(one, real, synthetic, chosen[REAL], chosen[fake])
         extractor = self.extractors.get(one.extractor)
         return Row(
