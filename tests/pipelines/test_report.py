@@ -13,9 +13,9 @@ import pytest
 from example_evaluation import CLASSES, full_evaluation, kid, made_evaluation, made_pictures, rows
 from PIL import Image
 
-from medzoo.pipelines.evaluation import FAKE, Evaluation, Floor, Row
+from medzoo.pipelines.evaluation import FAKE, Evaluation, Floor, LeftOut, PairRow, Row
 from medzoo.pipelines.report.evaluation import write_report
-from medzoo.pipelines.report.numbers import counted, interval, listed, number
+from medzoo.pipelines.report.numbers import counted, interval, listed, number, sentence
 from medzoo.pipelines.report.reading import best_epochs, copy_verdict, floors_told, gathered_warnings
 from medzoo.pipelines.report.samples import file_names
 from medzoo.protocols import Pair, Score
@@ -91,6 +91,7 @@ def test_words_around_numbers():
     assert interval((-0.5, 0.25)) == "\u22120.5000 to 0.2500"
     assert interval(None) == ""
     assert (counted(1, "class", "classes"), counted(1200, "image")) == ("1 class", "1,200 images")
+    assert (sentence("it is small"), sentence("Yes."), sentence("")) == ("It is small.", "Yes.", "")
     assert (listed(["a"]), listed(["a", "b", "c"])) == ("a", "a, b and c")
 
 
@@ -275,8 +276,8 @@ def test_floors_are_judged_by_their_spread_and_side():
     assert told("lower", 1.0, 2.0).startswith("worse")
     assert told("higher", 1.0, 2.0).startswith("better")
     assert told("lower", 1.0, 1.2).startswith("not told apart")
-    assert "cannot be judged" in told("lower", 1.0, 2.0, math.nan)
-    assert "no better side" in told("neither", 1.0, 2.0)
+    assert told("lower", 1.0, 2.0, math.nan) == "cannot be judged"
+    assert told("neither", 1.0, 2.0) == told("neither", 2.0, 1.0) == "other than real images among themselves"
 
 
 def test_the_best_epoch_is_told_with_what_follows():
@@ -308,3 +309,23 @@ def test_a_pair_beyond_those_shown_stays_in_the_json(report, tmp_path):
     told = json.loads((tmp_path / "evaluation.json").read_text("utf-8"))
     assert len(told["rows"][0]["score"]["pairs"]) == 20
     assert np.isfinite([pair["distance"] for pair in told["rows"][0]["score"]["pairs"]]).all()
+
+
+def test_what_no_class_or_pair_has_is_told_in_one_line(report):
+    small = "MS-SSIM needs sides over 160 pixels"
+    rows = tuple(
+        Row(name="ms-ssim", unit="", better="neither", label=label, missing=small) for label in ("benign", "normal")
+    )
+    sides = (("train", "real"), ("train", "synthetic"))
+    pairs = tuple(PairRow(first=first, second=second, name="ms-ssim", missing=small) for first, second in sides)
+    page = report(made_evaluation(per_class=rows, pairwise=pairs))
+    assert page.text.count(small) == 2
+
+
+def test_metrics_left_out_for_one_reason_stand_together(report):
+    left = [
+        LeftOut(name=f"{name}@inception", why="no weights", mend="medzoo pull inception") for name in ("fid", "kid")
+    ]
+    page = report(made_evaluation(left_out=tuple(left)))
+    assert "fid@inception, kid@inception: no weights" in page.text
+    assert page.text.count("medzoo pull inception") == 1

@@ -54,7 +54,7 @@ def histogram_figure(histogram: Histogram) -> Drawing:
                 linestyle=DASHES[index % len(DASHES)],
                 linewidth=1.6,
             )
-        axes.set_xlabel(shortened(f"{histogram.title} ({histogram.unit})" if histogram.unit else histogram.title, 60))
+        axes.set_xlabel("\n".join(shortened(words, 60) for words in (histogram.title, histogram.unit) if words))
         axes.set_ylabel("share of values")
         axes.set_ylim(bottom=0)
         axes.grid(axis="y")

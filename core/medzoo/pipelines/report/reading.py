@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from medzoo.pipelines.evaluation import FAKE, REAL, TRAIN, Evaluation, Floor, PairRow, Row, TrendPoint
+from medzoo.pipelines.evaluation import FAKE, REAL, TRAIN, Evaluation, Floor, LeftOut, PairRow, Row, TrendPoint
 from medzoo.pipelines.report.numbers import counted, listed, number
 
 COPY_CHECK = "nearest-train"
@@ -39,19 +39,24 @@ class FloorReading:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassTable:
-    """Metrics by class: `cells[class][metric]`, where there is one."""
+    """Metrics by class: `cells[class][metric]`, where there is one.
+
+    `absent` says of metrics that no class has, all for one reason, what that is.
+    """
 
     metrics: tuple[str, ...]
     cells: Mapping[str, Mapping[str, Row]]
+    absent: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairMatrix:
-    """A metric between sets: `cells[first][second]`, where it was measured."""
+    """A metric between sets: `cells[first][second]`, where it was measured; or, for no pair, `absent` says why."""
 
     name: str
     columns: tuple[str, ...]
     cells: Mapping[str, Mapping[str, PairRow]]
+    absent: str
 
 
 def compared(evaluation: Evaluation) -> str:
@@ -112,15 +117,17 @@ def floors_told(evaluation: Evaluation) -> list[FloorReading]:
 
 def _against_floor(floor: Floor, better: str) -> str:
     """Two standard deviations over the draws tell the two apart; less than that, or no spread, tells nothing."""
-    gap = {"lower": floor.fake - floor.real, "higher": floor.real - floor.fake}.get(better, math.nan)
+    gap = floor.real - floor.fake if better == "higher" else floor.fake - floor.real
     noise = 2 * math.hypot(floor.real_spread, floor.fake_spread)
     if math.isnan(gap) or math.isnan(noise):
-        return "differs from it by an amount that cannot be judged" if better != "neither" else "has no better side"
-    if gap > noise:
+        return "cannot be judged"
+    if abs(gap) <= noise:
+        return "not told apart from real images"
+    if better == "neither":
+        return "other than real images among themselves"
+    if gap > 0:
         return "worse than real images among themselves"
-    if gap < -noise:
-        return "better than real images among themselves, which real variety cannot be: look for copies or sameness"
-    return "not told apart from real images"
+    return "better than real images among themselves, so look for copies or sameness"
 
 
 def best_epochs(evaluation: Evaluation) -> list[str]:
@@ -153,10 +160,19 @@ def per_class_table(evaluation: Evaluation) -> ClassTable | None:
     """The metrics of single classes, classes in label order; None if there are none."""
     if not evaluation.per_class:
         return None
-    metrics = tuple(dict.fromkeys(row.name for row in evaluation.per_class))
+    names = dict.fromkeys(row.name for row in evaluation.per_class)
+    reasons = {name: _one_reason([row for row in evaluation.per_class if row.name == name]) for name in names}
+    absent = {name: reason for name, reason in reasons.items() if reason}
+    metrics = tuple(name for name in names if name not in absent)
     labels = dict.fromkeys((*evaluation.image.classes, *(row.label for row in evaluation.per_class)))
     cells = {label: {row.name: row for row in evaluation.per_class if row.label == label} for label in labels}
-    return ClassTable(metrics=metrics, cells={label: found for label, found in cells.items() if found})
+    return ClassTable(metrics=metrics, cells={label: found for label, found in cells.items() if found}, absent=absent)
+
+
+def _one_reason(rows: Sequence[Row] | Sequence[PairRow]) -> str:
+    """Why none of the rows has a score, if all have the same reason; "" otherwise."""
+    reasons = {row.missing for row in rows if row.score is None}
+    return reasons.pop() if len(reasons) == 1 and not any(row.score for row in rows) else ""
 
 
 def pair_matrices(evaluation: Evaluation) -> Iterator[PairMatrix]:
@@ -167,7 +183,16 @@ def pair_matrices(evaluation: Evaluation) -> Iterator[PairMatrix]:
         order = tuple(dict.fromkeys((*roles, *(role for row in rows for role in (row.first, row.second)))))
         columns = tuple(role for role in order if any(row.second == role for row in rows))
         cells = {first: {row.second: row for row in rows if row.first == first} for first in order}
-        yield PairMatrix(name=name, columns=columns, cells={first: found for first, found in cells.items() if found})
+        filled = {first: found for first, found in cells.items() if found}
+        yield PairMatrix(name=name, columns=columns, cells=filled, absent=_one_reason(rows))
+
+
+def left_out_together(evaluation: Evaluation) -> list[tuple[tuple[str, ...], LeftOut]]:
+    """What was left out, metrics with the same reason and mend together: their names, and one of them."""
+    groups: dict[tuple[str, str], list[LeftOut]] = {}
+    for entry in evaluation.left_out:
+        groups.setdefault((entry.why, entry.mend), []).append(entry)
+    return [(tuple(entry.name for entry in entries), entries[0]) for entries in groups.values()]
 
 
 def preprocessing_by_name(evaluation: Evaluation) -> dict[str, str]:
