@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from scipy import stats
 from torch import Tensor
-from torchvision.transforms.v2 import functional
 
 from medzoo.errors import DataError
 from medzoo.protocols import Sample
@@ -57,8 +56,9 @@ def labels_of(sample: Sample) -> np.ndarray:
 
 def grey(images: Tensor) -> Tensor:
     """Images (N, H, W): grey as they are, colour as its luma (ITU-R BT.601)."""
-    luma: Tensor = functional.rgb_to_grayscale(images)[:, 0]
-    return luma
+    if images.shape[1] == 1:
+        return images[:, 0]
+    return torch.einsum("nchw,c->nhw", images, images.new_tensor([0.299, 0.587, 0.114]))
 
 
 def bootstrap_interval(statistic: Callable[..., Any], *values: np.ndarray, seed: int) -> tuple[float, float] | None:

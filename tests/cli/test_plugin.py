@@ -59,6 +59,12 @@ def test_a_real_generator_is_checked(medzoo):
     assert outcome.code == 0, outcome.out
 
 
+def test_a_metric_is_checked(medzoo):
+    outcome = medzoo("plugin", "check", "wasserstein")
+    assert outcome.code == 0, outcome.out
+    assert "identity" in outcome.out
+
+
 def test_an_unknown_generator_offers_the_nearest_spelling(medzoo):
     outcome = medzoo("plugin", "check", "clasic")
     assert outcome.code == 2

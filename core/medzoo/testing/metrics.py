@@ -161,6 +161,7 @@ def _repeats(subject: _Subject) -> str:
 
 
 def _inputs(subject: _Subject) -> str:
+    subject.use(subject.sets.side)  # others than the metric has had in its hands
     held = [tensor for sample in (subject.real, subject.fake, subject.train) for tensor in tensors_of(sample)]
     before = [tensor.clone() for tensor in held]
     subject.score()
