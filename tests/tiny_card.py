@@ -8,7 +8,8 @@ from pathlib import Path
 
 from medzoo import config as settings
 from medzoo.phantom import CLASSES, phantom_dataset
-from medzoo.pipelines.card import About, write_card
+from medzoo.pipelines.about import About
+from medzoo.pipelines.card import write_card
 from medzoo.pipelines.train import train
 from medzoo.plugins import load_plugins
 

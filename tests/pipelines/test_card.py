@@ -18,7 +18,9 @@ from medzoo.errors import ConfigError, DataError
 from medzoo.files import sha256_file
 from medzoo.images import decode
 from medzoo.phantom import CLASSES
-from medzoo.pipelines.card import DISCLAIMER, About, write_card
+from medzoo.pipelines.about import About
+from medzoo.pipelines.card import write_card
+from medzoo.pipelines.card_text import FORMS
 from medzoo.pipelines.models import load_model
 from medzoo.plugins import load_plugins
 from medzoo.specs import ImageSpec
@@ -68,7 +70,7 @@ def test_the_card_states_what_the_run_measured(card: tuple[Path, str], run: Path
     assert "\nlicense: apache-2.0\n" in text.split("---")[1]
     body = text.split("---", 2)[2].strip().splitlines()
     assert body[2] == "> **A stand-in.**"
-    assert DISCLAIMER in text
+    assert FORMS["generator"].disclaimer in text
     assert record["hardware"] in text
     assert "| narrow-canal | 2 |" in text
     assert "| `sampling.guidance` | `3.0` |" in text

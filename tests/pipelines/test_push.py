@@ -25,7 +25,7 @@ from medzoo.images import decode, write_image
 from medzoo.phantom import CLASSES, phantom_dataset
 from medzoo.pipelines import hub_upload
 from medzoo.pipelines.card_checks import RECORD
-from medzoo.pipelines.front_matter import completed, parse
+from medzoo.pipelines.front_matter import GENERATION, completed, parse
 from medzoo.pipelines.package import Package, Request, prepare
 from medzoo.pipelines.push import Published, publish
 from medzoo.pipelines.registry_file import row_text, update_registry
@@ -232,15 +232,15 @@ def test_a_copy_check_nobody_understands_is_refused(card: Path, record: Any) -> 
 
 def test_measured_results_reach_the_model_index() -> None:
     notes = {"reconstruction": {"psnr_db": 31.5, "images": 64, "of": "training images"}, "latents": {"limit": 2.0}}
-    text = completed("---\nlicense: mit\n---\n# X\n", model="x", plugin="ldm", dataset="busi", notes=notes)
+    text = completed("---\nlicense: mit\n---\n# X\n", GENERATION, model="x", plugin="ldm", dataset="busi", notes=notes)
     (result,) = parse(text).data.eval_results
     assert (result.metric_type, result.metric_value) == ("psnr_db", 31.5)
     assert result.metric_name == "reconstruction psnr_db, 64 training images"
-    assert completed(text, model="x", plugin="ldm", dataset="busi", notes=notes) == text
+    assert completed(text, GENERATION, model="x", plugin="ldm", dataset="busi", notes=notes) == text
 
 
 def test_no_licence_is_ever_added() -> None:
-    text = completed("---\ntags: [x]\n---\n# X\n", model="x", plugin="ldm", dataset="busi", notes={})
+    text = completed("---\ntags: [x]\n---\n# X\n", GENERATION, model="x", plugin="ldm", dataset="busi", notes={})
     assert parse(text).data.get("license") is None
     assert parse(text).data.get("tags")[0] == "x"
     assert "model-index" not in text

@@ -11,20 +11,24 @@ from medzoo.cli.output import Json, notice, print_json, print_text
 
 
 def card(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished `medzoo train`.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished training run.")],
     about: Annotated[Path, typer.Option(help="TOML file with what a run cannot know: title, data, licence, limits.")],
-    out: Annotated[Path, typer.Option(help="Folder for the card, its weights and samples.")],
+    out: Annotated[Path, typer.Option(help="Folder for the card and its weights.")],
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A sampling setting to publish with.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of sampling or prediction to publish with."),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Write a run's model card, and print its registry row."""
-    from medzoo.pipelines.card import About, write_card
+    from medzoo.pipelines.about import About
+    from medzoo.pipelines.card import write_card
+    from medzoo.pipelines.card_text import SAMPLES
     from medzoo.plugins import load_plugins
 
     row = write_card(run, out, About.read(about), plugins=load_plugins(), overrides=tuple(overrides or ()))
-    notice(f"card written to {out}; look at {out / 'samples.png'}, then add this row to a registry file:")
+    look = out / SAMPLES if (out / SAMPLES).is_file() else out
+    notice(f"card written to {out}; look at {look}, then add this row to a registry file:")
     if as_json:
         print_json({"folder": out, "row": row})
     else:

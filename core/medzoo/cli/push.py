@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def push(
     given: Annotated[
-        str, typer.Argument(metavar="ID|RUN|DIR", help="A model, a finished `medzoo train`, or a card folder.")
+        str, typer.Argument(metavar="ID|RUN|DIR", help="A model, a finished training run, or a card folder.")
     ] = "",
     everything: Annotated[bool, typer.Option("--all", help="All models that came with medzoo.")] = False,
     repo: Annotated[str, typer.Option(metavar="ORG/NAME", help="Repository; default: what the registry says.")] = "",
@@ -27,7 +27,8 @@ def push(
         Path | None, typer.Option(help="TOML file with what a run cannot know, as for `medzoo card`.")
     ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A sampling setting to publish a run with.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of sampling or prediction to publish a run with."),
     ] = None,
     version: Annotated[str, typer.Option(metavar="vN", help="Number of the model's version, and tag there.")] = "",
     create: Annotated[bool, typer.Option("--create", help="Make the repository if it is not there.")] = False,
@@ -48,7 +49,7 @@ def push(
     as_json: Json = False,
 ) -> None:
     """Check a model, send it to the Hub, and print its registry row."""
-    from medzoo.pipelines.card import About
+    from medzoo.pipelines.about import About
     from medzoo.pipelines.package import Request, bundled_models, prepare
     from medzoo.pipelines.push import publish
     from medzoo.plugins import load_plugins
@@ -72,7 +73,7 @@ def push(
     ]
     packages = []
     for request in requests:
-        notice(f"checking {request.given}, and drawing its samples again")
+        notice(f"checking {request.given}, and what its weights make")
         packages.append(prepare(request, registry=registry, plugins=plugins, notice=notice))
     if dry_run:
         _tell_packages(packages, as_json=as_json)

@@ -8,56 +8,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from safetensors import SafetensorError, safe_open
 
-from medzoo.errors import DataError, MedzooError
+from medzoo.errors import DataError
 from medzoo.files import sha256_file
-from medzoo.images import decode
-from medzoo.pipelines.card import (
-    CARD_FILES,
+from medzoo.pipelines.card_text import (
     COUNT_HEAD,
-    DISCLAIMER,
     NOTE_HEAD,
     README,
-    SAMPLE_SIDE,
     SAMPLES,
-    SAMPLES_PER_CLASS,
+    SCORE_HEAD,
     SETTING_HEAD,
+    Form,
     count_rows,
+    form_of,
     note_rows,
-    samples_sheet,
+    score_rows,
     setting_rows,
 )
 from medzoo.pipelines.copy_check import CopyCheck
 from medzoo.pipelines.front_matter import LIBRARY, is_number, parse
-from medzoo.pipelines.models import LoadedModel, load_model
+from medzoo.pipelines.predictions import HELD_OUT, HELD_OUT_APART
+from medzoo.pipelines.proofs import Problem, picture_problems, weights_problems
 from medzoo.pipelines.traces import traces
 from medzoo.plugins import Plugins
-from medzoo.registry import CONFIG, WEIGHTS, Row
+from medzoo.registry import CONFIG, GENERATOR, WEIGHTS, Row
 
 RECORD = ".medzoo-published.json"
 """Where a folder that no registry row pins keeps what it was published as; never sent itself."""
 
 FRONT_MATTER = ("license", "library_name", "pipeline_tag", "tags")
-SECTIONS = ("Training data", "Training", "Intended use", "Limits")
-# The parts of a picture; text, dates and anything behind the end could carry what nobody sees.
-_PNG_PARTS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
-# Side in pixels of the blocks in which two pictures are compared, and the mean difference in grey levels that another
-# processor may cause in one; on the same processor there is none.
-_BLOCK, _REDRAWN = 32, 12.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Problem:
-    """What is wrong with a card, and what mends it."""
-
-    message: str
-    mend: str
-
-    def __str__(self) -> str:
-        return f"{self.message}: {self.mend}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,30 +57,38 @@ class Card:
     pinned: bool
     license: str
 
+    @property
+    def form(self) -> Form:
+        """What the card of this kind of model holds and says."""
+        return form_of(self.description)
+
 
 def problems(card: Card, *, plugins: Plugins, accept_memorisation: bool = False) -> list[Problem]:
     """Everything that keeps the card from being published; nothing where it may be."""
     found = [
-        *_files(card.folder),
+        *_files(card),
         *_front_matter(card),
-        *_sections(card.readme),
+        *_sections(card),
         *_figures(card),
         *_traces(card),
         *_agreement(card),
         *_copying(card, accepted=accept_memorisation),
     ]
-    if all(_is_own_file(card.folder / name) for name in CARD_FILES):
-        found += [*_picture(card.folder / SAMPLES), *_weights(card, plugins=plugins)]
+    if all(_is_own_file(card.folder / name) for name in card.form.files):
+        if SAMPLES in card.form.files:
+            found += picture_problems(card.folder / SAMPLES)
+        found += weights_problems(card.folder, plugins=plugins)
     return found
 
 
-def _files(folder: Path) -> Iterator[Problem]:
-    for name in CARD_FILES:
-        if not _is_own_file(folder / name):
+def _files(card: Card) -> Iterator[Problem]:
+    names = card.form.files
+    for name in names:
+        if not _is_own_file(card.folder / name):
             yield Problem(message=f"lacks {name} as a file of its own", mend="write the card again with `medzoo card`")
-    for entry in sorted(folder.iterdir()):
-        if entry.name not in CARD_FILES and entry.name != RECORD:
-            yield Problem(message=f"holds {entry.name}", mend=f"only {', '.join(CARD_FILES)} are published, remove it")
+    for entry in sorted(card.folder.iterdir()):
+        if entry.name not in names and entry.name != RECORD:
+            yield Problem(message=f"holds {entry.name}", mend=f"only {', '.join(names)} are published, remove it")
 
 
 def _is_own_file(path: Path) -> bool:
@@ -127,20 +115,21 @@ def _front_matter(card: Card) -> Iterator[Problem]:
             yield Problem(message=f"has no {key}", mend=mend)
 
 
-def _sections(text: str) -> Iterator[Problem]:
-    for name in SECTIONS:
+def _sections(card: Card) -> Iterator[Problem]:
+    text = card.readme
+    for name in card.form.sections:
         body = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
         if body is None or not body[1].strip():
             yield Problem(message=f"has no section '{name}'", mend=f"write it under '## {name}' in {README}")
-    if " ".join(DISCLAIMER.split()) not in " ".join(text.split()):
-        yield Problem(message="lacks the disclaimer", mend=f"put into {README}: {DISCLAIMER}")
+    if card.form.disclaimer not in " ".join(text.split()):
+        yield Problem(message="lacks the disclaimer", mend=f"put into {README}: {card.form.disclaimer}")
 
 
 def _figures(card: Card) -> Iterator[Problem]:
     """Tables and model-index may hold only what config.json and the run's record hold."""
-    known = {"|---|---|", "|---|---|---|", COUNT_HEAD, SETTING_HEAD, NOTE_HEAD}
+    known = {"|---|---|", "|---|---|---|", COUNT_HEAD, SETTING_HEAD, NOTE_HEAD, SCORE_HEAD}
     known |= {*count_rows(_table(card.description, "data", "counts")), *setting_rows(card.description["config"])}
-    known |= {*note_rows(card.notes)}
+    known |= {*note_rows(card.notes), *score_rows(card.notes, HELD_OUT), *score_rows(card.notes, HELD_OUT_APART)}
     for line in map(str.strip, card.readme.splitlines()):
         if line.startswith("|") and line not in known:
             yield Problem(message=f"states '{line}', which no run recorded", mend="remove it, or train and write again")
@@ -176,7 +165,7 @@ def _traces(card: Card) -> Iterator[Problem]:
         for trace in sorted(traces(text)):
             yield Problem(message=f"{name} holds '{trace}' of this machine", mend="reword it, or train from elsewhere")
     if "data:image" in card.readme:
-        yield Problem(message=f"{README} holds a picture in its text", mend=f"only {SAMPLES} may show images")
+        yield Problem(message=f"{README} holds a picture in its text", mend="remove it")
     if metadata.keys() - {"format"}:
         yield Problem(message=f"{WEIGHTS} holds metadata", mend="write the card again with `medzoo card`")
 
@@ -205,7 +194,7 @@ def _agreement(card: Card) -> Iterator[Problem]:
     if row is None:
         return
     own = {"id": card.description.get("id"), "plugin": card.description["plugin"], "classes": list(classes)}
-    own |= {key: image.get(key) for key in ("size", "channels")}
+    own |= {"kind": card.description.get("kind", GENERATOR)} | {key: image.get(key) for key in ("size", "channels")}
     for key, value in own.items():
         named = list(row.classes) if key == "classes" else getattr(row, key)
         if value != named:
@@ -229,60 +218,3 @@ def _copying(card: Card, *, accepted: bool) -> Iterator[Problem]:
             message=f"failed its copy check: its images repeat training images ({check.metric})",
             mend="train it on more images or for less long, or --accept-memorisation, which the card then states",
         )
-
-
-def _picture(path: Path) -> Iterator[Problem]:
-    data = path.read_bytes()
-    parts, place = [], 8
-    while place + 8 <= len(data):
-        parts.append(data[place + 4 : place + 8])
-        place += 12 + int.from_bytes(data[place : place + 4], "big")
-        if parts[-1] == b"IEND":
-            break
-    if not data.startswith(b"\x89PNG") or place != len(data) or set(parts) - _PNG_PARTS:
-        yield Problem(
-            message=f"{path.name} holds more than one picture", mend="write the card again with `medzoo card`"
-        )
-
-
-def _weights(card: Card, *, plugins: Plugins) -> Iterator[Problem]:
-    """The weights are those config.json names, all a fresh model takes, and what `samples.png` was drawn from."""
-    try:
-        model = load_model(card.folder, plugins=plugins, device="cpu")
-        with safe_open(card.folder / WEIGHTS, "pt") as weights:
-            stored = set(weights.keys())
-    except MedzooError as error:
-        yield Problem(message=error.message, mend=error.hint)
-        return
-    if extra := sorted(stored ^ set(model.generator.state_dict())):
-        yield Problem(message=f"{WEIGHTS} and the model differ in {extra[0]}", mend="write the card again")
-    images = model.generator.sample([0], _first_label(model))
-    side = model.image.size
-    if images.shape != (1, model.image.channels, side, side) or not images.isfinite().all():
-        yield Problem(
-            message="its model samples no images of its own spec", mend=f"medzoo plugin check {model.spec.name}"
-        )
-        return
-    if _differ(decode(card.folder / SAMPLES), samples_sheet(model).transpose(1, 2, 0), width=_tiles_width(side)):
-        yield Problem(message=f"{SAMPLES} was not drawn from these weights", mend="write the card again")
-
-
-def _tiles_width(side: int) -> int:
-    """Pixels from the right that hold a sheet's samples and none of the names beside them, which other fonts move."""
-    return SAMPLES_PER_CLASS * side * max(1, round(SAMPLE_SIDE / side))
-
-
-def _differ(shown: np.ndarray, drawn: np.ndarray, *, width: int) -> bool:
-    """Whether some block of two pictures (H, W, 3) looks different."""
-    if shown.ndim != 3 or shown.shape[0] != drawn.shape[0] or shown.shape[1] < width:
-        return True
-    difference = np.abs(shown[:, -width:].astype(float) - drawn[:, -width:]).mean(axis=2)
-    rows, columns = (length // _BLOCK for length in difference.shape)
-    blocks = difference[-rows * _BLOCK :, -columns * _BLOCK :].reshape(rows, _BLOCK, columns, _BLOCK)
-    return bool(blocks.mean(axis=(1, 3)).max() > _REDRAWN)
-
-
-def _first_label(model: LoadedModel) -> torch.Tensor:
-    if not model.image.multi_label:
-        return torch.zeros(1, dtype=torch.long)
-    return torch.eye(len(model.image.classes))[:1]

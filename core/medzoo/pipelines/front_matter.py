@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,27 +12,41 @@ if TYPE_CHECKING:
 Notes = Mapping[str, Mapping[str, Any]]
 
 LIBRARY = "medzoo"
-TASK = "unconditional-image-generation"
-TAGS = ("medical-imaging", "data-augmentation", "synthetic-data")
 
 
-def front_matter(*, model: str, plugin: str, license: str, modality: str, dataset: str, notes: Notes) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What the Hub calls a kind of model, and the tags it is found by."""
+
+    name: str
+    tags: tuple[str, ...]
+
+
+GENERATION = Task(
+    name="unconditional-image-generation", tags=("medical-imaging", "data-augmentation", "synthetic-data")
+)
+CLASSIFICATION = Task(name="image-classification", tags=("medical-imaging", "data-augmentation"))
+
+
+def front_matter(
+    task: Task, *, model: str, plugin: str, license: str, modality: str, dataset: str, notes: Notes
+) -> str:
     """The front matter of a new card, as YAML; a model whose training measured nothing gets no model-index."""
     from huggingface_hub import ModelCardData
 
-    measured = results(notes, dataset=dataset)
+    measured = results(task, notes, dataset=dataset)
     return ModelCardData(
         license=license,
         library_name=LIBRARY,
-        pipeline_tag=TASK,
-        tags=[*TAGS, plugin, modality],
+        pipeline_tag=task.name,
+        tags=[*task.tags, plugin, modality],
         datasets=[dataset],
         model_name=model if measured else None,
         eval_results=measured or None,
     ).to_yaml()
 
 
-def completed(text: str, *, model: str, plugin: str, dataset: str, notes: Notes) -> str:
+def completed(text: str, task: Task, *, model: str, plugin: str, dataset: str, notes: Notes) -> str:
     """A card's text with what its front matter lacks of library, task, tags, data set and results; no licence ever.
 
     Text without any front matter comes back as it is, for there nobody has named a licence either.
@@ -45,11 +60,11 @@ def completed(text: str, *, model: str, plugin: str, dataset: str, notes: Notes)
     data = card.data
     lacking: dict[str, Any] = {
         "library_name": data.get("library_name") or LIBRARY,
-        "pipeline_tag": data.get("pipeline_tag") or TASK,
-        "tags": list(dict.fromkeys([*(data.get("tags") or []), *TAGS, plugin])),
+        "pipeline_tag": data.get("pipeline_tag") or task.name,
+        "tags": list(dict.fromkeys([*(data.get("tags") or []), *task.tags, plugin])),
         "datasets": data.get("datasets") or [dataset],
     }
-    if not data.get("eval_results") and (measured := results(notes, dataset=dataset)):
+    if not data.get("eval_results") and (measured := results(task, notes, dataset=dataset)):
         lacking |= {"model_name": model, "eval_results": measured}
     changed = {key: value for key, value in lacking.items() if data.get(key) != value}
     for key, value in changed.items():
@@ -68,7 +83,7 @@ def parse(text: str) -> ModelCard:
         raise ValueError(f"not YAML: {str(error).splitlines()[0]}") from None
 
 
-def results(notes: Notes, *, dataset: str) -> list[EvalResult]:
+def results(task: Task, notes: Notes, *, dataset: str) -> list[EvalResult]:
     """What a run measured and said on how many images: the numbers of each note that states `images`.
 
     A number without its n is no result, and stays in the card's table alone.
@@ -77,7 +92,7 @@ def results(notes: Notes, *, dataset: str) -> list[EvalResult]:
 
     return [
         EvalResult(
-            task_type=TASK,
+            task_type=task.name,
             dataset_type=dataset,
             dataset_name=dataset,
             metric_type=name,

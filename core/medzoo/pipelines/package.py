@@ -12,16 +12,17 @@ from typing import Any
 from medzoo.errors import ConfigError, DataError
 from medzoo.files import sha256_file
 from medzoo.hub import fetch_model
-from medzoo.pipelines.card import CARD_FILES, README, About, parameters, row_values, write_card
+from medzoo.pipelines.about import About
+from medzoo.pipelines.card import TRAININGS, load_published, parameters, row_values, write_card
 from medzoo.pipelines.card_checks import RECORD, Card, problems
+from medzoo.pipelines.card_text import README, form_of
 from medzoo.pipelines.copy_check import CopyCheck, with_warning
 from medzoo.pipelines.front_matter import completed
 from medzoo.pipelines.model_folder import read_description
-from medzoo.pipelines.models import load_model
 from medzoo.places import bundled_root
 from medzoo.plugins import Plugins
 from medzoo.provenance import read_run
-from medzoo.registry import CONFIG, Registry, Row, is_model_folder
+from medzoo.registry import CONFIG, GENERATOR, Registry, Row, is_model_folder
 from medzoo.rows import KEYS
 
 Notice = Callable[[str], None]
@@ -128,7 +129,7 @@ def _source(request: Request, *, registry: Registry, plugins: Plugins, notice: N
         bundled = bundled_root() / "cards" / row.folder
         return (bundled if bundled.is_dir() else fetch_model(row, notice=notice)), row, True
     record = _record_of(request)
-    if record is not None and record.get("job") == "train":
+    if record is not None and record.get("job") in TRAININGS:
         if request.about is None:
             raise ConfigError(f"{folder} is a training run, and no run knows its licence", "--about FILE.toml")
         write_card(folder, folder / "card", request.about, plugins=plugins, overrides=request.overrides)
@@ -181,7 +182,8 @@ def _readme(folder: Path, description: Mapping[str, Any], *, notes: Mapping[str,
     dataset = str(description["data"].get("name", ""))
     model_id = str(description.get("id", ""))
     try:
-        return completed(text, model=model_id, plugin=description["plugin"], dataset=dataset, notes=notes)
+        plugin, task = description["plugin"], form_of(description).task
+        return completed(text, task, model=model_id, plugin=plugin, dataset=dataset, notes=notes)
     except ValueError:
         return text  # its front matter is told of with everything else
 
@@ -203,16 +205,17 @@ def _checked_files(card: Card, model_id: str, *, plugins: Plugins, accept_memori
         raise DataError(f"{model_id} ({card.folder}) is not fit to be published:{lines}")
     check = CopyCheck.of(card.notes)
     readme = with_warning(card.readme, check) if check is not None and check.failed else card.readme
-    return {name: (card.folder / name).read_bytes() for name in CARD_FILES} | {README: readme.encode()}
+    return {name: (card.folder / name).read_bytes() for name in card.form.files} | {README: readme.encode()}
 
 
 def _facts(request: Request, folder: Path, before: Row | None, *, plugins: Plugins) -> dict[str, Any]:
     """The values of the registry row that say what the model is: by `about`, or else by the row there is."""
-    model = load_model(folder, plugins=plugins, device="cpu")
+    model = load_published(folder, plugins=plugins)
     if request.about is not None:
         values = row_values(request.about, model, folder)
     else:
         values = {key: getattr(before, key) for key in KEYS["model"]}
+        values["kind"] = "" if values["kind"] == GENERATOR else values["kind"]  # which goes without saying
     version = request.version or values.get("version", 1)
     # Without a version, a row of another file speaks of the newest.
     number = version if version > 1 or not (before is None or before.newest) else None

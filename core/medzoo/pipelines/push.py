@@ -8,8 +8,8 @@ from typing import Any
 
 from medzoo.errors import HubError
 from medzoo.files import write_atomic, write_json_atomic
-from medzoo.pipelines.card import README
 from medzoo.pipelines.card_checks import RECORD
+from medzoo.pipelines.card_text import README
 from medzoo.pipelines.hub_upload import Remote, Repository
 from medzoo.pipelines.package import Package
 
