@@ -23,6 +23,7 @@ from medzoo.pipelines.report.reading import (
     pair_matrices,
     per_class_table,
     preprocessing_by_name,
+    preprocessing_told,
     summary,
 )
 from medzoo.pipelines.report.samples import Pictures, class_samples, file_names, nearest_pairs, sheets, tile_side, tiles
@@ -82,6 +83,7 @@ def _page(evaluation: Evaluation, pictures: Pictures, drawings: Mapping[str, Dra
     image = evaluation.image
     side = tile_side([*classes, *nearest], size=image.size, channels=image.channels)
     shown = {name: drawn_picture(drawing) for name, drawing in drawings.items()}
+    per_class = per_class_table(evaluation)
     provenance = dict(evaluation.provenance)
     command = provenance.pop("command", "")
     values: dict[str, Any] = {
@@ -101,7 +103,8 @@ def _page(evaluation: Evaluation, pictures: Pictures, drawings: Mapping[str, Dra
             for group in nearest
         ],
         "histograms": [(name, shown[file]) for name, file in _histogram_files(evaluation).items()],
-        "per_class": per_class_table(evaluation),
+        "per_class": per_class,
+        "per_class_preprocessing": preprocessing_told(evaluation, per_class.metrics if per_class else ()),
         "matrices": list(pair_matrices(evaluation)),
         "left_out": left_out_together(evaluation),
         "preprocessing": preprocessing_by_name(evaluation),

@@ -41,12 +41,12 @@ class FloorReading:
 class ClassTable:
     """Metrics by class: `cells[class][metric]`, where there is one.
 
-    `absent` says of metrics that no class has, all for one reason, what that is.
+    `absent` are metrics that no class has, by the one reason for that.
     """
 
     metrics: tuple[str, ...]
     cells: Mapping[str, Mapping[str, Row]]
-    absent: Mapping[str, str]
+    absent: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ def summary(evaluation: Evaluation) -> str:
     classes = counted(len(evaluation.image.classes), "class", "classes")
     told = f"{fake} {were} compared with {real}, in {classes}, all as {compared(evaluation)}."
     if TRAIN in sizes:
-        told += f" Its training images were given too: {sizes[TRAIN]:,}."
+        told += f" {counted(sizes[TRAIN], 'training image')} were given to look for copies in."
     return told
 
 
@@ -162,8 +162,8 @@ def per_class_table(evaluation: Evaluation) -> ClassTable | None:
         return None
     names = dict.fromkeys(row.name for row in evaluation.per_class)
     reasons = {name: _one_reason([row for row in evaluation.per_class if row.name == name]) for name in names}
-    absent = {name: reason for name, reason in reasons.items() if reason}
-    metrics = tuple(name for name in names if name not in absent)
+    absent = _grouped({name: reason for name, reason in reasons.items() if reason})
+    metrics = tuple(name for name, reason in reasons.items() if not reason)
     labels = dict.fromkeys((*evaluation.image.classes, *(row.label for row in evaluation.per_class)))
     cells = {label: {row.name: row for row in evaluation.per_class if row.label == label} for label in labels}
     return ClassTable(metrics=metrics, cells={label: found for label, found in cells.items() if found}, absent=absent)
@@ -197,5 +197,20 @@ def left_out_together(evaluation: Evaluation) -> list[tuple[tuple[str, ...], Lef
 
 def preprocessing_by_name(evaluation: Evaluation) -> dict[str, str]:
     """What each metric's images went through, for tables that name it once for many numbers."""
-    rows = (*evaluation.rows, *evaluation.per_class)
-    return {row.name: row.preprocessing for row in rows if row.preprocessing}
+    rows = (*evaluation.per_class, *evaluation.rows)
+    return {row.name: row.preprocessing or compared(evaluation) for row in rows}
+
+
+def preprocessing_told(evaluation: Evaluation, names: Sequence[str]) -> str:
+    """What the images of these metrics went through, those that went through the same together."""
+    by_name = preprocessing_by_name(evaluation)
+    groups = _grouped({name: by_name[name] for name in names})
+    return "; ".join(f"{listed(together)}: {done}" for done, together in groups.items())
+
+
+def _grouped(values: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """The keys of each value."""
+    groups: dict[str, tuple[str, ...]] = {}
+    for key, value in values.items():
+        groups[value] = (*groups.get(value, ()), key)
+    return groups

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from numbers import Real
 from typing import Any
 
 from medzoo.pipelines.evaluation import Evaluation, PairRow, Row, TrendPoint
@@ -59,10 +60,10 @@ def plain(value: Any) -> Any:
         return {entry.name: plain(getattr(value, entry.name)) for entry in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): plain(part) for key, part in value.items()}
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
     if value is None or isinstance(value, str | int):
         return value
+    if isinstance(value, Real):  # numpy's numbers too
+        return float(value) if math.isfinite(value) else None
     if isinstance(value, Iterable):
         return [plain(part) for part in value]
     return str(value)
