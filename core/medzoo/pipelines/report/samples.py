@@ -22,8 +22,6 @@ PAIRS = 8
 """How many nearest pairs of a metric are shown."""
 
 _SMALLEST, _LARGEST, _SHEET_SIDE, _SHEET_TILE = 32, 160, 256, 96
-# What a pixel of noise, such as speckle, takes in a PNG.
-_BYTES_A_VALUE = 0.8
 
 
 class Pictures(Protocol):
@@ -93,7 +91,8 @@ def nearest_pairs(evaluation: Evaluation) -> list[NearestPairs]:
 def tile_side(shown: Sequence[ClassSamples | NearestPairs], *, size: int, channels: int) -> int:
     """The side in pixels at which all images shown, `size` square, stay within the page's budget."""
     count = sum(len(row.indices) for group in shown for row in group.rows)
-    fitting = math.isqrt(int(BUDGET / (max(1, count) * channels * _BYTES_A_VALUE)))
+    # A byte a value: a PNG hardly makes noise smaller.
+    fitting = math.isqrt(BUDGET // (max(1, count) * channels))
     return min(size, _LARGEST, max(_SMALLEST, fitting))
 
 
