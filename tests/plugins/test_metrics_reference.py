@@ -115,21 +115,22 @@ def test_precision_and_recall_are_torch_fidelitys_for_generated_then_real(metric
 def test_inception_gives_torch_fidelitys_scores_from_pixels(metric, tmp_path):
     state = inception_state()
     torch.save(state, tmp_path / "inception.pth")
-    real, fake = images(11), images(10, seed=1, light=0.05)
-    wanted = {"fid": True, "kid": True, "isc": True, "kid_subset_size": 10, "isc_splits": 1, "rng_seed": 7}
+    real, fake = images(5), images(4, seed=1, light=0.05)
+    wanted = {"fid": True, "kid": True, "kid_subset_size": 4, "rng_seed": 7}
     scores = fidelity(fake, real, feature_extractor_weights_path=str(tmp_path / "inception.pth"), **wanted)
     extractor = load_plugins().extractor("inception").build({"inception-fid": state}, "cpu")
     found = [extractor(pixels) for pixels in (real, fake)]
-    assert found[0]["features"].shape == (11, 2048)
-    assert found[0]["logits"].shape == (11, 1008)
+    assert found[0]["features"].shape == (5, 2048)
+    assert found[0]["logits"].shape == (5, 1008)
     samples = [features_of(layers["features"], logits=layers["logits"]) for layers in found]
     assert metric("fid")(*samples, seed=7).value == pytest.approx(scores["frechet_inception_distance"], rel=CLOSE)
-    assert metric("isc")(*samples, seed=7).value == pytest.approx(scores["inception_score_mean"], rel=CLOSE)
     kernel = metric("kid")(*reversed(samples), seed=7)
     assert kernel.value == pytest.approx(scores["kernel_inception_distance_mean"], rel=CLOSE)
 
 
-def test_vgg16_gives_torch_fidelitys_features_and_a_distance(tmp_path):
+def test_vgg16_gives_torch_fidelitys_features_and_a_distance(tmp_path, monkeypatch):
+    for name in ("normal_", "kaiming_normal_", "kaiming_uniform_", "uniform_"):  # for weights that are replaced at once
+        monkeypatch.setattr(nn.init, name, lambda tensor, *arguments, **options: tensor)
     state = torchvision_state("vgg16")
     torch.save(state, tmp_path / "vgg16.pth")
     reference = FeatureExtractorVGG16("vgg16", ["fc2_relu"], feature_extractor_weights_path=str(tmp_path / "vgg16.pth"))
