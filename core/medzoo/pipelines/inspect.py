@@ -22,24 +22,11 @@ from medzoo.pipelines import inspect_figures as figures
 from medzoo.pipelines.claims import claim
 from medzoo.pipelines.drawing import label_tensor
 from medzoo.pipelines.inputs import Source
-from medzoo.pipelines.label_space import (
-    MIN_PCA,
-    MIN_TSNE,
-    Neighbourhoods,
-    Plane,
-    cosine_similarities,
-    euclidean_distances,
-    neighbourhoods,
-    principal_plane,
-)
+from medzoo.pipelines.label_space import MIN_PCA, MIN_TSNE, LabelSpace, label_space
 from medzoo.pipelines.models import LoadedModel, load_gen
 from medzoo.pipelines.plan import file_safe, make_plan
 from medzoo.protocols import AttentionMaps, LabelTokens
 from medzoo.provenance import RunRecord, read_run
-from medzoo.toolkit.devices import derive_seed
-
-NO_LABEL = "no label"
-TSNE_SEEDS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,29 +38,6 @@ class Request:
     labels: tuple[str, ...] = ()
     count: int = 1
     seed: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelSpace:
-    """The tokens (labels, tokens, width) of `labels`, the last of which may be "no label", and what follows from them.
-
-    `cosine` and `euclidean` (labels, labels) and `classes_plane` compare labels by their tokens joined to one vector;
-    `tokens_plane` and `tsne` place every token by itself, those of the first label first.
-    """
-
-    labels: tuple[str, ...]
-    tokens: np.ndarray
-    cosine: np.ndarray
-    euclidean: np.ndarray
-    classes_plane: Plane | None
-    tokens_plane: Plane | None
-    tsne: Neighbourhoods | None
-
-    @property
-    def norms(self) -> np.ndarray:
-        """The Euclidean length of every token, (labels, tokens)."""
-        lengths: np.ndarray = np.linalg.norm(self.tokens.astype(np.float64), axis=2)
-        return lengths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,27 +101,6 @@ def inspect(request: Request, source: Source, *, notice: Callable[[str], None] =
     written = read_run(request.out)
     assert written is not None  # it was written the line before
     return _told(request.out, written, already_done=False)
-
-
-def label_space(model: LoadedModel, *, seed: int) -> LabelSpace:
-    """How the labels of a model lie to each other; t-SNE starts from seeds that follow from `seed`."""
-    generator = model.generator
-    assert isinstance(generator, LabelTokens)
-    names = model.image.classes
-    given = label_tensor(model.image, names)
-    if generator.no_label is not None:
-        names, given = (*names, NO_LABEL), torch.cat([given, generator.no_label[None].to(given)])
-    tokens = generator.label_tokens(given).float().cpu().numpy()
-    joined, each = tokens.reshape(len(tokens), -1), tokens.reshape(-1, tokens.shape[-1])
-    return LabelSpace(
-        labels=names,
-        tokens=tokens,
-        cosine=cosine_similarities(joined),
-        euclidean=euclidean_distances(joined),
-        classes_plane=principal_plane(joined),
-        tokens_plane=principal_plane(each),
-        tsne=neighbourhoods(each, seeds=[derive_seed(seed, "t-SNE", k) % 2**32 for k in range(TSNE_SEEDS)]),
-    )
 
 
 def attended(model: LoadedModel, labels: Sequence[str], *, count: int, seed: int) -> Attention | None:

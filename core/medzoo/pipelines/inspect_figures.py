@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,14 +13,16 @@ from matplotlib.colors import Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from medzoo.pipelines.label_space import NO_LABEL, LabelSpace
 from medzoo.pipelines.report.drawing import INK, MARKERS, RULE, SERIES, shortened, style
 
 if TYPE_CHECKING:
-    from medzoo.pipelines.inspect import Attention, LabelSpace
+    from medzoo.pipelines.inspect import Attention
 
 # Beyond these, numbers would be too small to be read; the tables have them.
 _MOST_CELLS, _MOST_NUMBERED = 12, 16
 _NEUTRAL = "#8a8f98"
+_NUMBER: Mapping[str, Any] = {"color": "white", "fontsize": 6.5, "weight": "bold", "ha": "center", "va": "center"}
 
 
 def planes(space: LabelSpace, *, title: str) -> bytes:
@@ -46,12 +49,13 @@ def tsne(space: LabelSpace, *, title: str) -> bytes:
     found = space.tsne
     assert found is not None
     maps = {**{f"run {k + 1}": own for k, own in enumerate(found.maps)}, "mean": found.mean}
-    limit = 1.15 * max(float(np.abs(own).max()) for own in maps.values())
+    width, height = 1.15 * np.abs(np.stack(list(maps.values()))).max(axis=(0, 1))
     with style():
-        figure = Figure(figsize=(9.6, 6.9), layout="constrained")
+        figure = Figure(figsize=(9.6, 1.2 + 6.2 * min(max(height / width, 0.5), 1.2)), layout="constrained")
         for axes, (name, points) in zip(figure.subplots(2, 3).flat, maps.items(), strict=True):
             _scatter(axes, space, points, tokens=True)
-            axes.set(title=name, xlim=(-limit, limit), ylim=(-limit, limit), xticks=[], yticks=[], aspect="equal")
+            axes.set(title=name, xlim=(-width, width), ylim=(-height, height), xticks=[], yticks=[], aspect="equal")
+            axes.spines[:].set(visible=True, color=RULE)
         figure.suptitle(
             f"{title}: t-SNE of all tokens, by number, at perplexity {found.perplexity:.3g}\n"
             f"Maps from {len(found.maps)} random starts, aligned; they differ from their mean by {found.disparity:.2f} "
@@ -63,9 +67,9 @@ def tsne(space: LabelSpace, *, title: str) -> bytes:
 
 def distances(space: LabelSpace, *, title: str) -> bytes:
     """Heat maps of cosines and of distances between labels."""
-    side = 1.9 + 0.62 * len(space.labels)
+    side = 1.8 + 0.58 * len(space.labels)
     with style():
-        figure = Figure(figsize=(2 * side + 1.0, side + 0.9), layout="constrained")
+        figure = Figure(figsize=(2 * side + 1.0, side + 0.3), layout="constrained")
         left, right = figure.subplots(1, 2)
         _heat_map(left, space, space.cosine, colours="PuOr_r", norm=TwoSlopeNorm(0.0, -1.0, 1.0))
         largest = float(space.euclidean.max()) or 1.0
@@ -79,19 +83,18 @@ def distances(space: LabelSpace, *, title: str) -> bytes:
 def norms(space: LabelSpace, *, title: str) -> bytes:
     """The lengths of every label's tokens, and their mean."""
     lengths = space.norms
+    several = lengths.shape[1] > 1
     with style():
         figure = Figure(figsize=(6.4, 1.3 + 0.5 * len(lengths)), layout="constrained")
         axes = figure.subplots()
         for place, own in enumerate(lengths):
             axes.plot(own, [place] * len(own), linestyle="none", alpha=0.75, markersize=7, **_look(space, place))
-            axes.plot([own.mean()] * 2, [place - 0.3, place + 0.3], color=INK, linewidth=1.6)
+            if several:
+                axes.plot([own.mean()] * 2, [place - 0.3, place + 0.3], color=INK, linewidth=1.6)
         axes.set_yticks(range(len(lengths)), [shortened(label, 24) for label in space.labels])
         axes.set(xlabel="Euclidean norm", ylim=(len(lengths) - 0.5, -0.5), xlim=(0.0, 1.06 * float(lengths.max())))
         axes.grid(axis="x")
-        several = lengths.shape[1] > 1
-        axes.set_title(
-            f"{title}: norms of label tokens (line: mean)" if several else f"{title}: norms of label vectors"
-        )
+        axes.set_title(f"{title}: norms of label {'tokens (line: mean)' if several else 'vectors'}")
         return _png(figure)
 
 
@@ -103,7 +106,7 @@ def attention(found: Attention, *, title: str) -> bytes:
     largest = float(np.abs(shares - equal).max()) or 1.0
     norm = Normalize(-largest, largest)
     with style():
-        figure = Figure(figsize=(1.9 + 1.15 * (tokens + 1), 1.1 + 1.32 * rows), layout="constrained")
+        figure = Figure(figsize=(1.9 + 1.15 * (tokens + 1), 0.8 + 1.34 * rows), layout="constrained")
         grid = figure.subplots(rows, tokens + 1, squeeze=False)
         for row, (label, image) in enumerate(zip(found.labels, found.images, strict=True)):
             shown = image.transpose(1, 2, 0) if len(image) == 3 else image[0]
@@ -130,16 +133,16 @@ def attention(found: Attention, *, title: str) -> bytes:
         bar.set_label(f"percentage points above {equal:.3g} %,\nan equal share of {tokens} tokens")
         height, width = found.maps.shape[2:]
         figure.suptitle(
-            f"{title}: cross-attention to label tokens, mean over heads, layers and steps ({height} x {width} places); "
-            "below each, its mean share"
+            f"{title}: cross-attention of {height} x {width} places to label tokens\n"
+            "mean over heads, layers and sampling steps; below each map its mean share"
         )
         return _png(figure)
 
 
 def _look(space: LabelSpace, place: int) -> dict[str, Any]:
     """Colour and marker of a label; those of "no label" are the same in every picture."""
-    if space.labels[place] == "no label":
-        return {"color": _NEUTRAL, "marker": "X"}
+    if space.labels[place] == NO_LABEL:
+        return {"color": _NEUTRAL, "marker": "p"}
     turn = place // len(SERIES)
     return {"color": SERIES[place % len(SERIES)], "marker": MARKERS[(place + turn) % len(MARKERS)]}
 
@@ -149,12 +152,13 @@ def _scatter(axes: Axes, space: LabelSpace, points: np.ndarray, *, tokens: bool)
     each = space.tokens.shape[1] if tokens else 1
     numbered = tokens and each <= _MOST_NUMBERED
     for place in range(len(space.labels)):
-        own = points[place * each : (place + 1) * each]
         look = _look(space, place)
-        axes.plot(own[:, 0], own[:, 1], linestyle="none", markersize=11 if numbered else 8, alpha=0.85, **look)
-        if numbered:
-            for number, (x, y) in enumerate(own, start=1):
-                axes.text(x, y, str(number), color="white", fontsize=6.5, ha="center", va="center", weight="bold")
+        for number, (x, y) in enumerate(points[place * each : (place + 1) * each], start=1):
+            # one over the other, so that of points that overlap the upper one's number can be read
+            above = 2.0 + (place * each + number) / len(points)
+            axes.plot(x, y, markersize=11 if numbered else 8, zorder=above, **look)
+            if numbered:
+                axes.text(x, y, str(number), zorder=above, **_NUMBER)
     axes.margins(0.12)
 
 
@@ -181,7 +185,7 @@ def _heat_map(axes: Axes, space: LabelSpace, values: np.ndarray, *, colours: str
     axes.set_yticks(range(len(names)), names)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    bar = axes.figure.colorbar(picture, ax=axes, shrink=0.85)
+    bar = axes.figure.colorbar(picture, ax=axes, fraction=0.046, pad=0.03)
     bar.outline.set_edgecolor(RULE)
     if len(names) > _MOST_CELLS:
         return

@@ -6,6 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+
+from medzoo.pipelines.drawing import label_tensor
+from medzoo.pipelines.models import LoadedModel
+from medzoo.protocols import LabelTokens
+from medzoo.toolkit.devices import derive_seed
+
+NO_LABEL = "no label"
+TSNE_SEEDS = 5
 
 # Below these a plane through the points shows nothing, and neighbourhoods are all the same.
 MIN_PCA, MIN_TSNE = 3, 10
@@ -31,6 +40,50 @@ class Neighbourhoods:
     mean: np.ndarray
     perplexity: float
     disparity: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSpace:
+    """The tokens (labels, tokens, width) of `labels`, the last of which may be "no label", and what follows from them.
+
+    `cosine` and `euclidean` (labels, labels) and `classes_plane` compare labels by their tokens joined to one vector;
+    `tokens_plane` and `tsne` place every token by itself, those of the first label first.
+    """
+
+    labels: tuple[str, ...]
+    tokens: np.ndarray
+    cosine: np.ndarray
+    euclidean: np.ndarray
+    classes_plane: Plane | None
+    tokens_plane: Plane | None
+    tsne: Neighbourhoods | None
+
+    @property
+    def norms(self) -> np.ndarray:
+        """The Euclidean length of every token, (labels, tokens)."""
+        lengths: np.ndarray = np.linalg.norm(self.tokens.astype(np.float64), axis=2)
+        return lengths
+
+
+def label_space(model: LoadedModel, *, seed: int) -> LabelSpace:
+    """How the labels of a model lie to each other; t-SNE starts from seeds that follow from `seed`."""
+    generator = model.generator
+    assert isinstance(generator, LabelTokens)
+    names = model.image.classes
+    given = label_tensor(model.image, names)
+    if generator.no_label is not None:
+        names, given = (*names, NO_LABEL), torch.cat([given, generator.no_label[None].to(given)])
+    tokens = generator.label_tokens(given).float().cpu().numpy()
+    joined, each = tokens.reshape(len(tokens), -1), tokens.reshape(-1, tokens.shape[-1])
+    return LabelSpace(
+        labels=names,
+        tokens=tokens,
+        cosine=cosine_similarities(joined),
+        euclidean=euclidean_distances(joined),
+        classes_plane=principal_plane(joined),
+        tokens_plane=principal_plane(each),
+        tsne=neighbourhoods(each, seeds=[derive_seed(seed, "t-SNE", k) % 2**32 for k in range(TSNE_SEEDS)]),
+    )
 
 
 def principal_plane(vectors: np.ndarray) -> Plane | None:
