@@ -204,10 +204,11 @@ def _in_folder(given: str, folder: Path, plugins: Plugins, kind: _Kind[S]) -> Re
     return Resolved(given=given, spec=kind.spec(plugins, plugin), folder=folder)
 
 
-def refuse_other_kind(name: str, kind: str, *, wanted: str) -> None:
-    """Nothing. Raises: ConfigError for a model of another kind than is wanted, saying what it is for."""
+def refuse_other_kind(name: str, kind: str, *, wanted: str, train: bool = False) -> None:
+    """Nothing. Raises: ConfigError for a model of another kind than is wanted, saying how it is used, or trained."""
     if kind != wanted:
-        use = f"medzoo classify predict {name}" if kind == CLASSIFIER else f"medzoo sample {name}"
+        verbs = ("classify train", "classify predict") if kind == CLASSIFIER else ("train", "sample")
+        use = f"medzoo {verbs[0] if train else verbs[1]} {name}"
         raise ConfigError(
             f"'{name}' is a {kind}, and a {wanted} is needed",
             f"`medzoo list --kind {wanted}` shows those there are; this one is for `{use}`",

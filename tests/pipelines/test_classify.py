@@ -222,6 +222,15 @@ def test_a_single_copied_image_in_another_file_is_a_leak(data, train, tmp_path):
         score(model, open_dataset(data), watch=quiet)
 
 
+def test_images_it_has_seen_can_be_left_out(data, train):
+    model = loaded(train(open_dataset(data)))
+    Image.open(data / "train" / "dark" / "000.png").save(data / "test" / "dark" / "other.bmp")
+    result = score(model, open_dataset(data), leave_out_seen=True, watch=quiet)
+    assert (result.scores.n, result.left_out, result.leaked) == (10, 1, 0)
+    with pytest.raises(DataError, match="was trained on 16 of the 16 images"):
+        score(model, open_dataset(data), part="train", leave_out_seen=True, watch=quiet)
+
+
 def test_an_absent_class_is_left_out_of_the_means_and_named(data, train):
     model = loaded(train(open_dataset(data)))
     only = write_images(data.parent / "only", {"dark": 4}, seed=9)

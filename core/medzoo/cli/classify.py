@@ -133,6 +133,9 @@ def measure(
         ),
     ] = None,
     record: Annotated[bool, typer.Option("--record", help="Note the scores in the run, for its model card.")] = False,
+    leave_out_seen: Annotated[
+        bool, typer.Option("--leave-out-seen", help="Leave out images the model was trained on or chosen by.")
+    ] = False,
     allow_leak: Annotated[
         bool, typer.Option("--allow-leak", help="Go on where the model was trained on such an image; recorded.")
     ] = False,
@@ -152,7 +155,17 @@ def measure(
     names = [name.strip() for name in classes.split(",")] if classes else None
     dataset = open_dataset(data, skip_bad=skip_bad, classes=names)
     with Display(f"{loaded.name} on {data.name}") as display:
-        result = score(loaded, dataset, part=part, allow_leak=allow_leak, near=near, watch=display)
+        result = score(
+            loaded,
+            dataset,
+            part=part,
+            allow_leak=allow_leak,
+            leave_out_seen=leave_out_seen,
+            near=near,
+            watch=display,
+        )
+    if result.left_out:
+        notice(f"left out {result.left_out} images that the model was trained on or chosen by")
     if result.leaked:
         notice(f"{result.leaked} of these images were trained on or chosen by: the scores flatter the model")
     if record:

@@ -36,9 +36,11 @@ def train(
     from medzoo.pipelines.models import load_gen
     from medzoo.pipelines.train import train as run
     from medzoo.plugins import load_plugins
-    from medzoo.registry import load_registry
+    from medzoo.registry import CLASSIFIER, GENERATOR, load_registry, refuse_other_kind
 
     plugins = load_plugins()
+    if generator in plugins.classifiers and generator not in plugins.generators:
+        refuse_other_kind(generator, CLASSIFIER, wanted=GENERATOR, train=True)
     spec = plugins.generator(generator)
     resolved = settings.resolve(
         spec.config, presets=spec.presets, preset=preset, file=config, overrides=overrides or ()

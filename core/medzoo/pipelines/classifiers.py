@@ -53,7 +53,7 @@ def classifier_called(name: str, plugins: Plugins) -> tuple[ClassifierSpec, tupl
             raise ConfigError(f"'{name}' names no network", "timm:resnet34, or any other that timm has")
         return plugins.classifier(TIMM), (f'network.name="{network}"',)
     if name in plugins.generators and name not in plugins.classifiers:
-        refuse_other_kind(name, GENERATOR, wanted=CLASSIFIER)
+        refuse_other_kind(name, GENERATOR, wanted=CLASSIFIER, train=True)
     return plugins.classifier(name), ()
 
 

@@ -43,7 +43,10 @@ class NearCopies:
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """Scores on the images of `data`, of which `leaked` are ones that the model was trained on or chosen by."""
+    """Scores on the images of `data`, of which `leaked` are ones that the model was trained on or chosen by.
+
+    `left_out` says how many such images `data` had, and has no more.
+    """
 
     data: Dataset
     part: str
@@ -51,6 +54,7 @@ class Scored:
     probabilities: np.ndarray = field(repr=False)
     near: NearCopies | None
     leaked: int
+    left_out: int
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; what is not defined is null."""
@@ -62,6 +66,7 @@ class Scored:
             "part": self.part,
             "fingerprint": self.data.fingerprint(),
             "trained_on": self.leaked,
+            "trained_on_left_out": self.left_out,
             "scores": self.scores.to_dict(),
             "without_near_copies": near,
         }
@@ -157,12 +162,14 @@ def score(
     *,
     part: str = "",
     allow_leak: bool = False,
+    leave_out_seen: bool = False,
     near: float | None = None,
     watch: Watch,
 ) -> Scored:
     """How the model does on a part of `data`: `part`, or the test part, or all of data without parts.
 
-    With `near`, also without the images that resemble one of the data's training part (see `NearCopies`).
+    With `leave_out_seen`, on the images alone that the model was neither trained on nor chosen by. With `near`, also
+    without the images that resemble one of the data's training part (see `NearCopies`).
 
     Raises:
         DataError: the model was trained on some of the images, or chosen by them, unless `allow_leak`.
@@ -170,14 +177,18 @@ def score(
         ConfigError: `near`, and the data has no parts to compare.
     """
     part = part or ("test" if data.held_out else "")
-    chosen = data_part(data, part)
+    chosen, left_out = data_part(data, part), 0
     images = _decoded(model, chosen)
-    leaked = sum(digest in model.trained_on for digest in images.fingerprints())
+    unseen = [place for place, digest in enumerate(images.fingerprints()) if digest not in model.trained_on]
+    if leave_out_seen and unseen:
+        left_out, chosen = len(chosen) - len(unseen), chosen.subset(unseen)
+        images = _decoded(model, chosen)
+    leaked = len(chosen) - len(unseen)
     if leaked and not allow_leak:
         raise DataError(
             f"'{model.name}' was trained on {leaked} of the {len(chosen)} images, or chosen by them, so no score on "
             "them would hold",
-            "give images it was not trained on; --allow-leak goes on and records it",
+            "give others, or --leave-out-seen; --allow-leak goes on and records it",
         )
     labels = chosen.view(model.image, crop=model.crop).labels
     probabilities = _predict(model, images, watch)
@@ -189,6 +200,7 @@ def score(
         probabilities=probabilities,
         near=None if near is None else _apart(model, data, chosen, labels, probabilities, threshold=near),
         leaked=leaked,
+        left_out=left_out,
     )
 
 
@@ -225,7 +237,8 @@ def record_scores(run: Path, result: Scored) -> None:
     if result.leaked:
         raise DataError("scores on images that the model was trained on are not recorded", "leave --record out")
     notes = {name: facts for name, facts in record["notes"].items() if not name.startswith(HELD_OUT)}
-    notes |= _notes(HELD_OUT, result.scores, of="test images")
+    of = "test images" + (f" ({result.left_out} that it was trained on left out)" if result.left_out else "")
+    notes |= _notes(HELD_OUT, result.scores, of=of)
     if result.near is not None:
         of = f"test images that resemble no training image at {result.near.threshold:g}"
         notes |= _notes(HELD_OUT_APART, result.near.scores, of=of)
