@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PLUGINS = [
     "medzoo_api_variation",
     "medzoo_classic",
+    "medzoo_classifiers",
     "medzoo_dcgan",
     "medzoo_ddpm",
     "medzoo_ddpm_var",
@@ -23,7 +24,7 @@ PLUGINS = [
     "medzoo_ldm",
     "medzoo_metrics",
 ]
-WITH_PRESETS = [name for name in PLUGINS if (ROOT / "plugins" / name / "presets").is_dir()]
+WITH_PRESETS = [name for name in PLUGINS if (ROOT / "plugins" / name / "presets" / "tiny.toml").is_file()]
 
 
 @pytest.fixture(scope="module")

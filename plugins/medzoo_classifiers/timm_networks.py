@@ -132,10 +132,11 @@ def starting_weights(body: TimmBody | FrozenBody, settings: TimmSettings, image:
     # timm draws all weights before it takes the published ones
     with global_draws_from(0, torch.device("cpu")):
         published = _published(settings, image, overlay)
-    lacking, _ = body.backbone.load_state_dict(published.state_dict(), strict=False)
-    classifier = body.backbone.pretrained_cfg["classifier"]
-    unknown = [name for name in lacking if not name.startswith(classifier)]
-    assert not unknown, unknown
+    heads = (config.classifier,) if isinstance(config.classifier, str) else config.classifier
+    last = tuple(f"{head}." for head in heads)
+    kept = {name: value for name, value in published.state_dict().items() if not name.startswith(last)}
+    own = {name: value for name, value in body.backbone.state_dict().items() if name.startswith(last)}
+    body.backbone.load_state_dict(kept | own)
     if settings.pixels == "data":
         return Start(source=source)
     return Start(source=source, mean=_channels(config.mean, image), deviation=_channels(config.std, image))
@@ -143,7 +144,9 @@ def starting_weights(body: TimmBody | FrozenBody, settings: TimmSettings, image:
 
 def _published(settings: TimmSettings, image: ImageSpec, overlay: dict[str, Any] | None) -> Any:
     try:
-        return _create(settings, image, classes=0, dropout=0.0, pretrained=True, overlay=overlay)
+        # Only with the classes of the published network does timm insist on finding every weight.
+        classes = _published_config(settings).num_classes
+        return _create(settings, image, classes=classes, dropout=0.0, pretrained=True, overlay=overlay)
     except OSError as error:  # what huggingface_hub raises whenever the Hub cannot be asked or has no such file
         known = ASSETS.get(settings.name)
         how = f"`medzoo pull {known[0]}` prints it" if known else "with its network.weights_sha256"
