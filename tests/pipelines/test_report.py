@@ -21,7 +21,7 @@ from medzoo.pipelines.report.reading import best_epochs, copy_verdict, floors_to
 from medzoo.pipelines.report.samples import file_names
 from medzoo.protocols import Pair, Score
 
-NASTY = ('<b>&"x', "$\\frac{$", "../../etc/passwd", "Ünï-漢字", "a" * 300)
+NASTY = ('<b>&"x', "$\\frac{$", "../../etc/passwd", "Ünï-漢字", "a" * 300, "no-utf8-\udcff")
 
 
 class Page(HTMLParser):

@@ -46,6 +46,10 @@ def test_a_mixture_is_named_in_full():
     assert {"ldm-busi=0.5+", "ddpm-var-busi=0.5"} <= set(words(bars(**{"ldm-busi=0.5+ddpm-var-busi=0.5": SOUND})))
 
 
+def test_bytes_that_are_no_letters_become_question_marks():
+    assert {"?-arm", "0.7100"} <= set(words(bars(**{"\udcff-arm": SOUND})))
+
+
 def test_bars_of_nothing():
     assert bars_figure({}, title="Accuracy", x_label="accuracy").alt == "Accuracy. Nothing to show."
 

@@ -68,10 +68,9 @@ def _told(bar: Estimate) -> str:
 
 
 def _two_lines(name: str) -> str:
-    """A mixture's name broken behind its pluses where it is long."""
-    return (
-        "\n".join(shortened(part, 24) for part in name.replace("+", "+\n").split("\n", 1)) if len(name) > 24 else name
-    )
+    """A mixture's name broken behind its first plus where it is long."""
+    parts = name.replace("+", "+\n", 1).split("\n") if len(name) > 24 else [name]
+    return "\n".join(shortened(part, 24) for part in parts)
 
 
 def _bars(axes: Axes, bars: Mapping[str, Estimate], baseline: str) -> None:

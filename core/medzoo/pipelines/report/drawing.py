@@ -108,8 +108,8 @@ def rendered(figure: Figure, alt: str) -> Drawing:
 
 
 def shortened(text: str, most: int = 28) -> str:
-    """The text on one line, its middle left out where it is longer than `most` letters."""
-    line = " ".join(text.split())
+    """The text on one line, its middle left out where it is longer than `most` letters; "?" for what is no letter."""
+    line = " ".join(text.encode("utf-8", "replace").decode().split())
     keep = (most - 1) // 2
     return line if len(line) <= most else f"{line[:keep]}\u2026{line[-keep:]}"
 

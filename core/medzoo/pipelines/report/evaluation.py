@@ -82,6 +82,7 @@ def _page(evaluation: Evaluation, pictures: Pictures, drawings: Mapping[str, Dra
     classes, nearest = class_samples(pictures), nearest_pairs(evaluation)
     image = evaluation.image
     side = tile_side([*classes, *nearest], size=image.size, channels=image.channels)
+    files = _histogram_files(evaluation)
     shown = {name: drawn_picture(drawing) for name, drawing in drawings.items()}
     per_class = per_class_table(evaluation)
     provenance = dict(evaluation.provenance)
@@ -102,7 +103,7 @@ def _page(evaluation: Evaluation, pictures: Pictures, drawings: Mapping[str, Dra
             (group, list(zip(group.pairs, *(tiles(pictures, row, side) for row in group.rows), strict=True)))
             for group in nearest
         ],
-        "histograms": [(name, shown[file]) for name, file in _histogram_files(evaluation).items()],
+        "histograms": [(row, shown[files[row.name]]) for row in evaluation.rows if row.name in files],
         "per_class": per_class,
         "per_class_preprocessing": preprocessing_told(evaluation, per_class.metrics if per_class else ()),
         "matrices": list(pair_matrices(evaluation)),

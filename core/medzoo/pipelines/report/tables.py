@@ -51,7 +51,9 @@ def trend_csv(points: Sequence[TrendPoint]) -> bytes:
 
 def evaluation_json(evaluation: Evaluation) -> bytes:
     """Everything, by the names of the dataclasses' fields; what is not a finite number is null."""
-    return (json.dumps(plain(evaluation), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return (json.dumps(plain(evaluation), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(
+        "utf-8", "replace"
+    )
 
 
 def plain(value: Any) -> Any:
