@@ -70,7 +70,8 @@ class CellResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; what is undefined is null."""
-        return plain({**asdict(self), "scores": None if self.scores is None else self.scores.to_dict()})
+        scores = None if self.scores is None else self.scores.to_dict()
+        return {**plain_mapping(asdict(self)), "scores": scores}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> CellResult:
@@ -106,7 +107,7 @@ class ArmSummary:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return plain(asdict(self))
+        return plain_mapping(asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,16 +211,20 @@ def comparison_dict(comparison: Comparison) -> dict[str, Any]:
         "sentence": comparison.sentence(),
         "details": asdict(comparison.test),
     }
-    return plain({**asdict(comparison), **told})
+    return plain_mapping({**asdict(comparison), **told})
 
 
-def plain(value: Any) -> Any:
-    """`value` as JSON takes it, all the way down: NaN and infinities become None, tuples lists."""
+def plain_mapping(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as JSON takes them, all the way down: NaN and infinities become None, tuples lists."""
+    return {name: _plain(value) for name, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {name: plain(inner) for name, inner in value.items()}
-    return [plain(inner) for inner in value] if isinstance(value, tuple | list) else value
+        return plain_mapping(value)
+    return [_plain(inner) for inner in value] if isinstance(value, tuple | list) else value
 
 
 def _scores(values: Mapping[str, Any]) -> ClassificationScores:

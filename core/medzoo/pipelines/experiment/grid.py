@@ -1,0 +1,297 @@
+"""What an experiment has to do: generators to train, image sets to draw, cells; each under a hash of all it depends on.
+
+Equal hashes are one task, and one that is done already is not done again: a changed option costs what it touches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+import medzoo
+from medzoo.data import Dataset
+from medzoo.errors import ConfigError
+from medzoo.mixture import exact_shares
+from medzoo.pipelines.experiment.arms import Arm
+from medzoo.pipelines.experiment.generators import Generator, lineage
+from medzoo.pipelines.experiment.parts import Fold, Images
+from medzoo.pipelines.experiment.recipes import Recipe
+from medzoo.pipelines.experiment.settings import Design
+from medzoo.pipelines.plan import join_labels
+from medzoo.plugins import Plugins
+from medzoo.toolkit.devices import derive_seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Something to do under `key`, after the tasks of the keys in `needs`."""
+
+    key: str
+    needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Task):
+    """A generator to train on a fold's training images."""
+
+    generator: str
+    fold: Fold
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing(Task):
+    """Synthetic images to draw: `counts` of each label, shared by the `mixture`'s generators.
+
+    `trained` holds the key of the training of each generator that has one. `lineage` says how many validation and test
+    images of the fold each published one was trained on.
+    """
+
+    mixture: Mapping[str, float]
+    counts: Mapping[str, int]
+    fold: Fold
+    seed: int
+    trained: Mapping[str, str] = field(default_factory=dict)
+    lineage: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """Images in all."""
+        return sum(self.counts.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell(Task):
+    """A classifier to train on an arm in a fold, from `seed`, the `number`-th; `drawing` is its images' key or "".
+
+    An epoch is `length` images, `steps` the optimiser steps of all stages.
+    """
+
+    arm: Arm
+    classifier: str
+    fold: Fold
+    number: int
+    seed: int
+    drawing: str
+    length: int
+    steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Every task of an experiment by key, each after those it needs; cells are in the order to show them."""
+
+    trainings: Mapping[str, Training]
+    drawings: Mapping[str, Drawing]
+    cells: tuple[Cell, ...]
+
+    @property
+    def tasks(self) -> list[Task]:
+        """All tasks, fold by fold, so that what is shared is used soon."""
+        folds = list(dict.fromkeys(cell.fold for cell in self.cells))
+        found: dict[str, Task] = {}
+        for fold in folds:
+            for task in (*self.trainings.values(), *self.drawings.values(), *self.cells):
+                if getattr(task, "fold") == fold:  # noqa: B009 - every kind has one, Task itself has not
+                    found.setdefault(task.key, task)
+        return list(found.values())
+
+
+def powerset(data: Dataset) -> Dataset:
+    """The data with each set of labels as a class, joined as `plan.join_labels` does; images without any go.
+
+    Data of single labels is returned as it is. Sources are thereby found, and images filled, set by set.
+    """
+    if not data.multi_label:
+        return data
+    named = [join_labels([data.classes[k] for k in np.flatnonzero(row)]) for row in data.hot()]
+    kept = [index for index, name in enumerate(named) if name]
+    classes = tuple(sorted({named[index] for index in kept}))
+    chosen = data.subset(kept)
+    return Dataset(
+        path=data.path,
+        classes=classes,
+        labels=np.array([classes.index(named[index]) for index in kept], np.int64),
+        names=chosen.names,
+        files=chosen.files,
+        array=chosen.array,
+        patients=chosen.patients,
+    )
+
+
+def wanted(data: Dataset, arm: Arm) -> dict[str, int]:
+    """How many synthetic images of each label the arm adds to `data`, without labels that get none.
+
+    Each class is filled up to the target; pretraining takes that many of each beside the real ones. With several labels
+    an image, the whole set is filled (or made), its sets of labels in proportion.
+    """
+    counts = powerset(data).counts()
+    if data.multi_label:
+        missing = arm.target if arm.pretrain else max(0, arm.target - len(data))
+        shares = exact_shares(missing, [Fraction(count) for count in counts.values()])
+        given = dict(zip(counts, shares, strict=True))
+    else:
+        given = {label: arm.target if arm.pretrain else max(0, arm.target - count) for label, count in counts.items()}
+    return {label: count for label, count in given.items() if count}
+
+
+def make_grid(
+    design: Design,
+    images: Images,
+    recipes: Mapping[str, Recipe],
+    generators: Mapping[str, Generator],
+    plugins: Plugins,
+    *,
+    device: str,
+    allow_leak: bool,
+) -> Grid:
+    """Every task of the experiment.
+
+    Raises: ConfigError for a target that fills nothing; DataError for a generator that knows test images.
+    """
+    maker = _Maker(design, images, recipes, generators, plugins, device=device, allow_leak=allow_leak)
+    cells = [
+        maker.cell(arm, name, fold, number)
+        for arm in design.arms
+        for name in design.value.classifiers
+        for fold in images.folds
+        for number in range(design.value.seeds)
+    ]
+    return Grid(trainings=maker.trainings, drawings=maker.drawings, cells=tuple(cells))
+
+
+class _Maker:
+    """Makes tasks, each once."""
+
+    def __init__(
+        self,
+        design: Design,
+        images: Images,
+        recipes: Mapping[str, Recipe],
+        generators: Mapping[str, Generator],
+        plugins: Plugins,
+        *,
+        device: str,
+        allow_leak: bool,
+    ) -> None:
+        self.design, self.images, self.recipes, self.plugins = design, images, recipes, plugins
+        self.generators, self.allow_leak = generators, allow_leak
+        self.common = {"medzoo": medzoo.__version__, "device": device.partition(":")[0]}
+        self.trainings: dict[str, Training] = {}
+        self.drawings: dict[str, Drawing] = {}
+        self._data = {fold: images.subset(fold.train) for fold in images.folds}
+        self._digests = {
+            fold: {part: images.digest(getattr(fold, part)) for part in ("train", "val", "test")}
+            for fold in images.folds
+        }
+        self._lengths = {fold: self._length(fold) for fold in images.folds}
+
+    def cell(self, arm: Arm, classifier: str, fold: Fold, number: int) -> Cell:
+        """The cell, its drawing and trainings made."""
+        seed = self._seed("classifier", fold, number)
+        drawing = self._drawing(arm, fold, number) if arm.mixture else None
+        stages = self.recipes[classifier].stages(arm)
+        length = self._lengths[fold]
+        key = self._key(
+            "cell",
+            {
+                "images": self._digests[fold],
+                "drawing": drawing.key if drawing is not None else "",
+                "real_fraction": arm.real_fraction,
+                "classifier": self.recipes[classifier].spec.name,
+                "stages": [{"images": stage.images, "config": stage.config.flat()} for stage in stages],
+                "length": length,
+                "seed": seed,
+            },
+        )
+        return Cell(
+            key=key,
+            needs=(drawing.key,) if drawing is not None else (),
+            arm=arm,
+            classifier=classifier,
+            fold=fold,
+            number=number,
+            seed=seed,
+            drawing=drawing.key if drawing is not None else "",
+            length=length,
+            steps=sum(stage.steps(length) for stage in stages),
+        )
+
+    def _drawing(self, arm: Arm, fold: Fold, number: int) -> Drawing:
+        counts = wanted(self._data[fold], arm)
+        if not counts:
+            raise ConfigError(
+                f"the arm '{arm.name}' adds no image: every class has {arm.target} or more", "raise target"
+            )
+        trained = {name: self._training(name, fold).key for name in arm.mixture if self._kind(name) == "trained"}
+        seed = self._seed("images", fold, number if self.design.value.redraw else 0)
+        identity = {
+            "train": self._digests[fold]["train"],
+            "generators": [
+                [name, share, trained.get(name) or self.generators[name].identity(self.plugins)]
+                for name, share in arm.mixture.items()
+            ],
+            "image": self._weightless_image() if any(self._kind(n) == "weightless" for n in arm.mixture) else None,
+            "counts": counts,
+            "batch_size": self.design.value.batch_size,
+            "seed": seed,
+        }
+        key = self._key("drawing", identity)
+        if key not in self.drawings:
+            self.drawings[key] = Drawing(
+                key=key,
+                needs=tuple(trained.values()),
+                mixture=arm.mixture,
+                counts=counts,
+                fold=fold,
+                seed=seed,
+                trained=trained,
+                lineage={
+                    name: lineage(self.generators[name], self.images, fold, allow_leak=self.allow_leak)
+                    for name in arm.mixture
+                    if self._kind(name) == "published"
+                },
+            )
+        return self.drawings[key]
+
+    def _training(self, name: str, fold: Fold) -> Training:
+        generator, seed = self.generators[name], self._seed("generator", fold, 0)
+        identity = {"train": self._digests[fold]["train"], "seed": seed, **generator.identity(self.plugins)}
+        key = self._key("training", identity)
+        return self.trainings.setdefault(key, Training(key=key, generator=name, fold=fold, seed=seed))
+
+    def _kind(self, name: str) -> str:
+        return self.generators[name].kind
+
+    def _weightless_image(self) -> list[Any]:
+        return list(weightless_image(self.recipes))
+
+    def _length(self, fold: Fold) -> int:
+        """Images in the fold's largest filled training set: real and added ones."""
+        data = self._data[fold]
+        filled = [
+            len(data) + sum(wanted(data, arm).values()) for arm in self.design.arms if arm.mixture and not arm.pretrain
+        ]
+        made = [sum(wanted(data, arm).values()) for arm in self.design.arms if arm.mixture and arm.pretrain]
+        return max([len(data), *filled, *made])
+
+    def _seed(self, what: str, fold: Fold, number: int) -> int:
+        # 31 bits: what every library takes for a seed.
+        return derive_seed(self.design.value.seed, what, fold.repeat, fold.fold, number) % 2**31
+
+    def _key(self, kind: str, identity: Mapping[str, Any]) -> str:
+        text = json.dumps({**self.common, "kind": kind, **identity}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def weightless_image(recipes: Mapping[str, Recipe]) -> tuple[int, int, str]:
+    """Size, channels and crop of what generators without weights make: enough for every classifier."""
+    flats = [recipe.base().flat() for recipe in recipes.values()]
+    size, channels = (max(int(flat[f"image.{name}"]) for flat in flats) for name in ("size", "channels"))
+    return size, channels, str(flats[0].get("image.crop", "none"))

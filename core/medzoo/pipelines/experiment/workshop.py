@@ -1,0 +1,192 @@
+"""Where an experiment's tasks are done, in one process: generators trained, images drawn, decoded images kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medzoo.data import Dataset
+from medzoo.decoded import Decoded
+from medzoo.errors import DataError
+from medzoo.mixture import exact_shares
+from medzoo.pipelines import filling
+from medzoo.pipelines.drawing import Studio, refuse_without_sources
+from medzoo.pipelines.experiment.generators import Generator
+from medzoo.pipelines.experiment.grid import Drawing, Training, powerset, weightless_image
+from medzoo.pipelines.experiment.parts import Images
+from medzoo.pipelines.experiment.recipes import Recipe, make_recipes
+from medzoo.pipelines.experiment.settings import Design
+from medzoo.pipelines.inputs import Mixture, refuse_unknown_classes
+from medzoo.pipelines.jobs import Job
+from medzoo.pipelines.models import LoadedModel
+from medzoo.pipelines.plan import Cell as PlanCell
+from medzoo.pipelines.plan import Plan, distinct, file_safe, split_label
+from medzoo.pipelines.train import train
+from medzoo.plugins import Plugins, load_plugins
+from medzoo.specs import ImageSpec
+
+
+class Quiet:
+    """A display that shows nothing; the experiment shows its own progress."""
+
+    def start(self, step: int, total: int) -> None:
+        """Training begins."""
+
+    def update(self, step: int, total: int, values: Mapping[str, float]) -> None:
+        """A step is done."""
+
+    def warn(self, message: str) -> None:
+        """Something looks wrong; run.json keeps it."""
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What every task needs. It can be sent to another process, where plugins and decoded images are looked up anew.
+
+    Its folder holds generators/KEY, sets/KEY and cells/KEY.
+    """
+
+    design: Design
+    images: Images
+    generators: Mapping[str, Generator]
+    folder: Path
+    device: str
+    allow_upload: bool = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    @cached_property
+    def plugins(self) -> Plugins:
+        """The installed plugins."""
+        return load_plugins()
+
+    @cached_property
+    def recipes(self) -> dict[str, Recipe]:
+        """The classifiers by name."""
+        return make_recipes(self.design, self.plugins, multi_label=self.images.data.multi_label)
+
+    @cached_property
+    def real(self) -> Any:
+        """The real images decoded for a size, channels and crop."""
+
+        @lru_cache(maxsize=4)
+        def decoded(size: int, channels: int, crop: str) -> Decoded:
+            return Decoded(self.images.data, size=size, channels=channels, crop=crop)
+
+        return decoded
+
+    def train(self, task: Training) -> None:
+        """Nothing; generators/KEY holds the trained model."""
+        generator = self.generators[task.generator]
+        train(
+            generator.spec(self.plugins),
+            generator.config(self.plugins),
+            self.images.subset(task.fold.train),
+            self.folder / "generators" / task.key,
+            plugins=self.plugins,
+            display=Quiet(),
+            seed=task.seed,
+            device=self.device,
+            keep=1,
+        )
+
+    def draw(self, task: Drawing) -> None:
+        """Nothing; sets/KEY holds the images. Raises: as `filling.run`; DataError for a generator that knows tests."""
+        data = self.images.subset(task.fold.train)
+        real = powerset(data)
+        models = [self._model(name, task, data, real) for name in task.mixture]
+        names = self._names(task)
+        mixture = Mixture(models=tuple(models), shares=_shares(task), names=names)
+        with_weights = [model for model in models if model.weights_sha256 is not None]
+        refuse_unknown_classes(
+            replace(mixture, models=tuple(with_weights)),
+            data,
+            sorted({name for label in task.counts for name in split_label(label)}),
+        )
+        plan = self.plan(task)
+        refuse_without_sources(mixture.models, plan, real)
+        filling.run(
+            Job(
+                kind="experiment",
+                folder=self.folder / "sets" / task.key,
+                plan=plan,
+                studio=Studio(mixture.models, plan, real=real),
+                labels=real.classes,
+                identity={"job": "experiment", "key": task.key},
+                plugins=self.plugins,
+                device=self.device,
+                allow_upload=self.allow_upload,
+                facts={"lineage": {name: dict(found) for name, found in task.lineage.items()}},
+            ),
+            watch=lambda done, total: None,
+        )
+
+    def drawn(self, task: Drawing) -> Dataset:
+        """The images that `draw` left, in the classes of the data."""
+        classes = self.images.data.classes
+        pictures = list(self.plan(task).pictures())
+        hot = np.zeros((len(pictures), len(classes)), np.float32)
+        for row, picture in enumerate(pictures):
+            hot[row, [classes.index(name) for name in split_label(picture.label)]] = 1
+        folder = self.folder / "sets" / task.key
+        return Dataset(
+            path=folder,
+            classes=classes,
+            labels=hot if self.images.data.multi_label else hot.argmax(axis=1).astype(np.int64),
+            names=tuple(picture.file for picture in pictures),
+            files=tuple(folder / picture.file for picture in pictures),
+        )
+
+    def origins(self, task: Drawing) -> dict[str, dict[str, int]]:
+        """Images of each class by the generator that drew them."""
+        data, plan = self.drawn(task), self.plan(task)
+        by = np.array([picture.generator for picture in plan.pictures()])
+        return {name: data.subset(np.flatnonzero(by == number)).counts() for number, name in enumerate(task.mixture)}
+
+    def plan(self, task: Drawing) -> Plan:
+        """Which generator draws what."""
+        shares = {label: exact_shares(count, _shares(task)) for label, count in task.counts.items()}
+        cells = tuple(
+            PlanCell(generator=number, label=label, count=counts[number])
+            for number in range(len(task.mixture))
+            for label, counts in shares.items()
+            if counts[number]
+        )
+        return Plan(names=self._names(task), cells=cells, batch_size=self.design.value.batch_size, seed=task.seed)
+
+    def _names(self, task: Drawing) -> tuple[str, ...]:
+        return tuple(distinct([file_safe(name) for name in task.mixture]))
+
+    def _model(self, name: str, task: Drawing, data: Dataset, real: Dataset) -> LoadedModel:
+        """A generator ready to sample, none of whose training images is a test image of the fold."""
+        size, channels, crop = weightless_image(self.recipes)
+        spec = self.generators[name].spec(self.plugins)
+        many = data.multi_label and spec.multi_label
+        image = ImageSpec(
+            size=size, channels=channels, classes=data.classes if many else real.classes, multi_label=many
+        )
+        key = task.trained.get(name)
+        model = self.generators[name].load(
+            self.plugins,
+            image=image,
+            crop=crop,
+            device=self.device,
+            trained=None if key is None else self.folder / "generators" / key,
+        )
+        leaked = model.trained_on & self.images.seen(task.fold.test)
+        if key is not None and leaked:
+            raise DataError(f"'{name}' was trained on {len(leaked)} test images of its fold")
+        return replace(model, name=name)
+
+
+def _shares(task: Drawing) -> tuple[Fraction, ...]:
+    """The mixture's shares, exactly as they were written."""
+    shares = [Fraction(str(share)) for share in task.mixture.values()]
+    return tuple(share / sum(shares) for share in shares)
