@@ -38,7 +38,7 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
 
 def _factor(rows: Tensor) -> Tensor:
     """A matrix R with the covariance R'R, at most as many rows as columns."""
-    centred = (rows - rows.mean(dim=0)) / (len(rows) - 1) ** 0.5
-    if len(rows) <= rows.shape[1]:
-        return centred
-    return torch.linalg.qr(centred, mode="r")[1]
+    centred: Tensor = (rows - rows.mean(dim=0)) / (len(rows) - 1) ** 0.5
+    if len(rows) > rows.shape[1]:
+        centred = torch.linalg.qr(centred, mode="r")[1]
+    return centred

@@ -20,7 +20,8 @@ def kid(real: Sample, fake: Sample, *, seed: int) -> Score:
     It is the mean over seeded subsets of up to a thousand images. Raises: DataError for fewer than two images a side.
     """
     expect_enough("kid", 2, real=real, synthetic=fake)
-    one, other = (features_of("kid", sample, role).numpy() for sample, role in ((real, REAL), (fake, FAKE)))
+    # Synthetic ones first, as one gives them to torch-fidelity, so that its subsets are drawn.
+    one, other = (features_of("kid", sample, role).numpy() for sample, role in ((fake, FAKE), (real, REAL)))
     size = min(SUBSET_SIZE, real.size, fake.size)
     if size == real.size == fake.size:
         value, spread = float(_distance(one, other)), None
@@ -53,10 +54,10 @@ def _subset_distances(one: np.ndarray, other: np.ndarray, size: int, seed: int) 
     if max(len(one), len(other)) <= WHOLE:
         kernels = kernel_poly(one, one), kernel_poly(one, other), kernel_poly(other, other)
     for _ in range(SUBSETS):
-        mine = random.choice(len(one), size, replace=False)
-        yours = random.choice(len(other), size, replace=False)
+        rows = random.choice(len(one), size, replace=False)
+        columns = random.choice(len(other), size, replace=False)
         if kernels is None:
-            yield _distance(one[mine], other[yours])
+            yield _distance(one[rows], other[columns])
         else:
-            chosen = (mine, mine), (mine, yours), (yours, yours)
+            chosen = (rows, rows), (rows, columns), (columns, columns)
             yield float(mmd2(*(kernel[np.ix_(*at)] for kernel, at in zip(kernels, chosen, strict=True))))

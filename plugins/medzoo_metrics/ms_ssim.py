@@ -11,7 +11,7 @@ from torchmetrics.functional.image import multiscale_structural_similarity_index
 from medzoo.errors import DataError
 from medzoo.protocols import Sample, Score
 from medzoo_metrics.pairs import between_sets, diversity
-from medzoo_metrics.ssim import DIVERSITY_PAIRS
+from medzoo_metrics.ssim import PAIRS
 
 SIDE = 176  # four halvings leave 11 pixels, the window's side
 _WHAT = "MS-SSIM of five scales, data range 1, negative terms cut to 0"
@@ -22,12 +22,12 @@ def ms_ssim(real: Sample, fake: Sample, *, seed: int) -> Score:
 
     Raises: DataError for fewer than two images a side, or sides of 175 pixels or less.
     """
-    return between_sets("ms-ssim", similarity, _WHAT, real, fake, seed=seed)
+    return between_sets("ms-ssim", similarity, _WHAT, real, fake, seed=seed, pairs=PAIRS)
 
 
 def ms_ssim_diversity(real: Sample, fake: Sample, *, seed: int) -> Score:
     """The mean MS-SSIM of pairs of synthetic images, lower for more varied ones; figures as in `pairs.diversity`."""
-    return diversity("ms-ssim-diversity", similarity, _WHAT, real, fake, seed=seed, pairs=DIVERSITY_PAIRS)
+    return diversity("ms-ssim-diversity", similarity, _WHAT, real, fake, seed=seed, pairs=PAIRS)
 
 
 def similarity(first: Tensor, second: Tensor) -> Tensor:

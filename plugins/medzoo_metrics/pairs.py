@@ -12,7 +12,6 @@ from torch import Tensor
 from medzoo.protocols import Sample, Score
 from medzoo_metrics.samples import FAKE, REAL, bootstrap_interval, expect_enough, images_at, labels_of
 
-PAIRS = 500
 _BATCH = 32
 
 Compare = Callable[[Tensor, Tensor], Tensor]
@@ -45,9 +44,7 @@ class _Within:
         return bootstrap_interval(mean, np.arange(size), seed=seed)
 
 
-def diversity(
-    metric: str, compare: Compare, what: str, real: Sample, fake: Sample, *, seed: int, pairs: int = PAIRS
-) -> Score:
+def diversity(metric: str, compare: Compare, what: str, real: Sample, fake: Sample, *, seed: int, pairs: int) -> Score:
     """The mean of `compare` over up to `pairs` seeded pairs of synthetic images, never of a real with a synthetic one.
 
     Figures: the means over pairs within and between classes, and all three of the real set. `what` says in `method`
@@ -70,14 +67,16 @@ def diversity(
     )
 
 
-def between_sets(metric: str, compare: Compare, what: str, real: Sample, fake: Sample, *, seed: int) -> Score:
-    """The mean of `compare` over pairs of a real and a synthetic image, drawn without regard to what they show.
+def between_sets(
+    metric: str, compare: Compare, what: str, real: Sample, fake: Sample, *, seed: int, pairs: int
+) -> Score:
+    """The mean of `compare` over up to `pairs` of a real and a synthetic image, drawn whatever they show.
 
     No image is in two pairs. Raises: DataError for fewer than two images a side.
     """
     expect_enough(metric, 2, real=real, synthetic=fake)
     random = np.random.default_rng(seed)
-    count = min(PAIRS, real.size, fake.size)
+    count = min(pairs, real.size, fake.size)
     chosen = [random.permutation(sample.size)[:count] for sample in (real, fake)]
     values = _compared(metric, compare, (real, fake), (REAL, FAKE), chosen)
     return Score(

@@ -298,6 +298,14 @@ def test_the_copy_check_finds_copies_and_lets_new_images_pass():
     assert new.value <= 0.05
 
 
+def test_copies_are_found_where_a_held_out_image_is_a_training_image_too():
+    vectors = normal(150, 6)
+    train = train_of(vectors, normal(150, 6, seed=1))
+    leaked = torch.cat([normal(99, 6, seed=2), vectors[:1]])
+    score = measure("nearest-train", features_of(leaked), features_of(vectors[:40] * (1 + 1e-7)), train=train)
+    assert (score.figures["threshold"], score.value, score.failed) == (0.0, 1.0, True)
+
+
 def test_the_copy_check_errs_as_often_as_it_says():
     failed, seeds = 0, 300
     for seed in range(seeds):
