@@ -340,3 +340,8 @@ def test_metrics_left_out_for_one_reason_stand_together(report):
     page = report(made_evaluation(left_out=tuple(left)))
     assert "fid@inception, kid@inception: no weights" in page.text
     assert page.text.count("medzoo pull inception") == 1
+
+
+def test_a_warning_names_a_few_metrics_and_counts_the_rest(report):
+    many = tuple(Row(name=f"m{k}@a", unit="", better="lower", score=kid(), warnings=("too few",)) for k in range(9))
+    assert "Too few. (m0@a, m1@a, m2@a, m3@a, m4@a, m5@a and 3 more)" in report(made_evaluation(rows=many)).text

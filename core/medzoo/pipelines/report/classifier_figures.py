@@ -20,6 +20,7 @@ from medzoo.pipelines.report.drawing import (
     rendered,
     shortened,
     style,
+    wrapped,
 )
 from medzoo.pipelines.report.figures import Estimate
 from medzoo.pipelines.report.numbers import number
@@ -48,13 +49,13 @@ def bars_figure(
         heights = [0.42 + each * max(1, len(bars)) for bars in groups.values()] or [0.6]
         heights[-1] += 0.3
         figure, all_axes = panels(heights)
-        figure.suptitle(shortened(title, 56), fontsize=10, x=0.02, ha="left")
+        figure.suptitle(wrapped(title, 48), fontsize=10, x=0.02, ha="left")
         ends = [end for bars in groups.values() for bar in bars.values() for end in (bar.value, bar.low, bar.high)]
         finite = [0.0, *(end for end in ends if math.isfinite(end))]
         for axes, (group, bars) in zip(all_axes, groups.items(), strict=False):
             axes.set_xlim(min(finite) * 1.04, max(finite) * 1.04 or 1.0)
             _bars(axes, bars, baseline)
-            axes.set_title(shortened(group, 48))
+            axes.set_title(wrapped(group))
         all_axes[-1].set_xlabel(x_label)
         told = "; ".join(
             f"{group}: " + ", ".join(f"{name} {_told(bar)}" for name, bar in bars.items())
@@ -118,7 +119,7 @@ def confusion_figure(counts: Sequence[Sequence[float]], classes: Sequence[str], 
         axes.set_yticks(range(side), names)
         axes.set_xlabel("predicted")
         axes.set_ylabel("true")
-        axes.set_title(shortened(title, 48))
+        axes.set_title(wrapped(title))
         axes.spines[:].set_visible(False)
         right = sum(counts[index][index] for index in range(side))
         return rendered(figure, f"{title}: {number(right)} of {number(sum(totals))} images told right.")
@@ -142,7 +143,7 @@ def roc_figure(curves: Mapping[str, Roc], *, title: str) -> Drawing:
         axes.set_aspect("equal")
         axes.set_xlabel("false positive rate")
         axes.set_ylabel("true positive rate")
-        axes.set_title(shortened(title, 48))
+        axes.set_title(wrapped(title))
         axes.grid()
         figure.legend(loc="outside lower center", ncols=1 if max(map(len, curves), default=0) > 16 else 2)
         told = ", ".join(f"{name} {number(curve.area)}" for name, curve in curves.items())

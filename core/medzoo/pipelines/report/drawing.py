@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -102,16 +103,26 @@ def rendered(figure: Figure, alt: str) -> Drawing:
     figure.draw_without_rendering()
     # The layout is settled by now, and half of the time drawing takes is to settle it again.
     figure.set_layout_engine("none")
-    figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None})
-    figure.savefig(png, format="png", facecolor="white", dpi=192)
+    box = figure.get_tightbbox().padded(0.05)
+    figure.savefig(svg, format="svg", bbox_inches=box, transparent=True, metadata={"Date": None})
+    figure.savefig(png, format="png", bbox_inches=box, facecolor="white", dpi=192)
     return Drawing(svg=_adaptive(svg.getvalue().decode()).encode(), png=png.getvalue(), alt=alt)
+
+
+def wrapped(text: str, width: int = 40) -> str:
+    """The text in at most two lines of `width` letters, its end left out where it is longer; for titles."""
+    return textwrap.fill(_letters(text), width, max_lines=2, placeholder="\u2026")
 
 
 def shortened(text: str, most: int = 28) -> str:
     """The text on one line, its middle left out where it is longer than `most` letters; "?" for what is no letter."""
-    line = " ".join(text.encode("utf-8", "replace").decode().split())
+    line = _letters(text)
     keep = (most - 1) // 2
     return line if len(line) <= most else f"{line[:keep]}\u2026{line[-keep:]}"
+
+
+def _letters(text: str) -> str:
+    return " ".join(text.encode("utf-8", "replace").decode().split())
 
 
 def _adaptive(svg: str) -> str:

@@ -24,6 +24,7 @@ from medzoo.pipelines.report.drawing import (
     rendered,
     shortened,
     style,
+    wrapped,
 )
 from medzoo.pipelines.report.numbers import number
 from medzoo.protocols import Histogram, Score
@@ -54,7 +55,7 @@ def histogram_figure(histogram: Histogram) -> Drawing:
                 linestyle=DASHES[index % len(DASHES)],
                 linewidth=1.6,
             )
-        axes.set_xlabel("\n".join(shortened(words, 60) for words in (histogram.title, histogram.unit) if words))
+        axes.set_xlabel("\n".join(wrapped(words, 48) for words in (histogram.title, histogram.unit) if words))
         axes.set_ylabel("share of values")
         axes.set_ylim(bottom=0)
         axes.grid(axis="y")
@@ -77,12 +78,13 @@ def floors_figure(floors: Mapping[str, Floor]) -> Drawing:
                 axes.errorbar(value, -place, xerr=bar, color=colour, marker=marker, markersize=6, capsize=3)
             axes.set_yticks([0, -1], [label for label, *_ in points])
             axes.set_ylim(-1.6, 0.6)
-            axes.set_title(f"{shortened(name, 36)}  (n = {floor.n} a side)")
+            axes.set_title(shortened(name, 32))
+            axes.set_title(f"n = {floor.n}", loc="right", fontweight="normal", fontsize=8)
             axes.xaxis.set_major_locator(MaxNLocator(5))
             axes.margins(x=0.12)
             axes.grid(axis="x")
             told.append(f"{name}: real against real {number(floor.real)}, synthetic against real {number(floor.fake)}")
-        return rendered(figure, f"Metrics at equal numbers of images. {'; '.join(told)}.")
+        return rendered(figure, f"Metrics at n images a side. {'; '.join(told)}.")
 
 
 def trend_figure(points: Sequence[TrendPoint], floors: Mapping[str, Floor]) -> Drawing:
@@ -98,7 +100,7 @@ def trend_figure(points: Sequence[TrendPoint], floors: Mapping[str, Floor]) -> D
                 label = f"real\u2013real, n = {floor.n}"
                 axes.axhline(floor.real, color=INK, linestyle="--", linewidth=1, label=label)
                 axes.legend()
-            axes.set_title(shortened(name, 48))
+            axes.set_title(wrapped(name))
             axes.set_xlabel("epoch")
             axes.grid()
         epochs = sorted({point.epoch for point in points})
@@ -118,7 +120,7 @@ def lines_figure(
         for index, (name, estimates) in enumerate(lines.items()):
             order = sorted(estimates)
             _line(axes, order, [estimates[x] for x in order], index=index, label=shortened(name), points=points)
-        axes.set_title(shortened(title, 60))
+        axes.set_title(wrapped(title))
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         places = sorted({x for estimates in lines.values() for x in estimates})
