@@ -14,14 +14,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from medzoo.pipelines.label_space import NO_LABEL, LabelSpace
-from medzoo.pipelines.report.drawing import INK, MARKERS, RULE, SERIES, shortened, style
+from medzoo.pipelines.report.drawing import INK, RULE, SERIES, shortened, style
 
 if TYPE_CHECKING:
     from medzoo.pipelines.inspect import Attention
 
 # Beyond these, numbers would be too small to be read; the tables have them.
 _MOST_CELLS, _MOST_NUMBERED = 12, 16
-_NEUTRAL = "#8a8f98"
+# One fewer than the colours, so that the pairs repeat late; a number fits into each.
+_MARKERS = ("o", "s", "D", "h", "8", "P", "X")
+_NEUTRAL = "#6b7078"
 _NUMBER: Mapping[str, Any] = {"color": "white", "fontsize": 6.5, "weight": "bold", "ha": "center", "va": "center"}
 
 
@@ -143,8 +145,7 @@ def _look(space: LabelSpace, place: int) -> dict[str, Any]:
     """Colour and marker of a label; those of "no label" are the same in every picture."""
     if space.labels[place] == NO_LABEL:
         return {"color": _NEUTRAL, "marker": "p"}
-    turn = place // len(SERIES)
-    return {"color": SERIES[place % len(SERIES)], "marker": MARKERS[(place + turn) % len(MARKERS)]}
+    return {"color": SERIES[place % len(SERIES)], "marker": _MARKERS[place % len(_MARKERS)]}
 
 
 def _scatter(axes: Axes, space: LabelSpace, points: np.ndarray, *, tokens: bool) -> None:
@@ -154,9 +155,9 @@ def _scatter(axes: Axes, space: LabelSpace, points: np.ndarray, *, tokens: bool)
     for place in range(len(space.labels)):
         look = _look(space, place)
         for number, (x, y) in enumerate(points[place * each : (place + 1) * each], start=1):
-            # one over the other, so that of points that overlap the upper one's number can be read
+            # one over the other, edged in white, so that of points that overlap the upper one can be read
             above = 2.0 + (place * each + number) / len(points)
-            axes.plot(x, y, markersize=11 if numbered else 8, zorder=above, **look)
+            axes.plot(x, y, markersize=11.5 if numbered else 9, markeredgecolor="white", zorder=above, **look)
             if numbered:
                 axes.text(x, y, str(number), zorder=above, **_NUMBER)
     axes.margins(0.12)
