@@ -100,6 +100,12 @@ def _classify() -> Verb:
     return app
 
 
+def _experiment() -> Verb:
+    from medzoo.cli.experiment import app
+
+    return app
+
+
 def _card() -> Verb:
     from medzoo.cli.card import card
 
@@ -135,6 +141,7 @@ VERBS: Mapping[str, Callable[[], Verb]] = {
     "inspect": _inspect,
     "augment": _augment,
     "classify": _classify,
+    "experiment": _experiment,
     "evaluate": _evaluate,
     "card": _card,
     "push": _push,

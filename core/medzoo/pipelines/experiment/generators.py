@@ -13,7 +13,7 @@ from medzoo.errors import ConfigError, DataError
 from medzoo.hub import fetch_model
 from medzoo.pipelines.experiment.parts import Fold, Images
 from medzoo.pipelines.experiment.settings import Design
-from medzoo.pipelines.model_folder import read_description
+from medzoo.pipelines.model_folder import described, overridden, read_description
 from medzoo.pipelines.models import LoadedModel, load_model, unloaded_model
 from medzoo.plugins import Plugins
 from medzoo.registry import Registry, resolve
@@ -36,13 +36,22 @@ class Generator:
     trained_on: frozenset[str] = frozenset()
 
     def config(self, plugins: Plugins) -> config.Resolved[Any]:
-        """The settings it is trained with, or used with where it has no weights."""
+        """The settings it is trained and used with. Raises: ConfigError, UnknownName; IntegrityError."""
         spec = self.spec(plugins)
+        if self.folder is not None:
+            saved = described(spec, read_description(self.folder), self.folder)[1]
+            return overridden(saved, self.overrides, changeable="sampling")
         return config.resolve(spec.config, presets=spec.presets, preset=self.preset, overrides=self.overrides)
 
     def spec(self, plugins: Plugins) -> GeneratorSpec:
         """The plugin's description."""
         return plugins.generator(self.plugin)
+
+    def image(self, plugins: Plugins) -> ImageSpec | None:
+        """The images a published one makes, None of another."""
+        if self.folder is None:
+            return None
+        return described(self.spec(plugins), read_description(self.folder), self.folder)[0]
 
     def identity(self, plugins: Plugins) -> dict[str, Any]:
         """What its images depend on beside the images it is given; that of training where it is trained."""
@@ -106,7 +115,7 @@ def _published(
     if "preset" in design.own["generator"].get(name, {}):
         raise ConfigError(f"'{name}' is trained already, and takes no preset", "set single settings: sampling.steps=50")
     description = read_description(folder)
-    return Generator(
+    generator = Generator(
         name=name,
         kind="published",
         plugin=resolved.spec.name,
@@ -116,6 +125,8 @@ def _published(
         weights_sha256=str(description["weights_sha256"]),
         trained_on=frozenset(map(str, description["data"].get("images", ()))),
     )
+    generator.config(plugins)
+    return generator
 
 
 def lineage(generator: Generator, images: Images, fold: Fold, *, allow_leak: bool) -> dict[str, int]:

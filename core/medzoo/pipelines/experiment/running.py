@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,17 +173,15 @@ def _warnings(workshop: Workshop, grid: Grid) -> list[str]:
             "the seeds of a classifier share one set of synthetic images, so their spread leaves out that of drawing "
             "them anew (redraw = true)"
         )
-    sizes = {name: recipe.base().flat()["image.size"] for name, recipe in workshop.recipes.items()}
+    sizes = {name: int(recipe.base().flat()["image.size"]) for name, recipe in workshop.recipes.items()}
     for name, generator in workshop.generators.items():
-        size = _size(generator.config(workshop.plugins).flat()) if generator.kind == "trained" else None
-        wider = [f"{other} ({side})" for other, side in sizes.items() if size is not None and side > size]
+        if generator.kind == "weightless":
+            continue
+        size = int(generator.config(workshop.plugins).flat()["image.size"])
+        wider = [f"{other} ({side})" for other, side in sizes.items() if side > size]
         if wider:
             found.append(f"'{name}' makes images of {size} pixels, enlarged for {', '.join(wider)}; real ones are not")
     return found
-
-
-def _size(flat: Mapping[str, Any]) -> int | None:
-    return int(flat["image.size"]) if "image.size" in flat else None
 
 
 def _description(prepared: Prepared) -> dict[str, Any]:

@@ -1,0 +1,241 @@
+"""`medzoo experiment`: train classifiers on arms of real and synthetic images, and say what that shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medzoo.cli.options import AllowUpload, Classes, Device, Mirror, Overrides, SkipBad
+from medzoo.cli.output import Json, megabytes, notice, print_json, print_table, print_text
+from medzoo.cli.progress import Display, duration
+
+if TYPE_CHECKING:
+    from medzoo.pipelines.experiment.planning import Forecast
+    from medzoo.pipelines.experiment.results import Experiment
+    from medzoo.pipelines.experiment.running import Prepared
+
+app = typer.Typer(help="Train classifiers on real and synthetic images, and say what that shows.", no_args_is_help=True)
+
+Given = Annotated[str, typer.Argument(metavar="PRESET|FILE", help="An experiment of medzoo's, or a TOML file.")]
+Data = Annotated[Path, typer.Option(help="Real images: folder of class folders, CSV or npz.")]
+Test = Annotated[
+    Path | None, typer.Option(help="Images to test on, with folds=0, in place of the data's own test part.")
+]
+Folds = Annotated[int | None, typer.Option(min=0, help="Parts of a cross-validation; 0 uses the data's test part.")]
+Seeds = Annotated[int | None, typer.Option(min=1, help="Trainings of each classifier on the same images.")]
+Repeats = Annotated[int | None, typer.Option(min=1, help="Cross-validations, each with folds of its own.")]
+AllowLeak = Annotated[
+    bool, typer.Option("--allow-leak", help="Go on where test images were trained on; recorded, and warned of.")
+]
+
+
+@app.command("presets")
+def presets(as_json: Json = False) -> None:
+    """Show the experiments that come with medzoo."""
+    from medzoo.pipelines.experiment.settings import preset_names, read_design
+
+    rows = []
+    for name in preset_names():
+        design = read_design(name)
+        rows.append((name, len(design.arms), ", ".join(design.value.classifiers), design.value.folds or "held-out"))
+    if as_json:
+        print_json([dict(zip(("name", "arms", "classifiers", "folds"), row, strict=True)) for row in rows])
+    else:
+        print_table(("name", "arms", "classifiers", "folds"), rows, right=("arms",))
+
+
+@app.command("plan")
+def plan(
+    experiment: Given,
+    data: Data,
+    out: Annotated[Path | None, typer.Option(help="Folder of a run that was begun: what it has is left out.")] = None,
+    test: Test = None,
+    folds: Folds = None,
+    seeds: Seeds = None,
+    repeats: Repeats = None,
+    overrides: Overrides = None,
+    classes: Classes = "",
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that share the work.")] = 1,
+    estimate: Annotated[bool, typer.Option(help="Time a few steps of each model, once on a machine.")] = True,
+    device: Device = "auto",
+    source: Mirror = None,
+    allow_leak: AllowLeak = False,
+    skip_bad: SkipBad = False,
+    as_json: Json = False,
+) -> None:
+    """Show what an experiment would do: cells, optimiser steps, time and disk."""
+    from medzoo.pipelines.experiment.planning import forecast
+
+    prepared = _prepare(
+        experiment,
+        data,
+        out or Path("experiment"),
+        test=test,
+        options={"folds": folds, "seeds": seeds, "repeats": repeats},
+        overrides=overrides,
+        classes=classes,
+        device=device,
+        source=source,
+        allow_leak=allow_leak,
+        skip_bad=skip_bad,
+    )
+    found = forecast(prepared, measure=estimate)
+    if as_json:
+        print_json({**found.to_dict(), "cells_in_order": _cells(prepared)})
+    else:
+        _show_plan(found, jobs=jobs, estimate=estimate)
+
+
+@app.command("run")
+def run(
+    experiment: Given,
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder of the results; the same command again goes on there.")],
+    test: Test = None,
+    folds: Folds = None,
+    seeds: Seeds = None,
+    repeats: Repeats = None,
+    overrides: Overrides = None,
+    classes: Classes = "",
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that share the work and the processor's cores.")] = 1,
+    device: Device = "auto",
+    source: Mirror = None,
+    allow_leak: AllowLeak = False,
+    allow_upload: AllowUpload = False,
+    skip_bad: SkipBad = False,
+    as_json: Json = False,
+) -> None:
+    """Run an experiment; the same command goes on where it stopped, and tries again what failed."""
+    from medzoo.pipelines.experiment.running import run as run_experiment
+
+    prepared = _prepare(
+        experiment,
+        data,
+        out,
+        test=test,
+        options={"folds": folds, "seeds": seeds, "repeats": repeats},
+        overrides=overrides,
+        classes=classes,
+        device=device,
+        source=source,
+        allow_leak=allow_leak,
+        allow_upload=allow_upload,
+        skip_bad=skip_bad,
+    )
+    with Display(prepared.workshop.design.name, unit="tasks") as display:
+
+        def watch(done: int, total: int, what: str) -> None:
+            display(done, total, note=what)
+            if " FAILED: " in what:
+                notice(what)
+
+        result = run_experiment(prepared, jobs=jobs, watch=watch)
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        show_results(result)
+    if result.failed:
+        raise typer.Exit(1)
+
+
+def show_results(result: Experiment) -> None:
+    """Nothing; the mean of each arm and classifier goes to stdout, comparisons and warnings to stderr."""
+    rows = []
+    for summary in result.summaries:
+        found = summary.estimates[result.metric]
+        interval = "" if found.reason else f"{found.low:.3f} to {found.high:.3f}"
+        failed = f"{found.n_failed} failed" if found.n_failed else ""
+        rows.append((summary.classifier, summary.arm, f"{found.mean:.3f}", interval, found.n, failed))
+    metric = result.metric.replace("_", " ")
+    print_table(("classifier", "arm", metric, "95 %", "n", ""), rows, right=(metric, "n"))
+    for comparison in result.comparisons:
+        notice(comparison.sentence())
+    for warning in result.warnings:
+        notice(f"warning: {warning}")
+    print_text(str(result.folder))
+
+
+def _prepare(
+    experiment: str,
+    data: Path,
+    out: Path,
+    *,
+    test: Path | None,
+    options: dict[str, int | None],
+    overrides: list[str] | None,
+    classes: str,
+    device: str,
+    source: str | None,
+    allow_leak: bool,
+    skip_bad: bool,
+    allow_upload: bool = False,
+) -> Prepared:
+    from medzoo.data import open_dataset
+    from medzoo.pipelines.experiment.running import prepare
+    from medzoo.pipelines.experiment.settings import read_design
+    from medzoo.pipelines.inputs import make_source
+    from medzoo.plugins import load_plugins
+
+    design = read_design(experiment, overrides=overrides or (), options=options)
+    names = [name.strip() for name in classes.split(",")] if classes else None
+    images = open_dataset(data, skip_bad=skip_bad, classes=names)
+    for name, reason in images.bad:
+        notice(f"left out {name}: {reason}")
+    return prepare(
+        design,
+        images,
+        out,
+        source=make_source(load_plugins(), device=device, mirror=source),
+        test=None if test is None else open_dataset(test, skip_bad=skip_bad, classes=names),
+        allow_leak=allow_leak,
+        allow_upload=allow_upload,
+        notice=notice,
+    )
+
+
+def _show_plan(found: Forecast, *, jobs: int, estimate: bool) -> None:
+    steps = ", ".join(f"{name} {count:,}" for name, count in found.steps_a_cell.items())
+    notice(
+        f"{found.cells} cells ({len(found.arms)} arms x {len(found.steps_a_cell)} classifiers x {found.folds} folds x "
+        f"{found.seeds} seeds), {found.missing} to do; optimiser steps of each, equal in all arms: {steps}"
+    )
+    notice(f"arms: {'; '.join(found.arms)}")
+    rows = [
+        (
+            share.name,
+            share.kind,
+            share.cells or "",
+            f"{share.steps:,}" if share.steps else "",
+            share.images or "",
+            "?" if share.seconds is None else f"~{duration(share.seconds)}",
+        )
+        for share in found.shares
+    ]
+    print_table(("model", "kind", "trainings", "steps", "images", "time"), rows, right=("trainings", "steps", "images"))
+    for share in found.shares:
+        if share.reason:
+            notice(f"no estimate for {share.name}: {share.reason}")
+    if found.seconds is not None:
+        many = f", with {jobs} jobs hardly less than {duration(found.seconds / jobs)}" if jobs > 1 else ""
+        notice(f"in all about {duration(found.seconds)} of one process{many}, and {megabytes(found.disk)} MB of disk")
+    elif estimate:
+        notice("the whole cannot be estimated without all of its parts")
+    for warning in found.warnings:
+        notice(f"warning: {warning}")
+
+
+def _cells(prepared: Prepared) -> list[dict[str, object]]:
+    return [
+        {
+            "key": cell.key,
+            "arm": cell.arm.name,
+            "classifier": cell.classifier,
+            "repeat": cell.fold.repeat,
+            "fold": cell.fold.fold,
+            "seed": cell.number,
+            "steps": cell.steps,
+        }
+        for cell in prepared.grid.cells
+    ]
