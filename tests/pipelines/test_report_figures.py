@@ -77,7 +77,7 @@ def test_lines_show_targets_and_failures():
     assert {"0", "500", "5000", "resnet18", "resnet18: failed", "cnn"} <= set(found)
 
 
-@pytest.mark.parametrize("places", [(0.2, 0.5, 0.8), (1000,), tuple(range(50)), (-5, 5)], ids=str)
+@pytest.mark.parametrize("places", [(0.2, 0.5, 0.8), (1000,), tuple(range(50)), (-5, -4, 100)], ids=str)
 def test_lines_over_ratios_epochs_and_single_points(places):
     lines = {name: dict.fromkeys(map(float, places), SOUND) for name in "abcdefghijk"}
     assert "epoch" in words(lines_figure(lines, title="t", x_label="epoch", y_label="loss", points=len(places) < 9))

@@ -134,8 +134,9 @@ def lines_figure(
 
 def _ticks(axes: Axes, places: Sequence[float]) -> None:
     """A tick at each place, on a scale that keeps doublings apart where the places spread that far."""
-    if places[-1] > 8 * max(places[0], places[1] - places[0]):
-        axes.set_xscale("symlog", linthresh=max(places[0], 1e-9) if places[0] > 0 else places[1])
+    least = places[0] or places[1]
+    if least > 0 and places[-1] >= 8 * least:
+        axes.set_xscale("symlog", linthresh=least)
     axes.set_xticks(places, [f"{place:g}" for place in places])
     axes.minorticks_off()
 
