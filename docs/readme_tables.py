@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import typer
 
 from medzoo.cli.app import VERBS, app
 from medzoo.plugins import load_plugins
-from medzoo.registry import load_registry
+from medzoo.registry import CLASSIFIER, GENERATOR, Row, load_registry
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -38,16 +39,50 @@ def generators() -> str:
     return "\n".join(["| generator | what it is | learns | several labels an image |", "|---|---|---|---|", *rows])
 
 
-def models() -> str:
-    """A table of the bundled models."""
+def classifiers() -> str:
+    """A table of the kinds of classifier that come with medzoo."""
+    plugins = load_plugins()
     rows = [
-        f"| [`{row.id}`](cards/{row.id}/README.md) | {row.plugin} | {row.dataset} | {', '.join(row.classes)} "
-        f"| {row.size} | {row.parameters / 1e6:.1f} M | {row.bytes / 1e6:.1f} | {row.license} |"
-        for row in load_registry().rows
-        if (ROOT / "cards" / row.id).is_dir()
+        f"| `{name}` | {spec.summary} | {'yes' if spec.multi_label else 'no'} |"
+        for name, spec in sorted(plugins.classifiers.items())
+        if plugins.row_of("classifier", name).distribution == "medzoo"
+    ]
+    return "\n".join(["| classifier | what it is | several labels an image |", "|---|---|---|", *rows])
+
+
+def models() -> str:
+    """A table of the bundled generators."""
+    rows = [
+        f"{_facts(row)} | {row.parameters / 1e6:.1f} M | {row.bytes / 1e6:.1f} | {row.license} |"
+        for row in _bundled(GENERATOR)
     ]
     head = "| model | generator | trained on | classes | pixels | parameters | MB | licence |"
     return "\n".join([head, "|---|---|---|---|---|---|---|---|", *rows])
+
+
+def classifier_models() -> str:
+    """A table of the bundled classifiers, with what their cards say they scored on held-out images."""
+    rows = [
+        f"{_facts(row)} | {_score(row)} | {row.parameters / 1e6:.2f} M | {row.bytes / 1e6:.1f} | {row.license} |"
+        for row in _bundled(CLASSIFIER)
+    ]
+    columns = "model | classifier | trained on | classes | pixels | held-out balanced accuracy"
+    head = f"| {columns} | parameters | MB | licence |"
+    return "\n".join([head, "|---|---|---|---|---|---|---|---|---|", *rows])
+
+
+def _bundled(kind: str) -> list[Row]:
+    return [row for row in load_registry().rows if row.kind == kind and (ROOT / "cards" / row.id).is_dir()]
+
+
+def _facts(row: Row) -> str:
+    card = f"[`{row.id}`](cards/{row.id}/README.md)"
+    return f"| {card} | {row.plugin} | {row.dataset} | {', '.join(row.classes)} | {row.size}"
+
+
+def _score(row: Row) -> str:
+    notes = json.loads((ROOT / "cards" / row.id / "config.json").read_text("utf-8"))["notes"]
+    return f"{notes['held_out']['balanced_accuracy']:.2f} on {notes['held_out']['images']} images"
 
 
 def example() -> str:
@@ -61,7 +96,15 @@ def example() -> str:
 
 def render(text: str) -> str:
     """`text` with the part between each pair of markers written anew."""
-    for name, make in (("verbs", verbs), ("generators", generators), ("models", models), ("example", example)):
+    parts = {
+        "verbs": verbs,
+        "generators": generators,
+        "classifiers": classifiers,
+        "models": models,
+        "classifier-models": classifier_models,
+        "example": example,
+    }
+    for name, make in parts.items():
         start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         assert start in text, f"README.md has no {name} markers"
         head, _, rest = text.partition(start)
