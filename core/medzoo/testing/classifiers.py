@@ -91,7 +91,7 @@ class _Subject:
 
     def fit(self, classifier: Classifier, report: Listener, *, data: LabelledImages | None = None) -> None:
         """Fit `classifier` with seed 5 on `data`, else on the made-up images, which are its validation too."""
-        images = data or MadeUpImages(self.image)
+        images = MadeUpImages(self.image) if data is None else data
         with self._watched("in fit"):
             classifier.fit(images, validation=images, seed=5, report=report)
 

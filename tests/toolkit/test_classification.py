@@ -1,0 +1,392 @@
+"""The training of classifiers: recipes, augmentation, weighting, early stopping, exact resume, standardisation."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from medzoo import ImageSpec
+from medzoo.errors import DataError
+from medzoo.testing.subject import Listener
+from medzoo.toolkit.augmentation import augment
+from medzoo.toolkit.batches import Batch
+from medzoo.toolkit.classification import ImageClassifier, Start, pixel_statistics
+from medzoo.toolkit.objectives import Objective, mixup
+from medzoo.toolkit.optimizers import make_optimizer, rate_curve
+from medzoo.toolkit.recipes import AugmentationSettings, ClassifierSettings, ObjectiveSettings, RecipeSettings
+from medzoo.toolkit.selection import EarlyStopping
+
+IMAGE = ImageSpec(size=8, channels=1, classes=("a", "b", "c"))
+
+
+class Images:
+    """Thirty 8-pixel images of three classes, 18, 8 and 4, each class with a stripe at its own place."""
+
+    classes = IMAGE.classes
+
+    def __init__(self, *, seed=0, labels=None):
+        self.labels = np.repeat(np.arange(3), (18, 8, 4)).astype(np.int64) if labels is None else labels
+        self.pixels = np.random.default_rng(seed).integers(0, 128, (30, 1, 8, 8), dtype=np.uint8)
+        kinds = self.labels if self.labels.ndim == 1 else self.labels.argmax(1)
+        for index, label in enumerate(kinds):
+            self.pixels[index, :, 2 * label] += 90
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        return self.pixels[index]
+
+
+class NoImages(Images):
+    def __len__(self):
+        return 0
+
+
+class Body(nn.Module):
+    """A convolution with batch normalisation and dropout, and a layer."""
+
+    def __init__(self, dropout=0.2):
+        super().__init__()
+        self.convolution = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(64, 3))
+
+    def features(self, images):
+        return self.convolution(images).mean(dim=3).flatten(1)
+
+    def forward(self, images):
+        return self.head(self.features(images))
+
+
+def settings_of(*, augmentation=None, objective=None, **training):
+    given = {"epochs": 4, "batch_size": 8, "precision": "fp32", "checkpoint_every": 3, "rate": 1e-2, **training}
+    return ClassifierSettings(
+        augmentation=AugmentationSettings(**(augmentation or {})),
+        objective=ObjectiveSettings(**(objective or {})),
+        training=RecipeSettings(**given),
+    )
+
+
+def make(settings, *, image=IMAGE, **rest):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return ImageClassifier(settings, image, Body(), side=8, **rest)
+
+
+def fit(settings, *, report=None, data=None, validation=None, classifier=None):
+    report = report or Listener({})
+    classifier = classifier or make(settings)
+    classifier.fit(
+        data or Images(), validation=Images(seed=1) if validation is None else validation, seed=3, report=report
+    )
+    return classifier, report
+
+
+def same(one, other):
+    first, second = one.state_dict(), other.state_dict()
+    return all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+EVERYTHING = {
+    "augmentation": {
+        "vertical_flip": True,
+        "rotation": 20.0,
+        "translation": 0.1,
+        "scale": 0.1,
+        "operations": 2,
+        "mixup": 0.4,
+    },
+    "objective": {"smoothing": 0.1, "weighted": True},
+}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"optimizer": "sgd", "schedule": "warm-restarts", "restart_epochs": 1, "weight_decay": 1e-2},
+        {"optimizer": "adam", "schedule": "step", "step_epochs": 1, "balanced": True, "jitter": 0.2, "warmup": 3},
+        {"ema": 0.9, "clip": 1.0, "accumulate": 2, "schedule": "constant"},
+        {"rate": 0.3, "optimizer": "sgd", "patience": 2, "epochs": 20},
+        {"best": False, "steps": 10},
+        EVERYTHING,
+    ],
+    ids=["adamw", "restarts", "step", "averaged", "stopped", "steps", "everything"],
+)
+def test_a_killed_and_resumed_training_ends_with_the_same_weights(changes):
+    settings = settings_of(**changes)
+    whole, told = fit(settings)
+    for step, _, state in told.checkpoints:
+        resumed, report = fit(settings, report=Listener({}, restored=state))
+        assert same(whole, resumed), f"resumed at step {step}"
+        assert [entry[0] for entry in report.steps] == [entry[0] for entry in told.steps if entry[0] > step]
+        assert report.notes["validation"] == told.notes["validation"]
+
+
+def test_it_ends_patience_measurements_after_the_best_with_the_best_weights():
+    settings = settings_of(rate=0.5, optimizer="sgd", patience=3, epochs=60)
+    classifier, told = fit(settings)
+    measured = {step: values["validation_loss"] for step, _, values in told.steps if "validation_loss" in values}
+    best = min(measured, key=measured.get)
+    last, total, _ = told.steps[-1]
+    assert last < total == 60 * 4
+    assert last == best + 3 * 4
+    assert told.notes["validation"] == {"loss": measured[best], "at_step": best, "weights": "best"}
+    assert told.checkpoints[-1][0] == last
+    stopped, _ = fit(settings, report=Listener({}, stop=best))
+    assert same(classifier, stopped)
+
+
+def test_without_best_it_ends_with_the_last_weights():
+    best, _ = fit(settings_of(rate=0.5, optimizer="sgd"))
+    last, told = fit(settings_of(rate=0.5, optimizer="sgd", best=False))
+    assert told.notes["validation"]["weights"] == "last"
+    assert not same(best, last)
+    state = told.checkpoints[-1][2]
+    assert all(torch.equal(value, state[f"network.{name}"]) for name, value in last.network.state_dict().items())
+
+
+def test_the_validation_figures_are_those_of_the_network():
+    classifier, told = fit(settings_of(epochs=1))
+    _, _, values = told.steps[-1]
+    data = Images(seed=1)
+    found = classifier.predict(torch.from_numpy(data.pixels).float() / 255.0)
+    labels = torch.from_numpy(data.labels)
+    assert values["validation_loss"] == pytest.approx(F.nll_loss(found.log(), labels).item(), rel=1e-4)
+    recalls = [(found.argmax(1)[labels == k] == k).double().mean().item() for k in range(3)]
+    assert values["balanced_accuracy"] == pytest.approx(sum(recalls) / 3)
+
+
+def test_validation_images_are_needed_only_to_choose():
+    with pytest.raises(DataError, match=r"no validation images.*training\.best=false"):
+        fit(settings_of(), validation=NoImages())
+    _, told = fit(settings_of(best=False), validation=NoImages())
+    assert "validation" not in told.notes
+    assert len(told.steps) == 16
+
+
+def test_steps_stand_in_place_of_epochs():
+    assert [fit(settings_of(steps=n))[1].steps[-1][:2] for n in (3, 10)] == [(3, 3), (10, 10)]
+
+
+def test_another_seed_gives_other_weights_and_the_global_state_none():
+    settings = settings_of(**EVERYTHING)
+    first, _ = fit(settings)
+    torch.manual_seed(99)
+    second, _ = fit(settings)
+    assert same(first, second)
+    other = make(settings)
+    other.fit(Images(), validation=Images(seed=1), seed=4, report=Listener({}))
+    assert not same(first, other)
+
+
+def test_pixels_are_standardised_by_the_training_images():
+    data = Images()
+    mean, deviation = pixel_statistics(data)
+    values = data.pixels.astype(np.float64) / 255.0
+    assert mean == pytest.approx([values.mean()])
+    assert deviation == pytest.approx([values.std()])
+    classifier, told = fit(settings_of(epochs=1), data=data)
+    state = classifier.state_dict()
+    assert state["network.mean"].item() == pytest.approx(values.mean())
+    assert state["network.deviation"].item() == pytest.approx(values.std())
+    assert told.notes["weights"] == {"source": "scratch", "pixels_standardised_by": "the training images"}
+
+
+def test_constant_images_are_not_divided_by_nothing():
+    data = Images()
+    data.pixels[:] = 128
+    assert pixel_statistics(data)[1] == pytest.approx([1 / 255])
+
+
+def test_what_was_fitted_before_keeps_its_statistics():
+    calls = []
+
+    def start():
+        calls.append(1)
+        return Start(source="elsewhere", mean=[0.25], deviation=[0.5])
+
+    settings = settings_of(epochs=1)
+    classifier, told = fit(settings, classifier=make(settings, start=start))
+    assert told.notes["weights"]["source"] == "elsewhere"
+    _, again = fit(settings, classifier=classifier)
+    assert again.notes["weights"]["source"] == "the classifier's own, from before this training"
+    assert classifier.network.mean.item() == 0.25
+    assert calls == [1]
+
+
+def curve(steps=20, per_epoch=4, **training):
+    factor = rate_curve(RecipeSettings(**training), total=steps, steps_per_epoch=per_epoch)
+    return [factor(step) for step in range(1, steps + 1)]
+
+
+def torch_rates(scheduler_of, steps=20):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = scheduler_of(optimizer)
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+def test_the_rates_are_those_of_torchs_schedulers():
+    schedulers = torch.optim.lr_scheduler
+    assert curve(schedule="constant") == [1.0] * 20
+    assert curve(schedule="cosine") == pytest.approx(torch_rates(lambda o: schedulers.CosineAnnealingLR(o, 20)))
+    steps = torch_rates(lambda o: schedulers.StepLR(o, 8, gamma=0.1))
+    assert curve(schedule="step", step_epochs=2) == pytest.approx(steps)
+    restarts = torch_rates(lambda o: schedulers.CosineAnnealingWarmRestarts(o, T_0=4, T_mult=2))
+    assert curve(schedule="warm-restarts", restart_epochs=1, restart_factor=2) == pytest.approx(restarts)
+    assert curve(schedule="constant", warmup=4)[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
+)
+def test_the_optimisers_have_their_settings(name, kind):
+    body = Body()
+    body.convolution.requires_grad_(False)
+    settings = RecipeSettings(optimizer=name, beta1=0.8, beta2=0.95, weight_decay=0.01)
+    optimizer = make_optimizer(body, settings, rate=0.5)
+    assert type(optimizer) is kind
+    (group,) = optimizer.param_groups
+    assert (group["lr"], group["weight_decay"]) == (0.5, 0.01)
+    assert (group["momentum"] if name == "sgd" else group["betas"]) == (0.8 if name == "sgd" else (0.8, 0.95))
+    assert len(group["params"]) == 2
+
+
+class Fixed(nn.Module):
+    """A network that gives the same logits whatever it sees."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, images):
+        return self.logits
+
+
+def loss_of(logits, labels, *, data, **objective):
+    settings = ClassifierSettings(objective=ObjectiveSettings(**objective))
+    terms = Objective(settings, data, device=torch.device("cpu"))
+    batch = Batch(torch.rand(len(labels), 1, 8, 8), labels)
+    (value,) = terms(Fixed(logits), batch, torch.Generator()).values()
+    return value.item()
+
+
+def test_the_loss_is_cross_entropy_weighted_by_inverse_frequency():
+    data, logits = Images(), torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
+    labels = torch.from_numpy(data.labels)
+    assert loss_of(logits, labels, data=data) == pytest.approx(F.cross_entropy(logits, labels).item())
+    smooth = F.cross_entropy(logits, labels, label_smoothing=0.1).item()
+    assert loss_of(logits, labels, data=data, smoothing=0.1) == pytest.approx(smooth)
+    weights = 1.0 / torch.bincount(labels).float()
+    weighted = F.cross_entropy(logits, labels, weight=weights).item()  # over a whole epoch the same
+    assert loss_of(logits, labels, data=data, weighted=True) == pytest.approx(weighted)
+
+
+def test_several_labels_are_learned_by_binary_cross_entropy():
+    labels = (np.random.default_rng(0).random((30, 3)) < (0.5, 0.3, 0.1)).astype(np.float32)
+    data, targets = Images(labels=labels), torch.from_numpy(labels)
+    logits = torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
+    plain = F.binary_cross_entropy_with_logits(logits, targets).item()
+    assert loss_of(logits, targets, data=data) == pytest.approx(plain)
+    weights = (30 - targets.sum(0)) / targets.sum(0)
+    weighted = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights).item()
+    assert loss_of(logits, targets, data=data, weighted=True) == pytest.approx(weighted)
+
+
+def test_mixup_mixes_images_as_it_mixes_their_targets():
+    images = torch.eye(4).view(4, 1, 2, 2)
+    mixed, targets = mixup(images, torch.eye(4), alpha=0.4, random=torch.Generator().manual_seed(1))
+    assert torch.equal(mixed.flatten(1), targets)
+    assert targets.sum(dim=1).tolist() == pytest.approx([1.0] * 4)
+    assert ((targets > 0.0) & (targets < 1.0)).any()
+    again, _ = mixup(images, torch.eye(4), alpha=0.4, random=torch.Generator().manual_seed(1))
+    assert torch.equal(mixed, again)
+
+
+def draw(images, seed=0, **settings):
+    return augment(images, AugmentationSettings(**settings), torch.Generator().manual_seed(seed))
+
+
+def test_no_augmentation_leaves_images_as_they_are():
+    images = torch.rand(4, 1, 8, 8)
+    assert torch.equal(draw(images), images)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    "settings",
+    [{"vertical_flip": True}, {"rotation": 30.0}, {"translation": 0.2}, {"scale": 0.3}, {"operations": 2}],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_each_image_is_varied_on_its_own_by_the_generators_draws(settings, channels):
+    picture = torch.rand(1, channels, 16, 16, generator=torch.Generator().manual_seed(5))
+    images = picture.expand(32, -1, -1, -1).contiguous()
+    state = torch.get_rng_state()
+    varied = draw(images, **settings)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert varied.shape == images.shape
+    assert 0.0 <= varied.min() <= varied.max() <= 1.0
+    assert len(varied.flatten(1).unique(dim=0)) > 1
+    assert torch.equal(varied, draw(images, **settings))
+    assert not torch.equal(varied, draw(images, seed=1, **settings))
+    assert torch.equal(images[0], picture[0])
+
+
+def test_a_shift_is_no_larger_than_asked_for():
+    images = torch.zeros(200, 1, 21, 21)
+    images[:, :, 10, 10] = 1.0
+    varied = draw(images, translation=0.2)
+    places = torch.arange(21.0) - 10
+    rows, columns = (varied.sum(dim=axis)[:, 0] for axis in (3, 2))
+    for share in (rows, columns):
+        shift = (share * places).sum(dim=1) / share.sum(dim=1)
+        assert shift.abs().max() <= 0.2 * 21 + 1e-3
+        assert shift.abs().max() > 0.15 * 21
+        assert shift.mean().abs() < 0.1 * 21
+
+
+def test_a_rotation_turns_about_the_centre():
+    images = torch.zeros(50, 1, 33, 33)
+    images[:, :, 16, 26] = 1.0
+    varied = draw(images, rotation=30.0)
+    places = torch.arange(33.0) - 16
+    down, right = ((varied.sum(dim=axis)[:, 0] * places).sum(dim=1) / varied.sum(dim=(1, 2, 3)) for axis in (3, 2))
+    assert torch.hypot(down, right).tolist() == pytest.approx([10.0] * 50, abs=0.3)
+    angles = torch.rad2deg(torch.atan2(down, right))
+    assert 25.0 < angles.max() <= 30.5
+    assert -30.5 <= angles.min() < -25.0
+
+
+def test_randaugment_of_strength_0_moves_nothing():
+    images = torch.rand(64, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    images = (images * 255).round() / 255
+    changed = (draw(images, operations=1, magnitude=0) - images).abs().flatten(1).amax(dim=1)
+    # autocontrast and equalize have no strength; solarize at 0 inverts what is at least white
+    assert (changed > 1e-6).float().mean() < 0.45
+
+
+def test_early_stopping_counts_from_the_lowest_loss():
+    losses = itertools.chain([3.0, 2.0, 2.5, 1.0, 1.0, 1.5], itertools.repeat(math.nan))
+    network = nn.Linear(1, 1)
+    stopping = EarlyStopping(network, RecipeSettings(patience=3), measure=lambda: {"validation_loss": next(losses)})
+    for step in range(1, 7):
+        with torch.no_grad():
+            network.weight.fill_(step)
+        assert not stopping.stopped
+        stopping.judge(step)
+    stopping.judge(7)  # what is not a number is no lower
+    assert stopping.stopped
+    assert (stopping.best_step, stopping.lowest) == (4, 1.0)
+    stopping.finish()
+    assert network.weight.item() == 4.0
