@@ -27,6 +27,7 @@ from medzoo.pipelines.models import LoadedModel, load_gen
 from medzoo.pipelines.plan import file_safe, make_plan
 from medzoo.protocols import AttentionMaps, LabelTokens
 from medzoo.provenance import RunRecord, read_run
+from medzoo.repos import refuse_other_source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,7 @@ def inspect(request: Request, source: Source, *, notice: Callable[[str], None] =
         HubError: weights that cannot be had or are damaged.
     """
     record = RunRecord(job="inspect", folder=request.out)
+    refuse_other_source(request.generator, source.mirror)
     model = load_gen(
         request.generator,
         image=None,

@@ -131,8 +131,8 @@ def _fit_resumes(subject: Subject) -> str | None:
 
 def _fit_stops(subject: Subject) -> str | None:
     unfinished = [(step, state) for step, total, state in subject.first.checkpoints if step < total]
-    if not subject.spec.trainable or not unfinished:
-        return None
+    if not subject.spec.trainable or not unfinished or subject.multi_label:
+        return None  # where a fit stops has nothing to do with the kind of its labels
     step, state = unfinished[0]
     stopped, restored = subject.build(), subject.build()
     report, again = Recorder(subject, stop=step), Recorder(subject, restored=state, stop=step)
