@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import statistics
 import time
+from collections.abc import Callable
 
 import numpy as np
 import timm
@@ -59,8 +60,9 @@ class Nothing(Images):
 class Clock:
     """A Report that notes when each step was done."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
         self.times: list[float] = []
+        self.now = now
 
     def restore(self):
         return None
@@ -69,7 +71,7 @@ class Clock:
         pass
 
     def progress(self, step, total, values):
-        self.times.append(time.perf_counter())
+        self.times.append(self.now())
 
     def preview(self, step, sample):
         pass
@@ -105,7 +107,7 @@ def medzoo_steps(asked: argparse.Namespace, precision: str) -> list[float]:
     )
     image = ImageSpec(size=asked.side, channels=1, classes=CLASSES)
     classifier = load_plugins().classifier("resnet18").build(config, image, asked.device)
-    clock = Clock()
+    clock = Clock(_now(asked))
     nothing = Nothing(1, asked.side)
     classifier.fit(Images(asked.images, asked.side), validation=nothing, seed=0, report=clock)
     return list(np.diff(clock.times))
@@ -126,6 +128,7 @@ def timm_steps(asked: argparse.Namespace, precision: str) -> list[float]:
     entropy = LabelSmoothingCrossEntropy(0.1).to(device)
     bf16 = torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
     times: list[float] = []
+    now = _now(asked)
     while len(times) < asked.steps:
         for images, labels in loader:
             batch = images.to(device).contiguous(memory_format=torch.channels_last)
@@ -136,8 +139,12 @@ def timm_steps(asked: argparse.Namespace, precision: str) -> list[float]:
             optimizer.zero_grad()
             loss.item()  # both loops tell the loss of every step
             scheduler.step_update(len(times))
-            times.append(time.perf_counter())
+            times.append(now())
     return list(np.diff(times[: asked.steps]))
+
+
+def _now(asked: argparse.Namespace) -> Callable[[], float]:
+    return time.process_time if asked.busy else time.perf_counter
 
 
 def main() -> None:
@@ -149,6 +156,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--images", type=int, default=384)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--busy", action="store_true", help="time by CPU seconds, for a machine that others use too")
     asked = parser.parse_args()
     print(f"resnet18, {asked.side} px, batch {asked.batch} on {asked.device}, {torch.get_num_threads()} threads")
     print(

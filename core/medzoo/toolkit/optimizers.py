@@ -16,8 +16,8 @@ def make_optimizer(network: nn.Module, settings: RecipeSettings, *, rate: float)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     decay = settings.weight_decay
     betas = (settings.beta1, settings.beta2)
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(trained, lr=rate, momentum=settings.beta1, weight_decay=decay, fused=True)
+    if settings.optimizer == "sgd":  # not fused, for on a CPU that copies what is not in the order of its weights
+        return torch.optim.SGD(trained, lr=rate, momentum=settings.beta1, weight_decay=decay)
     if settings.optimizer == "adam":
         return torch.optim.Adam(trained, lr=rate, betas=betas, weight_decay=decay, fused=True)
     return torch.optim.AdamW(trained, lr=rate, betas=betas, weight_decay=decay, fused=True)
