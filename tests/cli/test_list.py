@@ -168,7 +168,7 @@ def test_a_value_no_row_has_is_refused_with_the_nearest(medzoo, option, value, h
 
 
 def test_assets_have_a_table_of_their_own(medzoo, listed):
-    models, assets = medzoo("list").out.split("\n\n")
+    models, *_, assets = medzoo("list").out.split("\n\n")
     assert "ddpm-test" in models
     cells = next(line for line in assets.splitlines() if line.startswith("encoder")).split()
     assert cells[:3] == ["encoder", "2.0", "MIT"]
