@@ -12,13 +12,14 @@ import pytest
 from PIL import Image
 
 from medzoo.pipelines.evaluation import Floor, TrendPoint
-from medzoo.pipelines.report.classifier_figures import Roc, bars_figure, confusion_figure, roc_figure
+from medzoo.pipelines.report.classifier_figures import bars_figure, confusion_figure, roc_figure
 from medzoo.pipelines.report.drawing import Drawing, shortened, wrapped
-from medzoo.pipelines.report.figures import Estimate, floors_figure, histogram_figure, lines_figure, trend_figure
+from medzoo.pipelines.report.figures import Point, floors_figure, histogram_figure, lines_figure, trend_figure
+from medzoo.pipelines.scores import RocCurve
 from medzoo.protocols import Histogram, Score
 
-SOUND = Estimate(value=0.71, low=0.66, high=0.76)
-FAILED = Estimate(value=math.nan, failed="out of memory")
+SOUND = Point(value=0.71, low=0.66, high=0.76)
+FAILED = Point(value=math.nan, failed="out of memory")
 NASTY = '<b>&"x $\\frac{$ 漢字'
 
 
@@ -30,17 +31,21 @@ def words(drawing: Drawing) -> list[str]:
     return ["".join(part.itertext()).strip() for part in root.iter("{http://www.w3.org/2000/svg}text")]
 
 
-def bars(**found: Estimate) -> Drawing:
+def bars(**found: Point) -> Drawing:
     return bars_figure({"cnn": found}, title="Accuracy", x_label="accuracy", baseline="real")
 
 
 def test_bars_say_what_failed_and_what_is_not_defined():
-    drawing = bars(real=SOUND, classic=FAILED, ldm=Estimate(value=math.nan))
-    assert {"real", "classic", "ldm", "0.7100", "failed", "not defined"} <= set(words(drawing))
-    assert drawing.alt == "Accuracy. cnn: real 0.7100, classic failed, ldm not defined."
+    drawing = bars(real=SOUND, classic=FAILED, ldm=Point(value=math.nan))
+    assert {"real", "classic", "ldm", "0.710", "failed", "not defined"} <= set(words(drawing))
+    assert drawing.alt == "Accuracy. cnn: real 0.710, classic failed, ldm not defined."
 
 
-@pytest.mark.parametrize("found", [{}, {"real": SOUND}, {"real": FAILED}, {"classic": Estimate(value=-0.2)}], ids=str)
+def test_a_bar_that_stands_for_less_says_so():
+    assert "0.710 (3 of 5)" in words(bars(real=Point(value=0.71, note="3 of 5")))
+
+
+@pytest.mark.parametrize("found", [{}, {"real": SOUND}, {"real": FAILED}, {"classic": Point(value=-0.2)}], ids=str)
 def test_bars_of_one_arm_or_none(found):
     assert "cnn" in words(bars(**found))
 
@@ -50,7 +55,7 @@ def test_a_mixture_is_named_in_full():
 
 
 def test_bytes_that_are_no_letters_become_question_marks():
-    assert {"?-arm", "0.7100"} <= set(words(bars(**{"\udcff-arm": SOUND})))
+    assert {"?-arm", "0.710"} <= set(words(bars(**{"\udcff-arm": SOUND})))
 
 
 def test_bars_of_nothing():
@@ -89,9 +94,11 @@ def test_lines_of_nothing_and_of_failures_alone():
 
 
 def test_roc_curves_state_their_area():
-    curves = {"benign": Roc(false_positive=(0, 0.2, 1), true_positive=(0, 0.9, 1), area=0.85)}
-    curves["rare"] = Roc(false_positive=(), true_positive=(), area=math.nan)
-    assert {"benign (0.8500)", "rare (not defined)", "chance (0.5)"} <= set(words(roc_figure(curves, title="ROC")))
+    curves = {
+        name: RocCurve(name=name, false_positive_rate=false, true_positive_rate=true, auc=auc)
+        for name, false, true, auc in (("benign", (0, 0.2, 1), (0, 0.9, 1), 0.85), ("rare", (), (), math.nan))
+    }
+    assert {"benign (0.850)", "rare (not defined)", "chance (0.5)"} <= set(words(roc_figure(curves, title="ROC")))
 
 
 def test_histograms_of_any_sets():

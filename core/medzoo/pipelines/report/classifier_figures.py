@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
@@ -22,22 +21,12 @@ from medzoo.pipelines.report.drawing import (
     style,
     wrapped,
 )
-from medzoo.pipelines.report.figures import Estimate
-from medzoo.pipelines.report.numbers import number
+from medzoo.pipelines.report.figures import Point
+from medzoo.pipelines.report.numbers import number, scored
+from medzoo.pipelines.scores import RocCurve
 
 
-@dataclass(frozen=True, kw_only=True)
-class Roc:
-    """A receiver operating characteristic: rates in [0, 1] by falling threshold, and the area under it."""
-
-    false_positive: Sequence[float]
-    true_positive: Sequence[float]
-    area: float
-
-
-def bars_figure(
-    groups: Mapping[str, Mapping[str, Estimate]], *, title: str, x_label: str, baseline: str = ""
-) -> Drawing:
+def bars_figure(groups: Mapping[str, Mapping[str, Point]], *, title: str, x_label: str, baseline: str = "") -> Drawing:
     """A panel a group, in it a bar a name with its interval: classifiers by arm, or classes by arm (recall).
 
     The bar called `baseline` is drawn as a dashed line through its panel. A failed bar says so, one that is NaN that
@@ -64,8 +53,9 @@ def bars_figure(
         return rendered(figure, f"{title}. {told or 'Nothing to show'}.")
 
 
-def _told(bar: Estimate) -> str:
-    return "failed" if bar.failed else number(bar.value)
+def _told(bar: Point) -> str:
+    told = "failed" if bar.failed else scored(bar.value)
+    return f"{told} ({bar.note})" if bar.note else told
 
 
 def _two_lines(name: str) -> str:
@@ -74,7 +64,7 @@ def _two_lines(name: str) -> str:
     return "\n".join(shortened(part, 24) for part in parts)
 
 
-def _bars(axes: Axes, bars: Mapping[str, Estimate], baseline: str) -> None:
+def _bars(axes: Axes, bars: Mapping[str, Point], baseline: str) -> None:
     edge = axes.get_yaxis_transform()
     for place, (name, bar) in enumerate(bars.items()):
         if bar.failed or not math.isfinite(bar.value):
@@ -125,18 +115,18 @@ def confusion_figure(counts: Sequence[Sequence[float]], classes: Sequence[str], 
         return rendered(figure, f"{title}: {number(right)} of {number(sum(totals))} images told right.")
 
 
-def roc_figure(curves: Mapping[str, Roc], *, title: str) -> Drawing:
+def roc_figure(curves: Mapping[str, RocCurve], *, title: str) -> Drawing:
     """One ROC curve a name with its area, and the diagonal of chance; a curve that is not defined only in words."""
     with style():
         figure, (axes,) = panels([3.9], width=3.9)
         axes.plot([0, 1], [0, 1], color=INK, linestyle=":", linewidth=1, label="chance (0.5)")
         for index, (name, curve) in enumerate(curves.items()):
             axes.plot(
-                curve.false_positive,
-                curve.true_positive,
+                curve.false_positive_rate,
+                curve.true_positive_rate,
                 color=SERIES[index % len(SERIES)],
                 linestyle=DASHES[index // len(SERIES) % len(DASHES)],
-                label=f"{shortened(name)} ({number(curve.area)})",
+                label=f"{shortened(name)} ({scored(curve.auc)})",
             )
         axes.set_xlim(-0.02, 1.02)
         axes.set_ylim(-0.02, 1.02)
@@ -146,5 +136,5 @@ def roc_figure(curves: Mapping[str, Roc], *, title: str) -> Drawing:
         axes.set_title(wrapped(title))
         axes.grid()
         figure.legend(loc="outside lower center", ncols=1 if max(map(len, curves), default=0) > 16 else 2)
-        told = ", ".join(f"{name} {number(curve.area)}" for name, curve in curves.items())
+        told = ", ".join(f"{name} {scored(curve.auc)}" for name, curve in curves.items())
         return rendered(figure, f"{title}: area under the ROC curve {told or 'of nothing'}.")

@@ -33,13 +33,17 @@ ROLE_COLOURS: Mapping[str, str] = {REAL: BLUE, FAKE: ORANGE, TRAIN: GREEN, OTHER
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """A point of a figure: a value, the interval around it if there is one, or why the value `failed`."""
+class Point:
+    """What a figure shows in one place: a value, the interval around it if there is one, or why the value `failed`.
+
+    `note` is what a reader must know of the value, in a word or two: "3 of 5".
+    """
 
     value: float
     low: float = math.nan
     high: float = math.nan
     failed: str = ""
+    note: str = ""
 
 
 def histogram_figure(histogram: Histogram) -> Drawing:
@@ -94,7 +98,7 @@ def trend_figure(points: Sequence[TrendPoint], floors: Mapping[str, Floor]) -> D
         figure, all_axes = panels([2.3] * len(names))
         for axes, name in zip(all_axes, names, strict=True):
             own = sorted((point for point in points if point.name == name), key=lambda point: point.step)
-            line = [_estimate(point.score) for point in own]
+            line = [_point(point.score) for point in own]
             _line(axes, [point.epoch for point in own], line, index=0, label="synthetic\u2013real")
             if floor := floors.get(name):
                 label = f"real\u2013real, n = {floor.n}"
@@ -109,21 +113,21 @@ def trend_figure(points: Sequence[TrendPoint], floors: Mapping[str, Floor]) -> D
 
 
 def lines_figure(
-    lines: Mapping[str, Mapping[float, Estimate]], *, title: str, x_label: str, y_label: str, points: bool = True
+    lines: Mapping[str, Mapping[float, Point]], *, title: str, x_label: str, y_label: str, points: bool = True
 ) -> Drawing:
-    """One line a name, through its estimates by x: accuracy by target count or mixing ratio, loss by epoch.
+    """One line a name, through its points by x: accuracy by target count or mixing ratio, loss by epoch.
 
     Failed points stand as crosses at the lower edge. `points`: mark each x; otherwise only the line is drawn.
     """
     with style():
         figure, (axes,) = panels([2.9])
-        for index, (name, estimates) in enumerate(lines.items()):
-            order = sorted(estimates)
-            _line(axes, order, [estimates[x] for x in order], index=index, label=shortened(name), points=points)
+        for index, (name, found) in enumerate(lines.items()):
+            order = sorted(found)
+            _line(axes, order, [found[x] for x in order], index=index, label=shortened(name), points=points)
         axes.set_title(wrapped(title))
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
-        places = sorted({x for estimates in lines.values() for x in estimates})
+        places = sorted({x for found in lines.values() for x in found})
         if points and 1 < len(places) <= 6:
             _ticks(axes, places)
         axes.grid()
@@ -141,13 +145,13 @@ def _ticks(axes: Axes, places: Sequence[float]) -> None:
     axes.minorticks_off()
 
 
-def _estimate(score: Score) -> Estimate:
+def _point(score: Score) -> Point:
     spread = math.nan if score.spread is None else score.spread
-    return Estimate(value=score.value, low=score.value - spread, high=score.value + spread)
+    return Point(value=score.value, low=score.value - spread, high=score.value + spread)
 
 
 def _line(
-    axes: Axes, places: Sequence[float], line: Sequence[Estimate], *, index: int, label: str, points: bool = True
+    axes: Axes, places: Sequence[float], line: Sequence[Point], *, index: int, label: str, points: bool = True
 ) -> None:
     colour = SERIES[index % len(SERIES)]
     values = [math.nan if point.failed else point.value for point in line]

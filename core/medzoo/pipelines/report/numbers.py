@@ -1,4 +1,4 @@
-"""How reports write numbers: four significant digits, and words for what is no number."""
+"""How reports write numbers: four significant digits, scores with three decimals, words for what is no number."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ def number(value: float | None) -> str:
         return sign + f"{size:#.4g}".removesuffix(".")
     digits, _, power = f"{size:.3e}".partition("e")
     return f"{sign}{digits}e{int(power)}".replace("e-", f"e{MINUS}")
+
+
+def scored(value: float) -> str:
+    """A score in [0, 1], or a difference of two, with 3 decimals; "not defined" for NaN."""
+    return "not defined" if math.isnan(value) else f"{value:.3f}".replace("-", MINUS)
 
 
 def interval(bounds: tuple[float, float] | None) -> str:
