@@ -288,8 +288,9 @@ class Score:
 
     `spread` is its standard deviation over what `spread_over` names ("subsets", "splits", "pairs"), which is no
     confidence interval; `interval` is one, of 95 %, by resampling images. `figures` are further numbers by name. NaN
-    stands for what is not defined. `method` says how it was measured, where there are choices: subsets, bins, pairs.
-    `pairs`, closest first, are for looking at. `failed` is True where the number shows a fault, as copied images are.
+    stands for what is not defined. `method` says how it was measured, where there are choices: subsets, bins, pairs;
+    `cautions` what its reader must know. `pairs`, closest first, are for looking at. `failed` is True where the number
+    shows a fault, as copied images are.
     """
 
     value: float
@@ -300,6 +301,7 @@ class Score:
     interval: tuple[float, float] | None = None
     figures: Mapping[str, float] = field(default_factory=dict)
     method: str = ""
+    cautions: tuple[str, ...] = ()
     histogram: Histogram | None = None
     pairs: tuple[Pair, ...] = ()
     failed: bool = False

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from scipy import stats
 from sklearn.metrics import pairwise_distances_argmin
+from sklearn.neighbors import NearestNeighbors
 
 from medzoo.protocols import Histogram, Pair, Sample, Score
 from medzoo_metrics.samples import FAKE, REAL, TRAIN, expect_enough, features_of
@@ -15,41 +20,100 @@ SHOWN, BINS = 16, 40
 _ROUNDING = 1e-5  # of the median distance: features of one image vary by this much from batch to batch
 
 
+@dataclass(frozen=True)
+class _Tail:
+    """How many synthetic images lie in the lower tail of the held-out ones."""
+
+    threshold: float
+    rank: int
+    count: int
+    p_value: float
+
+
 def nearest_train(real: Sample, fake: Sample, *, train: Sample, seed: int) -> Score:
     """The share of synthetic images as near to a training image as the nearest 1 % of the held-out `real` ones.
 
     Were the synthetic images as new as the held-out ones, their count below the k-th smallest of n held-out distances
-    would be beta-binomial with k and n + 1 - k; "p_value" is the chance of as many, and the check failed below 0.01.
-    Mirrored training images count as copies too. Figures: "threshold", "expected share", "p_value", "real median",
-    "synthetic median". Nothing is drawn from `seed`. Raises: DataError for a side without two images.
+    would be beta-binomial with k and n + 1 - k; "p_value" is the chance of as many. Smooth and typical images are near
+    to all images, so the same is asked of the distance to the nearest training image over that to the nearest held-out
+    one ("relative share", "relative p_value"), which is small for copies alone. The check failed where both chances are
+    below 0.01. Mirrored training images count as copies too. Nothing is drawn from `seed`.
+    Raises: DataError for a side without two images.
     """
     expect_enough("nearest-train", 2, real=real, synthetic=fake, training=train)
     ways = [features_of("nearest-train", train, TRAIN, layer).numpy() for layer in ("features", "mirrored")]
-    _, held_out = _nearest(features_of("nearest-train", real, REAL).numpy(), ways)
-    index, distances = _nearest(features_of("nearest-train", fake, FAKE).numpy(), ways)
-    asked = max(1, int(PERCENTILE * real.size))
-    threshold = np.sort(held_out)[asked - 1]
-    reach = threshold + _ROUNDING * np.median(held_out)
-    rank = int((held_out <= reach).sum())  # more than asked for where distances are equal
-    count = int((distances <= reach).sum())
-    p_value = float(stats.betabinom.sf(count - 1, fake.size, rank, real.size + 1 - rank))
+    of_real, of_fake = (features_of("nearest-train", one, role).numpy() for one, role in ((real, REAL), (fake, FAKE)))
+    _, held_out = _nearest(of_real, ways)
+    index, distances = _nearest(of_fake, ways)
+    absolute = _tail(held_out, distances)
+    relative = _tail(_ratio(held_out, _to_others(of_real)), _ratio(distances, _nearest(of_fake, [of_real])[1]))
     closest = np.argsort(distances, kind="stable")[:SHOWN]
     return Score(
-        value=count / fake.size,
+        value=absolute.count / fake.size,
         n_real=real.size,
         n_fake=fake.size,
         figures={
-            "threshold": float(threshold),
-            "expected share": rank / (real.size + 1),
-            "p_value": p_value,
+            "threshold": absolute.threshold,
+            "expected share": absolute.rank / (real.size + 1),
+            "p_value": absolute.p_value,
+            "relative share": relative.count / fake.size,
+            "relative p_value": relative.p_value,
+            "detectable share": _detectable(relative.rank, real.size, fake.size) / fake.size,
             "real median": float(np.median(held_out)),
             "synthetic median": float(np.median(distances)),
         },
-        method=_method(rank, real.size, train.size),
+        method=_method(absolute.rank, real.size, train.size),
+        cautions=tuple(_cautions(absolute, relative, real.size)),
         histogram=_histogram(held_out, distances),
         pairs=tuple(Pair(fake=int(k), train=int(index[k]) % train.size, distance=float(distances[k])) for k in closest),
-        failed=p_value < SIGNIFICANCE,
+        failed=max(absolute.p_value, relative.p_value) < SIGNIFICANCE,
     )
+
+
+def _tail(held_out: np.ndarray, synthetic: np.ndarray) -> _Tail:
+    """The lower tail of the held-out values, at their `PERCENTILE`, and what of the synthetic ones lies in it."""
+    threshold = np.sort(held_out)[max(1, int(PERCENTILE * len(held_out))) - 1]
+    reach = threshold + _ROUNDING * np.median(held_out)
+    rank = int((held_out <= reach).sum())  # more than asked for where values are equal
+    count = int((synthetic <= reach).sum())
+    p_value = float(_chance(rank, len(held_out), len(synthetic)).sf(count - 1))
+    return _Tail(threshold=float(threshold), rank=rank, count=count, p_value=p_value)
+
+
+def _chance(rank: int, held_out: int, synthetic: int) -> Any:
+    """Of how many new images lie below the `rank`-th smallest of as new held-out ones."""
+    return stats.betabinom(synthetic, rank, held_out + 1 - rank)
+
+
+def _detectable(rank: int, held_out: int, synthetic: int) -> int:
+    """The smallest number of copies that makes the check fail."""
+    return min(int(_chance(rank, held_out, synthetic).isf(SIGNIFICANCE)) + 1, synthetic)
+
+
+def _ratio(to_train: np.ndarray, to_held_out: np.ndarray) -> np.ndarray:
+    """The distances' ratio; 1 where both are 0."""
+    both = np.stack([to_train, to_held_out]) + np.finfo(np.float64).tiny
+    ratio: np.ndarray = both[0] / both[1]
+    return ratio
+
+
+def _to_others(images: np.ndarray) -> np.ndarray:
+    """Each image's distance to the nearest of the others."""
+    second = NearestNeighbors(n_neighbors=2).fit(images).kneighbors(images, return_distance=False)
+    own = second[:, 0] == np.arange(len(images))
+    other = np.where(own, second[:, 1], second[:, 0])  # among equal images, the first need not be the image itself
+    distances: np.ndarray = np.linalg.norm(images - images[other], axis=1)
+    return distances
+
+
+def _cautions(absolute: _Tail, relative: _Tail, held_out: int) -> Iterator[str]:
+    if absolute.p_value < SIGNIFICANCE <= relative.p_value:
+        yield (
+            "its images are nearer to training images than held-out ones are, but as near to held-out images: they are "
+            "smoother or more typical than real ones, which is no copying"
+        )
+    if held_out < 1 / PERCENTILE:
+        yield f"{held_out} held-out images are too few to tell their nearest 1 %"
 
 
 def _nearest(images: np.ndarray, ways: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -64,10 +128,10 @@ def _nearest(images: np.ndarray, ways: list[np.ndarray]) -> tuple[np.ndarray, np
 
 
 def _method(rank: int, held_out: int, trained_on: int) -> str:
-    coarse = "" if held_out >= 1 / PERCENTILE else f"; {held_out} are too few to tell their nearest 1 %"
     return (
         f"Euclidean distance to the nearest of {trained_on} training images, mirrored ones included, against that of "
-        f"{held_out} held-out images; threshold: distance {rank} of theirs, exact beta-binomial test{coarse}"
+        f"{held_out} held-out images; threshold: distance {rank} of theirs; relative: over the distance to the nearest "
+        "held-out image; exact beta-binomial tests"
     )
 
 

@@ -283,7 +283,24 @@ def test_the_copy_check_by_hand():
     orders = sum(math.comb(7 - 1 - below, 2) for below in (3, 4))
     assert score.figures["p_value"] == pytest.approx(orders / math.comb(7, 3))
     assert not score.failed
-    assert "3 are too few" in score.method
+    assert "3 held-out images are too few to tell their nearest 1 %" in score.cautions
+    # held-out images are 11, 11 and 91 from each other: 2/11, 3/11, 4/91; of the others the nearest is 104, 13, 2, 13
+    assert score.figures["relative share"] == 1 / 4
+
+
+def test_smooth_images_that_are_near_to_everything_are_no_copies():
+    train = train_of(normal(200, 16), normal(200, 16, seed=1))
+    real = features_of(normal(120, 16, seed=2))
+    smooth = measure("nearest-train", real, features_of(normal(100, 16, seed=3) * 0.3), train=train)
+    assert smooth.figures["p_value"] < 0.01 < smooth.figures["relative p_value"]
+    assert not smooth.failed
+    assert "no copying" in smooth.cautions[0]
+    copied = train.features["features"][:8]
+    mixed = torch.cat([normal(92, 16, seed=3) * 0.3, copied])
+    score = measure("nearest-train", real, features_of(mixed), train=train)
+    assert score.figures["detectable share"] <= 8 / 100
+    assert score.failed
+    assert score.figures["relative share"] == 8 / 100
 
 
 def test_the_copy_check_finds_copies_and_lets_new_images_pass():

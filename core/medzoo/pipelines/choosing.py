@@ -97,7 +97,7 @@ def _expanded(
             row = domain_classifier(source.registry, classes)
             if row is None:
                 why = f"no classifier at hand knows the classes {', '.join(classes)}"
-                mend = "--metric NAME@CLASSIFIER takes another's features: medzoo list --kind classifier"
+                mend = "medzoo list --kind classifier"
                 left_out.append(LeftOut(name=f"{spec.name}@{DOMAIN}", why=why, mend=mend))
                 continue
             name = row.id

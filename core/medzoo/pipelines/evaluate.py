@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,6 @@ from medzoo.pipelines.measuring import MeasuredSet, Measurer
 from medzoo.pipelines.models import LoadedModel
 from medzoo.specs import ImageSpec
 
-FID_LEAST = 2048
 _PAIRWISE = ("fid", "kid", "ssim", "ms-ssim")
 _SHARES_APART = 0.05
 _CHUNK = 256
@@ -98,7 +97,7 @@ def evaluate(request: Request, source: Source, *, notice: Callable[[str], None],
         crop=request.crop,
         resized=resized,
         seed=request.seed,
-        rows=tuple(map(_with_warnings, rows)),
+        rows=tuple(rows),
         per_class=tuple(_per_class(measurer, sets, given)) if request.per_class else (),
         pairwise=tuple(_pairwise(measurer, sets)),
         left_out=tuple(left_out),
@@ -139,26 +138,13 @@ def _per_class(measurer: Measurer, sets: Mapping[str, MeasuredSet], given: Mappi
     """Each measurement of each class; FID only where it was asked for by name, for its bias grows as n falls."""
     chosen = [one for one in measurer.measurements if one.chosen or one.spec.name not in ("fid", "isc")]
     labels = dict.fromkeys([*given[REAL].data.classes, *given[FAKE].data.classes])
-    return [_with_warnings(measurer.row(one, sets, fake=FAKE, label=label)) for label in labels for one in chosen]
+    return [measurer.row(one, sets, fake=FAKE, label=label) for label in labels for one in chosen]
 
 
 def _pairwise(measurer: Measurer, sets: Mapping[str, MeasuredSet]) -> list[PairRow]:
     """Study B's table: its metrics between any two of the sets, where there are more than two."""
     pairs = itertools.combinations([role for role in (TRAIN, REAL, FAKE, OTHER) if role in sets], 2)
     return [measurer.pair(one, sets[first], sets[second]) for first, second in pairs for one in measurer.pairwise]
-
-
-def _with_warnings(row: Row) -> Row:
-    """The row with what its reader has to know of its numbers."""
-    score = row.score
-    if score is None or not row.name.startswith("fid"):
-        return row
-    warnings = []
-    if min(score.n_real, score.n_fake) < FID_LEAST:
-        warnings.append(f"below {FID_LEAST} images FID is biased upwards: compare at equal n only, and look at KID")
-    if score.n_real != score.n_fake:
-        warnings.append(f"{score.n_real} real and {score.n_fake} synthetic images: its floor has equal n")
-    return replace(row, warnings=(*row.warnings, *warnings))
 
 
 def _warnings(given: Mapping[str, ImageSet], sets: Mapping[str, MeasuredSet]) -> list[str]:

@@ -134,6 +134,7 @@ class Measurer:
             floor=floor,
             preprocessing=extractor.preprocessing if extractor else "",
             weights=extractor.weights if extractor else "",
+            warnings=score.cautions if score else (),
         )
 
     def pair(self, one: Measurement, first: MeasuredSet, second: MeasuredSet) -> PairRow:
