@@ -18,6 +18,7 @@ PERCENTILE = 0.01
 SIGNIFICANCE = 0.01
 SHOWN, BINS = 16, 40
 _ROUNDING = 1e-5  # of the median distance: features of one image vary by this much from batch to batch
+_FAR = 1e6  # stands for the ratio of any distance to none
 
 
 @dataclass(frozen=True)
@@ -91,10 +92,9 @@ def _detectable(rank: int, held_out: int, synthetic: int) -> int:
 
 
 def _ratio(to_train: np.ndarray, to_held_out: np.ndarray) -> np.ndarray:
-    """The distances' ratio; 1 where both are 0."""
-    both = np.stack([to_train, to_held_out]) + np.finfo(np.float64).tiny
-    ratio: np.ndarray = both[0] / both[1]
-    return ratio
+    """The distances' ratio, at most `_FAR`; 1 where both are 0."""
+    ratio: np.ndarray = np.divide(to_train, to_held_out, out=np.full(len(to_train), _FAR), where=to_held_out > 0)
+    return np.where((to_train == 0) & (to_held_out == 0), 1.0, np.minimum(ratio, _FAR))
 
 
 def _to_others(images: np.ndarray) -> np.ndarray:
