@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
 from medzoo import config as settings
 from medzoo.errors import MedzooError
-from medzoo.protocols import Classifier, LabelledImages
+from medzoo.protocols import Classifier
 from medzoo.specs import ImageSpec
-from medzoo.testing.results import CheckResult, assert_passed, run_check
-from medzoo.testing.subject import (
-    ATOL,
-    BATCH,
-    CLASSES,
-    Broken,
-    Listener,
-    MadeUpImages,
-    cuda_of,
-    expect,
-    global_seed,
-    global_states,
-)
+from medzoo.testing.classifier_subject import ClassifierSubject, PlainImages
+from medzoo.testing.results import CheckResult, assert_passed
+from medzoo.testing.subject import ATOL, BATCH, CLASSES, Broken, Listener, expect, global_seed
 
 if TYPE_CHECKING:
     from medzoo.specs import ClassifierSpec
@@ -46,7 +34,7 @@ def check_classifier(spec: ClassifierSpec, *, device: str = "cpu", overrides: Se
     """
     results: list[CheckResult] = []
     for multi_label in (False, True) if spec.multi_label else (False,):
-        subject = _Subject(spec, device=device, overrides=overrides, multi_label=multi_label)
+        subject = ClassifierSubject(spec, device=device, overrides=overrides, multi_label=multi_label)
         for checks, required in _STAGES:
             found = [subject.run(name, check) for name, check in checks.items()]
             results += [result for result in found if result is not None]
@@ -65,106 +53,7 @@ def assert_classifier(spec: ClassifierSpec, *, device: str = "cpu", overrides: S
     assert_passed(f"classifier '{spec.name}'", results)
 
 
-class _Subject:
-    """A classifier under test, with what it was made from and what was seen of it."""
-
-    def __init__(self, spec: ClassifierSpec, *, device: str, overrides: Sequence[str], multi_label: bool) -> None:
-        self.spec = spec
-        self.device = torch.device(device)
-        self.overrides = overrides
-        self.multi_label = multi_label
-        self.touched: set[str] = set()
-        self.kept: dict[str, dict[str, Tensor]] = {}
-        self.first = Listener(self.kept)
-        self.config: Any
-        self.image: ImageSpec
-        self.classifier: Classifier
-
-    def run(self, name: str, check: Callable[[_Subject], str | None]) -> CheckResult | None:
-        """The result of one check, or None where it does not apply."""
-        return run_check(f"multi-label {name}" if self.multi_label else name, lambda: check(self), self.device)
-
-    def build(self) -> Classifier:
-        """A fresh classifier, its weights drawn from the global random state, which then is as it was."""
-        with torch.random.fork_rng(devices=cuda_of(self.device)):
-            return self.spec.build(self.config, self.image, str(self.device))
-
-    def fit(self, classifier: Classifier, report: Listener, *, data: LabelledImages | None = None) -> None:
-        """Fit `classifier` with seed 5 on `data`, else on the made-up images, which are its validation too."""
-        images = MadeUpImages(self.image) if data is None else data
-        with self._watched("in fit"):
-            classifier.fit(images, validation=images, seed=5, report=report)
-
-    def images(self) -> Tensor:
-        """Eight images that tell a classifier's answers apart."""
-        data = MadeUpImages(self.image)
-        chosen = range(0, len(data), len(data) // BATCH)
-        return torch.stack([torch.from_numpy(data[index]) for index in chosen]).float() / 255.0
-
-    def predict(self, images: Tensor, *, classifier: Classifier | None = None) -> Tensor:
-        """The probabilities of `images`, on the CPU. Raises: Broken unless they are probabilities."""
-        given = images.clone()
-        with self._watched("in predict"):
-            found = (classifier or self.classifier).predict(images)
-        self._expect_rows(found, "probabilities", rows=len(images), columns=len(CLASSES))
-        expect(torch.equal(images, given), "predict changed the images it was given")
-        low, high = found.min().item(), found.max().item()
-        expect(low >= 0.0 and high <= 1.0, f"expected probabilities in [0, 1], got {low:.3g} to {high:.3g}")
-        off = (found.sum(dim=1) - 1.0).abs().max().item()
-        expect(self.multi_label or off <= ATOL, f"expected probabilities that sum to 1, they are off by {off:.2g}")
-        return found.cpu()
-
-    def features(self, images: Tensor, *, classifier: Classifier | None = None) -> Tensor:
-        """The features of `images`, on the CPU. Raises: Broken unless they are rows of finite float32 numbers."""
-        with self._watched("in features"):
-            found = (classifier or self.classifier).features(images)
-        self._expect_rows(found, "features", rows=len(images))
-        return found.cpu()
-
-    def _expect_rows(self, found: object, what: str, *, rows: int, columns: int | None = None) -> None:
-        if not isinstance(found, Tensor):
-            raise Broken(f"expected a tensor of {what}, got {type(found).__name__}")
-        shape = (rows, columns if columns is not None else "D")
-        fits = found.ndim == 2 and len(found) == rows and columns in (None, found.shape[1]) and found.shape[1] > 0
-        expect(fits, f"expected {what} of shape {shape}, got {tuple(found.shape)}")
-        expect(found.dtype == torch.float32, f"expected float32 {what}, got {found.dtype}")
-        expect(bool(torch.isfinite(found).all()), f"expected finite {what}, some are not")
-        expect(not found.requires_grad, f"expected {what} without gradients")
-
-    @contextlib.contextmanager
-    def _watched(self, where: str) -> Iterator[None]:
-        before = global_states(self.device)
-        try:
-            yield
-        finally:
-            after = global_states(self.device)
-            self.touched |= {f"{name} {where}" for name in before if before[name] != after[name]}
-
-
-class _PlainImages:
-    """Images of one brightness each, by class or by label well apart, so that nothing is easier to learn."""
-
-    def __init__(self, image: ImageSpec) -> None:
-        self.classes = image.classes
-        turns = 24
-        if image.multi_label:
-            self.labels = np.tile(np.eye(len(CLASSES), dtype=np.float32), (turns, 1))
-        else:
-            self.labels = np.tile(np.arange(len(CLASSES), dtype=np.int64), turns)
-        light = np.tile(np.array([24, 128, 232]), turns) + np.random.default_rng(0).integers(-8, 9, 3 * turns)
-        self._pixels = np.empty((len(light), image.channels, image.size, image.size), np.uint8)
-        self._pixels[:] = light[:, None, None, None]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        """Image `index`: uint8 (C, H, W), a copy."""
-        pixels: np.ndarray = self._pixels[index]
-        return pixels.copy()
-
-
-def _preset(subject: _Subject) -> str | None:
+def _preset(subject: ClassifierSubject) -> str | None:
     spec = subject.spec
     known = settings.preset_names(spec.presets)
     expect("tiny" in known, f"expected a preset tiny.toml for tests, found: {', '.join(known) or 'none'}")
@@ -184,7 +73,7 @@ def _preset(subject: _Subject) -> str | None:
     return f"tiny.toml resolves: {subject.image.size} pixels, {subject.image.channels} channels"
 
 
-def _build(subject: _Subject) -> str:
+def _build(subject: ClassifierSubject) -> str:
     classifier = subject.classifier = subject.build()
     for method in ("fit", "predict", "features", "state_dict", "load_state_dict", "image"):
         expect(hasattr(classifier, method), f"expected a Classifier, {type(classifier).__name__} has no '{method}'")
@@ -197,7 +86,7 @@ def _build(subject: _Subject) -> str:
     )
 
 
-def _fit(subject: _Subject) -> str:
+def _fit(subject: ClassifierSubject) -> str:
     report = subject.first = Listener(subject.kept)
     subject.fit(subject.classifier, report)
     expect(bool(report.steps), "fit made no call of report.progress")
@@ -213,7 +102,7 @@ def _fit(subject: _Subject) -> str:
     return f"{len(steps)} steps, {len(report.checkpoints)} checkpoints, {len(report.notes)} notes"
 
 
-def _fit_repeats(subject: _Subject) -> str:
+def _fit_repeats(subject: ClassifierSubject) -> str:
     again = subject.build()
     with global_seed(1, subject.device):
         subject.fit(again, Listener(subject.kept))
@@ -221,7 +110,7 @@ def _fit_repeats(subject: _Subject) -> str:
     return "the same seed gives the same weights, whatever the global random state"
 
 
-def _fit_resumes(subject: _Subject) -> str | None:
+def _fit_resumes(subject: ClassifierSubject) -> str | None:
     unfinished = [(step, state) for step, total, state in subject.first.checkpoints if step < total]
     if not unfinished:
         return None
@@ -235,7 +124,7 @@ def _fit_resumes(subject: _Subject) -> str | None:
     return f"a fit resumed at step {step} ends with the same weights"
 
 
-def _fit_stops(subject: _Subject) -> str | None:
+def _fit_stops(subject: ClassifierSubject) -> str | None:
     unfinished = [step for step, total, _ in subject.first.checkpoints if step < total]
     if not unfinished:
         return None
@@ -248,7 +137,7 @@ def _fit_stops(subject: _Subject) -> str | None:
     return f"a fit asked to stop after step {last} ends there"
 
 
-def _weights(subject: _Subject) -> str:
+def _weights(subject: ClassifierSubject) -> str:
     state = subject.classifier.state_dict()
     for name, value in state.items():
         expect(isinstance(value, Tensor), f"expected tensors in state_dict, '{name}' is a {type(value).__name__}")
@@ -260,7 +149,7 @@ def _weights(subject: _Subject) -> str:
     return f"{len(state)} tensors, float32, the same keys in a fresh model"
 
 
-def _probabilities(subject: _Subject) -> str:
+def _probabilities(subject: ClassifierSubject) -> str:
     images = subject.images()
     for count in (BATCH, 5, 1):
         subject.predict(images[:count])
@@ -268,13 +157,13 @@ def _probabilities(subject: _Subject) -> str:
     return f"of {BATCH}, 5 and 1 images: float32, {sums}"
 
 
-def _features(subject: _Subject) -> str:
+def _features(subject: ClassifierSubject) -> str:
     found = subject.features(subject.images())
     expect(len(found.unique(dim=0)) > 1, "expected other features for other images, all are equal")
     return f"{found.shape[1]} an image, float32"
 
 
-def _rebatching(subject: _Subject) -> str:
+def _rebatching(subject: ClassifierSubject) -> str:
     images = subject.images()
     for what, call in (("probabilities", subject.predict), ("features", subject.features)):
         whole = call(images)
@@ -289,7 +178,7 @@ def _rebatching(subject: _Subject) -> str:
     return f"{BATCH} at once, 1 + 7 and reversed agree"
 
 
-def _save_and_load(subject: _Subject) -> str:
+def _save_and_load(subject: ClassifierSubject) -> str:
     state = {name: value.detach().cpu().contiguous() for name, value in subject.classifier.state_dict().items()}
     with global_seed(3, subject.device):
         loaded = subject.build()
@@ -303,8 +192,8 @@ def _save_and_load(subject: _Subject) -> str:
     return "saved as safetensors and loaded into a fresh model: the same answers"
 
 
-def _learns(subject: _Subject) -> str:
-    data, learner = _PlainImages(subject.image), subject.build()
+def _learns(subject: ClassifierSubject) -> str:
+    data, learner = PlainImages(subject.image), subject.build()
     subject.fit(learner, Listener({}), data=data)
     images = torch.stack([torch.from_numpy(data[index]) for index in range(len(data))]).float() / 255.0
     truth = torch.from_numpy(data.labels)
@@ -314,7 +203,7 @@ def _learns(subject: _Subject) -> str:
     return f"black, grey and white are told apart: {share:.0%} right"
 
 
-def _refuses_channels(subject: _Subject) -> str:
+def _refuses_channels(subject: ClassifierSubject) -> str:
     other = 4 - subject.image.channels
     images = torch.zeros(2, other, subject.image.size, subject.image.size)
     try:
@@ -326,7 +215,7 @@ def _refuses_channels(subject: _Subject) -> str:
     raise Broken(f"expected a MedzooError for {other} channels in place of {subject.image.channels}, it answered")
 
 
-def _global_state(subject: _Subject) -> str:
+def _global_state(subject: ClassifierSubject) -> str:
     touched = ", ".join(sorted(subject.touched))
     expect(not touched, f"expected random draws from the seed alone, but global state changed: {touched}")
     return "torch's, numpy's and Python's global random states stay as they were"
@@ -339,7 +228,7 @@ def _expect_equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor], where:
     expect(not differing, f"{len(differing)} of {len(one)} weights differ in {where}: {names}")
 
 
-_STAGES: tuple[tuple[Mapping[str, Callable[[_Subject], str | None]], bool], ...] = (
+_STAGES: tuple[tuple[Mapping[str, Callable[[ClassifierSubject], str | None]], bool], ...] = (
     ({"preset": _preset}, True),
     ({"build": _build}, True),
     ({"fit": _fit}, True),

@@ -15,10 +15,10 @@ from medzoo.errors import DataError
 from medzoo.protocols import LabelledImages, Report
 from medzoo.specs import ImageSpec
 from medzoo.toolkit.objectives import Objective, measure
-from medzoo.toolkit.optimizers import make_optimizer, rate_curve
+from medzoo.toolkit.optimizers import Recipe, make_optimizer, rate_curve
 from medzoo.toolkit.recipes import ClassifierSettings, RecipeSettings
 from medzoo.toolkit.selection import EarlyStopping
-from medzoo.toolkit.training import Recipe, steps_of, train
+from medzoo.toolkit.training import steps_of, train
 
 _PREDICT_BATCH = 64
 

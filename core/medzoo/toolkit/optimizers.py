@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from medzoo.toolkit.recipes import RecipeSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """An optimiser of the network, the share of the peak rate at each step, and how many steps there are."""
+
+    optimizer: torch.optim.Optimizer
+    rate_factor: Callable[[int], float]
+    total: int
 
 
 def make_optimizer(network: nn.Module, settings: RecipeSettings, *, rate: float) -> torch.optim.Optimizer:

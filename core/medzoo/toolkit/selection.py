@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from medzoo.toolkit.recipes import RecipeSettings
+
+
+class Selection(Protocol):
+    """What looks at the network while it is trained; its state is a part of every checkpoint."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether training is to end here."""
+
+    def judge(self, step: int) -> Mapping[str, float]:
+        """Figures of the network after optimiser step `step`, for `Report.progress`."""
+
+    def state(self) -> Mapping[str, Tensor]:
+        """What `load` takes back."""
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` gave."""
 
 
 class EarlyStopping:

@@ -13,7 +13,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,9 @@ from medzoo.errors import ResourceError
 from medzoo.protocols import LabelledImages, Report
 from medzoo.toolkit.batches import Batch, loader, vary
 from medzoo.toolkit.devices import derive_seed, generator, global_draws_from, resolve_precision
+from medzoo.toolkit.optimizers import Recipe
 from medzoo.toolkit.players import Player, adamw
+from medzoo.toolkit.selection import Selection
 from medzoo.toolkit.settings import TrainingSettings
 
 Loss = Callable[..., Mapping[str, Tensor]]
@@ -41,32 +43,6 @@ class Adversary:
     network: nn.Module
     loss: Callable[[nn.Module, nn.Module, Batch, torch.Generator], Mapping[str, Tensor]]
     rate: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """An optimiser of the network, the share of `settings.rate` at each step, and how many steps there are."""
-
-    optimizer: torch.optim.Optimizer
-    rate_factor: Callable[[int], float]
-    total: int
-
-
-class Selection(Protocol):
-    """What looks at the network while it is trained; its state is a part of every checkpoint."""
-
-    @property
-    def stopped(self) -> bool:
-        """Whether training is to end here."""
-
-    def judge(self, step: int) -> Mapping[str, float]:
-        """Figures of the network after optimiser step `step`, for `Report.progress`."""
-
-    def state(self) -> Mapping[str, Tensor]:
-        """What `load` takes back."""
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` gave."""
 
 
 def no_images(seeds: Sequence[int], labels: Tensor) -> Tensor:
