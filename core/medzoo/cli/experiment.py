@@ -21,7 +21,7 @@ app = typer.Typer(help="Train classifiers on real and synthetic images, and say 
 Given = Annotated[str, typer.Argument(metavar="PRESET|FILE", help="An experiment of medzoo's, or a TOML file.")]
 Data = Annotated[Path, typer.Option(help="Real images: folder of class folders, CSV or npz.")]
 Test = Annotated[
-    Path | None, typer.Option(help="Images to test on, with folds=0, in place of the data's own test part.")
+    Path | None, typer.Option(help="With folds=0, images to test on instead of the data's test part.")
 ]
 Folds = Annotated[int | None, typer.Option(min=0, help="Parts of a cross-validation; 0 uses the data's test part.")]
 Seeds = Annotated[int | None, typer.Option(min=1, help="Trainings of each classifier on the same images.")]

@@ -180,7 +180,7 @@ class _Maker:
         device: str,
         allow_leak: bool,
     ) -> None:
-        self.design, self.images, self.recipes, self.plugins = design, images, recipes, plugins
+        self.design, self.images, self.recipes = design, images, recipes
         self.generators, self.allow_leak = generators, allow_leak
         self.common = {"medzoo": medzoo.__version__, "device": device.partition(":")[0]}
         self.trainings: dict[str, Training] = {}
@@ -191,12 +191,15 @@ class _Maker:
             for fold in images.folds
         }
         self._lengths = {fold: self._length(fold) for fold in images.folds}
+        self._identities = {name: generator.identity(plugins) for name, generator in generators.items()}
+        self._image = list(weightless_image(recipes))
+        self._stages = {(name, arm.name): recipe.stages(arm) for name, recipe in recipes.items() for arm in design.arms}
 
     def cell(self, arm: Arm, classifier: str, fold: Fold, number: int) -> Cell:
         """The cell, its drawing and trainings made."""
         seed = self._seed("classifier", fold, number)
         drawing = self._drawing(arm, fold, number) if arm.mixture else None
-        stages = self.recipes[classifier].stages(arm)
+        stages = self._stages[classifier, arm.name]
         length = self._lengths[fold]
         key = self._key(
             "cell",
@@ -234,10 +237,9 @@ class _Maker:
         identity = {
             "train": self._digests[fold]["train"],
             "generators": [
-                [name, share, trained.get(name) or self.generators[name].identity(self.plugins)]
-                for name, share in arm.mixture.items()
+                [name, share, trained.get(name) or self._identities[name]] for name, share in arm.mixture.items()
             ],
-            "image": self._weightless_image() if any(self._kind(n) == "weightless" for n in arm.mixture) else None,
+            "image": self._image if any(self._kind(n) == "weightless" for n in arm.mixture) else None,
             "counts": counts,
             "batch_size": self.design.value.batch_size,
             "seed": seed,
@@ -261,16 +263,13 @@ class _Maker:
         return self.drawings[key]
 
     def _training(self, name: str, fold: Fold) -> Training:
-        generator, seed = self.generators[name], self._seed("generator", fold, 0)
-        identity = {"train": self._digests[fold]["train"], "seed": seed, **generator.identity(self.plugins)}
+        seed = self._seed("generator", fold, 0)
+        identity = {"train": self._digests[fold]["train"], "seed": seed, **self._identities[name]}
         key = self._key("training", identity)
         return self.trainings.setdefault(key, Training(key=key, generator=name, fold=fold, seed=seed))
 
     def _kind(self, name: str) -> str:
         return self.generators[name].kind
-
-    def _weightless_image(self) -> list[Any]:
-        return list(weightless_image(self.recipes))
 
     def _length(self, fold: Fold) -> int:
         """Images in the fold's largest filled training set: real and added ones."""

@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 from medzoo import config
 from medzoo.errors import ConfigError
-from medzoo.pipelines.classifiers import classifier_called
 from medzoo.pipelines.experiment.arms import Arm
 from medzoo.pipelines.experiment.settings import Design
 from medzoo.plugins import Plugins
@@ -98,6 +97,8 @@ class Recipe:
 
 def make_recipes(design: Design, plugins: Plugins, *, multi_label: bool) -> dict[str, Recipe]:
     """The classifiers by name, each setting of each arm checked. Raises: UnknownName, ConfigError."""
+    from medzoo.pipelines.classifiers import classifier_called
+
     recipes = {}
     for name in design.value.classifiers:
         spec, implied = classifier_called(name, plugins)

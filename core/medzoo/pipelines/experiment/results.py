@@ -9,13 +9,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from medzoo.errors import IntegrityError
-from medzoo.pipelines.conclusions import Comparison
-from medzoo.pipelines.experiment.arms import Arm
-from medzoo.pipelines.scores import ClassificationScores, ClassScore
-from medzoo.pipelines.statistics import Estimate, McNemarTest
+
+if TYPE_CHECKING:
+    from medzoo.pipelines.conclusions import Comparison
+    from medzoo.pipelines.experiment.arms import Arm
+    from medzoo.pipelines.scores import ClassificationScores
+    from medzoo.pipelines.statistics import Estimate
 
 METRICS = ("balanced_accuracy", "accuracy", "f1", "precision", "recall", "auc")
 """The fields of `ClassificationScores` that are averaged over folds or seeds, the usual one first."""
@@ -202,6 +204,8 @@ class Experiment:
 
 def comparison_dict(comparison: Comparison) -> dict[str, Any]:
     """A comparison's plain values for JSON, with its sentence."""
+    from medzoo.pipelines.statistics import McNemarTest
+
     told = {
         "test": "mcnemar" if isinstance(comparison.test, McNemarTest) else "paired-t",
         "difference": comparison.difference,
@@ -229,6 +233,8 @@ def _plain(value: Any) -> Any:
 
 def _scores(values: Mapping[str, Any]) -> ClassificationScores:
     """The inverse of `ClassificationScores.to_dict`."""
+    from medzoo.pipelines.scores import ClassificationScores, ClassScore
+
     tuples = {name: tuple(values[name]) for name in ("classes", "absent", "one_sided", "unpredicted")}
     return ClassificationScores(
         **{

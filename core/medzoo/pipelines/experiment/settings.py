@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -17,7 +17,7 @@ from medzoo.pipelines.experiment.arms import Arm, parse_arms, pretrain_arms
 from medzoo.pipelines.experiment.results import METRICS
 
 _LISTS = ("classifiers", "arms", "target", "pretrain.fractions", "pretrain.geometric", "pretrain.weighted")
-_SECTIONS = ("classifier", "generator")
+_SECTIONS = ("classifier", "generator")  # of settings of single models
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +137,12 @@ def read_design(
     built = config.build(ExperimentSettings, general, origins={key: origins[key] for key in general})
     arms = _arms(built)
     names = {"classifier": built.classifiers, "generator": tuple(dict.fromkeys(n for arm in arms for n in arm.mixture))}
-    own = {section: _own(section, names[section], values, origins) for section in _SECTIONS}
+    named = {"classifier": ("classifiers",), "generator": ("arms", "pretrain.generator")}
+    order = ["default", *(origin for origin, _ in layers)]
+    own = {}
+    for section, keys in named.items():
+        since = max(order.index(origins[key]) for key in keys)
+        own[section] = _own(section, names[section], values, origins, strict=set(order[since:]))
     resolved = config.Resolved(value=built, origins=origins)
     return Design(name=Path(given).stem, settings=resolved, own=own, arms=arms)
 
@@ -187,9 +192,9 @@ def _arms(settings: ExperimentSettings) -> tuple[Arm, ...]:
 
 
 def _own(
-    section: str, names: Sequence[str], values: Mapping[str, Any], origins: Mapping[str, str]
+    section: str, names: Sequence[str], values: Mapping[str, Any], origins: Mapping[str, str], *, strict: Set[str]
 ) -> dict[str, dict[str, Any]]:
-    """What is asked of single models. A preset may speak of models that an override has taken out."""
+    """What is asked of single models; `strict` origins speak of those there are, others of ones taken out since too."""
     found: dict[str, dict[str, Any]] = {}
     for key, value in values.items():
         head, _, rest = key.partition(".")
@@ -199,6 +204,6 @@ def _own(
         name = next((name for name in sorted(names, key=len, reverse=True) if rest.startswith(f"{name}.")), None)
         if name is not None:
             found.setdefault(name, {})[rest.removeprefix(f"{name}.")] = value
-        elif not origins[key].startswith("preset "):
+        elif origins[key] in strict:
             raise UnknownName(section, rest.partition(".")[0], names, f"of this experiment [from {origins[key]}]")
     return found
