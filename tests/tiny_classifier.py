@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 import medzoo
@@ -16,6 +18,7 @@ from medzoo.pipelines.classifiers import build_classifier, save_classifier
 from medzoo.plugins import Plugins, load_plugins
 
 CLASSES = ("bright", "dark")
+LEVELS = {"bright": 200, "dark": 60}
 
 
 @dataclass(frozen=True)
@@ -104,3 +107,14 @@ def make_classifier(folder: Path, *, classes: Sequence[str] = CLASSES, trained_o
     data: Mapping[str, object] = {"name": "test", "images": sorted(trained_on)}
     save_classifier(folder, classifier, spec=SPEC, config=config, data=data)
     return folder
+
+
+def write_images(root: Path, counts: Mapping[str, int], *, seed: int) -> Path:
+    """`root` with class folders of noise around each class's grey level, no two images alike."""
+    random = np.random.default_rng(seed)
+    for name, count in counts.items():
+        (root / name).mkdir(parents=True)
+        for index in range(count):
+            pixels = random.normal(LEVELS[name], 25, (12, 12)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{index:03d}.png")
+    return root

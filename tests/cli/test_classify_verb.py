@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from tiny import make_model
@@ -64,6 +65,15 @@ def test_predictions_are_a_csv(run, data, tmp_path, medzoo):
     assert list(rows[0]) == ["file", "label", "predicted", "p_bright", "p_dark"]
     assert [row["file"] for row in rows][:2] == ["test/bright/0.png", "test/bright/1.png"]
     assert all(row["label"] == row["predicted"] for row in rows)
+
+
+def test_an_npzs_numbers_get_names_for_predictions(run, tmp_path, medzoo):
+    arrays = {"train_images": np.full((3, 12, 12), 210, np.uint8), "train_labels": np.zeros((3, 1), np.uint8)}
+    np.savez(tmp_path / "levels.npz", **arrays)
+    command = ("classify", "predict", run, "--data", tmp_path / "levels.npz", "--classes", "bright,dark")
+    assert medzoo(*command, "--out", tmp_path / "said.csv").code == 0
+    lines = (tmp_path / "said.csv").read_text().splitlines()[1:]
+    assert [line.split(",")[1:3] for line in lines] == [["bright", "bright"]] * 3
 
 
 def test_a_test_prints_scores_and_leaves_them_in_a_folder(run, data, tmp_path, medzoo):

@@ -13,9 +13,9 @@ import pytest
 import torch
 from hub_server import HubServer
 from safetensors.torch import load_file, save_file
-from test_classify import Display, write_images
 from tiny_card import ABOUT as GENERATOR_ABOUT
-from tiny_classifier import SPEC, plugins_with_it
+from tiny_card import Quiet
+from tiny_classifier import SPEC, plugins_with_it, write_images
 
 from medzoo import config as settings
 from medzoo.data import open_dataset
@@ -44,7 +44,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_images(root / "data" / part, {"bright": 4, "dark": 6}, seed=seed)
     parts = training_parts(open_dataset(root / "data"), seed=0)
     config = settings.resolve(SPEC.config, presets=SPEC.presets)
-    train(SPEC, config, parts, root / "bare", plugins=plugins_with_it(), display=Display(), device="cpu")
+    train(SPEC, config, parts, root / "bare", plugins=plugins_with_it(), display=Quiet(), device="cpu")
     return root / "bare"
 
 

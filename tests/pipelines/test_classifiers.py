@@ -64,6 +64,12 @@ def test_a_published_classifier_is_loaded_by_id_and_by_plugin(published, given):
     assert torch.equal(loaded.classifier.predict(IMAGES), load(published).classifier.predict(IMAGES))
 
 
+def test_a_classifier_on_the_hub_is_loaded_by_its_place(tmp_path, hub_server):
+    folder = make_classifier(tmp_path / "tell")
+    hub_server.store.put("acme/tell", {path.name: path.read_bytes() for path in folder.iterdir()})
+    assert torch.equal(load("hf:acme/tell").classifier.predict(IMAGES), load(folder).classifier.predict(IMAGES))
+
+
 def test_only_settings_of_prediction_can_change(tmp_path):
     folder = make_classifier(tmp_path / "run")
     loaded = load(folder, overrides=["prediction.sharpness=0"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_classifier import SPEC, make_classifier, plugins_with_it
+from tiny_classifier import LEVELS, SPEC, make_classifier, plugins_with_it, write_images
 
 from medzoo import config as settings
 from medzoo.data import Dataset, open_dataset
@@ -25,8 +25,6 @@ from medzoo.pipelines.predictions import (
     record_scores,
     score,
 )
-
-LEVELS = {"bright": 200, "dark": 60}
 
 
 class Stopped(Exception):
@@ -46,17 +44,6 @@ class Display:
             raise Stopped
 
     def warn(self, message: str) -> None: ...
-
-
-def write_images(root: Path, counts: Mapping[str, int], *, seed: int) -> Path:
-    """`root` with class folders of noise around each class's grey level, no two images alike."""
-    random = np.random.default_rng(seed)
-    for name, count in counts.items():
-        (root / name).mkdir(parents=True)
-        for index in range(count):
-            pixels = random.normal(LEVELS[name], 25, (12, 12)).clip(0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(root / name / f"{index:03d}.png")
-    return root
 
 
 @pytest.fixture

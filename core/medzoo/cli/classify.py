@@ -60,8 +60,7 @@ def train(
     spec, implied = classifier_called(classifier, plugins)
     given = (*implied, *(overrides or ()))
     resolved = settings.resolve(spec.config, presets=spec.presets, preset=preset, file=config, overrides=given)
-    names = [name.strip() for name in classes.split(",")] if classes else None
-    dataset = open_dataset(data, skip_bad=skip_bad, classes=names)
+    dataset = open_dataset(data, skip_bad=skip_bad, classes=_names(classes))
     for name, reason in dataset.bad:
         notice(f"left out {name}: {reason}")
     parts = training_parts(dataset, share=val, seed=seed)
@@ -98,6 +97,7 @@ def predict(
         Path, typer.Option(help="CSV with file, label where known, predicted, and a column p_CLASS a class.")
     ],
     part: Annotated[str, typer.Option(help="train, val or test; default: every part.")] = "",
+    classes: Classes = "",
     device: Device = "auto",
     source: Mirror = None,
     skip_bad: SkipBad = False,
@@ -111,7 +111,9 @@ def predict(
     loaded = _load(model, load_plugins(), device=device, source=source)
     found = []
     with Display(f"{loaded.name} on {data.name}") as display:
-        for images in images_to_predict(data, loaded.image.classes, part=part, skip_bad=skip_bad):
+        for images in images_to_predict(
+            data, loaded.image.classes, part=part, skip_bad=skip_bad, classes=_names(classes)
+        ):
             for name, reason in images.bad:
                 notice(f"left out {name}: {reason}")
             found.append((images, run(loaded, images, watch=display)))
@@ -152,8 +154,7 @@ def measure(
 
     plugins = load_plugins()
     loaded = _load(model, plugins, device=device, source=source)
-    names = [name.strip() for name in classes.split(",")] if classes else None
-    dataset = open_dataset(data, skip_bad=skip_bad, classes=names)
+    dataset = open_dataset(data, skip_bad=skip_bad, classes=_names(classes))
     with Display(f"{loaded.name} on {data.name}") as display:
         result = score(
             loaded,
@@ -179,6 +180,10 @@ def measure(
     if result.near is not None:
         notice(f"without {result.near.count} images that resemble a training image at {result.near.threshold:g}:")
         _print(result.near.scores)
+
+
+def _names(classes: str) -> list[str] | None:
+    return [name.strip() for name in classes.split(",")] if classes else None
 
 
 def _load(given: str, plugins: Plugins, *, device: str, source: str | None) -> LoadedClassifier:

@@ -72,22 +72,25 @@ class Scored:
         }
 
 
-def images_to_predict(path: Path, image_classes: Sequence[str], *, part: str, skip_bad: bool) -> list[Dataset]:
+def images_to_predict(
+    path: Path, known: Sequence[str], *, part: str, skip_bad: bool, classes: Sequence[str] | None = None
+) -> list[Dataset]:
     """The images at `path`: one without labels, a folder of such, or a data set, of which `part` ("" for every one).
 
+    `known` are the model's classes, `classes` names for those of the data, as for `open_dataset`.
     Raises: as `open_dataset`; UnknownName for a part it does not have.
     """
     files = _bare_images(path)
     if not files:
-        data = open_dataset(path, skip_bad=skip_bad)
+        data = open_dataset(path, skip_bad=skip_bad, classes=classes)
         return [data_part(data, part)] if part else [data_part(data, "train"), *data.held_out.values()]
     for file in files:
         probe(file)
     return [
         Dataset(
             path=path,
-            classes=tuple(image_classes),
-            labels=np.zeros((len(files), len(image_classes)), np.float32),
+            classes=tuple(known),
+            labels=np.zeros((len(files), len(known)), np.float32),
             names=tuple(file.name for file in files),
             files=tuple(files),
         ).verify(skip_bad=skip_bad)
