@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from medzoo.pipelines.experiment.results import Experiment
     from medzoo.pipelines.experiment.running import Prepared
 
-app = typer.Typer(help="Train classifiers on real and synthetic images, and say what that shows.", no_args_is_help=True)
+app = typer.Typer(help="Train classifiers on real and synthetic images; compare.", no_args_is_help=True)
 
 Given = Annotated[str, typer.Argument(metavar="PRESET|FILE", help="An experiment of medzoo's, or a TOML file.")]
 Data = Annotated[Path, typer.Option(help="Real images: folder of class folders, CSV or npz.")]
