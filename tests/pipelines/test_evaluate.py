@@ -181,7 +181,7 @@ def test_batches_make_no_difference(measure):
     assert values[0] == values[1] == values[2]
 
 
-def test_real_images_that_were_trained_on_are_refused_unless_allowed(measure, paths, tmp_path):
+def test_real_images_that_were_trained_on_are_refused_unless_allowed_or_left_out(measure, paths, said, tmp_path):
     train = write_set(tmp_path / "train", {"a": 5, "b": 5}, seed=3)
     write_image(train / "a" / "000.png", open_dataset(paths["real"]).pixels(0)[None])
     with pytest.raises(DataError, match=r"1 of the 10 real images are among the training images") as raised:
@@ -189,14 +189,23 @@ def test_real_images_that_were_trained_on_are_refused_unless_allowed(measure, pa
     assert "--allow-leak" in raised.value.hint
     evaluation = measure(train=train, allow_leak=True)
     assert any("1 of the 10 real images" in text for text in evaluation.warnings)
-    assert evaluation.provenance["lineage"]["real_among_train"] == 1
+    (known,) = evaluation.provenance["lineage"]["trained"]
+    assert (known["who"], known["trained_on"], known["real_among_them"]) == ("training images", 10, 1)
+    evaluation = measure(train=train, leave_out_seen=True)
+    assert evaluation.facts(REAL).counts == {"a": 5, "b": 4}
+    assert rows(evaluation)["brightness"].score.n_real == 9
+    assert evaluation.provenance["lineage"]["left_out"] == 1
+    assert any("left out 1 of the 10 real images" in text for text in said)
+    with pytest.raises(DataError, match="every real image was trained on"):
+        measure(train=paths["real"], leave_out_seen=True)
 
 
 def test_the_model_that_made_the_images_is_found_by_its_weights(measure, paths, monkeypatch, said):
     row = load_registry().model("ddpm-busi")
     weights = next(file.sha256 for file in row.files if file.name == WEIGHTS)
     write_metadata(paths["fake"], generator="ddpm-busi", weights=weights)
-    facts = measure().provenance["lineage"]["models"]["ddpm-busi"]
+    (facts,) = measure().provenance["lineage"]["trained"]
+    assert facts["who"] == "ddpm-busi"
     assert facts["trained_on"] > 300
     assert facts["real_among_them"] == 0
     trained = open_dataset(paths["real"]).fingerprints()[:2]

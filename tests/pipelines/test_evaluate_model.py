@@ -72,7 +72,8 @@ def test_a_model_is_measured_by_images_drawn_from_it(folders):
     )
     facts = measured.evaluation.facts("synthetic")
     assert facts.counts == {"normal": 4, "thick-wall": 4}
-    assert measured.evaluation.provenance["lineage"]["models"]["run"]["trained_on"] == 9
+    (known,) = measured.evaluation.provenance["lineage"]["trained"]
+    assert (known["who"], known["trained_on"], known["real_among_them"]) == ("run", 9, 0)
 
 
 def test_a_model_judged_by_its_training_images_is_refused(folders):

@@ -33,6 +33,9 @@ Count = Annotated[int, typer.Option(min=2, help="Images of each class to draw fr
 Checkpoints = Annotated[bool, typer.Option("--checkpoints", help="Measure each checkpoint of the run GEN: a trend.")]
 Size = Annotated[int | None, typer.Option(help="Side to compare at.  [default: the smaller of the two sets']")]
 Crop = Annotated[str, typer.Option(help="none, centre or dark-border, of real images.")]
+LeaveOutSeen = Annotated[
+    bool, typer.Option("--leave-out-seen", help="Leave out real images that a model was trained on.")
+]
 AllowLeak = Annotated[bool, typer.Option("--allow-leak", help="Take real images that a model was trained on; told.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for the HTML report, pictures, CSV and JSON.")]
 
@@ -56,6 +59,7 @@ def evaluate(
     overrides: Overrides = None,
     device: Device = "auto",
     skip_bad: SkipBad = False,
+    leave_out_seen: LeaveOutSeen = False,
     allow_leak: AllowLeak = False,
     from_: Mirror = None,
     out: Out = None,
@@ -85,6 +89,7 @@ def evaluate(
         seed=seed,
         batch_size=batch_size,
         skip_bad=skip_bad,
+        leave_out_seen=leave_out_seen,
         allow_leak=allow_leak,
     )
     if out is not None:

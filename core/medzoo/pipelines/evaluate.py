@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +15,9 @@ from medzoo.errors import ConfigError, DataError
 from medzoo.images import CROPS
 from medzoo.pipelines.choosing import choose
 from medzoo.pipelines.evaluation import FAKE, OTHER, REAL, TRAIN, Evaluation, LeftOut, PairRow, Row
-from medzoo.pipelines.image_sets import UNLABELLED, ImageSet, common_image, open_sets
+from medzoo.pipelines.image_sets import UNLABELLED, ImageSet, common_image, described, open_sets
 from medzoo.pipelines.inputs import Source
-from medzoo.pipelines.lineage import refuse_leaks
+from medzoo.pipelines.lineage import find_seen, refuse_seen
 from medzoo.pipelines.measuring import MeasuredSet, Measurer
 from medzoo.pipelines.models import LoadedModel
 from medzoo.specs import ImageSpec
@@ -38,7 +38,8 @@ class Request:
     table of all pairs. `metrics` are names such as "kid@cnn-busi" or "ssim", all that can be had where there are none.
     `size` is the side in pixels at which images are compared, by default the smaller one of the real and synthetic
     images'; `crop` as in `images.prepare`, of real images, for generators make images that are cropped already.
-    `models` made the synthetic images, beside those that the images' metadata.csv names.
+    `models` made the synthetic images, beside those that the images' metadata.csv names. Real images that were trained
+    on are refused, or left out with `leave_out_seen`, or measured all the same with `allow_leak`.
     """
 
     real: Path | Dataset
@@ -54,6 +55,7 @@ class Request:
     seed: int = 0
     batch_size: int = 32
     skip_bad: bool = False
+    leave_out_seen: bool = False
     allow_leak: bool = False
 
 
@@ -83,11 +85,18 @@ def evaluate(request: Request, source: Source, *, notice: Callable[[str], None],
     if left_out:
         notice(f"left out: {_told(left_out)}")
     sets = {role: _measured(one, image, request.crop) for role, one in given.items()}
-    lineage = refuse_leaks(given, sets, source, models=request.models, allow_leak=request.allow_leak, notice=notice)
+    seen = find_seen(given, sets, source, models=request.models, notice=notice)
+    count = len(given[REAL].data)
+    if request.leave_out_seen:
+        _leave_out(given, sets, {place for one in seen for place in one.indices}, request, image, notice)
+    elif not request.allow_leak:
+        refuse_seen(seen, count=count)
     of_pairs = [one for one in chosen if one.spec.name in _PAIRWISE] if len(sets) > 2 else []
     measurer = Measurer(chosen, source, pairwise=of_pairs, seed=request.seed, batch_size=request.batch_size)
     measurer.extract(sets.values(), notice=notice, watch=watch)
-    warnings = [*_warnings(given, sets), *lineage.warnings]
+    warnings = _warnings(given, sets)
+    if not request.leave_out_seen:
+        warnings += [f"{one.told(count)}: the numbers flatter it" for one in seen if one.indices]
     rows = [measurer.row(one, sets, fake=FAKE) for one in chosen]
     if all(row.score is None for row in rows):
         raise DataError(f"nothing could be measured: {rows[0].name}: {rows[0].missing}", "give more or larger images")
@@ -102,7 +111,18 @@ def evaluate(request: Request, source: Source, *, notice: Callable[[str], None],
         pairwise=tuple(_pairwise(measurer, sets)),
         left_out=tuple(left_out),
         warnings=tuple(warnings),
-        provenance={"lineage": lineage.facts},
+        provenance={
+            "lineage": {
+                "allow_leak": request.allow_leak,
+                "leave_out_seen": request.leave_out_seen,
+                "left_out": count - len(given[REAL].data),
+                "trained": [
+                    {"who": one.who or "training images", "weights_sha256": one.weights_sha256}
+                    | {"trained_on": one.trained_on, "real_among_them": len(one.indices)}
+                    for one in seen
+                ],
+            }
+        },
     )
     return Measured(evaluation=evaluation, sets=sets)
 
@@ -132,6 +152,25 @@ def _measured(one: ImageSet, image: ImageSpec, crop: str) -> MeasuredSet:
     images = Decoded(one.data, size=image.size, channels=image.channels, crop=how)
     classes = tuple(dict.fromkeys([*image.classes, *one.data.classes]))
     return MeasuredSet(role=one.role, data=one.data, images=images, classes=classes)
+
+
+def _leave_out(
+    given: dict[str, ImageSet],
+    sets: dict[str, MeasuredSet],
+    places: Collection[int],
+    request: Request,
+    image: ImageSpec,
+    notice: Callable[[str], None],
+) -> None:
+    """Nothing; the real images at `places` are in neither any more. Raises: DataError if none is left."""
+    if not places:
+        return
+    kept = [place for place in range(len(given[REAL].data)) if place not in places]
+    if not kept:
+        raise DataError("every real image was trained on", "give images that no model has seen")
+    notice(f"left out {len(places)} of the {len(given[REAL].data)} real images, which were trained on")
+    given[REAL] = described(REAL, given[REAL].data.subset(kept))
+    sets[REAL] = _measured(given[REAL], image, request.crop)
 
 
 def _per_class(measurer: Measurer, sets: Mapping[str, MeasuredSet], given: Mapping[str, ImageSet]) -> list[Row]:

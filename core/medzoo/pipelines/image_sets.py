@@ -77,8 +77,11 @@ def open_sets(
     skip_bad: bool,
     notice: Callable[[str], None],
 ) -> dict[str, ImageSet]:
-    """The sets by role. Real images of a path with parts are its test or val part; its train part are then those
-    trained on, unless others are given.
+    """The sets by role; `classes` names an npz's numbers.
+
+    Real images of a path with parts are its test or val part; its train part are then those trained on, unless others
+    are given.
+
 
     Raises: DataError for synthetic images in the place of real ones, or real ones in the place of synthetic.
     """
@@ -94,12 +97,12 @@ def open_sets(
             part = "test" if "test" in data.held_out else "val"
             if given.get(TRAIN) is None:
                 notice(f"{data.path} has parts: measured against its {part} part; its train part are those trained on")
-                sets[TRAIN] = _describe(TRAIN, replace(data, held_out={}))
+                sets[TRAIN] = described(TRAIN, replace(data, held_out={}))
             else:
                 notice(f"{data.path} has parts: measured against its {part} part")
             data = data.held_out[part]
         data, origins = _chosen(role, replace(data, held_out={}), notice)
-        sets[role] = _describe(role, data, origins)
+        sets[role] = described(role, data, origins)
     return sets
 
 
@@ -110,7 +113,8 @@ def _open(path: Path, *, classes: Sequence[str] | None, skip_bad: bool) -> Datas
     files = [entry for entry in entries if entry.is_file() and entry.name.lower().endswith(SUFFIXES)]
     files = [file for file in files if not file.name.startswith(".")]
     if not files or any(entry.is_dir() and not entry.name.startswith(".") for entry in entries):
-        data = open_dataset(path, skip_bad=skip_bad, classes=classes)
+        # Folders have names for their classes, and those of the sets need not be the same.
+        data = open_dataset(path, skip_bad=skip_bad, classes=classes if path.suffix.lower() == ".npz" else None)
     else:
         names = tuple(file.name for file in files)
         labels = np.zeros(len(files), np.int64)
@@ -121,7 +125,8 @@ def _open(path: Path, *, classes: Sequence[str] | None, skip_bad: bool) -> Datas
     return data
 
 
-def _describe(role: str, data: Dataset, origins: tuple[Origin, ...] = ()) -> ImageSet:
+def described(role: str, data: Dataset, origins: tuple[Origin, ...] = ()) -> ImageSet:
+    """The set of these images, with what their headers say of them."""
     if data.files is not None:
         headers = [probe(file) for file in data.files]
         sizes = Counter((width, height) for width, height, _ in headers)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from medzoo.errors import DataError
 from medzoo.hub import locate
@@ -16,71 +15,80 @@ from medzoo.pipelines.model_folder import read_description
 from medzoo.pipelines.models import LoadedModel
 from medzoo.registry import WEIGHTS
 
-_MEND = "give images that no model was trained on; --allow-leak goes on and records it"
-
 
 @dataclass(frozen=True, kw_only=True)
-class Lineage:
-    """What is known of it: `facts` for run.json, `warnings` for the report's reader."""
+class Seen:
+    """Which real images, by index, are among those that `who` was trained on: a model, or "" for the training set.
 
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    `trained_on` counts the latter; None where nobody can say what the model was trained on.
+    """
+
+    who: str
+    weights_sha256: str
+    trained_on: int | None
+    indices: tuple[int, ...]
+
+    def told(self, count: int) -> str:
+        """A sentence about it, of `count` real images in all."""
+        shared = f"{len(self.indices)} of the {count} real images"
+        return f"'{self.who}' was trained on {shared}" if self.who else f"{shared} are among the training images"
 
 
-def refuse_leaks(
+def find_seen(
     given: Mapping[str, ImageSet],
     sets: Mapping[str, MeasuredSet],
     source: Source,
     *,
-    models: Sequence[LoadedModel] = (),
-    allow_leak: bool,
+    models: Sequence[LoadedModel],
     notice: Callable[[str], None],
-) -> Lineage:
-    """What is known of the synthetic images' lineage, by their metadata.csv and the `models` that made them.
+) -> list[Seen]:
+    """What is known of the real images' place in trainings: of the training set, of the models that the synthetic
+    images' metadata.csv names, as far as a registry knows them, and of `models`."""
+    found: list[Seen] = []
+    for who, weights, trained_on in _trainings(given, sets, source, models=models, notice=notice):
+        shared: tuple[int, ...] = ()
+        if trained_on is not None:
+            digests = sets[REAL].images.fingerprints()
+            shared = tuple(place for place, digest in enumerate(digests) if digest in trained_on)
+        known = None if trained_on is None else len(trained_on)
+        found.append(Seen(who=who, weights_sha256=weights, trained_on=known, indices=shared))
+    return found
 
-    Raises:
-        DataError: real images are among those given as trained on, or a published model that made synthetic images was
-            trained on them; unless `allow_leak`.
-    """
-    facts: dict[str, Any] = {"allow_leak": allow_leak, "models": {}}
-    warnings: list[str] = []
+
+def refuse_seen(seen: Sequence[Seen], *, count: int) -> None:
+    """Nothing. Raises: DataError if some of the `count` real images were trained on."""
+    for one in seen:
+        if one.indices:
+            raise DataError(
+                f"{one.told(count)}, so nothing measured on them would hold",
+                "--leave-out-seen measures on the others; --allow-leak goes on with all and records it",
+            )
+
+
+def _trainings(
+    given: Mapping[str, ImageSet],
+    sets: Mapping[str, MeasuredSet],
+    source: Source,
+    *,
+    models: Sequence[LoadedModel],
+    notice: Callable[[str], None],
+) -> Iterator[tuple[str, str, Collection[str] | None]]:
+    """Who was trained: its name, its weights, and the fingerprints of the images, None where they are unknown."""
     if TRAIN in sets:
-        known = set(sets[TRAIN].images.fingerprints())
-        shared = sum(digest in known for digest in sets[REAL].images.fingerprints())
-        facts["real_among_train"] = shared
-        if shared:
-            what = f"{shared} of the {len(sets[REAL].data)} real images are among the training images"
-            warnings.append(_told(what, allow_leak=allow_leak))
-    known_models = {origin.generator: _published(origin, source, notice) for origin in given[FAKE].origins}
-    known_models |= {model.name: (model.weights_sha256 or "", model.trained_on) for model in models}
-    for name, (weights, trained_on) in known_models.items():
-        entry: dict[str, Any] = {"weights_sha256": weights, "trained_on": None}
-        facts["models"][name] = entry
-        if trained_on is None:
-            continue
-        shared = sum(digest in trained_on for digest in sets[REAL].images.fingerprints())
-        entry |= {"trained_on": len(trained_on), "real_among_them": shared}
-        if shared:
-            what = f"'{name}' was trained on {shared} of the {len(sets[REAL].data)} real images"
-            warnings.append(_told(what, allow_leak=allow_leak))
-    return Lineage(facts=facts, warnings=tuple(warnings))
+        yield "", "", frozenset(sets[TRAIN].images.fingerprints())
+    for origin in given[FAKE].origins:
+        yield origin.generator, origin.weights_sha256, _published(origin, source, notice)
+    for model in models:
+        yield model.name, model.weights_sha256 or "", model.trained_on
 
 
-def _told(what: str, *, allow_leak: bool) -> str:
-    """A warning. Raises: DataError unless `allow_leak`."""
-    if not allow_leak:
-        raise DataError(f"{what}, so nothing measured on them would hold", _MEND)
-    return f"{what}: the numbers flatter it"
-
-
-def _published(origin: Origin, source: Source, notice: Callable[[str], None]) -> tuple[str, frozenset[str] | None]:
-    """The weights an image was made with, and the fingerprints of the images they were trained on, None if unknown."""
+def _published(origin: Origin, source: Source, notice: Callable[[str], None]) -> frozenset[str] | None:
+    """The fingerprints of the images that the published model of these weights was trained on; None if unknown."""
     for row in source.registry.rows:
-        if not any(file.name == WEIGHTS and file.sha256 == origin.weights_sha256 for file in row.files):
-            continue
-        folder = locate(row)[1]
-        if folder is not None:
-            return origin.weights_sha256, frozenset(map(str, read_description(folder)["data"].get("images", ())))
+        if any(file.name == WEIGHTS and file.sha256 == origin.weights_sha256 for file in row.files):
+            folder = locate(row)[1]
+            if folder is not None:
+                return frozenset(map(str, read_description(folder)["data"].get("images", ())))
     if origin.weights_sha256:
         notice(f"'{origin.generator}' is in no registry here, so nobody can say what it was trained on")
-    return origin.weights_sha256, None
+    return None
