@@ -57,6 +57,30 @@ def test_settings_reach_the_training(data, tmp_path, install_plugin, medzoo):
     assert "2 of the 8 training images" in outcome.err
 
 
+def test_a_training_starts_from_a_runs_weights(run, data, tmp_path, medzoo):
+    command = (
+        "classify",
+        "train",
+        "nearest-mean",
+        "--data",
+        data,
+        "--out",
+        tmp_path / "more",
+        "--start",
+        run,
+        "--json",
+    )
+    assert json.loads(medzoo(*command).out)["started_from"]["tensors"] == "1 of 1"
+
+
+def test_what_cannot_be_read_is_left_out_and_named(run, data, tmp_path, medzoo):
+    (data / "test" / "dark" / "0.png").write_bytes(b"no picture")
+    assert medzoo("classify", "test", run, "--data", data).code == 5
+    outcome = medzoo("classify", "test", run, "--data", data, "--skip-bad", "--json")
+    assert json.loads(outcome.out)["scores"]["n"] == 7
+    assert "left out dark/0.png: " in outcome.err
+
+
 def test_predictions_are_a_csv(run, data, tmp_path, medzoo):
     outcome = medzoo("classify", "predict", run, "--data", data, "--part", "test", "--out", tmp_path / "said.csv")
     assert (outcome.code, outcome.out.strip()) == (0, str(tmp_path / "said.csv"))
@@ -135,3 +159,29 @@ def test_a_network_of_timm_is_named_behind_a_colon(data, tmp_path, medzoo):
     outcome = medzoo("classify", "train", "timm:no-such-network", "--data", data, "--out", tmp_path / "run")
     assert outcome.code == 2
     assert "no-such-network" in outcome.err
+
+
+def test_several_labels_an_image_are_predicted_and_scored_each_on_its_own(data, tmp_path, medzoo):
+    rows = [
+        f"{path.relative_to(tmp_path)},{'bright|round' if path.parent.name == 'bright' else ''},{part}"
+        for part in ("train", "val", "test")
+        for path in sorted((data / part).glob("*/*.png"))
+    ]
+    table = tmp_path / "several.csv"
+    table.write_text("\n".join(["file,labels,split", *rows]) + "\n")
+    trained = medzoo("classify", "train", "cnn", "--preset", "tiny", "--data", table, "--out", tmp_path / "run")
+    assert trained.code == 0
+    tested = medzoo("classify", "test", tmp_path / "run", "--data", table, "--json")
+    scores = json.loads(tested.out)["scores"]
+    assert (scores["n"], scores["multi_label"], scores["confusion"]) == (8, True, [])
+    assert [score["support"] for score in scores["per_class"]] == [4, 4]
+    shown = medzoo("classify", "test", tmp_path / "run", "--data", table).out
+    assert shown.splitlines()[1].split()[:2] == ["exact", "match"]
+    said = tmp_path / "said.csv"
+    assert medzoo("classify", "predict", tmp_path / "run", "--data", table, "--part", "test", "--out", said).code == 0
+    with said.open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert {row["label"] for row in found} == {"bright|round", ""}
+    for row in found:
+        likely = [name for name in ("bright", "round") if float(row[f"p_{name}"]) >= 0.5]
+        assert row["predicted"] == "|".join(likely)

@@ -13,6 +13,7 @@ from medzoo.cli.output import Json, notice, print_json, print_table, print_text
 from medzoo.cli.progress import Display, TrainingDisplay
 
 if TYPE_CHECKING:
+    from medzoo.data import Dataset
     from medzoo.pipelines.classifiers import LoadedClassifier
     from medzoo.pipelines.predictions import Scored
     from medzoo.pipelines.scores import ClassificationScores
@@ -61,8 +62,7 @@ def train(
     given = (*implied, *(overrides or ()))
     resolved = settings.resolve(spec.config, presets=spec.presets, preset=preset, file=config, overrides=given)
     dataset = open_dataset(data, skip_bad=skip_bad, classes=_names(classes))
-    for name, reason in dataset.bad:
-        notice(f"left out {name}: {reason}")
+    _tell_bad(dataset)
     parts = training_parts(dataset, share=val, seed=seed)
     notice(f"trained on {len(parts.training)} images; those to choose weights by: {parts.origin}")
     before = None if start is None else _load(start, plugins, device="cpu", source=None)
@@ -109,13 +109,11 @@ def predict(
     from medzoo.plugins import load_plugins
 
     loaded = _load(model, load_plugins(), device=device, source=source)
+    names, known = _names(classes), loaded.image.classes
     found = []
-    with Display(f"{loaded.name} on {data.name}") as display:
-        for images in images_to_predict(
-            data, loaded.image.classes, part=part, skip_bad=skip_bad, classes=_names(classes)
-        ):
-            for name, reason in images.bad:
-                notice(f"left out {name}: {reason}")
+    for images in images_to_predict(data, known, part=part, skip_bad=skip_bad, classes=names):
+        _tell_bad(images)
+        with Display(f"{loaded.name} on {data.name}") as display:
             found.append((images, run(loaded, images, watch=display)))
     table = predictions_table(found, loaded.image.classes, multi_label=loaded.image.multi_label)
     write_atomic(out, table.encode())
@@ -149,9 +147,12 @@ def measure(
 ) -> None:
     """Measure a classifier on images it was not trained on."""
     from medzoo.data import open_dataset
+    from medzoo.files import refuse_occupied
     from medzoo.pipelines.predictions import record_scores, score
     from medzoo.plugins import load_plugins
 
+    if out is not None:
+        refuse_occupied(out)
     plugins = load_plugins()
     loaded = _load(model, plugins, device=device, source=source)
     dataset = open_dataset(data, skip_bad=skip_bad, classes=_names(classes))
@@ -165,6 +166,7 @@ def measure(
             near=near,
             watch=display,
         )
+    _tell_bad(result.data)
     if result.left_out:
         notice(f"left out {result.left_out} images that the model was trained on or chosen by")
     if result.leaked:
@@ -180,6 +182,11 @@ def measure(
     if result.near is not None:
         notice(f"without {result.near.count} images that resemble a training image at {result.near.threshold:g}:")
         _print(result.near.scores)
+
+
+def _tell_bad(data: Dataset) -> None:
+    for name, reason in data.bad:
+        notice(f"left out {name}: {reason}")
 
 
 def _names(classes: str) -> list[str] | None:
@@ -204,13 +211,11 @@ def _load(given: str, plugins: Plugins, *, device: str, source: str | None) -> L
 def _write(
     out: Path, loaded: LoadedClassifier, result: Scored, plugins: Plugins, *, allow_leak: bool, device: str
 ) -> None:
-    """Nothing; `out` holds the predictions, the scores and the record. Raises: DataError if it holds anything."""
-    from medzoo.files import refuse_occupied
+    """Nothing; `out` holds the predictions, the scores and the record."""
     from medzoo.pipelines.models import pick_device
     from medzoo.pipelines.predictions import write_scored
     from medzoo.provenance import RunRecord
 
-    refuse_occupied(out)
     record = RunRecord(job="classify test", folder=out)
     record.add_outputs(write_scored(out, result, loaded.image))
     record.config = loaded.config.flat()

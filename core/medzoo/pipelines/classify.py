@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def training_parts(data: Dataset, *, share: float | None = None, seed: int) -> P
     the data holds out is touched, and with a `share` not its `val` either. Raises: as `split_dataset`.
     """
     own = data.held_out.get("val")
-    training = data.subset(range(len(data)))
+    training = replace(data, held_out={})
     if own is not None and share is None:
         return Parts(training=training, validation=own, origin=f"{len(own)}, the data's own val part")
     share = VAL_SHARE if share is None else share

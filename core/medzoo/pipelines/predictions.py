@@ -7,7 +7,7 @@ import io
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,7 @@ def _bare_images(path: Path) -> list[Path]:
 def data_part(data: Dataset, part: str) -> Dataset:
     """A part of the data; all of it where it has no parts. Raises: UnknownName."""
     if part == "train" or not (part or data.held_out):
-        return data.subset(range(len(data)))
+        return replace(data, held_out={})
     if part not in data.held_out:
         raise UnknownName("part", part, ["train", *data.held_out], f"(of {data.path})")
     return data.held_out[part]
@@ -184,7 +184,7 @@ def score(
     images = _decoded(model, chosen)
     unseen = [place for place, digest in enumerate(images.fingerprints()) if digest not in model.trained_on]
     if leave_out_seen and unseen:
-        left_out, chosen = len(chosen) - len(unseen), chosen.subset(unseen)
+        left_out, chosen = len(chosen) - len(unseen), replace(chosen.subset(unseen), bad=chosen.bad)
         images = _decoded(model, chosen)
     leaked = len(chosen) - len(unseen)
     if leaked and not allow_leak:
