@@ -20,9 +20,7 @@ app = typer.Typer(help="Train classifiers on real and synthetic images; compare.
 
 Given = Annotated[str, typer.Argument(metavar="PRESET|FILE", help="An experiment of medzoo's, or a TOML file.")]
 Data = Annotated[Path, typer.Option(help="Real images: folder of class folders, CSV or npz.")]
-Test = Annotated[
-    Path | None, typer.Option(help="With folds=0, images to test on instead of the data's test part.")
-]
+Test = Annotated[Path | None, typer.Option(help="With folds=0, images to test on instead of the data's test part.")]
 Folds = Annotated[int | None, typer.Option(min=0, help="Parts of a cross-validation; 0 uses the data's test part.")]
 Seeds = Annotated[int | None, typer.Option(min=1, help="Trainings of each classifier on the same images.")]
 Repeats = Annotated[int | None, typer.Option(min=1, help="Cross-validations, each with folds of its own.")]

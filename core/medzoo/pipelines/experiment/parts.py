@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 
 from medzoo.data import Dataset
-from medzoo.duplicates import THRESHOLD, duplicate_groups, thumbnails
+from medzoo.duplicates import duplicate_groups, thumbnails
 from medzoo.errors import DataError
 from medzoo.pipelines.experiment.settings import ExperimentSettings
 from medzoo.splits import assign_groups, split_dataset
 from medzoo.toolkit.devices import derive_seed
+
+# On BUSI, thumbnails of other scans hardly ever correlate so; duplicates are told from 0.99 on.
+NEAR = 0.95
 
 _MEND = "split anew with `medzoo data split`, or --allow-leak goes on and records it"
 
@@ -70,8 +73,8 @@ def make_parts(data: Dataset, settings: ExperimentSettings, *, test: Dataset | N
     if settings.folds:
         if test is not None:
             raise DataError("folds make their own test parts, and --test is given", "set folds=0 to use it")
-        return _crossed(data, settings)
-    return _held_out(data, settings, test=test, allow_leak=allow_leak)
+        return _with_likeness(_crossed(data, settings))
+    return _with_likeness(_held_out(data, settings, test=test, allow_leak=allow_leak))
 
 
 def _crossed(data: Dataset, settings: ExperimentSettings) -> Images:
@@ -116,12 +119,14 @@ def _folds_of(data: Dataset, groups: np.ndarray, settings: ExperimentSettings, *
 
 
 def _held_out(data: Dataset, settings: ExperimentSettings, *, test: Dataset | None, allow_leak: bool) -> Images:
-    own = data.held_out.get("test") if test is None else test
+    own = data.held_out.get(settings.test) if test is None else test
     if own is None:
+        other = "--set test=val takes its val part; or " if "val" in data.held_out else ""
         raise DataError(
-            f"{data.path} has no test part", "give one with --test DIR, or let folds make them: --set folds=5"
+            f"{data.path} has no {settings.test} part", f"{other}give one with --test DIR, or make some: --set folds=5"
         )
-    training, val = data.subset(range(len(data))), data.held_out.get("val")
+    training = data.subset(range(len(data)))
+    val = data.held_out.get("val") if settings.test != "val" or test is not None else None
     if val is None and settings.validation:
         shares = {"train": 1 - settings.validation, "val": settings.validation}
         parts = split_dataset(training, fractions=shares, seed=settings.seed)
@@ -148,16 +153,24 @@ def _leaks(images: Images, fold: Fold, *, allow_leak: bool) -> tuple[tuple[str, 
     told = f"{shared} of the {len(fold.test)} test images are training or validation images too"
     if shared and not allow_leak:
         raise DataError(told, _MEND)
-    vectors = thumbnails(images.data)
-    likeness = (vectors[list(fold.test)] @ vectors[[*fold.train, *fold.val]].T).max(axis=1)
-    near = int((likeness > THRESHOLD).sum())
     warnings = [f"{told}: the scores flatter every arm"] if shared else []
-    if near > shared:
-        warnings.append(
-            f"{near} of the {len(fold.test)} test images look like a training or validation image (correlation of "
-            f"thumbnails above {THRESHOLD:g}): if they show the same, the scores flatter every arm"
-        )
-    return tuple(warnings), {"test_among_training": shared, "test_like_training": near, "allow_leak": allow_leak}
+    return tuple(warnings), {"test_among_training": shared, "allow_leak": allow_leak}
+
+
+def _with_likeness(images: Images) -> Images:
+    """The images with a warning of test images that resemble training images, and their number in each fold."""
+    vectors = thumbnails(images.data)
+    near = [
+        int(((vectors[list(fold.test)] @ vectors[[*fold.train, *fold.val]].T).max(axis=1) >= NEAR).sum())
+        for fold in images.folds
+    ]
+    told = (
+        f"{sum(near)} of the {sum(len(fold.test) for fold in images.folds)} test images resemble a training or "
+        f"validation image (thumbnails correlate at {NEAR:g} or more): where they show the same scan, scores of every "
+        "arm are flattered"
+    )
+    warnings = (*images.warnings, told) if any(near) else images.warnings
+    return replace(images, warnings=warnings, facts={**images.facts, "near": NEAR, "test_like_training": near})
 
 
 def _joined(parts: Sequence[Dataset]) -> Dataset:

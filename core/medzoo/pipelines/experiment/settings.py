@@ -39,6 +39,7 @@ class ExperimentSettings:
     arms: tuple[str, ...] = setting((), "generators, mixtures (a=0.5+b=0.5), real, weighted")
     target: tuple[int, ...] = setting((1000,), "images a class after filling (multi-label: in all)", low=0)
     folds: int = setting(5, "parts of a cross-validation; 0 uses the data's own test part", low=0)
+    test: str = setting("test", "where folds = 0, the part of the data to test on", choices=("test", "val"))
     repeats: int = setting(1, "cross-validations, each with folds of its own", low=1)
     seeds: int = setting(1, "trainings of each classifier on the same images", low=1)
     epochs: int = setting(0, "passes over the largest filled training set; 0 is the classifier's own", low=0)
@@ -62,6 +63,8 @@ class ExperimentSettings:
             raise ConfigError(
                 "repeats is for folds, and folds = 0", "seeds repeats the training on one fixed test part"
             )
+        if self.folds and self.test != "test":
+            raise ConfigError(f"test = {self.test} is for folds = 0", "folds make their own test parts")
         if self.steps and self.epochs:
             raise ConfigError(f"both epochs = {self.epochs} and steps = {self.steps} are given", "give one of them")
         for name, given in (("classifiers", self.classifiers), ("target", self.target)):
