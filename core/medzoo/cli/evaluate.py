@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -140,11 +141,8 @@ def _show(evaluation: Evaluation, out: Path | None) -> None:
     columns = ("metric", *classes, "value", "±", "95 %", "floor", "at equal n", "n real", "n synth", "better")
     cells = [(row.name, *((row.label or "all",) if classes else ()), *_cells(row), row.better) for row in rows]
     print_table(columns, cells, right=("value", "±", "floor", "at equal n", "n real", "n synth"))
-    for row in rows:
-        title = f"{row.name} of {row.label}" if row.label else row.name
-        for text in (row.missing, *row.warnings, "FAILED, see the report" if row.score and row.score.failed else ""):
-            if text:
-                notice(f"{title}: {text}")
+    for text, titles in _remarks(rows).items():
+        notice(f"{', '.join(titles)}: {text}")
     for warning in evaluation.warnings:
         notice(f"warning: {warning}")
     if evaluation.trend:
@@ -158,6 +156,17 @@ def _show(evaluation: Evaluation, out: Path | None) -> None:
         notice("--out DIR writes the report: pictures, pairs of sets, histograms, tables")
     else:
         print_text(str(out / "report.html"))
+
+
+def _remarks(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """What has to be said of the rows, each with the rows it is said of; of a class only what is not said of all."""
+    remarks: dict[str, list[str]] = {}
+    for row in rows:
+        failed = "FAILED, look at the pairs in the report" if row.score is not None and row.score.failed else ""
+        for text in filter(None, (row.missing, *row.warnings, failed)):
+            if not row.label or row.name not in remarks.get(text, ()):
+                remarks.setdefault(text, []).append(f"{row.name} of {row.label}" if row.label else row.name)
+    return remarks
 
 
 def _cells(row: Row) -> tuple[str, ...]:
