@@ -147,6 +147,7 @@ def test_study_b_compares_every_pair_of_sets(measure, tmp_path, monkeypatch):
     other = write_set(tmp_path / "other", {"shirt": 4}, seed=4, shift=150)
     table = {(row.first, row.second, row.name): row.score.value for row in measure(train=train, other=other).pairwise}
     assert len(table) == 6 * 2
+    assert table[TRAIN, REAL, "mean-distance@means"] > 0
     assert table[TRAIN, REAL, "mean-distance@means"] < table[TRAIN, FAKE, "mean-distance@means"]
     assert table[FAKE, OTHER, "mean-distance@means"] > table[TRAIN, FAKE, "mean-distance@means"]
 

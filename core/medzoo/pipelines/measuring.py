@@ -58,6 +58,11 @@ class MeasuredSet:
         places = np.array([self.classes.index(name) for name in self.data.classes])
         return np.asarray(places[self.data.labels])
 
+    @property
+    def everything(self) -> np.ndarray:
+        """Where all its images are."""
+        return np.arange(len(self.data))
+
     def of_class(self, label: str) -> np.ndarray:
         """Where the images of a class are."""
         return np.flatnonzero(self.labels == self.classes.index(label))
@@ -114,15 +119,14 @@ class Measurer:
 
         Of a class, only distances of features have one: those of pixels take long, and hang on n less.
         """
-        chosen = {
-            role: images.of_class(label) if label and role != TRAIN else np.arange(len(images.data))
-            for role, images in sets.items()
-        }
         real, synthetic = sets[REAL], sets[fake]
-        score, missing = self._score(one, sets, chosen, fake=fake, label=label)
+        chosen = [one_set.of_class(label) if label else one_set.everything for one_set in (real, synthetic)]
+        of_class = bool(label and one.spec.needs_features and one.spec.floor)
+        least = max(one.spec.least, LEAST_OF_A_CLASS if of_class else 0)
+        score, missing = self._score(one, real, synthetic, *chosen, train=sets.get(TRAIN), least=least)
         floor = None
         if score is not None and one.spec.floor and (one.spec.needs_features or not label):
-            floor = self._floor(one, real, synthetic, chosen[REAL], chosen[fake])
+            floor = self._floor(one, real, synthetic, *chosen)
         extractor = self.extractors.get(one.extractor)
         return Row(
             name=one.name,
@@ -139,31 +143,29 @@ class Measurer:
 
     def pair(self, one: Measurement, first: MeasuredSet, second: MeasuredSet) -> PairRow:
         """The measurement between two sets, the first in the place of the real one."""
-        everything = {first.role: np.arange(len(first.data)), second.role: np.arange(len(second.data))}
-        sets = {REAL: first, second.role: second}
         score, missing = self._score(
-            one, sets, {REAL: everything[first.role], second.role: everything[second.role]}, fake=second.role
+            one, first, second, first.everything, second.everything, train=None, least=one.spec.least
         )
         return PairRow(first=first.role, second=second.role, name=one.name, score=score, missing=missing)
 
     def _score(
         self,
         one: Measurement,
-        sets: Mapping[str, MeasuredSet],
-        chosen: Mapping[str, np.ndarray],
+        real: MeasuredSet,
+        fake: MeasuredSet,
+        of_real: np.ndarray,
+        of_fake: np.ndarray,
         *,
-        fake: str,
-        label: str = "",
+        train: MeasuredSet | None,
+        least: int,
     ) -> tuple[Score | None, str]:
-        """The score, or why there is none."""
-        counts = {REAL: len(chosen[REAL]), fake: len(chosen[fake])}
-        of_class = bool(label) and bool(one.spec.needs_features) and one.spec.floor
-        least = max(one.spec.least, LEAST_OF_A_CLASS if of_class else 0)
+        """The score of the images at `of_real` and `of_fake`, or why there is none."""
+        counts = {real.role: len(of_real), fake.role: len(of_fake)}
         if few := [f"{count} {role}" for role, count in counts.items() if count < least]:
             return None, f"insufficient: it needs {least} images a side, there are {' and '.join(few)}"
         try:
-            real, synthetic = (self._sample(one, sets[role], chosen[role]) for role in (REAL, fake))
-            return self._measure(one, real, synthetic, sets.get(TRAIN), seed=derive_seed(self._seed, one.name)), ""
+            first, second = self._sample(one, real, of_real), self._sample(one, fake, of_fake)
+            return self._measure(one, first, second, train, seed=derive_seed(self._seed, one.name)), ""
         except DataError as error:
             return None, error.message
 
@@ -172,7 +174,7 @@ class Measurer:
         if not one.spec.needs_train:
             return metric(real, fake, seed=seed)  # type: ignore[call-arg]  # the spec says which of the two it is
         assert train is not None  # `choose` has seen to it
-        known = self._sample(one, train, np.arange(len(train.data)), layers=one.spec.needs_train)
+        known = self._sample(one, train, train.everything, layers=one.spec.needs_train)
         return metric(real, fake, train=known, seed=seed)  # type: ignore[call-arg]
 
     def _sample(
