@@ -11,6 +11,7 @@ import numpy as np
 
 from medzoo.data import Dataset
 from medzoo.decoded import Decoded
+from medzoo.downloads import to_stderr
 from medzoo.errors import ConfigError, DataError
 from medzoo.images import CROPS
 from medzoo.pipelines.choosing import choose
@@ -67,7 +68,13 @@ class Measured:
     sets: Mapping[str, MeasuredSet]
 
 
-def evaluate(request: Request, source: Source, *, notice: Callable[[str], None], watch: Watch) -> Measured:
+def unwatched(done: int, total: int) -> None:
+    """Nothing; where nobody watches."""
+
+
+def evaluate(
+    request: Request, source: Source, *, notice: Callable[[str], None] = to_stderr, watch: Watch = unwatched
+) -> Measured:
     """What the metrics say of the synthetic images; nothing is written but the caches.
 
     Raises:
