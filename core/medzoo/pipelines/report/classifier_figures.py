@@ -15,6 +15,7 @@ from medzoo.pipelines.report.drawing import (
     SERIES,
     WIDTH,
     Drawing,
+    legend_height,
     panels,
     rendered,
     shortened,
@@ -118,7 +119,8 @@ def confusion_figure(counts: Sequence[Sequence[float]], classes: Sequence[str], 
 def roc_figure(curves: Mapping[str, RocCurve], *, title: str) -> Drawing:
     """One ROC curve a name with its area, and the diagonal of chance; a curve that is not defined only in words."""
     with style():
-        figure, (axes,) = panels([3.9], width=3.9)
+        columns = 1 if max(map(len, curves), default=0) > 16 else 2
+        figure, (axes,) = panels([3.9 + legend_height(len(curves) + 1, columns)], width=3.9)
         axes.plot([0, 1], [0, 1], color=INK, linestyle=":", linewidth=1, label="chance (0.5)")
         for index, (name, curve) in enumerate(curves.items()):
             axes.plot(
@@ -135,6 +137,6 @@ def roc_figure(curves: Mapping[str, RocCurve], *, title: str) -> Drawing:
         axes.set_ylabel("true positive rate")
         axes.set_title(wrapped(title))
         axes.grid()
-        figure.legend(loc="outside lower center", ncols=1 if max(map(len, curves), default=0) > 16 else 2)
+        figure.legend(loc="outside lower center", ncols=columns)
         told = ", ".join(f"{name} {scored(curve.auc)}" for name, curve in curves.items())
         return rendered(figure, f"{title}: area under the ROC curve {told or 'of nothing'}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import textwrap
 import warnings
@@ -95,6 +96,11 @@ def panels(heights: Sequence[float], *, width: float = WIDTH) -> tuple[Figure, l
     figure = Figure(figsize=(width, sum(heights)), layout="constrained")
     axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=list(heights))
     return figure, list(axes[:, 0])
+
+
+def legend_height(entries: int, columns: int) -> float:
+    """The inches that a legend's rows below a figure take beyond the three there is room for."""
+    return 0.17 * max(0, math.ceil(entries / columns) - 3)
 
 
 def rendered(figure: Figure, alt: str) -> Drawing:

@@ -20,6 +20,7 @@ from medzoo.pipelines.report.drawing import (
     PURPLE,
     SERIES,
     Drawing,
+    legend_height,
     panels,
     rendered,
     shortened,
@@ -120,7 +121,9 @@ def lines_figure(
     Failed points stand as crosses at the lower edge. `points`: mark each x; otherwise only the line is drawn.
     """
     with style():
-        figure, (axes,) = panels([2.9])
+        columns = min(2, len(lines)) or 1
+        failed = sum(any(point.failed for point in found.values()) for found in lines.values())
+        figure, (axes,) = panels([2.9 + legend_height(len(lines) + failed, columns)])
         for index, (name, found) in enumerate(lines.items()):
             order = sorted(found)
             _line(axes, order, [found[x] for x in order], index=index, label=shortened(name), points=points)
@@ -132,7 +135,7 @@ def lines_figure(
             _ticks(axes, places)
         axes.grid()
         if lines:
-            figure.legend(loc="outside lower center", ncols=min(2, len(lines)))
+            figure.legend(loc="outside lower center", ncols=columns)
         return rendered(figure, f"{title}: {y_label} against {x_label} for {', '.join(lines) or 'nothing'}.")
 
 

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from medzoo.pipelines.report.drawing import Drawing
-from medzoo.pipelines.report.numbers import counted, interval, listed, number, sentence
+from medzoo.pipelines.report.numbers import counted, interval, listed, number, scored, sentence
 
 _BREAK = Markup("<wbr>")
 
@@ -45,7 +45,7 @@ def render(template: str, values: Mapping[str, Any]) -> bytes:
         lstrip_blocks=True,
     )
     environment.filters.update(number=number, interval=interval, counted=counted, listed=listed)
-    environment.filters.update(sentence=sentence, breakable=breakable)
+    environment.filters.update(scored=scored, sentence=sentence, breakable=breakable)
     environment.tests["nested"] = _nested
     # A file name may hold a lone surrogate, where the system's bytes were no UTF-8.
     return environment.get_template(template).render(dict(values)).encode("utf-8", "replace")

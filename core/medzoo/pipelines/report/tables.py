@@ -26,7 +26,7 @@ Cell = str | int | float | bool | None
 
 def metrics_csv(evaluation: Evaluation) -> bytes:
     """One row a metric and class ("" is all classes), and one below it for each further figure, named in "figure"."""
-    return _csv(METRICS, (line for row in (*evaluation.rows, *evaluation.per_class) for line in _metric(row)))
+    return csv_bytes(METRICS, (line for row in (*evaluation.rows, *evaluation.per_class) for line in _metric(row)))
 
 
 def pairwise_csv(rows: Sequence[PairRow]) -> bytes:
@@ -36,7 +36,7 @@ def pairwise_csv(rows: Sequence[PairRow]) -> bytes:
         for row in rows
         for line in _score(row.score)
     )
-    return _csv(PAIRWISE, lines)
+    return csv_bytes(PAIRWISE, lines)
 
 
 def trend_csv(points: Sequence[TrendPoint]) -> bytes:
@@ -46,14 +46,18 @@ def trend_csv(points: Sequence[TrendPoint]) -> bytes:
         for point in points
         for line in _score(point.score)
     )
-    return _csv(TREND, lines)
+    return csv_bytes(TREND, lines)
 
 
 def evaluation_json(evaluation: Evaluation) -> bytes:
     """Everything, by the names of the dataclasses' fields; what is not a finite number is null."""
-    return (json.dumps(plain(evaluation), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(
-        "utf-8", "replace"
-    )
+    return json_bytes(evaluation)
+
+
+def json_bytes(value: Any) -> bytes:
+    """The value's parts by name; what is not a finite number is null."""
+    text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return text.encode("utf-8", "replace")
 
 
 def plain(value: Any) -> Any:
@@ -90,7 +94,8 @@ def _score(score: Score | None) -> Iterator[tuple[Cell, ...]]:
         yield (name, value, None, "", None, None, score.n_real, score.n_fake)
 
 
-def _csv(columns: Sequence[str], lines: Iterable[Sequence[Cell]]) -> bytes:
+def csv_bytes(columns: Sequence[str], lines: Iterable[Sequence[Cell]]) -> bytes:
+    """The columns' names, then a row a line; None leaves an empty field."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)

@@ -1,0 +1,118 @@
+"""The report of an experiment: one HTML file, its tables as CSV and JSON, and its figures as PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import medzoo
+from medzoo.files import write_atomic
+from medzoo.pipelines.conclusions import Comparison
+from medzoo.pipelines.experiment.results import Experiment
+from medzoo.pipelines.report.evaluation import REPORT
+from medzoo.pipelines.report.experiment_controls import answer, control_comparisons
+from medzoo.pipelines.report.experiment_curves import Curves, read_curves
+from medzoo.pipelines.report.experiment_figures import KINDS, Figure, experiment_figures
+from medzoo.pipelines.report.experiment_reading import (
+    arm_told,
+    failures,
+    limits,
+    place,
+    progress_told,
+    roc_told,
+    run_told,
+)
+from medzoo.pipelines.report.experiment_rows import (
+    absent_told,
+    by_classifier,
+    class_found,
+    pretrain_rows,
+    score_tables,
+    supports,
+)
+from medzoo.pipelines.report.experiment_tables import (
+    cells_csv,
+    comparisons_csv,
+    per_class_csv,
+    results_json,
+    summaries_csv,
+)
+from medzoo.pipelines.report.page import Picture, drawn_picture, render
+
+FIGURES = "figures"
+
+
+def write_experiment_report(experiment: Experiment) -> list[str]:
+    """The names of what was written into the experiment's folder: report.html, then tables and figures.
+
+    Figures of an earlier report that this one has not are removed.
+    Raises: IntegrityError for a cell's predictions that cannot be read; ResourceError.
+    """
+    files = report_files(experiment, read_curves(experiment))
+    for stale in (experiment.folder / FIGURES).glob("*.png"):
+        if f"{FIGURES}/{stale.name}" not in files:
+            stale.unlink()
+    for name, data in files.items():
+        write_atomic(experiment.folder / name, data)
+    return list(files)
+
+
+def report_files(experiment: Experiment, curves: Curves) -> dict[str, bytes]:
+    """The report's files by name; the same cells give the same bytes."""
+    controls = control_comparisons(experiment)
+    figures = experiment_figures(experiment, curves)
+    return {
+        REPORT: _page(experiment, controls, figures),
+        "cells.csv": cells_csv(experiment),
+        "summaries.csv": summaries_csv(experiment),
+        "comparisons.csv": comparisons_csv(experiment, controls),
+        "per_class.csv": per_class_csv(experiment),
+        # experiment.json is what was to be done, from which `load_results` starts.
+        "results.json": results_json(experiment, controls),
+        **{f"{FIGURES}/{name}.png": figure.drawing.png for name, figure in figures.items()},
+    }
+
+
+def _page(
+    experiment: Experiment, controls: Mapping[str, tuple[Comparison, ...]], figures: Mapping[str, Figure]
+) -> bytes:
+    values: dict[str, Any] = {
+        "experiment": experiment,
+        "version": medzoo.__version__,
+        "run": run_told(experiment),
+        "progress": progress_told(experiment),
+        "answer": answer(experiment, controls),
+        "controls": controls,
+        "comparisons": by_classifier(experiment.comparisons),
+        "image_tests": experiment.image_tests,
+        "failures": failures(experiment),
+        "missing": [(cell, place(experiment, cell)) for cell in experiment.missing],
+        "arms": {arm.name: arm_told(arm, multi_label=experiment.multi_label) for arm in experiment.arms},
+        "tables": score_tables(experiment),
+        "pictures": _pictures(figures),
+        "roc_note": roc_told(experiment),
+        "recalls": {
+            name: [(arm, class_found(experiment, arm.name, name)) for arm in experiment.arms]
+            for name in experiment.classifiers
+        },
+        "supports": _all_supports(experiment),
+        "absent": absent_told(experiment),
+        "pretrained": {name: rows for name in experiment.classifiers if (rows := pretrain_rows(experiment, name))},
+        "cells": [(cell, place(experiment, cell)) for cell in experiment.cells],
+        "limits": limits(experiment),
+    }
+    return render("experiment.html.j2", values)
+
+
+def _pictures(figures: Mapping[str, Figure]) -> dict[str, dict[str, list[tuple[str, Picture]]]]:
+    """By kind and classifier, the pictures with what each is of."""
+    found: dict[str, dict[str, list[tuple[str, Picture]]]] = {kind: {} for kind in KINDS}
+    for figure in figures.values():
+        found[figure.kind].setdefault(figure.classifier, []).append((figure.of, drawn_picture(figure.drawing)))
+    return found
+
+
+def _all_supports(experiment: Experiment) -> dict[str, int]:
+    """Test images of each class, all folds together."""
+    found = supports(experiment).values()
+    return {name: sum(counts[name] for counts in found) for name in experiment.classes}

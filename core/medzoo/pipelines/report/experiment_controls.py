@@ -1,0 +1,153 @@
+"""Whether generated images did more than the control at the same count, with the tests of an experiment's comparisons.
+
+An experiment compares its arms with one baseline; what synthetic images have to beat is another arm of equal count.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from medzoo.pipelines.conclusions import Comparison, over_family
+from medzoo.pipelines.experiment.arms import CLASSIC, DUPLICATE, Arm
+from medzoo.pipelines.experiment.results import Experiment
+from medzoo.pipelines.report.numbers import counted, listed, scored
+from medzoo.pipelines.statistics import SEEDS, Repeats, folds, paired_test
+
+UNPRETRAINED = "no pretraining"
+
+State = Literal["good", "open"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """Whether generators beat a control: `short` for a badge, and a sentence. "good" only where a gain is shown."""
+
+    state: State
+    short: str
+    sentence: str
+
+
+def repeats(experiment: Experiment) -> Repeats:
+    """What the experiment's values are repeated over."""
+    if experiment.scheme == "held-out":
+        return SEEDS
+    parts = experiment.provenance["data"]["parts"]
+    train, test = (math.fsum(part[name] for part in parts) / len(parts) for name in ("train", "test"))
+    return folds(train=train, test=test)
+
+
+def unit_values(experiment: Experiment, arm: str, classifier: str, metric: str) -> dict[tuple[int, int], float | None]:
+    """One value a fold (repeat, fold), the mean of its seeds, or one a seed (0, seed) where held out.
+
+    None where a cell of it has no scores.
+    """
+    groups: dict[tuple[int, int], list[float | None]] = {}
+    for cell in experiment.of(arm, classifier):
+        unit = (0, cell.seed) if experiment.scheme == "held-out" else (cell.repeat, cell.fold)
+        groups.setdefault(unit, []).append(cell.value(metric))
+    return {unit: _mean(groups[unit]) for unit in sorted(groups)}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if len(known) == len(values) else None
+
+
+def control_comparisons(experiment: Experiment) -> dict[str, tuple[Comparison, ...]]:
+    """By control, every arm with generated images against it, with every classifier; controls without any left out.
+
+    Each control is a family of its own for Holm's correction. Where it is the baseline, the experiment's own
+    comparisons are taken.
+    """
+    found = {}
+    for control in (DUPLICATE, CLASSIC, UNPRETRAINED):
+        pairs = [(arm, twin) for arm in generated(experiment) if (twin := _twin(experiment, arm, control)) is not None]
+        if pairs and {twin.name for _, twin in pairs} == {experiment.baseline}:
+            arms = {arm.name for arm, _ in pairs}
+            found[control] = tuple(comparison for comparison in experiment.comparisons if comparison.arm in arms)
+        elif pairs:
+            found[control] = over_family(
+                [_compared(experiment, arm, twin, name) for name in experiment.classifiers for arm, twin in pairs]
+            )
+    return found
+
+
+def generated(experiment: Experiment) -> list[Arm]:
+    """The arms with images that a generator made."""
+    return [arm for arm in experiment.arms if not arm.control]
+
+
+def _twin(experiment: Experiment, arm: Arm, control: str) -> Arm | None:
+    """The arm that differs from `arm` in having the control's images in place of generated ones, if there is one."""
+    plain = replace(arm, name="", mixture={}, pretrain=False, target=0)
+    wanted = plain if arm.pretrain else replace(arm, name="", mixture={control: 1.0})
+    if arm.pretrain != (control == UNPRETRAINED):
+        return None
+    return next((other for other in experiment.arms if replace(other, name="") == wanted), None)
+
+
+def _compared(experiment: Experiment, arm: Arm, twin: Arm, classifier: str) -> Comparison:
+    first, second = (
+        list(unit_values(experiment, side.name, classifier, experiment.metric).values()) for side in (arm, twin)
+    )
+    return Comparison(
+        arm=arm.name,
+        baseline=twin.name,
+        classifier=classifier,
+        metric=experiment.metric.replace("_", " "),
+        test=paired_test(first, second, repeats=repeats(experiment)),
+    )
+
+
+def answer(experiment: Experiment, comparisons: Mapping[str, tuple[Comparison, ...]]) -> Answer:
+    """Whether any generator beat `duplicate`, or what was not pretrained where images are for pretraining."""
+    if not generated(experiment):
+        return Answer(state="open", short="No generator", sentence="No arm has images that a generator made.")
+    control = next((name for name in (DUPLICATE, UNPRETRAINED) if name in comparisons), None)
+    if control is None:
+        return Answer(
+            state="open",
+            short="No control",
+            sentence="There is no arm duplicate of the same count, so a gain may be that of seeing real images more "
+            "often: nothing says that generated ones helped.",
+        )
+    return _answer(comparisons[control], "real images repeated" if control == DUPLICATE else "no pretraining")
+
+
+def _answer(made: Sequence[Comparison], beaten: str) -> Answer:
+    tested = [comparison for comparison in made if not math.isnan(comparison.p)]
+    gains = [comparison for comparison in tested if comparison.shown and comparison.difference > 0]
+    losses = [comparison for comparison in tested if comparison.shown and comparison.difference < 0]
+    lacking = len(made) - len(tested)
+    untested = f" {counted(lacking, 'comparison')} could not be tested." if lacking else ""
+    if not tested:
+        told = f"Whether anything beats {beaten} cannot be told.{untested}"
+        return Answer(state="open", short="Not answered", sentence=told)
+    if gains:
+        told = f"Yes, {_of(gains, tested)} a gain over {beaten} is shown: {listed(_told(gains))}."
+    else:
+        told = f"No: in none of {counted(len(tested), 'comparison')} a gain over {beaten} is shown."
+    if losses:
+        told += f" A loss is shown for {listed(_told(losses))}."
+    if not gains:
+        told += " That does not show that there is none."
+    return Answer(
+        state="good" if gains else "open",
+        short="Gain shown" if gains else "No gain shown",
+        sentence=told + untested,
+    )
+
+
+def _of(some: Sequence[Comparison], every: Sequence[Comparison]) -> str:
+    return f"in {len(some)} of {counted(len(every), 'comparison')}"
+
+
+def _told(comparisons: Sequence[Comparison]) -> list[str]:
+    return [f"{found.arm} with {found.classifier} ({_signed(found.difference)})" for found in comparisons]
+
+
+def _signed(difference: float) -> str:
+    return ("+" if difference > 0 else "") + scored(difference)

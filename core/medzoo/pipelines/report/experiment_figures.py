@@ -1,0 +1,199 @@
+"""Which figures an experiment's report has, each by the name of its file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from medzoo.pipelines.experiment.arms import REAL, Arm
+from medzoo.pipelines.experiment.results import Experiment
+from medzoo.pipelines.report.classifier_figures import bars_figure, confusion_figure, roc_figure
+from medzoo.pipelines.report.drawing import Drawing
+from medzoo.pipelines.report.experiment_curves import Curves, arm_curves, class_curves
+from medzoo.pipelines.report.experiment_rows import TITLES, class_found, confusion, done, mean
+from medzoo.pipelines.report.figures import Point, lines_figure
+from medzoo.pipelines.report.samples import file_names
+from medzoo.pipelines.statistics import Estimate
+
+KINDS = ("scores", "targets", "mixing", "recall", "confusion", "roc", "class-roc", "training")
+
+_CURVES: Mapping[str, str] = {
+    "loss": "training loss",
+    "validation_loss": "validation loss",
+    "balanced_accuracy": "validation balanced accuracy",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A drawing in a report: its `kind`, one of KINDS; the classifier, and the arm or class, where it is of one."""
+
+    kind: str
+    classifier: str
+    of: str
+    drawing: Drawing
+
+
+def experiment_figures(experiment: Experiment, curves: Curves) -> dict[str, Figure]:
+    """Every figure by its file name, without its ending."""
+    found = [
+        *_bars(experiment),
+        *_targets(experiment),
+        *_mixings(experiment),
+        *_recalls(experiment),
+        *_confusions(experiment),
+        *_rocs(experiment, curves),
+        *_training(experiment),
+    ]
+    # Names of arms and classes may hold anything, and two may come to the same file.
+    names = [" ".join(filter(None, (figure.kind, figure.classifier, figure.of))) for figure in found]
+    numbered = [f"{name} {index}" if name in names[:index] else name for index, name in enumerate(names)]
+    files = file_names(numbered)
+    return {files[name]: figure for name, figure in zip(numbered, found, strict=True)}
+
+
+def point(estimate: Estimate) -> Point:
+    """A mean with its interval, as figures show it."""
+    if not estimate.n and estimate.n_failed:
+        return Point(value=math.nan, failed="every cell failed or is missing")
+    note = f"{estimate.n} of {estimate.n + estimate.n_failed}" if estimate.partial else ""
+    return Point(value=estimate.mean, low=estimate.low, high=estimate.high, note=note)
+
+
+def _measured(experiment: Experiment, arm: Arm, classifier: str) -> Point:
+    return point(experiment.summary(arm.name, classifier).estimates[experiment.metric])
+
+
+def _label(experiment: Experiment) -> str:
+    return experiment.metric.replace("_", " ")
+
+
+def _bars(experiment: Experiment) -> Iterable[Figure]:
+    groups = {
+        name: {arm.name: _measured(experiment, arm, name) for arm in experiment.arms} for name in experiment.classifiers
+    }
+    title = f"{TITLES[experiment.metric]} by arm"
+    drawing = bars_figure(groups, title=title, x_label=_label(experiment), baseline=experiment.baseline)
+    yield Figure(kind="scores", classifier="", of="", drawing=drawing)
+
+
+def _targets(experiment: Experiment) -> Iterable[Figure]:
+    """A figure a classifier, with a line for each mixture that was filled to several counts; 0 is real images alone."""
+    filled = [arm for arm in experiment.arms if arm.mixture and not arm.pretrain]
+    if len({arm.target for arm in filled}) < 2:
+        return
+    unit = "in all" if experiment.multi_label else "of each class"
+    real = next((arm for arm in experiment.arms if arm.name == REAL), None)
+    for name in experiment.classifiers:
+        lines: dict[str, dict[float, Point]] = {}
+        for arm in filled:
+            line = lines.setdefault(arm.name.removesuffix(f"@{arm.target}"), {})
+            line[arm.target] = _measured(experiment, arm, name)
+            if real is not None:
+                line[0] = _measured(experiment, real, name)
+        yield Figure(
+            kind="targets",
+            classifier=name,
+            of="",
+            drawing=lines_figure(
+                lines,
+                title=f"{name}: {_label(experiment)} by target count",
+                x_label=f"images {unit} after filling",
+                y_label=_label(experiment),
+            ),
+        )
+
+
+def _mixings(experiment: Experiment) -> Iterable[Figure]:
+    """A figure for each two generators that were mixed in several ratios, with a line a classifier."""
+    arms = [arm for arm in experiment.arms if arm.mixture and not arm.pretrain]
+    mixed = dict.fromkeys((tuple(sorted(arm.mixture)), arm.target) for arm in arms if len(arm.mixture) == 2)
+    for (first, second), target in mixed:
+        shares = {
+            arm.mixture.get(first, 0.0): arm
+            for arm in arms
+            if arm.target == target and set(arm.mixture) <= {first, second}
+        }
+        if len(shares) < 2:
+            continue
+        lines = {
+            name: {share: _measured(experiment, arm, name) for share, arm in sorted(shares.items())}
+            for name in experiment.classifiers
+        }
+        several = f" at {target:,}" if len({other for _, other in mixed}) > 1 else ""
+        yield Figure(
+            kind="mixing",
+            classifier="",
+            of=f"{first} {second} {target}",
+            drawing=lines_figure(
+                lines,
+                title=f"{TITLES[experiment.metric]} by mixing ratio{several}",
+                x_label=f"share of {first}, the rest {second}",
+                y_label=_label(experiment),
+            ),
+        )
+
+
+def _recalls(experiment: Experiment) -> Iterable[Figure]:
+    for name in experiment.classifiers:
+        found = {arm.name: class_found(experiment, arm.name, name) for arm in experiment.arms}
+        lost = {arm.name for arm in experiment.arms if not done(experiment.of(arm.name, name))}
+        groups = {
+            label: {
+                arm: Point(value=math.nan, failed="no cell has scores")
+                if arm in lost
+                else Point(value=classes[index].recall)
+                for arm, classes in found.items()
+            }
+            for index, label in enumerate(experiment.classes)
+        }
+        title = f"Recall of each class, {name}"
+        drawing = bars_figure(groups, title=title, x_label="recall", baseline=experiment.baseline)
+        yield Figure(kind="recall", classifier=name, of="", drawing=drawing)
+
+
+def _confusions(experiment: Experiment) -> Iterable[Figure]:
+    for name in experiment.classifiers:
+        for arm in experiment.arms:
+            if counts := confusion(experiment, arm.name, name):
+                drawing = confusion_figure(counts, experiment.classes, title=f"{name} on {arm.name}")
+                yield Figure(kind="confusion", classifier=name, of=arm.name, drawing=drawing)
+
+
+def _rocs(experiment: Experiment, curves: Curves) -> Iterable[Figure]:
+    for name in experiment.classifiers:
+        if by_arm := arm_curves(experiment, curves, name):
+            yield Figure(kind="roc", classifier=name, of="", drawing=roc_figure(by_arm, title=name))
+        for label, found in class_curves(experiment, curves, name).items():
+            drawing = roc_figure(found, title=f"{label} against the rest, {name}")
+            yield Figure(kind="class-roc", classifier=name, of=label, drawing=drawing)
+
+
+def _training(experiment: Experiment) -> Iterable[Figure]:
+    for name in experiment.classifiers:
+        for key, title in _CURVES.items():
+            lines = {arm.name: _history(experiment, arm.name, name, key) for arm in experiment.arms}
+            lines = {arm: line for arm, line in lines.items() if line}
+            if lines:
+                drawing = lines_figure(
+                    lines, title=f"{name}: {title}", x_label="optimiser steps", y_label=title, points=False
+                )
+                yield Figure(kind="training", classifier=name, of=title, drawing=drawing)
+
+
+def _history(experiment: Experiment, arm: str, classifier: str, key: str) -> dict[float, Point]:
+    """The mean over an arm's cells by step, at steps that every one of them recorded.
+
+    Where validation images were looked at, at those steps alone: others are not recorded at the same ones.
+    """
+    histories: Sequence[Sequence[Mapping[str, float]]] = [
+        cell.history for cell in done(experiment.of(arm, classifier)) if cell.history
+    ]
+    looked = any("validation_loss" in row for history in histories for row in history)
+    lines = [
+        {row["step"]: row[key] for row in history if key in row and ("validation_loss" in row or not looked)}
+        for history in histories
+    ]
+    common = sorted(set.intersection(*(set(line) for line in lines))) if lines else []
+    return {step: Point(value=mean([line[step] for line in lines])) for step in common}
