@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import connection
+from typing import NoReturn
 
 from medzoo.errors import ConfigError, MedzooError, ResourceError
 from medzoo.files import write_atomic, write_json_atomic
@@ -129,8 +132,17 @@ def _begin(workshop: Workshop, drawings: Mapping[str, Drawing], threads: int) ->
     """Prepare a process of the pool."""
     import torch
 
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(min(threads, torch.get_num_threads()))
     _here["experiment"] = workshop, drawings
+
+
+def _end_with_parent() -> NoReturn:
+    """Nothing, ever; a process of the pool would wait for work for ever if the one that gives it was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # it was started by the pool
+    connection.wait([parent.sentinel])
+    os._exit(1)
 
 
 def _attempt_there(task: Task) -> Failure | None:
