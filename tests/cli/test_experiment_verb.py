@@ -58,6 +58,7 @@ def test_a_run_shows_results_and_the_same_command_does_nothing_more(medzoo, give
     assert first.code == 0, first.err
     assert first.out.splitlines()[0].split() == ["classifier", "arm", "balanced", "accuracy", "95", "%", "n"]
     assert first.out.splitlines()[-1] == str(tmp_path / "x")
+    assert (tmp_path / "x" / "report.html").is_file()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "x" / "cells").rglob("*")}
     again = medzoo("experiment", "run", *given, "--out", tmp_path / "x", "--json")
     assert json.loads(again.out)["baseline"] == "duplicate"
@@ -66,7 +67,7 @@ def test_a_run_shows_results_and_the_same_command_does_nothing_more(medzoo, give
 
 def test_what_cannot_be_done_is_told_in_a_line_with_a_mend(medzoo, given, tmp_path):
     for arguments, code, message in (
-        (("plan", *given, "--set", "tarrget=3"), 2, "unknown setting 'tarrget'\n  did you mean target?"),
+        (("plan", *given, "--set", "tarrget=3"), 2, "unknown setting 'tarrget'\n  did you mean target"),
         (("plan", *given, "--folds", "1"), 2, "folds = 1 leaves nothing to train on"),
         (("plan", *given, "--folds", "0"), 5, "has no test part"),
         (("plan", *given, "--set", "target=2"), 2, "adds no image: every class has 2 or more"),
@@ -86,3 +87,7 @@ def test_failed_cells_give_an_exit_code(medzoo, given, tmp_path):
     assert found.code == 1
     assert "FAILED: training diverged" in found.err
     assert "2 failed" in found.out
+    page = tmp_path / "x" / "report.html"
+    page.unlink()
+    assert medzoo("experiment", "report", tmp_path / "x").out == f"{page}\n"
+    assert "training diverged" in page.read_text("utf-8")

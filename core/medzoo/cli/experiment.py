@@ -69,7 +69,7 @@ def plan(
     prepared = _prepare(
         experiment,
         data,
-        out or Path("experiment"),
+        out,
         test=test,
         options={"folds": folds, "seeds": seeds, "repeats": repeats},
         overrides=overrides,
@@ -130,15 +130,38 @@ def run(
                 notice(what)
 
         result = run_experiment(prepared, jobs=jobs, watch=watch)
+    _write_report(result)
     if as_json:
         print_json(result.to_dict())
     else:
-        show_results(result)
+        _show_results(result)
     if result.failed:
         raise typer.Exit(1)
 
 
-def show_results(result: Experiment) -> None:
+@app.command("report")
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The results of a run, finished or not.")],
+    as_json: Json = False,
+) -> None:
+    """Write report.html, tables and figures into the folder of a run, from what it holds."""
+    from medzoo.pipelines.experiment.loading import load_results
+
+    result = load_results(folder)
+    _write_report(result)
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        print_text(str(folder / "report.html"))
+
+
+def _write_report(result: Experiment) -> None:
+    from medzoo.pipelines.report.experiment import write_experiment_report
+
+    write_experiment_report(result)
+
+
+def _show_results(result: Experiment) -> None:
     """Nothing; the mean of each arm and classifier goes to stdout, comparisons and warnings to stderr."""
     rows = []
     for summary in result.summaries:
@@ -158,7 +181,7 @@ def show_results(result: Experiment) -> None:
 def _prepare(
     experiment: str,
     data: Path,
-    out: Path,
+    out: Path | None,
     *,
     test: Path | None,
     options: dict[str, int | None],

@@ -40,7 +40,7 @@ def run_cell(workshop: Workshop, cell: Cell, drawing: Drawing | None) -> CellRes
     Raises: whatever the classifier raises.
     """
     started = time.monotonic()
-    folder = workshop.folder / "cells" / cell.key
+    folder = workshop.home / "cells" / cell.key
     (folder / TRACEBACK).unlink(missing_ok=True)
     training = _Training(workshop, cell, drawing, folder)
     classifier = training.fit()

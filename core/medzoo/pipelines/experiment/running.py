@@ -44,6 +44,8 @@ class Prepared:
     def missing(self) -> list[Task]:
         """What is not done yet: cells without scores, and what those need."""
         folder = self.workshop.folder
+        if folder is None:
+            return self.grid.tasks
         cells = [cell for cell in self.grid.cells if not _is_done(folder, cell)]
         # Drawn anew where a picture was lost, else done at once.
         drawings = {key for cell in cells for key in cell.needs}
@@ -56,7 +58,7 @@ class Prepared:
 def prepare(
     design: Design,
     data: Dataset,
-    out: Path,
+    out: Path | None,
     *,
     source: Source,
     test: Dataset | None = None,
@@ -66,12 +68,13 @@ def prepare(
 ) -> Prepared:
     """The experiment that `design` means on `data`, its folder to be `out`; nothing is written yet.
 
-    `test` takes the place of the data's own test part.
+    Without `out` it can be told but not run. `test` takes the place of the data's own test part.
     Raises: ConfigError, UnknownName for settings and names that cannot be taken; DataError for images that cannot be
     split, and for a generator that was trained on test images, unless `allow_leak`; HubError.
     """
     check_labels(data.classes)
-    _refuse_other(out)
+    if out is not None:
+        _refuse_other(out)
     images = make_parts(data, design.value, test=test, allow_leak=allow_leak)
     generators = find_generators(design, source.plugins, source.registry, mirror=source.mirror, notice=notice)
     workshop = Workshop(design, images, generators, out, source.device, allow_upload)
@@ -90,8 +93,7 @@ def run(prepared: Prepared, *, jobs: int, watch: Watch) -> Experiment:
 
     Raises: ResourceError for a disk or memory that is full; what is done stays done.
     """
-    workshop, grid = prepared.workshop, prepared.grid
-    folder = workshop.folder
+    workshop, grid, folder = prepared.workshop, prepared.grid, prepared.workshop.home
     record = RunRecord(job=JOB, folder=folder)
     (folder / RUN).unlink(missing_ok=True)
     write_json_atomic(folder / EXPERIMENT, _description(prepared))

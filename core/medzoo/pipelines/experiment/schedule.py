@@ -168,7 +168,7 @@ def _attempt(workshop: Workshop, task: Task, drawings: Mapping[str, Drawing]) ->
 
 def _record(workshop: Workshop, cell: Cell, failure: Failure) -> None:
     """Nothing; the cell's folder holds its failure."""
-    folder = workshop.folder / "cells" / cell.key
+    folder = workshop.home / "cells" / cell.key
     write_atomic(folder / TRACEBACK, failure.trace.encode())
     result = CellResult(key=cell.key, **identity(cell), status="failed", error=failure.message, steps=cell.steps)
     write_json_atomic(folder / RESULT, result.to_dict())

@@ -13,7 +13,7 @@ import numpy as np
 
 from medzoo.data import Dataset
 from medzoo.decoded import Decoded
-from medzoo.errors import DataError
+from medzoo.errors import ConfigError, DataError
 from medzoo.mixture import exact_shares
 from medzoo.pipelines import filling
 from medzoo.pipelines.drawing import Studio, refuse_without_sources
@@ -49,18 +49,25 @@ class Quiet:
 class Workshop:
     """What every task needs. It can be sent to another process, where plugins and decoded images are looked up anew.
 
-    Its folder holds generators/KEY, sets/KEY and cells/KEY.
+    Its folder, which a mere plan has not, holds generators/KEY, sets/KEY and cells/KEY.
     """
 
     design: Design
     images: Images
     generators: Mapping[str, Generator]
-    folder: Path
+    folder: Path | None
     device: str
     allow_upload: bool = False
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    @property
+    def home(self) -> Path:
+        """The folder. Raises: ConfigError where there is none."""
+        if self.folder is None:
+            raise ConfigError("this experiment has no folder", "give one with --out")
+        return self.folder
 
     @cached_property
     def plugins(self) -> Plugins:
@@ -89,7 +96,7 @@ class Workshop:
             generator.spec(self.plugins),
             generator.config(self.plugins),
             self.images.subset(task.fold.train),
-            self.folder / "generators" / task.key,
+            self.home / "generators" / task.key,
             plugins=self.plugins,
             display=Quiet(),
             seed=task.seed,
@@ -115,7 +122,7 @@ class Workshop:
         filling.run(
             Job(
                 kind="experiment",
-                folder=self.folder / "sets" / task.key,
+                folder=self.home / "sets" / task.key,
                 plan=plan,
                 studio=Studio(mixture.models, plan, real=real),
                 labels=real.classes,
@@ -135,7 +142,7 @@ class Workshop:
         hot = np.zeros((len(pictures), len(classes)), np.float32)
         for row, picture in enumerate(pictures):
             hot[row, [classes.index(name) for name in split_label(picture.label)]] = 1
-        folder = self.folder / "sets" / task.key
+        folder = self.home / "sets" / task.key
         return Dataset(
             path=folder,
             classes=classes,
@@ -178,7 +185,7 @@ class Workshop:
             image=image,
             crop=crop,
             device=self.device,
-            trained=None if key is None else self.folder / "generators" / key,
+            trained=None if key is None else self.home / "generators" / key,
         )
         leaked = model.trained_on & self.images.seen(task.fold.test)
         if key is not None and leaked:
