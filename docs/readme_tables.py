@@ -10,6 +10,7 @@ import typer
 from medzoo.cli.app import VERBS, app
 from medzoo.plugins import load_plugins
 from medzoo.registry import CLASSIFIER, GENERATOR, Row, load_registry
+from medzoo.specs import DOMAIN
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -48,6 +49,21 @@ def classifiers() -> str:
         if plugins.row_of("classifier", name).distribution == "medzoo"
     ]
     return "\n".join(["| classifier | what it is | several labels an image |", "|---|---|---|", *rows])
+
+
+def metrics() -> str:
+    """A table of the metrics that come with medzoo, and what they are measured with."""
+    plugins = load_plugins()
+    rows = [
+        f"| `{name}` | {spec.summary} | {spec.better} | {', '.join(map(_extractor, spec.extractors))} |"
+        for name, spec in sorted(plugins.metrics.items())
+        if plugins.row_of("metric", name).distribution == "medzoo"
+    ]
+    return "\n".join(["| metric | what it is | better | measured with |", "|---|---|---|---|", *rows])
+
+
+def _extractor(name: str) -> str:
+    return "a classifier of the domain" if name == DOMAIN else f"`{name}`"
 
 
 def models() -> str:
@@ -100,6 +116,7 @@ def render(text: str) -> str:
         "verbs": verbs,
         "generators": generators,
         "classifiers": classifiers,
+        "metrics": metrics,
         "models": models,
         "classifier-models": classifier_models,
         "example": example,
