@@ -86,7 +86,8 @@ def copy_verdict(evaluation: Evaluation) -> Verdict:
     if not measured:
         absent = [entry.why for entry in evaluation.left_out if entry.name.partition("@")[0] == COPY_CHECK]
         reasons = [row.missing for row in rows if row.missing] + absent
-        why = reasons[0] if reasons else "no training images were given"
+        unasked = "no training images were given" if evaluation.facts(TRAIN) is None else "it was not asked for"
+        why = reasons[0] if reasons else unasked
         return Verdict(state="not made", sentence=f"Whether images were copied from training is not known: {why}.")
     failed = [name for name, score in measured if score.failed]
     if failed:
