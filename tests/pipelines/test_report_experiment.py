@@ -31,8 +31,8 @@ def test_a_failed_cell_is_shown_with_its_error_and_never_left_out_silently(writt
     page = written["report.html"].decode()
     assert "Failed: resnet18 on ldm</strong>, fold 3." in page
     assert "the device ran out of memory at step 412" in page
-    assert page.count("4 of 5 folds; 1 cell failed") == 6
-    assert page.count("4 of 5 folds; 1 cell not run") == 6
+    assert page.count("n&nbsp;=&nbsp;4 of 5<br>1 cell failed") == 4
+    assert page.count("n&nbsp;=&nbsp;4 of 5<br>1 cell not run") == 4
     assert "68 of 70 cells have scores; 1 failed and 1 not run." in page
     (row,) = [row for row in table(written["cells.csv"]) if row["status"] == "failed"]
     assert (row["arm"], row["fold"], row["accuracy"], row["error"][:13]) == ("ldm", "2", "", "ResourceError")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
@@ -30,20 +31,20 @@ from medzoo.pipelines.scores import RocCurve
 def bars_figure(groups: Mapping[str, Mapping[str, Point]], *, title: str, x_label: str, baseline: str = "") -> Drawing:
     """A panel a group, in it a bar a name with its interval: classifiers by arm, or classes by arm (recall).
 
-    The bar called `baseline` is drawn as a dashed line through its panel. A failed bar says so, one that is NaN that
-    it is not defined.
+    All are scores, and the axis reaches to 1, so that figures can be held beside each other. The bar called `baseline`
+    is drawn as a dashed line through its panel. A failed bar says so, one that is NaN that it is not defined.
     """
     with style():
-        names = [_two_lines(name) for bars in groups.values() for name in bars]
+        names = [two_lines(name) for bars in groups.values() for name in bars]
         each = 0.36 if any("\n" in name for name in names) else 0.24
         heights = [0.42 + each * max(1, len(bars)) for bars in groups.values()] or [0.6]
         heights[-1] += 0.3
         figure, all_axes = panels(heights)
         figure.suptitle(wrapped(title, 48), fontsize=10, x=0.02, ha="left")
         ends = [end for bars in groups.values() for bar in bars.values() for end in (bar.value, bar.low, bar.high)]
-        finite = [0.0, *(end for end in ends if math.isfinite(end))]
+        least = min([0.0, *(end for end in ends if math.isfinite(end))])
         for axes, (group, bars) in zip(all_axes, groups.items(), strict=False):
-            axes.set_xlim(min(finite) * 1.04, max(finite) * 1.04 or 1.0)
+            axes.set_xlim(least * 1.04, 1.02)
             _bars(axes, bars, baseline)
             axes.set_title(wrapped(group))
         all_axes[-1].set_xlabel(x_label)
@@ -59,10 +60,11 @@ def _told(bar: Point) -> str:
     return f"{told} ({bar.note})" if bar.note else told
 
 
-def _two_lines(name: str) -> str:
-    """A mixture's name broken behind its first plus where it is long."""
-    parts = name.replace("+", "+\n", 1).split("\n") if len(name) > 24 else [name]
-    return "\n".join(shortened(part, 24) for part in parts)
+def two_lines(name: str) -> str:
+    """An arm's name; a long one is broken behind the plus or comma nearest its middle."""
+    breaks = [found.end() for found in re.finditer(r"\+|, ", name)] if len(name) > 24 else []
+    place = min(breaks, key=lambda end: abs(end - len(name) / 2), default=len(name))
+    return "\n".join(shortened(part, 24) for part in (name[:place], name[place:]) if part)
 
 
 def _bars(axes: Axes, bars: Mapping[str, Point], baseline: str) -> None:
@@ -79,7 +81,7 @@ def _bars(axes: Axes, bars: Mapping[str, Point], baseline: str) -> None:
         axes.text(1.02, -place, _told(bar), fontsize=8, va="center", transform=edge)
         if name == baseline:
             axes.axvline(bar.value, color=INK, linestyle="--", linewidth=1)
-    axes.set_yticks([-place for place in range(len(bars))], [_two_lines(name) for name in bars])
+    axes.set_yticks([-place for place in range(len(bars))], [two_lines(name) for name in bars])
     axes.set_ylim(0.6 - max(1, len(bars)), 0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import medzoo
 from medzoo.files import write_atomic
 from medzoo.pipelines.conclusions import Comparison
+from medzoo.pipelines.experiment.arms import CLASSIC, DUPLICATE
 from medzoo.pipelines.experiment.results import Experiment
 from medzoo.pipelines.report.evaluation import REPORT
-from medzoo.pipelines.report.experiment_controls import answer, control_comparisons
+from medzoo.pipelines.report.experiment_controls import UNPRETRAINED, Controls, answer, control_comparisons
 from medzoo.pipelines.report.experiment_curves import Curves, read_curves
-from medzoo.pipelines.report.experiment_figures import KINDS, Figure, experiment_figures
+from medzoo.pipelines.report.experiment_figures import BASELINE, KINDS, Figure, experiment_figures
 from medzoo.pipelines.report.experiment_reading import (
     arm_told,
     failures,
@@ -24,7 +25,6 @@ from medzoo.pipelines.report.experiment_reading import (
 )
 from medzoo.pipelines.report.experiment_rows import (
     absent_told,
-    by_classifier,
     class_found,
     pretrain_rows,
     score_tables,
@@ -60,7 +60,7 @@ def write_experiment_report(experiment: Experiment) -> list[str]:
 def report_files(experiment: Experiment, curves: Curves) -> dict[str, bytes]:
     """The report's files by name; the same cells give the same bytes."""
     controls = control_comparisons(experiment)
-    figures = experiment_figures(experiment, curves)
+    figures = experiment_figures(experiment, curves, controls)
     return {
         REPORT: _page(experiment, controls, figures),
         "cells.csv": cells_csv(experiment),
@@ -73,17 +73,14 @@ def report_files(experiment: Experiment, curves: Curves) -> dict[str, bytes]:
     }
 
 
-def _page(
-    experiment: Experiment, controls: Mapping[str, tuple[Comparison, ...]], figures: Mapping[str, Figure]
-) -> bytes:
+def _page(experiment: Experiment, controls: Controls, figures: Mapping[str, Figure]) -> bytes:
     values: dict[str, Any] = {
         "experiment": experiment,
         "version": medzoo.__version__,
         "run": run_told(experiment),
         "progress": progress_told(experiment),
         "answer": answer(experiment, controls),
-        "controls": controls,
-        "comparisons": by_classifier(experiment.comparisons),
+        "families": _families(experiment, controls),
         "image_tests": experiment.image_tests,
         "failures": failures(experiment),
         "missing": [(cell, place(experiment, cell)) for cell in experiment.missing],
@@ -102,6 +99,17 @@ def _page(
         "limits": limits(experiment),
     }
     return render("experiment.html.j2", values)
+
+
+def _families(experiment: Experiment, controls: Controls) -> list[tuple[str, str, Sequence[Comparison]]]:
+    """Comparisons that belong together: a name, a heading, and they themselves."""
+    headings = {
+        DUPLICATE: "Against duplicate: real images repeated to the same count",
+        CLASSIC: "Against classic: classic augmentation to the same count",
+        UNPRETRAINED: "Against the same without pretraining",
+    }
+    baseline = (BASELINE, f"Against {experiment.baseline}, the baseline", experiment.comparisons)
+    return [*((name, headings[name], made) for name, made in controls.items()), baseline]
 
 
 def _pictures(figures: Mapping[str, Figure]) -> dict[str, dict[str, list[tuple[str, Picture]]]]:

@@ -13,12 +13,20 @@ from typing import Literal
 from medzoo.pipelines.conclusions import Comparison, over_family
 from medzoo.pipelines.experiment.arms import CLASSIC, DUPLICATE, Arm
 from medzoo.pipelines.experiment.results import Experiment
-from medzoo.pipelines.report.numbers import counted, listed, scored
+from medzoo.pipelines.report.numbers import MINUS, counted, listed
 from medzoo.pipelines.statistics import SEEDS, Repeats, folds, paired_test
 
 UNPRETRAINED = "no pretraining"
 
+_QUESTIONS: Mapping[str, str] = {
+    DUPLICATE: "Did a generator do more than duplicate, which repeats real images to the same count?",
+    UNPRETRAINED: "Did synthetic pretraining do more than real images alone, all else being equal?",
+}
+
 State = Literal["good", "open"]
+
+Controls = Mapping[str, Sequence[Comparison]]
+"""By control, every arm with generated images against it, with every classifier."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,13 +64,13 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return math.fsum(known) / len(known) if len(known) == len(values) else None
 
 
-def control_comparisons(experiment: Experiment) -> dict[str, tuple[Comparison, ...]]:
-    """By control, every arm with generated images against it, with every classifier; controls without any left out.
+def control_comparisons(experiment: Experiment) -> Controls:
+    """The comparisons with each control; controls without any left out.
 
     Each control is a family of its own for Holm's correction. Where it is the baseline, the experiment's own
     comparisons are taken.
     """
-    found = {}
+    found: dict[str, Sequence[Comparison]] = {}
     for control in (DUPLICATE, CLASSIC, UNPRETRAINED):
         pairs = [(arm, twin) for arm in generated(experiment) if (twin := _twin(experiment, arm, control)) is not None]
         if pairs and {twin.name for _, twin in pairs} == {experiment.baseline}:
@@ -102,11 +110,11 @@ def _compared(experiment: Experiment, arm: Arm, twin: Arm, classifier: str) -> C
     )
 
 
-def answer(experiment: Experiment, comparisons: Mapping[str, tuple[Comparison, ...]]) -> Answer:
+def answer(experiment: Experiment, controls: Controls) -> Answer:
     """Whether any generator beat `duplicate`, or what was not pretrained where images are for pretraining."""
     if not generated(experiment):
         return Answer(state="open", short="No generator", sentence="No arm has images that a generator made.")
-    control = next((name for name in (DUPLICATE, UNPRETRAINED) if name in comparisons), None)
+    control = next((name for name in (DUPLICATE, UNPRETRAINED) if name in controls), None)
     if control is None:
         return Answer(
             state="open",
@@ -114,40 +122,29 @@ def answer(experiment: Experiment, comparisons: Mapping[str, tuple[Comparison, .
             sentence="There is no arm duplicate of the same count, so a gain may be that of seeing real images more "
             "often: nothing says that generated ones helped.",
         )
-    return _answer(comparisons[control], "real images repeated" if control == DUPLICATE else "no pretraining")
+    return _answer(controls[control], _QUESTIONS[control])
 
 
-def _answer(made: Sequence[Comparison], beaten: str) -> Answer:
+def _answer(made: Sequence[Comparison], question: str) -> Answer:
     tested = [comparison for comparison in made if not math.isnan(comparison.p)]
     gains = [comparison for comparison in tested if comparison.shown and comparison.difference > 0]
     losses = [comparison for comparison in tested if comparison.shown and comparison.difference < 0]
-    lacking = len(made) - len(tested)
-    untested = f" {counted(lacking, 'comparison')} could not be tested." if lacking else ""
+    told = f"In {len(gains) or 'none'} of {counted(len(tested), 'comparison')} a gain is shown"
+    told += f": {listed(_told(gains))}." if gains else ", which does not show that there is none."
     if not tested:
-        told = f"Whether anything beats {beaten} cannot be told.{untested}"
-        return Answer(state="open", short="Not answered", sentence=told)
-    if gains:
-        told = f"Yes, {_of(gains, tested)} a gain over {beaten} is shown: {listed(_told(gains))}."
-    else:
-        told = f"No: in none of {counted(len(tested), 'comparison')} a gain over {beaten} is shown."
+        told = "That cannot be told."
     if losses:
         told += f" A loss is shown for {listed(_told(losses))}."
-    if not gains:
-        told += " That does not show that there is none."
-    return Answer(
-        state="good" if gains else "open",
-        short="Gain shown" if gains else "No gain shown",
-        sentence=told + untested,
-    )
-
-
-def _of(some: Sequence[Comparison], every: Sequence[Comparison]) -> str:
-    return f"in {len(some)} of {counted(len(every), 'comparison')}"
+    if lacking := len(made) - len(tested):
+        told += f" {counted(lacking, 'comparison')} could not be tested."
+    short = "Gain shown" if gains else "No gain shown" if tested else "Not answered"
+    return Answer(state="good" if gains else "open", short=short, sentence=f"{question} {told}")
 
 
 def _told(comparisons: Sequence[Comparison]) -> list[str]:
-    return [f"{found.arm} with {found.classifier} ({_signed(found.difference)})" for found in comparisons]
+    return [f"{found.arm} with {found.classifier} ({_points(found.difference)})" for found in comparisons]
 
 
-def _signed(difference: float) -> str:
-    return ("+" if difference > 0 else "") + scored(difference)
+def _points(difference: float) -> str:
+    sign = "+" if difference > 0 else MINUS
+    return f"{sign}{abs(100 * difference):.1f} points"

@@ -10,13 +10,16 @@ from medzoo.pipelines.experiment.arms import REAL, Arm
 from medzoo.pipelines.experiment.results import Experiment
 from medzoo.pipelines.report.classifier_figures import bars_figure, confusion_figure, roc_figure
 from medzoo.pipelines.report.drawing import Drawing
+from medzoo.pipelines.report.experiment_controls import UNPRETRAINED, Controls
 from medzoo.pipelines.report.experiment_curves import Curves, arm_curves, class_curves
+from medzoo.pipelines.report.experiment_forest import forest_figure
 from medzoo.pipelines.report.experiment_rows import TITLES, class_found, confusion, done, mean
 from medzoo.pipelines.report.figures import Point, lines_figure
 from medzoo.pipelines.report.samples import file_names
 from medzoo.pipelines.statistics import Estimate
 
-KINDS = ("scores", "targets", "mixing", "recall", "confusion", "roc", "class-roc", "training")
+BASELINE = "baseline"
+KINDS = ("differences", "scores", "targets", "mixing", "recall", "confusion", "roc", "class-roc", "training")
 
 _CURVES: Mapping[str, str] = {
     "loss": "training loss",
@@ -35,9 +38,10 @@ class Figure:
     drawing: Drawing
 
 
-def experiment_figures(experiment: Experiment, curves: Curves) -> dict[str, Figure]:
+def experiment_figures(experiment: Experiment, curves: Curves, controls: Controls) -> dict[str, Figure]:
     """Every figure by its file name, without its ending."""
     found = [
+        *_differences(experiment, controls),
         *_bars(experiment),
         *_targets(experiment),
         *_mixings(experiment),
@@ -70,12 +74,19 @@ def _label(experiment: Experiment) -> str:
 
 
 def _bars(experiment: Experiment) -> Iterable[Figure]:
-    groups = {
-        name: {arm.name: _measured(experiment, arm, name) for arm in experiment.arms} for name in experiment.classifiers
-    }
-    title = f"{TITLES[experiment.metric]} by arm"
-    drawing = bars_figure(groups, title=title, x_label=_label(experiment), baseline=experiment.baseline)
-    yield Figure(kind="scores", classifier="", of="", drawing=drawing)
+    for name in experiment.classifiers:
+        bars = {name: {arm.name: _measured(experiment, arm, name) for arm in experiment.arms}}
+        title = f"{TITLES[experiment.metric]} by arm"
+        drawing = bars_figure(bars, title=title, x_label=_label(experiment), baseline=experiment.baseline)
+        yield Figure(kind="scores", classifier=name, of="", drawing=drawing)
+
+
+def _differences(experiment: Experiment, controls: Controls) -> Iterable[Figure]:
+    for against, made in {**controls, BASELINE: experiment.comparisons}.items():
+        if made:
+            told = {BASELINE: experiment.baseline, UNPRETRAINED: "the same without pretraining"}.get(against, against)
+            drawing = forest_figure(made, against=told)
+            yield Figure(kind="differences", classifier="", of=against, drawing=drawing)
 
 
 def _targets(experiment: Experiment) -> Iterable[Figure]:

@@ -45,6 +45,8 @@ def _data_told(experiment: Experiment) -> str:
 
 def _grid_told(experiment: Experiment) -> str:
     arms = counted(len(experiment.arms), "arm")
+    if len(experiment.arms) <= 10:
+        arms += f" ({', '.join(arm.name for arm in experiment.arms)})"
     return f"{listed(experiment.classifiers)} {_was(experiment.classifiers)} trained on {arms}, {_each(experiment)}."
 
 
@@ -138,7 +140,8 @@ def arm_told(arm: Arm, *, multi_label: bool) -> str:
     real = "real images" if arm.real_fraction == 1 else f"{arm.real_fraction:.0%} of the real images"
     shares = [f"{share:.0%} {name}" if len(arm.mixture) > 1 else name for name, share in arm.mixture.items()]
     if arm.pretrain:
-        told = f"first {' and '.join(shares)} images" + (f", then {real}" if arm.real_fraction else " alone")
+        synthetic = f"{' and '.join(shares)} images"
+        told = f"first {synthetic}, then {real}" if arm.real_fraction else f"{synthetic} alone"
     elif shares:
         unit = "in all" if multi_label else "a class"
         told = f"{real}, filled to {arm.target:,} {unit} with {' and '.join(shares)}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from medzoo.pipelines.conclusions import Comparison
 from medzoo.pipelines.experiment.arms import Arm
-from medzoo.pipelines.experiment.results import METRICS, ArmSummary, CellResult, Experiment
+from medzoo.pipelines.experiment.results import ArmSummary, CellResult, Experiment
 from medzoo.pipelines.report.numbers import counted, listed
 from medzoo.pipelines.statistics import Estimate
 
@@ -21,6 +21,9 @@ TITLES: Mapping[str, str] = {
     "auc": "AUC, one against the rest, macro mean",
 }
 
+# The others are in the CSV: of single labels, the macro mean of recall is the balanced accuracy.
+_SHOWN = ("balanced_accuracy", "accuracy", "f1", "auc")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreCell:
@@ -29,15 +32,12 @@ class ScoreCell:
     estimate: Estimate
     failed: int
     missing: int
-    unit: str
 
     @property
     def counts(self) -> str:
-        """ "5 folds", "3 of 5 folds"."""
-        total = self.estimate.n + self.estimate.n_failed
-        return (
-            f"{self.estimate.n} of {counted(total, self.unit)}" if self.estimate.partial else counted(total, self.unit)
-        )
+        """ "5", "4 of 5"."""
+        n = self.estimate.n
+        return f"{n} of {n + self.estimate.n_failed}" if self.estimate.partial else str(n)
 
     @property
     def lost(self) -> str:
@@ -78,7 +78,7 @@ class PretrainRow:
 
 def score_tables(experiment: Experiment) -> tuple[ScoreTable, ...]:
     """A table a metric, the experiment's own first."""
-    metrics = dict.fromkeys((experiment.metric, *METRICS))
+    metrics = dict.fromkeys((experiment.metric, *_SHOWN))
     return tuple(
         ScoreTable(
             metric=metric,
@@ -92,18 +92,12 @@ def score_tables(experiment: Experiment) -> tuple[ScoreTable, ...]:
     )
 
 
-def unit(experiment: Experiment) -> str:
-    """What values are repeated over, "seed" or "fold"."""
-    return "seed" if experiment.scheme == "held-out" else "fold"
-
-
 def _score(experiment: Experiment, arm: str, classifier: str, metric: str) -> ScoreCell:
     cells = experiment.of(arm, classifier)
     return ScoreCell(
         estimate=experiment.summary(arm, classifier).estimates[metric],
         failed=sum(cell.status == "failed" for cell in cells),
         missing=sum(cell.status == "missing" for cell in cells),
-        unit=unit(experiment),
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 
 from medzoo.pipelines.conclusions import Comparison
 from medzoo.pipelines.experiment.results import METRICS, CellResult, Experiment, comparison_dict
+from medzoo.pipelines.report.experiment_controls import Controls
 from medzoo.pipelines.report.tables import Cell, csv_bytes, json_bytes
 from medzoo.pipelines.scores import ClassScore
 from medzoo.pipelines.statistics import Estimate, McNemarTest, PairedTest
@@ -55,7 +56,7 @@ def summaries_csv(experiment: Experiment) -> bytes:
     return csv_bytes(SUMMARIES, lines)
 
 
-def comparisons_csv(experiment: Experiment, controls: Mapping[str, Sequence[Comparison]]) -> bytes:
+def comparisons_csv(experiment: Experiment, controls: Controls) -> bytes:
     """One row a comparison: with the controls, with the baseline, and McNemar's with the baseline, seed by seed.
 
     "against" names the family that Holm's correction is over.
@@ -63,7 +64,7 @@ def comparisons_csv(experiment: Experiment, controls: Mapping[str, Sequence[Comp
     return csv_bytes(COMPARISONS, _comparisons(experiment, controls))
 
 
-def _comparisons(experiment: Experiment, controls: Mapping[str, Sequence[Comparison]]) -> Iterator[Sequence[Cell]]:
+def _comparisons(experiment: Experiment, controls: Controls) -> Iterator[Sequence[Cell]]:
     families: Iterable[tuple[str, Sequence[Comparison]]] = (
         *((f"control: {name}", made) for name, made in controls.items()),
         ("baseline", experiment.comparisons),
@@ -99,7 +100,7 @@ def per_class_csv(experiment: Experiment) -> bytes:
     return csv_bytes(PER_CLASS, lines)
 
 
-def results_json(experiment: Experiment, controls: Mapping[str, Sequence[Comparison]]) -> bytes:
+def results_json(experiment: Experiment, controls: Controls) -> bytes:
     """Everything but the steps of the trainings, which the cells' own files keep; what is undefined is null."""
     against = {name: [comparison_dict(comparison) for comparison in made] for name, made in controls.items()}
     return json_bytes({**experiment.to_dict(), "control_comparisons": against})
