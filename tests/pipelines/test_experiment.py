@@ -229,6 +229,34 @@ def test_keys_follow_from_what_results_depend_on(data, tiny, tmp_path):
     assert not set(keys(images=fewer).values()) & set(own.values())
 
 
+def test_lengths_crops_and_weights_are_what_was_asked_for(data, tiny, tmp_path):
+    def steps(*changes: str) -> set[int]:
+        return {cell.steps for cell in prepared(tiny(), data, tmp_path / "x", set_=changes).grid.cells}
+
+    assert steps() == {3}  # 24 images in batches of 8
+    assert steps("epochs=4") == {12}
+    assert steps("epochs=0", "steps=7") == {7}
+    assert steps("classifier.cnn.training.epochs=2") == {6}
+    assert steps("target=[0, 8, 16]", "arms=dcgan") == {6}
+    for changes, message in (
+        (["steps=7"], "both epochs = 1 and steps = 7 are given"),
+        (["classifiers=cnn,resnet18", "classifier.cnn.image.crop=centre"], "crop images differently"),
+        (["classifier.cnn.objective.weighted=true"], "is for arms to say"),
+        (["test=val"], "is for folds = 0"),
+        (["folds=0", "repeats=2"], "repeats is for folds"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            prepared(tiny(), data, tmp_path / "x", set_=changes)
+
+
+def test_images_are_drawn_anew_for_each_seed_where_asked_for(data, tiny, tmp_path):
+    def drawings(*changes: str) -> int:
+        return len(prepared(tiny(seeds=3), data, tmp_path / "x", set_=changes).grid.drawings)
+
+    assert drawings() == 3 * 2
+    assert drawings("redraw=true") == 3 * 2 * 3
+
+
 def test_a_failed_cell_is_told_counted_and_tried_again(data, tiny, tmp_path, monkeypatch):
     some = {"controls": False, "arms": ["real", "weighted"]}
 
@@ -311,6 +339,12 @@ def test_parts_that_share_images_are_refused(split, data, tiny, tmp_path):
         prepared(tiny(folds=0), leaked, tmp_path / "x")
     allowed = prepared(tiny(folds=0), leaked, tmp_path / "x", allow_leak=True)
     assert any("flatter every arm" in warning for warning in allowed.warnings)
+    apart = prepared(tiny(folds=0), replace(leaked, held_out={"test": data}), tmp_path / "x", leave_out_seen=True)
+    (fold,) = apart.workshop.images.folds
+    assert len(fold.test) == len(data) - len(split)
+    assert apart.warnings[0].startswith(f"{len(split)} of the {len(data)} test images were trained on and are left out")
+    with pytest.raises(DataError, match="every test image"):
+        prepared(tiny(folds=0), leaked, tmp_path / "x", leave_out_seen=True)
     with pytest.raises(DataError, match="has parts of its own"):
         prepared(tiny(), split, tmp_path / "x")
     with pytest.raises(DataError, match="has no test part"):

@@ -27,6 +27,9 @@ Repeats = Annotated[int | None, typer.Option(min=1, help="Cross-validations, eac
 AllowLeak = Annotated[
     bool, typer.Option("--allow-leak", help="Go on where test images were trained on; recorded, and warned of.")
 ]
+LeaveOutSeen = Annotated[
+    bool, typer.Option("--leave-out-seen", help="With folds=0, leave out test images that were trained on.")
+]
 
 
 @app.command("presets")
@@ -60,6 +63,7 @@ def plan(
     device: Device = "auto",
     source: Mirror = None,
     allow_leak: AllowLeak = False,
+    leave_out_seen: LeaveOutSeen = False,
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
@@ -77,6 +81,7 @@ def plan(
         device=device,
         source=source,
         allow_leak=allow_leak,
+        leave_out_seen=leave_out_seen,
         skip_bad=skip_bad,
     )
     found = forecast(prepared, measure=estimate)
@@ -101,6 +106,7 @@ def run(
     device: Device = "auto",
     source: Mirror = None,
     allow_leak: AllowLeak = False,
+    leave_out_seen: LeaveOutSeen = False,
     allow_upload: AllowUpload = False,
     skip_bad: SkipBad = False,
     as_json: Json = False,
@@ -119,6 +125,7 @@ def run(
         device=device,
         source=source,
         allow_leak=allow_leak,
+        leave_out_seen=leave_out_seen,
         allow_upload=allow_upload,
         skip_bad=skip_bad,
     )
@@ -190,6 +197,7 @@ def _prepare(
     device: str,
     source: str | None,
     allow_leak: bool,
+    leave_out_seen: bool,
     skip_bad: bool,
     allow_upload: bool = False,
 ) -> Prepared:
@@ -211,6 +219,7 @@ def _prepare(
         source=make_source(load_plugins(), device=device, mirror=source),
         test=None if test is None else open_dataset(test, skip_bad=skip_bad, classes=names),
         allow_leak=allow_leak,
+        leave_out_seen=leave_out_seen,
         allow_upload=allow_upload,
         notice=notice,
     )

@@ -55,9 +55,10 @@ class Generator:
 
     def identity(self, plugins: Plugins) -> dict[str, Any]:
         """What its images depend on beside the images it is given; that of training where it is trained."""
+        known = {"plugin": self.plugin, "version": plugins.row_of("generator", self.plugin).version}
         if self.kind == "published":
-            return {"plugin": self.plugin, "weights_sha256": self.weights_sha256, "overrides": list(self.overrides)}
-        return {"plugin": self.plugin, "config": self.config(plugins).flat()}
+            return {**known, "weights_sha256": self.weights_sha256, "overrides": list(self.overrides)}
+        return {**known, "config": self.config(plugins).flat()}
 
     def load(self, plugins: Plugins, *, image: ImageSpec, crop: str, device: str, trained: Path | None) -> LoadedModel:
         """It, ready to sample; without weights for images like `image`; `trained` is the run's folder of its fold."""
@@ -140,7 +141,7 @@ def lineage(generator: Generator, images: Images, fold: Fold, *, allow_leak: boo
         raise DataError(
             f"'{generator.name}' was trained on {found['test']} of the {len(fold.test)} test images{where}, so nothing "
             "measured on them would hold",
-            f"write {generator.plugin} in its place, which is trained in each fold; or give the data it never saw "
-            "with --test and folds=0",
+            f"write {generator.plugin} in its place, which is trained in each fold; or set folds=0 and give images it "
+            "never saw with --test DIR, or --leave-out-seen",
         )
     return found

@@ -193,6 +193,10 @@ class _Maker:
         self._lengths = {fold: self._length(fold) for fold in images.folds}
         self._identities = {name: generator.identity(plugins) for name, generator in generators.items()}
         self._image = list(weightless_image(recipes))
+        self._classifiers = {
+            name: [recipe.spec.name, plugins.row_of("classifier", recipe.spec.name).version]
+            for name, recipe in recipes.items()
+        }
         self._stages = {(name, arm.name): recipe.stages(arm) for name, recipe in recipes.items() for arm in design.arms}
 
     def cell(self, arm: Arm, classifier: str, fold: Fold, number: int) -> Cell:
@@ -207,7 +211,7 @@ class _Maker:
                 "images": self._digests[fold],
                 "drawing": drawing.key if drawing is not None else "",
                 "real_fraction": arm.real_fraction,
-                "classifier": self.recipes[classifier].spec.name,
+                "classifier": self._classifiers[classifier],
                 "stages": [{"images": stage.images, "config": stage.config.flat()} for stage in stages],
                 "length": length,
                 "seed": seed,

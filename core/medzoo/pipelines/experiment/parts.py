@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from medzoo.toolkit.devices import derive_seed
 # On BUSI, thumbnails of other scans hardly ever correlate so; duplicates are told from 0.99 on.
 NEAR = 0.95
 
-_MEND = "split anew with `medzoo data split`, or --allow-leak goes on and records it"
+_MEND = "split anew with `medzoo data split`, leave them out with --leave-out-seen, or go on with --allow-leak"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,17 +64,30 @@ class Images:
         return hashlib.sha256("\n".join([*self.data.classes, *lines]).encode()).hexdigest()
 
 
-def make_parts(data: Dataset, settings: ExperimentSettings, *, test: Dataset | None, allow_leak: bool) -> Images:
+def make_parts(
+    data: Dataset,
+    settings: ExperimentSettings,
+    *,
+    test: Dataset | None,
+    allow_leak: bool = False,
+    leave_out: Set[str] | None = None,
+) -> Images:
     """The images of an experiment and its folds.
 
+    With `leave_out`, held-out test images that are training images too, or have one of these fingerprints, are left
+    out.
     Raises: DataError for data that has no test part where one is needed, or has one where folds are wanted; for test
     images that are training images too, unless `allow_leak`; for classes of too few separate groups.
     """
     if settings.folds:
         if test is not None:
             raise DataError("folds make their own test parts, and --test is given", "set folds=0 to use it")
+        if leave_out is not None:
+            raise DataError(
+                "folds test on every image, so that none can be left out", "--leave-out-seen is for folds=0"
+            )
         return _with_likeness(_crossed(data, settings))
-    return _with_likeness(_held_out(data, settings, test=test, allow_leak=allow_leak))
+    return _with_likeness(_held_out(data, settings, test=test, allow_leak=allow_leak, leave_out=leave_out))
 
 
 def _crossed(data: Dataset, settings: ExperimentSettings) -> Images:
@@ -118,7 +131,14 @@ def _folds_of(data: Dataset, groups: np.ndarray, settings: ExperimentSettings, *
     return folds
 
 
-def _held_out(data: Dataset, settings: ExperimentSettings, *, test: Dataset | None, allow_leak: bool) -> Images:
+def _held_out(
+    data: Dataset,
+    settings: ExperimentSettings,
+    *,
+    test: Dataset | None,
+    allow_leak: bool,
+    leave_out: Set[str] | None,
+) -> Images:
     own = data.held_out.get(settings.test) if test is None else test
     if own is None:
         other = "--set test=val takes its val part; or " if "val" in data.held_out else ""
@@ -137,8 +157,26 @@ def _held_out(data: Dataset, settings: ExperimentSettings, *, test: Dataset | No
     fold = _fold(0, 0, range(len(training)), range(len(training), ends[-2]), range(ends[-2], ends[-1]))
     _refuse_empty(whole, {"training": np.array(fold.train), "test": np.array(fold.test)}, needed=("training",))
     images = Images(data=whole, fingerprints=whole.fingerprints(), folds=(fold,), warnings=(), facts={})
+    if leave_out is not None:
+        return _without_seen(images, fold, leave_out)
     warnings, facts = _leaks(images, fold, allow_leak=allow_leak)
     return replace(images, warnings=warnings, facts=facts)
+
+
+def _without_seen(images: Images, fold: Fold, others: Set[str]) -> Images:
+    """The images without test images that are training or validation images, or among `others`."""
+    seen = others | images.seen((*fold.train, *fold.val))
+    kept = tuple(index for index in fold.test if images.fingerprints[index] not in seen)
+    if not kept:
+        raise DataError(f"every test image of {images.data.path} was trained on", "give others with --test DIR")
+    left = len(fold.test) - len(kept)
+    told = f"{left} of the {len(fold.test)} test images were trained on and are left out (--leave-out-seen)"
+    return replace(
+        images,
+        folds=(replace(fold, test=kept),),
+        warnings=(told,) if left else (),
+        facts={"test_left_out": left},
+    )
 
 
 def _leaks(images: Images, fold: Fold, *, allow_leak: bool) -> tuple[tuple[str, ...], dict[str, Any]]:

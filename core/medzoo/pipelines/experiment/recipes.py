@@ -80,8 +80,10 @@ class Recipe:
         return {key: first}, {key: total - first}
 
     def _resolved(self, changes: Mapping[str, Any]) -> config.Resolved[Any]:
-        settings = self.design.value
+        settings, own = self.design.value, self.design.own["classifier"].get(self.name, {})
         length = {"training.epochs": settings.epochs, "training.steps": settings.steps}
+        if set(length) & set(own):  # asked of this classifier alone
+            length = {}
         given = {**{key: value for key, value in length.items() if value}, **changes}
         return config.resolve(
             self.spec.config,
@@ -109,6 +111,8 @@ def make_recipes(design: Design, plugins: Plugins, *, multi_label: bool) -> dict
             raise ConfigError(
                 f"'{name}' takes one label an image, and the data has several", "choose another classifier"
             )
+        if "objective.weighted" in design.own["classifier"].get(name, {}):
+            raise ConfigError(f"classifier.{name}.objective.weighted is for arms to say", 'use the arm "weighted"')
         recipes[name] = Recipe(name=name, spec=spec, design=design, implied=implied)
         for arm in design.arms:
             recipes[name].stages(arm)

@@ -63,20 +63,25 @@ def prepare(
     source: Source,
     test: Dataset | None = None,
     allow_leak: bool = False,
+    leave_out_seen: bool = False,
     allow_upload: bool = False,
     notice: Callable[[str], None],
 ) -> Prepared:
     """The experiment that `design` means on `data`, its folder to be `out`; nothing is written yet.
 
-    Without `out` it can be told but not run. `test` takes the place of the data's own test part.
+    Without `out` it can be told but not run. `test` takes the place of the data's own test part. `leave_out_seen`
+    leaves out test images that were trained on.
     Raises: ConfigError, UnknownName for settings and names that cannot be taken; DataError for images that cannot be
     split, and for a generator that was trained on test images, unless `allow_leak`; HubError.
     """
     check_labels(data.classes)
     if out is not None:
         _refuse_other(out)
-    images = make_parts(data, design.value, test=test, allow_leak=allow_leak)
     generators = find_generators(design, source.plugins, source.registry, mirror=source.mirror, notice=notice)
+    known = frozenset[str]().union(*(generator.trained_on for generator in generators.values()))
+    images = make_parts(
+        data, design.value, test=test, allow_leak=allow_leak, leave_out=known if leave_out_seen else None
+    )
     workshop = Workshop(design, images, generators, out, source.device, allow_upload)
     for generator in generators.values():
         spec = generator.spec(source.plugins)
