@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from medzoo.data import Dataset
 from medzoo.decoded import Decoded
@@ -16,16 +14,15 @@ from medzoo.errors import ConfigError, DataError
 from medzoo.images import CROPS
 from medzoo.pipelines.choosing import choose
 from medzoo.pipelines.evaluation import FAKE, OTHER, REAL, TRAIN, Evaluation, LeftOut, PairRow, Row
-from medzoo.pipelines.image_sets import UNLABELLED, ImageSet, common_image, described, open_sets
+from medzoo.pipelines.image_sets import ImageSet, common_image, described, open_sets
 from medzoo.pipelines.inputs import Source
-from medzoo.pipelines.lineage import find_seen, refuse_seen
+from medzoo.pipelines.lineage import Lineage, Seen, find_seen, refuse_seen
 from medzoo.pipelines.measuring import MeasuredSet, Measurer
 from medzoo.pipelines.models import LoadedModel
+from medzoo.pipelines.oddities import oddities
 from medzoo.specs import ImageSpec
 
 _PAIRWISE = ("fid", "kid", "ssim", "ms-ssim")
-_SHARES_APART = 0.05
-_CHUNK = 256
 
 Watch = Callable[[int, int], None]
 """Told how many images of how many have been looked at."""
@@ -93,17 +90,10 @@ def evaluate(
         notice(f"left out: {_told(left_out)}")
     sets = {role: _measured(one, image, request.crop) for role, one in given.items()}
     seen = find_seen(given, sets, source, models=request.models, notice=notice)
-    count = len(given[REAL].data)
-    if request.leave_out_seen:
-        _leave_out(given, sets, {place for one in seen for place in one.indices}, request, image, notice)
-    elif not request.allow_leak:
-        refuse_seen(seen, count=count)
+    lineage = _settle(seen, given, sets, request, image, notice)
     of_pairs = [one for one in chosen if one.spec.name in _PAIRWISE] if len(sets) > 2 else []
     measurer = Measurer(chosen, source, pairwise=of_pairs, seed=request.seed, batch_size=request.batch_size)
     measurer.extract(sets.values(), notice=notice, watch=watch)
-    warnings = _warnings(given, sets)
-    if not request.leave_out_seen:
-        warnings += [f"{one.told(count)}: the numbers flatter it" for one in seen if one.indices]
     rows = [measurer.row(one, sets, fake=FAKE) for one in chosen]
     if all(row.score is None for row in rows):
         raise DataError(f"nothing could be measured: {rows[0].name}: {rows[0].missing}", "give more or larger images")
@@ -117,19 +107,8 @@ def evaluate(
         per_class=tuple(_per_class(measurer, sets, given)) if request.per_class else (),
         pairwise=tuple(_pairwise(measurer, sets)),
         left_out=tuple(left_out),
-        warnings=tuple(warnings),
-        provenance={
-            "lineage": {
-                "allow_leak": request.allow_leak,
-                "leave_out_seen": request.leave_out_seen,
-                "left_out": count - len(given[REAL].data),
-                "trained": [
-                    {"who": one.who or "training images", "weights_sha256": one.weights_sha256}
-                    | {"trained_on": one.trained_on, "real_among_them": len(one.indices)}
-                    for one in seen
-                ],
-            }
-        },
+        warnings=(*oddities(given, sets), *lineage.warnings),
+        provenance={"lineage": lineage.facts()},
     )
     return Measured(evaluation=evaluation, sets=sets)
 
@@ -161,23 +140,31 @@ def _measured(one: ImageSet, image: ImageSpec, crop: str) -> MeasuredSet:
     return MeasuredSet(role=one.role, data=one.data, images=images, classes=classes)
 
 
-def _leave_out(
+def _settle(
+    seen: Sequence[Seen],
     given: dict[str, ImageSet],
     sets: dict[str, MeasuredSet],
-    places: Collection[int],
     request: Request,
     image: ImageSpec,
     notice: Callable[[str], None],
-) -> None:
-    """Nothing; the real images at `places` are in neither any more. Raises: DataError if none is left."""
-    if not places:
-        return
-    kept = [place for place in range(len(given[REAL].data)) if place not in places]
-    if not kept:
+) -> Lineage:
+    """What is known of the real images' lineage; those left out are in neither mapping any more.
+
+    Raises: DataError for images that were trained on, unless the request says what to do with them.
+    """
+    data = given[REAL].data
+    places = {place for one in seen for place in one.indices}
+    lineage = Lineage(seen=tuple(seen), count=len(data), left_out=len(places) if request.leave_out_seen else 0)
+    if not places or (request.allow_leak and not request.leave_out_seen):
+        return lineage
+    if not request.leave_out_seen:
+        refuse_seen(lineage)
+    if len(places) == len(data):
         raise DataError("every real image was trained on", "give images that no model has seen")
-    notice(f"left out {len(places)} of the {len(given[REAL].data)} real images, which were trained on")
-    given[REAL] = described(REAL, given[REAL].data.subset(kept))
+    notice(f"left out {len(places)} of the {len(data)} real images, which were trained on")
+    given[REAL] = described(REAL, data.subset([place for place in range(len(data)) if place not in places]))
     sets[REAL] = _measured(given[REAL], image, request.crop)
+    return lineage
 
 
 def _per_class(measurer: Measurer, sets: Mapping[str, MeasuredSet], given: Mapping[str, ImageSet]) -> list[Row]:
@@ -191,52 +178,3 @@ def _pairwise(measurer: Measurer, sets: Mapping[str, MeasuredSet]) -> list[PairR
     """Study B's table: its metrics between any two of the sets, where there are more than two."""
     pairs = itertools.combinations([role for role in (TRAIN, REAL, FAKE, OTHER) if role in sets], 2)
     return [measurer.pair(one, sets[first], sets[second]) for first, second in pairs for one in measurer.pairwise]
-
-
-def _warnings(given: Mapping[str, ImageSet], sets: Mapping[str, MeasuredSet]) -> list[str]:
-    """What is odd about the sets, apart from any metric."""
-    real, fake = given[REAL].data.counts(), given[FAKE].data.counts()
-    found: list[str] = []
-    labelled = UNLABELLED not in real and UNLABELLED not in fake
-    if labelled:
-        for name in dict.fromkeys([*real, *fake]):
-            if not real.get(name) or not fake.get(name):
-                lacking = REAL if not real.get(name) else FAKE
-                found.append(f"class '{name}' has no {lacking} image, so distances between the sets include that")
-        apart = _shares_apart(real, fake)
-        if apart > _SHARES_APART:
-            shares = "; ".join(f"{role} {_shares(counts)}" for role, counts in ((REAL, real), (FAKE, fake)))
-            found.append(f"the classes have other shares ({shares}), and distances between the sets include that")
-    elif (UNLABELLED in real) != (UNLABELLED in fake):
-        found.append("one of the two sets has no class folders, so classes were not compared")
-    codecs = {role: one.codecs for role, one in given.items() if role in (REAL, FAKE) and one.codecs != ("array",)}
-    if len(set(codecs.values())) > 1:
-        told = ", ".join(f"{role} {'/'.join(names)}" for role, names in codecs.items())
-        found.append(f"the images went through other codecs ({told}), which metrics can tell apart")
-    for role, one in sets.items():
-        if constant := _constant(one.images):
-            names = ", ".join(one.data.names[place] for place in constant[:3])
-            found.append(f"{len(constant)} {role} images are of one grey or colour all over: {names}")
-    return found
-
-
-def _shares(counts: Mapping[str, int]) -> str:
-    total = sum(counts.values())
-    return ", ".join(f"{name} {count / total:.0%}" for name, count in counts.items())
-
-
-def _shares_apart(real: Mapping[str, int], fake: Mapping[str, int]) -> float:
-    """The total variation distance of the classes' shares."""
-    totals = sum(real.values()), sum(fake.values())
-    names: Sequence[str] = list(dict.fromkeys([*real, *fake]))
-    return sum(abs(real.get(name, 0) / totals[0] - fake.get(name, 0) / totals[1]) for name in names) / 2
-
-
-def _constant(images: Decoded) -> list[int]:
-    """The places of images without any change from pixel to pixel."""
-    found: list[int] = []
-    for start in range(0, len(images), _CHUNK):
-        chunk = images[start : start + _CHUNK].reshape(-1, images.channels, images.size**2)
-        flat = np.flatnonzero((chunk == chunk[:, :, :1]).all(axis=(1, 2)))
-        found += (start + flat).tolist()
-    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from medzoo.errors import DataError
 from medzoo.hub import locate
@@ -34,6 +35,30 @@ class Seen:
         return f"'{self.who}' was trained on {shared}" if self.who else f"{shared} are among the training images"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Lineage:
+    """What is known of the `count` real images that were given, and how many were `left_out` for it."""
+
+    seen: tuple[Seen, ...]
+    count: int
+    left_out: int
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """A sentence for each training that knew images which were measured all the same."""
+        told = (f"{one.told(self.count)}: the numbers flatter it" for one in self.seen if one.indices)
+        return () if self.left_out else tuple(told)
+
+    def facts(self) -> dict[str, Any]:
+        """It as plain values, for run.json."""
+        trained = [
+            {"who": one.who or "training images", "weights_sha256": one.weights_sha256}
+            | {"trained_on": one.trained_on, "real_among_them": len(one.indices)}
+            for one in self.seen
+        ]
+        return {"real": self.count, "left_out": self.left_out, "trained": trained}
+
+
 def find_seen(
     given: Mapping[str, ImageSet],
     sets: Mapping[str, MeasuredSet],
@@ -55,12 +80,12 @@ def find_seen(
     return found
 
 
-def refuse_seen(seen: Sequence[Seen], *, count: int) -> None:
-    """Nothing. Raises: DataError if some of the `count` real images were trained on."""
-    for one in seen:
+def refuse_seen(lineage: Lineage) -> None:
+    """Nothing. Raises: DataError if some of the real images were trained on."""
+    for one in lineage.seen:
         if one.indices:
             raise DataError(
-                f"{one.told(count)}, so nothing measured on them would hold",
+                f"{one.told(lineage.count)}, so nothing measured on them would hold",
                 "--leave-out-seen measures on the others; --allow-leak goes on with all and records it",
             )
 
