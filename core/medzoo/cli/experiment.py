@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medzoo.cli.experiment_compare import compare
 from medzoo.cli.options import AllowUpload, Classes, Device, Mirror, Overrides, SkipBad
 from medzoo.cli.output import Json, megabytes, notice, print_json, print_table, print_text
 from medzoo.cli.progress import Display, duration
@@ -160,6 +161,9 @@ def report(
         print_json(result.to_dict())
     else:
         print_text(str(folder / "report.html"))
+
+
+app.command("compare")(compare)
 
 
 def _write_report(result: Experiment) -> None:

@@ -31,7 +31,7 @@ from medzoo.pipelines.scores import RocCurve
 def bars_figure(groups: Mapping[str, Mapping[str, Point]], *, title: str, x_label: str, baseline: str = "") -> Drawing:
     """A panel a group, in it a bar a name with its interval: classifiers by arm, or classes by arm (recall).
 
-    All are scores, and the axis reaches to 1, so that figures can be held beside each other. The bar called `baseline`
+    All are scores, and the axis is from 0 to 1, so that figures can be held beside each other. The bar called `baseline`
     is drawn as a dashed line through its panel. A failed bar says so, one that is NaN that it is not defined.
     """
     with style():
@@ -41,8 +41,9 @@ def bars_figure(groups: Mapping[str, Mapping[str, Point]], *, title: str, x_labe
         heights[-1] += 0.3
         figure, all_axes = panels(heights)
         figure.suptitle(wrapped(title, 48), fontsize=10, x=0.02, ha="left")
-        ends = [end for bars in groups.values() for bar in bars.values() for end in (bar.value, bar.low, bar.high)]
-        least = min([0.0, *(end for end in ends if math.isfinite(end))])
+        least = min(
+            [0.0, *(bar.value for bars in groups.values() for bar in bars.values() if math.isfinite(bar.value))]
+        )
         for axes, (group, bars) in zip(all_axes, groups.items(), strict=False):
             axes.set_xlim(least * 1.04, 1.02)
             _bars(axes, bars, baseline)

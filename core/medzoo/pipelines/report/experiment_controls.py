@@ -129,8 +129,11 @@ def _answer(made: Sequence[Comparison], question: str) -> Answer:
     tested = [comparison for comparison in made if not math.isnan(comparison.p)]
     gains = [comparison for comparison in tested if comparison.shown and comparison.difference > 0]
     losses = [comparison for comparison in tested if comparison.shown and comparison.difference < 0]
-    told = f"In {len(gains) or 'none'} of {counted(len(tested), 'comparison')} a gain is shown"
-    told += f": {listed(_told(gains))}." if gains else ", which does not show that there is none."
+    if gains:
+        told = f"In {len(gains)} of {counted(len(tested), 'comparison')} a gain is shown: {listed(_told(gains))}."
+    else:
+        where = f"any of {len(tested):,} comparisons" if len(tested) > 1 else "the one comparison"
+        told = f"No gain is shown in {where}, which does not show that there is none."
     if not tested:
         told = "That cannot be told."
     if losses:

@@ -11,6 +11,7 @@ from medzoo.pipelines.experiment.results import CellResult, Experiment
 from medzoo.pipelines.report.experiment_controls import generated
 from medzoo.pipelines.report.experiment_rows import done
 from medzoo.pipelines.report.numbers import counted, listed
+from medzoo.pipelines.statistics import Estimate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,6 +203,11 @@ def limits(experiment: Experiment) -> list[str]:
         "of many is high by luck too.",
         "The images come from one source. Nothing here speaks for those of another scanner, hospital or population.",
     ]
+    if any(_beyond(summary.estimates[experiment.metric]) for summary in experiment.summaries):
+        told.append(
+            "Intervals that reach below 0 or above 1 are those of the t distribution, which knows no bounds: with so few "
+            "values they say little more than that little is known."
+        )
     if experiment.scheme == "held-out":
         told.append(
             "All seeds share one split: intervals are of training anew, not of other images, and are too narrow for "
@@ -228,3 +234,7 @@ def limits(experiment: Experiment) -> list[str]:
         )
     told.append("Scores of classifiers on such parts are for research on augmentation, and not for use on patients.")
     return told
+
+
+def _beyond(found: Estimate) -> bool:
+    return found.low < 0 or found.high > 1

@@ -84,7 +84,7 @@ def score_tables(experiment: Experiment) -> tuple[ScoreTable, ...]:
             metric=metric,
             title=TITLES[metric],
             rows=tuple(
-                (arm, tuple(_score(experiment, arm.name, name, metric) for name in experiment.classifiers))
+                (arm, tuple(score_cell(experiment, arm.name, name, metric) for name in experiment.classifiers))
                 for arm in experiment.arms
             ),
         )
@@ -92,7 +92,8 @@ def score_tables(experiment: Experiment) -> tuple[ScoreTable, ...]:
     )
 
 
-def _score(experiment: Experiment, arm: str, classifier: str, metric: str) -> ScoreCell:
+def score_cell(experiment: Experiment, arm: str, classifier: str, metric: str) -> ScoreCell:
+    """What an arm with a classifier came to in a metric."""
     cells = experiment.of(arm, classifier)
     return ScoreCell(
         estimate=experiment.summary(arm, classifier).estimates[metric],
