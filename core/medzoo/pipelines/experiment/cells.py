@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from medzoo.data import Dataset
 from medzoo.decoded import Decoded
@@ -29,6 +31,7 @@ from medzoo.protocols import Classifier
 from medzoo.specs import ImageSpec
 
 RESULT = "result.json"
+_NOTES = "notes.json"
 _BATCH = 64
 # Rows of a history beside those with a measurement on validation images.
 _ROWS = 200
@@ -93,7 +96,19 @@ def predicted(classifier: Classifier, images: Decoded, indices: Sequence[int]) -
 
 
 class _Run(RunFolder):
-    """The `Report` of one stage, whose curve is asked for at its end."""
+    """The `Report` of one stage, whose curve is asked for at its end; its notes outlast an interruption."""
+
+    def restore(self) -> Mapping[str, Tensor] | None:
+        """As of any run, with what was noted before."""
+        state = super().restore()
+        if state is not None and (self.folder / _NOTES).is_file():
+            self.notes = {**json.loads((self.folder / _NOTES).read_text("utf-8")), **self.notes}
+        return state
+
+    def note(self, name: str, value: Mapping[str, float | str]) -> None:
+        """Remember a fact for the result."""
+        super().note(name, value)
+        write_json_atomic(self.folder / _NOTES, self.notes)
 
     @property
     def rows(self) -> list[dict[str, float]]:
@@ -186,7 +201,8 @@ class _Training:
             staged = {"phase": float(phase)} if len(self.stages) > 1 else {}
             found += [
                 {
-                    **{key: value for key, value in row.items() if key in _SHOWN},
+                    # As loss.csv has them, from which rows before an interruption are read.
+                    **{key: float(f"{value:.6g}") for key, value in row.items() if key in _SHOWN},
                     **staged,
                     "step": before + int(row["step"]),
                 }
