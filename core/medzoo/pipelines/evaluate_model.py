@@ -15,8 +15,8 @@ from medzoo.pipelines.checkpoints import checkpoints, load_checkpoint
 from medzoo.pipelines.drawing import label_tensor
 from medzoo.pipelines.evaluate import Measured, Request, Watch, evaluate
 from medzoo.pipelines.evaluation import TrendPoint
-from medzoo.pipelines.inputs import Source
-from medzoo.pipelines.models import LoadedModel, load_gen
+from medzoo.pipelines.inputs import Source, load_from
+from medzoo.pipelines.models import LoadedModel
 from medzoo.toolkit.devices import derive_seed
 
 PER_CLASS = 100
@@ -31,16 +31,7 @@ def evaluate_model(
     `request.fake` is not looked at. Raises: as `evaluate`, and what loading the model raises; ConfigError for a
     generator that varies real images, or is multi-label.
     """
-    model = load_gen(
-        given,
-        image=None,
-        registry=source.registry,
-        plugins=source.plugins,
-        device=source.device,
-        overrides=source.overrides,
-        source=source.mirror,
-        notice=notice,
-    )
+    model = load_from(given, source, notice=notice)
     drawn = draw(model, per_class=per_class, seed=request.seed, batch_size=request.batch_size, watch=watch)
     return evaluate(_of(request, model, drawn), source, notice=notice, watch=watch)
 

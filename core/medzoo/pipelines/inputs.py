@@ -84,7 +84,7 @@ def load_mixture(
     weightless = [_is_weightless(name, source) for name, _ in pairs]
     overrides = _overrides_by_generator([name for name, _ in pairs], source)
     models: list[LoadedModel | None] = [
-        None if bare else _load(name, None, source, overrides[name], notice)
+        None if bare else load_from(name, source, overrides=overrides[name], notice=notice)
         for (name, _), bare in zip(pairs, weightless, strict=True)
     ]
     lead = next((model for model in models if model is not None), None)
@@ -114,14 +114,22 @@ def _overrides_by_generator(given: Sequence[str], source: Source) -> dict[str, l
     return found
 
 
-def _load(given: str, image: ImageSpec | None, source: Source, overrides: Sequence[str], notice: Notice) -> LoadedModel:
+def load_from(
+    given: str,
+    source: Source,
+    *,
+    image: ImageSpec | None = None,
+    overrides: Sequence[str] | None = None,
+    notice: Notice,
+) -> LoadedModel:
+    """The model that a GEN argument means, by `models.load_gen`; with `overrides` in place of the source's."""
     return load_gen(
         given,
         image=image,
         registry=source.registry,
         plugins=source.plugins,
         device=source.device,
-        overrides=overrides,
+        overrides=source.overrides if overrides is None else overrides,
         source=source.mirror,
         notice=notice,
     )
@@ -138,11 +146,11 @@ def _load_weightless(
     if real is None:
         raise ConfigError(f"'{given}' varies real images", "give them with --data")
     if lead is not None:
-        return replace(_load(given, lead.image, source, overrides, notice), crop=lead.crop)
+        return replace(load_from(given, source, image=lead.image, overrides=overrides, notice=notice), crop=lead.crop)
     spec = resolve(given, source.registry, source.plugins).spec
     resolved = settings.resolve(spec.config, presets=spec.presets, overrides=overrides)
     asked = {key: value for key, value in resolved.flat().items() if resolved.origins[key] == "--set"}
-    return _load(given, natural_image(real, asked), source, overrides, notice)
+    return load_from(given, source, image=natural_image(real, asked), overrides=overrides, notice=notice)
 
 
 def natural_image(data: Dataset, asked: Mapping[str, Any]) -> ImageSpec:

@@ -21,9 +21,9 @@ from medzoo.images import to_uint8
 from medzoo.pipelines import inspect_figures as figures
 from medzoo.pipelines.claims import claim
 from medzoo.pipelines.drawing import label_tensor
-from medzoo.pipelines.inputs import Source
+from medzoo.pipelines.inputs import Source, load_from
 from medzoo.pipelines.label_space import MIN_PCA, MIN_TSNE, LabelSpace, label_space
-from medzoo.pipelines.models import LoadedModel, load_gen
+from medzoo.pipelines.models import LoadedModel
 from medzoo.pipelines.plan import file_safe, make_plan
 from medzoo.protocols import AttentionMaps, LabelTokens
 from medzoo.provenance import RunRecord, read_run
@@ -72,16 +72,7 @@ def inspect(request: Request, source: Source, *, notice: Callable[[str], None] =
     """
     record = RunRecord(job="inspect", folder=request.out)
     refuse_other_source(request.generator, source.mirror)
-    model = load_gen(
-        request.generator,
-        image=None,
-        registry=source.registry,
-        plugins=source.plugins,
-        device=source.device,
-        overrides=source.overrides,
-        source=source.mirror,
-        notice=notice,
-    )
+    model = load_from(request.generator, source, notice=notice)
     labels = _chosen(request, model)
     if not isinstance(model.generator, LabelTokens):
         raise ConfigError(
