@@ -156,6 +156,7 @@ def _of_features() -> list[MetricSpec]:
             needs_features=("features",),
             extractors=("vgg16", DOMAIN),
             least=4,
+            floor=True,
         ),
     ]
 

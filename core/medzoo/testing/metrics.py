@@ -62,8 +62,8 @@ class _Subject:
 def check_metric(spec: MetricSpec) -> list[CheckResult]:
     """What `spec` keeps and breaks of the metric contract, one result a check; nothing a plugin does raises here.
 
-    It measures made-up sets of three classes. Checks that cannot apply are left out: identity where the spec asks for
-    no floor, direction where neither way is better, and all that follows a failure to build or to give a score.
+    It measures made-up sets of three classes. Checks that cannot apply are left out: identity of what is no
+    distance (a floor, and lower is better), direction where neither way is better, and all that follows a failure to build or to give a score.
     """
     subject = _Subject(spec)
     results: list[CheckResult] = []
@@ -131,7 +131,7 @@ def _score(subject: _Subject) -> str:
 
 
 def _identity(subject: _Subject) -> str | None:
-    if not subject.spec.floor or subject.spec.better == "neither":
+    if not subject.spec.floor or subject.spec.better != "lower":
         return None
     same = subject.score(subject.real, subject.real).value
     bad = subject.score(fake=subject.sets.bad(subject.fakes, subject.train)).value
