@@ -62,8 +62,9 @@ class _Subject:
 def check_metric(spec: MetricSpec) -> list[CheckResult]:
     """What `spec` keeps and breaks of the metric contract, one result a check; nothing a plugin does raises here.
 
-    It measures made-up sets of three classes. Checks that cannot apply are left out: identity of what is no
-    distance (a floor, and lower is better), direction where neither way is better, and all that follows a failure to build or to give a score.
+    It measures made-up sets of three classes. Checks that cannot apply are left out: identity of what is no distance (a
+    floor, and lower is better), direction where neither way is better, and all that follows a failure to build or to
+    give a score.
     """
     subject = _Subject(spec)
     results: list[CheckResult] = []
