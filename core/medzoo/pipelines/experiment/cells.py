@@ -35,6 +35,7 @@ _NOTES = "notes.json"
 _BATCH = 64
 # Rows of a history beside those with a measurement on validation images.
 _ROWS = 200
+_SHOWN = ("step", "loss", "rate", "validation_loss", "balanced_accuracy")
 
 
 def run_cell(workshop: Workshop, cell: Cell, drawing: Drawing | None) -> CellResult:
@@ -145,8 +146,7 @@ class _Training:
         """The classifier after its last stage."""
         classifier: Classifier | None = None
         for number, stage in enumerate(self.stages, start=1):
-            after = self._fit(stage, number, before=classifier)
-            classifier = after
+            classifier = self._fit(stage, number, before=classifier)
         assert classifier is not None  # every recipe has a stage
         return classifier
 
@@ -226,6 +226,3 @@ class _Training:
     def warnings(self) -> tuple[str, ...]:
         """What the classifier warned of."""
         return tuple(dict.fromkeys(line for run in self.runs for line in run.warnings()))
-
-
-_SHOWN = ("step", "loss", "rate", "validation_loss", "balanced_accuracy")

@@ -30,9 +30,10 @@ from medzoo.toolkit.devices import derive_seed
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """Something to do under `key`, after the tasks of the keys in `needs`."""
+    """Something to do under `key` for `fold`, after the tasks of the keys in `needs`."""
 
     key: str
+    fold: Fold
     needs: tuple[str, ...] = ()
 
 
@@ -41,7 +42,6 @@ class Training(Task):
     """A generator to train on a fold's training images."""
 
     generator: str
-    fold: Fold
     seed: int
 
 
@@ -55,7 +55,6 @@ class Drawing(Task):
 
     mixture: Mapping[str, float]
     counts: Mapping[str, int]
-    fold: Fold
     seed: int
     trained: Mapping[str, str] = field(default_factory=dict)
     lineage: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -75,7 +74,6 @@ class Cell(Task):
 
     arm: Arm
     classifier: str
-    fold: Fold
     number: int
     seed: int
     drawing: str
@@ -98,7 +96,7 @@ class Grid:
         found: dict[str, Task] = {}
         for fold in folds:
             for task in (*self.trainings.values(), *self.drawings.values(), *self.cells):
-                if getattr(task, "fold") == fold:  # noqa: B009 - every kind has one, Task itself has not
+                if task.fold == fold:
                     found.setdefault(task.key, task)
         return list(found.values())
 

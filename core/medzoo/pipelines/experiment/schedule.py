@@ -37,67 +37,65 @@ Done = Callable[[Task, Failure | None], None]
 def run_tasks(workshop: Workshop, tasks: Sequence[Task], *, jobs: int, done: Done) -> None:
     """Nothing; every task was done, or failed and `done` was told why; a cell's folder keeps what it failed of.
 
-    With several `jobs`, tasks run in processes that share the processor's cores; results do not depend on how many.
+    With several `jobs`, tasks run in processes that share the processor's cores. Results depend on their number no
+    more than on that of threads, by the rounding of sums.
     Raises: ConfigError for `jobs` below 1; ResourceError if a process dies or nothing can be written.
     """
     if jobs < 1:
         raise ConfigError(f"--jobs {jobs}", "it counts from 1")
+    queue = _Queue(workshop, tasks, done)
     drawings = {task.key: task for task in tasks if isinstance(task, Drawing)}
-    waiting = {task.key: task for task in tasks}
-    failed: dict[str, Failure] = {}
+    if jobs > 1:
+        with _pool(workshop, jobs, drawings) as pool:
+            _drain(pool, queue, jobs=jobs)
+        return
+    while queue.waiting:
+        task = next(queue.ready(), None)
+        if task is not None:
+            queue.settle(task, _attempt(workshop, task, drawings))
 
-    def settle(task: Task, failure: Failure | None) -> None:
-        if failure is not None:
-            failed[task.key] = failure
-            if isinstance(task, Cell):
-                _record(workshop, task, failure)
-        done(task, failure)
 
-    def ready() -> Iterator[Task]:
+class _Queue:
+    """Tasks that wait for others or for someone to do them."""
+
+    def __init__(self, workshop: Workshop, tasks: Sequence[Task], done: Done) -> None:
+        self.waiting = {task.key: task for task in tasks}
+        self._open = set(self.waiting)
+        self._failed: dict[str, Failure] = {}
+        self._workshop, self._done = workshop, done
+
+    def ready(self) -> Iterator[Task]:
         """Tasks whose needs are met, taken out of those waiting; those that cannot be any more fail."""
-        for task in list(waiting.values()):
-            needs = [key for key in task.needs if key in known]
-            lost = next((failed[key] for key in needs if key in failed), None)
+        for task in list(self.waiting.values()):
+            lost = next((self._failed[key] for key in task.needs if key in self._failed), None)
             if lost is not None:
-                del waiting[task.key]
-                settle(task, lost)
-            elif not any(key in waiting or key in running for key in needs):
-                del waiting[task.key]
+                del self.waiting[task.key]
+                self.settle(task, lost)
+            elif self._open.isdisjoint(task.needs):
+                del self.waiting[task.key]
                 yield task
 
-    known, running = set(waiting), set[str]()
-    if jobs == 1:
-        while waiting:
-            task = next(ready(), None)
-            if task is not None:
-                settle(task, _attempt(workshop, task, drawings))
-        return
-    with _pool(workshop, jobs, drawings) as pool:
-        _drain(pool, ready, settle, waiting, running, jobs=jobs)
+    def settle(self, task: Task, failure: Failure | None) -> None:
+        """Take note that a task was done, or failed."""
+        self._open.remove(task.key)
+        if failure is not None:
+            self._failed[task.key] = failure
+            if isinstance(task, Cell):
+                _record(self._workshop, task, failure)
+        self._done(task, failure)
 
 
-def _drain(
-    pool: ProcessPoolExecutor,
-    ready: Callable[[], Iterator[Task]],
-    settle: Done,
-    waiting: Mapping[str, Task],
-    running: set[str],
-    *,
-    jobs: int,
-) -> None:
-    """Nothing; all tasks were done by the pool, in whose queue there are no more than it can do at once."""
+def _drain(pool: ProcessPoolExecutor, queue: _Queue, *, jobs: int) -> None:
+    """Nothing; all tasks were done by the pool, which is given no more than it can do at once."""
     futures: dict[Future[Failure | None], Task] = {}
     try:
-        while waiting or futures:
-            for task in ready():
+        while queue.waiting or futures:
+            for task in queue.ready():
                 futures[pool.submit(_attempt_there, task)] = task
-                running.add(task.key)
                 if len(futures) >= jobs:
                     break
             for future in wait(futures, return_when=FIRST_COMPLETED).done:
-                task = futures.pop(future)
-                running.remove(task.key)
-                settle(task, future.result())
+                queue.settle(futures.pop(future), future.result())
     except BrokenProcessPool as error:
         raise ResourceError(
             "a process of the experiment died, perhaps for want of memory",

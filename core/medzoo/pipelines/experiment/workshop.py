@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -80,14 +80,15 @@ class Workshop:
         return make_recipes(self.design, self.plugins, multi_label=self.images.data.multi_label)
 
     @cached_property
-    def real(self) -> Any:
-        """The real images decoded for a size, channels and crop."""
+    def _decoded(self) -> dict[tuple[int, int, str], Decoded]:
+        return {}
 
-        @lru_cache(maxsize=4)
-        def decoded(size: int, channels: int, crop: str) -> Decoded:
-            return Decoded(self.images.data, size=size, channels=channels, crop=crop)
-
-        return decoded
+    def real(self, size: int, channels: int, crop: str) -> Decoded:
+        """The real images, decoded once for a size, channels and crop."""
+        key = size, channels, crop
+        if key not in self._decoded:
+            self._decoded[key] = Decoded(self.images.data, size=size, channels=channels, crop=crop)
+        return self._decoded[key]
 
     def train(self, task: Training) -> None:
         """Nothing; generators/KEY holds the trained model."""
