@@ -186,6 +186,7 @@ def _description(made: Made, entries: list[dict[str, Any]]) -> dict[str, Any]:
         "baseline": made.baseline,
         "metric": made.metric,
         "validation": 0.1,
+        "redraw": False,
         "seed": 0,
         "classifier.resnet18.image.size": 64,
         **made.settings,
@@ -210,8 +211,10 @@ def _description(made: Made, entries: list[dict[str, Any]]) -> dict[str, Any]:
             "data": {
                 "path": "data/scans",
                 "fingerprint": made.fingerprint,
-                "size": 620,
-                "counts": dict.fromkeys(made.classes, 620 // len(made.classes)),
+                "size": folds * len(data),
+                "counts": {
+                    name: int(count) for name, count in zip(made.classes, folds * data.hot().sum(axis=0), strict=True)
+                },
                 "parts": [{"train": 500, "val": 56, "test": len(data)}] * folds,
                 "groups": 600,
                 "grouped_by": "patients",

@@ -31,8 +31,9 @@ from medzoo.pipelines.scores import RocCurve
 def bars_figure(groups: Mapping[str, Mapping[str, Point]], *, title: str, x_label: str, baseline: str = "") -> Drawing:
     """A panel a group, in it a bar a name with its interval: classifiers by arm, or classes by arm (recall).
 
-    All are scores, and the axis is from 0 to 1, so that figures can be held beside each other. The bar called `baseline`
-    is drawn as a dashed line through its panel. A failed bar says so, one that is NaN that it is not defined.
+    All are scores, and the axis is from 0 to 1, so that figures can be held beside each other. The bar called
+    `baseline` is drawn as a dashed line through its panel. A failed bar says so, one that is NaN that it is not
+    defined.
     """
     with style():
         names = [two_lines(name) for bars in groups.values() for name in bars]
@@ -41,9 +42,8 @@ def bars_figure(groups: Mapping[str, Mapping[str, Point]], *, title: str, x_labe
         heights[-1] += 0.3
         figure, all_axes = panels(heights)
         figure.suptitle(wrapped(title, 48), fontsize=10, x=0.02, ha="left")
-        least = min(
-            [0.0, *(bar.value for bars in groups.values() for bar in bars.values() if math.isfinite(bar.value))]
-        )
+        values = [bar.value for bars in groups.values() for bar in bars.values()]
+        least = min([0.0, *filter(math.isfinite, values)])
         for axes, (group, bars) in zip(all_axes, groups.items(), strict=False):
             axes.set_xlim(least * 1.04, 1.02)
             _bars(axes, bars, baseline)

@@ -70,7 +70,7 @@ def _measured(experiment: Experiment, arm: Arm, classifier: str) -> Point:
 
 
 def _label(experiment: Experiment) -> str:
-    return experiment.metric.replace("_", " ")
+    return {"auc": "AUC", "f1": "F1"}.get(experiment.metric, experiment.metric.replace("_", " "))
 
 
 def _bars(experiment: Experiment) -> Iterable[Figure]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medzoo.pipelines.experiment.arms import Arm
+from medzoo.pipelines.experiment.arms import CLASSIC, DUPLICATE, Arm
 from medzoo.pipelines.experiment.results import CellResult, Experiment
 from medzoo.pipelines.report.experiment_controls import generated
 from medzoo.pipelines.report.experiment_rows import done
@@ -56,10 +56,9 @@ def _each(experiment: Experiment) -> str:
     seeds = counted(settings["seeds"], "seed")
     if experiment.scheme == "held-out":
         return f"from {seeds} each"
-    repeats = f", each of {settings['repeats']} times," if settings["repeats"] > 1 else ""
-    return f"once in each of {counted(settings['folds'], 'fold')}{repeats}" + (
-        f" from {seeds}" if settings["seeds"] > 1 else ""
-    )
+    folds, repeats = settings["folds"], settings["repeats"]
+    several = f" ({folds} in each of {repeats} repeats)" if repeats > 1 else ""
+    return f"{'once' if settings['seeds'] == 1 else f'from {seeds}'} in each of {folds * repeats} folds{several}"
 
 
 def _scheme_told(experiment: Experiment) -> str:
@@ -68,7 +67,9 @@ def _scheme_told(experiment: Experiment) -> str:
     of = f"{sizes['train']} real images to train on, {sizes['val']} to choose weights by and {sizes['test']} to test on"
     if experiment.scheme == "held-out":
         return f"There is one test part: {of}."
-    return f"A fold has {of}; every image is in one fold's test part."
+    tested = sum(part["test"] for part in parts) / experiment.settings["repeats"]
+    every = "; every image is in one fold's test part" if tested == experiment.provenance["data"]["size"] else ""
+    return f"A fold has {of}{every}."
 
 
 def _equal_told(experiment: Experiment) -> str:
@@ -99,6 +100,8 @@ def _generators_told(experiment: Experiment) -> list[str]:
         if fact["kind"] == "published":
             weights = f"weights {fact['weights_sha256'][:12]}"
             told.append(f"{name} is published ({weights}) and was not trained here; {_lineage(experiment, name)}.")
+        elif fact["kind"] == "weightless" and name not in (DUPLICATE, CLASSIC):
+            told.append(f"{name} makes its images without weights to train.")
     return told
 
 
@@ -202,37 +205,41 @@ def limits(experiment: Experiment) -> list[str]:
         f"Arms were compared with {experiment.baseline} and with their controls, not each with each: the highest mean "
         "of many is high by luck too.",
         "The images come from one source. Nothing here speaks for those of another scanner, hospital or population.",
+        *_limits_of_intervals(experiment),
     ]
-    if any(_beyond(summary.estimates[experiment.metric]) for summary in experiment.summaries):
-        told.append(
-            "Intervals that reach below 0 or above 1 are those of the t distribution, which knows no bounds: with so few "
-            "values they say little more than that little is known."
-        )
-    if experiment.scheme == "held-out":
-        told.append(
-            "All seeds share one split: intervals are of training anew, not of other images, and are too narrow for "
-            "the latter."
-        )
-    else:
-        told.append(
-            "Folds share training images. The correction for that (Nadeau & Bengio 2003) is an approximation, and with "
-            "few folds a rough one."
-        )
-    if experiment.settings["seeds"] > 1 and experiment.scheme == "folds":
-        told.append("Seeds of one fold were averaged before anything was tested: n counts folds.")
-    if generated(experiment) and not experiment.settings.get("redraw", False):
-        told.append(
-            "Each generator was trained once a fold and drawn from once: the spread between trainings of a generator "
-            "is not in the intervals."
-            if experiment.scheme == "folds"
-            else "Each generator is one training, drawn from once: neither spread is in the intervals."
-        )
     if experiment.failed or experiment.missing:
         told.append(
             "Means marked as partial leave out failed cells or those not run. If what is hard fails more often, they "
             "are too high."
         )
     told.append("Scores of classifiers on such parts are for research on augmentation, and not for use on patients.")
+    return told
+
+
+def _limits_of_intervals(experiment: Experiment) -> list[str]:
+    """What the intervals leave out."""
+    held_out = experiment.scheme == "held-out"
+    told = []
+    if any(_beyond(summary.estimates[experiment.metric]) for summary in experiment.summaries):
+        told.append(
+            "Intervals that reach below 0 or above 1 are those of the t distribution, which knows no bounds: with so "
+            "few values they say little more than that little is known."
+        )
+    told.append(
+        "All seeds share one split: intervals are of training anew, not of other images, and are too narrow for those."
+        if held_out
+        else "Folds share training images. The correction for that (Nadeau & Bengio 2003) is an approximation, a rough "
+        "one where folds are few."
+    )
+    if experiment.settings["seeds"] > 1 and not held_out:
+        told.append("Seeds of one fold were averaged before anything was tested: n counts folds.")
+    if generated(experiment) and not experiment.settings["redraw"]:
+        told.append(
+            "Each generator is one training, drawn from once: neither spread is in the intervals."
+            if held_out
+            else "Each generator was trained or taken once a fold and drawn from once: how trainings of it differ is "
+            "not in the intervals."
+        )
     return told
 
 
