@@ -163,7 +163,7 @@ def report(
         print_text(str(folder / "report.html"))
 
 
-app.command("compare")(compare)
+_compare = app.command("compare")(compare)  # whose options are in a file of its own
 
 
 def _write_report(result: Experiment) -> None:
