@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ def test_the_page_and_the_table_say_it_all(beside, tmp_path):
     ):
         assert words in page.text
     assert not page.all("b")
-    rows = list(csv.DictReader(written[1].open(encoding="utf-8")))
+    rows = list(csv.DictReader(io.StringIO(written[1].read_text("utf-8"))))
     assert len(rows) == 6
     assert {row["not_compared"] for row in rows} == {"", "other data"}
     assert {row["difference"] for row in rows if row["experiment"] == "second"} == {"0.0"}
