@@ -247,6 +247,7 @@ def test_lengths_crops_and_weights_are_what_was_asked_for(data, tiny, tmp_path):
         (["classifier.cnn.objective.weighted=true"], "is for arms to say"),
         (["test=val"], "is for folds = 0"),
         (["folds=0", "repeats=2"], "repeats is for folds"),
+        (["validation=0"], "'cnn' chooses its weights by validation images"),
     ):
         with pytest.raises(ConfigError, match=message):
             prepared(tiny(), data, tmp_path / "x", set_=changes)
@@ -334,6 +335,22 @@ def test_a_published_generator_is_taken_where_it_never_saw_the_test_part(model, 
     assert result.comparisons[0].test.repeats.unit == "seed"
     assert [(test.seed, test.comparison.test.n) for test in result.image_tests] == [(0, cell.n_test), (1, cell.n_test)]
     assert any("share one set of synthetic images" in warning for warning in result.warnings)
+
+
+def test_a_published_generator_must_know_the_classes(model, split, tiny, tmp_path):
+    other = replace(split, classes=("normal", "thick-wall", "wide"))
+    with pytest.raises(DataError, match="does not know the class wide; it knows narrow-canal, normal, thick-wall"):
+        prepared(
+            tiny(arms=[str(model)], controls=False, target=[0, 8], folds=3), replace(other, held_out={}), tmp_path / "x"
+        )
+
+
+def test_training_without_validation_images_keeps_the_last_weights(data, tiny, tmp_path):
+    last = ["validation=0", "classifier.cnn.training.best=false", "arms=real", "controls=false"]
+    result, _ = complete(prepared(tiny(), data, tmp_path / "x", set_=last))
+    assert result.failed == ()
+    assert {cell.n_val for cell in result.cells} == {0}
+    assert not any("validation_loss" in row for cell in result.cells for row in cell.history)
 
 
 def test_parts_that_share_images_are_refused(split, data, tiny, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,9 @@ class _Run(RunFolder):
         """Remember a fact for the result."""
         super().note(name, value)
         write_json_atomic(self.folder / _NOTES, self.notes)
+
+    def preview(self, step: int, sample: Callable[[Sequence[int], Tensor], Tensor]) -> None:
+        """Nothing: a classifier makes no images."""
 
     @property
     def rows(self) -> list[dict[str, float]]:

@@ -85,14 +85,36 @@ def prepare(
         data, design.value, test=test, allow_leak=allow_leak, leave_out=known if leave_out_seen else None
     )
     workshop = Workshop(design, images, generators, out, source.device, allow_upload)
-    for generator in generators.values():
-        spec = generator.spec(source.plugins)
-        if data.multi_label and spec.trainable and not spec.multi_label:
-            raise ConfigError(f"'{generator.name}' takes one label an image, the data has several", "choose another")
+    _refuse_unfit(workshop)
     grid = make_grid(
         design, images, workshop.recipes, generators, source.plugins, device=source.device, allow_leak=allow_leak
     )
     return Prepared(workshop, grid)
+
+
+def _refuse_unfit(workshop: Workshop) -> None:
+    """Nothing. Raises: ConfigError, DataError for what would fail in every cell."""
+    data = workshop.images.data
+    for generator in workshop.generators.values():
+        spec, image = generator.spec(workshop.plugins), generator.image(workshop.plugins)
+        if data.multi_label and spec.trainable and not spec.multi_label:
+            raise ConfigError(f"'{generator.name}' takes one label an image, the data has several", "choose another")
+        known = data.classes if image is None else image.classes
+        unknown = [name for name in data.classes if name not in known]
+        if unknown:
+            raise DataError(
+                f"'{generator.name}' does not know the class {unknown[0]}; it knows {', '.join(known)}",
+                f"rename the classes (--classes for an npz), or train it in each fold: {generator.plugin}",
+            )
+    if all(fold.val for fold in workshop.images.folds):
+        return
+    for name, recipe in workshop.recipes.items():
+        flat = recipe.base().flat()
+        if flat.get("training.best") or flat.get("training.patience"):
+            raise ConfigError(
+                f"'{name}' chooses its weights by validation images, and validation = 0 leaves none",
+                f"or set classifier.{name}.training.best=false and classifier.{name}.training.patience=0",
+            )
 
 
 def run(prepared: Prepared, *, jobs: int, watch: Watch) -> Experiment:
