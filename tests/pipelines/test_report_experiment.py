@@ -60,7 +60,7 @@ def table(data: bytes) -> list[dict[str, str]]:
 def test_a_failed_cell_is_shown_with_its_error_and_never_left_out_silently(written, page):
     for words in (
         "Failed: resnet18 on ldm, fold 3. ResourceError: the device ran out of memory at step 412.",
-        "Not run yet: 1 cell.",
+        "1 of 70 cells were not run yet (classic): means without them are partial.",
         "68 of 70 cells have scores; 1 failed and 1 not run.",
         "Scans of one patient lie apart.",
         "1 of 70 cells failed (ldm): means without them are partial.",
@@ -161,9 +161,12 @@ def test_nothing_run_yet_is_a_report_too(made):
         arms=ARMS[:2], missing=frozenset((arm, "cnn", k) for arm in ("real", "weighted") for k in (0, 1)), folds=2
     )
     write_experiment_report(experiment)
-    text = Page((experiment.folder / "report.html").read_text("utf-8")).text
-    assert "0 of 4 cells have scores; 4 not run." in text
-    assert "No fold has balanced accuracy of cnn with both weighted and real (2 of 2 folds failed)" in text
+    page = Page((experiment.folder / "report.html").read_text("utf-8"))
+    assert "0 of 4 cells have scores; 4 not run." in page.text
+    assert "No fold has balanced accuracy of cnn with both weighted and real" in page.text
+    assert [picture["alt"] for picture in page.all("img")] == [
+        "Balanced accuracy by arm. cnn: real not run, weighted not run."
+    ]
 
 
 def test_absent_classes_are_named(made):
@@ -299,6 +302,6 @@ def test_a_damaged_prediction_is_an_error_with_its_mend(made):
 def test_a_published_generator_is_named_with_its_weights_and_lineage(made):
     experiment = made(arms=parse_arms(["real", "ldm-busi"], targets=[500], controls=False), folds=0, seeds=2)
     told = " ".join(run_told(experiment))
-    assert "ldm-busi is published (weights 777777777777) and was not trained here; none of the test images" in told
+    assert "ldm-busi is published (weights 777777777777) and was not trained here, nor on any test image." in told
     assert "cnn was trained on 2 arms (real, ldm-busi), from 2 seeds each. There is one test part:" in told
     assert any("All seeds share one split" in limit for limit in limits(experiment))

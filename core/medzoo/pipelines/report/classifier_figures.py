@@ -57,8 +57,9 @@ def bars_figure(groups: Mapping[str, Mapping[str, Point]], *, title: str, x_labe
 
 
 def _told(bar: Point) -> str:
-    told = "failed" if bar.failed else scored(bar.value)
-    return f"{told} ({bar.note})" if bar.note else told
+    if bar.failed or (bar.note and math.isnan(bar.value)):
+        return "failed" if bar.failed else bar.note
+    return f"{scored(bar.value)} ({bar.note})" if bar.note else scored(bar.value)
 
 
 def two_lines(name: str) -> str:

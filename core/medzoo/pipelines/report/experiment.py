@@ -83,7 +83,6 @@ def _page(experiment: Experiment, controls: Controls, figures: Mapping[str, Figu
         "families": _families(experiment, controls),
         "image_tests": experiment.image_tests,
         "failures": failures(experiment),
-        "missing": [(cell, place(experiment, cell)) for cell in experiment.missing],
         "arms": {arm.name: arm_told(arm, multi_label=experiment.multi_label) for arm in experiment.arms},
         "tables": score_tables(experiment),
         "pictures": _pictures(figures),
@@ -91,6 +90,7 @@ def _page(experiment: Experiment, controls: Controls, figures: Mapping[str, Figu
         "recalls": {
             name: [(arm, class_found(experiment, arm.name, name)) for arm in experiment.arms]
             for name in experiment.classifiers
+            if any(cell.scores is not None for cell in experiment.cells if cell.classifier == name)
         },
         "supports": _all_supports(experiment),
         "absent": absent_told(experiment),

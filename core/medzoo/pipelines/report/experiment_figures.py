@@ -57,16 +57,23 @@ def experiment_figures(experiment: Experiment, curves: Curves, controls: Control
     return {files[name]: figure for name, figure in zip(numbered, found, strict=True)}
 
 
-def point(estimate: Estimate) -> Point:
-    """A mean with its interval, as figures show it."""
+def point(estimate: Estimate, *, failed: bool) -> Point:
+    """A mean with its interval, as figures show it; `failed` says whether a cell failed where there is none."""
     if not estimate.n and estimate.n_failed:
-        return Point(value=math.nan, failed="every cell failed or is missing")
+        return _without_scores(failed=failed)
     note = f"{estimate.n} of {estimate.n + estimate.n_failed}" if estimate.partial else ""
     return Point(value=estimate.mean, low=estimate.low, high=estimate.high, note=note)
 
 
+def _without_scores(*, failed: bool) -> Point:
+    return (
+        Point(value=math.nan, failed="no fold or seed has scores") if failed else Point(value=math.nan, note="not run")
+    )
+
+
 def _measured(experiment: Experiment, arm: Arm, classifier: str) -> Point:
-    return point(experiment.summary(arm.name, classifier).estimates[experiment.metric])
+    failed = any(cell.status == "failed" for cell in experiment.of(arm.name, classifier))
+    return point(experiment.summary(arm.name, classifier).estimates[experiment.metric], failed=failed)
 
 
 def _label(experiment: Experiment) -> str:
@@ -83,7 +90,7 @@ def _bars(experiment: Experiment) -> Iterable[Figure]:
 
 def _differences(experiment: Experiment, controls: Controls) -> Iterable[Figure]:
     for against, made in {**controls, BASELINE: experiment.comparisons}.items():
-        if made:
+        if any(math.isfinite(comparison.difference) for comparison in made):
             told = {BASELINE: experiment.baseline, UNPRETRAINED: "the same without pretraining"}.get(against, against)
             drawing = forest_figure(made, against=told)
             yield Figure(kind="differences", classifier="", of=against, drawing=drawing)
@@ -103,6 +110,8 @@ def _targets(experiment: Experiment) -> Iterable[Figure]:
             line[arm.target] = _measured(experiment, arm, name)
             if real is not None:
                 line[0] = _measured(experiment, real, name)
+        if not _drawn(lines):
+            continue
         yield Figure(
             kind="targets",
             classifier=name,
@@ -132,6 +141,8 @@ def _mixings(experiment: Experiment) -> Iterable[Figure]:
             name: {share: _measured(experiment, arm, name) for share, arm in sorted(shares.items())}
             for name in experiment.classifiers
         }
+        if not _drawn(lines):
+            continue
         several = f" at {target:,}" if len({other for _, other in mixed}) > 1 else ""
         yield Figure(
             kind="mixing",
@@ -146,19 +157,22 @@ def _mixings(experiment: Experiment) -> Iterable[Figure]:
         )
 
 
+def _drawn(lines: Mapping[str, Mapping[float, Point]]) -> bool:
+    """Whether there is anything to draw."""
+    return any(math.isfinite(found.value) for line in lines.values() for found in line.values())
+
+
 def _recalls(experiment: Experiment) -> Iterable[Figure]:
     for name in experiment.classifiers:
-        found = {arm.name: class_found(experiment, arm.name, name) for arm in experiment.arms}
-        lost = {arm.name for arm in experiment.arms if not done(experiment.of(arm.name, name))}
-        groups = {
-            label: {
-                arm: Point(value=math.nan, failed="no cell has scores")
-                if arm in lost
-                else Point(value=classes[index].recall)
-                for arm, classes in found.items()
-            }
-            for index, label in enumerate(experiment.classes)
-        }
+        cells = {arm.name: experiment.of(arm.name, name) for arm in experiment.arms}
+        if not any(map(done, cells.values())):
+            continue
+        groups: dict[str, dict[str, Point]] = {label: {} for label in experiment.classes}
+        for arm, own in cells.items():
+            found = class_found(experiment, arm, name)
+            failed = any(cell.status == "failed" for cell in own)
+            for label, values in zip(experiment.classes, found, strict=True):
+                groups[label][arm] = Point(value=values.recall) if done(own) else _without_scores(failed=failed)
         title = f"Recall of each class, {name}"
         drawing = bars_figure(groups, title=title, x_label="recall", baseline=experiment.baseline)
         yield Figure(kind="recall", classifier=name, of="", drawing=drawing)

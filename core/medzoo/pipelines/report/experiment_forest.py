@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from medzoo.pipelines.conclusions import Comparison
 from medzoo.pipelines.report.classifier_figures import two_lines
@@ -46,6 +47,7 @@ def forest_figure(comparisons: Sequence[Comparison], *, against: str) -> Drawing
             axes.set_yticks([-place for place in range(len(made))], [two_lines(found.arm) for found in made])
             axes.set_ylim(0.6 - len(made), 0.6)
             axes.tick_params(axis="y", length=0)
+            axes.xaxis.set_major_locator(MaxNLocator(5))
             axes.grid(axis="x")
             axes.set_title(wrapped(name))
         all_axes[-1].set_xlabel(

@@ -99,20 +99,19 @@ def _generators_told(experiment: Experiment) -> list[str]:
     for name, fact in facts.items():
         if fact["kind"] == "published":
             weights = f"weights {fact['weights_sha256'][:12]}"
-            told.append(f"{name} is published ({weights}) and was not trained here; {_lineage(experiment, name)}.")
+            told.append(f"{name} is published ({weights}) and was not trained here{_lineage(experiment, name)}.")
         elif fact["kind"] == "weightless" and name not in (DUPLICATE, CLASSIC):
             told.append(f"{name} makes its images without weights to train.")
     return told
 
 
 def _lineage(experiment: Experiment, name: str) -> str:
+    """Whether a published generator knew test images; "" while no cell says it."""
     notes = [cell.notes[key] for cell in experiment.cells if (key := f"lineage of {name}") in cell.notes]
-    seen = [int(note.get("trained on test images", 0)) for note in notes]
-    if not seen:
-        return "no cell says what it was trained on"
-    if max(seen):
-        return f"it had been trained on up to {max(seen)} of the test images"
-    return "none of the test images is among those it was trained on"
+    if not notes:
+        return ""
+    seen = max(int(note["trained on test images"]) for note in notes)
+    return f"; it had been trained on {seen} of the test images" if seen else ", nor on any test image"
 
 
 def _weights_told(experiment: Experiment) -> list[str]:

@@ -37,7 +37,7 @@ ROLE_COLOURS: Mapping[str, str] = {REAL: BLUE, FAKE: ORANGE, TRAIN: GREEN, OTHER
 class Point:
     """What a figure shows in one place: a value, the interval around it if there is one, or why the value `failed`.
 
-    `note` is what a reader must know of the value, in a word or two: "3 of 5".
+    `note` is what a reader must know of the value, in a word or two: "3 of 5", or why there is none: "not run".
     """
 
     value: float
