@@ -93,7 +93,7 @@ def test_presets_plan(name, data, split, tmp_path):
         images = open_dataset(write_labelled(tmp_path / "labelled", per_set=12))
     found = forecast(prepared(name, images, tmp_path / "x"), measure=False)
     assert found.cells == found.missing == len(found.arms) * len(found.steps_a_cell) * found.folds * found.seeds
-    assert set(CONTROLS) <= {arm.partition("@")[0] for arm in found.arms}
+    assert set(CONTROLS) <= {arm.name.partition("@")[0] for arm in found.arms}
 
 
 def test_presets_of_the_studies():

@@ -235,7 +235,10 @@ def _show_plan(found: Forecast, *, jobs: int, estimate: bool) -> None:
         f"{found.cells} cells ({len(found.arms)} arms x {len(found.steps_a_cell)} classifiers x {found.folds} folds x "
         f"{found.seeds} seeds), {found.missing} to do; optimiser steps of each, equal in all arms: {steps}"
     )
-    notice(f"arms: {'; '.join(found.arms)}")
+    columns = ("arm", "real images", "synthetic", "cells", "to do")
+    arms = [(arm.name, arm.real, arm.synthetic or "", arm.cells, arm.missing) for arm in found.arms]
+    print_table(columns, arms, right=columns[1:])
+    print_text("")
     rows = [
         (
             share.name,

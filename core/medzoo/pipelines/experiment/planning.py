@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from medzoo.errors import MedzooError
+from medzoo.pipelines.experiment.arms import Arm
 from medzoo.pipelines.experiment.generators import Generator
 from medzoo.pipelines.experiment.grid import Cell, Drawing, Training, weightless_image
 from medzoo.pipelines.experiment.running import Prepared
+from medzoo.pipelines.experiment.sets import fraction_of
 from medzoo.pipelines.experiment.timing import Pace, classifier_pace, generator_pace
 from medzoo.pipelines.experiment.workshop import Workshop
 from medzoo.specs import ImageSpec
@@ -34,6 +36,17 @@ class Share:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ArmPlan:
+    """An arm: the images of its training set in the first fold, its cells, and those of them without scores yet."""
+
+    name: str
+    real: int
+    synthetic: int
+    cells: int
+    missing: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Forecast:
     """An experiment before it is run. `cells` are all; `missing` are those without scores yet, of which `shares` tell.
 
@@ -42,7 +55,7 @@ class Forecast:
 
     cells: int
     missing: int
-    arms: tuple[str, ...]
+    arms: tuple[ArmPlan, ...]
     folds: int
     seeds: int
     steps_a_cell: Mapping[str, int]
@@ -90,7 +103,7 @@ def forecast(prepared: Prepared, *, measure: bool) -> Forecast:
     return Forecast(
         cells=len(grid.cells),
         missing=len(cells),
-        arms=tuple(arm.name for arm in design.arms),
+        arms=tuple(_arm(prepared, arm, cells) for arm in design.arms),
         folds=len(workshop.images.folds),
         seeds=design.value.seeds,
         steps_a_cell={
@@ -98,6 +111,20 @@ def forecast(prepared: Prepared, *, measure: bool) -> Forecast:
         },
         shares=tuple(shares),
         warnings=prepared.warnings,
+    )
+
+
+def _arm(prepared: Prepared, arm: Arm, missing: list[Cell]) -> ArmPlan:
+    own = [cell for cell in prepared.grid.cells if cell.arm == arm]
+    drawing = prepared.grid.drawings.get(own[0].drawing)
+    images, seed = prepared.workshop.images, prepared.workshop.design.value.seed
+    keys = {cell.key for cell in missing}
+    return ArmPlan(
+        name=arm.name,
+        real=len(fraction_of(images.data, own[0].fold.train, arm.real_fraction, seed=seed)),
+        synthetic=0 if drawing is None else drawing.total,
+        cells=len(own),
+        missing=sum(cell.key in keys for cell in own),
     )
 
 
