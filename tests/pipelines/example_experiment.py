@@ -170,9 +170,6 @@ def _notes(arm: Arm, classifier: str) -> dict[str, dict[str, float | str]]:
 
 
 def _description(made: Made, entries: list[dict[str, Any]]) -> dict[str, Any]:
-    folds = made.folds or 1
-    data = _test_images(made, 0)
-    generators = dict.fromkeys(name for arm in made.arms for name in arm.mixture)
     settings = {
         "classifiers": list(made.classifiers),
         "arms": ["ddpm-var", "ldm"],
@@ -181,8 +178,6 @@ def _description(made: Made, entries: list[dict[str, Any]]) -> dict[str, Any]:
         "repeats": 1,
         "seeds": made.seeds,
         "epochs": 10,
-        "steps": 0,
-        "preset": "default",
         "baseline": made.baseline,
         "metric": made.metric,
         "validation": 0.1,
@@ -203,31 +198,35 @@ def _description(made: Made, entries: list[dict[str, Any]]) -> dict[str, Any]:
         "arms": [arm.to_dict() for arm in made.arms],
         "classifiers": list(made.classifiers),
         "warnings": list(made.warnings),
-        "provenance": {
-            "medzoo": "0.1.0",
-            "git_commit": "0a1b2c3",
-            "device": "cpu",
-            "hardware": "a processor, 2 threads",
-            "data": {
-                "path": "data/scans",
-                "fingerprint": made.fingerprint,
-                "size": folds * len(data),
-                "counts": {
-                    name: int(count) for name, count in zip(made.classes, folds * data.hot().sum(axis=0), strict=True)
-                },
-                "parts": [{"train": 500, "val": 56, "test": len(data)}] * folds,
-                "groups": 600,
-                "grouped_by": "patients",
-            },
-            "reference": "an epoch is as many images as the largest filled training set has, in every arm",
-            "generators": {
-                name: {"kind": "weightless", "plugin": name, "config": {"image.size": 64}}
-                if name in ("duplicate", "classic")
-                else {"kind": "published", "plugin": "ldm", "weights_sha256": "77" * 32, "overrides": []}
-                if name == "ldm-busi"
-                else {"kind": "trained", "plugin": name, "config": {"image.size": 64, "training.epochs": 50}}
-                for name in generators
-            },
-        },
+        "provenance": _provenance(made),
         "cells": entries,
     }
+
+
+def _provenance(made: Made) -> dict[str, Any]:
+    folds = made.folds or 1
+    data = _test_images(made, 0)
+    counts = (folds * data.hot().sum(axis=0)).tolist()
+    return {
+        "medzoo": "0.1.0",
+        "git_commit": "0a1b2c3",
+        "device": "cpu",
+        "hardware": "a processor, 2 threads",
+        "data": {
+            "path": "data/scans",
+            "fingerprint": made.fingerprint,
+            "size": folds * len(data),
+            "counts": dict(zip(made.classes, counts, strict=True)),
+            "parts": [{"train": 500, "val": 56, "test": len(data)}] * folds,
+        },
+        "reference": "an epoch is as many images as the largest filled training set has, in every arm",
+        "generators": {name: _generator(name) for arm in made.arms for name in arm.mixture},
+    }
+
+
+def _generator(name: str) -> dict[str, Any]:
+    if name in ("duplicate", "classic"):
+        return {"kind": "weightless", "plugin": name, "config": {"image.size": 64}}
+    if name == "ldm-busi":
+        return {"kind": "published", "plugin": "ldm", "weights_sha256": "77" * 32, "overrides": []}
+    return {"kind": "trained", "plugin": name, "config": {"image.size": 64, "training.epochs": 50}}

@@ -134,12 +134,12 @@ def _answer(made: Sequence[Comparison], question: str) -> Answer:
     else:
         where = f"any of {len(tested):,} comparisons" if len(tested) > 1 else "the one comparison"
         told = f"No gain is shown in {where}, which does not show that there is none."
-    if not tested:
-        told = "That cannot be told."
     if losses:
         told += f" A loss is shown for {listed(_told(losses))}."
-    if lacking := len(made) - len(tested):
-        told += f" {counted(lacking, 'comparison')} could not be tested."
+    if not tested:
+        told = f"That cannot be told: {counted(len(made), 'comparison')} could not be tested."
+    elif len(tested) < len(made):
+        told += f" {counted(len(made) - len(tested), 'comparison')} could not be tested."
     short = "Gain shown" if gains else "No gain shown" if tested else "Not answered"
     return Answer(state="good" if gains else "open", short=short, sentence=f"{question} {told}")
 

@@ -170,9 +170,9 @@ def _recalls(experiment: Experiment) -> Iterable[Figure]:
         groups: dict[str, dict[str, Point]] = {label: {} for label in experiment.classes}
         for arm, own in cells.items():
             found = class_found(experiment, arm, name)
-            failed = any(cell.status == "failed" for cell in own)
-            for label, values in zip(experiment.classes, found, strict=True):
-                groups[label][arm] = Point(value=values.recall) if done(own) else _without_scores(failed=failed)
+            lost = _without_scores(failed=any(cell.status == "failed" for cell in own))
+            for index, label in enumerate(experiment.classes):
+                groups[label][arm] = Point(value=found[index].recall) if found else lost
         title = f"Recall of each class, {name}"
         drawing = bars_figure(groups, title=title, x_label="recall", baseline=experiment.baseline)
         yield Figure(kind="recall", classifier=name, of="", drawing=drawing)

@@ -108,7 +108,7 @@ def done(cells: Sequence[CellResult]) -> list[CellResult]:
 
 
 def class_found(experiment: Experiment, arm: str, classifier: str) -> tuple[ClassFound, ...]:
-    """Each class's means over the cells of an arm with a classifier."""
+    """Each class's means over the cells of an arm with a classifier; () where none has scores."""
     scores = [cell.scores.per_class for cell in experiment.of(arm, classifier) if cell.scores is not None]
     return tuple(
         ClassFound(
@@ -117,7 +117,7 @@ def class_found(experiment: Experiment, arm: str, classifier: str) -> tuple[Clas
                 for name in ("recall", "precision", "f1", "auc")
             }
         )
-        for index in range(len(experiment.classes))
+        for index in range(len(experiment.classes) if scores else 0)
     )
 
 
