@@ -44,8 +44,8 @@ def test_a_plan_tells_cells_steps_time_and_disk_and_writes_nothing(medzoo, given
     assert plan["steps_a_cell"] == {"cnn": 2}
     assert plan["seconds"] > 0
     assert plan["disk"] > 0
-    # Of 14 images, 7 test and 2 choose weights in each fold; the other 5 are filled to 8 a class.
-    assert {share["name"]: share["images"] for share in plan["shares"]} == {"cnn": 0, "duplicate": 2 * (16 - 5)}
+    # Of 14 images, 7 test and 2 choose weights in each fold; the other 5 are filled to 8 a class, by whole batches.
+    assert {share["name"]: share["images"] for share in plan["shares"]} == {"cnn": 0, "duplicate": 2 * 2 * 16}
     assert plan["arms"] == [{"name": "duplicate", "real": 5, "synthetic": 11, "cells": 4, "missing": 4}]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "design.toml"]
     told = medzoo("experiment", "plan", *given, "--no-estimate")

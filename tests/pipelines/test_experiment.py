@@ -261,13 +261,37 @@ def test_images_are_drawn_anew_for_each_seed_where_asked_for(data, tiny, tmp_pat
     assert drawings("redraw=true") == 3 * 2 * 3
 
 
+def test_mixtures_and_targets_take_the_first_of_the_same_images(data, tiny, tmp_path):
+    def pictures(folder: Path) -> dict[str, bytes]:
+        return {str(file.relative_to(folder)): file.read_bytes() for file in folder.glob("sets/*/*/*.png")}
+
+    some = ["controls=false", "batch_size=4"]
+    few = prepared(tiny(), data, tmp_path / "x", set_=[*some, "arms=dcgan", "target=[0, 8]"])
+    complete(few)
+    first = pictures(tmp_path / "x")
+    more = [*some, "arms=dcgan,dcgan=0.5+duplicate=0.5", "target=[0, 8, 14]"]
+    many = prepared(tiny(), data, tmp_path / "x", set_=more)
+    assert len(many.grid.drawings) == 4
+    assert few.grid.drawings.keys() < many.grid.drawings.keys()
+    result, done = complete(many)
+    assert not any("trained" in what for what in done)
+    grown = pictures(tmp_path / "x")
+    assert first.items() < grown.items()
+    complete(prepared(tiny(), data, tmp_path / "y", set_=more))
+    assert pictures(tmp_path / "y") == grown
+    for cell in result.of("dcgan=0.5+duplicate=0.5@14", "cnn"):
+        filled = [sum(own[name] for own in cell.images.values()) for name in COUNTS]
+        assert filled == [14, 14, 14]
+        assert abs(sum(cell.images["dcgan"].values()) - sum(cell.images["duplicate"].values())) <= len(COUNTS)
+
+
 def test_a_failed_cell_is_told_counted_and_tried_again(data, tiny, tmp_path, monkeypatch):
     some = {"controls": False, "arms": ["real", "weighted"]}
 
-    def breaks(workshop, cell: Cell, drawing):
+    def breaks(workshop, cell: Cell, drawings):
         if cell.arm.name == "weighted" and cell.fold.fold == 1:
             raise ValueError("no luck\nat all")
-        return run_cell(workshop, cell, drawing)
+        return run_cell(workshop, cell, drawings)
 
     with monkeypatch.context() as patch:
         patch.setattr(schedule, "run_cell", breaks)

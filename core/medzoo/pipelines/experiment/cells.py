@@ -38,15 +38,17 @@ _ROWS = 200
 _SHOWN = ("step", "loss", "rate", "validation_loss", "balanced_accuracy")
 
 
-def run_cell(workshop: Workshop, cell: Cell, drawing: Drawing | None) -> CellResult:
+def run_cell(workshop: Workshop, cell: Cell, drawings: Mapping[str, Drawing]) -> CellResult:
     """The result, which is in the cell's folder too; a cell that was interrupted goes on from its checkpoint.
+
+    `drawings` has those the cell needs, by key.
 
     Raises: whatever the classifier raises.
     """
     started = time.monotonic()
     folder = workshop.home / "cells" / cell.key
     (folder / TRACEBACK).unlink(missing_ok=True)
-    training = _Training(workshop, cell, drawing, folder)
+    training = _Training(workshop, cell, drawings, folder)
     classifier = training.fit()
     data = workshop.images.subset(cell.fold.test)
     probabilities = predicted(classifier, training.real, cell.fold.test)
@@ -66,7 +68,7 @@ def run_cell(workshop: Workshop, cell: Cell, drawing: Drawing | None) -> CellRes
         steps=cell.steps,
         steps_done=training.steps_done,
         seconds=round(max(training.seconds, time.monotonic() - started), 3),
-        notes=training.notes(drawing),
+        notes=training.notes(),
         warnings=training.warnings(),
     )
     write_json_atomic(folder / RESULT, result.to_dict())
@@ -123,7 +125,7 @@ class _Run(RunFolder):
 class _Training:
     """A cell's training, stage by stage, and what is known of it afterwards."""
 
-    def __init__(self, workshop: Workshop, cell: Cell, drawing: Drawing | None, folder: Path) -> None:
+    def __init__(self, workshop: Workshop, cell: Cell, drawings: Mapping[str, Drawing], folder: Path) -> None:
         self.workshop, self.cell, self.folder = workshop, cell, folder
         self.recipe = workshop.recipes[cell.classifier]
         self.stages = self.recipe.stages(cell.arm)
@@ -136,13 +138,17 @@ class _Training:
         )
         seed = workshop.design.value.seed
         self.rows = fraction_of(self.data, cell.fold.train, cell.arm.real_fraction, seed=seed)
-        # What `draw` left is as a model sees it, so that it is not cropped once more.
-        self.drawn = workshop.drawn(drawing) if drawing is not None else None
-        self.synthetic = Decoded(self.drawn, size=size, channels=channels, crop="none") if self.drawn else None
+        self.drawings = {name: drawings[key] for name, key in cell.drawings.items()}
         self.counts: dict[str, Mapping[str, int]] = {"real": self.data.subset(self.rows).counts()}
-        self.counts |= workshop.origins(drawing) if drawing is not None else {}
+        self.synthetic: list[tuple[Decoded, np.ndarray, np.ndarray]] = []
+        for name, drawing in self.drawings.items():
+            drawn, taken = workshop.drawn(drawing), workshop.taken(drawing, cell.synthetic[name])
+            # They are as a model sees them, and not cropped once more.
+            images = Decoded(drawn, size=size, channels=channels, crop="none")
+            self.synthetic.append((images, taken, drawn.labels[taken]))
+            self.counts[name] = drawn.subset(taken).counts()
         self.n_real = len(self.rows)
-        self.n_synthetic = len(self.drawn) if self.drawn is not None else 0
+        self.n_synthetic = sum(len(taken) for _, taken, _ in self.synthetic)
         self.runs: list[_Run] = []
 
     def fit(self) -> Classifier:
@@ -169,20 +175,18 @@ class _Training:
             cache=latents_root(),
         )
         self.runs.append(run)
-        validation = Together(self.data.classes, [self._part(self.real, np.array(cell.fold.val, np.int64), self.data)])
+        validation = Together(self.data.classes, [self._real(cell.fold.val)])
         classifier.fit(self._training_images(stage), validation=validation, seed=cell.seed, report=run)
         return classifier
 
     def _training_images(self, stage: Stage) -> Together:
-        parts = []
-        if stage.images != "synthetic":
-            parts.append(self._part(self.real, np.array(self.rows, np.int64), self.data))
-        if stage.images != "real" and self.synthetic is not None and self.drawn is not None:
-            parts.append(self._part(self.synthetic, np.arange(len(self.drawn)), self.drawn))
+        parts = [] if stage.images == "synthetic" else [self._real(self.rows)]
+        parts += [] if stage.images == "real" else self.synthetic
         return Together(self.data.classes, parts, length=self.cell.length, seed=self.cell.seed)
 
-    def _part(self, images: Decoded, rows: np.ndarray, data: Dataset) -> tuple[Decoded, np.ndarray, np.ndarray]:
-        return images, rows, data.labels[rows]
+    def _real(self, indices: Sequence[int]) -> tuple[Decoded, np.ndarray, np.ndarray]:
+        rows = np.array(indices, np.int64)
+        return self.real, rows, self.data.labels[rows]
 
     @property
     def steps_done(self) -> int:
@@ -214,16 +218,17 @@ class _Training:
             before += int(run.rows[-1]["step"]) if run.rows else 0
         return tuple(found)
 
-    def notes(self, drawing: Drawing | None) -> dict[str, Mapping[str, float | str]]:
+    def notes(self) -> dict[str, Mapping[str, float | str]]:
         """What the classifier told, of its last stage where it told it twice, and the generators' lineage."""
         told: dict[str, Mapping[str, float | str]] = {}
         for run in self.runs:
             told |= run.notes
-        if drawing is not None:
-            for name, found in drawing.lineage.items():
-                told[f"lineage of {name}"] = {f"trained on {part} images": count for part, count in found.items()}
-            for name, key in drawing.trained.items():
-                told[f"lineage of {name}"] = {"trained on": "this fold's training images", "run": key}
+        for name, drawing in self.drawings.items():
+            if drawing.trained:
+                told[f"lineage of {name}"] = {"trained on": "this fold's training images", "run": drawing.trained}
+            elif drawing.lineage:
+                known = {f"trained on {part} images": count for part, count in drawing.lineage.items()}
+                told[f"lineage of {name}"] = known
         return told
 
     def warnings(self) -> tuple[str, ...]:

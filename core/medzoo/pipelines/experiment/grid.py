@@ -47,17 +47,18 @@ class Training(Task):
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing(Task):
-    """Synthetic images to draw: `counts` of each label, shared by the `mixture`'s generators.
+    """One generator's images to draw: `counts` of each label, as many as the arm asks for that needs most.
 
-    `trained` holds the key of the training of each generator that has one. `lineage` says how many validation and test
-    images of the fold each published one was trained on.
+    They are whole batches of one label, so that an image does not depend on how many others there are: arms of other
+    targets and mixtures take the first of the same images. `trained` is the key of the generator's training, "" where
+    it has none. `lineage` says how many validation and test images of the fold a published one was trained on.
     """
 
-    mixture: Mapping[str, float]
+    generator: str
     counts: Mapping[str, int]
     seed: int
-    trained: Mapping[str, str] = field(default_factory=dict)
-    lineage: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    trained: str = ""
+    lineage: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -67,8 +68,9 @@ class Drawing(Task):
 
 @dataclass(frozen=True, kw_only=True)
 class Cell(Task):
-    """A classifier to train on an arm in a fold, from `seed`, the `number`-th; `drawing` is its images' key or "".
+    """A classifier to train on an arm in a fold, from `seed`, the `number`-th.
 
+    `synthetic` counts the images of each label that each generator gives, `drawings` says under which keys they are.
     An epoch is `length` images, `steps` the optimiser steps of all stages.
     """
 
@@ -76,7 +78,8 @@ class Cell(Task):
     classifier: str
     number: int
     seed: int
-    drawing: str
+    synthetic: Mapping[str, Mapping[str, int]]
+    drawings: Mapping[str, str]
     length: int
     steps: int
 
@@ -183,6 +186,7 @@ class _Maker:
         self.common = {"medzoo": medzoo.__version__, "device": device.partition(":")[0]}
         self.trainings: dict[str, Training] = {}
         self.drawings: dict[str, Drawing] = {}
+        self.batch_size = design.value.batch_size
         self._data = {fold: images.subset(fold.train) for fold in images.folds}
         self._digests = {
             fold: {part: images.digest(getattr(fold, part)) for part in ("train", "val", "test")}
@@ -198,16 +202,18 @@ class _Maker:
         self._stages = {(name, arm.name): recipe.stages(arm) for name, recipe in recipes.items() for arm in design.arms}
 
     def cell(self, arm: Arm, classifier: str, fold: Fold, number: int) -> Cell:
-        """The cell, its drawing and trainings made."""
+        """The cell, its drawings and trainings made."""
         seed = self._seed("classifier", fold, number)
-        drawing = self._drawing(arm, fold, number) if arm.mixture else None
+        synthetic = self._shared_out(arm, fold)
+        drawings = {name: self._drawing(name, counts, fold, number).key for name, counts in synthetic.items()}
         stages = self._stages[classifier, arm.name]
         length = self._lengths[fold]
         key = self._key(
             "cell",
             {
                 "images": self._digests[fold],
-                "drawing": drawing.key if drawing is not None else "",
+                "drawings": drawings,
+                "synthetic": synthetic,
                 "real_fraction": arm.real_fraction,
                 "classifier": self._classifiers[classifier],
                 "stages": [{"images": stage.images, "config": stage.config.flat()} for stage in stages],
@@ -217,51 +223,64 @@ class _Maker:
         )
         return Cell(
             key=key,
-            needs=(drawing.key,) if drawing is not None else (),
+            needs=tuple(drawings.values()),
             arm=arm,
             classifier=classifier,
             fold=fold,
             number=number,
             seed=seed,
-            drawing=drawing.key if drawing is not None else "",
+            synthetic=synthetic,
+            drawings=drawings,
             length=length,
             steps=sum(stage.steps(length) for stage in stages),
         )
 
-    def _drawing(self, arm: Arm, fold: Fold, number: int) -> Drawing:
+    def _shared_out(self, arm: Arm, fold: Fold) -> dict[str, dict[str, int]]:
+        """How many images of each label each generator of an arm gives. Raises: ConfigError where there are none."""
+        if not arm.mixture:
+            return {}
         counts = wanted(self._data[fold], arm)
         if not counts:
             raise ConfigError(
                 f"the arm '{arm.name}' adds no image: every class has {arm.target} or more", "raise target"
             )
-        trained = {name: self._training(name, fold).key for name in arm.mixture if self._kind(name) == "trained"}
-        seed = self._seed("images", fold, number if self.design.value.redraw else 0)
-        identity = {
-            "train": self._digests[fold]["train"],
-            "generators": [
-                [name, share, trained.get(name) or self._identities[name]] for name, share in arm.mixture.items()
-            ],
-            "image": self._image if any(self._kind(n) == "weightless" for n in arm.mixture) else None,
-            "counts": counts,
-            "batch_size": self.design.value.batch_size,
-            "seed": seed,
+        shares = [Fraction(str(share)) for share in arm.mixture.values()]
+        split = {label: exact_shares(count, shares) for label, count in counts.items()}
+        return {
+            name: {label: parts[place] for label, parts in split.items() if parts[place]}
+            for place, name in enumerate(arm.mixture)
         }
-        key = self._key("drawing", identity)
-        if key not in self.drawings:
-            self.drawings[key] = Drawing(
-                key=key,
-                needs=tuple(trained.values()),
-                mixture=arm.mixture,
-                counts=counts,
-                fold=fold,
-                seed=seed,
-                trained=trained,
-                lineage={
-                    name: lineage(self.generators[name], self.images, fold, allow_leak=self.allow_leak)
-                    for name in arm.mixture
-                    if self._kind(name) == "published"
-                },
-            )
+
+    def _drawing(self, name: str, counts: Mapping[str, int], fold: Fold, number: int) -> Drawing:
+        """The generator's drawing, which makes that many images at least."""
+        generator = self.generators[name]
+        training = self._training(name, fold).key if generator.kind == "trained" else ""
+        seed = self._seed("images", fold, number if self.design.value.redraw else 0)
+        key = self._key(
+            "drawing",
+            {
+                "train": self._digests[fold]["train"],
+                "generator": [name, training or self._identities[name]],
+                "image": self._image if generator.kind == "weightless" else None,
+                "batch_size": self.batch_size,
+                "seed": seed,
+            },
+        )
+        before = self.drawings[key].counts if key in self.drawings else {}
+        known = generator.kind == "published"
+        self.drawings[key] = Drawing(
+            key=key,
+            needs=(training,) if training else (),
+            generator=name,
+            counts={
+                label: max(before.get(label, 0), -(-counts.get(label, 0) // self.batch_size) * self.batch_size)
+                for label in sorted({*before, *counts})
+            },
+            fold=fold,
+            seed=seed,
+            trained=training,
+            lineage=lineage(generator, self.images, fold, allow_leak=self.allow_leak) if known else {},
+        )
         return self.drawings[key]
 
     def _training(self, name: str, fold: Fold) -> Training:
@@ -269,9 +288,6 @@ class _Maker:
         identity = {"train": self._digests[fold]["train"], "seed": seed, **self._identities[name]}
         key = self._key("training", identity)
         return self.trainings.setdefault(key, Training(key=key, generator=name, fold=fold, seed=seed))
-
-    def _kind(self, name: str) -> str:
-        return self.generators[name].kind
 
     def _length(self, fold: Fold) -> int:
         """Images in the fold's largest filled training set: real and added ones."""

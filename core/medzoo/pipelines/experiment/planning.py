@@ -94,7 +94,7 @@ def forecast(prepared: Prepared, *, measure: bool) -> Forecast:
             workshop,
             generator,
             [task for task in missing if isinstance(task, Training) and task.generator == generator.name],
-            [task for task in missing if isinstance(task, Drawing) and generator.name in task.mixture],
+            [task for task in missing if isinstance(task, Drawing) and task.generator == generator.name],
             measure=measure,
         )
         for generator in workshop.generators.values()
@@ -116,13 +116,12 @@ def forecast(prepared: Prepared, *, measure: bool) -> Forecast:
 
 def _arm(prepared: Prepared, arm: Arm, missing: list[Cell]) -> ArmPlan:
     own = [cell for cell in prepared.grid.cells if cell.arm == arm]
-    drawing = prepared.grid.drawings.get(own[0].drawing)
     images, seed = prepared.workshop.images, prepared.workshop.design.value.seed
     keys = {cell.key for cell in missing}
     return ArmPlan(
         name=arm.name,
         real=len(fraction_of(images.data, own[0].fold.train, arm.real_fraction, seed=seed)),
-        synthetic=0 if drawing is None else drawing.total,
+        synthetic=sum(sum(counts.values()) for counts in own[0].synthetic.values()),
         cells=len(own),
         missing=sum(cell.key in keys for cell in own),
     )
@@ -154,13 +153,9 @@ def _epochs(cell: Cell, flat: Mapping[str, Any]) -> int:
 def _generator(
     workshop: Workshop, generator: Generator, trainings: list[Training], drawings: list[Drawing], *, measure: bool
 ) -> Share:
-    images = sum(
-        cell.count
-        for task in drawings
-        for cell in workshop.plan(task).cells
-        if list(task.mixture)[cell.generator] == generator.name
+    share = Share(
+        name=generator.name, kind=generator.kind, cells=len(trainings), images=sum(task.total for task in drawings)
     )
-    share = Share(name=generator.name, kind=generator.kind, cells=len(trainings), images=images)
 
     def paced() -> Share:
         image = _image(workshop, generator)

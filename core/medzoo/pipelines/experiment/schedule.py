@@ -156,7 +156,7 @@ def _attempt(workshop: Workshop, task: Task, drawings: Mapping[str, Drawing]) ->
         elif isinstance(task, Drawing):
             workshop.draw(task)
         elif isinstance(task, Cell):
-            run_cell(workshop, task, drawings.get(task.drawing))
+            run_cell(workshop, task, drawings)
     except Exception as error:  # noqa: BLE001 - plugins may raise anything, and other cells can still be done
         message = str(error) if isinstance(error, MedzooError) else f"{type(error).__name__}: {error}"
         what = "" if isinstance(task, Cell) else f"its {_OF[type(task)]} failed: "

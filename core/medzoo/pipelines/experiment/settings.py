@@ -51,7 +51,7 @@ class ExperimentSettings:
     validation: float = setting(0.1, "share of training images to choose weights by", low=0.0, high=0.5)
     redraw: bool = setting(False, "draw synthetic images anew for each seed")
     seed: int = setting(0, "of folds, generators, images and classifiers", low=0)
-    batch_size: int = setting(32, "synthetic images drawn at once", low=1)
+    batch_size: int = setting(16, "synthetic images of one class drawn at once; whole batches are drawn", low=1)
     pretrain: PretrainSettings = PretrainSettings()
 
     def __post_init__(self) -> None:

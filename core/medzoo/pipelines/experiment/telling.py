@@ -19,7 +19,7 @@ def told(task: Task) -> str:
     if isinstance(task, Training):
         return f"trained {task.generator}{where}"
     if isinstance(task, Drawing):
-        return f"drew {task.total} images of {'+'.join(task.mixture)}{where}"
+        return f"drew {task.total} images of {task.generator}{where}"
     assert isinstance(task, Cell)  # there is no other kind
     return f"{task.classifier} on {task.arm.name}{where}, seed {task.number}"
 
@@ -61,8 +61,9 @@ def _of_design(workshop: Workshop, grid: Grid) -> Iterator[str]:
 
 
 def _of_lineage(grid: Grid) -> Iterator[str]:
-    for name in dict.fromkeys(name for drawing in grid.drawings.values() for name in drawing.lineage):
-        own = [drawing.lineage[name] for drawing in grid.drawings.values() if name in drawing.lineage]
+    published = [drawing for drawing in grid.drawings.values() if drawing.lineage]
+    for name in dict.fromkeys(drawing.generator for drawing in published):
+        own = [drawing.lineage for drawing in published if drawing.generator == name]
         if test := max(found["test"] for found in own):
             yield f"'{name}' was trained on {test} test images (--allow-leak): its scores flatter it"
         if val := max(found["val"] for found in own):
@@ -102,7 +103,7 @@ def describe(workshop: Workshop, grid: Grid, warnings: Sequence[str]) -> dict[st
                 **identity(cell),
                 "steps": cell.steps,
                 "epoch": cell.length,
-                "drawing": cell.drawing,
+                "drawings": dict(cell.drawings),
                 "n_train_real": len(cell.fold.train),
                 "n_test": len(cell.fold.test),
             }

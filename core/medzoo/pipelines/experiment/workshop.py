@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from fractions import Fraction
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import numpy as np
 from medzoo.data import Dataset
 from medzoo.decoded import Decoded
 from medzoo.errors import ConfigError, DataError
-from medzoo.mixture import exact_shares
 from medzoo.pipelines import filling
 from medzoo.pipelines.drawing import Studio, refuse_without_sources
 from medzoo.pipelines.experiment.generators import Generator
@@ -22,7 +20,6 @@ from medzoo.pipelines.experiment.grid import Drawing, Training, powerset, weight
 from medzoo.pipelines.experiment.parts import Images
 from medzoo.pipelines.experiment.recipes import Recipe, make_recipes
 from medzoo.pipelines.experiment.settings import Design
-from medzoo.pipelines.inputs import Mixture, refuse_unknown_classes
 from medzoo.pipelines.jobs import Job
 from medzoo.pipelines.models import LoadedModel
 from medzoo.pipelines.plan import Cell as PlanCell
@@ -108,30 +105,21 @@ class Workshop:
     def draw(self, task: Drawing) -> None:
         """Nothing; sets/KEY holds the images. Raises: as `filling.run`; DataError for a generator that knows tests."""
         data = self.images.subset(task.fold.train)
-        real = powerset(data)
-        models = [self._model(name, task, data, real) for name in task.mixture]
-        names = self._names(task)
-        mixture = Mixture(models=tuple(models), shares=_shares(task), names=names)
-        with_weights = [model for model in models if model.weights_sha256 is not None]
-        refuse_unknown_classes(
-            replace(mixture, models=tuple(with_weights)),
-            data,
-            sorted({name for label in task.counts for name in split_label(label)}),
-        )
-        plan = self.plan(task)
-        refuse_without_sources(mixture.models, plan, real)
+        real, plan = powerset(data), self.plan(task)
+        model = self._model(task, data, real)
+        refuse_without_sources([model], plan, real)
         filling.run(
             Job(
                 kind="experiment",
                 folder=self.home / "sets" / task.key,
                 plan=plan,
-                studio=Studio(mixture.models, plan, real=real),
+                studio=Studio([model], plan, real=real),
                 labels=real.classes,
                 identity={"job": "experiment", "key": task.key},
                 plugins=self.plugins,
                 device=self.device,
                 allow_upload=self.allow_upload,
-                facts={"lineage": {name: dict(found) for name, found in task.lineage.items()}},
+                facts={"lineage": dict(task.lineage)},
             ),
             watch=lambda done, total: None,
         )
@@ -152,49 +140,32 @@ class Workshop:
             files=tuple(folder / picture.file for picture in pictures),
         )
 
-    def origins(self, task: Drawing) -> dict[str, dict[str, int]]:
-        """Images of each class by the generator that drew them."""
-        data, plan = self.drawn(task), self.plan(task)
-        by = np.array([picture.generator for picture in plan.pictures()])
-        return {name: data.subset(np.flatnonzero(by == number)).counts() for number, name in enumerate(task.mixture)}
+    def taken(self, task: Drawing, counts: Mapping[str, int]) -> np.ndarray:
+        """Which of the images that `draw` left are the first `counts` of each label, int64."""
+        pictures = self.plan(task).pictures()
+        return np.flatnonzero([picture.index < counts.get(picture.label, 0) for picture in pictures])
 
     def plan(self, task: Drawing) -> Plan:
-        """Which generator draws what."""
-        shares = {label: exact_shares(count, _shares(task)) for label, count in task.counts.items()}
-        cells = tuple(
-            PlanCell(generator=number, label=label, count=counts[number])
-            for number in range(len(task.mixture))
-            for label, counts in shares.items()
-            if counts[number]
-        )
-        return Plan(names=self._names(task), cells=cells, batch_size=self.design.value.batch_size, seed=task.seed)
+        """What is drawn, in batches."""
+        cells = tuple(PlanCell(generator=0, label=label, count=count) for label, count in task.counts.items())
+        names = tuple(distinct([file_safe(task.generator)]))
+        return Plan(names=names, cells=cells, batch_size=self.design.value.batch_size, seed=task.seed)
 
-    def _names(self, task: Drawing) -> tuple[str, ...]:
-        return tuple(distinct([file_safe(name) for name in task.mixture]))
-
-    def _model(self, name: str, task: Drawing, data: Dataset, real: Dataset) -> LoadedModel:
+    def _model(self, task: Drawing, data: Dataset, real: Dataset) -> LoadedModel:
         """A generator ready to sample, none of whose training images is a test image of the fold."""
+        generator = self.generators[task.generator]
         size, channels, crop = weightless_image(self.recipes)
-        spec = self.generators[name].spec(self.plugins)
-        many = data.multi_label and spec.multi_label
-        image = ImageSpec(
-            size=size, channels=channels, classes=data.classes if many else real.classes, multi_label=many
-        )
-        key = task.trained.get(name)
-        model = self.generators[name].load(
+        many = data.multi_label and generator.spec(self.plugins).multi_label
+        model = generator.load(
             self.plugins,
-            image=image,
+            image=ImageSpec(
+                size=size, channels=channels, classes=data.classes if many else real.classes, multi_label=many
+            ),
             crop=crop,
             device=self.device,
-            trained=None if key is None else self.home / "generators" / key,
+            trained=self.home / "generators" / task.trained if task.trained else None,
         )
         leaked = model.trained_on & self.images.seen(task.fold.test)
-        if key is not None and leaked:
-            raise DataError(f"'{name}' was trained on {len(leaked)} test images of its fold")
-        return replace(model, name=name)
-
-
-def _shares(task: Drawing) -> tuple[Fraction, ...]:
-    """The mixture's shares, exactly as they were written."""
-    shares = [Fraction(str(share)) for share in task.mixture.values()]
-    return tuple(share / sum(shares) for share in shares)
+        if task.trained and leaked:
+            raise DataError(f"'{task.generator}' was trained on {len(leaked)} test images of its fold")
+        return model
