@@ -299,6 +299,19 @@ def test_a_damaged_prediction_is_an_error_with_its_mend(made):
         write_experiment_report(experiment)
 
 
+def test_images_decided_differently_are_counted_seed_by_seed(made):
+    experiment = made(arms=ARMS[:2], folds=0, seeds=3, failed=frozenset({("weighted", "cnn", 1)}))
+    write_experiment_report(experiment)
+    text = Page((experiment.folder / "report.html").read_text("utf-8")).text
+    tests = [test.comparison.test for test in experiment.image_tests]
+    assert len(tests) == 2
+    told = [f"{test.gained} : {test.lost} p = " for test in tests]
+    row = text.split("Seed 0 Seed 2 weighted ")[1]
+    assert row.startswith(told[0])
+    assert told[1] in row
+    assert "adjusted over 2 tests" in text
+
+
 def test_a_published_generator_is_named_with_its_weights_and_lineage(made):
     experiment = made(arms=parse_arms(["real", "ldm-busi"], targets=[500], controls=False), folds=0, seeds=2)
     told = " ".join(run_told(experiment))

@@ -26,6 +26,7 @@ from medzoo.pipelines.report.experiment_reading import (
 from medzoo.pipelines.report.experiment_rows import (
     absent_told,
     class_found,
+    image_tests,
     pretrain_rows,
     score_tables,
     supports,
@@ -81,7 +82,7 @@ def _page(experiment: Experiment, controls: Controls, figures: Mapping[str, Figu
         "progress": progress_told(experiment),
         "answer": answer(experiment, controls),
         "families": _families(experiment, controls),
-        "image_tests": experiment.image_tests,
+        "image_tests": image_tests(experiment),
         "failures": failures(experiment),
         "arms": {arm.name: arm_told(arm, multi_label=experiment.multi_label) for arm in experiment.arms},
         "tables": score_tables(experiment),

@@ -176,6 +176,15 @@ def pretrain_rows(experiment: Experiment, classifier: str) -> tuple[PretrainRow,
     )
 
 
+def image_tests(experiment: Experiment) -> dict[str, dict[str, dict[int, Comparison]]]:
+    """McNemar's tests against the baseline, by classifier, arm and seed."""
+    found: dict[str, dict[str, dict[int, Comparison]]] = {}
+    for test in experiment.image_tests:
+        made = test.comparison
+        found.setdefault(made.classifier, {}).setdefault(made.arm, {})[test.seed] = made
+    return found
+
+
 def by_classifier(comparisons: Sequence[Comparison]) -> dict[str, list[Comparison]]:
     """The comparisons of each classifier."""
     found: dict[str, list[Comparison]] = {}
