@@ -12,10 +12,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
-
 import medzoo
-from medzoo.data import Dataset
 from medzoo.errors import ConfigError
 from medzoo.mixture import exact_shares
 from medzoo.pipelines.experiment.arms import Arm
@@ -23,7 +20,7 @@ from medzoo.pipelines.experiment.generators import Generator, lineage
 from medzoo.pipelines.experiment.parts import Fold, Images
 from medzoo.pipelines.experiment.recipes import Recipe
 from medzoo.pipelines.experiment.settings import Design
-from medzoo.pipelines.plan import join_labels
+from medzoo.pipelines.experiment.targets import wanted
 from medzoo.plugins import Plugins
 from medzoo.toolkit.devices import derive_seed
 
@@ -102,44 +99,6 @@ class Grid:
                 if task.fold == fold:
                     found.setdefault(task.key, task)
         return list(found.values())
-
-
-def powerset(data: Dataset) -> Dataset:
-    """The data with each set of labels as a class, joined as `plan.join_labels` does; images without any go.
-
-    Data of single labels is returned as it is. Sources are thereby found, and images filled, set by set.
-    """
-    if not data.multi_label:
-        return data
-    named = [join_labels([data.classes[k] for k in np.flatnonzero(row)]) for row in data.hot()]
-    kept = [index for index, name in enumerate(named) if name]
-    classes = tuple(sorted({named[index] for index in kept}))
-    chosen = data.subset(kept)
-    return Dataset(
-        path=data.path,
-        classes=classes,
-        labels=np.array([classes.index(named[index]) for index in kept], np.int64),
-        names=chosen.names,
-        files=chosen.files,
-        array=chosen.array,
-        patients=chosen.patients,
-    )
-
-
-def wanted(data: Dataset, arm: Arm) -> dict[str, int]:
-    """How many synthetic images of each label the arm adds to `data`, without labels that get none.
-
-    Each class is filled up to the target; pretraining takes that many of each beside the real ones. With several labels
-    an image, the whole set is filled (or made), its sets of labels in proportion.
-    """
-    counts = powerset(data).counts()
-    if data.multi_label:
-        missing = arm.target if arm.pretrain else max(0, arm.target - len(data))
-        shares = exact_shares(missing, [Fraction(count) for count in counts.values()])
-        given = dict(zip(counts, shares, strict=True))
-    else:
-        given = {label: arm.target if arm.pretrain else max(0, arm.target - count) for label, count in counts.items()}
-    return {label: count for label, count in given.items() if count}
 
 
 def make_grid(

@@ -16,10 +16,11 @@ from medzoo.errors import ConfigError, DataError
 from medzoo.pipelines import filling
 from medzoo.pipelines.drawing import Studio, refuse_without_sources
 from medzoo.pipelines.experiment.generators import Generator
-from medzoo.pipelines.experiment.grid import Drawing, Training, powerset, weightless_image
+from medzoo.pipelines.experiment.grid import Drawing, Training, weightless_image
 from medzoo.pipelines.experiment.parts import Images
 from medzoo.pipelines.experiment.recipes import Recipe, make_recipes
 from medzoo.pipelines.experiment.settings import Design
+from medzoo.pipelines.experiment.targets import powerset
 from medzoo.pipelines.jobs import Job
 from medzoo.pipelines.models import LoadedModel
 from medzoo.pipelines.plan import Cell as PlanCell
