@@ -11,7 +11,7 @@ from medzoo.pipelines.conclusions import Comparison
 from medzoo.pipelines.experiment.arms import CLASSIC, DUPLICATE
 from medzoo.pipelines.experiment.results import Experiment
 from medzoo.pipelines.report.evaluation import REPORT
-from medzoo.pipelines.report.experiment_controls import UNPRETRAINED, Controls, answer, control_comparisons
+from medzoo.pipelines.report.experiment_controls import UNPRETRAINED, Controls, answers, control_comparisons
 from medzoo.pipelines.report.experiment_curves import Curves, read_curves
 from medzoo.pipelines.report.experiment_figures import BASELINE, KINDS, Figure, experiment_figures
 from medzoo.pipelines.report.experiment_reading import (
@@ -80,7 +80,7 @@ def _page(experiment: Experiment, controls: Controls, figures: Mapping[str, Figu
         "version": medzoo.__version__,
         "run": run_told(experiment),
         "progress": progress_told(experiment),
-        "answer": answer(experiment, controls),
+        "answers": answers(experiment, controls),
         "families": _families(experiment, controls),
         "image_tests": image_tests(experiment),
         "failures": failures(experiment),
