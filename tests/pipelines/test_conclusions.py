@@ -83,15 +83,15 @@ def test_seeds_say_that_other_images_are_not_in_their_spread():
 )
 def test_failed_cells_make_it_provisional(last, verdict):
     sentence = compare([None, *BETTER[1:4], last]).sentence()
-    assert f": with 1 of 5 folds failed and left out, provisionally, {verdict}" in sentence
+    assert f": with 1 of 5 folds without a score, which are left out, provisionally, {verdict}" in sentence
 
 
 @pytest.mark.parametrize(
     ("arm", "repeats", "start"),
     [
         ([0.8], FIVE_FOLDS, "Only 1 fold has balanced accuracy of cnn with both ldm and real:"),
-        ([0.8, None], SEEDS, "Only 1 seed has balanced accuracy of cnn with both ldm and real (1 of 2 seeds failed):"),
-        ([None], FIVE_FOLDS, "No fold has balanced accuracy of cnn with both ldm and real (1 of 1 fold failed):"),
+        ([0.8, None], SEEDS, "Only 1 seed has balanced accuracy of cnn with both ldm and real (1 of 2 seeds without a score):"),
+        ([None], FIVE_FOLDS, "No fold has balanced accuracy of cnn with both ldm and real (1 of 1 fold without a score):"),
     ],
 )
 def test_too_few_conclude_nothing(arm, repeats, start):

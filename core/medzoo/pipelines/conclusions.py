@@ -96,7 +96,7 @@ class Comparison:
         """The sentence where the test is undefined, "" where it is not."""
         found, unit = test.difference, test.repeats.unit
         score = f"{self.metric} of {self.classifier}"
-        failed = f" ({found.n_failed} of {_count(found.n + found.n_failed, unit)} failed)" if found.partial else ""
+        failed = f" ({found.n_failed} of {_count(found.n + found.n_failed, unit)} without a score)" if found.partial else ""
         if found.n < 2:
             had = f"Only {_count(found.n, unit)} has" if found.n else f"No {unit} has"
             return (
@@ -140,7 +140,7 @@ def _provisional(test: PairedTest) -> str:
     if not found.partial:
         return ""
     total = _count(found.n + found.n_failed, test.repeats.unit)
-    return f"with {found.n_failed} of {total} failed and left out, provisionally, "
+    return f"with {found.n_failed} of {total} without a score, which are left out, provisionally, "
 
 
 def _points(value: float) -> str:
