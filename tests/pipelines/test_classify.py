@@ -100,9 +100,10 @@ def test_a_stopped_run_goes_on_and_ends_as_an_unbroken_one(data, train):
     again = Display()
     broken = train(images, display=again)
     assert again.began == 1
-    assert (broken / "model.safetensors").read_bytes() == (
-        train(images, out="whole") / "model.safetensors"
-    ).read_bytes()
+    whole = train(images, out="whole")
+    assert (broken / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    notes = [json.loads((run / "run.json").read_text())["notes"] for run in (broken, whole)]
+    assert notes[0] == notes[1] != {}
 
 
 def test_a_finished_run_is_left_alone_and_another_is_refused(data, train):

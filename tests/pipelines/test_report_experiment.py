@@ -17,7 +17,7 @@ from test_report import Page
 from medzoo.errors import IntegrityError
 from medzoo.pipelines.experiment.arms import Arm, parse_arms, pretrain_arms
 from medzoo.pipelines.report.experiment import write_experiment_report
-from medzoo.pipelines.report.experiment_controls import UNPRETRAINED, answers, control_comparisons, repeats
+from medzoo.pipelines.report.experiment_controls import UNPRETRAINED, answers, control_comparisons
 from medzoo.pipelines.report.experiment_curves import arm_curves, class_curves, mean_curve, read_curves
 from medzoo.pipelines.report.experiment_figures import experiment_figures
 from medzoo.pipelines.report.experiment_reading import limits, run_told
@@ -212,13 +212,6 @@ def test_the_baseline_as_control_keeps_the_experiments_own_comparisons(tmp_path)
     own = [found for found in experiment.comparisons if found.arm in ("ddpm-var", "ldm", "ldm=0.5+ddpm-var=0.5")]
     assert list(control_comparisons(experiment)["duplicate"]) == own
     assert own[0].family == 6
-
-
-def test_repeats_are_those_of_the_experiments_own_tests(made, tmp_path):
-    experiment = made(arms=ARMS[:2])
-    assert repeats(experiment) == experiment.comparisons[0].test.repeats
-    held_out = made_experiment(tmp_path / "held", arms=ARMS[:2], classifiers=("cnn",), folds=0, seeds=3)
-    assert repeats(held_out) == held_out.comparisons[0].test.repeats
 
 
 @pytest.mark.parametrize(

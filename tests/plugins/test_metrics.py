@@ -54,7 +54,14 @@ def test_an_extractor_keeps_the_contract(name):
 
 
 def test_what_each_metric_asks_for():
-    assert [name for name in NAMES if PLUGINS.metric(name).floor] == ["fid", "kid", "ssim", "ms-ssim", "wasserstein"]
+    assert [name for name in NAMES if PLUGINS.metric(name).floor] == [
+        "fid",
+        "kid",
+        "prc",
+        "ssim",
+        "ms-ssim",
+        "wasserstein",
+    ]
     assert PLUGINS.metric("fid").extractors == PLUGINS.metric("kid").extractors == ("inception", DOMAIN)
     assert PLUGINS.metric("prc").extractors == ("vgg16", DOMAIN)
     assert PLUGINS.metric("nearest-train").needs_train == ("features", "mirrored")

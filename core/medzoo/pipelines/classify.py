@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 import medzoo
 from medzoo import config as settings
@@ -133,6 +135,9 @@ def _image(config: settings.Resolved[Any], data: Dataset) -> ImageSpec:
 
 class _ClassifierRun(RunFolder):
     """The `Report` of a classifier's training, which has a curve of its own and no pictures to draw."""
+
+    def preview(self, step: int, sample: Callable[[Sequence[int], Tensor], Tensor]) -> None:
+        """Nothing: a classifier draws no images."""
 
     def draw_curve(self) -> None:
         """Write loss.csv, and draw loss.png: training loss of each step, and what was measured on validation images."""

@@ -96,7 +96,8 @@ class Comparison:
         """The sentence where the test is undefined, "" where it is not."""
         found, unit = test.difference, test.repeats.unit
         score = f"{self.metric} of {self.classifier}"
-        failed = f" ({found.n_failed} of {_count(found.n + found.n_failed, unit)} without a score)" if found.partial else ""
+        total = _count(found.n + found.n_failed, unit)
+        failed = f" ({found.n_failed} of {total} without a score)" if found.partial else ""
         if found.n < 2:
             had = f"Only {_count(found.n, unit)} has" if found.n else f"No {unit} has"
             return (

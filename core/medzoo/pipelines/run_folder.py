@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,13 +17,14 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from medzoo.errors import IntegrityError
-from medzoo.files import make_folder, write_atomic
+from medzoo.files import make_folder, write_atomic, write_json_atomic
 from medzoo.images import write_image
 from medzoo.pipelines.drawing import class_sheet
 from medzoo.specs import ImageSpec
 from medzoo.toolkit.devices import derive_seed
 
 PREVIEWS_PER_CLASS = 8
+NOTES = "notes.json"
 WHOLE = ("step", "stage")
 LINES = (("loss", "network", "#1f5fa8", "#c9d8ea"), ("adversary", "adversary", "#b3541e", "#eed8c9"))
 
@@ -51,8 +53,8 @@ class RunFolder:
     """The `Report` of a training run: everything it keeps lies in `folder`.
 
     checkpoints/step-00000500.safetensors (the newest `keep`, or all where that is 0), loss.csv, loss.png,
-    samples/step-00000500.png, and, where there was cause, warnings.txt. Tensors to be kept go to `cache`, which runs
-    share.
+    samples/step-00000500.png, and, where there was cause, notes.json and warnings.txt. Tensors to be kept go to
+    `cache`, which runs share.
     """
 
     def __init__(
@@ -95,6 +97,8 @@ class RunFolder:
             self._losses.rewind(0)
             return None
         state = read_checkpoint(found[-1])
+        if (self.folder / NOTES).exists():
+            self.notes = json.loads((self.folder / NOTES).read_text(encoding="utf-8"))
         self.resumed_at = int(state["step"])
         self._losses.rewind(self.resumed_at)
         self._seconds_before = self._losses.rows[-1]["seconds"] if self._losses.rows else 0.0
@@ -130,8 +134,9 @@ class RunFolder:
         self._losses.draw(self.folder / "loss.png")
 
     def note(self, name: str, value: Mapping[str, float | str]) -> None:
-        """Remember a fact for run.json and config.json."""
+        """Remember a fact for run.json and config.json, in notes.json over an interruption."""
         self.notes[name] = dict(value)
+        write_json_atomic(self.folder / NOTES, self.notes)
 
     def warn(self, message: str) -> None:
         """Show a warning and keep it, once, in warnings.txt."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from medzoo.errors import DataError, IntegrityError
 from medzoo.pipelines.conclusions import Comparison, over_family
 from medzoo.pipelines.experiment.arms import Arm
 from medzoo.pipelines.experiment.results import METRICS, ArmSummary, CellResult, Experiment, ImageTest
-from medzoo.pipelines.statistics import SEEDS, Repeats, estimate, folds, mcnemar_test, paired_test
+from medzoo.pipelines.statistics import Repeats, estimate, mcnemar_test, paired_test
 
 EXPERIMENT = "experiment.json"
 _RESULT = "result.json"
@@ -50,7 +49,7 @@ def load_results(folder: Path) -> Experiment:
         comparisons=(),
         warnings=(*said["warnings"], *_of_cells(cells)),
     )
-    repeats = _repeats(empty, said["cells"])
+    repeats = empty.repeats
     return replace(
         empty,
         summaries=_summaries(empty, repeats),
@@ -95,35 +94,13 @@ def _of_cells(cells: Sequence[CellResult]) -> list[str]:
     return [*found, *told]
 
 
-def _repeats(experiment: Experiment, entries: Sequence[Mapping[str, Any]]) -> Repeats:
-    """What values are repeated over; training sets of folds overlap."""
-    if experiment.scheme == "held-out":
-        return SEEDS
-    train, test = (float(np.mean([entry[name] for entry in entries])) for name in ("n_train_real", "n_test"))
-    return folds(train=train, test=test)
-
-
-def _values(experiment: Experiment, arm: str, classifier: str, metric: str) -> list[float | None]:
-    """One value a fold, the mean of its seeds, or one a seed where held out; None where a cell of it has no scores."""
-    groups: dict[tuple[int, int], list[float | None]] = {}
-    for cell in experiment.of(arm, classifier):
-        unit = (0, cell.seed) if experiment.scheme == "held-out" else (cell.repeat, cell.fold)
-        groups.setdefault(unit, []).append(cell.value(metric))
-    return [_mean(group) for _, group in sorted(groups.items())]
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return math.fsum(known) / len(known) if len(known) == len(values) else None
-
-
 def _summaries(experiment: Experiment, repeats: Repeats) -> tuple[ArmSummary, ...]:
     return tuple(
         ArmSummary(
             arm=arm.name,
             classifier=classifier,
             estimates={
-                metric: estimate(_values(experiment, arm.name, classifier, metric), repeats=repeats)
+                metric: estimate(list(experiment.units(arm.name, classifier, metric).values()), repeats=repeats)
                 for metric in METRICS
             },
         )
@@ -140,7 +117,7 @@ def _others(experiment: Experiment) -> list[tuple[str, str]]:
 
 def _comparisons(experiment: Experiment, repeats: Repeats) -> tuple[Comparison, ...]:
     def values(arm: str, classifier: str) -> list[float | None]:
-        return _values(experiment, arm, classifier, experiment.metric)
+        return list(experiment.units(arm, classifier, experiment.metric).values())
 
     return over_family(
         [

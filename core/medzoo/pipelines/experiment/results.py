@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from medzoo.errors import IntegrityError
+from medzoo.pipelines.statistics import SEEDS, Repeats, folds
 
 if TYPE_CHECKING:
     from medzoo.pipelines.conclusions import Comparison
@@ -171,6 +172,26 @@ class Experiment:
         """The cells of an arm with a classifier: all repeats, folds and seeds."""
         return tuple(cell for cell in self.cells if (cell.arm, cell.classifier) == (arm, classifier))
 
+    @property
+    def repeats(self) -> Repeats:
+        """What values are repeated over: seeds on one test part, or folds, whose training sets overlap."""
+        if self.scheme == "held-out":
+            return SEEDS
+        parts = self.provenance["data"]["parts"]
+        train, test = (math.fsum(part[name] for part in parts) / len(parts) for name in ("train", "test"))
+        return folds(train=train, test=test)
+
+    def units(self, arm: str, classifier: str, metric: str) -> dict[tuple[int, int], float | None]:
+        """One value a fold (repeat, fold), the mean of its seeds, or one a seed (0, seed) where held out.
+
+        None where a cell of it has no scores.
+        """
+        groups: dict[tuple[int, int], list[float | None]] = {}
+        for cell in self.of(arm, classifier):
+            unit = (0, cell.seed) if self.scheme == "held-out" else (cell.repeat, cell.fold)
+            groups.setdefault(unit, []).append(cell.value(metric))
+        return {unit: _mean(groups[unit]) for unit in sorted(groups)}
+
     def summary(self, arm: str, classifier: str) -> ArmSummary:
         """The means of an arm with a classifier."""
         return next(found for found in self.summaries if (found.arm, found.classifier) == (arm, classifier))
@@ -248,3 +269,8 @@ def _scores(values: Mapping[str, Any]) -> ClassificationScores:
 
 def _undefined_as_nan(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: math.nan if value is None else value for name, value in values.items()}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if len(known) == len(values) else None

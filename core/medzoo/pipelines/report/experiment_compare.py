@@ -11,7 +11,6 @@ import medzoo
 from medzoo.errors import ConfigError
 from medzoo.files import write_atomic
 from medzoo.pipelines.experiment.results import Experiment
-from medzoo.pipelines.report.experiment_controls import repeats, unit_values
 from medzoo.pipelines.report.experiment_reading import arm_told, failures, run_told
 from medzoo.pipelines.report.experiment_rows import TITLES, ScoreCell, score_cell
 from medzoo.pipelines.report.numbers import listed
@@ -168,8 +167,8 @@ def _side(first: Experiment, found: Experiment, apart: str | None, arm: str, cla
     reason = apart or _unlike(first, found, arm, classifier)
     if reason:
         return Side(cell=cell, reason=reason)
-    its, mine = (list(unit_values(side, arm, classifier, first.metric).values()) for side in (found, first))
-    return Side(cell=cell, difference=paired_test(its, mine, repeats=repeats(first)).difference)
+    its, mine = (list(side.units(arm, classifier, first.metric).values()) for side in (found, first))
+    return Side(cell=cell, difference=paired_test(its, mine, repeats=first.repeats).difference)
 
 
 def _has(experiment: Experiment, arm: str, classifier: str) -> bool:

@@ -14,7 +14,7 @@ from medzoo.pipelines.conclusions import Comparison, over_family
 from medzoo.pipelines.experiment.arms import CLASSIC, DUPLICATE, Arm
 from medzoo.pipelines.experiment.results import Experiment
 from medzoo.pipelines.report.numbers import MINUS, counted, listed
-from medzoo.pipelines.statistics import SEEDS, Repeats, folds, paired_test
+from medzoo.pipelines.statistics import paired_test
 
 UNPRETRAINED = "no pretraining"
 
@@ -37,32 +37,6 @@ class Answer:
     state: State
     short: str
     sentence: str
-
-
-def repeats(experiment: Experiment) -> Repeats:
-    """What the experiment's values are repeated over."""
-    if experiment.scheme == "held-out":
-        return SEEDS
-    parts = experiment.provenance["data"]["parts"]
-    train, test = (math.fsum(part[name] for part in parts) / len(parts) for name in ("train", "test"))
-    return folds(train=train, test=test)
-
-
-def unit_values(experiment: Experiment, arm: str, classifier: str, metric: str) -> dict[tuple[int, int], float | None]:
-    """One value a fold (repeat, fold), the mean of its seeds, or one a seed (0, seed) where held out.
-
-    None where a cell of it has no scores.
-    """
-    groups: dict[tuple[int, int], list[float | None]] = {}
-    for cell in experiment.of(arm, classifier):
-        unit = (0, cell.seed) if experiment.scheme == "held-out" else (cell.repeat, cell.fold)
-        groups.setdefault(unit, []).append(cell.value(metric))
-    return {unit: _mean(groups[unit]) for unit in sorted(groups)}
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return math.fsum(known) / len(known) if len(known) == len(values) else None
 
 
 def control_comparisons(experiment: Experiment) -> Controls:
@@ -99,15 +73,13 @@ def _twin(experiment: Experiment, arm: Arm, control: str) -> Arm | None:
 
 
 def _compared(experiment: Experiment, arm: Arm, twin: Arm, classifier: str) -> Comparison:
-    first, second = (
-        list(unit_values(experiment, side.name, classifier, experiment.metric).values()) for side in (arm, twin)
-    )
+    first, second = (list(experiment.units(side.name, classifier, experiment.metric).values()) for side in (arm, twin))
     return Comparison(
         arm=arm.name,
         baseline=twin.name,
         classifier=classifier,
         metric=experiment.metric.replace("_", " "),
-        test=paired_test(first, second, repeats=repeats(experiment)),
+        test=paired_test(first, second, repeats=experiment.repeats),
     )
 
 
