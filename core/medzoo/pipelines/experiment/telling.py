@@ -41,7 +41,9 @@ def _of_design(workshop: Workshop, grid: Grid) -> Iterator[str]:
             "controls = false: without duplicate and classic at equal count, a gain over real images may be that of "
             "more balanced classes alone"
         )
-    above = [f"{name} has {count}" for name, count in data.counts().items() if count > design.target]
+    trained = [workshop.images.subset(fold.train).counts() for fold in workshop.images.folds]
+    most = {name: max(counts[name] for counts in trained) for name in data.classes}
+    above = [f"{name} has {count}" for name, count in most.items() if count > design.target]
     if above and not data.multi_label:
         yield f"above the target of {design.target}, so not filled and nothing left out: {', '.join(above)}"
     if any(arm.pretrain and 0 < arm.real_fraction < 1 for arm in design.arms):
