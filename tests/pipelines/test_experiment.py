@@ -449,3 +449,12 @@ def test_several_labels_an_image_are_filled_set_by_set(tiny, tmp_path, install_p
     assert sets == {"atelectasis", "edema", "effusion", "edema+effusion"}
     with pytest.raises(ConfigError, match="takes one label an image"):
         prepared(tiny(target=40), images, tmp_path / "y")
+
+
+def test_a_class_is_above_the_target_by_its_training_images_alone(data, tiny, tmp_path):
+    assert COUNTS["normal"] > 8
+    below = prepared(tiny(target=8), data, tmp_path / "below")
+    assert not [warning for warning in below.warnings if "above the target" in warning]
+    above = prepared(tiny(target=3), data, tmp_path / "above")
+    (told,) = [warning for warning in above.warnings if "above the target of 3" in warning]
+    assert "normal has 4" in told
