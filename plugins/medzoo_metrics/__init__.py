@@ -118,21 +118,21 @@ def register_extractors() -> list[ExtractorSpec]:
 def _of_features() -> list[MetricSpec]:
     return [
         MetricSpec(
-            name="fid",
-            summary="Frechet distance of the sets' features; biased in the number of images",
-            unit="distance",
-            better="lower",
-            build=build_fid,
-            needs_features=("features",),
-            extractors=("inception", DOMAIN),
-            floor=True,
-        ),
-        MetricSpec(
             name="kid",
             summary="kernel distance of the sets' features; unbiased, so it may be negative",
             unit="distance",
             better="lower",
             build=build_kid,
+            needs_features=("features",),
+            extractors=("inception", DOMAIN),
+            floor=True,
+        ),
+        MetricSpec(
+            name="fid",
+            summary="Frechet distance of the sets' features; biased in the number of images",
+            unit="distance",
+            better="lower",
+            build=build_fid,
             needs_features=("features",),
             extractors=("inception", DOMAIN),
             floor=True,
