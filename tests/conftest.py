@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Nothing; lets pass the one warning a library of ours causes in another: a push gives httpx2 a file as data."""
+    """Nothing; lets pass the one warning a library of ours causes in another: a push gives httpx2 a file as data.
+
+    Programs that tests start can be interrupted, however the tests were started.
+    """
+    # A shell's background job ignores interrupts, and so would every program that the tests start and interrupt.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("filterwarnings", "ignore:Use 'content=<...>':DeprecationWarning:httpx2")
 
 
