@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from tiny_labels import LABELS_PLUGIN, write_labelled
 
 from medzoo.data import Dataset, open_dataset
+from medzoo.downloads import alone
 from medzoo.errors import ConfigError, DataError, UnknownName
 from medzoo.phantom import phantom_dataset, write_phantom
 from medzoo.pipelines.experiment import schedule
@@ -458,3 +460,19 @@ def test_a_class_is_above_the_target_by_its_training_images_alone(data, tiny, tm
     above = prepared(tiny(target=3), data, tmp_path / "above")
     (told,) = [warning for warning in above.warnings if "above the target of 3" in warning]
     assert "normal has 4" in told
+
+
+def test_a_run_waits_for_another_in_its_folder(data, tiny, tmp_path):
+    work = prepared(tiny(arms=["real"], controls=False), data, tmp_path / "x")
+    said, found = [], []
+    second = threading.Thread(
+        target=lambda: found.append(run(work, jobs=1, watch=lambda *_: None, notice=said.append)), daemon=True
+    )
+    with alone((tmp_path / "x").resolve(), print):
+        second.start()
+        second.join(timeout=3)
+        assert second.is_alive()
+        assert not (tmp_path / "x" / "cells").exists()
+    second.join(timeout=60)
+    assert said == [f"waiting for another process that fills {(tmp_path / 'x').resolve()}"]
+    assert {cell.status for cell in found[0].cells} == {"done"}

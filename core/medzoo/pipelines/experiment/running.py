@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from medzoo.data import Dataset
+from medzoo.downloads import Notice, alone, to_stderr
 from medzoo.errors import ConfigError, DataError
 from medzoo.files import write_json_atomic
 from medzoo.pipelines.experiment.cells import RESULT
@@ -117,11 +118,17 @@ def _refuse_unfit(workshop: Workshop) -> None:
             )
 
 
-def run(prepared: Prepared, *, jobs: int, watch: Watch) -> Experiment:
+def run(prepared: Prepared, *, jobs: int, watch: Watch, notice: Notice = to_stderr) -> Experiment:
     """What the experiment found; all of it is in the folder, run.json last.
 
+    While another process runs an experiment in the folder, this one waits, and then does what is left.
     Raises: ResourceError for a disk or memory that is full; what is done stays done.
     """
+    with alone(prepared.workshop.home.resolve(), notice):
+        return _run(prepared, jobs=jobs, watch=watch)
+
+
+def _run(prepared: Prepared, *, jobs: int, watch: Watch) -> Experiment:
     workshop, grid, folder = prepared.workshop, prepared.grid, prepared.workshop.home
     record = RunRecord(job=JOB, folder=folder)
     (folder / RUN).unlink(missing_ok=True)
