@@ -27,7 +27,8 @@ from medzoo.errors import ConfigError, DataError, IntegrityError, PluginError, U
 from medzoo.images import decode
 from medzoo.phantom import CLASSES, phantom_dataset, write_phantom
 from medzoo.pipelines.models import load_model
-from medzoo.pipelines.train import TrainResult, train
+from medzoo.pipelines.train import train
+from medzoo.pipelines.training_run import TrainResult
 from medzoo.plugins import load_plugins
 
 COUNTS = dict(zip(CLASSES, (6, 4, 3, 3), strict=True))

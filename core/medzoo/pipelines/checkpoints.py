@@ -20,10 +20,10 @@ from medzoo.files import sha256_file
 from medzoo.pipelines.claims import PLAN
 from medzoo.pipelines.models import LoadedModel, build_generator, load_model
 from medzoo.pipelines.run_folder import LossTable, checkpoint_files, kept_tensors, read_checkpoint
+from medzoo.pipelines.training_run import image_of
 from medzoo.places import latents_root
 from medzoo.provenance import read_run
 from medzoo.registry import CONFIG, WEIGHTS
-from medzoo.specs import ImageSpec
 
 if TYPE_CHECKING:
     from medzoo.plugins import Plugins
@@ -83,9 +83,7 @@ def load_checkpoint(run: Path, checkpoint: Checkpoint, *, plugins: Plugins, devi
         value=settings.build(spec.config, plan["config"]), origins=dict.fromkeys(plan["config"], "run")
     )
     flat = resolved.flat()
-    image = ImageSpec(
-        size=flat["image.size"], channels=flat["image.channels"], classes=data.classes, multi_label=data.multi_label
-    )
+    image = image_of(flat, data)
     crop = str(flat.get("image.crop", "none"))
     generator = build_generator(spec, resolved, image, device=device, seed=plan["seed"])
     report = _Restored(state, checkpoint.step, plugin=spec.name)

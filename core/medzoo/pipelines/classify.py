@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,17 @@ from torch import Tensor
 import medzoo
 from medzoo import config as settings
 from medzoo.data import Dataset
-from medzoo.errors import ConfigError, PluginError
 from medzoo.files import write_atomic
 from medzoo.pipelines.claims import claim
 from medzoo.pipelines.classifiers import LoadedClassifier, build_classifier, save_classifier
 from medzoo.pipelines.model_folder import take_weights
-from medzoo.pipelines.models import hardware, pick_device
+from medzoo.pipelines.models import pick_device
 from medzoo.pipelines.run_folder import Display, LossTable, RunFolder
-from medzoo.pipelines.train import TrainResult
+from medzoo.pipelines.training_run import TrainResult, finish, image_of, plan_of, refuse_unfit, trained_on
 from medzoo.places import latents_root
 from medzoo.plugins import Plugins
 from medzoo.provenance import RunRecord, read_run
-from medzoo.registry import CONFIG, WEIGHTS
-from medzoo.specs import ClassifierSpec, ImageSpec
+from medzoo.specs import ClassifierSpec
 from medzoo.splits import split_dataset
 
 JOB = "classify train"
@@ -83,7 +81,7 @@ def train(
         DataError: `out` holds another run, or images cannot be read.
         ConfigError: the classifier does not take such labels, or nothing of `start` fits it.
     """
-    _refuse_unsuitable(spec, parts.training)
+    refuse_unfit(spec, parts.training)
     from accelerate import PartialState
 
     chosen = pick_device(device)
@@ -91,14 +89,15 @@ def train(
     if state.num_processes > 1 and chosen != "cpu":
         chosen = str(state.device)
     record = RunRecord(job=JOB, folder=out)
-    plan = _plan(spec, config, parts, seed=seed, start=start)
+    validated = {"fingerprint": parts.validation.fingerprint(), "counts": parts.validation.counts()}
+    plan = plan_of(JOB, spec, config, parts.training, seed=seed, start=start) | {"validation": validated}
     if state.is_main_process:
         claim(out, plan)
     state.wait_for_everyone()
     finished = read_run(out)
     if finished is not None:
         return TrainResult(folder=out, record=finished, already_done=True, leads=state.is_main_process)
-    image = _image(config, parts.training)
+    image = image_of(config.flat(), parts.training)
     classifier = build_classifier(spec, config, image, device=chosen, seed=seed)
     if start is not None:
         tensors = take_weights(classifier, start.classifier, name=start.name)
@@ -111,26 +110,20 @@ def train(
         facts = {"medzoo": medzoo.__version__, "notes": report.notes}
         save_classifier(out, classifier, spec=spec, config=config, data=_trained_on(parts, start), facts=facts)
         report.draw_curve()
-        _finish(record, config=config, plan=plan, plugins=plugins, spec=spec, device=chosen, report=report)
+        finish(
+            record,
+            kind="classifier",
+            config=config,
+            plan=plan,
+            data={**plan["data"], "validation": validated},
+            plugins=plugins,
+            device=chosen,
+            report=report,
+        )
     state.wait_for_everyone()
     written = read_run(out)
     assert written is not None  # the first process wrote it before the others passed the barrier
     return TrainResult(folder=out, record=written, already_done=False, leads=state.is_main_process)
-
-
-def _refuse_unsuitable(spec: ClassifierSpec, data: Dataset) -> None:
-    lacking = sorted({"image.size", "image.channels"} - set(settings.keys(spec.config)))
-    if lacking:
-        raise PluginError(f"'{spec.name}' has no setting {lacking[0]}", f"run `medzoo plugin check {spec.name}`")
-    if data.multi_label and not spec.multi_label:
-        raise ConfigError(f"'{spec.name}' takes one label an image, {data.path} has several", "give single labels")
-
-
-def _image(config: settings.Resolved[Any], data: Dataset) -> ImageSpec:
-    flat = config.flat()
-    return ImageSpec(
-        size=flat["image.size"], channels=flat["image.channels"], classes=data.classes, multi_label=data.multi_label
-    )
 
 
 class _ClassifierRun(RunFolder):
@@ -167,62 +160,10 @@ def _draw(losses: LossTable, path: Path) -> None:
 
 
 def _trained_on(parts: Parts, start: LoadedClassifier | None) -> dict[str, Any]:
-    """What config.json says of the images: `images` the training ones, also of the model it started from."""
-    before = start.trained_on if start is not None else frozenset()
-    return {
-        "name": parts.training.path.resolve().name,
-        "fingerprint": parts.training.fingerprint(),
-        "counts": parts.training.counts(),
-        "size": len(parts.training),
-        "images": sorted(before.union(parts.training.fingerprints())),
-        "validation": {
-            "from": parts.origin,
-            "counts": parts.validation.counts(),
-            "images": sorted(parts.validation.fingerprints()),
-        },
+    """What config.json says of the images: those of training, and those the weights were chosen by."""
+    validation = {
+        "from": parts.origin,
+        "counts": parts.validation.counts(),
+        "images": sorted(parts.validation.fingerprints()),
     }
-
-
-def _plan(
-    spec: ClassifierSpec, config: settings.Resolved[Any], parts: Parts, *, seed: int, start: LoadedClassifier | None
-) -> dict[str, Any]:
-    """What makes two runs the same run."""
-    data = parts.training
-    return {
-        **({"start": {"name": start.name, "weights_sha256": start.weights_sha256}} if start is not None else {}),
-        "job": JOB,
-        "plugin": spec.name,
-        "seed": seed,
-        "data": {"fingerprint": data.fingerprint(), "classes": list(data.classes), "counts": data.counts()},
-        "validation": {"fingerprint": parts.validation.fingerprint(), "counts": parts.validation.counts()},
-        "config": config.flat(),
-    }
-
-
-def _finish(
-    record: RunRecord,
-    *,
-    config: settings.Resolved[Any],
-    plan: Mapping[str, Any],
-    plugins: Plugins,
-    spec: ClassifierSpec,
-    device: str,
-    report: RunFolder,
-) -> None:
-    record.config = config.flat()
-    record.origins = config.origins
-    record.plugins = [plugins.row_of("classifier", spec.name)]
-    record.data = {**plan["data"], "validation": plan["validation"]}
-    record.seeds = {"seed": plan["seed"]}
-    record.device = device
-    record.extra = {
-        **record.extra,
-        "hardware": hardware(device),
-        "training_seconds": round(report.seconds, 1),
-        "resumed_at_step": report.resumed_at,
-        "notes": report.notes,
-        "warnings": report.warnings(),
-    }
-    record.add_outputs([record.folder / WEIGHTS, record.folder / CONFIG])
-    record.weights = {WEIGHTS: record.outputs[0]["sha256"]}
-    record.finish()
+    return trained_on(parts.training, start) | {"validation": validation}

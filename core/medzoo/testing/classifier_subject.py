@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from medzoo.testing.subject import (
     MadeUpImages,
     cuda_of,
     expect,
-    global_states,
+    watching,
 )
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ class ClassifierSubject:
     def fit(self, classifier: Classifier, report: Listener, *, data: LabelledImages | None = None) -> None:
         """Fit `classifier` with seed 5 on `data`, else on the made-up images, which are its validation too."""
         images = MadeUpImages(self.image) if data is None else data
-        with self._watched("in fit"):
+        with watching(self.device, self.touched, "in fit"):
             classifier.fit(images, validation=images, seed=5, report=report)
 
     def images(self) -> Tensor:
@@ -68,7 +67,7 @@ class ClassifierSubject:
     def predict(self, images: Tensor, *, classifier: Classifier | None = None) -> Tensor:
         """The probabilities of `images`, on the CPU. Raises: Broken unless they are probabilities."""
         given = images.clone()
-        with self._watched("in predict"):
+        with watching(self.device, self.touched, "in predict"):
             found = (classifier or self.classifier).predict(images)
         self._expect_rows(found, "probabilities", rows=len(images), columns=len(CLASSES))
         expect(torch.equal(images, given), "predict changed the images it was given")
@@ -80,7 +79,7 @@ class ClassifierSubject:
 
     def features(self, images: Tensor, *, classifier: Classifier | None = None) -> Tensor:
         """The features of `images`, on the CPU. Raises: Broken unless they are rows of finite float32 numbers."""
-        with self._watched("in features"):
+        with watching(self.device, self.touched, "in features"):
             found = (classifier or self.classifier).features(images)
         self._expect_rows(found, "features", rows=len(images))
         return found.cpu()
@@ -94,15 +93,6 @@ class ClassifierSubject:
         expect(found.dtype == torch.float32, f"expected float32 {what}, got {found.dtype}")
         expect(bool(torch.isfinite(found).all()), f"expected finite {what}, some are not")
         expect(not found.requires_grad, f"expected {what} without gradients")
-
-    @contextlib.contextmanager
-    def _watched(self, where: str) -> Iterator[None]:
-        before = global_states(self.device)
-        try:
-            yield
-        finally:
-            after = global_states(self.device)
-            self.touched |= {f"{name} {where}" for name in before if before[name] != after[name]}
 
 
 class PlainImages:

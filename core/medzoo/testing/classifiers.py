@@ -16,7 +16,7 @@ from medzoo.protocols import Classifier
 from medzoo.specs import ImageSpec
 from medzoo.testing.classifier_subject import ClassifierSubject, PlainImages
 from medzoo.testing.results import CheckResult, assert_passed
-from medzoo.testing.subject import ATOL, BATCH, CLASSES, Broken, Listener, expect, global_seed
+from medzoo.testing.subject import ATOL, BATCH, CLASSES, Broken, Listener, expect, expect_equal, global_seed
 
 if TYPE_CHECKING:
     from medzoo.specs import ClassifierSpec
@@ -80,7 +80,7 @@ def _build(subject: ClassifierSubject) -> str:
     expect(isinstance(classifier, Classifier), f"expected a Classifier, got {type(classifier).__name__}")
     found = classifier.image
     expect(found == subject.image, f"expected the ImageSpec it was built for, its image is {found}")
-    _expect_equal(classifier.state_dict(), subject.build().state_dict(), "a second build from the same global seed")
+    expect_equal(classifier.state_dict(), subject.build().state_dict(), "a second build from the same global seed")
     return (
         f"a {type(classifier).__name__} of {sum(value.numel() for value in classifier.state_dict().values())} numbers"
     )
@@ -106,7 +106,7 @@ def _fit_repeats(subject: ClassifierSubject) -> str:
     again = subject.build()
     with global_seed(1, subject.device):
         subject.fit(again, Listener(subject.kept))
-    _expect_equal(subject.classifier.state_dict(), again.state_dict(), "a second fit from the same seed")
+    expect_equal(subject.classifier.state_dict(), again.state_dict(), "a second fit from the same seed")
     return "the same seed gives the same weights, whatever the global random state"
 
 
@@ -120,7 +120,7 @@ def _fit_resumes(subject: ClassifierSubject) -> str | None:
         subject.fit(resumed, report)
     first = report.steps[0][0] if report.steps else "none"
     expect(first == step + 1, f"expected a restored fit to go on at step {step + 1}, its first step was {first}")
-    _expect_equal(subject.classifier.state_dict(), resumed.state_dict(), f"a fit resumed at step {step}")
+    expect_equal(subject.classifier.state_dict(), resumed.state_dict(), f"a fit resumed at step {step}")
     return f"a fit resumed at step {step} ends with the same weights"
 
 
@@ -183,7 +183,7 @@ def _save_and_load(subject: ClassifierSubject) -> str:
     with global_seed(3, subject.device):
         loaded = subject.build()
     loaded.load_state_dict(load(save(state)))
-    _expect_equal(state, loaded.state_dict(), "a model that loaded them")
+    expect_equal(state, loaded.state_dict(), "a model that loaded them")
     images = subject.images()
     for what, call in (("probabilities", subject.predict), ("features", subject.features)):
         expect(
@@ -219,13 +219,6 @@ def _global_state(subject: ClassifierSubject) -> str:
     touched = ", ".join(sorted(subject.touched))
     expect(not touched, f"expected random draws from the seed alone, but global state changed: {touched}")
     return "torch's, numpy's and Python's global random states stay as they were"
-
-
-def _expect_equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor], where: str) -> None:
-    differing = sorted(one.keys() ^ other.keys())
-    differing += [name for name in one.keys() & other.keys() if not torch.equal(one[name].cpu(), other[name].cpu())]
-    names = ", ".join(differing[:3])
-    expect(not differing, f"{len(differing)} of {len(one)} weights differ in {where}: {names}")
 
 
 _STAGES: tuple[tuple[Mapping[str, Callable[[ClassifierSubject], str | None]], bool], ...] = (

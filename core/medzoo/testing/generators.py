@@ -15,7 +15,7 @@ from medzoo import config as settings
 from medzoo.protocols import Generator
 from medzoo.testing.inspection import attention_maps, label_tokens
 from medzoo.testing.results import CheckResult, assert_passed, run_check
-from medzoo.testing.subject import ATOL, BATCH, Recorder, Subject, expect, global_seed
+from medzoo.testing.subject import ATOL, BATCH, Recorder, Subject, expect, expect_equal, global_seed
 
 if TYPE_CHECKING:
     from medzoo.specs import GeneratorSpec
@@ -72,7 +72,7 @@ def _build(subject: Subject) -> str:
     expect(isinstance(generator, Generator), f"expected a Generator, got {type(generator).__name__}")
     expect(generator.image == subject.image, f"expected the ImageSpec it was built for, its image is {generator.image}")
     other = subject.build()
-    _expect_equal(generator.state_dict(), other.state_dict(), "a second build from the same global seed")
+    expect_equal(generator.state_dict(), other.state_dict(), "a second build from the same global seed")
     return f"a {type(generator).__name__} of {sum(value.numel() for value in generator.state_dict().values())} numbers"
 
 
@@ -110,7 +110,7 @@ def _fit_repeats(subject: Subject) -> str | None:
     again = subject.build()
     with global_seed(1, subject.device):
         subject.fit(again, Recorder(subject))
-    _expect_equal(subject.generator.state_dict(), again.state_dict(), "a second fit from the same seed")
+    expect_equal(subject.generator.state_dict(), again.state_dict(), "a second fit from the same seed")
     return "the same seed gives the same weights, whatever the global random state"
 
 
@@ -125,7 +125,7 @@ def _fit_resumes(subject: Subject) -> str | None:
         subject.fit(resumed, report)
     first = report.steps[0][0] if report.steps else "none"
     expect(first == step + 1, f"expected a restored fit to go on at step {step + 1}, its first step was {first}")
-    _expect_equal(subject.generator.state_dict(), resumed.state_dict(), f"a fit resumed at step {step}")
+    expect_equal(subject.generator.state_dict(), resumed.state_dict(), f"a fit resumed at step {step}")
     return f"a fit resumed at step {step} ends with the same weights"
 
 
@@ -143,7 +143,7 @@ def _fit_stops(subject: Subject) -> str | None:
     subject.fit(restored, again)
     made = len(again.steps)
     expect(not made, f"expected no step of a fit restored at step {step} and asked to stop after it, it made {made}")
-    _expect_equal(stopped.state_dict(), restored.state_dict(), f"a fit restored at step {step} from one stopped there")
+    expect_equal(stopped.state_dict(), restored.state_dict(), f"a fit restored at step {step} from one stopped there")
     return f"a fit stopped after step {step} ends there, and its checkpoint gives the same weights"
 
 
@@ -218,7 +218,7 @@ def _save_and_load(subject: Subject) -> str:
     with global_seed(3, subject.device):
         loaded = subject.build()
     loaded.load_state_dict(load(save(state)))
-    _expect_equal(state, loaded.state_dict(), "a model that loaded them")
+    expect_equal(state, loaded.state_dict(), "a model that loaded them")
     before, after = subject.sample(), subject.sample(generator=loaded)
     expect(torch.equal(before, after), f"a model that loaded them gives other images: {_distance(before, after)}")
     return "saved as safetensors and loaded into a fresh model: the same images"
@@ -237,13 +237,6 @@ def _distance(one: Tensor, other: Tensor) -> str:
 def _expect_close(one: Tensor, other: Tensor, when: str) -> None:
     apart = (one - other).abs().flatten(1).amax(dim=1)
     expect(bool((apart <= ATOL).all()), f"an image changed by {apart.max().item():.2g} (allowed {ATOL}) {when}")
-
-
-def _expect_equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor], where: str) -> None:
-    differing = sorted(one.keys() ^ other.keys())
-    differing += [name for name in one.keys() & other.keys() if not torch.equal(one[name].cpu(), other[name].cpu())]
-    names = ", ".join(differing[:3])
-    expect(not differing, f"{len(differing)} of {len(one)} weights differ in {where}: {names}")
 
 
 _STAGES: tuple[tuple[Mapping[str, Callable[[Subject], str | None]], bool], ...] = (

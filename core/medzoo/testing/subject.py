@@ -37,6 +37,25 @@ def expect(kept: bool, otherwise: str) -> None:
         raise Broken(otherwise)
 
 
+def expect_equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor], where: str) -> None:
+    """Nothing. Raises: Broken unless the weights of two models are the same; `where` names the other one."""
+    differing = sorted(one.keys() ^ other.keys())
+    differing += [name for name in one.keys() & other.keys() if not torch.equal(one[name].cpu(), other[name].cpu())]
+    names = ", ".join(differing[:3])
+    expect(not differing, f"{len(differing)} of {len(one)} weights differ in {where}: {names}")
+
+
+@contextlib.contextmanager
+def watching(device: torch.device, touched: set[str], where: str) -> Iterator[None]:
+    """Nothing; `touched` then names the global random states that changed inside, and `where` it was."""
+    before = global_states(device)
+    try:
+        yield
+    finally:
+        after = global_states(device)
+        touched |= {f"{name} {where}" for name in before if before[name] != after[name]}
+
+
 class MadeUpImages:
     """24 noisy images of three classes, twelve, eight and four, brighter from class to class.
 
@@ -112,7 +131,7 @@ class Subject:
 
     def fit(self, generator: Generator, report: Recorder) -> None:
         """Fit `generator` on the made-up images with seed 5."""
-        with self._watched("in fit"):
+        with watching(self.device, self.touched, "in fit"):
             generator.fit(MadeUpImages(self.image), seed=5, report=report)
 
     def sample(
@@ -132,7 +151,7 @@ class Subject:
         labels = (self.labels if labels is None else labels)[chosen].clone()
         sources = (self.sources if sources is None else sources)[chosen].clone() if self.spec.needs_sources else None
         given = (labels.clone(), None if sources is None else sources.clone())
-        with self._watched("in sample"):
+        with watching(self.device, self.touched, "in sample"):
             images = (generator or self.generator).sample([self.seeds[k] for k in chosen], labels, sources=sources)
         self.expect_images(images, count=len(chosen))
         expect(torch.equal(labels, given[0]), "sample changed the labels it was given")
@@ -153,15 +172,6 @@ class Subject:
         low, high = images.min().item(), images.max().item()
         expect(low >= 0.0 and high <= 1.0, f"expected pixels in [0, 1], got {low:.3g} to {high:.3g}")
         expect(not images.requires_grad, "expected images without gradients")
-
-    @contextlib.contextmanager
-    def _watched(self, where: str) -> Iterator[None]:
-        before = global_states(self.device)
-        try:
-            yield
-        finally:
-            after = global_states(self.device)
-            self.touched |= {f"{name} {where}" for name in before if before[name] != after[name]}
 
 
 class Listener:
