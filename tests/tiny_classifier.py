@@ -77,6 +77,7 @@ def build(config: Config, image: ImageSpec, device: str) -> NearestMean:
 
 
 SPEC = ClassifierSpec(
+    contract=1,
     name="nearest-mean",
     summary="nearest mean image",
     config=Config,

@@ -57,7 +57,13 @@ def register_generators():
     (presets / "default.toml").write_text("")
     return [
         GeneratorSpec(
-            name="quilt", summary="labels add up", config=QuiltConfig, presets=presets, build=Quilt, multi_label=True
+            contract=1,
+            name="quilt",
+            summary="labels add up",
+            config=QuiltConfig,
+            presets=presets,
+            build=Quilt,
+            multi_label=True,
         )
     ]
 '''

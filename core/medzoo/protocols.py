@@ -77,13 +77,18 @@ class Generator(Protocol):
         """The images it makes."""
 
     def fit(self, data: LabelledImages, *, seed: int, report: Report) -> None:
-        """Train on `data`; the same data and seed give the same weights on the same machine."""
+        """Train on `data`; the same data and seed give the same weights on the same machine.
+
+        Raises: DataError for no images.
+        """
 
     def sample(self, seeds: Sequence[int], labels: Tensor, *, sources: Tensor | None = None) -> Tensor:
         """One image a seed: float32 (N, C, H, W) in [0, 1].
 
         Image i depends only on the weights, `seeds[i]`, `labels[i]` and `sources[i]`. `sources` (N, C, H, W) in [0, 1]
         are real images of the same classes, given when the spec says `needs_sources`.
+        Raises: DataError for no seeds, and for labels or sources that are not one a seed or none of the model's
+        (`toolkit.refusals` tells which).
         """
 
     def state_dict(self) -> Mapping[str, Tensor]:
@@ -204,13 +209,13 @@ class Classifier(Protocol):
         """The images it reads."""
 
     def fit(self, data: LabelledImages, *, validation: LabelledImages, seed: int, report: Report) -> None:
-        """Train on `data`, choosing by `validation`."""
+        """Train on `data`, choosing by `validation`. Raises: DataError for no images."""
 
     def predict(self, images: Tensor) -> Tensor:
-        """Class probabilities, float32 (N, K)."""
+        """Class probabilities, float32 (N, K). Raises: DataError for no images, or other ones than `image` says."""
 
     def features(self, images: Tensor) -> Tensor:
-        """The representation before the last layer, float32 (N, D)."""
+        """The representation before the last layer, float32 (N, D). Raises: as `predict`."""
 
     def state_dict(self) -> Mapping[str, Tensor]:
         """The weights, float32."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from medzoo.errors import ConfigError
+from medzoo.errors import ConfigError, PluginError
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from medzoo.protocols import Classifier, Extractor, Generator, Metric, TrainMetric
+
+
+CONTRACT = 1
+"""The contract between plugins and this medzoo: hooks, specs and protocols. A plugin states the one it was written for.
+
+It goes up by one with every release in which a plugin can see a change, were it only a new field.
+"""
+
+OLDEST_CONTRACT = 1
+"""The oldest contract this medzoo still keeps. It goes up only when something that plugins used is taken away."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,15 +64,36 @@ class ImageSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeneratorSpec:
+class Offer:
+    """What a spec of any kind states: the contract it was written for, its name, and in a line what it is."""
+
+    contract: int
+    name: str
+    summary: str
+
+    def __new__(cls, *, contract: int | None = None, **_: Any) -> Self:
+        """A spec of a contract that is kept here. Raises: PluginError for another one.
+
+        It is told before the other fields are looked at, for those of another contract may be called otherwise.
+        """
+        if contract is not None and contract not in range(OLDEST_CONTRACT, CONTRACT + 1):
+            newer = isinstance(contract, int) and contract > CONTRACT
+            kept = CONTRACT if OLDEST_CONTRACT == CONTRACT else f"{OLDEST_CONTRACT} to {CONTRACT}"
+            raise PluginError(
+                f"it was written for contract {contract} of medzoo, and this one keeps {kept}",
+                f"look for a newer version of {'medzoo' if newer else 'the plugin'}",
+            )
+        return super().__new__(cls)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorSpec(Offer):
     """A kind of generator. `config` is a dataclass of settings (medzoo.config), `presets` a folder of TOML files.
 
     `build(config, image, device)` imports the model and returns it with fresh weights on `device` ("cpu", "cuda:0").
     `needs_sources`: it varies real images. `trainable`: it has weights. `multi_label`: its labels may be multi-hot.
     """
 
-    name: str
-    summary: str
     config: type[Any]
     presets: Traversable
     build: Callable[[Any, ImageSpec, str], Generator]
@@ -72,11 +103,9 @@ class GeneratorSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifierSpec:
+class ClassifierSpec(Offer):
     """A kind of classifier; fields as in `GeneratorSpec`."""
 
-    name: str
-    summary: str
     config: type[Any]
     presets: Traversable
     build: Callable[[Any, ImageSpec, str], Classifier]
@@ -84,7 +113,7 @@ class ClassifierSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractorSpec:
+class ExtractorSpec(Offer):
     """A kind of extractor, whose name stands behind the "@" of a metric's: `fid@inception`.
 
     `layers` are those it gives; `perceptual`: it is a `PerceptualExtractor`. `preprocessing` says in a few words what
@@ -93,8 +122,6 @@ class ExtractorSpec:
     weights give other vectors, for what is extracted is kept.
     """
 
-    name: str
-    summary: str
     layers: tuple[str, ...]
     preprocessing: str
     build: Callable[[Mapping[str, Mapping[str, Tensor]], str], Extractor]
@@ -108,18 +135,16 @@ DOMAIN = "domain"
 
 
 @dataclass(frozen=True, kw_only=True)
-class MetricSpec:
+class MetricSpec(Offer):
     """A kind of metric: what it needs, its unit, and which way is better ("higher", "lower" or "neither").
 
     `needs_features` are layers of an extractor ("features", "logits"), `needs_distance` its perceptual distance, and
     `needs_train` layers of the training images, so that `build` gives a `TrainMetric`. Such a metric is asked for as
     `name@extractor`; `extractors` are those it is measured with when none is named and they are at hand. `least` is the
     smallest number of images a side it takes. `floor`: the same number between two halves of the real images tells
-    what sampling alone makes of it.
+    what sampling alone makes of it. `symmetric`: the same number comes out with real and synthetic images exchanged.
     """
 
-    name: str
-    summary: str
     unit: str
     better: str
     build: Callable[[], Metric | TrainMetric]
@@ -131,3 +156,4 @@ class MetricSpec:
     extractors: tuple[str, ...] = ()
     least: int = 2
     floor: bool = False
+    symmetric: bool = False

@@ -83,6 +83,7 @@ def register_generators() -> list[GeneratorSpec]:
     """Offer `api-variation`."""
     return [
         GeneratorSpec(
+            contract=1,
             name="api-variation",
             summary="real images varied by an image API they are uploaded to, or by a local open-weights pipeline",
             config=ApiVariationConfig,

@@ -12,8 +12,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from medzoo import ImageSpec
-from medzoo.errors import ConfigError, DataError
+from medzoo.errors import ConfigError
 from medzoo.protocols import LabelledImages, Report, Service
+from medzoo.toolkit.refusals import sound_sources
 from medzoo_api_variation.diffusers_provider import DiffusersProvider
 from medzoo_api_variation.openai_provider import OpenAIProvider
 from medzoo_api_variation.providers import Provider
@@ -55,7 +56,7 @@ class ApiVariation(nn.Module):
         """One variation a seed by the local pipeline, each on its own: float32 (N, C, H, W) in [0, 1].
 
         Raises:
-            DataError: no sources, or not one a seed.
+            DataError: no sources, or other labels or sources than one a seed.
             ConfigError: an API makes the images, whose requests must be allowed and counted.
             HubError: the pipeline cannot be had.
         """
@@ -64,11 +65,7 @@ class ApiVariation(nn.Module):
                 f"'api-variation' asks {self.service.host}, and keeps every image it pays for in a folder",
                 "give --out; medzoo sample and medzoo augment ask, count and record",
             )
-        if sources is None or len(sources) != len(seeds):
-            given = "none" if sources is None else str(len(sources))
-            raise DataError(
-                f"'api-variation' varies real images: {len(seeds)} are needed, {given} given", "give --data"
-            )
+        sources = sound_sources(self.image, seeds, labels, sources)
         rows = zip(sources, labels.tolist(), seeds, strict=True)
         return torch.stack([self._vary(source, self.image.classes[label], seed) for source, label, seed in rows])
 

@@ -38,6 +38,7 @@ def register_generators() -> list[GeneratorSpec]:
     """Offer `classic`."""
     return [
         GeneratorSpec(
+            contract=1,
             name="classic",
             summary="real images mirrored and brightened; turned, shifted, sheared, zoomed, noisy or erased on request",
             config=ClassicConfig,

@@ -12,9 +12,9 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from medzoo import ImageSpec
-from medzoo.errors import DataError
 from medzoo.protocols import LabelledImages, Report
 from medzoo.toolkit.devices import generator
+from medzoo.toolkit.refusals import sound_sources
 
 if TYPE_CHECKING:
     from medzoo_classic import ClassicConfig
@@ -36,11 +36,9 @@ class Classic(nn.Module):
         """One varied source a seed, float32 (N, C, H, W) in [0, 1].
 
         Raises:
-            DataError: no sources, or not one a seed.
+            DataError: no sources, or other labels or sources than one a seed.
         """
-        if sources is None or len(sources) != len(seeds):
-            given = "none" if sources is None else str(len(sources))
-            raise DataError(f"'classic' varies real images: {len(seeds)} are needed, {given} given", "give --data DIR")
+        sources = sound_sources(self.image, seeds, labels, sources)
         return torch.stack([self.vary(source, seed) for source, seed in zip(sources, seeds, strict=True)])
 
     def vary(self, image: Tensor, seed: int) -> Tensor:

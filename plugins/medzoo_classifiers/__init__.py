@@ -59,4 +59,6 @@ def _spec(
     name: str, summary: str, config: type[Any], build: Callable[[Any, ImageSpec, str], Classifier]
 ) -> ClassifierSpec:
     presets = files(__name__) / "presets" / name
-    return ClassifierSpec(name=name, summary=summary, config=config, presets=presets, build=build, multi_label=True)
+    return ClassifierSpec(
+        contract=1, name=name, summary=summary, config=config, presets=presets, build=build, multi_label=True
+    )

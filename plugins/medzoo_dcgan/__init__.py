@@ -68,6 +68,7 @@ def register_generators() -> list[GeneratorSpec]:
     """Offer `dcgan`."""
     return [
         GeneratorSpec(
+            contract=1,
             name="dcgan",
             summary="class-conditional adversarial network of convolutions; one pass an image",
             config=DCGANConfig,

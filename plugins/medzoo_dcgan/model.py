@@ -13,6 +13,7 @@ from medzoo.errors import ConfigError
 from medzoo.protocols import LabelledImages, Report
 from medzoo.toolkit.devices import FastSampling, derive_seed, global_draws_from
 from medzoo.toolkit.diffusion import seeded_noise
+from medzoo.toolkit.refusals import refuse_bad_request, refuse_no_images
 from medzoo.toolkit.training import Adversary, steps_of, train
 from medzoo_dcgan import DCGANConfig
 from medzoo_dcgan.collapse import CollapseMonitor
@@ -49,6 +50,7 @@ class DCGAN(FastSampling):
 
     def fit(self, data: LabelledImages, *, seed: int, report: Report) -> None:
         """Train the network; afterwards it holds the averaged weights, and batch norm statistics that suit them."""
+        refuse_no_images(data)
         config = self.config
         self._fast.clear()
         standing = standing_batches(data, config, seed=seed, device=self.device)
@@ -102,7 +104,8 @@ class DCGAN(FastSampling):
 
     @torch.inference_mode()
     def sample(self, seeds: Sequence[int], labels: Tensor, *, sources: Tensor | None = None) -> Tensor:
-        """One image a seed, float32 (N, C, H, W) in [0, 1]; `sources` are not used."""
+        """One image a seed, float32 (N, C, H, W) in [0, 1]; `sources` are not used. Raises: DataError."""
+        refuse_bad_request(self.image, seeds, labels)
         (network,) = self.fast(self.config.sampling.precision, self.network)
         latents, _ = seeded_noise(seeds, (self.config.network.latent,))
         dtype = next(network.parameters()).dtype

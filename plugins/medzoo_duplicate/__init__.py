@@ -28,6 +28,7 @@ def register_generators() -> list[GeneratorSpec]:
     """Offer `duplicate`."""
     return [
         GeneratorSpec(
+            contract=1,
             name="duplicate",
             summary="real images repeated as they are: the control for equal counts",
             config=DuplicateConfig,

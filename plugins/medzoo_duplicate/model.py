@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from medzoo import ImageSpec
-from medzoo.errors import DataError
 from medzoo.protocols import LabelledImages, Report
+from medzoo.toolkit.refusals import sound_sources
 
 
 class Duplicate(nn.Module):
@@ -25,11 +25,6 @@ class Duplicate(nn.Module):
         """A copy of the sources, one a seed, whatever the seeds: float32 (N, C, H, W) in [0, 1].
 
         Raises:
-            DataError: no sources, or not one a seed.
+            DataError: no sources, or other labels or sources than one a seed.
         """
-        if sources is None or len(sources) != len(seeds):
-            given = "none" if sources is None else str(len(sources))
-            raise DataError(
-                f"'duplicate' repeats real images: {len(seeds)} are needed, {given} given", "give --data DIR"
-            )
-        return sources.clone()
+        return sound_sources(self.image, seeds, labels, sources).clone()

@@ -54,6 +54,7 @@ def register_generators() -> list[GeneratorSpec]:
     """Offer `latent-ddpm`."""
     return [
         GeneratorSpec(
+            contract=1,
             name="latent-ddpm",
             summary="diffusion on one vector an image, with labels that add up and classifier-free guidance",
             config=LatentDDPMConfig,

@@ -50,6 +50,7 @@ def register_generators() -> list[GeneratorSpec]:
     """Offer `ldm`."""
     return [
         GeneratorSpec(
+            contract=1,
             name="ldm",
             summary="diffusion on an autoencoder's latents, with label tokens and classifier-free guidance",
             config=LDMConfig,

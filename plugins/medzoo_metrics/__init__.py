@@ -118,6 +118,7 @@ def register_extractors() -> list[ExtractorSpec]:
 def _of_features() -> list[MetricSpec]:
     return [
         MetricSpec(
+            contract=1,
             name="kid",
             summary="kernel distance of the sets' features; unbiased, so it may be negative",
             unit="distance",
@@ -128,6 +129,7 @@ def _of_features() -> list[MetricSpec]:
             floor=True,
         ),
         MetricSpec(
+            contract=1,
             name="fid",
             summary="Frechet distance of the sets' features; biased in the number of images",
             unit="distance",
@@ -138,6 +140,7 @@ def _of_features() -> list[MetricSpec]:
             floor=True,
         ),
         MetricSpec(
+            contract=1,
             name="isc",
             summary="Inception score: how sure and how varied a classifier finds the synthetic images",
             unit="score",
@@ -148,6 +151,7 @@ def _of_features() -> list[MetricSpec]:
             least=10,
         ),
         MetricSpec(
+            contract=1,
             name="prc",
             summary="F-score of precision (synthetic among real images) and recall (real among synthetic ones)",
             unit="share",
@@ -164,6 +168,7 @@ def _of_features() -> list[MetricSpec]:
 def _of_pairs() -> list[MetricSpec]:
     return [
         MetricSpec(
+            contract=1,
             name="lpips-diversity",
             summary="how different synthetic images look from each other",
             unit="LPIPS",
@@ -175,6 +180,7 @@ def _of_pairs() -> list[MetricSpec]:
             extractors=("alexnet",),
         ),
         MetricSpec(
+            contract=1,
             name="ssim",
             summary="structural similarity of random pairs of a real and a synthetic image",
             unit="SSIM",
@@ -184,6 +190,7 @@ def _of_pairs() -> list[MetricSpec]:
             floor=True,
         ),
         MetricSpec(
+            contract=1,
             name="ssim-diversity",
             summary="structural similarity of synthetic images to each other",
             unit="SSIM",
@@ -193,6 +200,7 @@ def _of_pairs() -> list[MetricSpec]:
             needs_labels=True,
         ),
         MetricSpec(
+            contract=1,
             name="ms-ssim",
             summary="multi-scale structural similarity of random pairs of a real and a synthetic image",
             unit="MS-SSIM",
@@ -202,6 +210,7 @@ def _of_pairs() -> list[MetricSpec]:
             floor=True,
         ),
         MetricSpec(
+            contract=1,
             name="ms-ssim-diversity",
             summary="multi-scale structural similarity of synthetic images to each other",
             unit="MS-SSIM",
@@ -216,6 +225,7 @@ def _of_pairs() -> list[MetricSpec]:
 def _of_pixels() -> list[MetricSpec]:
     return [
         MetricSpec(
+            contract=1,
             name="intensity",
             summary="how much brighter the synthetic images are, and both sets' grey levels",
             unit="grey levels, 0 to 1",
@@ -224,6 +234,7 @@ def _of_pixels() -> list[MetricSpec]:
             needs_pixels=True,
         ),
         MetricSpec(
+            contract=1,
             name="edge-density",
             summary="the synthetic images' share of edge pixels over that of the real ones",
             unit="ratio",
@@ -232,6 +243,7 @@ def _of_pixels() -> list[MetricSpec]:
             needs_pixels=True,
         ),
         MetricSpec(
+            contract=1,
             name="wasserstein",
             summary="distance of the sets' grey-level histograms",
             unit="grey levels, 0 to 1",
@@ -244,6 +256,7 @@ def _of_pixels() -> list[MetricSpec]:
 
 
 _COPY_CHECK = MetricSpec(
+    contract=1,
     name="nearest-train",
     summary="copy check: the share of synthetic images nearer to a training image than nearly all held-out ones are",
     unit="share",

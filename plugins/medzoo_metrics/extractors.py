@@ -46,6 +46,7 @@ _ENLARGED = "LPIPS on [-1, 1], sides below 32 pixels enlarged"
 
 EXTRACTORS = (
     ExtractorSpec(
+        contract=1,
         name="inception",
         summary="Inception-v3 of 2015 as torch-fidelity ported it",
         layers=("features", "logits"),
@@ -54,6 +55,7 @@ EXTRACTORS = (
         assets=("inception-fid",),
     ),
     ExtractorSpec(
+        contract=1,
         name="vgg16",
         summary="VGG16 trained on ImageNet: the second fully connected layer; LPIPS",
         layers=("features",),
@@ -63,6 +65,7 @@ EXTRACTORS = (
         perceptual=True,
     ),
     ExtractorSpec(
+        contract=1,
         name="alexnet",
         summary="AlexNet trained on ImageNet: LPIPS",
         layers=(),
@@ -72,6 +75,7 @@ EXTRACTORS = (
         perceptual=True,
     ),
     ExtractorSpec(
+        contract=1,
         name="pixels",
         summary="thumbnails, whose distance is one of correlation",
         layers=("features",),

@@ -99,7 +99,8 @@ def test_a_classifier_is_shown_with_its_models(medzoo, publish, install_plugin):
         "tell",
         "import medzoo\nfrom importlib.resources import files\n@medzoo.hookimpl\ndef register_classifiers():\n"
         "    presets = files('medzoo_ddpm') / 'presets'\n"
-        "    return [medzoo.ClassifierSpec(name='tell', summary='', config=dict, presets=presets, build=None)]\n",
+        "    fields = dict(summary='', config=dict, presets=presets, build=None)\n"
+        "    return [medzoo.ClassifierSpec(contract=1, name='tell', **fields)]\n",
     )
     published.registry.write_text(published.registry.read_text().replace('plugin = "ddpm"', 'plugin = "tell"'))
     facts = json.loads(medzoo("show", "tell", "--json").out)

@@ -9,7 +9,7 @@ from medzoo.specs import GeneratorSpec, MetricSpec
 
 
 def generator(name):
-    return GeneratorSpec(name=name, summary="", config=dict, presets=None, build=None)
+    return GeneratorSpec(contract=1, name=name, summary="", config=dict, presets=None, build=None)
 
 
 def offering(*names):
@@ -137,7 +137,7 @@ def test_a_missing_module_is_a_broken_row(install_plugin):
 def test_two_plugins_claiming_one_name_are_both_named(install_plugin):
     source = (
         "import medzoo\n@medzoo.hookimpl\ndef register_generators():\n"
-        "    return [medzoo.GeneratorSpec(name=n, summary='', config=dict, presets=None, build=None)"
+        "    return [medzoo.GeneratorSpec(contract=1, name=n, summary='', config=dict, presets=None, build=None)"
         " for n in ('ddpm', 'own-{0}')]\n"
     )
     install_plugin("ddpm", source.format(1), distribution="foreign-zoo")
@@ -154,6 +154,7 @@ def test_one_name_may_be_a_generator_and_a_metric():
     def metrics():
         return [
             MetricSpec(
+                contract=1,
                 name="good-one",
                 summary="",
                 needs_pixels=True,

@@ -300,7 +300,8 @@ def test_a_plugin_without_a_default_model_says_what_to_do(publish, install_plugi
     install_plugin(
         "foreign",
         "import medzoo\n@medzoo.hookimpl\ndef register_generators():\n"
-        "    return [medzoo.GeneratorSpec(name='own', summary='', config=dict, presets=None, build=None)]\n",
+        "    fields = dict(summary='', config=dict, presets=None, build=None)\n"
+        "    return [medzoo.GeneratorSpec(contract=1, name='own', **fields)]\n",
     )
     with pytest.raises(ConfigError, match=r"'own' has no default model.*medzoo train own"):
         resolved("own")
@@ -350,7 +351,7 @@ def test_a_broken_plugins_name_says_so(install_plugin):
 CLASSIFIER = """import medzoo
 @medzoo.hookimpl
 def register_classifiers():
-    return [medzoo.ClassifierSpec(name="tell", summary="", config=dict, presets=None, build=None)]
+    return [medzoo.ClassifierSpec(contract=1, name="tell", summary="", config=dict, presets=None, build=None)]
 """
 
 

@@ -80,7 +80,14 @@ def presets(tmp_path):
 @pytest.fixture
 def spec_of(presets):
     def make(build, **changes):
-        fields = {"name": "grain", "summary": "noise", "config": GrainConfig, "presets": presets, "build": build}
+        fields = {
+            "contract": 1,
+            "name": "grain",
+            "summary": "noise",
+            "config": GrainConfig,
+            "presets": presets,
+            "build": build,
+        }
         return GeneratorSpec(**{**fields, **changes})
 
     return make

@@ -66,7 +66,15 @@ class Nearness:
 
 
 def spec_of(metric, **changes):
-    fields = {"name": "brightness", "summary": "grey", "unit": "levels", "better": "lower", "floor": True, **PIXELS}
+    fields = {
+        "contract": 1,
+        "name": "brightness",
+        "summary": "grey",
+        "unit": "levels",
+        "better": "lower",
+        "floor": True,
+        **PIXELS,
+    }
     return MetricSpec(**{**fields, "build": metric, **changes})
 
 
@@ -297,7 +305,7 @@ class Means:
 
 
 def extractor_of(kind, **changes):
-    fields = {"name": "means", "summary": "means", "layers": ("features",), "preprocessing": "none"}
+    fields = {"contract": 1, "name": "means", "summary": "means", "layers": ("features",), "preprocessing": "none"}
     return ExtractorSpec(**{**fields, "build": lambda weights, device: kind(), "perceptual": True, **changes})
 
 

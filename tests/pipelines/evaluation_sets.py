@@ -103,9 +103,14 @@ class TestPlugin:
     def register_extractors(self):
         common = {"layers": ("features", "logits"), "preprocessing": "quarters", "perceptual": True}
         return [
-            ExtractorSpec(name="means", summary="", build=lambda weights, device: MEANS, **common),
+            ExtractorSpec(contract=1, name="means", summary="", build=lambda weights, device: MEANS, **common),
             ExtractorSpec(
-                name="absent", summary="", build=lambda weights, device: MEANS, assets=("inception-fid",), **common
+                contract=1,
+                name="absent",
+                summary="",
+                build=lambda weights, device: MEANS,
+                assets=("inception-fid",),
+                **common,
             ),
         ]
 
@@ -114,13 +119,27 @@ class TestPlugin:
         means = {"unit": "grey levels", "better": "lower", "extractors": ("absent", "means")}
         return [
             MetricSpec(
-                name="mean-distance", summary="", build=MeanDistance, needs_features=("features",), floor=True, **means
+                contract=1,
+                name="mean-distance",
+                summary="",
+                build=MeanDistance,
+                needs_features=("features",),
+                floor=True,
+                **means,
             ),
             MetricSpec(
-                name="brightness", summary="", unit="", better="neither", build=Brightness, needs_pixels=True, least=3
+                contract=1,
+                name="brightness",
+                summary="",
+                unit="",
+                better="neither",
+                build=Brightness,
+                needs_pixels=True,
+                least=3,
             ),
-            MetricSpec(name="large", summary="", unit="", better="lower", build=Large, needs_pixels=True),
+            MetricSpec(contract=1, name="large", summary="", unit="", better="lower", build=Large, needs_pixels=True),
             MetricSpec(
+                contract=1,
                 name="nearest-train",
                 summary="",
                 build=Nearest,
@@ -128,7 +147,7 @@ class TestPlugin:
                 needs_train=("features", "mirrored"),
                 **means,
             ),
-            MetricSpec(name="look", summary="", build=Look, needs_distance=True, **means),
+            MetricSpec(contract=1, name="look", summary="", build=Look, needs_distance=True, **means),
         ]
 
 

@@ -71,7 +71,13 @@ def register_generators():
     presets = Path(__file__).parent / "presets"
     return [
         GeneratorSpec(
-            name="quilt", summary="labels add up", config=QuiltConfig, presets=presets, build=Quilt, multi_label=True
+            contract=1,
+            name="quilt",
+            summary="labels add up",
+            config=QuiltConfig,
+            presets=presets,
+            build=Quilt,
+            multi_label=True,
         )
     ]
 '''

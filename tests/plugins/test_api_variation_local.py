@@ -121,7 +121,7 @@ def test_a_pipeline_that_varies_no_image_is_refused(pipeline, tmp_path, name):
 def test_no_pipeline_and_no_sources_are_told(pipeline):
     with pytest.raises(ConfigError, match=r"diffusers\.model"):
         sample(build(""))
-    with pytest.raises(DataError, match="varies real images: 1 are needed, none given"):
+    with pytest.raises(DataError, match=r"varies real images.* none given"):
         build(pipeline).sample([1], torch.tensor([0]))
 
 

@@ -121,9 +121,9 @@ def test_a_side_that_gives_no_whole_patches_is_refused():
 
 def test_another_size_or_number_of_channels_is_refused():
     classifier = make("cnn")
-    with pytest.raises(DataError, match=r"reads images of 1 x 16 x 16 .* not 3 x 16 x 16"):
+    with pytest.raises(DataError, match=r"reads images \(N, 1, 16, 16\), not \(2, 3, 16, 16\)"):
         classifier.predict(torch.rand(2, 3, 16, 16))
-    with pytest.raises(DataError, match=r"not 1 x 17 x 16"):
+    with pytest.raises(DataError, match=r"not \(2, 1, 17, 16\)"):
         classifier.features(torch.rand(2, 1, 17, 16))
 
 

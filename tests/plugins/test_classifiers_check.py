@@ -78,7 +78,14 @@ def spec_of(tmp_path):
     (tmp_path / "tiny.toml").write_text("[image]\nsize = 8\n")
 
     def make(build, **changes):
-        fields = {"name": "light", "summary": "brightness", "config": LightConfig, "presets": tmp_path, "build": build}
+        fields = {
+            "contract": 1,
+            "name": "light",
+            "summary": "brightness",
+            "config": LightConfig,
+            "presets": tmp_path,
+            "build": build,
+        }
         return ClassifierSpec(**{**fields, **changes})
 
     return make

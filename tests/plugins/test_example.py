@@ -49,4 +49,10 @@ def test_a_stranger_s_code_imports_only_what_strangers_may(site):
         for line in path.read_text("utf-8").splitlines():
             if line.lstrip().startswith(("import medzoo", "from medzoo")):
                 module = line.split()[1]
-                assert module in {"medzoo", "medzoo.config", "medzoo.toolkit.settings", "medzoo_average.model"}
+                assert module in {
+                    "medzoo",
+                    "medzoo.config",
+                    "medzoo.toolkit.refusals",
+                    "medzoo.toolkit.settings",
+                    "medzoo_average.model",
+                }

@@ -17,6 +17,7 @@ from medzoo.specs import ImageSpec
 from medzoo.toolkit.objectives import Objective, measure
 from medzoo.toolkit.optimizers import Recipe, make_optimizer, rate_curve
 from medzoo.toolkit.recipes import ClassifierSettings, RecipeSettings
+from medzoo.toolkit.refusals import refuse_bad_images, refuse_no_images
 from medzoo.toolkit.selection import EarlyStopping
 from medzoo.toolkit.training import steps_of, train
 
@@ -121,8 +122,9 @@ class ImageClassifier(nn.Module):
     def fit(self, data: LabelledImages, *, validation: LabelledImages, seed: int, report: Report) -> None:
         """Train on `data`; it ends with the weights of the lowest loss on `validation`, where `training.best` is set.
 
-        Raises: DataError without validation images that the settings need.
+        Raises: DataError without images, or without validation images that the settings need.
         """
+        refuse_no_images(data)
         training = self.config.training
         self._refuse_missing(validation)
         if report.restore() is None:
@@ -179,19 +181,10 @@ class ImageClassifier(nn.Module):
             report.note("resize", {"from": self.image.size, "to": self.network.side, "how": how})
 
     def _in_parts(self, call: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-        self._refuse_other(images)
+        refuse_bad_images(self.image, images)
         self.eval()
         parts = images.to(self.device).split(_PREDICT_BATCH)
         return torch.cat([call(part.contiguous(memory_format=torch.channels_last)).float() for part in parts])
-
-    def _refuse_other(self, images: Tensor) -> None:
-        image = self.image
-        if images.ndim != 4 or tuple(images.shape[1:]) != (image.channels, image.size, image.size):
-            raise DataError(
-                f"this classifier reads images of {image.channels} x {image.size} x {image.size} (channels, height, "
-                f"width), not {' x '.join(map(str, images.shape[1:]))}",
-                "prepare them as it was trained: Dataset.view(classifier.image, crop=...)",
-            )
 
     def _refuse_missing(self, validation: LabelledImages) -> None:
         training = self.config.training

@@ -20,6 +20,7 @@ from medzoo.toolkit.conditioning import null_label
 from medzoo.toolkit.devices import FastSampling, derive_seed
 from medzoo.toolkit.diffusion import ForwardProcess, GuidedDenoiser, draw, to_clean
 from medzoo.toolkit.latents import Latents, Standardiser, content_key, encode_all
+from medzoo.toolkit.refusals import refuse_bad_request, refuse_no_images
 from medzoo.toolkit.settings import LatentDiffusionSettings, LatentLossSettings
 from medzoo.toolkit.stages import Stage, train_stages
 from medzoo.toolkit.training import steps_of, train
@@ -64,7 +65,11 @@ class LatentDiffusion(FastSampling):
         return self.null if self.settings.diffusion.label_dropout > 0 else None
 
     def fit(self, data: LabelledImages, *, seed: int, report: Report) -> None:
-        """Train the autoencoder, unless it is a pretrained one, then the network on the latents of `data`."""
+        """Train the autoencoder, unless it is a pretrained one, then the network on the latents of `data`.
+
+        Raises: DataError, ResourceError.
+        """
+        refuse_no_images(data)
         self._fast.clear()
         settings = self.settings
         mirrored = settings.training.flip
@@ -152,7 +157,8 @@ class LatentDiffusion(FastSampling):
 
     @torch.inference_mode()
     def sample(self, seeds: Sequence[int], labels: Tensor, *, sources: Tensor | None = None) -> Tensor:
-        """One image a seed, float32 (N, C, H, W) in [0, 1]; `sources` are not used."""
+        """One image a seed, float32 (N, C, H, W) in [0, 1]; `sources` are not used. Raises: DataError."""
+        refuse_bad_request(self.image, seeds, labels)
         sampling = self.settings.sampling
         network, autoencoder = self.sampling_networks()
         dtype = next(network.parameters()).dtype

@@ -16,6 +16,7 @@ from medzoo.toolkit.batches import Batch
 from medzoo.toolkit.conditioning import null_label
 from medzoo.toolkit.devices import FastSampling
 from medzoo.toolkit.diffusion import ForwardProcess, GuidedDenoiser, draw, to_clean
+from medzoo.toolkit.refusals import refuse_bad_request, refuse_no_images
 from medzoo.toolkit.settings import PixelDiffusionSettings
 from medzoo.toolkit.training import train
 
@@ -54,7 +55,8 @@ class PixelDiffusion(FastSampling):
         return self.null if self.settings.diffusion.label_dropout > 0 else None
 
     def fit(self, data: LabelledImages, *, seed: int, report: Report) -> None:
-        """Train the network; afterwards it holds the averaged weights."""
+        """Train the network; afterwards it holds the averaged weights. Raises: DataError, ResourceError."""
+        refuse_no_images(data)
         self._fast.clear()
         objective = Objective(self)
         train(
@@ -74,7 +76,8 @@ class PixelDiffusion(FastSampling):
 
     @torch.inference_mode()
     def sample(self, seeds: Sequence[int], labels: Tensor, *, sources: Tensor | None = None) -> Tensor:
-        """One image a seed, float32 (N, C, H, W) in [0, 1]; `sources` are not used."""
+        """One image a seed, float32 (N, C, H, W) in [0, 1]; `sources` are not used. Raises: DataError."""
+        refuse_bad_request(self.image, seeds, labels)
         network = self.sampling_network()
         dtype = next(network.parameters()).dtype
         denoiser = GuidedDenoiser(

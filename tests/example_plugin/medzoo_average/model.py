@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from medzoo.toolkit.refusals import refuse_bad_request, refuse_no_images
+
 
 class Average(nn.Module):
     """A Generator; no base class of medzoo is needed, only `image`, `fit`, `sample` and the state_dict of nn.Module."""
@@ -17,6 +19,7 @@ class Average(nn.Module):
 
     def fit(self, data, *, seed, report):
         """Take each class's mean and deviation."""
+        refuse_no_images(data)
         labels = torch.from_numpy(data.labels)
         images = torch.stack([torch.from_numpy(data[index]) for index in range(len(data))]).float() / 255.0
         for label in range(len(data.classes)):
@@ -28,6 +31,7 @@ class Average(nn.Module):
     @torch.inference_mode()
     def sample(self, seeds, labels, *, sources=None):
         """Images float32 (N, C, H, W) in [0, 1]; image i depends on `seeds[i]` and `labels[i]` alone."""
+        refuse_bad_request(self.image, seeds, labels)
         device, shape = self.mean.device, self.mean.shape[1:]
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(device)

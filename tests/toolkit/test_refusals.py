@@ -1,0 +1,79 @@
+"""What every model refuses alike."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from medzoo import ImageSpec
+from medzoo.errors import DataError
+from medzoo.toolkit.refusals import refuse_bad_images, refuse_bad_request, refuse_no_images, sound_sources
+
+IMAGE = ImageSpec(size=4, channels=1, classes=("benign", "malignant", "normal"))
+CHEST = ImageSpec(size=4, channels=1, classes=("effusion", "edema"), multi_label=True)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "labels", "message"),
+    [
+        ([], torch.empty(0, dtype=torch.int64), "no image was asked for"),
+        ([1, 2], torch.tensor([0]), r"need labels \(2,\) in int64, not \(1,\) in int64"),
+        ([1], torch.tensor([0.0]), r"in int64, not \(1,\) in float32"),
+        ([1], torch.tensor([[1.0, 0.0, 0.0]]), r"not \(1, 3\) in float32"),
+        (
+            [1, 2],
+            torch.tensor([0, 3]),
+            r"label 3 is none of the model's \(labels are 0 to 2 \(benign, malignant, normal",
+        ),
+        ([1], torch.tensor([-1]), "label -1 is none"),
+    ],
+)
+def test_a_request_that_makes_no_sense_is_refused(seeds, labels, message):
+    with pytest.raises(DataError, match=message):
+        refuse_bad_request(IMAGE, seeds, labels)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.tensor([0]), r"need labels \(1, 2\) in float32, not \(1,\) in int64.*multi-hot"),
+        (torch.tensor([[1, 0]]), "in int64"),
+        (torch.tensor([[0.5, 0.0]]), "label 0.5 is none of the model's .labels are 0 or 1"),
+    ],
+)
+def test_so_it_is_with_several_labels(labels, message):
+    with pytest.raises(DataError, match=message):
+        refuse_bad_request(CHEST, [1], labels)
+
+
+def test_a_sound_request_is_taken():
+    refuse_bad_request(IMAGE, [1, 2, 3], torch.tensor([0, 1, 2]))
+    refuse_bad_request(CHEST, [1, 2], torch.tensor([[0.0, 0.0], [1.0, 1.0]]))
+
+
+def test_sources_are_given_back_or_missed():
+    sources = torch.rand(1, 1, 4, 4)
+    assert sound_sources(IMAGE, [1], torch.tensor([0]), sources) is sources
+    for wrong, given in ((None, "none"), (torch.rand(1, 3, 4, 4), r"\(1, 3, 4, 4\)"), (torch.rand(2, 1, 4, 4), "2, 1")):
+        with pytest.raises(DataError, match=rf"varies real images: \(1, 1, 4, 4\) are needed, .*{given}"):
+            sound_sources(IMAGE, [1], torch.tensor([0]), wrong)
+
+
+@pytest.mark.parametrize("shape", [(0, 1, 4, 4), (2, 3, 4, 4), (2, 1, 4, 5), (1, 4, 4)])
+def test_images_a_classifier_cannot_read_are_refused(shape):
+    with pytest.raises(DataError, match=r"reads images \(N, 1, 4, 4\), not"):
+        refuse_bad_images(IMAGE, torch.zeros(shape))
+    refuse_bad_images(IMAGE, torch.zeros(1, 1, 4, 4))
+
+
+def test_training_on_nothing_is_refused():
+    class Nothing:
+        classes = IMAGE.classes
+        labels = np.empty(0, np.int64)
+
+        def __len__(self):
+            return 0
+
+    with pytest.raises(DataError, match="no image to train on"):
+        refuse_no_images(Nothing())
