@@ -79,6 +79,56 @@ def test_generators_without_weights_are_named(medzoo):
     assert "generators that need no weights: api-variation, classic, duplicate" in medzoo("list").err
 
 
+FRESH = """
+from dataclasses import dataclass
+from pathlib import Path
+
+from medzoo import ClassifierSpec, GeneratorSpec, hookimpl
+from medzoo.specs import CONTRACT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    pass
+
+
+def offer(kind, name, **more):
+    presets = Path(__file__).parent
+    return kind(contract=CONTRACT, name=name, summary="new", config=Config, presets=presets, build=print, **more)
+
+
+@hookimpl
+def register_generators():
+    return [offer(GeneratorSpec, "gaussian"), offer(GeneratorSpec, "mirror", needs_sources=True, trainable=False)]
+
+
+@hookimpl
+def register_classifiers():
+    return [offer(ClassifierSpec, "centroid")]
+"""
+
+
+def test_what_learns_and_has_no_model_yet_is_named_with_the_command_that_trains_one(medzoo, install_plugin):
+    before = medzoo("list")
+    assert "generators without a published model" not in before.err
+    install_plugin("fresh", FRESH)
+    outcome = medzoo("list")
+    assert outcome.out == before.out
+    told = outcome.err.splitlines()
+    assert "generators that need no weights: api-variation, classic, duplicate, mirror" in told
+    train = "medzoo train gaussian --data DIR --out DIR"
+    assert f"generators without a published model: gaussian ({train})" in told
+    (line,) = (line for line in told if line.startswith("classifiers without a published model: "))
+    assert "centroid, " in line
+    assert "cnn" not in line
+    assert line.endswith(" (medzoo classify train NAME --data DIR --out DIR)")
+
+
+@pytest.mark.parametrize("options", [("ddpm",), ("--json",)])
+def test_a_part_of_the_catalogue_is_listed_without_what_stands_in_no_row(medzoo, options):
+    assert "without a published model" not in medzoo("list", *options).err
+
+
 def test_what_a_plugin_prints_stands_in_no_result(medzoo, install_plugin):
     install_plugin("foreign", "print('welcome')")
     outcome = medzoo("list", "--json")

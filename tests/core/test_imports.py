@@ -24,6 +24,7 @@ RANKS = [
     {"plugins"},
     {
         "cache",
+        "catalogue",
         "checks",
         "config",
         "data",

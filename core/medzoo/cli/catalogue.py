@@ -4,33 +4,24 @@ import gc
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
-from enum import StrEnum
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
 
+from medzoo.catalogue import Kind, Wanted, unpublished
 from medzoo.cli.output import Json, count, megabytes, notice, print_json, print_table, print_text
-from medzoo.errors import UnknownName
 from medzoo.hub import locate
 from medzoo.places import bundled_root, cache_root
-from medzoo.plugins import load_plugins
-from medzoo.registry import CLASSIFIER, GENERATOR, AssetRow, Row, load_registry
+from medzoo.plugins import Plugins, load_plugins
+from medzoo.registry import CLASSIFIER, GENERATOR, AssetRow, Registry, Row, load_registry
 
 _MODEL_COLUMNS = ("plugin", "modality", "classes", "size", "parameters", "MB", "license", "state")
 _ASSET_COLUMNS = ("asset", "MB", "license", "state", "source")
 _NUMBERS = ("classes", "size", "parameters", "MB")
-
-
-class Kind(StrEnum):
-    """The kinds of row; a model is a generator or a classifier."""
-
-    GENERATOR = "generator"
-    CLASSIFIER = "classifier"
-    MODEL = "model"
-    ASSET = "asset"
+_TRAIN = {GENERATOR: "medzoo train", CLASSIFIER: "medzoo classify train"}
 
 
 def list_models(
@@ -46,42 +37,24 @@ def list_models(
     json: Json = False,
 ) -> None:
     """List models and assets, what they are and where."""
-    facts = {"modality": modality, "plugin": plugin, "dataset": dataset, "license": licence}
-    wanted = _Wanted(
-        words=[word.lower() for word in words or []],
-        facts={fact: value.lower() for fact, value in facts.items() if value},
-        classes={name.lower() for name in classes or []},
+    wanted = Wanted.of(
+        words or (),
+        modality=modality,
+        plugin=plugin,
+        dataset=dataset,
+        license=licence,
+        classes=classes or (),
         kind=kind,
     )
     with _collector_paused():
         _list(wanted, json=json)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Wanted:
-    """What the rows to list must have, in lower case."""
-
-    words: list[str]
-    facts: dict[str, str]
-    classes: set[str]
-    kind: Kind | None
-
-    def takes(self, row: Row | AssetRow) -> bool:
-        """Whether the row has all of it. An asset has fewer facts than a model, and no classes."""
-        if self.kind and self.kind not in _kinds(row):
-            return False
-        if not all(getattr(row, fact, "").lower() == value for fact, value in self.facts.items()):
-            return False
-        if self.classes and not self.classes <= {name.lower() for name in getattr(row, "classes", ())}:
-            return False
-        return not self.words or all(word in _text(row) for word in self.words)
-
-
-def _list(wanted: _Wanted, *, json: bool) -> None:
+def _list(wanted: Wanted, *, json: bool) -> None:
     plugins = load_plugins()
     registry = load_registry(plugins=plugins)
     everything: tuple[Row | AssetRow, ...] = (*registry.rows, *registry.assets)
-    _refuse_unknown(wanted, everything)
+    wanted.refuse_unknown(everything)
     rows = [row for row in everything if wanted.takes(row)]
     if json:
         held = _held_folders()
@@ -90,12 +63,22 @@ def _list(wanted: _Wanted, *, json: bool) -> None:
         _print(rows)
     else:
         notice(f"nothing has the words: {' '.join(wanted.words)}" if wanted.words else "the catalogue holds none such")
-    weightless = sorted(name for name, spec in plugins.generators.items() if not spec.trainable)
-    if weightless and len(rows) == len(everything) and not json:
-        notice(f"generators that need no weights: {', '.join(weightless)}")
+    if len(rows) == len(everything) and not json:
+        _tell_besides(plugins, registry)
     deprecated = [row.notice for row in rows if isinstance(row, Row)]
     for text in filter(None, [*deprecated, *registry.problems, plugins.broken_hint.strip("()")]):
         notice(text)
+
+
+def _tell_besides(plugins: Plugins, registry: Registry) -> None:
+    """Nothing; what plugins offer that no row stands for goes to stderr: what needs no weights, what has none yet."""
+    weightless = sorted(name for name, spec in plugins.generators.items() if not spec.trainable)
+    if weightless:
+        notice(f"generators that need no weights: {', '.join(weightless)}")
+    for kind, names in unpublished(plugins, registry).items():
+        if names:
+            train = f"{_TRAIN[kind]} {names[0] if len(names) == 1 else 'NAME'} --data DIR --out DIR"
+            notice(f"{kind}s without a published model: {', '.join(names)} ({train})")
 
 
 def describe(row: Row | AssetRow, held: frozenset[str] | None = None) -> dict[str, Any]:
@@ -142,29 +125,6 @@ def _collector_paused() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
-
-
-def _refuse_unknown(wanted: _Wanted, rows: Sequence[Row | AssetRow]) -> None:
-    """Nothing. Raises: UnknownName for a fact or class that no row of the catalogue has."""
-    asked = [*wanted.facts.items(), *(("classes", name) for name in wanted.classes)]
-    for fact, value in asked:
-        had = [getattr(row, fact, ()) for row in rows]
-        known = {name for names in had for name in ([names] if isinstance(names, str) else names)}
-        if value not in {name.lower() for name in known}:
-            raise UnknownName({"license": "licence", "classes": "class"}.get(fact, fact), value, known)
-
-
-def _kinds(row: Row | AssetRow) -> tuple[str, ...]:
-    """What `--kind` may call the row."""
-    return (Kind.MODEL, row.kind) if isinstance(row, Row) else (Kind.ASSET,)
-
-
-def _text(row: Row | AssetRow) -> str:
-    """Everything words are looked for in."""
-    facts = [row.id, row.summary, row.license]
-    if isinstance(row, Row):
-        facts += [row.plugin, row.modality, row.dataset, *row.classes]
-    return " ".join(facts).lower()
 
 
 def _print(rows: Sequence[Row | AssetRow]) -> None:
