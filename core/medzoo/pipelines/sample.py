@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -61,28 +60,65 @@ def prepare(request: Request, source: Source, *, notice: Notice) -> Job:
     if request.grid is not None and request.grid.suffix.lower() != ".png":
         raise ConfigError(f"--grid {request.grid} does not end in .png", "the grid is a PNG: --grid grid.png")
 
-    def open_real(lead: LoadedModel | None) -> Dataset | None:
-        if lead is None:
-            return find_data(request.data, None, classes=None, skip_bad=False, notice=notice)
-        if request.data is not None:
-            raise ConfigError(f"'{request.generator}' varies no real images", "leave --data out")
-        return None
-
-    mixture, real = load_mixture((request.generator,), source, open_real=open_real, notice=notice)
-    labels = _labels(request, mixture.models[0])
-    plan = make_plan(
-        dict.fromkeys(labels, 0),
-        target=request.count,
-        names=mixture.names,
-        shares=(Fraction(1),),
-        batch_size=request.batch_size,
-        seed=request.seed,
-    )
-    refuse_without_sources(mixture.models, plan, real)
+    mixture, real = load_alone(request.generator, source, data=request.data, notice=notice)
+    labels = labels_to_draw(request.labels, mixture.models[0])
+    counts = dict.fromkeys(labels, request.count)
+    plan = plan_alone(mixture, real, counts, batch_size=request.batch_size, seed=request.seed)
     job = _job(request, source, mixture, real, plan, labels)
     if not request.only_grid:
         refuse_other(job.folder, job.identity)
     return job
+
+
+def load_alone(generator: str, source: Source, *, data: Path | None, notice: Notice) -> tuple[Mixture, Dataset | None]:
+    """One generator, as a mixture of itself alone, and the real images where it varies some.
+
+    Raises: UnknownName, ConfigError, DataError, HubError.
+    """
+
+    def open_real(lead: LoadedModel | None) -> Dataset | None:
+        if lead is None:
+            return find_data(data, None, classes=None, skip_bad=False, notice=notice)
+        if data is not None:
+            raise ConfigError(f"'{generator}' varies no real images", "leave --data out")
+        return None
+
+    return load_mixture((generator,), source, open_real=open_real, notice=notice)
+
+
+def labels_to_draw(wanted: Sequence[str], model: LoadedModel) -> tuple[str, ...]:
+    """The labels that `wanted` class names mean: themselves, or for a multi-label model the one that joins them.
+
+    Every class of the model where none is wanted. Raises: UnknownName; DataError for what cannot be a folder's name.
+    """
+    classes = model.image.classes
+    for label in wanted:
+        if label not in classes:
+            raise UnknownName("class", label, classes, f"(the classes of '{model.name}')")
+    check_labels(wanted or classes)
+    if wanted and model.image.multi_label:
+        return (join_labels([name for name in classes if name in wanted]),)
+    return tuple(dict.fromkeys(wanted)) or classes
+
+
+def plan_alone(
+    mixture: Mixture, real: Dataset | None, counts: Mapping[str, int], *, batch_size: int, seed: int
+) -> Plan:
+    """The plan by which one generator draws so many pictures of each label, in the labels' order.
+
+    Raises: DataError for a generator that varies real images of a class without any.
+    """
+    most = max(counts.values())
+    plan = make_plan(
+        {label: most - count for label, count in counts.items()},
+        target=most,
+        names=mixture.names,
+        shares=mixture.shares,
+        batch_size=batch_size,
+        seed=seed,
+    )
+    refuse_without_sources(mixture.models, plan, real)
+    return plan
 
 
 def draw_grid(job: Job, path: Path, *, watch: Watch) -> None:
@@ -98,18 +134,6 @@ def draw_grid(job: Job, path: Path, *, watch: Watch) -> None:
         return np.ascontiguousarray(pixels.transpose(1, 2, 0)) if len(pixels) == 3 else pixels[0]
 
     write_sheet(path, job.studio, job.labels, look=look, tiles=job.tiles)
-
-
-def _labels(request: Request, model: LoadedModel) -> tuple[str, ...]:
-    """What is drawn, `count` images of each: the classes, or for a multi-label model the one label that joins them."""
-    for label in request.labels:
-        if label not in model.image.classes:
-            raise UnknownName("class", label, model.image.classes, f"(the classes of '{model.name}')")
-    classes = model.image.classes
-    check_labels(request.labels or classes)
-    if request.labels and model.image.multi_label:
-        return (join_labels([name for name in classes if name in request.labels]),)
-    return tuple(dict.fromkeys(request.labels)) or classes
 
 
 def _job(
