@@ -2,6 +2,7 @@
 # make test: install with the test tools, then run every test
 # make lint: style and types
 # make bench: speed of start-up, sampling and writing
+# make docs: build the documentation into docs/_build; a warning fails it
 # make readme: write the README's tables anew
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 # One thread a process: two test processes on two cores are faster than one that uses both.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test lint bench readme clean
+.PHONY: demo test lint bench docs readme clean
 
 demo: $(VENV)/installed
 	$(BIN)/medzoo augment --gen ddpm-var --to 24 --out demo
@@ -28,11 +29,14 @@ lint: $(VENV)/installed-dev
 bench: $(VENV)/installed-dev
 	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done
 
+docs: $(VENV)/installed-dev
+	$(BIN)/python -m sphinx -q -W --keep-going docs docs/_build
+
 readme: $(VENV)/installed-dev
 	$(BIN)/python docs/readme_tables.py
 
 clean:
-	rm -rf $(VENV) demo demo.contact-sheet.png dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) demo demo.contact-sheet.png dist docs/_build docs/reference .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,32 @@
+"""The pages of docs/reference, written from the code they describe when the site is built."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from reference_pages.command_line import command_pages
+from reference_pages.hooks import hook_pages
+from reference_pages.measures import measure_pages
+from reference_pages.models import model_pages, pictures
+from reference_pages.settings import settings_pages
+
+
+def render() -> dict[str, str]:
+    """Every generated page, Markdown, by its path under docs/reference."""
+    return {**hook_pages(), **command_pages(), **settings_pages(), **measure_pages(), **model_pages()}
+
+
+def write(folder: Path) -> None:
+    """Nothing; `folder` then holds the generated pages and no others. What has not changed keeps its time."""
+    pages = {folder / name: text for name, text in render().items()}
+    for path in folder.rglob("*.md"):
+        if path not in pages:
+            path.unlink()
+    for path, text in pages.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Sphinx reads pages again by their times.
+        if not path.is_file() or path.read_text("utf-8") != text:
+            path.write_text(text, "utf-8")
+    for name, picture in pictures().items():
+        shutil.copyfile(picture, folder / name)

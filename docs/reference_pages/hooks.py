@@ -1,0 +1,83 @@
+"""The hooks, with a plugin that implements each, and what passes through them: specs and protocols."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+from types import ModuleType
+from typing import Any
+
+from medzoo import hookspecs, protocols, specs
+from medzoo.plugins import PluginRow, load_plugins
+from reference_pages.markdown import page, table, toctree
+
+
+def hook_pages() -> dict[str, str]:
+    """The hooks, and what they return and exchange."""
+    return {
+        "hooks.md": hooks_page(),
+        "specs.md": module_page("Specs", specs),
+        "protocols.md": module_page("Protocols", protocols),
+    }
+
+
+def hooks(module: ModuleType = hookspecs) -> list[str]:
+    """The names of the functions that a plugin may implement, in the order of the file."""
+    return [name for name in vars(module) if name.startswith("register_")]
+
+
+def hooks_page() -> str:
+    """Every hook with its signature, its docstring and an implementation of medzoo's own."""
+    rows = [row for row in load_plugins().rows if row.distribution == "medzoo"]
+    return page(
+        "# Hooks",
+        "A plugin is a module that implements some of these functions, marked with `@medzoo.hookimpl`, and that an "
+        "entry point in the group `medzoo` names. This is the whole extension surface; they return [specs](specs.md), "
+        "whose `build` gives objects that keep the [protocols](protocols.md).",
+        *(hook_entry(name, rows) for name in hooks()),
+        toctree(("specs", "protocols")),
+    )
+
+
+def hook_entry(name: str, rows: list[PluginRow]) -> str:
+    """A hook's signature and docstring, which of medzoo's plugins implement it, and how the shortest does."""
+    modules = {row.name: importlib.import_module(row.module) for row in rows}
+    sources = {
+        plugin: inspect.getsource(vars(module)[name]) for plugin, module in modules.items() if name in vars(module)
+    }
+    blocks = [f"## {name}", f"```{{eval-rst}}\n.. autofunction:: medzoo.hookspecs.{name}\n```"]
+    if not sources:
+        return page(*blocks, "None of medzoo's own plugins implements it.")
+    shortest = min(sources, key=lambda plugin: len(sources[plugin]))
+    names = ", ".join(f"`{plugin}`" for plugin in sources)
+    told = f"Implemented by {names}." if len(sources) == 1 else f"Implemented by {names}; `{shortest}` does it so:"
+    return page(*blocks, told, f"```python\n{sources[shortest].rstrip()}\n```")
+
+
+def module_page(title: str, module: ModuleType) -> str:
+    """A module's docstring, and its classes with their fields and methods."""
+    classes = [cls for cls in vars(module).values() if inspect.isclass(cls) and cls.__module__ == module.__name__]
+    doc = f"```{{eval-rst}}\n.. automodule:: {module.__name__}\n   :no-members:\n```"
+    return page(f"# {title}", doc, *map(class_entry, classes))
+
+
+def class_entry(cls: type[Any]) -> str:
+    """A class's docstring and methods, and a table of its fields if it is a dataclass."""
+    auto = (
+        f"```{{eval-rst}}\n.. autoclass:: {cls.__module__}.{cls.__qualname__}\n"
+        "   :members:\n   :special-members: __call__, __getitem__\n   :exclude-members: __init__, __new__\n```"
+    )
+    if not dataclasses.is_dataclass(cls):
+        return page(f"## {cls.__name__}", auto)
+    rows = [(f"`{field.name}`", f"`{field.type}`", default(field)) for field in dataclasses.fields(cls)]
+    return page(f"## {cls.__name__}", auto, table(("field", "type", "default"), rows))
+
+
+def default(field: dataclasses.Field[Any]) -> str:
+    """A field's default as Python has it, or that it has none."""
+    if field.default is not dataclasses.MISSING:
+        return f"`{field.default!r}`"
+    if field.default_factory is not dataclasses.MISSING:
+        return f"`{field.default_factory()!r}`"
+    return "required"

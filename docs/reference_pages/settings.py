@@ -1,0 +1,152 @@
+"""One page for each generator and classifier: every setting, and what each preset makes of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import itertools
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from medzoo import config
+from medzoo.pipelines.experiment.settings import ExperimentSettings
+from medzoo.plugins import load_plugins
+from medzoo.specs import ClassifierSpec, GeneratorSpec
+from reference_pages.markdown import escaped, page, table, toctree
+
+_KINDS = {int: "whole number", float: "number", bool: "true, false", str: "text"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setting:
+    """A setting as its dataclass declares it; `key` is dotted, `group` the dataclass it is a field of."""
+
+    key: str
+    kind: Any
+    field: dataclasses.Field[Any]
+    group: type[Any]
+
+    @property
+    def about(self) -> str:
+        """What it means; empty where nobody said."""
+        return str(self.field.metadata.get("about", ""))
+
+    @property
+    def takes(self) -> str:
+        """The values it takes, in words."""
+        if choices := self.field.metadata.get("choices"):
+            return ", ".join(f"`{choice}`" for choice in choices)
+        many = typing.get_origin(self.kind) is tuple
+        word = _KINDS[typing.get_args(self.kind)[0] if many else self.kind]
+        low, high = self.field.metadata.get("low"), self.field.metadata.get("high")
+        span = "" if low is None else f", {low:g} to {high:g}" if high is not None else f", at least {low:g}"
+        return f"list: {word}{span}" if many else word + span
+
+
+def settings_of(schema: type[Any], prefix: str = "") -> Iterator[Setting]:
+    """Every setting of a settings dataclass and of those nested in it, those of its own first."""
+    hints = typing.get_type_hints(schema)
+    nested = [field for field in dataclasses.fields(schema) if dataclasses.is_dataclass(hints[field.name])]
+    for field in dataclasses.fields(schema):
+        if field not in nested:
+            yield Setting(key=prefix + field.name, kind=hints[field.name], field=field, group=schema)
+    for field in nested:
+        yield from settings_of(hints[field.name], f"{prefix}{field.name}.")
+
+
+def own_models() -> list[tuple[str, GeneratorSpec | ClassifierSpec]]:
+    """The generators, then the classifiers that come with medzoo, as ("generator", its spec)."""
+    plugins = load_plugins()
+    offered: dict[str, Mapping[str, GeneratorSpec | ClassifierSpec]] = {
+        "generator": plugins.generators,
+        "classifier": plugins.classifiers,
+    }
+    return [
+        (kind, spec)
+        for kind, specs in offered.items()
+        for name, spec in sorted(specs.items())
+        if plugins.row_of(kind, name).distribution == "medzoo"
+    ]
+
+
+def settings_pages() -> dict[str, str]:
+    """A page for each generator, each classifier and experiments, and one that lists them."""
+    models = own_models()
+    rows = [(f"[`{spec.name}`]({spec.name}.md)", kind, escaped(spec.summary)) for kind, spec in models]
+    index = page(
+        "# Settings",
+        "A setting's value comes from its default, then the preset (`--preset`), then a TOML file (`--config`), then "
+        "`--set key=value`; `run.json` keeps where each came from. `--set` takes TOML: `--set network.widths=[32,64]`, "
+        "and words without quotes. A key or value that cannot be taken is refused with the nearest spelling.",
+        table(("settings of", "", "what it is"), [*rows, ("[experiments](experiments.md)", "", "what is compared")]),
+        toctree([*(spec.name for _, spec in models), "experiments"]),
+    )
+    return {
+        "settings/index.md": index,
+        "settings/experiments.md": experiment_page(),
+        **{f"settings/{spec.name}.md": model_page(kind, spec) for kind, spec in models},
+    }
+
+
+def experiment_page() -> str:
+    """The settings of an experiment; its presets are whole experiments and told of elsewhere."""
+    values = config.flatten(ExperimentSettings())
+    return page(
+        "# experiments",
+        "The keys of an experiment's TOML file; [Did it help?](../../experiments.md) says how they work together.",
+        *tables(ExperimentSettings, values),
+    )
+
+
+def model_page(kind: str, spec: GeneratorSpec | ClassifierSpec) -> str:
+    """The settings and presets of one generator or classifier."""
+    verb = "medzoo train" if kind == "generator" else "medzoo classify train"
+    command = f"`{verb} {spec.name}`" if getattr(spec, "trainable", True) else f"`--gen {spec.name}`; it learns nothing"
+    values = config.resolve(spec.config, presets=spec.presets).flat()
+    return page(
+        f"# {spec.name}",
+        f"A {kind}: {escaped(spec.summary)}. Used as {command}. The defaults are those of the preset `default`.",
+        *tables(spec.config, values),
+        "## Presets",
+        *presets(spec),
+    )
+
+
+def tables(schema: type[Any], values: dict[str, Any]) -> list[str]:
+    """A table of settings for each group, under the group's name and meaning."""
+    blocks = []
+    for prefix, group in itertools.groupby(settings_of(schema), key=lambda setting: setting.key.rpartition(".")[0]):
+        found = list(group)
+        about = inspect.cleandoc(found[0].group.__doc__ or "").partition("\n\n")[0]
+        rows = [(f"`{each.key}`", shown(values[each.key]), each.takes, escaped(each.about)) for each in found]
+        blocks += [f"## {prefix or 'Settings'}", escaped(about) if prefix else ""]
+        blocks.append(table(("setting", "default", "takes", "meaning"), rows))
+    return blocks
+
+
+def presets(spec: GeneratorSpec | ClassifierSpec) -> list[str]:
+    """What each preset is, in its file's own words, and a table of the settings in which presets differ."""
+    names = sorted(config.preset_names(spec.presets), key=lambda name: (name != "default", name))
+    flat = {name: config.resolve(spec.config, presets=spec.presets, preset=name).flat() for name in names}
+    differing = [key for key in flat["default"] if len({repr(values[key]) for values in flat.values()}) > 1]
+    rows = [(f"`{key}`", *(shown(flat[name][key]) for name in names)) for key in differing]
+    return [
+        "\n".join(f"- `{name}`: {escaped(_remark(spec, name)) or 'the defaults.'}" for name in names),
+        table(("setting", *(f"`{name}`" for name in names)), rows) if rows else "They set the same values.",
+    ]
+
+
+def _remark(spec: GeneratorSpec | ClassifierSpec, preset: str) -> str:
+    """The comment that a preset's file begins with."""
+    lines = spec.presets.joinpath(f"{preset}.toml").read_text("utf-8").splitlines()
+    return " ".join(line.removeprefix("#").strip() for line in itertools.takewhile(lambda line: line[:1] == "#", lines))
+
+
+def shown(value: Any) -> str:
+    """A setting's value as TOML has it."""
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, tuple):
+        return f"`[{', '.join(shown(item).strip('`') for item in value)}]`"
+    return f"`{value}`" if value != "" else '`""`'

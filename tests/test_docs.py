@@ -1,0 +1,212 @@
+"""The documentation builds without a warning, leaves nothing out, and shows no command that does not exist."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated
+
+import pytest
+import typer
+from command_lines import commands_in, fault_of
+from undocumented import (
+    family,
+    missing_exit_codes,
+    missing_hooks,
+    missing_parameters,
+    missing_settings,
+    missing_variables,
+)
+
+from medzoo import hookspecs, protocols
+from medzoo.config import setting
+from medzoo.errors import MedzooError
+from medzoo.pipelines.experiment.settings import ExperimentSettings
+from medzoo.plugins import load_plugins
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+WRITTEN = sorted(path for path in DOCS.glob("*.md"))
+COMMANDS = [(path.name, command) for path in WRITTEN for command in commands_in(path.read_text("utf-8"))]
+
+
+@dataclass(frozen=True)
+class Site:
+    """The built site: what Sphinx said, where its pages are, and what can be linked to, by kind."""
+
+    code: int
+    said: str
+    sources: Path
+    names: dict[str, set[str]]
+
+    def page(self, name: str) -> str:
+        """The Markdown of a page."""
+        return (self.sources / name).read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """The site, built from a copy of docs/ so that the generated pages leave the checkout alone."""
+    from sphinx.util.inventory import InventoryFile
+
+    folder = tmp_path_factory.mktemp("docs")
+    sources, out = folder / "docs", folder / "site"
+    shutil.copytree(DOCS, sources, ignore=shutil.ignore_patterns("_build", "reference", "__pycache__"))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MEDZOO_")}
+    ran = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-q", "-b", "html", "-W", "--keep-going", sources, out],
+        env=environment | {"XDG_CONFIG_HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    inventory = InventoryFile.loads((out / "objects.inv").read_bytes(), uri="")
+    names = {kind: set(found) for kind, found in inventory.data.items()}
+    return Site(ran.returncode, ran.stdout + ran.stderr, sources, names)
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, object]]:
+    """Every verb and sub-verb with its command."""
+    monkeypatch.syspath_prepend(DOCS)
+    from reference_pages.command_line import commands
+
+    return list(commands())
+
+
+def test_it_builds_without_a_warning(site: Site) -> None:
+    assert (site.code, site.said) == (0, "")
+
+
+def test_every_hook_is_documented(site: Site) -> None:
+    assert not missing_hooks(hookspecs, site.names["py:function"])
+
+
+def test_every_verb_and_option_is_documented(site: Site, commands: list[tuple[str, object]]) -> None:
+    assert len(commands) > 20
+    assert not missing_parameters(commands, site.names["std:cmdoption"])
+
+
+@pytest.mark.parametrize("kind", ["generators", "classifiers"])
+def test_every_setting_is_documented(site: Site, kind: str) -> None:
+    specs = getattr(load_plugins(), kind)
+    own = [spec for name, spec in specs.items() if load_plugins().row_of(kind[:-1], name).distribution == "medzoo"]
+    assert own
+    for spec in own:
+        assert not missing_settings(spec.config, site.page(f"reference/settings/{spec.name}.md")), spec.name
+
+
+def test_every_setting_of_an_experiment_is_documented(site: Site) -> None:
+    assert not missing_settings(ExperimentSettings, site.page("reference/settings/experiments.md"))
+
+
+@pytest.mark.parametrize("kind", ["metric", "extractor"])
+def test_every_metric_and_extractor_is_documented(site: Site, kind: str) -> None:
+    page = site.page("reference/metrics.md")
+    offers = [offer.split() for row in load_plugins().rows if row.distribution == "medzoo" for offer in row.offers]
+    names = [name for offered, name in offers if offered == kind]
+    assert names
+    assert not [name for name in names if f"### {name}\n" not in page and f"| `{name}` |" not in page]
+
+
+def test_every_exit_code_is_documented() -> None:
+    page = (DOCS / "exit-codes.md").read_text("utf-8")
+    assert protocols.RequestError in family(MedzooError)
+    assert not missing_exit_codes(family(MedzooError), page)
+    assert "\n| 0 | |" in page
+    assert "\n| 130 | |" in page
+
+
+def test_every_environment_variable_is_documented() -> None:
+    code = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in ROOT.glob("[cp][ol]*/**/*.py")}
+    assert "core/medzoo/places.py" in code
+    assert not missing_variables(code, (DOCS / "environment.md").read_text("utf-8"))
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS)
+def test_every_command_parses(page: str, command: str) -> None:
+    assert not fault_of(command), page
+
+
+def test_a_hook_is_missed() -> None:
+    module = ModuleType("made_up")
+
+    def register_colours() -> None:
+        """Return colours."""
+
+    def register_smells() -> None: ...
+
+    vars(module).update(register_colours=register_colours, register_smells=register_smells)
+    both = ["made_up.register_colours", "made_up.register_smells"]
+    assert missing_hooks(module, both) == ["register_smells"]
+    assert missing_hooks(module, ["made_up.register_smells"]) == ["register_colours", "register_smells"]
+
+
+def test_a_command_or_option_is_missed() -> None:
+    def paint(
+        colour: Annotated[str, typer.Argument(help="Of the wall.")],
+        coats: Annotated[int, typer.Option(help="How many.")] = 1,
+        dry: Annotated[bool, typer.Option()] = False,
+    ) -> None:
+        """Paint a wall."""
+
+    def clean() -> None: ...
+
+    app = typer.Typer(add_completion=False)
+    app.command()(paint)
+    app.command()(clean)
+    commands = list(typer.main.get_group(app).commands.items())
+    told = {"medzoo-paint.colour", "medzoo-paint.--coats", "medzoo-paint.--dry", "medzoo-paint.--no-dry"}
+    assert missing_parameters(commands, told) == ["paint --dry", "clean"]
+    assert missing_parameters(commands, told - {"medzoo-paint.--coats"}) == ["paint --coats", "paint --dry", "clean"]
+    assert missing_parameters(commands, told - {"medzoo-paint.colour"})[0] == "paint colour"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Inner:
+    depth: int = setting(1, "how deep")
+    width: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Outer:
+    inner: _Inner = _Inner()
+
+
+def test_a_setting_is_missed() -> None:
+    page = "| `inner.depth` | `1` | how deep |\n| `inner.width` | `1` | |\n"
+    assert missing_settings(_Outer, page) == ["inner.width"]
+    assert missing_settings(_Outer, "inner.depth") == ["inner.depth", "inner.width"]
+
+
+def test_an_exit_code_is_missed() -> None:
+    class WeatherError(MedzooError):
+        exit_code = 7
+
+    assert missing_exit_codes([WeatherError], "\n| 7 | `WeatherError` | it rains |") == []
+    assert missing_exit_codes([WeatherError], "\n| 6 | `WeatherError` | it rains |") == ["WeatherError"]
+
+
+def test_an_environment_variable_is_missed() -> None:
+    code = {"a.py": 'os.environ.get("EDITOR")', "b.py": '"see MEDZOO_CACHE"', "c.py": 'os.environ["CXX"]'}
+    assert missing_variables(code, "| `MEDZOO_CACHE`, `CXX` | |\n") == ["EDITOR (a.py)"]
+    assert missing_variables(code, "MEDZOO_CACHE EDITOR CXX") == ["CXX (c.py)", "EDITOR (a.py)", "MEDZOO_CACHE (b.py)"]
+
+
+@pytest.mark.parametrize(
+    "command", ["medzoo smaple", "medzoo data splti", "medzoo list --jsn", "medzoo sample", "medzoo augment --to 0"]
+)
+def test_a_command_that_does_not_parse_is_found(command: str) -> None:
+    assert commands_in(f"```\n$ MEDZOO_CACHE=here {command}  # a remark\n```") == [command]
+    assert command in fault_of(command)
+
+
+def test_commands_are_read_from_blocks_alone() -> None:
+    page = "medzoo list\n```sh\nmedzoo list \\\n  --json > here\npython x.py\n```\n```python\nmedzoo list\n```\n"
+    assert [command.split() for command in commands_in(page)] == [["medzoo", "list", "--json"]]
