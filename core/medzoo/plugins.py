@@ -1,76 +1,32 @@
-"""Discovery of plugins, one at a time, so that a broken one breaks nothing else; look-up of what they offer by name."""
+"""What the installed plugins offer, looked up by name; a name that two of them claim belongs to neither."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import re
-import sys
-import textwrap
-import traceback
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-import pluggy
-
-from medzoo import hookspecs
-from medzoo.errors import MedzooError, PluginError, UnknownName
+from medzoo.disabled import read_disabled, write_disabled
+from medzoo.discovery import Found, PluginRow, ask, hooks_of, installed, time_limit, within_bounds
+from medzoo.errors import ConfigError, PluginError, UnknownName
 from medzoo.specs import ClassifierSpec, ExtractorSpec, GeneratorSpec, MetricSpec
 
-if TYPE_CHECKING:
-    from importlib.metadata import Distribution
+__all__ = ["PluginRow", "Plugins", "load_plugins", "set_enabled"]
 
-GROUP = "medzoo"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_OWN = "medzoo"
 _VERBOSE = "see `medzoo plugin list --verbose`"
-_SPECS: Mapping[str, type[Any]] = {
-    "generator": GeneratorSpec,
-    "classifier": ClassifierSpec,
-    "metric": MetricSpec,
-    "extractor": ExtractorSpec,
-}
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PluginRow:
-    """A plugin as `medzoo plugin list` shows it; `state` is "ok", "conflict" (see `error`) or "broken"."""
-
-    name: str
-    distribution: str
-    version: str
-    module: str
-    offers: tuple[str, ...] = ()
-    state: str = "ok"
-    error: str = ""
-    traceback: str = ""
-
-    def broken(self, error: BaseException) -> PluginRow:
-        """This row with the failure `error` in it."""
-        text = error.message if isinstance(error, MedzooError) else f"{type(error).__name__}: {error}"
-        trace = "".join(traceback.format_exception(error))
-        return replace(self, state="broken", error=textwrap.shorten(text, 300), traceback=trace)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Found:
-    """A plugin that was asked: its row, the manager that holds it alone, and what it offers by kind."""
-
-    row: PluginRow
-    manager: pluggy.PluginManager
-    specs: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    registries: Sequence[Path] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plugins:
     """What the working plugins offer, by name; a name that two plugins claim is in none of the mappings."""
 
-    found: tuple[_Found, ...]
+    found: tuple[Found, ...]
     generators: Mapping[str, GeneratorSpec]
     classifiers: Mapping[str, ClassifierSpec]
     metrics: Mapping[str, MetricSpec]
@@ -92,6 +48,13 @@ class Plugins:
         """A sentence naming the broken plugins, or nothing."""
         broken = [row.name for row in self.rows if row.state == "broken"]
         return f"(broken plugins: {', '.join(broken)}; {_VERBOSE})" if broken else ""
+
+    @property
+    def absent_hint(self) -> str:
+        """A sentence naming the broken and the disabled plugins, or nothing."""
+        disabled = [row.name for row in self.rows if row.state == "disabled"]
+        told = f"(disabled plugins: {', '.join(disabled)}; see `medzoo plugin enable`)" if disabled else ""
+        return f"{self.broken_hint} {told}".strip()
 
     def generator(self, name: str) -> GeneratorSpec:
         """The generator called `name`. Raises: UnknownName; PluginError if its plugin is broken or contested."""
@@ -118,24 +81,28 @@ class Plugins:
         raise UnknownName(kind, name, [o.partition(" ")[2] for row in self.rows for o in row.offers])
 
     def refuse_unusable(self, name: str) -> None:
-        """Nothing. Raises: PluginError if `name` belongs to two plugins or to a broken one."""
+        """Nothing. Raises: PluginError if `name` belongs to two plugins, to a broken or to a disabled one."""
         if name in self.conflicts:
-            raise PluginError(self.conflicts[name], f"uninstall one of them; {_VERBOSE}")
+            raise PluginError(self.conflicts[name], "`medzoo plugin disable` leaves one of them out")
         for row in self.rows:
             if row.state == "broken" and row.name == name:
                 raise PluginError(f"plugin '{name}' of {row.distribution} is broken: {row.error}", _VERBOSE)
+            if row.state == "disabled" and row.name == name:
+                raise PluginError(f"plugin '{name}' of {row.distribution} is disabled", f"medzoo plugin enable {name}")
 
     def commands(self, new_app: Callable[[], T]) -> tuple[Plugins, list[tuple[PluginRow, T]]]:
         """These plugins, those that fail to add commands marked as broken, and the app each of the others filled."""
-        asked: list[_Found] = []
+        seconds = time_limit()
+        asked: list[Found] = []
         apps: list[tuple[PluginRow, T]] = []
         for found in self.found:
-            if found.row.state == "broken" or "register_commands" not in _hooks_of(found.manager):
+            if "register_commands" not in hooks_of(found.manager) or found.row.state == "broken":
                 asked.append(found)
                 continue
             app = new_app()
             try:
-                found.manager.hook.register_commands(app=app)
+                fill = functools.partial(found.manager.hook.register_commands, app=app)
+                within_bounds(found.row.name, fill, seconds=seconds)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # noqa: BLE001 - the plugin boundary
@@ -149,113 +116,91 @@ class Plugins:
         if name in known:
             return known[name]
         self.refuse_unusable(name)
-        raise UnknownName(kind, name, known, self.broken_hint)
+        raise UnknownName(kind, name, known, self.absent_hint)
 
 
 def load_plugins(*, extra: Iterable[tuple[str, object]] = ()) -> Plugins:
     """The installed plugins (entry-point group `medzoo`), and `extra` objects by name; never raises for a bad one."""
-    return _gather((*_installed(), *(_ask_object(name, plugin) for name, plugin in extra)))
+    return _gather(_refuse_taken((*installed(), *(_ask_object(name, plugin) for name, plugin in extra))))
 
 
-@functools.cache
-def _installed() -> tuple[_Found, ...]:
-    from importlib.metadata import entry_points
+def set_enabled(name: str, *, enabled: bool) -> PluginRow:
+    """The row of the plugin `name` ("ddpm", or "medzoo/ddpm" where two distributions have one), as it is from now on.
 
-    facts: dict[int, tuple[str, str]] = {}
-    found = []
-    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
-        name, version = facts.setdefault(id(point.dist), _facts(point.dist))
-        row = PluginRow(name=point.name, distribution=name, version=version, module=point.value)
-        # What a stranger's module prints must not stand in the middle of a result that a program reads.
-        with contextlib.redirect_stdout(sys.stderr):
-            found.append(_ask(row, point.load))
-    return tuple(found)
+    A plugin that is no longer installed can be enabled, which forgets it.
+
+    Raises: UnknownName; ConfigError where the name means two plugins; ResourceError.
+    """
+    rows = [found.row for found in installed() if name in (found.row.name, found.row.key)]
+    off = read_disabled()
+    if not rows and enabled and name in off:
+        write_disabled(off - {name})
+        distribution, _, short = name.rpartition("/")
+        return PluginRow(name=short, distribution=distribution, version="", module="")
+    if not rows:
+        raise UnknownName("plugin", name, [found.row.name for found in installed()])
+    if len(rows) > 1:
+        raise ConfigError(f"two plugins are called '{name}'", f"name one: {' or '.join(row.key for row in rows)}")
+    write_disabled(off - {rows[0].key} if enabled else off | {rows[0].key})
+    installed.cache_clear()
+    return next(found.row for found in installed() if found.row.key == rows[0].key)
 
 
-def _facts(distribution: Distribution | None) -> tuple[str, str]:
-    """Name and version, read from the metadata once."""
-    if distribution is None:
-        return "unknown", "unknown"
-    metadata = distribution.metadata
-    return metadata["Name"] or "unknown", metadata["Version"] or "unknown"
-
-
-def _ask_object(name: str, plugin: object) -> _Found:
+def _ask_object(name: str, plugin: object) -> Found:
     module = getattr(plugin, "__name__", type(plugin).__qualname__)
-    return _ask(PluginRow(name=name, distribution=name, version="", module=str(module)), lambda: plugin)
+    return ask(PluginRow(name=name, distribution=name, version="", module=str(module)), lambda: plugin)
 
 
-def _ask(row: PluginRow, load: Callable[[], object]) -> _Found:
-    """The plugin with its answers, or a broken row; a manager of its own keeps what it does from the others."""
-    manager = pluggy.PluginManager(GROUP)
-    manager.add_hookspecs(hookspecs)
-    try:
-        manager.register(load(), name=row.name)
-        manager.check_pending()
-        if not (hooks := _hooks_of(manager)):
-            raise PluginError("it implements no hook of medzoo (is @medzoo.hookimpl missing?)")
-        specs = {kind: _answer(manager, f"register_{kind}s", cls, hooks) for kind, cls in _SPECS.items()}
-        for kind, offered in specs.items():
-            _check_names(kind, [spec.name for spec in offered])
-        registries = _answer(manager, "register_registries", Path, hooks)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # noqa: BLE001 - the plugin boundary: whatever it raises is its own row's matter
-        return _Found(row=row.broken(error), manager=manager)
-    offers = tuple(f"{kind} {spec.name}" for kind, offered in specs.items() for spec in offered)
-    return _Found(row=replace(row, offers=offers), manager=manager, specs=specs, registries=registries)
-
-
-def _hooks_of(manager: pluggy.PluginManager) -> set[str]:
-    """Names of the hooks the manager's one plugin implements."""
-    return {caller.name for plugin in manager.get_plugins() for caller in manager.get_hookcallers(plugin) or ()}
-
-
-def _answer(manager: pluggy.PluginManager, hook: str, kind: type[Any], hooks: set[str]) -> list[Any]:
-    """What the plugin answers to `hook`, a list of `kind`. Raises: PluginError, or what the plugin raises."""
-    if hook not in hooks:
-        return []
-    answers = getattr(manager.hook, hook)()
-    answer = answers[0] if answers else None
-    if not isinstance(answer, list | tuple):
-        raise PluginError(f"{hook} must return a list of {kind.__name__}, it returned {type(answer).__name__}")
-    for item in answer:
-        if not isinstance(item, kind):
-            raise PluginError(f"{hook} must return a list of {kind.__name__}, it holds a {type(item).__name__}")
-    return list(answer)
-
-
-def _check_names(kind: str, names: list[str]) -> None:
-    """Nothing. Raises: PluginError for a name the command line could not take, or one given twice."""
-    for name in names:
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise PluginError(f"the {kind} name {name!r} must be letters, digits, '.', '_' and '-'")
-        if names.count(name) > 1:
-            raise PluginError(f"it offers two {kind}s called '{name}'")
-
-
-def _gather(found: tuple[_Found, ...]) -> Plugins:
-    """The plugins' offers by name, contested names set apart and marked in their rows."""
-    claims: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for index, plugin in enumerate(found):
+def _claims(found: Iterable[Found]) -> Iterator[tuple[str, str, Found]]:
+    """Each kind and name that is offered, and the plugin that offers it."""
+    for plugin in found:
         for kind, specs in plugin.specs.items():
             for spec in specs:
-                claims[kind, spec.name].append(index)
+                yield kind, spec.name, plugin
+
+
+def _refuse_taken(found: tuple[Found, ...]) -> tuple[Found, ...]:
+    """The plugins, those that claim a name of medzoo's own marked as broken, whatever else they offer."""
+    own = {(kind, name): plugin.row for kind, name, plugin in _claims(found) if plugin.row.distribution == _OWN}
+    taken = {
+        plugin.row.key: PluginError(
+            f"the {kind} name '{name}' is taken by {_OWN} ({own[kind, name].module})",
+            f"rename it, or leave medzoo's out: medzoo plugin disable {own[kind, name].key}",
+        )
+        for kind, name, plugin in _claims(found)
+        if (kind, name) in own and plugin.row.distribution != _OWN
+    }
+    return tuple(
+        Found(row=replace(plugin.row, offers=()).broken(taken[plugin.row.key]), manager=plugin.manager)
+        if plugin.row.key in taken
+        else plugin
+        for plugin in found
+    )
+
+
+def _gather(found: tuple[Found, ...]) -> Plugins:
+    """The plugins' offers by name, contested names set apart and marked in their rows."""
+    claims: dict[tuple[str, str], list[Found]] = defaultdict(list)
+    for kind, name, plugin in _claims(found):
+        claims[kind, name].append(plugin)
     conflicts: dict[str, str] = {}
-    marked = list(found)
+    errors: dict[str, str] = {}
     for (kind, name), owners in claims.items():
         if len(owners) > 1:
-            who = " and ".join(f"{found[i].row.distribution} ({found[i].row.module})" for i in owners)
+            who = " and ".join(f"{owner.row.distribution} ({owner.row.module})" for owner in owners)
             conflicts[name] = f"the {kind} name '{name}' is claimed by {who}"
-            for i in owners:
-                marked[i] = replace(found[i], row=replace(found[i].row, state="conflict", error=conflicts[name]))
+            errors |= dict.fromkeys((owner.row.key for owner in owners), conflicts[name])
+
+    def marked(plugin: Found) -> Found:
+        error = errors.get(plugin.row.key)
+        return plugin if error is None else replace(plugin, row=replace(plugin.row, state="conflict", error=error))
 
     def usable(kind: str) -> dict[str, Any]:
         offered = [spec for plugin in found for spec in plugin.specs.get(kind, ())]
         return {spec.name: spec for spec in offered if len(claims[kind, spec.name]) == 1}
 
     return Plugins(
-        found=tuple(marked),
+        found=tuple(map(marked, found)),
         generators=usable("generator"),
         classifiers=usable("classifier"),
         metrics=usable("metric"),

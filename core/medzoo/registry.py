@@ -195,7 +195,7 @@ def _resolved(given: str, registry: Registry, plugins: Plugins, kind: _Kind[S]) 
         if given in names:
             refuse_other_kind(given, other, wanted=kind.name)
     known = {*(row.id for row in registry.rows if row.kind == kind.name), *specs}
-    raise UnknownName(f"{kind.name} or model", given, known, plugins.broken_hint)
+    raise UnknownName(f"{kind.name} or model", given, known, plugins.absent_hint)
 
 
 def _in_folder(given: str, folder: Path, plugins: Plugins, kind: _Kind[S]) -> Resolved[S]:
@@ -233,7 +233,7 @@ def fetchable(name: str, registry: Registry, plugins: Plugins) -> Row | AssetRow
         return registry.default_for(name, kind=CLASSIFIER)
     plugins.refuse_unusable(name)
     known = {*registry.ids, *plugins.generators, *plugins.classifiers, *assets}
-    raise UnknownName("model or asset", name, known, plugins.broken_hint)
+    raise UnknownName("model or asset", name, known, plugins.absent_hint)
 
 
 def is_model_folder(folder: Path) -> bool:

@@ -80,7 +80,7 @@ class Offer:
             newer = isinstance(contract, int) and contract > CONTRACT
             kept = CONTRACT if OLDEST_CONTRACT == CONTRACT else f"{OLDEST_CONTRACT} to {CONTRACT}"
             raise PluginError(
-                f"it was written for contract {contract} of medzoo, and this one keeps {kept}",
+                f"it was written for contract {contract!r} of medzoo, and this one keeps {kept}",
                 f"look for a newer version of {'medzoo' if newer else 'the plugin'}",
             )
         return super().__new__(cls)

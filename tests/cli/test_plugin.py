@@ -31,6 +31,39 @@ def test_a_plugin_that_fails_to_add_commands_is_broken(medzoo, install_plugin):
     assert rows["ddpm"]["state"] == "ok"
 
 
+def test_the_hooks_of_each_plugin_are_listed_on_request(medzoo):
+    lines = [line.split() for line in medzoo("plugin", "list", "--hooks").out.splitlines()]
+    assert lines[0] == ["plugin", "distribution", "version", "state", "hooks"]
+    assert next(line for line in lines if line[0] == "metrics")[4:] == ["register_extractors,", "register_metrics"]
+    rows = {row["name"]: row for row in json.loads(medzoo("plugin", "list", "--json").out)}
+    assert rows["classifiers"]["hooks"] == ["register_classifiers"]
+
+
+def test_a_plugin_is_disabled_and_enabled(medzoo, install_plugin):
+    install_plugin("foreign", "raise OSError('no licence server')", distribution="foreign-zoo")
+    assert medzoo("plugin", "disable", "foreign").out == "foreign-zoo/foreign disabled\n"
+    assert medzoo("list").err.count("foreign") == 0
+    assert ["foreign", "foreign-zoo", "1.0", "disabled"] in [
+        row.split() for row in medzoo("plugin", "list").out.splitlines()
+    ]
+    outcome = medzoo("train", "foreign", "--data", "x", "--out", "y")
+    assert (outcome.code, "medzoo plugin enable foreign" in outcome.err) == (3, True)
+    enabled = json.loads(medzoo("plugin", "enable", "foreign", "--json").out)
+    assert (enabled["state"], enabled["error"]) == ("broken", "OSError: no licence server")
+    assert medzoo("plugin", "disable", "forein").code == 2
+
+
+def test_what_a_plugin_prints_disturbs_no_json(medzoo, install_plugin):
+    install_plugin(
+        "foreign",
+        "import medzoo\nprint('welcome')\nregister_generators = medzoo.hookimpl(lambda: [])",
+        distribution="foreign-zoo",
+    )
+    outcome = medzoo("plugin", "list", "--json")
+    (row,) = [row for row in json.loads(outcome.out) if row["name"] == "foreign"]
+    assert "'welcome" in row["error"]
+
+
 @pytest.fixture
 def checks(monkeypatch):
     """Results that the conformance kit then gives for any generator."""

@@ -16,12 +16,12 @@ PLUGINS = ROOT / "plugins"
 
 RANKS = [
     {"errors"},
-    {"files", "places"},
+    {"disabled", "files", "places"},
     {"protocols"},
     {"specs"},
     {"hookspecs"},
     {""},  # the package itself: public names
-    {"plugins"},
+    {"discovery", "plugins"},
     {
         "cache",
         "catalogue",

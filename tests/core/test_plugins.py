@@ -1,11 +1,16 @@
+import copy
+import re
 import sys
+import time
+from dataclasses import replace
 
 import pytest
 
 import medzoo
-from medzoo.errors import PluginError, UnknownName
-from medzoo.plugins import load_plugins
-from medzoo.specs import GeneratorSpec, MetricSpec
+from medzoo.discovery import installed
+from medzoo.errors import ConfigError, PluginError, UnknownName
+from medzoo.plugins import load_plugins, set_enabled
+from medzoo.specs import CONTRACT, OLDEST_CONTRACT, GeneratorSpec, MetricSpec
 
 
 def generator(name):
@@ -134,20 +139,143 @@ def test_a_missing_module_is_a_broken_row(install_plugin):
     assert "ModuleNotFoundError" in row(load_plugins(), "foreign").error
 
 
-def test_two_plugins_claiming_one_name_are_both_named(install_plugin):
-    source = (
-        "import medzoo\n@medzoo.hookimpl\ndef register_generators():\n"
-        "    return [medzoo.GeneratorSpec(contract=1, name=n, summary='', config=dict, presets=None, build=None)"
-        " for n in ('ddpm', 'own-{0}')]\n"
-    )
-    install_plugin("ddpm", source.format(1), distribution="foreign-zoo")
+OFFERS = (
+    "import medzoo\n@medzoo.hookimpl\ndef register_generators():\n"
+    "    return [medzoo.GeneratorSpec(contract={contract}, name=n, summary='', config=dict, presets=None, build=None)"
+    " for n in {names}]\n"
+)
+
+
+def test_two_plugins_claiming_one_name_are_both_named_and_keep_their_others(install_plugin):
+    install_plugin("one", OFFERS.format(contract=1, names=("contested", "own-1")), distribution="first-zoo")
+    install_plugin("two", OFFERS.format(contract=1, names=("contested", "own-2")), distribution="second-zoo")
     plugins = load_plugins()
-    with pytest.raises(PluginError, match=r"foreign-zoo.*and medzoo|medzoo.*and foreign-zoo") as caught:
-        plugins.generator("ddpm")
+    with pytest.raises(PluginError, match=r"first-zoo.*and second-zoo.*medzoo plugin disable") as caught:
+        plugins.generator("contested")
     assert caught.value.exit_code == 3
     assert plugins.generator("own-1")
-    assert plugins.generator("ddpm-var")
-    assert {row.distribution for row in plugins.rows if row.state == "conflict"} == {"foreign-zoo", "medzoo"}
+    assert plugins.generator("own-2")
+    assert plugins.generator("ddpm")
+    assert {row.distribution for row in plugins.rows if row.state == "conflict"} == {"first-zoo", "second-zoo"}
+
+
+def test_a_plugin_that_takes_a_name_of_medzoo_s_is_broken_and_medzoo_s_goes_on(install_plugin):
+    install_plugin("ddpm", OFFERS.format(contract=1, names=("ddpm", "own-1")), distribution="foreign-zoo")
+    plugins = load_plugins()
+    assert plugins.row_of("generator", "ddpm").distribution == "medzoo"
+    assert plugins.generator("ddpm").summary
+    (foreign,) = [row for row in plugins.rows if row.distribution == "foreign-zoo"]
+    assert (foreign.state, foreign.offers) == ("broken", ())
+    assert "the generator name 'ddpm' is taken by medzoo (medzoo_ddpm)" in foreign.error
+    assert "medzoo plugin disable medzoo/ddpm" in foreign.error
+    with pytest.raises(UnknownName):
+        plugins.generator("own-1")
+
+
+def test_medzoo_s_own_can_give_way_to_a_plugin_of_its_name(install_plugin):
+    install_plugin("ddpm", OFFERS.format(contract=1, names=("ddpm",)), distribution="foreign-zoo")
+    set_enabled("medzoo/ddpm", enabled=False)
+    assert load_plugins().row_of("generator", "ddpm").distribution == "foreign-zoo"
+
+
+@pytest.mark.parametrize(
+    ("contract", "mend"), [(CONTRACT + 1, "version of medzoo"), (OLDEST_CONTRACT - 1, "version of the plugin")]
+)
+def test_a_plugin_of_another_contract_is_broken_and_says_which(install_plugin, contract, mend):
+    source = OFFERS.format(contract=contract, names=("later",)).replace("summary=''", "called_otherwise=''")
+    install_plugin("foreign", source)
+    error = row(load_plugins(), "foreign").error
+    assert f"written for contract {contract} of medzoo, and this one keeps {CONTRACT}" in error
+    assert mend in error
+
+
+def test_a_spec_without_a_contract_is_refused():
+    with pytest.raises(TypeError, match="contract"):
+        GeneratorSpec(name="x", summary="", config=dict, presets=None, build=None)
+    with pytest.raises(PluginError, match="contract '1'"):
+        GeneratorSpec(contract="1", name="x", summary="", config=dict, presets=None, build=None)
+
+
+def test_a_spec_can_be_changed_and_copied():
+    changed = replace(generator("x"), name="y")
+    assert (changed.name, copy.copy(changed)) == ("y", changed)
+
+
+@pytest.mark.parametrize("stuck", ["time.sleep(60)", "while True: pass", "threading.Event().wait()"])
+def test_a_plugin_that_hangs_at_import_is_left_behind_with_the_place(install_plugin, monkeypatch, stuck):
+    monkeypatch.setenv("MEDZOO_PLUGIN_TIMEOUT", "0.4")
+    # It ends on its own after the test, for no thread can be ended.
+    body = stuck.replace("60", "5").replace("wait()", "wait(5)").replace("while True:", "while time.monotonic() < END:")
+    site = install_plugin("foreign", f"import time, threading\nEND = time.monotonic() + 5\n{body}\n")
+    start = time.monotonic()
+    plugins = load_plugins()
+    assert time.monotonic() - start < 4.0
+    bad = row(plugins, "foreign")
+    assert bad.state == "broken"
+    assert "did not answer within 0.4 s" in bad.error
+    assert re.search(r"plugin_\w+\.py:3", bad.error)
+    assert "medzoo plugin disable foreign" in bad.error
+    assert str(site) in bad.traceback
+    assert plugins.generator("ddpm")
+
+
+def test_a_plugin_that_hangs_when_asked_is_left_behind(monkeypatch):
+    monkeypatch.setenv("MEDZOO_PLUGIN_TIMEOUT", "0.2")
+    slow = answering("register_generators", lambda: time.sleep(3))
+    assert "did not answer within 0.2 s" in row(load_plugins(extra=[("slow", slow), GOOD]), "slow").error
+
+
+@pytest.mark.parametrize("given", ["soon", "0", "-1", "nan", "inf"])
+def test_a_time_limit_that_is_none_is_told(install_plugin, monkeypatch, given):
+    monkeypatch.setenv("MEDZOO_PLUGIN_TIMEOUT", given)
+    with pytest.raises(ConfigError, match="is no time limit"):
+        load_plugins(extra=[GOOD])
+
+
+def test_a_plugin_that_prints_to_stdout_is_broken_and_stdout_stays_clean(install_plugin, capsys):
+    install_plugin("foreign", "print('hello from afar')\n" + OFFERS.format(contract=1, names=("far",)))
+    bad = row(load_plugins(), "foreign")
+    assert bad.state == "broken"
+    assert "it printed to stdout, where results go: 'hello from afar'" in bad.error
+    assert capsys.readouterr().out == ""
+
+
+def test_what_a_plugin_prints_to_stderr_is_its_own_matter(install_plugin, capsys):
+    install_plugin("foreign", "import sys; sys.stderr.write('hm')\n" + OFFERS.format(contract=1, names=("far",)))
+    assert row(load_plugins(), "foreign").state == "ok"
+    assert capsys.readouterr().err == "hm"
+
+
+def test_a_disabled_plugin_is_not_imported(install_plugin):
+    install_plugin("foreign", "raise SystemExit('imported')", distribution="foreign-zoo")
+    assert set_enabled("foreign", enabled=False).state == "disabled"
+    assert row(load_plugins(), "foreign").state == "disabled"
+    with pytest.raises(PluginError, match=r"'foreign' of foreign-zoo is disabled .medzoo plugin enable foreign"):
+        load_plugins().generator("foreign")
+    with pytest.raises(UnknownName, match=r"disabled plugins: foreign"):
+        load_plugins().generator("what-it-offers")
+    assert set_enabled("foreign-zoo/foreign", enabled=True).state == "broken"
+    assert "imported" in row(load_plugins(), "foreign").error
+
+
+def test_disabling_names_a_plugin_and_no_other(install_plugin):
+    install_plugin("ddpm", OFFERS.format(contract=1, names=("far",)), distribution="foreign-zoo")
+    with pytest.raises(ConfigError, match=r"two plugins are called 'ddpm' .name one: medzoo/ddpm or foreign-zoo/ddpm"):
+        set_enabled("ddpm", enabled=False)
+    with pytest.raises(UnknownName, match="did you mean"):
+        set_enabled("ddmp", enabled=False)
+    set_enabled("foreign-zoo/ddpm", enabled=False)
+    assert load_plugins().generator("ddpm")
+
+
+def test_a_plugin_that_is_gone_can_be_forgotten(user_folders):
+    file = user_folders / "config" / "medzoo" / "disabled-plugins.txt"
+    file.parent.mkdir(parents=True)
+    file.write_text("gone-zoo/gone\nmedzoo/dcgan\n")
+    installed.cache_clear()
+    set_enabled("gone-zoo/gone", enabled=True)
+    assert file.read_text() == "medzoo/dcgan\n"
+    installed.cache_clear()
 
 
 def test_one_name_may_be_a_generator_and_a_metric():

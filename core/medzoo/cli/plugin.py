@@ -9,16 +9,19 @@ import typer
 from medzoo.cli.options import Overrides
 from medzoo.cli.output import Json, print_json, print_table, print_text
 from medzoo.errors import PluginError, UnknownName
-from medzoo.plugins import load_plugins
+from medzoo.plugins import load_plugins, set_enabled
 
 if TYPE_CHECKING:
     from medzoo.testing import CheckResult
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List and check plugins.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, check, disable and begin plugins.")
+
+Name = Annotated[str, typer.Argument(help="A plugin as `medzoo plugin list` names it; DISTRIBUTION/NAME where two do.")]
 
 
 @app.command("list")
 def list_plugins(
+    hooks: Annotated[bool, typer.Option("--hooks", help="Show the hooks a plugin implements, not its offers.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show why a plugin is broken.")] = False,
     json: Json = False,
 ) -> None:
@@ -27,14 +30,35 @@ def list_plugins(
     if json:
         print_json([asdict(row) for row in plugins.rows])
         return
-    columns = ("plugin", "distribution", "version", "state", "offers")
     rows = [
-        (row.name, row.distribution, row.version, row.state, ", ".join(row.offers) or row.error) for row in plugins.rows
+        (row.name, row.distribution, row.version, row.state, ", ".join(row.hooks if hooks else row.offers) or row.error)
+        for row in plugins.rows
     ]
-    print_table(columns, rows)
+    print_table(("plugin", "distribution", "version", "state", "hooks" if hooks else "offers"), rows)
     for row in plugins.rows:
         if row.error and verbose:
             print_text(f"\n{row.name} ({row.module}): {row.error}\n{row.traceback}".rstrip())
+
+
+@app.command("disable")
+def disable(name: Name, json: Json = False) -> None:
+    """Leave a plugin out: it is installed but not imported."""
+    _switch(name, enabled=False, json=json)
+
+
+@app.command("enable")
+def enable(name: Name, json: Json = False) -> None:
+    """Take a disabled plugin in again."""
+    _switch(name, enabled=True, json=json)
+
+
+def _switch(name: str, *, enabled: bool, json: bool) -> None:
+    """Nothing; the plugin's state afterwards goes to stdout."""
+    row = set_enabled(name, enabled=enabled)
+    if json:
+        print_json(asdict(row))
+    else:
+        print_text(f"{row.key} {row.state}" + (f": {row.error}" if row.error else ""))
 
 
 @app.command("check")
@@ -59,10 +83,10 @@ def check_plugin(
 def _check(name: str, *, device: str, overrides: Sequence[str]) -> "list[CheckResult]":
     """What the checks of its kind find. Raises: UnknownName; PluginError if its plugin is broken or contested."""
     plugins = load_plugins()
-    plugins.refuse_unusable(name)
     known = {*plugins.generators, *plugins.classifiers, *plugins.metrics}
     if name not in known:
-        raise UnknownName("generator, classifier or metric", name, known, plugins.broken_hint)
+        plugins.refuse_unusable(name)
+        raise UnknownName("generator, classifier or metric", name, known, plugins.absent_hint)
     from medzoo import testing
 
     if name in plugins.metrics:

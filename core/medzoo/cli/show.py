@@ -40,7 +40,7 @@ def show(
     else:
         plugins.refuse_unusable(name)
         known = [*registry.ids, *plugins.generators, *plugins.classifiers, *assets]
-        raise UnknownName("model, asset or plugin", name, known, plugins.broken_hint)
+        raise UnknownName("model, asset or plugin", name, known, plugins.absent_hint)
     if json:
         print_json(facts)
     else:

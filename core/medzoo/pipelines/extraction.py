@@ -89,7 +89,7 @@ def refuse_missing(name: str, source: Source) -> None:
     else:
         source.plugins.refuse_unusable(name)
         classifiers = [row.id for row in source.registry.rows if row.kind == "classifier"]
-        raise UnknownName("extractor", name, [*source.plugins.extractors, *classifiers], source.plugins.broken_hint)
+        raise UnknownName("extractor", name, [*source.plugins.extractors, *classifiers], source.plugins.absent_hint)
     for row in rows:
         if locate(row)[0] not in _AT_HAND:
             raise HubError(f"'{name}' needs {row.name}, which is not on this machine", f"medzoo pull {row.name}")
