@@ -46,7 +46,7 @@ RANKS = [
         "splits",
     },
     {"toolkit"},
-    {"conformance", "pipelines", "testing"},
+    {"conformance", "pipelines", "scaffold", "testing"},
     {"cli"},
     {"__main__"},
 ]

@@ -8,6 +8,7 @@ import typer
 
 from medzoo.cli.options import Overrides
 from medzoo.cli.output import Json, print_json, print_table, print_text
+from medzoo.cli.plugin_new import new_plugin
 from medzoo.errors import PluginError, UnknownName
 from medzoo.plugins import load_plugins, set_enabled
 
@@ -50,6 +51,9 @@ def disable(name: Name, json: Json = False) -> None:
 def enable(name: Name, json: Json = False) -> None:
     """Take a disabled plugin in again."""
     _switch(name, enabled=True, json=json)
+
+
+_new = app.command("new")(new_plugin)  # whose options are in a file of its own
 
 
 def _switch(name: str, *, enabled: bool, json: bool) -> None:

@@ -1,0 +1,33 @@
+"""`medzoo plugin new`: a distribution with a working plugin, to start from."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medzoo.cli.output import Json, notice, print_json, print_text
+
+
+def new_plugin(
+    name: Annotated[str, typer.Argument(help="What users will type, as in `medzoo train NAME`.")],
+    kind: Annotated[str, typer.Option(help="generator, classifier or metric.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write.  [default: medzoo-NAME]")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a plugin's distribution: a working minimal model, its tests, presets and README."""
+    from medzoo.plugins import load_plugins
+    from medzoo.scaffold import NewPlugin, refuse_taken, write_plugin
+
+    plugin = NewPlugin(name=name, kind=kind)
+    refuse_taken(plugin, load_plugins())
+    folder = out or Path(plugin.distribution)
+    files = write_plugin(plugin, folder)
+    if as_json:
+        print_json({"folder": folder, "distribution": plugin.distribution, "module": plugin.module, "files": files})
+    else:
+        print_text(str(folder))
+    steps = (f"cd {shlex.quote(str(folder))}", "pip install -e '.[test]'", f"medzoo plugin check {name}", "pytest")
+    notice("next:\n  " + "\n  ".join(steps))
