@@ -1,5 +1,7 @@
 """medzoo: a plugin-based model zoo for generative augmentation of medical images."""
 
+from typing import TYPE_CHECKING
+
 from medzoo.errors import MedzooError
 from medzoo.hookspecs import hookimpl
 from medzoo.protocols import Classifier, Extractor, Generator, LabelledImages, Metric, Report, Sample, Score
@@ -10,6 +12,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Classifier",
     "ClassifierSpec",
+    "DrawnImages",
     "Extractor",
     "ExtractorSpec",
     "Generator",
@@ -19,9 +22,42 @@ __all__ = [
     "MedzooError",
     "Metric",
     "MetricSpec",
+    "Model",
+    "Outcome",
     "Report",
+    "Row",
     "Sample",
     "Score",
+    "SyntheticImages",
     "__version__",
+    "as_dataset",
+    "augment",
     "hookimpl",
+    "list_models",
+    "load",
 ]
+
+if TYPE_CHECKING:
+    from medzoo.api import as_dataset, augment, list_models, load
+    from medzoo.pipelines.filling import Outcome
+    from medzoo.pipelines.synthetic import DrawnImages, Model, SyntheticImages
+    from medzoo.registry import Row
+else:
+    # Not for type checkers, which would take any name for one of the module's.
+    def __getattr__(name: str) -> object:
+        """What programs use medzoo by, imported when first asked for, so that `import medzoo` stays light."""
+        if name in ("as_dataset", "augment", "list_models", "load"):
+            from medzoo import api as home
+        elif name in ("DrawnImages", "Model", "SyntheticImages"):
+            from medzoo.pipelines import synthetic as home
+        elif name == "Outcome":
+            from medzoo.pipelines import filling as home
+        elif name == "Row":
+            from medzoo import registry as home
+        else:
+            raise AttributeError(f"module 'medzoo' has no attribute '{name}'")
+        return getattr(home, name)
+
+    def __dir__() -> list[str]:
+        """The names of a module, and those that are imported when first asked for."""
+        return sorted({*globals(), *__all__})

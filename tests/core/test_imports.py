@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 CORE = ROOT / "core" / "medzoo"
+PACKAGE = CORE / "__init__.py"
 PLUGINS = ROOT / "plugins"
 
 RANKS = [
@@ -47,22 +48,28 @@ RANKS = [
     },
     {"toolkit"},
     {"conformance", "pipelines", "scaffold", "testing"},
+    {"api"},
     {"cli"},
     {"__main__"},
 ]
 TOOLKIT_MAY_IMPORT = {"errors", "protocols", "specs", "images", "config", "toolkit"}
+# `medzoo.load` and its like come from rooms to the right of the package that they are names of. Its `__getattr__` alone
+# imports them, when a program first asks for one and the package is whole: `import medzoo` loads none of them.
+FRONT_DOOR = {"api", "pipelines", "registry"}
 PLUGINS_MAY_IMPORT = {"", "errors", "protocols", "specs", "hookspecs", "config", "toolkit"}
 LIGHT = [["list"], ["cache"], ["list", "--json"], ["show", "ddpm"], ["--help"], ["--version"], ["plugin", "list"]]
 
 
 def imported(path: Path) -> set[str]:
-    """Dotted names of the modules a file imports anywhere, those for type checkers left out."""
+    """Dotted names of the modules a file imports anywhere, those for type checkers and the front door's left out."""
     names: set[str] = set()
     pending: list[ast.AST] = [ast.parse(path.read_text("utf-8"))]
     while pending:
         node = pending.pop()
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             pending.extend(node.orelse)
+            continue
+        if path == PACKAGE and isinstance(node, ast.FunctionDef) and node.name == "__getattr__":
             continue
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
@@ -115,6 +122,17 @@ def test_a_plugin_imports_what_a_stranger_may(path):
     own = path.relative_to(PLUGINS).parts[0]
     assert rooms(path) <= PLUGINS_MAY_IMPORT
     assert {name.split(".")[0] for name in imported(path) if name.startswith("medzoo_")} <= {own}
+
+
+def test_the_package_imports_the_front_door_when_asked_for_it():
+    (door,) = (
+        node
+        for node in ast.walk(ast.parse(PACKAGE.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef) and node.name == "__getattr__"
+    )
+    asked = [node for node in ast.walk(door) if isinstance(node, ast.ImportFrom)]
+    modules = {_module(node.module, alias.name) for node in asked for alias in node.names}
+    assert {name.split(".")[1] for name in modules} == FRONT_DOOR
 
 
 def test_core_modules_import_each_other_in_no_circle():

@@ -1,0 +1,247 @@
+"""medzoo from Python: list, load and sample models, augment image sets, and have synthetic ones as a torch Dataset."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from medzoo.catalogue import Kind, Wanted
+from medzoo.errors import ConfigError, UnknownName
+from medzoo.plugins import load_plugins
+from medzoo.protocols import RemoteGenerator
+from medzoo.registry import Row, load_registry
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+    from medzoo.pipelines.filling import Outcome
+    from medzoo.pipelines.inputs import Source
+    from medzoo.pipelines.models import LoadedModel
+    from medzoo.pipelines.synthetic import Model, SyntheticImages
+
+Notice = Callable[[str], None]
+
+
+def list_models(
+    *words: str,
+    modality: str | None = None,
+    plugin: str | None = None,
+    dataset: str | None = None,
+    classes: str | Sequence[str] = (),
+    kind: Literal["generator", "classifier"] | None = None,
+    license: str | None = None,
+) -> list[Row]:
+    """The published models that have all of this, as `medzoo list` shows them; neither torch nor numpy is imported.
+
+    `words` are looked for in everything a row says, `classes` among those a model makes or tells; letters' case does
+    not matter. `Row.name` is what `load` takes.
+
+    Raises:
+        UnknownName: a fact, class or kind that no model has.
+        ConfigError: a registry file that cannot be read.
+    """
+    kinds = (Kind.GENERATOR, Kind.CLASSIFIER)
+    if kind is not None and kind not in kinds:
+        raise UnknownName("kind", kind, kinds)
+    wanted = Wanted.of(
+        words,
+        modality=modality,
+        plugin=plugin,
+        dataset=dataset,
+        license=license,
+        classes=[classes] if isinstance(classes, str) else classes,
+        kind=None if kind is None else Kind(kind),
+    )
+    plugins = load_plugins()
+    rows = load_registry(plugins=plugins).rows
+    wanted.refuse_unknown(rows)
+    return [row for row in rows if wanted.takes(row)]
+
+
+def load(
+    gen: str,
+    *,
+    data: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    settings: Mapping[str, Any] | None = None,
+    source: str | None = None,
+    notice: Notice | None = None,
+) -> Model:
+    """The generator that `gen` means, with its weights, ready to sample.
+
+    `gen` is a model's name, a generator's (its default model), a training run's folder or `hf:org/name[@revision]`, and
+    `source` the only place to take it from ("bundled", "hub" or a folder), as `--from`. `data` are real images, for
+    generators that vary them and for no other. `settings` change single ones by their dotted keys, as in
+    `{"sampling.steps": 20}`. `device` is "auto", "cpu", "cuda", "cuda:N" or "mps". `notice` is told what a user should
+    know; without it, that goes to stderr.
+
+    Raises:
+        UnknownName, ConfigError: a name, setting or device that cannot be taken; a classifier; images that a service
+            would make, to which real ones had to be sent.
+        DataError: real images that are missing or cannot be read.
+        HubError: weights that cannot be had or are damaged.
+        ResourceError: a device this machine does not have.
+    """
+    from medzoo.downloads import to_stderr
+    from medzoo.pipelines.sample import load_alone
+    from medzoo.pipelines.synthetic import Model
+
+    chosen = _source(device=device, settings=settings, source=source)
+    mixture, real = load_alone(gen, chosen, data=_path(data), notice=notice or to_stderr)
+    for model in mixture.models:
+        _refuse_service(model)
+    return Model(mixture, real, device=chosen.device)
+
+
+def as_dataset(
+    gen: str,
+    *,
+    per_class: int | Mapping[str, int],
+    labels: str | Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
+    transform: Callable[[Any], Any] | None = None,
+    target_transform: Callable[[Any], Any] | None = None,
+    seed: int = 0,
+    batch_size: int = 32,
+    data: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    settings: Mapping[str, Any] | None = None,
+    source: str | None = None,
+    memory_limit: int = 2 * 1024**3,
+    notice: Notice | None = None,
+) -> SyntheticImages:
+    """A torch Dataset of synthetic images, drawn when first asked for; `SyntheticImages` says what its items are.
+
+    `per_class` images of each class, or as many as it maps a class to. `labels` are the classes to draw; a multi-label
+    model shows all of them together. `classes` are the class names in the order of the numbers that items carry, which
+    should be those of the real images beside them (ImageFolder's `classes`); the model's own without. `batch_size` is
+    how many are drawn at once, whatever a DataLoader asks for. The other arguments are those of `load`.
+
+    The images are those that `medzoo sample` writes for the same counts, seed and batch size, and those with which
+    `medzoo augment` fills classes that lack so many.
+
+    Raises:
+        UnknownName: a class that the model or `classes` does not have.
+        ConfigError: a count or `batch_size` out of range; and as `load`.
+        DataError, HubError: as `load`.
+        ResourceError: more than `memory_limit` bytes of images, which are kept in memory; and as `load`.
+    """
+    from medzoo.pipelines.synthetic import SyntheticImages
+
+    return SyntheticImages(
+        load(gen, data=data, device=device, settings=settings, source=source, notice=notice),
+        per_class=per_class,
+        labels=labels,
+        classes=classes,
+        transform=transform,
+        target_transform=target_transform,
+        seed=seed,
+        batch_size=batch_size,
+        memory_limit=memory_limit,
+    )
+
+
+def augment(
+    gen: str | Sequence[str] | Mapping[str, float | Fraction],
+    *,
+    to: int,
+    data: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    batch_size: int = 32,
+    originals: Literal["link", "copy", "omit"] = "link",
+    device: str = "auto",
+    settings: Mapping[str, Any] | None = None,
+    classes: Sequence[str] | None = None,
+    skip_bad: bool = False,
+    allow_leak: bool = False,
+    source: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    notice: Notice | None = None,
+) -> Outcome:
+    """What filling every class of an image set up to `to` images left: the folder, and what each class has now.
+
+    The folder is the one that `medzoo augment` fills, run.json and metadata.csv included; stopped at any moment, the
+    same call goes on. `gen` is a generator as `load` takes it, several as "GEN=SHARE", or a mapping to their shares,
+    which sum to 1. Without `data`, the real images are those of ./datasets/train, or the set medzoo makes for the
+    model; without `out`, the folder is ./augmented-GEN-TO. `originals` says how the real images come into it. `classes`
+    names an npz's numbers, `skip_bad` goes on without unreadable images, and `allow_leak` with models that were trained
+    on held-out ones. `progress` is told how many pictures of how many are there. The other arguments are those of
+    `load`.
+
+    Raises:
+        ConfigError, UnknownName: an argument that cannot be taken; images that would leave this machine.
+        DataError: images that cannot be read, classes a model does not know, held-out images it was trained on, a
+            folder with other files.
+        HubError: weights that cannot be had or are damaged.
+        ResourceError: no such device; the disk is full or read-only; memory ran out.
+    """
+    from medzoo.downloads import to_stderr
+    from medzoo.pipelines.augment import Request, prepare
+    from medzoo.pipelines.filling import run
+
+    request = Request(
+        generators=_mixture(gen),
+        target=to,
+        data=_path(data),
+        out=_path(out),
+        seed=seed,
+        batch_size=batch_size,
+        originals=originals,
+        classes=None if classes is None else tuple(classes),
+        skip_bad=skip_bad,
+        allow_leak=allow_leak,
+    )
+    job = prepare(request, _source(device=device, settings=settings, source=source), notice=notice or to_stderr)
+    return run(job, watch=progress or _unwatched)
+
+
+def _unwatched(done: int, total: int) -> None:
+    """Nothing; for who does not watch."""
+
+
+def _source(*, device: str, settings: Mapping[str, Any] | None, source: str | None) -> Source:
+    from medzoo.pipelines.inputs import make_source
+
+    return make_source(load_plugins(), device=device, overrides=_overrides(settings or {}), mirror=source)
+
+
+def _overrides(settings: Mapping[str, Any]) -> list[str]:
+    """The settings as `--set` takes them. Raises: ConfigError for a value no setting can have."""
+    import rtoml
+
+    found = []
+    for key, value in settings.items():
+        try:
+            if value is None or isinstance(value, Mapping):
+                raise ValueError("a setting is a number, a text, true or false, or a list of them")
+            text = rtoml.dumps({"value": value})
+        except ValueError as error:
+            raise ConfigError(
+                f"settings cannot take {key}: {value!r}", 'give it by its dotted key, as in {"sampling.steps": 20}'
+            ) from error
+        found.append(f"{key}={text.partition('=')[2].strip()}")
+    return found
+
+
+def _mixture(gen: str | Sequence[str] | Mapping[str, float | Fraction]) -> tuple[str, ...]:
+    """The generators as `--gen` takes them."""
+    if isinstance(gen, Mapping):
+        return tuple(f"{name}={share}" for name, share in gen.items())
+    return (gen,) if isinstance(gen, str) else tuple(gen)
+
+
+def _path(given: str | os.PathLike[str] | None) -> Path | None:
+    return None if given is None else Path(given)
+
+
+def _refuse_service(model: LoadedModel) -> None:
+    """Nothing. Raises: ConfigError for a generator whose images a service makes, from real ones sent there."""
+    generator = model.generator
+    if isinstance(generator, RemoteGenerator) and generator.service is not None:
+        raise ConfigError(
+            f"'{model.name}' would send real images to {generator.service.host}: only the command line asks for that",
+            f"medzoo sample {model.name} --data DIR --out DIR --allow-upload",
+        )
