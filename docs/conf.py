@@ -14,6 +14,7 @@ version = release = medzoo.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 nitpicky = True
+highlight_language = "text"
 # Types of libraries whose documentation is not linked: a build needs no network.
 nitpick_ignore_regex = [("py:class", r"Tensor|Path|Traversable|np\.ndarray|collections\.abc\.\w+")]
 

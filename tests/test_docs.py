@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Annotated
 
 import pytest
 import typer
-from command_lines import commands_in, fault_of
+from command_lines import commands_in, fault_of, parse
 from undocumented import (
     family,
     missing_exit_codes,
@@ -24,14 +25,20 @@ from undocumented import (
 )
 
 from medzoo import hookspecs, protocols
-from medzoo.config import setting
+from medzoo.config import resolve, setting
 from medzoo.errors import MedzooError
-from medzoo.pipelines.experiment.settings import ExperimentSettings
+from medzoo.pipelines.experiment.settings import ExperimentSettings, preset_names, read_design
 from medzoo.plugins import load_plugins
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 WRITTEN = sorted(path for path in DOCS.glob("*.md"))
+EXPERIMENTS = [
+    (path.name, block)
+    for path in WRITTEN
+    for block in re.findall(r"^```toml\n(.*?)^```$", path.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    if re.search("^(arms|extends) =", block, re.MULTILINE)
+]
 COMMANDS = [(path.name, command) for path in WRITTEN for command in commands_in(path.read_text("utf-8"))]
 
 
@@ -112,7 +119,7 @@ def test_every_metric_and_extractor_is_documented(site: Site, kind: str) -> None
     offers = [offer.split() for row in load_plugins().rows if row.distribution == "medzoo" for offer in row.offers]
     names = [name for offered, name in offers if offered == kind]
     assert names
-    assert not [name for name in names if f"### {name}\n" not in page and f"| `{name}` |" not in page]
+    assert not [name for name in names if f"\n| `{name}` |" not in page]
 
 
 def test_every_exit_code_is_documented() -> None:
@@ -132,6 +139,32 @@ def test_every_environment_variable_is_documented() -> None:
 @pytest.mark.parametrize(("page", "command"), COMMANDS)
 def test_every_command_parses(page: str, command: str) -> None:
     assert not fault_of(command), page
+
+
+@pytest.mark.parametrize("command", [command for _, command in COMMANDS if "--preset" in command or "--set" in command])
+def test_every_preset_and_setting_of_a_command_exists(command: str) -> None:
+    context, plugins = parse(command), load_plugins()
+    given, overrides = context.params, context.params["overrides"] or ()
+    if "experiment" in given:
+        if given["experiment"] in preset_names():
+            read_design(given["experiment"], overrides=overrides)
+    elif "plugin" in given:
+        specs = plugins.classifiers if "classify" in command else plugins.generators
+        spec = specs[given["plugin"]]
+        resolve(spec.config, presets=spec.presets, preset=given["preset"], overrides=overrides)
+
+
+@pytest.mark.parametrize(("page", "experiment"), EXPERIMENTS)
+def test_every_experiment_file_is_accepted(page: str, experiment: str, tmp_path: Path) -> None:
+    path = tmp_path / "experiment.toml"
+    path.write_text(experiment, "utf-8")
+    assert read_design(str(path)).arms, page
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_every_experiment_is_in_the_studies(preset: str) -> None:
+    assert f"`{preset}`" in (DOCS / "experiments.md").read_text("utf-8")
+    assert any(f"medzoo experiment plan {preset}" in command for _, command in COMMANDS)
 
 
 def test_a_hook_is_missed() -> None:
@@ -208,5 +241,6 @@ def test_a_command_that_does_not_parse_is_found(command: str) -> None:
 
 
 def test_commands_are_read_from_blocks_alone() -> None:
-    page = "medzoo list\n```sh\nmedzoo list \\\n  --json > here\npython x.py\n```\n```python\nmedzoo list\n```\n"
+    shell = "```sh\nmedzoo list \\\n  --json > here\npython x.py\n```"
+    page = f"medzoo list\n{shell}\n```python\nmedzoo show x\n```\nmedzoo pull x\n"
     assert [command.split() for command in commands_in(page)] == [["medzoo", "list", "--json"]]

@@ -15,10 +15,14 @@ def measure_pages() -> dict[str, str]:
     return {
         "metrics.md": page(
             "# Metrics and extractors",
-            "[Measuring images](../metrics.md) says how each number is made and what it is worth.",
+            "[Measuring images](../metrics.md) says how each number is made and what it is worth. "
+            "`medzoo evaluate --metric NAME` or `--metric NAME@EXTRACTOR` asks for one.",
             "## Metrics",
-            "`medzoo evaluate --metric NAME` or `NAME@EXTRACTOR`. `least` is the smallest number of images a side.",
-            *(metric_entry(spec) for spec in metrics),
+            table(("metric", "what it is", "unit", "better"), map(meaning, metrics)),
+            "What each asks of the images. *Least* is the smallest number of images a side; *floor*: the same number "
+            "between two halves of the real images stands beside it; *symmetric*: exchanging real and synthetic images "
+            "gives the same number.",
+            table(("metric", "needs", "measured with", "least", "floor", "symmetric"), map(demands, metrics)),
             "## Extractors",
             "They turn images into the vectors that metrics compare. Every published classifier is one as well, by "
             "its id, as in `kid@cnn-busi`.",
@@ -31,20 +35,16 @@ def _own(plugins: Plugins, kind: str, name: str) -> bool:
     return plugins.row_of(kind, name).distribution == "medzoo"
 
 
-def metric_entry(spec: MetricSpec) -> str:
-    """A metric's facts under its name."""
-    facts = {
-        "unit": escaped(spec.unit) or "none",
-        "better": spec.better,
-        "needs": ", ".join(needs(spec)),
-        "measured with": ", ".join(map(_extractor, spec.extractors)) or "no extractor",
-        "least": str(spec.least),
-        "floor beside it": "yes" if spec.floor else "no",
-        "symmetric": "yes" if spec.symmetric else "no",
-    }
-    return page(
-        f"### {spec.name}", escaped(spec.summary).capitalize() + ".", table(tuple(facts), [tuple(facts.values())])
-    )
+def meaning(spec: MetricSpec) -> tuple[str, ...]:
+    """What a metric is, as cells."""
+    return (f"`{spec.name}`", escaped(spec.summary), escaped(spec.unit), spec.better)
+
+
+def demands(spec: MetricSpec) -> tuple[str, ...]:
+    """What a metric needs, as cells."""
+    extractors = ", ".join(map(_extractor, spec.extractors))
+    facts = (str(spec.least), "yes" if spec.floor else "no", "yes" if spec.symmetric else "no")
+    return (f"`{spec.name}`", ", ".join(needs(spec)), extractors, *facts)
 
 
 def needs(spec: MetricSpec) -> list[str]:

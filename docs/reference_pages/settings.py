@@ -15,7 +15,7 @@ from medzoo.plugins import load_plugins
 from medzoo.specs import ClassifierSpec, GeneratorSpec
 from reference_pages.markdown import escaped, page, table, toctree
 
-_KINDS = {int: "whole number", float: "number", bool: "true, false", str: "text"}
+_KINDS = {int: "integer", float: "number", bool: "true, false", str: "text"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Setting:
         many = typing.get_origin(self.kind) is tuple
         word = _KINDS[typing.get_args(self.kind)[0] if many else self.kind]
         low, high = self.field.metadata.get("low"), self.field.metadata.get("high")
-        span = "" if low is None else f", {low:g} to {high:g}" if high is not None else f", at least {low:g}"
+        span = "" if low is None else f" {low:g} to {high:g}" if high is not None else f" ≥ {low:g}"
         return f"list: {word}{span}" if many else word + span
 
 
