@@ -167,6 +167,18 @@ def test_every_experiment_is_in_the_studies(preset: str) -> None:
     assert any(f"medzoo experiment plan {preset}" in command for _, command in COMMANDS)
 
 
+def test_pages_are_written_once_and_old_ones_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(DOCS)
+    from reference_pages import write
+
+    write(tmp_path)
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.md")}
+    assert tmp_path / "hooks.md" in times
+    (tmp_path / "settings" / "gone.md").write_text("# gone\n", "utf-8")
+    write(tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.md")} == times
+
+
 def test_a_hook_is_missed() -> None:
     module = ModuleType("made_up")
 

@@ -8,9 +8,11 @@ import inspect
 from types import ModuleType
 from typing import Any
 
+from sphinx.pycode import ModuleAnalyzer
+
 from medzoo import hookspecs, protocols, specs
 from medzoo.plugins import PluginRow, load_plugins
-from reference_pages.markdown import page, table, toctree
+from reference_pages.markdown import escaped, page, table, toctree
 
 
 def hook_pages() -> dict[str, str]:
@@ -56,10 +58,14 @@ def hook_entry(name: str, rows: list[PluginRow]) -> str:
 
 
 def module_page(title: str, module: ModuleType) -> str:
-    """A module's docstring, and its classes with their fields and methods."""
+    """A module's docstring, its constants, and its classes with their fields and methods."""
+    analysed = ModuleAnalyzer.for_module(module.__name__).find_attr_docs()
+    notes = {name: " ".join(lines).strip() for (_, name), lines in analysed.items()}
+    constants = [(f"`{name}`", f"`{vars(module)[name]!r}`", escaped(note)) for name, note in notes.items()]
     classes = [cls for cls in vars(module).values() if inspect.isclass(cls) and cls.__module__ == module.__name__]
     doc = f"```{{eval-rst}}\n.. automodule:: {module.__name__}\n   :no-members:\n```"
-    return page(f"# {title}", doc, *map(class_entry, classes))
+    data = table(("constant", "value", "meaning"), constants) if constants else ""
+    return page(f"# {title}", doc, data, *map(class_entry, classes))
 
 
 def class_entry(cls: type[Any]) -> str:

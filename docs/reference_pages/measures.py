@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from medzoo.plugins import Plugins, load_plugins
 from medzoo.specs import DOMAIN, ExtractorSpec, MetricSpec
 from reference_pages.markdown import escaped, page, table
@@ -52,11 +54,15 @@ def needs(spec: MetricSpec) -> list[str]:
     told = [
         ("pixels", spec.needs_pixels),
         ("labels", spec.needs_labels),
-        (f"layers {', '.join(spec.needs_features)}", spec.needs_features),
+        (_layers(spec.needs_features), spec.needs_features),
         ("perceptual distance", spec.needs_distance),
-        (f"layers {', '.join(spec.needs_train)} of training images", spec.needs_train),
+        (f"{_layers(spec.needs_train)} of the training images", spec.needs_train),
     ]
     return [words for words, needed in told if needed]
+
+
+def _layers(names: Sequence[str]) -> str:
+    return " and ".join(f"`{name}`" for name in names)
 
 
 def _extractor(name: str) -> str:

@@ -79,7 +79,10 @@ def settings_pages() -> dict[str, str]:
         "A setting's value comes from its default, then the preset (`--preset`), then a TOML file (`--config`), then "
         "`--set key=value`; `run.json` keeps where each came from. `--set` takes TOML: `--set network.widths=[32,64]`, "
         "and words without quotes. A key or value that cannot be taken is refused with the nearest spelling.",
-        table(("settings of", "", "what it is"), [*rows, ("[experiments](experiments.md)", "", "what is compared")]),
+        table(
+            ("settings of", "kind", "what it is"),
+            [*rows, ("[experiments](experiments.md)", "TOML file", "arms, classifiers, folds and seeds")],
+        ),
         toctree([*(spec.name for _, spec in models), "experiments"]),
     )
     return {
