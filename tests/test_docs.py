@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated
@@ -15,6 +15,7 @@ from typing import Annotated
 import pytest
 import typer
 from command_lines import commands_in, fault_of, parse
+from typer.testing import CliRunner
 from undocumented import (
     family,
     missing_exit_codes,
@@ -22,13 +23,16 @@ from undocumented import (
     missing_parameters,
     missing_settings,
     missing_variables,
+    told_in_tables,
 )
 
 from medzoo import hookspecs, protocols
 from medzoo.config import resolve, setting
 from medzoo.errors import MedzooError
+from medzoo.pipelines.about import About
 from medzoo.pipelines.experiment.settings import ExperimentSettings, preset_names, read_design
 from medzoo.plugins import load_plugins
+from medzoo.rows import KEYS
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -95,6 +99,19 @@ def test_every_hook_is_documented(site: Site) -> None:
     assert not missing_hooks(hookspecs, site.names["py:function"])
 
 
+def test_the_examples_of_hooks_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(DOCS)
+    from reference_pages import examples
+
+    plugins, apps = load_plugins(extra=[("examples", examples)]).commands(typer.Typer)
+    row = next(row for row in plugins.rows if row.name == "examples")
+    assert (row.state, len(plugins.registries)) == ("ok", 1)
+    (tmp_path / "benign").mkdir()
+    (tmp_path / "benign" / "1.png").touch()
+    app = next(app for row, app in apps if row.name == "examples")
+    assert CliRunner().invoke(app, [str(tmp_path)]).output == "benign 1\n"
+
+
 def test_every_verb_and_option_is_documented(site: Site, commands: list[tuple[str, object]]) -> None:
     assert len(commands) > 20
     assert not missing_parameters(commands, site.names["std:cmdoption"])
@@ -134,6 +151,17 @@ def test_every_environment_variable_is_documented() -> None:
     code = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in ROOT.glob("[cp][ol]*/**/*.py")}
     assert "core/medzoo/places.py" in code
     assert not missing_variables(code, (DOCS / "environment.md").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_every_key_of_a_registry_file_is_documented(kind: str) -> None:
+    part = (DOCS / "registry.md").read_text("utf-8").partition(f"## `[[{kind}]]`\n")[2].partition("\n## ")[0]
+    assert KEYS[kind].keys() == told_in_tables(part)
+
+
+def test_every_key_of_an_about_file_is_documented() -> None:
+    part = (DOCS / "publishing.md").read_text("utf-8").partition("## What no run can know\n")[2].partition("\n## ")[0]
+    assert {field.name for field in fields(About)} == told_in_tables(part)
 
 
 @pytest.mark.parametrize(("page", "command"), COMMANDS)

@@ -63,9 +63,14 @@ def family(error: type[MedzooError]) -> list[type[MedzooError]]:
     return [each for each in (error, *derived) if each.__module__.startswith("medzoo")]
 
 
+def told_in_tables(page: str) -> set[str]:
+    """The names in backticks in the first column of a page's tables."""
+    return {name for row in re.findall(r"^\| (.*?) \|", page, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+
+
 def missing_variables(sources: Mapping[str, str], page: str) -> list[str]:
     """The environment variables that `sources`, by name, read or name, and that are in no table of `page`."""
     pattern = r"\b(?:MEDZOO|HF|XDG)_[A-Z][A-Z_]*[A-Z]\b|(?<=environ\.get\(\")\w+|(?<=environ\[\")\w+"
-    told = {name for row in re.findall(r"^\| (.*?) \|", page, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+    told = told_in_tables(page)
     used = {(name, source) for source, text in sources.items() for name in re.findall(pattern, text)}
     return sorted(f"{name} ({source})" for name, source in used if name not in told)

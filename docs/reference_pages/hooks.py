@@ -12,6 +12,7 @@ from sphinx.pycode import ModuleAnalyzer
 
 from medzoo import hookspecs, protocols, specs
 from medzoo.plugins import PluginRow, load_plugins
+from reference_pages import examples
 from reference_pages.markdown import escaped, page, table, toctree
 
 
@@ -43,18 +44,20 @@ def hooks_page() -> str:
 
 
 def hook_entry(name: str, rows: list[PluginRow]) -> str:
-    """A hook's signature and docstring, which of medzoo's plugins implement it, and how the shortest does."""
+    """A hook's signature and docstring, which of medzoo's plugins implement it, and the shortest implementation."""
     modules = {row.name: importlib.import_module(row.module) for row in rows}
     sources = {
         plugin: inspect.getsource(vars(module)[name]) for plugin, module in modules.items() if name in vars(module)
     }
-    blocks = [f"## {name}", f"```{{eval-rst}}\n.. autofunction:: medzoo.hookspecs.{name}\n```"]
-    if not sources:
-        return page(*blocks, "None of medzoo's own plugins implements it.")
-    shortest = min(sources, key=lambda plugin: len(sources[plugin]))
-    names = ", ".join(f"`{plugin}`" for plugin in sources)
-    told = f"Implemented by {names}." if len(sources) == 1 else f"Implemented by {names}; `{shortest}` does it so:"
-    return page(*blocks, told, f"```python\n{sources[shortest].rstrip()}\n```")
+    if sources:
+        shortest = min(sources, key=lambda plugin: len(sources[plugin]))
+        told = f"Implemented by {', '.join(f'`{plugin}`' for plugin in sources)}; `{shortest}` does it so:"
+    else:
+        shortest = "example"
+        sources[shortest] = inspect.getsource(vars(examples)[name])
+        told = "None of medzoo's own plugins needs it. One that does:"
+    signature = f"```{{eval-rst}}\n.. autofunction:: medzoo.hookspecs.{name}\n```"
+    return page(f"## {name}", signature, told, f"```python\n{sources[shortest].rstrip()}\n```")
 
 
 def module_page(title: str, module: ModuleType) -> str:
