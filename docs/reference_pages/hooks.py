@@ -51,7 +51,8 @@ def hook_entry(name: str, rows: list[PluginRow]) -> str:
     }
     if sources:
         shortest = min(sources, key=lambda plugin: len(sources[plugin]))
-        told = f"Implemented by {', '.join(f'`{plugin}`' for plugin in sources)}; `{shortest}` does it so:"
+        told = f"Implemented by {', '.join(f'`{plugin}`' for plugin in sources)}"
+        told += f"; here by `{shortest}`:" if len(sources) > 1 else ":"
     else:
         shortest = "example"
         sources[shortest] = inspect.getsource(vars(examples)[name])
