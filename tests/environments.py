@@ -14,7 +14,10 @@ PROGRAMS = ("medzoo", "mypy", "pip", "pytest", "ruff")
 
 @dataclass(frozen=True)
 class Environment:
-    """A virtual environment of its own that also sees what the running Python has installed, medzoo among it."""
+    """A virtual environment of its own that also sees what the running Python has installed, medzoo among it.
+
+    Its medzoo has a cache and settings of its own.
+    """
 
     folder: Path
 
@@ -33,15 +36,19 @@ class Environment:
             program.chmod(0o755)
         return environment
 
-    def install(self, distribution: Path) -> None:
-        """Install the distribution in this folder, editable; no index is asked, so all it needs is there already."""
-        self.run("pip", "install", "--quiet", "--editable", str(distribution))
+    def install(self, *folders: Path) -> None:
+        """Install the distributions in these folders, editable; what they need has to be there, no index is asked."""
+        self.run("pip", "install", "--quiet", *(f"--editable={folder}" for folder in folders))
 
     def run(self, *command: str, cwd: Path | None = None, code: int = 0) -> subprocess.CompletedProcess[str]:
         """What a command of this environment answers, which exits with `code`."""
         path = os.pathsep.join([str(self.folder / "bin"), os.environ["PATH"]])
+        # pip reads the second as "no build isolation".
         pip = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-        variables = {**os.environ, **pip, "PATH": path, "VIRTUAL_ENV": str(self.folder)}
+        own = {"MEDZOO_CACHE": str(self.folder / "cache"), "XDG_CONFIG_HOME": str(self.folder / "config")}
+        variables = {**os.environ, **pip, **own, "PATH": path, "VIRTUAL_ENV": str(self.folder)}
+        for name in ("MEDZOO_MIRROR", "MEDZOO_REGISTRY"):
+            variables.pop(name, None)
         program = self.folder / "bin" / command[0]
         done = subprocess.run(
             [program, *command[1:]], capture_output=True, text=True, check=False, cwd=cwd, env=variables
