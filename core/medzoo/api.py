@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,14 +13,10 @@ from medzoo.protocols import RemoteGenerator
 from medzoo.registry import Row, load_registry
 
 if TYPE_CHECKING:
-    from fractions import Fraction
-
     from medzoo.pipelines.filling import Outcome
     from medzoo.pipelines.inputs import Source
     from medzoo.pipelines.models import LoadedModel
     from medzoo.pipelines.synthetic import Model, SyntheticImages
-
-Notice = Callable[[str], None]
 
 
 def list_models(
@@ -32,6 +27,7 @@ def list_models(
     classes: str | Sequence[str] = (),
     kind: Literal["generator", "classifier"] | None = None,
     license: str | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> list[Row]:
     """The published models that have all of this, as `medzoo list` shows them; neither torch nor numpy is imported.
 
@@ -40,8 +36,10 @@ def list_models(
 
     Raises:
         UnknownName: a fact, class or kind that no model has.
-        ConfigError: a registry file that cannot be read.
+        ConfigError: a registry file of the user's that cannot be read.
     """
+    from medzoo.downloads import to_stderr
+
     kinds = (Kind.GENERATOR, Kind.CLASSIFIER)
     if kind is not None and kind not in kinds:
         raise UnknownName("kind", kind, kinds)
@@ -55,19 +53,21 @@ def list_models(
         kind=None if kind is None else Kind(kind),
     )
     plugins = load_plugins()
-    rows = load_registry(plugins=plugins).rows
-    wanted.refuse_unknown(rows)
-    return [row for row in rows if wanted.takes(row)]
+    registry = load_registry(plugins=plugins)
+    for text in filter(None, [*registry.problems, plugins.broken_hint.strip("()")]):
+        (notice or to_stderr)(text)
+    wanted.refuse_unknown(registry.rows)
+    return [row for row in registry.rows if wanted.takes(row)]
 
 
 def load(
-    gen: str,
+    gen: str | Path,
     *,
-    data: str | os.PathLike[str] | None = None,
+    data: str | Path | None = None,
     device: str = "auto",
     settings: Mapping[str, Any] | None = None,
     source: str | None = None,
-    notice: Notice | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> Model:
     """The generator that `gen` means, with its weights, ready to sample.
 
@@ -89,14 +89,14 @@ def load(
     from medzoo.pipelines.synthetic import Model
 
     chosen = _source(device=device, settings=settings, source=source)
-    mixture, real = load_alone(gen, chosen, data=_path(data), notice=notice or to_stderr)
+    mixture, real = load_alone(str(gen), chosen, data=_path(data), notice=notice or to_stderr)
     for model in mixture.models:
         _refuse_service(model)
     return Model(mixture, real, device=chosen.device)
 
 
 def as_dataset(
-    gen: str,
+    gen: str | Path,
     *,
     per_class: int | Mapping[str, int],
     labels: str | Sequence[str] | None = None,
@@ -105,12 +105,12 @@ def as_dataset(
     target_transform: Callable[[Any], Any] | None = None,
     seed: int = 0,
     batch_size: int = 32,
-    data: str | os.PathLike[str] | None = None,
+    data: str | Path | None = None,
     device: str = "auto",
     settings: Mapping[str, Any] | None = None,
     source: str | None = None,
     memory_limit: int = 2 * 1024**3,
-    notice: Notice | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> SyntheticImages:
     """A torch Dataset of synthetic images, drawn when first asked for; `SyntheticImages` says what its items are.
 
@@ -144,11 +144,11 @@ def as_dataset(
 
 
 def augment(
-    gen: str | Sequence[str] | Mapping[str, float | Fraction],
+    gen: str | Path | Sequence[str] | Mapping[str, float],
     *,
     to: int,
-    data: str | os.PathLike[str] | None = None,
-    out: str | os.PathLike[str] | None = None,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
     seed: int = 0,
     batch_size: int = 32,
     originals: Literal["link", "copy", "omit"] = "link",
@@ -159,7 +159,7 @@ def augment(
     allow_leak: bool = False,
     source: str | None = None,
     progress: Callable[[int, int], None] | None = None,
-    notice: Notice | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> Outcome:
     """What filling every class of an image set up to `to` images left: the folder, and what each class has now.
 
@@ -226,14 +226,14 @@ def _overrides(settings: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _mixture(gen: str | Sequence[str] | Mapping[str, float | Fraction]) -> tuple[str, ...]:
+def _mixture(gen: str | Path | Sequence[str] | Mapping[str, float]) -> tuple[str, ...]:
     """The generators as `--gen` takes them."""
     if isinstance(gen, Mapping):
         return tuple(f"{name}={share}" for name, share in gen.items())
-    return (gen,) if isinstance(gen, str) else tuple(gen)
+    return (str(gen),) if isinstance(gen, str | Path) else tuple(gen)
 
 
-def _path(given: str | os.PathLike[str] | None) -> Path | None:
+def _path(given: str | Path | None) -> Path | None:
     return None if given is None else Path(given)
 
 

@@ -133,7 +133,7 @@ def test_what_a_plugin_prints_stands_in_no_result(medzoo, install_plugin):
     install_plugin("foreign", "print('welcome')")
     outcome = medzoo("list", "--json")
     json.loads(outcome.out)
-    assert "welcome" in outcome.err
+    assert "broken plugins: foreign" in outcome.err
 
 
 def test_a_broken_plugin_does_not_break_the_list(medzoo, publish, install_plugin):
