@@ -21,6 +21,8 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
 
+pytest_plugins = ["pytester"]
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Nothing; lets pass the one warning a library of ours causes in another: a push gives httpx2 a file as data.

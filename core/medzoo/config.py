@@ -89,6 +89,11 @@ def keys(schema: type[Any]) -> list[str]:
     return [key for key, _, _ in _leaves(schema)]
 
 
+def undescribed(schema: type[Any]) -> list[str]:
+    """The dotted keys of settings that were not made by `setting`, so that nobody is told what they mean."""
+    return [key for key, _, field in _leaves(schema) if not field.metadata.get("about")]
+
+
 def flatten(value: Any) -> dict[str, Any]:
     """Every dotted key of a settings object with its value."""
     flat: dict[str, Any] = {}

@@ -138,6 +138,7 @@ def _of_features() -> list[MetricSpec]:
             needs_features=("features",),
             extractors=("inception", DOMAIN),
             floor=True,
+            symmetric=True,
         ),
         MetricSpec(
             contract=1,
@@ -161,6 +162,7 @@ def _of_features() -> list[MetricSpec]:
             extractors=("vgg16", DOMAIN),
             least=4,
             floor=True,
+            symmetric=True,
         ),
     ]
 
@@ -251,6 +253,7 @@ def _of_pixels() -> list[MetricSpec]:
             build=build_wasserstein,
             needs_pixels=True,
             floor=True,
+            symmetric=True,
         ),
     ]
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
+import socket
+import time
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,9 +14,12 @@ import pytest
 import torch
 from torch import nn
 
+import medzoo
 from medzoo import GeneratorSpec
 from medzoo.config import setting
-from medzoo.testing import assert_generator, check_generator
+from medzoo.plugins import load_plugins
+from medzoo.testing import assert_generator, check_generator, model_checks
+from medzoo.toolkit.refusals import refuse_bad_request, refuse_no_images, sound_sources
 from medzoo.toolkit.settings import ImageSettings
 
 
@@ -35,6 +41,7 @@ class Grain(nn.Module):
         self.brightness = nn.Parameter(torch.rand(len(image.classes), device=device))
 
     def fit(self, data, *, seed, report):
+        refuse_no_images(data)
         start = 0
         if (state := report.restore()) is not None:
             start = int(state["step"])
@@ -60,6 +67,7 @@ class Grain(nn.Module):
 
     @torch.inference_mode()
     def sample(self, seeds, labels, *, sources=None):
+        refuse_bad_request(self.image, seeds, labels)
         return torch.stack([self.one(seed, label) for seed, label in zip(seeds, labels, strict=True)])
 
     def one(self, seed, label):
@@ -68,7 +76,9 @@ class Grain(nn.Module):
         return (self.light(label) + 0.1 * noise).clamp(0.0, 1.0)
 
     def light(self, label):
-        return self.brightness @ label / len(label) if self.image.multi_label else self.brightness[label]
+        if not self.image.multi_label:
+            return self.brightness[label]
+        return self.brightness @ label / label.sum().clamp(min=1.0)
 
 
 @pytest.fixture
@@ -101,8 +111,9 @@ def test_an_honest_generator_passes_every_check(spec_of):
     results = check_generator(spec_of(Grain))
     assert {result.name: result.detail for result in results if not result.passed} == {}
     assert [result.name for result in results] == [
-        "preset", "build", "fit", "fit repeats", "fit resumes", "weights", "images", "seeds repeat", "seeds differ",
-        "rebatching", "labels", "save and load", "fit stops", "global random state",
+        "spec", "preset", "build", "fit", "fit repeats", "fit resumes", "fit on nothing", "weights", "images",
+        "seeds repeat", "seeds differ", "rebatching", "labels", "bad requests", "label obedience", "save and load",
+        "fit stops", "files", "network", "time", "memory", "global random state",
     ]  # fmt: skip
     assert all(result.detail and "\n" not in result.detail and result.seconds >= 0 for result in results)
     assert_generator(spec_of(Grain))
@@ -190,24 +201,28 @@ class OneImage(Grain):
 class BatchMean(Grain):
     def sample(self, seeds, labels, *, sources=None):
         images = super().sample(seeds, labels)
-        return (images - images.mean() + 0.5).clamp(0.0, 1.0)
+        return (images + 0.1 * (images.mean() - 0.5)).clamp(0.0, 1.0)
 
 
 class FirstSeed(Grain):
+    @torch.inference_mode()
     def sample(self, seeds, labels, *, sources=None):
+        refuse_bad_request(self.image, seeds, labels)
         grain = torch.Generator().manual_seed(seeds[0])
-        return torch.rand(len(seeds), 1, self.image.size, self.image.size, generator=grain)
+        noise = torch.rand(len(seeds), 1, self.image.size, self.image.size, generator=grain)
+        return 0.9 * self.brightness[labels].view(-1, 1, 1, 1) + 0.1 * noise
 
 
 class FirstLabel(Grain):
     def sample(self, seeds, labels, *, sources=None):
+        refuse_bad_request(self.image, seeds, labels)
         return super().sample(seeds, labels[:1].expand(len(seeds)))
 
 
 class ForgetsWeights(Grain):
     def fit(self, data, *, seed, report):
         super().fit(data, seed=seed, report=report)
-        self.extra = 0.3
+        self.extra = 0.05
 
     def one(self, seed, label):
         return (super().one(seed, label) + getattr(self, "extra", 0.0)).clamp(0.0, 1.0)
@@ -413,7 +428,8 @@ def test_weights_are_float32_and_keep_their_names(spec_of):
 def test_a_build_that_cannot_be_repeated_or_is_no_generator_stops_the_checks(spec_of):
     assert set(failures(spec_of(Unrepeatable))) == {"build"}
     assert "has no 'fit'" in failures(spec_of(lambda config, image, device: nn.Identity()))["build"]
-    assert [r.name for r in check_generator(spec_of(lambda config, image, device: 1 / 0))] == ["preset", "build"]
+    made = [result.name for result in check_generator(spec_of(lambda config, image, device: 1 / 0))]
+    assert made == ["spec", "preset", "build"]
     assert failures(spec_of(lambda config, image, device: 1 / 0))["build"].startswith("it raised ZeroDivisionError")
 
 
@@ -526,17 +542,20 @@ class Varies(Grain):
     """Adds grain to its sources."""
 
     def sample(self, seeds, labels, *, sources=None):
+        sources = sound_sources(self.image, seeds, labels, sources)
         images = super().sample(seeds, labels)
         return (0.9 * sources + 0.1 * images).clamp(0.0, 1.0)
 
 
 class IgnoresSources(Varies):
     def sample(self, seeds, labels, *, sources=None):
+        sound_sources(self.image, seeds, labels, sources)
         return Grain.sample(self, seeds, labels)
 
 
 class MixesSources(Varies):
     def sample(self, seeds, labels, *, sources=None):
+        sound_sources(self.image, seeds, labels, sources)
         return super().sample(seeds, labels, sources=(sources + sources.mean(dim=0)) / 2.0)
 
 
@@ -598,6 +617,7 @@ class ChangesMultiHot(Grain):
 
 class PooledLabels(Grain):
     def sample(self, seeds, labels, *, sources=None):
+        refuse_bad_request(self.image, seeds, labels)
         return super().sample(seeds, labels.amax(dim=0).expand_as(labels) if labels.ndim == 2 else labels)
 
 
@@ -641,7 +661,7 @@ def test_a_multi_label_generator_is_checked_both_ways(spec_of):
     both = check_generator(spec_of(Tells, multi_label=True))
     assert all(result.passed for result in both), [result for result in both if not result.passed]
     single = [result.name for result in check_generator(spec_of(Tells))]
-    multi = [f"multi-label {name}" for name in single if name not in ("preset", "fit stops")]
+    multi = [f"multi-label {name}" for name in single if name not in ("spec", "preset", "fit stops")]
     multi.insert(multi.index("multi-label labels") + 1, "multi-label combinations")
     assert [result.name for result in both] == single + multi
 
@@ -665,10 +685,198 @@ def test_the_combinations_that_are_not_told_apart_are_named(spec_of):
         assert found == f"expected another image for other labels, {detail}"
 
 
-def test_a_generator_may_leave_labels_aside(spec_of):
+def test_a_generator_that_leaves_labels_aside_disobeys(spec_of):
     results = {result.name: result for result in check_generator(spec_of(NoLabels, multi_label=True))}
-    assert all(result.passed for result in results.values())
+    assert {name for name, result in results.items() if not result.passed} == {
+        "label obedience",
+        "multi-label label obedience",
+    }
     assert results["multi-label combinations"].detail == "labels make no difference"
+    assert "got 33% (means 0.50, 0.50, 0.50)" in results["label obedience"].detail
+
+
+class ReadsAFile(Grain):
+    def sample(self, seeds, labels, *, sources=None):
+        with open(LEFT_HERE) as file:
+            file.read()
+        return super().sample(seeds, labels)
+
+
+class AsksAHost(Grain):
+    def learned(self, pixels, labels, report):
+        with contextlib.suppress(OSError), socket.socket() as client:
+            client.connect(("127.0.0.1", 9))
+        return super().learned(pixels, labels, report)
+
+
+class Ponders(Grain):
+    def learned(self, pixels, labels, report):
+        end = time.process_time() + 0.3
+        while time.process_time() < end:
+            pass
+        return super().learned(pixels, labels, report)
+
+
+class TakesMemory(Grain):
+    def sample(self, seeds, labels, *, sources=None):
+        torch.ones(50_000_000).sum()
+        return super().sample(seeds, labels)
+
+
+class TakesAnyRequest(Grain):
+    def sample(self, seeds, labels, *, sources=None):
+        if not len(seeds):
+            return torch.empty(0, 1, self.image.size, self.image.size)
+        return super().sample(seeds, labels)
+
+
+class RefusesNothing(Grain):
+    @torch.inference_mode()
+    def sample(self, seeds, labels, *, sources=None):
+        return torch.stack([self.one(seed, label) for seed, label in zip(seeds, labels, strict=True)])
+
+
+class FitsNothing(Grain):
+    def fit(self, data, *, seed, report):
+        if len(data):
+            super().fit(data, seed=seed, report=report)
+
+
+class SwapsClasses(Grain):
+    def learned(self, pixels, labels, report):
+        return super().learned(pixels, labels, report).flip(0)
+
+
+LEFT_HERE = None
+BOUNDS = {
+    ReadsAFile: ("files", "core does all reading and writing: fit: "),
+    AsksAHost: ("network", "weights are pulled by core: fit: 127.0.0.1"),
+    Ponders: ("time", "expected at most 0.2 s of processor time with the tiny preset, fit 0.3"),
+    TakesMemory: ("memory", "more memory with the tiny preset, fit 2"),
+    TakesAnyRequest: ("bad requests", "expected a MedzooError for no image, none was raised"),
+    RefusesNothing: ("bad requests", "expected a MedzooError for no image, it raised RuntimeError"),
+    FitsNothing: ("fit on nothing", "expected a MedzooError for no images to train on, none was raised"),
+    SwapsClasses: ("label obedience", "got 33% (means 0.87, 0.52, 0.10)"),
+}
+
+
+@pytest.mark.parametrize("broken", BOUNDS, ids=lambda kind: kind.__name__)
+def test_what_a_model_may_not_do_fails_its_check_alone(broken, spec_of, tmp_path, monkeypatch):
+    (tmp_path / "weights.bin").write_text("0")
+    monkeypatch.setattr(f"{__name__}.LEFT_HERE", tmp_path / "weights.bin")
+    monkeypatch.setattr(model_checks, "MAX_SECONDS", 0.2)
+    monkeypatch.setattr(model_checks, "MAX_MEMORY", 100_000_000)
+    check, detail = BOUNDS[broken]
+    found = failures(spec_of(broken))
+    assert set(found) == {check}
+    assert detail in found[check]
+
+
+def test_a_file_that_a_setting_names_may_be_read(spec_of, tmp_path, monkeypatch):
+    @dataclass(frozen=True, kw_only=True)
+    class Named(GrainConfig):
+        weights_file: str = setting(str(tmp_path / "weights.bin"), "a file")
+
+    (tmp_path / "weights.bin").write_text("0")
+    monkeypatch.setattr(f"{__name__}.LEFT_HERE", tmp_path / "weights.bin")
+    assert failures(spec_of(ReadsAFile, config=Named)) == {}
+
+
+def test_modules_imported_late_may_read_their_files(spec_of, tmp_path, monkeypatch):
+    (tmp_path / "late.py").write_text("from pathlib import Path\nPath(__file__).with_suffix('.txt').read_text()\n")
+    (tmp_path / "late.txt").write_text("table")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    class ImportsLate(Grain):
+        def one(self, seed, label):
+            import late  # noqa: F401
+
+            return super().one(seed, label)
+
+    assert failures(spec_of(ImportsLate)) == {}
+
+
+def test_the_spec_says_what_it_is(spec_of):
+    @dataclass(frozen=True, kw_only=True)
+    class Silent(GrainConfig):
+        depth: int = 3
+
+    for changes, detail in (
+        ({"summary": ""}, "expected a summary of one line"),
+        ({"summary": "two\nlines"}, "expected a summary of one line"),
+        ({"summary": "x" * 121}, "at most 120 characters"),
+        ({"config": Silent}, "these say nothing: depth"),
+    ):
+        found = failures(spec_of(Grain, **changes))
+        assert set(found) == {"spec"}
+        assert detail in found["spec"]
+
+
+def test_a_preset_that_trains_longer_is_taken_where_the_tiny_one_is_too_short(spec_of, presets):
+    class Slow(Grain):
+        def draw(self, seed, step):
+            return 0.02
+
+    assert set(failures(spec_of(Slow))) == {"label obedience"}
+    (presets / "quick.toml").write_text("epochs = 300\nimage.size = 16\n")
+    assert failures(spec_of(Slow)) == {}
+
+
+PLUGIN = """
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+import medzoo
+from medzoo.config import setting
+from medzoo.toolkit.settings import ImageSettings
+{heavy}
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    image: ImageSettings = ImageSettings()
+
+
+def build(config, image, device):
+    raise NotImplementedError
+
+
+@medzoo.hookimpl
+def register_generators():
+    presets = Path(__file__).parent / "presets"
+    return [medzoo.GeneratorSpec(contract=1, name="far", summary="far", config=Config, presets=presets, build=build)]
+"""
+
+
+@pytest.mark.parametrize(("heavy", "loaded"), [("", None), ("import torch", "torch"), ("import numpy", "numpy")])
+def test_an_installed_plugin_s_registration_is_light(install_plugin, heavy, loaded):
+    site = install_plugin("far", PLUGIN.format(heavy=heavy))
+    (site / "presets").mkdir()
+    spec = load_plugins().generator("far")
+    (result,) = [result for result in check_generator(spec) if result.name == "registration"]
+    assert result.passed == (loaded is None)
+    assert loaded is None or f"it loads {loaded}" in result.detail
+
+
+def outcomes(pytester, spec_line, checks):
+    pytester.makepyfile(
+        f"from medzoo.testing import {checks}\n{spec_line}\n\n@{checks}(SPEC)\ndef test_contract(check):\n    check()\n"
+    )
+    return pytester.runpytest_inprocess("-q", "-rs", "-p", "no:cacheprovider", "-W", "error")
+
+
+def test_each_check_is_a_test_of_its_own(pytester, spec_of, monkeypatch):
+    monkeypatch.setattr(medzoo, "SPEC_UNDER_TEST", spec_of(OneImage), raising=False)
+    result = outcomes(pytester, "from medzoo import SPEC_UNDER_TEST as SPEC", "generator_checks")
+    result.assert_outcomes(passed=21, failed=1, skipped=5)
+    result.stdout.fnmatch_lines(["*generator 'grain': expected another image for each seed, two differ by 0*"])
+    result.stdout.fnmatch_lines(["*does not apply to generator 'grain'*"])
+
+
+def test_tests_after_a_failed_build_are_skipped(pytester, spec_of, monkeypatch):
+    monkeypatch.setattr(medzoo, "SPEC_UNDER_TEST", spec_of(Unrepeatable), raising=False)
+    result = outcomes(pytester, "from medzoo import SPEC_UNDER_TEST as SPEC", "generator_checks")
+    result.stdout.fnmatch_lines(["*'build' failed before it*"])
+    assert result.parseoutcomes()["failed"] == 1
 
 
 def test_assert_generator_lists_what_failed(spec_of):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import medzoo
 from medzoo import ExtractorSpec, MetricSpec, Score
 from medzoo.errors import DataError
 from medzoo.protocols import Histogram, Pair
@@ -90,7 +93,7 @@ def test_an_honest_metric_passes_every_check():
     assert {result.name: result.detail for result in results if not result.passed} == {}
     assert [result.name for result in results] == [
         "spec", "build", "score", "identity", "direction", "seed repeats", "inputs", "too few images", "not finite",
-        "constant images", "colour", "global random state", "files",
+        "constant images", "colour", "files", "network", "time", "memory", "global random state",
     ]  # fmt: skip
     assert all(result.detail and "\n" not in result.detail for result in results)
     assert_metric(spec_of(Brightness))
@@ -241,8 +244,20 @@ class GreyAlone(Brightness):
 
 class Reads(Brightness):
     def value(self, means):
-        Path(__file__).read_text()
+        (Path(__file__).parents[2] / "pyproject.toml").read_text()
         return super().value(means)
+
+
+class Asks(Brightness):
+    def value(self, means):
+        with contextlib.suppress(OSError):
+            socket.getaddrinfo("localhost", 80)
+        return super().value(means)
+
+
+class Lopsided(Brightness):
+    def value(self, means):
+        return super().value(means) * (1.0 + means[0])
 
 
 CHECKS = {
@@ -257,12 +272,52 @@ CHECKS = {
     Divides: {"constant images"},
     GreyAlone: {"colour"},
     Reads: {"files"},
+    Asks: {"network"},
 }
 
 
 @pytest.mark.parametrize("broken", CHECKS, ids=lambda kind: kind.__name__)
 def test_a_broken_promise_fails_the_check_named_for_it(broken):
     assert set(failures(spec_of(broken))) == CHECKS[broken]
+
+
+def test_a_metric_that_says_it_is_symmetric_has_to_be():
+    results = {result.name: result for result in check_metric(spec_of(Brightness, symmetric=True))}
+    assert results["symmetry"].passed
+    assert set(failures(spec_of(Lopsided, symmetric=True))) == {"symmetry"}
+    assert failures(spec_of(Lopsided)) == {}
+
+
+def test_a_metric_that_takes_one_image_refuses_none():
+    class TakesNone(Brightness):
+        def least(self):
+            return 0
+
+    found = failures(spec_of(TakesNone, least=1))
+    assert found == {"too few images": "expected a DataError for 0 real images, got nan"}
+
+
+def test_the_time_and_memory_of_a_score_are_bounded(monkeypatch):
+    class Heavy(Brightness):
+        def value(self, means):
+            torch.ones(30_000_000).sum()
+            return super().value(means)
+
+    monkeypatch.setattr("medzoo.testing.metrics.MAX_MEMORY", 100_000_000)
+    assert set(failures(spec_of(Heavy))) == {"memory"}
+    monkeypatch.setattr("medzoo.testing.metrics.MAX_MEMORY", 1 << 30)
+    monkeypatch.setattr("medzoo.testing.metrics.MAX_SECONDS", 0.0)
+    assert set(failures(spec_of(Brightness))) == {"time"}
+
+
+def test_each_check_is_a_test_of_its_own(pytester, monkeypatch):
+    monkeypatch.setattr(medzoo, "SPEC_UNDER_TEST", spec_of(NeverNought), raising=False)
+    pytester.makepyfile(
+        "from medzoo import SPEC_UNDER_TEST\nfrom medzoo.testing import metric_checks\n\n"
+        "@metric_checks(SPEC_UNDER_TEST)\ndef test_contract(check):\n    check()\n"
+    )
+    result = pytester.runpytest_inprocess("-q", "-p", "no:cacheprovider", "-W", "error")
+    result.assert_outcomes(passed=15, failed=1, skipped=2)
 
 
 def test_a_metric_that_changes_its_samples_is_caught():

@@ -17,7 +17,8 @@ from medzoo import ImageSpec
 from medzoo.config import build, keys, preset_names, resolve
 from medzoo.errors import ConfigError, DataError, HubError, IntegrityError, ResourceError, UnknownName
 from medzoo.testing import check_classifier
-from medzoo.testing.subject import Listener, MadeUpImages
+from medzoo.testing.listener import Listener
+from medzoo.testing.made_up_images import MadeUpImages
 from medzoo_classifiers.timm_networks import ASSETS
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import socket
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +13,11 @@ import pytest
 import torch
 from torch import nn
 
+import medzoo
 from medzoo import ClassifierSpec
 from medzoo.config import setting
-from medzoo.errors import DataError
 from medzoo.testing import assert_classifier, check_classifier
+from medzoo.toolkit.refusals import refuse_bad_images, refuse_no_images
 from medzoo.toolkit.settings import ImageSettings
 
 
@@ -35,6 +39,7 @@ class Light(nn.Module):
         self.layer = nn.Linear(4, len(image.classes), device=device)
 
     def fit(self, data, *, validation, seed, report):
+        refuse_no_images(data)
         start = 0
         if (state := report.restore()) is not None:
             start = int(state["step"])
@@ -62,8 +67,7 @@ class Light(nn.Module):
 
     @torch.no_grad()
     def features(self, images):
-        if images.shape[1] != self.image.channels:
-            raise DataError(f"{images.shape[1]} channels")
+        refuse_bad_images(self.image, images)
         light = 2.0 * images.mean(dim=(1, 2, 3)) - 1.0
         return torch.stack([light, light**2, light**3, light**4], dim=1)
 
@@ -99,8 +103,9 @@ def test_an_honest_classifier_passes_every_check(spec_of):
     results = check_classifier(spec_of(Light))
     assert {result.name: result.detail for result in results if not result.passed} == {}
     assert [result.name for result in results] == [
-        "preset", "build", "fit", "fit repeats", "fit resumes", "fit stops", "weights", "probabilities", "features",
-        "rebatching", "save and load", "learns", "refuses other channels", "global random state",
+        "spec", "preset", "build", "fit", "fit repeats", "fit resumes", "fit stops", "fit on nothing", "weights",
+        "probabilities", "features", "rebatching", "save and load", "learns", "bad images", "files", "network", "time",
+        "memory", "global random state",
     ]  # fmt: skip
     assert all(result.detail and "\n" not in result.detail and result.seconds >= 0 for result in results)
     assert_classifier(spec_of(Light))
@@ -109,7 +114,7 @@ def test_an_honest_classifier_passes_every_check(spec_of):
 def test_a_multi_label_one_is_checked_twice(spec_of):
     results = check_classifier(spec_of(Light, multi_label=True))
     assert {result.name: result.detail for result in results if not result.passed} == {}
-    assert len(results) == 2 * 14 - 1
+    assert len(results) == 2 * 20 - 2
 
 
 class NoFeatures(nn.Module):
@@ -209,6 +214,27 @@ class Anything(Light):
         return torch.stack([light, light**2, light**3, light**4], dim=1)
 
 
+class FitsNothing(Light):
+    def fit(self, data, *, validation, seed, report):
+        if len(data):
+            super().fit(data, validation=validation, seed=seed, report=report)
+
+
+class Fetches(Light):
+    def predict(self, images):
+        with contextlib.suppress(OSError), socket.socket() as client:
+            client.connect(("127.0.0.1", 9))
+        return super().predict(images)
+
+
+class Ponders(Light):
+    def features(self, images):
+        end = time.process_time() + 0.05
+        while time.process_time() < end:
+            pass
+        return super().features(images)
+
+
 class Draws(Light):
     def predict(self, images):
         np.random.rand()
@@ -234,7 +260,9 @@ class Draws(Light):
         (BatchNormalised, "rebatching", "probabilities changed by"),
         (Unsaved, "save and load", "gives other probabilities"),
         (Confused, "learns", "right of black, grey and white"),
-        (Anything, "refuses other channels", "it answered"),
+        (Anything, "bad images", "expected a MedzooError for no image in predict, none was raised"),
+        (FitsNothing, "fit on nothing", "none was raised"),
+        (Fetches, "network", "predict: 127.0.0.1"),
         (Draws, "global random state", "numpy in predict, random in predict"),
     ],
 )
@@ -245,6 +273,24 @@ def test_a_broken_promise_fails_its_own_check(spec_of, broken, check, detail):
     # whoever draws from global state cannot resume either
     others = {"fit resumes", "global random state"} if broken is GlobalFit else set()
     assert set(found) == {check} | others, found
+
+
+def test_the_time_of_one_call_is_bounded(spec_of, monkeypatch):
+    monkeypatch.setattr("medzoo.testing.model_checks.MAX_SECONDS", 0.5)
+    found = failures(spec_of(Ponders))
+    assert set(found) == {"time"}
+    assert "fit " in found["time"]
+    assert "predict" not in found["time"]
+
+
+def test_each_check_is_a_test_of_its_own(pytester, spec_of, monkeypatch):
+    monkeypatch.setattr(medzoo, "SPEC_UNDER_TEST", spec_of(Confused), raising=False)
+    pytester.makepyfile(
+        "from medzoo import SPEC_UNDER_TEST\nfrom medzoo.testing import classifier_checks\n\n"
+        "@classifier_checks(SPEC_UNDER_TEST)\ndef test_contract(check):\n    check()\n"
+    )
+    result = pytester.runpytest_inprocess("-q", "-p", "no:cacheprovider", "-W", "error")
+    result.assert_outcomes(passed=19, failed=1, skipped=1)
 
 
 def test_the_assertion_names_the_classifier_and_what_it_breaks(spec_of):

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from medzoo import ImageSpec
 from medzoo.errors import DataError
-from medzoo.testing.subject import Listener
+from medzoo.testing.listener import Listener
 from medzoo.toolkit.augmentation import augment
 from medzoo.toolkit.batches import Batch
 from medzoo.toolkit.classification import ImageClassifier, Start, pixel_statistics

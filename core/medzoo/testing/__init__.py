@@ -1,16 +1,28 @@
 """The conformance kit: whether a plugin's models keep the contract, told in seconds from their `tiny` preset.
 
-A plugin's own test suite needs two lines: `from medzoo.testing import assert_generator` and `assert_generator(SPEC)`,
-or the same with `assert_classifier`, `assert_metric` or `assert_extractor`.
+As tests of a plugin's own, one for each check, with pytest:
+
+```python
+from medzoo.testing import generator_checks
+
+@generator_checks(SPEC)
+def test_the_contract(check):
+    check()
+```
+
+`assert_generator(SPEC)` makes all checks at once, `check_generator(SPEC)` gives the results; and so for classifiers,
+metrics and, with `assert_extractor` and `check_extractor`, for extractors.
 """
 
 from medzoo.testing.classifiers import assert_classifier, check_classifier
 from medzoo.testing.extractors import assert_extractor, check_extractor
 from medzoo.testing.generators import assert_generator, check_generator
 from medzoo.testing.metrics import assert_metric, check_metric
+from medzoo.testing.parametrised import Check, classifier_checks, generator_checks, metric_checks
 from medzoo.testing.results import CheckResult
 
 __all__ = [
+    "Check",
     "CheckResult",
     "assert_classifier",
     "assert_extractor",
@@ -20,4 +32,7 @@ __all__ = [
     "check_extractor",
     "check_generator",
     "check_metric",
+    "classifier_checks",
+    "generator_checks",
+    "metric_checks",
 ]

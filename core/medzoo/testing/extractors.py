@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from medzoo.protocols import Extractor, PerceptualExtractor
+from medzoo.testing.model_subject import ATOL
+from medzoo.testing.promises import expect, global_states
 from medzoo.testing.results import CheckResult, assert_passed, run_check
-from medzoo.testing.subject import ATOL, expect, global_states
 
 if TYPE_CHECKING:
     from medzoo.specs import ExtractorSpec

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from medzoo import config as settings
-from medzoo.protocols import Generator
+from medzoo.testing import model_checks as shared
+from medzoo.testing.generator_subject import GeneratorSubject
 from medzoo.testing.inspection import attention_maps, label_tokens
-from medzoo.testing.results import CheckResult, assert_passed, run_check
-from medzoo.testing.subject import ATOL, BATCH, Recorder, Subject, expect, expect_equal, global_seed
+from medzoo.testing.made_up_images import BRIGHTNESS, CLASSES, PlainImages
+from medzoo.testing.model_subject import ATOL, BATCH
+from medzoo.testing.promises import expect, expect_equal, global_seed
+from medzoo.testing.results import CheckResult, assert_passed
+from medzoo.testing.suite import Stage, Suite
 
 if TYPE_CHECKING:
     from medzoo.specs import GeneratorSpec
+
+_OBEYED = 0.75
+_DRAWN = 16
 
 
 def check_generator(spec: GeneratorSpec, *, device: str = "cpu", overrides: Sequence[str] = ()) -> list[CheckResult]:
@@ -26,19 +32,12 @@ def check_generator(spec: GeneratorSpec, *, device: str = "cpu", overrides: Sequ
 
     It is built from its `tiny` preset, with `overrides` (key=value) for what no preset can know, for three classes,
     fitted on 24 made-up images and asked for pictures; where the spec is multi-label, once more with multi-hot labels,
-    in the checks whose names begin with "multi-label". Checks that cannot apply are left out: fitting for a spec that
-    is not trainable, sources for one that needs none, and all that follows a failure to build or to give pictures.
+    in the checks whose names begin with "multi-label". To see whether it obeys labels, it is fitted on plain black,
+    grey and white images, with its preset `quick` if there is one. Checks that cannot apply are left out: fitting for a
+    spec that is not trainable, sources for one that needs none, and all that follows a failure to build or to give
+    pictures.
     """
-    results: list[CheckResult] = []
-    for multi_label in (False, True) if spec.multi_label else (False,):
-        subject = Subject(spec, device=device, overrides=overrides, multi_label=multi_label)
-        for checks, required in _STAGES:
-            ran = [_run(name, check, subject) for name, check in checks.items()]
-            found = [result for result in ran if result is not None]
-            results += found
-            if required and not all(result.passed for result in found):
-                return results
-    return results
+    return generator_suite(spec, device=device, overrides=overrides).results()
 
 
 def assert_generator(spec: GeneratorSpec, *, device: str = "cpu", overrides: Sequence[str] = ()) -> None:
@@ -50,96 +49,41 @@ def assert_generator(spec: GeneratorSpec, *, device: str = "cpu", overrides: Seq
     assert_passed(f"generator '{spec.name}'", check_generator(spec, device=device, overrides=overrides))
 
 
-def _run(name: str, check: Callable[[Subject], str | None], subject: Subject) -> CheckResult | None:
-    """The result of one check, or None where it does not apply."""
-    return run_check(f"multi-label {name}" if subject.multi_label else name, lambda: check(subject), subject.device)
+def generator_suite(
+    spec: GeneratorSpec, *, device: str = "cpu", overrides: Sequence[str] = ()
+) -> Suite[GeneratorSubject]:
+    """The checks of `check_generator`, not made yet."""
+    several = {"": False, "multi-label ": True} if spec.multi_label else {"": False}
+    subjects = {
+        prefix: GeneratorSubject(spec, device=device, overrides=overrides, multi_label=multi_label)
+        for prefix, multi_label in several.items()
+    }
+    return Suite(f"generator '{spec.name}'", _STAGES, subjects)
 
 
-def _preset(subject: Subject) -> str | None:
-    known = settings.preset_names(subject.spec.presets)
-    expect("tiny" in known, f"expected a preset tiny.toml for tests, found: {', '.join(known) or 'none'}")
-    spec = subject.spec
-    subject.configure(settings.resolve(spec.config, presets=spec.presets, preset="tiny", overrides=subject.overrides))
-    if subject.multi_label:
-        return None  # it is the same one
-    return f"tiny.toml resolves: {subject.image.size} pixels, {subject.image.channels} channels"
-
-
-def _build(subject: Subject) -> str:
-    generator = subject.generator = subject.build()
-    for method in ("fit", "sample", "state_dict", "load_state_dict", "image"):
-        expect(hasattr(generator, method), f"expected a Generator, {type(generator).__name__} has no '{method}'")
-    expect(isinstance(generator, Generator), f"expected a Generator, got {type(generator).__name__}")
-    expect(generator.image == subject.image, f"expected the ImageSpec it was built for, its image is {generator.image}")
-    other = subject.build()
-    expect_equal(generator.state_dict(), other.state_dict(), "a second build from the same global seed")
-    return f"a {type(generator).__name__} of {sum(value.numel() for value in generator.state_dict().values())} numbers"
-
-
-def _weights(subject: Subject) -> str:
-    state, fresh = subject.generator.state_dict(), subject.build().state_dict()
-    for name, value in state.items():
-        expect(isinstance(value, Tensor), f"expected tensors in state_dict, '{name}' is a {type(value).__name__}")
-        allowed = value.dtype == torch.float32 or not (value.is_floating_point() or value.is_complex())
-        expect(allowed, f"expected float32 weights, '{name}' is {value.dtype}")
-        expect(bool(torch.isfinite(value).all()), f"expected finite weights, '{name}' has others")
-    changed = sorted(state.keys() ^ fresh.keys())
-    expect(not changed, f"state_dict has other keys than in a fresh model: {', '.join(changed[:3])}")
-    return f"{len(state)} tensors, float32, the same keys in a fresh model"
-
-
-def _fit(subject: Subject) -> str | None:
-    if not subject.spec.trainable:
+def _fit(subject: GeneratorSubject) -> str | None:
+    if not subject.trainable:
         return None
-    report = subject.first = Recorder(subject)
-    subject.fit(subject.generator, report)
-    expect(bool(report.steps), "fit made no call of report.progress")
-    bad = [f"{k} = {v}" for _, _, values in report.steps for k, v in values.items() if not math.isfinite(v)]
-    expect(not bad, f"expected finite loss values, got {bad[0] if bad else ''}")
-    steps = [step for step, _, _ in report.steps]
-    expect(steps == sorted(set(steps)), f"expected rising steps in report.progress, got {steps}")
+    report = subject.first = subject.listener()
+    subject.fit(subject.model, report)
+    shared.expect_sound(report)
     step, total, _ = report.steps[-1]
     expect(step == total, f"expected the last report.progress to be step {total} of {total}, got {step} of {total}")
     told = f"{report.previews} previews, {len(report.notes)} notes, {len(report.warnings)} warnings"
-    return f"{len(steps)} steps, {len(report.checkpoints)} checkpoints, {told}"
+    return f"{len(report.steps)} steps, {len(report.checkpoints)} checkpoints, {told}"
 
 
-def _fit_repeats(subject: Subject) -> str | None:
-    if not subject.spec.trainable:
-        return None
-    again = subject.build()
-    with global_seed(1, subject.device):
-        subject.fit(again, Recorder(subject))
-    expect_equal(subject.generator.state_dict(), again.state_dict(), "a second fit from the same seed")
-    return "the same seed gives the same weights, whatever the global random state"
-
-
-def _fit_resumes(subject: Subject) -> str | None:
-    unfinished = [(step, state) for step, total, state in subject.first.checkpoints if step < total]
-    if not subject.spec.trainable or not unfinished:
-        return None
-    step, state = unfinished[0]
-    resumed = subject.build()
-    report = Recorder(subject, restored=state)
-    with global_seed(2, subject.device):
-        subject.fit(resumed, report)
-    first = report.steps[0][0] if report.steps else "none"
-    expect(first == step + 1, f"expected a restored fit to go on at step {step + 1}, its first step was {first}")
-    expect_equal(subject.generator.state_dict(), resumed.state_dict(), f"a fit resumed at step {step}")
-    return f"a fit resumed at step {step} ends with the same weights"
-
-
-def _fit_stops(subject: Subject) -> str | None:
-    unfinished = [(step, state) for step, total, state in subject.first.checkpoints if step < total]
-    if not subject.spec.trainable or not unfinished or subject.multi_label:
+def _fit_stops(subject: GeneratorSubject) -> str | None:
+    unfinished = subject.first.unfinished()
+    if not subject.trainable or not unfinished or subject.multi_label:
         return None  # where a fit stops has nothing to do with the kind of its labels
     step, state = unfinished[0]
     stopped, restored = subject.build(), subject.build()
-    report, again = Recorder(subject, stop=step), Recorder(subject, restored=state, stop=step)
+    report, again = subject.listener(stop=step), subject.listener(restored=state, stop=step)
     subject.fit(stopped, report)
     last = report.steps[-1][0] if report.steps else "none"
     expect(last == step, f"expected a fit asked to stop after step {step} to end there, its last step was {last}")
-    subject.sample(generator=stopped)
+    subject.sample(model=stopped)
     subject.fit(restored, again)
     made = len(again.steps)
     expect(not made, f"expected no step of a fit restored at step {step} and asked to stop after it, it made {made}")
@@ -147,13 +91,13 @@ def _fit_stops(subject: Subject) -> str | None:
     return f"a fit stopped after step {step} ends there, and its checkpoint gives the same weights"
 
 
-def _images(subject: Subject) -> str:
+def _images(subject: GeneratorSubject) -> str:
     for count in (BATCH, 5, 1):
         subject.sample(range(count))
     return f"{BATCH}, 5 and 1 images asked for and given: float32, finite, in [0, 1]"
 
 
-def _seeds_repeat(subject: Subject) -> str:
+def _seeds_repeat(subject: GeneratorSubject) -> str:
     first = subject.sample()
     with global_seed(1, subject.device):
         second = subject.sample()
@@ -161,7 +105,7 @@ def _seeds_repeat(subject: Subject) -> str:
     return "the same seeds give the same images, whatever the global random state"
 
 
-def _seeds_differ(subject: Subject) -> str | None:
+def _seeds_differ(subject: GeneratorSubject) -> str | None:
     if subject.spec.needs_sources:
         return None  # the source already tells images apart, so a seed need not
     images = subject.sample(labels=subject.labels[:1].expand_as(subject.labels)).flatten(1)
@@ -170,7 +114,7 @@ def _seeds_differ(subject: Subject) -> str | None:
     return f"{BATCH} seeds of one label give {BATCH} images"
 
 
-def _rebatching(subject: Subject) -> str:
+def _rebatching(subject: GeneratorSubject) -> str:
     whole = subject.sample()
     split = torch.cat([subject.sample(range(1)), subject.sample(range(1, BATCH))])
     backwards = subject.sample(range(BATCH - 1, -1, -1)).flip(0)
@@ -179,7 +123,7 @@ def _rebatching(subject: Subject) -> str:
     return f"{BATCH} at once, 1 + 7 and reversed agree within {ATOL}"
 
 
-def _labels(subject: Subject) -> str:
+def _labels(subject: GeneratorSubject) -> str:
     whole = subject.sample()
     for kept in (torch.arange(BATCH) % 2 == 0, torch.arange(BATCH) % 2 == 1):
         labels = subject.labels.clone()
@@ -188,7 +132,7 @@ def _labels(subject: Subject) -> str:
     return "an image's label is its own"
 
 
-def _combinations(subject: Subject) -> str | None:
+def _combinations(subject: GeneratorSubject) -> str | None:
     if not subject.multi_label:
         return None
     rows = {"no label": (0, 0, 0), "the first": (1, 0, 0), "the second": (0, 1, 0), "both": (1, 1, 0)}
@@ -200,7 +144,7 @@ def _combinations(subject: Subject) -> str | None:
     return "no label, each of two and both give four images"
 
 
-def _sources(subject: Subject) -> str | None:
+def _sources(subject: GeneratorSubject) -> str | None:
     if not subject.spec.needs_sources:
         return None
     whole = subject.sample()
@@ -213,21 +157,54 @@ def _sources(subject: Subject) -> str | None:
     return "an image's source is its own"
 
 
-def _save_and_load(subject: Subject) -> str:
-    state = {name: value.detach().cpu().contiguous() for name, value in subject.generator.state_dict().items()}
+def _label_obedience(subject: GeneratorSubject) -> str | None:
+    if not subject.trainable or subject.spec.needs_sources:
+        return None
+    learner = shared.learner(subject, PlainImages)
+    seeds = range(_DRAWN)
+    light = [
+        learner.sample(seeds, label.expand(_DRAWN, *label.shape).clone()).flatten(1).mean(dim=1)
+        for label in subject.class_labels
+    ]
+    learned = torch.tensor(BRIGHTNESS) / 255.0
+    nearest = (torch.stack(light).cpu()[:, :, None] - learned).abs().argmin(dim=2)
+    share = (nearest == torch.arange(len(CLASSES))[:, None]).float().mean().item()
+    means = ", ".join(f"{values.mean().item():.2f}" for values in light)
+    wanted = ", ".join(f"{value:.2f}" for value in learned.tolist())
+    expect(
+        share >= _OBEYED,
+        f"expected at least {_OBEYED:.0%} of its images nearest to the brightness of their class after a fit on images "
+        f"of {wanted}, got {share:.0%} (means {means}); a preset quick.toml may train longer than tiny.toml",
+    )
+    return f"{share:.0%} of its images are nearest to the brightness of their class ({means} for {wanted})"
+
+
+def _bad_requests(subject: GeneratorSubject) -> str:
+    model, seeds, labels = subject.model, subject.seeds[:2], subject.labels[:2]
+    sources = subject.sources[:2] if subject.spec.needs_sources else None
+    requests = {
+        "no image": (seeds[:0], labels[:0], sources if sources is None else sources[:0]),
+        "two seeds and one label": (seeds, labels[:1], sources),
+        "labels that are none of the classes": (seeds, labels + len(CLASSES), sources),
+        "labels of another kind": (seeds, labels.bool(), sources),
+    }
+    if sources is not None:
+        requests["no sources"] = (seeds, labels, None)
+        requests["sources of another size"] = (seeds, labels, sources[:, :, 1:])
+    for what, (some, given, real) in requests.items():
+        shared.expect_refused(what, functools.partial(model.sample, some, given, sources=real))
+    return f"refused with a MedzooError: {', '.join(requests)}"
+
+
+def _save_and_load(subject: GeneratorSubject) -> str:
+    state = {name: value.detach().cpu().contiguous() for name, value in subject.model.state_dict().items()}
     with global_seed(3, subject.device):
         loaded = subject.build()
     loaded.load_state_dict(load(save(state)))
     expect_equal(state, loaded.state_dict(), "a model that loaded them")
-    before, after = subject.sample(), subject.sample(generator=loaded)
+    before, after = subject.sample(), subject.sample(model=loaded)
     expect(torch.equal(before, after), f"a model that loaded them gives other images: {_distance(before, after)}")
     return "saved as safetensors and loaded into a fresh model: the same images"
-
-
-def _global_state(subject: Subject) -> str:
-    touched = ", ".join(sorted(subject.touched))
-    expect(not touched, f"expected random draws from the seeds alone, but global state changed: {touched}")
-    return "torch's, numpy's and Python's global random states stay as they were"
 
 
 def _distance(one: Tensor, other: Tensor) -> str:
@@ -239,25 +216,39 @@ def _expect_close(one: Tensor, other: Tensor, when: str) -> None:
     expect(bool((apart <= ATOL).all()), f"an image changed by {apart.max().item():.2g} (allowed {ATOL}) {when}")
 
 
-_STAGES: tuple[tuple[Mapping[str, Callable[[Subject], str | None]], bool], ...] = (
-    ({"preset": _preset}, True),
-    ({"build": _build}, True),
-    ({"fit": _fit, "fit repeats": _fit_repeats, "fit resumes": _fit_resumes, "weights": _weights}, False),
-    ({"images": _images}, True),
-    (
-        {
+_STAGES: tuple[Stage[GeneratorSubject], ...] = (
+    Stage(checks={"spec": shared.spec, "registration": shared.registration}),
+    Stage(checks={"preset": shared.preset}, required=True),
+    Stage(checks={"build": shared.build}, required=True),
+    Stage(
+        checks={
+            "fit": _fit,
+            "fit repeats": shared.fit_repeats,
+            "fit resumes": shared.fit_resumes,
+            "fit on nothing": shared.fit_on_nothing,
+            "weights": shared.weights,
+        }
+    ),
+    Stage(checks={"images": _images}, required=True),
+    Stage(
+        checks={
             "seeds repeat": _seeds_repeat,
             "seeds differ": _seeds_differ,
             "rebatching": _rebatching,
             "labels": _labels,
             "combinations": _combinations,
             "sources": _sources,
+            "bad requests": _bad_requests,
+            "label obedience": _label_obedience,
             "save and load": _save_and_load,
             "fit stops": _fit_stops,
             "label tokens": label_tokens,
             "attention maps": attention_maps,
-            "global random state": _global_state,
-        },
-        False,
+            "files": shared.files,
+            "network": shared.network,
+            "time": shared.time,
+            "memory": shared.memory,
+            "global random state": shared.global_state,
+        }
     ),
 )

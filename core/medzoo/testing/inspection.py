@@ -6,12 +6,14 @@ import torch
 from torch import Tensor
 
 from medzoo.protocols import AttentionMaps, LabelTokens
-from medzoo.testing.subject import ATOL, Broken, Subject, expect
+from medzoo.testing.generator_subject import GeneratorSubject
+from medzoo.testing.model_subject import ATOL
+from medzoo.testing.promises import Broken, expect
 
 
-def label_tokens(subject: Subject) -> str | None:
+def label_tokens(subject: GeneratorSubject) -> str | None:
     """What was found of `LabelTokens`, in one line; None for a generator without them."""
-    generator = subject.generator
+    generator = subject.model
     if not isinstance(generator, LabelTokens):
         return None
     labels = subject.class_labels
@@ -26,9 +28,9 @@ def label_tokens(subject: Subject) -> str | None:
     return f"{tokens.shape[1]} of width {tokens.shape[2]}, float32, other ones for each label"
 
 
-def attention_maps(subject: Subject) -> str | None:
+def attention_maps(subject: GeneratorSubject) -> str | None:
     """What was found of `AttentionMaps`, in one line; None for a generator without them."""
-    generator = subject.generator
+    generator = subject.model
     if not isinstance(generator, AttentionMaps):
         return None
     before = subject.sample()

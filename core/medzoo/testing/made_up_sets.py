@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from medzoo.protocols import Sample
-from medzoo.testing.subject import CLASSES, expect
+from medzoo.testing.made_up_images import CLASSES
+from medzoo.testing.promises import expect
 
 if TYPE_CHECKING:
     from medzoo.specs import MetricSpec

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import builtins
-import contextlib
-import io
 import math
-from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from medzoo.errors import DataError
 from medzoo.protocols import Histogram, Sample, Score
+from medzoo.specs import CONTRACT
 from medzoo.testing.made_up_sets import MadeUpSets, tensors_of
-from medzoo.testing.results import CheckResult, assert_passed, run_check
-from medzoo.testing.subject import Broken, expect, global_seed, global_states
+from medzoo.testing.model_checks import MAX_MEMORY, MAX_SECONDS
+from medzoo.testing.promises import Broken, expect, global_seed, watching
+from medzoo.testing.registration import light_registration
+from medzoo.testing.results import CheckResult, assert_passed
+from medzoo.testing.suite import Stage, Suite
+from medzoo.testing.watch import Watch, watched
 
 if TYPE_CHECKING:
     from medzoo.specs import MetricSpec
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _CPU = torch.device("cpu")
 _SIDES = (32, 192)
 _SEED = 2**62 + 5
+_ROUNDING = 1e-5
 
 
 class _Subject:
@@ -33,8 +35,10 @@ class _Subject:
 
     def __init__(self, spec: MetricSpec) -> None:
         self.spec = spec
+        self.device = _CPU
         self.metric: Any = None
         self.touched: set[str] = set()
+        self.seen = Watch()
         self.use(_SIDES[0])
 
     def use(self, side: int) -> None:
@@ -50,10 +54,8 @@ class _Subject:
         """The metric of `fake` against `real`, which are good ones where left out. Raises: what the metric raises."""
         real, fake = real or self.real, fake or self.fake
         more = {"train": self.train} if self.spec.needs_train else {}
-        before = global_states(_CPU)
-        score = self.metric(real, fake, seed=seed, **more)
-        after = global_states(_CPU)
-        self.touched |= {name for name in before if before[name] != after[name]}
+        with watching(_CPU, self.touched, "by the metric"), watched(self.seen):
+            score = self.metric(real, fake, seed=seed, **more)
         if not isinstance(score, Score):
             raise Broken(f"expected a Score, got {type(score).__name__}")
         return score
@@ -63,27 +65,20 @@ def check_metric(spec: MetricSpec) -> list[CheckResult]:
     """What `spec` keeps and breaks of the metric contract, one result a check; nothing a plugin does raises here.
 
     It measures made-up sets of three classes. Checks that cannot apply are left out: identity of what is no distance (a
-    floor, and lower is better), direction where neither way is better, and all that follows a failure to build or to
-    give a score.
+    floor, and lower is better), direction where neither way is better, symmetry where it is not declared, and all that
+    follows a failure to build or to give a score.
     """
-    subject = _Subject(spec)
-    results: list[CheckResult] = []
-    for checks, required in _STAGES:
-        ran = [run_check(name, _applied(check, subject), _CPU) for name, check in checks.items()]
-        found = [result for result in ran if result is not None]
-        results += found
-        if required and not all(result.passed for result in found):
-            return results
-    return results
+    return metric_suite(spec).results()
+
+
+def metric_suite(spec: MetricSpec) -> Suite[_Subject]:
+    """The checks of `check_metric`, not made yet."""
+    return Suite(f"metric '{spec.name}'", _STAGES, {"": _Subject(spec)})
 
 
 def assert_metric(spec: MetricSpec) -> None:
     """Nothing, if `spec` passes every check. Raises: AssertionError, with a line for each check that failed."""
     assert_passed(f"metric '{spec.name}'", check_metric(spec))
-
-
-def _applied(check: Callable[[_Subject], str | None], subject: _Subject) -> Callable[[], str | None]:
-    return lambda: check(subject)
 
 
 def _spec(subject: _Subject) -> str:
@@ -99,7 +94,11 @@ def _spec(subject: _Subject) -> str:
     expect(
         not spec.extractors or bool(spec.needs_features or spec.needs_distance), "it names extractors it does not need"
     )
-    return f"{spec.better} is better, {spec.least} images a side"
+    return f"contract {spec.contract} of {CONTRACT}, {spec.better} is better, {spec.least} images a side"
+
+
+def _registration(subject: _Subject) -> str | None:
+    return light_registration("metric", subject.spec)
 
 
 def _build(subject: _Subject) -> str:
@@ -152,6 +151,17 @@ def _direction(subject: _Subject) -> str | None:
     return f"{good:.3g} for good images, {bad:.3g} for bad ones"
 
 
+def _symmetry(subject: _Subject) -> str | None:
+    if not subject.spec.symmetric:
+        return None
+    there, back = subject.score().value, subject.score(subject.fake, subject.real).value
+    allowed = _ROUNDING * max(abs(there), abs(back))
+    expect(
+        abs(there - back) <= allowed, f"it says it is symmetric, but gives {there:.6g} one way, {back:.6g} the other"
+    )
+    return f"{there:.4g} both ways"
+
+
 def _repeats(subject: _Subject) -> str:
     first = subject.score()
     with global_seed(1, _CPU):
@@ -170,11 +180,9 @@ def _inputs(subject: _Subject) -> str:
     return "the samples stay as they were"
 
 
-def _too_few(subject: _Subject) -> str | None:
+def _too_few(subject: _Subject) -> str:
     least = subject.spec.least
     subject.score(subject.sets.good(least), subject.sets.good(least, seed=1))
-    if least == 1:
-        return None
     few = subject.sets.good(least - 1)
     _expect_refused(subject, f"{least - 1} real images", real=few)
     _expect_refused(subject, f"{least - 1} synthetic images", fake=few)
@@ -213,11 +221,27 @@ def _global_state(subject: _Subject) -> str:
 
 
 def _files(subject: _Subject) -> str:
-    opened: list[str] = []
-    with _watched_files(opened):
-        subject.score()
+    opened = sorted(subject.seen.files)
     expect(not opened, f"expected no file to be opened, it opened {', '.join(opened[:3])}")
     return "no file was opened"
+
+
+def _network(subject: _Subject) -> str:
+    hosts = sorted(subject.seen.hosts)
+    expect(not hosts, f"expected no connection, it spoke to {', '.join(hosts[:3])}")
+    return "no host was spoken to"
+
+
+def _time(subject: _Subject) -> str:
+    spent = subject.seen.seconds
+    expect(spent <= MAX_SECONDS, f"expected at most {MAX_SECONDS:g} s of processor time a score, it took {spent:.1f} s")
+    return f"a score of {subject.fakes} images takes {spent:.2f} s (allowed {MAX_SECONDS:g})"
+
+
+def _memory(subject: _Subject) -> str:
+    held, allowed = subject.seen.memory / 1e6, MAX_MEMORY / 1e6
+    expect(held <= allowed, f"expected at most {allowed:.0f} MB more memory a score, it took {held:.0f} MB")
+    return f"a score takes {held:.0f} MB more (allowed {allowed:.0f})"
 
 
 def _expect_refused(subject: _Subject, what: str, *, real: Sample | None = None, fake: Sample | None = None) -> None:
@@ -249,38 +273,26 @@ def _expect_histogram(histogram: Histogram) -> None:
         )
 
 
-@contextlib.contextmanager
-def _watched_files(opened: list[str]) -> Iterator[None]:
-    """Nothing; inside, the names of files that Python code opens are added to `opened`."""
-    real_open = builtins.open
-
-    def watched(file: Any, *arguments: Any, **options: Any) -> Any:
-        opened.append(str(file))
-        return real_open(file, *arguments, **options)
-
-    builtins.open = io.open = watched
-    try:
-        yield
-    finally:
-        builtins.open = io.open = real_open
-
-
-_STAGES: tuple[tuple[Mapping[str, Callable[[_Subject], str | None]], bool], ...] = (
-    ({"spec": _spec, "build": _build}, True),
-    ({"score": _score}, True),
-    (
-        {
+_STAGES: tuple[Stage[_Subject], ...] = (
+    Stage(checks={"registration": _registration}),
+    Stage(checks={"spec": _spec, "build": _build}, required=True),
+    Stage(checks={"score": _score}, required=True),
+    Stage(
+        checks={
             "identity": _identity,
             "direction": _direction,
+            "symmetry": _symmetry,
             "seed repeats": _repeats,
             "inputs": _inputs,
             "too few images": _too_few,
             "not finite": _not_finite,
             "constant images": _constant,
             "colour": _colour,
-            "global random state": _global_state,
             "files": _files,
-        },
-        False,
+            "network": _network,
+            "time": _time,
+            "memory": _memory,
+            "global random state": _global_state,
+        }
     ),
 )

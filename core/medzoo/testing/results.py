@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from medzoo.testing.subject import Broken, global_seed
+from medzoo.testing.promises import Broken, global_seed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,221 @@
+"""The checks that generators and classifiers share."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medzoo import config as settings
+from medzoo.errors import MedzooError
+from medzoo.specs import CONTRACT
+from medzoo.testing.listener import Listener
+from medzoo.testing.made_up_images import CLASSES
+from medzoo.testing.model_subject import BATCH, ModelSubject
+from medzoo.testing.promises import Broken, expect, expect_equal, global_seed
+from medzoo.testing.registration import light_registration
+
+MAX_SECONDS = 5.0
+"""Of processor time, for one fit of the `tiny` preset or one call."""
+
+MAX_MEMORY = 1 << 30
+"""Bytes beyond those held before, in any call."""
+
+_SUMMARY = 120
+
+Subject = ModelSubject[Any]
+
+
+def spec(subject: Subject) -> str | None:
+    """The spec's words, and settings that say what they mean."""
+    if subject.multi_label:
+        return None  # it is the same one
+    found = subject.spec
+    lines = found.summary.splitlines()
+    expect(len(lines) == 1 and bool(found.summary.strip()), "expected a summary of one line")
+    expect(len(found.summary) <= _SUMMARY, f"expected a summary of at most {_SUMMARY} characters, for tables")
+    expect(dataclasses.is_dataclass(found.config), f"expected a dataclass as config, got {found.config!r}")
+    silent = settings.undescribed(found.config)
+    expect(not silent, f"expected settings made with medzoo.config.setting, these say nothing: {', '.join(silent[:3])}")
+    return f"contract {found.contract} of {CONTRACT}, {len(settings.keys(found.config))} settings"
+
+
+def registration(subject: Subject) -> str | None:
+    """What importing the plugin loads."""
+    return None if subject.multi_label else light_registration(subject.kind, subject.spec)
+
+
+def preset(subject: Subject) -> str | None:
+    """The `tiny` preset."""
+    known = settings.preset_names(subject.spec.presets)
+    expect("tiny" in known, f"expected a preset tiny.toml for tests, found: {', '.join(known) or 'none'}")
+    subject.configure("tiny")
+    if subject.multi_label:
+        return None  # it is the same one
+    return f"tiny.toml resolves: {subject.image.size} pixels, {subject.image.channels} channels"
+
+
+def build(subject: Subject) -> str:
+    """A model that keeps its protocol."""
+    model = subject.model = subject.build()
+    kind, name = subject.kind.capitalize(), type(model).__name__
+    for method in subject.methods:
+        expect(hasattr(model, method), f"expected a {kind}, {name} has no '{method}'")
+    expect(isinstance(model, subject.protocol), f"expected a {kind}, got {name}")
+    expect(model.image == subject.image, f"expected the ImageSpec it was built for, its image is {model.image}")
+    expect_equal(model.state_dict(), subject.build().state_dict(), "a second build from the same global seed")
+    return f"a {name} of {sum(value.numel() for value in model.state_dict().values())} numbers"
+
+
+def weights(subject: Subject) -> str:
+    """The state_dict."""
+    state, fresh = subject.model.state_dict(), subject.build().state_dict()
+    for name, value in state.items():
+        expect(isinstance(value, Tensor), f"expected tensors in state_dict, '{name}' is a {type(value).__name__}")
+        allowed = value.dtype == torch.float32 or not (value.is_floating_point() or value.is_complex())
+        expect(allowed, f"expected float32 weights, '{name}' is {value.dtype}")
+        expect(bool(torch.isfinite(value).all()), f"expected finite weights, '{name}' has others")
+    changed = sorted(state.keys() ^ fresh.keys())
+    expect(not changed, f"state_dict has other keys than in a fresh model: {', '.join(changed[:3])}")
+    return f"{len(state)} tensors, float32, the same keys in a fresh model"
+
+
+def expect_sound(report: Listener) -> None:
+    """Nothing. Raises: Broken unless a fit told its steps, rising, with finite losses."""
+    expect(bool(report.steps), "fit made no call of report.progress")
+    bad = [f"{k} = {v}" for _, _, values in report.steps for k, v in values.items() if not math.isfinite(v)]
+    expect(not bad, f"expected finite loss values, got {bad[0] if bad else ''}")
+    steps = [step for step, _, _ in report.steps]
+    expect(steps == sorted(set(steps)), f"expected rising steps in report.progress, got {steps}")
+
+
+def fit_repeats(subject: Subject) -> str | None:
+    """The same seed, the same weights."""
+    if not subject.trainable:
+        return None
+    again = subject.build()
+    with global_seed(1, subject.device):
+        subject.fit(again, subject.listener())
+    expect_equal(subject.model.state_dict(), again.state_dict(), "a second fit from the same seed")
+    return "the same seed gives the same weights, whatever the global random state"
+
+
+def fit_resumes(subject: Subject) -> str | None:
+    """A fit restored from its first unfinished checkpoint."""
+    unfinished = subject.first.unfinished()
+    if not subject.trainable or not unfinished:
+        return None
+    step, state = unfinished[0]
+    resumed, report = subject.build(), subject.listener(restored=state)
+    with global_seed(2, subject.device):
+        subject.fit(resumed, report)
+    first = report.steps[0][0] if report.steps else "none"
+    expect(first == step + 1, f"expected a restored fit to go on at step {step + 1}, its first step was {first}")
+    expect_equal(subject.model.state_dict(), resumed.state_dict(), f"a fit resumed at step {step}")
+    return f"a fit resumed at step {step} ends with the same weights"
+
+
+def fit_on_nothing(subject: Subject) -> str | None:
+    """No images to train on."""
+    if not subject.trainable:
+        return None
+    fresh = subject.build()
+    data = NoImages(multi_label=subject.multi_label)
+    return expect_refused("no images to train on", lambda: subject.fit(fresh, Listener({}), data=data))
+
+
+class NoImages:
+    """A set of three classes without an image."""
+
+    classes = CLASSES
+
+    def __init__(self, *, multi_label: bool) -> None:
+        self.labels = np.empty((0, len(CLASSES)), np.float32) if multi_label else np.empty(0, np.int64)
+
+    def __len__(self) -> int:
+        return 0
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """No image. Raises: IndexError."""
+        raise IndexError(index)
+
+
+def expect_refused(what: str, call: Callable[[], object]) -> str:
+    """What was refused, and in which words. Raises: Broken unless `call` raises a MedzooError."""
+    try:
+        call()
+    except MedzooError as error:
+        return f"{what}: {error.message}"
+    except Exception as error:
+        raise Broken(f"expected a MedzooError for {what}, it raised {type(error).__name__}: {error}") from error
+    raise Broken(f"expected a MedzooError for {what}, none was raised")
+
+
+def files(subject: Subject) -> str:
+    """Files opened; those that a setting names are the user's to choose."""
+    named = tuple(v for v in settings.flatten(subject.config).values() if isinstance(v, str) and os.path.exists(v))
+    opened = _seen(
+        subject, lambda call: (file for file in sorted(subject.seen[call].files) if not file.startswith(named))
+    )
+    expect(not opened, f"expected no file to be opened, core does all reading and writing: {'; '.join(opened)}")
+    return f"{_calls(subject)} opened no file" + (" but what settings name" if named else "")
+
+
+def network(subject: Subject) -> str:
+    """Hosts spoken to."""
+    hosts = _seen(subject, lambda call: sorted(subject.seen[call].hosts))
+    expect(not hosts, f"expected no connection, weights are pulled by core: {'; '.join(hosts)}")
+    return f"{_calls(subject)} spoke to no host"
+
+
+def time(subject: Subject) -> str:
+    """Processor time of the costliest call of each kind."""
+    spent = {call: watch.seconds for call, watch in subject.seen.items() if call not in _UNBOUNDED}
+    slow = [f"{call} {seconds:.1f} s" for call, seconds in spent.items() if seconds > MAX_SECONDS]
+    expect(not slow, f"expected at most {MAX_SECONDS:g} s of processor time with the tiny preset, {', '.join(slow)}")
+    return ", ".join(f"{call} {seconds:.2f} s" for call, seconds in spent.items()) + f" (allowed {MAX_SECONDS:g})"
+
+
+def memory(subject: Subject) -> str:
+    """Memory of the costliest call of each kind."""
+    held = {call: watch.memory for call, watch in subject.seen.items() if call not in _UNBOUNDED}
+    large = [f"{call} {amount / 1e6:.0f} MB" for call, amount in held.items() if amount > MAX_MEMORY]
+    allowed = f"{MAX_MEMORY / 1e6:.0f} MB"
+    expect(not large, f"expected at most {allowed} more memory with the tiny preset, {', '.join(large)}")
+    call, most = max(held.items(), key=lambda entry: entry[1])
+    return f"at most {most / 1e6:.0f} MB more, in {call} of {BATCH} images or fewer (allowed {allowed})"
+
+
+_LEARNING = "learning"
+# The first build imports the model's libraries, and learning may take what it needs.
+_UNBOUNDED = {"build", _LEARNING}
+
+
+def learner(subject: Subject, data: Any) -> Any:
+    """A fresh model of the quick preset, fitted on `data`; what that costs is not held against it."""
+    model = subject.build_quick()
+    subject.fit(model, Listener({}), data=data(model.image), call=_LEARNING)
+    return model
+
+
+def global_state(subject: Subject) -> str:
+    """Global random states."""
+    touched = ", ".join(sorted(subject.touched))
+    expect(not touched, f"expected random draws from the seeds alone, but global state changed: {touched}")
+    return "torch's, numpy's and Python's global random states stay as they were"
+
+
+def _seen(subject: Subject, found: Callable[[str], Iterable[str]]) -> list[str]:
+    """Of each call that has any, the first few things that were found, in words."""
+    return [f"{call}: {', '.join(list(names)[:3])}" for call in subject.seen if (names := list(found(call)))]
+
+
+def _calls(subject: Subject) -> str:
+    calls = [call for call in subject.seen if call != _LEARNING]
+    return f"{', '.join(calls[:-1])} and {calls[-1]}" if len(calls) > 1 else calls[0]

@@ -1,0 +1,64 @@
+"""The conformance kit as pytest tests, one for each check."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from medzoo.testing.classifiers import classifier_suite
+from medzoo.testing.generators import generator_suite
+from medzoo.testing.metrics import metric_suite
+from medzoo.testing.suite import S, Suite
+
+if TYPE_CHECKING:
+    import pytest
+
+    from medzoo.specs import ClassifierSpec, GeneratorSpec, MetricSpec
+
+Check = Callable[[], None]
+"""One check: call it in a test. It fails the test with what was found, or skips it where the check does not apply."""
+
+
+def generator_checks(
+    spec: GeneratorSpec, *, device: str = "cpu", overrides: Sequence[str] = ()
+) -> pytest.MarkDecorator:
+    """A decorator that makes one test of a generator of each check; the test takes the argument `check`, and calls it.
+
+    ```python
+    @generator_checks(SPEC)
+    def test_the_contract(check):
+        check()
+    ```
+    """
+    return _parametrised(generator_suite(spec, device=device, overrides=overrides))
+
+
+def classifier_checks(
+    spec: ClassifierSpec, *, device: str = "cpu", overrides: Sequence[str] = ()
+) -> pytest.MarkDecorator:
+    """As `generator_checks`, for a classifier."""
+    return _parametrised(classifier_suite(spec, device=device, overrides=overrides))
+
+
+def metric_checks(spec: MetricSpec) -> pytest.MarkDecorator:
+    """As `generator_checks`, for a metric."""
+    return _parametrised(metric_suite(spec))
+
+
+def _parametrised(suite: Suite[Any]) -> pytest.MarkDecorator:
+    import pytest
+
+    checks = [pytest.param(functools.partial(_make, suite, name), id=name) for name in suite.names]
+    return pytest.mark.parametrize("check", checks)
+
+
+def _make(suite: Suite[S], name: str) -> None:
+    """Nothing. Raises: what pytest understands as a failed or a skipped test."""
+    import pytest
+
+    outcome = suite.outcome(name)
+    if isinstance(outcome, str):
+        pytest.skip(outcome)
+    if not outcome.passed:
+        pytest.fail(f"{suite.what}: {outcome.detail}", pytrace=False)

@@ -1,0 +1,44 @@
+"""What importing a plugin and asking it loads, seen from a fresh interpreter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from medzoo.plugins import load_plugins
+from medzoo.specs import ClassifierSpec, GeneratorSpec, MetricSpec
+from medzoo.testing.promises import expect
+
+_HEAVY = ("torch", "numpy", "scipy", "sklearn", "PIL", "torchvision", "diffusers", "timm", "transformers", "matplotlib")
+_PROGRAM = """
+import sys
+from importlib.metadata import entry_points
+from medzoo.discovery import GROUP, PluginRow, ask
+name, module, *heavy = sys.argv[1:]
+(point,) = [point for point in entry_points(group=GROUP, name=name) if point.value == module][:1]
+ask(PluginRow(name=name, distribution="", version="", module=module), point.load)
+sys.stdout.write(" ".join(name for name in heavy if name in sys.modules))
+"""
+_PATIENCE = 120.0
+
+
+def light_registration(kind: str, spec: GeneratorSpec | ClassifierSpec | MetricSpec) -> str | None:
+    """What was found, in one line; None for a spec that no installed plugin registers."""
+    plugins = load_plugins()
+    offered = {"generator": plugins.generators, "classifier": plugins.classifiers, "metric": plugins.metrics}[kind]
+    if offered.get(spec.name) != spec:
+        return None
+    row = plugins.row_of(kind, spec.name)
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, row.name, row.module, *_HEAVY],
+        capture_output=True,
+        text=True,
+        timeout=_PATIENCE,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    expect(done.returncode == 0, f"importing {row.module} failed: {done.stderr.strip().splitlines()[-1:]}")
+    loaded = ", ".join(done.stdout.split())
+    expect(not loaded, f"expected {row.module} to load nothing heavy, it loads {loaded}: import that in `build`")
+    return f"{row.module} loads neither torch nor any other large library"
