@@ -8,6 +8,7 @@ import pickle
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -389,6 +390,44 @@ def test_a_worker_draws_the_same_images(dataset, method, monkeypatch):
     if method == "fork":  # what a forked worker drew is there for all
         monkeypatch.setattr(Studio, "draw", None)
         assert torch.equal(stacked(synthetic), images)
+
+
+def test_no_batch_is_drawn_twice_by_forked_workers(dataset, monkeypatch):
+    drawn = multiprocessing.Value("i", 0)
+    draw = Studio.draw
+
+    def count(studio, batch):
+        with drawn.get_lock():
+            drawn.value += 1
+        time.sleep(0.02)  # long enough for the other worker to ask for the same batch
+        return draw(studio, batch)
+
+    synthetic = dataset()
+    monkeypatch.setattr(Studio, "draw", count)
+    loader = DataLoader(synthetic, batch_size=3, shuffle=True, num_workers=2, multiprocessing_context="fork")
+    for _ in range(2):
+        assert sum(len(images) for images, _ in loader) == 21
+    assert drawn.value == 6
+    assert torch.equal(stacked(synthetic), stacked(dataset()))
+
+
+def test_a_worker_that_is_killed_while_it_draws_holds_up_no_other(dataset, monkeypatch):
+    synthetic = dataset()
+    context = multiprocessing.get_context("fork")
+    began = context.Event()
+
+    def hang(studio, batch):
+        began.set()
+        time.sleep(60)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Studio, "draw", hang)
+        worker = context.Process(target=synthetic.draw_all)
+        worker.start()
+        assert began.wait(10)
+        worker.kill()
+        worker.join()
+    assert torch.equal(stacked(synthetic), stacked(dataset()))
 
 
 def test_it_can_be_pickled_with_what_was_drawn(dataset, monkeypatch):

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Callable, Mapping, Sequence
+import sys
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -87,8 +91,8 @@ class SyntheticImages(Dataset[tuple[Any, Any]]):
     Images are drawn `batch_size` at a time, always the same ones together. So an image has the same bits whatever the
     order, the DataLoader's batches and its workers, and it is the one that `medzoo sample` writes. What was drawn is
     kept as uint8, C * H * W bytes an image, in memory that forked workers share: what one of them draws is there for
-    all, in later epochs too. A spawned worker gets a copy of what was drawn by then, and draws for itself what it
-    lacks. `draw_all` draws everything ahead.
+    all, in later epochs too, and no other draws it again. A spawned worker gets a copy of what was drawn by then, and
+    draws for itself what it lacks. `draw_all` draws everything ahead.
 
     Raises: UnknownName, ConfigError, DataError; ResourceError if the images would take more than `memory_limit` bytes.
     """
@@ -157,7 +161,7 @@ class SyntheticImages(Dataset[tuple[Any, Any]]):
     def __getstate__(self) -> dict[str, Any]:
         """What a spawned worker is sent: the model, what is to be drawn, and what was drawn by now."""
         state = self.__dict__.copy()
-        for name in ("_home", "_studio", "_batches", "_pixels", "_drawn"):
+        for name in ("_home", "_studio", "_batches", "_pixels", "_drawn", "_claims"):
             del state[name]
         drawn = np.flatnonzero(self._drawn).tolist()
         return state | {"kept": {number: self._pixels[self._places(number)].copy() for number in drawn}}
@@ -176,6 +180,8 @@ class SyntheticImages(Dataset[tuple[Any, Any]]):
         self._batches = list(self._studio.plan.batches())
         self._pixels = _shared(self._shape)
         self._drawn = _shared((len(self._batches),))
+        self._claims = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the dataset is there
+        weakref.finalize(self, self._claims.close)
 
     def _places(self, number: int) -> slice:
         return slice(number * self._batch_size, min((number + 1) * self._batch_size, len(self)))
@@ -189,7 +195,26 @@ class SyntheticImages(Dataset[tuple[Any, Any]]):
                 "a forked worker cannot draw on a GPU",
                 "call draw_all() before, or give the DataLoader num_workers=0 or multiprocessing_context='spawn'",
             )
-        self._keep(number, self._studio.draw(self._batches[number]))
+        with self._claimed(number):
+            if not self._drawn[number]:  # by another process in the meantime
+                self._keep(number, self._studio.draw(self._batches[number]))
+
+    @contextmanager
+    def _claimed(self, number: int) -> Iterator[None]:
+        """Nothing; inside, no other process forked from the same one draws this batch.
+
+        The claim is a lock on one byte of a file, for the system takes such locks from processes that are killed.
+        """
+        if sys.platform == "win32":  # where nothing is forked
+            yield
+            return
+        import fcntl
+
+        fcntl.lockf(self._claims, fcntl.LOCK_EX, 1, number)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._claims, fcntl.LOCK_UN, 1, number)
 
     def _keep(self, number: int, pixels: np.ndarray) -> None:
         """Nothing; pixels first, so that another process that sees the mark finds them whole."""
