@@ -26,6 +26,7 @@ from undocumented import (
     told_in_tables,
 )
 
+import medzoo
 from medzoo import hookspecs, protocols
 from medzoo.config import resolve, setting
 from medzoo.errors import MedzooError
@@ -99,6 +100,15 @@ def test_it_builds_without_a_warning(site: Site) -> None:
 
 def test_every_hook_is_documented(site: Site) -> None:
     assert not missing_hooks(hookspecs, site.names["py:function"])
+
+
+def test_every_public_function_and_class_is_documented(site: Site) -> None:
+    public = [getattr(medzoo, name) for name in medzoo.__all__ if name not in ("__version__", "hookimpl")]
+    known = site.names["py:function"] | site.names["py:class"]
+    homes = {each: {f"medzoo.{each.__name__}", f"{each.__module__}.{each.__name__}"} for each in public}
+    assert medzoo.load in homes
+    # errors are told of with their exit codes
+    assert [each for each, names in homes.items() if not names & known] == [MedzooError]
 
 
 def test_the_examples_of_hooks_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
