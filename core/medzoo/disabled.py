@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medzoo.files import write_atomic
 from medzoo.places import config_root
 
 
@@ -21,6 +20,8 @@ def read_disabled() -> frozenset[str]:
 
 def write_disabled(keys: frozenset[str]) -> None:
     """Nothing; from now on these plugins are not imported. Raises: ResourceError."""
+    from medzoo.files import write_atomic
+
     path = disabled_file()
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, "".join(f"{key}\n" for key in sorted(keys)).encode())

@@ -91,7 +91,10 @@ def installed() -> tuple[Found, ...]:
     facts: dict[int, tuple[str, str]] = {}
     found = []
     for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
-        name, version = facts.setdefault(id(point.dist), _facts(point.dist))
+        # Reading metadata parses all of a README: once a distribution, not once a plugin.
+        if id(point.dist) not in facts:
+            facts[id(point.dist)] = _facts(point.dist)
+        name, version = facts[id(point.dist)]
         row = PluginRow(name=point.name, distribution=name, version=version, module=point.value)
         if row.key in off:
             found.append(Found(row=replace(row, state="disabled"), manager=_new_manager()))
@@ -211,7 +214,7 @@ def _new_manager() -> pluggy.PluginManager:
 
 
 def _facts(distribution: Distribution | None) -> tuple[str, str]:
-    """Name and version, read from the metadata once."""
+    """Name and version, as its metadata says."""
     if distribution is None:
         return "unknown", "unknown"
     metadata = distribution.metadata
