@@ -50,11 +50,15 @@ def scans(tmp_path_factory):
 def quilt(install_plugin, tmp_path):
     """A multi-label model's folder, of an installed plugin."""
     install_plugin("quilt", LABELS_PLUGIN)
-    spec = load_plugins().generator("quilt")
+    return untrained("quilt", tmp_path / "quilt-model", classes=("atelectasis", "edema", "effusion"), multi_label=True)
+
+
+def untrained(plugin, folder, *, classes, multi_label=False):
+    """The folder of an untrained model of an installed plugin."""
+    spec = load_plugins().generator(plugin)
     resolved = config.resolve(spec.config, presets=spec.presets)
-    image = ImageSpec(size=16, channels=1, classes=("atelectasis", "edema", "effusion"), multi_label=True)
+    image = ImageSpec(size=16, channels=1, classes=classes, multi_label=multi_label)
     generator = build_generator(spec, resolved, image, device="cpu")
-    folder = tmp_path / "quilt-model"
     save_model(folder, generator, spec=spec, config=resolved, data={"name": "test", "images": []})
     return str(folder)
 
@@ -204,6 +208,15 @@ def test_real_images_are_varied_as_by_the_verb(request, scans, tmp_path):
     model = medzoo.load("classic", data=str(scans), device="cpu")
     assert model.weights_sha256 is None
     np.testing.assert_array_equal(as_uint8(model.sample("normal", n=7).images), pngs(out, "normal"))
+
+
+def test_a_trained_generator_that_varies_real_images_is_given_them(install_plugin, scans, tmp_path):
+    source = LABELS_PLUGIN.replace("quilt", "haze").replace("multi_label=True", "needs_sources=True")
+    install_plugin("haze", source.replace('torch.einsum("nk,kchw->nchw", labels, self.effect)', "10 * sources"))
+    folder = untrained("haze", tmp_path / "model", classes=CLASSES)
+    assert medzoo.load(folder, data=scans, device="cpu").sample(n=2).images.shape == (6, 1, 16, 16)
+    with pytest.raises(DataError, match="no real images"):
+        medzoo.load(folder, device="cpu")
 
 
 def test_what_cannot_be_loaded_is_refused(tiny, scans, tmp_path, monkeypatch):
@@ -454,7 +467,7 @@ def test_a_forked_worker_is_told_that_it_cannot_draw_on_a_gpu(tiny):
         except ResourceError as error:
             answers.put(str(error))
 
-    for answer in ("a forked worker cannot draw on a GPU (call draw_all() before", 0):
+    for answer in ("a forked worker cannot draw on cuda:0 (call draw_all() before", 0):
         worker = context.Process(target=ask)
         worker.start()
         assert str(answers.get()).startswith(str(answer))

@@ -77,8 +77,8 @@ def load_alone(generator: str, source: Source, *, data: Path | None, notice: Not
     """
 
     def open_real(lead: LoadedModel | None) -> Dataset | None:
-        if lead is None:
-            return find_data(data, None, classes=None, skip_bad=False, notice=notice)
+        if lead is None or lead.spec.needs_sources:
+            return find_data(data, lead, classes=None, skip_bad=False, notice=notice)
         if data is not None:
             raise ConfigError(f"'{generator}' varies no real images", "leave --data out")
         return None

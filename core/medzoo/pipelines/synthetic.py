@@ -190,10 +190,10 @@ class SyntheticImages(Dataset[tuple[Any, Any]]):
         """Nothing; the images of a batch are there. Raises: as `draw_all`."""
         if self._drawn[number]:
             return
-        if self._model.device.startswith("cuda") and os.getpid() != self._home:
+        if self._model.device != "cpu" and os.getpid() != self._home:
             raise ResourceError(
-                "a forked worker cannot draw on a GPU",
-                "call draw_all() before, or give the DataLoader num_workers=0 or multiprocessing_context='spawn'",
+                f"a forked worker cannot draw on {self._model.device}",
+                "call draw_all() before, or give the DataLoader num_workers=0",
             )
         with self._claimed(number):
             if not self._drawn[number]:  # by another process in the meantime
