@@ -48,12 +48,7 @@ def classifier_suite(
     spec: ClassifierSpec, *, device: str = "cpu", overrides: Sequence[str] = ()
 ) -> Suite[ClassifierSubject]:
     """The checks of `check_classifier`, not made yet."""
-    several = {"": False, "multi-label ": True} if spec.multi_label else {"": False}
-    subjects = {
-        prefix: ClassifierSubject(spec, device=device, overrides=overrides, multi_label=multi_label)
-        for prefix, multi_label in several.items()
-    }
-    return Suite(f"classifier '{spec.name}'", _STAGES, subjects)
+    return shared.model_suite(ClassifierSubject, _STAGES, spec, device=device, overrides=overrides)
 
 
 def _fit(subject: ClassifierSubject) -> str:

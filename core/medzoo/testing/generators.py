@@ -53,12 +53,7 @@ def generator_suite(
     spec: GeneratorSpec, *, device: str = "cpu", overrides: Sequence[str] = ()
 ) -> Suite[GeneratorSubject]:
     """The checks of `check_generator`, not made yet."""
-    several = {"": False, "multi-label ": True} if spec.multi_label else {"": False}
-    subjects = {
-        prefix: GeneratorSubject(spec, device=device, overrides=overrides, multi_label=multi_label)
-        for prefix, multi_label in several.items()
-    }
-    return Suite(f"generator '{spec.name}'", _STAGES, subjects)
+    return shared.model_suite(GeneratorSubject, _STAGES, spec, device=device, overrides=overrides)
 
 
 def _fit(subject: GeneratorSubject) -> str | None:

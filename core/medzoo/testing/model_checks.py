@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,12 +14,13 @@ from torch import Tensor
 
 from medzoo import config as settings
 from medzoo.errors import MedzooError
-from medzoo.specs import CONTRACT
+from medzoo.specs import CONTRACT, ClassifierSpec, GeneratorSpec
 from medzoo.testing.listener import Listener
 from medzoo.testing.made_up_images import CLASSES
 from medzoo.testing.model_subject import BATCH, ModelSubject
 from medzoo.testing.promises import Broken, expect, expect_equal, global_seed
 from medzoo.testing.registration import light_registration
+from medzoo.testing.suite import Stage, Suite
 
 MAX_SECONDS = 5.0
 """Of processor time, for one fit of the `tiny` preset or one call."""
@@ -30,6 +31,24 @@ MAX_MEMORY = 1 << 30
 _SUMMARY = 120
 
 Subject = ModelSubject[Any]
+M = TypeVar("M", bound=Subject)
+
+
+def model_suite(
+    kind: type[M],
+    stages: Sequence[Stage[M]],
+    spec: GeneratorSpec | ClassifierSpec,
+    *,
+    device: str,
+    overrides: Sequence[str],
+) -> Suite[M]:
+    """The checks of a model; where it is multi-label, all of them a second time with multi-hot labels."""
+    several = {"": False, "multi-label ": True} if spec.multi_label else {"": False}
+    subjects = {
+        prefix: kind(spec, device=device, overrides=overrides, multi_label=multi_label)
+        for prefix, multi_label in several.items()
+    }
+    return Suite(f"{kind.kind} '{spec.name}'", stages, subjects)
 
 
 def spec(subject: Subject) -> str | None:
