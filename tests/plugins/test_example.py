@@ -44,6 +44,16 @@ def test_it_passes_the_checks_with_the_presets_it_ships(site):
     assert all(result["passed"] for result in results)
 
 
+def test_it_is_trained_and_fills_a_set(site, tmp_path):
+    data, run, filled = (str(tmp_path / name) for name in ("data", "run", "filled"))
+    medzoo(site, "data", "phantom", data, "--per-class", "6", "--size", "16")
+    medzoo(site, "train", "average", "--data", data, "--out", run, "--set", "image.size=16")
+    outcome = json.loads(medzoo(site, "augment", "--gen", run, "--data", data, "--to", "9", "--out", filled, "--json"))
+    assert [row["synthetic"] for row in outcome["classes"]] == [3, 3, 3, 3]
+    record = json.loads((tmp_path / "filled" / "run.json").read_text("utf-8"))
+    assert record["plugins"] == {"average": {"distribution": "medzoo-average", "version": "1.0"}}
+
+
 def test_a_stranger_s_code_imports_only_what_strangers_may(site):
     for path in (site / "medzoo_average").glob("*.py"):
         for line in path.read_text("utf-8").splitlines():
