@@ -10,7 +10,7 @@ from medzoo.cli.options import Overrides
 from medzoo.cli.output import Json, print_json, print_table, print_text
 from medzoo.cli.plugin_new import new_plugin
 from medzoo.errors import PluginError, UnknownName
-from medzoo.plugins import load_plugins, set_enabled
+from medzoo.plugins import PluginRow, load_plugins, set_enabled
 
 if TYPE_CHECKING:
     from medzoo.testing import CheckResult
@@ -31,8 +31,12 @@ def list_plugins(
     if json:
         print_json([asdict(row) for row in plugins.rows])
         return
+
+    def shown(row: PluginRow) -> str:
+        return ", ".join(row.hooks if hooks else row.offers)
+
     rows = [
-        (row.name, row.distribution, row.version, row.state, ", ".join(row.hooks if hooks else row.offers) or row.error)
+        (row.name, row.distribution, row.version, row.state, row.error if row.state == "broken" else shown(row))
         for row in plugins.rows
     ]
     print_table(("plugin", "distribution", "version", "state", "hooks" if hooks else "offers"), rows)
