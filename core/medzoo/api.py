@@ -32,7 +32,8 @@ def list_models(
     """The published models that have all of this, as `medzoo list` shows them; neither torch nor numpy is imported.
 
     `words` are looked for in everything a row says, `classes` among those a model makes or tells; letters' case does
-    not matter. `Row.name` is what `load` takes.
+    not matter. `Row.name` is what `load` takes. `notice` is told of plugins that are broken and of registry files of
+    theirs that are left out; without it, that goes to stderr.
 
     Raises:
         UnknownName: a fact, class or kind that no model has.
@@ -183,7 +184,7 @@ def augment(
     from medzoo.pipelines.filling import run
 
     request = Request(
-        generators=_mixture(gen),
+        generators=_gens(gen),
         target=to,
         data=_path(data),
         out=_path(out),
@@ -214,19 +215,21 @@ def _overrides(settings: Mapping[str, Any]) -> list[str]:
 
     found = []
     for key, value in settings.items():
+        refused = ConfigError(
+            f"settings cannot take {key}: {value!r}",
+            'a value is a number, a text, true or false, or a list of them; a key is dotted: {"sampling.steps": 20}',
+        )
+        if value is None or isinstance(value, Mapping):
+            raise refused
         try:
-            if value is None or isinstance(value, Mapping):
-                raise ValueError("a setting is a number, a text, true or false, or a list of them")
             text = rtoml.dumps({"value": value})
-        except ValueError as error:
-            raise ConfigError(
-                f"settings cannot take {key}: {value!r}", 'give it by its dotted key, as in {"sampling.steps": 20}'
-            ) from error
+        except rtoml.TomlSerializationError:
+            raise refused from None
         found.append(f"{key}={text.partition('=')[2].strip()}")
     return found
 
 
-def _mixture(gen: str | Path | Sequence[str] | Mapping[str, float]) -> tuple[str, ...]:
+def _gens(gen: str | Path | Sequence[str] | Mapping[str, float]) -> tuple[str, ...]:
     """The generators as `--gen` takes them."""
     if isinstance(gen, Mapping):
         return tuple(f"{name}={share}" for name, share in gen.items())

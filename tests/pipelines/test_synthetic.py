@@ -94,6 +94,11 @@ def test_with_what_the_classes_lack_they_are_those_that_augment_writes(medzoo, d
     np.testing.assert_array_equal(as_uint8(stacked(synthetic)), written)
 
 
+def test_a_class_of_which_nothing_is_drawn_may_be_unknown_to_the_model(dataset):
+    synthetic = dataset(per_class={"normal": 2, "swollen": 0}, classes=["swollen", "normal"])
+    assert synthetic.targets == [1, 1]
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_worker_draws_the_same_images(dataset, method, monkeypatch):
     synthetic = dataset()

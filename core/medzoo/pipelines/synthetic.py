@@ -240,13 +240,14 @@ def _counts(
         raise ConfigError("per_class and labels both name classes", "leave labels out")
     if min(named.values(), default=0) < 0 or not any(named.values()):
         raise ConfigError(f"per_class={per_class!r} cannot be drawn", "it counts from 1; in a mapping, from 0")
-    for name in named:
+    wanted = {name: count for name, count in named.items() if count}
+    for name in wanted:
         labels_to_draw((name,), model._mixture.models[0])
         if name not in classes:
             raise UnknownName("class", name, classes, "(classes=)")
     if labels:
-        return dict.fromkeys(labels_to_draw(labels, model._mixture.models[0]), max(named.values()))
-    return {name: named[name] for name in classes if named.get(name)}
+        return dict.fromkeys(labels_to_draw(labels, model._mixture.models[0]), wanted[labels[0]])
+    return {name: wanted[name] for name in classes if name in wanted}
 
 
 def _studio(model: Model, counts: Mapping[str, int], *, seed: int, batch_size: int) -> Studio:
