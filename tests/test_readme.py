@@ -44,3 +44,13 @@ def test_every_hook_is_documented() -> None:
     assert hooks
     assert not [name for name in hooks if not getattr(hookspecs, name).__doc__]
     assert not [name for name in hooks if f"`{name}`" not in README]
+
+
+def test_the_python_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = re.findall(r"^## From Python\n\n```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(compile(block, "README.md", "exec"), names)
+    assert tuple(names["images"].shape) == (8, 1, 128, 128)
+    assert len(names["synthetic"]) == 4 * 500
+    assert (tmp_path / "filled" / "run.json").is_file()
