@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -118,6 +117,8 @@ def download(origin: Origin, wanted: Wanted, target: Path, *, stop: threading.Ev
 
 def in_parallel(jobs: Iterable[Callable[[threading.Event], None]]) -> None:
     """Nothing; all jobs are done. When one fails, the event each was given is set, and its error is raised."""
+    from concurrent.futures import ThreadPoolExecutor
+
     stop = threading.Event()
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         futures = [pool.submit(_stop_all_on_failure, job, stop) for job in jobs]
