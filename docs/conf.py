@@ -14,10 +14,10 @@ version = release = medzoo.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 nitpicky = True
-highlight_language = "text"
 # Types of libraries whose documentation is not linked: a build needs no network.
 nitpick_ignore_regex = [("py:class", r"Tensor|Path|Traversable|np\.ndarray|collections\.abc\.\w+")]
 
+highlight_language = "text"
 html_theme = "furo"
 html_title = f"medzoo {release}"
 html_static_path = ["_static"]
