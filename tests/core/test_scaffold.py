@@ -16,6 +16,7 @@ from medzoo import __version__
 from medzoo.errors import ConfigError, DataError, ResourceError, UnknownName
 from medzoo.pipelines.about import About
 from medzoo.plugins import load_plugins
+from medzoo.registry import load_registry
 from medzoo.scaffold import SUMMARIES, NewPlugin, refuse_taken, render, write_plugin
 from medzoo.specs import CONTRACT
 
@@ -110,11 +111,12 @@ def test_a_name_that_no_module_could_have_is_refused(name):
         ("ddpm", "medzoo has the generator 'ddpm'"),
         ("metrics", r"medzoo has the plugin 'metrics' \(medzoo_metrics\)"),
         ("ddpm_var", r"medzoo has the plugin 'ddpm-var' \(medzoo_ddpm_var\)"),
+        ("ldm-busi", "it is a published model"),
     ],
 )
 def test_a_taken_name_is_refused_with_its_owner(name, whose):
     with pytest.raises(ConfigError, match=whose):
-        refuse_taken(NewPlugin(name=name, kind="generator"), load_plugins())
+        refuse_taken(NewPlugin(name=name, kind="generator"), load_plugins(), load_registry())
 
 
 def test_a_folder_with_files_is_refused_and_left_as_it_is(tmp_path):

@@ -19,10 +19,12 @@ def new_plugin(
 ) -> None:
     """Write a plugin's distribution: a working minimal model, its tests, presets and README."""
     from medzoo.plugins import load_plugins
+    from medzoo.registry import load_registry
     from medzoo.scaffold import NewPlugin, refuse_taken, write_plugin
 
     plugin = NewPlugin(name=name, kind=kind)
-    refuse_taken(plugin, load_plugins())
+    plugins = load_plugins()
+    refuse_taken(plugin, plugins, load_registry(plugins=plugins))
     folder = out or Path(plugin.distribution)
     files = write_plugin(plugin, folder)
     if as_json:

@@ -10,6 +10,7 @@ from pathlib import Path
 from medzoo.errors import ConfigError, DataError, UnknownName
 from medzoo.files import new_folder
 from medzoo.plugins import Plugins
+from medzoo.registry import Registry
 from medzoo.specs import CONTRACT
 
 SUMMARIES: Mapping[str, str] = {
@@ -59,13 +60,16 @@ class NewPlugin:
         return "".join(word[:1].upper() + word[1:] for word in re.split("[-_]+", self.name))
 
 
-def refuse_taken(plugin: NewPlugin, plugins: Plugins) -> None:
-    """Nothing. Raises: ConfigError if an installed plugin has the new one's name or module, or offers that name."""
+def refuse_taken(plugin: NewPlugin, plugins: Plugins, registry: Registry) -> None:
+    """Nothing. Raises: ConfigError if a plugin, what it offers, or a published model has the new plugin's name."""
     for row in plugins.rows:
         offered = [offer for offer in row.offers if offer.partition(" ")[2] == plugin.name]
         if offered or plugin.name == row.name or plugin.module == row.module.partition(".")[0]:
             what = offered[0].replace(" ", " '") + "'" if offered else f"plugin '{row.name}' ({row.module})"
             raise ConfigError(f"the name '{plugin.name}' is taken: {row.distribution} has the {what}", "choose another")
+    if plugin.name in registry.models:
+        # Where a generator is asked for, a model's id goes before a plugin's name.
+        raise ConfigError(f"the name '{plugin.name}' is taken: it is a published model", "choose another")
 
 
 def write_plugin(plugin: NewPlugin, folder: Path) -> list[str]:
