@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import itertools
+import json
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -40,8 +41,13 @@ class Setting:
         many = typing.get_origin(self.kind) is tuple
         word = _KINDS[typing.get_args(self.kind)[0] if many else self.kind]
         low, high = self.field.metadata.get("low"), self.field.metadata.get("high")
-        span = "" if low is None else f" {low:g} to {high:g}" if high is not None else f" ≥ {low:g}"
-        return f"list: {word}{span}" if many else word + span
+        if low is not None and high is not None:
+            word += f" {low:g} to {high:g}"
+        elif low is not None:
+            word += f" ≥ {low:g}"
+        elif high is not None:
+            word += f" ≤ {high:g}"
+        return f"list: {word}" if many else word
 
 
 def settings_of(schema: type[Any], prefix: str = "") -> Iterator[Setting]:
@@ -147,9 +153,5 @@ def _remark(spec: GeneratorSpec | ClassifierSpec, preset: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A setting's value as TOML has it."""
-    if isinstance(value, bool):
-        return f"`{str(value).lower()}`"
-    if isinstance(value, tuple):
-        return f"`[{', '.join(shown(item).strip('`') for item in value)}]`"
-    return f"`{value}`" if value != "" else '`""`'
+    """A setting's value as `--set` takes it: TOML, or a bare word."""
+    return f"`{value}`" if isinstance(value, str) and value else f"`{json.dumps(value)}`"
