@@ -147,7 +147,7 @@ def test_an_image_depends_on_its_own_seed(photos):
 
 @pytest.mark.parametrize("sources", [None, torch.zeros(1, 1, SIZE, SIZE)], ids=["none", "one"])
 def test_sources_are_needed_one_a_seed(sources):
-    with pytest.raises(DataError, match=r"2 are needed, (none|1) given .give --data DIR"):
+    with pytest.raises(DataError, match=r"\(2, 1, 32, 32\) are needed, (none|\(1, 1, 32, 32\)) given .give"):
         classic().sample([1, 2], torch.zeros(2, dtype=torch.int64), sources=sources)
 
 

@@ -365,7 +365,11 @@ def test_an_unconditional_model_fits_one_class():
         classes = ("class 0",)
         labels = np.zeros(12, dtype=np.int64)
 
-    model, log = build("tiny", "network.conditional=false", classes=1), Log()
+    class OneLog(Log):
+        def preview(self, step, sample):
+            self.looks.append(sample([1], torch.tensor([0])))
+
+    model, log = build("tiny", "network.conditional=false", classes=1), OneLog()
     model.fit(One(), seed=0, report=log)
     assert len(log.values) == 4
     assert model.sample([1, 2], torch.zeros(2, dtype=torch.int64)).shape == (2, 1, 16, 16)

@@ -28,7 +28,7 @@ def test_the_sources_come_back_whatever_the_seeds(duplicate):
 
 @pytest.mark.parametrize("sources", [None, torch.zeros(3, 3, 8, 8)], ids=["none", "three"])
 def test_sources_are_needed_one_a_seed(sources, duplicate):
-    with pytest.raises(DataError, match=r"2 are needed, (none|3) given"):
+    with pytest.raises(DataError, match=r"\(2, 3, 8, 8\) are needed, (none|\(3, 3, 8, 8\)) given"):
         duplicate.sample([1, 2], torch.zeros(2, dtype=torch.int64), sources=sources)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from medzoo.protocols import Report
-from medzoo.toolkit.training import below
+from medzoo.toolkit.run import below
 
 
 @dataclass(frozen=True, kw_only=True)
