@@ -30,7 +30,7 @@ bench: $(VENV)/installed-dev
 	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done
 
 docs: $(VENV)/installed-dev
-	$(BIN)/python -m sphinx -q -W --keep-going docs docs/_build
+	$(BIN)/python -m sphinx -q -E -a -W --keep-going docs docs/_build
 
 readme: $(VENV)/installed-dev
 	$(BIN)/python docs/readme_tables.py
