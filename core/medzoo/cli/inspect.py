@@ -9,6 +9,7 @@ import typer
 
 from medzoo.cli.options import Device, Mirror, Overrides, Seed
 from medzoo.cli.output import Json, notice, print_json, print_text
+from medzoo.cli.progress import Display
 
 
 def inspect(
@@ -33,7 +34,8 @@ def inspect(
 
     request = Request(generator=gen, out=out, labels=tuple(label or ()), count=n, seed=seed)
     source = make_source(load_plugins(), device=device, overrides=overrides or (), mirror=from_)
-    found = run(request, source, notice=notice)
+    with Display("looking") as display:
+        found = run(request, source, watch=display, notice=notice)
     if found.already_done:
         notice("this model was looked at before; nothing was done")
     for line in found.left_out:

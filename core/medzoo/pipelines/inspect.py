@@ -21,6 +21,7 @@ from medzoo.images import to_uint8
 from medzoo.pipelines import inspect_figures as figures
 from medzoo.pipelines.claims import claim
 from medzoo.pipelines.drawing import label_tensor
+from medzoo.pipelines.filling import Watch
 from medzoo.pipelines.inputs import Source, load_from
 from medzoo.pipelines.label_space import MIN_PCA, MIN_TSNE, LabelSpace, label_space
 from medzoo.pipelines.models import LoadedModel
@@ -61,8 +62,16 @@ class Inspection:
     already_done: bool
 
 
-def inspect(request: Request, source: Source, *, notice: Callable[[str], None] = lambda text: None) -> Inspection:
+def inspect(
+    request: Request,
+    source: Source,
+    *,
+    watch: Watch = lambda done, total: None,
+    notice: Callable[[str], None] = lambda text: None,
+) -> Inspection:
     """Look at the labels of a model and leave pictures, tables and run.json in a folder.
+
+    `watch` is told how many of the images with attention are drawn.
 
     Raises:
         ConfigError: the model has no label tokens.
@@ -83,7 +92,7 @@ def inspect(request: Request, source: Source, *, notice: Callable[[str], None] =
     finished = read_run(request.out)
     if finished is not None:
         return _told(request.out, finished, already_done=True)
-    attention = attended(model, labels, count=request.count, seed=request.seed)
+    attention = attended(model, labels, count=request.count, seed=request.seed, watch=watch)
     files = {**_tables(space), **_pictures(space, model.name)}
     if attention is not None:
         files["attention.csv"] = _attention_table(attention)
@@ -96,7 +105,9 @@ def inspect(request: Request, source: Source, *, notice: Callable[[str], None] =
     return _told(request.out, written, already_done=False)
 
 
-def attended(model: LoadedModel, labels: Sequence[str], *, count: int, seed: int) -> Attention | None:
+def attended(
+    model: LoadedModel, labels: Sequence[str], *, count: int, seed: int, watch: Watch = lambda done, total: None
+) -> Attention | None:
     """The first `count` images of each label that `medzoo sample` draws from `seed`, and where each token was attended.
 
     None for a model without cross-attention.
@@ -114,11 +125,13 @@ def attended(model: LoadedModel, labels: Sequence[str], *, count: int, seed: int
     pictures = list(plan.pictures())
     images: list[np.ndarray] = []
     maps: list[Tensor] = []
-    for label in labels:
+    for number, label in enumerate(labels):
+        watch(number * count, len(pictures))
         seeds = [plan.seed_of(picture) for picture in pictures if picture.label == label]
         drawn, attention = model.generator.attention_maps(seeds, label_tensor(model.image, [label] * count))
         images.append(to_uint8(drawn))
         maps.append(attention.cpu())
+    watch(len(pictures), len(pictures))
     return Attention(
         labels=tuple(picture.label for picture in pictures),
         seeds=tuple(map(plan.seed_of, pictures)),
