@@ -205,7 +205,7 @@ def test_what_cannot_be_loaded_is_refused(tiny, scans, tmp_path, monkeypatch):
         ({"sampling.steps": "three"}, "is not a whole number"),
         ({"sampling.steps": None}, "settings cannot take sampling.steps: None"),
         ({"sampling": {"steps": 3}}, 'a key is dotted: {"sampling.steps": 20}'),
-        ({"sampling.guidance": object()}, "settings cannot take sampling.guidance"),
+        ({"sampling.guidance": ...}, "settings cannot take sampling.guidance"),
         ({"network.layers": 2}, "cannot change in a trained model"),
     ],
     ids=str,
