@@ -111,6 +111,20 @@ def test_a_block_that_nobody_would_run_is_refused(page):
         list(steps(page))
 
 
+@pytest.mark.parametrize(
+    ("command", "printed", "why"),
+    [
+        ("medzoo --version", "medzoo 0.0.0", "does not print"),
+        ("medzoo --version", "error: no version", "medzoo --version: 0"),
+        ("medzoo plugin check nothing", "result  check", "medzoo plugin check nothing: 2"),
+    ],
+)
+def test_a_command_that_answers_otherwise_is_found(tmp_path, command, printed, why):
+    environment = Environment.create(tmp_path / "environment")
+    with pytest.raises(AssertionError, match=re.escape(why)):
+        Command(command=command, printed=(printed,)).do(tmp_path, environment)
+
+
 def test_a_part_takes_the_place_of_the_one_of_its_name():
     source = "class A:\n    @staticmethod\n    def f():\n        return 1\n\n    def g(self):\n        return 2\n"
     found = replaced(source, "f", "    def f():\n        return 3\n")
