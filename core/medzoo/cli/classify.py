@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from medzoo.pipelines.scores import ClassificationScores
     from medzoo.plugins import Plugins
 
-app = typer.Typer(help="Train classifiers, predict with them and test them.", no_args_is_help=True)
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Train classifiers, predict with them and test them."
+)
 
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="A classifier: id, plugin (its default model), run folder, hf:org/name.")

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from medzoo.pipelines.experiment.results import Experiment
     from medzoo.pipelines.experiment.running import Prepared
 
-app = typer.Typer(help="Train classifiers on real and synthetic images; compare.", no_args_is_help=True)
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Train classifiers on real and synthetic images; compare."
+)
 
 Given = Annotated[str, typer.Argument(metavar="PRESET|FILE", help="An experiment of medzoo's, or a TOML file.")]
 Data = Annotated[Path, typer.Option(help="Real images: folder of class folders, CSV or npz.")]

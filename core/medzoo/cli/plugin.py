@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, check, disable and begin plugins.")
 
-Name = Annotated[str, typer.Argument(help="A plugin as `medzoo plugin list` names it; DISTRIBUTION/NAME where two do.")]
+Name = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="As `medzoo plugin list` names it; DISTRIBUTION/NAME where two are called so."),
+]
 
 
 @app.command("list")
@@ -71,7 +74,7 @@ def _switch(name: str, *, enabled: bool, json: bool) -> None:
 
 @app.command("check")
 def check_plugin(
-    name: Annotated[str, typer.Argument(help="The name of a generator, a classifier or a metric.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of a generator, a classifier or a metric.")],
     device: Annotated[str, typer.Option(help="Where to run a generator or a classifier: cpu, cuda:0.")] = "cpu",
     overrides: Overrides = None,
     json: Json = False,
