@@ -92,6 +92,7 @@ class GeneratorSpec(Offer):
 
     `build(config, image, device)` imports the model and returns it with fresh weights on `device` ("cpu", "cuda:0").
     `needs_sources`: it varies real images. `trainable`: it has weights. `multi_label`: its labels may be multi-hot.
+    Settings under `sampling` may be changed after training (`medzoo sample --set sampling.steps=50`), no others.
     """
 
     config: type[Any]
@@ -104,7 +105,7 @@ class GeneratorSpec(Offer):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierSpec(Offer):
-    """A kind of classifier; fields as in `GeneratorSpec`."""
+    """A kind of classifier; fields as in `GeneratorSpec`. Settings under `prediction` may be changed after training."""
 
     config: type[Any]
     presets: Traversable

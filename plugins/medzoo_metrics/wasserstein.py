@@ -6,8 +6,8 @@ import numpy as np
 from scipy import stats
 
 from medzoo.protocols import Sample, Score
+from medzoo.toolkit.samples import FAKE, REAL, expect_enough
 from medzoo_metrics.levels import LEVELS, grey_levels
-from medzoo_metrics.samples import FAKE, REAL, expect_enough
 
 
 def wasserstein(real: Sample, fake: Sample, *, seed: int) -> Score:

@@ -48,7 +48,7 @@ def make(kind, *overrides, preset="tiny", channels=1, classes=CLASSES):
 
 def fit(classifier):
     """What the fit of `classifier` on made-up images noted."""
-    data, report = MadeUpImages(classifier.image), Listener({})
+    data, report = MadeUpImages(classifier.image), Listener()
     classifier.fit(data, validation=data, seed=1, report=report)
     return report.notes
 

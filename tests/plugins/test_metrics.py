@@ -242,7 +242,7 @@ def test_colour_counts_as_its_luma():
 def test_levels_are_read_in_parts_that_agree_with_the_whole(monkeypatch):
     real, fake = sample_of(images(7)), sample_of(images(5, seed=1))
     whole = [measure(name, real, fake) for name in ("intensity", "edge-density", "wasserstein")]
-    monkeypatch.setattr("medzoo_metrics.samples.CHUNK", 2)
+    monkeypatch.setattr("medzoo.toolkit.samples.CHUNK", 2)
     parts = [measure(name, real, fake) for name in ("intensity", "edge-density", "wasserstein")]
     assert [score.value for score in parts] == pytest.approx([score.value for score in whole], rel=1e-9)
 

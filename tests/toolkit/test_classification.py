@@ -80,7 +80,7 @@ def make(settings, *, image=IMAGE, **rest):
 
 
 def fit(settings, *, report=None, data=None, validation=None, classifier=None):
-    report = report or Listener({})
+    report = report or Listener()
     classifier = classifier or make(settings)
     classifier.fit(
         data or Images(), validation=Images(seed=1) if validation is None else validation, seed=3, report=report
@@ -182,7 +182,7 @@ def test_another_seed_gives_other_weights_and_the_global_state_none():
     second, _ = fit(settings)
     assert same(first, second)
     other = make(settings)
-    other.fit(Images(), validation=Images(seed=1), seed=4, report=Listener({}))
+    other.fit(Images(), validation=Images(seed=1), seed=4, report=Listener())
     assert not same(first, other)
 
 

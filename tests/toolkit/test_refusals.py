@@ -8,7 +8,13 @@ import torch
 
 from medzoo import ImageSpec
 from medzoo.errors import DataError
-from medzoo.toolkit.refusals import refuse_bad_images, refuse_bad_request, refuse_no_images, sound_sources
+from medzoo.toolkit.refusals import (
+    refuse_bad_images,
+    refuse_bad_request,
+    refuse_no_images,
+    refuse_small_classes,
+    sound_sources,
+)
 
 IMAGE = ImageSpec(size=4, channels=1, classes=("benign", "malignant", "normal"))
 CHEST = ImageSpec(size=4, channels=1, classes=("effusion", "edema"), multi_label=True)
@@ -67,13 +73,38 @@ def test_images_a_classifier_cannot_read_are_refused(shape):
     refuse_bad_images(IMAGE, torch.zeros(1, 1, 4, 4))
 
 
+class Labels:
+    """As much of a data set as counts."""
+
+    def __init__(self, labels, classes=IMAGE.classes):
+        self.labels = labels
+        self.classes = classes
+
+    def __len__(self):
+        return len(self.labels)
+
+
 def test_training_on_nothing_is_refused():
-    class Nothing:
-        classes = IMAGE.classes
-        labels = np.empty(0, np.int64)
-
-        def __len__(self):
-            return 0
-
+    nothing = Labels(np.empty(0, np.int64))
     with pytest.raises(DataError, match="no image to train on"):
-        refuse_no_images(Nothing())
+        refuse_no_images(nothing)
+    with pytest.raises(DataError, match="no image to choose by"):
+        refuse_no_images(nothing, purpose="to choose by")
+    with pytest.raises(DataError, match="no image to train on"):
+        refuse_small_classes(nothing, least=1)
+
+
+def test_classes_of_too_few_images_are_refused():
+    labels = Labels(np.array([0, 0, 1, 1, 2]))
+    refuse_small_classes(labels, least=1)
+    with pytest.raises(DataError, match="class 'normal' has 1 images to train on, at least 2 are needed"):
+        refuse_small_classes(labels, least=2)
+    with pytest.raises(DataError, match="class 'normal' has 0 images"):
+        refuse_small_classes(Labels(np.array([0, 1])), least=1)
+
+
+def test_an_image_of_several_labels_counts_for_each():
+    hot = Labels(np.array([[1, 1], [0, 1]], np.float32), classes=CHEST.classes)
+    refuse_small_classes(hot, least=1)
+    with pytest.raises(DataError, match="class 'effusion' has 1 images"):
+        refuse_small_classes(hot, least=2)

@@ -21,6 +21,8 @@ from medzoo.specs import ClassifierSpec, GeneratorSpec, ImageSpec
 
 # What every config.json states. The weights' hash stands there too, for a folder can be damaged as a download can.
 _STATED = {"plugin": str, "weights_sha256": str, "config": dict, "image": dict, "data": dict}
+# Of a library's error: what failed, and the first tensors that did.
+_LINES = 3
 _MEND = "pull the model again, or train it again"
 
 
@@ -110,7 +112,8 @@ def load_weights(model: Generator | Classifier, weights: Path, *, sha256: str) -
             raise IntegrityError(f"{weights} is damaged: its sha256 is {digest}, {CONFIG} says {sha256}", _MEND)
         model.load_state_dict(load_file(weights))
     except (OSError, SafetensorError, RuntimeError, KeyError) as error:
-        raise IntegrityError(f"cannot load {weights}: {str(error).strip().splitlines()[0]}", _MEND) from error
+        told = " ".join(line.strip() for line in str(error).strip().splitlines()[:_LINES])
+        raise IntegrityError(f"cannot load {weights}: {told}", f"{_MEND}; has its plugin changed since?") from error
     return digest
 
 

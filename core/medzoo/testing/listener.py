@@ -19,12 +19,12 @@ class Listener:
 
     def __init__(
         self,
-        kept: dict[str, dict[str, Tensor]],
+        kept: dict[str, dict[str, Tensor]] | None = None,
         *,
         restored: Mapping[str, Tensor] | None = None,
         stop: int | None = None,
     ) -> None:
-        self.kept = kept
+        self.kept = {} if kept is None else kept
         self.restored = restored
         self.stop = stop
         self.steps: list[tuple[int, int, dict[str, float]]] = []

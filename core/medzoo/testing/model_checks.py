@@ -89,7 +89,7 @@ def build(subject: Subject) -> str:
     expect(isinstance(model, subject.protocol), f"expected a {kind}, got {name}")
     expect(model.image == subject.image, f"expected the ImageSpec it was built for, its image is {model.image}")
     expect_equal(model.state_dict(), subject.build().state_dict(), "a second build from the same global seed")
-    return f"a {name} of {sum(value.numel() for value in model.state_dict().values())} numbers"
+    return f"{name}, {sum(value.numel() for value in model.state_dict().values())} numbers"
 
 
 def weights(subject: Subject) -> str:
@@ -146,7 +146,7 @@ def fit_on_nothing(subject: Subject) -> str | None:
         return None
     fresh = subject.build()
     data = NoImages(multi_label=subject.multi_label)
-    return expect_refused("no images to train on", lambda: subject.fit(fresh, Listener({}), data=data))
+    return expect_refused("no images to train on", lambda: subject.fit(fresh, Listener(), data=data))
 
 
 class NoImages:
@@ -219,7 +219,7 @@ _UNBOUNDED = {"build", _LEARNING}
 def learner(subject: Subject, data: Any) -> Any:
     """A fresh model of the quick preset, fitted on `data`; what that costs is not held against it."""
     model = subject.build_quick()
-    subject.fit(model, Listener({}), data=data(model.image), call=_LEARNING)
+    subject.fit(model, Listener(), data=data(model.image), call=_LEARNING)
     return model
 
 

@@ -58,10 +58,26 @@ def refuse_bad_images(image: ImageSpec, images: Tensor) -> None:
         )
 
 
-def refuse_no_images(data: LabelledImages) -> None:
-    """Nothing, if there is an image to train on. Raises: DataError."""
+def refuse_no_images(data: LabelledImages, *, purpose: str = "to train on") -> None:
+    """Nothing, if there is an image for this `purpose`. Raises: DataError."""
     if not len(data):
-        raise DataError("there is no image to train on", "`medzoo data check` shows what a folder holds")
+        raise DataError(f"there is no image {purpose}", "`medzoo data check` shows what a folder holds")
+
+
+def refuse_small_classes(data: LabelledImages, *, least: int) -> None:
+    """Nothing, if each class has `least` images to train on, those of several labels counted for each.
+
+    Raises: DataError for a class that has fewer, and for no images at all.
+    """
+    refuse_no_images(data)
+    labels = torch.from_numpy(data.labels)
+    counts = torch.bincount(labels, minlength=len(data.classes)) if labels.ndim == 1 else labels.sum(dim=0)
+    for name, count in zip(data.classes, counts.tolist(), strict=True):
+        if count < least:
+            raise DataError(
+                f"class '{name}' has {count:g} images to train on, at least {least} are needed",
+                "give more of it, or leave the class out",
+            )
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from medzoo.toolkit.refusals import refuse_bad_request, refuse_no_images
+from medzoo.toolkit.refusals import refuse_bad_request, refuse_small_classes
 
 
 class Average(nn.Module):
@@ -19,7 +19,7 @@ class Average(nn.Module):
 
     def fit(self, data, *, seed, report):
         """Take each class's mean and deviation."""
-        refuse_no_images(data)
+        refuse_small_classes(data, least=1)
         labels = torch.from_numpy(data.labels)
         images = torch.stack([torch.from_numpy(data[index]) for index in range(len(data))]).float() / 255.0
         for label in range(len(data.classes)):

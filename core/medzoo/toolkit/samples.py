@@ -1,4 +1,4 @@
-"""What metrics ask of the images they are given, and how they read them."""
+"""What metrics ask of the samples they are given, and how they read them: in parts, and only if all is finite."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor
 
 from medzoo.errors import DataError
@@ -63,6 +62,8 @@ def grey(images: Tensor) -> Tensor:
 
 def bootstrap_interval(statistic: Callable[..., Any], *values: np.ndarray, seed: int) -> tuple[float, float] | None:
     """The 95 % percentile interval of `statistic(*values, axis=)`, each of `values` resampled; None if undefined."""
+    from scipy import stats
+
     batch = max(1, 10**6 // max(map(len, values)))
     with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # some draw left nothing to divide by: None
