@@ -12,10 +12,10 @@ import sys
 import textwrap
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import pluggy
 
@@ -136,7 +136,8 @@ def within_bounds(name: str, call: Callable[[], T], *, seconds: float) -> T:
             errors.append(error)
 
     thread = threading.Thread(target=work, name=f"medzoo plugin {name}", daemon=True)
-    with _listening() as printed:
+    ear = _Ear(thread, sys.stdout)
+    with contextlib.redirect_stdout(ear):
         thread.start()
         thread.join(min(_PATIENCE, seconds))
         if thread.is_alive() and seconds > _PATIENCE:
@@ -146,12 +147,33 @@ def within_bounds(name: str, call: Callable[[], T], *, seconds: float) -> T:
         raise _too_slow(name, seconds, thread)
     if errors:
         raise errors[0]
-    if text := printed.getvalue():
+    if text := "".join(ear.heard):
         raise PluginError(
             f"it printed to stdout, where results go: {textwrap.shorten(text, 80)!r}",
             "print nothing while a plugin is imported and asked, or print to stderr",
         )
     return answers[0]
+
+
+class _Ear(io.TextIOBase):
+    """A stdout that keeps what one thread prints, and hands on what the others do: a program may have more to say."""
+
+    def __init__(self, thread: threading.Thread, stdout: TextIO | None) -> None:
+        self.heard: list[str] = []
+        self._thread, self._stdout = thread, stdout
+
+    def write(self, text: str) -> int:
+        """The number of characters of `text`, which is kept or handed on."""
+        if threading.current_thread() is self._thread:
+            self.heard.append(text)
+        elif self._stdout is not None:  # as in a program without a console
+            self._stdout.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing; what was handed on is out."""
+        if self._stdout is not None:
+            self._stdout.flush()
 
 
 def time_limit() -> float:
@@ -183,13 +205,6 @@ def _too_slow(name: str, seconds: float, thread: threading.Thread) -> PluginErro
 def _is_python_s(filename: str) -> bool:
     """Whether a source file is of Python's own library."""
     return filename.startswith("<frozen") or Path(filename).parent == Path(os.__file__).parent
-
-
-@contextlib.contextmanager
-def _listening() -> Iterator[io.StringIO]:
-    """What Python code prints to stdout inside."""
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        yield printed
 
 
 def _asked(row: PluginRow, load: Callable[[], object], manager: pluggy.PluginManager) -> Found:

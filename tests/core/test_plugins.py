@@ -1,6 +1,7 @@
 import copy
 import re
 import sys
+import threading
 import time
 from dataclasses import replace
 
@@ -238,6 +239,27 @@ def test_a_plugin_that_prints_to_stdout_is_broken_and_stdout_stays_clean(install
     assert bad.state == "broken"
     assert "it printed to stdout, where results go: 'hello from afar'" in bad.error
     assert capsys.readouterr().out == ""
+
+
+def test_what_other_threads_print_meanwhile_is_theirs(capsys):
+    entered, said = threading.Event(), threading.Event()
+
+    def talk():
+        entered.wait(5)
+        sys.stdout.write("from elsewhere\n")
+        said.set()
+
+    def answer():
+        entered.set()
+        assert said.wait(5)
+        return []
+
+    talker = threading.Thread(target=talk)
+    talker.start()
+    plugins = load_plugins(extra=[("slow", answering("register_generators", answer))])
+    talker.join()
+    assert row(plugins, "slow").state == "ok"
+    assert capsys.readouterr().out == "from elsewhere\n"
 
 
 def test_what_a_plugin_prints_to_stderr_is_its_own_matter(install_plugin, capsys):
