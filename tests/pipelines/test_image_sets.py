@@ -87,11 +87,17 @@ def test_real_images_with_parts_are_the_test_part_and_those_trained_on_the_train
     assert len(own[TRAIN].data) == 4
 
 
-def test_a_multi_label_set_is_refused(tmp_path, open_):
-    paths = sets_of(tmp_path, real=12)
-    (tmp_path / "real" / "many.csv").write_text("file,labels\na/000.png,a|b\na/001.png,a\n")
-    with pytest.raises(DataError, match="several labels an image"):
-        open_(**paths, **{FAKE: tmp_path / "real" / "many.csv"})
+def test_images_of_several_labels_are_compared_without_them(tmp_path, open_, said):
+    write_set(tmp_path / "chest", {"a": 3})
+    rows = ("000.png,a|b,train", "001.png,a,test", "002.png,,test")
+    (tmp_path / "chest" / "chest.csv").write_text("\n".join(["file,labels,split", *(f"a/{row}" for row in rows)]))
+    sets = open_(**{REAL: tmp_path / "chest" / "chest.csv", FAKE: write_set(tmp_path / "fake", {"a": 2})})
+    assert {role: one.data.counts() for role, one in sets.items()} == {
+        REAL: {UNLABELLED: 2},
+        TRAIN: {UNLABELLED: 1},
+        FAKE: {"a": 2},
+    }
+    assert "chest.csv has several labels an image: its images are compared without them" in said[0]
 
 
 @pytest.mark.parametrize(("real", "fake", "given", "side"), [(20, 12, None, 12), (12, 20, None, 12), (20, 12, 16, 16)])

@@ -80,8 +80,7 @@ def open_sets(
     """The sets by role; `classes` names an npz's numbers.
 
     Real images of a path with parts are its test or val part; its train part are then those trained on, unless others
-    are given.
-
+    are given. Images of several labels are compared without them.
 
     Raises: DataError for synthetic images in the place of real ones, or real ones in the place of synthetic.
     """
@@ -91,6 +90,9 @@ def open_sets(
         if wanted is None:
             continue
         data = wanted if isinstance(wanted, Dataset) else _open(wanted, classes=classes, skip_bad=skip_bad)
+        if data.multi_label:
+            notice(f"{data.path} has several labels an image: its images are compared without them")
+            data = _without_labels(data)
         for name, reason in data.bad:
             notice(f"left out {name}: {reason}")
         if role == REAL and data.held_out:
@@ -120,9 +122,13 @@ def _open(path: Path, *, classes: Sequence[str] | None, skip_bad: bool) -> Datas
         labels = np.zeros(len(files), np.int64)
         data = Dataset(path=path, classes=(UNLABELLED,), labels=labels, names=names, files=tuple(files))
         data = data.verify(skip_bad=True) if skip_bad else data
-    if data.multi_label:
-        raise DataError(f"{path} has several labels an image", "give class folders, or a folder of images without any")
     return data
+
+
+def _without_labels(data: Dataset) -> Dataset:
+    """The images, and those held out, as ones of a single class."""
+    held_out = {part: _without_labels(images) for part, images in data.held_out.items()}
+    return replace(data, classes=(UNLABELLED,), labels=np.zeros(len(data), np.int64), held_out=held_out)
 
 
 def described(role: str, data: Dataset, origins: tuple[Origin, ...] = ()) -> ImageSet:
