@@ -15,7 +15,7 @@ from medzoo.plugins import PluginRow, load_plugins, set_enabled
 if TYPE_CHECKING:
     from medzoo.testing import CheckResult
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, check, disable and begin plugins.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, begin, check and disable plugins.")
 
 Name = Annotated[
     str,
@@ -29,7 +29,7 @@ def list_plugins(
     verbose: Annotated[bool, typer.Option("--verbose", help="Show why a plugin is broken.")] = False,
     json: Json = False,
 ) -> None:
-    """List the installed plugins and what they offer; a broken one says why."""
+    """List installed plugins, their offers and their states."""
     plugins, _ = load_plugins().commands(typer.Typer)
     if json:
         print_json([asdict(row) for row in plugins.rows])
@@ -48,6 +48,28 @@ def list_plugins(
             print_text(f"\n{row.name} ({row.module}): {row.error}\n{row.traceback}".rstrip())
 
 
+_new = app.command("new")(new_plugin)  # whose options are in a file of its own
+
+
+@app.command("check")
+def check_plugin(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of a generator, a classifier or a metric.")],
+    device: Annotated[str, typer.Option(help="Where to run a generator or a classifier: cpu, cuda:0.")] = "cpu",
+    overrides: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Run the conformance checks on what a plugin offers."""
+    results = _check(name, device=device, overrides=overrides or ())
+    if json:
+        print_json([asdict(result) for result in results])
+    else:
+        rows = [("ok" if r.passed else "FAILED", r.name, f"{r.seconds:.2f}", r.detail) for r in results]
+        print_table(("result", "check", "seconds", "detail"), rows, right=("seconds",))
+    failed = [result.name for result in results if not result.passed]
+    if failed:
+        raise PluginError(f"'{name}' fails {len(failed)} of {len(results)} checks: {', '.join(failed)}")
+
+
 @app.command("disable")
 def disable(name: Name, json: Json = False) -> None:
     """Leave a plugin out: it is installed but not imported."""
@@ -60,7 +82,23 @@ def enable(name: Name, json: Json = False) -> None:
     _switch(name, enabled=True, json=json)
 
 
-_new = app.command("new")(new_plugin)  # whose options are in a file of its own
+def _check(name: str, *, device: str, overrides: Sequence[str]) -> "list[CheckResult]":
+    """What the checks of its kinds find. Raises: UnknownName; PluginError if its plugin is broken or contested."""
+    plugins = load_plugins()
+    known = {*plugins.generators, *plugins.classifiers, *plugins.metrics}
+    if name not in known:
+        plugins.refuse_unusable(name)
+        raise UnknownName("generator, classifier or metric", name, known, plugins.absent_hint)
+    from medzoo import testing
+
+    found = []
+    if name in plugins.generators:
+        found += testing.check_generator(plugins.generators[name], device=device, overrides=overrides)
+    if name in plugins.classifiers:
+        found += testing.check_classifier(plugins.classifiers[name], device=device, overrides=overrides)
+    if name in plugins.metrics:
+        found += testing.check_metric(plugins.metrics[name])
+    return found
 
 
 def _switch(name: str, *, enabled: bool, json: bool) -> None:
@@ -70,38 +108,3 @@ def _switch(name: str, *, enabled: bool, json: bool) -> None:
         print_json(asdict(row))
     else:
         print_text(f"{row.key} {row.state}" + (f": {row.error}" if row.error else ""))
-
-
-@app.command("check")
-def check_plugin(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of a generator, a classifier or a metric.")],
-    device: Annotated[str, typer.Option(help="Where to run a generator or a classifier: cpu, cuda:0.")] = "cpu",
-    overrides: Overrides = None,
-    json: Json = False,
-) -> None:
-    """Run a generator, a classifier or a metric through the conformance checks."""
-    results = _check(name, device=device, overrides=overrides or ())
-    if json:
-        print_json([asdict(result) for result in results])
-    else:
-        rows = [("ok" if r.passed else "FAILED", r.name, f"{r.seconds:.2f}", r.detail) for r in results]
-        print_table(("result", "check", "seconds", "detail"), rows, right=("seconds",))
-    failed = [result.name for result in results if not result.passed]
-    if failed:
-        raise PluginError(f"'{name}' fails {len(failed)} of {len(results)} checks: {', '.join(failed)}")
-
-
-def _check(name: str, *, device: str, overrides: Sequence[str]) -> "list[CheckResult]":
-    """What the checks of its kind find. Raises: UnknownName; PluginError if its plugin is broken or contested."""
-    plugins = load_plugins()
-    known = {*plugins.generators, *plugins.classifiers, *plugins.metrics}
-    if name not in known:
-        plugins.refuse_unusable(name)
-        raise UnknownName("generator, classifier or metric", name, known, plugins.absent_hint)
-    from medzoo import testing
-
-    if name in plugins.metrics:
-        return testing.check_metric(plugins.metrics[name])
-    if name in plugins.classifiers:
-        return testing.check_classifier(plugins.classifiers[name], device=device, overrides=overrides)
-    return testing.check_generator(plugins.generators[name], device=device, overrides=overrides)

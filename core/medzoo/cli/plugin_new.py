@@ -12,12 +12,12 @@ from medzoo.cli.output import Json, notice, print_json, print_text
 
 
 def new_plugin(
-    name: Annotated[str, typer.Argument(help="What users will type, as in `medzoo train NAME`.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What users will type, as in `medzoo train NAME`.")],
     kind: Annotated[str, typer.Option(help="generator, classifier or metric.")],
     out: Annotated[Path | None, typer.Option(help="Folder to write.  [default: medzoo-NAME]")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a plugin's distribution: a working minimal model, its tests, presets and README."""
+    """Write a working plugin to start from, with its tests."""
     from medzoo.plugins import load_plugins
     from medzoo.registry import load_registry
     from medzoo.scaffold import NewPlugin, refuse_taken, write_plugin
