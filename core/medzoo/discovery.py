@@ -12,7 +12,7 @@ import sys
 import textwrap
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
@@ -85,22 +85,24 @@ class Found:
 @functools.cache
 def installed() -> tuple[Found, ...]:
     """The plugins of the entry-point group `medzoo`, asked once a process; those that are disabled are not imported."""
+    off = read_disabled()
+    return tuple(
+        Found(row=replace(row, state="disabled"), manager=_new_manager()) if row.key in off else ask(row, load)
+        for row, load in entries()
+    )
+
+
+def entries() -> Iterator[tuple[PluginRow, Callable[[], object]]]:
+    """The plugins of the entry-point group `medzoo`, none of them imported, and what imports each."""
     from importlib.metadata import entry_points
 
-    off = read_disabled()
     facts: dict[int, tuple[str, str]] = {}
-    found = []
     for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
         # Reading metadata parses all of a README: once a distribution, not once a plugin.
         if id(point.dist) not in facts:
             facts[id(point.dist)] = _facts(point.dist)
         name, version = facts[id(point.dist)]
-        row = PluginRow(name=point.name, distribution=name, version=version, module=point.value)
-        if row.key in off:
-            found.append(Found(row=replace(row, state="disabled"), manager=_new_manager()))
-        else:
-            found.append(ask(row, point.load))
-    return tuple(found)
+        yield PluginRow(name=point.name, distribution=name, version=version, module=point.value), point.load
 
 
 def ask(row: PluginRow, load: Callable[[], object]) -> Found:

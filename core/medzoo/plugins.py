@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from medzoo.disabled import read_disabled, write_disabled
-from medzoo.discovery import Found, PluginRow, ask, hooks_of, installed, time_limit, within_bounds
+from medzoo.discovery import Found, PluginRow, ask, entries, hooks_of, installed, time_limit, within_bounds
 from medzoo.errors import ConfigError, PluginError, UnknownName
 from medzoo.specs import ClassifierSpec, ExtractorSpec, GeneratorSpec, MetricSpec
 
@@ -127,23 +127,25 @@ def load_plugins(*, extra: Iterable[tuple[str, object]] = ()) -> Plugins:
 def set_enabled(name: str, *, enabled: bool) -> PluginRow:
     """The row of the plugin `name` ("ddpm", or "medzoo/ddpm" where two distributions have one), as it is from now on.
 
-    A plugin that is no longer installed can be enabled, which forgets it.
+    It is imported only if it is enabled. A plugin that is no longer installed can be enabled, which forgets it.
 
     Raises: UnknownName; ConfigError where the name means two plugins; ResourceError.
     """
-    rows = [found.row for found in installed() if name in (found.row.name, found.row.key)]
+    known = list(entries())
+    meant = [(row, load) for row, load in known if name in (row.name, row.key)]
     off = read_disabled()
-    if not rows and enabled and name in off:
+    if not meant and enabled and name in off:
         write_disabled(off - {name})
         distribution, _, short = name.rpartition("/")
         return PluginRow(name=short, distribution=distribution, version="", module="")
-    if not rows:
-        raise UnknownName("plugin", name, [found.row.name for found in installed()])
-    if len(rows) > 1:
-        raise ConfigError(f"two plugins are called '{name}'", f"name one: {' or '.join(row.key for row in rows)}")
-    write_disabled(off - {rows[0].key} if enabled else off | {rows[0].key})
+    if not meant:
+        raise UnknownName("plugin", name, [row.name for row, _ in known])
+    if len(meant) > 1:
+        raise ConfigError(f"two plugins are called '{name}'", f"name one: {' or '.join(row.key for row, _ in meant)}")
+    row, load = meant[0]
+    write_disabled(off - {row.key} if enabled else off | {row.key})
     installed.cache_clear()
-    return next(found.row for found in installed() if found.row.key == rows[0].key)
+    return ask(row, load).row if enabled else replace(row, state="disabled")
 
 
 def _ask_object(name: str, plugin: object) -> Found:

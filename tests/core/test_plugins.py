@@ -280,6 +280,15 @@ def test_a_disabled_plugin_is_not_imported(install_plugin):
     assert "imported" in row(load_plugins(), "foreign").error
 
 
+def test_a_plugin_that_hangs_is_disabled_at_once(install_plugin, monkeypatch):
+    monkeypatch.setenv("MEDZOO_PLUGIN_TIMEOUT", "30")
+    install_plugin("foreign", "import time; time.sleep(5)")
+    start = time.monotonic()
+    set_enabled("foreign", enabled=False)
+    assert row(load_plugins(), "foreign").state == "disabled"
+    assert time.monotonic() - start < 4.0
+
+
 def test_disabling_names_a_plugin_and_no_other(install_plugin):
     install_plugin("ddpm", OFFERS.format(contract=1, names=("far",)), distribution="foreign-zoo")
     with pytest.raises(ConfigError, match=r"two plugins are called 'ddpm' .name one: medzoo/ddpm or foreign-zoo/ddpm"):
