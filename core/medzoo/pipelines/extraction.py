@@ -29,6 +29,7 @@ from medzoo.toolkit.pretrained import read_weights
 MIRRORED = "mirrored"
 _AT_HAND = ("cached", "bundled", "mirror")
 _LEAST_PROBABILITY = 1e-12
+_CLASSIFIER_LAYERS = ("features", "logits")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +63,30 @@ class ClassifierExtractor:
         seen = seen.expand(-1, spec.channels, -1, -1)
         if seen.shape[-1] != spec.size:
             seen = functional.interpolate(seen, size=(spec.size, spec.size), mode="bicubic", antialias=True)
-        seen = seen.clamp(0.0, 1.0)
-        probabilities = self.classifier.predict(seen).float().clamp_min(_LEAST_PROBABILITY)
-        return {"features": self.classifier.features(seen).float(), "logits": probabilities.log()}
+        return _Layers(self.classifier, seen.clamp(0.0, 1.0))
+
+
+class _Layers(Mapping[str, Tensor]):
+    """What a classifier makes of images, each layer computed when it is asked for: a metric seldom needs both."""
+
+    def __init__(self, classifier: Classifier, images: Tensor) -> None:
+        self._classifier, self._images = classifier, images
+
+    def __getitem__(self, layer: str) -> Tensor:
+        if layer == "features":
+            return self._classifier.features(self._images).float()
+        if layer == "logits":
+            return self._classifier.predict(self._images).float().clamp_min(_LEAST_PROBABILITY).log()
+        raise KeyError(layer)
+
+    def __contains__(self, layer: object) -> bool:
+        return layer in _CLASSIFIER_LAYERS
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_CLASSIFIER_LAYERS)
+
+    def __len__(self) -> int:
+        return len(_CLASSIFIER_LAYERS)
 
 
 def domain_classifier(registry: Registry, classes: Sequence[str]) -> Row | None:
