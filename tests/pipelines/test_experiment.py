@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from medzoo.pipelines.experiment.cells import run_cell
 from medzoo.pipelines.experiment.grid import Cell
 from medzoo.pipelines.experiment.loading import load_results
 from medzoo.pipelines.experiment.planning import forecast
+from medzoo.pipelines.experiment.recipes import make_recipes
 from medzoo.pipelines.experiment.results import METRICS, Experiment
 from medzoo.pipelines.experiment.running import Prepared, prepare, run
 from medzoo.pipelines.experiment.settings import preset_names, read_design
@@ -30,6 +31,8 @@ from medzoo.pipelines.inputs import make_source
 from medzoo.pipelines.train import train
 from medzoo.plugins import load_plugins
 from medzoo.splits import split_dataset
+from medzoo.toolkit.recipes import RecipeSettings
+from medzoo.toolkit.settings import ImageSettings
 
 COUNTS = {"normal": 10, "thick-wall": 6, "narrow-canal": 6}
 TINY = {"classifiers": ["cnn"], "arms": ["dcgan"], "target": 8, "folds": 2, "epochs": 1, "preset": "tiny"}
@@ -131,8 +134,10 @@ def test_settings_are_strict_and_remember_where_they_are_from(tiny, tmp_path):
     assert "[from --set]" in error.value.hint
     with pytest.raises(UnknownName, match="udder-scale"):
         read_design("udder-skale")
-    with pytest.raises(UnknownName, match=r"unknown arm 'reel'"):
+    with pytest.raises(UnknownName, match=r"unknown baseline 'reel'.*did you mean real"):
         read_design(str(tiny()), overrides=["baseline=reel"])
+    with pytest.raises(UnknownName, match=r'known: dcgan .*set baseline to one of the arms, or add "real" to arms'):
+        read_design(str(tiny(controls=False)))
     with pytest.raises(ConfigError, match="shares of a mixture must sum to 1"):
         read_design(str(tiny(arms=["dcgan=0.5+ddpm=0.6"])))
 
@@ -253,6 +258,36 @@ def test_lengths_crops_and_weights_are_what_was_asked_for(data, tiny, tmp_path):
     ):
         with pytest.raises(ConfigError, match=message):
             prepared(tiny(), data, tmp_path / "x", set_=changes)
+
+
+@dataclass(frozen=True)
+class NoTraining:
+    """The settings of a classifier that learns in one go."""
+
+    image: ImageSettings = ImageSettings()
+
+
+@dataclass(frozen=True)
+class NoWeights(NoTraining):
+    """The settings of one that cannot weigh classes."""
+
+    training: RecipeSettings = RecipeSettings()
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (NoTraining, "'cnn' cannot take equal steps.* lacks the settings training.epochs, training.batch_size "),
+        (NoWeights, "'cnn' has no setting objective.weighted, which the arm 'weighted' needs "),
+    ],
+)
+def test_a_classifier_without_the_settings_is_told_which_and_where_they_are(settings, told, tiny, tmp_path):
+    (tmp_path / "tiny.toml").touch()
+    plugins = load_plugins()
+    spec = replace(plugins.classifier("cnn"), config=settings, presets=tmp_path)
+    plugins = replace(plugins, classifiers={**plugins.classifiers, "cnn": spec})
+    with pytest.raises(ConfigError, match=f"{told}.*inherit medzoo.toolkit.recipes.ClassifierSettings"):
+        make_recipes(read_design(str(tiny())), plugins, multi_label=False)
 
 
 def test_images_are_drawn_anew_for_each_seed_where_asked_for(data, tiny, tmp_path):

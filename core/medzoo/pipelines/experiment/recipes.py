@@ -20,6 +20,7 @@ from medzoo.plugins import Plugins
 from medzoo.specs import ClassifierSpec
 
 _NEEDED = ("image.size", "image.channels", "training.epochs", "training.batch_size")
+_INHERIT = "let its plugin's settings inherit medzoo.toolkit.recipes.ClassifierSettings"
 _GEOMETRIC: Mapping[str, Any] = {"training.flip": True, "augmentation.rotation": 30.0, "augmentation.translation": 0.1}
 
 
@@ -58,7 +59,10 @@ class Recipe:
         if "objective.weighted" in known:
             changes["objective.weighted"] = arm.weighted
         elif arm.weighted:
-            raise ConfigError(f"'{self.name}' has no setting objective.weighted", "leave the arm 'weighted' out")
+            raise ConfigError(
+                f"'{self.name}' has no setting objective.weighted, which the arm '{arm.name}' needs",
+                f"{_INHERIT}, or leave weighted arms out: controls=false, pretrain.weighted=[false]",
+            )
         if not arm.pretrain:
             return (Stage(config=self._resolved(changes), images="all"),)
         first, second = self._halves(self.base().flat(), whole=arm.real_fraction == 0)
@@ -106,7 +110,10 @@ def make_recipes(design: Design, plugins: Plugins, *, multi_label: bool) -> dict
         spec, implied = classifier_called(name, plugins)
         lacking = [key for key in _NEEDED if key not in config.keys(spec.config)]
         if lacking:
-            raise ConfigError(f"'{name}' has no setting {lacking[0]}, so its arms cannot be made equal")
+            raise ConfigError(
+                f"'{name}' cannot take equal steps in all arms, for it lacks the settings {', '.join(lacking)}",
+                f"{_INHERIT}, which has them, or leave it out of the experiment's classifiers",
+            )
         if multi_label and not spec.multi_label:
             raise ConfigError(
                 f"'{name}' takes one label an image, and the data has several", "choose another classifier"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from importlib.resources import files
@@ -157,10 +156,7 @@ def _read(given: str) -> list[tuple[str, dict[str, Any]]]:
         return [(f"preset {given}", config.read_preset(_presets(), given))]
     if not path.is_file() or path.suffix != ".toml":
         raise ConfigError(f"{given} is not a TOML file", f"or name a preset: {', '.join(preset_names())}")
-    try:
-        values = config.read_preset(path.absolute().parent, path.stem)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f"{path} cannot be read as TOML: {error}") from error
+    values = config.read_toml(path)
     base = values.pop("extends", None)
     return [*(_read(str(base)) if base is not None else []), (str(path), values)]
 
@@ -190,7 +186,10 @@ def _arms(settings: ExperimentSettings) -> tuple[Arm, ...]:
     if not arms:
         raise ConfigError("there is no arm", 'give some, as in arms = ["ddpm-var"], or controls = true')
     if settings.baseline not in (names := [arm.name for arm in arms]):
-        raise UnknownName("arm", settings.baseline, names, "(baseline)")
+        mend = "(the others are compared with it: set baseline to one of the arms"
+        if settings.baseline == "real":  # a control, so they were switched off
+            mend += ', or add "real" to arms'
+        raise UnknownName("baseline", settings.baseline, names, f"{mend})")
     return arms
 
 
