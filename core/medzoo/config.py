@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import json
 import math
 import tomllib
 import typing
@@ -10,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from medzoo.errors import ConfigError, UnknownName
+from medzoo.errors import ConfigError, PluginError, UnknownName
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_KINDS: Mapping[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_KINDS: Mapping[Any, str] = {int: "whole number", float: "number", bool: "true or false", str: "text"}
 
 
 def setting(
@@ -31,6 +33,46 @@ def setting(
 ) -> Any:
     """A dataclass field with its meaning and the values it takes (`low` and `high` are included)."""
     return dataclasses.field(default=default, metadata={"about": about, "low": low, "high": high, "choices": choices})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """A setting as its dataclass declares it; `key` is dotted, `group` the dataclass that it is a field of."""
+
+    key: str
+    kind: Any
+    field: dataclasses.Field[Any]
+    group: type[Any]
+
+    @property
+    def about(self) -> str:
+        """What it means; empty for one that `setting` did not make."""
+        return str(self.field.metadata.get("about", ""))
+
+    @property
+    def low(self) -> float | None:
+        """The smallest value it takes."""
+        return self.field.metadata.get("low")
+
+    @property
+    def high(self) -> float | None:
+        """The largest value it takes."""
+        return self.field.metadata.get("high")
+
+    @property
+    def choices(self) -> Sequence[Any] | None:
+        """The only values it takes."""
+        return self.field.metadata.get("choices")
+
+    @property
+    def takes(self) -> str:
+        """The values it takes, in words: "whole number, at least 1", "list: number, 0 to 1", "fp32, bf16"."""
+        if self.choices is not None:
+            return ", ".join(map(str, self.choices))
+        many = typing.get_origin(self.kind) is tuple
+        kind = typing.get_args(self.kind)[0] if many else self.kind
+        word = ", ".join(filter(None, [_KINDS.get(kind, str(kind)), _span(self.low, self.high)]))
+        return f"list: {word}" if many else word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +99,15 @@ def resolve(
 
     Raises:
         ConfigError: an unknown preset or key (nearest spelling offered), a wrong type, a value out of range.
+        PluginError: as `preset_names` and `read_preset`; a preset that sets what `schema` does not take.
     """
     layers = [(f"preset {preset}", read_preset(presets, preset))]
+    try:
+        _check(schema, layers[0][1], origins=dict.fromkeys(layers[0][1], layers[0][0]))
+    except ConfigError as error:
+        raise PluginError(f"{_file_of(presets, preset)}: {error.message}", error.hint) from error
     if file is not None:
-        layers.append((str(file), _read_toml(file)))
+        layers.append((str(file), read_toml(file)))
     layers.append(("--set", parse_overrides(overrides)))
     values: dict[str, Any] = {}
     origins = dict.fromkeys(keys(schema), "default")
@@ -72,37 +119,72 @@ def resolve(
 
 
 def preset_names(presets: Traversable) -> list[str]:
-    """The presets a plugin ships, by name."""
-    return sorted(entry.name.removesuffix(".toml") for entry in presets.iterdir() if entry.name.endswith(".toml"))
+    """The presets a plugin ships, by name. Raises: PluginError if their folder cannot be read."""
+    try:
+        return sorted(entry.name.removesuffix(".toml") for entry in presets.iterdir() if entry.name.endswith(".toml"))
+    except OSError as error:
+        raise PluginError(
+            f"cannot read the folder of presets {presets}: {error.strerror}",
+            "the spec's `presets` names a folder with tiny.toml and default.toml, which the distribution must contain",
+        ) from error
 
 
 def read_preset(presets: Traversable, name: str) -> dict[str, Any]:
-    """The dotted keys a preset sets."""
-    known = preset_names(presets)
-    if name not in known:
-        raise UnknownName("preset", name, known)
-    return _flatten_mapping(tomllib.loads(presets.joinpath(f"{name}.toml").read_text(encoding="utf-8")))
+    """The dotted keys a preset sets. Raises: UnknownName; PluginError for a file that cannot be read as TOML."""
+    try:
+        return _flatten_mapping(tomllib.loads(_preset_text(presets, name)))
+    except tomllib.TOMLDecodeError as error:
+        raise PluginError(f"{_file_of(presets, name)} is not TOML: {error}") from error
+
+
+def preset_about(presets: Traversable, name: str) -> str:
+    """The comment that a preset's file begins with, on one line. Raises: as `read_preset`."""
+    comment = itertools.takewhile(lambda line: line.startswith("#"), _preset_text(presets, name).splitlines())
+    return " ".join(line.removeprefix("#").strip() for line in comment)
+
+
+def settings_of(schema: type[Any], prefix: str = "") -> list[Setting]:
+    """Every setting of a settings dataclass and of those nested in it, in the order of their fields.
+
+    Raises: PluginError for what is no dataclass.
+    """
+    if not dataclasses.is_dataclass(schema):
+        raise PluginError(f"settings are a dataclass, {schema!r} is none")
+    hints = typing.get_type_hints(schema)
+    found: list[Setting] = []
+    for field in dataclasses.fields(schema):
+        kind = hints[field.name]
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            found += settings_of(kind, f"{prefix}{field.name}.")
+        else:
+            found.append(Setting(key=prefix + field.name, kind=kind, field=field, group=schema))
+    return found
 
 
 def keys(schema: type[Any]) -> list[str]:
     """Every dotted key of a settings dataclass."""
-    return [key for key, _, _ in _leaves(schema)]
+    return [each.key for each in settings_of(schema)]
 
 
 def undescribed(schema: type[Any]) -> list[str]:
     """The dotted keys of settings that were not made by `setting`, so that nobody is told what they mean."""
-    return [key for key, _, field in _leaves(schema) if not field.metadata.get("about")]
+    return [each.key for each in settings_of(schema) if not each.about]
 
 
 def flatten(value: Any) -> dict[str, Any]:
     """Every dotted key of a settings object with its value."""
     flat: dict[str, Any] = {}
-    for key, _, _ in _leaves(type(value)):
+    for key in keys(type(value)):
         node = value
         for part in key.split("."):
             node = getattr(node, part)
         flat[key] = node
     return flat
+
+
+def shown(value: Any) -> str:
+    """A setting's value as `--set` takes it: TOML, or a bare word."""
+    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
 
 
 def build(schema: type[T], values: Mapping[str, Any], *, origins: Mapping[str, str] | None = None) -> T:
@@ -111,13 +193,7 @@ def build(schema: type[T], values: Mapping[str, Any], *, origins: Mapping[str, s
     Raises:
         ConfigError: an unknown key, a wrong type, a value out of range.
     """
-    _check_known(schema, values, origins=origins or {})
-    checked = {
-        key: _checked(key, values[key], kind, field, origin=(origins or {}).get(key, "config"))
-        for key, kind, field in _leaves(schema)
-        if key in values
-    }
-    return typing.cast("T", _construct(schema, checked, prefix=""))
+    return typing.cast("T", _construct(schema, _check(schema, values, origins=origins or {}), prefix=""))
 
 
 def _construct(schema: type[Any], values: Mapping[str, Any], *, prefix: str) -> Any:
@@ -135,16 +211,14 @@ def _construct(schema: type[Any], values: Mapping[str, Any], *, prefix: str) -> 
     return schema(**given)
 
 
-def _leaves(schema: type[Any], prefix: str = "") -> list[tuple[str, Any, dataclasses.Field[Any]]]:
-    hints = typing.get_type_hints(schema)
-    found: list[tuple[str, Any, dataclasses.Field[Any]]] = []
-    for field in dataclasses.fields(schema):
-        kind = hints[field.name]
-        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-            found += _leaves(kind, f"{prefix}{field.name}.")
-        else:
-            found.append((prefix + field.name, kind, field))
-    return found
+def _check(schema: type[Any], values: Mapping[str, Any], *, origins: Mapping[str, str]) -> dict[str, Any]:
+    """The values as settings hold them, by dotted key. Raises: as `build`."""
+    _check_known(schema, values, origins=origins)
+    return {
+        each.key: _checked(each, values[each.key], origin=origins.get(each.key, "config"))
+        for each in settings_of(schema)
+        if each.key in values
+    }
 
 
 def _check_known(schema: type[Any], values: Mapping[str, Any], *, origins: Mapping[str, str]) -> None:
@@ -154,20 +228,24 @@ def _check_known(schema: type[Any], values: Mapping[str, Any], *, origins: Mappi
             raise UnknownName("setting", key, known, hint=f"[from {origins.get(key, 'config')}]")
 
 
-def _checked(key: str, value: Any, kind: Any, field: dataclasses.Field[Any], *, origin: str) -> Any:
-    value = _coerced(key, value, kind, origin=origin)
-    rules = field.metadata
-    choices = rules.get("choices")
-    if choices is not None and value not in choices:
-        raise ConfigError(f"{key} = {value!r} [from {origin}]", f"one of: {', '.join(map(str, choices))}")
-    low, high = rules.get("low"), rules.get("high")
+def _checked(rules: Setting, value: Any, *, origin: str) -> Any:
+    key, low, high = rules.key, rules.low, rules.high
+    value = _coerced(key, value, rules.kind, origin=origin)
+    if rules.choices is not None and value not in rules.choices:
+        raise ConfigError(f"{key} = {value!r} [from {origin}]", f"one of: {rules.takes}")
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, float) and not math.isfinite(number):
             raise ConfigError(f"{key} = {value!r} is not a finite number [from {origin}]")
         if (low is not None and number < low) or (high is not None and number > high):
-            span = f"at least {low}" if high is None else f"at most {high}" if low is None else f"{low} to {high}"
-            raise ConfigError(f"{key} = {value!r} is out of range [from {origin}]", f"allowed: {span}")
+            raise ConfigError(f"{key} = {value!r} is out of range [from {origin}]", f"allowed: {_span(low, high)}")
     return value
+
+
+def _span(low: float | None, high: float | None) -> str:
+    """The numbers from `low` to `high` in words; nothing where neither is given."""
+    if low is not None and high is not None:
+        return f"{low:g} to {high:g}"
+    return f"at least {low:g}" if low is not None else f"at most {high:g}" if high is not None else ""
 
 
 def _coerced(key: str, value: Any, kind: Any, *, origin: str) -> Any:
@@ -179,7 +257,8 @@ def _coerced(key: str, value: Any, kind: Any, *, origin: str) -> Any:
     if isinstance(kind, type) and isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
     expected = "a list" if typing.get_origin(kind) is tuple else _KINDS.get(kind, str(kind))
-    raise ConfigError(f"{key} = {value!r} is not {expected} [from {origin}]")
+    article = "a " if kind in (int, float) else ""
+    raise ConfigError(f"{key} = {value!r} is not {article}{expected} [from {origin}]")
 
 
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
@@ -200,13 +279,29 @@ def _parse_value(text: str) -> Any:
         return text  # a bare word is a string: quoting it for the shell and for TOML would be one quote too many
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """The dotted keys a user's file sets. Raises: ConfigError if it cannot be read as TOML."""
     try:
         return _flatten_mapping(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
+
+
+def _preset_text(presets: Traversable, name: str) -> str:
+    """What a preset's file holds. Raises: UnknownName; PluginError if it cannot be read as text."""
+    known = preset_names(presets)
+    if name not in known:
+        raise UnknownName("preset", name, known)
+    try:
+        return _file_of(presets, name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PluginError(f"cannot read the preset {_file_of(presets, name)}: {error}") from error
+
+
+def _file_of(presets: Traversable, preset: str) -> Traversable:
+    return presets.joinpath(f"{preset}.toml")
 
 
 def _flatten_mapping(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -6,8 +6,20 @@ from dataclasses import dataclass
 
 import pytest
 
-from medzoo.config import build, flatten, keys, parse_overrides, preset_names, read_preset, resolve, setting
-from medzoo.errors import ConfigError, UnknownName
+from medzoo.config import (
+    build,
+    flatten,
+    keys,
+    parse_overrides,
+    preset_about,
+    preset_names,
+    read_preset,
+    resolve,
+    setting,
+    settings_of,
+    shown,
+)
+from medzoo.errors import ConfigError, PluginError, UnknownName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +100,63 @@ def test_presets_are_the_toml_files(presets):
         resolve(Settings, presets=presets, preset="tinny")
 
 
+def test_a_preset_says_in_its_first_comment_what_it_is(presets):
+    (presets / "paper.toml").write_text("# As in the paper:\n#  28 pixels.\nrate = 0.5\n# no part of it\n")
+    assert preset_about(presets, "paper") == "As in the paper: 28 pixels."
+    assert preset_about(presets, "tiny") == ""
+
+
+def test_a_plugin_without_its_presets_is_told_which_folder_is_missing(tmp_path):
+    for ask in (preset_names, lambda presets: resolve(Settings, presets=presets)):
+        with pytest.raises(PluginError, match=rf"cannot read the folder of presets {tmp_path}/gone: No such file"):
+            ask(tmp_path / "gone")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"rate = = 3\n", "tiny.toml is not TOML: .*line 1"),
+        (b"note = '\xff'\n", "cannot read the preset .*tiny.toml: .*utf-8"),
+        (b"ratte = 3\n", r"tiny.toml: unknown setting 'ratte' .did you mean rate\?"),
+        (b"rate = -3\n", r"tiny.toml: rate = -3.0 is out of range .*at least 0"),
+        (b"[network]\ndepth = 'deep'\n", r"tiny.toml: network.depth = 'deep' is not a whole number"),
+    ],
+    ids=["no TOML", "no text", "unknown key", "out of range", "wrong type"],
+)
+def test_a_preset_that_cannot_be_taken_is_the_plugin_s_fault_and_named(presets, content, told):
+    (presets / "tiny.toml").write_bytes(content)
+    with pytest.raises(PluginError, match=rf"{presets}/{told}" if told.startswith("tiny") else told):
+        resolve(Settings, presets=presets, preset="tiny", overrides=["rate=1", "network.depth=1"])
+    assert resolve(Settings, presets=presets).value == Settings()
+
+
+def test_settings_tell_what_they_take():
+    told = {each.key: (each.about, each.takes) for each in settings_of(Settings)}
+    assert list(told) == keys(Settings)
+    assert told == {
+        "network.widths": ("channels at each resolution", "list: whole number, at least 1"),
+        "network.depth": ("layers", "whole number, 1 to 9"),
+        "network.dropout": ("dropout", "number, 0 to 1"),
+        "mode": ("how it runs", "fast, exact"),
+        "rate": ("step length", "number, at least 0"),
+        "note": ("free text", "text"),
+        "flip": ("mirror", "true or false"),
+        "shares": ("shares", "list: number, 0 to 1"),
+    }
+
+
+def test_settings_that_are_no_dataclass_are_the_plugin_s_fault(presets):
+    with pytest.raises(PluginError, match="settings are a dataclass, <class 'dict'> is none"):
+        resolve(dict, presets=presets)
+
+
+def test_a_shown_value_can_be_set(presets):
+    given = Settings(network=Network(widths=(4, 8)), note="Größe", flip=False, rate=1e-4)
+    overrides = [f"{key}={shown(value)}" for key, value in flatten(given).items()]
+    assert resolve(Settings, presets=presets, overrides=overrides).value == given
+    assert shown("") == '""'
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
@@ -126,7 +195,7 @@ def test_the_last_of_two_overrides_counts(presets):
         ("network=3", "unknown setting 'network'"),
         ("network.depth=0", "network.depth = 0 is out of range [from --set] (allowed: 1 to 9)"),
         ("network.depth=10", "network.depth = 10 is out of range"),
-        ("rate=-1", "rate = -1.0 is out of range [from --set] (allowed: at least 0.0)"),
+        ("rate=-1", "rate = -1.0 is out of range [from --set] (allowed: at least 0)"),
         ("rate=nan", "rate = nan is not a finite number [from --set]"),
         ("rate=inf", "rate = inf is not a finite number"),
         ("shares=[0.5, 1.5]", "shares = (0.5, 1.5) is out of range"),
