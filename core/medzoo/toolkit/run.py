@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,26 +20,57 @@ from medzoo.toolkit.optimizers import Recipe
 from medzoo.toolkit.players import Player, adamw
 from medzoo.toolkit.settings import TrainingSettings
 
-Loss = Callable[..., Mapping[str, Tensor]]
-"""Scalar terms whose sum is minimised, from `(network, batch, random)`, or with an adversary from
-`(network, adversary, batch, random)`. Networks are called, and only through these arguments."""
+
+class Loss(Protocol):
+    """What a network minimises on a batch: called as `loss(network, batch, random)`.
+
+    Three rules make mixed precision, compilation, several processes and exact resume work whatever the loss is:
+
+    - `network` is called, with positional arguments, and nothing else is done with it. It is a wrapper around the
+      module that was given to `train` and has none of its other methods, so the module's `forward` has to return all
+      that the loss needs. Its outputs are float32, whatever precision it computes in.
+    - Every random draw comes from `random`, a generator on the CPU that follows from the seed and the step:
+      `torch.randn(shape, generator=random).to(batch.images.device)`. Layers that draw by themselves, as dropout does,
+      are seeded likewise.
+    - Nothing is remembered from one call to the next, for a checkpoint would not hold it. What changes over time is a
+      function of `batch.step`.
+    """
+
+    def __call__(self, network: nn.Module, batch: Batch, random: torch.Generator, /) -> Mapping[str, Tensor]:
+        """The terms by name, scalars with gradients, each times its weight; training minimises their sum.
+
+        Names are columns of the run's loss table, beside "loss", their sum, and "rate".
+        """
+
+
+class OpposedLoss(Protocol):
+    """What one of two networks minimises that are trained against each other: `loss(network, other, batch, random)`.
+
+    `network` is the one whose turn it is. The same rules hold for both as for the network of a `Loss`; no gradient
+    reaches the weights of `other`.
+    """
+
+    def __call__(
+        self, network: nn.Module, other: nn.Module, batch: Batch, random: torch.Generator, /
+    ) -> Mapping[str, Tensor]:
+        """The terms by name, as a `Loss` gives them; none where the turn is to be skipped."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Adversary:
     """A second network, trained against the first, before it on each batch (Goodfellow et al. 2014).
 
-    `loss(adversary, network, batch, random)` gives the terms it minimises, the network's images drawn without gradient;
-    none where its turn is skipped. Its optimiser differs from the network's in the peak learning rate alone.
+    `loss(adversary, network, batch, random)` draws the network's images without gradient. `rate` is the adversary's
+    peak learning rate; its optimiser is otherwise as the first network's.
     """
 
     network: nn.Module
-    loss: Callable[[nn.Module, nn.Module, Batch, torch.Generator], Mapping[str, Tensor]]
+    loss: OpposedLoss
     rate: float
 
 
 def steps_of(length: int, settings: TrainingSettings) -> int:
-    """Optimiser steps that training on `length` images takes."""
+    """Optimiser steps that training on `length` images takes: `epochs` times the batches of an epoch, rounded up."""
     return settings.epochs * math.ceil(length / settings.batch_size)
 
 
@@ -103,7 +134,7 @@ class Run:
         """This process's number among them."""
         return int(self.accelerator.process_index)
 
-    def optimise(self, loss: Loss, batches: Iterator[tuple[Tensor, Tensor]]) -> dict[str, float]:
+    def optimise(self, loss: Loss | OpposedLoss, batches: Iterator[tuple[Tensor, Tensor]]) -> dict[str, float]:
         """Make one optimiser step and return `loss` and `adversary`, which are sums, their terms, and `rate`."""
         pairs: list[tuple[Batch, torch.Generator]] = []
         for micro in range(self.settings.accumulate):
@@ -128,9 +159,17 @@ class Run:
         return values
 
     def _turn(
-        self, player: Player, loss: Loss, batches: Sequence[tuple[Batch, torch.Generator]], *, against: Player | None
+        self,
+        player: Player,
+        loss: Callable[..., Mapping[str, Tensor]],
+        batches: Sequence[tuple[Batch, torch.Generator]],
+        *,
+        against: Player | None,
     ) -> dict[str, float]:
-        """Make one player's optimiser step on all micro-batches and return its terms' means."""
+        """Make one player's optimiser step on all micro-batches and return its terms' means.
+
+        `loss` is called with the other player's network too where there is one.
+        """
         player.network.train()
         player.set_rate(self.step + 1)
         totals: dict[str, float] = {}

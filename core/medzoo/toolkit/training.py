@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from medzoo.protocols import LabelledImages, Report
 from medzoo.toolkit.batches import loader
 from medzoo.toolkit.optimizers import Recipe
-from medzoo.toolkit.run import Adversary, Loss, Run, below, steps_of
+from medzoo.toolkit.run import Adversary, Loss, OpposedLoss, Run, below, steps_of
 from medzoo.toolkit.selection import Selection
 from medzoo.toolkit.settings import TrainingSettings
 
-__all__ = ["Adversary", "Loss", "no_images", "steps_of", "train"]
+__all__ = ["Adversary", "Loss", "OpposedLoss", "no_images", "steps_of", "train"]
 
 
 def no_images(seeds: Sequence[int], labels: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ def no_images(seeds: Sequence[int], labels: Tensor) -> Tensor:
 
 def train(
     network: nn.Module,
-    loss: Loss,
+    loss: Loss | OpposedLoss,
     data: LabelledImages,
     settings: TrainingSettings,
     *,
@@ -42,16 +42,31 @@ def train(
     recipe: Recipe | None = None,
     selection: Selection | None = None,
 ) -> None:
-    """Train `network` in place, as far as `report` asks, and leave the averaged (EMA) weights in it.
+    """Train `network` in place, as far as `report` asks; afterwards it holds the averaged (EMA) weights.
 
-    `data` gives uint8 images, which are varied as `settings` say, or float32 values, which are taken as they are.
-    `sample` draws preview images from the network; `weights_changed` is called whenever its weights were exchanged;
-    `monitor` is called with the step before each preview, the averaged weights in place.
-    `recipe` takes the place of AdamW and the schedule of `settings`; `selection` takes the place of previews: it
-    judges the network, its averaged weights in place, and may end training.
+    It is left in training mode, where dropout drops and batch norm looks at the whole batch: call `network.eval()`
+    before drawing. Averaged are parameters, not buffers: batch norm's statistics are those of the last step.
+
+    Args:
+        network: a module on the device to train on. Only its `forward` is called, by `loss`.
+        loss: what it minimises, a `Loss`; with an `adversary` an `OpposedLoss`.
+        data: uint8 images (C, H, W), which are varied as `settings` say, or float32 values of any shape, which are
+            taken as they are.
+        settings: how long, how fast, how it is kept.
+        seed: of the order of images and of every random draw.
+        report: the one that `fit` was given. The loop restores the newest checkpoint from it, and tells it progress,
+            previews and checkpoints.
+        sample: `sample(seeds, labels)` draws preview images (N, C, H, W) in [0, 1] from the network.
+        weights_changed: called whenever the network's weights were exchanged, as averaged ones are for a preview.
+        monitor: called with the step before each preview, the averaged weights in place.
+        adversary: a second network, trained against the first.
+        recipe: takes the place of AdamW and the schedule of `settings`.
+        selection: takes the place of previews: it judges the network, its averaged weights in place, every
+            `preview_every` epochs, and may end training.
 
     Raises:
         ResourceError: the loss is no longer a number, or there is no compiler for `settings.compile`.
+        ConfigError: the batch does not divide into processes and micro-batches.
     """
     run = Run(network, settings, length=len(data), seed=seed, adversary=adversary, recipe=recipe)
     restored = report.restore()
