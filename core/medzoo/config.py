@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 import math
 import tomllib
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -143,22 +144,32 @@ def preset_about(presets: Traversable, name: str) -> str:
     return " ".join(line.removeprefix("#").strip() for line in comment)
 
 
-def settings_of(schema: type[Any], prefix: str = "") -> list[Setting]:
+def settings_of(schema: type[Any]) -> tuple[Setting, ...]:
     """Every setting of a settings dataclass and of those nested in it, in the order of their fields.
 
     Raises: PluginError for what is no dataclass.
     """
-    if not dataclasses.is_dataclass(schema):
+    if not (isinstance(schema, type) and dataclasses.is_dataclass(schema)):
         raise PluginError(f"settings are a dataclass, {schema!r} is none")
-    hints = typing.get_type_hints(schema)
-    found: list[Setting] = []
+    return tuple(_leaves(schema, ""))
+
+
+def _leaves(schema: type[Any], prefix: str) -> Iterator[Setting]:
+    hints = _hints(schema)
     for field in dataclasses.fields(schema):
         kind = hints[field.name]
         if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-            found += settings_of(kind, f"{prefix}{field.name}.")
+            yield from _leaves(kind, f"{prefix}{field.name}.")
         else:
-            found.append(Setting(key=prefix + field.name, kind=kind, field=field, group=schema))
-    return found
+            yield Setting(key=prefix + field.name, kind=kind, field=field, group=schema)
+
+
+def _hints(schema: type[Any]) -> Mapping[str, Any]:
+    """The types of a dataclass's fields; kept, for it takes a millisecond and each look at settings asks for them."""
+    return _known_hints(schema)  # type: ignore[arg-type]  # mypy does not see that classes are hashable
+
+
+_known_hints = functools.cache(typing.get_type_hints)
 
 
 def keys(schema: type[Any]) -> list[str]:
@@ -197,7 +208,7 @@ def build(schema: type[T], values: Mapping[str, Any], *, origins: Mapping[str, s
 
 
 def _construct(schema: type[Any], values: Mapping[str, Any], *, prefix: str) -> Any:
-    hints = typing.get_type_hints(schema)
+    hints = _hints(schema)
     given: dict[str, Any] = {}
     for field in dataclasses.fields(schema):
         key = prefix + field.name

@@ -2,6 +2,36 @@ import json
 
 import pytest
 
+GAUSS = """
+from dataclasses import dataclass
+from pathlib import Path
+import medzoo
+from medzoo.config import setting
+from medzoo.toolkit.settings import ImageSettings
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    image: ImageSettings = ImageSettings()
+    spread: float = setting(1.0, "standard deviations drawn", low=0.0)
+    names: tuple[str, ...] = setting((), "who")
+
+@medzoo.hookimpl
+def register_generators():
+    fields = dict(summary="one Gaussian", config=Config, presets=Path(PRESETS), build=None)
+    return [medzoo.GeneratorSpec(contract=1, name="gauss", **fields)]
+"""
+
+
+@pytest.fixture
+def gauss(install_plugin, tmp_path):
+    """The folder of presets of an installed generator `gauss`."""
+    presets = tmp_path / "presets"
+    presets.mkdir()
+    (presets / "default.toml").write_text("# As it is.\nimage.size = 32\n")
+    (presets / "tiny.toml").write_text("# For tests:\n# small.\nimage.size = 16\nspread = 2\n")
+    install_plugin("gauss", f"PRESETS = {str(presets)!r}\n{GAUSS}", distribution="gauss-lab")
+    return presets
+
 
 def test_a_model_is_shown_with_training_files_and_card(medzoo, publish):
     published = publish("ddpm-test")
@@ -93,17 +123,104 @@ def test_the_file_that_gave_each_key_is_told(medzoo, publish, monkeypatch, tmp_p
     assert f"told by {later} id, license" in medzoo("show", "ddpm-test").out
 
 
-def test_a_classifier_is_shown_with_its_models(medzoo, publish, install_plugin):
+def test_a_classifier_is_shown_with_its_models(medzoo, publish, gauss, install_plugin):
     published = publish("ddpm-test", extra='kind = "classifier"')
-    install_plugin(
-        "tell",
-        "import medzoo\nfrom importlib.resources import files\n@medzoo.hookimpl\ndef register_classifiers():\n"
-        "    presets = files('medzoo_ddpm') / 'presets'\n"
-        "    fields = dict(summary='', config=dict, presets=presets, build=None)\n"
-        "    return [medzoo.ClassifierSpec(contract=1, name='tell', **fields)]\n",
-    )
+    source = GAUSS.replace("generators", "classifiers").replace("GeneratorSpec", "ClassifierSpec")
+    install_plugin("tell", f"PRESETS = {str(gauss)!r}\n{source.replace('gauss', 'tell')}")
     published.registry.write_text(published.registry.read_text().replace('plugin = "ddpm"', 'plugin = "tell"'))
     facts = json.loads(medzoo("show", "tell", "--json").out)
     assert (facts["classifier"], facts["models"]) == ("tell", ["ddpm-test"])
-    assert "tiny" in facts["presets"]
+    assert list(facts["presets"]) == ["default", "tiny"]
     assert json.loads(medzoo("show", "ddpm-test", "--json").out)["kind"] == "classifier"
+
+
+def test_a_plugin_s_settings_and_presets_are_shown(medzoo, gauss):
+    facts = json.loads(medzoo("show", "gauss", "--json").out)
+    assert (facts["distribution"], facts["contract"]) == ("gauss-lab 1.0", 1)
+    assert facts["presets"] == {
+        "default": {"about": "As it is.", "changes": {}},
+        "tiny": {"about": "For tests: small.", "changes": {"image.size": 16, "spread": 2.0}},
+    }
+    settings = {each["key"]: each for each in facts["settings"]}
+    assert list(settings) == ["image.size", "image.channels", "image.crop", "spread", "names"]
+    assert settings["spread"] == {
+        "key": "spread",
+        "default": 1.0,
+        "takes": "number, at least 0",
+        "low": 0.0,
+        "high": None,
+        "choices": None,
+        "about": "standard deviations drawn",
+    }
+    assert (settings["image.size"]["default"], settings["image.channels"]["choices"]) == (32, [1, 3])
+    lines = [line.split() for line in medzoo("show", "gauss").out.splitlines()]
+    assert ["spread", "1.0", "number,", "at", "least", "0", "standard", "deviations", "drawn"] in lines
+    assert ["names", "[]", "list:", "text", "who"] in lines
+    assert ["tiny", "For", "tests:", "small."] in lines
+    assert ["setting", "default", "tiny"] in lines
+    assert ["image.size", "32", "16"] in lines
+    assert ["spread", "1.0", "2.0"] in lines
+
+
+def test_presets_that_change_nothing_have_no_table(medzoo, gauss):
+    (gauss / "tiny.toml").write_text("image.size = 32")
+    out = medzoo("show", "gauss").out
+    assert "setting         default  takes" in out
+    assert out.rstrip().endswith("tiny")
+
+
+@pytest.mark.parametrize(
+    ("break_it", "told"),
+    [
+        (
+            lambda presets: presets.rename(presets.parent / "gone"),
+            "cannot read the folder of presets {presets}: No such",
+        ),
+        (lambda presets: (presets / "default.toml").unlink(), "unknown preset 'default'"),
+        (lambda presets: (presets / "tiny.toml").write_text("size = = 3"), "{presets}/tiny.toml is not TOML"),
+        (
+            lambda presets: (presets / "tiny.toml").write_text("spred = 3"),
+            "{presets}/tiny.toml: unknown setting 'spred'",
+        ),
+    ],
+    ids=["no folder", "no default", "no TOML", "unknown key"],
+)
+def test_a_preset_that_cannot_be_read_is_named_with_its_plugin(medzoo, gauss, break_it, told):
+    break_it(gauss)
+    outcome = medzoo("show", "gauss")
+    assert (outcome.code, outcome.out) == (3, "")
+    assert f"error: generator 'gauss' of gauss-lab 1.0: {told.format(presets=gauss)}" in outcome.err
+
+
+def test_a_metric_is_shown_with_what_it_needs(medzoo):
+    facts = json.loads(medzoo("show", "kid", "--json").out)
+    assert (facts["metric"], facts["distribution"].split()[0], facts["contract"]) == ("kid", "medzoo", 1)
+    assert (facts["unit"], facts["better"], facts["least"], facts["floor"]) == ("distance", "lower", 2, True)
+    assert (facts["needs"], facts["extractors"]) == (["features"], ["inception", "domain"])
+    assert json.loads(medzoo("show", "kid@vgg16", "--json").out) == facts
+    assert json.loads(medzoo("show", "nearest-train", "--json").out)["needs"] == [
+        "features",
+        "features and mirrored of the training images",
+    ]
+    assert "needs                    pixels" in medzoo("show", "ssim").out
+
+
+def test_an_extractor_is_shown_with_what_it_gives(medzoo):
+    facts = json.loads(medzoo("show", "inception", "--json").out)
+    assert (facts["extractor"], facts["version"], facts["contract"]) == ("inception", "1", 1)
+    assert (facts["gives"], facts["assets"]) == (["features", "logits"], ["inception-fid"])
+    assert "perceptual distance" in json.loads(medzoo("show", "vgg16", "--json").out)["gives"]
+    assert "gives                    features, logits" in medzoo("show", "inception").out
+
+
+def test_a_plugin_that_is_called_otherwise_is_shown_with_its_offers(medzoo, gauss, install_plugin):
+    facts = json.loads(medzoo("show", "metrics", "--json").out)
+    assert (facts["plugin"], facts["module"]) == ("metrics", "medzoo_metrics")
+    assert {"metric kid", "extractor inception"} <= set(facts["offers"])
+    assert json.loads(medzoo("show", "medzoo/metrics", "--json").out) == facts
+    install_plugin("torn", "raise OSError('no')")
+    assert "error: plugin 'torn' of" in medzoo("show", "torn").err
+
+
+def test_a_name_misspelt_is_looked_for_among_metrics_too(medzoo):
+    assert "did you mean intensity" in medzoo("show", "intensty").err

@@ -34,7 +34,9 @@ def train(
     classifier: Annotated[str, typer.Argument(metavar="PLUGIN", help="Kind of classifier: cnn, or timm:resnet34.")],
     data: Images,
     out: Annotated[Path, typer.Option(help="Folder of the run; the same command again goes on there.")],
-    preset: Annotated[str, typer.Option(help="tiny, default or paper.")] = "default",
+    preset: Annotated[
+        str, typer.Option(help="A preset of the plugin, as `medzoo show PLUGIN` lists them.")
+    ] = "default",
     config: Annotated[Path | None, typer.Option(help="TOML file of settings, over the preset.")] = None,
     overrides: Overrides = None,
     classes: Classes = "",

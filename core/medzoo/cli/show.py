@@ -6,20 +6,23 @@ from typing import Annotated, Any
 
 import typer
 
-from medzoo import config as settings
 from medzoo.cli.catalogue import describe
+from medzoo.cli.offers import TABLES, find_offer, print_tables
 from medzoo.cli.output import Json, count, megabytes, notice, print_json, print_text
 from medzoo.errors import UnknownName
-from medzoo.plugins import Plugins, load_plugins
-from medzoo.registry import CLASSIFIER, CONFIG, GENERATOR, AssetRow, Registry, Row, load_registry
-from medzoo.specs import ClassifierSpec, GeneratorSpec
+from medzoo.plugins import load_plugins
+from medzoo.registry import CONFIG, AssetRow, Registry, Row, load_registry
 
 _CARD_LINES = 12
 
 
 def show(
     name: Annotated[
-        str, typer.Argument(metavar="ID", help="Id of a model (id@v1: that version) or an asset, or a plugin's name.")
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="A model (id@v1: that version), asset, generator, classifier, metric, extractor or plugin.",
+        ),
     ],
     json: Json = False,
 ) -> None:
@@ -33,14 +36,12 @@ def show(
         facts, told = _model(row, registry), row.notice
     elif name in assets:
         facts = describe(assets[name]) | _origins(assets[name])
-    elif name in plugins.generators:
-        facts = _generator(name, plugins, registry)
-    elif name in plugins.classifiers:
-        facts = _classifier(name, plugins, registry)
     else:
+        facts = find_offer(name, plugins, registry)
+    if not facts:
         plugins.refuse_unusable(name)
-        known = [*registry.ids, *plugins.generators, *plugins.classifiers, *assets]
-        raise UnknownName("model, asset or plugin", name, known, plugins.absent_hint)
+        offers = (*plugins.generators, *plugins.classifiers, *plugins.metrics, *plugins.extractors)
+        raise UnknownName("model, asset or plugin", name, {*registry.ids, *assets, *offers}, plugins.absent_hint)
     if json:
         print_json(facts)
     else:
@@ -68,28 +69,6 @@ def _origins(row: Row | AssetRow) -> dict[str, Any]:
     if len(files) == 1:
         return {}
     return {"origins": {str(file): [key for key, by in row.origins.items() if by == file] for file in files}}
-
-
-def _generator(name: str, plugins: Plugins, registry: Registry) -> dict[str, Any]:
-    spec = plugins.generators[name]
-    needs = {"trainable": spec.trainable, "needs_sources": spec.needs_sources}
-    return {GENERATOR: name, **_offer(GENERATOR, spec, plugins, registry), **needs}
-
-
-def _classifier(name: str, plugins: Plugins, registry: Registry) -> dict[str, Any]:
-    return {CLASSIFIER: name, **_offer(CLASSIFIER, plugins.classifiers[name], plugins, registry)}
-
-
-def _offer(kind: str, spec: GeneratorSpec | ClassifierSpec, plugins: Plugins, registry: Registry) -> dict[str, Any]:
-    """What every kind of model has."""
-    row = plugins.row_of(kind, spec.name)
-    return {
-        "summary": spec.summary,
-        "distribution": f"{row.distribution} {row.version}".strip(),
-        "multi_label": spec.multi_label,
-        "presets": settings.preset_names(spec.presets),
-        "models": [model.id for model in registry.rows if model.kind == kind and model.plugin == spec.name],
-    }
 
 
 def _training(path: Path) -> dict[str, Any]:
@@ -125,7 +104,7 @@ def _print(facts: dict[str, Any]) -> None:
     if "bytes" in facts:
         facts = {**facts, "bytes": f"{megabytes(facts['bytes'])} MB"}
     for key, value in facts.items():
-        if key in ("files", "origins", "card_start") or value in ("", None, [], {}):
+        if key in ("files", "origins", "card_start", *TABLES) or value in ("", None, [], {}):
             continue
         for inner, fact in value.items() if isinstance(value, dict) else [("", value)]:
             print_text(f"{f'{key} {inner}'.strip().replace('_', ' '):<24} {_text(fact)}")
@@ -133,6 +112,8 @@ def _print(facts: dict[str, Any]) -> None:
         print_text(f"{'file ' + file['name']:<24} {megabytes(file['bytes'])} MB, sha256 {file['sha256']}")
     for path, keys in facts.get("origins", {}).items():
         print_text(f"{'told by ' + path:<24} {', '.join(keys)}")
+    if "settings" in facts:
+        print_tables(facts)
     if facts.get("card_start"):
         print_text("\n" + "\n".join(facts["card_start"]))
 

@@ -16,7 +16,9 @@ def train(
     generator: Annotated[str, typer.Argument(metavar="PLUGIN", help="Kind of generator, as in `medzoo plugin list`.")],
     data: Annotated[Path, typer.Option(help="Folder of class folders, CSV or npz.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; the same command again goes on there.")],
-    preset: Annotated[str, typer.Option(help="tiny, default or paper.")] = "default",
+    preset: Annotated[
+        str, typer.Option(help="A preset of the plugin, as `medzoo show PLUGIN` lists them.")
+    ] = "default",
     config: Annotated[Path | None, typer.Option(help="TOML file of settings, over the preset.")] = None,
     overrides: Overrides = None,
     classes: Classes = "",
