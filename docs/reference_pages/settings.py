@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import itertools
-import json
-import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from medzoo import config
@@ -15,50 +12,6 @@ from medzoo.pipelines.experiment.settings import ExperimentSettings
 from medzoo.plugins import load_plugins
 from medzoo.specs import ClassifierSpec, GeneratorSpec
 from reference_pages.markdown import escaped, page, table, toctree
-
-_KINDS = {int: "integer", float: "number", bool: "true, false", str: "text"}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Setting:
-    """A setting as its dataclass declares it; `key` is dotted, `group` the dataclass it is a field of."""
-
-    key: str
-    kind: Any
-    field: dataclasses.Field[Any]
-    group: type[Any]
-
-    @property
-    def about(self) -> str:
-        """What it means; empty where nobody said."""
-        return str(self.field.metadata.get("about", ""))
-
-    @property
-    def takes(self) -> str:
-        """The values it takes, in words."""
-        if choices := self.field.metadata.get("choices"):
-            return ", ".join(f"`{choice}`" for choice in choices)
-        many = typing.get_origin(self.kind) is tuple
-        word = _KINDS[typing.get_args(self.kind)[0] if many else self.kind]
-        low, high = self.field.metadata.get("low"), self.field.metadata.get("high")
-        if low is not None and high is not None:
-            word += f" {low:g} to {high:g}"
-        elif low is not None:
-            word += f" ≥ {low:g}"
-        elif high is not None:
-            word += f" ≤ {high:g}"
-        return f"list: {word}" if many else word
-
-
-def settings_of(schema: type[Any], prefix: str = "") -> Iterator[Setting]:
-    """Every setting of a settings dataclass and of those nested in it, those of its own first."""
-    hints = typing.get_type_hints(schema)
-    nested = [field for field in dataclasses.fields(schema) if dataclasses.is_dataclass(hints[field.name])]
-    for field in dataclasses.fields(schema):
-        if field not in nested:
-            yield Setting(key=prefix + field.name, kind=hints[field.name], field=field, group=schema)
-    for field in nested:
-        yield from settings_of(hints[field.name], f"{prefix}{field.name}.")
 
 
 def own_models() -> list[tuple[str, GeneratorSpec | ClassifierSpec]]:
@@ -125,10 +78,11 @@ def model_page(kind: str, spec: GeneratorSpec | ClassifierSpec) -> str:
 def tables(schema: type[Any], values: dict[str, Any]) -> list[str]:
     """A table of settings for each group, under the group's name and meaning."""
     blocks = []
-    for prefix, group in itertools.groupby(settings_of(schema), key=lambda setting: setting.key.rpartition(".")[0]):
+    known = sorted(config.settings_of(schema), key=lambda setting: "." in setting.key)  # its own first
+    for prefix, group in itertools.groupby(known, key=lambda setting: setting.key.rpartition(".")[0]):
         found = list(group)
         about = inspect.cleandoc(found[0].group.__doc__ or "").partition("\n\n")[0]
-        rows = [(f"`{each.key}`", shown(values[each.key]), each.takes, escaped(each.about)) for each in found]
+        rows = [(f"`{each.key}`", shown(values[each.key]), takes(each), escaped(each.about)) for each in found]
         blocks += [f"## {prefix or 'Settings'}", escaped(about) if prefix else ""]
         blocks.append(table(("setting", "default", "takes", "meaning"), rows))
     return blocks
@@ -141,17 +95,18 @@ def presets(spec: GeneratorSpec | ClassifierSpec) -> list[str]:
     differing = [key for key in flat["default"] if len({repr(values[key]) for values in flat.values()}) > 1]
     rows = [(f"`{key}`", *(shown(flat[name][key]) for name in names)) for key in differing]
     return [
-        "\n".join(f"- `{name}`: {escaped(_remark(spec, name)) or 'the defaults.'}" for name in names),
+        "\n".join(
+            f"- `{name}`: {escaped(config.preset_about(spec.presets, name)) or 'the defaults.'}" for name in names
+        ),
         table(("setting", *(f"`{name}`" for name in names)), rows) if rows else "They set the same values.",
     ]
 
 
-def _remark(spec: GeneratorSpec | ClassifierSpec, preset: str) -> str:
-    """The comment that a preset's file begins with."""
-    lines = spec.presets.joinpath(f"{preset}.toml").read_text("utf-8").splitlines()
-    return " ".join(line.removeprefix("#").strip() for line in itertools.takewhile(lambda line: line[:1] == "#", lines))
+def takes(setting: config.Setting) -> str:
+    """The values a setting takes; its choices as code."""
+    return ", ".join(f"`{choice}`" for choice in setting.choices) if setting.choices else setting.takes
 
 
 def shown(value: Any) -> str:
-    """A setting's value as `--set` takes it: TOML, or a bare word."""
-    return f"`{value}`" if isinstance(value, str) and value else f"`{json.dumps(value)}`"
+    """A setting's value as `--set` takes it, as code."""
+    return f"`{config.shown(value)}`"
