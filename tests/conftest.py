@@ -72,7 +72,7 @@ def medzoo(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
 @pytest.fixture
 def install_plugin(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable]:
     """Install a distribution with one entry point `name`, whose module has this source, for the test."""
-    from medzoo.discovery import installed
+    from medzoo.discovery import forget_installed
 
     def install(name: str, source: str, *, distribution: str = "") -> Path:
         site = tmp_path_factory.mktemp("site")
@@ -83,11 +83,11 @@ def install_plugin(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution or module}\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[medzoo]\n{name} = {module}\n")
         monkeypatch.syspath_prepend(site)
-        installed.cache_clear()
+        forget_installed()
         return site
 
     yield install
-    installed.cache_clear()
+    forget_installed()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from medzoo.errors import ConfigError
 from medzoo.places import config_root
 
 
@@ -13,15 +14,18 @@ def disabled_file() -> Path:
 
 
 def read_disabled() -> frozenset[str]:
-    """The disabled plugins."""
+    """The disabled plugins. Raises: ConfigError for a file that cannot be read."""
     path = disabled_file()
-    return frozenset(path.read_text("utf-8").split()) if path.is_file() else frozenset()
+    if not path.is_file():
+        return frozenset()
+    try:
+        return frozenset(filter(None, path.read_text("utf-8").splitlines()))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}", "mend or remove it") from error
 
 
 def write_disabled(keys: frozenset[str]) -> None:
     """Nothing; from now on these plugins are not imported. Raises: ResourceError."""
     from medzoo.files import write_atomic
 
-    path = disabled_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, "".join(f"{key}\n" for key in sorted(keys)).encode())
+    write_atomic(disabled_file(), "".join(f"{key}\n" for key in sorted(keys)).encode())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import io
 import math
 import os
 import re
@@ -15,13 +14,14 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
 
 import pluggy
 
 from medzoo import hookspecs
 from medzoo.disabled import read_disabled
-from medzoo.errors import ConfigError, MedzooError, PluginError
+from medzoo.errors import ConfigError, PluginError
+from medzoo.failures import failure, is_library
 from medzoo.specs import ClassifierSpec, ExtractorSpec, GeneratorSpec, MetricSpec
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ SPECS: Mapping[str, type[Any]] = {
 }
 _SECONDS = 20.0
 _PATIENCE = 3.0
+# Stdout is one for all threads, and plugins are asked once.
+_ONE_AT_A_TIME = threading.RLock()
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 T = TypeVar("T")
@@ -67,9 +69,8 @@ class PluginRow:
 
     def broken(self, error: BaseException) -> PluginRow:
         """This row with the failure `error` in it."""
-        text = str(error) if isinstance(error, MedzooError) else f"{type(error).__name__}: {error}"
         trace = "".join(traceback.format_exception(error))
-        return replace(self, state="broken", error=textwrap.shorten(text, 300), traceback=trace)
+        return replace(self, state="broken", error=failure(error), traceback=trace)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +83,19 @@ class Found:
     registries: Sequence[Path] = ()
 
 
-@functools.cache
 def installed() -> tuple[Found, ...]:
     """The plugins of the entry-point group `medzoo`, asked once a process; those that are disabled are not imported."""
+    with _ONE_AT_A_TIME:
+        return _installed()
+
+
+def forget_installed() -> None:
+    """Nothing; the next look at what is installed asks all plugins again."""
+    _installed.cache_clear()
+
+
+@functools.cache
+def _installed() -> tuple[Found, ...]:
     off = read_disabled()
     return tuple(
         Found(row=replace(row, state="disabled"), manager=_new_manager()) if row.key in off else ask(row, load)
@@ -134,22 +145,24 @@ def within_bounds(name: str, call: Callable[[], T], *, seconds: float) -> T:
     def work() -> None:
         try:
             answers.append(call())
+        except KeyboardInterrupt as error:  # a user's arrives in the thread that waits
+            errors.append(PluginError(f"it raised {failure(error)}"))
         except BaseException as error:  # noqa: BLE001 - raised again below, in the thread that waits
             errors.append(error)
 
     thread = threading.Thread(target=work, name=f"medzoo plugin {name}", daemon=True)
-    ear = _Ear(thread, sys.stdout)
-    with contextlib.redirect_stdout(ear):
+    with _ONE_AT_A_TIME, _printing(thread) as printed:
         thread.start()
         thread.join(min(_PATIENCE, seconds))
         if thread.is_alive() and seconds > _PATIENCE:
-            print(f"waiting for plugin '{name}', {seconds:g} s at most", file=sys.stderr)  # noqa: T201 - a notice
+            if sys.stderr is not None:
+                print(f"waiting for plugin '{name}', {seconds:g} s at most", file=sys.stderr)  # noqa: T201 - a notice
             thread.join(seconds - _PATIENCE)
     if thread.is_alive():
         raise _too_slow(name, seconds, thread)
     if errors:
         raise errors[0]
-    if text := "".join(ear.heard):
+    if text := "".join(printed):
         raise PluginError(
             f"it printed to stdout, where results go: {textwrap.shorten(text, 80)!r}",
             "print nothing while a plugin is imported and asked, or print to stderr",
@@ -157,25 +170,41 @@ def within_bounds(name: str, call: Callable[[], T], *, seconds: float) -> T:
     return answers[0]
 
 
-class _Ear(io.TextIOBase):
-    """A stdout that keeps what one thread prints, and hands on what the others do: a program may have more to say."""
+@contextlib.contextmanager
+def _printing(thread: threading.Thread) -> Iterator[list[str]]:
+    """What `thread` prints to stdout inside. What other threads print meanwhile goes where it went before."""
+    stdout = sys.stdout
+    heard: list[str] = []
+    ear = cast("TextIO", _Ear(thread, stdout, heard))
+    sys.stdout = ear
+    try:
+        yield heard
+    finally:
+        if sys.stdout is ear:
+            sys.stdout = stdout
 
-    def __init__(self, thread: threading.Thread, stdout: TextIO | None) -> None:
-        self.heard: list[str] = []
-        self._thread, self._stdout = thread, stdout
+
+class _Ear:
+    """A stdout that keeps what one thread writes to it, and is the real one in everything else."""
+
+    def __init__(self, thread: threading.Thread, stdout: TextIO | None, heard: list[str]) -> None:
+        self._thread, self._stdout, self._heard = thread, stdout, heard
 
     def write(self, text: str) -> int:
         """The number of characters of `text`, which is kept or handed on."""
         if threading.current_thread() is self._thread:
-            self.heard.append(text)
+            self._heard.append(text)
         elif self._stdout is not None:  # as in a program without a console
             self._stdout.write(text)
         return len(text)
 
     def flush(self) -> None:
         """Nothing; what was handed on is out."""
-        if self._stdout is not None:
+        if self._stdout is not None and threading.current_thread() is not self._thread:
             self._stdout.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stdout, name)
 
 
 def time_limit() -> float:
@@ -193,25 +222,21 @@ def time_limit() -> float:
 def _too_slow(name: str, seconds: float, thread: threading.Thread) -> PluginError:
     """The error that says where the thread is stuck."""
     frame = sys._current_frames().get(thread.ident or 0)
-    stack = traceback.extract_stack(frame)
-    foreign = [entry for entry in stack if not _is_python_s(entry.filename)]
-    place = f" (at {foreign[-1].filename}:{foreign[-1].lineno})" if foreign else ""
+    frames = [] if frame is None else [own for own, _ in traceback.walk_stack(frame)]  # it may just have ended
+    foreign = [own for own in frames if not is_library(own)]
+    place = f" (at {foreign[0].f_code.co_filename}:{foreign[0].f_lineno})" if foreign else ""
     error = PluginError(
         f"it did not answer within {seconds:g} s{place}",
         f"`medzoo plugin disable {name}` leaves it out; {TIMEOUT}=SECONDS waits longer",
     )
-    error.add_note("It was here:\n" + "".join(traceback.format_list(stack)))
+    if frame is not None:
+        error.add_note("It was here:\n" + "".join(traceback.format_stack(frame)))
     return error
-
-
-def _is_python_s(filename: str) -> bool:
-    """Whether a source file is of Python's own library."""
-    return filename.startswith("<frozen") or Path(filename).parent == Path(os.__file__).parent
 
 
 def _asked(row: PluginRow, load: Callable[[], object], manager: pluggy.PluginManager) -> Found:
     manager.register(load(), name=row.name)
-    manager.check_pending()
+    _check_hooks(manager)
     if not (hooks := hooks_of(manager)):
         raise PluginError("it implements no hook of medzoo (is @medzoo.hookimpl missing?)")
     specs = {kind: _answer(manager, f"register_{kind}s", cls, hooks) for kind, cls in SPECS.items()}
@@ -221,6 +246,15 @@ def _asked(row: PluginRow, load: Callable[[], object], manager: pluggy.PluginMan
     offers = tuple(f"{kind} {spec.name}" for kind, offered in specs.items() for spec in offered)
     row = replace(row, hooks=tuple(sorted(hooks)), offers=offers)
     return Found(row=row, manager=manager, specs=specs, registries=registries)
+
+
+def _check_hooks(manager: pluggy.PluginManager) -> None:
+    """Nothing. Raises: PluginError for a hook there is not."""
+    try:
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        known = ", ".join(name for name in vars(hookspecs) if name.startswith("register_"))
+        raise PluginError(str(error).partition(" in plugin")[0], f"medzoo's hooks: {known}") from error
 
 
 def _new_manager() -> pluggy.PluginManager:

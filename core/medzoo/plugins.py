@@ -10,7 +10,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from medzoo.disabled import read_disabled, write_disabled
-from medzoo.discovery import Found, PluginRow, ask, entries, hooks_of, installed, time_limit, within_bounds
+from medzoo.discovery import (
+    Found,
+    PluginRow,
+    ask,
+    entries,
+    forget_installed,
+    hooks_of,
+    installed,
+    time_limit,
+    within_bounds,
+)
 from medzoo.errors import ConfigError, PluginError, UnknownName
 from medzoo.specs import ClassifierSpec, ExtractorSpec, GeneratorSpec, MetricSpec
 
@@ -31,7 +41,7 @@ class Plugins:
     classifiers: Mapping[str, ClassifierSpec]
     metrics: Mapping[str, MetricSpec]
     extractors: Mapping[str, ExtractorSpec]
-    conflicts: Mapping[str, str]
+    conflicts: Mapping[tuple[str, str], str]
 
     @property
     def rows(self) -> tuple[PluginRow, ...]:
@@ -80,10 +90,14 @@ class Plugins:
                 return row
         raise UnknownName(kind, name, [o.partition(" ")[2] for row in self.rows for o in row.offers])
 
-    def refuse_unusable(self, name: str) -> None:
-        """Nothing. Raises: PluginError if `name` belongs to two plugins, to a broken or to a disabled one."""
-        if name in self.conflicts:
-            raise PluginError(self.conflicts[name], "`medzoo plugin disable` leaves one of them out")
+    def refuse_unusable(self, name: str, *, kind: str | None = None) -> None:
+        """Nothing.
+
+        Raises: PluginError if `name`, of this or any kind, belongs to two plugins, or is a broken or a disabled one's.
+        """
+        for (contested, claimed), error in self.conflicts.items():
+            if claimed == name and kind in (None, contested):
+                raise PluginError(error, "`medzoo plugin disable` leaves one of them out")
         for row in self.rows:
             if row.state == "broken" and row.name == name:
                 raise PluginError(f"plugin '{name}' of {row.distribution} is broken: {row.error}", _VERBOSE)
@@ -115,7 +129,7 @@ class Plugins:
     def _find(self, kind: str, name: str, known: Mapping[str, T]) -> T:
         if name in known:
             return known[name]
-        self.refuse_unusable(name)
+        self.refuse_unusable(name, kind=kind)
         raise UnknownName(kind, name, known, self.absent_hint)
 
 
@@ -131,21 +145,23 @@ def set_enabled(name: str, *, enabled: bool) -> PluginRow:
 
     Raises: UnknownName; ConfigError where the name means two plugins; ResourceError.
     """
-    known = list(entries())
-    meant = [(row, load) for row, load in known if name in (row.name, row.key)]
+    known = [row for row, _ in entries()]
+    meant = [row for row in known if name in (row.name, row.key)]
     off = read_disabled()
     if not meant and enabled and name in off:
         write_disabled(off - {name})
         distribution, _, short = name.rpartition("/")
-        return PluginRow(name=short, distribution=distribution, version="", module="")
+        return PluginRow(name=short, distribution=distribution, version="", module="", state="not installed")
     if not meant:
-        raise UnknownName("plugin", name, [row.name for row, _ in known])
+        raise UnknownName("plugin", name, [row.name for row in known])
     if len(meant) > 1:
-        raise ConfigError(f"two plugins are called '{name}'", f"name one: {' or '.join(row.key for row, _ in meant)}")
-    row, load = meant[0]
+        raise ConfigError(f"two plugins are called '{name}'", f"name one: {' or '.join(row.key for row in meant)}")
+    (row,) = meant
     write_disabled(off - {row.key} if enabled else off | {row.key})
-    installed.cache_clear()
-    return ask(row, load).row if enabled else replace(row, state="disabled")
+    forget_installed()
+    if not enabled:
+        return replace(row, state="disabled")
+    return next(found for found in load_plugins().rows if found.key == row.key)
 
 
 def _ask_object(name: str, plugin: object) -> Found:
@@ -185,13 +201,13 @@ def _gather(found: tuple[Found, ...]) -> Plugins:
     claims: dict[tuple[str, str], list[Found]] = defaultdict(list)
     for kind, name, plugin in _claims(found):
         claims[kind, name].append(plugin)
-    conflicts: dict[str, str] = {}
+    conflicts: dict[tuple[str, str], str] = {}
     errors: dict[str, str] = {}
     for (kind, name), owners in claims.items():
         if len(owners) > 1:
             who = " and ".join(f"{owner.row.distribution} ({owner.row.module})" for owner in owners)
-            conflicts[name] = f"the {kind} name '{name}' is claimed by {who}"
-            errors |= dict.fromkeys((owner.row.key for owner in owners), conflicts[name])
+            conflicts[kind, name] = f"the {kind} name '{name}' is claimed by {who}"
+            errors |= dict.fromkeys((owner.row.key for owner in owners), conflicts[kind, name])
 
     def marked(plugin: Found) -> Found:
         error = errors.get(plugin.row.key)

@@ -71,11 +71,13 @@ class Offer:
     name: str
     summary: str
 
-    def __new__(cls, *, contract: int | None = None, **_: Any) -> Self:
-        """A spec of a contract that is kept here. Raises: PluginError for another one.
+    def __new__(cls, *, contract: int | None = None, **fields: Any) -> Self:
+        """A spec of a contract that is kept here. Raises: PluginError for another one, or none.
 
         It is told before the other fields are looked at, for those of another contract may be called otherwise.
         """
+        if contract is None and fields:
+            raise PluginError(f"its {cls.__name__} states no contract", f"write contract={CONTRACT}")
         if contract is not None and contract not in range(OLDEST_CONTRACT, CONTRACT + 1):
             newer = isinstance(contract, int) and contract > CONTRACT
             kept = CONTRACT if OLDEST_CONTRACT == CONTRACT else f"{OLDEST_CONTRACT} to {CONTRACT}"

@@ -27,7 +27,8 @@ def test_a_plugin_that_fails_to_add_commands_is_broken(medzoo, install_plugin):
         "foreign", "import medzoo\n@medzoo.hookimpl\ndef register_commands(app):\n    raise ValueError('no')\n"
     )
     rows = {row["name"]: row for row in json.loads(medzoo("plugin", "list", "--json").out)}
-    assert (rows["foreign"]["state"], rows["foreign"]["error"]) == ("broken", "ValueError: no")
+    assert rows["foreign"]["state"] == "broken"
+    assert rows["foreign"]["error"].startswith("ValueError: no (")
     assert rows["ddpm"]["state"] == "ok"
 
 
@@ -49,7 +50,8 @@ def test_a_plugin_is_disabled_and_enabled(medzoo, install_plugin):
     outcome = medzoo("train", "foreign", "--data", "x", "--out", "y")
     assert (outcome.code, "medzoo plugin enable foreign" in outcome.err) == (3, True)
     enabled = json.loads(medzoo("plugin", "enable", "foreign", "--json").out)
-    assert (enabled["state"], enabled["error"]) == ("broken", "OSError: no licence server")
+    assert enabled["state"] == "broken"
+    assert enabled["error"].startswith("OSError: no licence server (")
     assert medzoo("plugin", "disable", "forein").code == 2
 
 

@@ -17,7 +17,7 @@ PLUGINS = ROOT / "plugins"
 
 RANKS = [
     {"errors"},
-    {"disabled", "files", "places"},
+    {"disabled", "failures", "files", "places"},
     {"protocols"},
     {"specs"},
     {"hookspecs"},

@@ -1,5 +1,7 @@
 import copy
+import os
 import re
+import signal
 import sys
 import threading
 import time
@@ -8,7 +10,8 @@ from dataclasses import replace
 import pytest
 
 import medzoo
-from medzoo.discovery import installed
+from medzoo import discovery
+from medzoo.discovery import forget_installed
 from medzoo.errors import ConfigError, PluginError, UnknownName
 from medzoo.plugins import load_plugins, set_enabled
 from medzoo.specs import CONTRACT, OLDEST_CONTRACT, GeneratorSpec, MetricSpec
@@ -118,7 +121,7 @@ def test_a_plugin_that_raises_at_import_breaks_only_itself(install_plugin):
     plugins = load_plugins()
     bad = row(plugins, "foreign")
     assert (bad.state, bad.distribution, bad.version) == ("broken", "foreign-zoo", "1.0")
-    assert bad.error == "OSError: no licence server"
+    assert re.fullmatch(r"OSError: no licence server \(.*/plugin_\w+\.py:1\)", bad.error)
     assert plugins.generator("ddpm")
 
 
@@ -127,10 +130,19 @@ def test_a_plugin_that_exits_at_import_breaks_only_itself(install_plugin):
     assert row(load_plugins(), "foreign").state == "broken"
 
 
-def test_ctrl_c_during_an_import_is_not_the_plugins_failure(install_plugin):
+def test_a_plugin_that_raises_keyboard_interrupt_breaks_only_itself(install_plugin):
     install_plugin("foreign", "raise KeyboardInterrupt")
+    assert "it raised KeyboardInterrupt" in row(load_plugins(), "foreign").error
+
+
+def test_ctrl_c_while_a_plugin_is_asked_is_the_user_s(install_plugin):
+    install_plugin("foreign", "import time; time.sleep(3)")
+    timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
     with pytest.raises(KeyboardInterrupt):
         load_plugins()
+    timer.join()
+    assert not isinstance(sys.stdout, discovery._Ear)
 
 
 def test_a_missing_module_is_a_broken_row(install_plugin):
@@ -191,7 +203,7 @@ def test_a_plugin_of_another_contract_is_broken_and_says_which(install_plugin, c
 
 
 def test_a_spec_without_a_contract_is_refused():
-    with pytest.raises(TypeError, match="contract"):
+    with pytest.raises(PluginError, match=r"GeneratorSpec states no contract .write contract=1"):
         GeneratorSpec(name="x", summary="", config=dict, presets=None, build=None)
     with pytest.raises(PluginError, match="contract '1'"):
         GeneratorSpec(contract="1", name="x", summary="", config=dict, presets=None, build=None)
@@ -220,6 +232,7 @@ def test_a_plugin_that_hangs_at_import_is_left_behind_with_the_place(install_plu
 
 
 def test_a_plugin_that_hangs_when_asked_is_left_behind(monkeypatch):
+    load_plugins()  # first, for the limit is one for all
     monkeypatch.setenv("MEDZOO_PLUGIN_TIMEOUT", "0.2")
     slow = answering("register_generators", lambda: time.sleep(3))
     assert "did not answer within 0.2 s" in row(load_plugins(extra=[("slow", slow), GOOD]), "slow").error
@@ -288,6 +301,35 @@ def test_a_plugin_that_hangs_is_disabled_at_once(install_plugin, monkeypatch):
     assert time.monotonic() - start < 4.0
 
 
+def test_enabling_says_what_the_plugin_then_is(install_plugin):
+    install_plugin("ddpm", OFFERS.format(contract=1, names=("ddpm",)), distribution="foreign-zoo")
+    set_enabled("foreign-zoo/ddpm", enabled=False)
+    assert "is taken by medzoo" in set_enabled("foreign-zoo/ddpm", enabled=True).error
+
+
+def test_a_file_of_disabled_plugins_that_cannot_be_read_is_told(user_folders):
+    file = user_folders / "config" / "medzoo" / "disabled-plugins.txt"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"\xff\xfe")
+    forget_installed()
+    with pytest.raises(ConfigError, match=r"disabled-plugins\.txt.*mend or remove it"):
+        load_plugins()
+    file.unlink()
+    forget_installed()
+
+
+def test_two_threads_may_ask_at_once_and_stdout_stays(install_plugin):
+    install_plugin("foreign", "import time; time.sleep(0.3)\n" + OFFERS.format(contract=1, names=("far",)))
+    before, found = sys.stdout, []
+    threads = [threading.Thread(target=lambda: found.append(load_plugins())) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sys.stdout is before
+    assert len({id(plugins.generator("far")) for plugins in found}) == 1
+
+
 def test_disabling_names_a_plugin_and_no_other(install_plugin):
     install_plugin("ddpm", OFFERS.format(contract=1, names=("far",)), distribution="foreign-zoo")
     with pytest.raises(ConfigError, match=r"two plugins are called 'ddpm' .name one: medzoo/ddpm or foreign-zoo/ddpm"):
@@ -302,10 +344,10 @@ def test_a_plugin_that_is_gone_can_be_forgotten(user_folders):
     file = user_folders / "config" / "medzoo" / "disabled-plugins.txt"
     file.parent.mkdir(parents=True)
     file.write_text("gone-zoo/gone\nmedzoo/dcgan\n")
-    installed.cache_clear()
-    set_enabled("gone-zoo/gone", enabled=True)
+    forget_installed()
+    assert set_enabled("gone-zoo/gone", enabled=True).state == "not installed"
     assert file.read_text() == "medzoo/dcgan\n"
-    installed.cache_clear()
+    forget_installed()
 
 
 def test_one_name_may_be_a_generator_and_a_metric():
@@ -341,7 +383,7 @@ def test_a_plugin_that_fails_to_add_commands_is_broken_and_the_others_add_theirs
 
     plugins, apps = load_plugins(extra=[("bad", Bad()), ("fine", Fine())]).commands(list)
     assert [app for _, app in apps] == [["whole"]]
-    assert row(plugins, "bad").error == "ValueError: no"
+    assert row(plugins, "bad").error.startswith("ValueError: no (core/test_plugins.py:")
     assert row(plugins, "fine").state == "ok"
 
 

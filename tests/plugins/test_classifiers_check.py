@@ -80,6 +80,7 @@ class Light(nn.Module):
 @pytest.fixture
 def spec_of(tmp_path):
     (tmp_path / "tiny.toml").write_text("[image]\nsize = 8\n")
+    (tmp_path / "default.toml").write_text("")
 
     def make(build, **changes):
         fields = {
@@ -104,8 +105,8 @@ def test_an_honest_classifier_passes_every_check(spec_of):
     assert {result.name: result.detail for result in results if not result.passed} == {}
     assert [result.name for result in results] == [
         "spec", "preset", "build", "fit", "fit repeats", "fit resumes", "fit stops", "fit on nothing", "weights",
-        "probabilities", "features", "rebatching", "save and load", "learns", "bad images", "files", "network", "time",
-        "memory", "global random state",
+        "probabilities", "features", "rebatching", "save and load", "learns", "bad images", "files", "network", "stdout",
+        "time", "memory", "global random state",
     ]  # fmt: skip
     assert all(result.detail and "\n" not in result.detail and result.seconds >= 0 for result in results)
     assert_classifier(spec_of(Light))
@@ -114,7 +115,7 @@ def test_an_honest_classifier_passes_every_check(spec_of):
 def test_a_multi_label_one_is_checked_twice(spec_of):
     results = check_classifier(spec_of(Light, multi_label=True))
     assert {result.name: result.detail for result in results if not result.passed} == {}
-    assert len(results) == 2 * 20 - 2
+    assert len(results) == 2 * 21 - 2
 
 
 class NoFeatures(nn.Module):
@@ -290,7 +291,7 @@ def test_each_check_is_a_test_of_its_own(pytester, spec_of, monkeypatch):
         "@classifier_checks(SPEC_UNDER_TEST)\ndef test_contract(check):\n    check()\n"
     )
     result = pytester.runpytest_inprocess("-q", "-p", "no:cacheprovider", "-W", "error")
-    result.assert_outcomes(passed=19, failed=1, skipped=1)
+    result.assert_outcomes(passed=20, failed=1, skipped=1)
 
 
 def test_the_assertion_names_the_classifier_and_what_it_breaks(spec_of):

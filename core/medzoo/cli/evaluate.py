@@ -67,7 +67,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure synthetic images beside real ones, and report."""
-    from medzoo.pipelines.evaluate import Request
+    from medzoo.pipelines.evaluate import Request, refuse_broken
     from medzoo.pipelines.evaluation_folder import refuse_other_folder, write_evaluation
     from medzoo.pipelines.inputs import make_source
     from medzoo.plugins import load_plugins
@@ -107,6 +107,7 @@ def evaluate(
         print_text(evaluation_json(evaluation).decode())
     else:
         _show(evaluation, out)
+    refuse_broken(evaluation.broken)
 
 
 def _measure(gen: str | None, request: Request, source: Source, *, n: int, checkpoints: bool) -> Measured:

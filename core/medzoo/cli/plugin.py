@@ -9,7 +9,7 @@ import typer
 from medzoo.cli.options import Overrides
 from medzoo.cli.output import Json, print_json, print_table, print_text
 from medzoo.cli.plugin_new import new_plugin
-from medzoo.errors import PluginError, UnknownName
+from medzoo.errors import ConfigError, PluginError, UnknownName
 from medzoo.plugins import PluginRow, load_plugins, set_enabled
 
 if TYPE_CHECKING:
@@ -38,10 +38,7 @@ def list_plugins(
     def shown(row: PluginRow) -> str:
         return ", ".join(row.hooks if hooks else row.offers)
 
-    rows = [
-        (row.name, row.distribution, row.version, row.state, row.error if row.state == "broken" else shown(row))
-        for row in plugins.rows
-    ]
+    rows = [(row.name, row.distribution, row.version, row.state, row.error or shown(row)) for row in plugins.rows]
     print_table(("plugin", "distribution", "version", "state", "hooks" if hooks else "offers"), rows)
     for row in plugins.rows:
         if row.error and verbose:
@@ -54,7 +51,9 @@ _new = app.command("new")(new_plugin)  # whose options are in a file of its own
 @app.command("check")
 def check_plugin(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The name of a generator, a classifier or a metric.")],
-    device: Annotated[str, typer.Option(help="Where to run a generator or a classifier: cpu, cuda:0.")] = "cpu",
+    device: Annotated[
+        str, typer.Option(help="Where to run a generator or a classifier; metrics are on the CPU.")
+    ] = "cpu",
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
@@ -89,6 +88,8 @@ def _check(name: str, *, device: str, overrides: Sequence[str]) -> "list[CheckRe
     if name not in known:
         plugins.refuse_unusable(name)
         raise UnknownName("generator, classifier or metric", name, known, plugins.absent_hint)
+    if overrides and name not in {*plugins.generators, *plugins.classifiers}:
+        raise ConfigError(f"'{name}' is a metric, which has no settings", "leave --set out")
     from medzoo import testing
 
     found = []

@@ -10,7 +10,7 @@ from pathlib import Path
 from medzoo.data import Dataset
 from medzoo.decoded import Decoded
 from medzoo.downloads import to_stderr
-from medzoo.errors import ConfigError, DataError
+from medzoo.errors import ConfigError, DataError, PluginError
 from medzoo.images import CROPS
 from medzoo.pipelines.choosing import choose
 from medzoo.pipelines.evaluation import FAKE, OTHER, REAL, TRAIN, Evaluation, LeftOut, PairRow, Row
@@ -96,6 +96,7 @@ def evaluate(
     measurer.extract(sets.values(), notice=notice, watch=watch)
     rows = [measurer.row(one, sets, fake=FAKE) for one in chosen]
     if all(row.score is None for row in rows):
+        refuse_broken(measurer.broken)
         raise DataError(f"nothing could be measured: {rows[0].name}: {rows[0].missing}", "give more or larger images")
     evaluation = Evaluation(
         sets=tuple(one.facts(sets[role].images) for role, one in given.items()),
@@ -107,10 +108,17 @@ def evaluate(
         per_class=tuple(_per_class(measurer, sets, given)) if request.per_class else (),
         pairwise=tuple(_pairwise(measurer, sets)),
         left_out=tuple(left_out),
+        broken=measurer.broken,
         warnings=(*oddities(given, sets), *lineage.warnings),
         provenance={"lineage": lineage.facts()},
     )
     return Measured(evaluation=evaluation, sets=sets)
+
+
+def refuse_broken(broken: Mapping[str, str]) -> None:
+    """Nothing. Raises: PluginError if a metric is `broken`, by name what it raised."""
+    for name, told in broken.items():
+        raise PluginError(f"metric '{name}': {told}", f"run `medzoo plugin check {name.partition('@')[0]}`")
 
 
 def _check(request: Request) -> None:

@@ -103,7 +103,8 @@ class TrendPoint:
 class Evaluation:
     """Everything an evaluation found.
 
-    `image` and `crop` say as what all sets were compared; `resized` tells it in a sentence. `provenance` is what
+    `image` and `crop` say as what all sets were compared; `resized` tells it in a sentence. `broken` are metrics that
+    raised what no metric may, and what that was. `provenance` is what
     run.json says of the job: command, versions, seeds, models and their lineage.
     """
 
@@ -117,6 +118,7 @@ class Evaluation:
     pairwise: tuple[PairRow, ...] = ()
     trend: tuple[TrendPoint, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    broken: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from medzoo.data import Dataset
 from medzoo.decoded import Decoded
-from medzoo.errors import DataError
+from medzoo.errors import DataError, MedzooError
+from medzoo.failures import failure
 from medzoo.images import to_float, to_uint8
 from medzoo.pipelines.choosing import Measurement
 from medzoo.pipelines.evaluation import FAKE, REAL, TRAIN, Floor, PairRow, Row
@@ -84,6 +85,8 @@ class Measurer:
         self.pairwise = pairwise
         self.extractors: dict[str, LoadedExtractor] = {}
         self._source = source
+        self.broken: dict[str, str] = {}
+        """By name, the metrics that raised what no metric may, and what that was."""
         self._seed = seed
         self._batch_size = batch_size
 
@@ -168,6 +171,12 @@ class Measurer:
             return self._measure(one, first, second, train, seed=derive_seed(self._seed, one.name)), ""
         except DataError as error:
             return None, error.message
+        except Exception as error:  # noqa: BLE001 - the plugin boundary: the other metrics go on
+            return None, self._note_broken(one, error)
+
+    def _note_broken(self, one: Measurement, error: Exception) -> str:
+        """What is told of a metric that raised."""
+        return self.broken.setdefault(one.name, f"it failed: {failure(error)}")
 
     def _measure(self, one: Measurement, real: Sample, fake: Sample, train: MeasuredSet | None, *, seed: int) -> Score:
         metric = one.spec.build()
@@ -220,7 +229,13 @@ class Measurer:
                 ("fake", self._sample(one, fake, others[:n])),
             ):
                 seed = derive_seed(self._seed, one.name, "floor", draw)
-                values[kind].append(self._measure(one, half, against, None, seed=seed).value)
+                try:
+                    values[kind].append(self._measure(one, half, against, None, seed=seed).value)
+                except MedzooError:
+                    raise
+                except Exception as error:  # noqa: BLE001 - the plugin boundary, as for the score
+                    self._note_broken(one, error)
+                    return None
         return Floor(
             n=n,
             draws=FLOOR_DRAWS,

@@ -163,6 +163,7 @@ _STAGES: tuple[Stage[ClassifierSubject], ...] = (
             "bad images": _bad_images,
             "files": shared.files,
             "network": shared.network,
+            "stdout": shared.stdout,
             "time": shared.time,
             "memory": shared.memory,
             "global random state": shared.global_state,

@@ -113,8 +113,9 @@ def _rebatching(subject: GeneratorSubject) -> str:
     whole = subject.sample()
     split = torch.cat([subject.sample(range(1)), subject.sample(range(1, BATCH))])
     backwards = subject.sample(range(BATCH - 1, -1, -1)).flip(0)
+    why = "the batch must not matter, as it does to batch norm without eval(), and tiny.toml must compute in fp32"
     for way, images in (("1 + 7", split), ("in reverse order", backwards)):
-        _expect_close(whole, images, f"drawn {way} instead of {BATCH} at once (the tiny preset must compute in fp32)")
+        _expect_close(whole, images, f"drawn {way} instead of {BATCH} at once ({why})")
     return f"{BATCH} at once, 1 + 7 and reversed agree within {ATOL}"
 
 
@@ -166,6 +167,8 @@ def _label_obedience(subject: GeneratorSubject) -> str | None:
     share = (nearest == torch.arange(len(CLASSES))[:, None]).float().mean().item()
     means = ", ".join(f"{values.mean().item():.2f}" for values in light)
     wanted = ", ".join(f"{value:.2f}" for value in learned.tolist())
+    moved = (torch.stack(light) - light[0]).abs().max().item()
+    expect(moved > ATOL, f"expected other images for another label, they differ by {moved:.1g} in brightness")
     expect(
         share >= _OBEYED,
         f"expected at least {_OBEYED:.0%} of its images nearest to the brightness of their class after a fit on images "
@@ -241,6 +244,7 @@ _STAGES: tuple[Stage[GeneratorSubject], ...] = (
             "attention maps": attention_maps,
             "files": shared.files,
             "network": shared.network,
+            "stdout": shared.stdout,
             "time": shared.time,
             "memory": shared.memory,
             "global random state": shared.global_state,

@@ -38,13 +38,15 @@ class Read:
 class MadeUpSets:
     """Makes the samples that `spec` asks for, of images with `side` pixels.
 
-    `good` images are drawn as the real ones are. `bad` ones are brighter, their features far off, their logits flat;
-    where training images are needed, they are copies of those.
+    `good` images are drawn as the real ones are. `bad` ones are brighter, coarser and of half the contrast, their
+    features far off, their logits flat; where training images are needed, they are copies of those. `fault` says so.
     """
 
     def __init__(self, spec: MetricSpec, *, side: int) -> None:
         self.spec = spec
         self.side = side
+        seen = "brighter, coarser ones of half the contrast" if spec.needs_pixels else "ones with features far off"
+        self.fault = "copies of training images" if spec.needs_train else seen
 
     def good(self, count: int, *, seed: int = 0, channels: int = 1) -> Sample:
         """`count` images."""
@@ -60,7 +62,7 @@ class MadeUpSets:
     def bad(self, count: int, train: Sample) -> Sample:
         """`count` images as no metric likes them."""
         good = self.good(count, seed=1)
-        pixels = good.pixels[:] + 0.3 if good.pixels is not None else torch.empty(count, 1, 1, 1)
+        pixels = _spoilt(good.pixels[:]) if good.pixels is not None else torch.empty(count, 1, 1, 1)
         features = {
             "features": 4.0 + good.features.get("features", torch.empty(0)),
             "logits": torch.zeros(count, WIDTH),
@@ -100,6 +102,12 @@ class MadeUpSets:
             features={name: features[name] for name in spec.needs_features},
             distance=_distance if spec.needs_distance else None,
         )
+
+
+def _spoilt(images: Tensor) -> Tensor:
+    """Images brighter by 0.3, of half the contrast, in blocks of four pixels a side."""
+    blocks = functional.avg_pool2d(images, 4).repeat_interleave(4, dim=-1).repeat_interleave(4, dim=-2)
+    return 0.5 * (blocks - blocks.mean()) + blocks.mean() + 0.3
 
 
 def tensors_of(sample: Sample) -> list[Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -147,7 +148,11 @@ def _direction(subject: _Subject) -> str | None:
     good = subject.score().value
     bad = subject.score(fake=subject.sets.bad(subject.fakes, subject.train)).value
     right = good < bad if subject.spec.better == "lower" else good > bad
-    expect(right, f"{subject.spec.better} should be better, but good images give {good:.3g}, bad ones {bad:.3g}")
+    expect(
+        right,
+        f"{subject.spec.better} should be better, but images like the real ones give {good:.3g}, {subject.sets.fault} "
+        f"{bad:.3g}",
+    )
     return f"{good:.3g} for good images, {bad:.3g} for bad ones"
 
 
@@ -232,6 +237,12 @@ def _network(subject: _Subject) -> str:
     return "no host was spoken to"
 
 
+def _stdout(subject: _Subject) -> str:
+    printed = [repr(textwrap.shorten(text, 60)) for text in subject.seen.printed]
+    expect(not printed, f"expected nothing printed to stdout, where results go: {', '.join(printed[:1])}")
+    return "nothing was printed"
+
+
 def _time(subject: _Subject) -> str:
     spent = subject.seen.seconds
     expect(spent <= MAX_SECONDS, f"expected at most {MAX_SECONDS:g} s of processor time a score, it took {spent:.1f} s")
@@ -290,6 +301,7 @@ _STAGES: tuple[Stage[_Subject], ...] = (
             "colour": _colour,
             "files": _files,
             "network": _network,
+            "stdout": _stdout,
             "time": _time,
             "memory": _memory,
             "global random state": _global_state,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from medzoo import config as settings
 from medzoo.errors import MedzooError
+from medzoo.failures import failure
 from medzoo.specs import CONTRACT, ClassifierSpec, GeneratorSpec
 from medzoo.testing.listener import Listener
 from medzoo.testing.made_up_images import CLASSES
@@ -71,13 +74,19 @@ def registration(subject: Subject) -> str | None:
 
 
 def preset(subject: Subject) -> str | None:
-    """The `tiny` preset."""
+    """The presets, of which `tiny` is taken."""
     known = settings.preset_names(subject.spec.presets)
-    expect("tiny" in known, f"expected a preset tiny.toml for tests, found: {', '.join(known) or 'none'}")
+    found = ", ".join(known) or "none"
+    expect("tiny" in known, f"expected a preset tiny.toml for tests, found: {found}")
     subject.configure("tiny")
     if subject.multi_label:
-        return None  # it is the same one
-    return f"tiny.toml resolves: {subject.image.size} pixels, {subject.image.channels} channels"
+        return None  # they are the same
+    expect("default" in known, f"expected a preset default.toml, which users get, found: {found}")
+    config = subject.spec.config
+    settings.build(config, settings.flatten(config()))  # defaults are held to the same rules
+    for name in known:
+        settings.resolve(config, presets=subject.spec.presets, preset=name)
+    return f"{found} resolve; tiny is of {subject.image.size} pixels, {subject.image.channels} channels"
 
 
 def build(subject: Subject) -> str:
@@ -98,11 +107,11 @@ def weights(subject: Subject) -> str:
     for name, value in state.items():
         expect(isinstance(value, Tensor), f"expected tensors in state_dict, '{name}' is a {type(value).__name__}")
         allowed = value.dtype == torch.float32 or not (value.is_floating_point() or value.is_complex())
-        expect(allowed, f"expected float32 weights, '{name}' is {value.dtype}")
+        expect(allowed, f"expected float32 weights or whole numbers, '{name}' is {value.dtype}")
         expect(bool(torch.isfinite(value).all()), f"expected finite weights, '{name}' has others")
     changed = sorted(state.keys() ^ fresh.keys())
     expect(not changed, f"state_dict has other keys than in a fresh model: {', '.join(changed[:3])}")
-    return f"{len(state)} tensors, float32, the same keys in a fresh model"
+    return f"{len(state)} tensors, float32 or whole numbers, the same keys in a fresh model"
 
 
 def expect_sound(report: Listener) -> None:
@@ -127,9 +136,16 @@ def fit_repeats(subject: Subject) -> str | None:
 
 def fit_resumes(subject: Subject) -> str | None:
     """A fit restored from its first unfinished checkpoint."""
-    unfinished = subject.first.unfinished()
-    if not subject.trainable or not unfinished:
+    unfinished, steps = subject.first.unfinished(), len(subject.first.steps)
+    if not subject.trainable or steps < 2:
         return None
+    if not subject.first.checkpoints:
+        return f"of {steps} steps no checkpoint is kept: an interrupted fit begins anew"
+    expect(
+        bool(unfinished),
+        f"expected a checkpoint before the last of {steps} steps, to go on from; let tiny.toml ask for one, as by "
+        "training.checkpoint_every",
+    )
     step, state = unfinished[0]
     resumed, report = subject.build(), subject.listener(restored=state)
     with global_seed(2, subject.device):
@@ -172,16 +188,20 @@ def expect_refused(what: str, call: Callable[[], object]) -> str:
     except MedzooError as error:
         return f"{what}: {error.message}"
     except Exception as error:
-        raise Broken(f"expected a MedzooError for {what}, it raised {type(error).__name__}: {error}") from error
+        raise Broken(f"expected a MedzooError for {what}, it raised {failure(error)}") from error
     raise Broken(f"expected a MedzooError for {what}, none was raised")
 
 
 def files(subject: Subject) -> str:
     """Files opened; those that a setting names are the user's to choose."""
-    named = tuple(v for v in settings.flatten(subject.config).values() if isinstance(v, str) and os.path.exists(v))
-    opened = _seen(
-        subject, lambda call: (file for file in sorted(subject.seen[call].files) if not file.startswith(named))
-    )
+    texts = [value for value in settings.flatten(subject.config).values() if isinstance(value, str) and value]
+    named = {Path(text).absolute() for text in texts if os.path.exists(text)}
+
+    def own(call: str) -> Iterable[str]:
+        files = sorted(subject.seen[call].files)
+        return (file for file in files if named.isdisjoint({Path(file).absolute(), *Path(file).absolute().parents}))
+
+    opened = _seen(subject, own)
     expect(not opened, f"expected no file to be opened, core does all reading and writing: {'; '.join(opened)}")
     return f"{_calls(subject)} opened no file" + (" but what settings name" if named else "")
 
@@ -191,6 +211,13 @@ def network(subject: Subject) -> str:
     hosts = _seen(subject, lambda call: sorted(subject.seen[call].hosts))
     expect(not hosts, f"expected no connection, weights are pulled by core: {'; '.join(hosts)}")
     return f"{_calls(subject)} spoke to no host"
+
+
+def stdout(subject: Subject) -> str:
+    """What is printed."""
+    printed = _seen(subject, lambda call: [repr(textwrap.shorten(text, 60)) for text in subject.seen[call].printed])
+    expect(not printed, f"expected nothing printed to stdout, where results go: {'; '.join(printed)}")
+    return f"{_calls(subject)} printed nothing"
 
 
 def time(subject: Subject) -> str:

@@ -61,4 +61,4 @@ def _make(suite: Suite[S], name: str) -> None:
     if isinstance(outcome, str):
         pytest.skip(outcome)
     if not outcome.passed:
-        pytest.fail(f"{suite.what}: {outcome.detail}", pytrace=False)
+        pytest.fail(f"{suite.what}: {outcome.detail}\n{outcome.traceback}".strip(), pytrace=False)

@@ -17,7 +17,9 @@ from importlib.metadata import entry_points
 from medzoo.discovery import GROUP, PluginRow, ask
 name, module, *heavy = sys.argv[1:]
 (point,) = [point for point in entry_points(group=GROUP, name=name) if point.value == module][:1]
-ask(PluginRow(name=name, distribution="", version="", module=module), point.load)
+row = ask(PluginRow(name=name, distribution="", version="", module=module), point.load).row
+if row.state != "ok":
+    sys.exit(row.error)
 sys.stdout.write(" ".join(name for name in heavy if name in sys.modules))
 """
 _PATIENCE = 120.0
@@ -38,7 +40,8 @@ def light_registration(kind: str, spec: GeneratorSpec | ClassifierSpec | MetricS
         check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
-    expect(done.returncode == 0, f"importing {row.module} failed: {done.stderr.strip().splitlines()[-1:]}")
+    told = done.stderr.strip().splitlines()
+    expect(done.returncode == 0, f"in a fresh interpreter, {row.module} is broken: {told[-1] if told else ''}")
     loaded = ", ".join(done.stdout.split())
     expect(not loaded, f"expected {row.module} to load nothing heavy, it loads {loaded}: import that in `build`")
     return f"{row.module} loads neither torch nor any other large library"

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from medzoo.failures import failure
 from medzoo.testing.promises import Broken, global_seed
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckResult:
-    """One check of a plugin: whether it passed, in one line what was found, and how long it took."""
+    """One check of a plugin: whether it passed, in one line what was found, and how long it took.
+
+    `traceback` is of what the plugin raised, where that failed the check.
+    """
 
     name: str
     passed: bool
     detail: str
     seconds: float
+    traceback: str = ""
 
 
 def run_check(name: str, check: Callable[[], str | None], device: torch.device) -> CheckResult | None:
     """The result of one check, or None where it does not apply; inside, the global random states start from 0."""
-    start = time.perf_counter()
+    start, trace = time.perf_counter(), ""
     try:
         with global_seed(0, device):
             detail, passed = check(), True
@@ -32,11 +38,12 @@ def run_check(name: str, check: Callable[[], str | None], device: torch.device) 
     except Broken as broken:
         detail, passed = str(broken), False
     except BaseException as error:  # noqa: BLE001 - the plugin boundary: whatever it raises is a failed check
-        text = str(error).strip().splitlines()
-        detail, passed = f"it raised {type(error).__name__}: {text[0] if text else '(no message)'}", False
+        detail, passed = f"it raised {failure(error)}", False
+        trace = "".join(traceback.format_exception(error))
     if detail is None:
         return None
-    return CheckResult(name=name, passed=passed, detail=detail, seconds=time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return CheckResult(name=name, passed=passed, detail=detail, seconds=seconds, traceback=trace)
 
 
 def assert_passed(what: str, results: Sequence[CheckResult]) -> None:

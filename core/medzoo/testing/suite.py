@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -82,12 +83,24 @@ class Suite(Generic[S]):
         for step in self._steps[len(self._made) :]:
             if self._stopped or name in self._made:
                 return
-            result = run_check(step.name, _bound(step), step.subject.device)
+            with one_thread():
+                result = run_check(step.name, _bound(step), step.subject.device)
             self._made[step.name] = result
             if step.required and result is not None and not result.passed:
                 self._failed = self._failed or step.name
             if step.last:
                 self._stopped = self._failed
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Nothing; inside, torch computes in one thread, so that processor time does not hang on the number of cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _bound(step: _Step[S]) -> Callable[[], str | None]:

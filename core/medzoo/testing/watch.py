@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
+import importlib.metadata
+import io
 import os
 import sys
 import threading
@@ -20,25 +21,35 @@ _NETWORK = {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "soc
 # What Python and the system read for themselves: source code for a traceback, the state of processes and devices,
 _HARMLESS = (".py", ".pyc"), ("/proc/", "/sys/", "/dev/")
 # and whatever modules and the metadata of distributions are looked for in.
-_IMPORTING = ("<frozen importlib", os.path.dirname(importlib.__file__))
+_IMPORTING = ("<frozen importlib", importlib.metadata.__file__)
+_PROGRAMS = {"subprocess.Popen", "os.system", "os.posix_spawn", "os.exec"}
 
 
 @dataclass
 class Watch:
-    """What was seen: `files` opened and `hosts` spoken to; seconds of processor time and bytes of memory at most."""
+    """What was seen: `files` opened and programs started, `hosts` spoken to, texts `printed`.
+
+    `times` are the uses' seconds of processor time, `memory` the most bytes that one of them held.
+    """
 
     files: set[str] = field(default_factory=set)
     hosts: set[str] = field(default_factory=set)
-    seconds: float = 0.0
+    printed: list[str] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
     memory: int = 0
+
+    @property
+    def seconds(self) -> float:
+        """The costliest use but the first, which imports what the code needs."""
+        return max(self.times[1:] or self.times, default=0.0)
 
 
 @contextlib.contextmanager
 def watched(watch: Watch) -> Iterator[None]:
-    """Nothing; `watch` then also knows what happened inside, its seconds and memory being those of the costliest use.
+    """Nothing; `watch` then also knows what happened inside, in this thread and those started since.
 
-    Modules that are imported inside may read their own files. Seconds are of this process, over all its threads;
-    memory is what the process held at most beyond what it held before, looked at every 5 ms.
+    Modules that are imported inside may read their own files, and what native code opens is not seen. Seconds are of
+    this process; memory is what it held at most beyond what it held before, looked at every 5 ms.
     """
     _listen()
     process = psutil.Process()
@@ -52,18 +63,31 @@ def watched(watch: Watch) -> Iterator[None]:
 
     looking = threading.Thread(target=look, daemon=True)
     looking.start()
-    _active.append(watch)
+    hearing = _Hearing(watch, {thread.ident for thread in threading.enumerate()} - {threading.get_ident()})
+    _active.append(hearing)
+    stdout = io.StringIO()
     try:
-        yield
+        with contextlib.redirect_stdout(stdout):
+            yield
     finally:
-        _active.remove(watch)
-        watch.seconds = max(watch.seconds, time.process_time() - started)
+        _active.remove(hearing)
+        if stdout.getvalue():
+            watch.printed.append(stdout.getvalue())
+        watch.times.append(time.process_time() - started)
         done.set()
         looking.join()
         watch.memory = max(watch.memory, max(peaks[0], process.memory_info().rss) - before)
 
 
-_active: list[Watch] = []
+@dataclass(frozen=True)
+class _Hearing:
+    """A watch, and the threads that are not its business."""
+
+    watch: Watch
+    others: set[int | None]
+
+
+_active: list[_Hearing] = []
 _listening: list[bool] = []
 
 
@@ -75,16 +99,20 @@ def _listen() -> None:
 
 
 def _hear(event: str, details: tuple[Any, ...]) -> None:
-    if not _active:
+    watches = [one.watch for one in _active if threading.get_ident() not in one.others]
+    if not watches:
         return
     if event == "open" and _is_own(details[0]):
-        for watch in _active:
+        for watch in watches:
             watch.files.add(os.fsdecode(details[0]))
+    elif event in _PROGRAMS:
+        for watch in watches:
+            watch.files.add(f"the program {details[0]}")
     elif event in _NETWORK:
         host = details[1] if event in ("socket.connect", "socket.sendto") else details[0]
         # A tuple is an address of the network; a path is a socket of this machine, between processes of one program.
         if isinstance(host, tuple | str) and not str(host).startswith("/"):
-            for watch in _active:
+            for watch in watches:
                 watch.hosts.add(str(host[0] if isinstance(host, tuple) else host))
 
 

@@ -1,0 +1,45 @@
+"""Errors of code that is not medzoo's, told in one line with the place where they were raised."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+import traceback
+from pathlib import Path
+from types import FrameType
+
+from medzoo.errors import MedzooError
+
+# Libraries that plugins call: whoever called them is to blame.
+_LIBRARIES = frozenset(
+    """
+    PIL accelerate cv2 diffusers einops httpx huggingface_hub lpips medzoo monai numpy pandas pluggy requests
+    safetensors scipy skimage sklearn timm torch torch_fidelity torchmetrics torchvision transformers urllib3
+    """.split()  # noqa: SIM905 - a name a line would hide the rest of this small file
+)
+_PYTHON = os.path.dirname(os.__file__)
+_INSTALLED = ("site-packages", "dist-packages")
+_LENGTH = 400
+
+
+def failure(error: BaseException) -> str:
+    """`error` in a line: what it is, what it says, and where, as in "KeyError: 'a' (medzoo_mine/model.py:12)"."""
+    text = str(error) if isinstance(error, MedzooError) else f"{type(error).__name__}: {error}"
+    place = raised_at(error)
+    told = textwrap.shorten(text, _LENGTH)
+    return f"{told} ({place})" if place and not isinstance(error, MedzooError) else told
+
+
+def raised_at(error: BaseException) -> str:
+    """The last line of a plugin's code that the error went through, as in "medzoo_mine/model.py:12"; "" for none."""
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        if not is_library(frame):
+            return f"{'/'.join(Path(frame.f_code.co_filename).parts[-2:])}:{line}"
+    return ""
+
+
+def is_library(frame: FrameType) -> bool:
+    """Whether a frame is of medzoo, of Python, or of a library that plugins call, and so not to blame."""
+    file, top = frame.f_code.co_filename, str(frame.f_globals.get("__name__", "")).partition(".")[0]
+    of_python = file.startswith(("<", _PYTHON)) and not any(name in file for name in _INSTALLED)
+    return top in _LIBRARIES or of_python
