@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import re
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -162,6 +164,15 @@ def set_enabled(name: str, *, enabled: bool) -> PluginRow:
     if not enabled:
         return replace(row, state="disabled")
     return next(found for found in load_plugins().rows if found.key == row.key)
+
+
+def to_blame(error: BaseException) -> PluginRow | None:
+    """The installed plugin, not medzoo's own, whose code the error went through last; None for none."""
+    rows = {re.split("[.:]", row.module)[0]: row for row, _ in entries() if row.distribution != _OWN}
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+        if row := rows.get(str(frame.f_globals.get("__name__", "")).partition(".")[0]):
+            return row
+    return None
 
 
 def _ask_object(name: str, plugin: object) -> Found:

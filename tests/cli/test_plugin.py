@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from medzoo.phantom import write_phantom
 from medzoo.testing import CheckResult
 
 
@@ -64,6 +65,95 @@ def test_what_a_plugin_prints_disturbs_no_json(medzoo, install_plugin):
     outcome = medzoo("plugin", "list", "--json")
     (row,) = [row for row in json.loads(outcome.out) if row["name"] == "foreign"]
     assert "'welcome" in row["error"]
+
+
+FAULTY = """
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+import medzoo
+from medzoo.config import setting
+from medzoo.toolkit.settings import ImageSettings
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    image: ImageSettings = ImageSettings(size=16)
+
+class Faulty:
+    def __init__(self, image):
+        self.image = image
+
+    def fit(self, data, *, seed, report):
+        sys.stdout.write("fitting\\n")
+        report.progress(1, 1, {{"loss": 0.0}})
+        {fault}
+
+    def sample(self, seeds, labels, *, sources=None):
+        import torch
+        return torch.zeros(len(seeds), 1, 16, 16)
+
+    def state_dict(self):
+        return {{}}
+
+    def load_state_dict(self, state):
+        pass
+
+def build(config, image, device):
+    return Faulty(image)
+
+@medzoo.hookimpl
+def register_generators():
+    presets = Path(__file__).parent / "presets"
+    return [medzoo.GeneratorSpec(contract=1, name="faulty", summary="x", config=Config, presets=presets, build=build)]
+"""
+
+
+@pytest.fixture
+def faulty(install_plugin, tmp_path):
+    """Install a generator whose fit does this at its end; its images lie in `tmp_path`/data."""
+
+    def install(fault):
+        site = install_plugin("faulty", FAULTY.format(fault=fault), distribution="faulty-zoo")
+        (site / "presets").mkdir()
+        (site / "presets" / "default.toml").write_text("")
+        write_phantom(tmp_path / "data", counts={"normal": 2, "thick-wall": 2}, size=16, seed=0)
+
+    return install
+
+
+def test_what_a_plugin_raises_is_told_as_the_plugin_s(medzoo, faulty, tmp_path):
+    faulty("raise KeyError('oops')")
+    outcome = medzoo("train", "faulty", "--data", tmp_path / "data", "--out", tmp_path / "run")
+    assert outcome.code == 3
+    assert "Traceback" in outcome.err
+    assert "error: plugin 'faulty' of faulty-zoo raised KeyError: 'oops' (" in outcome.err
+    assert outcome.err.splitlines()[-2].endswith(".py:20)")
+
+
+def test_what_a_plugin_prints_at_work_goes_to_stderr(medzoo, faulty, tmp_path):
+    faulty("return")
+    outcome = medzoo("train", "faulty", "--data", tmp_path / "data", "--out", tmp_path / "run", "--json")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["job"] == "train"
+    assert "fitting" in outcome.err
+
+
+def test_a_metric_that_raises_leaves_the_others_their_results(medzoo, install_plugin, tmp_path):
+    install_plugin(
+        "far",
+        "import medzoo\n\ndef far(real, fake, *, seed):\n    return 1 / 0\n\n@medzoo.hookimpl\n"
+        "def register_metrics():\n    return [medzoo.MetricSpec(contract=1, name='far', summary='x', unit='x',"
+        " better='lower', build=lambda: far, needs_pixels=True)]\n",
+    )
+    for name, seed in (("real", 1), ("fake", 2)):
+        write_phantom(tmp_path / name, counts={"normal": 3, "thick-wall": 3}, size=16, seed=seed)
+    metrics = ("--metric", "far", "--metric", "intensity")
+    outcome = medzoo("evaluate", "--real", tmp_path / "real", "--fake", tmp_path / "fake", *metrics)
+    assert outcome.code == 3
+    assert any(line.startswith("intensity  ") for line in outcome.out.splitlines())
+    assert "metric 'far': it failed: ZeroDivisionError: division by zero (" in outcome.err
+    alone = medzoo("evaluate", "--real", tmp_path / "real", "--fake", tmp_path / "fake", "--metric", "far")
+    assert (alone.code, "ZeroDivisionError" in alone.err) == (3, True)
 
 
 @pytest.fixture

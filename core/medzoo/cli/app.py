@@ -4,13 +4,16 @@ import errno
 import io
 import sys
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from medzoo.cli.output import notice
-from medzoo.errors import MedzooError, ResourceError, UnknownName
+from medzoo.errors import MedzooError, PluginError, ResourceError, UnknownName
+
+if TYPE_CHECKING:
+    from medzoo.plugins import PluginRow
 
 # typer keeps click's base classes to itself, and under another name from one version to the next.
 _UsageError: type[Any] = typer.BadParameter.__bases__[0]
@@ -235,9 +238,26 @@ def run(arguments: list[str]) -> int:
         return _tell(refused.message, "free some space or choose another folder", refused.exit_code)
     except KeyboardInterrupt:
         code = _INTERRUPTED
+    except Exception as error:
+        from medzoo.plugins import to_blame
+
+        if (row := to_blame(error)) is None:
+            raise
+        return _tell_plugin_s(row, error)
     if code == _INTERRUPTED:
         notice("interrupted; run the same command again to go on")
     return code
+
+
+def _tell_plugin_s(row: "PluginRow", error: Exception) -> int:
+    """3; what a plugin raised is told with its traceback, for its author."""
+    import traceback
+
+    from medzoo.failures import failure
+
+    notice("".join(traceback.format_exception(error)).rstrip())
+    hint = "`medzoo plugin check` may show more; tell its author"
+    return _tell(f"plugin '{row.name}' of {row.distribution} raised {failure(error)}", hint, PluginError.exit_code)
 
 
 def _tell(message: str, hint: str, code: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 
 
 class Display:
-    """A context; called with how many of how many are done, the first time before anything is."""
+    """A context; called with how many of how many are done, the first time before anything is.
+
+    What plugins print inside goes to stderr, for stdout is where the result goes.
+    """
 
     EVERY = 10.0
 
@@ -27,11 +31,16 @@ class Display:
         self.task: TaskID | None = None
         self.first = 0
         self.began = self.told = -1.0
+        self.aside = contextlib.redirect_stdout(sys.stderr)
 
     def __enter__(self) -> Self:
+        self.aside.__enter__()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.aside.__exit__(kind, error, trace)
         if self.bar is not None:
             self.bar.stop()
 
