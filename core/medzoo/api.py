@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal
 
 from medzoo.catalogue import Kind, Wanted
 from medzoo.errors import ConfigError, UnknownName
+from medzoo.pipelines.arguments import names, require, whole_number
 from medzoo.plugins import load_plugins
 from medzoo.protocols import RemoteGenerator
 from medzoo.registry import Row, load_registry
@@ -37,10 +39,13 @@ def list_models(
 
     Raises:
         UnknownName: a fact, class or kind that no model has.
-        ConfigError: a registry file of the user's that cannot be read.
+        ConfigError: a registry file of the user's that cannot be read; an argument of another type.
     """
     from medzoo.downloads import to_stderr
 
+    names("words", words)
+    require((Callable, NoneType), "a function", notice=notice)
+    require((str, NoneType), "a text", modality=modality, plugin=plugin, dataset=dataset, kind=kind, license=license)
     kinds = (Kind.GENERATOR, Kind.CLASSIFIER)
     if kind is not None and kind not in kinds:
         raise UnknownName("kind", kind, kinds)
@@ -50,7 +55,7 @@ def list_models(
         plugin=plugin,
         dataset=dataset,
         license=license,
-        classes=[classes] if isinstance(classes, str) else classes,
+        classes=[classes] if isinstance(classes, str) else names("classes", classes),
         kind=None if kind is None else Kind(kind),
     )
     plugins = load_plugins()
@@ -89,15 +94,17 @@ def load(
     from medzoo.pipelines.sample import load_alone
     from medzoo.pipelines.synthetic import Model
 
+    require((str, Path), "a model's name or a folder", gen=gen)
+    require((Callable, NoneType), "a function", notice=notice)
     chosen = _source(device=device, settings=settings, source=source)
-    mixture, real = load_alone(str(gen), chosen, data=_path(data), notice=notice or to_stderr)
+    mixture, real = load_alone(str(gen), chosen, data=_path("data", data), notice=notice or to_stderr)
     for model in mixture.models:
         _refuse_service(model)
     return Model(mixture, real, device=chosen.device)
 
 
 def as_dataset(
-    gen: str | Path,
+    gen: str | Path | Model,
     *,
     per_class: int | Mapping[str, int],
     labels: str | Sequence[str] | None = None,
@@ -118,7 +125,8 @@ def as_dataset(
     `per_class` images of each class, or as many as it maps a class to. `labels` are the classes to draw; a multi-label
     model shows all of them together. `classes` are the class names in the order of the numbers that items carry, which
     should be those of the real images beside them (ImageFolder's `classes`); the model's own without. `batch_size` is
-    how many are drawn at once, whatever a DataLoader asks for. The other arguments are those of `load`.
+    how many are drawn at once, whatever a DataLoader asks for. The other arguments are those of `load`; with a `Model`,
+    which is loaded already, `data`, `device`, `settings` and `source` are left out.
 
     The images are those that `medzoo sample` writes for the same counts, seed and batch size, and those with which
     `medzoo augment` fills classes that lack so many.
@@ -129,10 +137,16 @@ def as_dataset(
         DataError, HubError: as `load`.
         ResourceError: more than `memory_limit` bytes of images, which are kept in memory; and as `load`.
     """
-    from medzoo.pipelines.synthetic import SyntheticImages
+    from medzoo.pipelines.synthetic import Model, SyntheticImages
 
+    if not isinstance(gen, Model):
+        gen = load(gen, data=data, device=device, settings=settings, source=source, notice=notice)
+    elif data is not None or device != "auto" or settings is not None or source is not None:
+        raise ConfigError(
+            f"'{gen.name}' is loaded already, so data, device, settings and source come too late", "give them to load"
+        )
     return SyntheticImages(
-        load(gen, data=data, device=device, settings=settings, source=source, notice=notice),
+        gen,
         per_class=per_class,
         labels=labels,
         classes=classes,
@@ -173,7 +187,8 @@ def augment(
     `load`.
 
     Raises:
-        ConfigError, UnknownName: an argument that cannot be taken; images that would leave this machine.
+        ConfigError, UnknownName: an argument that cannot be taken, as a loaded `Model`; images that would leave this
+            machine.
         DataError: images that cannot be read, classes a model does not know, held-out images it was trained on, a
             folder with other files.
         HubError: weights that cannot be had or are damaged.
@@ -183,15 +198,17 @@ def augment(
     from medzoo.pipelines.augment import Request, prepare
     from medzoo.pipelines.filling import run
 
+    require((Callable, NoneType), "a function", progress=progress, notice=notice)
+    require(bool, "True or False", skip_bad=skip_bad, allow_leak=allow_leak)
     request = Request(
         generators=_gens(gen),
-        target=to,
-        data=_path(data),
-        out=_path(out),
-        seed=seed,
-        batch_size=batch_size,
+        target=whole_number("to", to),
+        data=_path("data", data),
+        out=_path("out", out),
+        seed=whole_number("seed", seed),
+        batch_size=whole_number("batch_size", batch_size),
         originals=originals,
-        classes=None if classes is None else tuple(classes),
+        classes=None if classes is None else names("classes", classes),
         skip_bad=skip_bad,
         allow_leak=allow_leak,
     )
@@ -206,6 +223,9 @@ def _unwatched(done: int, total: int) -> None:
 def _source(*, device: str, settings: Mapping[str, Any] | None, source: str | None) -> Source:
     from medzoo.pipelines.inputs import make_source
 
+    require(str, "a text", device=device)
+    require((str, NoneType), "a text", source=source)
+    require((Mapping, NoneType), "a mapping", 'write {"sampling.steps": 20}', settings=settings)
     return make_source(load_plugins(), device=device, overrides=_overrides(settings or {}), mirror=source)
 
 
@@ -230,13 +250,18 @@ def _overrides(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _gens(gen: str | Path | Sequence[str] | Mapping[str, float]) -> tuple[str, ...]:
-    """The generators as `--gen` takes them."""
+    """The generators as `--gen` takes them. Raises: ConfigError for what is none, as a loaded model."""
+    several = gen if isinstance(gen, Mapping | Sequence) and not isinstance(gen, str) else [gen]
+    hint = "give what `load` takes, several as a mapping to their shares"
+    for each in several:
+        require((str, Path), "a model's name or a folder", hint, gen=each)
     if isinstance(gen, Mapping):
         return tuple(f"{name}={share}" for name, share in gen.items())
-    return (str(gen),) if isinstance(gen, str | Path) else tuple(gen)
+    return tuple(map(str, several))
 
 
-def _path(given: str | Path | None) -> Path | None:
+def _path(name: str, given: str | Path | None) -> Path | None:
+    require((str, Path, NoneType), "a path", "", **{name: given})
     return None if given is None else Path(given)
 
 

@@ -226,7 +226,87 @@ def test_samples_that_cannot_be_are_refused(tiny):
         model.sample(batch_size=0)
 
 
+@pytest.mark.parametrize("labels", [0, 1, ["normal", 1], {"normal"}, torch.tensor([0]), np.array(["normal"])], ids=repr)
+def test_classes_are_drawn_by_name_alone(tiny, labels):
+    with pytest.raises(ConfigError, match=r"labels=.* is not a list of names .classes go by their names: thick-wall"):
+        medzoo.load(tiny, device="cpu").sample(labels)
+
+
+def test_no_class_is_not_every_class(tiny):
+    with pytest.raises(ConfigError, match=r"labels=\[\] names no class .leave it out for every class"):
+        medzoo.load(tiny, device="cpu").sample([])
+
+
+def test_numbers_of_other_libraries_are_taken(tiny):
+    model = medzoo.load(tiny, device="cpu")
+    drawn = model.sample("normal", n=np.int64(2), seed=torch.tensor(3), batch_size=np.uint8(4))
+    assert torch.equal(drawn.images, model.sample("normal", n=2, seed=3, batch_size=4).images)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"n": "4"},
+        {"n": 4.0},
+        {"n": True},
+        {"n": None},
+        {"n": torch.tensor([2, 3])},
+        {"n": torch.tensor(2.5)},
+        {"seed": "0"},
+        {"batch_size": 2.5},
+    ],
+    ids=str,
+)
+def test_a_sample_of_another_type_is_refused_by_name(tiny, given):
+    (name,) = given
+    with pytest.raises(ConfigError, match=f"^{name}=.* is not a whole number"):
+        medzoo.load(tiny, device="cpu").sample(**given)
+
+
+WRONG = [
+    (medzoo.list_models, {"modality": 3}, "modality=3 is not a text"),
+    (medzoo.list_models, {"classes": 1}, "classes=1 is not a list of names"),
+    (medzoo.load, {"gen": 3}, "gen=3 is not a model's name or a folder"),
+    (medzoo.load, {"gen": ["dcgan-busi"]}, "gen=['dcgan-busi'] is not a model's name or a folder"),
+    (medzoo.load, {"gen": "duplicate", "data": 3}, "data=3 is not a path"),
+    (medzoo.load, {"gen": "classic", "device": 0}, "device=0 is not a text"),
+    (medzoo.load, {"gen": "classic", "source": 1}, "source=1 is not a text"),
+    (medzoo.load, {"gen": "classic", "notice": True}, "notice=True is not a function"),
+    (
+        medzoo.load,
+        {"gen": "classic", "settings": ["sampling.steps=2"]},
+        'is not a mapping (write {"sampling.steps": 20})',
+    ),
+    (medzoo.augment, {"gen": "classic", "to": "95"}, "to='95' is not a whole number"),
+    (medzoo.augment, {"gen": "classic", "to": 9, "seed": None}, "seed=None is not a whole number"),
+    (medzoo.augment, {"gen": "classic", "to": 9, "batch_size": 1.5}, "batch_size=1.5 is not a whole number"),
+    (medzoo.augment, {"gen": "classic", "to": 9, "out": 3}, "out=3 is not a path"),
+    (medzoo.augment, {"gen": "classic", "to": 9, "classes": "normal"}, "classes='normal' is not a list of names"),
+    (medzoo.augment, {"gen": "classic", "to": 9, "skip_bad": "no"}, "skip_bad='no' is not True or False"),
+    (medzoo.augment, {"gen": "classic", "to": 9, "progress": 1}, "progress=1 is not a function"),
+    (medzoo.augment, {"gen": 3, "to": 9}, "gen=3 is not a model's name or a folder"),
+    (medzoo.augment, {"gen": {3: 1.0}, "to": 9}, "gen=3 is not a model's name or a folder"),
+    (medzoo.augment, {"gen": {"classic": None}, "to": 9}, "the share in 'classic=None' must be a number"),
+    (medzoo.augment, {"gen": "classic", "to": 9, "originals": 3}, "originals cannot take '3'"),
+]
+
+
+@pytest.mark.parametrize(("function", "given", "told"), WRONG, ids=[told for *_, told in WRONG])
+def test_an_argument_of_another_type_is_refused_by_name(function, given, told, scans):
+    needs_data = function is not medzoo.list_models and "data" not in given
+    with pytest.raises(ConfigError) as caught:
+        function(**(given | {"data": scans} if needs_data else given))
+    assert told in str(caught.value)
+
+
 # augment
+
+
+def test_augment_says_that_it_takes_no_loaded_model(tiny, scans):
+    model = medzoo.load(tiny, device="cpu")
+    for gen in (model, [model], {model: 1.0}):
+        with pytest.raises(ConfigError, match=r"gen=Model.*is not a model's name or a folder .give what `load` takes"):
+            medzoo.augment(gen, to=7, data=scans)
 
 
 def files(folder):

@@ -249,6 +249,20 @@ def test_a_worker_gets_the_real_images_to_vary(images):
         ({"batch_size": 0}, ConfigError, "batch_size=0"),
         ({"memory_limit": 21 * 256 - 1}, ResourceError, "raise memory_limit"),
         ({"settings": {"sampling.step": 1}}, UnknownName, "sampling.steps"),
+        ({"per_class": "7"}, ConfigError, "per_class='7' is not a whole number"),
+        ({"per_class": {"normal": 2.5}}, ConfigError, "per_class['normal']=2.5 is not a whole number"),
+        (
+            {"per_class": {0: 2}},
+            ConfigError,
+            "per_class=[0] is not a list of names (classes go by their names: thick-wall",
+        ),
+        ({"labels": 0}, ConfigError, "labels=0 is not a list of names"),
+        ({"labels": []}, ConfigError, "labels=[] names no class"),
+        ({"classes": "normal"}, ConfigError, "classes='normal' is not a list of names"),
+        ({"seed": "3"}, ConfigError, "seed='3' is not a whole number"),
+        ({"batch_size": "4"}, ConfigError, "batch_size='4' is not a whole number"),
+        ({"memory_limit": "2 GB"}, ConfigError, "memory_limit='2 GB' is not a whole number"),
+        ({"transform": "flip"}, ConfigError, "transform='flip' is not a function"),
     ],
     ids=str,
 )
@@ -257,3 +271,17 @@ def test_datasets_that_cannot_be_are_refused(dataset, changed, error, told):
         dataset(**changed)
     assert isinstance(caught.value, MedzooError)
     assert told in str(caught.value)
+
+
+def test_a_loaded_model_can_be_drawn_from(dataset, model):
+    loaded = load(model, device="cpu")
+    counts = {name: np.int64(7) for name in CLASSES}
+    assert torch.equal(stacked(as_dataset(loaded, per_class=counts, seed=3, batch_size=4)), stacked(dataset()))
+    for late in ({"device": "cpu"}, {"settings": {"sampling.steps": 2}}, {"data": "scans"}, {"source": "hub"}):
+        with pytest.raises(ConfigError, match=r"is loaded already.*give them to load"):
+            as_dataset(loaded, per_class=1, **late)
+
+
+def test_a_name_is_no_loaded_model(model):
+    with pytest.raises(ConfigError, match=r"model=.* is not a loaded model .load it"):
+        SyntheticImages(str(model), per_class=1)

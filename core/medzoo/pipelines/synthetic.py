@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from types import NoneType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from torch.utils.data import Dataset
 from medzoo.data import Dataset as RealImages
 from medzoo.errors import ConfigError, ResourceError, UnknownName
 from medzoo.images import to_float
+from medzoo.pipelines.arguments import names, require, whole_number
 from medzoo.pipelines.drawing import Studio, label_tensor
 from medzoo.pipelines.filling import Watch
 from medzoo.pipelines.inputs import Mixture
@@ -69,13 +71,13 @@ class Model:
 
         Raises:
             UnknownName: a class the model does not know.
-            ConfigError: `n` or `batch_size` below 1.
+            ConfigError: `n` or `batch_size` below 1; a class that is not called by its name; another wrong argument.
             DataError: a class without real images, for a generator that varies them.
             PluginError, ResourceError: a generator that breaks its contract; memory that runs out.
         """
-        if n < 1:
+        if (count := whole_number("n", n)) < 1:
             raise ConfigError(f"n={n} cannot be drawn", "it counts from 1")
-        counts = dict.fromkeys(labels_to_draw(_names(labels), self._mixture.models[0]), n)
+        counts = dict.fromkeys(labels_to_draw(_names(labels, self), self._mixture.models[0]), count)
         studio = _studio(self, counts, seed=seed, batch_size=batch_size)
         pixels = np.concatenate([studio.draw(batch) for batch in studio.plan.batches()])
         return DrawnImages(torch.from_numpy(to_float(pixels)), _labels(self, self.classes, studio.plan))
@@ -110,14 +112,16 @@ class SyntheticImages(Dataset[tuple[Any, Any]]):
         batch_size: int = 32,
         memory_limit: int = 2 * 1024**3,
     ) -> None:
-        self.classes = list(model.classes if classes is None else classes)
+        require(Model, "a loaded model", 'load it: medzoo.load("dcgan-busi")', model=model)
+        require((Callable, NoneType), "a function", transform=transform, target_transform=target_transform)
+        self.classes = list(model.classes if classes is None else names("classes", classes))
         self.class_to_idx = {name: index for index, name in enumerate(self.classes)}
         self.transform = transform
         self.target_transform = target_transform
-        self._model, self._seed, self._batch_size = model, seed, batch_size
-        self._counts = _counts(model, per_class, labels=_names(labels), classes=self.classes)
+        self._model, self._seed, self._batch_size = model, seed, whole_number("batch_size", batch_size)
+        self._counts = _counts(model, per_class, labels=_names(labels, model), classes=self.classes)
         self._shape = (sum(self._counts.values()), model.image.channels, model.image.size, model.image.size)
-        if (needed := int(np.prod(self._shape, dtype=np.int64))) > memory_limit:
+        if (needed := int(np.prod(self._shape, dtype=np.int64))) > whole_number("memory_limit", memory_limit):
             raise ResourceError(
                 f"{self._shape[0]} images take {needed / 1e9:.1f} GB of memory, over memory_limit={memory_limit}",
                 "raise memory_limit, or write them into a folder with medzoo.augment and read that with ImageFolder",
@@ -222,9 +226,21 @@ class SyntheticImages(Dataset[tuple[Any, Any]]):
         self._drawn[number] = 1
 
 
-def _names(given: str | Sequence[str] | None) -> tuple[str, ...]:
-    """The names given; one may stand by itself, for its letters are no names."""
-    return (given,) if isinstance(given, str) else tuple(given or ())
+def _names(given: str | Sequence[str] | None, model: Model) -> tuple[str, ...]:
+    """The names of the classes to draw; nothing where every one is meant.
+
+    Raises: ConfigError for no names. Numbers are refused: who asks for 1 may mean class 1, or one image.
+    """
+    if given is None:
+        return ()
+    found = (given,) if isinstance(given, str) else names("labels", given, _hint(model))
+    if not found:
+        raise ConfigError(f"labels={given!r} names no class", "leave it out for every class")
+    return found
+
+
+def _hint(model: Model) -> str:
+    return f"classes go by their names: {', '.join(model.classes)}"
 
 
 def _counts(
@@ -235,7 +251,11 @@ def _counts(
     In the order of `labels` or `classes`, whatever that of a mapping is.
     Raises: UnknownName for a class that the model or `classes` lacks; ConfigError for counts that draw nothing.
     """
-    named = per_class if isinstance(per_class, Mapping) else dict.fromkeys(labels or classes, per_class)
+    if isinstance(per_class, Mapping):
+        given = names("per_class", [*per_class], _hint(model))
+        named = {name: whole_number(f"per_class[{name!r}]", per_class[name]) for name in given}
+    else:
+        named = dict.fromkeys(labels or classes, whole_number("per_class", per_class))
     if labels and isinstance(per_class, Mapping):
         raise ConfigError("per_class and labels both name classes", "leave labels out")
     if min(named.values(), default=0) < 0 or not any(named.values()):
@@ -252,9 +272,10 @@ def _counts(
 
 def _studio(model: Model, counts: Mapping[str, int], *, seed: int, batch_size: int) -> Studio:
     """Where so many pictures of each label are drawn. Raises: ConfigError, DataError."""
-    if batch_size < 1:
+    if (together := whole_number("batch_size", batch_size)) < 1:
         raise ConfigError(f"batch_size={batch_size} draws nothing", "it counts from 1")
-    plan = plan_alone(model._mixture, model._real, counts, batch_size=batch_size, seed=seed)
+    seed = whole_number("seed", seed)
+    plan = plan_alone(model._mixture, model._real, counts, batch_size=together, seed=seed)
     return Studio(model._mixture.models, plan, real=model._real)
 
 
