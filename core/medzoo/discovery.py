@@ -111,7 +111,7 @@ def entries() -> Iterator[tuple[PluginRow, Callable[[], object]]]:
     for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
         # Reading metadata parses all of a README: once a distribution, not once a plugin.
         if id(point.dist) not in facts:
-            facts[id(point.dist)] = _facts(point.dist)
+            facts[id(point.dist)] = _name_and_version(point.dist)
         name, version = facts[id(point.dist)]
         yield PluginRow(name=point.name, distribution=name, version=version, module=point.value), point.load
 
@@ -175,16 +175,16 @@ def _printing(thread: threading.Thread) -> Iterator[list[str]]:
     """What `thread` prints to stdout inside. What other threads print meanwhile goes where it went before."""
     stdout = sys.stdout
     heard: list[str] = []
-    ear = cast("TextIO", _Ear(thread, stdout, heard))
-    sys.stdout = ear
+    stand_in = cast("TextIO", _StdoutOfOthers(thread, stdout, heard))
+    sys.stdout = stand_in
     try:
         yield heard
     finally:
-        if sys.stdout is ear:
+        if sys.stdout is stand_in:
             sys.stdout = stdout
 
 
-class _Ear:
+class _StdoutOfOthers:
     """A stdout that keeps what one thread writes to it, and is the real one in everything else."""
 
     def __init__(self, thread: threading.Thread, stdout: TextIO | None, heard: list[str]) -> None:
@@ -264,7 +264,7 @@ def _new_manager() -> pluggy.PluginManager:
     return manager
 
 
-def _facts(distribution: Distribution | None) -> tuple[str, str]:
+def _name_and_version(distribution: Distribution | None) -> tuple[str, str]:
     """Name and version, as its metadata says."""
     if distribution is None:
         return "unknown", "unknown"

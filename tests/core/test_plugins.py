@@ -142,7 +142,7 @@ def test_ctrl_c_while_a_plugin_is_asked_is_the_user_s(install_plugin):
     with pytest.raises(KeyboardInterrupt):
         load_plugins()
     timer.join()
-    assert not isinstance(sys.stdout, discovery._Ear)
+    assert not isinstance(sys.stdout, discovery._StdoutOfOthers)
 
 
 def test_a_missing_module_is_a_broken_row(install_plugin):

@@ -10,7 +10,22 @@ CLASSES = ("first", "second", "third")
 BRIGHTNESS = (24, 128, 232)
 
 
-class MadeUpImages:
+class _Images:
+    """`_pixels`, uint8 (N, C, H, W), and their `labels`."""
+
+    labels: np.ndarray
+    _pixels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Image `index`: uint8 (C, H, W), a copy."""
+        pixels: np.ndarray = self._pixels[index]
+        return pixels.copy()
+
+
+class MadeUpImages(_Images):
     """24 noisy images of three classes, twelve, eight and four, brighter from class to class.
 
     Multi-label: every label brightens, seven images have two and three have none.
@@ -28,16 +43,8 @@ class MadeUpImages:
         grain = np.random.default_rng(0).integers(0, 96, (24, image.channels, image.size, image.size))
         self._pixels = (grain + light[:, None, None, None]).astype(np.uint8)
 
-    def __len__(self) -> int:
-        return len(self.labels)
 
-    def __getitem__(self, index: int) -> np.ndarray:
-        """Image `index`: uint8 (C, H, W), a copy."""
-        pixels: np.ndarray = self._pixels[index]
-        return pixels.copy()
-
-
-class PlainImages:
+class PlainImages(_Images):
     """72 images of one brightness each, `BRIGHTNESS` by class or by label, so that nothing is easier to learn."""
 
     def __init__(self, image: ImageSpec) -> None:
@@ -50,11 +57,3 @@ class PlainImages:
         light = np.tile(np.array(BRIGHTNESS), turns) + np.random.default_rng(0).integers(-8, 9, 3 * turns)
         self._pixels = np.empty((len(light), image.channels, image.size, image.size), np.uint8)
         self._pixels[:] = light[:, None, None, None]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        """Image `index`: uint8 (C, H, W), a copy."""
-        pixels: np.ndarray = self._pixels[index]
-        return pixels.copy()

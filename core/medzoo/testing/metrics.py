@@ -13,7 +13,7 @@ from medzoo.protocols import Histogram, Sample, Score
 from medzoo.specs import CONTRACT
 from medzoo.testing.made_up_sets import MadeUpSets, tensors_of
 from medzoo.testing.model_checks import MAX_MEMORY, MAX_SECONDS
-from medzoo.testing.promises import Broken, expect, global_seed, watching
+from medzoo.testing.promises import Broken, expect, global_seed, noting_global_state
 from medzoo.testing.registration import light_registration
 from medzoo.testing.results import CheckResult, assert_passed
 from medzoo.testing.suite import Stage, Suite
@@ -55,7 +55,7 @@ class _Subject:
         """The metric of `fake` against `real`, which are good ones where left out. Raises: what the metric raises."""
         real, fake = real or self.real, fake or self.fake
         more = {"train": self.train} if self.spec.needs_train else {}
-        with watching(_CPU, self.touched, "by the metric"), watched(self.seen):
+        with noting_global_state(_CPU, self.touched, "by the metric"), watched(self.seen):
             score = self.metric(real, fake, seed=seed, **more)
         if not isinstance(score, Score):
             raise Broken(f"expected a Score, got {type(score).__name__}")

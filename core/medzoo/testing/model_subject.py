@@ -15,7 +15,7 @@ from medzoo.protocols import Classifier, Generator, LabelledImages
 from medzoo.specs import ClassifierSpec, GeneratorSpec, ImageSpec
 from medzoo.testing.listener import Listener
 from medzoo.testing.made_up_images import CLASSES, MadeUpImages
-from medzoo.testing.promises import Broken, cuda_of, expect, watching
+from medzoo.testing.promises import Broken, cuda_of, expect, noting_global_state
 from medzoo.testing.watch import Watch, watched
 
 BATCH = 8
@@ -97,7 +97,11 @@ class ModelSubject(Generic[M]):
     @contextlib.contextmanager
     def observed(self, call: str) -> Iterator[None]:
         """Nothing; what is touched and done inside is noted under `call`."""
-        where = contextlib.nullcontext() if call == "build" else watching(self.device, self.touched, f"in {call}")
+        where = (
+            contextlib.nullcontext()
+            if call == "build"
+            else noting_global_state(self.device, self.touched, f"in {call}")
+        )
         with where, watched(self.seen[call]):
             yield
 

@@ -30,7 +30,7 @@ def expect_equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor], where: 
 
 
 @contextlib.contextmanager
-def watching(device: torch.device, touched: set[str], where: str) -> Iterator[None]:
+def noting_global_state(device: torch.device, touched: set[str], where: str) -> Iterator[None]:
     """Nothing; `touched` then names the global random states that changed inside, and `where` it was."""
     before = global_states(device)
     try:
