@@ -4,62 +4,26 @@ from __future__ import annotations
 
 import math
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from medzoo.errors import DataError
 from medzoo.protocols import Histogram, Sample, Score
 from medzoo.specs import CONTRACT
-from medzoo.testing.made_up_sets import MadeUpSets, tensors_of
+from medzoo.testing.made_up_sets import tensors_of
+from medzoo.testing.metric_subject import SIDES, MetricSubject
 from medzoo.testing.model_checks import MAX_MEMORY, MAX_SECONDS
-from medzoo.testing.promises import Broken, expect, global_seed, noting_global_state
+from medzoo.testing.promises import Broken, expect, global_seed
 from medzoo.testing.registration import light_registration
 from medzoo.testing.results import CheckResult, assert_passed
 from medzoo.testing.suite import Stage, Suite
-from medzoo.testing.watch import Watch, watched
 
 if TYPE_CHECKING:
     from medzoo.specs import MetricSpec
 
 _CPU = torch.device("cpu")
-_SIDES = (32, 192)
-_SEED = 2**62 + 5
 _ROUNDING = 1e-5
-
-
-class _Subject:
-    """A metric under test, the sets it is tested with, and what was seen of it.
-
-    Images have 32 pixels a side, or 192 where it takes no smaller ones, of which there are then fewer.
-    """
-
-    def __init__(self, spec: MetricSpec) -> None:
-        self.spec = spec
-        self.device = _CPU
-        self.metric: Any = None
-        self.touched: set[str] = set()
-        self.seen = Watch()
-        self.use(_SIDES[0])
-
-    def use(self, side: int) -> None:
-        """Make the sets of images of this size."""
-        self.sets = MadeUpSets(self.spec, side=side)
-        few = 4 if side > _SIDES[0] else 20
-        self.fakes = max(few, self.spec.least)
-        self.reals = self.fakes + 2
-        self.real, self.fake = self.sets.good(self.reals), self.sets.good(self.fakes, seed=1)
-        self.train = self.sets.train(self.fakes + 4)
-
-    def score(self, real: Sample | None = None, fake: Sample | None = None, *, seed: int = _SEED) -> Score:
-        """The metric of `fake` against `real`, which are good ones where left out. Raises: what the metric raises."""
-        real, fake = real or self.real, fake or self.fake
-        more = {"train": self.train} if self.spec.needs_train else {}
-        with noting_global_state(_CPU, self.touched, "by the metric"), watched(self.seen):
-            score = self.metric(real, fake, seed=seed, **more)
-        if not isinstance(score, Score):
-            raise Broken(f"expected a Score, got {type(score).__name__}")
-        return score
 
 
 def check_metric(spec: MetricSpec) -> list[CheckResult]:
@@ -72,9 +36,9 @@ def check_metric(spec: MetricSpec) -> list[CheckResult]:
     return metric_suite(spec).results()
 
 
-def metric_suite(spec: MetricSpec) -> Suite[_Subject]:
+def metric_suite(spec: MetricSpec) -> Suite[MetricSubject]:
     """The checks of `check_metric`, not made yet."""
-    return Suite(f"metric '{spec.name}'", _STAGES, {"": _Subject(spec)})
+    return Suite(f"metric '{spec.name}'", _STAGES, {"": MetricSubject(spec)})
 
 
 def assert_metric(spec: MetricSpec) -> None:
@@ -82,7 +46,7 @@ def assert_metric(spec: MetricSpec) -> None:
     assert_passed(f"metric '{spec.name}'", check_metric(spec))
 
 
-def _spec(subject: _Subject) -> str:
+def _spec(subject: MetricSubject) -> str:
     spec = subject.spec
     expect(
         spec.better in ("higher", "lower", "neither"),
@@ -98,21 +62,21 @@ def _spec(subject: _Subject) -> str:
     return f"contract {spec.contract} of {CONTRACT}, {spec.better} is better, {spec.least} images a side"
 
 
-def _registration(subject: _Subject) -> str | None:
+def _registration(subject: MetricSubject) -> str | None:
     return light_registration("metric", subject.spec)
 
 
-def _build(subject: _Subject) -> str:
+def _build(subject: MetricSubject) -> str:
     subject.metric = subject.spec.build()
     expect(callable(subject.metric), f"expected a Metric to call, got {type(subject.metric).__name__}")
     return f"a {type(subject.metric).__name__}"
 
 
-def _score(subject: _Subject) -> str:
+def _score(subject: MetricSubject) -> str:
     try:
         score = subject.score()
     except DataError:
-        subject.use(_SIDES[1])
+        subject.use(SIDES[1])
         score = subject.score()
     _expect_numbers(score)
     expect(math.isfinite(score.value), f"expected a finite value for images without a fault, got {score.value}")
@@ -131,7 +95,7 @@ def _score(subject: _Subject) -> str:
     return f"{score.value:.4g} with {len(score.figures)} figures, images of {subject.sets.side} pixels"
 
 
-def _identity(subject: _Subject) -> str | None:
+def _identity(subject: MetricSubject) -> str | None:
     if not subject.spec.floor or subject.spec.better != "lower":
         return None
     same = subject.score(subject.real, subject.real).value
@@ -142,7 +106,7 @@ def _identity(subject: _Subject) -> str | None:
     return f"{same:.3g} for equal sets"
 
 
-def _direction(subject: _Subject) -> str | None:
+def _direction(subject: MetricSubject) -> str | None:
     if subject.spec.better == "neither":
         return None
     good = subject.score().value
@@ -156,7 +120,7 @@ def _direction(subject: _Subject) -> str | None:
     return f"{good:.3g} for good images, {bad:.3g} for bad ones"
 
 
-def _symmetry(subject: _Subject) -> str | None:
+def _symmetry(subject: MetricSubject) -> str | None:
     if not subject.spec.symmetric:
         return None
     there, back = subject.score().value, subject.score(subject.fake, subject.real).value
@@ -167,7 +131,7 @@ def _symmetry(subject: _Subject) -> str | None:
     return f"{there:.4g} both ways"
 
 
-def _repeats(subject: _Subject) -> str:
+def _repeats(subject: MetricSubject) -> str:
     first = subject.score()
     with global_seed(1, _CPU):
         second = subject.score()
@@ -176,7 +140,7 @@ def _repeats(subject: _Subject) -> str:
     return "the same seed gives the same score, whatever the global random state"
 
 
-def _inputs(subject: _Subject) -> str:
+def _inputs(subject: MetricSubject) -> str:
     subject.use(subject.sets.side)  # others than the metric has had in its hands
     held = [tensor for sample in (subject.real, subject.fake, subject.train) for tensor in tensors_of(sample)]
     before = [tensor.clone() for tensor in held]
@@ -185,7 +149,7 @@ def _inputs(subject: _Subject) -> str:
     return "the samples stay as they were"
 
 
-def _too_few(subject: _Subject) -> str:
+def _too_few(subject: MetricSubject) -> str:
     least = subject.spec.least
     subject.score(subject.sets.good(least), subject.sets.good(least, seed=1))
     few = subject.sets.good(least - 1)
@@ -194,7 +158,7 @@ def _too_few(subject: _Subject) -> str:
     return f"{least} images a side are taken, {least - 1} refused"
 
 
-def _not_finite(subject: _Subject) -> str:
+def _not_finite(subject: MetricSubject) -> str:
     for what, sample in subject.sets.with_nan(subject.real):
         _expect_refused(subject, f"NaN in the real images' {what}", real=sample)
     for what, sample in subject.sets.with_nan(subject.fake):
@@ -202,7 +166,7 @@ def _not_finite(subject: _Subject) -> str:
     return "NaN is refused"
 
 
-def _constant(subject: _Subject) -> str:
+def _constant(subject: MetricSubject) -> str:
     flat = subject.sets.constant(subject.fakes)
     values = []
     for real, fake in ((flat, flat), (subject.real, flat)):
@@ -212,50 +176,52 @@ def _constant(subject: _Subject) -> str:
     return f"{values[0]:.3g} between constant images, {values[1]:.3g} for constant synthetic ones"
 
 
-def _colour(subject: _Subject) -> str | None:
+def _colour(subject: MetricSubject) -> str | None:
     if not subject.spec.needs_pixels:
         return None
     real, fake = subject.sets.good(subject.reals, channels=3), subject.sets.good(subject.fakes, seed=1, channels=3)
     return f"{subject.score(real, fake).value:.4g} for colour images"
 
 
-def _global_state(subject: _Subject) -> str:
+def _global_state(subject: MetricSubject) -> str:
     touched = ", ".join(sorted(subject.touched))
     expect(not touched, f"expected random draws from the seed alone, but global state changed: {touched}")
     return "torch's, numpy's and Python's global random states stay as they were"
 
 
-def _files(subject: _Subject) -> str:
+def _files(subject: MetricSubject) -> str:
     opened = sorted(subject.seen.files)
     expect(not opened, f"expected no file to be opened, it opened {', '.join(opened[:3])}")
     return "no file was opened"
 
 
-def _network(subject: _Subject) -> str:
+def _network(subject: MetricSubject) -> str:
     hosts = sorted(subject.seen.hosts)
     expect(not hosts, f"expected no connection, it spoke to {', '.join(hosts[:3])}")
     return "no host was spoken to"
 
 
-def _stdout(subject: _Subject) -> str:
+def _stdout(subject: MetricSubject) -> str:
     printed = [repr(textwrap.shorten(text, 60)) for text in subject.seen.printed]
     expect(not printed, f"expected nothing printed to stdout, where results go: {', '.join(printed[:1])}")
     return "nothing was printed"
 
 
-def _time(subject: _Subject) -> str:
+def _time(subject: MetricSubject) -> str:
     spent = subject.seen.seconds
     expect(spent <= MAX_SECONDS, f"expected at most {MAX_SECONDS:g} s of processor time a score, it took {spent:.1f} s")
     return f"a score of {subject.fakes} images takes {spent:.2f} s (allowed {MAX_SECONDS:g})"
 
 
-def _memory(subject: _Subject) -> str:
+def _memory(subject: MetricSubject) -> str:
     held, allowed = subject.seen.memory / 1e6, MAX_MEMORY / 1e6
     expect(held <= allowed, f"expected at most {allowed:.0f} MB more memory a score, it took {held:.0f} MB")
     return f"a score takes {held:.0f} MB more (allowed {allowed:.0f})"
 
 
-def _expect_refused(subject: _Subject, what: str, *, real: Sample | None = None, fake: Sample | None = None) -> None:
+def _expect_refused(
+    subject: MetricSubject, what: str, *, real: Sample | None = None, fake: Sample | None = None
+) -> None:
     try:
         score = subject.score(real, fake)
     except DataError:
@@ -284,7 +250,7 @@ def _expect_histogram(histogram: Histogram) -> None:
         )
 
 
-_STAGES: tuple[Stage[_Subject], ...] = (
+_STAGES: tuple[Stage[MetricSubject], ...] = (
     Stage(checks={"registration": _registration}),
     Stage(checks={"spec": _spec, "build": _build}, required=True),
     Stage(checks={"score": _score}, required=True),
