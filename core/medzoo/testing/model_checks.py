@@ -20,7 +20,7 @@ from medzoo.failures import failure
 from medzoo.specs import CONTRACT, ClassifierSpec, GeneratorSpec
 from medzoo.testing.listener import Listener
 from medzoo.testing.made_up_images import CLASSES
-from medzoo.testing.model_subject import BATCH, ModelSubject
+from medzoo.testing.model_subject import ModelSubject
 from medzoo.testing.promises import Broken, expect, expect_equal, global_seed
 from medzoo.testing.registration import light_registration
 from medzoo.testing.suite import Stage, Suite
@@ -235,7 +235,7 @@ def memory(subject: Subject) -> str:
     allowed = f"{MAX_MEMORY / 1e6:.0f} MB"
     expect(not large, f"expected at most {allowed} more memory with the tiny preset, {', '.join(large)}")
     call, most = max(held.items(), key=lambda entry: entry[1])
-    return f"at most {most / 1e6:.0f} MB more, in {call} of {BATCH} images or fewer (allowed {allowed})"
+    return f"at most {most / 1e6:.0f} MB more, in {call} (allowed {allowed})"
 
 
 _LEARNING = "learning"
