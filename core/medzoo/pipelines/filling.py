@@ -23,6 +23,9 @@ from medzoo.pipelines.record import write_metadata, write_sheet
 from medzoo.pipelines.writer import PictureWriter, is_there, place_originals, sweep
 from medzoo.provenance import RUN, RunRecord, read_run
 
+MODELS = "models"
+"""In run.json: each model's folder by the generator's name in metadata.csv."""
+
 Watch = Callable[[int, int], None]
 """Told how many pictures of how many are there, first before anything is drawn."""
 
@@ -180,6 +183,7 @@ def _conclude(
     record.config, record.origins = config, origins
     weights = ((name, model.weights_sha256) for name, model in zip(job.plan.names, job.studio.models, strict=True))
     record.weights = {name: digest for name, digest in weights if digest is not None}
+    folders = ((name, model.folder) for name, model in zip(job.plan.names, job.studio.models, strict=True))
     used = {job.plugins.row_of("generator", model.spec.name).name for model in job.studio.models}
     record.plugins = [row for row in job.plugins.rows if row.name in used]
     record.seeds = {"seed": job.plan.seed}
@@ -187,6 +191,7 @@ def _conclude(
     real = job.real.counts() if job.real is not None else {}
     record.extra = {
         "plan": dict(job.identity),
+        MODELS: {name: str(folder.resolve()) for name, folder in folders if folder is not None},
         "counts": {label: {"real": real.get(label, 0), "synthetic": job.plan.count(label)} for label in job.labels},
         "originals": how,
         "drawing_seconds": round(sum(seconds.values()), 3),

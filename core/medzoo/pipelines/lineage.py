@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from medzoo.errors import DataError
 from medzoo.hub import locate
 from medzoo.pipelines.evaluation import FAKE, REAL, TRAIN
+from medzoo.pipelines.filling import MODELS
 from medzoo.pipelines.image_sets import ImageSet, Origin
 from medzoo.pipelines.inputs import Source
 from medzoo.pipelines.measuring import MeasuredSet
 from medzoo.pipelines.model_folder import read_description
 from medzoo.pipelines.models import LoadedModel
-from medzoo.registry import WEIGHTS
+from medzoo.provenance import read_run
+from medzoo.registry import CONFIG, WEIGHTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,18 +105,36 @@ def _trainings(
     if TRAIN in sets:
         yield "", "", frozenset(sets[TRAIN].images.fingerprints())
     for origin in given[FAKE].origins:
-        yield origin.generator, origin.weights_sha256, _published(origin, source, notice)
+        yield origin.generator, origin.weights_sha256, _images_of(origin, given[FAKE].data.path, source, notice)
     for model in models:
         yield model.name, model.weights_sha256 or "", model.trained_on
 
 
-def _published(origin: Origin, source: Source, notice: Callable[[str], None]) -> frozenset[str] | None:
-    """The fingerprints of the images that the published model of these weights was trained on; None if unknown."""
+def _images_of(origin: Origin, made: Path, source: Source, notice: Callable[[str], None]) -> frozenset[str] | None:
+    """The fingerprints of the images that the model of these weights was trained on; None if nobody knows.
+
+    It is a published one, or in the folder that is named by the run.json of the images `made` with it.
+    """
     for row in source.registry.rows:
         if any(file.name == WEIGHTS and file.sha256 == origin.weights_sha256 for file in row.files):
             folder = locate(row)[1]
             if folder is not None:
                 return frozenset(map(str, read_description(folder)["data"].get("images", ())))
-    if origin.weights_sha256:
-        notice(f"'{origin.generator}' is in no registry here, so nobody can say what it was trained on")
+    if not origin.weights_sha256:
+        return None
+    missing = "is in no registry here"
+    if (home := _home(origin, made)) is not None:
+        description = read_description(home) if (home / CONFIG).is_file() else {}
+        if description.get("weights_sha256") == origin.weights_sha256:
+            return frozenset(map(str, description["data"].get("images", ())))
+        missing += f" and no longer in {home}"
+    notice(f"'{origin.generator}' {missing}, so nobody can say what it was trained on")
     return None
+
+
+def _home(origin: Origin, made: Path) -> Path | None:
+    """The folder that the model was in when it made the images, as their run.json tells."""
+    record = read_run(made if made.is_dir() else made.parent) or {}
+    folders = record.get(MODELS)
+    told = folders.get(origin.generator) if isinstance(folders, Mapping) else None
+    return Path(told) if isinstance(told, str) else None

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 class LoadedModel:
     """A generator ready to sample, and what is known of it.
 
-    `trained_on` holds the fingerprints of its training images (`Dataset.fingerprints`), `embedded` the name of the
-    data set medzoo can make for it ("phantom", or "" for none).
+    `folder` is the one it was loaded from, `trained_on` holds the fingerprints of its training images
+    (`Dataset.fingerprints`), `embedded` the name of the data set medzoo can make for it ("phantom", or "" for none).
     """
 
     name: str
@@ -45,6 +45,7 @@ class LoadedModel:
     image: ImageSpec
     config: settings.Resolved[Any]
     crop: str
+    folder: Path | None = None
     weights_sha256: str | None = None
     trained_on: frozenset[str] = frozenset()
     embedded: str = ""
@@ -155,6 +156,7 @@ def load_model(
         image=image,
         config=resolved,
         crop=str(resolved.flat().get("image.crop", "none")),
+        folder=folder,
         weights_sha256=digest,
         trained_on=frozenset(data.get("images", ())),
         embedded=str(data.get("embedded", "")),
