@@ -91,6 +91,16 @@ def test_predictions_are_a_csv(run, data, tmp_path, medzoo):
     assert all(row["label"] == row["predicted"] for row in rows)
 
 
+def test_a_train_folder_s_neighbours_are_told_of(run, data, tmp_path, medzoo):
+    measured = medzoo("classify", "test", run, "--data", data / "train")
+    assert measured.code == 0, measured.err
+    assert "the test part is measured; --part takes another" in measured.err
+    predicted = medzoo("classify", "predict", run, "--data", data / "train", "--out", tmp_path / "said.csv")
+    assert "the images of all are predicted; --part takes one" in predicted.err
+    alone = medzoo("classify", "test", run, "--data", data / "train", "--part", "test")
+    assert "part is measured" not in alone.err
+
+
 def test_an_npzs_numbers_get_names_for_predictions(run, tmp_path, medzoo):
     arrays = {"train_images": np.full((3, 12, 12), 210, np.uint8), "train_labels": np.zeros((3, 1), np.uint8)}
     np.savez(tmp_path / "levels.npz", **arrays)

@@ -115,7 +115,10 @@ def predict(
     loaded = _load(model, load_plugins(), device=device, source=source)
     names, known = _names(classes), loaded.image.classes
     found = []
-    for images in images_to_predict(data, known, part=part, skip_bad=skip_bad, classes=names):
+    parts = list(images_to_predict(data, known, part=part, skip_bad=skip_bad, classes=names))
+    if len(parts) > 1:
+        notice(f"{data} has parts, or parts beside it: the images of all are predicted; --part takes one")
+    for images in parts:
         _tell_bad(images)
         with Display(f"{loaded.name} on {data.name}") as display:
             found.append((images, run(loaded, images, watch=display)))
@@ -160,6 +163,8 @@ def measure(
     plugins = load_plugins()
     loaded = _load(model, plugins, device=device, source=source)
     dataset = open_dataset(data, skip_bad=skip_bad, classes=_names(classes))
+    if dataset.held_out and not part:
+        notice(f"{data} has parts, or parts beside it: the test part is measured; --part takes another")
     with Display(f"{loaded.name} on {data.name}") as display:
         result = score(
             loaded,
