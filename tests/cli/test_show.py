@@ -197,7 +197,9 @@ def test_a_metric_is_shown_with_what_it_needs(medzoo):
     assert (facts["metric"], facts["distribution"].split()[0], facts["contract"]) == ("kid", "medzoo", 1)
     assert (facts["unit"], facts["better"], facts["least"], facts["floor"]) == ("distance", "lower", 2, True)
     assert (facts["needs"], facts["extractors"]) == (["features"], ["inception", "domain"])
-    assert json.loads(medzoo("show", "kid@vgg16", "--json").out) == facts
+    for name in ("kid@inception", "kid@cnn-busi"):
+        assert json.loads(medzoo("show", name, "--json").out) == facts
+    assert "unknown model, asset or plugin 'kid@incepton'" in medzoo("show", "kid@incepton").err
     assert json.loads(medzoo("show", "nearest-train", "--json").out)["needs"] == [
         "features",
         "features and mirrored of the training images",

@@ -25,8 +25,8 @@ def find_offer(name: str, plugins: Plugins, registry: Registry) -> dict[str, Any
         return _model(GENERATOR, spec, plugins, registry, needs)
     if name in plugins.classifiers:
         return _model(CLASSIFIER, plugins.classifiers[name], plugins, registry, {})
-    metric = name.partition("@")[0]
-    if metric in plugins.metrics:
+    metric, _, extractor = name.partition("@")
+    if metric in plugins.metrics and (not extractor or extractor in {*plugins.extractors, *registry.ids}):
         return _metric(plugins.metrics[metric], plugins)
     if name in plugins.extractors:
         return _extractor(plugins.extractors[name], plugins)
