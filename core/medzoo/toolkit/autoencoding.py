@@ -20,19 +20,19 @@ _LOOK_BATCH = 16
 
 
 class Autoencoder(Protocol):
-    """An `nn.Module` that turns images (N, C, H, W) in [-1, 1] into latents (N, *latent_shape) and back.
+    """An `nn.Module` that turns images (N, C, H, W) in [-1, 1] into latents `(N, *latent_shape)` and back.
 
-    Called as `autoencoder(images, noise)` with standard normal noise (N, *latent_shape), it gives the reconstruction
-    of a latent drawn from the posterior, and the posterior's mean and logarithm of the variance.
+    Called as `autoencoder(images, noise)` with standard normal noise `(N, *latent_shape)`, it gives the
+    reconstruction of a latent drawn from the posterior, and the posterior's mean and logarithm of the variance.
     """
 
     latent_shape: tuple[int, ...]
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and logarithm of the variance of the images' latents."""
+        """Mean and logarithm of the variance of the latents of images (N, C, H, W), `(N, *latent_shape)` each."""
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Images in [-1, 1]."""
+        """Images (N, C, H, W) in [-1, 1] of latents `(N, *latent_shape)`."""
 
 
 class PatchDiscriminator(nn.Sequential):

@@ -21,7 +21,8 @@ from medzoo.toolkit.settings import TrainingSettings
 class Batch:
     """Images float32 (N, C, H, W) in [0, 1] and their labels, on the training device, for optimiser step `step`.
 
-    Where a model is trained on latents, `images` holds those.
+    `labels` are int64 (N,), or float32 multi-hot (N, K). `step` counts from 0. `images` are varied already, as
+    `training.flip` and `training.jitter` say. Where a model is trained on latents, `images` holds those.
     """
 
     images: Tensor
@@ -48,8 +49,9 @@ def vary(images: Tensor, *, flip: bool, jitter: float, random: torch.Generator) 
 
 
 def epoch_order(labels: Tensor, *, count: int, balanced: bool, seed: int, epoch: int) -> Tensor:
-    """`count` indices into the data for one epoch: classes equally often where `balanced`, else each image in turn.
+    """`count` indices into the data for one epoch, int64 (count,).
 
+    Classes are drawn equally often where `balanced`, else each image in turn.
     A multi-label image is as rare as the rarest of its labels.
     """
     random = generator(seed, "epoch", epoch)

@@ -25,7 +25,10 @@ _PREDICT_BATCH = 64
 
 
 class Body(Protocol):
-    """An `nn.Module` that gives class logits (N, K) of standardised images (N, C, side, side)."""
+    """An `nn.Module` over standardised images, float32 (N, C, side, side), of mean 0 and deviation 1."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Class logits (N, K)."""
 
     def features(self, images: Tensor) -> Tensor:
         """The representation before the last layer, (N, D)."""
@@ -89,8 +92,10 @@ class Start:
 
 
 class ImageClassifier(nn.Module):
-    """A Classifier over `body`, trained as `config` says; it works in fp32 but for training's mixed precision.
+    """A Classifier over a `Body`, trained as `config` says; it works in fp32 but for training's mixed precision.
 
+    The body sees images of `side` pixels, to which those of `image.size` are resized, standardised by the mean and the
+    deviation of the training images.
     `start` gives the body the weights that training begins with. `fit` alone calls it, and only where nothing is known
     yet: not when it goes on from a checkpoint, nor when the classifier was fitted or given weights before.
     """
@@ -150,13 +155,16 @@ class ImageClassifier(nn.Module):
 
     @torch.inference_mode()
     def predict(self, images: Tensor) -> Tensor:
-        """Class probabilities, float32 (N, K); they sum to 1 unless an image may have several labels."""
+        """Class probabilities, float32 (N, K); they sum to 1 unless an image may have several labels.
+
+        Raises: DataError for no images, or other ones than `image` says.
+        """
         logits = self._in_parts(self.network, images)
         return logits.sigmoid() if self.image.multi_label else logits.softmax(dim=1)
 
     @torch.inference_mode()
     def features(self, images: Tensor) -> Tensor:
-        """The representation before the last layer, float32 (N, D)."""
+        """The representation before the last layer, float32 (N, D). Raises: as `predict`."""
         return self._in_parts(self.network.features, images)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:

@@ -39,13 +39,16 @@ def embed_labels(table: nn.Embedding, labels: Tensor) -> Tensor:
 
 
 def null_label(image: ImageSpec) -> Tensor:
-    """The label that says nothing: one past the last class, or multi-hot all -1, for all 0 says that none is there."""
+    """The label that says nothing: one past the last class, int64 (); multi-hot, float32 (K,) of -1.
+
+    All 0 says that none of the classes is there.
+    """
     if image.multi_label:
         return torch.full((len(image.classes),), -1.0)
     return torch.tensor(len(image.classes))
 
 
 def drop_labels(labels: Tensor, *, share: float, null: Tensor, generator: torch.Generator) -> Tensor:
-    """`labels` with a random `share`, sample by sample, replaced by `null` (Ho & Salimans 2022, algorithm 1)."""
+    """`labels`, (N,) or multi-hot, a random `share` of them replaced by `null` (Ho & Salimans 2022, algorithm 1)."""
     drop = (torch.rand(labels.shape[0], generator=generator) < share).to(labels.device)
     return torch.where(drop.view(-1, *(1 for _ in labels.shape[1:])), null.to(labels).expand_as(labels), labels)

@@ -79,14 +79,18 @@ class ForwardProcess:
 
 
 def seeded_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> tuple[Tensor, list[torch.Generator]]:
-    """Standard normal noise (N, *shape), image i from `seeds[i]` alone, and the generators to draw more from."""
+    """Standard normal noise `(N, *shape)` on the CPU, and the generators to draw more from.
+
+    Image i comes from `seeds[i]` alone.
+    """
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     return torch.stack([torch.randn(shape, generator=source) for source in generators]), generators
 
 
 class GuidedDenoiser:
-    """A network with its labels, guidance and the largest absolute value of clean data, as a `Denoiser`.
+    """A network with its labels, (N,) or multi-hot, and the largest absolute value of clean data, as a `Denoiser`.
 
+    `null` is the label that says nothing, of one image (`conditioning.null_label`); 1 of `guidance` is none.
     Guidance pushes the prediction away from the unlabelled one by `guidance` (Ho & Salimans 2022, eq. 6, where its
     scale is 1 + w); labelled and unlabelled halves share one forward pass.
     """
@@ -110,7 +114,7 @@ class GuidedDenoiser:
         self.alpha, self.sigma = signal_and_noise(settings)
 
     def __call__(self, noisy: Tensor, timestep: int) -> tuple[Tensor, Tensor | None]:
-        """Clean data clipped to its limit, and the labelled half's variance output."""
+        """Clean data (N, C, ...), float32, clipped to its limit, and the labelled half's variance output."""
         inputs = torch.cat([noisy, noisy]) if self.guided else noisy
         steps = torch.full((inputs.shape[0],), timestep, device=noisy.device)
         output = self.network(inputs, steps, self.labels)
@@ -128,7 +132,10 @@ class GuidedDenoiser:
 def to_clean(
     predicted: Tensor, noisy: Tensor, *, alpha: Tensor | float, sigma: Tensor | float, prediction: str
 ) -> Tensor:
-    """Clean images from a network's prediction of the noise or of v = alpha * noise - sigma * clean."""
+    """Clean data (N, C, ...) from what a network predicts of it.
+
+    `prediction` is "epsilon", the noise, or "v_prediction", v = alpha * noise - sigma * clean.
+    """
     if prediction == "epsilon":
         return (noisy - sigma * predicted) / alpha
     return alpha * noisy - sigma * predicted
@@ -144,7 +151,7 @@ def draw(
     learned_variance: bool,
     device: torch.device,
 ) -> Tensor:
-    """Clean data (N, *shape), float32, within `denoiser`'s limit; row i depends on `seeds[i]` and what it says of it.
+    """Clean data `(N, *shape)`, float32, within `denoiser`'s limit; row i depends on `seeds[i]` and what it says of it.
 
     The sampler is "dpm-solver++" (multistep, Lu et al. 2022, algorithm 2), "sde-dpm-solver++" (its stochastic kind,
     which mends a small network's errors as it goes), "ddim" (Song et al. 2021, eta 0) or "ddpm" (ancestral, Ho et al.

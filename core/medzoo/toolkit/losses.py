@@ -18,7 +18,10 @@ VGG16_SHA256 = "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0
 
 
 def pixel_distance(prediction: Tensor, target: Tensor, *, kind: str) -> Tensor:
-    """Mean distance over all elements; `kind` is "mse", "l1" or "charbonnier" (sqrt(d^2 + 1e-6), Charbonnier 1994)."""
+    """Mean distance over all elements, a scalar.
+
+    `kind` is "mse", "l1" or "charbonnier" (sqrt(d^2 + 1e-6), Charbonnier 1994).
+    """
     if kind == "mse":
         return functional.mse_loss(prediction, target)
     if kind == "l1":
@@ -46,7 +49,10 @@ def gaussian_kl(mean1: Tensor, log_variance1: Tensor, mean2: Tensor, log_varianc
 
 
 def discretized_gaussian_nll(images: Tensor, *, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Negative log-likelihood in nats of 8-bit `images` in [-1, 1] under a Gaussian (Ho et al. 2020, eq. 13)."""
+    """Negative log-likelihood in nats, element by element, of 8-bit `images` in [-1, 1] under a Gaussian.
+
+    Its discretisation is that of Ho et al. 2020, eq. 13.
+    """
     scale = torch.exp(-0.5 * log_variance) / math.sqrt(2.0)
 
     def below(edge: Tensor) -> Tensor:
@@ -61,7 +67,11 @@ class PerceptualDistance(nn.Module):
     """Distance of two image batches in the features of an ImageNet VGG16; frozen.
 
     `network` "vgg16" compares the activations after relu1_2, relu2_2 and relu3_3 (Johnson et al. 2016); "lpips" is the
-    calibrated distance of Zhang et al. 2018 on the same backbone.
+    calibrated distance of Zhang et al. 2018 on the same backbone. `weights` is the path of torchvision's file.
+
+    Raises:
+        ResourceError: no file is named, or it cannot be read.
+        IntegrityError: it is another file.
     """
 
     def __init__(self, *, network: str, weights: str) -> None:

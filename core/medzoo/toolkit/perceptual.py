@@ -11,8 +11,9 @@ from torch import Tensor
 
 
 def build_lpips(net: str, state: Mapping[str, Tensor]) -> Any:
-    """LPIPS ("vgg" or "alex") on the backbone `state`, torchvision's names; frozen, and for images in [-1, 1].
+    """LPIPS ("vgg" or "alex") on the backbone `state`, torchvision's names; frozen.
 
+    Called with two batches of images (N, 3, H, W) in [-1, 1], it gives distances (N, 1, 1, 1).
     The global random state stays as it was.
     """
     import lpips
