@@ -15,7 +15,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 nitpicky = True
 # Types of libraries whose documentation is not linked: a build needs no network.
-nitpick_ignore_regex = [("py:class", r"Tensor|Path|Traversable|np\.ndarray|collections\.abc\.\w+")]
+nitpick_ignore_regex = [("py:class", r"Tensor|Path|Traversable|np\.ndarray|(collections\.abc|numpy|pathlib|torch)\..+")]
 
 highlight_language = "text"
 html_theme = "furo"
@@ -33,6 +33,8 @@ default_role = "literal"
 smartquotes = False  # they would make one dash of --set
 autodoc_member_order = "bysource"
 autodoc_class_signature = "separated"
+autodoc_preserve_defaults = True
+maximum_signature_line_length = 110
 
 
 def write_reference(app: Sphinx) -> None:
@@ -42,6 +44,13 @@ def write_reference(app: Sphinx) -> None:
     write(app.srcdir / "reference")
 
 
+def drop_inherited(app: Sphinx, what: str, name: str, of: object, options: object, lines: list[str]) -> None:
+    """Nothing; an `__init__` without a docstring of its own does not show that of a base class."""
+    if name.endswith(".__init__") and not of.__doc__:
+        lines.clear()
+
+
 def setup(app: Sphinx) -> None:
     """Nothing; the reference is written before pages are read."""
     app.connect("builder-inited", write_reference)
+    app.connect("autodoc-process-docstring", drop_inherited)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shutil
@@ -109,6 +110,30 @@ def test_every_public_function_and_class_is_documented(site: Site) -> None:
     assert [each for each, names in homes.items() if not names & known] == [MedzooError]
 
 
+def test_every_part_of_the_toolkit_is_documented(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(DOCS)
+    from reference_pages.toolkit import module_names, public
+
+    modules = {name: importlib.import_module(f"medzoo.toolkit.{name}") for name in module_names()}
+    parts = [(module.__name__, part) for module in modules.values() for part in public(module)]
+    assert ("medzoo.toolkit.training", medzoo.toolkit.training.Loss) in parts
+    known = site.names["py:function"] | site.names["py:class"]
+    assert not [f"{home}.{part.__name__}" for home, part in parts if f"{home}.{part.__name__}" not in known]
+    assert not [f"{home}.{part.__name__}" for home, part in parts if not part.__doc__]
+    table = (DOCS / "plugins.md").read_text("utf-8").partition("| module of `medzoo.toolkit` |")[2].partition("\n\n")[0]
+    assert told_in_tables(table) - {"seed"} == modules.keys()
+
+
+def test_the_light_parts_of_the_toolkit_load_no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(DOCS)
+    from reference_pages.toolkit import LIGHT
+
+    imports = "; ".join(f"import medzoo.toolkit.{name}" for name in LIGHT)
+    ask = f"{imports}; import sys; print('medzoo.toolkit.settings' in sys.modules, 'torch' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    assert ran.stdout == "True False\n"
+
+
 def test_the_examples_of_hooks_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(DOCS)
     from reference_pages import examples
@@ -181,8 +206,12 @@ def test_every_command_parses(page: str, command: str) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    # the tutorial's are of a plugin it makes, and another test runs them
-    [command for page, command in COMMANDS if re.search("--preset|--set", command) and page != "tutorial.md"],
+    # these pages' are of plugins that they make, and other tests run them
+    [
+        command
+        for page, command in COMMANDS
+        if re.search("--preset|--set", command) and page not in ("tutorial.md", "toolkit.md")
+    ],
 )
 def test_every_preset_and_setting_of_a_command_exists(command: str) -> None:
     context, plugins = parse(command), load_plugins()

@@ -10,11 +10,19 @@ from reference_pages.hooks import hook_pages
 from reference_pages.measures import measure_pages
 from reference_pages.models import model_pages, pictures
 from reference_pages.settings import settings_pages
+from reference_pages.toolkit import toolkit_pages
 
 
 def render() -> dict[str, str]:
     """Every generated page, Markdown, by its path under docs/reference."""
-    return {**hook_pages(), **command_pages(), **settings_pages(), **measure_pages(), **model_pages()}
+    return {
+        **hook_pages(),
+        **toolkit_pages(),
+        **command_pages(),
+        **settings_pages(),
+        **measure_pages(),
+        **model_pages(),
+    }
 
 
 def write(folder: Path) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import importlib
 import inspect
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 from sphinx.pycode import ModuleAnalyzer
 
@@ -63,25 +63,45 @@ def hook_entry(name: str, rows: list[PluginRow]) -> str:
 
 def module_page(title: str, module: ModuleType) -> str:
     """A module's docstring, its constants, and its classes with their fields and methods."""
+    classes = [cls for cls in vars(module).values() if inspect.isclass(cls) and cls.__module__ == module.__name__]
+    return page(f"# {title}", module_entry(module), constants(module), *map(class_entry, classes))
+
+
+def module_entry(module: ModuleType) -> str:
+    """A module's docstring."""
+    return f"```{{eval-rst}}\n.. automodule:: {module.__name__}\n   :no-members:\n```"
+
+
+def constants(module: ModuleType) -> str:
+    """A table of a module's constants, those that say what they are; nothing where there are none."""
     analysed = ModuleAnalyzer.for_module(module.__name__).find_attr_docs()
     notes = {name: " ".join(lines).strip() for (_, name), lines in analysed.items()}
-    constants = [(f"`{name}`", f"`{vars(module)[name]!r}`", escaped(note)) for name, note in notes.items()]
-    classes = [cls for cls in vars(module).values() if inspect.isclass(cls) and cls.__module__ == module.__name__]
-    doc = f"```{{eval-rst}}\n.. automodule:: {module.__name__}\n   :no-members:\n```"
-    data = table(("constant", "value", "meaning"), constants) if constants else ""
-    return page(f"# {title}", doc, data, *map(class_entry, classes))
+    rows = [(f"`{name}`", f"`{vars(module)[name]!r}`", escaped(note)) for name, note in notes.items()]
+    return table(("constant", "value", "meaning"), rows) if rows else ""
 
 
-def class_entry(cls: type[Any]) -> str:
-    """A class's docstring and methods, and a table of its fields if it is a dataclass."""
-    auto = (
-        f"```{{eval-rst}}\n.. autoclass:: {cls.__module__}.{cls.__qualname__}\n"
-        "   :members:\n   :special-members: __call__, __getitem__\n   :exclude-members: __init__, __new__\n```"
-    )
+def class_entry(cls: type[Any], *, path: str = "") -> str:
+    """A class's docstring and methods, its fields if it is a dataclass; `path` is where it is imported from."""
+    auto = autoclass(cls, path or f"{cls.__module__}.{cls.__qualname__}")
     if not dataclasses.is_dataclass(cls):
         return page(f"## {cls.__name__}", auto)
     rows = [(f"`{field.name}`", f"`{field.type}`", default(field)) for field in dataclasses.fields(cls)]
     return page(f"## {cls.__name__}", auto, table(("field", "type", "default"), rows))
+
+
+def autoclass(cls: type[Any], path: str) -> str:
+    """A class's bases, docstring and methods."""
+    options = ["members:", "special-members: __call__, __getitem__"]
+    options.append("exclude-members: __new__" if written_constructor(cls) else "exclude-members: __init__, __new__")
+    if set(cls.__bases__) - {object, Protocol}:
+        options.append("show-inheritance:")
+    return "\n".join(["```{eval-rst}", f".. autoclass:: {path}", *(f"   :{each}" for each in options), "```"])
+
+
+def written_constructor(cls: type[Any]) -> bool:
+    """Whether a class has an `__init__` that somebody wrote, unlike those of dataclasses and protocols."""
+    own = vars(cls).get("__init__")
+    return own is not None and own.__module__ == cls.__module__ and not dataclasses.is_dataclass(cls)
 
 
 def default(field: dataclasses.Field[Any]) -> str:

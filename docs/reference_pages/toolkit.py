@@ -1,0 +1,89 @@
+"""The toolkit: one page for each of its public modules, and one that lists them."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+from types import ModuleType
+from typing import Any
+
+from medzoo import config, toolkit
+from reference_pages.hooks import autoclass, class_entry, constants, module_entry
+from reference_pages.markdown import escaped, page, table, toctree
+
+LIGHT = ("recipes", "resolutions", "settings")
+_INNER = ("players", "run")  # what others need of them is offered by `training`
+
+
+def toolkit_pages() -> dict[str, str]:
+    """A page for each module, and their index."""
+    modules = {name: importlib.import_module(f"{toolkit.__name__}.{name}") for name in module_names()}
+    rows = [(f"[`{name}`]({name}.md)", escaped(summary(module))) for name, module in modules.items()]
+    light = ", ".join(f"`{name}`" for name in LIGHT)
+    index = page(
+        "# Toolkit",
+        "What trained models share, in `medzoo.toolkit`: a plugin imports what it needs, as in "
+        "`from medzoo.toolkit.training import train`. [Train a network](../../toolkit.md) shows how the parts work "
+        f"together. {light} load no torch and may be imported beside the spec; all others belong into the model's "
+        "module.",
+        table(("module", "what it has"), rows),
+        toctree(modules),
+    )
+    return {"toolkit/index.md": index} | {f"toolkit/{name}.md": module_page(m) for name, m in modules.items()}
+
+
+def module_names() -> list[str]:
+    """The modules that plugins may import."""
+    return sorted(module.name for module in pkgutil.iter_modules(toolkit.__path__) if module.name not in _INNER)
+
+
+def summary(module: ModuleType) -> str:
+    """The first paragraph of a module's docstring."""
+    return inspect.cleandoc(module.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
+
+
+def module_page(module: ModuleType) -> str:
+    """A module's docstring, its constants, functions and classes."""
+    name = module.__name__
+    entries = (entry(name, part) for part in public(module))
+    return page(f"# {name}", module_entry(module), constants(module), *entries)
+
+
+def public(module: ModuleType) -> list[Any]:
+    """The functions and classes of a module that plugins may use: those it defines, or those in its `__all__`."""
+    found = vars(module)
+    if "__all__" in found:
+        return [found[name] for name in found["__all__"]]
+    own = [part for name, part in found.items() if not name.startswith("_")]
+    return [p for p in own if (inspect.isclass(p) or inspect.isfunction(p)) and p.__module__ == module.__name__]
+
+
+def entry(module: str, part: Any) -> str:
+    """A function's signature and docstring; a class's too, with its methods, and its fields or settings."""
+    path = f"{module}.{part.__name__}"
+    if not inspect.isclass(part):
+        return page(f"## {part.__name__}", f"```{{eval-rst}}\n.. autofunction:: {path}\n```")
+    if dataclasses.is_dataclass(part) and all(map(described, dataclasses.fields(part))):
+        return settings_entry(path, part)
+    return class_entry(part, path=path)
+
+
+def described(field: dataclasses.Field[Any]) -> bool:
+    """Whether a field is a setting, or holds settings."""
+    return "about" in field.metadata or dataclasses.is_dataclass(field.default)
+
+
+def settings_entry(path: str, group: type[Any]) -> str:
+    """What a group of settings is, and a table of them; of a group within it, the class."""
+    values = {field.name: field.default for field in dataclasses.fields(group)}
+    nested = {name: type(value).__name__ for name, value in values.items() if dataclasses.is_dataclass(value)}
+    own = {each.key: each for each in config.settings_of(group) if each.key in values}
+    rows = [
+        (f"`{name}`", "", f"`{nested[name]}`", "")
+        if name in nested
+        else (f"`{name}`", f"`{config.shown(value)}`", own[name].takes, escaped(own[name].about))
+        for name, value in values.items()
+    ]
+    return page(f"## {group.__name__}", autoclass(group, path), table(("setting", "default", "takes", "meaning"), rows))
