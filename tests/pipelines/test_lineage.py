@@ -6,7 +6,7 @@ import json
 import shutil
 
 import pytest
-from evaluation_sets import source_of_tests, write_set
+from evaluation_sets import source_of_tests, write_metadata, write_set
 from tiny import make_model
 
 from medzoo.data import open_dataset
@@ -15,6 +15,7 @@ from medzoo.pipelines import filling, sample
 from medzoo.pipelines.evaluate import Request, evaluate
 from medzoo.pipelines.inputs import make_source
 from medzoo.plugins import load_plugins
+from medzoo.registry import WEIGHTS, load_registry
 
 
 @pytest.fixture
@@ -80,3 +81,13 @@ def test_without_a_record_no_folder_is_looked_for(measure, drawn, images, said):
     (drawn / "run.json").unlink()
     assert measure(images, drawn)["trained_on"] is None
     assert "'run' is in no registry here, so nobody can say what it was trained on" in said
+
+
+def test_a_published_model_that_is_not_here_can_be_pulled(measure, monkeypatch, tmp_path, said):
+    row = load_registry().model("ddpm-busi")
+    weights = next(file.sha256 for file in row.files if file.name == WEIGHTS)
+    fake = write_set(tmp_path / "fake", {"a": 6})
+    write_metadata(fake, generator="ddpm-busi", weights=weights)
+    monkeypatch.setattr("medzoo.pipelines.lineage.locate", lambda row: ("hub", None))
+    assert measure(write_set(tmp_path / "real", {"a": 6}, seed=1), fake)["trained_on"] is None
+    assert any("'ddpm-busi' is not on this machine (medzoo pull ddpm-busi), so nobody can" in text for text in said)

@@ -115,14 +115,15 @@ def _images_of(origin: Origin, made: Path, source: Source, notice: Callable[[str
 
     It is a published one, or in the folder that is named by the run.json of the images `made` with it.
     """
+    if not origin.weights_sha256:
+        return None
+    missing = "is in no registry here"
     for row in source.registry.rows:
         if any(file.name == WEIGHTS and file.sha256 == origin.weights_sha256 for file in row.files):
             folder = locate(row)[1]
             if folder is not None:
                 return frozenset(map(str, read_description(folder)["data"].get("images", ())))
-    if not origin.weights_sha256:
-        return None
-    missing = "is in no registry here"
+            missing = f"is not on this machine (medzoo pull {row.name})"
     if (home := _home(origin, made)) is not None:
         description = read_description(home) if (home / CONFIG).is_file() else {}
         if description.get("weights_sha256") == origin.weights_sha256:
