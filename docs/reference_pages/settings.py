@@ -37,7 +37,8 @@ def settings_pages() -> dict[str, str]:
         "# Settings",
         "A setting's value comes from its default, then the preset (`--preset`), then a TOML file (`--config`), then "
         "`--set key=value`; `run.json` keeps where each came from. `--set` takes TOML: `--set network.widths=[32,64]`, "
-        "and words without quotes. A key or value that cannot be taken is refused with the nearest spelling.",
+        "and words without quotes. A key or value that cannot be taken is refused with the nearest spelling. "
+        "`medzoo show NAME` lists the settings and presets of any installed plugin.",
         table(
             ("settings of", "kind", "what it is"),
             [*rows, ("[experiments](experiments.md)", "TOML file", "arms, classifiers, folds and seeds")],
