@@ -11,12 +11,12 @@ import tomllib
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources.abc import Traversable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from medzoo.errors import ConfigError, PluginError, UnknownName
 
 if TYPE_CHECKING:
-    from importlib.resources.abc import Traversable
     from pathlib import Path
 
 T = TypeVar("T")
@@ -120,7 +120,9 @@ def resolve(
 
 
 def preset_names(presets: Traversable) -> list[str]:
-    """The presets a plugin ships, by name. Raises: PluginError if their folder cannot be read."""
+    """The presets a plugin ships, by name. Raises: PluginError if their folder is none or cannot be read."""
+    if not isinstance(presets, Traversable):
+        raise PluginError(f"presets are a folder, {presets!r} is none", 'as in presets=files(__name__) / "presets"')
     try:
         return sorted(entry.name.removesuffix(".toml") for entry in presets.iterdir() if entry.name.endswith(".toml"))
     except OSError as error:
@@ -147,7 +149,7 @@ def preset_about(presets: Traversable, name: str) -> str:
 def settings_of(schema: type[Any]) -> tuple[Setting, ...]:
     """Every setting of a settings dataclass and of those nested in it, in the order of their fields.
 
-    Raises: PluginError for what is no dataclass.
+    Raises: PluginError for what is no dataclass, a setting without a default, or one of an unknown type.
     """
     if not (isinstance(schema, type) and dataclasses.is_dataclass(schema)):
         raise PluginError(f"settings are a dataclass, {schema!r} is none")
@@ -158,6 +160,11 @@ def _leaves(schema: type[Any], prefix: str) -> Iterator[Setting]:
     hints = _hints(schema)
     for field in dataclasses.fields(schema):
         kind = hints[field.name]
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise PluginError(
+                f"the setting {prefix}{field.name} of {schema.__qualname__} has no default",
+                "make it with medzoo.config.setting, a group by its class: image: ImageSettings = ImageSettings()",
+            )
         if dataclasses.is_dataclass(kind) and isinstance(kind, type):
             yield from _leaves(kind, f"{prefix}{field.name}.")
         else:
@@ -166,7 +173,12 @@ def _leaves(schema: type[Any], prefix: str) -> Iterator[Setting]:
 
 def _hints(schema: type[Any]) -> Mapping[str, Any]:
     """The types of a dataclass's fields; kept, for it takes a millisecond and each look at settings asks for them."""
-    return _known_hints(schema)  # type: ignore[arg-type]  # mypy does not see that classes are hashable
+    try:
+        return _known_hints(schema)  # type: ignore[arg-type]  # mypy does not see that classes are hashable
+    except NameError as error:
+        raise PluginError(
+            f"a type in {schema.__qualname__} is unknown: {error}", "import it at run time too"
+        ) from error
 
 
 _known_hints = functools.cache(typing.get_type_hints)

@@ -150,6 +150,39 @@ def test_settings_that_are_no_dataclass_are_the_plugin_s_fault(presets):
         resolve(dict, presets=presets)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Bare:
+    """A group that was forgotten to be made."""
+
+    network: Network
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vague:
+    """A type that only type checkers import."""
+
+    folder: Pth = setting("", "where")  # noqa: F821
+
+
+@pytest.mark.parametrize(
+    ("schema", "told"),
+    [
+        (Bare, r"the setting network of Bare has no default .make it with medzoo.config.setting"),
+        (Vague, r"a type in Vague is unknown: name 'Pth' is not defined .import it at run time"),
+    ],
+)
+def test_settings_that_cannot_be_are_the_plugin_s_fault(presets, schema, told):
+    for ask in (keys, lambda schema: resolve(schema, presets=presets)):
+        with pytest.raises(PluginError, match=told):
+            ask(schema)
+
+
+@pytest.mark.parametrize("given", [None, "medzoo_gauss/presets"])
+def test_presets_that_are_no_folder_are_the_plugin_s_fault(given):
+    with pytest.raises(PluginError, match=r"presets are a folder, .* is none .as in presets=files"):
+        resolve(Settings, presets=given)
+
+
 def test_a_shown_value_can_be_set(presets):
     given = Settings(network=Network(widths=(4, 8)), note="Größe", flip=False, rate=1e-4)
     overrides = [f"{key}={shown(value)}" for key, value in flatten(given).items()]
