@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import itertools
 import json
-import math
 import tomllib
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,13 +14,12 @@ from importlib.resources.abc import Traversable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from medzoo.errors import ConfigError, PluginError, UnknownName
+from medzoo.rules import Setting
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 T = TypeVar("T")
-
-_KINDS: Mapping[Any, str] = {int: "whole number", float: "number", bool: "true or false", str: "text"}
 
 
 def setting(
@@ -34,46 +32,6 @@ def setting(
 ) -> Any:
     """A dataclass field with its meaning and the values it takes (`low` and `high` are included)."""
     return dataclasses.field(default=default, metadata={"about": about, "low": low, "high": high, "choices": choices})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """A setting as its dataclass declares it; `key` is dotted, `group` the dataclass that it is a field of."""
-
-    key: str
-    kind: Any
-    field: dataclasses.Field[Any]
-    group: type[Any]
-
-    @property
-    def about(self) -> str:
-        """What it means; empty for one that `setting` did not make."""
-        return str(self.field.metadata.get("about", ""))
-
-    @property
-    def low(self) -> float | None:
-        """The smallest value it takes."""
-        return self.field.metadata.get("low")
-
-    @property
-    def high(self) -> float | None:
-        """The largest value it takes."""
-        return self.field.metadata.get("high")
-
-    @property
-    def choices(self) -> Sequence[Any] | None:
-        """The only values it takes."""
-        return self.field.metadata.get("choices")
-
-    @property
-    def takes(self) -> str:
-        """The values it takes, in words: "whole number, at least 1", "list: number, 0 to 1", "fp32, bf16"."""
-        if self.choices is not None:
-            return ", ".join(map(str, self.choices))
-        many = typing.get_origin(self.kind) is tuple
-        kind = typing.get_args(self.kind)[0] if many else self.kind
-        word = ", ".join(filter(None, [_KINDS.get(kind, str(kind)), _span(self.low, self.high)]))
-        return f"list: {word}" if many else word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +196,7 @@ def _check(schema: type[Any], values: Mapping[str, Any], *, origins: Mapping[str
     """The values as settings hold them, by dotted key. Raises: as `build`."""
     _check_known(schema, values, origins=origins)
     return {
-        each.key: _checked(each, values[each.key], origin=origins.get(each.key, "config"))
+        each.key: each.checked(values[each.key], origin=origins.get(each.key, "config"))
         for each in settings_of(schema)
         if each.key in values
     }
@@ -249,39 +207,6 @@ def _check_known(schema: type[Any], values: Mapping[str, Any], *, origins: Mappi
     for key in values:
         if key not in known:
             raise UnknownName("setting", key, known, hint=f"[from {origins.get(key, 'config')}]")
-
-
-def _checked(rules: Setting, value: Any, *, origin: str) -> Any:
-    key, low, high = rules.key, rules.low, rules.high
-    value = _coerced(key, value, rules.kind, origin=origin)
-    if rules.choices is not None and value not in rules.choices:
-        raise ConfigError(f"{key} = {value!r} [from {origin}]", f"one of: {rules.takes}")
-    for number in value if isinstance(value, tuple) else (value,):
-        if isinstance(number, float) and not math.isfinite(number):
-            raise ConfigError(f"{key} = {value!r} is not a finite number [from {origin}]")
-        if (low is not None and number < low) or (high is not None and number > high):
-            raise ConfigError(f"{key} = {value!r} is out of range [from {origin}]", f"allowed: {_span(low, high)}")
-    return value
-
-
-def _span(low: float | None, high: float | None) -> str:
-    """The numbers from `low` to `high` in words; nothing where neither is given."""
-    if low is not None and high is not None:
-        return f"{low:g} to {high:g}"
-    return f"at least {low:g}" if low is not None else f"at most {high:g}" if high is not None else ""
-
-
-def _coerced(key: str, value: Any, kind: Any, *, origin: str) -> Any:
-    if typing.get_origin(kind) is tuple and isinstance(value, list | tuple):
-        item = typing.get_args(kind)[0]
-        return tuple(_coerced(key, entry, item, origin=origin) for entry in value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(kind, type) and isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
-        return value
-    expected = "a list" if typing.get_origin(kind) is tuple else _KINDS.get(kind, str(kind))
-    article = "a " if kind in (int, float) else ""
-    raise ConfigError(f"{key} = {value!r} is not {article}{expected} [from {origin}]")
 
 
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:

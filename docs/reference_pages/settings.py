@@ -10,6 +10,7 @@ from typing import Any
 from medzoo import config
 from medzoo.pipelines.experiment.settings import ExperimentSettings
 from medzoo.plugins import load_plugins
+from medzoo.rules import Setting
 from medzoo.specs import ClassifierSpec, GeneratorSpec
 from reference_pages.markdown import escaped, page, table, toctree
 
@@ -103,7 +104,7 @@ def presets(spec: GeneratorSpec | ClassifierSpec) -> list[str]:
     ]
 
 
-def takes(setting: config.Setting) -> str:
+def takes(setting: Setting) -> str:
     """The values a setting takes; its choices as code."""
     return ", ".join(f"`{choice}`" for choice in setting.choices) if setting.choices else setting.takes
 

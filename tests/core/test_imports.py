@@ -44,6 +44,7 @@ RANKS = [
         "remote",
         "repos",
         "rows",
+        "rules",
         "splits",
     },
     {"toolkit"},
