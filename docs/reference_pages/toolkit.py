@@ -12,6 +12,7 @@ from typing import Any
 from medzoo import config, toolkit
 from reference_pages.hooks import autoclass, class_entry, constants, module_entry
 from reference_pages.markdown import escaped, page, table, toctree
+from reference_pages.settings import shown, takes
 
 LIGHT = ("recipes", "resolutions", "settings")
 _INNER = ("players", "run")  # what others need of them is offered by `training`
@@ -77,13 +78,11 @@ def described(field: dataclasses.Field[Any]) -> bool:
 
 def settings_entry(path: str, group: type[Any]) -> str:
     """What a group of settings is, and a table of them; of a group within it, the class."""
-    values = {field.name: field.default for field in dataclasses.fields(group)}
-    nested = {name: type(value).__name__ for name, value in values.items() if dataclasses.is_dataclass(value)}
-    own = {each.key: each for each in config.settings_of(group) if each.key in values}
-    rows = [
-        (f"`{name}`", "", f"`{nested[name]}`", "")
-        if name in nested
-        else (f"`{name}`", f"`{config.shown(value)}`", own[name].takes, escaped(own[name].about))
-        for name, value in values.items()
-    ]
+    own = {each.key: each for each in config.settings_of(group)}
+    rows = []
+    for name, value in vars(group()).items():
+        if name in own:
+            rows.append((f"`{name}`", shown(value), takes(own[name]), escaped(own[name].about)))
+        else:
+            rows.append((f"`{name}`", "", f"`{type(value).__name__}`", ""))
     return page(f"## {group.__name__}", autoclass(group, path), table(("setting", "default", "takes", "meaning"), rows))
