@@ -235,18 +235,21 @@ def _overrides(settings: Mapping[str, Any]) -> list[str]:
 
     found = []
     for key, value in settings.items():
-        refused = ConfigError(
-            f"settings cannot take {key}: {value!r}",
-            'a value is a number, a text, true or false, or a list of them; a key is dotted: {"sampling.steps": 20}',
-        )
-        if value is None or isinstance(value, Mapping):
-            raise refused
-        try:
-            text = rtoml.dumps({"value": value})
-        except rtoml.TomlSerializationError:
-            raise refused from None
+        if not _is_setting(value):
+            raise ConfigError(
+                f"settings cannot take {key}: {value!r}",
+                'a value is a number, a text, true or false, or a list of them; a key is dotted: {"sampling.steps": 20}',
+            )
+        text = rtoml.dumps({"value": value})
         found.append(f"{key}={text.partition('=')[2].strip()}")
     return found
+
+
+def _is_setting(value: object) -> bool:
+    """Whether a setting may have this value, by its type."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_setting, value))
+    return isinstance(value, bool | int | float | str)
 
 
 def _gens(gen: str | Path | Sequence[str] | Mapping[str, float]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import threading
 import time
 
 import numpy as np
@@ -69,7 +70,7 @@ def test_nothing_is_drawn_before_it_is_asked_for(dataset, monkeypatch):
     assert drawn == [4] * 5 + [1]
     assert seen == [(0, 21), (4, 21), (8, 21), (12, 21), (16, 21), (20, 21), (21, 21)]
     stacked(synthetic)
-    assert len(drawn) == 6
+    assert len(drawn) == len(images._batches)
 
 
 def test_its_images_are_those_that_sample_writes_in_any_order(medzoo, dataset, model, tmp_path):
@@ -285,3 +286,20 @@ def test_a_loaded_model_can_be_drawn_from(dataset, model):
 def test_a_name_is_no_loaded_model(model):
     with pytest.raises(ConfigError, match=r"model=.* is not a loaded model .load it"):
         SyntheticImages(str(model), per_class=1)
+
+
+def test_threads_draw_no_batch_twice(dataset, monkeypatch):
+    images, drawn, draw = dataset(), [], Studio.draw
+
+    def slowly(studio, pictures):
+        drawn.append(pictures[0])
+        time.sleep(0.02)
+        return draw(studio, pictures)
+
+    monkeypatch.setattr(Studio, "draw", slowly)
+    threads = [threading.Thread(target=lambda: [images[k] for k in range(len(images))]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(drawn) == len(images._batches)

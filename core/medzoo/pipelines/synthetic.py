@@ -6,6 +6,7 @@ import mmap
 import os
 import sys
 import tempfile
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -165,7 +166,7 @@ class SyntheticImages(Dataset[tuple[Any, Any]]):
     def __getstate__(self) -> dict[str, Any]:
         """What a spawned worker is sent: the model, what is to be drawn, and what was drawn by now."""
         state = self.__dict__.copy()
-        for name in ("_home", "_studio", "_batches", "_pixels", "_drawn", "_claims"):
+        for name in ("_home", "_lock", "_lock_of", "_studio", "_batches", "_pixels", "_drawn", "_claims"):
             del state[name]
         drawn = np.flatnonzero(self._drawn).tolist()
         return state | {"kept": {number: self._pixels[self._places(number)].copy() for number in drawn}}
@@ -179,7 +180,8 @@ class SyntheticImages(Dataset[tuple[Any, Any]]):
 
     def _prepare(self) -> None:
         """Nothing; sets up what belongs to this process and to those it forks."""
-        self._home = os.getpid()
+        self._home = self._lock_of = os.getpid()
+        self._lock = threading.Lock()
         self._studio = _studio(self._model, self._counts, seed=self._seed, batch_size=self._batch_size)
         self._batches = list(self._studio.plan.batches())
         self._pixels = _shared(self._shape)
@@ -199,9 +201,15 @@ class SyntheticImages(Dataset[tuple[Any, Any]]):
                 f"a forked worker cannot draw on {self._model.device}",
                 "call draw_all() before, or give the DataLoader num_workers=0",
             )
-        with self._claimed(number):
+        with self._own_lock(), self._claimed(number):
             if not self._drawn[number]:  # by another process in the meantime
                 self._keep(number, self._studio.draw(self._batches[number]))
+
+    def _own_lock(self) -> threading.Lock:
+        """The lock that this process's threads share: claims are the process's, and tell its threads not apart."""
+        if self._lock_of != os.getpid():  # in a forked worker, where nobody would release the other one
+            self._lock, self._lock_of = threading.Lock(), os.getpid()
+        return self._lock
 
     @contextmanager
     def _claimed(self, number: int) -> Iterator[None]:
