@@ -238,7 +238,7 @@ def _overrides(settings: Mapping[str, Any]) -> list[str]:
         if not _is_setting(value):
             raise ConfigError(
                 f"settings cannot take {key}: {value!r}",
-                'a value is a number, a text, true or false, or a list of them; a key is dotted: {"sampling.steps": 20}',
+                'values are numbers, texts, true or false, and lists of them; keys are dotted: {"sampling.steps": 20}',
             )
         text = rtoml.dumps({"value": value})
         found.append(f"{key}={text.partition('=')[2].strip()}")

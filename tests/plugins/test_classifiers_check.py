@@ -105,8 +105,8 @@ def test_an_honest_classifier_passes_every_check(spec_of):
     assert {result.name: result.detail for result in results if not result.passed} == {}
     assert [result.name for result in results] == [
         "spec", "preset", "build", "fit", "fit repeats", "fit resumes", "fit stops", "fit on nothing", "weights",
-        "probabilities", "features", "rebatching", "save and load", "learns", "bad images", "files", "network", "stdout",
-        "time", "memory", "global random state",
+        "probabilities", "features", "rebatching", "save and load", "learns", "bad images", "files", "network",
+        "stdout", "time", "memory", "global random state",
     ]  # fmt: skip
     assert all(result.detail and "\n" not in result.detail and result.seconds >= 0 for result in results)
     assert_classifier(spec_of(Light))
