@@ -204,7 +204,7 @@ def test_what_cannot_be_loaded_is_refused(tiny, scans, tmp_path, monkeypatch):
         ({"sampling.step": 3}, "did you mean sampling.steps"),
         ({"sampling.steps": "three"}, "is not a whole number"),
         ({"sampling.steps": None}, "settings cannot take sampling.steps: None"),
-        ({"sampling": {"steps": 3}}, 'a key is dotted: {"sampling.steps": 20}'),
+        ({"sampling": {"steps": 3}}, 'keys are dotted: {"sampling.steps": 20}'),
         ({"sampling.guidance": ...}, "settings cannot take sampling.guidance"),
         ({"sampling.steps": [{"a": 7}]}, "settings cannot take sampling.steps"),
         ({"sampling.steps": b"x"}, "settings cannot take sampling.steps"),
