@@ -31,6 +31,9 @@ MAX_SECONDS = 5.0
 MAX_MEMORY = 1 << 30
 """Bytes beyond those held before, in any call."""
 
+LAYOUT = "(is something set by fit alone that changes how it rounds, such as channels_last?)"
+"""Why a model that loaded weights may give nearly what the one gives that was trained."""
+
 _SUMMARY = 120
 
 Subject = ModelSubject[Any]
