@@ -36,7 +36,7 @@ def run_check(name: str, check: Callable[[], str | None], device: torch.device) 
     except KeyboardInterrupt:
         raise
     except Broken as broken:
-        detail, passed = str(broken), False
+        detail, passed = str(broken).strip(), False
     except BaseException as error:  # noqa: BLE001 - the plugin boundary: whatever it raises is a failed check
         detail, passed = f"it raised {failure(error)}", False
         trace = "".join(traceback.format_exception(error))
