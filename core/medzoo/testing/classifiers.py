@@ -163,12 +163,7 @@ _STAGES: tuple[Stage[ClassifierSubject], ...] = (
             "save and load": _save_and_load,
             "learns": _learns,
             "bad images": _bad_images,
-            "files": shared.files,
-            "network": shared.network,
-            "stdout": shared.stdout,
-            "time": shared.time,
-            "memory": shared.memory,
-            "global random state": shared.global_state,
+            **shared.BOUNDS,
         }
     ),
 )

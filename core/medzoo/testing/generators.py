@@ -243,12 +243,7 @@ _STAGES: tuple[Stage[GeneratorSubject], ...] = (
             "fit stops": _fit_stops,
             "label tokens": label_tokens,
             "attention maps": attention_maps,
-            "files": shared.files,
-            "network": shared.network,
-            "stdout": shared.stdout,
-            "time": shared.time,
-            "memory": shared.memory,
-            "global random state": shared.global_state,
+            **shared.BOUNDS,
         }
     ),
 )

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import os
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -258,6 +258,17 @@ def global_state(subject: Subject) -> str:
     touched = ", ".join(sorted(subject.touched))
     expect(not touched, f"expected random draws from the seeds alone, but global state changed: {touched}")
     return "torch's, numpy's and Python's global random states stay as they were"
+
+
+BOUNDS: Mapping[str, Callable[[Subject], str]] = {
+    "files": files,
+    "network": network,
+    "stdout": stdout,
+    "time": time,
+    "memory": memory,
+    "global random state": global_state,
+}
+"""What no call to a model may do, seen over all calls that were made."""
 
 
 def _seen(subject: Subject, found: Callable[[str], Iterable[str]]) -> list[str]:
