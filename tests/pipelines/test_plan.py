@@ -15,7 +15,8 @@ HALVES = (Fraction(4, 5), Fraction(1, 5))
 
 def plan(real=None, *, target=100, names=("a", "b"), shares=HALVES, batch_size=7, seed=0):
     real = {"x": 63, "y": 0, "z": 120} if real is None else real
-    return make_plan(real, target=target, names=names, shares=shares, batch_size=batch_size, seed=seed)
+    wanted = {label: max(0, target - count) for label, count in real.items()}
+    return make_plan(wanted, names=names, shares=shares, batch_size=batch_size, seed=seed)
 
 
 def test_every_class_is_filled_exactly_and_shares_are_whole():

@@ -70,8 +70,7 @@ def prepare(request: Request, source: Source, *, notice: Notice) -> Job:
     assert real is not None  # find_data gives images or raises
     check_labels(real.classes)
     plan = make_plan(
-        real.counts(),
-        target=request.target,
+        {label: max(0, request.target - count) for label, count in real.counts().items()},
         names=mixture.names,
         shares=mixture.shares,
         batch_size=request.batch_size,

@@ -115,8 +115,7 @@ def attended(
     if not isinstance(model.generator, AttentionMaps):
         return None
     plan = make_plan(
-        dict.fromkeys(labels, 0),
-        target=count,
+        dict.fromkeys(labels, count),
         names=(file_safe(model.name),),
         shares=(Fraction(1),),
         batch_size=count,

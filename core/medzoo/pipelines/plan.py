@@ -117,16 +117,15 @@ def _shuffled(seed: int, count: int) -> np.ndarray:
 
 
 def make_plan(
-    real: Mapping[str, int],
+    wanted: Mapping[str, int],
     *,
-    target: int,
     names: Sequence[str],
     shares: Sequence[Fraction],
     batch_size: int,
     seed: int,
 ) -> Plan:
-    """The plan that brings every class of `real` (counts by name) up to `target`; a class above it gets nothing."""
-    split = {label: exact_shares(max(0, target - count), shares) for label, count in real.items()}
+    """The plan that makes so many pictures of each label as `wanted` says, of the generators by their `shares`."""
+    split = {label: exact_shares(count, shares) for label, count in wanted.items()}
     cells = tuple(
         Cell(generator=generator, label=label, count=counts[generator])
         for generator in range(len(names))

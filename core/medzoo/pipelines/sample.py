@@ -108,15 +108,7 @@ def plan_alone(
 
     Raises: DataError for a generator that varies real images of a class without any.
     """
-    most = max(counts.values())
-    plan = make_plan(
-        {label: most - count for label, count in counts.items()},
-        target=most,
-        names=mixture.names,
-        shares=mixture.shares,
-        batch_size=batch_size,
-        seed=seed,
-    )
+    plan = make_plan(counts, names=mixture.names, shares=mixture.shares, batch_size=batch_size, seed=seed)
     refuse_without_sources(mixture.models, plan, real)
     return plan
 
