@@ -197,6 +197,7 @@ def augment(
     from medzoo.downloads import to_stderr
     from medzoo.pipelines.augment import Request, prepare
     from medzoo.pipelines.filling import run
+    from medzoo.pipelines.watching import unwatched
 
     require((Callable, NoneType), "a function", progress=progress, notice=notice)
     require(bool, "True or False", skip_bad=skip_bad, allow_leak=allow_leak)
@@ -213,11 +214,7 @@ def augment(
         allow_leak=allow_leak,
     )
     job = prepare(request, _source(device=device, settings=settings, source=source), notice=notice or to_stderr)
-    return run(job, watch=progress or _unwatched)
-
-
-def _unwatched(done: int, total: int) -> None:
-    """Nothing; for who does not watch."""
+    return run(job, watch=progress or unwatched)
 
 
 def _source(*, device: str, settings: Mapping[str, Any] | None, source: str | None) -> Source:

@@ -20,12 +20,10 @@ from medzoo.pipelines.lineage import Lineage, Seen, find_seen, refuse_seen
 from medzoo.pipelines.measuring import MeasuredSet, Measurer
 from medzoo.pipelines.models import LoadedModel
 from medzoo.pipelines.oddities import oddities
+from medzoo.pipelines.watching import Watch, unwatched
 from medzoo.specs import ImageSpec
 
 _PAIRWISE = ("fid", "kid", "ssim", "ms-ssim")
-
-Watch = Callable[[int, int], None]
-"""Told how many images of how many have been looked at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +61,6 @@ class Measured:
 
     evaluation: Evaluation
     sets: Mapping[str, MeasuredSet]
-
-
-def unwatched(done: int, total: int) -> None:
-    """Nothing; where nobody watches."""
 
 
 def evaluate(

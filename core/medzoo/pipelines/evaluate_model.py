@@ -13,10 +13,11 @@ from medzoo.errors import ConfigError, DataError
 from medzoo.images import to_uint8
 from medzoo.pipelines.checkpoints import checkpoints, load_checkpoint
 from medzoo.pipelines.drawing import label_tensor
-from medzoo.pipelines.evaluate import Measured, Request, Watch, evaluate
+from medzoo.pipelines.evaluate import Measured, Request, evaluate
 from medzoo.pipelines.evaluation import TrendPoint
 from medzoo.pipelines.inputs import Source, load_from
 from medzoo.pipelines.models import LoadedModel
+from medzoo.pipelines.watching import Watch
 from medzoo.toolkit.devices import derive_seed
 
 PER_CLASS = 100

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,12 @@ from medzoo.pipelines.jobs import Job
 from medzoo.pipelines.plan import Picture
 from medzoo.pipelines.quotes import Quote, quotes, refuse_upload, spent
 from medzoo.pipelines.record import write_metadata, write_sheet
+from medzoo.pipelines.watching import Watch
 from medzoo.pipelines.writer import PictureWriter, is_there, place_originals, sweep
 from medzoo.provenance import RUN, RunRecord, read_run
 
 MODELS = "models"
 """In run.json: each model's folder by the generator's name in metadata.csv."""
-
-Watch = Callable[[int, int], None]
-"""Told how many pictures of how many are there, first before anything is drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,11 +21,11 @@ from medzoo.images import to_uint8
 from medzoo.pipelines import inspect_figures as figures
 from medzoo.pipelines.claims import claim
 from medzoo.pipelines.drawing import label_tensor
-from medzoo.pipelines.filling import Watch
 from medzoo.pipelines.inputs import Source, load_from
 from medzoo.pipelines.label_space import MIN_PCA, MIN_TSNE, LabelSpace, label_space
 from medzoo.pipelines.models import LoadedModel
 from medzoo.pipelines.plan import file_safe, make_plan
+from medzoo.pipelines.watching import Watch, unwatched
 from medzoo.protocols import AttentionMaps, LabelTokens
 from medzoo.provenance import RunRecord, read_run
 from medzoo.repos import refuse_other_source
@@ -66,7 +66,7 @@ def inspect(
     request: Request,
     source: Source,
     *,
-    watch: Watch = lambda done, total: None,
+    watch: Watch = unwatched,
     notice: Callable[[str], None] = lambda text: None,
 ) -> Inspection:
     """Look at the labels of a model and leave pictures, tables and run.json in a folder.
@@ -106,7 +106,7 @@ def inspect(
 
 
 def attended(
-    model: LoadedModel, labels: Sequence[str], *, count: int, seed: int, watch: Watch = lambda done, total: None
+    model: LoadedModel, labels: Sequence[str], *, count: int, seed: int, watch: Watch = unwatched
 ) -> Attention | None:
     """The first `count` images of each label that `medzoo sample` draws from `seed`, and where each token was attended.
 

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,12 @@ from medzoo.images import SUFFIXES, probe, to_float
 from medzoo.pipelines.classifiers import LoadedClassifier
 from medzoo.pipelines.classify import JOB
 from medzoo.pipelines.scores import THRESHOLD, ClassificationScores, classification_scores
+from medzoo.pipelines.watching import Watch
 from medzoo.provenance import RUN, read_run
 from medzoo.specs import ImageSpec
 
 HELD_OUT, HELD_OUT_APART = "held_out", "held_out_without_near_copies"
 _BATCH = 64
-
-Watch = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)

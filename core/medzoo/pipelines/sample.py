@@ -13,12 +13,12 @@ from medzoo.data import Dataset
 from medzoo.errors import ConfigError, UnknownName
 from medzoo.pipelines.claims import refuse_other
 from medzoo.pipelines.drawing import Studio, refuse_without_sources
-from medzoo.pipelines.filling import Watch
 from medzoo.pipelines.inputs import Mixture, Notice, Source, find_data, load_mixture
 from medzoo.pipelines.jobs import Job
 from medzoo.pipelines.models import LoadedModel
 from medzoo.pipelines.plan import Picture, Plan, check_labels, join_labels, make_plan
 from medzoo.pipelines.record import listing_digest, write_sheet
+from medzoo.pipelines.watching import Watch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,10 +24,10 @@ from medzoo.errors import ConfigError, ResourceError, UnknownName
 from medzoo.images import to_float
 from medzoo.pipelines.arguments import names, require, whole_number
 from medzoo.pipelines.drawing import Studio, label_tensor
-from medzoo.pipelines.filling import Watch
 from medzoo.pipelines.inputs import Mixture
 from medzoo.pipelines.plan import Plan
 from medzoo.pipelines.sample import labels_to_draw, plan_alone
+from medzoo.pipelines.watching import Watch
 from medzoo.protocols import Generator
 
 

@@ -26,6 +26,7 @@ from medzoo.pipelines.models import LoadedModel
 from medzoo.pipelines.plan import Cell as PlanCell
 from medzoo.pipelines.plan import Plan, distinct, file_safe, split_label
 from medzoo.pipelines.train import train
+from medzoo.pipelines.watching import unwatched
 from medzoo.plugins import Plugins, load_plugins
 from medzoo.specs import ImageSpec
 
@@ -122,7 +123,7 @@ class Workshop:
                 allow_upload=self.allow_upload,
                 facts={"lineage": dict(task.lineage)},
             ),
-            watch=lambda done, total: None,
+            watch=unwatched,
         )
 
     def drawn(self, task: Drawing) -> Dataset:
