@@ -20,6 +20,7 @@ __all__ = [
     "CLASSIFIER",
     "CONFIG",
     "GENERATOR",
+    "TRAIN",
     "WEIGHTS",
     "AssetRow",
     "FileRow",
@@ -33,6 +34,9 @@ __all__ = [
     "resolve",
     "resolve_classifier",
 ]
+
+TRAIN = {GENERATOR: "medzoo train", CLASSIFIER: "medzoo classify train"}
+"""By kind of model, the command that trains one."""
 
 S = TypeVar("S", bound=GeneratorSpec | ClassifierSpec)
 
@@ -79,9 +83,8 @@ class Registry:
             if row.default:
                 return row
         models = f"name one of its models: {', '.join(row.id for row in own)}; or " if own else ""
-        train = "medzoo classify train" if kind == CLASSIFIER else "medzoo train"
         raise ConfigError(
-            f"'{plugin}' has no default model", f"{models}train your own: {train} {plugin} --data DIR --out DIR"
+            f"'{plugin}' has no default model", f"{models}train your own: {TRAIN[kind]} {plugin} --data DIR --out DIR"
         )
 
 
@@ -97,13 +100,12 @@ class Resolved(Generic[S]):
 
 @dataclass(frozen=True, kw_only=True)
 class _Kind(Generic[S]):
-    """A kind of model: its name, what offers it, which need weights, and the command that trains one."""
+    """A kind of model: its name, what offers it, and which need weights."""
 
     name: str
     specs: Callable[[Plugins], Mapping[str, S]]
     spec: Callable[[Plugins, str], S]
     has_weights: Callable[[S], bool]
-    train: str
 
 
 _GENERATORS = _Kind(
@@ -111,14 +113,12 @@ _GENERATORS = _Kind(
     specs=lambda plugins: plugins.generators,
     spec=Plugins.generator,
     has_weights=lambda spec: spec.trainable,
-    train="medzoo train",
 )
 _CLASSIFIERS = _Kind(
     name=CLASSIFIER,
     specs=lambda plugins: plugins.classifiers,
     spec=Plugins.classifier,
     has_weights=lambda _: True,
-    train="medzoo classify train",
 )
 
 
@@ -187,7 +187,7 @@ def _resolved(given: str, registry: Registry, plugins: Plugins, kind: _Kind[S]) 
     if folder.exists():
         raise ConfigError(
             f"{given} holds no trained model ({CONFIG} and {WEIGHTS})",
-            f"if its training was interrupted, run the same `{kind.train}` command again",
+            f"if its training was interrupted, run the same `{TRAIN[kind.name]}` command again",
         )
     if folder.name != given:
         raise ConfigError(f"{given} does not exist", f"give a training run's folder, a model or a {kind.name}")

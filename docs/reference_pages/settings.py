@@ -10,6 +10,7 @@ from typing import Any
 from medzoo import config
 from medzoo.pipelines.experiment.settings import ExperimentSettings
 from medzoo.plugins import load_plugins
+from medzoo.registry import TRAIN
 from medzoo.rules import Setting
 from medzoo.specs import ClassifierSpec, GeneratorSpec
 from reference_pages.markdown import escaped, page, table, toctree
@@ -65,8 +66,11 @@ def experiment_page() -> str:
 
 def model_page(kind: str, spec: GeneratorSpec | ClassifierSpec) -> str:
     """The settings and presets of one generator or classifier."""
-    verb = "medzoo train" if kind == "generator" else "medzoo classify train"
-    command = f"`{verb} {spec.name}`" if getattr(spec, "trainable", True) else f"`--gen {spec.name}`; it learns nothing"
+    command = (
+        f"`{TRAIN[kind]} {spec.name}`"
+        if getattr(spec, "trainable", True)
+        else f"`--gen {spec.name}`; it learns nothing"
+    )
     values = config.resolve(spec.config, presets=spec.presets).flat()
     return page(
         f"# {spec.name}",

@@ -16,12 +16,11 @@ from medzoo.cli.output import Json, count, megabytes, notice, print_json, print_
 from medzoo.hub import locate
 from medzoo.places import bundled_root, cache_root
 from medzoo.plugins import Plugins, load_plugins
-from medzoo.registry import CLASSIFIER, GENERATOR, AssetRow, Registry, Row, load_registry
+from medzoo.registry import CLASSIFIER, GENERATOR, TRAIN, AssetRow, Registry, Row, load_registry
 
 _MODEL_COLUMNS = ("plugin", "modality", "classes", "size", "parameters", "MB", "license", "state")
 _ASSET_COLUMNS = ("asset", "MB", "license", "state", "source")
 _NUMBERS = ("classes", "size", "parameters", "MB")
-_TRAIN = {GENERATOR: "medzoo train", CLASSIFIER: "medzoo classify train"}
 
 
 def list_models(
@@ -77,7 +76,7 @@ def _tell_besides(plugins: Plugins, registry: Registry) -> None:
         notice(f"generators that need no weights: {', '.join(weightless)}")
     for kind, names in unpublished(plugins, registry).items():
         if names:
-            train = f"{_TRAIN[kind]} {names[0] if len(names) == 1 else 'NAME'} --data DIR --out DIR"
+            train = f"{TRAIN[kind]} {names[0] if len(names) == 1 else 'NAME'} --data DIR --out DIR"
             notice(f"{kind}s without a published model: {', '.join(names)} ({train})")
 
 
