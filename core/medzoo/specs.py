@@ -132,6 +132,11 @@ class ExtractorSpec(Offer):
     perceptual: bool = False
     version: str = "1"
 
+    @property
+    def gives(self) -> list[str]:
+        """What it makes of images, in words."""
+        return [*self.layers, *(["perceptual distance"] if self.perceptual else [])]
+
 
 DOMAIN = "domain"
 """In `MetricSpec.extractors`: the published classifier that knows the classes of the images at hand."""
@@ -160,3 +165,15 @@ class MetricSpec(Offer):
     least: int = 2
     floor: bool = False
     symmetric: bool = False
+
+    @property
+    def needs(self) -> list[str]:
+        """What it asks of the images, in words."""
+        told = [
+            ("pixels", self.needs_pixels),
+            ("labels", self.needs_labels),
+            (" and ".join(self.needs_features), self.needs_features),
+            ("perceptual distance", self.needs_distance),
+            (f"{' and '.join(self.needs_train)} of the training images", self.needs_train),
+        ]
+        return [words for words, needed in told if needed]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from medzoo.plugins import Plugins, load_plugins
 from medzoo.specs import DOMAIN, ExtractorSpec, MetricSpec
 from reference_pages.markdown import escaped, page, table
@@ -46,23 +44,7 @@ def demands(spec: MetricSpec) -> tuple[str, ...]:
     """What a metric needs, as cells."""
     extractors = ", ".join(map(_extractor, spec.extractors))
     facts = (str(spec.least), "yes" if spec.floor else "no", "yes" if spec.symmetric else "no")
-    return (f"`{spec.name}`", ", ".join(needs(spec)), extractors, *facts)
-
-
-def needs(spec: MetricSpec) -> list[str]:
-    """What a metric asks of the images, in words."""
-    told = [
-        ("pixels", spec.needs_pixels),
-        ("labels", spec.needs_labels),
-        (_layers(spec.needs_features), spec.needs_features),
-        ("perceptual distance", spec.needs_distance),
-        (f"{_layers(spec.needs_train)} of the training images", spec.needs_train),
-    ]
-    return [words for words, needed in told if needed]
-
-
-def _layers(names: Sequence[str]) -> str:
-    return " and ".join(f"`{name}`" for name in names)
+    return (f"`{spec.name}`", ", ".join(spec.needs), extractors, *facts)
 
 
 def _extractor(name: str) -> str:
@@ -71,6 +53,5 @@ def _extractor(name: str) -> str:
 
 def extractor_row(spec: ExtractorSpec) -> tuple[str, ...]:
     """An extractor's facts as cells."""
-    gives = [*spec.layers, *(["perceptual distance"] if spec.perceptual else [])]
     weights = ", ".join(f"`{asset}`" for asset in spec.assets) or "none"
-    return (f"`{spec.name}`", escaped(spec.summary), ", ".join(gives), escaped(spec.preprocessing), weights)
+    return (f"`{spec.name}`", escaped(spec.summary), ", ".join(spec.gives), escaped(spec.preprocessing), weights)

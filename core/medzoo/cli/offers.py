@@ -90,17 +90,10 @@ def _presets_and_settings(spec: GeneratorSpec | ClassifierSpec) -> dict[str, Any
 
 
 def _metric(spec: MetricSpec, plugins: Plugins) -> dict[str, Any]:
-    needs = [
-        ("pixels", spec.needs_pixels),
-        ("labels", spec.needs_labels),
-        (" and ".join(spec.needs_features), spec.needs_features),
-        ("perceptual distance", spec.needs_distance),
-        (f"{' and '.join(spec.needs_train)} of the training images", spec.needs_train),
-    ]
     return _offer("metric", spec, plugins) | {
         "unit": spec.unit,
         "better": spec.better,
-        "needs": [words for words, needed in needs if needed],
+        "needs": spec.needs,
         "extractors": list(spec.extractors),
         "least": spec.least,
         "floor": spec.floor,
@@ -111,7 +104,7 @@ def _metric(spec: MetricSpec, plugins: Plugins) -> dict[str, Any]:
 def _extractor(spec: ExtractorSpec, plugins: Plugins) -> dict[str, Any]:
     return _offer("extractor", spec, plugins) | {
         "version": spec.version,
-        "gives": [*spec.layers, *(["perceptual distance"] if spec.perceptual else [])],
+        "gives": spec.gives,
         "preprocessing": spec.preprocessing,
         "assets": list(spec.assets),
     }
