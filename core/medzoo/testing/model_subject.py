@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
@@ -26,7 +27,7 @@ _QUICK = "quick"
 M = TypeVar("M", bound=Generator | Classifier)
 
 
-class ModelSubject(Generic[M]):
+class ModelSubject(ABC, Generic[M]):
     """A generator or a classifier of three classes under test; subclasses say how it is fitted.
 
     `methods` are what it must have, `protocol` what it must then be. `touched` collects the global random states that
@@ -105,9 +106,9 @@ class ModelSubject(Generic[M]):
         with where, watched(self.seen[call]):
             yield
 
+    @abstractmethod
     def fit(self, model: M, report: Listener, *, data: LabelledImages | None = None, call: str = "fit") -> None:
         """Fit `model` with seed 5 on `data`, else on the made-up images."""
-        raise NotImplementedError
 
     def made_up(self) -> MadeUpImages:
         """The images it is fitted on."""
