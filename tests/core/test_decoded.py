@@ -81,7 +81,7 @@ def test_images_are_there_before_the_last_is_decoded(folder, monkeypatch):
     def slow(self):
         for place, pixels in enumerate(whole(self)):
             if place == 4:
-                assert held.wait(10)
+                assert held.wait(120)
             yield pixels
 
     monkeypatch.setattr(Dataset, "all_pixels", slow)

@@ -186,6 +186,6 @@ def test_processes_that_pull_at_once_all_get_the_model(row, damaged):
     )
     running = [subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE) for _ in range(4)]
     for process in running:
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=120)
         assert process.returncode == 0, err.decode()
     assert {path.name for path in model_folder(row).iterdir()} == {file.name for file in row.files}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import socket
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -297,7 +299,7 @@ def test_a_metric_that_takes_one_image_refuses_none():
     assert found == {"too few images": "expected a DataError for 0 real images, got nan"}
 
 
-def test_the_time_and_memory_of_a_score_are_bounded(monkeypatch):
+def test_the_memory_of_a_score_is_bounded(monkeypatch):
     class Heavy(Brightness):
         def value(self, means):
             torch.ones(30_000_000).sum()
@@ -305,9 +307,23 @@ def test_the_time_and_memory_of_a_score_are_bounded(monkeypatch):
 
     monkeypatch.setattr("medzoo.testing.metrics.MAX_MEMORY", 100_000_000)
     assert set(failures(spec_of(Heavy))) == {"memory"}
-    monkeypatch.setattr("medzoo.testing.metrics.MAX_MEMORY", 1 << 30)
-    monkeypatch.setattr("medzoo.testing.metrics.MAX_SECONDS", 0.0)
-    assert set(failures(spec_of(Brightness))) == {"time"}
+
+
+def test_check_metric_slow_score_reports_seconds_and_passes(monkeypatch):
+    class Ponders(Brightness):
+        def value(self, means):
+            end = time.process_time() + 0.05
+            while time.process_time() < end:
+                pass
+            return super().value(means)
+
+    monkeypatch.setattr("medzoo.testing.model_checks.GUIDE_SECONDS", 0.01)
+    results = {result.name: result for result in check_metric(spec_of(Ponders))}
+    assert [name for name, result in results.items() if not result.passed] == []
+    told = r"a score of \d+ images takes (\d+\.\d\d) s of processor time \(a guide: 0\.01 s on a current CPU\)"
+    found = re.fullmatch(told, results["time"].detail)
+    assert found, results["time"].detail
+    assert float(found[1]) >= 0.05
 
 
 def test_each_check_is_a_test_of_its_own(pytester, monkeypatch):

@@ -508,6 +508,6 @@ def test_a_run_waits_for_another_in_its_folder(data, tiny, tmp_path):
         second.join(timeout=3)
         assert second.is_alive()
         assert not (tmp_path / "x" / "cells").exists()
-    second.join(timeout=60)
+    second.join(timeout=300)
     assert said == [f"waiting for another process that fills {(tmp_path / 'x').resolve()}"]
     assert {cell.status for cell in found[0].cells} == {"done"}

@@ -139,13 +139,13 @@ def test_a_worker_that_is_killed_while_it_draws_holds_up_no_other(dataset, monke
 
     def hang(studio, batch):
         began.set()
-        time.sleep(60)
+        time.sleep(300)
 
     with monkeypatch.context() as patched:
         patched.setattr(Studio, "draw", hang)
         worker = context.Process(target=synthetic.draw_all)
         worker.start()
-        assert began.wait(10)
+        assert began.wait(120)
         worker.kill()
         worker.join()
     assert torch.equal(stacked(synthetic), stacked(dataset()))

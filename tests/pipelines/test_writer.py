@@ -167,7 +167,7 @@ def test_leftovers_are_swept_and_files_being_written_stay(tmp_path):
     for path in (old, fresh, picture):
         path.touch()
     os.utime(old, (1, 1))
-    sweep(tmp_path, before=time.time() - 30)
+    sweep(tmp_path, before=time.time() - 600)
     assert not old.exists()
     assert fresh.exists()
     assert picture.exists()

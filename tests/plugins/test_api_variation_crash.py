@@ -49,7 +49,7 @@ def start(api, tmp_path):
 
 def wait_for(condition, process):
     """Nothing; the condition holds."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while not condition():
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < end
@@ -61,7 +61,7 @@ def test_a_stopped_job_asks_for_what_it_lacks_and_no_more(start, api, tmp_path, 
     process = start()
     wait_for(lambda: len(api.asked) >= 5, process)
     process.send_signal(way)
-    error = process.communicate(timeout=60)[1]
+    error = process.communicate(timeout=120)[1]
     folder = tmp_path / "out"
     assert not (folder / "run.json").exists()
     time.sleep(0.2)  # what the process sent last may still be read by the server
@@ -79,7 +79,7 @@ def test_a_stopped_job_asks_for_what_it_lacks_and_no_more(start, api, tmp_path, 
         assert set(granted.values()) == there.keys()  # what was paid for was waited for
 
     second = start()
-    assert second.communicate(timeout=60)[1].count("error") == 0
+    assert second.communicate(timeout=120)[1].count("error") == 0
     assert second.returncode == 0
     assert len(list(folder.glob("*/synthetic-*.png"))) == IMAGES
     assert all((folder / name).read_bytes() == data for name, data in there.items())
@@ -97,9 +97,9 @@ def test_a_cap_counts_what_was_under_way_when_the_job_was_killed(start, api):
     process = start("--set", f"requests.max_requests={IMAGES}")
     wait_for(lambda: len(api.asked) >= 5, process)
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=120)
     again = start("--set", f"requests.max_requests={IMAGES}")
-    error = again.communicate(timeout=60)[1]
+    error = again.communicate(timeout=120)[1]
     assert again.returncode == 6
     assert "requests.max_requests = 12 is reached: 12 requests were sent" in error
     assert IMAGES - 3 <= len(api.asked) <= IMAGES
@@ -109,15 +109,15 @@ def test_two_processes_do_not_ask_for_one_job(start, api):
     go_on = threading.Event()
 
     def answer(asked):
-        go_on.wait(60)
+        go_on.wait(120)
 
     api.answer = answer
     first = start()
     wait_for(lambda: len(api.asked) >= 1, first)
     second = start()
-    error = second.communicate(timeout=60)[1]
+    error = second.communicate(timeout=120)[1]
     go_on.set()
-    assert first.wait(timeout=60) == 0
+    assert first.wait(timeout=120) == 0
     first.stderr.close()
     assert second.returncode == 6
     assert "another process is asking" in error

@@ -13,7 +13,7 @@ from medzoo.protocols import Histogram, Sample, Score
 from medzoo.specs import CONTRACT
 from medzoo.testing.made_up_sets import tensors_of
 from medzoo.testing.metric_subject import SIDES, MetricSubject
-from medzoo.testing.model_checks import MAX_MEMORY, MAX_SECONDS
+from medzoo.testing.model_checks import MAX_MEMORY, beside_the_guide
 from medzoo.testing.promises import Broken, expect, global_seed
 from medzoo.testing.registration import light_registration
 from medzoo.testing.results import CheckResult, assert_passed
@@ -208,9 +208,7 @@ def _stdout(subject: MetricSubject) -> str:
 
 
 def _time(subject: MetricSubject) -> str:
-    spent = subject.seen.seconds
-    expect(spent <= MAX_SECONDS, f"expected at most {MAX_SECONDS:g} s of processor time a score, it took {spent:.1f} s")
-    return f"a score of {subject.fakes} images takes {spent:.2f} s (allowed {MAX_SECONDS:g})"
+    return f"a score of {subject.fakes} images takes {subject.seen.seconds:.2f} s {beside_the_guide()}"
 
 
 def _memory(subject: MetricSubject) -> str:

@@ -25,8 +25,8 @@ from medzoo.testing.promises import Broken, expect, expect_equal, global_seed
 from medzoo.testing.registration import light_registration
 from medzoo.testing.suite import Stage, Suite
 
-MAX_SECONDS = 5.0
-"""Of processor time, for one fit of the `tiny` preset or one call."""
+GUIDE_SECONDS = 5.0
+"""Of processor time, for one fit of the `tiny` preset or one call: a guide told beside what was measured, no bound."""
 
 MAX_MEMORY = 1 << 30
 """Bytes beyond those held before, in any call."""
@@ -224,11 +224,17 @@ def stdout(subject: Subject) -> str:
 
 
 def time(subject: Subject) -> str:
-    """Processor time of the costliest call of each kind."""
+    """Processor time of the costliest call of each kind, beside the guide.
+
+    It never fails: the same call takes many times as long on a slow or a busy machine.
+    """
     spent = {call: watch.seconds for call, watch in subject.seen.items() if call not in _UNBOUNDED}
-    slow = [f"{call} {seconds:.1f} s" for call, seconds in spent.items() if seconds > MAX_SECONDS]
-    expect(not slow, f"expected at most {MAX_SECONDS:g} s of processor time with the tiny preset, {', '.join(slow)}")
-    return ", ".join(f"{call} {seconds:.2f} s" for call, seconds in spent.items()) + f" (allowed {MAX_SECONDS:g})"
+    return f"{', '.join(f'{call} {seconds:.2f} s' for call, seconds in spent.items())} {beside_the_guide()}"
+
+
+def beside_the_guide() -> str:
+    """The words that follow measured seconds."""
+    return f"of processor time (a guide: {GUIDE_SECONDS:g} s on a current CPU)"
 
 
 def memory(subject: Subject) -> str:
@@ -268,7 +274,7 @@ BOUNDS: Mapping[str, Callable[[Subject], str]] = {
     "memory": memory,
     "global random state": global_state,
 }
-"""What no call to a model may do, seen over all calls that were made."""
+"""What no call to a model may do, and the time that they take, seen over all calls that were made."""
 
 
 def _seen(subject: Subject, found: Callable[[str], Iterable[str]]) -> list[str]:
