@@ -8,9 +8,9 @@ import tempfile
 from pathlib import Path
 
 from medzoo import config as settings
-from medzoo.phantom import write_phantom
-from medzoo.pipelines.models import build_generator, save_model
-from medzoo.plugins import load_plugins
+from medzoo.data.phantom import write_phantom
+from medzoo.models.generators import build_generator, save_model
+from medzoo.plugins.lookup import load_plugins
 from medzoo.specs import ImageSpec
 
 REAL = {"normal": 8, "thick-wall": 4}

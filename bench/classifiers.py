@@ -21,8 +21,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from medzoo import ImageSpec
-from medzoo.plugins import load_plugins
-from medzoo.toolkit.recipes import ObjectiveSettings, RecipeSettings
+from medzoo.plugins.lookup import load_plugins
+from medzoo.toolkit.classifier_settings import ObjectiveSettings, RecipeSettings
 from medzoo.toolkit.settings import ImageSettings
 from medzoo_classifiers.settings import ResNet18Config, ResNet18Settings
 

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 
 from medzoo import Extractor
-from medzoo.images import write_image
-from medzoo.pipelines.evaluate import Request, evaluate
-from medzoo.pipelines.extraction import load_extractor
-from medzoo.pipelines.inputs import make_source
-from medzoo.plugins import load_plugins
+from medzoo.data.images import write_image
+from medzoo.evaluation.evaluate import Request, evaluate
+from medzoo.evaluation.features import load_extractor
+from medzoo.generation.mixture import make_source
+from medzoo.plugins.lookup import load_plugins
 
 WEIGHTS = "weights-inception.pth"
 METRICS = ("fid", "kid", "isc", "prc")

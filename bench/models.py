@@ -6,9 +6,9 @@ import time
 
 import torch
 
-from medzoo.pipelines.models import load_gen, pick_device
-from medzoo.plugins import load_plugins
-from medzoo.registry import load_registry
+from medzoo.hub.registry import load_registry
+from medzoo.models.generators import load_gen, pick_device
+from medzoo.plugins.lookup import load_plugins
 
 
 def main() -> None:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 import torch
 
 from medzoo import config as settings
-from medzoo.pipelines.models import build_generator, pick_device
-from medzoo.plugins import load_plugins
+from medzoo.models.generators import build_generator, pick_device
+from medzoo.plugins.lookup import load_plugins
 from medzoo.specs import ImageSpec
 from medzoo.toolkit.devices import resolve_precision
 

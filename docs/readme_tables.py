@@ -8,8 +8,8 @@ from pathlib import Path
 import typer
 
 from medzoo.cli.app import VERBS, app
-from medzoo.plugins import load_plugins
-from medzoo.registry import CLASSIFIER, GENERATOR, Row, load_registry
+from medzoo.hub.registry import CLASSIFIER, GENERATOR, Row, load_registry
+from medzoo.plugins.lookup import load_plugins
 from medzoo.specs import DOMAIN
 
 ROOT = Path(__file__).resolve().parents[1]

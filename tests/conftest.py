@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from hub_server import HubServer
+    from helpers.hub_server import HubServer
 
 # torch reads these when it is first imported, here and in the programs tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -21,7 +21,7 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
 
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "helpers.augmentation"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -72,7 +72,7 @@ def medzoo(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
 @pytest.fixture
 def install_plugin(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable]:
     """Install a distribution with one entry point `name`, whose module has this source, for the test."""
-    from medzoo.discovery import forget_installed
+    from medzoo.plugins.discovery import forget_installed
 
     def install(name: str, source: str, *, distribution: str = "") -> Path:
         site = tmp_path_factory.mktemp("site")
@@ -96,7 +96,7 @@ def hub_server(user_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
     huggingface_hub reads all but HF_TOKEN when it is imported, which may have been long ago: hence its constants.
     """
-    from hub_server import HubServer
+    from helpers.hub_server import HubServer
     from huggingface_hub import close_session, constants, hf_api
 
     with HubServer().running() as server:
@@ -145,7 +145,7 @@ def publish_on_hub(
     hub_server: HubServer, publish: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Published]:
     """Publish a small model on the test's Hub alone, in acme/<id>; attempts follow each other without a pause."""
-    monkeypatch.setattr("medzoo.remote._PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("medzoo.hub.network._PAUSES", (0.0, 0.0, 0.0))
 
     def make(model_id: str = "ddpm-test", *, private: bool = False) -> Published:
         published = publish(model_id, mirror=False)

@@ -2,12 +2,11 @@
 
 from typing import TYPE_CHECKING
 
+from medzoo._version import __version__
 from medzoo.errors import MedzooError
 from medzoo.hookspecs import hookimpl
 from medzoo.protocols import Classifier, Extractor, Generator, LabelledImages, Metric, Report, Sample, Score
 from medzoo.specs import ClassifierSpec, ExtractorSpec, GeneratorSpec, ImageSpec, MetricSpec
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Classifier",
@@ -39,9 +38,9 @@ __all__ = [
 
 if TYPE_CHECKING:
     from medzoo.api import as_dataset, augment, list_models, load
-    from medzoo.pipelines.filling import Outcome
-    from medzoo.pipelines.synthetic import DrawnImages, Model, SyntheticImages
-    from medzoo.registry import Row
+    from medzoo.generation.run import Outcome
+    from medzoo.generation.synthetic_dataset import DrawnImages, Model, SyntheticImages
+    from medzoo.hub.registry import Row
 else:
     # Not for type checkers, which would take any name for one of the module's.
     def __getattr__(name: str) -> object:
@@ -49,11 +48,11 @@ else:
         if name in ("as_dataset", "augment", "list_models", "load"):
             from medzoo import api as home
         elif name in ("DrawnImages", "Model", "SyntheticImages"):
-            from medzoo.pipelines import synthetic as home
+            from medzoo.generation import synthetic_dataset as home
         elif name == "Outcome":
-            from medzoo.pipelines import filling as home
+            from medzoo.generation import run as home
         elif name == "Row":
-            from medzoo import registry as home
+            from medzoo.hub import registry as home
         else:
             raise AttributeError(f"module 'medzoo' has no attribute '{name}'")
         return getattr(home, name)

@@ -7,18 +7,18 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal
 
-from medzoo.catalogue import Kind, Wanted
+from medzoo.arguments import names, require, whole_number
 from medzoo.errors import ConfigError, UnknownName
-from medzoo.pipelines.arguments import names, require, whole_number
-from medzoo.plugins import load_plugins
+from medzoo.hub.registry import Row, load_registry
+from medzoo.hub.search import Kind, Wanted
+from medzoo.plugins.lookup import load_plugins
 from medzoo.protocols import RemoteGenerator
-from medzoo.registry import Row, load_registry
 
 if TYPE_CHECKING:
-    from medzoo.pipelines.filling import Outcome
-    from medzoo.pipelines.inputs import Source
-    from medzoo.pipelines.models import LoadedModel
-    from medzoo.pipelines.synthetic import Model, SyntheticImages
+    from medzoo.generation.mixture import Source
+    from medzoo.generation.run import Outcome
+    from medzoo.generation.synthetic_dataset import Model, SyntheticImages
+    from medzoo.models.generators import LoadedModel
 
 
 def list_models(
@@ -41,7 +41,7 @@ def list_models(
         UnknownName: a fact, class or kind that no model has.
         ConfigError: a registry file of the user's that cannot be read; an argument of another type.
     """
-    from medzoo.downloads import to_stderr
+    from medzoo.hub.download import to_stderr
 
     names("words", words)
     require((Callable, NoneType), "a function", notice=notice)
@@ -90,9 +90,9 @@ def load(
         HubError: weights that cannot be had or are damaged.
         ResourceError: a device this machine does not have.
     """
-    from medzoo.downloads import to_stderr
-    from medzoo.pipelines.sample import load_alone
-    from medzoo.pipelines.synthetic import Model
+    from medzoo.generation.sample import load_alone
+    from medzoo.generation.synthetic_dataset import Model
+    from medzoo.hub.download import to_stderr
 
     require((str, Path), "a model's name or a folder", gen=gen)
     require((Callable, NoneType), "a function", notice=notice)
@@ -137,7 +137,7 @@ def as_dataset(
         DataError, HubError: as `load`.
         ResourceError: more than `memory_limit` bytes of images, which are kept in memory; and as `load`.
     """
-    from medzoo.pipelines.synthetic import Model, SyntheticImages
+    from medzoo.generation.synthetic_dataset import Model, SyntheticImages
 
     if not isinstance(gen, Model):
         gen = load(gen, data=data, device=device, settings=settings, source=source, notice=notice)
@@ -194,10 +194,10 @@ def augment(
         HubError: weights that cannot be had or are damaged.
         ResourceError: no such device; the disk is full or read-only; memory ran out.
     """
-    from medzoo.downloads import to_stderr
-    from medzoo.pipelines.augment import Request, prepare
-    from medzoo.pipelines.filling import run
-    from medzoo.pipelines.watching import unwatched
+    from medzoo.generation.augment import Request, prepare
+    from medzoo.generation.run import run
+    from medzoo.hub.download import to_stderr
+    from medzoo.runs.progress import unwatched
 
     require((Callable, NoneType), "a function", progress=progress, notice=notice)
     require(bool, "True or False", skip_bad=skip_bad, allow_leak=allow_leak)
@@ -218,7 +218,7 @@ def augment(
 
 
 def _source(*, device: str, settings: Mapping[str, Any] | None, source: str | None) -> Source:
-    from medzoo.pipelines.inputs import make_source
+    from medzoo.generation.mixture import make_source
 
     require(str, "a text", device=device)
     require((str, NoneType), "a text", source=source)

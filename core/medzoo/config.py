@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from medzoo.config_values import Setting
 from medzoo.errors import ConfigError, PluginError, UnknownName
-from medzoo.rules import Setting
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from sphinx.pycode import ModuleAnalyzer
 
 from medzoo import hookspecs, protocols, specs
-from medzoo.plugins import PluginRow, load_plugins
+from medzoo.plugins.lookup import PluginRow, load_plugins
 from reference_pages import examples
 from reference_pages.markdown import escaped, page, table, toctree
 

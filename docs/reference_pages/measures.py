@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medzoo.plugins import Plugins, load_plugins
+from medzoo.plugins.lookup import Plugins, load_plugins
 from medzoo.specs import DOMAIN, ExtractorSpec, MetricSpec
 from reference_pages.markdown import escaped, page, table
 

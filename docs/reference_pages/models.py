@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from medzoo.places import bundled_root
-from medzoo.registry import Row, load_registry
+from medzoo.hub.registry import Row, load_registry
+from medzoo.storage.paths import bundled_root
 from reference_pages.markdown import escaped, page, table, toctree
 
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from medzoo import config
-from medzoo.pipelines.experiment.settings import ExperimentSettings
-from medzoo.plugins import load_plugins
-from medzoo.registry import TRAIN
-from medzoo.rules import Setting
+from medzoo.config_values import Setting
+from medzoo.experiment.config import ExperimentSettings
+from medzoo.hub.registry import TRAIN
+from medzoo.plugins.lookup import load_plugins
 from medzoo.specs import ClassifierSpec, GeneratorSpec
 from reference_pages.markdown import escaped, page, table, toctree
 

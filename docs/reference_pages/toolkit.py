@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -14,8 +15,8 @@ from reference_pages.hooks import autoclass, class_entry, constants, module_entr
 from reference_pages.markdown import escaped, page, table, toctree
 from reference_pages.settings import shown, takes
 
-LIGHT = ("recipes", "resolutions", "settings")
-_INNER = ("players", "run")  # what others need of them is offered by `training`
+LIGHT = ("classifier_settings", "nn.resolutions", "settings")
+_INNER = ("training.train_state", "training.state")  # what others need of them is offered by `training.loop`
 
 
 def toolkit_pages() -> dict[str, str]:
@@ -26,8 +27,8 @@ def toolkit_pages() -> dict[str, str]:
     index = page(
         "# Toolkit",
         "What trained models share, in `medzoo.toolkit`: a plugin imports what it needs, as in "
-        "`from medzoo.toolkit.training import train`. [Train a network](../../toolkit.md) shows how the parts work "
-        f"together. {light} load no torch and may be imported beside the spec; all others belong into the model's "
+        "`from medzoo.toolkit.training.loop import train`. [Train a network](../../toolkit.md) shows how the parts "
+        f"work together. {light} load no torch and may be imported beside the spec; all others belong into the model's "
         "module.",
         table(("module", "what it has"), rows),
         toctree(modules),
@@ -37,7 +38,12 @@ def toolkit_pages() -> dict[str, str]:
 
 def module_names() -> list[str]:
     """The modules that plugins may import."""
-    return sorted(module.name for module in pkgutil.iter_modules(toolkit.__path__) if module.name not in _INNER)
+    found = (m.name.removeprefix(f"{toolkit.__name__}.") for m in _modules() if not m.ispkg)
+    return sorted(name for name in found if name not in _INNER)
+
+
+def _modules() -> Iterator[pkgutil.ModuleInfo]:
+    return pkgutil.walk_packages(toolkit.__path__, f"{toolkit.__name__}.")
 
 
 def summary(module: ModuleType) -> str:

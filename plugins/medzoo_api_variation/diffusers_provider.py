@@ -14,7 +14,8 @@ from PIL import Image
 
 from medzoo.errors import ConfigError, HubError
 from medzoo.protocols import Service
-from medzoo.toolkit.devices import generator, resolve_precision
+from medzoo.seeds import generator
+from medzoo.toolkit.devices import resolve_precision
 
 if TYPE_CHECKING:
     from medzoo_api_variation import DiffusersSettings

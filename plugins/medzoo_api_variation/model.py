@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from medzoo import ImageSpec
 from medzoo.errors import ConfigError
 from medzoo.protocols import LabelledImages, Report, Service
-from medzoo.toolkit.refusals import sound_sources
+from medzoo.toolkit.validation import sound_sources
 from medzoo_api_variation.diffusers_provider import DiffusersProvider
 from medzoo_api_variation.openai_provider import OpenAIProvider
 from medzoo_api_variation.providers import Provider

@@ -13,8 +13,8 @@ from torchvision.transforms.v2 import functional
 
 from medzoo import ImageSpec
 from medzoo.protocols import LabelledImages, Report
-from medzoo.toolkit.devices import generator
-from medzoo.toolkit.refusals import sound_sources
+from medzoo.seeds import generator
+from medzoo.toolkit.validation import sound_sources
 
 if TYPE_CHECKING:
     from medzoo_classic import ClassicConfig

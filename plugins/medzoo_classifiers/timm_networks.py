@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from medzoo import ImageSpec
 from medzoo.errors import ConfigError, HubError, UnknownName
+from medzoo.seeds import global_draws_from
 from medzoo.toolkit.classification import ImageClassifier, Start
-from medzoo.toolkit.devices import global_draws_from
-from medzoo.toolkit.pretrained import read_weights
+from medzoo.toolkit.nn.pretrained import read_weights
 from medzoo_classifiers.settings import FrozenConfig, FrozenSettings, SwinSettings, TimmConfig, TimmSettings
 
 _LEAST_SIDE = 64

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from medzoo.protocols import LabelledImages, Report
-from medzoo.toolkit.batches import pixels
-from medzoo.toolkit.devices import derive_seed, generator
+from medzoo.seeds import derive_seed, generator
+from medzoo.toolkit.training.batches import pixels
 
 IMAGES = 32
 SIDE = 16

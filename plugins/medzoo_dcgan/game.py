@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medzoo.toolkit.batches import Batch
-from medzoo.toolkit.diffaugment import differentiable_augment
+from medzoo.toolkit.training.batches import Batch
+from medzoo.toolkit.training.diffaugment import differentiable_augment
 
 if TYPE_CHECKING:
     from medzoo_dcgan import DCGANConfig

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from medzoo import ImageSpec
 from medzoo.errors import ConfigError
 from medzoo.protocols import LabelledImages, Report
-from medzoo.toolkit.devices import FastSampling, derive_seed, global_draws_from
-from medzoo.toolkit.diffusion import seeded_noise
-from medzoo.toolkit.refusals import refuse_bad_request, refuse_no_images
-from medzoo.toolkit.training import Adversary, steps_of, train
+from medzoo.seeds import derive_seed, global_draws_from
+from medzoo.toolkit.devices import FastSampling
+from medzoo.toolkit.diffusion.process import seeded_noise
+from medzoo.toolkit.training.loop import Adversary, steps_of, train
+from medzoo.toolkit.validation import refuse_bad_request, refuse_no_images
 from medzoo_dcgan import DCGANConfig
 from medzoo_dcgan.collapse import CollapseMonitor
 from medzoo_dcgan.game import Game

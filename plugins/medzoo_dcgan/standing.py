@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from medzoo.protocols import LabelledImages
-from medzoo.toolkit.batches import epoch_order
-from medzoo.toolkit.devices import generator
+from medzoo.seeds import generator
+from medzoo.toolkit.training.batches import epoch_order
 
 if TYPE_CHECKING:
     from medzoo_dcgan import DCGANConfig

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medzoo import ImageSpec
-from medzoo.toolkit.pixel_diffusion import PixelDiffusion
-from medzoo.toolkit.unet import unet_arguments
+from medzoo.toolkit.diffusion.pixel import PixelDiffusion
+from medzoo.toolkit.nn.unet import unet_arguments
 
 if TYPE_CHECKING:
     from medzoo_ddpm import DDPMConfig

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from medzoo import ImageSpec
-from medzoo.toolkit.attention import recorded_attention
-from medzoo.toolkit.pixel_diffusion import PixelDiffusion
-from medzoo.toolkit.unet import TokenUNet
+from medzoo.toolkit.diffusion.pixel import PixelDiffusion
+from medzoo.toolkit.nn.attention import recorded_attention
+from medzoo.toolkit.nn.unet import TokenUNet
 
 if TYPE_CHECKING:
     from medzoo_ddpm_var import DDPMVarConfig

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from medzoo import ImageSpec
 from medzoo.protocols import LabelledImages, Report
-from medzoo.toolkit.refusals import sound_sources
+from medzoo.toolkit.validation import sound_sources
 
 
 class Duplicate(nn.Module):

@@ -14,9 +14,9 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
 from medzoo import ImageSpec
-from medzoo.toolkit.conditioning import embed_labels
-from medzoo.toolkit.latent_diffusion import LatentDiffusion
-from medzoo.toolkit.resolutions import lowest_side
+from medzoo.toolkit.diffusion.latent import LatentDiffusion
+from medzoo.toolkit.nn.conditioning import embed_labels
+from medzoo.toolkit.nn.resolutions import lowest_side
 
 if TYPE_CHECKING:
     from medzoo_latent_ddpm import AutoencoderSettings, LatentDDPMConfig, NetworkSettings

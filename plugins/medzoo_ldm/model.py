@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medzoo import ImageSpec
-from medzoo.toolkit.attention import recorded_attention
-from medzoo.toolkit.latent_diffusion import LatentDiffusion
-from medzoo.toolkit.pretrained import load_autoencoder
-from medzoo.toolkit.resolutions import lowest_side
-from medzoo.toolkit.unet import TokenUNet
+from medzoo.toolkit.diffusion.latent import LatentDiffusion
+from medzoo.toolkit.nn.attention import recorded_attention
+from medzoo.toolkit.nn.pretrained import load_autoencoder
+from medzoo.toolkit.nn.resolutions import lowest_side
+from medzoo.toolkit.nn.unet import TokenUNet
 
 if TYPE_CHECKING:
     from medzoo_ldm import AutoencoderSettings, LDMConfig

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from medzoo.protocols import Sample, Score
-from medzoo.toolkit.samples import FAKE, REAL, batches_of, bootstrap_interval, expect_enough, grey
+from medzoo.toolkit.metric_samples import FAKE, REAL, batches_of, bootstrap_interval, expect_enough, grey
 
 THRESHOLD = 0.05
 

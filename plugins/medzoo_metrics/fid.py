@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from medzoo.protocols import Sample, Score
-from medzoo.toolkit.samples import FAKE, REAL, expect_enough, features_of
+from medzoo.toolkit.metric_samples import FAKE, REAL, expect_enough, features_of
 
 FEW = 2048
 

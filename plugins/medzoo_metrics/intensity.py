@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from medzoo.protocols import Histogram, Sample, Score
-from medzoo.toolkit.samples import FAKE, REAL, bootstrap_interval, expect_enough
+from medzoo.toolkit.metric_samples import FAKE, REAL, bootstrap_interval, expect_enough
 from medzoo_metrics.levels import LEVELS, GreyLevels, grey_levels
 
 BINS = 64

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 
 from medzoo.protocols import Sample, Score
-from medzoo.toolkit.samples import FAKE, REAL, expect_enough, features_of
+from medzoo.toolkit.metric_samples import FAKE, REAL, expect_enough, features_of
 
 SPLITS = 10
 SPLIT_SIZE = 10  # the score of n images is n at most

@@ -8,7 +8,7 @@ import numpy as np
 from torch_fidelity.metric_kid import kernel_poly, mmd2
 
 from medzoo.protocols import Sample, Score
-from medzoo.toolkit.samples import FAKE, REAL, expect_enough, features_of
+from medzoo.toolkit.metric_samples import FAKE, REAL, expect_enough, features_of
 
 SUBSETS, SUBSET_SIZE = 100, 1000
 WHOLE = 5000  # images a set up to which one kernel matrix (100 MB) serves all subsets

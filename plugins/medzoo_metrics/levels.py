@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from medzoo.protocols import Sample
-from medzoo.toolkit.samples import batches_of, grey
+from medzoo.toolkit.metric_samples import batches_of, grey
 
 LEVELS = 256
 

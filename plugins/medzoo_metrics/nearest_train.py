@@ -12,7 +12,7 @@ from sklearn.metrics import pairwise_distances_argmin
 from sklearn.neighbors import NearestNeighbors
 
 from medzoo.protocols import Histogram, Pair, Sample, Score
-from medzoo.toolkit.samples import FAKE, REAL, TRAIN, expect_enough, features_of
+from medzoo.toolkit.metric_samples import FAKE, REAL, TRAIN, expect_enough, features_of
 
 PERCENTILE = 0.01
 SIGNIFICANCE = 0.01

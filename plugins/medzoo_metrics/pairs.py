@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from medzoo.protocols import Sample, Score
-from medzoo.toolkit.samples import FAKE, REAL, bootstrap_interval, expect_enough, images_at, labels_of
+from medzoo.toolkit.metric_samples import FAKE, REAL, bootstrap_interval, expect_enough, images_at, labels_of
 
 _BATCH = 32
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medzoo.toolkit.samples import grey
+from medzoo.toolkit.metric_samples import grey
 
 SIDE = 32
 _FLAT = 1e-5  # below this norm a thumbnail is constant but for rounding

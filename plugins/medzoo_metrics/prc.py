@@ -10,7 +10,7 @@ from torch_fidelity.metric_prc import (
 )
 
 from medzoo.protocols import Sample, Score
-from medzoo.toolkit.samples import FAKE, REAL, expect_enough, features_of
+from medzoo.toolkit.metric_samples import FAKE, REAL, expect_enough, features_of
 
 NEIGHBOURS = 3
 

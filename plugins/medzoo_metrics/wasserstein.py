@@ -6,7 +6,7 @@ import numpy as np
 from scipy import stats
 
 from medzoo.protocols import Sample, Score
-from medzoo.toolkit.samples import FAKE, REAL, expect_enough
+from medzoo.toolkit.metric_samples import FAKE, REAL, expect_enough
 from medzoo_metrics.levels import LEVELS, grey_levels
 
 

@@ -9,8 +9,8 @@ import pytest
 
 import medzoo as package
 from medzoo.cli.app import VERBS
+from medzoo.data.images import write_image
 from medzoo.errors import ConfigError, DataError, HubError, IntegrityError, PluginError, ResourceError
-from medzoo.images import write_image
 
 ADDING = (
     "import medzoo\n@medzoo.hookimpl\ndef register_commands(app):\n"
@@ -71,7 +71,7 @@ def test_an_error_is_two_lines_and_its_exit_code(medzoo, monkeypatch, error, cod
     def fail(**_):
         raise error("what happened", "what to do")
 
-    monkeypatch.setattr("medzoo.cli.catalogue.load_registry", fail)
+    monkeypatch.setattr("medzoo.cli.list.load_registry", fail)
     outcome = medzoo("list")
     assert outcome.code == code
     assert outcome.err == "error: what happened\n  what to do\n"
@@ -81,7 +81,7 @@ def test_a_full_disk_anywhere_is_one_line(medzoo, monkeypatch):
     def fail(**_):
         raise OSError(28, "No space left on device", "out/1.png")
 
-    monkeypatch.setattr("medzoo.cli.catalogue.load_registry", fail)
+    monkeypatch.setattr("medzoo.cli.list.load_registry", fail)
     outcome = medzoo("list")
     assert outcome.code == 6
     assert outcome.err.startswith("error: cannot write out/1.png: the disk is full")
@@ -91,7 +91,7 @@ def test_a_forbidden_file_is_one_line(medzoo, monkeypatch):
     def fail(**_):
         raise OSError(13, "Permission denied", "scans/normal")
 
-    monkeypatch.setattr("medzoo.cli.catalogue.load_registry", fail)
+    monkeypatch.setattr("medzoo.cli.list.load_registry", fail)
     outcome = medzoo("list")
     assert outcome.code == 6
     assert outcome.err.startswith("error: cannot use scans/normal: permission is denied\n  see to its permissions")
@@ -101,7 +101,7 @@ def test_a_bug_keeps_its_traceback(medzoo, monkeypatch):
     def fail(**_):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("medzoo.cli.catalogue.load_registry", fail)
+    monkeypatch.setattr("medzoo.cli.list.load_registry", fail)
     with pytest.raises(ZeroDivisionError):
         medzoo("list")
 
@@ -110,7 +110,7 @@ def test_ctrl_c_says_how_to_go_on(medzoo, monkeypatch):
     def interrupt(**_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("medzoo.cli.catalogue.load_registry", interrupt)
+    monkeypatch.setattr("medzoo.cli.list.load_registry", interrupt)
     outcome = medzoo("list")
     assert (outcome.code, outcome.err) == (130, "interrupted; run the same command again to go on\n")
 

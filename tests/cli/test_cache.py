@@ -3,7 +3,7 @@
 import json
 import os
 
-from medzoo.places import latents_root
+from medzoo.storage.paths import latents_root
 
 
 def test_the_cache_lists_models_with_their_size_and_last_use(medzoo, publish):

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from medzoo.cli.output import print_table
-from medzoo.hub import fetch_model
-from medzoo.registry import load_registry
+from medzoo.hub.registry import load_registry
+from medzoo.hub.sources import fetch_model
 
 
 def test_the_table_says_what_a_model_is_and_where(medzoo, publish):

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from medzoo.errors import DataError, IntegrityError
-from medzoo.hub import fetch_model
-from medzoo.mirror import write_mirror
-from medzoo.registry import load_registry
+from medzoo.hub.mirror import write_mirror
+from medzoo.hub.registry import load_registry
+from medzoo.hub.sources import fetch_model
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_a_model_that_cannot_be_written_leaves_no_folder(publish, mirror, monkey
     publish("ddpm-test")
     row = load_registry().model("ddpm-test")
     cached = fetch_model(row)
-    monkeypatch.setattr("medzoo.mirror.fetch_model", lambda *_, **__: cached)
+    monkeypatch.setattr("medzoo.hub.mirror.fetch_model", lambda *_, **__: cached)
     (cached / "model.safetensors").write_bytes(b"damage")
     with pytest.raises(IntegrityError):
         list(write_mirror([row], mirror))

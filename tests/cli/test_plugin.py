@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from medzoo.phantom import write_phantom
+from medzoo.data.phantom import write_phantom
 from medzoo.testing import CheckResult
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import rtoml
-from hub_server import flip
+from helpers.hub_server import flip
 
-from medzoo.hub import verify_folder
-from medzoo.places import bundled_root
-from medzoo.registry import load_registry
+from medzoo.hub.registry import load_registry
+from medzoo.hub.sources import verify_folder
+from medzoo.storage.paths import bundled_root
 
 
 def test_a_pulled_models_folder_is_the_result(medzoo, publish):

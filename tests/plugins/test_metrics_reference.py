@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 import torch_fidelity
-from metric_samples import features_of, images, inception_state, sample_of, torchvision_state
+from helpers.metric_samples import features_of, images, inception_state, sample_of, torchvision_state
 from scipy import ndimage, stats
 from torch import nn
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
 from torchmetrics.functional import image as torchmetrics
 
-from medzoo.plugins import load_plugins
+from medzoo.plugins.lookup import load_plugins
 
 CLOSE = 1e-4
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from medzoo.toolkit.attention import recorded_attention
+from medzoo.toolkit.nn.attention import recorded_attention
+from medzoo.toolkit.nn.unet import TokenUNet
 from medzoo.toolkit.settings import TokenUNetSettings
-from medzoo.toolkit.unet import TokenUNet
 
 
 @pytest.fixture

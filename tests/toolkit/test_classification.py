@@ -13,14 +13,19 @@ from torch.nn import functional as F
 
 from medzoo import ImageSpec
 from medzoo.errors import DataError
-from medzoo.testing.listener import Listener
-from medzoo.toolkit.augmentation import augment
-from medzoo.toolkit.batches import Batch
+from medzoo.testing.recording_callback import Listener
 from medzoo.toolkit.classification import ImageClassifier, Start, pixel_statistics
-from medzoo.toolkit.objectives import Objective, mixup
-from medzoo.toolkit.optimizers import make_optimizer, rate_curve
-from medzoo.toolkit.recipes import AugmentationSettings, ClassifierSettings, ObjectiveSettings, RecipeSettings
-from medzoo.toolkit.selection import EarlyStopping
+from medzoo.toolkit.classifier_settings import (
+    AugmentationSettings,
+    ClassifierSettings,
+    ObjectiveSettings,
+    RecipeSettings,
+)
+from medzoo.toolkit.training.augmentation import augment
+from medzoo.toolkit.training.batches import Batch
+from medzoo.toolkit.training.objectives import Objective, mixup
+from medzoo.toolkit.training.optimizers import make_optimizer, rate_curve
+from medzoo.toolkit.training.selection import EarlyStopping
 
 IMAGE = ImageSpec(size=8, channels=1, classes=("a", "b", "c"))
 

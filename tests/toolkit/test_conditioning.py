@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from medzoo.toolkit.conditioning import LabelEmbedding, drop_labels
+from medzoo.toolkit.nn.conditioning import LabelEmbedding, drop_labels
 
 
 def test_labels_become_eight_tokens_of_256():

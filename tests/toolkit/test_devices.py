@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from medzoo.errors import ResourceError
+from medzoo.seeds import derive_seed, generator
 from medzoo.toolkit import devices
-from medzoo.toolkit.devices import derive_seed, generator, inference_copy, resolve_precision
+from medzoo.toolkit.devices import inference_copy, resolve_precision
 
 CPU = torch.device("cpu")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from medzoo.toolkit.diffaugment import change_color, cut_out, differentiable_augment, translate
+from medzoo.toolkit.training.diffaugment import change_color, cut_out, differentiable_augment, translate
 
 COUNT = 200
 

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from medzoo.toolkit.diffusion import (
+from medzoo.toolkit.diffusion.process import (
     GuidedDenoiser,
     draw,
     make_scheduler,

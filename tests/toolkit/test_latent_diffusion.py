@@ -10,10 +10,9 @@ import torch
 from torch import nn
 
 from medzoo import ImageSpec
-from medzoo.toolkit.autoencoding import PatchDiscriminator, Reconstruction, quality, reconstruct, similarity
-from medzoo.toolkit.batches import Batch
-from medzoo.toolkit.latent_diffusion import LatentDiffusion
-from medzoo.toolkit.latents import Latents, Standardiser, content_key, encode_all
+from medzoo.toolkit.diffusion.autoencoder import PatchDiscriminator, Reconstruction, quality, reconstruct, similarity
+from medzoo.toolkit.diffusion.latent import LatentDiffusion
+from medzoo.toolkit.diffusion.latents import Latents, Standardiser, content_key, encode_all
 from medzoo.toolkit.settings import (
     DiffusionSettings,
     LatentDiffusionSettings,
@@ -21,6 +20,7 @@ from medzoo.toolkit.settings import (
     SamplingSettings,
     TrainingSettings,
 )
+from medzoo.toolkit.training.batches import Batch
 
 IMAGE = ImageSpec(size=16, channels=1, classes=("a", "b"))
 

@@ -10,7 +10,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from medzoo.errors import IntegrityError, ResourceError
-from medzoo.toolkit import losses
+from medzoo.toolkit.training import losses
 
 
 def random(*shape, seed=0):

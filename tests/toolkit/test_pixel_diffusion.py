@@ -10,9 +10,8 @@ from torch import nn
 
 from medzoo import ImageSpec
 from medzoo.errors import ConfigError
-from medzoo.toolkit import losses
-from medzoo.toolkit.batches import Batch
-from medzoo.toolkit.pixel_diffusion import Objective, PixelDiffusion
+from medzoo.toolkit.diffusion.pixel import Objective, PixelDiffusion
+from medzoo.toolkit.nn.unet import unet_arguments
 from medzoo.toolkit.settings import (
     DiffusionSettings,
     LossSettings,
@@ -21,7 +20,8 @@ from medzoo.toolkit.settings import (
     TrainingSettings,
     UNetSettings,
 )
-from medzoo.toolkit.unet import unet_arguments
+from medzoo.toolkit.training import losses
+from medzoo.toolkit.training.batches import Batch
 
 IMAGE = ImageSpec(size=8, channels=1, classes=("a", "b", "c"))
 COUNT = 64

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from medzoo.errors import IntegrityError, ResourceError
-from medzoo.toolkit.pretrained import read_weights
+from medzoo.toolkit.nn.pretrained import read_weights
 
 
 def sha256(path):

@@ -8,7 +8,7 @@ import torch
 
 from medzoo import ImageSpec
 from medzoo.errors import DataError
-from medzoo.toolkit.refusals import (
+from medzoo.toolkit.validation import (
     refuse_bad_images,
     refuse_bad_request,
     refuse_no_images,

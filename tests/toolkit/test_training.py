@@ -12,9 +12,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from medzoo.errors import ConfigError, ResourceError
-from medzoo.toolkit.batches import epoch_order, vary
 from medzoo.toolkit.settings import TrainingSettings
-from medzoo.toolkit.training import Adversary, train
+from medzoo.toolkit.training.batches import epoch_order, vary
+from medzoo.toolkit.training.loop import Adversary, train
 
 
 class Images:

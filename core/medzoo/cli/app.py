@@ -13,7 +13,7 @@ from medzoo.cli.output import notice
 from medzoo.errors import MedzooError, PluginError, ResourceError, UnknownName
 
 if TYPE_CHECKING:
-    from medzoo.plugins import PluginRow
+    from medzoo.plugins.lookup import PluginRow
 
 # typer keeps click's base classes to itself, and under another name from one version to the next.
 _UsageError: type[Any] = typer.BadParameter.__bases__[0]
@@ -26,7 +26,7 @@ Verb = Callable[..., None] | typer.Typer
 
 
 def _list() -> Verb:
-    from medzoo.cli.catalogue import list_models
+    from medzoo.cli.list import list_models
 
     return list_models
 
@@ -173,7 +173,7 @@ class Verbs(TyperGroup):
 
     def _foreign(self) -> dict[str, Any]:
         """Plugins' commands by name; one that would hide a verb or another plugin's command is left out, and named."""
-        from medzoo.plugins import load_plugins
+        from medzoo.plugins.lookup import load_plugins
 
         plugins, apps = load_plugins().commands(_new_app)
         commands: dict[str, Any] = {}
@@ -195,7 +195,7 @@ app = typer.Typer(
 
 def _print_version(asked: bool) -> None:
     if asked:
-        from medzoo import __version__
+        from medzoo._version import __version__
 
         typer.echo(f"medzoo {__version__}")
         raise typer.Exit
@@ -239,7 +239,7 @@ def run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         code = _INTERRUPTED
     except Exception as error:
-        from medzoo.plugins import to_blame
+        from medzoo.plugins.lookup import to_blame
 
         if (row := to_blame(error)) is None:
             raise
@@ -253,7 +253,7 @@ def _tell_plugin_s(row: "PluginRow", error: Exception) -> int:
     """3; what a plugin raised is told with its traceback, for its author."""
     import traceback
 
-    from medzoo.failures import failure
+    from medzoo.plugins.foreign_errors import failure
 
     notice("".join(traceback.format_exception(error)).rstrip())
     hint = "`medzoo plugin check` may show more; tell its author"

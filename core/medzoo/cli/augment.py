@@ -13,9 +13,9 @@ from medzoo.cli.progress import Display, duration
 from medzoo.cli.requests import quotes_as_dict, show_quotes, show_requests
 
 if TYPE_CHECKING:
-    from medzoo.pipelines.filling import Outcome
-    from medzoo.pipelines.forecast import Forecast
-    from medzoo.pipelines.jobs import Job
+    from medzoo.generation.forecast import Forecast
+    from medzoo.generation.job import Job
+    from medzoo.generation.run import Outcome
 
 
 Gens = Annotated[
@@ -52,10 +52,10 @@ def augment(
     as_json: Json = False,
 ) -> None:
     """Fill every class of an image set up to N images."""
-    from medzoo.pipelines.augment import Request, prepare
-    from medzoo.pipelines.inputs import make_source
-    from medzoo.pipelines.plan import parse_shard
-    from medzoo.plugins import load_plugins
+    from medzoo.generation.augment import Request, prepare
+    from medzoo.generation.mixture import make_source
+    from medzoo.generation.plan import parse_shard
+    from medzoo.plugins.lookup import load_plugins
 
     request = Request(
         generators=tuple(gen),
@@ -77,9 +77,9 @@ def augment(
 
 def _fill(job: Job, *, dry_run: bool, as_json: bool) -> None:
     """Nothing; shows the plan, does it and shows what came of it."""
-    from medzoo.pipelines.filling import run
-    from medzoo.pipelines.forecast import forecast
-    from medzoo.pipelines.quotes import quotes
+    from medzoo.generation.forecast import forecast
+    from medzoo.generation.remote.consent import quotes
+    from medzoo.generation.run import run
 
     plan, asked = forecast(job), quotes(job)
     _show_plan(job, plan, besides=", besides the requests" if asked else "")

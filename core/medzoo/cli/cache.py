@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from medzoo.cache import Entry, chosen, entries, remove
 from medzoo.cli.output import Json, megabytes, notice, print_json, print_table, print_text
 from medzoo.errors import ConfigError
-from medzoo.places import cache_root
+from medzoo.hub.cache import Entry, chosen, entries, remove
+from medzoo.storage.paths import cache_root
 
 app = typer.Typer(invoke_without_command=True, rich_markup_mode=None, help="List or remove what the cache holds.")
 

@@ -21,10 +21,10 @@ def card(
     as_json: Json = False,
 ) -> None:
     """Write a run's model card, and print its registry row."""
-    from medzoo.pipelines.about import About
-    from medzoo.pipelines.card import write_card
-    from medzoo.pipelines.card_text import SAMPLES
-    from medzoo.plugins import load_plugins
+    from medzoo.plugins.lookup import load_plugins
+    from medzoo.publishing.about import About
+    from medzoo.publishing.card import write_card
+    from medzoo.publishing.card_text import SAMPLES
 
     row = write_card(run, out, About.read(about), plugins=load_plugins(), overrides=tuple(overrides or ()))
     look = out / SAMPLES if (out / SAMPLES).is_file() else out

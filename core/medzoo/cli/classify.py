@@ -13,11 +13,11 @@ from medzoo.cli.output import Json, notice, print_json, print_table, print_text
 from medzoo.cli.progress import Display, TrainingDisplay
 
 if TYPE_CHECKING:
-    from medzoo.data import Dataset
-    from medzoo.pipelines.classifiers import LoadedClassifier
-    from medzoo.pipelines.predictions import Scored
-    from medzoo.pipelines.scores import ClassificationScores
-    from medzoo.plugins import Plugins
+    from medzoo.classification.predict import Scored
+    from medzoo.classification.scores import ClassificationScores
+    from medzoo.data.dataset import Dataset
+    from medzoo.models.classifiers import LoadedClassifier
+    from medzoo.plugins.lookup import Plugins
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Train classifiers, predict with them and test them."
@@ -55,11 +55,11 @@ def train(
 ) -> None:
     """Train a classifier; the same command goes on where it stopped."""
     from medzoo import config as settings
-    from medzoo.data import open_dataset
-    from medzoo.pipelines.classifiers import classifier_called
-    from medzoo.pipelines.classify import train as run
-    from medzoo.pipelines.classify import training_parts
-    from medzoo.plugins import load_plugins
+    from medzoo.data.dataset import open_dataset
+    from medzoo.models.classifiers import classifier_called
+    from medzoo.plugins.lookup import load_plugins
+    from medzoo.training.train_classifier import train as run
+    from medzoo.training.train_classifier import training_parts
 
     plugins = load_plugins()
     spec, implied = classifier_called(classifier, plugins)
@@ -107,10 +107,10 @@ def predict(
     skip_bad: SkipBad = False,
 ) -> None:
     """Write a CSV of what a classifier says of each image."""
-    from medzoo.files import write_atomic
-    from medzoo.pipelines.predictions import images_to_predict, predictions_table
-    from medzoo.pipelines.predictions import predict as run
-    from medzoo.plugins import load_plugins
+    from medzoo.classification.predict import images_to_predict, predictions_table
+    from medzoo.classification.predict import predict as run
+    from medzoo.plugins.lookup import load_plugins
+    from medzoo.storage.files import write_atomic
 
     loaded = _load(model, load_plugins(), device=device, source=source)
     names, known = _names(classes), loaded.image.classes
@@ -153,10 +153,10 @@ def measure(
     as_json: Json = False,
 ) -> None:
     """Measure a classifier on images it was not trained on."""
-    from medzoo.data import open_dataset
-    from medzoo.files import refuse_occupied
-    from medzoo.pipelines.predictions import record_scores, score
-    from medzoo.plugins import load_plugins
+    from medzoo.classification.predict import record_scores, score
+    from medzoo.data.dataset import open_dataset
+    from medzoo.plugins.lookup import load_plugins
+    from medzoo.storage.files import refuse_occupied
 
     if out is not None:
         refuse_occupied(out)
@@ -203,9 +203,9 @@ def _names(classes: str) -> list[str] | None:
 
 
 def _load(given: str, plugins: Plugins, *, device: str, source: str | None) -> LoadedClassifier:
-    from medzoo.pipelines.classifiers import load_classifier
-    from medzoo.pipelines.models import pick_device
-    from medzoo.registry import load_registry
+    from medzoo.hub.registry import load_registry
+    from medzoo.models.classifiers import load_classifier
+    from medzoo.models.generators import pick_device
 
     return load_classifier(
         given,
@@ -221,9 +221,9 @@ def _write(
     out: Path, loaded: LoadedClassifier, result: Scored, plugins: Plugins, *, allow_leak: bool, device: str
 ) -> None:
     """Nothing; `out` holds the predictions, the scores and the record."""
-    from medzoo.pipelines.models import pick_device
-    from medzoo.pipelines.predictions import write_scored
-    from medzoo.provenance import RunRecord
+    from medzoo.classification.predict import write_scored
+    from medzoo.models.generators import pick_device
+    from medzoo.runs.record import RunRecord
 
     record = RunRecord(job="classify test", folder=out)
     record.add_outputs(write_scored(out, result, loaded.image))

@@ -10,7 +10,7 @@ from medzoo.cli.output import Json, notice, print_json, print_table, print_text
 from medzoo.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from medzoo.checks import DataReport
+    from medzoo.data.checks import DataReport
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Simulate, split and check labelled images.")
 
@@ -29,7 +29,7 @@ def phantom(
     json: Json = False,
 ) -> None:
     """Write simulated ultrasound images of four classes."""
-    from medzoo.phantom import CLASSES, write_phantom
+    from medzoo.data.phantom import CLASSES, write_phantom
 
     wanted = _parse_counts(counts) if counts else dict.fromkeys(CLASSES, per_class)
     notice(f"writing {sum(wanted.values())} images to {folder}")
@@ -64,8 +64,8 @@ def split(
     json: Json = False,
 ) -> None:
     """Split images by patient where known, else by duplicate group, in equal shares of each class."""
-    from medzoo.data import open_dataset
-    from medzoo.splits import write_split
+    from medzoo.data.dataset import open_dataset
+    from medzoo.data.splits import write_split
 
     dataset = open_dataset(data, skip_bad=skip_bad)
     for name, reason in dataset.bad:
@@ -87,8 +87,8 @@ def check(
     json: Json = False,
 ) -> None:
     """Report classes, image sizes, unreadable files and duplicates."""
-    from medzoo.checks import check_dataset
-    from medzoo.data import open_dataset
+    from medzoo.data.checks import check_dataset
+    from medzoo.data.dataset import open_dataset
 
     report = check_dataset(open_dataset(data, skip_bad=True))
     if json:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import typer
 
-from medzoo import __version__
+from medzoo._version import __version__
 from medzoo.cli.output import Json, print_json, print_text
 from medzoo.errors import ConfigError, MedzooError
-from medzoo.hub import locate, verify_folder
-from medzoo.places import cache_root
-from medzoo.plugins import Plugins, load_plugins
-from medzoo.provenance import library_versions
-from medzoo.registry import Row, load_registry
+from medzoo.hub.registry import Row, load_registry
+from medzoo.hub.sources import locate, verify_folder
+from medzoo.plugins.lookup import Plugins, load_plugins
+from medzoo.runs.record import library_versions
+from medzoo.storage.paths import cache_root
 
 _ENOUGH_SPACE = 2_000_000_000
 

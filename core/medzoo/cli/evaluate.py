@@ -15,9 +15,9 @@ from medzoo.cli.progress import Display
 from medzoo.errors import ConfigError
 
 if TYPE_CHECKING:
-    from medzoo.pipelines.evaluate import Measured, Request
-    from medzoo.pipelines.evaluation import Evaluation, Row
-    from medzoo.pipelines.inputs import Source
+    from medzoo.evaluation.evaluate import Measured, Request
+    from medzoo.evaluation.results import Evaluation, Row
+    from medzoo.generation.mixture import Source
 
 Gen = Annotated[
     str | None, typer.Argument(metavar="[GEN]", help="Model or training run to draw images from, in place of --fake.")
@@ -67,11 +67,11 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure synthetic images beside real ones, and report."""
-    from medzoo.pipelines.evaluate import Request, refuse_broken
-    from medzoo.pipelines.evaluation_folder import refuse_other_folder, write_evaluation
-    from medzoo.pipelines.inputs import make_source
-    from medzoo.plugins import load_plugins
-    from medzoo.provenance import RunRecord
+    from medzoo.evaluation.evaluate import Request, refuse_broken
+    from medzoo.generation.mixture import make_source
+    from medzoo.plugins.lookup import load_plugins
+    from medzoo.report.evaluation.folder import refuse_other_folder, write_evaluation
+    from medzoo.runs.record import RunRecord
 
     if (gen is None) == (fake is None):
         raise ConfigError("give either synthetic images or a model to draw them from", "--fake DIR, or GEN")
@@ -102,7 +102,7 @@ def evaluate(
     if gen is not None:
         _note_copy_check(Path(gen), evaluation)
     if as_json:
-        from medzoo.pipelines.report.tables import evaluation_json
+        from medzoo.report.evaluation.tables import evaluation_json
 
         print_text(evaluation_json(evaluation).decode())
     else:
@@ -111,9 +111,9 @@ def evaluate(
 
 
 def _measure(gen: str | None, request: Request, source: Source, *, n: int, checkpoints: bool) -> Measured:
-    from medzoo.data import open_dataset
-    from medzoo.pipelines.evaluate import evaluate as measure
-    from medzoo.pipelines.evaluate_model import evaluate_checkpoints, evaluate_model
+    from medzoo.data.dataset import open_dataset
+    from medzoo.evaluation.evaluate import evaluate as measure
+    from medzoo.evaluation.model_evaluation import evaluate_checkpoints, evaluate_model
 
     with Display("images") as display:
         if gen is None:
@@ -127,8 +127,8 @@ def _measure(gen: str | None, request: Request, source: Source, *, n: int, check
 
 def _note_copy_check(run: Path, evaluation: Evaluation) -> None:
     """Nothing; a finished training run keeps the copy check's result, which its card then states."""
-    from medzoo.pipelines.evaluation_folder import copy_note, note_copy_check
-    from medzoo.provenance import RUN
+    from medzoo.report.evaluation.folder import copy_note, note_copy_check
+    from medzoo.runs.record import RUN
 
     note = copy_note(evaluation)
     if note is not None and (run / RUN).is_file():

@@ -13,9 +13,9 @@ from medzoo.cli.output import Json, megabytes, notice, print_json, print_table, 
 from medzoo.cli.progress import Display, duration
 
 if TYPE_CHECKING:
-    from medzoo.pipelines.experiment.planning import Forecast
-    from medzoo.pipelines.experiment.results import Experiment
-    from medzoo.pipelines.experiment.running import Prepared
+    from medzoo.experiment.forecast import Forecast
+    from medzoo.experiment.results import Experiment
+    from medzoo.experiment.run import Prepared
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Train classifiers on real and synthetic images; compare."
@@ -38,7 +38,7 @@ LeaveOutSeen = Annotated[
 @app.command("presets")
 def presets(as_json: Json = False) -> None:
     """Show the experiments that come with medzoo."""
-    from medzoo.pipelines.experiment.settings import preset_names, read_design
+    from medzoo.experiment.config import preset_names, read_design
 
     rows = []
     for name in preset_names():
@@ -71,7 +71,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Show what an experiment would do: cells, optimiser steps, time and disk."""
-    from medzoo.pipelines.experiment.planning import forecast
+    from medzoo.experiment.forecast import forecast
 
     prepared = _prepare(
         experiment,
@@ -115,7 +115,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run an experiment; the same command goes on where it stopped, and tries again what failed."""
-    from medzoo.pipelines.experiment.running import run as run_experiment
+    from medzoo.experiment.run import run as run_experiment
 
     prepared = _prepare(
         experiment,
@@ -155,7 +155,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write report.html, tables and figures into the folder of a run, from what it holds."""
-    from medzoo.pipelines.experiment.loading import load_results
+    from medzoo.experiment.results_folder import load_results
 
     result = load_results(folder)
     _write_report(result)
@@ -169,7 +169,7 @@ _compare = app.command("compare")(compare)  # whose options are in a file of its
 
 
 def _write_report(result: Experiment) -> None:
-    from medzoo.pipelines.report.experiment import write_experiment_report
+    from medzoo.report.experiment.report import write_experiment_report
 
     write_experiment_report(result)
 
@@ -207,11 +207,11 @@ def _prepare(
     skip_bad: bool,
     allow_upload: bool = False,
 ) -> Prepared:
-    from medzoo.data import open_dataset
-    from medzoo.pipelines.experiment.running import prepare
-    from medzoo.pipelines.experiment.settings import read_design
-    from medzoo.pipelines.inputs import make_source
-    from medzoo.plugins import load_plugins
+    from medzoo.data.dataset import open_dataset
+    from medzoo.experiment.config import read_design
+    from medzoo.experiment.run import prepare
+    from medzoo.generation.mixture import make_source
+    from medzoo.plugins.lookup import load_plugins
 
     design = read_design(experiment, overrides=overrides or (), options=options)
     names = [name.strip() for name in classes.split(",")] if classes else None

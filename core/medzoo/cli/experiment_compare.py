@@ -10,7 +10,7 @@ import typer
 from medzoo.cli.output import Json, notice, print_json, print_table, print_text
 
 if TYPE_CHECKING:
-    from medzoo.pipelines.report.experiment_compare import Side, SideBySide
+    from medzoo.report.experiment.compare import Side, SideBySide
 
 Folders = Annotated[list[Path], typer.Argument(metavar="FOLDER FOLDER...", help="The results of two runs or more.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for compare.html and compare.csv.")]
@@ -18,8 +18,8 @@ Out = Annotated[Path | None, typer.Option(help="Folder for compare.html and comp
 
 def compare(folders: Folders, out: Out = None, as_json: Json = False) -> None:
     """Show experiments side by side, with differences where data, test images and steps are the same."""
-    from medzoo.pipelines.experiment.loading import load_results
-    from medzoo.pipelines.report.experiment_compare import side_by_side, write_comparison
+    from medzoo.experiment.results_folder import load_results
+    from medzoo.report.experiment.compare import side_by_side, write_comparison
 
     found = side_by_side([load_results(folder) for folder in folders])
     written = write_comparison(found, out) if out is not None else []

@@ -27,10 +27,10 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show what a model has learned of its labels."""
-    from medzoo.pipelines.inputs import make_source
-    from medzoo.pipelines.inspect import Request
-    from medzoo.pipelines.inspect import inspect as run
-    from medzoo.plugins import load_plugins
+    from medzoo.generation.mixture import make_source
+    from medzoo.inspection.inspect import Request
+    from medzoo.inspection.inspect import inspect as run
+    from medzoo.plugins.lookup import load_plugins
 
     request = Request(generator=gen, out=out, labels=tuple(label or ()), count=n, seed=seed)
     source = make_source(load_plugins(), device=device, overrides=overrides or (), mirror=from_)

@@ -8,9 +8,9 @@ import typer
 
 from medzoo.cli.output import Json, notice, print_json, print_text
 from medzoo.cli.progress import DownloadDisplay
-from medzoo.mirror import write_mirror
-from medzoo.plugins import load_plugins
-from medzoo.registry import AssetRow, Row, fetchable, load_registry
+from medzoo.hub.mirror import write_mirror
+from medzoo.hub.registry import AssetRow, Row, fetchable, load_registry
+from medzoo.plugins.lookup import load_plugins
 
 
 def mirror(

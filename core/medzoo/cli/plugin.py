@@ -10,7 +10,7 @@ from medzoo.cli.options import Overrides
 from medzoo.cli.output import Json, print_json, print_table, print_text
 from medzoo.cli.plugin_new import new_plugin
 from medzoo.errors import ConfigError, PluginError, UnknownName
-from medzoo.plugins import PluginRow, load_plugins, set_enabled
+from medzoo.plugins.lookup import PluginRow, load_plugins, set_enabled
 
 if TYPE_CHECKING:
     from medzoo.testing import CheckResult

@@ -18,8 +18,8 @@ def new_plugin(
     as_json: Json = False,
 ) -> None:
     """Write a working plugin to start from, with its tests."""
-    from medzoo.plugins import load_plugins
-    from medzoo.registry import load_registry
+    from medzoo.hub.registry import load_registry
+    from medzoo.plugins.lookup import load_plugins
     from medzoo.scaffold import NewPlugin, refuse_taken, write_plugin
 
     plugin = NewPlugin(name=name, kind=kind)

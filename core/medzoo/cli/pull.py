@@ -8,10 +8,10 @@ import typer
 
 from medzoo.cli.output import Json, notice, print_json, print_text
 from medzoo.cli.progress import DownloadDisplay
-from medzoo.hub import fetch_asset, fetch_model
-from medzoo.plugins import load_plugins
-from medzoo.registry import AssetRow, Row, fetchable, load_registry
-from medzoo.repos import fetch_repo, is_reference, parse_reference, read_pulled, refuse_other_source
+from medzoo.hub.registry import AssetRow, Row, fetchable, load_registry
+from medzoo.hub.repositories import fetch_repo, is_reference, parse_reference, read_pulled, refuse_other_source
+from medzoo.hub.sources import fetch_asset, fetch_model
+from medzoo.plugins.lookup import load_plugins
 
 
 def pull(

@@ -11,9 +11,9 @@ from medzoo.cli.output import Json, notice, print_json, print_text
 from medzoo.errors import ConfigError
 
 if TYPE_CHECKING:
-    from medzoo.pipelines.package import Package
-    from medzoo.pipelines.push import Published
-    from medzoo.registry import Registry
+    from medzoo.hub.registry import Registry
+    from medzoo.publishing.package import Package
+    from medzoo.publishing.push import Published
 
 
 def push(
@@ -49,11 +49,11 @@ def push(
     as_json: Json = False,
 ) -> None:
     """Check a model, send it to the Hub, and print its registry row."""
-    from medzoo.pipelines.about import About
-    from medzoo.pipelines.package import Request, bundled_models, prepare
-    from medzoo.pipelines.push import publish
-    from medzoo.plugins import load_plugins
-    from medzoo.registry import load_registry
+    from medzoo.hub.registry import load_registry
+    from medzoo.plugins.lookup import load_plugins
+    from medzoo.publishing.about import About
+    from medzoo.publishing.package import Request, bundled_models, prepare
+    from medzoo.publishing.push import publish
 
     _refuse_contradictions(given, everything=everything, repo=repo, about=about, private=private, create=create)
     plugins = load_plugins()
@@ -127,7 +127,7 @@ def _tell(
     published: Published, registry: Registry, *, update: bool, file: Path | None, as_json: bool
 ) -> dict[str, Any]:
     """What was published, for programs; people have been told, and the row printed or written."""
-    from medzoo.pipelines.registry_file import row_text, update_registry
+    from medzoo.hub.registry_file import row_text, update_registry
 
     package, row = published.package, published.row
     if published.sent:
@@ -153,7 +153,7 @@ def _tell(
 
 def _home(model_id: str, registry: Registry) -> Path:
     """The registry file a model's row belongs into: where it is now, unless that came with an installed medzoo."""
-    from medzoo.places import bundled_root, config_root
+    from medzoo.storage.paths import bundled_root, config_root
 
     row = registry.models.get(model_id)
     installed = bundled_root().name == "bundled"

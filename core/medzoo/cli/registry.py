@@ -8,7 +8,7 @@ import typer
 
 from medzoo.cli.output import Json, notice, print_json, print_table
 from medzoo.errors import ConfigError
-from medzoo.plugins import load_plugins
+from medzoo.plugins.lookup import load_plugins
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check registry files row by row.")
 
@@ -27,7 +27,7 @@ def check(
     json: Json = False,
 ) -> None:
     """Check every row: its schema, files, card, licence, plugin, versions and successor."""
-    from medzoo.pipelines.registry_check import check_registry
+    from medzoo.hub.registry_check import check_registry
 
     registry, problems = check_registry([file.absolute() for file in files or []], load_plugins())
     if json:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from medzoo.cli.output import notice
 
 if TYPE_CHECKING:
-    from medzoo.pipelines.filling import Outcome
-    from medzoo.pipelines.jobs import Job
-    from medzoo.pipelines.quotes import Quote
+    from medzoo.generation.job import Job
+    from medzoo.generation.remote.consent import Quote
+    from medzoo.generation.run import Outcome
 
 
 def show_quotes(job: Job, quotes: Sequence[Quote]) -> None:
     """Nothing; what would be sent where, at what price, goes to stderr."""
-    from medzoo.pipelines.quotes import describe_upload
+    from medzoo.generation.remote.consent import describe_upload
 
     for quote in quotes:
         sent, cost = quote.tally.sent, float(quote.tally.cost(quote.service.price))

@@ -13,7 +13,7 @@ from medzoo.cli.progress import Display
 from medzoo.cli.requests import show_requests
 
 if TYPE_CHECKING:
-    from medzoo.pipelines.jobs import Job
+    from medzoo.generation.job import Job
 
 
 Gen = Annotated[str, typer.Argument(metavar="GEN", help="Model, plugin or training run.")]
@@ -46,9 +46,9 @@ def sample(
     as_json: Json = False,
 ) -> None:
     """Draw images of chosen classes from one generator."""
-    from medzoo.pipelines.inputs import make_source
-    from medzoo.pipelines.sample import Request, prepare
-    from medzoo.plugins import load_plugins
+    from medzoo.generation.mixture import make_source
+    from medzoo.generation.sample import Request, prepare
+    from medzoo.plugins.lookup import load_plugins
 
     request = Request(
         generator=gen,
@@ -75,8 +75,8 @@ def sample(
 
 def _draw(job: Job, *, only_grid: bool) -> Path | None:
     """The folder the images are in; None where the grid alone was wanted."""
-    from medzoo.pipelines.filling import run
-    from medzoo.pipelines.sample import draw_grid
+    from medzoo.generation.run import run
+    from medzoo.generation.sample import draw_grid
 
     with Display("drawing") as display:
         if only_grid and job.sheet is not None:

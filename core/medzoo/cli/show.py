@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from medzoo.cli.catalogue import describe
-from medzoo.cli.offers import TABLES, find_offer, print_tables
+from medzoo.cli.components import TABLES, find_offer, print_tables
+from medzoo.cli.list import describe
 from medzoo.cli.output import Json, count, megabytes, notice, print_json, print_text
 from medzoo.errors import UnknownName
-from medzoo.plugins import load_plugins
-from medzoo.registry import CONFIG, AssetRow, Registry, Row, load_registry
+from medzoo.hub.registry import CONFIG, AssetRow, Registry, Row, load_registry
+from medzoo.plugins.lookup import load_plugins
 
 _CARD_LINES = 12
 

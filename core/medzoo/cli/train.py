@@ -34,11 +34,11 @@ def train(
 ) -> None:
     """Train a generator; the same command goes on where it stopped."""
     from medzoo import config as settings
-    from medzoo.data import open_dataset
-    from medzoo.pipelines.models import load_gen
-    from medzoo.pipelines.train import train as run
-    from medzoo.plugins import load_plugins
-    from medzoo.registry import CLASSIFIER, GENERATOR, load_registry, refuse_other_kind
+    from medzoo.data.dataset import open_dataset
+    from medzoo.hub.registry import CLASSIFIER, GENERATOR, load_registry, refuse_other_kind
+    from medzoo.models.generators import load_gen
+    from medzoo.plugins.lookup import load_plugins
+    from medzoo.training.train import train as run
 
     plugins = load_plugins()
     if generator in plugins.classifiers and generator not in plugins.generators:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medzoo.errors import ConfigError, DataError, UnknownName
-from medzoo.files import new_folder
-from medzoo.plugins import Plugins
-from medzoo.registry import Registry
+from medzoo.hub.registry import Registry
+from medzoo.plugins.lookup import Plugins
 from medzoo.specs import CONTRACT
+from medzoo.storage.files import new_folder
 
 SUMMARIES: Mapping[str, str] = {
     "generator": "a Gaussian for each class, of its mean image and its principal components",
@@ -95,7 +95,7 @@ def render(plugin: NewPlugin) -> dict[str, str]:
     """The text of each of the plugin's files, by its path. In the templates' paths MODULE stands for its module."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    from medzoo import __version__
+    from medzoo._version import __version__
 
     environment = Environment(
         loader=PackageLoader(__name__, "templates"),

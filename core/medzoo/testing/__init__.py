@@ -17,11 +17,11 @@ the kit takes: `fit(MadeUpImages(image), seed=0, report=Listener())`, with an `i
 
 from medzoo.testing.classifiers import assert_classifier, check_classifier
 from medzoo.testing.extractors import assert_extractor, check_extractor
+from medzoo.testing.fake_images import CLASSES, MadeUpImages, PlainImages
 from medzoo.testing.generators import assert_generator, check_generator
-from medzoo.testing.listener import Listener
-from medzoo.testing.made_up_images import CLASSES, MadeUpImages, PlainImages
 from medzoo.testing.metrics import assert_metric, check_metric
-from medzoo.testing.parametrised import Check, classifier_checks, generator_checks, metric_checks
+from medzoo.testing.parametrize import Check, classifier_checks, generator_checks, metric_checks
+from medzoo.testing.recording_callback import Listener
 from medzoo.testing.results import CheckResult
 
 __all__ = [

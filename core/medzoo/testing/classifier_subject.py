@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from medzoo.protocols import Classifier, LabelledImages
-from medzoo.testing.listener import Listener
-from medzoo.testing.made_up_images import CLASSES
+from medzoo.testing.contract import expect
+from medzoo.testing.fake_images import CLASSES
 from medzoo.testing.model_subject import ATOL, BATCH, ModelSubject
-from medzoo.testing.promises import expect
+from medzoo.testing.recording_callback import Listener
 
 
 class ClassifierSubject(ModelSubject[Classifier]):

@@ -11,9 +11,9 @@ from safetensors.torch import load, save
 
 from medzoo.testing import model_checks as shared
 from medzoo.testing.classifier_subject import ClassifierSubject
-from medzoo.testing.made_up_images import PlainImages
+from medzoo.testing.contract import expect, expect_equal, global_seed
+from medzoo.testing.fake_images import PlainImages
 from medzoo.testing.model_subject import ATOL, BATCH
-from medzoo.testing.promises import expect, expect_equal, global_seed
 from medzoo.testing.results import CheckResult, assert_passed
 from medzoo.testing.suite import Stage, Suite
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from medzoo.protocols import Extractor, PerceptualExtractor
+from medzoo.testing.contract import expect, global_states
 from medzoo.testing.model_subject import ATOL
-from medzoo.testing.promises import expect, global_states
 from medzoo.testing.results import CheckResult, assert_passed, run_check
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from medzoo.testing import model_checks as shared
+from medzoo.testing.contract import expect, expect_equal, global_seed
+from medzoo.testing.fake_images import BRIGHTNESS, CLASSES, PlainImages
 from medzoo.testing.generator_subject import GeneratorSubject
-from medzoo.testing.inspection import attention_maps, label_tokens
-from medzoo.testing.made_up_images import BRIGHTNESS, CLASSES, PlainImages
+from medzoo.testing.label_tokens import attention_maps, label_tokens
 from medzoo.testing.model_subject import ATOL, BATCH
-from medzoo.testing.promises import expect, expect_equal, global_seed
 from medzoo.testing.results import CheckResult, assert_passed
 from medzoo.testing.suite import Stage, Suite
 

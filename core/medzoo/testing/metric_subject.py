@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from medzoo.protocols import Sample, Score
-from medzoo.testing.made_up_sets import MadeUpSets
-from medzoo.testing.promises import Broken, noting_global_state
-from medzoo.testing.watch import Watch, watched
+from medzoo.testing.contract import Broken, noting_global_state
+from medzoo.testing.fake_samples import MadeUpSets
+from medzoo.testing.monitor import Watch, watched
 
 if TYPE_CHECKING:
     from medzoo.specs import MetricSpec

@@ -11,10 +11,10 @@ import torch
 from medzoo.errors import DataError
 from medzoo.protocols import Histogram, Sample, Score
 from medzoo.specs import CONTRACT
-from medzoo.testing.made_up_sets import tensors_of
+from medzoo.testing.contract import Broken, expect, global_seed
+from medzoo.testing.fake_samples import tensors_of
 from medzoo.testing.metric_subject import SIDES, MetricSubject
 from medzoo.testing.model_checks import MAX_MEMORY, beside_the_guide
-from medzoo.testing.promises import Broken, expect, global_seed
 from medzoo.testing.registration import light_registration
 from medzoo.testing.results import CheckResult, assert_passed
 from medzoo.testing.suite import Stage, Suite

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from medzoo import config as settings
 from medzoo.errors import MedzooError
-from medzoo.failures import failure
+from medzoo.plugins.foreign_errors import failure
 from medzoo.specs import CONTRACT, ClassifierSpec, GeneratorSpec
-from medzoo.testing.listener import Listener
-from medzoo.testing.made_up_images import CLASSES
+from medzoo.testing.contract import Broken, expect, expect_equal, global_seed
+from medzoo.testing.fake_images import CLASSES
 from medzoo.testing.model_subject import ModelSubject
-from medzoo.testing.promises import Broken, expect, expect_equal, global_seed
+from medzoo.testing.recording_callback import Listener
 from medzoo.testing.registration import light_registration
 from medzoo.testing.suite import Stage, Suite
 

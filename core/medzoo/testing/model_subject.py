@@ -14,10 +14,10 @@ from torch import Tensor
 from medzoo import config as settings
 from medzoo.protocols import Classifier, Generator, LabelledImages
 from medzoo.specs import ClassifierSpec, GeneratorSpec, ImageSpec
-from medzoo.testing.listener import Listener
-from medzoo.testing.made_up_images import CLASSES, MadeUpImages
-from medzoo.testing.promises import Broken, cuda_of, expect, noting_global_state
-from medzoo.testing.watch import Watch, watched
+from medzoo.testing.contract import Broken, cuda_of, expect, noting_global_state
+from medzoo.testing.fake_images import CLASSES, MadeUpImages
+from medzoo.testing.monitor import Watch, watched
+from medzoo.testing.recording_callback import Listener
 
 BATCH = 8
 # float32 convolutions may take another algorithm, hence another rounding, for another batch size

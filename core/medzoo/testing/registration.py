@@ -6,15 +6,15 @@ import os
 import subprocess
 import sys
 
-from medzoo.plugins import load_plugins
+from medzoo.plugins.lookup import load_plugins
 from medzoo.specs import ClassifierSpec, GeneratorSpec, MetricSpec
-from medzoo.testing.promises import expect
+from medzoo.testing.contract import expect
 
 _HEAVY = ("torch", "numpy", "scipy", "sklearn", "PIL", "torchvision", "diffusers", "timm", "transformers", "matplotlib")
 _PROGRAM = """
 import sys
 from importlib.metadata import entry_points
-from medzoo.discovery import GROUP, PluginRow, ask
+from medzoo.plugins.discovery import GROUP, PluginRow, ask
 name, module, *heavy = sys.argv[1:]
 (point,) = [point for point in entry_points(group=GROUP, name=name) if point.value == module][:1]
 row = ask(PluginRow(name=name, distribution="", version="", module=module), point.load).row

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
-from medzoo.failures import failure
-from medzoo.testing.promises import Broken, global_seed
+from medzoo.plugins.foreign_errors import failure
+from medzoo.testing.contract import Broken, global_seed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,12 +14,12 @@ from torch.nn import functional
 from medzoo.errors import DataError
 from medzoo.protocols import LabelledImages, Report
 from medzoo.specs import ImageSpec
-from medzoo.toolkit.objectives import Objective, measure
-from medzoo.toolkit.optimizers import Recipe, make_optimizer, rate_curve
-from medzoo.toolkit.recipes import ClassifierSettings, RecipeSettings
-from medzoo.toolkit.refusals import refuse_bad_images, refuse_no_images
-from medzoo.toolkit.selection import EarlyStopping
-from medzoo.toolkit.training import steps_of, train
+from medzoo.toolkit.classifier_settings import ClassifierSettings, RecipeSettings
+from medzoo.toolkit.training.loop import steps_of, train
+from medzoo.toolkit.training.objectives import Objective, measure
+from medzoo.toolkit.training.optimizers import Recipe, make_optimizer, rate_curve
+from medzoo.toolkit.training.selection import EarlyStopping
+from medzoo.toolkit.validation import refuse_bad_images, refuse_no_images
 
 _PREDICT_BATCH = 64
 

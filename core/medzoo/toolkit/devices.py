@@ -2,35 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from medzoo.errors import ResourceError
-
-
-def derive_seed(*parts: int | str) -> int:
-    """A 63-bit seed that depends on every part and on their order."""
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
-
-
-def generator(*parts: int | str) -> torch.Generator:
-    """A CPU random generator seeded from `parts`: the same draws on every device."""
-    return torch.Generator().manual_seed(derive_seed(*parts))
-
-
-@contextlib.contextmanager
-def global_draws_from(seed: int, device: torch.device) -> Iterator[None]:
-    """Nothing; inside, what knows only torch's global randomness (initialisation, dropout) draws from `seed`."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from medzoo.toolkit.refusals import refuse_bad_request, refuse_small_classes
+from medzoo.toolkit.validation import refuse_bad_request, refuse_small_classes
 
 
 class Average(nn.Module):

@@ -1,0 +1,1 @@
+"""Predict with classifiers, and score their predictions."""

@@ -1,0 +1,1 @@
+"""Labeled image sets: reading, decoding, splitting, and checking them."""

@@ -1,0 +1,133 @@
+"""What is in a dataset, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from medzoo.data.dataset import Dataset
+from medzoo.data.duplicates import components, equal_pairs, near_pairs, thumbnails
+from medzoo.data.images import probe
+
+# Bits a channel of Pillow's modes that differ from 8.
+_BITS = {"1": 1, "I": 32, "F": 32}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Duplicates:
+    """Pairs of equal or nearly equal images: how many within a class and part, how many across."""
+
+    pairs: int
+    across_classes: int
+    across_parts: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataReport:
+    """A dataset's contents by part and class, its image sizes and kinds, and its faults.
+
+    `sizes` counts images by "width x height", `kinds` by Pillow mode and bits a channel. `exact` are pairs of equal
+    pixels, `near` pairs of thumbnails that correlate above 0.99 but differ. `groups` lists the images of each
+    duplicate group of two or more as "part/name (class)", groups across parts and classes first.
+    """
+
+    path: str
+    counts: Mapping[str, Mapping[str, int]]
+    sizes: Mapping[str, int]
+    kinds: Mapping[str, int]
+    unreadable: tuple[tuple[str, str], ...]
+    exact: Duplicates
+    near: Duplicates
+    groups: tuple[tuple[str, ...], ...]
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Each fault in one sentence; empty if there is none."""
+        found = []
+        if self.unreadable:
+            found.append(f"unreadable images: {len(self.unreadable)}")
+        for kind, duplicates in (("exact", self.exact), ("near", self.near)):
+            if duplicates.pairs:
+                found.append(
+                    f"pairs of {kind} duplicates: {duplicates.pairs} "
+                    f"({duplicates.across_classes} across classes, {duplicates.across_parts} across parts)"
+                )
+        return tuple(found)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, `problems` included."""
+        return {**asdict(self), "problems": list(self.problems)}
+
+
+def check_dataset(dataset: Dataset) -> DataReport:
+    """The report on a dataset and its held-out parts; unreadable files are those in `bad`.
+
+    Raises: DataError on a file that cannot be read; open the dataset with `skip_bad` to have them listed.
+    """
+    parts: dict[str, Dataset] = {"train" if dataset.held_out else "all": dataset, **dataset.held_out}
+    looks = Counter(chain.from_iterable(_looks(part) for part in parts.values()))
+    sizes: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
+    for (width, height, mode), count in looks.items():
+        bits = 16 if mode.startswith("I;16") else _BITS.get(mode, 8)
+        sizes[f"{width}x{height}"] += count
+        kinds[f"{mode}, {bits} bit"] += count
+    exact, near, groups = _duplicates(parts)
+    return DataReport(
+        path=str(dataset.path),
+        counts={name: part.counts() for name, part in parts.items()},
+        sizes=dict(sizes.most_common()),
+        kinds=dict(kinds.most_common()),
+        unreadable=tuple((f"{name}/{file}", why) for name, part in parts.items() for file, why in part.bad),
+        exact=exact,
+        near=near,
+        groups=groups,
+    )
+
+
+def _looks(dataset: Dataset) -> Iterator[tuple[int, int, str]]:
+    """Width, height and Pillow mode of each image."""
+    if dataset.files is not None:
+        yield from map(probe, dataset.files)
+    else:
+        for pixels in dataset.all_pixels():
+            yield pixels.shape[1], pixels.shape[0], "L" if pixels.ndim == 2 else "RGB"
+
+
+def _duplicates(parts: Mapping[str, Dataset]) -> tuple[Duplicates, Duplicates, tuple[tuple[str, ...], ...]]:
+    """Exact duplicates, near ones, and the groups both make over all parts."""
+    digests = [digest for part in parts.values() for digest in part.fingerprints()]
+    vectors = np.concatenate([thumbnails(part) for part in parts.values()])
+    part_of = np.repeat(np.arange(len(parts)), [len(part) for part in parts.values()])
+    kinds = [
+        "|".join(part.classes[k] for k in np.flatnonzero(row)) or "no class"
+        for part in parts.values()
+        for row in part.hot()
+    ]
+    labels = np.unique(kinds, return_inverse=True)[1]
+    exact, close = equal_pairs(digests), near_pairs(vectors)
+    near = close[[digests[i] != digests[j] for i, j in close]] if len(close) else close
+
+    def tally(pairs: np.ndarray) -> Duplicates:
+        first, second = pairs[:, 0], pairs[:, 1]
+        return Duplicates(
+            pairs=len(pairs),
+            across_classes=int((labels[first] != labels[second]).sum()),
+            across_parts=int((part_of[first] != part_of[second]).sum()),
+        )
+
+    names = [f"{name}/{file}" if len(parts) > 1 else file for name, part in parts.items() for file in part.names]
+    members: dict[int, list[int]] = {}
+    for index, group in enumerate(components(np.concatenate([exact, close]), count=len(digests)).tolist()):
+        members.setdefault(group, []).append(index)
+    # The harmful ones first: those that cross parts, then those that cross classes.
+    ranked = sorted(
+        (group for group in members.values() if len(group) > 1),
+        key=lambda group: (-len(set(part_of[group])), -len(set(labels[group]))),
+    )
+    return tally(exact), tally(near), tuple(tuple(f"{names[i]} ({kinds[i]})" for i in group) for group in ranked)

@@ -1,0 +1,240 @@
+"""Labelled image sets: opened from folders, CSV or npz, fingerprinted, and prepared for a model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from medzoo.data.images import decode, decode_all, prepare, probe
+from medzoo.data.readers import Listing, read
+from medzoo.errors import DataError, UnknownName
+from medzoo.specs import ImageSpec
+
+# Prepared images are kept in memory up to this size in bytes; beyond it they are decoded at each access.
+CACHE_LIMIT = 2 * 1024**3
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dataset:
+    """Images with labels. Image i is `files[i]` or `array[i]`; its label is `labels[i]`.
+
+    `labels` is int64 (N,), or float32 multi-hot (N, K). `names` are file names relative to the dataset, or
+    "train/00012" in an npz. `held_out` holds the parts the path sets aside ("val", "test"); `bad` the files left out
+    as unreadable, with the reason.
+    """
+
+    path: Path
+    classes: tuple[str, ...]
+    labels: np.ndarray
+    names: tuple[str, ...]
+    files: tuple[Path, ...] | None = None
+    array: np.ndarray | None = None
+    patients: tuple[str, ...] | None = None
+    held_out: Mapping[str, Dataset] = field(default_factory=dict)
+    bad: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.files is None) == (self.array is None):
+            raise DataError(f"{self.path}: images are given either as files or as an array")
+        images: Sequence[Path] | np.ndarray | None = self.files if self.files is not None else self.array
+        lengths = {len(self.labels), len(self.names), len(images if images is not None else ())}
+        if len(lengths | ({len(self.patients)} if self.patients is not None else set())) != 1:
+            raise DataError(f"{self.path}: images, labels, names and patients differ in number")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may have several classes, or none."""
+        return self.labels.ndim == 2
+
+    def file(self, index: int) -> Path | None:
+        """The file image `index` comes from, or None where it lies in an array."""
+        return self.files[index] if self.files is not None else None
+
+    def pixels(self, index: int) -> np.ndarray:
+        """Image `index` as stored: uint8 (H, W) or (H, W, 3). Raises: DataError if its file cannot be read."""
+        return decode(self.files[index]) if self.files is not None else self._array[index]
+
+    def all_pixels(self) -> Iterator[np.ndarray]:
+        """Every image as stored, in order, several decoded at once. Raises: DataError on a file that is unreadable."""
+        for pixels in decode_all(self.files) if self.files is not None else self._array:
+            if isinstance(pixels, DataError):
+                raise pixels
+            yield pixels
+
+    @property
+    def _array(self) -> np.ndarray:
+        assert self.array is not None  # __post_init__ has seen to it
+        return self.array
+
+    def counts(self) -> dict[str, int]:
+        """Images by class name, classes without any included."""
+        return dict(zip(self.classes, self.hot().sum(axis=0).tolist(), strict=True))
+
+    def hot(self) -> np.ndarray:
+        """Whether image i has class k: bool (N, K)."""
+        if self.multi_label:
+            return self.labels > 0
+        return np.asarray(self.labels[:, None] == np.arange(len(self.classes)))
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> Dataset:
+        """The images at `indices`, in that order, with the same classes and nothing held out."""
+        chosen = [int(index) for index in indices]
+        return replace(
+            self,
+            labels=self.labels[chosen],
+            names=tuple(self.names[index] for index in chosen),
+            files=tuple(self.files[index] for index in chosen) if self.files is not None else None,
+            array=self.array[chosen] if self.array is not None else None,
+            patients=tuple(self.patients[index] for index in chosen) if self.patients is not None else None,
+            held_out={},
+            bad=(),
+        )
+
+    @cached_property
+    def _fingerprints(self) -> tuple[str, ...]:
+        return tuple(map(fingerprint_of, self.all_pixels()))
+
+    def fingerprints(self) -> tuple[str, ...]:
+        """One an image, as `fingerprint_of` gives it, whatever file holds it."""
+        return self._fingerprints
+
+    def fingerprint(self) -> str:
+        """The SHA-256 of all images and their class names, in 64 hex digits; the order of images does not matter."""
+        lines = sorted(
+            f"{digest} {'|'.join(sorted(self.classes[k] for k in np.flatnonzero(row)))}"
+            for digest, row in zip(self._fingerprints, self.hot(), strict=True)
+        )
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def verify(self, *, skip_bad: bool = False) -> Dataset:
+        """This dataset with every image, held-out ones included, decoded once and found readable.
+
+        With `skip_bad`, the readable part of it, the others listed in `bad`.
+        Raises: DataError naming the first unreadable file and how many there are, or if no image is left.
+        """
+        held_out = {part: images.verify(skip_bad=skip_bad) for part, images in self.held_out.items()}
+        if self.files is None:
+            return replace(self, held_out=held_out)
+        errors = {k: found for k, found in enumerate(decode_all(self.files)) if isinstance(found, DataError)}
+        if not errors:
+            return replace(self, held_out=held_out)
+        first = next(iter(errors.values()))
+        if not skip_bad:
+            others = f" (and {len(errors) - 1} other files)" if len(errors) > 1 else ""
+            raise DataError(first.message + others, first.hint)
+        if len(errors) == len(self):
+            raise DataError(f"{self.path}: none of its {len(self)} images can be read; first: {first.message}")
+        bad = tuple((self.names[k], error.message) for k, error in errors.items())
+        good = self.subset([k for k in range(len(self)) if k not in errors])
+        return replace(good, held_out=held_out, bad=self.bad + bad)
+
+    def view(self, image: ImageSpec, *, crop: str) -> PreparedImages:
+        """The images as a model of `image` sees them, uint8 (C, size, size), with labels in its class order.
+
+        `crop` as in `images.prepare`. Images are decoded when first asked for.
+        Raises: UnknownName on a class the model does not know; DataError if only the data is multi-label.
+        """
+        return PreparedImages(dataset=self, image=image, crop=crop)
+
+
+class PreparedImages:
+    """A dataset in the size, channels and class order of one ImageSpec (`protocols.LabelledImages`)."""
+
+    def __init__(self, *, dataset: Dataset, image: ImageSpec, crop: str) -> None:
+        self.classes = image.classes
+        self.labels = _relabelled(dataset, image)
+        self._dataset = dataset
+        self._image = image
+        self._crop = crop
+        shape = (len(dataset), image.channels, image.size, image.size)
+        # np.empty takes memory only as pages are written, so an unread view costs nothing.
+        self._cache = np.empty(shape, np.uint8) if np.prod(shape, dtype=float) <= CACHE_LIMIT else None
+        self._cached = np.zeros(len(dataset), np.bool_)
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Image `index`: uint8 (C, size, size)."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"image {index} of {len(self)}")
+        if self._cache is not None and self._cached[index]:
+            return np.array(self._cache[index])
+        pixels = self._dataset.pixels(index)
+        square = prepare(pixels, size=self._image.size, channels=self._image.channels, crop=self._crop)
+        if self._cache is not None:
+            # Pixels first: another thread that sees the mark finds the image whole.
+            self._cache[index] = square
+            self._cached[index] = True
+        return square
+
+
+def _relabelled(dataset: Dataset, image: ImageSpec) -> np.ndarray:
+    """The dataset's labels in the order of `image.classes`: int64 (N,) or float32 multi-hot (N, K)."""
+    if dataset.multi_label and not image.multi_label:
+        raise DataError(
+            f"{dataset.path} has several labels an image; the model takes one", "give a dataset of single labels"
+        )
+    for name, count in dataset.counts().items():
+        if count and name not in image.classes:
+            raise UnknownName("class", name, image.classes, "(the classes of this model)")
+    hot = dataset.hot()
+    columns = [dataset.classes.index(name) if name in dataset.classes else None for name in image.classes]
+    absent = np.zeros(len(dataset), np.float32)
+    mapped = np.stack([absent if k is None else hot[:, k].astype(np.float32) for k in columns], axis=1)
+    return mapped if image.multi_label else mapped.argmax(axis=1).astype(np.int64)
+
+
+def fingerprint_of(pixels: np.ndarray) -> str:
+    """The first 16 hex digits of the SHA-256 of an image's shape and pixels, uint8 (H, W) or (H, W, 3) as stored."""
+    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:16]
+
+
+def open_dataset(path: Path, *, skip_bad: bool = False, classes: Sequence[str] | None = None) -> Dataset:
+    """The labelled images at `path`: class folders, train/val/test folders of them, a CSV, or a MedMNIST npz.
+
+    `classes` names an npz's numbers, or fixes the order of a folder's or CSV's class names. Where the path sets parts
+    aside, the result is the training part and `held_out` has the others. Headers are read; `verify` reads the rest, as
+    does `skip_bad`, which goes on without unreadable files and lists them in `bad`.
+    Raises: DataError naming the file or folder and how to mend it.
+    """
+    contents = read(Path(path), classes=classes)
+    parts = {
+        part: _from_listing(Path(path), listing, classes=contents.classes, multi_label=contents.multi_label)
+        for part, listing in contents.parts.items()
+    }
+    training = parts.pop("train")
+    opened = replace(training, held_out=parts)
+    if skip_bad:
+        return opened.verify(skip_bad=True)
+    for dataset in (opened, *parts.values()):
+        for file in dataset.files or ():
+            probe(file)
+    return opened
+
+
+def _from_listing(path: Path, listing: Listing, *, classes: tuple[str, ...], multi_label: bool) -> Dataset:
+    indices = {name: k for k, name in enumerate(classes)}
+    if multi_label:
+        labels = np.zeros((len(listing.names), len(classes)), np.float32)
+        for row, names in enumerate(listing.labels):
+            labels[row, [indices[name] for name in names]] = 1
+    else:
+        labels = np.array([indices[names[0]] for names in listing.labels], np.int64)
+    return Dataset(
+        path=path,
+        classes=classes,
+        labels=labels,
+        names=listing.names,
+        files=listing.files,
+        array=listing.array,
+        patients=listing.patients,
+    )

@@ -1,0 +1,187 @@
+"""Training, validation and test parts that share neither a patient nor a duplicate."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from medzoo.data.dataset import Dataset
+from medzoo.data.duplicates import duplicate_groups
+from medzoo.data.images import write_bytes
+from medzoo.errors import ConfigError, DataError
+from medzoo.storage.files import new_folder, refuse_occupied
+
+FRACTIONS: Mapping[str, float] = {"train": 0.8, "val": 0.1, "test": 0.1}
+
+
+def split_dataset(dataset: Dataset, *, fractions: Mapping[str, float] = FRACTIONS, seed: int) -> dict[str, Dataset]:
+    """Parts of `dataset` by name in about these fractions of every class; parts of fraction 0 are left out.
+
+    All images of a patient, or of a duplicate group where patients are unknown, fall in one part; every class falls in
+    every part. The same dataset, fractions and seed give the same parts.
+    Raises: ConfigError on fractions that do not add up to 1; DataError on a class of too few groups, an unreadable
+    image, or a dataset that is split already.
+    """
+    _, parts = _plan(dataset, fractions=fractions, seed=seed)
+    return _subsets(dataset, parts)
+
+
+def write_split(
+    dataset: Dataset, *, out: Path, fractions: Mapping[str, float] = FRACTIONS, seed: int
+) -> dict[str, Dataset]:
+    """The parts from `split_dataset`, after they were written into the new folder `out`.
+
+    Class folders become train/, val/ and test/ folders of hard links (copies across disks), a CSV one CSV a part, an
+    npz one npz. split.csv, itself a dataset unless images lie in an npz, lists each image's part and group, the seed,
+    and the image's fingerprint.
+    Raises: DataError if `out` holds anything; ResourceError if it cannot be written; else as `split_dataset`.
+    """
+    refuse_occupied(out)
+    groups, parts = _plan(dataset, fractions=fractions, seed=seed)
+    split = _subsets(dataset, parts)
+    linked = dataset.files is not None and dataset.path.is_dir()
+    with new_folder(out) as folder:
+        if dataset.files is None:
+            _write_npz(folder / "split.npz", split)
+        elif linked:
+            _link_files(folder, split)
+        else:
+            for part, images in split.items():
+                _write_table(folder / f"{part}.csv", _columns(images, _relative(images, out)))
+        names = dataset.names if dataset.files is None else _relative(dataset, out)
+        if linked:
+            names = [f"{part}/{name}" for part, name in zip(parts, dataset.names, strict=True)]
+        columns = {
+            **_columns(dataset, names),
+            "group": groups.tolist(),
+            "split": parts.tolist(),
+            "seed": [seed] * len(dataset),
+            "fingerprint": dataset.fingerprints(),
+        }
+        _write_table(folder / "split.csv", columns)
+    return split
+
+
+def _plan(dataset: Dataset, *, fractions: Mapping[str, float], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Each image's group, int64 (N,), and part name, str (N,)."""
+    shares = {part: share for part, share in fractions.items() if share > 0}
+    if min(fractions.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-6:
+        given = ", ".join(f"{part} {share:g}" for part, share in fractions.items())
+        raise ConfigError(f"fractions must lie in 0..1 and add up to 1, not {given}")
+    if seed < 0:
+        raise ConfigError(f"a seed counts from 0, not {seed}")
+    if dataset.held_out:
+        raise DataError(
+            f"{dataset.path} is split already: it has {', '.join(dataset.held_out)}",
+            "use it as it is, or gather its images in one set of class folders",
+        )
+    if dataset.patients is not None:
+        groups = np.unique(dataset.patients, return_inverse=True)[1].astype(np.int64)
+    else:
+        groups = duplicate_groups(dataset)
+    chosen = assign_groups(dataset.hot(), groups, shares=np.array(list(shares.values())), seed=seed)
+    missing = [
+        (name, part)
+        for k, name in enumerate(dataset.classes)
+        for index, part in enumerate(shares)
+        if dataset.hot()[:, k].any() and not dataset.hot()[chosen == index, k].any()
+    ]
+    if missing:
+        name, part = missing[0]
+        raise DataError(
+            f"{dataset.path}: class '{name}' has too few separate groups of images to be in {part} as well",
+            "leave a part out (--val 0), or add images of other patients",
+        )
+    return groups, np.array(list(shares))[chosen]
+
+
+def assign_groups(hot: np.ndarray, groups: np.ndarray, *, shares: np.ndarray, seed: int) -> np.ndarray:
+    """The part of each image, int64 (N,) in 0..P-1: groups stay whole, classes come close to `shares` (P,).
+
+    `hot` is bool (N, K), `groups` int64 (N,). Greedy, as scikit-learn's StratifiedGroupKFold, which makes only parts
+    of equal size: first one small group of each class, rarest first, goes to every part; then the rest, largest first,
+    goes where it leaves the least squared error of class shares. Ties are broken by `seed`.
+    """
+    rng = np.random.default_rng(seed)
+    held = np.zeros((int(groups.max()) + 1, hot.shape[1]), np.int64)
+    np.add.at(held, groups, hot)
+    sizes = np.bincount(groups)
+    totals = np.maximum(held.sum(axis=0), 1)
+    have = np.zeros((len(shares), hot.shape[1]))
+    part_of = np.full(len(held), -1)
+    filled = np.zeros(len(shares))
+    order = rng.permutation(len(held))
+    order = order[np.argsort(sizes[order], kind="stable")]
+
+    def place(group: int, part: int) -> None:
+        part_of[group] = part
+        have[part] += held[group]
+        filled[part] += sizes[group] / len(groups)
+
+    for k in np.argsort(totals, kind="stable"):
+        for part in np.argsort(-shares, kind="stable"):
+            free = [group for group in order if part_of[group] < 0 and held[group, k]]
+            if free and not have[part, k]:
+                place(free[0], part)
+    for group in order[::-1]:
+        if part_of[group] < 0:
+            short = have - shares[:, None] * totals
+            # An image without any class (multi-label) is placed by the parts' sizes alone.
+            cost = (held[group] * (2 * short + held[group]) / totals**2).sum(axis=1)
+            place(group, int(np.lexsort((filled - shares, cost))[0]))
+    return np.asarray(part_of[groups], np.int64)
+
+
+def _subsets(dataset: Dataset, parts: np.ndarray) -> dict[str, Dataset]:
+    return {part: dataset.subset(np.flatnonzero(parts == part)) for part in FRACTIONS if (parts == part).any()}
+
+
+def _link_files(folder: Path, split: Mapping[str, Dataset]) -> None:
+    for part, images in split.items():
+        for name, file in zip(images.names, images.files or (), strict=True):
+            target = folder / part / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                target.hardlink_to(file.resolve())
+            except OSError:
+                # Another disk, or a file system without hard links.
+                shutil.copyfile(file, target)
+
+
+def _relative(dataset: Dataset, folder: Path) -> list[str]:
+    """Each image's file as seen from `folder`."""
+    return [os.path.relpath(file, folder) for file in dataset.files or ()]
+
+
+def _columns(dataset: Dataset, names: Sequence[str]) -> dict[str, Sequence[object]]:
+    """The columns `open_dataset` reads; several labels are joined by '|' under the name that says there may be."""
+    labels = ["|".join(dataset.classes[k] for k in np.flatnonzero(row)) for row in dataset.hot()]
+    columns: dict[str, Sequence[object]] = {"file": names, "labels" if dataset.multi_label else "label": labels}
+    if dataset.patients is not None:
+        columns["patient"] = dataset.patients
+    return columns
+
+
+def _write_table(path: Path, columns: Mapping[str, Sequence[object]]) -> None:
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(columns)
+    table.writerows(zip(*columns.values(), strict=True))
+    write_bytes(path, text.getvalue().encode())
+
+
+def _write_npz(path: Path, split: Mapping[str, Dataset]) -> None:
+    arrays: dict[str, np.ndarray] = {}
+    for part, images in split.items():
+        arrays["classes"] = np.array(images.classes)
+        arrays[f"{part}_images"] = np.asarray(images.array)
+        arrays[f"{part}_labels"] = images.labels.astype(np.int64).reshape(len(images), -1)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    write_bytes(path, buffer.getvalue())

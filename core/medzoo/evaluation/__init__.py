@@ -1,0 +1,1 @@
+"""Measure synthetic images against real ones."""

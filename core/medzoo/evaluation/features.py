@@ -1,0 +1,243 @@
+"""Extractors made ready, and the vectors they give of a set's images: computed once and kept by what they depend on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+from torch.nn import functional
+
+from medzoo.data.decoded_cache import Decoded
+from medzoo.errors import HubError, PluginError, UnknownName
+from medzoo.generation.mixture import Source
+from medzoo.hub.download import Notice
+from medzoo.hub.registry import AssetRow, Registry, Row
+from medzoo.hub.sources import fetch_asset, locate
+from medzoo.models.classifiers import load_classifier
+from medzoo.protocols import Classifier, Extractor, PerceptualExtractor
+from medzoo.specs import ExtractorSpec
+from medzoo.storage.files import write_atomic
+from medzoo.storage.paths import features_root
+from medzoo.toolkit.nn.pretrained import read_weights
+
+MIRRORED = "mirrored"
+_AT_HAND = ("cached", "bundled", "mirror")
+_LEAST_PROBABILITY = 1e-12
+_CLASSIFIER_LAYERS = ("features", "logits")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedExtractor:
+    """An extractor with its weights on a device. `identity` changes whenever the same images give other vectors."""
+
+    name: str
+    extract: Extractor
+    preprocessing: str
+    weights: str
+    identity: str
+    device: str
+
+
+class ClassifierExtractor:
+    """A classifier as an extractor: its representation as "features", the logarithms of its probabilities as "logits".
+
+    Images come to its size by bicubic resampling with antialiasing, colour becomes grey as its luma, grey is repeated.
+    """
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.classifier = classifier
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Mapping[str, Tensor]:
+        """As `Extractor`."""
+        spec = self.classifier.image
+        seen = images.float() / 255.0
+        if seen.shape[1] == 3 and spec.channels == 1:
+            seen = (seen * seen.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+        seen = seen.expand(-1, spec.channels, -1, -1)
+        if seen.shape[-1] != spec.size:
+            seen = functional.interpolate(seen, size=(spec.size, spec.size), mode="bicubic", antialias=True)
+        return _Layers(self.classifier, seen.clamp(0.0, 1.0))
+
+
+class _Layers(Mapping[str, Tensor]):
+    """What a classifier makes of images, each layer computed when it is asked for: a metric seldom needs both."""
+
+    def __init__(self, classifier: Classifier, images: Tensor) -> None:
+        self._classifier, self._images = classifier, images
+
+    def __getitem__(self, layer: str) -> Tensor:
+        if layer == "features":
+            return self._classifier.features(self._images).float()
+        if layer == "logits":
+            return self._classifier.predict(self._images).float().clamp_min(_LEAST_PROBABILITY).log()
+        raise KeyError(layer)
+
+    def __contains__(self, layer: object) -> bool:
+        return layer in _CLASSIFIER_LAYERS
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_CLASSIFIER_LAYERS)
+
+    def __len__(self) -> int:
+        return len(_CLASSIFIER_LAYERS)
+
+
+def domain_classifier(registry: Registry, classes: Sequence[str]) -> Row | None:
+    """The published classifier at hand that knows all `classes`, the one with the fewest others; None without any."""
+    known = [row for row in registry.rows if row.kind == "classifier" and row.newest and not row.deprecated]
+    fitting = [row for row in known if set(classes) <= set(row.classes) and locate(row)[0] in _AT_HAND]
+    return min(fitting, key=lambda row: (len(row.classes), not row.default, row.id), default=None)
+
+
+def refuse_missing(name: str, source: Source) -> None:
+    """Nothing, where the extractor `name` can be loaded without a network.
+
+    Raises:
+        UnknownName: no plugin offers it and no published classifier is called so.
+        HubError: its weights are not here; the command that gets them.
+    """
+    rows: list[Row | AssetRow]
+    if name in source.plugins.extractors:
+        rows = [source.registry.asset(asset) for asset in source.plugins.extractors[name].assets]
+    elif name in source.registry.models and source.registry.models[name].kind == "classifier":
+        rows = [source.registry.models[name]]
+    else:
+        source.plugins.refuse_unusable(name)
+        classifiers = [row.id for row in source.registry.rows if row.kind == "classifier"]
+        raise UnknownName("extractor", name, [*source.plugins.extractors, *classifiers], source.plugins.absent_hint)
+    for row in rows:
+        if locate(row)[0] not in _AT_HAND:
+            raise HubError(f"'{name}' needs {row.name}, which is not on this machine", f"medzoo pull {row.name}")
+
+
+def load_extractor(name: str, source: Source, *, notice: Notice) -> LoadedExtractor:
+    """The extractor `name`: a plugin's, or a published classifier. Raises: as `refuse_missing`; IntegrityError."""
+    refuse_missing(name, source)
+    if name in source.plugins.extractors:
+        return _from_plugin(source.plugins.extractors[name], source, notice)
+    loaded = load_classifier(
+        name, registry=source.registry, plugins=source.plugins, device=source.device, notice=notice
+    )
+    size, colour = loaded.image.size, "grey" if loaded.image.channels == 1 else "RGB"
+    return LoadedExtractor(
+        name=name,
+        extract=ClassifierExtractor(loaded.classifier),
+        preprocessing=f"{size}x{size} {colour}, bicubic with antialiasing",
+        weights=loaded.weights_sha256 or "",
+        identity=f"classifier {loaded.spec.name} {loaded.weights_sha256} {sorted(loaded.config.flat().items())}",
+        device=source.device,
+    )
+
+
+def _from_plugin(spec: ExtractorSpec, source: Source, notice: Notice) -> LoadedExtractor:
+    weights: dict[str, Mapping[str, Tensor]] = {}
+    hashes = []
+    for asset in spec.assets:
+        row = source.registry.asset(asset)
+        path = fetch_asset(row, source=source.mirror, notice=notice)
+        weights[asset] = _read_asset(path, row)
+        hashes += [file.sha256 for file in row.files]
+    extract = spec.build(weights, source.device)
+    if spec.perceptual and not isinstance(extract, PerceptualExtractor):
+        raise PluginError(f"the extractor '{spec.name}' has no distance", f"run `medzoo plugin check {spec.name}`")
+    return LoadedExtractor(
+        name=spec.name,
+        extract=extract,
+        preprocessing=spec.preprocessing,
+        weights=" ".join(hashes),
+        identity=f"{spec.name} {spec.version} {' '.join(hashes)}",
+        device=source.device,
+    )
+
+
+def _read_asset(path: Path, row: AssetRow) -> Mapping[str, Tensor]:
+    """The tensors of an asset of one file, whose bytes have been checked."""
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    return read_weights(path, sha256=row.files[0].sha256, mend=f"medzoo pull {row.name}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What is to be extracted: of which images, by which extractor, which layers ("mirrored" among them)."""
+
+    images: Decoded
+    extractor: LoadedExtractor
+    layers: tuple[str, ...]
+
+
+def extract_all(
+    wanted: Iterable[Wanted], *, batch_size: int, watch: Callable[[int, int], None]
+) -> list[dict[str, Tensor]]:
+    """For each, its layers float32 (N, D) on the CPU: those kept by an earlier run are read, the others computed.
+
+    `watch` is told how many images of how many have been looked at. Images are extracted while later ones are decoded.
+    Raises: PluginError for an extractor that gives another number of rows, or lacks a layer.
+    """
+    jobs = list(wanted)
+    found = [_read_kept(job) if job.images.complete else {} for job in jobs]
+    passes = [list(_passes(job, kept)) for job, kept in zip(jobs, found, strict=True)]
+    total = sum(len(job.images) * len(own) for job, own in zip(jobs, passes, strict=True))
+    done = 0
+    watch(done, total)
+    for job, kept, own in zip(jobs, found, passes, strict=True):
+        for layers, mirrored in own:
+            parts: dict[str, list[Tensor]] = {layer: [] for layer in layers}
+            for given in _batches(job, batch_size, mirrored=mirrored):
+                for layer, rows in _extract(job, given, layers).items():
+                    parts[layer].append(rows)
+                done += len(given)
+                watch(done, total)
+            for layer, batches in parts.items():
+                name = MIRRORED if mirrored else layer
+                kept[name] = torch.cat(batches)
+                write_atomic(_path(job, name), save({"rows": kept[name]}))
+    return found
+
+
+def _passes(job: Wanted, kept: Mapping[str, Tensor]) -> Iterator[tuple[tuple[str, ...], bool]]:
+    """The layers each pass over the images gives, and whether it mirrors them."""
+    plain = tuple(layer for layer in job.layers if layer != MIRRORED and layer not in kept)
+    if plain:
+        yield plain, False
+    if MIRRORED in job.layers and MIRRORED not in kept:
+        yield ("features",), True
+
+
+def _batches(job: Wanted, batch_size: int, *, mirrored: bool) -> Iterator[Tensor]:
+    for start in range(0, len(job.images), batch_size):
+        images = torch.from_numpy(job.images[start : start + batch_size])
+        yield images.flip(-1) if mirrored else images
+
+
+@torch.inference_mode()
+def _extract(job: Wanted, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+    given: Any = job.extractor.extract(images.to(job.extractor.device))
+    check = f"run `medzoo plugin check {job.extractor.name}`"
+    if lacking := [layer for layer in layers if layer not in given]:
+        raise PluginError(f"the extractor '{job.extractor.name}' gives no {lacking[0]}", check)
+    rows = {layer: given[layer].detach().float().cpu() for layer in layers}
+    for layer, values in rows.items():
+        if values.ndim != 2 or len(values) != len(images):
+            shape = tuple(values.shape)
+            raise PluginError(f"'{job.extractor.name}' gave {layer} {shape} for {len(images)} images", check)
+    return rows
+
+
+def _read_kept(job: Wanted) -> dict[str, Tensor]:
+    """The layers an earlier run has kept."""
+    paths = {layer: _path(job, layer) for layer in job.layers}
+    return {layer: load_file(path)["rows"] for layer, path in paths.items() if path.is_file()}
+
+
+def _path(job: Wanted, layer: str) -> Path:
+    """Where a layer is kept: its name hangs on the pixels, the extractor with its weights, and the kind of device."""
+    facts = f"{job.images.digest}\n{job.extractor.identity}\n{layer}\n{job.extractor.device.partition(':')[0]}"
+    return features_root() / f"{hashlib.sha256(facts.encode()).hexdigest()[:40]}.safetensors"

@@ -1,0 +1,118 @@
+"""Arms of an experiment: what each trains its classifiers on. Loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from medzoo.generation.shares import parse_mixture
+
+REAL, WEIGHTED, DUPLICATE, CLASSIC = "real", "weighted", "duplicate", "classic"
+CONTROLS = (REAL, WEIGHTED, DUPLICATE, CLASSIC)
+"""What synthetic images have to beat at equal count and equal optimiser steps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One way of making the training set; `name` is unique in its experiment and is what reports print.
+
+    `mixture` gives each generator's share of the synthetic images, summing to 1; empty where there are none.
+    `target`: images of each class after filling, or in all where an image may have several labels; 0 without a mixture.
+    `weighted`: the loss weighs classes by inverse frequency. `real_fraction` of the real training images are trained
+    on, after the classifier was trained on the mixture's images alone where `pretrain`. `geometric`: flips, rotations
+    and shifts are added to the classifier's own augmentation.
+    """
+
+    name: str
+    mixture: Mapping[str, float] = field(default_factory=dict)
+    target: int = 0
+    weighted: bool = False
+    pretrain: bool = False
+    real_fraction: float = 1.0
+    geometric: bool = False
+
+    @property
+    def control(self) -> bool:
+        """Whether it is one that generated images have to beat."""
+        return not set(self.mixture) - {DUPLICATE, CLASSIC}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "name": self.name,
+            "mixture": dict(self.mixture),
+            "target": self.target,
+            "weighted": self.weighted,
+            "pretrain": self.pretrain,
+            "real_fraction": self.real_fraction,
+            "geometric": self.geometric,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Arm:
+        """The inverse of `to_dict`."""
+        return cls(**dict(values))
+
+
+def parse_arms(texts: Sequence[str], *, targets: Sequence[int], controls: bool) -> tuple[Arm, ...]:
+    """The arms that `texts` mean, after the controls where they are wanted, each once; one per target where filled.
+
+    "real", "weighted", the name of a generator, or a mixture such as "ldm-busi=0.5+ddpm-var-busi=0.5". A target of 0
+    stands for the real images alone.
+    Raises: ConfigError for a mixture whose shares do not sum to 1.
+    """
+    wanted = [*(CONTROLS if controls else ()), *texts]
+    if 0 in targets and REAL not in wanted:
+        wanted.insert(0, REAL)
+    arms: list[Arm] = []
+    for text in dict.fromkeys(wanted):
+        if text in (REAL, WEIGHTED):
+            arms.append(Arm(name=text, weighted=text == WEIGHTED))
+        else:
+            arms += _filled(text, [target for target in targets if target])
+    return tuple(arms)
+
+
+def pretrain_arms(
+    mixture: str, *, target: int, fractions: Sequence[float], geometric: Sequence[bool], weighted: Sequence[bool]
+) -> tuple[Arm, ...]:
+    """Every combination of pretraining or not, share of real images, augmentation, and weighted loss.
+
+    None where `mixture`, which makes the images, is "". Without real images there is nothing but pretraining, and no
+    weighting, for the synthetic ones are balanced.
+    Raises: ConfigError as `parse_arms`.
+    """
+    if not mixture:
+        return ()
+    (filled,) = _filled(mixture, [target])
+    return tuple(
+        Arm(
+            name=_row_name(pretrain, fraction, turned, weighs),
+            mixture=filled.mixture if pretrain else {},
+            target=target if pretrain else 0,
+            weighted=weighs,
+            pretrain=pretrain,
+            real_fraction=fraction,
+            geometric=turned,
+        )
+        for pretrain in (False, True)
+        for fraction in fractions
+        for turned in geometric
+        for weighs in weighted
+        if fraction > 0 or (pretrain and not weighs)
+    )
+
+
+def _filled(text: str, targets: Sequence[int]) -> list[Arm]:
+    mixture = {name: float(share) for name, share in parse_mixture(text.split("+") if "=" in text else [text])}
+    several = len(targets) > 1
+    return [Arm(name=f"{text}@{target}" if several else text, mixture=mixture, target=target) for target in targets]
+
+
+def _row_name(pretrain: bool, fraction: float, geometric: bool, weighted: bool) -> str:
+    if not pretrain and fraction == 1.0 and not geometric:
+        return WEIGHTED if weighted else REAL
+    start = f"real {fraction:.0%}" if fraction > 0 else "synthetic only"
+    told = {"pretrained": pretrain and fraction > 0, "geometric": geometric, "weighted": weighted}
+    return ", ".join([start, *(name for name, given in told.items() if given)])

@@ -1,0 +1,211 @@
+"""An experiment's settings: defaults, a preset, a TOML file, then `--set`; every value remembers its origin."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from medzoo import config
+from medzoo.config import setting
+from medzoo.errors import ConfigError, UnknownName
+from medzoo.experiment.arms import Arm, parse_arms, pretrain_arms
+from medzoo.experiment.results import METRICS
+
+_LISTS = ("classifiers", "arms", "target", "pretrain.fractions", "pretrain.geometric", "pretrain.weighted")
+_SECTIONS = ("classifier", "generator")  # of settings of single models
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainSettings:
+    """Classifiers trained on synthetic images first, then on a share of the real ones: a grid of arms (study B)."""
+
+    generator: str = setting("", 'generator or mixture that makes the images; "" is no such arms')
+    fractions: tuple[float, ...] = setting((0.0, 0.1, 1.0), "shares of the real images", low=0.0, high=1.0)
+    geometric: tuple[bool, ...] = setting((False, True), "without and with flips, rotations and shifts")
+    weighted: tuple[bool, ...] = setting((False, True), "without and with a weighted loss")
+    share: float = setting(0.5, "part of the optimiser steps that is spent on synthetic images", low=0.0, high=1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentSettings:
+    """What is compared, on which parts of the data, and for how long."""
+
+    classifiers: tuple[str, ...] = setting(("cnn",), "kinds of classifier")
+    arms: tuple[str, ...] = setting((), "generators, mixtures (a=0.5+b=0.5), real, weighted")
+    target: tuple[int, ...] = setting((1000,), "images a class after filling (multi-label: in all)", low=0)
+    folds: int = setting(5, "parts of a cross-validation; 0 uses the data's own test part", low=0)
+    test: str = setting("test", "where folds = 0, the part of the data to test on", choices=("test", "val"))
+    repeats: int = setting(1, "cross-validations, each with folds of its own", low=1)
+    seeds: int = setting(1, "trainings of each classifier on the same images", low=1)
+    epochs: int = setting(0, "passes over the largest filled training set; 0 is the classifier's own", low=0)
+    steps: int = setting(0, "optimiser steps in place of epochs; 0 is none", low=0)
+    preset: str = setting("default", "the classifiers' preset")
+    controls: bool = setting(True, "also real, weighted, duplicate and classic")
+    baseline: str = setting("real", "the arm that the others are compared with")
+    metric: str = setting("balanced_accuracy", "what is compared", choices=METRICS)
+    validation: float = setting(0.1, "share of training images to choose weights by", low=0.0, high=0.5)
+    redraw: bool = setting(False, "draw synthetic images anew for each seed")
+    seed: int = setting(0, "of folds, generators, images and classifiers", low=0)
+    batch_size: int = setting(16, "synthetic images of one class drawn at once; whole batches are drawn", low=1)
+    pretrain: PretrainSettings = PretrainSettings()
+
+    def __post_init__(self) -> None:
+        if self.folds == 1:
+            raise ConfigError(
+                "folds = 1 leaves nothing to train on", "folds counts from 2; 0 uses the data's test part"
+            )
+        if not self.folds and self.repeats > 1:
+            raise ConfigError(
+                "repeats is for folds, and folds = 0", "seeds repeats the training on one fixed test part"
+            )
+        if self.folds and self.test != "test":
+            raise ConfigError(f"test = {self.test} is for folds = 0", "folds make their own test parts")
+        if self.steps and self.epochs:
+            raise ConfigError(f"both epochs = {self.epochs} and steps = {self.steps} are given", "give one of them")
+        for name, given in (("classifiers", self.classifiers), ("target", self.target)):
+            if not given:
+                raise ConfigError(f"{name} is empty", "give at least one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """A whole experiment as it was asked for.
+
+    `own` holds what is asked of single models, by section ("classifier", "generator"), name and dotted key; the key
+    "preset" names a preset.
+    """
+
+    name: str
+    settings: config.Resolved[ExperimentSettings]
+    own: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    arms: tuple[Arm, ...]
+
+    @property
+    def value(self) -> ExperimentSettings:
+        """The settings."""
+        return self.settings.value
+
+    @property
+    def target(self) -> int:
+        """The largest number of images a class is filled to."""
+        return max(arm.target for arm in self.arms) or max(self.value.target)
+
+    def flat(self) -> dict[str, Any]:
+        """Every dotted key with its value, those of single models too, as JSON takes them."""
+        flat = {key: list(value) if isinstance(value, tuple) else value for key, value in self.settings.flat().items()}
+        return flat | {
+            f"{section}.{name}.{key}": value
+            for section, models in self.own.items()
+            for name, keys in models.items()
+            for key, value in keys.items()
+        }
+
+    def preset_of(self, section: str, name: str, *, default: str = "default") -> str:
+        """The preset asked for of a model."""
+        return str(self.own[section].get(name, {}).get("preset", default))
+
+    def overrides_of(self, section: str, name: str) -> tuple[str, ...]:
+        """The settings asked for of a model as `key=value` texts."""
+        given = self.own[section].get(name, {})
+        return tuple(f"{key}={json.dumps(value)}" for key, value in given.items() if key != "preset")
+
+
+def preset_names() -> list[str]:
+    """The experiments that come with medzoo."""
+    return config.preset_names(_presets())
+
+
+def read_design(
+    given: str, *, overrides: Sequence[str] = (), options: Mapping[str, int | None] | None = None
+) -> Design:
+    """The experiment in a preset or TOML file `given`, with `key=value` overrides, then command line `options`.
+
+    A file may go on from a preset: `extends = "udder-scale"`.
+    Raises: ConfigError and UnknownName for a key, name or value that cannot be taken, with its origin.
+    """
+    layers = _read(given)
+    layers.append(("--set", config.parse_overrides(overrides)))
+    layers += [(f"--{key}", {key: value}) for key, value in (options or {}).items() if value is not None]
+    values: dict[str, Any] = {}
+    origins = dict.fromkeys(config.keys(ExperimentSettings), "default")
+    for origin, layer in layers:
+        values |= {key: _as_list(key, value) for key, value in layer.items()}
+        origins |= dict.fromkeys(layer, origin)
+    general = {key: value for key, value in values.items() if key.partition(".")[0] not in _SECTIONS}
+    built = config.build(ExperimentSettings, general, origins={key: origins[key] for key in general})
+    arms = _arms(built)
+    names = {"classifier": built.classifiers, "generator": tuple(dict.fromkeys(n for arm in arms for n in arm.mixture))}
+    named = {"classifier": ("classifiers",), "generator": ("arms", "pretrain.generator")}
+    order = ["default", *(origin for origin, _ in layers)]
+    own = {}
+    for section, keys in named.items():
+        since = max(order.index(origins[key]) for key in keys)
+        own[section] = _own(section, names[section], values, origins, strict=set(order[since:]))
+    resolved = config.Resolved(value=built, origins=origins)
+    return Design(name=Path(given).stem, settings=resolved, own=own, arms=arms)
+
+
+def _read(given: str) -> list[tuple[str, dict[str, Any]]]:
+    """The layers of a preset, or of a file and the preset it goes on from."""
+    path = Path(given)
+    if path.suffix != ".toml" and not path.is_file():
+        return [(f"preset {given}", config.read_preset(_presets(), given))]
+    if not path.is_file() or path.suffix != ".toml":
+        raise ConfigError(f"{given} is not a TOML file", f"or name a preset: {', '.join(preset_names())}")
+    values = config.read_toml(path)
+    base = values.pop("extends", None)
+    return [*(_read(str(base)) if base is not None else []), (str(path), values)]
+
+
+def _presets() -> Any:
+    return files(__package__) / "presets"
+
+
+def _as_list(key: str, value: Any) -> Any:
+    """One value where a list is expected stands for a list of one; a bare text for names with commas between."""
+    if key not in _LISTS or isinstance(value, list):
+        return value
+    return value.split(",") if isinstance(value, str) else [value]
+
+
+def _arms(settings: ExperimentSettings) -> tuple[Arm, ...]:
+    grid = settings.pretrain
+    rows = pretrain_arms(
+        grid.generator,
+        target=max(settings.target),
+        fractions=grid.fractions,
+        geometric=grid.geometric,
+        weighted=grid.weighted,
+    )
+    arms = parse_arms(settings.arms, targets=settings.target, controls=settings.controls)
+    arms = tuple({arm.name: arm for arm in (*arms, *rows)}.values())
+    if not arms:
+        raise ConfigError("there is no arm", 'give some, as in arms = ["ddpm-var"], or controls = true')
+    if settings.baseline not in (names := [arm.name for arm in arms]):
+        mend = "(the others are compared with it: set baseline to one of the arms"
+        if settings.baseline == "real":  # a control, so they were switched off
+            mend += ', or add "real" to arms'
+        raise UnknownName("baseline", settings.baseline, names, f"{mend})")
+    return arms
+
+
+def _own(
+    section: str, names: Sequence[str], values: Mapping[str, Any], origins: Mapping[str, str], *, strict: Set[str]
+) -> dict[str, dict[str, Any]]:
+    """What is asked of single models; `strict` origins speak of those there are, others of ones taken out since too."""
+    found: dict[str, dict[str, Any]] = {}
+    for key, value in values.items():
+        head, _, rest = key.partition(".")
+        if head != section:
+            continue
+        # The longest name first: that of a model may hold dots, and begin with another's.
+        name = next((name for name in sorted(names, key=len, reverse=True) if rest.startswith(f"{name}.")), None)
+        if name is not None:
+            found.setdefault(name, {})[rest.removeprefix(f"{name}.")] = value
+        elif origins[key] in strict:
+            raise UnknownName(section, rest.partition(".")[0], names, f"of this experiment [from {origins[key]}]")
+    return found

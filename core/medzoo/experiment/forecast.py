@@ -1,0 +1,211 @@
+"""What an experiment will do, told before it does it: cells, optimiser steps, and an estimate of time and disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from medzoo.errors import MedzooError
+from medzoo.experiment.arms import Arm
+from medzoo.experiment.generators import Generator
+from medzoo.experiment.run import Prepared
+from medzoo.experiment.tasks import Cell, Drawing, Training, weightless_image
+from medzoo.experiment.timing import Pace, classifier_pace, generator_pace
+from medzoo.experiment.training_sets import fraction_of
+from medzoo.experiment.worker import Workshop
+from medzoo.specs import ImageSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """One classifier's or generator's part: what is to be done, and the seconds of one process that takes.
+
+    `cells` to train, or trainings of a generator; `steps` optimiser steps; `images` to draw. `seconds` is None where
+    it could not be measured, for the `reason` given.
+    """
+
+    name: str
+    kind: str
+    cells: int = 0
+    steps: int = 0
+    images: int = 0
+    seconds: float | None = None
+    disk: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmPlan:
+    """An arm: the images of its training set in the first fold, its cells, and those of them without scores yet."""
+
+    name: str
+    real: int
+    synthetic: int
+    cells: int
+    missing: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """An experiment before it is run. `cells` are all; `missing` are those without scores yet, of which `shares` tell.
+
+    `steps_a_cell` are those of every arm, by classifier, the most of any fold.
+    """
+
+    cells: int
+    missing: int
+    arms: tuple[ArmPlan, ...]
+    folds: int
+    seeds: int
+    steps_a_cell: Mapping[str, int]
+    shares: tuple[Share, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of all that is to be trained, as far as they are known."""
+        return sum(share.steps for share in self.shares)
+
+    @property
+    def seconds(self) -> float | None:
+        """Of one process; None where a part of it could not be measured."""
+        known = [share.seconds for share in self.shares if share.seconds is not None]
+        return sum(known) if len(known) == len(self.shares) else None
+
+    @property
+    def disk(self) -> int:
+        """Bytes that synthetic images, decoded ones and generators take, at most."""
+        return sum(share.disk for share in self.shares)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "steps": self.steps, "seconds": self.seconds, "disk": self.disk}
+
+
+def forecast(prepared: Prepared, *, measure: bool) -> Forecast:
+    """What is to be done; with `measure`, the pace of each model is taken on a few steps, once on a machine."""
+    workshop, grid = prepared.workshop, prepared.grid
+    missing = prepared.missing
+    cells = [task for task in missing if isinstance(task, Cell)]
+    shares = [_classifier(workshop, name, cells, measure=measure) for name in workshop.recipes]
+    shares += [
+        _generator(
+            workshop,
+            generator,
+            [task for task in missing if isinstance(task, Training) and task.generator == generator.name],
+            [task for task in missing if isinstance(task, Drawing) and task.generator == generator.name],
+            measure=measure,
+        )
+        for generator in workshop.generators.values()
+    ]
+    design = workshop.design
+    return Forecast(
+        cells=len(grid.cells),
+        missing=len(cells),
+        arms=tuple(_arm(prepared, arm, cells) for arm in design.arms),
+        folds=len(workshop.images.folds),
+        seeds=design.value.seeds,
+        steps_a_cell={
+            name: max(cell.steps for cell in grid.cells if cell.classifier == name) for name in workshop.recipes
+        },
+        shares=tuple(shares),
+        warnings=prepared.warnings,
+    )
+
+
+def _arm(prepared: Prepared, arm: Arm, missing: list[Cell]) -> ArmPlan:
+    own = [cell for cell in prepared.grid.cells if cell.arm == arm]
+    images, seed = prepared.workshop.images, prepared.workshop.design.value.seed
+    keys = {cell.key for cell in missing}
+    return ArmPlan(
+        name=arm.name,
+        real=len(fraction_of(images.data, own[0].fold.train, arm.real_fraction, seed=seed)),
+        synthetic=sum(sum(counts.values()) for counts in own[0].synthetic.values()),
+        cells=len(own),
+        missing=sum(cell.key in keys for cell in own),
+    )
+
+
+def _classifier(workshop: Workshop, name: str, cells: list[Cell], *, measure: bool) -> Share:
+    recipe, data = workshop.recipes[name], workshop.images.data
+    own = [cell for cell in cells if cell.classifier == name]
+    flat = recipe.base().flat()
+    size, channels = int(flat["image.size"]), int(flat["image.channels"])
+    image = ImageSpec(size=size, channels=channels, classes=data.classes, multi_label=data.multi_label)
+    steps = sum(cell.steps for cell in own)
+    share = Share(name=name, kind="classifier", cells=len(own), steps=steps, disk=len(data) * channels * size**2)
+
+    def paced() -> Share:
+        pace = classifier_pace(recipe, image, device=workshop.device)
+        looks = sum(len(cell.fold.test) + len(cell.fold.val) * _epochs(cell, flat) for cell in own)
+        return replace(share, seconds=steps * pace.step + looks * pace.image)
+
+    return _measured(share, paced) if measure else share
+
+
+def _epochs(cell: Cell, flat: Mapping[str, Any]) -> int:
+    """How often it is measured on validation images."""
+    every = int(flat.get("training.preview_every", 1)) * -(-cell.length // int(flat["training.batch_size"]))
+    return max(1, cell.steps // every)
+
+
+def _generator(
+    workshop: Workshop, generator: Generator, trainings: list[Training], drawings: list[Drawing], *, measure: bool
+) -> Share:
+    share = Share(
+        name=generator.name, kind=generator.kind, cells=len(trainings), images=sum(task.total for task in drawings)
+    )
+
+    def paced() -> Share:
+        image = _image(workshop, generator)
+        pace = generator_pace(
+            generator,
+            image,
+            images=max((len(task.fold.train) for task in trainings), default=0),
+            trained=bool(trainings),
+            plugins=workshop.plugins,
+            device=workshop.device,
+        )
+        return _with_pace(share, pace, image, workshop)
+
+    return _measured(share, paced) if measure else share
+
+
+def _with_pace(share: Share, pace: Pace, image: ImageSpec, workshop: Workshop) -> Share:
+    flats = [recipe.base().flat() for recipe in workshop.recipes.values()]
+    decoded = sum(int(flat["image.channels"]) * int(flat["image.size"]) ** 2 for flat in flats)
+    # A checkpoint holds weights, their averages and two moments of each; then there is the model itself.
+    kept = share.cells * 5 * pace.weights
+    return replace(
+        share,
+        steps=share.cells * pace.steps,
+        seconds=share.cells * pace.steps * pace.step + share.images * pace.image,
+        disk=share.images * (image.channels * image.size**2 + decoded) + kept,
+    )
+
+
+def _image(workshop: Workshop, generator: Generator) -> ImageSpec:
+    """The images a generator makes."""
+    data, published = workshop.images.data, generator.image(workshop.plugins)
+    if published is not None:
+        return published
+    if generator.kind == "weightless":
+        size, channels, _ = weightless_image(workshop.recipes)
+        many = data.multi_label and generator.spec(workshop.plugins).multi_label
+        return ImageSpec(size=size, channels=channels, classes=data.classes, multi_label=many)
+    flat = generator.config(workshop.plugins).flat()
+    return ImageSpec(
+        size=flat["image.size"],
+        channels=flat["image.channels"],
+        classes=data.classes,
+        multi_label=data.multi_label,
+    )
+
+
+def _measured(share: Share, paced: Callable[[], Share]) -> Share:
+    """The share with its seconds, or with the reason why there are none."""
+    try:
+        return paced()
+    except MedzooError as error:
+        return replace(share, reason=str(error))

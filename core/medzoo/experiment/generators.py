@@ -1,0 +1,147 @@
+"""The generators of an experiment: trained in each fold, published and proved not to know its test images, or without
+weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from medzoo import config
+from medzoo.errors import ConfigError, DataError
+from medzoo.experiment.config import Design
+from medzoo.experiment.folds import Fold, Images
+from medzoo.hub.registry import Registry, resolve
+from medzoo.hub.sources import fetch_model
+from medzoo.models.folder import described, overridden, read_description
+from medzoo.models.generators import LoadedModel, load_model, unloaded_model
+from medzoo.plugins.lookup import Plugins
+from medzoo.specs import GeneratorSpec, ImageSpec
+
+Kind = Literal["trained", "published", "weightless"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generator:
+    """One generator: `folder` and `trained_on` (fingerprints) of a published one; the rest by its settings."""
+
+    name: str
+    kind: Kind
+    plugin: str
+    preset: str
+    overrides: tuple[str, ...]
+    folder: Path | None = None
+    weights_sha256: str = ""
+    trained_on: frozenset[str] = frozenset()
+
+    def config(self, plugins: Plugins) -> config.Resolved[Any]:
+        """The settings it is trained and used with. Raises: ConfigError, UnknownName; IntegrityError."""
+        spec = self.spec(plugins)
+        if self.folder is not None:
+            saved = described(spec, read_description(self.folder), self.folder)[1]
+            return overridden(saved, self.overrides, changeable="sampling")
+        return config.resolve(spec.config, presets=spec.presets, preset=self.preset, overrides=self.overrides)
+
+    def spec(self, plugins: Plugins) -> GeneratorSpec:
+        """The plugin's description."""
+        return plugins.generator(self.plugin)
+
+    def image(self, plugins: Plugins) -> ImageSpec | None:
+        """The images a published one makes, None of another."""
+        if self.folder is None:
+            return None
+        return described(self.spec(plugins), read_description(self.folder), self.folder)[0]
+
+    def identity(self, plugins: Plugins) -> dict[str, Any]:
+        """What its images depend on beside the images it is given; that of training where it is trained."""
+        known = {"plugin": self.plugin, "version": plugins.row_of("generator", self.plugin).version}
+        if self.kind == "published":
+            return {**known, "weights_sha256": self.weights_sha256, "overrides": list(self.overrides)}
+        return {**known, "config": self.config(plugins).flat()}
+
+    def load(self, plugins: Plugins, *, image: ImageSpec, crop: str, device: str, trained: Path | None) -> LoadedModel:
+        """It, ready to sample; without weights for images like `image`; `trained` is the run's folder of its fold."""
+        if self.kind == "weightless":
+            model = unloaded_model(
+                self.spec(plugins), image=image, device=device, preset=self.preset, overrides=self.overrides
+            )
+            return replace(model, name=self.name, crop=crop)
+        folder, overrides = (self.folder, self.overrides) if self.kind == "published" else (trained, ())
+        if folder is None:
+            raise ConfigError(f"'{self.name}' was not trained yet")
+        return load_model(folder, plugins=plugins, device=device, overrides=overrides, name=self.name)
+
+
+def find_generators(
+    design: Design, plugins: Plugins, registry: Registry, *, mirror: str | None, notice: Callable[[str], None]
+) -> dict[str, Generator]:
+    """The generators that arms name: a plugin's bare name is trained in each fold, anything else is published.
+
+    Raises: UnknownName, ConfigError; HubError for a published one that cannot be had.
+    """
+    names = dict.fromkeys(name for arm in design.arms for name in arm.mixture)
+    found = {}
+    for name in names:
+        if name in plugins.generators and name not in registry.models:
+            spec = plugins.generator(name)
+            generator = Generator(
+                name=name,
+                kind="trained" if spec.trainable else "weightless",
+                plugin=name,
+                preset=design.preset_of("generator", name),
+                overrides=design.overrides_of("generator", name),
+            )
+            generator.config(plugins)
+        else:
+            generator = _published(name, design, plugins, registry, mirror=mirror, notice=notice)
+        found[name] = generator
+    return found
+
+
+def _published(
+    name: str,
+    design: Design,
+    plugins: Plugins,
+    registry: Registry,
+    *,
+    mirror: str | None,
+    notice: Callable[[str], None],
+) -> Generator:
+    resolved = resolve(name, registry, plugins)
+    folder = resolved.folder
+    if resolved.row is not None:
+        folder = fetch_model(resolved.row, source=mirror, notice=notice)
+    assert folder is not None  # what has weights has a folder or a row
+    if "preset" in design.own["generator"].get(name, {}):
+        raise ConfigError(f"'{name}' is trained already, and takes no preset", "set single settings: sampling.steps=50")
+    description = read_description(folder)
+    generator = Generator(
+        name=name,
+        kind="published",
+        plugin=resolved.spec.name,
+        preset="default",
+        overrides=design.overrides_of("generator", name),
+        folder=folder.resolve(),
+        weights_sha256=str(description["weights_sha256"]),
+        trained_on=frozenset(map(str, description["data"].get("images", ()))),
+    )
+    generator.config(plugins)
+    return generator
+
+
+def lineage(generator: Generator, images: Images, fold: Fold, *, allow_leak: bool) -> dict[str, int]:
+    """How many of the fold's test and validation images a published generator was trained on.
+
+    Raises: DataError if there is a test image among them, unless `allow_leak`.
+    """
+    found = {part: len(generator.trained_on & images.seen(getattr(fold, part))) for part in ("test", "val")}
+    if found["test"] and not allow_leak:
+        where = f" of fold {fold.fold + 1}" if len(images.folds) > 1 else ""
+        raise DataError(
+            f"'{generator.name}' was trained on {found['test']} of the {len(fold.test)} test images{where}, so nothing "
+            "measured on them would hold",
+            f"write {generator.plugin} in its place, which is trained in each fold; or set folds=0 and give images it "
+            "never saw with --test DIR, or --leave-out-seen",
+        )
+    return found

@@ -1,0 +1,130 @@
+"""How an arm's classifier is trained: in one or two stages that together take equal optimiser steps in all arms.
+
+An epoch is one over as many images as the largest filled training set has, in every arm: smaller sets are gone through
+several times within it. Schedules, measurements on validation images and early stopping are thereby equal too.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from medzoo import config
+from medzoo.errors import ConfigError
+from medzoo.experiment.arms import Arm
+from medzoo.experiment.config import Design
+from medzoo.plugins.lookup import Plugins
+from medzoo.specs import ClassifierSpec
+
+_NEEDED = ("image.size", "image.channels", "training.epochs", "training.batch_size")
+_INHERIT = "let its plugin's settings inherit medzoo.toolkit.classifier_settings.ClassifierSettings"
+_GEOMETRIC: Mapping[str, Any] = {"training.flip": True, "augmentation.rotation": 30.0, "augmentation.translation": 0.1}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One fit: its settings, and whether on the arm's real and synthetic images, or on one kind alone."""
+
+    config: config.Resolved[Any]
+    images: Literal["all", "real", "synthetic"]
+
+    def steps(self, length: int) -> int:
+        """Optimiser steps where an epoch is `length` images."""
+        flat = self.config.flat()
+        if own := int(flat.get("training.steps", 0)):
+            return own
+        return int(flat["training.epochs"]) * math.ceil(length / int(flat["training.batch_size"]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A classifier of an experiment and how it is trained."""
+
+    name: str
+    spec: ClassifierSpec
+    design: Design
+    implied: tuple[str, ...]
+
+    def base(self) -> config.Resolved[Any]:
+        """The settings before an arm changes any."""
+        return self._resolved({})
+
+    def stages(self, arm: Arm) -> tuple[Stage, ...]:
+        """What to fit on, one after the other. Raises: ConfigError for a setting the classifier does not have."""
+        changes: dict[str, Any] = dict(_GEOMETRIC) if arm.geometric else {}
+        known = config.keys(self.spec.config)
+        if "objective.weighted" in known:
+            changes["objective.weighted"] = arm.weighted
+        elif arm.weighted:
+            raise ConfigError(
+                f"'{self.name}' has no setting objective.weighted, which the arm '{arm.name}' needs",
+                f"{_INHERIT}, or leave weighted arms out: controls=false, pretrain.weighted=[false]",
+            )
+        if not arm.pretrain:
+            return (Stage(config=self._resolved(changes), images="all"),)
+        first, second = self._halves(self.base().flat(), whole=arm.real_fraction == 0)
+        plain = {**changes, **({"objective.weighted": False} if "objective.weighted" in known else {})}
+        stages = [Stage(config=self._resolved({**plain, **first}), images="synthetic")]
+        if second:
+            stages.append(Stage(config=self._resolved({**changes, **second}), images="real"))
+        return tuple(stages)
+
+    def _halves(self, flat: Mapping[str, Any], *, whole: bool) -> tuple[dict[str, int], dict[str, int]]:
+        """The length of pretraining and of what follows, "training.steps" or "training.epochs" of each."""
+        key = "training.steps" if flat.get("training.steps") else "training.epochs"
+        total = int(flat[key])
+        if whole:
+            return {key: total}, {}
+        if total < 2:
+            raise ConfigError(f"{key} = {total} cannot be shared by two stages", "give at least 2")
+        first = min(max(round(self.design.value.pretrain.share * total), 1), total - 1)
+        return {key: first}, {key: total - first}
+
+    def _resolved(self, changes: Mapping[str, Any]) -> config.Resolved[Any]:
+        settings, own = self.design.value, self.design.own["classifier"].get(self.name, {})
+        length = {"training.epochs": settings.epochs, "training.steps": settings.steps}
+        if set(length) & set(own):  # asked of this classifier alone
+            length = {}
+        given = {**{key: value for key, value in length.items() if value}, **changes}
+        return config.resolve(
+            self.spec.config,
+            presets=self.spec.presets,
+            preset=self.design.preset_of("classifier", self.name, default=settings.preset),
+            overrides=(
+                *self.implied,
+                *self.design.overrides_of("classifier", self.name),
+                *(f"{key}={json.dumps(value)}" for key, value in given.items()),
+            ),
+        )
+
+
+def make_recipes(design: Design, plugins: Plugins, *, multi_label: bool) -> dict[str, Recipe]:
+    """The classifiers by name, each setting of each arm checked. Raises: UnknownName, ConfigError."""
+    from medzoo.models.classifiers import classifier_called
+
+    recipes = {}
+    for name in design.value.classifiers:
+        spec, implied = classifier_called(name, plugins)
+        lacking = [key for key in _NEEDED if key not in config.keys(spec.config)]
+        if lacking:
+            raise ConfigError(
+                f"'{name}' cannot take equal steps in all arms, for it lacks the settings {', '.join(lacking)}",
+                f"{_INHERIT}, which has them, or leave it out of the experiment's classifiers",
+            )
+        if multi_label and not spec.multi_label:
+            raise ConfigError(
+                f"'{name}' takes one label an image, and the data has several", "choose another classifier"
+            )
+        if "objective.weighted" in design.own["classifier"].get(name, {}):
+            raise ConfigError(f"classifier.{name}.objective.weighted is for arms to say", 'use the arm "weighted"')
+        recipes[name] = Recipe(name=name, spec=spec, design=design, implied=implied)
+        for arm in design.arms:
+            recipes[name].stages(arm)
+    crops = {name: recipe.base().flat().get("image.crop", "none") for name, recipe in recipes.items()}
+    if len(set(crops.values())) > 1:
+        told = ", ".join(f"{name} {crop}" for name, crop in crops.items())
+        raise ConfigError(f"the classifiers crop images differently: {told}", "set classifier.NAME.image.crop alike")
+    return recipes

@@ -1,0 +1,276 @@
+"""What an experiment found, as values: cells, their means, comparisons with the baseline, and what to beware of.
+
+`loading.load_results` makes them from an experiment's folder; reports only read them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from medzoo.errors import IntegrityError
+from medzoo.experiment.statistics import SEEDS, Repeats, folds
+
+if TYPE_CHECKING:
+    from medzoo.classification.scores import ClassificationScores
+    from medzoo.experiment.arms import Arm
+    from medzoo.experiment.comparisons import Comparison
+    from medzoo.experiment.statistics import Estimate
+
+METRICS = ("balanced_accuracy", "accuracy", "f1", "precision", "recall", "auc")
+"""The fields of `ClassificationScores` that are averaged over folds or seeds, the usual one first."""
+
+PREDICTIONS, TRACEBACK = "predictions.csv", "traceback.txt"
+
+Status = Literal["done", "failed", "missing"]
+Scheme = Literal["folds", "held-out"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellResult:
+    """One classifier trained on one arm, in one fold of one repeat (0 and 0 where held out), from one seed.
+
+    "failed" has its `error` in one line and traceback.txt in its folder; "missing" was not run yet. `scores` are of the
+    test images, which were looked at once, and are None unless it is "done".
+    `history`: a mapping a recorded step, with "step", "loss", and at some steps "validation_loss" and
+    "balanced_accuracy" (of validation images). Where pretrained, "phase" is 1 for synthetic and 2 for real images.
+    `images`: images of each class by origin: "real", or the generator's name. Images with several labels count for
+    each. `steps` optimiser steps were planned (equal for all arms), `steps_done` made: fewer where it stopped early.
+    """
+
+    key: str
+    arm: str
+    classifier: str
+    fold: int
+    repeat: int
+    seed: int
+    status: Status
+    scores: ClassificationScores | None = None
+    error: str = ""
+    history: tuple[Mapping[str, float], ...] = ()
+    images: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    n_train: int = 0
+    n_real: int = 0
+    n_val: int = 0
+    n_test: int = 0
+    steps: int = 0
+    steps_done: int = 0
+    seconds: float = 0.0
+    notes: Mapping[str, Mapping[str, float | str]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def n_synthetic(self) -> int:
+        """Synthetic images it was trained on."""
+        return self.n_train - self.n_real
+
+    def value(self, metric: str) -> float | None:
+        """A score by its name in METRICS; None unless the cell is done, NaN where undefined."""
+        return None if self.scores is None else float(getattr(self.scores, metric))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; what is undefined is null."""
+        scores = None if self.scores is None else self.scores.to_dict()
+        return {**plain_mapping(asdict(self)), "scores": scores}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> CellResult:
+        """The inverse of `to_dict`. Raises: IntegrityError for values it did not give."""
+        try:
+            scores = values["scores"]
+            given = {**values, "scores": None if scores is None else _scores(scores)}
+            return cls(**{**given, "history": tuple(values["history"]), "warnings": tuple(values["warnings"])})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise IntegrityError(f"a cell's result cannot be read: {error}", "delete the cell's folder") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmSummary:
+    """An arm with one classifier over all folds, or seeds: an estimate for each of METRICS.
+
+    `n` values of `n + n_failed` went into it; failed and missing cells make it partial and are counted in `n_failed`.
+    """
+
+    arm: str
+    classifier: str
+    estimates: Mapping[str, Estimate]
+
+    @property
+    def n(self) -> int:
+        """Folds, or seeds, that gave scores."""
+        return next(iter(self.estimates.values())).n
+
+    @property
+    def n_failed(self) -> int:
+        """Folds, or seeds, left out because a cell failed or is missing."""
+        return next(iter(self.estimates.values())).n_failed
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return plain_mapping(asdict(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTest:
+    """McNemar's test of an arm against the baseline on one fixed test set, with the classifiers of one seed."""
+
+    seed: int
+    comparison: Comparison
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, with the sentence."""
+        return {"seed": self.seed, **comparison_dict(self.comparison)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """All of an experiment in `folder`.
+
+    `settings` are its flat settings and `origins` where each came from; `provenance` says which medzoo, machine,
+    device and data (path, fingerprint, classes, counts, parts). `arms` and `classifiers` are in the order to show
+    them, as are `cells`. `metric` is the one of METRICS that `comparisons` are in: each arm against `baseline` with
+    each classifier, a paired t-test over folds or seeds. `image_tests` are McNemar's, empty unless held out. Both are
+    adjusted by Holm's correction, each over its whole tuple. `warnings` are sentences that a reader must see.
+    """
+
+    folder: Path
+    name: str
+    scheme: Scheme
+    settings: Mapping[str, Any]
+    origins: Mapping[str, str]
+    provenance: Mapping[str, Any]
+    classes: tuple[str, ...]
+    multi_label: bool
+    baseline: str
+    metric: str
+    arms: tuple[Arm, ...]
+    classifiers: tuple[str, ...]
+    cells: tuple[CellResult, ...]
+    summaries: tuple[ArmSummary, ...]
+    comparisons: tuple[Comparison, ...]
+    image_tests: tuple[ImageTest, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> tuple[CellResult, ...]:
+        """The cells that failed."""
+        return tuple(cell for cell in self.cells if cell.status == "failed")
+
+    @property
+    def missing(self) -> tuple[CellResult, ...]:
+        """The cells that were not run yet."""
+        return tuple(cell for cell in self.cells if cell.status == "missing")
+
+    def arm(self, name: str) -> Arm:
+        """The arm of that name."""
+        return next(arm for arm in self.arms if arm.name == name)
+
+    def of(self, arm: str, classifier: str) -> tuple[CellResult, ...]:
+        """The cells of an arm with a classifier: all repeats, folds and seeds."""
+        return tuple(cell for cell in self.cells if (cell.arm, cell.classifier) == (arm, classifier))
+
+    @property
+    def repeats(self) -> Repeats:
+        """What values are repeated over: seeds on one test part, or folds, whose training sets overlap."""
+        if self.scheme == "held-out":
+            return SEEDS
+        parts = self.provenance["data"]["parts"]
+        train, test = (math.fsum(part[name] for part in parts) / len(parts) for name in ("train", "test"))
+        return folds(train=train, test=test)
+
+    def units(self, arm: str, classifier: str, metric: str) -> dict[tuple[int, int], float | None]:
+        """One value a fold (repeat, fold), the mean of its seeds, or one a seed (0, seed) where held out.
+
+        None where a cell of it has no scores.
+        """
+        groups: dict[tuple[int, int], list[float | None]] = {}
+        for cell in self.of(arm, classifier):
+            unit = (0, cell.seed) if self.scheme == "held-out" else (cell.repeat, cell.fold)
+            groups.setdefault(unit, []).append(cell.value(metric))
+        return {unit: _mean(groups[unit]) for unit in sorted(groups)}
+
+    def summary(self, arm: str, classifier: str) -> ArmSummary:
+        """The means of an arm with a classifier."""
+        return next(found for found in self.summaries if (found.arm, found.classifier) == (arm, classifier))
+
+    def predictions(self, cell: CellResult) -> Path:
+        """The cell's CSV of test images: file, label, predicted, and a probability p_CLASS a class."""
+        return self.folder / "cells" / cell.key / PREDICTIONS
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; what is undefined is null. Histories stay in the cells' own files."""
+        cells = [{key: value for key, value in cell.to_dict().items() if key != "history"} for cell in self.cells]
+        return {
+            "name": self.name,
+            "scheme": self.scheme,
+            "settings": dict(self.settings),
+            "origins": dict(self.origins),
+            "provenance": dict(self.provenance),
+            "classes": list(self.classes),
+            "multi_label": self.multi_label,
+            "baseline": self.baseline,
+            "metric": self.metric,
+            "arms": [arm.to_dict() for arm in self.arms],
+            "classifiers": list(self.classifiers),
+            "warnings": list(self.warnings),
+            "cells": cells,
+            "summaries": [summary.to_dict() for summary in self.summaries],
+            "comparisons": [comparison_dict(comparison) for comparison in self.comparisons],
+            "image_tests": [test.to_dict() for test in self.image_tests],
+        }
+
+
+def comparison_dict(comparison: Comparison) -> dict[str, Any]:
+    """A comparison's plain values for JSON, with its sentence."""
+    from medzoo.experiment.statistics import McNemarTest
+
+    told = {
+        "test": "mcnemar" if isinstance(comparison.test, McNemarTest) else "paired-t",
+        "difference": comparison.difference,
+        "p": comparison.test.p,
+        "shown": comparison.shown,
+        "detectable": comparison.detectable,
+        "sentence": comparison.sentence(),
+        "details": asdict(comparison.test),
+    }
+    return plain_mapping({**asdict(comparison), **told})
+
+
+def plain_mapping(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as JSON takes them, all the way down: NaN and infinities become None, tuples lists."""
+    return {name: _plain(value) for name, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return plain_mapping(value)
+    return [_plain(inner) for inner in value] if isinstance(value, tuple | list) else value
+
+
+def _scores(values: Mapping[str, Any]) -> ClassificationScores:
+    """The inverse of `ClassificationScores.to_dict`."""
+    from medzoo.classification.scores import ClassificationScores, ClassScore
+
+    tuples = {name: tuple(values[name]) for name in ("classes", "absent", "one_sided", "unpredicted")}
+    return ClassificationScores(
+        **{
+            **_undefined_as_nan(values),
+            **tuples,
+            "per_class": tuple(ClassScore(**_undefined_as_nan(score)) for score in values["per_class"]),
+            "confusion": tuple(map(tuple, values["confusion"])),
+        }
+    )
+
+
+def _undefined_as_nan(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: math.nan if value is None else value for name, value in values.items()}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if len(known) == len(values) else None

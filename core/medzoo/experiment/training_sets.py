@@ -1,0 +1,68 @@
+"""The images a classifier is fitted on: real and synthetic ones together, as long as an epoch is to be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from medzoo.data.dataset import Dataset
+from medzoo.data.decoded_cache import Decoded
+from medzoo.seeds import derive_seed
+
+
+class Together:
+    """Images of several decoded sets, one after the other (`protocols.LabelledImages`).
+
+    `parts` are (images, indices into them, labels of those). Beyond the images there are, up to `length`, they come
+    again: each equally often, and of what is left over a choice by `seed`.
+    """
+
+    def __init__(
+        self,
+        classes: tuple[str, ...],
+        parts: Sequence[tuple[Decoded, np.ndarray, np.ndarray]],
+        *,
+        length: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.classes = classes
+        self._sources = [images for images, _, _ in parts]
+        source = np.concatenate([np.full(len(rows), number) for number, (_, rows, _) in enumerate(parts)])
+        row = np.concatenate([rows for _, rows, _ in parts]).astype(np.int64)
+        labels = np.concatenate([labels for _, _, labels in parts])
+        order = _repeated(len(row), length or len(row), seed=seed)
+        self._source, self._row = source[order], row[order]
+        self.labels: np.ndarray = labels[order]
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Image `index`: uint8 (C, size, size)."""
+        pixels: np.ndarray = self._sources[self._source[index]][[self._row[index]]][0]
+        return pixels
+
+
+def _repeated(count: int, length: int, *, seed: int) -> np.ndarray:
+    """`length` indices below `count`, each as often as any other or once more, int64."""
+    if not count:
+        return np.empty(0, np.int64)
+    rest = np.random.default_rng(seed).permutation(count)[: length % count]
+    return np.concatenate([np.tile(np.arange(count), length // count), np.sort(rest)])
+
+
+def fraction_of(data: Dataset, indices: Sequence[int], fraction: float, *, seed: int) -> list[int]:
+    """About `fraction` of the images at `indices`, at least one of each class unless it is 0, in their order.
+
+    Of several fractions by one seed, the smaller lies within the larger.
+    """
+    if fraction >= 1:
+        return list(indices)
+    hot, chosen = data.hot()[list(indices)], set()
+    for k, name in enumerate(data.classes):
+        own = np.flatnonzero(hot[:, k])
+        order = np.random.default_rng(derive_seed(seed, "fraction", name)).permutation(own)
+        chosen |= set(order[: math.ceil(fraction * len(own))].tolist())
+    return [index for place, index in enumerate(indices) if place in chosen]

@@ -1,0 +1,1 @@
+"""Sample images from generators and augment image sets with them."""

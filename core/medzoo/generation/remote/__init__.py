@@ -1,0 +1,1 @@
+"""Images made by a service: consent, costs, and requests."""

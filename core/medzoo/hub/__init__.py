@@ -1,0 +1,1 @@
+"""Where models come from: the registry, the Hub, mirrors, and the local cache."""

@@ -1,1 +1,0 @@
-"""The jobs: train, sample, augment, card. Usable from Python without the command line."""

@@ -1,0 +1,1 @@
+"""Installed plugins: discovery, look-up by name, disabled plugins, and errors of foreign code."""

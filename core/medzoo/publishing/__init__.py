@@ -1,0 +1,1 @@
+"""Model cards, the checks before publishing, and the upload to the Hub."""

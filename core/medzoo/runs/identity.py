@@ -1,0 +1,61 @@
+"""Whose a folder is: a job writes its plan there first, so that the same job may go on and another is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from medzoo.errors import DataError
+from medzoo.storage.files import make_folder, write_json_atomic
+
+# Hidden, so that no reader of image folders looks at it.
+PLAN = ".medzoo-plan.json"
+
+
+def claim(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Nothing; `folder` then belongs to the job that `identity` describes. Raises: as `refuse_other`; ResourceError."""
+    refuse_other(folder, identity)
+    if not (folder / PLAN).is_file():
+        make_folder(folder)
+        write_json_atomic(folder / PLAN, identity)
+
+
+def refuse_other(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Nothing. Raises: DataError if `folder` belongs to another job than `identity` describes, or holds other files."""
+    path = folder / PLAN
+    # Looked at before the plan is, for another shard may write its plan and first pictures between the two.
+    occupied = folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir())
+    if not path.is_file():
+        for step in (folder, *folder.parents):
+            if step.is_file():
+                raise DataError(f"{step} is a file", "choose another --out")
+        if occupied:
+            raise DataError(f"{folder} holds other files", "choose another --out, or empty it")
+        return
+    ours = _flat(json.loads(json.dumps(identity)))
+    try:
+        theirs = _flat(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, AttributeError) as error:
+        raise DataError(f"{path} is not a job's plan: {error}", "choose another --out") from error
+    for key in [*ours, *(key for key in theirs if key not in ours)]:
+        if ours.get(key) != theirs.get(key):
+            its, own = _short(theirs.get(key)), _short(ours.get(key))
+            raise DataError(
+                f"{folder} holds another job: its {key} is {its}, this one's is {own}",
+                "choose another --out, or repeat the first command to go on with that job",
+            )
+
+
+def _short(value: object) -> str:
+    """A value as people compare it: the start of a hash tells it from another."""
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:12]}..."
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat

@@ -1,0 +1,121 @@
+"""run.json: what was run, on what, with what, and what came of it."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from medzoo._version import __version__
+from medzoo.errors import DataError
+from medzoo.plugins.lookup import PluginRow
+from medzoo.storage.files import sha256_file, write_json_atomic
+
+RUN = "run.json"
+_LIBRARIES = ("torch", "torchvision", "diffusers", "accelerate", "safetensors", "numpy", "pillow")
+
+
+def library_versions() -> dict[str, str | None]:
+    """Installed versions of Python and the libraries results depend on; None for one that is absent."""
+    versions: dict[str, str | None] = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = None
+    return versions
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout medzoo runs from, "-dirty" behind it if files differ; None outside a checkout."""
+    root = Path(__file__).resolve().parents[3]
+    if not (root / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+@dataclass(kw_only=True)
+class RunRecord:
+    """The record of one job, filled while it runs; `finish` writes it, and only then is the job's folder complete.
+
+    `config` and `origins` are the resolved settings and where each came from; `seeds`, `scores` and `extra` are the
+    job's own. Everything must be plain JSON values.
+    """
+
+    job: str
+    folder: Path
+    command: Sequence[str] = field(default_factory=lambda: tuple(sys.argv))
+    config: Mapping[str, Any] = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict)
+    plugins: Sequence[PluginRow] = ()
+    weights: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    seeds: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
+    outputs: list[dict[str, str]] = field(default_factory=list)
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    _clock: float = field(default_factory=time.monotonic, repr=False)
+
+    def add_outputs(self, paths: Iterable[Path]) -> None:
+        """Nothing; files of the run's folder are named in the record by relative path and SHA-256."""
+        for path in paths:
+            self.outputs.append({"file": path.relative_to(self.folder).as_posix(), "sha256": sha256_file(path)})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as it stands now, ended now."""
+        return {
+            "job": self.job,
+            "command": list(self.command),
+            "medzoo": __version__,
+            "git_commit": git_commit(),
+            "plugins": {row.name: {"distribution": row.distribution, "version": row.version} for row in self.plugins},
+            "libraries": library_versions(),
+            "config": dict(self.config),
+            "origins": dict(self.origins),
+            "weights": dict(self.weights),
+            "data": dict(self.data),
+            "seeds": dict(self.seeds),
+            "device": self.device,
+            "machine": {"system": platform.platform(), "processor": platform.machine()},
+            "started": self.started.isoformat(timespec="seconds"),
+            "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - self._clock, 3),
+            "outputs": self.outputs,
+            "scores": dict(self.scores),
+            **self.extra,
+        }
+
+    def finish(self) -> Path:
+        """The path of run.json, written whole as the last thing the job does. Raises: ResourceError."""
+        path = self.folder / RUN
+        write_json_atomic(path, self.to_dict())
+        return path
+
+
+def read_run(folder: Path) -> dict[str, Any] | None:
+    """The record of a finished run, or None if the folder holds none. Raises: DataError if it is not JSON."""
+    path = folder / RUN
+    try:
+        record = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise DataError(f"{path} is not a run's record: {error}", "move the folder away") from None
+    if not isinstance(record, dict):
+        raise DataError(f"{path} is not a run's record", "move the folder away")
+    return record

@@ -1,0 +1,1 @@
+"""Files written atomically, and the folders medzoo keeps things in."""

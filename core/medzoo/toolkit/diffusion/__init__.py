@@ -1,0 +1,1 @@
+"""Diffusion models on pixels and on latents."""

@@ -1,0 +1,207 @@
+"""The training of an autoencoder, whatever its network: reconstruction, divergence, a patch discriminator, quality."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medzoo.protocols import LabelledImages, Report
+from medzoo.seeds import derive_seed, global_draws_from
+from medzoo.toolkit.settings import ReconstructionSettings, TrainingSettings
+from medzoo.toolkit.training import losses
+from medzoo.toolkit.training.batches import Batch, pixels
+from medzoo.toolkit.training.loop import Adversary, train
+
+_LOOK_BATCH = 16
+
+
+class Autoencoder(Protocol):
+    """An `nn.Module` that turns images (N, C, H, W) in [-1, 1] into latents `(N, *latent_shape)` and back.
+
+    Called as `autoencoder(images, noise)` with standard normal noise `(N, *latent_shape)`, it gives the
+    reconstruction of a latent drawn from the posterior, and the posterior's mean and logarithm of the variance.
+    """
+
+    latent_shape: tuple[int, ...]
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and logarithm of the variance of the latents of images (N, C, H, W), `(N, *latent_shape)` each."""
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images (N, C, H, W) in [-1, 1] of latents `(N, *latent_shape)`."""
+
+
+class PatchDiscriminator(nn.Sequential):
+    """Scores (N, 1, h, w), one a patch of the images (N, C, H, W): is it real? (Isola et al. 2017, section 3.2.2).
+
+    Spectral normalisation in place of batch normalisation, so that a score depends on its own image alone.
+    """
+
+    def __init__(self, channels: int, widths: Sequence[int]) -> None:
+        layers: list[nn.Module] = []
+        before = channels
+        for width in widths:
+            layers += [_normalised(nn.Conv2d(before, width, 4, stride=2, padding=1)), nn.LeakyReLU(0.2)]
+            before = width
+        super().__init__(*layers, _normalised(nn.Conv2d(before, 1, 3, padding=1)))
+
+
+class Reconstruction:
+    """What an autoencoder minimises (Rombach et al. 2022, appendix G): terms by name, scalars to be summed.
+
+    `perceptual` and `discriminator` are there where their weights are not 0.
+    """
+
+    def __init__(
+        self,
+        settings: ReconstructionSettings,
+        *,
+        latent_shape: tuple[int, ...],
+        channels: int,
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        self.settings = settings
+        self.latent_shape = latent_shape
+        self.perceptual = losses.perceptual_distance(settings, device)
+        self.adversary: Adversary | None = None
+        if settings.adversarial > 0:
+            with global_draws_from(derive_seed(seed, "discriminator"), device):
+                discriminator = PatchDiscriminator(channels, settings.adversary_widths).to(device)
+            self.adversary = Adversary(network=discriminator, loss=self.judge, rate=settings.adversary_rate)
+
+    def __call__(self, network: nn.Module, *others: Any) -> dict[str, Tensor]:
+        """The terms, from `(network, batch, random)` or `(network, discriminator, batch, random)`."""
+        *discriminators, batch, random = others
+        settings = self.settings
+        images = batch.images * 2.0 - 1.0
+        made, mean, log_variance = self._reconstruct(network, images, random)
+        terms = {settings.pixel: losses.pixel_distance(made, images, kind=settings.pixel)}
+        if settings.kl > 0:
+            zero = torch.zeros_like(mean)
+            nats = losses.gaussian_kl(mean, log_variance, zero, zero).flatten(1).sum(dim=1).mean()
+            rising = min(1.0, (batch.step + 1) / settings.kl_warmup) if settings.kl_warmup else 1.0
+            terms["kl"] = settings.kl * rising * nats / images[0].numel()
+        if settings.ssim > 0:
+            terms["ssim"] = settings.ssim * (1.0 - similarity((made + 1.0) / 2.0, batch.images).mean())
+        if self.perceptual is not None:
+            terms["perceptual"] = settings.perceptual * self.perceptual(made, images).mean()
+        if discriminators and batch.step >= settings.adversarial_from:
+            terms["adversarial"] = -settings.adversarial * discriminators[0](made).float().mean()
+        return terms
+
+    def judge(
+        self, discriminator: nn.Module, network: nn.Module, batch: Batch, random: torch.Generator
+    ) -> dict[str, Tensor]:
+        """The discriminator's hinge loss (Lim & Ye 2017) on the images and their reconstructions."""
+        if batch.step < self.settings.adversarial_from:
+            return {}
+        images = batch.images * 2.0 - 1.0
+        with torch.no_grad():
+            made, _, _ = self._reconstruct(network, images, random)
+        return {
+            "judged_real": functional.relu(1.0 - discriminator(images).float()).mean(),
+            "judged_made": functional.relu(1.0 + discriminator(made).float()).mean(),
+        }
+
+    def _reconstruct(
+        self, network: nn.Module, images: Tensor, random: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        noise = torch.randn((len(images), *self.latent_shape), generator=random).to(images.device)
+        made, mean, log_variance = network(images, noise)
+        return made.float(), mean.float(), log_variance.float()
+
+
+def train_autoencoder(
+    autoencoder: Any,
+    data: LabelledImages,
+    settings: TrainingSettings,
+    objective: Reconstruction,
+    *,
+    seed: int,
+    report: Report,
+) -> None:
+    """Train an `Autoencoder` in place; its previews show images and, beside each, its reconstruction."""
+
+    def look(seeds: Sequence[int], labels: Tensor) -> Tensor:
+        return _side_by_side(autoencoder, data, seeds, labels)
+
+    train(
+        autoencoder,
+        objective,
+        data,
+        settings,
+        seed=seed,
+        report=report,
+        sample=look,
+        adversary=objective.adversary,
+    )
+    autoencoder.eval()
+
+
+@torch.inference_mode()
+def reconstruct(autoencoder: Any, images: Tensor) -> Tensor:
+    """Reconstructions, float32 (N, C, H, W) in [0, 1], of images in [0, 1] by their latents' means."""
+    training = autoencoder.training
+    autoencoder.eval()
+    parts = [autoencoder.decode(autoencoder.encode(part * 2.0 - 1.0)[0]) for part in images.split(_LOOK_BATCH)]
+    autoencoder.train(training)
+    return ((torch.cat(parts) + 1.0) / 2.0).clamp(0.0, 1.0).float()
+
+
+def quality(
+    autoencoder: Any, data: LabelledImages, *, count: int, perceptual: losses.PerceptualDistance | None
+) -> dict[str, float | str]:
+    """Mean PSNR in dB, SSIM and, with `perceptual`, LPIPS of reconstructions of up to `count` images, evenly chosen."""
+    from torchmetrics.functional.image import peak_signal_noise_ratio
+
+    device = next(autoencoder.parameters()).device
+    chosen = torch.linspace(0, len(data) - 1, min(count, len(data))).long().unique().tolist()
+    sums: dict[str, float] = {}
+    for start in range(0, len(chosen), _LOOK_BATCH):
+        part = chosen[start : start + _LOOK_BATCH]
+        images = pixels(data, part).to(device)
+        made = reconstruct(autoencoder, images)
+        signal = peak_signal_noise_ratio(made, images, data_range=1.0, reduction="none", dim=(1, 2, 3))
+        values = {"psnr_db": signal, "ssim": similarity(made, images)}
+        if perceptual is not None:
+            values[perceptual.network] = perceptual(made * 2.0 - 1.0, images * 2.0 - 1.0)
+        for name, value in values.items():
+            sums[name] = sums.get(name, 0.0) + value.double().sum().item()
+    means = {name: value / len(chosen) for name, value in sums.items()}
+    return {**means, "images": len(chosen), "of": "training images"}
+
+
+def similarity(first: Tensor, second: Tensor) -> Tensor:
+    """SSIM (N,) of images in [0, 1] (Wang et al. 2004); in images of 10 pixels or less with a smaller window."""
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    spread = 1.5 if min(first.shape[-2:]) > 10 else 0.9
+    value = structural_similarity_index_measure(first, second, sigma=spread, data_range=1.0, reduction="none")
+    assert isinstance(value, Tensor)  # a pair comes only where the contrast's part is asked for
+    return value
+
+
+def _normalised(layer: nn.Module) -> nn.Module:
+    normalised: nn.Module = nn.utils.parametrizations.spectral_norm(layer)
+    return normalised
+
+
+def _side_by_side(autoencoder: Any, data: LabelledImages, seeds: Sequence[int], labels: Tensor) -> Tensor:
+    """Training images of the asked labels, chosen by the seeds, and after each its reconstruction."""
+    device = next(autoencoder.parameters()).device
+    known = torch.from_numpy(data.labels)
+    has = known == labels[:, None] if known.ndim == 1 else (known @ labels.float().T > 0).T
+    chosen = []
+    for place, own in enumerate(has):
+        found = own.nonzero().flatten()
+        pool = found if len(found) else torch.arange(len(data))
+        chosen.append(int(pool[seeds[place // 2 * 2] % len(pool)]))
+    images = pixels(data, chosen).to(device)
+    made = reconstruct(autoencoder, images)
+    shown = torch.arange(len(seeds), device=device) % 2 == 0
+    return torch.where(shown.view(-1, 1, 1, 1), images, made)

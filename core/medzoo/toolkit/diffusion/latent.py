@@ -1,0 +1,218 @@
+"""A diffusion model on the latents of an autoencoder: its two trainings and its sampler (Rombach et al. 2022).
+
+A plugin brings the two networks, and may bring a pretrained autoencoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medzoo.protocols import LabelledImages, Report
+from medzoo.seeds import derive_seed
+from medzoo.specs import ImageSpec
+from medzoo.toolkit.devices import FastSampling
+from medzoo.toolkit.diffusion.autoencoder import Reconstruction, quality, train_autoencoder
+from medzoo.toolkit.diffusion.latents import Latents, Standardiser, content_key, encode_all
+from medzoo.toolkit.diffusion.process import ForwardProcess, GuidedDenoiser, draw, to_clean
+from medzoo.toolkit.nn.conditioning import null_label
+from medzoo.toolkit.settings import LatentDiffusionSettings, LatentLossSettings
+from medzoo.toolkit.training import losses
+from medzoo.toolkit.training.batches import Batch
+from medzoo.toolkit.training.loop import steps_of, train
+from medzoo.toolkit.training.stages import Stage, train_stages
+from medzoo.toolkit.validation import refuse_bad_request, refuse_no_images
+
+_ENCODE_BATCH = 16
+_QUALITY_IMAGES = 256
+
+
+class LatentDiffusion(FastSampling):
+    """A Generator over an `autoencoding.Autoencoder` and `network(noisy latents, timesteps, labels)`.
+
+    The network sees standardised latents. `pretrain`, where given, fills the autoencoder with published weights, and
+    then only the network is trained.
+    """
+
+    def __init__(
+        self,
+        autoencoder: Any,
+        network: nn.Module,
+        settings: LatentDiffusionSettings,
+        *,
+        image: ImageSpec,
+        pretrain: Callable[[], None] | None = None,
+    ) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.network = network
+        self.standardise = Standardiser(autoencoder.latent_shape)
+        self.settings = settings
+        self.image = image
+        self.null = null_label(image)
+        self._pretrain = pretrain
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.standardise.mean.device
+
+    @property
+    def no_label(self) -> Tensor | None:
+        """The label that says nothing, where the network was trained with it."""
+        return self.null if self.settings.diffusion.label_dropout > 0 else None
+
+    def fit(self, data: LabelledImages, *, seed: int, report: Report) -> None:
+        """Train the autoencoder, unless it is a pretrained one, then the network on the latents of `data`.
+
+        Raises: DataError, ResourceError.
+        """
+        refuse_no_images(data)
+        self._fast.clear()
+        settings = self.settings
+        mirrored = settings.training.flip
+        denoiser = Stage(
+            network=self.network,
+            steps=steps_of(len(data) * (2 if mirrored else 1), settings.training),
+            train=lambda own: self._fit_network(data, mirrored=mirrored, seed=seed, report=own),
+        )
+        if self._pretrain is not None:
+            self._pretrain()
+            train_stages([denoiser], report=report)
+            return
+        first = Stage(
+            network=self.autoencoder,
+            steps=steps_of(len(data), settings.first_stage),
+            train=lambda own: self._fit_autoencoder(data, seed=seed, report=own),
+        )
+        train_stages([first, denoiser], report=report)
+
+    def _fit_autoencoder(self, data: LabelledImages, *, seed: int, report: Report) -> None:
+        objective = Reconstruction(
+            self.settings.reconstruction,
+            latent_shape=self.autoencoder.latent_shape,
+            channels=self.image.channels,
+            device=self.device,
+            seed=seed,
+        )
+        train_autoencoder(
+            self.autoencoder, data, self.settings.first_stage, objective, seed=derive_seed(seed, "first"), report=report
+        )
+
+    def _fit_network(self, data: LabelledImages, *, mirrored: bool, seed: int, report: Report) -> None:
+        self.autoencoder.eval()
+        latents = self._encode(data, mirrored=mirrored, report=report)
+        self._note_quality(data, latents, report)
+        train(
+            self.network,
+            Objective(self),
+            latents,
+            self.settings.training,
+            seed=seed,
+            report=report,
+            sample=self.sample,
+            weights_changed=self._fast.clear,
+        )
+
+    def _encode(self, data: LabelledImages, *, mirrored: bool, report: Report) -> Latents:
+        """The standardised latents of `data`, and of its mirrored images after them; `standardise` knows them now."""
+
+        @torch.inference_mode()
+        def encode(images: Tensor) -> Tensor:
+            mean: Tensor = self.autoencoder.encode(images * 2.0 - 1.0)[0]
+            return mean
+
+        def make() -> dict[str, Tensor]:
+            return {
+                "latents": encode_all(data, encode, mirrored=mirrored, batch_size=_ENCODE_BATCH, device=self.device)
+            }
+
+        raw = report.keep(content_key(data, self.autoencoder, "latents", mirrored), make)["latents"].to(self.device)
+        self.standardise.measure(raw)
+        labels = torch.from_numpy(data.labels)
+        both = torch.cat([labels, labels]) if mirrored else labels
+        return Latents(self.standardise(raw), labels=both.numpy(), classes=data.classes)
+
+    def _note_quality(self, data: LabelledImages, latents: Latents, report: Report) -> None:
+        """Note the latents' scale, and how well images survive the autoencoder."""
+        own = self.settings.reconstruction
+        perceptual = None
+        if own.perceptual_weights:
+            perceptual = losses.PerceptualDistance(network="lpips", weights=own.perceptual_weights).to(self.device)
+        report.note(
+            "latents",
+            {
+                "encoded": len(latents),
+                "scale_factor": 1.0 / self.standardise.deviation.square().mean().sqrt().item(),
+                "limit": self.standardise.limit.item(),
+            },
+        )
+        report.note("reconstruction", quality(self.autoencoder, data, count=_QUALITY_IMAGES, perceptual=perceptual))
+
+    def sampling_networks(self) -> list[Any]:
+        """The frozen copies of the network and the autoencoder that `sample` calls."""
+        return self.fast(self.settings.sampling.precision, self.network, self.autoencoder)
+
+    @torch.inference_mode()
+    def sample(self, seeds: Sequence[int], labels: Tensor, *, sources: Tensor | None = None) -> Tensor:
+        """One image a seed, float32 (N, C, H, W) in [0, 1]; `sources` are not used. Raises: DataError."""
+        refuse_bad_request(self.image, seeds, labels)
+        sampling = self.settings.sampling
+        network, autoencoder = self.sampling_networks()
+        dtype = next(network.parameters()).dtype
+        denoiser = GuidedDenoiser(
+            lambda noisy, steps, targets: network(noisy.to(dtype), steps, targets),
+            labels.to(self.device),
+            null=self.null.to(self.device),
+            guidance=sampling.guidance,
+            settings=self.settings.diffusion,
+            limit=self.standardise.limit.item(),
+        )
+        latents = draw(
+            denoiser,
+            seeds,
+            self.autoencoder.latent_shape,
+            sampling=sampling,
+            diffusion=self.settings.diffusion,
+            learned_variance=False,
+            device=self.device,
+        )
+        images: Tensor = autoencoder.decode(self.standardise.restore(latents).to(dtype)).float()
+        return ((images + 1.0) / 2.0).clamp(0.0, 1.0).contiguous()
+
+
+class Objective:
+    """The training loss of a `LatentDiffusion`'s network, term by term."""
+
+    def __init__(self, model: LatentDiffusion) -> None:
+        self.settings: LatentLossSettings = model.settings.loss
+        self.prediction = model.settings.diffusion.prediction
+        self.add_noise = ForwardProcess(model.settings.diffusion, null=model.null, device=model.device)
+        self.autoencoder = model.autoencoder
+        self.standardise = model.standardise
+        self.perceptual = losses.perceptual_distance(self.settings, model.device)
+        if self.perceptual is not None:
+            self.autoencoder.requires_grad_(False)
+
+    def __call__(self, network: nn.Module, batch: Batch, random: torch.Generator) -> dict[str, Tensor]:
+        """The weighted terms, scalars whose sum is minimised; `batch.images` holds standardised latents."""
+        clean = batch.images
+        given = self.add_noise(clean, batch.labels, random)
+        predicted = network(given.noisy, given.steps, given.labels).float()
+        terms = {self.settings.pixel: losses.pixel_distance(predicted, given.target, kind=self.settings.pixel)}
+        if self.perceptual is not None:
+            estimate = to_clean(
+                predicted, given.noisy, alpha=given.alpha, sigma=given.sigma, prediction=self.prediction
+            )
+            made, real = (self._decode(latents) for latents in (estimate, clean))
+            # at high noise the estimate is a guess, so it counts by signal power
+            visible = given.alpha.flatten() ** 2
+            terms["perceptual"] = self.settings.perceptual * (visible * self.perceptual(made, real)).mean()
+        return terms
+
+    def _decode(self, standardised: Tensor) -> Tensor:
+        images: Tensor = self.autoencoder.decode(self.standardise.restore(standardised))
+        return images

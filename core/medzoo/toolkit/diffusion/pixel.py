@@ -1,0 +1,162 @@
+"""A diffusion model on pixels: the training objective and the sampler, over a network that a plugin brings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medzoo.protocols import LabelledImages, Report
+from medzoo.specs import ImageSpec
+from medzoo.toolkit.devices import FastSampling
+from medzoo.toolkit.diffusion.process import ForwardProcess, GuidedDenoiser, draw, to_clean
+from medzoo.toolkit.nn.conditioning import null_label
+from medzoo.toolkit.settings import PixelDiffusionSettings
+from medzoo.toolkit.training import losses
+from medzoo.toolkit.training.batches import Batch
+from medzoo.toolkit.training.loop import train
+from medzoo.toolkit.validation import refuse_bad_request, refuse_no_images
+
+
+class PixelDiffusion(FastSampling):
+    """A Generator over `network(noisy, timesteps, labels)`, whose label `len(image.classes)` means "no label".
+
+    The network gives C channels, or 2C where `learned_variance`: the prediction, then the variance's place between
+    its two bounds, trained by the variational term with the prediction's gradient stopped (Nichol & Dhariwal 2021,
+    eq. 15 and 16).
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        settings: PixelDiffusionSettings,
+        *,
+        image: ImageSpec,
+        learned_variance: bool,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.image = image
+        self.settings = settings
+        self.learned_variance = learned_variance
+        self.null = null_label(image)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.network.parameters()).device
+
+    @property
+    def no_label(self) -> Tensor | None:
+        """The label that says nothing, where the network was trained with it."""
+        return self.null if self.settings.diffusion.label_dropout > 0 else None
+
+    def fit(self, data: LabelledImages, *, seed: int, report: Report) -> None:
+        """Train the network; afterwards it holds the averaged weights. Raises: DataError, ResourceError."""
+        refuse_no_images(data)
+        self._fast.clear()
+        objective = Objective(self)
+        train(
+            self.network,
+            objective,
+            data,
+            self.settings.training,
+            seed=seed,
+            report=report,
+            sample=self.sample,
+            weights_changed=self._fast.clear,
+        )
+
+    def sampling_network(self) -> Any:
+        """The frozen copy of the network that `sample` calls."""
+        return self.fast(self.settings.sampling.precision, self.network)[0]
+
+    @torch.inference_mode()
+    def sample(self, seeds: Sequence[int], labels: Tensor, *, sources: Tensor | None = None) -> Tensor:
+        """One image a seed, float32 (N, C, H, W) in [0, 1]; `sources` are not used. Raises: DataError."""
+        refuse_bad_request(self.image, seeds, labels)
+        network = self.sampling_network()
+        dtype = next(network.parameters()).dtype
+        denoiser = GuidedDenoiser(
+            lambda noisy, steps, targets: network(noisy.to(dtype), steps, targets),
+            labels.to(self.device),
+            null=self.null.to(self.device),
+            guidance=self.settings.sampling.guidance,
+            settings=self.settings.diffusion,
+        )
+        images = draw(
+            denoiser,
+            seeds,
+            (self.image.channels, self.image.size, self.image.size),
+            sampling=self.settings.sampling,
+            diffusion=self.settings.diffusion,
+            learned_variance=self.learned_variance,
+            device=self.device,
+        )
+        return ((images + 1.0) / 2.0).clamp(0.0, 1.0).float().contiguous()
+
+
+class Objective:
+    """The training loss of a `PixelDiffusion`, term by term."""
+
+    def __init__(self, model: PixelDiffusion) -> None:
+        self.model = model
+        self.settings = model.settings.loss
+        self.add_noise = ForwardProcess(model.settings.diffusion, null=model.null, device=model.device)
+        self.posterior = posterior_coefficients(self.add_noise.alpha)
+        self.perceptual = losses.perceptual_distance(self.settings, model.device)
+
+    def __call__(self, network: nn.Module, batch: Batch, random: torch.Generator) -> dict[str, Tensor]:
+        """The weighted terms, scalars whose sum is minimised; every draw comes from `random`."""
+        diffusion, settings = self.model.settings.diffusion, self.settings
+        clean = batch.images * 2.0 - 1.0
+        given = self.add_noise(clean, batch.labels, random)
+        output = network(given.noisy.contiguous(memory_format=torch.channels_last), given.steps, given.labels).float()
+        predicted, variance = output[:, : clean.shape[1]], output[:, clean.shape[1] :]
+        terms = {settings.pixel: losses.pixel_distance(predicted, given.target, kind=settings.pixel)}
+        estimate = to_clean(
+            predicted, given.noisy, alpha=given.alpha, sigma=given.sigma, prediction=diffusion.prediction
+        )
+        if self.model.learned_variance and settings.variational > 0:
+            bound = self.variational_bound(clean, given.noisy, estimate.detach(), variance, given.steps)
+            terms["variational"] = settings.variational * diffusion.steps * bound.mean()
+        visible = (
+            given.alpha.flatten() ** 2
+        )  # at high noise the estimate is a guess, so image terms count by signal power
+        estimate = estimate.clamp(-1.0, 1.0)
+        if settings.edge > 0:
+            terms["edge"] = settings.edge * (visible * losses.edge_distance(estimate, clean)).mean()
+        if self.perceptual is not None:
+            terms["perceptual"] = settings.perceptual * (visible * self.perceptual(estimate, clean)).mean()
+        return terms
+
+    def variational_bound(
+        self, clean: Tensor, noisy: Tensor, estimate: Tensor, variance: Tensor, steps: Tensor
+    ) -> Tensor:
+        """One step's term of the variational bound, bits per dimension (N,) (Nichol & Dhariwal 2021, eq. 4 to 7)."""
+        low, high, of_clean, of_noisy = (values[steps].view(-1, 1, 1, 1) for values in self.posterior)
+        place = (variance + 1.0) / 2.0
+        log_variance = place * high + (1.0 - place) * low
+        true_mean = of_clean * clean + of_noisy * noisy
+        mean = of_clean * estimate.clamp(-1.0, 1.0) + of_noisy * noisy
+        divergence = losses.gaussian_kl(true_mean, low, mean, log_variance).mean(dim=(1, 2, 3))
+        decoder = losses.discretized_gaussian_nll(clean, mean=mean, log_variance=log_variance).mean(dim=(1, 2, 3))
+        return torch.where(steps == 0, decoder, divergence) / math.log(2.0)
+
+
+def posterior_coefficients(alpha: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One step back, as (log of its least variance, log of its largest, weight of the clean image, of the noisy one).
+
+    float32 (steps,) each, from the signal scales `alpha` (steps,) (Nichol & Dhariwal 2021, eq. 10 to 12 and 15).
+    """
+    kept = alpha.double() ** 2
+    before = torch.cat([kept.new_ones(1), kept[:-1]])
+    beta = 1.0 - kept / before
+    least = beta * (1.0 - before) / (1.0 - kept)
+    least[0] = least[1]  # the true value is 0 at the first step, whose logarithm has no use
+    of_clean = beta * before.sqrt() / (1.0 - kept)
+    of_noisy = (1.0 - before) * (1.0 - beta).sqrt() / (1.0 - kept)
+    return least.log().float(), beta.log().float(), of_clean.float(), of_noisy.float()

@@ -1,0 +1,213 @@
+"""Noise, samplers and classifier-free guidance over any denoising network.
+
+A `Denoiser` turns noisy images and a timestep into an estimate of the clean images. The schedulers of diffusers do the
+stepping; they are told `prediction_type="sample"`, so one estimate, clipped to the data range, serves all of them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from medzoo.toolkit.nn.conditioning import drop_labels
+from medzoo.toolkit.settings import DiffusionSettings, SamplingSettings
+
+Network = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(noisy (N, C, ...), timesteps (N,), labels) -> output (N, C, ...), or (N, 2C, ...) with a learned variance."""
+
+
+class Denoiser(Protocol):
+    """One call of the network during sampling."""
+
+    def __call__(self, noisy: Tensor, timestep: int) -> tuple[Tensor, Tensor | None]:
+        """Clean images (N, C, ...) within their limit and, where learned, the variance's place in its range [-1, 1]."""
+
+
+SCHEDULES: Mapping[str, Mapping[str, Any]] = {
+    "linear": {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02},
+    "scaled_linear": {"beta_schedule": "scaled_linear", "beta_start": 1e-4, "beta_end": 0.02},
+    "cosine": {"beta_schedule": "squaredcos_cap_v2"},
+}
+
+
+def signal_and_noise(settings: DiffusionSettings) -> tuple[Tensor, Tensor]:
+    """Scales (alpha, sigma), float32 (steps,) each: noisy = alpha * clean + sigma * noise, alpha^2 + sigma^2 = 1."""
+    from diffusers import DDPMScheduler
+
+    scheduler: Any = DDPMScheduler(num_train_timesteps=settings.steps, **SCHEDULES[settings.schedule])
+    kept: Tensor = scheduler.alphas_cumprod
+    return kept.sqrt(), (1.0 - kept).sqrt()
+
+
+@dataclass(frozen=True)
+class Noised:
+    """Clean data with noise: what the network sees (`noisy`, `steps`, `labels`) and is to predict (`target`).
+
+    noisy = alpha * clean + sigma * noise, the scales shaped to broadcast.
+    """
+
+    noisy: Tensor
+    steps: Tensor
+    labels: Tensor
+    target: Tensor
+    alpha: Tensor
+    sigma: Tensor
+
+
+class ForwardProcess:
+    """Adds noise for training: timesteps drawn uniformly, labels dropped at random (Ho et al. 2020, algorithm 1)."""
+
+    def __init__(self, settings: DiffusionSettings, *, null: Tensor, device: torch.device) -> None:
+        self.settings = settings
+        self.null = null
+        self.alpha, self.sigma = (scale.to(device) for scale in signal_and_noise(settings))
+
+    def __call__(self, clean: Tensor, labels: Tensor, random: torch.Generator) -> Noised:
+        """`clean` (N, C, ...) with noise; every draw comes from `random`."""
+        steps = torch.randint(0, self.settings.steps, (clean.shape[0],), generator=random).to(clean.device)
+        noise = torch.randn(clean.shape, generator=random).to(clean.device)
+        labels = drop_labels(labels, share=self.settings.label_dropout, null=self.null, generator=random)
+        shape = (-1, *(1 for _ in clean.shape[1:]))
+        alpha, sigma = self.alpha[steps].view(shape), self.sigma[steps].view(shape)
+        target = noise if self.settings.prediction == "epsilon" else alpha * noise - sigma * clean
+        return Noised(alpha * clean + sigma * noise, steps, labels, target, alpha, sigma)
+
+
+def seeded_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> tuple[Tensor, list[torch.Generator]]:
+    """Standard normal noise `(N, *shape)` on the CPU, and the generators to draw more from.
+
+    Image i comes from `seeds[i]` alone.
+    """
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return torch.stack([torch.randn(shape, generator=source) for source in generators]), generators
+
+
+class GuidedDenoiser:
+    """A network with its labels, (N,) or multi-hot, and the largest absolute value of clean data, as a `Denoiser`.
+
+    `null` is the label that says nothing, of one image (`conditioning.null_label`); 1 of `guidance` is none.
+    Guidance pushes the prediction away from the unlabelled one by `guidance` (Ho & Salimans 2022, eq. 6, where its
+    scale is 1 + w); labelled and unlabelled halves share one forward pass.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        labels: Tensor,
+        *,
+        null: Tensor,
+        guidance: float,
+        settings: DiffusionSettings,
+        limit: float = 1.0,
+    ) -> None:
+        self.network = network
+        self.guided = guidance != 1.0
+        self.labels = torch.cat([labels, null.expand_as(labels)]) if self.guided else labels
+        self.guidance = guidance
+        self.prediction = settings.prediction
+        self.limit = limit
+        self.alpha, self.sigma = signal_and_noise(settings)
+
+    def __call__(self, noisy: Tensor, timestep: int) -> tuple[Tensor, Tensor | None]:
+        """Clean data (N, C, ...), float32, clipped to its limit, and the labelled half's variance output."""
+        inputs = torch.cat([noisy, noisy]) if self.guided else noisy
+        steps = torch.full((inputs.shape[0],), timestep, device=noisy.device)
+        output = self.network(inputs, steps, self.labels)
+        channels = noisy.shape[1]
+        variance = output[: noisy.shape[0], channels:].float() if output.shape[1] > channels else None
+        predicted = output[:, :channels].float()
+        if self.guided:
+            labelled, unlabelled = predicted.chunk(2)
+            predicted = unlabelled + self.guidance * (labelled - unlabelled)
+        alpha, sigma = self.alpha[timestep].item(), self.sigma[timestep].item()
+        clean = to_clean(predicted, noisy, alpha=alpha, sigma=sigma, prediction=self.prediction)
+        return clean.clamp(-self.limit, self.limit), variance
+
+
+def to_clean(
+    predicted: Tensor, noisy: Tensor, *, alpha: Tensor | float, sigma: Tensor | float, prediction: str
+) -> Tensor:
+    """Clean data (N, C, ...) from what a network predicts of it.
+
+    `prediction` is "epsilon", the noise, or "v_prediction", v = alpha * noise - sigma * clean.
+    """
+    if prediction == "epsilon":
+        return (noisy - sigma * predicted) / alpha
+    return alpha * noisy - sigma * predicted
+
+
+def draw(
+    denoiser: Denoiser,
+    seeds: Sequence[int],
+    shape: tuple[int, ...],
+    *,
+    sampling: SamplingSettings,
+    diffusion: DiffusionSettings,
+    learned_variance: bool,
+    device: torch.device,
+) -> Tensor:
+    """Clean data `(N, *shape)`, float32, within `denoiser`'s limit; row i depends on `seeds[i]` and what it says of it.
+
+    The sampler is "dpm-solver++" (multistep, Lu et al. 2022, algorithm 2), "sde-dpm-solver++" (its stochastic kind,
+    which mends a small network's errors as it goes), "ddim" (Song et al. 2021, eta 0) or "ddpm" (ancestral, Ho et al.
+    2020, algorithm 2; with the learned variance of Nichol & Dhariwal 2021 where there is one).
+    """
+    noisy, generators = seeded_noise(seeds, shape)
+    noisy = noisy.to(device)
+    if noisy.ndim == 4:
+        noisy = noisy.contiguous(memory_format=torch.channels_last)
+    ancestral = sampling.sampler == "ddpm"
+    scheduler = make_scheduler(sampling, diffusion, learned_variance=learned_variance)
+    *timesteps, last = scheduler.timesteps.tolist()
+    for timestep in timesteps:
+        clean, variance = denoiser(noisy, timestep)
+        output = clean if not ancestral or variance is None else torch.cat([clean, variance], dim=1)
+        noisy = scheduler.step(output, timestep, noisy, generator=generators, return_dict=False)[0]
+    # the last step of each sampler ends on the clean estimate; diffusers' ancestral one may add noise to it
+    return denoiser(noisy, last)[0]
+
+
+def make_scheduler(sampling: SamplingSettings, diffusion: DiffusionSettings, *, learned_variance: bool) -> Any:
+    """The diffusers scheduler that takes clean estimates and visits `sampling.steps` timesteps, the last one first."""
+    from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
+
+    common: dict[str, Any] = {
+        "num_train_timesteps": diffusion.steps,
+        "prediction_type": "sample",
+        **SCHEDULES[diffusion.schedule],
+    }
+    scheduler: Any
+    if sampling.sampler == "ddpm":
+        kind = "learned_range" if learned_variance else "fixed_small"
+        scheduler = DDPMScheduler(**common, clip_sample=False, variance_type=kind)
+    else:
+        # DDIM is the first-order DPM-Solver++ (Lu et al. 2022); diffusers' own DDIMScheduler steps to other timesteps
+        # than it visits where the numbers of steps do not divide
+        order = 1 if sampling.sampler == "ddim" else 2
+        algorithm = "sde-dpmsolver++" if sampling.sampler == "sde-dpm-solver++" else "dpmsolver++"
+        scheduler = DPMSolverMultistepScheduler(
+            **common, algorithm_type=algorithm, solver_order=order, final_sigmas_type="zero"
+        )
+    with warnings.catch_warnings():
+        # diffusers turns a tensor into an array in a way that numpy 2 will drop; the numbers are right
+        warnings.filterwarnings("ignore", message="__array__ implementation", category=DeprecationWarning)
+        scheduler.set_timesteps(
+            timesteps=visited_timesteps(sampling.steps, of=diffusion.steps, spacing=sampling.spacing)
+        )
+    return scheduler
+
+
+def visited_timesteps(steps: int, *, of: int, spacing: str = "uniform") -> list[int]:
+    """`steps` of the timesteps 0 to `of - 1`, falling, the noisiest among them (Lin et al. 2024).
+
+    `spacing` "uniform" or "quadratic" (Song et al. 2021, appendix D.2), which leaves less noise to the last step and so
+    keeps fine grain. diffusers counts in floating point, and for one number of steps in twenty visits -1 as well.
+    """
+    steps = min(steps, of)
+    power = 2 if spacing == "quadratic" else 1
+    return [max(round(of * (place / steps) ** power), place) - 1 for place in range(steps, 0, -1)]

@@ -1,0 +1,65 @@
+"""diffusers' U-Nets as medzoo's models use them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medzoo.toolkit.nn.conditioning import LabelEmbedding
+from medzoo.toolkit.nn.resolutions import lowest_side
+from medzoo.toolkit.settings import TokenUNetSettings, UNetSettings
+
+
+class TokenUNet(nn.Module):
+    """A U-Net that attends to the label's tokens, over squares of `size` (pixels, or places of a latent).
+
+    It gives `outputs` values a channel: 2 where the variance is learned.
+    """
+
+    def __init__(self, network: TokenUNetSettings, *, size: int, channels: int, classes: int, outputs: int = 1) -> None:
+        from diffusers import UNet2DConditionModel
+
+        super().__init__()
+        self.patch = network.patch
+        self.outputs = outputs
+        folded = channels * network.patch**2
+        self.embedding = LabelEmbedding(
+            classes=classes, width=network.token_width, hidden=network.token_hidden, tokens=network.tokens
+        )
+        self.unet: Any = UNet2DConditionModel(
+            **unet_arguments(network, size=size, attention="CrossAttnDownBlock2D"),
+            in_channels=folded,
+            out_channels=outputs * folded,
+            attention_head_dim=network.heads,
+            cross_attention_dim=network.token_width,
+        )
+
+    def forward(self, noisy: Tensor, timesteps: Tensor, labels: Tensor) -> Tensor:
+        """Outputs (N, outputs * C, H, W) for noisy data (N, C, H, W), timesteps (N,) and labels, (N,) or multi-hot."""
+        folded = functional.pixel_unshuffle(noisy, self.patch)
+        tokens = self.embedding(labels)
+        output: Tensor = self.unet(folded, timesteps, encoder_hidden_states=tokens, return_dict=False)[0]
+        parts = output.chunk(self.outputs, dim=1)
+        return torch.cat([functional.pixel_shuffle(part, self.patch) for part in parts], dim=1)
+
+
+def unet_arguments(network: UNetSettings, *, size: int, attention: str) -> dict[str, Any]:
+    """What diffusers' U-Nets have in common as arguments; levels from `attention_from` on are `attention` blocks.
+
+    Raises:
+        ConfigError: as `resolutions.lowest_side`.
+    """
+    lowest_side(size, widths=network.widths, groups=network.groups, patch=network.patch, part="network")
+    down = [attention if level >= network.attention_from else "DownBlock2D" for level in range(len(network.widths))]
+    return {
+        "sample_size": size // network.patch,
+        "block_out_channels": network.widths,
+        "layers_per_block": network.layers,
+        "down_block_types": tuple(down),
+        "up_block_types": tuple(block.replace("Down", "Up") for block in reversed(down)),
+        "norm_num_groups": network.groups,
+        "dropout": network.dropout,
+    }

@@ -1,0 +1,119 @@
+"""Which images make up which batch, and how they are varied: a function of the seed and the step alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from medzoo.errors import ConfigError
+from medzoo.protocols import LabelledImages
+from medzoo.seeds import generator
+from medzoo.toolkit.settings import TrainingSettings
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images float32 (N, C, H, W) in [0, 1] and their labels, on the training device, for optimiser step `step`.
+
+    `labels` are int64 (N,), or float32 multi-hot (N, K). `step` counts from 0. `images` are varied already, as
+    `training.flip` and `training.jitter` say. Where a model is trained on latents, `images` holds those.
+    """
+
+    images: Tensor
+    labels: Tensor
+    step: int = 0
+
+
+def pixels(data: LabelledImages, indices: Iterable[int]) -> Tensor:
+    """The images at `indices`, float32 (N, C, H, W) in [0, 1], on the CPU."""
+    return torch.stack([torch.from_numpy(data[index]) for index in indices]).float() / 255.0
+
+
+def vary(images: Tensor, *, flip: bool, jitter: float, random: torch.Generator) -> Tensor:
+    """`images` (N, C, H, W) in [0, 1], half of them mirrored, brightness and contrast changed by up to `jitter`."""
+    count = images.shape[0]
+    if flip:
+        mirrored = (torch.rand(count, generator=random) < 0.5).to(images.device)
+        images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
+    if jitter > 0:
+        brightness, contrast = (1.0 + jitter * (2.0 * torch.rand(2, count, generator=random) - 1.0)).to(images.device)
+        mean = images.mean(dim=(1, 2, 3), keepdim=True)
+        images = (images - mean) * contrast.view(-1, 1, 1, 1) + mean * brightness.view(-1, 1, 1, 1)
+    return images.clamp(0.0, 1.0)
+
+
+def epoch_order(labels: Tensor, *, count: int, balanced: bool, seed: int, epoch: int) -> Tensor:
+    """`count` indices into the data for one epoch, int64 (count,).
+
+    Classes are drawn equally often where `balanced`, else each image in turn.
+    A multi-label image is as rare as the rarest of its labels.
+    """
+    random = generator(seed, "epoch", epoch)
+    if balanced:
+        if labels.ndim == 1:
+            weights = 1.0 / torch.bincount(labels)[labels].double()
+        else:
+            shares = labels.double().mean(dim=0).clamp(min=1.0 / len(labels))
+            weights = (labels.double() / shares).amax(dim=1).clamp(min=1.0)
+        return torch.multinomial(weights, count, replacement=True, generator=random)
+    turns = [torch.randperm(len(labels), generator=random) for _ in range(math.ceil(count / len(labels)))]
+    return torch.cat(turns)[:count]
+
+
+def loader(
+    data: LabelledImages,
+    settings: TrainingSettings,
+    *,
+    steps: range,
+    steps_per_epoch: int,
+    rank: int,
+    world: int,
+    seed: int,
+) -> DataLoader[tuple[Tensor, Tensor]]:
+    """Micro-batches (uint8 images (n, C, H, W), labels) of process `rank` of `world` for each of `steps`.
+
+    Raises:
+        ConfigError: the batch does not divide into processes and micro-batches.
+    """
+    parts = world * settings.accumulate
+    if settings.batch_size % parts:
+        raise ConfigError(
+            f"training.batch_size = {settings.batch_size} does not divide into {parts} parts",
+            "it is shared by all processes and micro-batches: choose a multiple",
+        )
+
+    def indices(labels: Tensor) -> Iterator[list[int]]:
+        size, order = settings.batch_size, torch.empty(0)
+        for step in steps:
+            epoch, place = divmod(step, steps_per_epoch)
+            if place == 0 or step == steps.start:
+                count = size * steps_per_epoch
+                order = epoch_order(labels, count=count, balanced=settings.balanced, seed=seed, epoch=epoch)
+            whole = order[place * size : (place + 1) * size].tolist()
+            for micro in range(settings.accumulate):
+                yield whole[micro * world + rank :: parts]
+
+    pairs = _Pairs(data)
+    batches: Any = indices(pairs.labels)
+    random = generator(seed, "loader")  # its draws do not matter, but left to itself it takes them from global state
+    return DataLoader(pairs, batch_sampler=batches, num_workers=settings.workers, generator=random)
+
+
+class _Pairs(Dataset[tuple[Tensor, Tensor]]):
+    """`LabelledImages` as torch's DataLoader wants it."""
+
+    def __init__(self, data: LabelledImages) -> None:
+        self.data = data
+        self.labels = torch.from_numpy(data.labels)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return torch.from_numpy(self.data[index]), self.labels[index]

@@ -1,0 +1,120 @@
+"""Distances between images and the variational bound of a diffusion step."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medzoo.errors import ResourceError
+from medzoo.toolkit.nn.perceptual import build_lpips
+from medzoo.toolkit.nn.pretrained import read_weights
+from medzoo.toolkit.settings import PerceptualSettings
+
+VGG16_SHA256 = "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"  # torchvision's vgg16-397923af.pth
+
+
+def pixel_distance(prediction: Tensor, target: Tensor, *, kind: str) -> Tensor:
+    """Mean distance over all elements, a scalar.
+
+    `kind` is "mse", "l1" or "charbonnier" (sqrt(d^2 + 1e-6), Charbonnier 1994).
+    """
+    if kind == "mse":
+        return functional.mse_loss(prediction, target)
+    if kind == "l1":
+        return functional.l1_loss(prediction, target)
+    return torch.sqrt((prediction - target) ** 2 + 1e-6).mean()
+
+
+def edge_distance(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference of the Laplacians of two image batches (N, C, H, W), per image: (N,)."""
+    kernel = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]], device=prediction.device)
+    difference = (prediction - target).flatten(0, 1).unsqueeze(1)
+    laplacian = functional.conv2d(difference, kernel[None, None].to(difference.dtype))
+    return laplacian.abs().mean(dim=(1, 2, 3)).view(prediction.shape[0], -1).mean(dim=1)
+
+
+def gaussian_kl(mean1: Tensor, log_variance1: Tensor, mean2: Tensor, log_variance2: Tensor) -> Tensor:
+    """KL divergence in nats of N(mean1, e^log_variance1) from N(mean2, e^log_variance2), element by element."""
+    return 0.5 * (
+        log_variance2
+        - log_variance1
+        - 1.0
+        + torch.exp(log_variance1 - log_variance2)
+        + (mean1 - mean2) ** 2 * torch.exp(-log_variance2)
+    )
+
+
+def discretized_gaussian_nll(images: Tensor, *, mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Negative log-likelihood in nats, element by element, of 8-bit `images` in [-1, 1] under a Gaussian.
+
+    Its discretisation is that of Ho et al. 2020, eq. 13.
+    """
+    scale = torch.exp(-0.5 * log_variance) / math.sqrt(2.0)
+
+    def below(edge: Tensor) -> Tensor:
+        return 0.5 * (1.0 + torch.erf((edge - mean) * scale))
+
+    upper = torch.where(images > 0.999, torch.ones_like(images), below(images + 1.0 / 255.0))
+    lower = torch.where(images < -0.999, torch.zeros_like(images), below(images - 1.0 / 255.0))
+    return -torch.log((upper - lower).clamp(min=1e-12))
+
+
+class PerceptualDistance(nn.Module):
+    """Distance of two image batches in the features of an ImageNet VGG16; frozen.
+
+    `network` "vgg16" compares the activations after relu1_2, relu2_2 and relu3_3 (Johnson et al. 2016); "lpips" is the
+    calibrated distance of Zhang et al. 2018 on the same backbone. `weights` is the path of torchvision's file.
+
+    Raises:
+        ResourceError: no file is named, or it cannot be read.
+        IntegrityError: it is another file.
+    """
+
+    def __init__(self, *, network: str, weights: str) -> None:
+        super().__init__()
+        state = _read_vgg16(weights)
+        if network == "lpips":
+            self.distance = build_lpips("vgg", state)
+        else:
+            from torchvision.models import vgg16
+
+            with torch.device("meta"):  # no numbers are drawn for weights that are replaced at once
+                features = vgg16(weights=None, init_weights=False).features
+            inner = {name.removeprefix("features."): value for name, value in state.items() if "features." in name}
+            features.load_state_dict(inner, assign=True)
+            self.stages = nn.ModuleList([features[:4], features[4:9], features[9:16]])
+        self.network = network
+        self.requires_grad_(False).eval()
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """Distance per image (N,) of batches (N, 1 or 3, H, W) in [-1, 1]."""
+        first, second = (images.expand(-1, 3, -1, -1) for images in (first, second))
+        if self.network == "lpips":
+            lpips_distance: Tensor = self.distance(first, second)
+            return lpips_distance.flatten()
+        shift = first.new_tensor([0.485, 0.456, 0.406])[:, None, None]
+        spread = first.new_tensor([0.229, 0.224, 0.225])[:, None, None]
+        one, other = (((images + 1) / 2 - shift) / spread for images in (first, second))
+        total = first.new_zeros(first.shape[0])
+        for stage in self.stages:
+            one, other = stage(one), stage(other)
+            total = total + (one - other).abs().mean(dim=(1, 2, 3))
+        return total
+
+
+def perceptual_distance(settings: PerceptualSettings, device: torch.device) -> PerceptualDistance | None:
+    """The distance that the settings name, on `device`; None where its weight is 0. Raises: as `PerceptualDistance`."""
+    if settings.perceptual == 0:
+        return None
+    return PerceptualDistance(network=settings.perceptual_network, weights=settings.perceptual_weights).to(device)
+
+
+def _read_vgg16(weights: str) -> dict[str, Tensor]:
+    mend = "`medzoo pull vgg16-imagenet` prints the file for loss.perceptual_weights; or set loss.perceptual=0"
+    if not weights:
+        raise ResourceError("the perceptual loss needs VGG16 ImageNet weights", mend)
+    return read_weights(Path(weights), sha256=VGG16_SHA256, mend=mend)

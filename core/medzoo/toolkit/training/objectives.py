@@ -1,0 +1,84 @@
+"""What a classifier minimises on a batch, and how wrong it is on validation images."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medzoo.protocols import LabelledImages
+from medzoo.toolkit.classifier_settings import ClassifierSettings
+from medzoo.toolkit.training.augmentation import augment
+from medzoo.toolkit.training.batches import Batch, pixels
+
+_MEASURE_BATCH = 64
+
+
+class Objective:
+    """Cross-entropy, or binary cross-entropy where labels are multi-hot, of augmented and mixed-up batches.
+
+    Classes weigh the inverse of their frequency in `data`, the mean image 1, where the settings ask for it.
+    """
+
+    def __init__(self, settings: ClassifierSettings, data: LabelledImages, *, device: torch.device) -> None:
+        self.settings = settings
+        labels = torch.from_numpy(data.labels)
+        self.classes = len(data.classes)
+        self.multi_label = labels.ndim == 2
+        positives = labels.sum(dim=0) if self.multi_label else torch.bincount(labels, minlength=self.classes)
+        positives = positives.clamp(min=1).float()
+        rarity = (len(labels) - positives) / positives if self.multi_label else len(labels) / self.classes / positives
+        self._weights = rarity.to(device) if settings.objective.weighted else None
+        # Images drawn balanced are weighed by their drawing, so what is measured on validation images is weighed too.
+        balanced = settings.objective.weighted or settings.training.balanced
+        self._validation_weights = rarity.to(device) if balanced else None
+
+    def __call__(self, network: nn.Module, batch: Batch, random: torch.Generator) -> dict[str, Tensor]:
+        """The loss, its images augmented and mixed by draws from `random`."""
+        augmentation = self.settings.augmentation
+        images, targets = augment(batch.images, augmentation, random), self._targets(batch.labels)
+        if augmentation.mixup > 0:
+            images, targets = mixup(images, targets, alpha=augmentation.mixup, random=random)
+        logits = network(images).float()
+        return {"entropy": self._entropy(logits, targets, self._weights, self.settings.objective.smoothing)}
+
+    def validation_loss(self, logits: Tensor, labels: Tensor) -> float:
+        """The mean loss, without label smoothing, of `labels` given float32 `logits` (N, K)."""
+        return self._entropy(logits, self._targets(labels), self._validation_weights, smoothing=0.0).item()
+
+    def _targets(self, labels: Tensor) -> Tensor:
+        return labels.float() if self.multi_label else functional.one_hot(labels, self.classes).float()
+
+    def _entropy(self, logits: Tensor, targets: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
+        if self.multi_label:
+            softened = targets * (1.0 - smoothing) + 0.5 * smoothing
+            return functional.binary_cross_entropy_with_logits(logits, softened, pos_weight=weights)
+        return functional.cross_entropy(logits, targets, weight=weights, label_smoothing=smoothing)
+
+
+def mixup(images: Tensor, targets: Tensor, *, alpha: float, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Each image and its targets mixed with another's of the batch (Zhang et al. 2018, section 2)."""
+    seed = int(torch.randint(2**62, (), generator=random))
+    shares = np.random.default_rng(seed).beta(alpha, alpha, len(images)).astype(np.float32)
+    partner = torch.randperm(len(images), generator=random).to(images.device)
+    own = torch.from_numpy(shares).to(images.device)
+    mixed = torch.lerp(images[partner], images, own.view(-1, 1, 1, 1))
+    return mixed, torch.lerp(targets[partner], targets, own.view(-1, 1))
+
+
+@torch.no_grad()
+def measure(network: nn.Module, data: LabelledImages, objective: Objective) -> dict[str, float]:
+    """`validation_loss` of the network on `data`, and its `balanced_accuracy` where an image has one label."""
+    device = next(network.parameters()).device
+    network.eval()
+    starts = range(0, len(data), _MEASURE_BATCH)
+    parts = [pixels(data, range(start, min(start + _MEASURE_BATCH, len(data)))).to(device) for start in starts]
+    logits = torch.cat([network(part.contiguous(memory_format=torch.channels_last)).float() for part in parts])
+    labels = torch.from_numpy(data.labels).to(device)
+    values = {"validation_loss": objective.validation_loss(logits, labels)}
+    if not objective.multi_label:
+        right = (logits.argmax(dim=1) == labels).double()
+        recalls = [right[labels == k].mean() for k in labels.unique().tolist()]
+        values["balanced_accuracy"] = torch.stack(recalls).mean().item()
+    return values

@@ -1,0 +1,60 @@
+"""The optimisers and learning rates of training recipes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from medzoo.toolkit.classifier_settings import RecipeSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """An optimiser of the network, the share of the peak rate at each step, and how many steps there are."""
+
+    optimizer: torch.optim.Optimizer
+    rate_factor: Callable[[int], float]
+    total: int
+
+
+def make_optimizer(network: nn.Module, settings: RecipeSettings, *, rate: float) -> torch.optim.Optimizer:
+    """The optimiser of `network`'s weights that are to be trained, at the peak `rate`."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    decay = settings.weight_decay
+    betas = (settings.beta1, settings.beta2)
+    if settings.optimizer == "sgd":  # not fused, for on a CPU that copies what is not in the order of its weights
+        return torch.optim.SGD(trained, lr=rate, momentum=settings.beta1, weight_decay=decay)
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(trained, lr=rate, betas=betas, weight_decay=decay, fused=True)
+    return torch.optim.AdamW(trained, lr=rate, betas=betas, weight_decay=decay, fused=True)
+
+
+def rate_curve(settings: RecipeSettings, *, total: int, steps_per_epoch: int) -> Callable[[int], float]:
+    """The share of the peak rate at each optimiser step, counted from 1; epochs count from the first step.
+
+    "warm-restarts" is SGDR (Loshchilov & Hutter 2017, equation 5).
+    """
+
+    def after_warmup(step: int) -> float:
+        epoch = (step - 1) / steps_per_epoch
+        if settings.schedule == "constant":
+            return 1.0
+        if settings.schedule == "cosine":
+            return _half_cosine((step - 1) / total)
+        if settings.schedule == "step":
+            return settings.step_factor ** int(epoch // settings.step_epochs)
+        length, since = settings.restart_epochs, epoch
+        while since >= length:
+            since -= length
+            length *= settings.restart_factor
+        return _half_cosine(since / length)
+
+    return lambda step: min(1.0, step / settings.warmup if settings.warmup else 1.0) * after_warmup(step)
+
+
+def _half_cosine(share: float) -> float:
+    return 0.5 * (1.0 + math.cos(math.pi * share))

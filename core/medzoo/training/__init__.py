@@ -1,0 +1,1 @@
+"""Train generators and classifiers into a run folder that can be resumed."""

@@ -1,0 +1,199 @@
+"""A training run's checkpoints as models: what it would have been, had it ended there."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from medzoo import config as settings
+from medzoo.data.dataset import Dataset
+from medzoo.errors import DataError, IntegrityError, PluginError
+from medzoo.hub.registry import CONFIG, WEIGHTS
+from medzoo.models.generators import LoadedModel, build_generator, load_model
+from medzoo.runs.identity import PLAN
+from medzoo.runs.record import read_run
+from medzoo.storage.files import sha256_file
+from medzoo.storage.paths import latents_root
+from medzoo.training.run import image_of
+from medzoo.training.run_folder import LossTable, checkpoint_files, kept_tensors, read_checkpoint
+
+if TYPE_CHECKING:
+    from medzoo.plugins.lookup import Plugins
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A state of a run after optimiser step `step`, in the file `path`: a checkpoint's, or the finished model's.
+
+    `epoch` counts passes over the training images, within the stage of training where there are several; NaN where
+    the generator's own training loop does not tell it.
+    """
+
+    path: Path
+    step: int
+    epoch: float
+
+
+def checkpoints(run: Path) -> list[Checkpoint]:
+    """The checkpoints in the folder of a run, finished or not, oldest first, and the finished model if it is later.
+
+    Raises:
+        DataError: `run` is no training run.
+        IntegrityError: a checkpoint is damaged.
+    """
+    plan = _plan(run)
+    found = [_described(path) for path in checkpoint_files(run)]
+    if read_run(run) is not None:
+        losses = LossTable(run / "loss.csv")
+        losses.rewind(sys.maxsize)
+        last = int(losses.rows[-1]["step"]) if losses.rows else 0
+        if not found or found[-1].step < last:
+            epochs = float(plan["config"].get("training.epochs", math.nan))
+            found.append(Checkpoint(path=run / WEIGHTS, step=last, epoch=epochs))
+    return found
+
+
+def load_checkpoint(run: Path, checkpoint: Checkpoint, *, plugins: Plugins, device: str, data: Dataset) -> LoadedModel:
+    """The model that `run` would have made, had its training ended with `checkpoint`; no step is trained.
+
+    `data` are the run's training images, for models depend on them in other ways too, as by statistics of latents.
+
+    Raises:
+        DataError: `data` are other images, or the checkpoint is from before the part of the model that draws images.
+        IntegrityError: a file is damaged.
+        PluginError: the generator trains on instead of stopping, or is broken.
+    """
+    name = f"{run.resolve().name}@{checkpoint.step}"
+    if checkpoint.path == run / WEIGHTS:
+        return load_model(run, plugins=plugins, device=device, name=name)
+    plan = _plan(run)
+    _refuse_other_images(run, plan, data)
+    state = read_checkpoint(checkpoint.path)
+    _refuse_without_images(checkpoint, state)
+    spec = plugins.generator(plan["plugin"])
+    resolved = settings.Resolved(
+        value=settings.build(spec.config, plan["config"]), origins=dict.fromkeys(plan["config"], "run")
+    )
+    flat = resolved.flat()
+    image = image_of(flat, data)
+    crop = str(flat.get("image.crop", "none"))
+    generator = build_generator(spec, resolved, image, device=device, seed=plan["seed"])
+    report = _Restored(state, checkpoint.step, plugin=spec.name)
+    generator.fit(data.view(image, crop=crop), seed=plan["seed"], report=report)
+    return LoadedModel(
+        name=name,
+        generator=generator,
+        spec=spec,
+        image=image,
+        config=resolved,
+        crop=crop,
+        weights_sha256=sha256_file(checkpoint.path),
+        trained_on=_trained_on(run, plan, data),
+    )
+
+
+class _Restored:
+    """A `Report` that gives one checkpoint and asks to stop after its step, so that `fit` makes none and tells nothing.
+
+    Tensors to be kept, such as latents, come from the cache that runs share.
+    """
+
+    def __init__(self, state: Mapping[str, Tensor], step: int, *, plugin: str) -> None:
+        self._state = state
+        self._step = step
+        self._plugin = plugin
+
+    def restore(self) -> Mapping[str, Tensor]:
+        """The checkpoint."""
+        return self._state
+
+    def stop_after(self) -> int:
+        """The checkpoint's step."""
+        return self._step
+
+    def progress(self, step: int, total: int, values: Mapping[str, float]) -> None:
+        """Nothing. Raises: PluginError, for there is nothing left to train."""
+        raise PluginError(
+            f"'{self._plugin}' trains on after step {self._step}, where it was asked to stop",
+            f"run `medzoo plugin check {self._plugin}`",
+        )
+
+    def checkpoint(self, step: int, state: Mapping[str, Tensor]) -> None:
+        """Nothing: what there is was read from a checkpoint."""
+
+    def preview(self, step: int, sample: Callable[[Sequence[int], Tensor], Tensor]) -> None:
+        """Nothing: the run has its previews."""
+
+    def note(self, name: str, value: Mapping[str, float | str]) -> None:
+        """Nothing: the run has its notes."""
+
+    def warn(self, message: str) -> None:
+        """Nothing: the run has its warnings."""
+
+    def keep(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+        """The tensors kept under `key`."""
+        return kept_tensors(latents_root(), key, make)
+
+
+def _plan(run: Path) -> dict[str, Any]:
+    """What the run in this folder set out to do. Raises: DataError if there is none."""
+    try:
+        plan = json.loads((run / PLAN).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        plan = None
+    except ValueError as error:
+        raise DataError(f"{run / PLAN} is not a run's plan: {error}", "give another run") from error
+    if not isinstance(plan, dict) or plan.get("job") != "train":
+        raise DataError(f"{run} holds no training run", "give a folder that `medzoo train --out` wrote")
+    return plan
+
+
+def _described(path: Path) -> Checkpoint:
+    """A checkpoint by what its file says, of which only that is read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            epoch = file.get_tensor("epoch").item() if "epoch" in file.keys() else math.nan  # noqa: SIM118 - no mapping
+    except (SafetensorError, OSError) as error:
+        raise IntegrityError(f"{path} is damaged: {error}", "delete it") from error
+    return Checkpoint(path=path, step=int(path.stem.removeprefix("step-")), epoch=epoch)
+
+
+def _refuse_other_images(run: Path, plan: Mapping[str, Any], data: Dataset) -> None:
+    same = plan["data"]["fingerprint"] == data.fingerprint() and plan["data"]["classes"] == list(data.classes)
+    if not same:
+        raise DataError(f"{run} was trained on other images than {data.path}", "give the run's --data")
+
+
+def _refuse_without_images(checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> None:
+    begins = int(state.get("images_from", 0))
+    if checkpoint.step <= begins:
+        raise DataError(
+            f"the checkpoint of step {checkpoint.step} holds only the autoencoder, which draws nothing by itself",
+            f"images can be drawn from checkpoints after step {begins}",
+        )
+
+
+def _trained_on(run: Path, plan: Mapping[str, Any], data: Dataset) -> frozenset[str]:
+    """The fingerprints of all images the model has seen, those of a model it was started from among them.
+
+    Raises:
+        DataError: it was started from another model, whose images config.json will tell only when the run is finished.
+    """
+    if "start" not in plan:
+        return frozenset(data.fingerprints())
+    try:
+        description = json.loads((run / CONFIG).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(
+            f"{run} was started from '{plan['start']['name']}', and what that was trained on is told when it is done",
+            "finish the run first",
+        ) from None
+    return frozenset(description["data"]["images"])

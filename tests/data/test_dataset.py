@@ -1,0 +1,212 @@
+"""Damaged images, fingerprints, subsets, and what a model sees of a dataset."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.image_sets import noise, write_csv, write_folder
+from PIL import Image
+
+from medzoo.data import dataset as data
+from medzoo.data.dataset import Dataset, open_dataset
+from medzoo.data.images import prepare
+from medzoo.errors import DataError, UnknownName
+from medzoo.protocols import LabelledImages
+from medzoo.specs import ImageSpec
+
+# Unreadable files
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    """Class folders in which two of six files are damaged: one in its header, one in its last bytes."""
+    write_folder(tmp_path, {"a": 4, "b": 2}, side=40)
+    (tmp_path / "a" / "001.png").write_bytes(b"")
+    cut = tmp_path / "b" / "000.png"
+    cut.write_bytes(cut.read_bytes()[:-200])
+    return tmp_path
+
+
+def test_a_bad_header_is_found_on_opening(damaged: Path) -> None:
+    with pytest.raises(DataError, match=r"001\.png is empty") as caught:
+        open_dataset(damaged)
+    assert "--skip-bad" in caught.value.hint
+
+
+def test_verify_finds_damage_behind_the_header(damaged: Path) -> None:
+    (damaged / "a" / "001.png").unlink()
+    found = open_dataset(damaged)
+    with pytest.raises(DataError, match=r"b/000\.png cannot be read: image file is truncated"):
+        found.verify()
+    (damaged / "a" / "002.png").write_bytes(b"changed since")
+    with pytest.raises(DataError, match=r"a/002\.png .*\(and 1 other files\)"):
+        found.verify()
+    assert len(found.subset([0]).verify()) == 1
+
+
+def test_skip_bad_goes_on_and_lists(damaged: Path) -> None:
+    found = open_dataset(damaged, skip_bad=True)
+    assert found.counts() == {"a": 3, "b": 1}
+    assert [name for name, _ in found.bad] == ["a/001.png", "b/000.png"]
+    assert "0 bytes" in found.bad[0][1]
+    assert "truncated" in found.bad[1][1]
+    assert found.verify().bad == found.bad
+    for file in damaged.rglob("*.png"):
+        file.write_bytes(b"gone")
+    with pytest.raises(DataError, match="none of its 6 images can be read"):
+        open_dataset(damaged, skip_bad=True)
+
+
+# Datasets
+
+
+def test_fingerprints_follow_pixels_not_files(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "png", {"a": 2, "b": 1})
+    found = open_dataset(root)
+    copy = tmp_path / "bmp"
+    for file in root.rglob("*.png"):
+        target = copy / file.relative_to(root).with_suffix(".bmp")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(file).save(target)
+    assert open_dataset(copy).fingerprints() == found.fingerprints()
+    assert all(len(digest) == 16 and int(digest, 16) >= 0 for digest in found.fingerprints())
+    assert len(set(found.fingerprints())) == 3
+    # The same bytes in another shape are another image.
+    arrays = [noise(4, 9), noise(4, 9).reshape(9, 4)]
+    digests = [Dataset(**fields(array[None])).fingerprints()[0] for array in arrays]
+    assert digests[0] != digests[1]
+
+
+def fields(array: np.ndarray, labels: list[int] | None = None) -> dict[str, object]:
+    """What a dataset of two classes in memory is made from."""
+    return {
+        "path": Path("memory"),
+        "classes": ("a", "b"),
+        "labels": np.array(labels if labels is not None else [0] * len(array), np.int64),
+        "names": tuple(str(index) for index in range(len(array))),
+        "array": array,
+    }
+
+
+def test_the_sets_fingerprint_knows_labels_but_no_order() -> None:
+    array = noise(3, 6, 6)
+    base = Dataset(**fields(array, [0, 0, 1]))
+    assert len(base.fingerprint()) == 64
+    assert Dataset(**fields(array[[2, 0, 1]], [1, 0, 0])).fingerprint() == base.fingerprint()
+    assert Dataset(**fields(array, [0, 1, 0])).fingerprint() != base.fingerprint()
+    assert base.subset([0, 1]).fingerprint() != base.fingerprint()
+
+
+def test_images_are_decoded_once_for_fingerprints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = open_dataset(write_folder(tmp_path, {"a": 3}))
+    digests = found.fingerprints()
+    monkeypatch.setattr(data, "decode_all", lambda _files: pytest.fail("decoded again"))
+    assert found.fingerprints() == digests
+    assert found.fingerprint()
+
+
+def test_a_subset_keeps_what_belongs_together(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"x": 3})
+    lines = [f"x/{index:03d}.png,{label},p{index}" for index, label in enumerate("aba")]
+    found = open_dataset(write_csv(tmp_path / "l.csv", "file,label,patient", *lines))
+    part = found.subset(np.array([2, 1]))
+    assert part.names == ("x/002.png", "x/001.png")
+    assert part.labels.tolist() == [0, 1]
+    assert part.patients == ("p2", "p1")
+    np.testing.assert_array_equal(part.pixels(0), found.pixels(2))
+    assert found.subset([0]).counts() == {"a": 1, "b": 0}
+
+
+def test_a_dataset_of_uneven_parts_is_refused() -> None:
+    with pytest.raises(DataError, match="differ in number"):
+        Dataset(**fields(noise(3, 4, 4), [0, 1]))
+    with pytest.raises(DataError, match="either as files or as an array"):
+        Dataset(**{**fields(noise(1, 4, 4)), "array": None})
+
+
+# Views
+
+
+def test_a_view_prepares_images_and_reorders_labels(tmp_path: Path) -> None:
+    found = open_dataset(write_folder(tmp_path, {"a": 2, "b": 1}, side=20))
+    view = found.view(ImageSpec(size=8, channels=3, classes=("b", "c", "a")), crop="centre")
+    assert isinstance(view, LabelledImages)
+    assert len(view) == 3
+    assert view.classes == ("b", "c", "a")
+    assert view.labels.tolist() == [2, 2, 0]
+    for index in (0, 2, -1):
+        expected = prepare(found.pixels(index), size=8, channels=3, crop="centre")
+        for _ in range(2):
+            np.testing.assert_array_equal(view[index], expected)
+    with pytest.raises(IndexError):
+        view[3]
+    assert len(list(view)) == 3
+
+
+def test_a_view_hands_out_copies(tmp_path: Path) -> None:
+    view = open_dataset(write_folder(tmp_path, {"a": 1})).view(
+        ImageSpec(size=8, channels=1, classes=("a",)), crop="none"
+    )
+    view[0][:] = 0
+    view[0][:] = 0
+    assert view[0].max() > 0
+
+
+def test_images_are_decoded_once_while_they_fit_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = open_dataset(write_folder(tmp_path, {"a": 2}))
+    spec = ImageSpec(size=8, channels=1, classes=("a",))
+    decoded: list[Path] = []
+    real = data.decode
+    monkeypatch.setattr(data, "decode", lambda path: decoded.append(path) or real(path))
+    for limit, expected in ((2 * 64, 1), (2 * 64 - 1, 2)):
+        monkeypatch.setattr(data, "CACHE_LIMIT", limit)
+        decoded.clear()
+        view = found.view(spec, crop="none")
+        assert not decoded
+        np.testing.assert_array_equal(view[1], view[1])
+        assert len(decoded) == expected
+
+
+def test_a_class_the_model_does_not_know_is_refused(tmp_path: Path) -> None:
+    found = open_dataset(write_folder(tmp_path, {"benign": 1, "malignant": 1}))
+    spec = ImageSpec(size=8, channels=1, classes=("benign", "maligant"))
+    with pytest.raises(UnknownName, match=r"'malignant'.*did you mean maligant"):
+        found.view(spec, crop="none")
+    assert found.subset([0]).view(spec, crop="none").labels.tolist() == [0]
+
+
+def test_multi_labels_fit_multi_label_models_only() -> None:
+    many = Dataset(**{**fields(noise(2, 8, 8)), "labels": np.array([[1, 1], [0, 0]], np.float32)})
+    assert many.view(
+        ImageSpec(size=8, channels=1, classes=("b", "x", "a"), multi_label=True), crop="none"
+    ).labels.tolist() == [
+        [1, 0, 1],
+        [0, 0, 0],
+    ]
+    with pytest.raises(DataError, match="several labels an image"):
+        many.view(ImageSpec(size=8, channels=1, classes=("a", "b")), crop="none")
+    single = Dataset(**fields(noise(2, 8, 8), [1, 0]))
+    view = single.view(ImageSpec(size=8, channels=1, classes=("a", "b"), multi_label=True), crop="none")
+    assert view.labels.dtype == np.float32
+    assert view.labels.tolist() == [[0, 1], [1, 0]]
+
+
+def test_views_travel_to_other_processes(tmp_path: Path) -> None:
+    found = open_dataset(write_folder(tmp_path, {"a": 3}))
+    view = found.view(ImageSpec(size=8, channels=1, classes=("a",)), crop="none")
+    first = view[0]
+    copy = pickle.loads(pickle.dumps(view))
+    np.testing.assert_array_equal(copy[0], first)
+    np.testing.assert_array_equal(copy[2], view[2])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="mkfifo is a call of POSIX systems")
+def test_a_pipe_named_like_an_image_does_not_hang(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"a": 1})
+    os.mkfifo(tmp_path / "a" / "pipe.png")
+    with pytest.raises(DataError, match=r"pipe\.png is not a file"):
+        open_dataset(tmp_path)

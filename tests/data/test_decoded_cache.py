@@ -1,0 +1,135 @@
+"""Decoded images: the same pixels as decoding each, once only, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import numpy as np
+import pytest
+
+from medzoo.data.dataset import Dataset, open_dataset
+from medzoo.data.decoded_cache import Decoded
+from medzoo.data.images import prepare, write_image
+from medzoo.errors import DataError
+from medzoo.storage.paths import pixels_root
+
+
+@pytest.fixture
+def folder(tmp_path):
+    random = np.random.default_rng(0)
+    for label in ("a", "b"):
+        for number in range(5):
+            write_image(tmp_path / "set" / label / f"{number}.png", random.integers(0, 256, (1, 20, 14), np.uint8))
+    return tmp_path / "set"
+
+
+def open_decoded(folder, **changes) -> Decoded:
+    return Decoded(open_dataset(folder), **{"size": 8, "channels": 1, "crop": "none"} | changes)
+
+
+def no_decoding(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("decoded again")
+
+    monkeypatch.setattr(Dataset, "all_pixels", refuse)
+
+
+def test_it_gives_what_preparing_each_image_gives(folder):
+    data = open_dataset(folder)
+    images = open_decoded(folder, channels=3)
+    expected = np.stack([prepare(data.pixels(k), size=8, channels=3, crop="none") for k in range(len(data))])
+    assert np.array_equal(images[:], expected)
+    assert np.array_equal(images[[7, 2, 2]], expected[[7, 2, 2]])
+    assert np.array_equal(images[(0, 1, 2, 3, 4)], expected[:5])
+    assert np.array_equal(images[3:5], expected[3:5])
+    assert len(images[[]]) == 0
+    assert images.fingerprints() == data.fingerprints()
+    assert images.complete
+    assert np.array_equal(images[:], expected)
+
+
+def test_a_second_run_decodes_nothing_and_finds_the_same(folder, monkeypatch):
+    first = open_decoded(folder)
+    pixels, digest = first[:], first.digest
+    no_decoding(monkeypatch)
+    second = open_decoded(folder)
+    assert second.complete
+    assert np.array_equal(second[:], pixels)
+    assert (second.digest, second.fingerprints()) == (digest, first.fingerprints())
+
+
+def test_the_digest_hangs_on_the_pixels_and_not_on_where_they_lie(folder, tmp_path):
+    digest = open_decoded(folder).digest
+    folder.rename(tmp_path / "moved")
+    assert open_decoded(tmp_path / "moved").digest == digest
+    assert open_decoded(tmp_path / "moved", size=9).digest != digest
+
+
+def test_a_changed_file_is_decoded_anew(folder):
+    before = open_decoded(folder)
+    before_digest = before.digest
+    write_image(folder / "a" / "0.png", np.zeros((1, 20, 14), np.uint8))
+    after = open_decoded(folder)
+    assert after.digest != before_digest
+    assert not after[:1].any()
+
+
+def test_images_are_there_before_the_last_is_decoded(folder, monkeypatch):
+    held, whole = threading.Event(), Dataset.all_pixels
+
+    def slow(self):
+        for place, pixels in enumerate(whole(self)):
+            if place == 4:
+                assert held.wait(120)
+            yield pixels
+
+    monkeypatch.setattr(Dataset, "all_pixels", slow)
+    images = open_decoded(folder)
+    first = images[:4]
+    assert not images.complete
+    held.set()
+    assert images.digest
+    assert np.array_equal(images[:][:4], first)
+
+
+def test_an_unreadable_image_is_told_and_leaves_nothing_behind(folder):
+    images = Decoded(open_dataset(folder), size=8, channels=1, crop="none")
+    assert images.digest
+    data = open_dataset(folder)
+    (folder / "b" / "3.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    broken = Decoded(data, size=8, channels=1, crop="none")
+    with pytest.raises(DataError, match=r"3\.png"):
+        broken[:]
+    with pytest.raises(DataError, match=r"3\.png"):
+        assert broken.digest
+    assert len(list(pixels_root().iterdir())) == 1
+
+
+@pytest.mark.parametrize("damage", ["index", "pixels", "shape"])
+def test_a_damaged_entry_of_the_cache_is_replaced(folder, damage):
+    first = open_decoded(folder)
+    digest = first.digest
+    (entry,) = pixels_root().iterdir()
+    if damage == "index":
+        (entry / "index.json").write_text("{")
+    elif damage == "pixels":
+        (entry / "pixels.npy").write_bytes(b"no array")
+    else:
+        index = json.loads((entry / "index.json").read_text())
+        (entry / "index.json").write_text(json.dumps(index | {"fingerprints": []}))
+    second = open_decoded(folder)
+    assert second.digest == digest
+    assert np.array_equal(np.load(entry / "pixels.npy"), second[:])
+    assert len(json.loads((entry / "index.json").read_text())["fingerprints"]) == 10
+    assert open_decoded(folder).complete
+
+
+def test_an_array_is_kept_by_its_pixels(tmp_path):
+    np.savez(
+        tmp_path / "set.npz", train_images=np.arange(3 * 36, dtype=np.uint8).reshape(3, 6, 6), train_labels=[0, 1, 1]
+    )
+    first = open_decoded(tmp_path / "set.npz", size=6)
+    assert first.digest
+    assert np.array_equal(first[:].ravel(), np.arange(3 * 36))
+    assert open_decoded(tmp_path / "set.npz", size=6).complete

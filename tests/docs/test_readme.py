@@ -1,0 +1,56 @@
+"""The README says what is true: its tables are the code's, its commands parse, its files exist."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+from helpers.command_lines import commands_in, fault_of
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"^```\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def test_the_tables_are_up_to_date() -> None:
+    spec = importlib.util.spec_from_file_location("readme_tables", ROOT / "docs" / "readme_tables.py")
+    assert spec is not None
+    assert spec.loader is not None
+    tables = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tables)
+    assert tables.render(README) == README, "run `make readme`"
+
+
+def test_it_opens_with_the_two_commands() -> None:
+    assert [line.split()[:2] for line in BLOCKS[0].splitlines()] == [["make", "demo"], ["make", "test"]]
+
+
+@pytest.mark.parametrize("command", commands_in(README))
+def test_every_command_parses(command: str) -> None:
+    assert not fault_of(command)
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:core|tests|bench|docs)/[\w./-]+)`", README))))
+def test_every_file_it_names_exists(path: str) -> None:
+    assert (ROOT / path).exists()
+
+
+def test_every_hook_is_documented() -> None:
+    from medzoo import hookspecs
+
+    hooks = [name for name in vars(hookspecs) if name.startswith("register_")]
+    assert hooks
+    assert not [name for name in hooks if not getattr(hookspecs, name).__doc__]
+    assert not [name for name in hooks if f"`{name}`" not in README]
+
+
+def test_the_python_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = re.findall(r"^## From Python\n\n```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(compile(block, "README.md", "exec"), names)
+    assert tuple(names["images"].shape) == (8, 1, 128, 128)
+    assert len(names["synthetic"]) == 4 * 500
+    assert (tmp_path / "filled" / "run.json").is_file()

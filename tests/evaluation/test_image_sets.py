@@ -1,0 +1,131 @@
+"""The sets of an evaluation: what is taken of a path, what is refused, and as what all are compared."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers.evaluation_sets import write_metadata, write_set
+from PIL import Image
+
+from medzoo.data.dataset import open_dataset
+from medzoo.data.decoded_cache import Decoded
+from medzoo.data.images import write_image
+from medzoo.errors import DataError
+from medzoo.evaluation.image_sets import UNLABELLED, Origin, common_image, open_sets
+from medzoo.evaluation.results import FAKE, OTHER, REAL, TRAIN
+
+
+@pytest.fixture
+def said():
+    return []
+
+
+@pytest.fixture
+def open_(said):
+    def call(**given):
+        return open_sets(given, classes=None, skip_bad=given.pop("skip_bad", False), notice=said.append)
+
+    return call
+
+
+def sets_of(tmp_path, **sides):
+    return {role: write_set(tmp_path / role, {"a": 3, "b": 2}, side=side) for role, side in sides.items()}
+
+
+def test_synthetic_images_in_the_place_of_real_ones_are_refused(tmp_path, open_):
+    paths = sets_of(tmp_path, real=12, synthetic=12)
+    write_metadata(paths[FAKE], synthetic="00[01].png")
+    with pytest.raises(DataError, match=r"holds 4 synthetic images.*given as real ones"):
+        open_(**{REAL: paths[FAKE], FAKE: paths[FAKE]})
+    with pytest.raises(DataError, match="given as train ones"):
+        open_(**paths, **{TRAIN: paths[FAKE]})
+
+
+def test_of_a_filled_folder_the_synthetic_images_alone_are_taken(tmp_path, open_, said):
+    paths = sets_of(tmp_path, real=12, synthetic=12)
+    write_metadata(paths[FAKE], synthetic="00[01].png", generator="ddpm-x", weights="ab")
+    fake = open_(**paths)[FAKE]
+    assert fake.data.counts() == {"a": 2, "b": 2}
+    assert fake.origins == (Origin(generator="ddpm-x", weights_sha256="ab"),)
+    assert "the 4 synthetic of its 5 images" in said[0]
+
+
+def test_a_folder_of_real_images_alone_is_no_synthetic_set(tmp_path, open_):
+    paths = sets_of(tmp_path, real=12, synthetic=12)
+    write_metadata(paths[FAKE], synthetic="none")
+    with pytest.raises(DataError, match="holds no synthetic image"):
+        open_(**paths)
+
+
+def test_a_folder_without_class_folders_is_one_class(tmp_path, open_):
+    paths = sets_of(tmp_path, real=12)
+    for number in range(4):
+        write_image(tmp_path / "flat" / f"{number}.png", np.full((1, 9, 9), number, np.uint8))
+    (tmp_path / "flat" / ".hidden.png").write_bytes(b"")
+    fake = open_(**paths, **{FAKE: tmp_path / "flat"})[FAKE]
+    assert fake.data.counts() == {UNLABELLED: 4}
+    assert fake.sizes == {(9, 9): 4}
+
+
+def test_an_unreadable_image_is_refused_or_left_out_and_told(tmp_path, open_, said):
+    paths = sets_of(tmp_path, real=12, synthetic=12)
+    (paths[FAKE] / "a" / "000.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"000\.png"):
+        open_(**paths)
+    assert len(open_(**paths, skip_bad=True)[FAKE].data) == 4
+    assert any("left out a/000.png" in text for text in said)
+
+
+def test_real_images_with_parts_are_the_test_part_and_those_trained_on_the_train_part(tmp_path, open_, said):
+    for part, count in (("train", 5), ("val", 3), ("test", 2)):
+        write_set(tmp_path / "split" / part, {"a": count, "b": count})
+    fake = write_set(tmp_path / "fake", {"a": 2, "b": 2})
+    sets = open_(**{REAL: tmp_path / "split", FAKE: fake})
+    assert {role: len(one.data) for role, one in sets.items()} == {TRAIN: 10, REAL: 4, FAKE: 4}
+    assert "measured against its test part" in said[0]
+    own = open_(**{REAL: tmp_path / "split", FAKE: fake, TRAIN: fake})
+    assert len(own[TRAIN].data) == 4
+
+
+def test_images_of_several_labels_are_compared_without_them(tmp_path, open_, said):
+    write_set(tmp_path / "chest", {"a": 3})
+    rows = ("000.png,a|b,train", "001.png,a,test", "002.png,,test")
+    (tmp_path / "chest" / "chest.csv").write_text("\n".join(["file,labels,split", *(f"a/{row}" for row in rows)]))
+    sets = open_(**{REAL: tmp_path / "chest" / "chest.csv", FAKE: write_set(tmp_path / "fake", {"a": 2})})
+    assert {role: one.data.counts() for role, one in sets.items()} == {
+        REAL: {UNLABELLED: 2},
+        TRAIN: {UNLABELLED: 1},
+        FAKE: {"a": 2},
+    }
+    assert "chest.csv has several labels an image: its images are compared without them" in said[0]
+
+
+@pytest.mark.parametrize(("real", "fake", "given", "side"), [(20, 12, None, 12), (12, 20, None, 12), (20, 12, 16, 16)])
+def test_images_are_compared_at_the_smaller_side_unless_another_is_given(tmp_path, open_, real, fake, given, side):
+    sets = open_(**sets_of(tmp_path, real=real, synthetic=fake))
+    image, told = common_image(sets, size=given)
+    assert (image.size, image.channels, image.classes) == (side, 1, ("a", "b"))
+    assert f"compared at {side}x{side} pixels in grey" in told
+    assert ("5 real images were" in told) == (real != side)
+    assert ("5 synthetic images were" in told) == (fake != side)
+    assert ("enlarged" in told) == (given == 16)
+
+
+def test_one_colour_set_makes_all_of_them_colour(tmp_path, open_):
+    paths = sets_of(tmp_path, real=12) | {OTHER: write_set(tmp_path / "other", {"c": 2}, channels=3)}
+    paths[FAKE] = write_set(tmp_path / "fake", {"b": 2, "d": 1}, side=12)
+    image, told = common_image(open_(**paths), size=None)
+    assert image.channels == 3
+    assert image.classes == ("a", "b", "d")
+    assert "the real images' grey was repeated" in told
+
+
+def test_images_that_are_not_square_are_told_of(tmp_path, open_):
+    paths = sets_of(tmp_path, synthetic=12)
+    (tmp_path / "real" / "a").mkdir(parents=True)
+    Image.new("L", (30, 12)).save(tmp_path / "real" / "a" / "0.jpg")
+    Image.new("L", (12, 12)).save(tmp_path / "real" / "a" / "1.png")
+    sets = open_(**paths, **{REAL: tmp_path / "real"})
+    assert "1 real images were resized, 1 of them made square" in common_image(sets, size=None)[1]
+    facts = sets[REAL].facts(Decoded(open_dataset(tmp_path / "real"), size=12, channels=1, crop="none"))
+    assert (facts.sizes, facts.colour, facts.codecs, facts.size) == ("12x12 to 30x12", "grey", "JPEG, PNG", 2)

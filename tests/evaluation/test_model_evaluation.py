@@ -1,0 +1,146 @@
+"""Models judged by images drawn from them, trends over a run's checkpoints, and what a run's folder keeps of it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from helpers.evaluation_sets import source_of_tests
+from helpers.tiny import make_model
+
+from medzoo import config as settings
+from medzoo.data.dataset import open_dataset
+from medzoo.data.phantom import write_phantom
+from medzoo.errors import ConfigError, DataError
+from medzoo.evaluation.evaluate import Request
+from medzoo.evaluation.memorization import NOTE, CopyCheck
+from medzoo.evaluation.model_evaluation import draw, evaluate_checkpoints, evaluate_model
+from medzoo.models.generators import load_model
+from medzoo.plugins.lookup import load_plugins
+from medzoo.report.evaluation.folder import copy_note, note_copy_check
+from medzoo.training.train import train
+
+COUNTS = {"normal": 5, "thick-wall": 4}
+
+
+class Quiet:
+    def start(self, step, total): ...
+
+    def update(self, step, total, values): ...
+
+    def warn(self, message): ...
+
+
+def unheard(*_):
+    """Nothing."""
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Training and held-out images, and a run of 8 steps with a checkpoint at each second one."""
+    root = tmp_path_factory.mktemp("trend")
+    for name, seed in (("train", 1), ("real", 2)):
+        write_phantom(root / name, counts=COUNTS, size=16, seed=seed)
+    plugins = load_plugins()
+    spec = plugins.generator("ddpm")
+    short = ["training.epochs=4", "training.batch_size=5", "training.checkpoint_every=2"]
+    resolved = settings.resolve(spec.config, presets=spec.presets, preset="tiny", overrides=short)
+    train(spec, resolved, open_dataset(root / "train"), root / "run", plugins=plugins, display=Quiet(), keep=9)
+    return root
+
+
+def request(folders, **changes):
+    return Request(real=folders / "real", fake=folders, **changes)
+
+
+def test_images_are_drawn_class_by_class_and_hang_on_the_seed_alone(folders):
+    model = load_model(folders / "run", plugins=load_plugins(), device="cpu")
+    one = draw(model, per_class=3, seed=1, batch_size=4, watch=unheard)
+    assert one.counts() == {"normal": 3, "thick-wall": 3}
+    assert one.array.shape == (6, 16, 16)
+    other = draw(model, per_class=3, seed=1, batch_size=6, watch=unheard)
+    assert np.abs(one.array.astype(int) - other.array).max() <= 1
+    more = draw(model, per_class=5, seed=1, batch_size=4, watch=unheard)
+    assert np.abs(more.array[:3].astype(int) - one.array[:3]).max() <= 1
+    assert not np.array_equal(draw(model, per_class=3, seed=2, batch_size=4, watch=unheard).array, one.array)
+
+
+def test_a_model_is_measured_by_images_drawn_from_it(folders):
+    measured = evaluate_model(
+        str(folders / "run"), request(folders), source_of_tests(), per_class=4, notice=unheard, watch=unheard
+    )
+    facts = measured.evaluation.facts("synthetic")
+    assert facts.counts == {"normal": 4, "thick-wall": 4}
+    (known,) = measured.evaluation.provenance["lineage"]["trained"]
+    assert (known["who"], known["trained_on"], known["real_among_them"]) == ("run", 9, 0)
+
+
+def test_a_model_judged_by_its_training_images_is_refused(folders):
+    own = request(folders, allow_leak=False)
+    leaked = Request(**{**vars(own), "real": folders / "train"})
+    with pytest.raises(DataError, match=r"'run' was trained on 9 of the 9 real images"):
+        evaluate_model(str(folders / "run"), leaked, source_of_tests(), per_class=2, notice=unheard, watch=unheard)
+
+
+def test_a_generator_that_varies_real_images_is_refused(folders):
+    with pytest.raises(ConfigError):
+        evaluate_model("duplicate", request(folders), source_of_tests(), per_class=2, notice=unheard, watch=unheard)
+
+
+def test_the_trend_has_a_point_for_each_checkpoint_at_equal_n(folders):
+    said = []
+    measured = evaluate_checkpoints(
+        folders / "run",
+        request(folders, metrics=("mean-distance@means",)),
+        source_of_tests(),
+        train=open_dataset(folders / "train"),
+        per_class=4,
+        notice=said.append,
+        watch=unheard,
+    )
+    trend = measured.evaluation.trend
+    assert [(point.step, point.epoch) for point in trend] == [(2, 1.0), (4, 2.0), (6, 3.0), (8, 4.0)]
+    assert {(point.name, point.score.n_real, point.score.n_fake) for point in trend} == {("mean-distance@means", 9, 8)}
+    assert len({point.score.value for point in trend}) == 4
+    assert trend[-1].score.value == measured.evaluation.rows[0].score.value
+    assert [text for text in said if text.startswith("step ")] == [f"step {2 * k} ({k} of 4)" for k in (1, 2, 3, 4)]
+
+
+def test_a_folder_without_checkpoints_is_refused(folders, tmp_path):
+    with pytest.raises(DataError, match="no training run"):
+        evaluate_checkpoints(
+            make_model(tmp_path / "model"),
+            request(folders),
+            source_of_tests(),
+            train=open_dataset(folders / "train"),
+            per_class=2,
+            notice=unheard,
+            watch=unheard,
+        )
+
+
+def test_the_copy_check_is_noted_as_a_card_reads_it(folders, tmp_path):
+    measured = evaluate_model(
+        str(folders / "run"),
+        request(folders, train=folders / "train", metrics=("nearest-train@means",)),
+        source_of_tests(),
+        per_class=4,
+        notice=unheard,
+        watch=unheard,
+    )
+    note = copy_note(measured.evaluation)
+    check = CopyCheck.of({NOTE: note})
+    assert (check.metric, check.failed, check.n_real, check.n_fake) == ("nearest-train@means", False, 9, 8)
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("run.json", "config.json"):
+        (run / name).write_bytes((folders / "run" / name).read_bytes())
+    note_copy_check(run, note)
+    for name in ("run.json", "config.json"):
+        before, after = (json.loads((folder / name).read_text()) for folder in (folders / "run", run))
+        assert after["notes"].pop(NOTE) == note
+        assert after == before | {"notes": before.get("notes", {})}
+    (run / "config.json").write_text("[]")
+    with pytest.raises(DataError, match="finished training run"):
+        note_copy_check(run, note)

@@ -1,0 +1,513 @@
+"""Experiments from the plan to the results: what is computed, when again, from which images, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.tiny_labels import LABELS_PLUGIN, write_labelled
+
+from medzoo.data.dataset import Dataset, open_dataset
+from medzoo.data.phantom import phantom_dataset, write_phantom
+from medzoo.data.splits import split_dataset
+from medzoo.errors import ConfigError, DataError, UnknownName
+from medzoo.experiment import workers as schedule
+from medzoo.experiment.arms import CONTROLS
+from medzoo.experiment.cells import run_cell
+from medzoo.experiment.config import preset_names, read_design
+from medzoo.experiment.forecast import forecast
+from medzoo.experiment.recipes import make_recipes
+from medzoo.experiment.results import METRICS, Experiment
+from medzoo.experiment.results_folder import load_results
+from medzoo.experiment.run import Prepared, prepare, run
+from medzoo.experiment.tasks import Cell
+from medzoo.experiment.worker import Quiet
+from medzoo.generation.mixture import make_source
+from medzoo.hub.download import alone
+from medzoo.plugins.lookup import load_plugins
+from medzoo.toolkit.classifier_settings import RecipeSettings
+from medzoo.toolkit.settings import ImageSettings
+from medzoo.training.train import train
+
+COUNTS = {"normal": 10, "thick-wall": 6, "narrow-canal": 6}
+TINY = {"classifiers": ["cnn"], "arms": ["dcgan"], "target": 8, "folds": 2, "epochs": 1, "preset": "tiny"}
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return phantom_dataset(COUNTS, size=16, seed=1)
+
+
+@pytest.fixture(scope="module")
+def split(data: Dataset) -> Dataset:
+    parts = split_dataset(data, fractions={"train": 0.6, "val": 0.2, "test": 0.2}, seed=0)
+    return replace(parts["train"], held_out={"val": parts["val"], "test": parts["test"]})
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A TOML file of the tiny experiment, with these changes."""
+
+    def write(**changes: object) -> Path:
+        path = tmp_path_factory.mktemp("design") / "tiny.toml"
+        flat = {**TINY, **changes}
+        lines = [f"{key} = {json.dumps(value)}" for key, value in flat.items()]
+        path.write_text(
+            "\n".join([*lines, "[generator.dcgan]", 'preset = "tiny"', ""] if "dcgan" in str(flat) else lines)
+        )
+        return path
+
+    return write
+
+
+def prepared(design: Path | str, data: Dataset, out: Path, *, set_: Sequence[str] = (), **options) -> Prepared:
+    source = make_source(load_plugins(), device="cpu")
+    return prepare(read_design(str(design), overrides=set_), data, out, source=source, notice=print, **options)
+
+
+def complete(work: Prepared, *, jobs: int = 1) -> tuple[Experiment, list[str]]:
+    """The results, and what was done for them."""
+    done: list[str] = []
+    result = run(work, jobs=jobs, watch=lambda count, total, what: done.append(what))
+    return result, [what for what in done if what]
+
+
+@pytest.fixture(scope="module")
+def finished(data, tiny, tmp_path_factory) -> Iterator[Experiment]:
+    """The tiny experiment, run without interruption."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDZOO_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield complete(prepared(tiny(), data, tmp_path_factory.mktemp("run") / "x"))[0]
+
+
+def outcome(result: Experiment) -> Mapping[str, object]:
+    """What must not depend on how the work was done."""
+    told = {cell.key: replace(cell, seconds=0.0).to_dict() for cell in result.cells}
+    return {"cells": told, "predictions": [result.predictions(cell).read_text() for cell in result.cells]}
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_plan(name, data, split, tmp_path):
+    images = split if read_design(name).value.folds == 0 else data
+    if name == "latent":
+        images = open_dataset(write_labelled(tmp_path / "labelled", per_set=12))
+    found = forecast(prepared(name, images, tmp_path / "x"), measure=False)
+    assert found.cells == found.missing == len(found.arms) * len(found.steps_a_cell) * found.folds * found.seeds
+    assert set(CONTROLS) <= {arm.name.partition("@")[0] for arm in found.arms}
+
+
+def test_presets_of_the_studies():
+    arms = {name: [arm.name for arm in read_design(name).arms] for name in preset_names()}
+    targets = {arm.target for arm in read_design("udder-scale").arms if "ldm" in arm.mixture}
+    assert targets == {500, 1000, 2000, 5000}
+    assert "real" in arms["udder-scale"]
+    shares = {arm.mixture["ldm"] for arm in read_design("udder-mix").arms if len(arm.mixture) == 2}
+    assert shares == {0.2, 0.5, 0.8}
+    rows = [arm for arm in read_design("pretrain").arms if not arm.mixture or arm.pretrain]
+    assert len(rows) == 18
+    assert {(arm.real_fraction, arm.pretrain) for arm in rows} == {
+        (0.0, True), (0.1, False), (0.1, True), (1.0, False), (1.0, True)
+    }  # fmt: skip
+    assert not any(arm.weighted for arm in rows if arm.real_fraction == 0)
+
+
+def test_settings_are_strict_and_remember_where_they_are_from(tiny, tmp_path):
+    design = read_design(
+        str(tiny()), overrides=["classifier.cnn.training.rate=0.01", "arms=dcgan"], options={"seeds": 3}
+    )
+    assert design.settings.origins["seeds"] == "--seeds"
+    assert design.settings.origins["repeats"] == "default"
+    assert (design.value.seeds, design.flat()["classifier.cnn.training.rate"]) == (3, 0.01)
+    over = tmp_path / "over.toml"
+    over.write_text('extends = "udder-mix"\ntarget = 50\n')
+    assert read_design(str(over)).target == 50
+    assert read_design(str(over)).settings.origins["folds"] == "preset udder-mix"
+    with pytest.raises(UnknownName, match="unknown setting 'arm'"):
+        read_design(str(tiny()), overrides=["arm=3"])
+    with pytest.raises(UnknownName, match="did you mean cnn") as error:
+        read_design(str(tiny()), overrides=["classifier.cn.training.rate=3"])
+    assert "[from --set]" in error.value.hint
+    with pytest.raises(UnknownName, match="udder-scale"):
+        read_design("udder-skale")
+    with pytest.raises(UnknownName, match=r"unknown baseline 'reel'.*did you mean real"):
+        read_design(str(tiny()), overrides=["baseline=reel"])
+    with pytest.raises(UnknownName, match=r'known: dcgan .*set baseline to one of the arms, or add "real" to arms'):
+        read_design(str(tiny(controls=False)))
+    with pytest.raises(ConfigError, match="shares of a mixture must sum to 1"):
+        read_design(str(tiny(arms=["dcgan=0.5+ddpm=0.6"])))
+
+
+def test_every_arm_takes_equal_steps_and_what_is_told_holds(finished):
+    assert {arm.name for arm in finished.arms} == {*CONTROLS, "dcgan"}
+    assert len({(cell.steps, cell.steps_done) for cell in finished.cells if cell.fold == 0}) == 1
+    assert all(cell.status == "done" and cell.scores is not None for cell in finished.cells)
+    for cell in finished.of("dcgan", "cnn"):
+        own = finished.of("real", "cnn")[cell.fold]
+        assert (cell.n_real, cell.n_synthetic) == (own.n_train, sum(cell.images["dcgan"].values()))
+        assert {name: cell.images["real"][name] + cell.images["dcgan"][name] for name in COUNTS} == dict.fromkeys(
+            COUNTS, 8
+        )
+    parts = finished.provenance["data"]["parts"]
+    assert [sum(part.values()) for part in parts] == [sum(COUNTS.values())] * 2
+    assert sum(cell.n_test for cell in finished.of("real", "cnn")) == sum(COUNTS.values())
+
+
+def test_summaries_and_comparisons_cover_everything(finished):
+    assert {(summary.arm, summary.classifier) for summary in finished.summaries} == {
+        (arm.name, "cnn") for arm in finished.arms
+    }
+    summary = finished.summary("dcgan", "cnn")
+    values = [cell.value("balanced_accuracy") for cell in finished.of("dcgan", "cnn")]
+    assert summary.estimates["balanced_accuracy"].mean == pytest.approx(np.mean(values))
+    assert set(summary.estimates) == set(METRICS)
+    assert [comparison.arm for comparison in finished.comparisons] == ["weighted", "duplicate", "classic", "dcgan"]
+    assert {comparison.family for comparison in finished.comparisons} == {4}
+    assert finished.comparisons[0].test.repeats.ratio > 0
+    assert finished.image_tests == ()
+    json.dumps(finished.to_dict(), allow_nan=False)
+    assert json.loads((finished.folder / "run.json").read_text())["job"] == "experiment"
+
+
+def test_results_are_rebuilt_from_the_folder_alone(finished):
+    assert load_results(finished.folder).to_dict() == finished.to_dict()
+    with pytest.raises(DataError, match="holds no experiment"):
+        load_results(finished.folder / "cells")
+
+
+def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(data, tiny, tmp_path, monkeypatch):
+    def killed_after(steps: int) -> Callable[..., None]:
+        left = iter(range(steps))
+
+        def update(self, step, total, values):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+
+        return update
+
+    some = {"controls": False, "arms": ["real", "dcgan"]}
+    often = [f"{model}.training.checkpoint_every=1" for model in ("classifier.cnn", "generator.dcgan")]
+    whole, _ = complete(prepared(tiny(**some), data, tmp_path / "whole", set_=often))
+    for steps, where in ((1, "generators"), (2, "cells")):  # the generator takes 2 steps, of which one is kept
+        with monkeypatch.context() as patch:
+            patch.setattr(Quiet, "update", killed_after(steps))
+            with pytest.raises(KeyboardInterrupt):
+                complete(prepared(tiny(**some), data, tmp_path / "x", set_=often))
+        assert [file.name for file in (tmp_path / "x" / where).glob("**/*.safetensors")] == [
+            f"step-{1:08d}.safetensors"
+        ]
+        assert not (tmp_path / "x" / "run.json").exists()
+        assert {cell.status for cell in load_results(tmp_path / "x").cells} == {"missing"}
+    again, _ = complete(prepared(tiny(**some), data, tmp_path / "x", set_=often))
+    assert outcome(again) == outcome(whole)
+
+
+def test_only_what_a_change_touches_is_done_again(data, tiny, tmp_path):
+    some = {"controls": False, "arms": ["real", "duplicate"], "baseline": "real"}
+    _, first = complete(prepared(tiny(**some), data, tmp_path / "x"))
+    assert len(first) == 6
+    assert complete(prepared(tiny(**some), data, tmp_path / "x"))[1] == []
+    more = {**some, "arms": ["weighted", "real", "duplicate"]}
+    result, second = complete(prepared(tiny(**more), data, tmp_path / "x"))
+    assert sorted(second) == ["cnn on weighted, fold 0.0, seed 0", "cnn on weighted, fold 0.1, seed 0"]
+    assert [arm.name for arm in result.arms] == ["weighted", "real", "duplicate"]
+    changed, third = complete(
+        prepared(tiny(**some), data, tmp_path / "x", set_=["classifier.cnn.training.rate=0.1", "arms=real"])
+    )
+    assert third == ["cnn on real, fold 0.0, seed 0", "cnn on real, fold 0.1, seed 0"]
+    assert len(changed.cells) == 2
+
+
+def test_keys_follow_from_what_results_depend_on(data, tiny, tmp_path):
+    def keys(*changes: str, images: Dataset = data) -> dict[tuple[object, ...], str]:
+        cells = prepared(tiny(), images, tmp_path / "x", set_=changes).grid.cells
+        return {(cell.arm.name, cell.fold.fold, cell.number): cell.key for cell in cells}
+
+    own = keys()
+    assert keys() == own
+    assert len(set(own.values())) == len(own)
+    assert own.items() <= keys("seeds=2").items()
+    assert keys("metric=auc", "baseline=classic") == own
+    assert not set(keys("seed=1").values()) & set(own.values())
+    dcgan = {key for name, key in own.items() if name[0] == "dcgan"}
+    assert set(own.values()) - set(keys("generator.dcgan.training.rate=0.01").values()) == dcgan
+    fewer = data.subset(range(1, len(data)))
+    assert not set(keys(images=fewer).values()) & set(own.values())
+
+
+def test_lengths_crops_and_weights_are_what_was_asked_for(data, tiny, tmp_path):
+    def steps(*changes: str) -> set[int]:
+        return {cell.steps for cell in prepared(tiny(), data, tmp_path / "x", set_=changes).grid.cells}
+
+    assert steps() == {3}  # 24 images in batches of 8
+    assert steps("epochs=4") == {12}
+    assert steps("epochs=0", "steps=7") == {7}
+    assert steps("classifier.cnn.training.epochs=2") == {6}
+    assert steps("target=[0, 8, 16]", "arms=dcgan") == {6}
+    for changes, message in (
+        (["steps=7"], "both epochs = 1 and steps = 7 are given"),
+        (["classifiers=cnn,resnet18", "classifier.cnn.image.crop=centre"], "crop images differently"),
+        (["classifier.cnn.objective.weighted=true"], "is for arms to say"),
+        (["test=val"], "is for folds = 0"),
+        (["folds=0", "repeats=2"], "repeats is for folds"),
+        (["validation=0"], "'cnn' chooses its weights by validation images"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            prepared(tiny(), data, tmp_path / "x", set_=changes)
+
+
+@dataclass(frozen=True)
+class NoTraining:
+    """The settings of a classifier that learns in one go."""
+
+    image: ImageSettings = ImageSettings()
+
+
+@dataclass(frozen=True)
+class NoWeights(NoTraining):
+    """The settings of one that cannot weigh classes."""
+
+    training: RecipeSettings = RecipeSettings()
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (NoTraining, "'cnn' cannot take equal steps.* lacks the settings training.epochs, training.batch_size "),
+        (NoWeights, "'cnn' has no setting objective.weighted, which the arm 'weighted' needs "),
+    ],
+)
+def test_a_classifier_without_the_settings_is_told_which_and_where_they_are(settings, told, tiny, tmp_path):
+    (tmp_path / "tiny.toml").touch()
+    plugins = load_plugins()
+    spec = replace(plugins.classifier("cnn"), config=settings, presets=tmp_path)
+    plugins = replace(plugins, classifiers={**plugins.classifiers, "cnn": spec})
+    with pytest.raises(ConfigError, match=f"{told}.*inherit medzoo.toolkit.classifier_settings.ClassifierSettings"):
+        make_recipes(read_design(str(tiny())), plugins, multi_label=False)
+
+
+def test_images_are_drawn_anew_for_each_seed_where_asked_for(data, tiny, tmp_path):
+    def drawings(*changes: str) -> int:
+        return len(prepared(tiny(seeds=3), data, tmp_path / "x", set_=changes).grid.drawings)
+
+    assert drawings() == 3 * 2
+    assert drawings("redraw=true") == 3 * 2 * 3
+
+
+def test_mixtures_and_targets_take_the_first_of_the_same_images(data, tiny, tmp_path):
+    def pictures(folder: Path) -> dict[str, bytes]:
+        return {str(file.relative_to(folder)): file.read_bytes() for file in folder.glob("sets/*/*/*.png")}
+
+    some = ["controls=false", "batch_size=4"]
+    few = prepared(tiny(), data, tmp_path / "x", set_=[*some, "arms=dcgan", "target=[0, 8]"])
+    complete(few)
+    first = pictures(tmp_path / "x")
+    more = [*some, "arms=dcgan,dcgan=0.5+duplicate=0.5", "target=[0, 8, 14]"]
+    many = prepared(tiny(), data, tmp_path / "x", set_=more)
+    assert len(many.grid.drawings) == 4
+    assert few.grid.drawings.keys() < many.grid.drawings.keys()
+    result, done = complete(many)
+    assert not any("trained" in what for what in done)
+    grown = pictures(tmp_path / "x")
+    assert first.items() < grown.items()
+    complete(prepared(tiny(), data, tmp_path / "y", set_=more))
+    assert pictures(tmp_path / "y") == grown
+    for cell in result.of("dcgan=0.5+duplicate=0.5@14", "cnn"):
+        filled = [sum(own[name] for own in cell.images.values()) for name in COUNTS]
+        assert filled == [14, 14, 14]
+        assert abs(sum(cell.images["dcgan"].values()) - sum(cell.images["duplicate"].values())) <= len(COUNTS)
+
+
+def test_a_failed_cell_is_told_counted_and_tried_again(data, tiny, tmp_path, monkeypatch):
+    some = {"controls": False, "arms": ["real", "weighted"]}
+
+    def breaks(workshop, cell: Cell, drawings):
+        if cell.arm.name == "weighted" and cell.fold.fold == 1:
+            raise ValueError("no luck\nat all")
+        return run_cell(workshop, cell, drawings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(schedule, "run_cell", breaks)
+        broken, _ = complete(prepared(tiny(**some), data, tmp_path / "x"))
+    (cell,) = broken.failed
+    assert (cell.arm, cell.fold, cell.error) == ("weighted", 1, "ValueError: no luck at all")
+    assert "in breaks" in (tmp_path / "x" / "cells" / cell.key / "traceback.txt").read_text()
+    summary = broken.summary("weighted", "cnn")
+    assert (summary.n, summary.n_failed) == (1, 1)
+    assert broken.comparisons[0].test.difference.partial
+    assert any("1 of 4 cells failed (weighted)" in warning for warning in broken.warnings)
+    assert json.loads((tmp_path / "x" / "run.json").read_text())["failed"] == 1
+    mended, done = complete(prepared(tiny(**some), data, tmp_path / "x"))
+    assert done == ["cnn on weighted, fold 0.1, seed 0"]
+    assert mended.failed == ()
+    assert not (tmp_path / "x" / "cells" / cell.key / "traceback.txt").exists()
+
+
+def test_a_generator_that_fails_takes_its_cells_with_it(data, tiny, tmp_path):
+    diverging = ["generator.dcgan.training.rate=1e30", "arms=dcgan,real", "controls=false"]
+    result, _ = complete(prepared(tiny(), data, tmp_path / "x", set_=diverging))
+    assert {cell.arm for cell in result.failed} == {"dcgan"}
+    assert all(cell.error.startswith("its training failed: ") for cell in result.failed)
+    assert result.summary("dcgan", "cnn").n == 0
+    assert result.summary("real", "cnn").n == 2
+
+
+def test_processes_give_what_one_gives(data, tiny, tmp_path):
+    some = {"controls": False, "arms": ["real", "duplicate"]}
+    one, _ = complete(prepared(tiny(**some), data, tmp_path / "one"))
+    two, done = complete(prepared(tiny(**some), data, tmp_path / "two"), jobs=2)
+    assert len(done) == 6
+    assert outcome(two) == outcome(one)
+
+
+def test_controls_are_there_unless_they_are_declined(tiny, data, tmp_path):
+    assert [arm.name for arm in read_design(str(tiny())).arms[:4]] == list(CONTROLS)
+    declined = prepared(tiny(controls=False, baseline="dcgan"), data, tmp_path / "x")
+    assert [arm.name for arm in declined.workshop.design.arms] == ["dcgan"]
+    assert any("controls = false" in warning for warning in declined.warnings)
+
+
+@pytest.fixture
+def model(split, tmp_path) -> Path:
+    """A generator trained on the training part of `split`."""
+    from medzoo import config
+
+    plugins = load_plugins()
+    spec = plugins.generator("dcgan")
+    resolved = config.resolve(spec.config, presets=spec.presets, preset="tiny")
+    train(spec, resolved, split, tmp_path / "model", plugins=plugins, display=Quiet(), device="cpu")
+    return tmp_path / "model"
+
+
+def test_a_published_generator_is_taken_where_it_never_saw_the_test_part(model, split, data, tiny, tmp_path):
+    arms = {"arms": [str(model)], "controls": False, "baseline": "real", "target": [0, 8], "preset": "tiny"}
+    with pytest.raises(DataError, match=r"was trained on \d+ of the \d+ test images of fold 1"):
+        prepared(tiny(**arms), data, tmp_path / "x")
+    leaky = prepared(tiny(**arms), data, tmp_path / "x", allow_leak=True)
+    assert any("test images (--allow-leak)" in warning for warning in leaky.warnings)
+    result, _ = complete(prepared(tiny(**{**arms, "folds": 0, "seeds": 2}), split, tmp_path / "x"))
+    cell = result.of(str(model), "cnn")[0]
+    assert cell.notes[f"lineage of {model}"] == {"trained on test images": 0, "trained on val images": 0}
+    assert (cell.n_test, cell.n_val) == (len(split.held_out["test"]), len(split.held_out["val"]))
+    assert result.comparisons[0].test.repeats.unit == "seed"
+    assert [(test.seed, test.comparison.test.n) for test in result.image_tests] == [(0, cell.n_test), (1, cell.n_test)]
+    assert any("share one set of synthetic images" in warning for warning in result.warnings)
+
+
+def test_a_published_generator_must_know_the_classes(model, split, tiny, tmp_path):
+    other = replace(split, classes=("normal", "thick-wall", "wide"))
+    with pytest.raises(DataError, match="does not know the class wide; it knows narrow-canal, normal, thick-wall"):
+        prepared(
+            tiny(arms=[str(model)], controls=False, target=[0, 8], folds=3), replace(other, held_out={}), tmp_path / "x"
+        )
+
+
+def test_training_without_validation_images_keeps_the_last_weights(data, tiny, tmp_path):
+    last = ["validation=0", "classifier.cnn.training.best=false", "arms=real", "controls=false"]
+    result, _ = complete(prepared(tiny(), data, tmp_path / "x", set_=last))
+    assert result.failed == ()
+    assert {cell.n_val for cell in result.cells} == {0}
+    assert not any("validation_loss" in row for cell in result.cells for row in cell.history)
+
+
+def test_parts_that_share_images_are_refused(split, data, tiny, tmp_path):
+    leaked = replace(split, held_out={**split.held_out, "test": split.subset([0, 1, 8])})
+    with pytest.raises(DataError, match="3 of the 3 test images are training or validation images too"):
+        prepared(tiny(folds=0), leaked, tmp_path / "x")
+    allowed = prepared(tiny(folds=0), leaked, tmp_path / "x", allow_leak=True)
+    assert any("flatter every arm" in warning for warning in allowed.warnings)
+    apart = prepared(tiny(folds=0), replace(leaked, held_out={"test": data}), tmp_path / "x", leave_out_seen=True)
+    (fold,) = apart.workshop.images.folds
+    assert len(fold.test) == len(data) - len(split)
+    assert apart.warnings[0].startswith(f"{len(split)} of the {len(data)} test images were trained on and are left out")
+    with pytest.raises(DataError, match="every test image"):
+        prepared(tiny(folds=0), leaked, tmp_path / "x", leave_out_seen=True)
+    with pytest.raises(DataError, match="has parts of its own"):
+        prepared(tiny(), split, tmp_path / "x")
+    with pytest.raises(DataError, match="has no test part"):
+        prepared(tiny(folds=0), data, tmp_path / "x")
+
+
+def test_duplicates_and_patients_stay_in_one_part_of_each_fold(tiny, tmp_path):
+    write_phantom(tmp_path / "data", counts={"normal": 12, "thick-wall": 12}, size=16, seed=2)
+    for file in sorted((tmp_path / "data").glob("*/*.png")):
+        if file.stem.endswith(("0", "2", "5")):
+            file.with_name(f"again-{file.name}").write_bytes(file.read_bytes())
+    images = open_dataset(tmp_path / "data")
+    by_patient = replace(images, patients=tuple(f"p{index // 3}" for index in range(len(images))))
+    for data, group in ((images, images.fingerprints()), (by_patient, by_patient.patients)):
+        work = prepared(tiny(folds=3, repeats=2, target=20), data, tmp_path / "x").workshop
+        assert len(work.images.folds) == 6
+        for fold in work.images.folds:
+            parts = [{group[index] for index in part} for part in (fold.train, fold.val, fold.test)]
+            assert all(parts)
+            assert sum(map(len, parts)) == len(set().union(*parts))
+        assert work.images.folds[0].test != work.images.folds[3].test
+
+
+def test_pretraining_goes_from_synthetic_to_real_images(data, tiny, tmp_path):
+    rows = [
+        "arms=real",
+        "controls=false",
+        "epochs=4",
+        "pretrain.generator=duplicate",
+        "pretrain.geometric=[false]",
+        "pretrain.weighted=[false]",
+        "pretrain.fractions=[0.0, 0.5]",
+    ]
+    result, _ = complete(prepared(tiny(), data, tmp_path / "x", set_=rows))
+    assert [arm.name for arm in result.arms] == ["real", "real 50%", "synthetic only", "real 50%, pretrained"]
+    assert len({cell.steps_done for cell in result.cells if cell.fold == 0}) == 1
+    (cell, *_) = result.of("real 50%, pretrained", "cnn")
+    assert {row.get("phase") for row in cell.history} == {1.0, 2.0}
+    assert cell.notes["weights"]["source"] == "the classifier's own, from before this training"
+    assert cell.n_real == result.of("real 50%", "cnn")[0].n_real < result.of("real", "cnn")[0].n_real
+    assert cell.images["duplicate"] == dict.fromkeys(sorted(COUNTS), 8)
+    (alone, *_) = result.of("synthetic only", "cnn")
+    assert (alone.n_real, alone.n_synthetic) == (0, 24)
+    assert any("saw all training images" in warning for warning in result.warnings)
+
+
+def test_several_labels_an_image_are_filled_set_by_set(tiny, tmp_path, install_plugin):
+    install_plugin("quilt", LABELS_PLUGIN)
+    images = open_dataset(write_labelled(tmp_path / "labelled", per_set=6))
+    change = {"arms": ["quilt"], "target": 40, "metric": "auc"}
+    result, _ = complete(prepared(tiny(**change), images, tmp_path / "x"))
+    assert result.failed == ()
+    assert result.multi_label
+    for cell in result.cells:
+        assert cell.scores.multi_label
+        assert cell.n_train == (40 if cell.arm in ("quilt", "duplicate", "classic") else cell.n_real)
+    sets = {file.parent.name for file in (tmp_path / "x" / "sets").glob("*/*/*.png")}
+    assert sets == {"atelectasis", "edema", "effusion", "edema+effusion"}
+    with pytest.raises(ConfigError, match="takes one label an image"):
+        prepared(tiny(target=40), images, tmp_path / "y")
+
+
+def test_a_class_is_above_the_target_by_its_training_images_alone(data, tiny, tmp_path):
+    assert COUNTS["normal"] > 8
+    below = prepared(tiny(target=8), data, tmp_path / "below")
+    assert not [warning for warning in below.warnings if "above the target" in warning]
+    above = prepared(tiny(target=3), data, tmp_path / "above")
+    (told,) = [warning for warning in above.warnings if "above the target of 3" in warning]
+    assert "normal has 4" in told
+
+
+def test_a_run_waits_for_another_in_its_folder(data, tiny, tmp_path):
+    work = prepared(tiny(arms=["real"], controls=False), data, tmp_path / "x")
+    said, found = [], []
+    second = threading.Thread(
+        target=lambda: found.append(run(work, jobs=1, watch=lambda *_: None, notice=said.append)), daemon=True
+    )
+    with alone((tmp_path / "x").resolve(), print):
+        second.start()
+        second.join(timeout=3)
+        assert second.is_alive()
+        assert not (tmp_path / "x" / "cells").exists()
+    second.join(timeout=300)
+    assert said == [f"waiting for another process that fills {(tmp_path / 'x').resolve()}"]
+    assert {cell.status for cell in found[0].cells} == {"done"}

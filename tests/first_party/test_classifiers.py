@@ -1,0 +1,249 @@
+"""Every first-party classifier: the contract, its presets, published weights, and the sizes a network sees."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+import medzoo_classifiers
+from medzoo import ImageSpec
+from medzoo.config import build, keys, preset_names, resolve
+from medzoo.errors import ConfigError, DataError, HubError, IntegrityError, ResourceError, UnknownName
+from medzoo.testing import check_classifier
+from medzoo.testing.fake_images import MadeUpImages
+from medzoo.testing.recording_callback import Listener
+from medzoo_classifiers.timm_networks import ASSETS
+
+ROOT = Path(__file__).resolve().parents[2]
+SPECS = {spec.name: spec for spec in medzoo_classifiers.register_classifiers()}
+CLASSES = ("first", "second", "third")
+
+every_classifier = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+every_preset = pytest.mark.parametrize(
+    ("spec", "preset"),
+    [
+        pytest.param(spec, name, id=f"{spec.name}-{name}")
+        for spec in SPECS.values()
+        for name in preset_names(spec.presets)
+    ],
+)
+
+
+def make(kind, *overrides, preset="tiny", channels=1, classes=CLASSES):
+    """A classifier of `kind`, its weights drawn from seed 0."""
+    spec = SPECS[kind]
+    resolved = resolve(spec.config, presets=spec.presets, preset=preset, overrides=overrides)
+    image = ImageSpec(size=resolved.value.image.size, channels=channels, classes=classes)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return spec.build(resolved.value, image, "cpu")
+
+
+def fit(classifier):
+    """What the fit of `classifier` on made-up images noted."""
+    data, report = MadeUpImages(classifier.image), Listener()
+    classifier.fit(data, validation=data, seed=1, report=report)
+    return report.notes
+
+
+def test_the_classifiers_of_the_studies_are_offered():
+    assert set(SPECS) == {"cnn", "resnet18", "swin_tiny", "vit_tiny", "convnext_tiny", "resnet50-frozen", "timm"}
+
+
+@every_classifier
+def test_check_classifier_first_party_plugin_passes(spec):
+    results = check_classifier(spec)
+    assert {result.name: result.detail for result in results if not result.passed} == {}
+    assert {"fit resumes", "fit stops", "learns", "multi-label learns"} <= {result.name for result in results}
+
+
+@every_classifier
+def test_it_ships_the_three_presets(spec):
+    assert {"tiny", "default", "paper"} <= set(preset_names(spec.presets))
+    assert {"image.size", "image.channels", "image.crop"} <= set(keys(spec.config))
+
+
+@every_preset
+def test_a_preset_resolves_and_builds_without_memory(spec, preset):
+    resolved = resolve(spec.config, presets=spec.presets, preset=preset)
+    assert build(spec.config, resolved.flat()) == resolved.value
+    settings = resolved.value.image
+    image = ImageSpec(size=settings.size, channels=settings.channels, classes=CLASSES)
+    with torch.device("meta"):
+        classifier = spec.build(resolved.value, image, "meta")
+    assert all(value.device.type == "meta" for value in classifier.state_dict().values())
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_what_works_offline_asks_for_no_download(kind):
+    for preset in ("tiny", "default"):
+        resolved = resolve(SPECS[kind].config, presets=SPECS[kind].presets, preset=preset)
+        assert resolved.flat().get("network.weights", "scratch") == "scratch"
+
+
+def test_cnn_is_small_enough_to_be_bundled():
+    classifier = make("cnn", preset="default")
+    assert sum(value.numel() for value in classifier.state_dict().values()) * 2 < 1_300_000
+    assert classifier.features(torch.rand(2, 1, 64, 64)).shape == (2, 128)
+
+
+@every_classifier
+def test_images_of_28_pixels_are_resized_as_it_says(spec):
+    resolved = resolve(spec.config, presets=spec.presets, overrides=["image.size=28"], preset="tiny")
+    with torch.random.fork_rng():
+        classifier = spec.build(resolved.value, ImageSpec(size=28, channels=3, classes=CLASSES), "cpu")
+    notes = fit(classifier)
+    assert classifier.predict(torch.rand(2, 3, 28, 28)).shape == (2, 3)
+    if spec.name == "cnn":
+        assert "resize" not in notes
+    else:
+        assert notes["resize"] == {"from": 28, "to": 32, "how": "bilinear, antialiased, in the model"}
+
+
+@pytest.mark.parametrize(("size", "side"), [(28, 64), (64, 64), (100, 128), (224, 224)])
+def test_a_network_of_patches_sees_whole_patches(size, side):
+    assert make("vit_tiny", "network.size=0", f"image.size={size}").network.side == side
+
+
+def test_a_side_that_gives_no_whole_patches_is_refused():
+    with pytest.raises(ConfigError, match=r"needs a multiple of 32.*set it to 96"):
+        make("swin_tiny", "network.size=100")
+
+
+def test_another_size_or_number_of_channels_is_refused():
+    classifier = make("cnn")
+    with pytest.raises(DataError, match=r"reads images \(N, 1, 16, 16\), not \(2, 3, 16, 16\)"):
+        classifier.predict(torch.rand(2, 3, 16, 16))
+    with pytest.raises(DataError, match=r"not \(2, 1, 17, 16\)"):
+        classifier.features(torch.rand(2, 1, 17, 16))
+
+
+def test_timm_takes_any_network_of_timm():
+    assert fit(make("timm", "network.name=test_nfnet"))["weights"]["source"] == "scratch"
+    with pytest.raises(UnknownName, match=r"unknown network of timm 'resnet43'.*resnet"):
+        make("timm", "network.name=resnet43")
+    with pytest.raises(ConfigError, match="one of: resnet18, test_resnet"):
+        make("resnet18", "network.name=resnet34")
+
+
+def test_the_frozen_backbone_stays_as_it_is_statistics_included():
+    classifier = make("resnet50-frozen")
+    before = {name: value.clone() for name, value in classifier.state_dict().items()}
+    fit(classifier)
+    changed = {name for name, value in classifier.state_dict().items() if not torch.equal(value, before[name])}
+    layers = {f"network.body.{name}" for name in ("dense.0.weight", "dense.0.bias", "head.1.weight", "head.1.bias")}
+    assert changed == layers | {"network.mean", "network.deviation"}
+
+
+def test_the_new_dense_layers_are_xavier_normal():
+    body = make("resnet50-frozen", "network.hidden=512").network.body
+    weight = body.dense[0].weight
+    assert weight.std().item() == pytest.approx((2.0 / sum(weight.shape)) ** 0.5, rel=0.02)
+    assert body.dense[0].bias.abs().max() == 0.0
+
+
+@pytest.fixture
+def published(tmp_path):
+    """A file of random weights in the shape of timm's test_resnet with 1000 classes, and the settings to read it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        state = timm.create_model("test_resnet").state_dict()
+    path = tmp_path / "model.safetensors"
+    save_file(state, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    settings = ["network.weights=imagenet", f"network.weights_file={path}", f"network.weights_sha256={digest}"]
+    return state, settings
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", ["resnet18", "resnet50-frozen"])
+def test_published_weights_are_where_training_begins(published, kind, channels):
+    state, settings = published
+    classifier = make(kind, *settings, "network.pixels=weights", "training.rate=0", channels=channels)
+    notes = fit(classifier)
+    backbone = classifier.network.body.backbone.state_dict()
+    first = state["conv1.0.weight"]
+    torch.testing.assert_close(backbone["conv1.0.weight"], first if channels == 3 else first.sum(1, keepdim=True))
+    assert torch.equal(backbone["layer1.0.conv1.weight"], state["layer1.0.conv1.weight"])
+    assert notes["weights"]["source"] == "timm/test_resnet.r160_in1k, from a file"
+    assert notes["weights"]["pixels_standardised_by"] == "the weights' training images"
+    mean = timm.get_pretrained_cfg("test_resnet").mean
+    wanted = mean if channels == 3 else [sum(mean) / 3]
+    assert classifier.network.mean.flatten().tolist() == pytest.approx(wanted)
+
+
+def test_weights_that_were_loaded_before_are_what_training_begins_with(published):
+    _, settings = published
+    trained = make("resnet18")
+    classifier = make("resnet18", *settings, "training.rate=0")
+    classifier.load_state_dict(trained.state_dict())
+    notes = fit(classifier)
+    weights = dict(classifier.named_parameters())
+    assert all(torch.equal(weights[name], value) for name, value in trained.named_parameters())
+    assert notes["weights"] == {"source": "the classifier's own, from before this training"}
+
+
+def test_another_file_of_weights_is_refused(published, tmp_path):
+    _, settings = published
+    with pytest.raises(IntegrityError, match="expected 000000000000"):
+        fit(make("resnet18", *settings, f"network.weights_sha256={'0' * 64}"))
+    with pytest.raises(ResourceError, match="cannot read the weights"):
+        fit(make("resnet18", *settings, f"network.weights_file={tmp_path / 'none.safetensors'}"))
+    with pytest.raises(ConfigError, match=r"nothing tells which file.*weights_sha256"):
+        fit(make("resnet18", *settings, 'network.weights_sha256=""'))
+    with pytest.raises(ConfigError, match="cannot begin with ImageNet weights"):
+        fit(make("vit_tiny", *settings))
+
+
+@pytest.mark.parametrize("kind", ["resnet18", "resnet50-frozen"])
+def test_weights_that_the_hub_does_not_give_are_an_error(kind, monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    classifier = make(kind, "network.weights=imagenet")
+    before = {name: value.clone() for name, value in classifier.state_dict().items()}
+    with pytest.raises(HubError, match=r"ImageNet weights of test_resnet cannot be had.*network\.weights_file") as told:
+        fit(classifier)
+    assert "network.weights=scratch" in told.value.hint
+    assert all(torch.equal(value, before[name]) for name, value in classifier.state_dict().items())
+
+
+def test_settings_that_would_do_nothing_are_refused():
+    with pytest.raises(ConfigError, match=r"network\.weights_file is for network\.weights=imagenet"):
+        make("resnet18", "network.weights_file=model.safetensors")
+    with pytest.raises(ConfigError, match=r"network\.pixels=weights is for network\.weights=imagenet"):
+        make("resnet18", "network.pixels=weights")
+
+
+def test_the_assets_are_those_of_the_registry():
+    rows = {row["id"]: row for row in tomllib.loads((ROOT / "registry.toml").read_text("utf-8"))["asset"]}
+    for network, (asset, sha256) in ASSETS.items():
+        (file,) = rows[asset]["files"]
+        assert file["sha256"] == sha256
+        assert rows[asset]["repo"] == timm.get_pretrained_cfg(network).hf_hub_id
+
+
+def test_study_a_is_the_paper_preset():
+    config = resolve(SPECS["resnet18"].config, presets=SPECS["resnet18"].presets, preset="paper").value
+    augmentation, training = config.augmentation, config.training
+    assert (augmentation.mixup, config.objective.smoothing, config.network.dropout) == (0.05, 0.05, 0.2)
+    assert (augmentation.operations, augmentation.magnitude) == (2, 9)
+    assert (training.optimizer, training.beta1, training.weight_decay, training.patience) == ("sgd", 0.9, 1e-4, 12)
+    assert (training.schedule, training.restart_epochs, training.restart_factor) == ("warm-restarts", 10, 2)
+    for kind in ("swin_tiny", "vit_tiny", "convnext_tiny"):
+        other = resolve(SPECS[kind].config, presets=SPECS[kind].presets, preset="paper").value
+        assert other.training == training
+        assert other.network.weights == "imagenet"
+
+
+def test_study_b_has_its_preset():
+    config = resolve(SPECS["resnet18"].config, presets=SPECS["resnet18"].presets, preset="study-b").value
+    training = config.training
+    assert (training.optimizer, training.rate, training.beta1, training.batch_size) == ("sgd", 0.001, 0.9, 32)
+    assert (training.epochs, training.schedule, training.step_epochs, training.step_factor) == (20, "step", 7, 0.1)
+    assert (config.augmentation.rotation, config.augmentation.translation, training.flip) == (30.0, 0.1, True)

@@ -1,0 +1,204 @@
+"""`latent-ddpm`: its two networks, its presets, and several labels an image from a CSV to the samples."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import medzoo_latent_ddpm
+from medzoo import ImageSpec
+from medzoo.cli.app import run
+from medzoo.config import resolve
+from medzoo.data.images import decode, write_image
+from medzoo.errors import ConfigError
+
+SPEC = medzoo_latent_ddpm.register_generators()[0]
+
+
+def build(preset, *overrides, size=None, channels=1, multi_label=False, device="cpu"):
+    resolved = resolve(SPEC.config, presets=SPEC.presets, preset=preset, overrides=overrides)
+    size = size or resolved.flat()["image.size"]
+    image = ImageSpec(size=size, channels=channels, classes=("a", "b", "c"), multi_label=multi_label)
+    torch.manual_seed(0)
+    with torch.device(device):
+        return SPEC.build(resolved.value, image, device)
+
+
+@pytest.mark.parametrize(
+    ("size", "channels", "overrides"),
+    [
+        (16, 1, ()),
+        (20, 3, ()),
+        (24, 3, ("autoencoder.patch=2", "autoencoder.widths=[8, 16, 32]")),
+        (16, 1, ("autoencoder.encoder_layers=2", "autoencoder.decoder_layers=3", "autoencoder.latent=5")),
+        (16, 1, ("autoencoder.widths=[8]",)),
+    ],
+)
+def test_an_image_becomes_one_vector_and_an_image_again(size, channels, overrides):
+    autoencoder = build("tiny", *overrides, size=size, channels=channels).autoencoder
+    images = torch.rand(3, channels, size, size) * 2 - 1
+    mean, log_variance = autoencoder.encode(images)
+    assert mean.shape == log_variance.shape == (3, *autoencoder.latent_shape)
+    assert autoencoder.decode(mean).shape == images.shape
+
+
+def test_every_pixel_reaches_the_vector_and_every_dimension_reaches_the_image():
+    autoencoder = build("tiny", size=32).autoencoder.eval()
+    images = torch.rand(1, 1, 32, 32, requires_grad=True)
+    mean, log_variance = autoencoder.encode(images)
+    (reach,) = torch.autograd.grad(mean.square().sum() + log_variance.square().sum(), images)
+    assert reach.abs().min() > 0
+    made = autoencoder.decode(mean.detach())
+    for dimension in range(mean.shape[1]):
+        moved = mean.detach().clone()
+        moved[0, dimension] += 1.0
+        assert (autoencoder.decode(moved) - made).abs().amax() > 0
+
+
+def test_the_posterior_is_drawn_from_with_the_noise_that_is_given():
+    autoencoder = build("tiny").autoencoder.eval()
+    images, noise = torch.rand(2, 1, 16, 16), torch.randn(2, 16)
+    with torch.no_grad():
+        made, mean, log_variance = autoencoder(images, noise)
+        assert torch.equal(made, autoencoder.decode(mean + torch.exp(0.5 * log_variance) * noise))
+        assert torch.equal(autoencoder(images, torch.zeros(2, 16))[0], autoencoder.decode(mean))
+
+
+def test_an_extreme_variance_stays_a_number():
+    autoencoder = build("tiny").autoencoder.eval()
+    with torch.no_grad():
+        autoencoder.encoder[-1].bias[16:] = 1e4
+        _, log_variance = autoencoder.encode(torch.rand(2, 1, 16, 16))
+    assert torch.isfinite(torch.exp(log_variance)).all()
+
+
+def test_time_and_labels_reach_every_dimension_and_labels_add_up():
+    network = build("tiny", multi_label=True).network.eval()
+    noisy = torch.randn(1, 16)
+
+    @torch.no_grad()
+    def at(step, *labels):
+        return network(noisy, torch.tensor([step]), torch.tensor([labels], dtype=torch.float32))
+
+    plain = at(10, 0, 0, 0)
+    none = at(10, -1, -1, -1)
+    outputs = [plain, at(40, 0, 0, 0), at(10, 1, 0, 0), at(10, 0, 1, 0), at(10, 1, 1, 0), none]
+    assert all((one - other).abs().min() > 0 for one, other in itertools.combinations(outputs, 2))
+    with torch.no_grad():
+        network.labels.weight[1] = 0.0
+        assert torch.equal(at(10, 1, 1, 0), at(10, 1, 0, 0)), "the rows of both labels are summed"
+
+
+def test_one_label_an_image_reads_the_same_rows():
+    network = build("tiny").network.eval()
+    noisy, steps = torch.randn(3, 16), torch.tensor([1, 20, 40])
+    with torch.no_grad():
+        assert torch.allclose(
+            network(noisy, steps, torch.tensor([2, 0, 3])),
+            network(noisy, steps, torch.tensor([[0.0, 0, 1], [1, 0, 0], [-1, -1, -1]])),
+        )
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("autoencoder.widths=[8, 16, 32, 64, 64, 64]", "a side of 16 does not divide by 32"),
+        ("autoencoder.patch=3", "a side of 16 does not divide by 6"),
+        ("autoencoder.groups=5", r"autoencoder.widths \[8, 8\] do not divide into 5 groups"),
+        ("autoencoder.widths=[]", "autoencoder.widths is empty"),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused(override, words):
+    with pytest.raises(ConfigError, match=words):
+        build("tiny", override)
+
+
+def test_study_d_is_as_published():
+    model = build("paper", multi_label=True, device="meta")
+    own = model.settings.reconstruction
+    assert (model.image.size, model.image.channels, model.autoencoder.latent_shape) == (256, 1, (256,))
+    assert (own.pixel, own.perceptual_network, own.adversarial) == ("mse", "lpips", 0.0)
+    assert min(own.perceptual, own.kl, own.kl_warmup) > 0
+    assert (model.settings.sampling.sampler, model.settings.sampling.guidance) == ("ddpm", 1.0)
+    assert model.settings.sampling.steps == model.settings.diffusion.steps == 1000
+
+
+def test_the_default_fits_four_megabytes_in_half_precision():
+    assert sum(value.numel() for value in build("default", device="meta").parameters()) <= 1_900_000
+
+
+SIZE = 16
+# Where on the image each finding shows, and what the images carry.
+CORNERS = {"atelectasis": (0, 0), "edema": (0, 8), "effusion": (8, 0)}
+LABELS = ("", "atelectasis", "edema", "effusion", "edema|effusion", "effusion|atelectasis", "atelectasis|edema")
+SETTINGS = {
+    "reconstruction.ssim": 0,
+    "reconstruction.adversarial": 0,
+    "first_stage.epochs": 50,
+    "first_stage.batch_size": 14,
+    "first_stage.rate": 3e-3,
+    "first_stage.ema": 0.95,
+    "first_stage.flip": "false",
+    "first_stage.preview_every": 50,
+    "first_stage.checkpoint_every": 1000,
+    "network.width": 64,
+    "diffusion.prediction": "v_prediction",
+    "training.epochs": 250,
+    "training.batch_size": 42,
+    "training.rate": 3e-3,
+    "training.ema": 0.95,
+    "training.flip": "false",
+    "training.preview_every": 250,
+    "training.checkpoint_every": 1000,
+    "sampling.steps": 10,
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a model that `medzoo train` made of a CSV of dark images with a bright square for each label."""
+    folder = tmp_path_factory.mktemp("findings")
+    random = np.random.default_rng(0)
+    with (folder / "findings.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("file", "label"))
+        for number, label in enumerate(LABELS * 12):
+            pixels = random.integers(20, 60, (1, SIZE, SIZE), np.uint8)
+            for name in filter(None, label.split("|")):
+                top, left = CORNERS[name]
+                pixels[:, top : top + 8, left : left + 8] += random.integers(120, 160, dtype=np.uint8)
+            write_image(folder / f"scan-{number}.png", pixels)
+            rows.writerow((f"scan-{number}.png", label))
+    overrides = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")]
+    command = ["train", "latent-ddpm", "--preset", "tiny", "--data", str(folder / "findings.csv")]
+    assert run([*command, "--out", str(folder / "run"), *overrides]) == 0
+    return folder / "run"
+
+
+def shown(path):
+    """The findings that a picture shows: where it is bright."""
+    pixels = decode(path)
+    return {name for name, (top, left) in CORNERS.items() if pixels[..., top : top + 8, left : left + 8].mean() > 100}
+
+
+@pytest.mark.parametrize("asked", [("effusion",), ("edema",), ("effusion", "edema"), ("edema", "atelectasis")])
+def test_the_labels_asked_for_are_shown_together(trained, medzoo, tmp_path, asked):
+    chosen = [word for label in asked for word in ("--label", label)]
+    assert medzoo("sample", trained, *chosen, "--n", 20, "--out", tmp_path / "out").code == 0
+    pictures = list((tmp_path / "out" / "+".join(sorted(asked))).iterdir())
+    right = sum(shown(path) == set(asked) for path in pictures)
+    assert len(pictures) == 20
+    assert right >= 18, f"{right} of 20 pictures show {asked} and nothing else"
+
+
+def test_the_run_and_the_model_tell_how_images_survive_the_autoencoder(trained):
+    for file in ("run.json", "config.json"):
+        facts = json.loads((trained / file).read_text())["notes"]
+        assert facts["reconstruction"]["psnr_db"] > 15
+        assert 0 < facts["reconstruction"]["ssim"] <= 1
+        assert facts["latents"]["encoded"] == len(LABELS) * 12

@@ -1,0 +1,362 @@
+"""Each metric against values worked out by hand, and what it says of odd sets."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from helpers.metric_samples import features_of, images, inception_state, sample_of, torchvision_state
+from scipy import stats
+
+from medzoo import Sample
+from medzoo.errors import DataError
+from medzoo.plugins.lookup import load_plugins
+from medzoo.specs import DOMAIN
+from medzoo.testing import check_extractor, check_metric
+
+PLUGINS = load_plugins()
+NAMES = [
+    "fid", "kid", "isc", "prc", "lpips-diversity", "ssim", "ssim-diversity", "ms-ssim", "ms-ssim-diversity",
+    "intensity", "edge-density", "wasserstein", "nearest-train",
+]  # fmt: skip
+
+
+def measure(name, real, fake, *, seed=0, **more):
+    return PLUGINS.metric(name).build()(real, fake, seed=seed, **more)
+
+
+def normal(count, width=8, *, seed=0, shift=0.0):
+    return torch.randn(count, width, generator=torch.Generator().manual_seed(seed)) + shift
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_check_metric_first_party_plugin_passes(name):
+    results = check_metric(PLUGINS.metric(name))
+    assert {result.name: result.detail for result in results if not result.passed} == {}
+
+
+@pytest.mark.parametrize("name", ["pixels", "alexnet", "inception"])
+def test_an_extractor_keeps_the_contract(name):
+    weights = {
+        "pixels": dict,
+        "alexnet": lambda: {"alexnet-imagenet": torchvision_state("alexnet")},
+        "inception": lambda: {"inception-fid": inception_state()},
+    }
+    results = check_extractor(PLUGINS.extractor(name), weights=weights[name](), side=28)
+    assert {result.name: result.detail for result in results if not result.passed} == {}
+
+
+def test_what_each_metric_asks_for():
+    assert [name for name in NAMES if PLUGINS.metric(name).floor] == [
+        "fid",
+        "kid",
+        "prc",
+        "ssim",
+        "ms-ssim",
+        "wasserstein",
+    ]
+    assert PLUGINS.metric("fid").extractors == PLUGINS.metric("kid").extractors == ("inception", DOMAIN)
+    assert PLUGINS.metric("prc").extractors == ("vgg16", DOMAIN)
+    assert PLUGINS.metric("nearest-train").needs_train == ("features", "mirrored")
+
+
+def with_moments(count, mean, deviation):
+    """`count` rows whose mean and unbiased covariance are exactly `mean` and diag(`deviation`^2)."""
+    rows = normal(count, len(mean)).double()
+    rows = rows - rows.mean(dim=0)
+    whitened = torch.linalg.qr(rows).Q * math.sqrt(count - 1)
+    return whitened * torch.tensor(deviation).double() + torch.tensor(mean).double()
+
+
+@pytest.mark.parametrize(("real", "fake"), [(30, 20), (30, 4), (4, 4)])
+def test_the_fid_of_gaussians_is_the_closed_form(real, fake):
+    one, other = (
+        with_moments(real, [0.0, 1.0, 2.0], [1.0, 2.0, 3.0]),
+        with_moments(fake, [1.0, 1.0, 0.0], [2.0, 2.0, 1.0]),
+    )
+    # (1 + 4) for the means, (2 - 1)^2 + 0 + (3 - 1)^2 for the deviations
+    assert measure("fid", features_of(one), features_of(other)).value == pytest.approx(10.0, rel=1e-9)
+
+
+def test_the_fid_of_fewer_images_than_features_and_of_equal_sets():
+    few, other = features_of(normal(5, 300)), features_of(normal(7, 300, seed=1, shift=1.0))
+    there, back = measure("fid", few, other).value, measure("fid", other, few).value
+    assert there == pytest.approx(back, rel=1e-9)
+    assert measure("fid", few, few).value == pytest.approx(0.0, abs=1e-9 * there)
+
+
+def test_kid_by_hand():
+    real, fake = torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([[0.0, 0.0], [2.0, 0.0]])
+    # kernel (x.y / 2 + 1)^3; within: k(x1, x2) = 1 and k(y1, y2) = 1; between: 1, (1 + 1)^3 = 8, 1, 1
+    expected = 1.0 + 1.0 - 2.0 * (1.0 + 8.0 + 1.0 + 1.0) / 4.0
+    score = measure("kid", features_of(real), features_of(fake))
+    assert score.value == pytest.approx(expected)
+    assert score.value < 0
+    assert (score.spread, score.spread_over) == (None, "")
+
+
+def test_kid_draws_subsets_from_its_seed_where_sets_differ_in_size():
+    real, fake = features_of(normal(40)), features_of(normal(25, seed=1))
+    first, again, other = (measure("kid", real, fake, seed=seed) for seed in (1, 1, 2))
+    assert first == again
+    assert first.value != other.value
+    assert first.value == pytest.approx(other.value, abs=4 * first.spread)
+    assert (first.spread_over, "100 subsets of 25 images" in first.method) == ("subsets", True)
+
+
+def test_kid_looks_kernels_up_as_it_would_compute_them(monkeypatch):
+    real, fake = features_of(normal(40)), features_of(normal(25, seed=1))
+    looked_up = measure("kid", real, fake)
+    monkeypatch.setattr("medzoo_metrics.kid.WHOLE", 10)
+    assert measure("kid", real, fake).value == pytest.approx(looked_up.value, rel=1e-5)
+
+
+def test_the_inception_score_of_sure_and_of_unsure_logits():
+    sure = 100.0 * torch.eye(5).repeat(3, 1)
+    unsure = torch.zeros(15, 5)
+    score = measure("isc", features_of(unsure, logits=unsure), features_of(sure, logits=sure))
+    assert score.value == pytest.approx(5.0)
+    assert score.figures["real"] == pytest.approx(1.0)
+    alike = sure[:1].repeat(15, 1)
+    assert measure("isc", features_of(sure, logits=sure), features_of(alike, logits=alike)).value == pytest.approx(1.0)
+
+
+def test_the_inception_score_takes_fewer_splits_of_fewer_images():
+    logits = normal(35, 5)
+    score = measure("isc", features_of(logits, logits=logits), features_of(logits[:19], logits=logits[:19]))
+    assert score.method.startswith("mean over splits: 1 of the synthetic images, 3 of the real ones")
+    assert score.spread is None
+    with pytest.raises(DataError, match="'isc' needs at least 10 synthetic images, there are 9"):
+        measure("isc", features_of(logits, logits=logits), features_of(logits[:9], logits=logits[:9]))
+
+
+def test_precision_and_recall_by_hand_and_which_set_is_real():
+    real = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0, 5.0])[:, None]
+    fake = torch.tensor([1.9, 2.0, 2.1, 2.2, 50.0])[:, None]
+    # all but 50 lie in some real image's ball; of the balls of the synthetic ones, those around 1.9 to 2.2 reach 0.3 at
+    # most, to the real 2 alone, and that around 50 reaches back to 2.0, whence 2, 3, 4 and 5
+    score = measure("prc", features_of(real), features_of(fake))
+    assert score.figures == pytest.approx({"precision": 4 / 5, "recall": 4 / 6})
+    assert score.value == pytest.approx(2 * 0.8 * (4 / 6) / (0.8 + 4 / 6))
+    assert measure("prc", features_of(fake), features_of(real)).figures["recall"] == pytest.approx(4 / 5)
+
+
+def grey_sets(*levels, side=16):
+    """One constant image a level."""
+    return torch.tensor(levels, dtype=torch.uint8)[:, None, None, None].expand(-1, 1, side, side).clone()
+
+
+def gap(first, second):
+    return (first - second).abs().mean(dim=(1, 2, 3))
+
+
+def test_lpips_diversity_by_hand_within_and_between_classes_of_one_set():
+    fake = sample_of(grey_sets(0, 51, 255), classes=2, distance=gap)  # classes 0, 1, 0
+    real = sample_of(grey_sets(0, 255), classes=1, distance=gap)
+    score = measure("lpips-diversity", real, fake)
+    assert score.value == pytest.approx((0.2 + 0.8 + 1.0) / 3)
+    assert score.figures["within classes"] == pytest.approx(1.0)
+    assert score.figures["between classes"] == pytest.approx(0.5)
+    assert score.figures["real overall"] == score.figures["real within classes"] == pytest.approx(1.0)
+    assert math.isnan(score.figures["real between classes"])
+    assert score.spread == pytest.approx(np.std([0.2, 0.8, 1.0]))
+
+
+def test_diversity_draws_500_different_pairs_of_many_and_its_interval_holds_the_mean_of_all():
+    asked = []
+
+    def compare(first, second):
+        light = (batch.mean(dim=(1, 2, 3)).tolist() for batch in (first, second))
+        asked.extend(zip(*light, strict=True))
+        return gap(first, second)
+
+    fake = sample_of(grey_sets(*range(0, 240, 4)), distance=compare)
+    score = measure("lpips-diversity", sample_of(grey_sets(0, 255), distance=gap), fake, seed=3)
+    assert asked.pop() == pytest.approx((0.0, 1.0))  # the one pair of real images
+    assert len(set(asked)) == len(asked) == 500
+    assert all(one != other for one, other in asked)
+    grey = fake.pixels.mean(dim=(1, 2, 3))
+    everything = torch.pdist(grey[:, None]).mean().item()
+    assert score.interval[0] < everything < score.interval[1]
+    assert score.interval[1] - score.interval[0] > 4 * score.spread / math.sqrt(500)  # pairs share images
+    assert measure("lpips-diversity", fake, fake, seed=4).value != score.value
+
+
+def test_similarity_between_sets_pairs_no_image_twice():
+    pixels = images(12, side=16)
+    score = measure("ssim", sample_of(pixels), sample_of(pixels[:9]), seed=1)
+    assert "9 random pairs" in score.method
+    assert score.interval[0] <= score.value <= score.interval[1]
+    same = pixels[:1].repeat(5, 1, 1, 1)
+    assert measure("ssim", sample_of(same), sample_of(same)).value == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "told"),
+    [("ssim", 10, "at least 11 pixels .* 10x10"), ("ms-ssim", 175, "over 160 pixels.* 175x175")],
+)
+def test_images_too_small_for_a_similarity_are_refused(name, side, told):
+    small = sample_of(images(2, side=side))
+    for metric in (name, f"{name}-diversity"):
+        with pytest.raises(DataError, match=told):
+            measure(metric, small, small)
+
+
+def test_intensity_by_hand():
+    real, fake = sample_of(grey_sets(0, 102)), sample_of(grey_sets(51, 255, 255))
+    score = measure("intensity", real, fake)
+    assert score.value == pytest.approx(11 / 15 - 0.2)
+    assert score.figures == pytest.approx(
+        {
+            "real min": 0.0,
+            "real max": 0.4,
+            "real mean": 0.2,
+            "real std": 0.2,
+            "synthetic min": 0.2,
+            "synthetic max": 1.0,
+            "synthetic mean": 11 / 15,
+            "synthetic std": np.std([0.2, 1.0, 1.0]),
+        }
+    )
+    assert score.histogram.shares["real"][0] == 0.5
+    assert score.histogram.shares["synthetic"][-1] == pytest.approx(2 / 3)
+    assert score.histogram.edges[0] == 0.0
+    assert score.histogram.edges[-1] == 1.0
+
+
+def test_colour_counts_as_its_luma():
+    red = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    red[:, 0] = 255
+    white = torch.full((2, 3, 8, 8), 255, dtype=torch.uint8)
+    score = measure("intensity", sample_of(red), sample_of(white))
+    assert (score.figures["real mean"], score.figures["synthetic mean"]) == pytest.approx((0.299, 1.0))
+
+
+def test_levels_are_read_in_parts_that_agree_with_the_whole(monkeypatch):
+    real, fake = sample_of(images(7)), sample_of(images(5, seed=1))
+    whole = [measure(name, real, fake) for name in ("intensity", "edge-density", "wasserstein")]
+    monkeypatch.setattr("medzoo.toolkit.metric_samples.CHUNK", 2)
+    parts = [measure(name, real, fake) for name in ("intensity", "edge-density", "wasserstein")]
+    assert [score.value for score in parts] == pytest.approx([score.value for score in whole], rel=1e-9)
+
+
+def test_the_edge_density_of_a_step_by_hand_and_which_set_is_real():
+    step = grey_sets(0, 0)
+    step[..., 8:] = 255  # 2 of 16 columns rise by half a grey range a pixel
+    faint = grey_sets(0, 0)
+    faint[..., 8:] = 25  # by 0.049
+    score = measure("edge-density", sample_of(step[:1].repeat(3, 1, 1, 1)), sample_of(step))
+    assert (score.value, score.figures) == (1.0, {"real": 0.125, "synthetic": 0.125})
+    assert measure("edge-density", sample_of(step), sample_of(faint)).value == 0.0
+    undefined = measure("edge-density", sample_of(faint), sample_of(step))
+    assert math.isnan(undefined.value)
+    assert undefined.interval is None
+
+
+def test_wasserstein_by_hand():
+    score = measure("wasserstein", sample_of(grey_sets(0, 51)), sample_of(grey_sets(51, 102, 51, 102)))
+    assert score.value == pytest.approx(0.2)
+    same = sample_of(images(3))
+    assert measure("wasserstein", same, same).value == 0.0
+
+
+def points(*places):
+    return torch.tensor(places)[:, None]
+
+
+def train_of(vectors, mirrored):
+    return Sample(size=len(vectors), features={"features": vectors, "mirrored": mirrored})
+
+
+def test_the_copy_check_by_hand():
+    train = train_of(points(0.0, 10.0, 20.0), points(100.0, 110.0, 120.0))
+    real = features_of(points(2.0, 13.0, 104.0))  # distances 2, 3, 4
+    fake = features_of(points(110.5, 20.0, 5.0, 18.0))  # 0.5 of the mirrored second, 0 of the third, 5, 2
+    score = measure("nearest-train", real, fake, train=train)
+    assert score.value == 3 / 4
+    assert [(pair.fake, pair.train) for pair in score.pairs] == [(1, 2), (0, 1), (3, 2), (2, 0)]
+    assert [pair.distance for pair in score.pairs] == pytest.approx([0.0, 0.5, 2.0, 5.0])
+    assert score.figures["threshold"] == 2.0
+    assert score.figures["expected share"] == 1 / 4
+    assert (score.figures["real median"], score.figures["synthetic median"]) == (3.0, 1.25)
+    # three or four of the four synthetic images before the nearest of three real ones: 1/7 * 3/6 ... by enumeration
+    orders = sum(math.comb(7 - 1 - below, 2) for below in (3, 4))
+    assert score.figures["p_value"] == pytest.approx(orders / math.comb(7, 3))
+    assert not score.failed
+    assert "3 held-out images are too few to tell their nearest 1 %" in score.cautions
+    # held-out images are 11, 11 and 91 from each other: 2/11, 3/11, 4/91; of the others the nearest is 104, 13, 2, 13
+    assert score.figures["relative share"] == 1 / 4
+
+
+def test_smooth_images_that_are_near_to_everything_are_no_copies():
+    train = train_of(normal(200, 16), normal(200, 16, seed=1))
+    real = features_of(normal(120, 16, seed=2))
+    smooth = measure("nearest-train", real, features_of(normal(100, 16, seed=3) * 0.3), train=train)
+    assert smooth.figures["p_value"] < 0.01 < smooth.figures["relative p_value"]
+    assert not smooth.failed
+    assert "no copying" in smooth.cautions[0]
+    copied = train.features["features"][:8]
+    mixed = torch.cat([normal(92, 16, seed=3) * 0.3, copied])
+    score = measure("nearest-train", real, features_of(mixed), train=train)
+    assert score.figures["detectable share"] <= 8 / 100
+    assert score.failed
+    assert score.figures["relative share"] == 8 / 100
+
+
+def test_the_copy_check_finds_copies_and_lets_new_images_pass():
+    vectors = normal(150, 6)
+    train = train_of(vectors, normal(150, 6, seed=1))
+    real = features_of(normal(120, 6, seed=2))
+    copies = measure("nearest-train", real, features_of(vectors[:40] + 1e-4), train=train)
+    assert copies.failed
+    assert (copies.value, copies.figures["p_value"] < 1e-9, len(copies.pairs)) == (1.0, True, 16)
+    new = measure("nearest-train", real, features_of(normal(100, 6, seed=3)), train=train)
+    assert not new.failed
+    assert new.value <= 0.05
+
+
+def test_copies_are_found_where_a_held_out_image_is_a_training_image_too():
+    vectors = normal(150, 6)
+    train = train_of(vectors, normal(150, 6, seed=1))
+    leaked = torch.cat([normal(99, 6, seed=2), vectors[:1]])
+    score = measure("nearest-train", features_of(leaked), features_of(vectors[:40] * (1 + 1e-7)), train=train)
+    assert (score.figures["threshold"], score.value, score.failed) == (0.0, 1.0, True)
+
+
+def test_the_copy_check_errs_as_often_as_it_says():
+    failed, seeds = 0, 300
+    for seed in range(seeds):
+        distances = np.random.default_rng(seed).normal(size=(160, 1)) ** 2
+        sets = [features_of(torch.tensor(some).float()) for some in (distances[:60], distances[60:])]
+        train = train_of(torch.zeros(2, 1), torch.zeros(2, 1))
+        failed += measure("nearest-train", *sets, train=train).failed
+    assert stats.binomtest(failed, seeds, 0.01, alternative="greater").pvalue > 0.001
+
+
+def test_the_copy_check_of_equal_distances_finds_nothing():
+    same = features_of(torch.zeros(50, 4))
+    score = measure("nearest-train", same, same, train=train_of(torch.zeros(5, 4), torch.zeros(5, 4)))
+    assert (score.value, score.figures["expected share"], score.failed) == (1.0, 50 / 51, False)
+
+
+def test_thumbnails_are_as_far_as_their_correlation_tells():
+    extractor = PLUGINS.extractor("pixels").build({}, "cpu")
+    pixels = images(2, side=32)
+    one, other = extractor(pixels)["features"]
+    correlation = np.corrcoef(pixels.flatten(1).numpy())[0, 1]
+    assert (one - other).norm().item() == pytest.approx(math.sqrt(2 * (1 - correlation)), rel=1e-4)
+    brighter = extractor((pixels // 2) + 60)["features"][0]
+    assert (one - brighter).norm().item() < 0.05
+    assert not extractor(grey_sets(128, 7, side=100))["features"].any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_missing_images_are_named_and_counted(name):
+    spec = PLUGINS.metric(name)
+    sample = sample_of(images(1), features={"features": normal(1), "logits": normal(1)}, distance=gap)
+    more = {"train": train_of(normal(3), normal(3))} if spec.needs_train else {}
+    with pytest.raises(DataError, match=f"'{name}' needs at least {spec.least} real images, there are 1"):
+        measure(name, sample, replace(sample, size=1), **more)

@@ -1,0 +1,356 @@
+"""Filling a set: exact counts, whole records, and the same bytes however often the job is stopped or shared out."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from medzoo.data.dataset import open_dataset
+from medzoo.data.images import decode
+from medzoo.errors import ResourceError
+from medzoo.generation import run as filling
+from medzoo.generation import writer
+from medzoo.generation.forecast import forecast
+from medzoo.generation.sampler import Studio
+from medzoo.models.generators import load_model
+from medzoo.plugins.lookup import load_plugins
+
+TARGET = 12
+QUIET = {"watch": lambda done, total: None}
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metadata.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file of a job but its record, which holds times."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "run.json")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def pictures(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*/synthetic-*.png"))
+
+
+@pytest.fixture
+def whole(fill, tmp_path):
+    """The files of an uninterrupted job."""
+    return content(fill(out=tmp_path / "whole").folder)
+
+
+def test_every_class_reaches_the_target_and_the_originals_stay(fill, images, tmp_path):
+    before = content(images)
+    outcome = fill()
+    assert {row.label: (row.real, row.synthetic) for row in outcome.classes} == {
+        "narrow-canal": (3, 9),
+        "normal": (9, 3),
+        "thick-wall": (4, 8),
+    }
+    assert {folder.name: len(list(folder.iterdir())) for folder in outcome.folder.iterdir() if folder.is_dir()} == (
+        dict.fromkeys(["narrow-canal", "normal", "thick-wall"], TARGET)
+    )
+    for name in before:
+        assert (outcome.folder / name).samefile(images / name)
+    assert content(images) == before
+    assert outcome.sheet == tmp_path / "out.contact-sheet.png"
+    assert decode(outcome.sheet).ndim == 3
+    assert not outcome.missing
+
+
+def test_every_file_has_its_row(fill, model):
+    outcome = fill()
+    table = rows(outcome.folder)
+    assert sorted(row["file_name"] for row in table) == sorted(
+        name for name in content(outcome.folder) if name.endswith(".png")
+    )
+    weights = hashlib.sha256((model / "model.safetensors").read_bytes()).hexdigest()
+    for row in table:
+        assert row["label"] == row["file_name"].partition("/")[0]
+        assert row["sha256"] == hashlib.sha256((outcome.folder / row["file_name"]).read_bytes()).hexdigest()
+        if row["origin"] == "real":
+            assert (row["generator"], row["weights_sha256"], row["seed"]) == ("", "", "")
+            assert row["source_image"] == row["file_name"]
+        else:
+            assert (row["origin"], row["generator"], row["weights_sha256"]) == ("synthetic", "tiny", weights)
+            assert row["source_image"] == ""
+    assert sum(row["origin"] == "real" for row in table) == 16
+    assert len({row["seed"] for row in table}) == 1 + 20
+
+
+def test_the_folder_is_an_image_folder_to_both_readers(fill):
+    from torchvision.datasets import ImageFolder
+
+    folder = fill().folder
+    found = ImageFolder(str(folder))
+    assert found.classes == ["narrow-canal", "normal", "thick-wall"]
+    assert len(found) == 3 * TARGET
+    # Hugging Face's imagefolder (3.2) refuses a folder with an image that metadata.csv does not name.
+    assert sorted(path.name for path in folder.iterdir() if path.is_file()) == [
+        ".medzoo-plan.json",
+        "metadata.csv",
+        "run.json",
+    ]
+    assert open_dataset(folder).counts() == dict.fromkeys(found.classes, TARGET)
+
+
+def test_the_record_says_what_was_done(fill, model):
+    outcome = fill()
+    record = json.loads((outcome.folder / "run.json").read_text())
+    assert record["job"] == "augment"
+    assert record["plugins"]["ddpm"]["distribution"] == "medzoo"
+    assert record["weights"] == {"tiny": load_model(model, plugins=load_plugins(), device="cpu").weights_sha256}
+    assert record["config"]["tiny.sampling.steps"] == 4
+    assert record["origins"]["tiny.sampling.steps"] == "model"
+    assert record["data"]["counts"] == {"narrow-canal": 3, "normal": 9, "thick-wall": 4}
+    assert record["counts"]["normal"] == {"real": 9, "synthetic": 3}
+    assert record["seeds"] == {"seed": 0}
+    assert record["originals"] == "link"
+    for output in record["outputs"]:
+        assert hashlib.sha256((outcome.folder / output["file"]).read_bytes()).hexdigest() == output["sha256"]
+
+
+def test_a_picture_is_what_the_model_draws_for_its_class(fill, model):
+    """Though the data's classes are in another order than the model's."""
+    folder = fill(batch_size=1).folder
+    loaded = load_model(model, plugins=load_plugins(), device="cpu")
+    assert loaded.image.classes != open_dataset(folder).classes
+    for row in rows(folder):
+        if row["origin"] == "synthetic":
+            label = torch.tensor([loaded.image.classes.index(row["label"])])
+            drawn = loaded.generator.sample([int(row["seed"])], label)[0, 0].numpy()
+            assert np.abs(decode(folder / row["file_name"]) - drawn * 255).max() <= 0.51
+
+
+def test_the_same_job_again_does_nothing(fill):
+    first = fill()
+    files = {path: path.stat().st_mtime_ns for path in first.folder.rglob("*")}
+    again = fill()
+    assert again.already_done
+    assert not first.already_done
+    assert {path: path.stat().st_mtime_ns for path in first.folder.rglob("*")} == files
+    assert again.sheet == first.sheet
+    assert [row.synthetic for row in again.classes] == [row.synthetic for row in first.classes]
+
+
+def test_a_missing_and_an_empty_file_are_made_again(fill, whole):
+    folder = fill().folder
+    lost, emptied = pictures(folder)[3], pictures(folder)[11]
+    lost.unlink()
+    emptied.write_bytes(b"")
+    outcome = fill()
+    assert not outcome.already_done
+    assert 0 < sum(row.drawn for row in outcome.classes) <= 10
+    assert content(folder) == whole
+
+
+def test_a_lost_contact_sheet_is_drawn_again(fill):
+    sheet = fill().sheet
+    before = sheet.read_bytes()
+    sheet.unlink()
+    assert fill().sheet == sheet
+    assert sheet.read_bytes() == before
+
+
+def test_the_batch_size_changes_no_more_than_rounding(fill, tmp_path):
+    many, one = fill(out=tmp_path / "a", batch_size=20), fill(out=tmp_path / "b", batch_size=1)
+    for left, right in zip(pictures(many.folder), pictures(one.folder), strict=True):
+        assert left.relative_to(many.folder) == right.relative_to(one.folder)
+        assert np.abs(decode(left).astype(int) - decode(right)).max() <= 1
+
+
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+def test_shards_make_the_same_bytes_and_the_last_concludes(fill, whole, order):
+    first = fill(shard=(order[0], 2))
+    assert 0 < first.missing < 20
+    assert first.sheet is None
+    assert not (first.folder / "metadata.csv").exists()
+    assert not (first.folder / "run.json").exists()
+    second = fill(shard=(order[1], 2))
+    assert second.missing == 0
+    assert second.sheet is not None
+    assert content(second.folder) == whole
+
+
+def test_a_killed_job_goes_on_to_the_same_bytes(prepare, images, model, tmp_path):
+    """SIGKILL amid the work, twice; then the same command to its end, against one that nothing stopped."""
+    out, target = tmp_path / "killed", 150
+    command = f"--gen {model} --data {images} --to {target} --batch-size 4 --out {out} --device cpu"
+    for wanted in (20, 120):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "medzoo", "augment", *command.split()], stderr=subprocess.PIPE
+        )
+        while len(pictures(out)) < wanted and process.poll() is None:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        assert wanted <= len(pictures(out)) < 3 * target - 16
+        assert not (out / "run.json").exists()
+    (out / "normal" / ".synthetic-tiny-000000.png.0123.part").write_bytes(b"half a file")
+    os.utime(out / "normal" / ".synthetic-tiny-000000.png.0123.part", (1, 1))
+    given = {"target": target, "batch_size": 4}
+    resumed = filling.run(prepare(out=out, **given), **QUIET)
+    assert 0 < sum(row.drawn for row in resumed.classes) <= 3 * target - 16 - 120 + 4
+    straight = filling.run(prepare(out=tmp_path / "straight", **given), **QUIET)
+    assert content(resumed.folder) == content(straight.folder)
+    assert resumed.sheet.read_bytes() == straight.sheet.read_bytes()
+
+
+def test_an_interrupt_leaves_what_the_next_run_goes_on_from(prepare, fill, whole, monkeypatch):
+    draw, calls = Studio.draw, []
+
+    def interrupted(self, batch):
+        calls.append(batch)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return draw(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Studio, "draw", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            filling.run(prepare(), **QUIET)
+    outcome = fill()
+    assert sum(row.drawn for row in outcome.classes) == 20 - 2 * 5
+    assert content(outcome.folder) == whole
+
+
+def test_a_full_disk_loses_nothing(prepare, fill, whole, monkeypatch):
+    write, written = writer.write_image, []
+
+    def filling_up(path, pixels):
+        if len(written) >= 7:
+            monkeypatch.setattr(Path, "write_bytes", full)
+        written.append(path)
+        write(path, pixels)
+
+    def full(self, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(writer, "write_image", filling_up)
+    job = prepare()
+    with pytest.raises(ResourceError, match="the disk is full") as caught:
+        filling.run(job, **QUIET)
+    assert "free some space" in caught.value.hint
+    assert 0 < len(pictures(job.folder)) < 20
+    assert not (job.folder / "run.json").exists()
+    monkeypatch.undo()
+    assert content(fill().folder) == whole
+
+
+@pytest.fixture
+def mount(tmp_path):
+    """Mount a memory disk with these options; gone after the test."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+
+    def call(options):
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", disk], capture_output=True, check=False)
+        if done.returncode:
+            pytest.skip("nothing can be mounted here")
+        return disk
+
+    yield call
+    subprocess.run(["umount", disk], capture_output=True, check=False)
+
+
+@pytest.mark.skipif(shutil.which("mount") is None or os.geteuid() != 0, reason="only root mounts a disk")
+@pytest.mark.parametrize(("options", "reason"), [("size=64k", "the disk is full"), ("ro", "the disk is read-only")])
+def test_a_disk_that_takes_no_more_gives_one_line(medzoo, mount, images, model, options, reason):
+    out = mount(options) / "out"
+    outcome = medzoo(
+        *f"augment --gen {model} --data {images} --to 60 --originals omit --device cpu --out {out}".split()
+    )
+    assert outcome.code == ResourceError.exit_code
+    assert f"error: cannot write {out}" in outcome.err
+    assert reason in outcome.err
+    assert len(pictures(out)) < 164
+
+
+def test_originals_can_be_left_out_or_copied(fill, images, tmp_path):
+    without = fill(originals="omit", out=tmp_path / "without")
+    assert len(content(without.folder)) == 20 + 2
+    assert {row["origin"] for row in rows(without.folder)} == {"synthetic"}
+    copied = fill(originals="copy", out=tmp_path / "copied")
+    for name, data in content(images).items():
+        assert (copied.folder / name).read_bytes() == data
+        assert not (copied.folder / name).samefile(images / name)
+    assert content(without.folder).items() - content(copied.folder).items() <= {
+        (name, data) for name, data in content(without.folder).items() if not name.endswith(".png")
+    }
+
+
+def test_a_target_below_what_exists_deletes_nothing(fill, images):
+    told = []
+    outcome = fill(target=5, notice=told.append)
+    assert {row.label: (row.real, row.synthetic) for row in outcome.classes} == {
+        "narrow-canal": (3, 2),
+        "normal": (9, 0),
+        "thick-wall": (4, 1),
+    }
+    assert any("normal has 9" in text and "nothing deleted" in text for text in told)
+    assert len(list((outcome.folder / "normal").iterdir())) == 9
+
+
+def test_a_set_that_is_full_already_is_only_linked(fill, images):
+    outcome = fill(target=1)
+    assert sum(row.synthetic for row in outcome.classes) == 0
+    assert len(rows(outcome.folder)) == 16
+
+
+def test_progress_counts_what_is_there(prepare):
+    seen = []
+    filling.run(prepare(), watch=lambda done, total: seen.append((done, total)))
+    assert seen == [(0, 20), (5, 20), (10, 20), (15, 20), (20, 20)]
+
+
+def test_a_forecast_counts_what_is_left(prepare, fill):
+    before = {row.label: row for row in forecast(prepare())}
+    assert before["narrow-canal"].make == {"tiny": 9}
+    assert all(row.seconds > 0 and row.there == 0 for row in before.values())
+    folder = fill().folder
+    assert all(row.seconds == 0 for row in forecast(prepare()))
+    pictures(folder)[0].unlink()
+    after = {row.label: row for row in forecast(prepare())}
+    assert after["narrow-canal"].there == 4
+    assert after["narrow-canal"].seconds > 0 == after["normal"].seconds
+
+
+def test_a_forecast_writes_nothing(prepare):
+    job = prepare()
+    forecast(job)
+    assert not job.folder.exists()
+
+
+# Python's warning filters are one per process: of two threads, each may lift what the other has set.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_two_runs_of_one_job_at_once_make_the_same_bytes(prepare, whole):
+    """As when a shard is started twice: each writes whole files, so neither harms the other."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    jobs = [prepare(), prepare(shard=(1, 2)), prepare(shard=(2, 2))]
+    with ThreadPoolExecutor(max_workers=3) as pool:
+        outcomes = list(pool.map(lambda job: filling.run(job, **QUIET), jobs))
+    assert any(outcome.missing == 0 for outcome in outcomes)
+    assert content(outcomes[0].folder) == whole
+
+
+def test_moved_data_is_the_same_data(fill, images, tmp_path):
+    folder = fill().folder
+    shutil.copytree(images, tmp_path / "moved")
+    assert fill(data=tmp_path / "moved").already_done
+    assert (folder / "run.json").exists()

@@ -1,0 +1,322 @@
+"""What a job starts from: mixtures, the choice of real images, classes, lineage; and what is refused, with the mend."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.tiny import CLASSES, make_model
+
+from medzoo.data.dataset import open_dataset
+from medzoo.data.images import decode, write_image
+from medzoo.data.images import prepare as square
+from medzoo.data.phantom import write_phantom
+from medzoo.errors import ConfigError, DataError, PluginError, UnknownName
+from medzoo.generation import run as filling
+from medzoo.generation.mixture import PHANTOM_COUNTS
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metadata.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="session")
+def other(tmp_path_factory):
+    """Another tiny model, its classes in another order, with one more."""
+    folder = tmp_path_factory.mktemp("models") / "other"
+    return make_model(folder, classes=("extra", *sorted(CLASSES)), seed=1)
+
+
+def test_a_mixture_shares_every_class_out_exactly(fill, model, other):
+    outcome = fill(generators=(f"{model}=0.8", f"{other}=0.2"), target=19)
+    made = Counter((row["label"], row["generator"]) for row in rows(outcome.folder) if row["origin"] == "synthetic")
+    assert made == {
+        ("normal", "tiny"): 8,
+        ("normal", "other"): 2,
+        ("thick-wall", "tiny"): 12,
+        ("thick-wall", "other"): 3,
+        ("narrow-canal", "tiny"): 13,
+        ("narrow-canal", "other"): 3,
+    }
+    assert len({row["weights_sha256"] for row in rows(outcome.folder)}) == 3
+
+
+def test_two_models_of_one_folder_name_stay_apart(fill, model, tmp_path):
+    twin = shutil.copytree(model, tmp_path / "runs" / "tiny")
+    folder = fill(generators=(f"{model}=0.5", f"{twin}=0.5")).folder
+    assert {row["generator"] for row in rows(folder)} == {"", "tiny", "tiny-2"}
+
+
+def test_real_images_are_repeated_as_the_model_beside_sees_them(fill, model, images):
+    folder = fill(generators=(f"{model}=0.5", "duplicate=0.5"), target=20).folder
+    repeated = [row for row in rows(folder) if row["generator"] == "duplicate"]
+    assert Counter(row["label"] for row in repeated) == {"normal": 5, "thick-wall": 8, "narrow-canal": 8}
+    for row in repeated:
+        assert row["source_image"].startswith(f"{row['label']}/")
+        seen = square(decode(images / row["source_image"]), size=16, channels=1, crop="none")
+        assert (decode(folder / row["file_name"]) == seen[0]).all()
+    # Four images twice each; three images two or three times each.
+    uses = Counter(row["source_image"] for row in repeated)
+    assert sorted(count for name, count in uses.items() if name.startswith("thick")) == [2, 2, 2, 2]
+    assert sorted(count for name, count in uses.items() if name.startswith("narrow")) == [2, 3, 3]
+
+
+def test_classic_alone_keeps_the_images_own_size(fill, prepare):
+    outcome = fill(generators=("classic",))
+    assert decode(next(outcome.folder.glob("normal/synthetic-*"))).shape == (24, 24)
+    asked = prepare(generators=("classic",), overrides=("image.size=32", "image.channels=3"), out=None)
+    assert (asked.studio.models[0].image.size, asked.studio.models[0].image.channels) == (32, 3)
+
+
+def test_colour_images_stay_colour(fill, tmp_path):
+    for index in range(3):
+        grey, colour = np.full((1, 20, 30), 50, np.uint8), np.full((3, 40, 20), (index,), np.uint8)
+        write_image(tmp_path / "rgb" / "a" / f"{index}.png", grey if index else colour)
+    folder = fill(generators=("duplicate",), data=tmp_path / "rgb", target=5).folder
+    assert {decode(path).shape for path in folder.glob("a/synthetic-*")} == {(20, 20, 3)}
+
+
+def test_a_setting_goes_to_the_generators_that_know_it(prepare, model):
+    both = {"generators": (f"{model}=0.5", "classic=0.5")}
+    job = prepare(**both, overrides=("sampling.steps=3", "rotation=7"))
+    assert job.studio.models[0].config.flat()["sampling.steps"] == 3
+    assert job.studio.models[1].config.flat()["rotation"] == 7
+    with pytest.raises(UnknownName, match="rotaton"):
+        prepare(**both, overrides=("rotaton=7",))
+
+
+def test_another_job_in_the_folder_is_refused_by_its_first_difference(fill, prepare, other):
+    fill()
+    for change, key in (
+        ({"target": 13}, "to is 12, this one's is 13"),
+        ({"seed": 1}, "seed is 0, this one's is 1"),
+        ({"batch_size": 6}, "batch_size"),
+        ({"originals": "copy"}, "originals"),
+        ({"overrides": ("sampling.steps=3",)}, "generators.tiny.config.sampling.steps is 4, this one's is 3"),
+        ({"generators": (str(other),)}, "generators.other"),
+    ):
+        with pytest.raises(DataError, match=key) as caught:
+            prepare(**change)
+        assert "another --out" in caught.value.hint
+
+
+def test_other_weights_are_another_job(fill, prepare, model, tmp_path):
+    copy = shutil.copytree(model, tmp_path / "tiny")
+    fill(generators=(str(copy),))
+    make_model(copy, seed=9)
+    with pytest.raises(DataError, match="weights_sha256"):
+        prepare(generators=(str(copy),))
+
+
+def test_other_images_are_another_job(fill, prepare, images, tmp_path):
+    fill()
+    copy = shutil.copytree(images, tmp_path / "scans")
+    next(copy.glob("normal/*")).unlink()
+    with pytest.raises(DataError, match="counts"):
+        prepare(data=copy)
+
+
+@pytest.mark.parametrize("make", [lambda out: out.write_text("x"), lambda out: (out / "sub").mkdir(parents=True)])
+def test_a_folder_in_use_is_refused(prepare, tmp_path, make):
+    make(tmp_path / "out")
+    with pytest.raises(DataError, match=r"is a file|holds other files"):
+        prepare()
+
+
+def test_a_folder_with_hidden_files_alone_is_free(fill, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "..medzoo-plan.json.00.part").touch()
+    assert not fill().missing
+
+
+def test_a_plan_that_is_none_is_refused(prepare, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".medzoo-plan.json").write_text("[1")
+    with pytest.raises(DataError, match="not a job's plan"):
+        prepare()
+
+
+@pytest.mark.parametrize("place", [".", "aug", "normal/aug"])
+def test_a_folder_within_the_data_is_refused(prepare, images, place):
+    with pytest.raises(DataError, match="lies in the data folder"):
+        prepare(out=images / place)
+
+
+def test_unknown_classes_name_both_sides(prepare, images, tmp_path):
+    copy = shutil.copytree(images, tmp_path / "scans")
+    (copy / "normal").rename(copy / "healthy")
+    with pytest.raises(DataError) as caught:
+        prepare(data=copy)
+    assert "does not know the class healthy" in caught.value.message
+    assert "it knows thick-wall, normal, narrow-canal" in caught.value.message
+    assert "the data has healthy, narrow-canal, thick-wall" in caught.value.message
+    assert "medzoo train ddpm" in caught.value.hint
+
+
+def test_a_class_that_is_full_need_not_be_known(fill, images, tmp_path):
+    copy = shutil.copytree(images, tmp_path / "scans")
+    (copy / "normal").rename(copy / "healthy")
+    outcome = fill(data=copy, target=9)
+    assert {row.label: row.synthetic for row in outcome.classes} == {"healthy": 0, "narrow-canal": 6, "thick-wall": 5}
+
+
+def test_classes_the_data_lacks_are_told(prepare, other):
+    told = []
+    prepare(generators=(str(other),), notice=told.append)
+    assert "known to the model but absent from the data, so not made: extra" in told
+
+
+def test_an_npz_takes_names_and_its_originals_become_files(fill, prepare, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (9, 28, 28), dtype=np.uint8)
+    labels = np.array([0, 1, 1, 2, 2, 2, 1, 1, 0])
+    np.savez(tmp_path / "x.npz", train_images=images, train_labels=labels)
+    with pytest.raises(DataError, match="the data has 0, 1, 2") as caught:
+        prepare(data=tmp_path / "x.npz", target=4)
+    assert "--classes thick-wall,normal,narrow-canal" in caught.value.hint
+    outcome = fill(data=tmp_path / "x.npz", target=4, classes=CLASSES)
+    assert {row.label: (row.real, row.synthetic) for row in outcome.classes} == {
+        "thick-wall": (2, 2),
+        "normal": (4, 0),
+        "narrow-canal": (3, 1),
+    }
+    real = [row for row in rows(outcome.folder) if row["origin"] == "real"]
+    for row, pixels in zip(real, images, strict=True):
+        assert (decode(outcome.folder / row["file_name"]) == pixels).all()
+    assert real[0]["source_image"] == "train/00000"
+
+
+def test_a_class_without_images_is_filled_by_models_alone(fill, prepare, tmp_path):
+    images = np.zeros((3, 28, 28), np.uint8)
+    np.savez(tmp_path / "x.npz", train_images=images, train_labels=np.array([0, 1, 1]))
+    told = []
+    given = {"data": tmp_path / "x.npz", "classes": CLASSES, "target": 2}
+    outcome = fill(**given, notice=told.append)
+    assert outcome.classes[2].synthetic == 2
+    assert any("'narrow-canal' has no real image" in text for text in told)
+    with pytest.raises(DataError, match="'duplicate' varies real images, and class 'narrow-canal' has none"):
+        prepare(**given, generators=("duplicate",), out=tmp_path / "other")
+
+
+def test_several_labels_an_image_cannot_be_filled(prepare, tmp_path):
+    np.savez(tmp_path / "x.npz", train_images=np.zeros((2, 8, 8), np.uint8), train_labels=np.eye(2, dtype=np.int64))
+    with pytest.raises(DataError, match="multi-label"):
+        prepare(data=tmp_path / "x.npz")
+
+
+@pytest.fixture
+def parted(images, tmp_path):
+    """The scans as training part, three others held out for tests."""
+    shutil.copytree(images, tmp_path / "parted" / "train")
+    write_phantom(tmp_path / "parted" / "test", counts={"normal": 2, "thick-wall": 1}, size=24, seed=77)
+    return tmp_path / "parted"
+
+
+def test_a_model_that_saw_held_out_images_is_refused(prepare, fill, parted, tmp_path):
+    seen = open_dataset(parted).held_out["test"].fingerprints()[:2]
+    leaky = make_model(tmp_path / "leaky", trained_on=[*seen, *open_dataset(parted).fingerprints()])
+    given = {"generators": (str(leaky),), "data": parted}
+    with pytest.raises(DataError, match="trained on 2 of the 3 test images") as caught:
+        prepare(**given)
+    assert "--allow-leak" in caught.value.hint
+    record = json.loads((fill(**given, allow_leak=True).folder / "run.json").read_text())
+    assert record["lineage"] == {
+        "allow_leak": True,
+        "models": {"leaky": {"trained_on": 18, "among_the_real": 16, "held_out": {"test": 2}}},
+    }
+
+
+def test_held_out_images_get_no_company(fill, parted, tmp_path):
+    honest = make_model(tmp_path / "honest", trained_on=open_dataset(parted).fingerprints())
+    told = []
+    outcome = fill(generators=(str(honest),), data=parted, notice=told.append)
+    assert sum(row.real for row in outcome.classes) == 16
+    assert len(list((parted / "test").rglob("*.png"))) == 3
+    assert any("3 test images are held out" in text for text in told)
+
+
+def test_synthetic_images_are_not_taken_for_real(fill, prepare, tmp_path):
+    made = fill().folder
+    for data in (made, made / "metadata.csv"):
+        with pytest.raises(DataError, match="holds 20 synthetic images"):
+            prepare(data=data, out=tmp_path / "again", target=20)
+
+
+def test_without_data_the_folder_here_is_taken(prepare, images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(images, tmp_path / "datasets" / "train")
+    told = []
+    job = prepare(data=None, notice=told.append)
+    assert job.real.counts()["normal"] == 9
+    assert any("./datasets/train" in text for text in told)
+
+
+def test_without_data_the_models_own_set_is_simulated(prepare, model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = make_model(tmp_path / "own", classes=tuple(PHANTOM_COUNTS), embedded="phantom")
+    told = []
+    job = prepare(data=None, generators=(str(own),), out=None, target=24, notice=told.append)
+    assert job.real.counts() == PHANTOM_COUNTS
+    assert any("simulated ultrasound" in text for text in told)
+    assert job.folder == Path("augmented-own-24")
+    with pytest.raises(DataError, match="'tiny' has no embedded images") as caught:
+        prepare(data=None)
+    assert "--data" in caught.value.hint
+    with pytest.raises(DataError, match="none of their own"):
+        prepare(data=None, generators=("classic",))
+
+
+def test_the_simulated_set_is_always_the_same(fill, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = make_model(tmp_path / "own", classes=tuple(PHANTOM_COUNTS), embedded="phantom")
+    given = {"data": None, "generators": (str(own),), "target": 22}
+    first = fill(**given)
+    assert len(list(first.folder.glob("normal/real-*"))) == 20
+    assert fill(**given).already_done
+
+
+def test_unreadable_images_are_named_or_left_out(prepare, fill, images, tmp_path):
+    copy = shutil.copytree(images, tmp_path / "scans")
+    (copy / "normal" / "bad.png").write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"bad\.png"):
+        prepare(data=copy)
+    told = []
+    outcome = fill(data=copy, skip_bad=True, notice=told.append)
+    assert {row.label: row.real for row in outcome.classes}["normal"] == 9
+    assert any("left out normal/bad.png" in text for text in told)
+    record = json.loads((outcome.folder / "run.json").read_text())
+    assert record["left_out"][0][0] == "normal/bad.png"
+
+
+def test_an_image_broken_behind_its_header_is_named_before_anything_is_written(prepare, images, tmp_path):
+    copy = shutil.copytree(images, tmp_path / "scans")
+    broken = next(copy.glob("normal/*"))
+    broken.write_bytes(broken.read_bytes()[:-200])
+    with pytest.raises(DataError, match=broken.name):
+        prepare(data=copy)
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_to_do_at_all_is_refused(prepare):
+    with pytest.raises(ConfigError, match="every class has at least 3 images"):
+        prepare(target=3, originals="omit")
+
+
+@pytest.mark.parametrize("change", [{"target": 0}, {"batch_size": 0}, {"originals": "move"}])
+def test_a_request_out_of_range_is_refused(prepare, change):
+    with pytest.raises(ConfigError):
+        prepare(**change)
+
+
+def test_a_generator_that_breaks_its_contract_is_named(prepare):
+    job = prepare()
+    lying = replace(job.studio.models[0], image=replace(job.studio.models[0].image, size=8))
+    job.studio.models = (lying,)
+    with pytest.raises(PluginError, match=r"'ddpm' gave \(5, 1, 16, 16\) for \(5, 1, 8, 8\)"):
+        filling.run(job, watch=lambda done, total: None)

@@ -1,0 +1,173 @@
+"""Writing while drawing: bounded, honest about a full disk; originals linked, copied or written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medzoo.data.dataset import Dataset, open_dataset
+from medzoo.data.images import decode
+from medzoo.errors import ResourceError
+from medzoo.generation import writer
+from medzoo.generation.writer import PictureWriter, is_there, original_files, place_originals, sweep
+
+PIXELS = np.zeros((1, 4, 4), np.uint8)
+
+
+def test_files_are_there_when_the_writer_ends(tmp_path):
+    with PictureWriter() as pictures:
+        for index in range(20):
+            pictures.write(tmp_path / f"{index}.png", PIXELS + index)
+    assert [decode(tmp_path / f"{index}.png")[0, 0] for index in range(20)] == list(range(20))
+
+
+def test_no_more_pictures_wait_than_allowed(tmp_path, monkeypatch):
+    submitted, done, most = [], [], []
+
+    def slow(path, pixels):
+        time.sleep(0.002)
+        done.append(path)
+
+    monkeypatch.setattr(writer, "write_image", slow)
+    with PictureWriter(threads=2, waiting=3) as pictures:
+        for index in range(30):
+            pictures.write(tmp_path / f"{index}.png", PIXELS)
+            submitted.append(index)
+            most.append(len(submitted) - len(done))
+    assert len(done) == 30
+    assert max(most) <= 3
+
+
+def test_writing_goes_on_beside_the_caller(tmp_path, monkeypatch):
+    names = []
+    monkeypatch.setattr(writer, "write_image", lambda path, pixels: names.append(threading.current_thread().name))
+    with PictureWriter() as pictures:
+        pictures.write(tmp_path / "a.png", PIXELS)
+    assert names
+    assert threading.current_thread().name not in names
+
+
+def full(self, data):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("count", [1, 100])
+def test_a_full_disk_stops_the_job(tmp_path, monkeypatch, count):
+    monkeypatch.setattr(Path, "write_bytes", full)
+
+    def fill():
+        with PictureWriter(waiting=4) as pictures:
+            for index in range(count):
+                pictures.write(tmp_path / f"{index}.png", PIXELS)
+
+    with pytest.raises(ResourceError, match="the disk is full"):
+        fill()
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_drawn_is_written_though_the_job_is_interrupted(tmp_path):
+    def interrupted():
+        with PictureWriter(threads=1, waiting=100) as pictures:
+            for index in range(50):
+                pictures.write(tmp_path / f"{index}.png", PIXELS)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert len(list(tmp_path.iterdir())) == 50
+
+
+def test_what_waits_behind_a_failure_is_dropped(tmp_path, monkeypatch):
+    tried = []
+
+    def failing(path, pixels):
+        tried.append(path)
+        time.sleep(0.01)
+        raise ResourceError("no")
+
+    def fill():
+        with PictureWriter(threads=1, waiting=20) as pictures:
+            for index in range(50):
+                pictures.write(tmp_path / f"{index}.png", PIXELS)
+
+    monkeypatch.setattr(writer, "write_image", failing)
+    with pytest.raises(ResourceError):
+        fill()
+    assert len(tried) < 10
+
+
+def test_an_empty_file_is_not_there(tmp_path):
+    (tmp_path / "a").touch()
+    assert not is_there(tmp_path / "a")
+    assert not is_there(tmp_path / "a" / "b")
+    (tmp_path / "a").write_bytes(b"x")
+    assert is_there(tmp_path / "a")
+
+
+def test_originals_are_linked(images, tmp_path):
+    data = open_dataset(images)
+    files = original_files(data)
+    assert place_originals(data, files, tmp_path, how="link") == "link"
+    for index, name in enumerate(files):
+        assert (tmp_path / name).samefile(data.file(index))
+    assert place_originals(data, files, tmp_path, how="link") == "link"
+
+
+def test_originals_are_copied_where_no_link_can_be(images, tmp_path, monkeypatch):
+    def other_disk(source, target):
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", other_disk)
+    data = open_dataset(images)
+    files = original_files(data)
+    assert place_originals(data, files, tmp_path, how="link") == "copy"
+    for index, name in enumerate(files):
+        assert (tmp_path / name).read_bytes() == data.file(index).read_bytes()
+        assert not (tmp_path / name).samefile(data.file(index))
+
+
+def test_originals_that_are_links_are_followed(images, tmp_path):
+    linked = tmp_path / "linked"
+    for folder in images.iterdir():
+        (linked / folder.name).mkdir(parents=True)
+        for file in folder.iterdir():
+            (linked / folder.name / file.name).symlink_to(file)
+    data = open_dataset(linked)
+    place_originals(data, original_files(data), tmp_path / "out", how="link")
+    assert not any(path.is_symlink() for path in (tmp_path / "out").rglob("*"))
+
+
+def test_arrays_are_written_as_they_are(tmp_path):
+    array = np.random.default_rng(0).integers(0, 256, (4, 6, 6, 3), dtype=np.uint8)
+    names = tuple(f"train/{index:05d}" for index in range(4))
+    data = Dataset(path=Path("x.npz"), classes=("0", "1"), labels=np.array([1, 0, 1, 1]), names=names, array=array)
+    files = original_files(data)
+    assert files == ["1/real-00000.png", "0/real-00001.png", "1/real-00002.png", "1/real-00003.png"]
+    place_originals(data, files, tmp_path, how="link")
+    assert all((decode(tmp_path / name) == array[index]).all() for index, name in enumerate(files))
+
+
+def test_originals_of_one_name_both_stay(tmp_path):
+    files = [tmp_path / "p1" / "a.png", tmp_path / "p2" / "a.png", tmp_path / "synthetic-tiny-000000.png"]
+    data = Dataset(
+        path=tmp_path, classes=("x",), labels=np.zeros(3, np.int64), names=("p1/a.png", "p2/a.png", "s"), files=files
+    )
+    assert original_files(data) == ["x/a.png", "x/a-2.png", "x/real-synthetic-tiny-000000.png"]
+
+
+def test_leftovers_are_swept_and_files_being_written_stay(tmp_path):
+    (tmp_path / "x").mkdir()
+    old, fresh, picture = tmp_path / "x" / ".a.png.00.part", tmp_path / ".b.png.00.part", tmp_path / "x" / "a.png"
+    for path in (old, fresh, picture):
+        path.touch()
+    os.utime(old, (1, 1))
+    sweep(tmp_path, before=time.time() - 600)
+    assert not old.exists()
+    assert fresh.exists()
+    assert picture.exists()

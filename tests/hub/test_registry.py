@@ -1,0 +1,432 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from medzoo.errors import ConfigError, IntegrityError, PluginError, UnknownName
+from medzoo.hub.registry import AssetRow, fetchable, load_registry, resolve, resolve_classifier
+from medzoo.hub.sources import verify_folder
+from medzoo.plugins.lookup import load_plugins
+from medzoo.storage.paths import bundled_root
+
+with pytest.MonkeyPatch.context() as environment:
+    environment.setenv("XDG_CONFIG_HOME", "/nowhere")
+    environment.delenv("MEDZOO_REGISTRY", raising=False)
+    BUNDLED = load_registry().rows
+LARGEST = 8_000_000
+
+
+@pytest.mark.parametrize("row", BUNDLED, ids=lambda row: row.id)
+def test_a_bundled_model_is_what_its_row_says(row):
+    card = bundled_root() / "cards" / row.id
+    verify_folder(card, row)
+    plugins = load_plugins()
+    assert row.plugin in (plugins.classifiers if row.kind == "classifier" else plugins.generators)
+    description = json.loads((card / "config.json").read_text("utf-8"))
+    assert (description["plugin"], description.get("kind", "generator")) == (row.plugin, row.kind)
+    assert description["image"]["size"] == row.size
+    assert description["image"]["channels"] == row.channels
+    assert description["image"]["classes"] == list(row.classes)
+    assert next(file.bytes for file in row.files if file.name == "model.safetensors") <= LARGEST
+    assert {file.name for file in row.files} == {path.name for path in card.iterdir()}
+
+
+@pytest.mark.parametrize("card", sorted((bundled_root() / "cards").glob("*/")), ids=lambda card: card.name)
+def test_every_card_has_its_row(card):
+    assert card.name in {row.id for row in BUNDLED}
+
+
+def overlay(monkeypatch, tmp_path, text, name="own.toml"):
+    path = tmp_path / name
+    path.write_text(text)
+    monkeypatch.setenv("MEDZOO_REGISTRY", str(path))
+    return path
+
+
+def test_an_overlay_adds_a_model_and_is_its_origin(publish):
+    published = publish("ddpm-test")
+    row = load_registry().model("ddpm-test")
+    assert row.origin == published.registry
+    assert row.classes == ("a", "b")
+    assert row.default is False
+    assert row.bytes == sum(len(data) for data in published.files.values())
+
+
+def test_the_users_registry_is_read(publish, user_folders, monkeypatch):
+    published = publish("ddpm-test")
+    own = user_folders / "config" / "medzoo" / "registry.toml"
+    own.parent.mkdir(parents=True)
+    own.write_text(published.registry.read_text())
+    monkeypatch.delenv("MEDZOO_REGISTRY")
+    assert load_registry().model("ddpm-test").origin == own
+
+
+def test_a_later_overlay_changes_one_key_of_a_model(publish, monkeypatch, tmp_path):
+    published = publish("ddpm-test")
+    later = tmp_path / "later.toml"
+    later.write_text('[[model]]\nid = "ddpm-test"\nlicense = "CC0-1.0"\n')
+    monkeypatch.setenv("MEDZOO_REGISTRY", f"{published.registry}:{later}")
+    row = load_registry().model("ddpm-test")
+    assert (row.license, row.plugin, row.origin) == ("CC0-1.0", "ddpm", later)
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ('[[model]]\nid = "m"\nlicence = "x"', "model 'm': unknown key 'licence'", "did you mean license?"),
+        ('[[models]]\nid = "m"', "unknown key 'models'", "did you mean model?"),
+        ('[[model]]\nid = "m"\nsize = "64"', "size must be a whole number, not '64'", ""),
+        ('[[model]]\nid = "m"\nsize = true', "size must be a whole number, not True", ""),
+        ('[[model]]\nid = "m"\nclasses = [1]', "classes must be a list of names", ""),
+        ('[[model]]\nid = "m"\nkind = "metric"', "kind must be generator or classifier, not 'metric'", ""),
+        ('[[model]]\nid = "m"', "model 'm' lacks plugin, summary", ""),
+        ('[[model]]\nplugin = "ddpm"', "model 1: needs an id", ""),
+        ('[[model]]\nid = "../m"', "model '../m': needs an id", ""),
+        ('[[model]]\nid = "m"\n[[model]]\nid = "m"', "model 'm' is there twice", "join"),
+        ('[[model]]\nid = "m"\nfiles = ["a"]', "files must be a list of tables", ""),
+        ('[[model]]\nid = "m"\nfiles = [{ name = "a", sha = "b" }]', "unknown key 'sha'", "did you mean sha256?"),
+        ('[[model]]\nid = "m"\nfiles = [{ name = "a" }]', "file a lacks sha256, bytes", ""),
+        ("[[model]\n", "is not TOML", ""),
+    ],
+)
+def test_a_wrong_registry_is_refused_by_file_row_and_key(monkeypatch, tmp_path, text, message, hint):
+    path = overlay(monkeypatch, tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load_registry()
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+    assert str(path) in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "a/b", ".hidden", ""])
+def test_a_file_name_cannot_leave_the_models_folder(monkeypatch, tmp_path, name):
+    files = f'files = [{{ name = "{name}", sha256 = "{"0" * 64}", bytes = 1 }}]'
+    overlay(monkeypatch, tmp_path, f'[[model]]\nid = "m"\n{files}')
+    with pytest.raises(ConfigError, match="plain name"):
+        load_registry()
+
+
+def test_a_registry_that_is_not_there_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("MEDZOO_REGISTRY", str(tmp_path / "none.toml"))
+    with pytest.raises(ConfigError, match=r"none\.toml: No such file"):
+        load_registry()
+
+
+def test_two_default_models_for_one_plugin_are_refused(publish, monkeypatch):
+    one = publish("ddpm-test", extra="default = true").registry
+    two = publish("ddpm-other", extra="default = true").registry
+    monkeypatch.setenv("MEDZOO_REGISTRY", f"{one}:{two}")
+    with pytest.raises(ConfigError, match="'ddpm' has two default models"):
+        load_registry()
+
+
+@pytest.fixture
+def two_versions(publish, monkeypatch):
+    """The registry files that name versions 1 and 2 of `ddpm-test`, each with default = true."""
+    files = [publish("ddpm-test", extra=extra).registry for extra in ("default = true", "default = true\nversion = 2")]
+    own = files[0].with_name("own.toml")
+    own.write_text('[[model]]\nid = "ddpm-udder"\ndefault = false\n')
+    monkeypatch.setenv("MEDZOO_REGISTRY", ":".join(map(str, [own, *files])))
+    return files
+
+
+def test_a_bare_id_is_the_newest_version(two_versions):
+    registry = load_registry()
+    newest, older = registry.model("ddpm-test"), registry.model("ddpm-test@v1")
+    assert registry.model("ddpm-test@v2") is newest
+    assert [(row.version, row.name, row.folder) for row in (newest, older)] == [
+        (2, "ddpm-test", "ddpm-test@v2"),
+        (1, "ddpm-test@v1", "ddpm-test"),
+    ]
+    assert registry.default_for("ddpm") is newest
+    assert registry.ids.count("ddpm-test") == 1
+
+
+def test_an_overlay_without_a_version_speaks_of_the_newest(two_versions, monkeypatch, tmp_path):
+    later = tmp_path / "later.toml"
+    later.write_text('[[model]]\nid = "ddpm-test"\nlicense = "CC0-1.0"\n')
+    monkeypatch.setenv("MEDZOO_REGISTRY", f"{os.environ['MEDZOO_REGISTRY']}:{later}")
+    registry = load_registry()
+    newest = registry.model("ddpm-test@v2")
+    assert (newest.license, newest.origin) == ("CC0-1.0", later)
+    assert (newest.origins["license"], newest.origins["plugin"]) == (later, two_versions[1])
+    assert registry.model("ddpm-test@v1").license == "CC-BY-4.0"
+
+
+def test_a_table_without_a_version_speaks_of_earlier_files_only(publish, monkeypatch, tmp_path):
+    published = publish("ddpm-test")
+    both = tmp_path / "both.toml"
+    text = published.registry.read_text()
+    both.write_text(text.replace('id = "ddpm-test"', 'id = "ddpm-test"\nversion = 3') + text)
+    monkeypatch.setenv("MEDZOO_REGISTRY", str(both))
+    assert load_registry().model("ddpm-test@v1").newest is False
+    assert load_registry().model("ddpm-test").version == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"), [("ddpm-test@v3", "did you mean ddpm-test@v"), ("ddpm-test@2", "did you mean ddpm-test@v2")]
+)
+def test_an_unknown_version_offers_those_there_are(two_versions, given, hint):
+    with pytest.raises(UnknownName, match=f"unknown version '{given}'") as caught:
+        resolved(given)
+    assert hint in caught.value.hint
+
+
+def test_a_version_is_meant_by_a_gen_argument(two_versions):
+    assert resolved("ddpm-test@v1").row.version == 1
+    assert resolved("ddpm-test").row.version == 2
+
+
+@pytest.mark.parametrize("extra", ['deprecated = "old"', 'successor = "ddpm-udder"'])
+def test_a_deprecated_model_names_reason_and_successor(publish, extra):
+    publish("ddpm-test", extra=extra)
+    with pytest.raises(ConfigError, match="needs both the reason and a successor"):
+        load_registry()
+
+
+ASSET = """
+[[asset]]
+id = "{id}"
+summary = "a part"
+license = "mit"
+{place}
+files = [{{ name = "part.pth", sha256 = "%s", bytes = 7 }}]
+""" % ("0" * 64)
+URL = 'url = "https://example.org/part.pth"'
+
+
+def test_an_asset_is_laid_over_by_id_and_key(monkeypatch, tmp_path):
+    first = tmp_path / "first.toml"
+    first.write_text(ASSET.format(id="part", place=URL))
+    later = overlay(monkeypatch, tmp_path, '[[asset]]\nid = "part"\nlicense = "cc0-1.0"\n')
+    monkeypatch.setenv("MEDZOO_REGISTRY", f"{first}:{later}")
+    asset = load_registry().asset("part")
+    assert (asset.license, asset.bytes, asset.origin, asset.origins["url"]) == ("cc0-1.0", 7, later, first)
+    with pytest.raises(UnknownName, match=r"unknown asset 'prt'.*did you mean part"):
+        load_registry().asset("prt")
+
+
+@pytest.mark.parametrize("place", ["", f'{URL}\nrepo = "a/b"', 'url = "http://a.b/c"', 'repo = "a/b"', 'repo = "a"'])
+def test_an_asset_has_one_pinned_place(monkeypatch, tmp_path, place):
+    overlay(monkeypatch, tmp_path, ASSET.format(id="part", place=place))
+    with pytest.raises(ConfigError, match="asset 'part'"):
+        load_registry()
+
+
+def test_no_two_files_of_a_row_have_one_name(monkeypatch, tmp_path):
+    part = f'{{ name = "part.pth", sha256 = "{"0" * 64}", bytes = 7 }}'
+    place = f'repo = "a/b"\nrevision = "{"0" * 40}"'
+    text = ASSET.format(id="part", place=place)
+    overlay(monkeypatch, tmp_path, text[: text.index("files")] + f"files = [{part}, {part}]")
+    with pytest.raises(ConfigError, match="'part' its files have one name twice"):
+        load_registry()
+
+
+def test_an_asset_and_a_model_share_no_id(monkeypatch, tmp_path):
+    overlay(monkeypatch, tmp_path, ASSET.format(id="ddpm-udder", place=URL))
+    with pytest.raises(ConfigError, match="'ddpm-udder' is both a model and an asset"):
+        load_registry()
+
+
+def test_what_can_be_pulled_is_a_model_an_asset_or_a_default(two_versions):
+    plugins = load_plugins()
+    registry = load_registry(plugins=plugins)
+    assert isinstance(fetchable("inception-fid", registry, plugins), AssetRow)
+    assert fetchable("ddpm-test@v1", registry, plugins) is registry.model("ddpm-test@v1")
+    assert fetchable("ddpm", registry, plugins) is registry.model("ddpm-test")
+    with pytest.raises(ConfigError, match="'classic' has nothing to pull"):
+        fetchable("classic", registry, plugins)
+    with pytest.raises(UnknownName, match=r"unknown model or asset 'inception-fidd'.*did you mean inception-fid"):
+        fetchable("inception-fidd", registry, plugins)
+
+
+def test_a_plugins_unreadable_registry_is_a_problem_and_the_rest_goes_on(publish, install_plugin, tmp_path):
+    publish("ddpm-test")
+    bad = tmp_path / "bad.toml"
+    bad.write_text("model = 3")
+    source = "import medzoo, pathlib\n@medzoo.hookimpl\ndef register_registries():\n    return [pathlib.Path({!r})]\n"
+    install_plugin("foreign", source.format(str(bad)))
+    registry = load_registry()
+    assert registry.model("ddpm-test")
+    assert str(bad) in registry.problems[0]
+
+
+def test_a_plugins_registry_is_laid_over(publish, install_plugin, monkeypatch):
+    published = publish("ddpm-test")
+    monkeypatch.delenv("MEDZOO_REGISTRY")
+    source = "import medzoo, pathlib\n@medzoo.hookimpl\ndef register_registries():\n    return [pathlib.Path({!r})]\n"
+    install_plugin("foreign", source.format(str(published.registry)))
+    assert load_registry().model("ddpm-test").origin == published.registry
+
+
+def test_an_unknown_model_offers_the_nearest_spelling(publish):
+    publish("ddpm-test")
+    with pytest.raises(UnknownName, match=r"did you mean .*ddpm-test"):
+        load_registry().model("ddpm-tset")
+
+
+def resolved(given):
+    plugins = load_plugins()
+    return resolve(given, load_registry(plugins=plugins), plugins)
+
+
+def trained(folder: Path, plugin: object = "ddpm-var", **stated: object) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"plugin": plugin, **stated}))
+    (folder / "model.safetensors").write_bytes(b"weights")
+    return folder
+
+
+def test_a_generator_is_meant_by_model_id(publish):
+    publish("ddpm-test")
+    found = resolved("ddpm-test")
+    assert (found.spec.name, found.row.id, found.folder) == ("ddpm", "ddpm-test", None)
+
+
+def test_a_generator_is_meant_by_folder(tmp_path):
+    folder = trained(tmp_path / "run")
+    found = resolved(str(folder))
+    assert (found.spec.name, found.row, found.folder) == ("ddpm-var", None, folder)
+
+
+@pytest.mark.parametrize("name", ["classic", "duplicate"])
+def test_a_generator_without_weights_is_meant_by_its_name(name):
+    found = resolved(name)
+    assert (found.spec.name, found.row, found.folder) == (name, None, None)
+
+
+def test_a_plugin_without_a_default_model_says_what_to_do(publish, install_plugin):
+    install_plugin(
+        "foreign",
+        "import medzoo\n@medzoo.hookimpl\ndef register_generators():\n"
+        "    fields = dict(summary='', config=dict, presets=None, build=None)\n"
+        "    return [medzoo.GeneratorSpec(contract=1, name='own', **fields)]\n",
+    )
+    with pytest.raises(ConfigError, match=r"'own' has no default model.*medzoo train own"):
+        resolved("own")
+
+
+def test_a_name_that_means_two_things_is_refused(tmp_path, monkeypatch):
+    trained(tmp_path / "classic")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"write \./classic for the folder"):
+        resolved("classic")
+    assert resolved("./classic").folder == Path("classic")
+
+
+def test_a_folder_without_a_trained_model_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="holds no trained model"):
+        resolved(str(tmp_path))
+
+
+@pytest.mark.parametrize("given", ["runs/one", "./one", "one/"])
+def test_a_folder_that_is_not_there_is_no_misspelt_name(given):
+    with pytest.raises(ConfigError, match=f"{given} does not exist"):
+        resolved(given)
+
+
+@pytest.mark.parametrize("plugin", [None, 3])
+def test_a_folder_that_names_no_plugin_is_refused(tmp_path, plugin):
+    with pytest.raises(IntegrityError, match="does not say which plugin"):
+        resolved(str(trained(tmp_path / "run", plugin)))
+
+
+def test_a_folder_of_a_plugin_that_is_not_installed_is_refused(tmp_path):
+    with pytest.raises(UnknownName, match="unknown generator 'ddpn'"):
+        resolved(str(trained(tmp_path / "run", "ddpn")))
+
+
+def test_an_unknown_generator_offers_models_and_plugins():
+    with pytest.raises(UnknownName, match=r"unknown generator or model 'clasic'.*did you mean classic"):
+        resolved("clasic")
+
+
+def test_a_broken_plugins_name_says_so(install_plugin):
+    install_plugin("foreign", "raise OSError('no')")
+    with pytest.raises(PluginError, match=r"plugin 'foreign' of .* is broken"):
+        resolved("foreign")
+
+
+CLASSIFIER = """import medzoo
+@medzoo.hookimpl
+def register_classifiers():
+    return [medzoo.ClassifierSpec(contract=1, name="tell", summary="", config=dict, presets=None, build=None)]
+"""
+
+
+@pytest.fixture
+def classifier(publish, install_plugin):
+    """A registry with the classifier `tell-test`, whose plugin `tell` is installed."""
+    install_plugin("tell", CLASSIFIER)
+    published = publish("tell-test", extra='kind = "classifier"\ndefault = true')
+    published.registry.write_text(published.registry.read_text().replace('plugin = "ddpm"', 'plugin = "tell"'))
+    return published
+
+
+def told(given):
+    plugins = load_plugins()
+    return resolve_classifier(given, load_registry(plugins=plugins), plugins)
+
+
+def test_a_model_is_a_generator_unless_its_row_says_otherwise(publish):
+    publish("ddpm-test")
+    assert load_registry().model("ddpm-test").kind == "generator"
+
+
+def test_a_classifier_is_meant_by_id_plugin_or_folder(classifier, tmp_path):
+    assert (told("tell-test").spec.name, told("tell-test").row.kind) == ("tell", "classifier")
+    assert told("tell").row.id == "tell-test"
+    folder = trained(tmp_path / "run", "tell", kind="classifier")
+    assert (told(str(folder)).folder, told(str(folder)).row) == (folder, None)
+
+
+def test_a_generator_and_a_classifier_of_one_plugin_name_each_have_a_default(classifier, monkeypatch):
+    both = classifier.registry.read_text().replace("tell-test", "made-test").replace('"classifier"', '"generator"')
+    classifier.registry.write_text(f"{classifier.registry.read_text()}\n{both}")
+    registry = load_registry()
+    assert registry.default_for("tell").id == "made-test"
+    assert registry.default_for("tell", kind="classifier").id == "tell-test"
+
+
+@pytest.mark.parametrize("given", ["tell-test", "tell", "folder"])
+def test_a_classifier_is_no_generator(classifier, tmp_path, given):
+    name = str(trained(tmp_path / "run", "tell", kind="classifier")) if given == "folder" else given
+    with pytest.raises(ConfigError, match=f"'{name}' is a classifier, and a generator is needed") as caught:
+        resolved(name)
+    assert "`medzoo list --kind generator`" in caught.value.hint
+    assert f"`medzoo classify predict {name}`" in caught.value.hint
+
+
+@pytest.mark.parametrize("given", ["ddpm-udder", "ddpm", "classic", "folder"])
+def test_a_generator_is_no_classifier(tmp_path, given):
+    name = str(trained(tmp_path / "run")) if given == "folder" else given
+    with pytest.raises(ConfigError, match=f"'{name}' is a generator, and a classifier is needed") as caught:
+        told(name)
+    assert "`medzoo list --kind classifier`" in caught.value.hint
+
+
+def test_a_folder_of_an_unknown_kind_is_refused(tmp_path):
+    with pytest.raises(IntegrityError, match="does not say which plugin"):
+        told(str(trained(tmp_path / "run", "tell", kind="metric")))
+
+
+def test_a_classifier_can_be_pulled_by_id_and_by_plugin(classifier):
+    plugins = load_plugins()
+    registry = load_registry(plugins=plugins)
+    assert fetchable("tell-test", registry, plugins) is fetchable("tell", registry, plugins)
+
+
+def test_a_classifier_without_a_default_model_says_how_to_train_one(install_plugin):
+    install_plugin("tell", CLASSIFIER)
+    with pytest.raises(ConfigError, match=r"'tell' has no default model.*medzoo classify train tell"):
+        told("tell")
+
+
+def test_a_misspelt_classifier_offers_classifiers_only(classifier):
+    with pytest.raises(UnknownName, match="unknown classifier or model 'tell-tset'") as caught:
+        told("tell-tset")
+    assert "tell-test" in caught.value.hint
+    with pytest.raises(UnknownName, match="unknown generator or model 'tell-tset'") as caught:
+        resolved("tell-tset")
+    assert "tell-test" not in caught.value.hint

@@ -1,0 +1,109 @@
+"""Classifiers saved and loaded back: by folder, by id, by plugin; and what is no classifier is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.tiny import make_model
+from helpers.tiny_classifier import CLASSES, SPEC, make_classifier, plugins_with_it
+
+from medzoo.errors import ConfigError, IntegrityError, UnknownName
+from medzoo.hub.registry import load_registry
+from medzoo.models.classifiers import classifier_called, load_classifier
+from medzoo.models.generators import load_gen
+
+IMAGES = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def load(given: object, **options):
+    plugins = plugins_with_it()
+    return load_classifier(
+        str(given), registry=load_registry(plugins=plugins), plugins=plugins, device="cpu", **options
+    )
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch) -> Path:
+    """A registry whose mirror holds the classifier `tell`, the default of its plugin; its folder."""
+    folder = make_classifier(tmp_path / "mirror" / "tell")
+    (folder / "README.md").write_text("A card.")
+    files = ", ".join(
+        f'{{ name = "{p.name}", sha256 = "{hashlib.sha256(p.read_bytes()).hexdigest()}", bytes = {p.stat().st_size} }}'
+        for p in folder.iterdir()
+    )
+    registry = tmp_path / "registry.toml"
+    registry.write_text(
+        '[[model]]\nid = "tell"\nkind = "classifier"\nplugin = "nearest-mean"\nsummary = "s"\nmodality = "x-ray"\n'
+        f'dataset = "d"\nclasses = {json.dumps(CLASSES)}\nsize = 8\nchannels = 1\nlicense = "mit"\nparameters = 128\n'
+        f"default = true\nfiles = [{files}]\n"
+    )
+    monkeypatch.setenv("MEDZOO_REGISTRY", str(registry))
+    monkeypatch.setenv("MEDZOO_MIRROR", str(tmp_path / "mirror"))
+    return folder
+
+
+def test_a_saved_classifier_is_the_one_that_is_loaded(tmp_path):
+    folder = make_classifier(tmp_path / "run", trained_on=["aa", "bb"])
+    loaded = load(folder)
+    assert (loaded.name, loaded.spec, loaded.crop) == ("run", SPEC, "none")
+    assert loaded.image.classes == CLASSES
+    assert loaded.trained_on == {"aa", "bb"}
+    assert loaded.weights_sha256 == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert json.loads((folder / "config.json").read_text())["kind"] == "classifier"
+    assert torch.equal(loaded.classifier.predict(IMAGES), load(folder).classifier.predict(IMAGES))
+
+
+@pytest.mark.parametrize("given", ["tell", "nearest-mean"])
+def test_a_published_classifier_is_loaded_by_id_and_by_plugin(published, given):
+    loaded = load(given)
+    assert loaded.name == "tell"
+    assert torch.equal(loaded.classifier.predict(IMAGES), load(published).classifier.predict(IMAGES))
+
+
+def test_a_classifier_on_the_hub_is_loaded_by_its_place(tmp_path, hub_server):
+    folder = make_classifier(tmp_path / "tell")
+    hub_server.store.put("acme/tell", {path.name: path.read_bytes() for path in folder.iterdir()})
+    assert torch.equal(load("hf:acme/tell").classifier.predict(IMAGES), load(folder).classifier.predict(IMAGES))
+
+
+def test_only_settings_of_prediction_can_change(tmp_path):
+    folder = make_classifier(tmp_path / "run")
+    loaded = load(folder, overrides=["prediction.sharpness=0"])
+    assert loaded.classifier.predict(IMAGES).unique().tolist() == [0.5]
+    assert loaded.config.origins["prediction.sharpness"] == "--set"
+    with pytest.raises(ConfigError, match=r"image\.size cannot change in a trained model.*only prediction settings"):
+        load(folder, overrides=["image.size=16"])
+    with pytest.raises(UnknownName, match=r"unknown setting 'prediction\.sharpnes'"):
+        load(folder, overrides=["prediction.sharpnes=1"])
+
+
+def test_damaged_weights_are_refused(tmp_path):
+    folder = make_classifier(tmp_path / "run")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(IntegrityError, match="is damaged"):
+        load(folder)
+
+
+def test_a_generators_folder_is_no_classifier_nor_the_reverse(tmp_path):
+    generator, classifier = make_model(tmp_path / "generator"), make_classifier(tmp_path / "classifier")
+    with pytest.raises(ConfigError, match="is a generator, and a classifier is needed"):
+        load(generator)
+    plugins = plugins_with_it()
+    with pytest.raises(ConfigError, match="is a classifier, and a generator is needed"):
+        load_gen(str(classifier), image=None, registry=load_registry(plugins=plugins), plugins=plugins, device="cpu")
+
+
+def test_a_classifier_to_train_is_called_by_its_plugins_name():
+    plugins = plugins_with_it()
+    assert classifier_called("nearest-mean", plugins) == (SPEC, ())
+    with pytest.raises(ConfigError, match="'ddpm' is a generator, and a classifier is needed"):
+        classifier_called("ddpm", plugins)
+    with pytest.raises(UnknownName, match=r"unknown classifier 'nearest-men'.*did you mean nearest-mean"):
+        classifier_called("nearest-men", plugins)
+    with pytest.raises(ConfigError, match="'timm:' names no network"):
+        classifier_called("timm:", plugins)

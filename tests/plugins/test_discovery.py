@@ -1,0 +1,430 @@
+import copy
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+import medzoo
+from medzoo.errors import ConfigError, PluginError, UnknownName
+from medzoo.plugins import discovery
+from medzoo.plugins.discovery import forget_installed
+from medzoo.plugins.lookup import load_plugins, set_enabled
+from medzoo.specs import CONTRACT, OLDEST_CONTRACT, GeneratorSpec, MetricSpec
+
+
+def generator(name):
+    return GeneratorSpec(contract=1, name=name, summary="", config=dict, presets=None, build=None)
+
+
+def offering(*names):
+    class Plugin:
+        @medzoo.hookimpl
+        def register_generators(self):
+            return [generator(name) for name in names]
+
+    return Plugin()
+
+
+def answering(hook, answer):
+    """A plugin whose one hook calls `answer`."""
+
+    class Plugin:
+        pass
+
+    def implementation(self):
+        return answer()
+
+    implementation.__name__ = hook
+    setattr(Plugin, hook, medzoo.hookimpl(implementation))
+    return Plugin()
+
+
+def row(plugins, name):
+    return next(row for row in plugins.rows if row.name == name)
+
+
+def raising(error):
+    def answer():
+        raise error
+
+    return answer
+
+
+GOOD = ("good", offering("good-one"))
+
+
+def test_first_party_plugins_come_through_entry_points():
+    plugins = load_plugins()
+    assert {"ddpm", "ddpm-var", "classic", "duplicate"} <= set(plugins.generators)
+    for name in ("ddpm", "classic"):
+        assert row(plugins, name).distribution == "medzoo"
+        assert row(plugins, name).version == medzoo.__version__
+        assert row(plugins, name).state == "ok"
+
+
+def test_an_extra_plugin_is_found_by_name():
+    plugins = load_plugins(extra=[GOOD])
+    assert plugins.generator("good-one").name == "good-one"
+    assert plugins.row_of("generator", "good-one").name == "good"
+    assert row(plugins, "good").offers == ("generator good-one",)
+
+
+def test_an_unknown_name_offers_the_nearest_spelling_and_names_broken_plugins():
+    plugins = load_plugins(extra=[GOOD, ("bad", object())])
+    with pytest.raises(UnknownName) as caught:
+        plugins.generator("god-one")
+    assert "good-one" in caught.value.hint
+    assert "broken plugins: bad" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("plugin", "reason"),
+    [
+        (object(), "implements no hook"),
+        (answering("register_generators", raising(RuntimeError("out of ideas"))), "RuntimeError: out of ideas"),
+        (answering("register_generators", raising(SystemExit(3))), "SystemExit: 3"),
+        (answering("register_generators", lambda: None), "must return a list of GeneratorSpec, it returned NoneType"),
+        (answering("register_metrics", lambda: [generator("x")]), "it holds a GeneratorSpec"),
+        (answering("register_registries", lambda: ["registry.toml"]), "it holds a str"),
+        (answering("register_metric", list), "unknown hook 'register_metric'"),
+        (offering("two words"), "'two words' must be letters"),
+        (offering("same", "same"), "two generators called 'same'"),
+    ],
+)
+def test_a_broken_plugin_is_a_row_with_its_reason_and_the_others_go_on(plugin, reason):
+    plugins = load_plugins(extra=[("bad", plugin), GOOD])
+    bad = row(plugins, "bad")
+    assert (bad.state, bad.offers) == ("broken", ())
+    assert reason in bad.error
+    assert "Traceback" in bad.traceback
+    assert plugins.generator("good-one")
+    with pytest.raises(PluginError, match="medzoo plugin list --verbose"):
+        plugins.generator("bad")
+
+
+def test_a_hook_with_a_wrong_argument_breaks_its_plugin():
+    class Plugin:
+        @medzoo.hookimpl
+        def register_generators(self, wrong):
+            return []
+
+    assert "wrong" in row(load_plugins(extra=[("bad", Plugin())]), "bad").error
+
+
+def test_a_plugin_that_raises_at_import_breaks_only_itself(install_plugin):
+    install_plugin("foreign", "raise OSError('no licence server')", distribution="foreign-zoo")
+    plugins = load_plugins()
+    bad = row(plugins, "foreign")
+    assert (bad.state, bad.distribution, bad.version) == ("broken", "foreign-zoo", "1.0")
+    assert re.fullmatch(r"OSError: no licence server \(.*/plugin_\w+\.py:1\)", bad.error)
+    assert plugins.generator("ddpm")
+
+
+def test_a_plugin_that_exits_at_import_breaks_only_itself(install_plugin):
+    install_plugin("foreign", "import sys; sys.exit(0)")
+    assert row(load_plugins(), "foreign").state == "broken"
+
+
+def test_a_plugin_that_raises_keyboard_interrupt_breaks_only_itself(install_plugin):
+    install_plugin("foreign", "raise KeyboardInterrupt")
+    assert "it raised KeyboardInterrupt" in row(load_plugins(), "foreign").error
+
+
+def test_ctrl_c_while_a_plugin_is_asked_is_the_user_s(install_plugin):
+    install_plugin("foreign", "import time; time.sleep(3)")
+    timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        load_plugins()
+    timer.join()
+    assert not isinstance(sys.stdout, discovery._StdoutOfOthers)
+
+
+def test_a_missing_module_is_a_broken_row(install_plugin):
+    site = install_plugin("foreign", "")
+    for module in site.glob("*.py"):
+        module.unlink()
+    assert "ModuleNotFoundError" in row(load_plugins(), "foreign").error
+
+
+OFFERS = (
+    "import medzoo\n@medzoo.hookimpl\ndef register_generators():\n"
+    "    return [medzoo.GeneratorSpec(contract={contract}, name=n, summary='', config=dict, presets=None, build=None)"
+    " for n in {names}]\n"
+)
+
+
+def test_two_plugins_claiming_one_name_are_both_named_and_keep_their_others(install_plugin):
+    install_plugin("one", OFFERS.format(contract=1, names=("contested", "own-1")), distribution="first-zoo")
+    install_plugin("two", OFFERS.format(contract=1, names=("contested", "own-2")), distribution="second-zoo")
+    plugins = load_plugins()
+    with pytest.raises(PluginError, match=r"first-zoo.*and second-zoo.*medzoo plugin disable") as caught:
+        plugins.generator("contested")
+    assert caught.value.exit_code == 3
+    assert plugins.generator("own-1")
+    assert plugins.generator("own-2")
+    assert plugins.generator("ddpm")
+    assert {row.distribution for row in plugins.rows if row.state == "conflict"} == {"first-zoo", "second-zoo"}
+
+
+def test_a_plugin_that_takes_a_name_of_medzoo_s_is_broken_and_medzoo_s_goes_on(install_plugin):
+    install_plugin("ddpm", OFFERS.format(contract=1, names=("ddpm", "own-1")), distribution="foreign-zoo")
+    plugins = load_plugins()
+    assert plugins.row_of("generator", "ddpm").distribution == "medzoo"
+    assert plugins.generator("ddpm").summary
+    (foreign,) = [row for row in plugins.rows if row.distribution == "foreign-zoo"]
+    assert (foreign.state, foreign.offers) == ("broken", ())
+    assert "the generator name 'ddpm' is taken by medzoo (medzoo_ddpm)" in foreign.error
+    assert "medzoo plugin disable medzoo/ddpm" in foreign.error
+    with pytest.raises(UnknownName):
+        plugins.generator("own-1")
+
+
+def test_medzoo_s_own_can_give_way_to_a_plugin_of_its_name(install_plugin):
+    install_plugin("ddpm", OFFERS.format(contract=1, names=("ddpm",)), distribution="foreign-zoo")
+    set_enabled("medzoo/ddpm", enabled=False)
+    assert load_plugins().row_of("generator", "ddpm").distribution == "foreign-zoo"
+
+
+@pytest.mark.parametrize(
+    ("contract", "mend"), [(CONTRACT + 1, "version of medzoo"), (OLDEST_CONTRACT - 1, "version of the plugin")]
+)
+def test_a_plugin_of_another_contract_is_broken_and_says_which(install_plugin, contract, mend):
+    source = OFFERS.format(contract=contract, names=("later",)).replace("summary=''", "called_otherwise=''")
+    install_plugin("foreign", source)
+    error = row(load_plugins(), "foreign").error
+    assert f"written for contract {contract} of medzoo, and this one keeps {CONTRACT}" in error
+    assert mend in error
+
+
+def test_a_spec_without_a_contract_is_refused():
+    with pytest.raises(PluginError, match=r"GeneratorSpec states no contract .write contract=1"):
+        GeneratorSpec(name="x", summary="", config=dict, presets=None, build=None)
+    with pytest.raises(PluginError, match="contract '1'"):
+        GeneratorSpec(contract="1", name="x", summary="", config=dict, presets=None, build=None)
+
+
+def test_a_spec_can_be_changed_and_copied():
+    changed = replace(generator("x"), name="y")
+    assert (changed.name, copy.copy(changed)) == ("y", changed)
+
+
+@pytest.fixture
+def only_foreign_is_timed(tmp_path, monkeypatch):
+    """Count the time of the plugin `foreign` alone, from when it hangs: a busy machine may take long over all else."""
+    join = threading.Thread.join
+
+    def patient(thread, timeout=None):
+        if thread.name == "medzoo plugin foreign":
+            while thread.is_alive() and not (tmp_path / "hangs").exists():
+                time.sleep(0.01)
+            join(thread, timeout)
+        else:
+            join(thread)
+
+    monkeypatch.setattr(threading.Thread, "join", patient)
+
+
+# No thread can be ended: it goes on until the test lets it, and gives up long after the limit.
+HANGS = """import pathlib, threading, time; HERE, END = pathlib.Path({here!r}), time.monotonic() + 120
+GO_ON, HANGS = HERE / "go-on", HERE / "hangs"
+while not GO_ON.exists() and time.monotonic() < END: HANGS.touch(); {stuck}
+(HERE / "finished").touch()
+"""
+
+
+@pytest.mark.usefixtures("only_foreign_is_timed")
+@pytest.mark.parametrize("stuck", ["time.sleep(0.1)", "pass", "threading.Event().wait(0.1)"])
+def test_load_plugins_hanging_import_is_left_behind_with_the_place(install_plugin, monkeypatch, tmp_path, stuck):
+    monkeypatch.setenv("MEDZOO_PLUGIN_TIMEOUT", "0.4")
+    site = install_plugin("foreign", HANGS.format(here=str(tmp_path), stuck=stuck))
+    try:
+        plugins = load_plugins()
+        assert not (tmp_path / "finished").exists()
+    finally:
+        (tmp_path / "go-on").touch()
+    bad = row(plugins, "foreign")
+    assert bad.state == "broken"
+    assert "did not answer within 0.4 s" in bad.error
+    assert re.search(r"plugin_\w+\.py:3", bad.error)
+    assert "medzoo plugin disable foreign" in bad.error
+    assert str(site) in bad.traceback
+    assert plugins.generator("ddpm")
+
+
+def test_a_plugin_that_hangs_when_asked_is_left_behind(monkeypatch):
+    load_plugins()  # first, for the limit is one for all
+    monkeypatch.setenv("MEDZOO_PLUGIN_TIMEOUT", "0.2")
+    go_on, finished = threading.Event(), threading.Event()
+
+    def answer():
+        go_on.wait(120)
+        finished.set()
+        return []
+
+    try:
+        plugins = load_plugins(extra=[("slow", answering("register_generators", answer)), GOOD])
+        assert not finished.is_set()
+    finally:
+        go_on.set()
+    assert "did not answer within 0.2 s" in row(plugins, "slow").error
+
+
+@pytest.mark.parametrize("given", ["soon", "0", "-1", "nan", "inf"])
+def test_a_time_limit_that_is_none_is_told(install_plugin, monkeypatch, given):
+    monkeypatch.setenv("MEDZOO_PLUGIN_TIMEOUT", given)
+    with pytest.raises(ConfigError, match="is no time limit"):
+        load_plugins(extra=[GOOD])
+
+
+def test_a_plugin_that_prints_to_stdout_is_broken_and_stdout_stays_clean(install_plugin, capsys):
+    install_plugin("foreign", "print('hello from afar')\n" + OFFERS.format(contract=1, names=("far",)))
+    bad = row(load_plugins(), "foreign")
+    assert bad.state == "broken"
+    assert "it printed to stdout, where results go: 'hello from afar'" in bad.error
+    assert capsys.readouterr().out == ""
+
+
+def test_what_other_threads_print_meanwhile_is_theirs(capsys):
+    entered, said = threading.Event(), threading.Event()
+
+    def talk():
+        entered.wait(120)
+        sys.stdout.write("from elsewhere\n")
+        said.set()
+
+    def answer():
+        entered.set()
+        assert said.wait(120)
+        return []
+
+    talker = threading.Thread(target=talk)
+    talker.start()
+    plugins = load_plugins(extra=[("slow", answering("register_generators", answer))])
+    talker.join()
+    assert row(plugins, "slow").state == "ok"
+    assert capsys.readouterr().out == "from elsewhere\n"
+
+
+def test_what_a_plugin_prints_to_stderr_is_its_own_matter(install_plugin, capsys):
+    install_plugin("foreign", "import sys; sys.stderr.write('hm')\n" + OFFERS.format(contract=1, names=("far",)))
+    assert row(load_plugins(), "foreign").state == "ok"
+    assert capsys.readouterr().err == "hm"
+
+
+def test_a_disabled_plugin_is_not_imported(install_plugin):
+    install_plugin("foreign", "raise SystemExit('imported')", distribution="foreign-zoo")
+    assert set_enabled("foreign", enabled=False).state == "disabled"
+    assert row(load_plugins(), "foreign").state == "disabled"
+    with pytest.raises(PluginError, match=r"'foreign' of foreign-zoo is disabled .medzoo plugin enable foreign"):
+        load_plugins().generator("foreign")
+    with pytest.raises(UnknownName, match=r"disabled plugins: foreign"):
+        load_plugins().generator("what-it-offers")
+    assert set_enabled("foreign-zoo/foreign", enabled=True).state == "broken"
+    assert "imported" in row(load_plugins(), "foreign").error
+
+
+def test_set_enabled_false_does_not_import_a_plugin_that_may_hang(install_plugin, tmp_path):
+    install_plugin("foreign", f"import pathlib; pathlib.Path({str(tmp_path / 'imported')!r}).touch()")
+    set_enabled("foreign", enabled=False)
+    assert row(load_plugins(), "foreign").state == "disabled"
+    assert not (tmp_path / "imported").exists()
+
+
+def test_enabling_says_what_the_plugin_then_is(install_plugin):
+    install_plugin("ddpm", OFFERS.format(contract=1, names=("ddpm",)), distribution="foreign-zoo")
+    set_enabled("foreign-zoo/ddpm", enabled=False)
+    assert "is taken by medzoo" in set_enabled("foreign-zoo/ddpm", enabled=True).error
+
+
+def test_a_file_of_disabled_plugins_that_cannot_be_read_is_told(user_folders):
+    file = user_folders / "config" / "medzoo" / "disabled-plugins.txt"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"\xff\xfe")
+    forget_installed()
+    with pytest.raises(ConfigError, match=r"disabled-plugins\.txt.*mend or remove it"):
+        load_plugins()
+    file.unlink()
+    forget_installed()
+
+
+def test_two_threads_may_ask_at_once_and_stdout_stays(install_plugin):
+    install_plugin("foreign", "import time; time.sleep(0.3)\n" + OFFERS.format(contract=1, names=("far",)))
+    before, found = sys.stdout, []
+    threads = [threading.Thread(target=lambda: found.append(load_plugins())) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sys.stdout is before
+    assert len({id(plugins.generator("far")) for plugins in found}) == 1
+
+
+def test_disabling_names_a_plugin_and_no_other(install_plugin):
+    install_plugin("ddpm", OFFERS.format(contract=1, names=("far",)), distribution="foreign-zoo")
+    with pytest.raises(ConfigError, match=r"two plugins are called 'ddpm' .name one: medzoo/ddpm or foreign-zoo/ddpm"):
+        set_enabled("ddpm", enabled=False)
+    with pytest.raises(UnknownName, match="did you mean"):
+        set_enabled("ddmp", enabled=False)
+    set_enabled("foreign-zoo/ddpm", enabled=False)
+    assert load_plugins().generator("ddpm")
+
+
+def test_a_plugin_that_is_gone_can_be_forgotten(user_folders):
+    file = user_folders / "config" / "medzoo" / "disabled-plugins.txt"
+    file.parent.mkdir(parents=True)
+    file.write_text("gone-zoo/gone\nmedzoo/dcgan\n")
+    forget_installed()
+    assert set_enabled("gone-zoo/gone", enabled=True).state == "not installed"
+    assert file.read_text() == "medzoo/dcgan\n"
+    forget_installed()
+
+
+def test_one_name_may_be_a_generator_and_a_metric():
+    def metrics():
+        return [
+            MetricSpec(
+                contract=1,
+                name="good-one",
+                summary="",
+                needs_pixels=True,
+                unit="",
+                better="lower",
+                build=None,
+            )
+        ]
+
+    plugins = load_plugins(extra=[GOOD, ("metrics", answering("register_metrics", metrics))])
+    assert plugins.generator("good-one")
+    assert plugins.metric("good-one")
+
+
+def test_a_plugin_that_fails_to_add_commands_is_broken_and_the_others_add_theirs():
+    class Bad:
+        @medzoo.hookimpl
+        def register_commands(self, app):
+            app.append("half")
+            raise ValueError("no")
+
+    class Fine:
+        @medzoo.hookimpl
+        def register_commands(self, app):
+            app.append("whole")
+
+    plugins, apps = load_plugins(extra=[("bad", Bad()), ("fine", Fine())]).commands(list)
+    assert [app for _, app in apps] == [["whole"]]
+    assert row(plugins, "bad").error.startswith("ValueError: no (plugins/test_discovery.py:")
+    assert row(plugins, "fine").state == "ok"
+
+
+def test_plugins_are_imported_once_a_process(install_plugin):
+    install_plugin("foreign", "import sys, medzoo; sys.test_imports = getattr(sys, 'test_imports', 0) + 1")
+    load_plugins()
+    load_plugins()
+    assert sys.test_imports == 1
+    del sys.test_imports

@@ -1,0 +1,36 @@
+"""Errors of foreign code in one line."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import torch
+
+from medzoo.errors import DataError
+from medzoo.plugins.foreign_errors import failure, raised_at
+
+
+def caught(call):
+    try:
+        call()
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is looked at
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def test_the_place_is_the_plugin_s_and_not_the_library_s_it_called():
+    error = caught(lambda: torch.zeros(2) @ torch.zeros(3))
+    assert re.fullmatch(r"RuntimeError: .* \(plugins/test_foreign_errors\.py:\d+\)", failure(error))
+    assert re.fullmatch(r"plugins/test_foreign_errors\.py:\d+", raised_at(caught(lambda: json.loads("{"))))
+
+
+def test_an_error_of_medzoo_s_is_told_as_it_is():
+    def refuse():
+        raise DataError("no images", "give some")
+
+    assert failure(caught(refuse)) == "no images (give some)"
+
+
+def test_several_lines_become_one_and_an_error_without_a_place_has_none():
+    assert failure(ValueError("two\nlines")) == "ValueError: two lines"

@@ -1,0 +1,168 @@
+"""The card of a classifier: what it states, what it may not state, and its way to the Hub."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tomllib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.hub_server import HubServer
+from helpers.tiny_card import ABOUT as GENERATOR_ABOUT
+from helpers.tiny_card import Quiet
+from helpers.tiny_classifier import SPEC, plugins_with_it, write_images
+from safetensors.torch import load_file, save_file
+
+from medzoo import config as settings
+from medzoo.classification.predict import record_scores, score
+from medzoo.data.dataset import open_dataset
+from medzoo.errors import DataError
+from medzoo.hub.front_matter import parse
+from medzoo.hub.registry import load_registry
+from medzoo.hub.registry_check import check_registry
+from medzoo.hub.registry_file import row_text
+from medzoo.models.classifiers import load_classifier_folder
+from medzoo.publishing.card import write_card
+from medzoo.publishing.card_text import FORMS
+from medzoo.publishing.package import Package, Request, prepare
+from medzoo.publishing.push import publish
+from medzoo.storage.files import sha256_file
+from medzoo.training.train_classifier import train, training_parts
+
+ABOUT = replace(GENERATOR_ABOUT, id="tiny-tell", train_command="medzoo classify train nearest-mean", embedded="")
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished training, and its images beside it, whose scores nobody has noted."""
+    root = tmp_path_factory.mktemp("classifier")
+    for seed, part in enumerate(("train", "val", "test")):
+        write_images(root / "data" / part, {"bright": 4, "dark": 6}, seed=seed)
+    parts = training_parts(open_dataset(root / "data"), seed=0)
+    config = settings.resolve(SPEC.config, presets=SPEC.presets)
+    train(SPEC, config, parts, root / "bare", plugins=plugins_with_it(), display=Quiet(), device="cpu")
+    return root / "bare"
+
+
+@pytest.fixture(scope="module")
+def run(bare: Path) -> Path:
+    """The same, with scores on the test part."""
+    run = Path(shutil.copytree(bare, bare.parent / "run"))
+    model = load_classifier_folder(run, plugins=plugins_with_it(), device="cpu")
+    record_scores(run, score(model, open_dataset(run.parent / "data"), near=0.99, watch=lambda done, total: None))
+    return run
+
+
+@pytest.fixture
+def card(run: Path, tmp_path: Path) -> Path:
+    """A card folder that a test may spoil."""
+    write_card(run, tmp_path / "card", ABOUT, plugins=plugins_with_it())
+    return tmp_path / "card"
+
+
+def pack(folder: Path) -> Package:
+    plugins = plugins_with_it()
+    request = Request(given=str(folder), repo="acme/tiny-tell", about=ABOUT)
+    return prepare(request, registry=load_registry(plugins=plugins), plugins=plugins, notice=lambda text: None)
+
+
+def test_the_card_states_classes_data_settings_and_held_out_scores(card: Path) -> None:
+    text = (card / "README.md").read_text()
+    assert sorted(path.name for path in card.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert FORMS["classifier"].disclaimer in " ".join(text.split())
+    assert "tells bright and dark" in text.replace("\n", " ")
+    assert "| dark | 6 |" in text
+    assert "Weights were chosen by other images: 10, the data's own val part." in text
+    assert "| `prediction.sharpness` | `10.0` |" in text
+    scores = text.split("## Held-out scores")[1].split("##")[0]
+    for row in ("| images | 10 |", "| accuracy | 1 |", "| recall dark, 6 images | 1 |"):
+        assert scores.count(row) == 2  # with near copies of training images and without, of which there are none
+    assert "medzoo classify predict tiny-tell" in text
+    front = parse(text).data
+    assert front.pipeline_tag == "image-classification"
+    assert {(result.metric_type, result.metric_value) for result in front.eval_results} >= {("accuracy", 1.0)}
+
+
+def test_the_published_weights_are_half_precision_and_predict(card: Path, run: Path) -> None:
+    assert {tensor.dtype for tensor in load_file(card / "model.safetensors").values()} == {torch.float16}
+    published = load_classifier_folder(card, plugins=plugins_with_it(), device="cpu")
+    trained = load_classifier_folder(run, plugins=plugins_with_it(), device="cpu")
+    images = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    difference = published.classifier.predict(images) - trained.classifier.predict(images)
+    assert difference.abs().max() < 1e-2
+    assert (published.name, published.trained_on) == ("tiny-tell", trained.trained_on)
+
+
+def test_a_run_without_held_out_scores_gets_no_card(bare: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has no held-out scores") as caught:
+        write_card(bare, tmp_path / "card", ABOUT, plugins=plugins_with_it())
+    assert "medzoo classify test" in caught.value.hint
+    assert "--record" in caught.value.hint
+
+
+def test_a_sound_card_makes_a_package_and_a_row_of_its_kind(card: Path) -> None:
+    package = pack(card)
+    (row,) = tomllib.loads(row_text(package.row))["model"]
+    assert (row["kind"], row["plugin"], row["classes"]) == ("classifier", "nearest-mean", ["bright", "dark"])
+    assert {file["name"]: file["sha256"] for file in row["files"]} == {
+        path.name: sha256_file(path) for path in card.iterdir()
+    }
+
+
+def spoil_text(old: str, new: str) -> Callable[[Path], None]:
+    def spoil(card: Path) -> None:
+        text = (card / "README.md").read_text()
+        assert old in text
+        (card / "README.md").write_text(text.replace(old, new))
+
+    return spoil
+
+
+def unsound_weights(card: Path) -> None:
+    """Weights that load, and of which no probability comes."""
+    tensors = load_file(card / "model.safetensors")
+    save_file({"means": tensors["means"] * torch.nan}, card / "model.safetensors", metadata={"format": "pt"})
+    description = json.loads((card / "config.json").read_text())
+    description["weights_sha256"] = sha256_file(card / "model.safetensors")
+    (card / "config.json").write_text(json.dumps(description))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (spoil_text("| accuracy | 1 |", "| accuracy | 0.99 |"), r"states '\| accuracy \| 0.99 \|', which no run"),
+        (spoil_text("recall dark, 6 images", "recall dark, 60 images"), "which no run recorded"),
+        (spoil_text("## Held-out scores", "## Other"), "has no section 'Held-out scores'"),
+        (spoil_text("not for diagnosis", "for diagnosis"), "lacks the disclaimer"),
+        (lambda card: (card / "samples.png").write_bytes(b"x"), "holds samples.png"),
+        (unsound_weights, "gives no probabilities of its classes"),
+    ],
+)
+def test_what_is_not_fit_is_named(card: Path, spoil: Callable[[Path], None], message: str) -> None:
+    spoil(card)
+    with pytest.raises(DataError, match=message):
+        pack(card)
+
+
+def test_a_card_of_another_kind_than_its_row_is_refused(
+    card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = row_text(pack(card).row).replace('kind = "classifier"\n', "")
+    (tmp_path / "registry.toml").write_text(text)
+    monkeypatch.setenv("MEDZOO_REGISTRY", str(tmp_path / "registry.toml"))
+    with pytest.raises(DataError, match="says kind classifier, the registry row generator"):
+        pack(card)
+
+
+def test_a_push_sends_the_three_files_and_the_row_is_sound(card: Path, tmp_path: Path, hub_server: HubServer) -> None:
+    done = publish(pack(card), create=True, private=False, force=False)
+    files = hub_server.store.repos["acme/tiny-tell"].commits[done.commit].files
+    assert {name for name in files if name[0] != "."} == {"README.md", "config.json", "model.safetensors"}
+    (tmp_path / "cards").mkdir()
+    (tmp_path / "card").rename(tmp_path / "cards" / "tiny-tell")
+    (tmp_path / "registry.toml").write_text(row_text(done.row))
+    assert check_registry([tmp_path / "registry.toml"], plugins_with_it())[1] == []

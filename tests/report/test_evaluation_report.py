@@ -1,0 +1,322 @@
+"""What the report of an evaluation says, and the files beside it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.example_evaluation import CLASSES, MadePictures, full_evaluation, kid, made_evaluation, made_pictures, rows
+from helpers.html_page import Page
+from PIL import Image
+
+from medzoo.evaluation.results import FAKE, Evaluation, Floor, LeftOut, PairRow, Row
+from medzoo.protocols import Pair, Score
+from medzoo.report.evaluation.report import write_report
+from medzoo.report.evaluation.samples import file_names
+from medzoo.report.evaluation.text import best_epochs, copy_verdict, floors_told, gathered_warnings
+from medzoo.report.formatting import counted, interval, listed, number, sentence
+
+NASTY = ('<b>&"x', "$\\frac{$", "../../etc/passwd", "Ünï-漢字", "a" * 300, "no-utf8-\udcff")
+
+
+def write(evaluation: Evaluation, folder: Path, pictures: MadePictures | None = None) -> Page:
+    """The page of a report written into `folder`, where nothing else is."""
+    written = write_report(evaluation, pictures or made_pictures(evaluation.image.classes), folder)
+    assert written[0] == folder / "report.html"
+    assert {path.name for path in written} == {path.name for path in folder.iterdir()}
+    return Page(written[0].read_text("utf-8"))
+
+
+@pytest.fixture
+def report(tmp_path):
+    """Write a report and read its page."""
+
+    def call(evaluation: Evaluation, pictures: MadePictures | None = None) -> Page:
+        return write(evaluation, tmp_path, pictures)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The folder of a report that has every section."""
+    folder = tmp_path_factory.mktemp("report")
+    write(full_evaluation(), folder)
+    return folder
+
+
+@pytest.fixture
+def page(folder):
+    """The page of a report that has every section."""
+    return Page((folder / "report.html").read_text("utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (-0.0031249, "\u22120.003125"),
+        (23.91234, "23.91"),
+        (math.nan, "not defined"),
+        (-math.inf, "\u2212infinite"),
+        (None, ""),
+        (0.0, "0"),
+        (125, "125"),
+        (2048.0, "2,048"),
+        (1234.56, "1235"),
+        (98765.4, "98,765"),
+        (0.1, "0.1000"),
+        (0.0000123456, "1.235e\u22125"),
+        (-3.2e12, "\u22123.200e12"),
+    ],
+)
+def test_numbers_keep_four_digits_and_their_sign(value, text):
+    assert number(value) == text
+
+
+def test_words_around_numbers():
+    assert interval((-0.5, 0.25)) == "\u22120.5000 to 0.2500"
+    assert interval(None) == ""
+    assert (counted(1, "class", "classes"), counted(1200, "image")) == ("1 class", "1,200 images")
+    assert (sentence("it is small"), sentence("Yes."), sentence("")) == ("It is small.", "Yes.", "")
+    assert (listed(["a"]), listed(["a", "b", "c"])) == ("a", "a, b and c")
+
+
+def test_the_page_says_everything(page):
+    for words in (
+        "12 synthetic images were compared with 12 real images, in 3 classes",
+        "all as 16 \u00d7 16 pixels, grey, no crop.",
+        "Copy check failed",
+        "2 warnings",
+        "19 of 125 real images show the same scan as a training image",
+        "\u22120.003120",
+        "over subsets",
+        "\u22120.005120 to \u22120.001120",
+        "125 real, 500 synthetic",
+        "64 x 64, grey repeated, bicubic",
+        "Not measured: it needs sides over 160 pixels, these have 64",
+        "insufficient: 18 of 50 real images",
+        "std not defined",
+        "distance 1.500",
+        "medzoo pull inception",
+        "medzoo evaluate --real busi/test --fake 'out/fake images'",
+        "not for diagnosis",
+    ):
+        assert words in page.text
+
+
+def test_the_page_is_accessible_and_alone(page):
+    assert len(page.all("h1")) == 1
+    assert page.all("html") == [{"lang": "en"}]
+    assert all(picture["alt"] for picture in page.all("img"))
+    assert all(picture["src"].startswith("data:image/") for picture in page.all("img"))
+    assert all(header.get("scope") in ("row", "col") for header in page.all("th"))
+    assert not page.all("script")
+    assert {link.get("href", "")[:1] for link in page.all("a")} == {"#"}
+    anchors = {link["href"][1:] for link in page.all("a")}
+    named = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert anchors <= set(named)
+    assert len(named) == len(set(named))
+
+
+def test_names_are_text_wherever_they_stand(report):
+    page = report(full_evaluation(NASTY), made_pictures(NASTY))
+    assert not page.all("b")
+    assert '<b>&"x' in page.text
+    assert "$\\frac{$" in page.text
+
+
+def test_file_names_are_safe_and_differ(tmp_path):
+    names = file_names([*NASTY, "A b", "a-b", ""])
+    assert len({name.lower() for name in names.values()}) == len(names)
+    assert all(0 < len(name) < 70 and "/" not in name and not name.startswith(".") for name in names.values())
+    assert file_names(["benign", "nearest-train@pixels"]) == {
+        "benign": "benign",
+        "nearest-train@pixels": "nearest-train@pixels",
+    }
+
+
+def test_metrics_csv_has_a_row_for_every_number(folder):
+    table = list(csv.DictReader(io.StringIO((folder / "metrics.csv").read_text("utf-8"))))
+    first = table[0]
+    assert (first["name"], first["class"], first["figure"]) == ("kid@cnn-busi", "", "")
+    assert (float(first["value"]), first["spread_over"], first["n_fake"]) == (-0.00312, "subsets", "500")
+    assert (float(first["floor_fake"]), first["floor_n"], first["better"]) == (0.0312, "62", "lower")
+    assert [row["value"] for row in table if row["figure"] == "recall"] == ["0.05"]
+    assert [row["value"] for row in table if row["figure"] == "std"] == ["nan"]
+    assert [row["missing"] for row in table if row["class"] == "benign"] == ["insufficient: 18 of 50 real images"] * 2
+    assert {row["failed"] for row in table if row["name"].startswith("nearest-train")} == {"True"}
+
+
+def test_the_other_tables(folder):
+    pairwise = list(csv.DictReader(io.StringIO((folder / "pairwise.csv").read_text("utf-8"))))
+    assert len(pairwise) == 12
+    assert (pairwise[1]["first"], pairwise[1]["second"]) == ("real", "train")
+    trend = list(csv.DictReader(io.StringIO((folder / "trend.csv").read_text("utf-8"))))
+    assert [row["step"] for row in trend] == ["500", "1000", "1500", "2000", "2500", "3000"]
+
+
+def test_json_holds_everything_and_no_nan(folder):
+    told = json.loads((folder / "evaluation.json").read_text("utf-8"), parse_constant=pytest.fail)
+    assert told["rows"][3]["score"]["figures"] == {"std": None}
+    assert told["rows"][0]["score"]["interval"] == pytest.approx([-0.00512, -0.00112])
+    assert told["rows"][4]["score"]["pairs"][0] == {"fake": 0, "train": 1, "distance": 1.5}
+    assert told["sets"][0]["counts"] == dict.fromkeys(CLASSES, 4)
+    assert told["image"]["size"] == 16
+
+
+def test_pictures_lie_beside_the_page(folder):
+    names = {path.name for path in folder.glob("*.png")}
+    assert names == {
+        "floors.png",
+        "trend.png",
+        "histogram-intensity.png",
+        "histogram-nearest-train@pixels.png",
+        "nearest-train@pixels.png",
+        "samples-benign.png",
+        "samples-malignant.png",
+        "samples-normal.png",
+    }
+    for name in names:
+        with Image.open(folder / name) as picture:
+            assert min(picture.size) > 100
+
+
+def test_the_same_evaluation_gives_the_same_page(report, folder, tmp_path):
+    report(full_evaluation())
+    assert (tmp_path / "report.html").read_bytes() == (folder / "report.html").read_bytes()
+
+
+def test_one_metric_without_training_images(report):
+    evaluation = made_evaluation(rows=(rows()[1],))
+    asked = report(evaluation, made_pictures())
+    assert "Copy check not made" in asked.text
+    assert "it was not asked for" in asked.text
+    page = report(replace(evaluation, sets=evaluation.sets[:2]), made_pictures(train=False))
+    assert "no training images were given" in page.text
+    assert not {"nearest", "trend", "pairwise", "per-class", "histograms"} & {tag.get("id") for _, tag in page.tags}
+
+
+def test_nothing_measured_and_nothing_to_warn_of(report):
+    page = report(made_evaluation(rows=()))
+    assert "No warnings" in page.text
+    assert "No metric was measured" in page.text
+
+
+def test_a_class_without_synthetic_images(report, tmp_path):
+    pictures = made_pictures()
+    pictures.of[FAKE] = pictures.of[FAKE][:2]
+    page = report(made_evaluation(rows=rows(pairs=0)), pictures)
+    assert "There are no synthetic images of this class." in page.text
+    with Image.open(tmp_path / "samples-normal.png") as one, Image.open(tmp_path / "samples-benign.png") as two:
+        assert one.height < two.height
+
+
+def test_large_images_of_many_classes_stay_small(report, tmp_path):
+    classes = tuple(f"finding {index}" for index in range(15))
+    many = tuple(
+        Row(name=f"metric{index}@cnn", unit="", better="lower", score=kid(), floor=rows()[0].floor)
+        for index in range(30)
+    )
+    pictures = made_pictures(classes, size=192, channels=3, each=2)
+    report(full_evaluation(classes, rows=(*many, *rows()), size=192, channels=3), pictures)
+    assert (tmp_path / "report.html").stat().st_size < 5_000_000
+
+
+def test_many_small_images_are_not_shrunk(report):
+    page = report(made_evaluation(size=28), made_pictures(size=28))
+    tiles = [picture for picture in page.all("img") if picture.get("class") == "coarse"]
+    assert {picture["width"] for picture in tiles} == {"28"}
+
+
+def test_copy_verdicts():
+    def verdict(*found: Row) -> tuple[str, str]:
+        told = copy_verdict(made_evaluation(rows=found))
+        return told.state, told.sentence
+
+    def row(name: str, **given: object) -> Row:
+        return Row(name=name, unit="", better="lower", **given)
+
+    good = row("nearest-train@pixels", score=Score(value=0.01, n_real=9, n_fake=9))
+    bad = row("nearest-train@cnn", score=Score(value=0.2, n_real=9, n_fake=9, failed=True))
+    assert verdict(good)[0] == "passed"
+    state, sentence = verdict(good, bad)
+    assert state == "failed"
+    assert "nearest-train@cnn" in sentence
+    assert "pixels" not in sentence
+    assert verdict(row("nearest-train@pixels", missing="1 training image is too few"))[1].endswith("too few.")
+    assert verdict()[0] == "not made"
+
+
+def test_floors_are_judged_by_their_spread_and_side():
+    def told(better: str, real: float, fake: float, spread: float = 0.1) -> str:
+        floor = Floor(n=9, draws=5, real=real, real_spread=spread, fake=fake, fake_spread=spread)
+        row = Row(name="m", unit="", better=better, score=kid(), floor=floor)
+        return floors_told(made_evaluation(rows=(row,)))[0].words
+
+    assert told("lower", 1.0, 2.0).startswith("worse")
+    assert told("higher", 1.0, 2.0).startswith("better")
+    assert told("lower", 1.0, 1.2).startswith("not told apart")
+    assert told("lower", 1.0, 2.0, math.nan) == "cannot be judged"
+    assert told("neither", 1.0, 2.0) == told("neither", 2.0, 1.0) == "other than real images among themselves"
+
+
+def test_the_best_epoch_is_told_with_what_follows():
+    (sentence,) = best_epochs(full_evaluation())
+    assert sentence.startswith("By kid@cnn-busi, epoch 40 (step 2,000) is best of 6 checkpoints, with 0.03000")
+    assert "those after it are no better" in sentence
+    points = full_evaluation().trend
+    (sentence,) = best_epochs(full_evaluation(trend=points[:4]))
+    assert "longer training may still help" in sentence
+    assert best_epochs(full_evaluation(trend=points[:1])) == []
+
+
+def test_a_warning_of_many_metrics_is_told_once():
+    twice = tuple(
+        Row(name=name, unit="", better="lower", score=kid(), warnings=("too few images",))
+        for name in ("fid@a", "fid@b")
+    )
+    (told,) = gathered_warnings(made_evaluation(rows=twice))
+    assert (told.text, told.names) == ("too few images", ("fid@a", "fid@b"))
+
+
+def test_a_pair_beyond_those_shown_stays_in_the_json(report, tmp_path):
+    pairs = tuple(Pair(fake=index % 12, train=index % 12, distance=float(index)) for index in range(20))
+    row = Row(
+        name="nearest-train@pixels", unit="", better="lower", score=Score(value=0.0, n_real=9, n_fake=9, pairs=pairs)
+    )
+    page = report(made_evaluation(rows=(row,)))
+    assert page.text.count("nearest training image:") == 8
+    told = json.loads((tmp_path / "evaluation.json").read_text("utf-8"))
+    assert len(told["rows"][0]["score"]["pairs"]) == 20
+    assert np.isfinite([pair["distance"] for pair in told["rows"][0]["score"]["pairs"]]).all()
+
+
+def test_what_no_class_or_pair_has_is_told_in_one_line(report):
+    small = "MS-SSIM needs sides over 160 pixels"
+    rows = tuple(
+        Row(name="ms-ssim", unit="", better="neither", label=label, missing=small) for label in ("benign", "normal")
+    )
+    sides = (("train", "real"), ("train", "synthetic"))
+    pairs = tuple(PairRow(first=first, second=second, name="ms-ssim", missing=small) for first, second in sides)
+    page = report(made_evaluation(per_class=rows, pairwise=pairs))
+    assert page.text.count(small) == 2
+
+
+def test_metrics_left_out_for_one_reason_stand_together(report):
+    left = [
+        LeftOut(name=f"{name}@inception", why="no weights", mend="medzoo pull inception") for name in ("fid", "kid")
+    ]
+    page = report(made_evaluation(left_out=tuple(left)))
+    assert "fid@inception, kid@inception: no weights" in page.text
+    assert page.text.count("medzoo pull inception") == 1
+
+
+def test_a_warning_names_a_few_metrics_and_counts_the_rest(report):
+    many = tuple(Row(name=f"m{k}@a", unit="", better="lower", score=kid(), warnings=("too few",)) for k in range(9))
+    assert "Too few. (m0@a, m1@a, m2@a, m3@a, m4@a, m5@a and 3 more)" in report(made_evaluation(rows=many)).text

@@ -1,0 +1,190 @@
+"""Plugins that `medzoo plugin new` writes: sound files under any name, and nothing written over or half-written."""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from medzoo import __version__
+from medzoo.errors import ConfigError, DataError, ResourceError, UnknownName
+from medzoo.hub.registry import load_registry
+from medzoo.plugins.lookup import load_plugins
+from medzoo.publishing.about import About
+from medzoo.scaffold import SUMMARIES, NewPlugin, refuse_taken, render, write_plugin
+from medzoo.specs import CONTRACT
+
+ROOT = Path(__file__).resolve().parents[2]
+LONGEST = "a-name_of-thirty-letters-and-4"
+
+every_kind = pytest.mark.parametrize("kind", SUMMARIES)
+with_weights = pytest.mark.parametrize("kind", ["generator", "classifier"])
+
+
+def run_in(folder: Path, *command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", *command], capture_output=True, text=True, check=False, cwd=folder, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["x", "My-gan", LONGEST])
+@every_kind
+def test_what_is_written_is_clean_by_its_own_settings(tmp_path, kind, name):
+    folder = tmp_path / "plugin"
+    write_plugin(NewPlugin(name=name, kind=kind), folder)
+    run_in(folder, "ruff", "check", "--no-cache", ".")
+    run_in(folder, "ruff", "format", "--no-cache", "--check", ".")
+
+
+def test_what_is_written_is_typed_strictly(tmp_path):
+    # One after the other, for mypy reads torch anew wherever it finds no cache, which takes 20 s.
+    for kind in SUMMARIES:
+        write_plugin(NewPlugin(name=f"my-{kind}", kind=kind), tmp_path / kind)
+        run_in(tmp_path / kind, "mypy", "--cache-dir", str(ROOT / ".mypy_cache" / "scaffold"))
+
+
+@every_kind
+def test_its_settings_are_as_strict_as_medzoo_s(kind):
+    own = tomllib.loads(render(NewPlugin(name="my-gan", kind=kind))["pyproject.toml"])["tool"]
+    medzoo = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]
+    assert own["ruff"]["lint"]["select"] == medzoo["ruff"]["lint"]["select"]
+    assert set(own["ruff"]["lint"]["ignore"]) <= set(medzoo["ruff"]["lint"]["ignore"])
+    assert own["ruff"]["line-length"] == medzoo["ruff"]["line-length"]
+    assert own["mypy"]["strict"] is True
+    assert own["pytest"]["ini_options"]["filterwarnings"] == ["error"]
+
+
+@every_kind
+def test_names_version_and_contract_are_filled_in(kind):
+    files = render(NewPlugin(name="My-gan", kind=kind))
+    project = tomllib.loads(files["pyproject.toml"])["project"]
+    assert project["name"] == "medzoo-My-gan"
+    assert project["entry-points"]["medzoo"] == {"My-gan": "medzoo_my_gan"}
+    assert project["dependencies"] == [f"medzoo>={__version__}"]
+    assert f"contract={CONTRACT}," in files["src/medzoo_my_gan/__init__.py"]
+    assert not [path for path, text in files.items() if "{{" in text or "{%" in text or "MODULE" in path + text]
+
+
+@with_weights
+def test_a_plugin_with_weights_has_presets_and_the_text_of_a_card(kind):
+    files = render(NewPlugin(name="my-gan", kind=kind))
+    assert {"card.toml", "src/medzoo_my_gan/presets/tiny.toml", "src/medzoo_my_gan/presets/default.toml"} <= set(files)
+
+
+@with_weights
+def test_a_card_is_refused_until_its_author_has_said_every_thing(tmp_path, kind):
+    text = render(NewPlugin(name="my-gan", kind=kind))["card.toml"]
+    asked = [line.removeprefix("# ") for line in text.splitlines() if line.endswith(' = ""')]
+    path = tmp_path / "card.toml"
+    for said in range(len(asked)):
+        path.write_text(text + "\n".join(asked[:said]))
+        with pytest.raises(ConfigError, match="lacks") as refused:
+            About.read(path)
+        assert asked[said].split()[0] in refused.value.message
+    path.write_text(text + "\n".join(asked))
+    optional = {"notice", "embedded", "default", "repo"}
+    assert {line.split()[0] for line in asked} == {field.name for field in fields(About)} - optional - {"limits"}
+    assert About.read(path).limits.startswith("- ")
+
+
+def test_an_unknown_kind_is_refused_with_the_nearest():
+    with pytest.raises(UnknownName, match="did you mean generator"):
+        NewPlugin(name="my-gan", kind="generater")
+
+
+@pytest.mark.parametrize("name", ["", "3d", "my gan", "my.gan", "-gan", "gan-", "gän", "../gan", LONGEST + "x"])
+def test_a_name_that_no_module_could_have_is_refused(name):
+    with pytest.raises(ConfigError, match="cannot name a plugin"):
+        NewPlugin(name=name, kind="metric")
+
+
+@pytest.mark.parametrize(
+    ("name", "whose"),
+    [
+        ("cnn", "medzoo has the classifier 'cnn'"),
+        ("ddpm", "medzoo has the generator 'ddpm'"),
+        ("metrics", r"medzoo has the plugin 'metrics' \(medzoo_metrics\)"),
+        ("ddpm_var", r"medzoo has the plugin 'ddpm-var' \(medzoo_ddpm_var\)"),
+        ("ldm-busi", "it is a published model"),
+    ],
+)
+def test_a_taken_name_is_refused_with_its_owner(name, whose):
+    with pytest.raises(ConfigError, match=whose):
+        refuse_taken(NewPlugin(name=name, kind="generator"), load_plugins(), load_registry())
+
+
+def test_a_folder_with_files_is_refused_and_left_as_it_is(tmp_path):
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(DataError, match="exists already"):
+        write_plugin(NewPlugin(name="my-gan", kind="metric"), tmp_path)
+    (tmp_path / "README.md").rename(tmp_path / "notes")
+    with pytest.raises(DataError, match="not an empty folder"):
+        write_plugin(NewPlugin(name="my-gan", kind="metric"), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes"]
+
+
+def test_a_fresh_repository_of_git_is_filled(tmp_path):
+    (tmp_path / ".git").mkdir()
+    assert write_plugin(NewPlugin(name="my-gan", kind="metric"), tmp_path) == sorted(
+        path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()
+    )
+
+
+def test_hidden_files_are_not_written_over(tmp_path):
+    (tmp_path / ".gitignore").write_text("mine")
+    with pytest.raises(DataError, match=r"\.gitignore exists already"):
+        write_plugin(NewPlugin(name="my-gan", kind="metric"), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".gitignore"]
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
+    write = Path.write_text
+
+    def write_three(path, *arguments, **options):
+        if sum(file.is_file() for file in tmp_path.rglob("*")) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return write(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "write_text", write_three)
+    with pytest.raises(ResourceError, match="the disk is full"):
+        write_plugin(NewPlugin(name="my-gan", kind="generator"), tmp_path / "plugin")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_verb_prints_the_folder_and_what_to_do_next(medzoo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    outcome = medzoo("plugin", "new", "my-gan", "--kind", "generator")
+    assert (outcome.code, outcome.out) == (0, "medzoo-my-gan\n")
+    assert "cd medzoo-my-gan" in outcome.err
+    assert "medzoo plugin check my-gan" in outcome.err
+    again = medzoo("plugin", "new", "my-gan", "--kind", "generator")
+    assert (again.code, again.out) == (5, "")
+
+
+def test_the_verb_answers_in_json(medzoo, tmp_path):
+    outcome = medzoo("plugin", "new", "my-gan", "--kind", "metric", "--out", tmp_path / "new", "--json")
+    told = json.loads(outcome.out)
+    assert (told["folder"], told["distribution"], told["module"]) == (
+        str(tmp_path / "new"),
+        "medzoo-my-gan",
+        "medzoo_my_gan",
+    )
+    assert all((tmp_path / "new" / name).is_file() for name in told["files"])
+    assert "src/medzoo_my_gan/metric.py" in told["files"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["cnn", "--kind", "generator"], 2), (["3d", "--kind", "metric"], 2), (["a"], 2)]
+)
+def test_the_verb_refuses_with_an_exit_code(medzoo, tmp_path, monkeypatch, arguments, code):
+    monkeypatch.chdir(tmp_path)
+    outcome = medzoo("plugin", "new", *arguments)
+    assert (outcome.code, outcome.out) == (code, "")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,1004 @@
+"""The conformance kit: an honest generator passes, and each broken promise fails the check that is named for it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import random
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import medzoo
+from medzoo import GeneratorSpec
+from medzoo.config import setting
+from medzoo.plugins.lookup import load_plugins
+from medzoo.testing import assert_generator, check_generator, model_checks
+from medzoo.toolkit.settings import ImageSettings
+from medzoo.toolkit.validation import refuse_bad_request, refuse_no_images, sound_sources
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrainConfig:
+    """Settings of the generators below."""
+
+    image: ImageSettings = ImageSettings()
+    epochs: int = setting(3, "steps of `fit`")
+
+
+class Grain(nn.Module):
+    """An honest generator: noise from the seed around the mean brightness of the class, learned step by step."""
+
+    def __init__(self, config, image, device):
+        super().__init__()
+        self.config = config
+        self.image = image
+        self.brightness = nn.Parameter(torch.rand(len(image.classes), device=device))
+
+    def fit(self, data, *, seed, report):
+        refuse_no_images(data)
+        start = 0
+        if (state := report.restore()) is not None:
+            start = int(state["step"])
+            self.load_state_dict({"brightness": state["brightness"]})
+        pixels = torch.stack([torch.from_numpy(data[k]).float().mean() / 255.0 for k in range(len(data))])
+        means = self.learned(pixels, torch.from_numpy(data.labels), report)
+        asked = report.stop_after()
+        end = self.config.epochs if asked is None else min(asked, self.config.epochs)
+        for step in range(start + 1, end + 1):
+            with torch.no_grad():
+                self.brightness += self.draw(seed, step) * (means - self.brightness)
+            loss = (means - self.brightness.detach()).square().mean()
+            report.progress(step, self.config.epochs, {"loss": float(loss)})
+            report.checkpoint(step, {"step": torch.tensor(step), "brightness": self.brightness.detach()})
+        report.preview(self.config.epochs, self.sample)
+
+    def learned(self, pixels, labels, report):
+        hot = labels if self.image.multi_label else nn.functional.one_hot(labels)
+        return torch.stack([pixels[column > 0].mean() for column in hot.T])
+
+    def draw(self, seed, step):
+        return torch.rand((), generator=torch.Generator().manual_seed(seed + step))
+
+    @torch.inference_mode()
+    def sample(self, seeds, labels, *, sources=None):
+        refuse_bad_request(self.image, seeds, labels)
+        return torch.stack([self.one(seed, label) for seed, label in zip(seeds, labels, strict=True)])
+
+    def one(self, seed, label):
+        shape = (self.image.channels, self.image.size, self.image.size)
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+        return (self.light(label) + 0.1 * noise).clamp(0.0, 1.0)
+
+    def light(self, label):
+        if not self.image.multi_label:
+            return self.brightness[label]
+        return self.brightness @ label / label.sum().clamp(min=1.0)
+
+
+@pytest.fixture
+def presets(tmp_path):
+    (tmp_path / "tiny.toml").write_text("[image]\nsize = 8\n")
+    (tmp_path / "default.toml").write_text("")
+    return tmp_path
+
+
+@pytest.fixture
+def spec_of(presets):
+    def make(build, **changes):
+        fields = {
+            "contract": 1,
+            "name": "grain",
+            "summary": "noise",
+            "config": GrainConfig,
+            "presets": presets,
+            "build": build,
+        }
+        return GeneratorSpec(**{**fields, **changes})
+
+    return make
+
+
+def failures(spec):
+    return {result.name: result.detail for result in check_generator(spec) if not result.passed}
+
+
+def test_an_honest_generator_passes_every_check(spec_of):
+    results = check_generator(spec_of(Grain))
+    assert {result.name: result.detail for result in results if not result.passed} == {}
+    assert [result.name for result in results] == [
+        "spec", "preset", "build", "fit", "fit repeats", "fit resumes", "fit on nothing", "weights", "images",
+        "seeds repeat", "seeds differ", "rebatching", "labels", "bad requests", "label obedience", "save and load",
+        "fit stops", "files", "network", "stdout", "time", "memory", "global random state",
+    ]  # fmt: skip
+    assert all(result.detail and "\n" not in result.detail and result.seconds >= 0 for result in results)
+    assert_generator(spec_of(Grain))
+
+
+class TooFew(Grain):
+    def sample(self, seeds, labels, *, sources=None):
+        return super().sample(seeds, labels)[: max(len(seeds) - 1, 1)]
+
+
+class ThreeChannels(Grain):
+    def one(self, seed, label):
+        return super().one(seed, label).expand(3, -1, -1)
+
+
+class Double(Grain):
+    def one(self, seed, label):
+        return super().one(seed, label).double()
+
+
+class MinusOneToOne(Grain):
+    def one(self, seed, label):
+        return super().one(seed, label) * 2.0 - 1.0
+
+
+class NotFinite(Grain):
+    def one(self, seed, label):
+        return super().one(seed, label) / 0.0
+
+
+class Arrays(Grain):
+    def sample(self, seeds, labels, *, sources=None):
+        return super().sample(seeds, labels).numpy()
+
+
+class WithGradients(Grain):
+    def sample(self, seeds, labels, *, sources=None):
+        with torch.inference_mode(False):
+            return torch.stack([self.one(seed, label) for seed, label in zip(seeds, labels, strict=True)])
+
+
+class Raises(Grain):
+    def one(self, seed, label):
+        raise ValueError("no pictures\ntoday")
+
+
+class ChangesLabels(Grain):
+    def sample(self, seeds, labels, *, sources=None):
+        images = super().sample(seeds, labels)
+        labels.zero_()
+        return images
+
+
+IMAGES = {
+    TooFew: "expected images of shape (8, 1, 8, 8), got (7, 1, 8, 8)",
+    ThreeChannels: "expected images of shape (8, 1, 8, 8), got (8, 3, 8, 8)",
+    Double: "expected float32 images, got torch.float64",
+    MinusOneToOne: "expected pixels in [0, 1], got -",
+    NotFinite: "expected finite images",
+    Arrays: "expected a tensor of images, got ndarray",
+    WithGradients: "expected images without gradients",
+    Raises: "it raised ValueError: no pictures",
+    ChangesLabels: "sample changed the labels it was given",
+}
+
+
+@pytest.mark.parametrize("broken", IMAGES, ids=lambda kind: kind.__name__)
+def test_what_are_no_images_fails_the_images_check_and_stops_there(broken, spec_of):
+    results = check_generator(spec_of(broken))
+    assert results[-1].name == "images"
+    assert not results[-1].passed
+    assert results[-1].detail.startswith(IMAGES[broken])
+
+
+class GlobalSampling(Grain):
+    def one(self, seed, label):
+        return (super().one(seed, label) + 0.1 * torch.rand(1)).clamp(0.0, 1.0)
+
+
+class OneImage(Grain):
+    def one(self, seed, label):
+        return super().one(0, label)
+
+
+class BatchMean(Grain):
+    def sample(self, seeds, labels, *, sources=None):
+        images = super().sample(seeds, labels)
+        return (images + 0.1 * (images.mean() - 0.5)).clamp(0.0, 1.0)
+
+
+class FirstSeed(Grain):
+    @torch.inference_mode()
+    def sample(self, seeds, labels, *, sources=None):
+        refuse_bad_request(self.image, seeds, labels)
+        grain = torch.Generator().manual_seed(seeds[0])
+        noise = torch.rand(len(seeds), 1, self.image.size, self.image.size, generator=grain)
+        return 0.9 * self.brightness[labels].view(-1, 1, 1, 1) + 0.1 * noise
+
+
+class FirstLabel(Grain):
+    def sample(self, seeds, labels, *, sources=None):
+        refuse_bad_request(self.image, seeds, labels)
+        return super().sample(seeds, labels[:1].expand(len(seeds)))
+
+
+class ForgetsWeights(Grain):
+    def fit(self, data, *, seed, report):
+        super().fit(data, seed=seed, report=report)
+        self.extra = 0.05
+
+    def one(self, seed, label):
+        return (super().one(seed, label) + getattr(self, "extra", 0.0)).clamp(0.0, 1.0)
+
+
+class LoadsNothing(Grain):
+    def load_state_dict(self, state):
+        if set(state) == {"brightness"} and not self.brightness.requires_grad:
+            super().load_state_dict(state)
+
+
+class SetsSeed(Grain):
+    def one(self, seed, label):
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
+        return super().one(seed, label)
+
+
+SAMPLING = {
+    GlobalSampling: {"seeds repeat", "rebatching", "labels", "save and load", "global random state"},
+    OneImage: {"seeds differ"},
+    BatchMean: {"rebatching", "labels"},
+    FirstSeed: {"rebatching"},
+    FirstLabel: {"rebatching", "labels"},
+    ForgetsWeights: {"save and load"},
+    LoadsNothing: {"save and load", "fit resumes", "fit stops"},
+    SetsSeed: {"global random state"},
+}
+
+
+@pytest.mark.parametrize("broken", SAMPLING, ids=lambda kind: kind.__name__)
+def test_a_sampler_that_breaks_its_promise_is_caught(broken, spec_of):
+    assert set(failures(spec_of(broken))) == SAMPLING[broken]
+
+
+def test_the_global_random_state_names_whose_it_is(spec_of):
+    detail = failures(spec_of(SetsSeed))["global random state"]
+    assert detail.startswith("expected random draws from the seeds alone, but global state changed: numpy in fit")
+    assert {"numpy in sample", "random in sample", "torch in sample"} < set(detail.partition(": ")[2].split(", "))
+
+
+class GlobalFit(Grain):
+    def draw(self, seed, step):
+        return torch.rand(())
+
+
+class NoProgress(Grain):
+    def fit(self, data, *, seed, report):
+        pass
+
+
+class NotANumber(Grain):
+    def fit(self, data, *, seed, report):
+        report.progress(1, 1, {"loss": float("nan")})
+
+
+class StopsShort(Grain):
+    def fit(self, data, *, seed, report):
+        report.progress(1, 2, {"loss": 0.5})
+
+
+class StartsAnew(Grain):
+    def fit(self, data, *, seed, report):
+        report.restore()
+        report.restore = lambda: None
+        super().fit(data, seed=seed, report=report)
+
+
+class NeverStops(Grain):
+    def fit(self, data, *, seed, report):
+        report.stop_after = lambda: None
+        super().fit(data, seed=seed, report=report)
+
+
+class StopsElsewhere(Grain):
+    def fit(self, data, *, seed, report):
+        if (asked := report.stop_after()) is not None and report.restore() is None:
+            self.brightness.data += 0.1 * asked
+        super().fit(data, seed=seed, report=report)
+
+
+class ResumesElsewhere(Grain):
+    def fit(self, data, *, seed, report):
+        if (state := report.restore()) is not None:
+            moved = {"step": state["step"], "brightness": state["brightness"] + 0.5}
+            report.restore = lambda: moved
+        super().fit(data, seed=seed, report=report)
+
+
+class BadCheckpoint(Grain):
+    def fit(self, data, *, seed, report):
+        super().fit(data, seed=seed, report=report)
+        report.checkpoint(3, {"step": 3})
+
+
+class BadPreview(Grain):
+    def fit(self, data, *, seed, report):
+        super().fit(data, seed=seed, report=report)
+        report.preview(3, lambda seeds, labels: torch.zeros(len(seeds), 1, 4, 4))
+
+
+class Tells(Grain):
+    """Says what it can of its fit, and keeps what it computed."""
+
+    def learned(self, pixels, labels, report):
+        report.note("reconstruction", {"psnr": 31.5, "images": 24, "extractor": "none"})
+        report.warn("it collapsed")
+        digest = hashlib.sha256(pixels.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()
+        kept = report.keep(digest, lambda: {"means": Grain.learned(self, pixels, labels, report)})
+        assert report.keep(digest, lambda: pytest.fail("it was made before"))["means"].equal(kept["means"])
+        return kept["means"]
+
+
+class NotesNoNumber(Tells):
+    def learned(self, pixels, labels, report):
+        report.note("reconstruction", {"psnr": float("inf")})
+        return super().learned(pixels, labels, report)
+
+
+class NotesATensor(Tells):
+    def learned(self, pixels, labels, report):
+        report.note("reconstruction", {"psnr": pixels.mean()})
+        return super().learned(pixels, labels, report)
+
+
+class WarnsAtLength(Tells):
+    def learned(self, pixels, labels, report):
+        report.warn("it\ncollapsed")
+        return super().learned(pixels, labels, report)
+
+
+class KeepsUnderAPath(Tells):
+    def learned(self, pixels, labels, report):
+        return report.keep("latents/1", lambda: {"means": pixels[:3]})["means"]
+
+
+class KeepsNumbers(Tells):
+    def learned(self, pixels, labels, report):
+        return report.keep("means", lambda: {"means": 3})["means"]
+
+
+class KeepsOneKeyForAll(Tells):
+    def learned(self, pixels, labels, report):
+        return report.keep("means", lambda: {"means": torch.rand(3)})["means"]
+
+
+FITTING = {
+    GlobalFit: ("fit repeats", "1 of 1 weights differ in a second fit from the same seed: brightness"),
+    NoProgress: ("fit", "fit made no call of report.progress"),
+    NotANumber: ("fit", "expected finite loss values, got loss = nan"),
+    StopsShort: ("fit", "expected the last report.progress to be step 2 of 2, got 1 of 2"),
+    StartsAnew: ("fit resumes", "expected a restored fit to go on at step 2, its first step was 1"),
+    NeverStops: ("fit stops", "expected a fit asked to stop after step 1 to end there, its last step was 3"),
+    StopsElsewhere: (
+        "fit stops",
+        "1 of 1 weights differ in a fit restored at step 1 from one stopped there: brightness",
+    ),
+    ResumesElsewhere: ("fit resumes", "1 of 1 weights differ in a fit resumed at step 1: brightness"),
+    BadCheckpoint: ("fit", "expected tensors in a checkpoint, 'step' is none"),
+    BadPreview: ("fit", "expected images of shape (3, 1, 8, 8), got (3, 1, 4, 4)"),
+    NotesNoNumber: ("fit", "expected texts and finite numbers in note 'reconstruction', 'psnr' is none"),
+    NotesATensor: ("fit", "expected texts and finite numbers in note 'reconstruction', 'psnr' is none"),
+    WarnsAtLength: ("fit", "expected a warning of one line, got 'it\\ncollapsed'"),
+    KeepsUnderAPath: ("fit", "expected a key of letters, digits, '-' and '_', got 'latents/1'"),
+    KeepsNumbers: ("fit", "expected tensors in what is kept, 'means' is none"),
+    KeepsOneKeyForAll: ("fit repeats", "expected a key that tells tensors apart, 'means' stood for others before"),
+}
+
+
+@pytest.mark.parametrize("broken", FITTING, ids=lambda kind: kind.__name__)
+def test_a_fit_that_breaks_its_promise_is_caught(broken, spec_of):
+    check, detail = FITTING[broken]
+    assert failures(spec_of(broken))[check] == detail
+
+
+class HalfWeights(Grain):
+    def __init__(self, config, image, device):
+        super().__init__(config, image, device)
+        self.half()
+
+
+class GrowsKeys(Grain):
+    def fit(self, data, *, seed, report):
+        super().fit(data, seed=seed, report=report)
+        self.register_buffer("seen", torch.ones(1))
+
+
+class Unrepeatable(Grain):
+    built = 0
+
+    def __init__(self, config, image, device):
+        super().__init__(config, image, device)
+        Unrepeatable.built += 1
+        self.brightness.data += Unrepeatable.built
+
+
+def test_weights_are_float32_and_keep_their_names(spec_of):
+    assert (
+        failures(spec_of(HalfWeights))["weights"]
+        == "expected float32 weights or whole numbers, 'brightness' is torch.float16"
+    )
+    assert failures(spec_of(GrowsKeys))["weights"] == "state_dict has other keys than in a fresh model: seen"
+
+
+def test_a_build_that_cannot_be_repeated_or_is_no_generator_stops_the_checks(spec_of):
+    assert set(failures(spec_of(Unrepeatable))) == {"build"}
+    assert "has no 'fit'" in failures(spec_of(lambda config, image, device: nn.Identity()))["build"]
+    made = [result.name for result in check_generator(spec_of(lambda config, image, device: 1 / 0))]
+    assert made == ["spec", "preset", "build"]
+    assert failures(spec_of(lambda config, image, device: 1 / 0))["build"].startswith("it raised ZeroDivisionError")
+
+
+def test_the_image_spec_must_be_the_one_that_was_given(spec_of):
+    def build(config, image, device):
+        generator = Grain(config, image, device)
+        generator.image = None
+        return generator
+
+    assert failures(spec_of(build))["build"] == "expected the ImageSpec it was built for, its image is None"
+
+
+def test_presets_are_needed(spec_of, presets):
+    (presets / "tiny.toml").rename(presets / "small.toml")
+    assert failures(spec_of(Grain)) == {"preset": "expected a preset tiny.toml for tests, found: default, small"}
+    (presets / "tiny.toml").write_text("epoch = 3\n")
+    assert "unknown setting 'epoch'" in failures(spec_of(Grain))["preset"]
+
+
+def test_settings_must_hold_the_images_size(spec_of, presets):
+    @dataclass(frozen=True, kw_only=True)
+    class Bare:
+        epochs: int = 1
+
+    (presets / "tiny.toml").write_text("epochs = 1\n")
+    detail = failures(spec_of(Grain, config=Bare))["preset"]
+    assert detail == "expected the settings image.size and image.channels, image.channels and image.size is missing"
+
+
+class ShowsTokens(Grain):
+    """Tells its brightness twice as the tokens of a label."""
+
+    no_label = None
+
+    def label_tokens(self, labels):
+        return self.brightness.detach()[labels].view(-1, 1, 1).repeat(1, 2, 1)
+
+
+class ShowsAttention(ShowsTokens):
+    def attention_maps(self, seeds, labels):
+        return self.sample(seeds, labels), torch.full((len(seeds), 2, 4, 4), 0.5)
+
+
+class TokensOfTheBatch(ShowsTokens):
+    def label_tokens(self, labels):
+        return super().label_tokens(labels[:1].expand(len(labels)))
+
+
+class FlatTokens(ShowsTokens):
+    def label_tokens(self, labels):
+        return super().label_tokens(labels)[:, 0]
+
+
+class SameTokens(ShowsTokens):
+    def label_tokens(self, labels):
+        return torch.ones(len(labels), 2, 1)
+
+
+class OtherImages(ShowsAttention):
+    def attention_maps(self, seeds, labels):
+        images, maps = super().attention_maps(seeds, labels)
+        return images.flip(0), maps
+
+
+class ChangesItself(ShowsAttention):
+    def attention_maps(self, seeds, labels):
+        shown = super().attention_maps(seeds, labels)
+        self.brightness.data += 0.1
+        return shown
+
+
+class AttendsTooMuch(ShowsAttention):
+    def attention_maps(self, seeds, labels):
+        images, maps = super().attention_maps(seeds, labels)
+        return images, 2 * maps
+
+
+class MapsOneToken(ShowsAttention):
+    def attention_maps(self, seeds, labels):
+        images, _ = super().attention_maps(seeds, labels)
+        return images, torch.ones(len(images), 1, 4, 4)
+
+
+SHOWING = {
+    TokensOfTheBatch: ("label tokens", "the tokens of a label depend on the labels beside it"),
+    FlatTokens: ("label tokens", "expected tokens (3, tokens, width), got (3, 1)"),
+    SameTokens: ("label tokens", "expected other tokens for another label, two are equal"),
+    OtherImages: ("attention maps", "expected the images that sample gives"),
+    ChangesItself: ("attention maps", "sample gives other images afterwards"),
+    AttendsTooMuch: ("attention maps", "expected maps that sum to 1 over tokens, they are off by 1"),
+    MapsOneToken: ("attention maps", "expected maps (8, 2, 'h', 'w'), got (8, 1, 4, 4)"),
+}
+
+
+@pytest.mark.parametrize("broken", SHOWING, ids=lambda kind: kind.__name__)
+def test_a_wrong_view_of_labels_fails_its_check_alone(broken, spec_of):
+    assert failures(spec_of(broken)) == dict([SHOWING[broken]])
+
+
+def test_what_a_generator_shows_of_its_labels_is_checked_where_it_does(spec_of):
+    names = [
+        {result.name for result in check_generator(spec_of(kind))} for kind in (Grain, ShowsTokens, ShowsAttention)
+    ]
+    assert names[1] - names[0] == {"label tokens"}
+    assert names[2] - names[1] == {"attention maps"}
+    assert failures(spec_of(ShowsAttention)) == {}
+
+
+class Varies(Grain):
+    """Adds grain to its sources."""
+
+    def sample(self, seeds, labels, *, sources=None):
+        sources = sound_sources(self.image, seeds, labels, sources)
+        images = super().sample(seeds, labels)
+        return (0.9 * sources + 0.1 * images).clamp(0.0, 1.0)
+
+
+class IgnoresSources(Varies):
+    def sample(self, seeds, labels, *, sources=None):
+        sound_sources(self.image, seeds, labels, sources)
+        return Grain.sample(self, seeds, labels)
+
+
+class MixesSources(Varies):
+    def sample(self, seeds, labels, *, sources=None):
+        sound_sources(self.image, seeds, labels, sources)
+        return super().sample(seeds, labels, sources=(sources + sources.mean(dim=0)) / 2.0)
+
+
+class ChangesSources(Varies):
+    def sample(self, seeds, labels, *, sources=None):
+        images = super().sample(seeds, labels, sources=sources)
+        sources.mul_(0.5)
+        return images
+
+
+class SameMemory(Varies):
+    def sample(self, seeds, labels, *, sources=None):
+        return sources
+
+
+def test_sources_are_checked_where_they_are_needed(spec_of):
+    def found(build):
+        return failures(spec_of(build, needs_sources=True, trainable=False))
+
+    names = [r.name for r in check_generator(spec_of(Varies, needs_sources=True, trainable=False)) if r.passed]
+    assert {"sources", "rebatching"} <= set(names)
+    assert not {"fit", "fit repeats", "fit resumes", "seeds differ"} & set(names)
+    assert found(Varies) == {}
+    assert found(IgnoresSources) == {"sources": "an image stayed the same when its source was inverted"}
+    assert set(found(MixesSources)) == {"rebatching", "sources"}
+    assert found(ChangesSources) == {"images": "sample changed the sources it was given"}
+    assert found(SameMemory) == {"images": "expected new images, sample gave the sources' own memory back"}
+
+
+def test_what_a_fit_tells_beside_its_steps_is_heard(spec_of):
+    results = {result.name: result for result in check_generator(spec_of(Tells))}
+    assert all(result.passed for result in results.values())
+    assert results["fit"].detail == "3 steps, 3 checkpoints, 1 previews, 1 notes, 1 warnings"
+
+
+class StrongestLabel(Grain):
+    def light(self, label):
+        return self.brightness[label.argmax() if label.ndim else label]
+
+
+class FirstOfLabels(Grain):
+    def light(self, label):
+        first = nn.functional.one_hot(label.argmax(), 3) if label.any() else label
+        return super().light(first.float()) if label.ndim else super().light(label)
+
+
+class NeedsALabel(Grain):
+    def light(self, label):
+        return self.brightness[label.nonzero()[0]] if label.ndim else super().light(label)
+
+
+class ChangesMultiHot(Grain):
+    def sample(self, seeds, labels, *, sources=None):
+        images = super().sample(seeds, labels)
+        if labels.ndim == 2:
+            labels[:, 0] = 1.0
+        return images
+
+
+class PooledLabels(Grain):
+    def sample(self, seeds, labels, *, sources=None):
+        refuse_bad_request(self.image, seeds, labels)
+        return super().sample(seeds, labels.amax(dim=0).expand_as(labels) if labels.ndim == 2 else labels)
+
+
+class GlobalMultiFit(Grain):
+    def draw(self, seed, step):
+        return torch.rand(()) if self.image.multi_label else super().draw(seed, step)
+
+
+class SingleOnly(Grain):
+    def learned(self, pixels, labels, report):
+        return torch.stack([pixels[labels == k].mean() for k in range(3)])
+
+    def light(self, label):
+        return self.brightness[label]
+
+
+class SaysSingle(Grain):
+    def __init__(self, config, image, device):
+        super().__init__(config, replace(image, multi_label=False), device)
+
+
+MULTI = {
+    StrongestLabel: {"multi-label combinations"},
+    FirstOfLabels: {"multi-label combinations"},
+    NeedsALabel: {"multi-label images"},
+    ChangesMultiHot: {"multi-label images"},
+    PooledLabels: {"multi-label rebatching", "multi-label labels"},
+    GlobalMultiFit: {"multi-label fit repeats", "multi-label fit resumes", "multi-label global random state"},
+    SingleOnly: {"multi-label fit", "multi-label fit repeats", "multi-label images"},
+    SaysSingle: {"multi-label build"},
+}
+
+
+@pytest.mark.parametrize("broken", MULTI, ids=lambda kind: kind.__name__)
+def test_a_broken_promise_to_several_labels_fails_its_multi_label_check_alone(broken, spec_of):
+    assert set(failures(spec_of(broken, multi_label=True))) == MULTI[broken]
+    assert failures(spec_of(broken)) == {}
+
+
+def test_a_multi_label_generator_is_checked_both_ways(spec_of):
+    both = check_generator(spec_of(Tells, multi_label=True))
+    assert all(result.passed for result in both), [result for result in both if not result.passed]
+    single = [result.name for result in check_generator(spec_of(Tells))]
+    multi = [f"multi-label {name}" for name in single if name not in ("spec", "preset", "fit stops")]
+    multi.insert(multi.index("multi-label labels") + 1, "multi-label combinations")
+    assert [result.name for result in both] == single + multi
+
+
+def test_the_multi_label_checks_wait_for_the_single_label_ones_to_give_pictures(spec_of):
+    assert check_generator(spec_of(Double, multi_label=True))[-1].name == "images"
+    assert set(failures(spec_of(OneImage, multi_label=True))) == {"seeds differ", "multi-label seeds differ"}
+
+
+class NoLabels(Grain):
+    def light(self, label):
+        return self.brightness.mean()
+
+
+def test_the_combinations_that_are_not_told_apart_are_named(spec_of):
+    for broken, detail in (
+        (StrongestLabel, "no label gave that of the first"),
+        (FirstOfLabels, "the first gave that of both"),
+    ):
+        found = failures(spec_of(broken, multi_label=True))["multi-label combinations"]
+        assert found == f"expected another image for other labels, {detail}"
+
+
+def test_a_generator_that_leaves_labels_aside_disobeys(spec_of):
+    results = {result.name: result for result in check_generator(spec_of(NoLabels, multi_label=True))}
+    assert {name for name, result in results.items() if not result.passed} == {
+        "label obedience",
+        "multi-label label obedience",
+    }
+    assert results["multi-label combinations"].detail == "labels make no difference"
+    assert "expected other images for another label" in results["label obedience"].detail
+
+
+class ReadsAFile(Grain):
+    def sample(self, seeds, labels, *, sources=None):
+        with open(LEFT_HERE) as file:
+            file.read()
+        return super().sample(seeds, labels)
+
+
+class AsksAHost(Grain):
+    def learned(self, pixels, labels, report):
+        with contextlib.suppress(OSError), socket.socket() as client:
+            client.connect(("127.0.0.1", 9))
+        return super().learned(pixels, labels, report)
+
+
+class Ponders(Grain):
+    def learned(self, pixels, labels, report):
+        end = time.process_time() + 0.3
+        while time.process_time() < end:
+            pass
+        return super().learned(pixels, labels, report)
+
+
+class TakesMemory(Grain):
+    def sample(self, seeds, labels, *, sources=None):
+        torch.ones(50_000_000).sum()
+        return super().sample(seeds, labels)
+
+
+class TakesAnyRequest(Grain):
+    def sample(self, seeds, labels, *, sources=None):
+        if not len(seeds):
+            return torch.empty(0, 1, self.image.size, self.image.size)
+        return super().sample(seeds, labels)
+
+
+class RefusesNothing(Grain):
+    @torch.inference_mode()
+    def sample(self, seeds, labels, *, sources=None):
+        return torch.stack([self.one(seed, label) for seed, label in zip(seeds, labels, strict=True)])
+
+
+class StartsAProgram(Grain):
+    def learned(self, pixels, labels, report):
+        subprocess.run([sys.executable, "-c", "pass"], check=True)
+        return super().learned(pixels, labels, report)
+
+
+class Prints(Grain):
+    def sample(self, seeds, labels, *, sources=None):
+        sys.stdout.write("drawing\n")
+        return super().sample(seeds, labels)
+
+
+class FitsNothing(Grain):
+    def fit(self, data, *, seed, report):
+        if len(data):
+            super().fit(data, seed=seed, report=report)
+
+
+class SwapsClasses(Grain):
+    def learned(self, pixels, labels, report):
+        return super().learned(pixels, labels, report).flip(0)
+
+
+LEFT_HERE = None
+SECONDS = r"fit (?P<fit>\d+\.\d\d) s, sample \d+\.\d\d s of processor time \(a guide: 0\.2 s on a current CPU\)"
+BOUNDS = {
+    ReadsAFile: ("files", "core does all reading and writing: fit: "),
+    AsksAHost: ("network", "weights are pulled by core: fit: 127.0.0.1"),
+    TakesMemory: ("memory", "more memory with the tiny preset, fit 2"),
+    TakesAnyRequest: ("bad requests", "expected a MedzooError for no image, none was raised"),
+    RefusesNothing: ("bad requests", "expected a MedzooError for no image, it raised RuntimeError"),
+    StartsAProgram: ("files", "fit: the program "),
+    Prints: ("stdout", "expected nothing printed to stdout, where results go: fit: 'drawing"),
+    FitsNothing: ("fit on nothing", "expected a MedzooError for no images to train on, none was raised"),
+    SwapsClasses: ("label obedience", "got 33% (means 0.87, 0.52, 0.10)"),
+}
+
+
+@pytest.mark.parametrize("broken", BOUNDS, ids=lambda kind: kind.__name__)
+def test_what_a_model_may_not_do_fails_its_check_alone(broken, spec_of, tmp_path, monkeypatch):
+    (tmp_path / "weights.bin").write_text("0")
+    monkeypatch.setattr(f"{__name__}.LEFT_HERE", tmp_path / "weights.bin")
+    monkeypatch.setattr(model_checks, "MAX_MEMORY", 100_000_000)
+    check, detail = BOUNDS[broken]
+    found = failures(spec_of(broken))
+    assert set(found) == {check}
+    assert detail in found[check]
+
+
+def test_check_generator_slow_call_reports_seconds_and_passes(spec_of, monkeypatch):
+    monkeypatch.setattr(model_checks, "GUIDE_SECONDS", 0.2)
+    results = {result.name: result for result in check_generator(spec_of(Ponders))}
+    assert [name for name, result in results.items() if not result.passed] == []
+    found = re.fullmatch(SECONDS, results["time"].detail)
+    assert found, results["time"].detail
+    assert float(found["fit"]) >= 0.3
+
+
+def test_a_file_that_a_setting_names_may_be_read(spec_of, tmp_path, monkeypatch):
+    @dataclass(frozen=True, kw_only=True)
+    class Named(GrainConfig):
+        weights_file: str = setting(str(tmp_path / "weights.bin"), "a file")
+
+    (tmp_path / "weights.bin").write_text("0")
+    monkeypatch.setattr(f"{__name__}.LEFT_HERE", tmp_path / "weights.bin")
+    assert failures(spec_of(ReadsAFile, config=Named)) == {}
+
+
+def test_what_other_threads_open_is_theirs(spec_of, tmp_path):
+    (tmp_path / "log.txt").write_text("0")
+    done = threading.Event()
+
+    def read():
+        while not done.wait(0.001):
+            (tmp_path / "log.txt").read_text()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        assert failures(spec_of(Grain)) == {}
+    finally:
+        done.set()
+        reader.join()
+
+
+class KeepsTheLastAlone(Grain):
+    def fit(self, data, *, seed, report):
+        kept = report.checkpoint
+        report.checkpoint = lambda step, state: kept(step, state) if step == self.config.epochs else None
+        super().fit(data, seed=seed, report=report)
+
+
+class KeepsNone(Grain):
+    def fit(self, data, *, seed, report):
+        report.checkpoint = lambda step, state: None
+        super().fit(data, seed=seed, report=report)
+
+
+def test_a_fit_whose_resuming_cannot_be_seen_fails_and_one_without_checkpoints_says_so(spec_of):
+    found = failures(spec_of(KeepsTheLastAlone))
+    assert set(found) == {"fit resumes"}
+    assert "expected a checkpoint before the last of 3 steps" in found["fit resumes"]
+    results = {result.name: result for result in check_generator(spec_of(KeepsNone))}
+    assert "an interrupted fit begins anew" in results["fit resumes"].detail
+
+
+def test_every_preset_and_default_is_held_to_the_rules(spec_of, presets):
+    @dataclass(frozen=True, kw_only=True)
+    class Impossible(GrainConfig):
+        depth: int = setting(0, "layers", low=1)
+
+    found = failures(spec_of(Grain, config=Impossible))
+    assert set(found) == {"preset"}
+    assert "depth = 0 is out of range" in found["preset"]
+    (presets / "paper.toml").write_text("epoch = 3\n")
+    assert "unknown setting 'epoch'" in failures(spec_of(Grain))["preset"]
+    (presets / "paper.toml").unlink()
+    (presets / "default.toml").unlink()
+    assert "expected a preset default.toml" in failures(spec_of(Grain))["preset"]
+
+
+def test_a_spec_whose_plugin_is_broken_elsewhere_is_not_called_light(install_plugin):
+    broken = "import os\nif 'FAR' not in os.environ:\n    raise OSError('no licence')\n" + PLUGIN.format(heavy="")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FAR", "1")
+        site = install_plugin("far", broken)
+        (site / "presets").mkdir()
+        spec = load_plugins().generator("far")
+    (result,) = [result for result in check_generator(spec) if result.name == "registration"]
+    assert not result.passed
+    assert "is broken: OSError: no licence" in result.detail
+
+
+def test_modules_imported_late_may_read_their_files(spec_of, tmp_path, monkeypatch):
+    (tmp_path / "late.py").write_text("from pathlib import Path\nPath(__file__).with_suffix('.txt').read_text()\n")
+    (tmp_path / "late.txt").write_text("table")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    class ImportsLate(Grain):
+        def one(self, seed, label):
+            import late  # noqa: F401
+
+            return super().one(seed, label)
+
+    assert failures(spec_of(ImportsLate)) == {}
+
+
+def test_the_spec_says_what_it_is(spec_of):
+    @dataclass(frozen=True, kw_only=True)
+    class Silent(GrainConfig):
+        depth: int = 3
+
+    for changes, detail in (
+        ({"summary": ""}, "expected a summary of one line"),
+        ({"summary": "two\nlines"}, "expected a summary of one line"),
+        ({"summary": "x" * 121}, "at most 120 characters"),
+        ({"config": Silent}, "these say nothing: depth"),
+    ):
+        found = failures(spec_of(Grain, **changes))
+        assert set(found) == {"spec"}
+        assert detail in found["spec"]
+
+
+def test_a_preset_that_trains_longer_is_taken_where_the_tiny_one_is_too_short(spec_of, presets):
+    class Slow(Grain):
+        def draw(self, seed, step):
+            return 0.02
+
+    assert set(failures(spec_of(Slow))) == {"label obedience"}
+    (presets / "quick.toml").write_text("epochs = 300\nimage.size = 16\n")
+    assert failures(spec_of(Slow)) == {}
+
+
+PLUGIN = """
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+import medzoo
+from medzoo.config import setting
+from medzoo.toolkit.settings import ImageSettings
+{heavy}
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    image: ImageSettings = ImageSettings()
+
+
+def build(config, image, device):
+    raise NotImplementedError
+
+
+@medzoo.hookimpl
+def register_generators():
+    presets = Path(__file__).parent / "presets"
+    return [medzoo.GeneratorSpec(contract=1, name="far", summary="far", config=Config, presets=presets, build=build)]
+"""
+
+
+@pytest.mark.parametrize(("heavy", "loaded"), [("", None), ("import torch", "torch"), ("import numpy", "numpy")])
+def test_an_installed_plugin_s_registration_is_light(install_plugin, heavy, loaded):
+    site = install_plugin("far", PLUGIN.format(heavy=heavy))
+    (site / "presets").mkdir()
+    spec = load_plugins().generator("far")
+    (result,) = [result for result in check_generator(spec) if result.name == "registration"]
+    assert result.passed == (loaded is None)
+    assert loaded is None or f"it loads {loaded}" in result.detail
+
+
+def outcomes(pytester, spec_line, checks):
+    pytester.makepyfile(
+        f"from medzoo.testing import {checks}\n{spec_line}\n\n@{checks}(SPEC)\ndef test_contract(check):\n    check()\n"
+    )
+    return pytester.runpytest_inprocess("-q", "-rs", "-p", "no:cacheprovider", "-W", "error")
+
+
+def test_each_check_is_a_test_of_its_own(pytester, spec_of, monkeypatch):
+    monkeypatch.setattr(medzoo, "SPEC_UNDER_TEST", spec_of(OneImage), raising=False)
+    result = outcomes(pytester, "from medzoo import SPEC_UNDER_TEST as SPEC", "generator_checks")
+    result.assert_outcomes(passed=22, failed=1, skipped=5)
+    result.stdout.fnmatch_lines(["*generator 'grain': expected another image for each seed, two differ by 0*"])
+    result.stdout.fnmatch_lines(["*does not apply to generator 'grain'*"])
+
+
+def test_tests_after_a_failed_build_are_skipped(pytester, spec_of, monkeypatch):
+    monkeypatch.setattr(medzoo, "SPEC_UNDER_TEST", spec_of(Unrepeatable), raising=False)
+    result = outcomes(pytester, "from medzoo import SPEC_UNDER_TEST as SPEC", "generator_checks")
+    result.stdout.fnmatch_lines(["*'build' failed before it*"])
+    assert result.parseoutcomes()["failed"] == 1
+
+
+def test_assert_generator_lists_what_failed(spec_of):
+    with pytest.raises(AssertionError, match=r"'grain' breaks its contract\n  seeds differ: expected another image"):
+        assert_generator(spec_of(OneImage))
+
+
+def test_an_interrupt_is_not_swallowed_and_a_system_exit_is_a_failure(spec_of):
+    def interrupted(config, image, device):
+        raise KeyboardInterrupt
+
+    def leaving(config, image, device):
+        raise SystemExit(3)
+
+    with pytest.raises(KeyboardInterrupt):
+        check_generator(spec_of(interrupted))
+    found = failures(spec_of(leaving))
+    assert set(found) == {"build"}
+    assert found["build"].startswith("it raised SystemExit: 3 (testing/test_model_checks.py:")
+    (result,) = [result for result in check_generator(spec_of(leaving)) if not result.passed]
+    assert "raise SystemExit(3)" in result.traceback
+
+
+def test_checking_leaves_the_global_random_states_alone(spec_of):
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    check_generator(spec_of(GlobalFit))
+    check_generator(spec_of(SetsSeed))
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert (before[1] == np.random.get_state()[1]).all()
+    assert before[2] == random.getstate()

@@ -1,0 +1,378 @@
+"""Training runs: whole, killed, shared by two processes, and refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from medzoo import config as settings
+from medzoo.data.dataset import Dataset, open_dataset
+from medzoo.data.images import decode
+from medzoo.data.phantom import CLASSES, phantom_dataset, write_phantom
+from medzoo.errors import ConfigError, DataError, IntegrityError, PluginError, UnknownName
+from medzoo.models.generators import load_model
+from medzoo.plugins.lookup import load_plugins
+from medzoo.training.run import TrainResult
+from medzoo.training.train import train
+
+COUNTS = dict(zip(CLASSES, (6, 4, 3, 3), strict=True))
+SHORT = ["training.epochs=4", "training.batch_size=8", "training.checkpoint_every=3", "training.preview_every=2"]
+
+
+class Silent:
+    """A display that only remembers."""
+
+    def __init__(self) -> None:
+        self.started = -1
+        self.steps: list[int] = []
+
+    def start(self, step: int, total: int) -> None:
+        self.started = step
+
+    def update(self, step: int, total: int, values: Mapping[str, float]) -> None:
+        self.steps.append(step)
+
+
+class Stop(Exception):
+    """Ends a run from inside, as a power cut would."""
+
+
+class StopAt(Silent):
+    """A display that ends the run when it is shown a given step."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.last = step
+
+    def update(self, step: int, total: int, values: Mapping[str, float]) -> None:
+        if step == self.last:
+            raise Stop
+        super().update(step, total, values)
+
+
+@pytest.fixture(scope="module")
+def udder() -> Dataset:
+    return phantom_dataset(counts=COUNTS, size=32, seed=5)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("udder") / "images"
+    write_phantom(root, counts=COUNTS, size=32, seed=5)
+    return root
+
+
+def run(
+    data: Dataset,
+    out: Path,
+    *,
+    plugin: str = "ddpm",
+    overrides: Sequence[str] = (),
+    display: Silent | None = None,
+    **options: Any,
+) -> TrainResult:
+    plugins = load_plugins()
+    spec = plugins.generator(plugin)
+    config = settings.resolve(spec.config, presets=spec.presets, preset="tiny", overrides=[*SHORT, *overrides])
+    return train(
+        spec, config, data, out, plugins=plugins, display=display or Silent(), device="cpu", **{"seed": 3, **options}
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(udder: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run(udder, tmp_path_factory.mktemp("whole") / "run").folder
+
+
+def test_a_run_leaves_model_curve_grids_and_record(finished: Path, udder: Dataset) -> None:
+    record = json.loads((finished / "run.json").read_text())
+    assert record["config"]["image.size"] == 16
+    assert record["origins"]["image.size"] == "preset tiny"
+    assert record["origins"]["training.epochs"] == "--set"
+    assert record["data"]["counts"] == COUNTS
+    assert record["training_seconds"] > 0
+    with (finished / "loss.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == list(range(1, 9))
+    assert all(math.isfinite(float(row["loss"])) for row in rows)
+    assert sorted(path.name for path in (finished / "samples").iterdir()) == [
+        "step-00000004.png",
+        "step-00000008.png",
+    ]
+    assert decode(finished / "loss.png").std() > 0
+    description = json.loads((finished / "config.json").read_text())
+    assert set(description["data"]["images"]) == set(udder.fingerprints())
+    assert description["image"]["classes"] == sorted(CLASSES)
+
+
+def test_the_saved_model_samples_what_the_trained_one_would(finished: Path) -> None:
+    model = load_model(finished, plugins=load_plugins(), device="cpu")
+    images = model.generator.sample([1, 2], torch.tensor([0, 3]))
+    again = load_model(finished, plugins=load_plugins(), device="cpu").generator.sample([1, 2], torch.tensor([0, 3]))
+    assert images.shape == (2, 1, 16, 16)
+    assert torch.equal(images, again)
+    average = load_file(finished / "checkpoints" / "step-00000008.safetensors")
+    saved = load_file(finished / "model.safetensors")
+    name = "network.unet.conv_in.weight"
+    assert torch.equal(saved[name], average["average." + name.removeprefix("network.")])
+    assert not torch.equal(saved[name], average["network." + name.removeprefix("network.")])
+
+
+def test_only_the_newest_checkpoints_stay(finished: Path) -> None:
+    kept = sorted(path.name for path in (finished / "checkpoints").iterdir())
+    assert kept == ["step-00000006.safetensors", "step-00000008.safetensors"]
+
+
+@pytest.mark.parametrize("plugin", ["ddpm", "ddpm-var"])
+@pytest.mark.parametrize("last", [2, 5, 8])
+def test_an_interrupted_run_ends_with_the_same_weights(udder: Dataset, tmp_path: Path, plugin: str, last: int) -> None:
+    whole = run(udder, tmp_path / "whole", plugin=plugin).folder
+    with pytest.raises(Stop):
+        run(udder, tmp_path / "cut", plugin=plugin, display=StopAt(last))
+    display = Silent()
+    cut = run(udder, tmp_path / "cut", plugin=plugin, display=display).folder
+    assert display.started == (last - 1) // 3 * 3
+    assert (cut / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert [row.split(",")[:3] for row in (cut / "loss.csv").read_text().splitlines()] == [
+        row.split(",")[:3] for row in (whole / "loss.csv").read_text().splitlines()
+    ]
+
+
+def command(folder: Path, out: Path, *more: str) -> list[str]:
+    sets = [part for setting in SHORT for part in ("--set", setting)]
+    head = ["ddpm", "--data", str(folder), "--out", str(out), "--preset", "tiny", "--seed", "3", "--device", "cpu"]
+    return ["train", *head, *sets, *more]
+
+
+def wait_for(condition: Callable[[], bool], *, seconds: float, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_killed_run_started_again_ends_with_the_same_weights(folder: Path, tmp_path: Path) -> None:
+    more = ["--set", "training.epochs=60"]
+    arguments = [sys.executable, "-m", "medzoo", *command(folder, tmp_path / "killed", *more)]
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        checkpoints = tmp_path / "killed" / "checkpoints"
+        wait_for(lambda: any(checkpoints.glob("step-*.safetensors")), seconds=120, process=process)
+        process.send_signal(signal.SIGKILL)
+    assert not (tmp_path / "killed" / "run.json").exists()
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "going on after step" in done.stderr
+    whole = [sys.executable, "-m", "medzoo", *command(folder, tmp_path / "whole", *more)]
+    subprocess.run(whole, check=True, capture_output=True, timeout=200)
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("killed", "whole")]
+    assert weights[0] == weights[1]
+
+
+def test_two_processes_train_one_model(folder: Path, tmp_path: Path) -> None:
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    flat = ["--set", "training.flip=false", "--set", "training.jitter=0.0"]
+    arguments = [*launch, "-m", "medzoo", *command(folder, tmp_path / "two", *flat)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=300, check=False, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines() == [str(tmp_path / "two")]  # the second process says nothing
+    with (tmp_path / "two" / "loss.csv").open() as file:
+        losses = [float(row["loss"]) for row in csv.DictReader(file)]
+    assert len(losses) == 8
+    assert losses[-1] < losses[0]
+    model = load_model(tmp_path / "two", plugins=load_plugins(), device="cpu")
+    assert torch.isfinite(model.generator.sample([0], torch.tensor([0]))).all()
+
+
+def test_a_run_starts_from_another_model_s_weights(finished: Path, udder: Dataset, tmp_path: Path) -> None:
+    start = load_model(finished, plugins=load_plugins(), device="cpu")
+    other = phantom_dataset(counts=dict.fromkeys(CLASSES, 2), size=32, seed=9)
+    kept = ["training.rate=0.0", "training.epochs=1"]
+    result = run(other, tmp_path / "more", overrides=kept, start=start)
+    weights = load_file(tmp_path / "more" / "model.safetensors")
+    assert all(torch.equal(weights[name], value) for name, value in load_file(finished / "model.safetensors").items())
+    assert result.record["started_from"]["weights_sha256"] == start.weights_sha256
+    assert result.record["started_from"]["tensors"] == f"{len(weights)} of {len(weights)}"
+    more = load_model(tmp_path / "more", plugins=load_plugins(), device="cpu")
+    assert more.trained_on == set(udder.fingerprints()) | set(other.fingerprints())
+    with pytest.raises(DataError, match=r"start\.name"):
+        run(other, tmp_path / "more", overrides=kept)
+
+
+def test_what_does_not_fit_of_another_model_stays_fresh(finished: Path, tmp_path: Path) -> None:
+    start = load_model(finished, plugins=load_plugins(), device="cpu")
+    two = phantom_dataset(counts={CLASSES[0]: 4, CLASSES[1]: 4}, size=32, seed=9)
+    taken = run(two, tmp_path / "two", overrides=["training.epochs=1"], start=start).record["started_from"]["tensors"]
+    some, whole = map(int, taken.split(" of "))
+    assert some == whole - 1  # the class table has another number of rows
+    with pytest.raises(ConfigError, match="no weights of 'run' fit"):
+        run(two, tmp_path / "var", plugin="ddpm-var", start=replace(start, generator=torch.nn.Conv2d(1, 1, 7)))
+
+
+def test_a_finished_run_is_left_alone(finished: Path, udder: Dataset) -> None:
+    before = (finished / "model.safetensors").stat().st_mtime_ns
+    result = run(udder, finished)
+    assert result.already_done
+    assert (finished / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_another_run_s_folder_is_refused_naming_the_difference(finished: Path, udder: Dataset) -> None:
+    with pytest.raises(DataError, match=r"training\.rate is 0\.0002, this one's is 0\.001"):
+        run(udder, finished, overrides=["training.rate=0.001"])
+    with pytest.raises(DataError, match="seed is 3, this one's is 4"):
+        run(udder, finished, seed=4)
+    with pytest.raises(DataError, match=r"data\.fingerprint"):
+        run(udder.subset(range(12)), finished)
+
+
+def test_a_folder_with_other_things_is_refused(udder: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(DataError, match="holds other files"):
+        run(udder, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_damaged_checkpoint_is_named(udder: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(Stop):
+        run(udder, tmp_path / "run", display=StopAt(5))
+    newest = tmp_path / "run" / "checkpoints" / "step-00000003.safetensors"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    with pytest.raises(IntegrityError, match="step-00000003"):
+        run(udder, tmp_path / "run")
+
+
+def test_a_flipped_bit_in_a_trained_model_is_noticed(finished: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    content = bytearray((copy / "model.safetensors").read_bytes())
+    content[-5] ^= 1
+    (copy / "model.safetensors").write_bytes(content)
+    with pytest.raises(IntegrityError, match="is damaged"):
+        load_model(copy, plugins=load_plugins(), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("plugin", 3, "lacks plugin"),
+        ("image", {}, r"image\.size is missing"),
+        ("image", {"size": "x", "channels": 1, "classes": ["a"], "multi_label": False}, r"image\.size"),
+        ("image", {"size": 16, "channels": 1, "classes": [1], "multi_label": False}, r"image\.classes"),
+        ("config", [], "lacks config"),
+        ("config", {"image.size": 1_000_000}, "out of range"),
+        ("data", {"images": 3}, r"data\.images"),
+    ],
+)
+def test_a_damaged_description_is_named(finished: Path, tmp_path: Path, key: str, value: object, told: str) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    description = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(description | {key: value}))
+    with pytest.raises(IntegrityError, match=rf"copy.config\.json.*{told}"):
+        load_model(copy, plugins=load_plugins(), device="cpu")
+
+
+def test_a_generator_without_weights_is_not_trained(udder: Dataset, tmp_path: Path) -> None:
+    plugins = load_plugins()
+    spec = plugins.generator("duplicate")
+    config = settings.resolve(spec.config, presets=spec.presets, preset="tiny")
+    with pytest.raises(ConfigError, match="nothing to learn"):
+        train(spec, config, udder, tmp_path / "x", plugins=plugins, display=Silent())
+
+
+def test_unknown_settings_get_the_nearest_spelling(folder: Path, tmp_path: Path) -> None:
+    spec = load_plugins().generator("ddpm")
+    with pytest.raises(UnknownName, match=r"did you mean training\.epochs"):
+        settings.resolve(spec.config, presets=spec.presets, overrides=["training.epoch=3"])
+
+
+def test_tensorboard_gets_every_loss(udder: Dataset, tmp_path: Path) -> None:
+    run(udder, tmp_path / "run", overrides=["training.epochs=1"], tensorboard=True)
+    (log,) = (tmp_path / "run" / "tensorboard").iterdir()
+    assert b"train/loss" in log.read_bytes()
+
+
+def test_multi_label_data_trains_no_single_label_model(tmp_path: Path) -> None:
+    labels = np.eye(4, dtype=np.float32)[[0, 1, 2, 3]]
+    labels[0, 1] = 1
+    source = phantom_dataset(counts=dict.fromkeys(CLASSES, 1), size=32, seed=0)
+    both = Dataset(path=Path("two"), classes=CLASSES, labels=labels, names=source.names, array=source.array)
+    with pytest.raises(ConfigError, match="one label an image"):
+        run(both, tmp_path / "run")
+
+
+def test_a_plugin_without_an_image_size_is_named(udder: Dataset, tmp_path: Path) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Bare:
+        spread: float = 1.0
+
+    plugins = load_plugins()
+    spec = replace(plugins.generator("ddpm"), name="bare", config=Bare)
+    config = settings.Resolved(value=Bare(), origins={})
+    with pytest.raises(PluginError, match=r"'bare' has no setting image\.channels"):
+        train(spec, config, udder, tmp_path / "run", plugins=plugins, display=Silent())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_class_that_cannot_be_a_folder_is_refused_before_training_starts(folder: Path, tmp_path: Path) -> None:
+    images = sorted(folder.rglob("*.png"))[:2]
+    table = tmp_path / "data.csv"
+    table.write_text(f"file,label\n{images[0]},normal\n{images[1]},wall/thick\n")
+    with pytest.raises(DataError, match="'wall/thick' cannot be a folder's name"):
+        run(open_dataset(table), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_are_verified_before_training_starts(folder: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    for path in folder.rglob("*.png"):
+        copy = broken / path.relative_to(folder)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    victim = sorted(broken.rglob("*.png"))[3]
+    victim.write_bytes(victim.read_bytes()[:-40])
+    with pytest.raises(DataError, match=victim.name):
+        run(open_dataset(broken), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_record_names_the_plugin_that_offers_the_generator(
+    udder: Dataset, tmp_path: Path, install_plugin: Callable[..., Path]
+) -> None:
+    source = (
+        "from dataclasses import replace\n"
+        "import medzoo_ddpm\n"
+        "from medzoo import hookimpl\n"
+        "@hookimpl\n"
+        "def register_generators():\n"
+        "    return [replace(medzoo_ddpm.register_generators()[0], name='foreign-ddpm')]\n"
+    )
+    install_plugin("stranger", source, distribution="medzoo-stranger")
+    record = run(udder, tmp_path / "run", plugin="foreign-ddpm", overrides=["training.epochs=1"]).record
+    assert record["plugins"] == {"stranger": {"distribution": "medzoo-stranger", "version": "1.0"}}
+
+
+def test_no_training_starts_from_a_model_without_weights(
+    folder: Path, tmp_path: Path, medzoo: Callable[..., Any]
+) -> None:
+    outcome = medzoo("train", "ddpm", "--data", folder, "--out", tmp_path / "run", "--start", "classic")
+    assert outcome.code == 2
+    assert "'classic' has no weights" in outcome.err
