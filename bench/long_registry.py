@@ -32,7 +32,7 @@ FORMS = {
     "list": ["list"],
     "list --json": ["list", "--json"],
     "list, two words": ["list", "model-00042", "breast"],
-    "list --class benign --licence cc-by-4.0": ["list", "--class", "benign", "--licence", "cc-by-4.0"],
+    "list --class benign --license cc-by-4.0": ["list", "--class", "benign", "--license", "cc-by-4.0"],
     "show model-00042": ["show", "model-00042"],
 }
 

@@ -23,7 +23,7 @@ def main() -> None:
     registry = load_registry(plugins=plugins)
     print(f"batch {asked.batch} on {device}, {torch.get_num_threads()} threads, median of {asked.repeats}")
     print(f"{'model':<20} {'pixels':>6} {'steps':>5} {'guidance':>8} {'images/s':>9}")
-    for name in asked.models or [row.id for row in registry.rows]:
+    for name in asked.models or [row.id for row in registry.entries]:
         model = load_gen(name, image=None, registry=registry, plugins=plugins, device=device)
         labels = torch.arange(asked.batch) % len(model.image.classes)
         seconds = []

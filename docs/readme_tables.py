@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from medzoo.cli.app import VERBS, app
-from medzoo.hub.registry import CLASSIFIER, GENERATOR, Row, load_registry
+from medzoo.hub.registry import CLASSIFIER, GENERATOR, ModelEntry, load_registry
 from medzoo.plugins.lookup import load_plugins
 from medzoo.specs import DOMAIN
 
@@ -72,7 +72,7 @@ def models() -> str:
         f"{_facts(row)} | {row.parameters / 1e6:.1f} M | {row.bytes / 1e6:.1f} | {row.license} |"
         for row in _bundled(GENERATOR)
     ]
-    head = "| model | generator | trained on | classes | pixels | parameters | MB | licence |"
+    head = "| model | generator | trained on | classes | pixels | parameters | MB | license |"
     return "\n".join([head, "|---|---|---|---|---|---|---|---|", *rows])
 
 
@@ -83,20 +83,20 @@ def classifier_models() -> str:
         for row in _bundled(CLASSIFIER)
     ]
     columns = "model | classifier | trained on | classes | pixels | held-out balanced accuracy"
-    head = f"| {columns} | parameters | MB | licence |"
+    head = f"| {columns} | parameters | MB | license |"
     return "\n".join([head, "|---|---|---|---|---|---|---|---|---|", *rows])
 
 
-def _bundled(kind: str) -> list[Row]:
-    return [row for row in load_registry().rows if row.kind == kind and (ROOT / "cards" / row.id).is_dir()]
+def _bundled(kind: str) -> list[ModelEntry]:
+    return [row for row in load_registry().entries if row.kind == kind and (ROOT / "cards" / row.id).is_dir()]
 
 
-def _facts(row: Row) -> str:
+def _facts(row: ModelEntry) -> str:
     card = f"[`{row.id}`](cards/{row.id}/README.md)"
     return f"| {card} | {row.plugin} | {row.dataset} | {', '.join(row.classes)} | {row.size}"
 
 
-def _score(row: Row) -> str:
+def _score(row: ModelEntry) -> str:
     notes = json.loads((ROOT / "cards" / row.id / "config.json").read_text("utf-8"))["notes"]
     return f"{notes['held_out']['balanced_accuracy']:.2f} on {notes['held_out']['images']} images"
 

@@ -22,9 +22,9 @@ __all__ = [
     "Metric",
     "MetricSpec",
     "Model",
+    "ModelEntry",
     "Outcome",
     "Report",
-    "Row",
     "Sample",
     "Score",
     "SyntheticImages",
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from medzoo.api import as_dataset, augment, list_models, load
     from medzoo.generation.run import Outcome
     from medzoo.generation.synthetic_dataset import DrawnImages, Model, SyntheticImages
-    from medzoo.hub.registry import Row
+    from medzoo.hub.registry import ModelEntry
 else:
     # Not for type checkers, which would take any name for one of the module's.
     def __getattr__(name: str) -> object:
@@ -51,7 +51,7 @@ else:
             from medzoo.generation import synthetic_dataset as home
         elif name == "Outcome":
             from medzoo.generation import run as home
-        elif name == "Row":
+        elif name == "ModelEntry":
             from medzoo.hub import registry as home
         else:
             raise AttributeError(f"module 'medzoo' has no attribute '{name}'")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from medzoo.arguments import names, require, whole_number
 from medzoo.errors import ConfigError, UnknownName
-from medzoo.hub.registry import Row, load_registry
-from medzoo.hub.search import Kind, Wanted
+from medzoo.hub.registry import ModelEntry, load_registry
+from medzoo.hub.search import EntryKind, SearchQuery
 from medzoo.plugins.lookup import load_plugins
 from medzoo.protocols import RemoteGenerator
 
@@ -30,12 +30,12 @@ def list_models(
     kind: Literal["generator", "classifier"] | None = None,
     license: str | None = None,
     notice: Callable[[str], None] | None = None,
-) -> list[Row]:
+) -> list[ModelEntry]:
     """The published models that have all of this, as `medzoo list` shows them; neither torch nor numpy is imported.
 
     `words` are looked for in everything a row says, `classes` among those a model makes or tells; letters' case does
-    not matter. `Row.name` is what `load` takes. `notice` is told of plugins that are broken and of registry files of
-    theirs that are left out; without it, that goes to stderr.
+    not matter. `ModelEntry.name` is what `load` takes. `notice` is told of broken plugins and of their registry files
+    that are left out; without it, that goes to stderr.
 
     Raises:
         UnknownName: a fact, class or kind that no model has.
@@ -46,24 +46,24 @@ def list_models(
     names("words", words)
     require((Callable, NoneType), "a function", notice=notice)
     require((str, NoneType), "a text", modality=modality, plugin=plugin, dataset=dataset, kind=kind, license=license)
-    kinds = (Kind.GENERATOR, Kind.CLASSIFIER)
+    kinds = (EntryKind.GENERATOR, EntryKind.CLASSIFIER)
     if kind is not None and kind not in kinds:
         raise UnknownName("kind", kind, kinds)
-    wanted = Wanted.of(
+    query = SearchQuery.create(
         words,
         modality=modality,
         plugin=plugin,
         dataset=dataset,
         license=license,
         classes=[classes] if isinstance(classes, str) else names("classes", classes),
-        kind=None if kind is None else Kind(kind),
+        kind=None if kind is None else EntryKind(kind),
     )
     plugins = load_plugins()
     registry = load_registry(plugins=plugins)
     for text in filter(None, [*registry.problems, plugins.broken_hint.strip("()")]):
         (notice or to_stderr)(text)
-    wanted.refuse_unknown(registry.rows)
-    return [row for row in registry.rows if wanted.takes(row)]
+    query.check_values(registry.entries)
+    return [row for row in registry.entries if query.matches(row)]
 
 
 def load(

@@ -10,7 +10,7 @@ from typing import Any
 from medzoo import config
 from medzoo.config_values import Setting
 from medzoo.experiment.config import ExperimentSettings
-from medzoo.hub.registry import TRAIN
+from medzoo.hub.registry import TRAIN_COMMANDS
 from medzoo.plugins.lookup import load_plugins
 from medzoo.specs import ClassifierSpec, GeneratorSpec
 from reference_pages.markdown import escaped, page, table, toctree
@@ -67,7 +67,7 @@ def experiment_page() -> str:
 def model_page(kind: str, spec: GeneratorSpec | ClassifierSpec) -> str:
     """The settings and presets of one generator or classifier."""
     command = (
-        f"`{TRAIN[kind]} {spec.name}`"
+        f"`{TRAIN_COMMANDS[kind]} {spec.name}`"
         if getattr(spec, "trainable", True)
         else f"`--gen {spec.name}`; it learns nothing"
     )

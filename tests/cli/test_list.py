@@ -188,7 +188,7 @@ def listed(medzoo, publish):
         (("--kind", "generator"), True, False),
         (("--kind", "classifier"), False, False),
         (("--kind", "asset"), False, True),
-        (("--licence", "mit"), False, True),
+        (("--license", "mit"), False, True),
         (("--license", "cc-by-4.0"), True, False),
         (("--kind", "asset", "--plugin", "ddpm"), False, False),
         (("features", "test"), False, True),
@@ -207,7 +207,7 @@ def test_options_keep_the_rows_that_have_it(listed, options, model, asset):
         ("--plugin", "ddmp", "did you mean ddpm"),
         ("--dataset", "bussi", "did you mean busi"),
         ("--class", "benin", "did you mean benign"),
-        ("--licence", "apache", "did you mean apache-2.0"),
+        ("--license", "apache", "did you mean apache-2.0"),
     ],
 )
 def test_a_value_no_row_has_is_refused_with_the_nearest(medzoo, option, value, hint):

@@ -86,4 +86,4 @@ def test_a_full_disk_exits_6(medzoo, publish, mirror, monkeypatch):
 def test_without_ids_every_model_is_mirrored(medzoo, mirror):
     outcome = medzoo("mirror", mirror)
     assert outcome.code == 0
-    assert {path.name for path in mirror.iterdir()} == {row.folder for row in load_registry().rows}
+    assert {path.name for path in mirror.iterdir()} == {row.folder for row in load_registry().entries}

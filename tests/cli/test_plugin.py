@@ -13,10 +13,10 @@ def test_plugins_are_listed_with_what_they_offer(medzoo):
 
 
 def test_a_broken_plugin_shows_its_error_and_on_request_its_traceback(medzoo, install_plugin):
-    install_plugin("foreign", "raise OSError('no licence server')", distribution="foreign-zoo")
+    install_plugin("foreign", "raise OSError('no license server')", distribution="foreign-zoo")
     brief = medzoo("plugin", "list")
     assert brief.code == 0
-    assert "OSError: no licence server" in brief.out
+    assert "OSError: no license server" in brief.out
     assert "Traceback" not in brief.out
     full = medzoo("plugin", "list", "--verbose")
     assert "Traceback" in full.out
@@ -42,7 +42,7 @@ def test_the_hooks_of_each_plugin_are_listed_on_request(medzoo):
 
 
 def test_a_plugin_is_disabled_and_enabled(medzoo, install_plugin):
-    install_plugin("foreign", "raise OSError('no licence server')", distribution="foreign-zoo")
+    install_plugin("foreign", "raise OSError('no license server')", distribution="foreign-zoo")
     assert medzoo("plugin", "disable", "foreign").out == "foreign-zoo/foreign disabled\n"
     assert medzoo("list").err.count("foreign") == 0
     assert ["foreign", "foreign-zoo", "1.0", "disabled"] in [
@@ -52,7 +52,7 @@ def test_a_plugin_is_disabled_and_enabled(medzoo, install_plugin):
     assert (outcome.code, "medzoo plugin enable foreign" in outcome.err) == (3, True)
     enabled = json.loads(medzoo("plugin", "enable", "foreign", "--json").out)
     assert enabled["state"] == "broken"
-    assert enabled["error"].startswith("OSError: no licence server (")
+    assert enabled["error"].startswith("OSError: no license server (")
     assert medzoo("plugin", "disable", "forein").code == 2
 
 

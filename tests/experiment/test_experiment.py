@@ -28,7 +28,7 @@ from medzoo.experiment.run import Prepared, prepare, run
 from medzoo.experiment.tasks import Cell
 from medzoo.experiment.worker import Quiet
 from medzoo.generation.mixture import make_source
-from medzoo.hub.download import alone
+from medzoo.hub.download import folder_lock
 from medzoo.plugins.lookup import load_plugins
 from medzoo.toolkit.classifier_settings import RecipeSettings
 from medzoo.toolkit.settings import ImageSettings
@@ -503,7 +503,7 @@ def test_a_run_waits_for_another_in_its_folder(data, tiny, tmp_path):
     second = threading.Thread(
         target=lambda: found.append(run(work, jobs=1, watch=lambda *_: None, notice=said.append)), daemon=True
     )
-    with alone((tmp_path / "x").resolve(), print):
+    with folder_lock((tmp_path / "x").resolve(), print):
         second.start()
         second.join(timeout=3)
         assert second.is_alive()

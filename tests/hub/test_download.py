@@ -12,7 +12,7 @@ import pytest
 from helpers.hub_server import flip
 
 from medzoo.errors import HubError, IntegrityError, ResourceError
-from medzoo.hub.registry import AssetRow, FileRow, load_registry
+from medzoo.hub.registry import AssetEntry, FileEntry, load_registry
 from medzoo.hub.sources import fetch_asset, fetch_model, locate, model_folder, verify_folder
 
 WEIGHTS = "GET /[0-9a-f]{64}/model.safetensors"
@@ -24,7 +24,7 @@ def published(publish_on_hub):
 
 
 @pytest.fixture
-def row(published):
+def entry(published):
     return load_registry().model("ddpm-test")
 
 
@@ -32,53 +32,55 @@ def silent(text):
     pytest.fail(f"unexpected notice: {text}")
 
 
-def final_names(row):
-    folder = model_folder(row)
+def final_names(entry):
+    folder = model_folder(entry)
     return {path.name for path in folder.iterdir() if not path.name.startswith(".")} if folder.exists() else set()
 
 
-def assert_pulled(row, published):
-    folder = fetch_model(row, notice=silent)
+def assert_pulled(entry, published):
+    folder = fetch_model(entry, notice=silent)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == published.files
 
 
-def test_a_model_comes_from_the_hub_at_its_pinned_commit(hub_server, row, published):
-    assert locate(row) == ("hub", None)
+def test_a_model_comes_from_the_hub_at_its_pinned_commit(hub_server, entry, published):
+    assert locate(entry) == ("hub", None)
     assert hub_server.asked() == []
     hub_server.store.put("acme/ddpm-test", {"model.safetensors": b"a newer one"})
     seen = {}
-    folder = fetch_model(row, notice=silent, progress=lambda name, done, total: seen.setdefault(name, []).append(done))
-    assert_pulled(row, published)
-    verify_folder(folder, row)
+    folder = fetch_model(
+        entry, notice=silent, progress=lambda name, done, total: seen.setdefault(name, []).append(done)
+    )
+    assert_pulled(entry, published)
+    verify_folder(folder, entry)
     assert {name: (done[0], done[-1]) for name, done in seen.items()} == {
         name: (0, len(data)) for name, data in published.files.items()
     }
-    assert all(row.revision in request for request in hub_server.asked("resolve"))
+    assert all(entry.revision in request for request in hub_server.asked("resolve"))
     assert len(hub_server.asked("resolve")) == len(published.files)
-    assert locate(row) == ("cached", folder)
+    assert locate(entry) == ("cached", folder)
 
 
-def test_the_bundled_copy_and_the_mirror_come_before_the_hub(hub_server, row, published, monkeypatch):
+def test_the_bundled_copy_and_the_mirror_come_before_the_hub(hub_server, entry, published, monkeypatch):
     monkeypatch.setenv("MEDZOO_MIRROR", str(published.mirror))
-    assert_pulled(row, published)
+    assert_pulled(entry, published)
     assert hub_server.asked() == []
 
 
-def test_a_damaged_mirror_is_told_of_when_the_hub_fails_too(hub_server, row, published, monkeypatch):
+def test_a_damaged_mirror_is_told_of_when_the_hub_fails_too(hub_server, entry, published, monkeypatch):
     monkeypatch.setenv("MEDZOO_MIRROR", str(published.mirror))
     published.path("model.safetensors").write_bytes(b"damage")
     hub_server.fail(WEIGHTS, status=500, times=4)
     notices = []
     with pytest.raises(HubError, match="answers 500"):
-        fetch_model(row, notice=notices.append)
+        fetch_model(entry, notice=notices.append)
     assert "holds 6 bytes" in notices[0]
-    fetch_model(row, notice=notices.append)
+    fetch_model(entry, notice=notices.append)
     assert "took it from acme/ddpm-test" in notices[-1]
 
 
-def test_the_hub_alone_is_asked_when_named(hub_server, row, published, monkeypatch):
+def test_the_hub_alone_is_asked_when_named(hub_server, entry, published, monkeypatch):
     monkeypatch.setenv("MEDZOO_MIRROR", str(published.mirror))
-    fetch_model(row, source="hub", notice=silent)
+    fetch_model(entry, source="hub", notice=silent)
     assert len(hub_server.asked("resolve")) == len(published.files)
 
 
@@ -88,160 +90,160 @@ def test_a_model_without_a_place_on_the_hub_is_not_asked_for_there(publish):
         fetch_model(load_registry().model("ddpm-test"), source="hub")
 
 
-def test_a_connection_cut_in_mid_file_is_taken_up_where_it_broke(hub_server, row, published):
+def test_a_connection_cut_in_mid_file_is_taken_up_where_it_broke(hub_server, entry, published):
     hub_server.fail(WEIGHTS, cut=4000)
-    assert_pulled(row, published)
+    assert_pulled(entry, published)
     ranges = [request.headers.get("range") for request in hub_server.requests if "/model.s" in request.path]
     assert ranges[:2] == [None, None]  # at the Hub, and where it sent the request
     assert re.fullmatch(r"bytes=[1-9]\d{0,3}-", ranges[2])
 
 
-def test_a_connection_cut_again_and_again_fails_and_the_next_pull_goes_on(hub_server, row, published):
+def test_a_connection_cut_again_and_again_fails_and_the_next_pull_goes_on(hub_server, entry, published):
     hub_server.fail(WEIGHTS, cut=3000, chunk=1000)
     hub_server.fail(WEIGHTS, cut=0, after=1, times=4)
     with pytest.raises(HubError, match=r"cannot get model\.safetensors of acme/ddpm-test"):
-        fetch_model(row, notice=silent)
-    assert "model.safetensors" not in final_names(row)
+        fetch_model(entry, notice=silent)
+    assert "model.safetensors" not in final_names(entry)
     before = len(hub_server.requests)
-    assert_pulled(row, published)
+    assert_pulled(entry, published)
     (went_on,) = {r.headers["range"] for r in hub_server.requests[before:] if "/model.s" in r.path}
     assert int(went_on[len("bytes=") : -1]) > 0
 
 
-def test_a_server_without_ranges_sends_the_whole_again(hub_server, row, published, monkeypatch):
+def test_a_server_without_ranges_sends_the_whole_again(hub_server, entry, published, monkeypatch):
     hub_server.fail(WEIGHTS, cut=4000)
     monkeypatch.setattr(
         "hub_server.re.fullmatch", lambda pattern, text: None if "bytes" in pattern else re.match(pattern, text)
     )
-    assert_pulled(row, published)
+    assert_pulled(entry, published)
 
 
-def test_a_part_longer_than_the_file_is_begun_anew(row, published):
-    folder = model_folder(row)
+def test_a_part_longer_than_the_file_is_begun_anew(entry, published):
+    folder = model_folder(entry)
     folder.mkdir(parents=True)
-    file = next(file for file in row.files if file.name == "model.safetensors")
+    file = next(file for file in entry.files if file.name == "model.safetensors")
     (folder / f".model.safetensors.{file.sha256[:12]}.part").write_bytes(b"x" * 20_000)
-    assert_pulled(row, published)
+    assert_pulled(entry, published)
 
 
 @pytest.mark.parametrize(("name", "asked"), [("model.safetensors", WEIGHTS), ("config.json", "GET .*/config.json")])
-def test_a_flipped_byte_is_refused_and_nothing_of_it_stays(hub_server, row, published, name, asked):
+def test_a_flipped_byte_is_refused_and_nothing_of_it_stays(hub_server, entry, published, name, asked):
     hub_server.fail(asked, body=flip(5))
     with pytest.raises(IntegrityError, match=rf"{name} of acme/ddpm-test at .* is not what was expected: sha256"):
-        fetch_model(row, notice=silent)
-    assert not list(model_folder(row).glob(f"*{name}*"))
-    assert not list(model_folder(row).glob(f".*{name}*"))
-    assert_pulled(row, published)
+        fetch_model(entry, notice=silent)
+    assert not list(model_folder(entry).glob(f"*{name}*"))
+    assert not list(model_folder(entry).glob(f".*{name}*"))
+    assert_pulled(entry, published)
 
 
 @pytest.mark.parametrize("change", [lambda data: data[:-7], lambda data: data + b"more"], ids=["short", "long"])
-def test_a_file_of_the_wrong_size_is_refused_before_it_is_read(hub_server, row, published, change):
+def test_a_file_of_the_wrong_size_is_refused_before_it_is_read(hub_server, entry, published, change):
     hub_server.fail(WEIGHTS, body=change)
     with pytest.raises(IntegrityError, match=r"has \d+ bytes, expected 9000"):
-        fetch_model(row, notice=silent)
-    assert "model.safetensors" not in final_names(row)
-    assert_pulled(row, published)
+        fetch_model(entry, notice=silent)
+    assert "model.safetensors" not in final_names(entry)
+    assert_pulled(entry, published)
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_passing_failure_is_waited_out(hub_server, row, published, status):
+def test_a_passing_failure_is_waited_out(hub_server, entry, published, status):
     hub_server.fail(WEIGHTS, status=status, times=3)
-    assert_pulled(row, published)
+    assert_pulled(entry, published)
 
 
 @pytest.mark.parametrize(("status", "reason"), [(429, "too many requests"), (500, "answers 500"), (503, "answers 503")])
-def test_a_lasting_failure_says_what_the_hub_answers(hub_server, row, published, status, reason):
+def test_a_lasting_failure_says_what_the_hub_answers(hub_server, entry, published, status, reason):
     hub_server.fail(WEIGHTS, status=status, times=100)
     with pytest.raises(HubError, match=reason):
-        fetch_model(row, notice=silent)
-    assert "model.safetensors" not in final_names(row)
+        fetch_model(entry, notice=silent)
+    assert "model.safetensors" not in final_names(entry)
     hub_server.faults.clear()
-    assert_pulled(row, published)
+    assert_pulled(entry, published)
 
 
-def test_a_server_that_asks_to_wait_is_waited_for_or_reported(hub_server, row, published, monkeypatch):
+def test_a_server_that_asks_to_wait_is_waited_for_or_reported(hub_server, entry, published, monkeypatch):
     waited = []
     monkeypatch.setattr(threading.Event, "wait", lambda self, seconds=None: waited.append(seconds) or self.is_set())
     hub_server.fail(WEIGHTS, status=429, headers={"Retry-After": "7"})
-    assert_pulled(row, published)
+    assert_pulled(entry, published)
     assert 7.0 in waited
-    (model_folder(row) / "model.safetensors").unlink()
+    (model_folder(entry) / "model.safetensors").unlink()
     hub_server.fail(WEIGHTS, status=429, headers={"Retry-After": "600"})
     with pytest.raises(HubError, match="too many requests"):
-        fetch_model(row, notice=silent)
+        fetch_model(entry, notice=silent)
 
 
-def test_a_drip_counts_as_a_broken_connection(hub_server, row, published, monkeypatch):
+def test_a_drip_counts_as_a_broken_connection(hub_server, entry, published, monkeypatch):
     monkeypatch.setattr("medzoo.hub.download._PATIENCE", 0.2)
     hub_server.fail(WEIGHTS, pause=0.05, chunk=10, times=100)
     monkeypatch.setattr("medzoo.hub.network._PAUSES", ())
     with pytest.raises(HubError, match=r"only \d+ bytes a second arrive"):
-        fetch_model(row, notice=silent)
-    assert "model.safetensors" not in final_names(row)
+        fetch_model(entry, notice=silent)
+    assert "model.safetensors" not in final_names(entry)
     hub_server.faults.clear()
-    assert_pulled(row, published)
+    assert_pulled(entry, published)
 
 
-def test_silence_ends_with_the_time_out_of_the_library(hub_server, row, published, monkeypatch):
+def test_silence_ends_with_the_time_out_of_the_library(hub_server, entry, published, monkeypatch):
     hub_server.fail(WEIGHTS, pause=1.0, times=100)
     with monkeypatch.context() as impatient:
         impatient.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 0.2)
         with pytest.raises(HubError, match="timed out"):
-            fetch_model(row, notice=silent)
+            fetch_model(entry, notice=silent)
     hub_server.faults.clear()
-    assert_pulled(row, published)
+    assert_pulled(entry, published)
 
 
-def test_an_expired_token_is_named_even_for_a_public_model(hub_server, row, published, monkeypatch):
+def test_an_expired_token_is_named_even_for_a_public_model(hub_server, entry, published, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_gone")
     with pytest.raises(HubError, match="refuses the token") as caught:
-        fetch_model(row, notice=silent)
+        fetch_model(entry, notice=silent)
     assert "HF_TOKEN" in caught.value.hint
     assert "hf_gone" not in str(caught.value)
     monkeypatch.setenv("HF_TOKEN", "hf_read")
-    assert_pulled(row, published)
+    assert_pulled(entry, published)
 
 
 def test_a_private_model_needs_a_token(publish_on_hub, monkeypatch):
     published = publish_on_hub("ddpm-test", private=True)
-    row = load_registry().model("ddpm-test")
+    entry = load_registry().model("ddpm-test")
     monkeypatch.setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(HubError, match="the Hub shows no") as caught:
-        fetch_model(row, notice=silent)
+        fetch_model(entry, notice=silent)
     assert "HF_TOKEN" in caught.value.hint
     monkeypatch.setenv("HF_TOKEN", "hf_read")
-    assert_pulled(row, published)
+    assert_pulled(entry, published)
 
 
-def test_a_commit_that_is_gone_is_said_to_be(hub_server, row):
+def test_a_commit_that_is_gone_is_said_to_be(hub_server, entry):
     hub_server.store.repos["acme/ddpm-test"].commits.clear()
     hub_server.store.repos["acme/ddpm-test"].branches.clear()
     with pytest.raises(HubError, match="no such revision"):
-        fetch_model(row, notice=silent)
+        fetch_model(entry, notice=silent)
 
 
-def test_offline_is_an_error_at_once_unless_the_model_is_here(hub_server, row, published, monkeypatch):
+def test_offline_is_an_error_at_once_unless_the_model_is_here(hub_server, entry, published, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("medzoo.hub.network._PAUSES", (60.0,))
     with pytest.raises(HubError, match="HF_HUB_OFFLINE is set"):
-        fetch_model(row, notice=silent)
+        fetch_model(entry, notice=silent)
     assert hub_server.asked() == []
-    fetch_model(row, source=str(published.mirror), notice=silent)
-    assert_pulled(row, published)
+    fetch_model(entry, source=str(published.mirror), notice=silent)
+    assert_pulled(entry, published)
 
 
-def test_a_hub_that_is_not_there_is_a_hub_error(row, monkeypatch):
+def test_a_hub_that_is_not_there_is_a_hub_error(entry, monkeypatch):
     nowhere = "http://127.0.0.1:9"
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", nowhere)
     monkeypatch.setattr(
         "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", nowhere + "/{repo_id}/resolve/{revision}/{filename}"
     )
     with pytest.raises(HubError, match=r"cannot get .* of acme/ddpm-test"):
-        fetch_model(row, notice=silent)
+        fetch_model(entry, notice=silent)
 
 
-def test_a_full_disk_leaves_nothing_and_the_next_pull_succeeds(row, published):
+def test_a_full_disk_leaves_nothing_and_the_next_pull_succeeds(entry, published):
     # a process of its own, whose limit stands for a disk of 4 kB
     program = (
         "import resource, sys, signal; from medzoo.cli.app import run\n"
@@ -252,77 +254,77 @@ def test_a_full_disk_leaves_nothing_and_the_next_pull_succeeds(row, published):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (6, ""), done.stderr
     assert "cannot write" in done.stderr
-    assert "model.safetensors" not in " ".join(path.name for path in model_folder(row).iterdir())
-    assert_pulled(row, published)
+    assert "model.safetensors" not in " ".join(path.name for path in model_folder(entry).iterdir())
+    assert_pulled(entry, published)
 
 
-def test_a_disk_that_fills_during_a_download_is_a_resource_error(row, published, monkeypatch):
+def test_a_disk_that_fills_during_a_download_is_a_resource_error(entry, published, monkeypatch):
     def refuse(handle):
         raise OSError(28, os.strerror(28))
 
     with monkeypatch.context() as full:
         full.setattr("os.fsync", refuse)
         with pytest.raises(ResourceError, match="the disk is full"):
-            fetch_model(row, notice=silent)
-    assert final_names(row) == set()
-    assert_pulled(row, published)
+            fetch_model(entry, notice=silent)
+    assert final_names(entry) == set()
+    assert_pulled(entry, published)
 
 
-def test_processes_that_pull_at_once_download_each_file_once(hub_server, row, published):
+def test_processes_that_pull_at_once_download_each_file_once(hub_server, entry, published):
     hub_server.fail(WEIGHTS, pause=0.3, chunk=3000)
     program = (
         "from medzoo.hub.sources import fetch_model, verify_folder; from medzoo.hub.registry import load_registry\n"
-        "row = load_registry().model('ddpm-test')\n"
-        "verify_folder(fetch_model(row), row)\n"
+        "entry = load_registry().model('ddpm-test')\n"
+        "verify_folder(fetch_model(entry), entry)\n"
     )
     running = [subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE) for _ in range(3)]
     for process in running:
         _, err = process.communicate(timeout=120)
         assert process.returncode == 0, err.decode()
     assert len(hub_server.asked("resolve")) == len(published.files)
-    assert final_names(row) == set(published.files)
+    assert final_names(entry) == set(published.files)
 
 
-def test_an_interrupt_leaves_the_part_that_arrived_for_the_next_pull(hub_server, row, published):
+def test_an_interrupt_leaves_the_part_that_arrived_for_the_next_pull(hub_server, entry, published):
     hub_server.fail(WEIGHTS, pause=0.1, chunk=200)
     program = "import sys; from medzoo.cli.app import run; sys.exit(run(['pull', 'ddpm-test']))"
     running = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while not any(part.stat().st_size for part in model_folder(row).glob(".model.safetensors.*")):
+    while not any(part.stat().st_size for part in model_folder(entry).glob(".model.safetensors.*")):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=120)
     assert (running.returncode, err) == (130, "interrupted; run the same command again to go on\n")
-    assert "model.safetensors" not in final_names(row)
-    assert_pulled(row, published)
+    assert "model.safetensors" not in final_names(entry)
+    assert_pulled(entry, published)
     assert int(hub_server.requests[-1].headers["range"][len("bytes=") : -1]) > 0
 
 
-def test_one_file_that_fails_stops_the_others(hub_server, row):
+def test_one_file_that_fails_stops_the_others(hub_server, entry):
     hub_server.fail("GET .*/resolve/.*config.json", status=404, headers={"X-Error-Code": "EntryNotFound"})
     hub_server.fail(WEIGHTS, pause=0.1, chunk=100)
     with pytest.raises(HubError, match=r"config\.json of .*no such file"):
-        fetch_model(row, notice=silent)
-    assert "model.safetensors" not in final_names(row)
+        fetch_model(entry, notice=silent)
+    assert "model.safetensors" not in final_names(entry)
 
 
-def test_no_token_goes_to_where_the_hub_keeps_large_files(hub_server, row):
-    fetch_model(row, notice=silent)
+def test_no_token_goes_to_where_the_hub_keeps_large_files(hub_server, entry):
+    fetch_model(entry, notice=silent)
     sent = {request.origin: "authorization" in request.headers for request in hub_server.requests}
     assert sent == {"hub": True, "cdn": False}
 
 
 def asset(published, **place):
     data = published.files["model.safetensors"]
-    file = next(row for row in load_registry().model("ddpm-test").files if row.name == "model.safetensors")
-    files = (FileRow(name=place.pop("name", "model.safetensors"), sha256=file.sha256, bytes=len(data)),)
+    file = next(entry for entry in load_registry().model("ddpm-test").files if entry.name == "model.safetensors")
+    files = (FileEntry(name=place.pop("name", "model.safetensors"), sha256=file.sha256, bytes=len(data)),)
     facts = {"id": "backbone", "summary": "", "license": "mit", "url": "", "repo": "", "revision": "", **place}
-    return AssetRow(**facts, files=files, origin=published.registry, origins={})
+    return AssetEntry(**facts, files=files, origin=published.registry, origins={})
 
 
-def test_an_asset_comes_from_a_repository_or_an_address_without_a_token(hub_server, row, published):
-    of_repo = asset(published, repo="acme/ddpm-test", revision=row.revision)
+def test_an_asset_comes_from_a_repository_or_an_address_without_a_token(hub_server, entry, published):
+    of_repo = asset(published, repo="acme/ddpm-test", revision=entry.revision)
     assert fetch_asset(of_repo).read_bytes() == published.files["model.safetensors"]
     assert "assets/backbone/" in fetch_asset(of_repo).as_posix()
     hub_server.requests.clear()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from medzoo.errors import ConfigError, IntegrityError, PluginError, UnknownName
-from medzoo.hub.registry import AssetRow, fetchable, load_registry, resolve, resolve_classifier
+from medzoo.hub.registry import AssetEntry, find_entry, load_registry, resolve, resolve_classifier
 from medzoo.hub.sources import verify_folder
 from medzoo.plugins.lookup import load_plugins
 from medzoo.storage.paths import bundled_root
@@ -13,28 +13,28 @@ from medzoo.storage.paths import bundled_root
 with pytest.MonkeyPatch.context() as environment:
     environment.setenv("XDG_CONFIG_HOME", "/nowhere")
     environment.delenv("MEDZOO_REGISTRY", raising=False)
-    BUNDLED = load_registry().rows
+    BUNDLED = load_registry().entries
 LARGEST = 8_000_000
 
 
-@pytest.mark.parametrize("row", BUNDLED, ids=lambda row: row.id)
-def test_a_bundled_model_is_what_its_row_says(row):
-    card = bundled_root() / "cards" / row.id
-    verify_folder(card, row)
+@pytest.mark.parametrize("entry", BUNDLED, ids=lambda entry: entry.id)
+def test_a_bundled_model_is_what_its_row_says(entry):
+    card = bundled_root() / "cards" / entry.id
+    verify_folder(card, entry)
     plugins = load_plugins()
-    assert row.plugin in (plugins.classifiers if row.kind == "classifier" else plugins.generators)
+    assert entry.plugin in (plugins.classifiers if entry.kind == "classifier" else plugins.generators)
     description = json.loads((card / "config.json").read_text("utf-8"))
-    assert (description["plugin"], description.get("kind", "generator")) == (row.plugin, row.kind)
-    assert description["image"]["size"] == row.size
-    assert description["image"]["channels"] == row.channels
-    assert description["image"]["classes"] == list(row.classes)
-    assert next(file.bytes for file in row.files if file.name == "model.safetensors") <= LARGEST
-    assert {file.name for file in row.files} == {path.name for path in card.iterdir()}
+    assert (description["plugin"], description.get("kind", "generator")) == (entry.plugin, entry.kind)
+    assert description["image"]["size"] == entry.size
+    assert description["image"]["channels"] == entry.channels
+    assert description["image"]["classes"] == list(entry.classes)
+    assert next(file.bytes for file in entry.files if file.name == "model.safetensors") <= LARGEST
+    assert {file.name for file in entry.files} == {path.name for path in card.iterdir()}
 
 
 @pytest.mark.parametrize("card", sorted((bundled_root() / "cards").glob("*/")), ids=lambda card: card.name)
 def test_every_card_has_its_row(card):
-    assert card.name in {row.id for row in BUNDLED}
+    assert card.name in {entry.id for entry in BUNDLED}
 
 
 def overlay(monkeypatch, tmp_path, text, name="own.toml"):
@@ -46,11 +46,11 @@ def overlay(monkeypatch, tmp_path, text, name="own.toml"):
 
 def test_an_overlay_adds_a_model_and_is_its_origin(publish):
     published = publish("ddpm-test")
-    row = load_registry().model("ddpm-test")
-    assert row.origin == published.registry
-    assert row.classes == ("a", "b")
-    assert row.default is False
-    assert row.bytes == sum(len(data) for data in published.files.values())
+    entry = load_registry().model("ddpm-test")
+    assert entry.origin == published.registry
+    assert entry.classes == ("a", "b")
+    assert entry.default is False
+    assert entry.bytes == sum(len(data) for data in published.files.values())
 
 
 def test_the_users_registry_is_read(publish, user_folders, monkeypatch):
@@ -67,8 +67,8 @@ def test_a_later_overlay_changes_one_key_of_a_model(publish, monkeypatch, tmp_pa
     later = tmp_path / "later.toml"
     later.write_text('[[model]]\nid = "ddpm-test"\nlicense = "CC0-1.0"\n')
     monkeypatch.setenv("MEDZOO_REGISTRY", f"{published.registry}:{later}")
-    row = load_registry().model("ddpm-test")
-    assert (row.license, row.plugin, row.origin) == ("CC0-1.0", "ddpm", later)
+    entry = load_registry().model("ddpm-test")
+    assert (entry.license, entry.plugin, entry.origin) == ("CC0-1.0", "ddpm", later)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_bare_id_is_the_newest_version(two_versions):
     registry = load_registry()
     newest, older = registry.model("ddpm-test"), registry.model("ddpm-test@v1")
     assert registry.model("ddpm-test@v2") is newest
-    assert [(row.version, row.name, row.folder) for row in (newest, older)] == [
+    assert [(entry.version, entry.name, entry.folder) for entry in (newest, older)] == [
         (2, "ddpm-test", "ddpm-test@v2"),
         (1, "ddpm-test@v1", "ddpm-test"),
     ]
@@ -174,8 +174,8 @@ def test_an_unknown_version_offers_those_there_are(two_versions, given, hint):
 
 
 def test_a_version_is_meant_by_a_gen_argument(two_versions):
-    assert resolved("ddpm-test@v1").row.version == 1
-    assert resolved("ddpm-test").row.version == 2
+    assert resolved("ddpm-test@v1").entry.version == 1
+    assert resolved("ddpm-test").entry.version == 2
 
 
 @pytest.mark.parametrize("extra", ['deprecated = "old"', 'successor = "ddpm-udder"'])
@@ -232,13 +232,13 @@ def test_an_asset_and_a_model_share_no_id(monkeypatch, tmp_path):
 def test_what_can_be_pulled_is_a_model_an_asset_or_a_default(two_versions):
     plugins = load_plugins()
     registry = load_registry(plugins=plugins)
-    assert isinstance(fetchable("inception-fid", registry, plugins), AssetRow)
-    assert fetchable("ddpm-test@v1", registry, plugins) is registry.model("ddpm-test@v1")
-    assert fetchable("ddpm", registry, plugins) is registry.model("ddpm-test")
+    assert isinstance(find_entry("inception-fid", registry, plugins), AssetEntry)
+    assert find_entry("ddpm-test@v1", registry, plugins) is registry.model("ddpm-test@v1")
+    assert find_entry("ddpm", registry, plugins) is registry.model("ddpm-test")
     with pytest.raises(ConfigError, match="'classic' has nothing to pull"):
-        fetchable("classic", registry, plugins)
+        find_entry("classic", registry, plugins)
     with pytest.raises(UnknownName, match=r"unknown model or asset 'inception-fidd'.*did you mean inception-fid"):
-        fetchable("inception-fidd", registry, plugins)
+        find_entry("inception-fidd", registry, plugins)
 
 
 def test_a_plugins_unreadable_registry_is_a_problem_and_the_rest_goes_on(publish, install_plugin, tmp_path):
@@ -281,19 +281,19 @@ def trained(folder: Path, plugin: object = "ddpm-var", **stated: object) -> Path
 def test_a_generator_is_meant_by_model_id(publish):
     publish("ddpm-test")
     found = resolved("ddpm-test")
-    assert (found.spec.name, found.row.id, found.folder) == ("ddpm", "ddpm-test", None)
+    assert (found.spec.name, found.entry.id, found.folder) == ("ddpm", "ddpm-test", None)
 
 
 def test_a_generator_is_meant_by_folder(tmp_path):
     folder = trained(tmp_path / "run")
     found = resolved(str(folder))
-    assert (found.spec.name, found.row, found.folder) == ("ddpm-var", None, folder)
+    assert (found.spec.name, found.entry, found.folder) == ("ddpm-var", None, folder)
 
 
 @pytest.mark.parametrize("name", ["classic", "duplicate"])
 def test_a_generator_without_weights_is_meant_by_its_name(name):
     found = resolved(name)
-    assert (found.spec.name, found.row, found.folder) == (name, None, None)
+    assert (found.spec.name, found.entry, found.folder) == (name, None, None)
 
 
 def test_a_plugin_without_a_default_model_says_what_to_do(publish, install_plugin):
@@ -375,10 +375,10 @@ def test_a_model_is_a_generator_unless_its_row_says_otherwise(publish):
 
 
 def test_a_classifier_is_meant_by_id_plugin_or_folder(classifier, tmp_path):
-    assert (told("tell-test").spec.name, told("tell-test").row.kind) == ("tell", "classifier")
-    assert told("tell").row.id == "tell-test"
+    assert (told("tell-test").spec.name, told("tell-test").entry.kind) == ("tell", "classifier")
+    assert told("tell").entry.id == "tell-test"
     folder = trained(tmp_path / "run", "tell", kind="classifier")
-    assert (told(str(folder)).folder, told(str(folder)).row) == (folder, None)
+    assert (told(str(folder)).folder, told(str(folder)).entry) == (folder, None)
 
 
 def test_a_generator_and_a_classifier_of_one_plugin_name_each_have_a_default(classifier, monkeypatch):
@@ -414,7 +414,7 @@ def test_a_folder_of_an_unknown_kind_is_refused(tmp_path):
 def test_a_classifier_can_be_pulled_by_id_and_by_plugin(classifier):
     plugins = load_plugins()
     registry = load_registry(plugins=plugins)
-    assert fetchable("tell-test", registry, plugins) is fetchable("tell", registry, plugins)
+    assert find_entry("tell-test", registry, plugins) is find_entry("tell", registry, plugins)
 
 
 def test_a_classifier_without_a_default_model_says_how_to_train_one(install_plugin):

@@ -10,7 +10,7 @@ from medzoo.plugins.lookup import load_plugins
 from medzoo.storage.paths import bundled_root
 
 CARD = b"---\nlicense: mit\n---\n# A model\n"
-ROW = {
+ENTRY = {
     "id": '"own"',
     "plugin": '"ddpm"',
     "summary": '"a model for a test"',
@@ -43,12 +43,12 @@ def write(tmp_path):
         for name, data in contents.items():
             (folder / name).write_bytes(b"other" if name == spoil else data)
             files.append(f'{{ name = "{name}", sha256 = "{hashlib.sha256(data).hexdigest()}", bytes = {len(data)} }}')
-        lines = [f"{key} = {value}" for key, value in {**ROW, **values}.items() if key != leave_out]
+        lines = [f"{key} = {value}" for key, value in {**ENTRY, **values}.items() if key != leave_out]
         path = tmp_path / "registry.toml"
         path.write_text("[[model]]\n" + "\n".join(lines) + f"\nfiles = [{', '.join(files)}]\n" + more)
         _, found = check_registry([path], load_plugins())
         assert all(problem.file == path for problem in found)
-        return [(problem.row, problem.what) for problem in found]
+        return [(problem.entry, problem.message) for problem in found]
 
     return problems
 
@@ -56,8 +56,8 @@ def write(tmp_path):
 def test_our_own_registry_is_sound():
     registry, problems = check_registry([], load_plugins())
     assert problems == []
-    assert {row.folder for row in registry.rows} >= {card.name for card in (bundled_root() / "cards").glob("*/")}
-    assert {"inception-fid", "vgg16-imagenet", "sd-vae-ft-mse"} <= {row.id for row in registry.assets}
+    assert {entry.folder for entry in registry.entries} >= {card.name for card in (bundled_root() / "cards").glob("*/")}
+    assert {"inception-fid", "vgg16-imagenet", "sd-vae-ft-mse"} <= {entry.id for entry in registry.assets}
 
 
 def test_a_sound_row_has_no_problem(write):
@@ -83,10 +83,10 @@ def test_a_sound_row_has_no_problem(write):
         ({"deprecated": '"worse"'}, "needs both the reason and a successor"),
         ({"deprecated": '"worse"', "successor": '"none"'}, "its successor 'none' is in no registry"),
         ({"deprecated": '"worse"', "successor": '"own"'}, "its successor 'own' is deprecated too"),
-        ({"license": '"cc0-1.0"'}, "the row says licence cc0-1.0, its card mit"),
-        ({"card": b"# A model\n"}, "the row says licence mit, its card none"),
+        ({"license": '"cc0-1.0"'}, "the entry says license cc0-1.0, its card mit"),
+        ({"card": b"# A model\n"}, "the entry says license mit, its card none"),
         ({"card": b"---\nlicense: [\n---\n"}, "has no front matter that can be read"),
-        ({"spoil": "model.safetensors"}, "model.safetensors is another file than the row's"),
+        ({"spoil": "model.safetensors"}, "model.safetensors is another file than the entry's"),
         ({"folder": "elsewhere"}, "it is on no mirror and in no repo"),
         ({"default": "true"}, "'ddpm' has two default models"),
         ({"more": "[[model]]\n"}, "needs an id of letters"),
@@ -109,23 +109,23 @@ def test_a_wrong_row_is_told_by_file_and_row(write, values, what):
 def test_every_problem_is_told_at_once(write):
     told = write(summary='""', channels="2", license='"cc0-1.0"', spoil="config.json")
     assert len(told) == 4
-    assert {row for row, _ in told} == {"own"}
+    assert {entry for entry, _ in told} == {"own"}
 
 
 def test_a_file_that_is_not_there_is_a_problem():
     _, (problem,) = check_registry([Path("/nowhere/registry.toml")], load_plugins())
-    assert problem.what == "cannot read the registry /nowhere/registry.toml: No such file or directory"
+    assert problem.message == "cannot read the registry /nowhere/registry.toml: No such file or directory"
 
 
 def test_a_missing_card_file_is_told(write, tmp_path):
     write()
     (tmp_path / "cards" / "own" / "README.md").unlink()
     _, (problem,) = check_registry([tmp_path / "registry.toml"], load_plugins())
-    assert problem.what.endswith("README.md is missing")
+    assert problem.message.endswith("README.md is missing")
 
 
 def test_an_older_version_on_the_hub_needs_no_card(write):
-    older = "\n".join(f"{key} = {value}" for key, value in ROW.items())
+    older = "\n".join(f"{key} = {value}" for key, value in ENTRY.items())
     files = ", ".join(
         f'{{ name = "{name}", sha256 = "{"0" * 64}", bytes = 1 }}'
         for name in ("README.md", "config.json", "model.safetensors")
@@ -138,7 +138,7 @@ def test_the_verb_prints_a_table_and_fails(medzoo, write, tmp_path):
     write(channels="2")
     outcome = medzoo("registry", "check", tmp_path / "registry.toml")
     assert outcome.code == 2
-    assert outcome.out.splitlines()[0].split() == ["file", "row", "problem", "what", "mends", "it"]
+    assert outcome.out.splitlines()[0].split() == ["file", "entry", "problem", "hint"]
     assert "channels are 1 or 3" in outcome.out
     assert "error: the registry has 1 problem" in outcome.err
 
@@ -147,5 +147,5 @@ def test_the_verb_praises_a_sound_registry(medzoo, write, tmp_path):
     write()
     outcome = medzoo("registry", "check", tmp_path / "registry.toml")
     assert (outcome.code, outcome.out) == (0, "")
-    assert "are as their rows say" in outcome.err
+    assert "match their entries" in outcome.err
     assert medzoo("registry", "check", "--json").out.strip() == "[]"

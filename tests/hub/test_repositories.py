@@ -8,7 +8,7 @@ from helpers.hub_server import flip
 from huggingface_hub import constants
 
 from medzoo.errors import ConfigError, HubError, IntegrityError, UnknownName
-from medzoo.hub.cache import chosen, entries, remove
+from medzoo.hub.cache import cached_entries, find_cached, remove_cached
 from medzoo.hub.registry import load_registry, resolve
 from medzoo.hub.repositories import fetch_repo, parse_reference, read_pulled
 from medzoo.plugins.lookup import load_plugins
@@ -105,14 +105,14 @@ def test_another_librarys_repository_is_left_before_its_weights(hub_server, put,
     with pytest.raises(HubError, match="names no plugin"):
         fetch_repo(NAME)
     assert not hub_server.asked(r"model\.safetensors")
-    assert entries() == []
+    assert cached_entries() == []
 
 
 def test_weights_of_another_model_are_refused(put):
     put(**{"model.safetensors": b"others" * 100})
     with pytest.raises(IntegrityError, match=r"the sha256 of model\.safetensors is .*config\.json says"):
         fetch_repo(NAME)
-    assert entries() == []
+    assert cached_entries() == []
     put()
     assert fetch_repo(NAME, refresh=True).is_dir()
 
@@ -184,7 +184,7 @@ def test_a_reference_is_an_organisation_and_a_name(given):
 def test_a_gen_argument_may_be_a_place_on_the_hub():
     found = resolve(NAME, load_registry(), load_plugins())
     assert found.spec.name == "ddpm"
-    assert found.row is None
+    assert found.entry is None
     assert (found.folder / "model.safetensors").read_bytes() == WEIGHTS
 
 
@@ -192,12 +192,12 @@ def test_the_cache_lists_and_forgets_commits(put, first_commit):
     fetch_repo(NAME)
     commit = put(b"newer" * 1000)
     fetch_repo(NAME, refresh=True)
-    assert {entry.name for entry in chosen([NAME])} == {f"{NAME}@{first_commit[:12]}", f"{NAME}@{commit[:12]}"}
-    (newest,) = chosen([f"{NAME}@{commit[:12]}"])
+    assert {entry.name for entry in find_cached([NAME])} == {f"{NAME}@{first_commit[:12]}", f"{NAME}@{commit[:12]}"}
+    (newest,) = find_cached([f"{NAME}@{commit[:12]}"])
     assert newest.bytes > 5000
-    remove(newest, notice=silent)
-    assert [entry.name for entry in entries()] == [f"{NAME}@{first_commit[:12]}"]
+    remove_cached(newest, notice=silent)
+    assert [entry.name for entry in cached_entries()] == [f"{NAME}@{first_commit[:12]}"]
     with pytest.raises(UnknownName, match="entry of the cache"):
-        chosen([f"{NAME}@{commit[:12]}"])
+        find_cached([f"{NAME}@{commit[:12]}"])
     assert not parse_reference(NAME).pins.exists()
     assert read_pulled(fetch_repo(NAME))["revision"] == commit

@@ -11,7 +11,7 @@ from medzoo.hub.sources import cache_root, fetch_model, locate, model_folder, ve
 
 
 @pytest.fixture
-def row(publish):
+def entry(publish):
     publish("ddpm-test")
     return load_registry().model("ddpm-test")
 
@@ -28,51 +28,51 @@ def flip(path, at=10):
 
 def test_a_model_comes_from_the_mirror_into_the_cache(publish):
     published = publish("ddpm-test")
-    row = load_registry().model("ddpm-test")
-    assert locate(row) == ("mirror", published.mirror / "ddpm-test")
-    folder = fetch_model(row, notice=silent)
-    assert folder == model_folder(row)
+    entry = load_registry().model("ddpm-test")
+    assert locate(entry) == ("mirror", published.mirror / "ddpm-test")
+    folder = fetch_model(entry, notice=silent)
+    assert folder == model_folder(entry)
     assert cache_root() in folder.parents
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == published.files
-    assert locate(row) == ("cached", folder)
+    assert locate(entry) == ("cached", folder)
 
 
 def test_a_cached_model_needs_no_source(publish, monkeypatch):
     publish("ddpm-test")
-    row = load_registry().model("ddpm-test")
-    folder = fetch_model(row, notice=silent)
+    entry = load_registry().model("ddpm-test")
+    folder = fetch_model(entry, notice=silent)
     monkeypatch.delenv("MEDZOO_MIRROR")
-    assert fetch_model(row, notice=silent) == folder
+    assert fetch_model(entry, notice=silent) == folder
 
 
 def test_a_model_no_source_has_is_a_hub_error_with_its_mend(publish):
     publish("ddpm-test", mirror=False)
-    row = load_registry().model("ddpm-test")
-    assert locate(row) == ("missing", None)
+    entry = load_registry().model("ddpm-test")
+    assert locate(entry) == ("missing", None)
     with pytest.raises(HubError, match="medzoo pull ddpm-test --from DIR"):
-        fetch_model(row, notice=silent)
+        fetch_model(entry, notice=silent)
 
 
 def test_a_model_is_taken_from_a_named_folder_only(publish):
     published = publish("ddpm-test", mirror=False)
-    row = load_registry().model("ddpm-test")
+    entry = load_registry().model("ddpm-test")
     with pytest.raises(HubError, match="no source has"):
-        fetch_model(row, source="bundled", notice=silent)
-    assert fetch_model(row, source=str(published.mirror), notice=silent) == model_folder(row)
+        fetch_model(entry, source="bundled", notice=silent)
+    assert fetch_model(entry, source=str(published.mirror), notice=silent) == model_folder(entry)
 
 
-def test_a_source_that_is_no_folder_is_refused(row):
+def test_a_source_that_is_no_folder_is_refused(entry):
     with pytest.raises(ConfigError, match="neither 'bundled', 'hub' nor a folder"):
-        fetch_model(row, source="bundle", notice=silent)
+        fetch_model(entry, source="bundle", notice=silent)
 
 
 def test_a_flipped_byte_in_the_source_is_refused_and_leaves_nothing(publish):
     published = publish("ddpm-test")
     flip(published.path("model.safetensors"))
-    row = load_registry().model("ddpm-test")
+    entry = load_registry().model("ddpm-test")
     with pytest.raises(IntegrityError, match=r"model\.safetensors is not what the registry names: sha256 .*expected"):
-        fetch_model(row, notice=silent)
-    assert not list(model_folder(row).glob("*model.safetensors*"))
+        fetch_model(entry, notice=silent)
+    assert not list(model_folder(entry).glob("*model.safetensors*"))
     assert published.path("model.safetensors").is_file()
 
 
@@ -92,35 +92,35 @@ def test_a_damaged_bundled_file_gives_way_to_the_mirror(publish, monkeypatch, tm
     flip(card / "model.safetensors")
     monkeypatch.setattr("medzoo.hub.sources.bundled_root", lambda: tmp_path)
     notices = []
-    row = load_registry().model("ddpm-test")
-    folder = fetch_model(row, notice=notices.append)
-    verify_folder(folder, row)
+    entry = load_registry().model("ddpm-test")
+    folder = fetch_model(entry, notice=notices.append)
+    verify_folder(folder, entry)
     assert len(notices) == 1
     assert "took it from" in notices[0]
 
 
-def test_a_flipped_byte_in_the_cache_is_mended_with_a_notice(row):
-    folder = fetch_model(row, notice=silent)
+def test_a_flipped_byte_in_the_cache_is_mended_with_a_notice(entry):
+    folder = fetch_model(entry, notice=silent)
     flip(folder / "model.safetensors")
     notices = []
-    fetch_model(row, notice=notices.append)
-    verify_folder(folder, row)
+    fetch_model(entry, notice=notices.append)
+    verify_folder(folder, entry)
     assert notices == [f"{folder / 'model.safetensors'} is damaged; taking it again"]
 
 
-def test_a_damaged_cached_file_that_cannot_be_mended_is_removed(row, monkeypatch):
-    folder = fetch_model(row, notice=silent)
+def test_a_damaged_cached_file_that_cannot_be_mended_is_removed(entry, monkeypatch):
+    folder = fetch_model(entry, notice=silent)
     flip(folder / "model.safetensors")
     monkeypatch.delenv("MEDZOO_MIRROR")
     with pytest.raises(HubError):
-        fetch_model(row, notice=lambda text: None)
+        fetch_model(entry, notice=lambda text: None)
     assert not (folder / "model.safetensors").exists()
     assert (folder / "config.json").exists()
 
 
-def test_notices_go_to_stderr(row, capsys):
-    flip(fetch_model(row) / "config.json", at=0)
-    fetch_model(row)
+def test_notices_go_to_stderr(entry, capsys):
+    flip(fetch_model(entry) / "config.json", at=0)
+    fetch_model(entry)
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "is damaged" in captured.err
@@ -133,35 +133,35 @@ def test_other_bytes_under_one_id_get_another_folder(publish):
     assert model_folder(load_registry().model("ddpm-test")) != first
 
 
-def test_a_folder_is_verified_file_by_file(row):
-    folder = fetch_model(row, notice=silent)
-    verify_folder(folder, row)
+def test_a_folder_is_verified_file_by_file(entry):
+    folder = fetch_model(entry, notice=silent)
+    verify_folder(folder, entry)
     flip(folder / "README.md")
     with pytest.raises(IntegrityError, match=r"README\.md"):
-        verify_folder(folder, row)
+        verify_folder(folder, entry)
     (folder / "README.md").unlink()
     with pytest.raises(HubError, match="is missing"):
-        verify_folder(folder, row)
+        verify_folder(folder, entry)
 
 
 @pytest.mark.parametrize(
     ("number", "reason"), [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "the disk is read-only")]
 )
-def test_a_disk_that_refuses_is_a_resource_error_and_leaves_nothing(row, monkeypatch, number, reason):
+def test_a_disk_that_refuses_is_a_resource_error_and_leaves_nothing(entry, monkeypatch, number, reason):
     def refuse(handle):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("os.fsync", refuse)
     with pytest.raises(ResourceError, match=reason):
-        fetch_model(row, notice=silent)
-    assert list(model_folder(row).iterdir()) == []
+        fetch_model(entry, notice=silent)
+    assert list(model_folder(entry).iterdir()) == []
 
 
-def test_a_cache_that_is_a_file_is_a_resource_error(row, monkeypatch, tmp_path):
+def test_a_cache_that_is_a_file_is_a_resource_error(entry, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MEDZOO_CACHE", str(tmp_path / "file"))
     with pytest.raises(ResourceError, match="a file is in the way"):
-        fetch_model(row, notice=silent)
+        fetch_model(entry, notice=silent)
 
 
 def test_the_cache_honours_its_variables(monkeypatch, tmp_path):
@@ -176,16 +176,16 @@ def test_the_cache_honours_its_variables(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("damaged", [False, True])
-def test_processes_that_pull_at_once_all_get_the_model(row, damaged):
+def test_processes_that_pull_at_once_all_get_the_model(entry, damaged):
     if damaged:
-        flip(fetch_model(row, notice=silent) / "model.safetensors")
+        flip(fetch_model(entry, notice=silent) / "model.safetensors")
     program = (
         "from medzoo.hub.sources import fetch_model, verify_folder; from medzoo.hub.registry import load_registry\n"
-        "row = load_registry().model('ddpm-test')\n"
-        "verify_folder(fetch_model(row), row)\n"
+        "entry = load_registry().model('ddpm-test')\n"
+        "verify_folder(fetch_model(entry), entry)\n"
     )
     running = [subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE) for _ in range(4)]
     for process in running:
         _, err = process.communicate(timeout=120)
         assert process.returncode == 0, err.decode()
-    assert {path.name for path in model_folder(row).iterdir()} == {file.name for file in row.files}
+    assert {path.name for path in model_folder(entry).iterdir()} == {file.name for file in entry.files}

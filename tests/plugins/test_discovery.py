@@ -117,11 +117,11 @@ def test_a_hook_with_a_wrong_argument_breaks_its_plugin():
 
 
 def test_a_plugin_that_raises_at_import_breaks_only_itself(install_plugin):
-    install_plugin("foreign", "raise OSError('no licence server')", distribution="foreign-zoo")
+    install_plugin("foreign", "raise OSError('no license server')", distribution="foreign-zoo")
     plugins = load_plugins()
     bad = row(plugins, "foreign")
     assert (bad.state, bad.distribution, bad.version) == ("broken", "foreign-zoo", "1.0")
-    assert re.fullmatch(r"OSError: no licence server \(.*/plugin_\w+\.py:1\)", bad.error)
+    assert re.fullmatch(r"OSError: no license server \(.*/plugin_\w+\.py:1\)", bad.error)
     assert plugins.generator("ddpm")
 
 

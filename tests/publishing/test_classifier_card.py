@@ -21,10 +21,10 @@ from medzoo import config as settings
 from medzoo.classification.predict import record_scores, score
 from medzoo.data.dataset import open_dataset
 from medzoo.errors import DataError
-from medzoo.hub.front_matter import parse
+from medzoo.hub.front_matter import parse_card
 from medzoo.hub.registry import load_registry
 from medzoo.hub.registry_check import check_registry
-from medzoo.hub.registry_file import row_text
+from medzoo.hub.registry_file import entry_toml
 from medzoo.models.classifiers import load_classifier_folder
 from medzoo.publishing.card import write_card
 from medzoo.publishing.card_text import FORMS
@@ -82,7 +82,7 @@ def test_the_card_states_classes_data_settings_and_held_out_scores(card: Path) -
     for row in ("| images | 10 |", "| accuracy | 1 |", "| recall dark, 6 images | 1 |"):
         assert scores.count(row) == 2  # with near copies of training images and without, of which there are none
     assert "medzoo classify predict tiny-tell" in text
-    front = parse(text).data
+    front = parse_card(text).data
     assert front.pipeline_tag == "image-classification"
     assert {(result.metric_type, result.metric_value) for result in front.eval_results} >= {("accuracy", 1.0)}
 
@@ -106,7 +106,7 @@ def test_a_run_without_held_out_scores_gets_no_card(bare: Path, tmp_path: Path) 
 
 def test_a_sound_card_makes_a_package_and_a_row_of_its_kind(card: Path) -> None:
     package = pack(card)
-    (row,) = tomllib.loads(row_text(package.row))["model"]
+    (row,) = tomllib.loads(entry_toml(package.row))["model"]
     assert (row["kind"], row["plugin"], row["classes"]) == ("classifier", "nearest-mean", ["bright", "dark"])
     assert {file["name"]: file["sha256"] for file in row["files"]} == {
         path.name: sha256_file(path) for path in card.iterdir()
@@ -151,7 +151,7 @@ def test_what_is_not_fit_is_named(card: Path, spoil: Callable[[Path], None], mes
 def test_a_card_of_another_kind_than_its_row_is_refused(
     card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = row_text(pack(card).row).replace('kind = "classifier"\n', "")
+    text = entry_toml(pack(card).row).replace('kind = "classifier"\n', "")
     (tmp_path / "registry.toml").write_text(text)
     monkeypatch.setenv("MEDZOO_REGISTRY", str(tmp_path / "registry.toml"))
     with pytest.raises(DataError, match="says kind classifier, the registry row generator"):
@@ -164,5 +164,5 @@ def test_a_push_sends_the_three_files_and_the_row_is_sound(card: Path, tmp_path:
     assert {name for name in files if name[0] != "."} == {"README.md", "config.json", "model.safetensors"}
     (tmp_path / "cards").mkdir()
     (tmp_path / "card").rename(tmp_path / "cards" / "tiny-tell")
-    (tmp_path / "registry.toml").write_text(row_text(done.row))
+    (tmp_path / "registry.toml").write_text(entry_toml(done.row))
     assert check_registry([tmp_path / "registry.toml"], plugins_with_it())[1] == []

@@ -22,9 +22,9 @@ from safetensors.torch import load_file, save_file
 from medzoo.data.images import decode, write_image
 from medzoo.data.phantom import CLASSES, phantom_dataset
 from medzoo.errors import ConfigError, DataError, HubError
-from medzoo.hub.front_matter import GENERATION, completed, parse
+from medzoo.hub.front_matter import GENERATION, complete_card, parse_card
 from medzoo.hub.registry import load_registry
-from medzoo.hub.registry_file import row_text, update_registry
+from medzoo.hub.registry_file import entry_toml, update_registry
 from medzoo.plugins.lookup import load_plugins
 from medzoo.publishing import upload as hub_upload
 from medzoo.publishing.checks import RECORD
@@ -116,8 +116,8 @@ RESULT = """model-index:
 tags:"""
 
 SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no licence": (lambda card: reword(card, "license: apache-2.0\n", ""), "has no license"),
-    "an empty licence": (lambda card: reword(card, "license: apache-2.0", "license: ''"), "has no license"),
+    "no license": (lambda card: reword(card, "license: apache-2.0\n", ""), "has no license"),
+    "an empty license": (lambda card: reword(card, "license: apache-2.0", "license: ''"), "has no license"),
     "no front matter": (lambda card: reword(card, "---\n", ""), "has no license"),
     "bad front matter": (lambda card: reword(card, "license:", "license: ["), "bad front matter"),
     "another library": (lambda card: reword(card, "library_name: medzoo", "library_name: x"), "library_name: medzoo"),
@@ -191,7 +191,7 @@ def test_prose_and_addresses_are_no_paths(card: Path) -> None:
 def test_the_card_and_its_row_agree(
     card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, message: str
 ) -> None:
-    text = row_text(pack(card).row)
+    text = entry_toml(pack(card).row)
     assert old in text
     (tmp_path / "registry.toml").write_text(text.replace(old, new))
     monkeypatch.setenv("MEDZOO_REGISTRY", str(tmp_path / "registry.toml"))
@@ -199,7 +199,7 @@ def test_the_card_and_its_row_agree(
         pack(card, about=None)
 
 
-def test_the_card_and_the_facts_agree_on_the_licence(card: Path) -> None:
+def test_the_card_and_the_facts_agree_on_the_license(card: Path) -> None:
     with pytest.raises(DataError, match=r"has license apache-2\.0, its row mit"):
         pack(card, about=replace(ABOUT, license="mit"))
 
@@ -232,17 +232,19 @@ def test_a_copy_check_nobody_understands_is_refused(card: Path, record: Any) -> 
 
 def test_measured_results_reach_the_model_index() -> None:
     notes = {"reconstruction": {"psnr_db": 31.5, "images": 64, "of": "training images"}, "latents": {"limit": 2.0}}
-    text = completed("---\nlicense: mit\n---\n# X\n", GENERATION, model="x", plugin="ldm", dataset="busi", notes=notes)
-    (result,) = parse(text).data.eval_results
+    text = complete_card(
+        "---\nlicense: mit\n---\n# X\n", GENERATION, model="x", plugin="ldm", dataset="busi", notes=notes
+    )
+    (result,) = parse_card(text).data.eval_results
     assert (result.metric_type, result.metric_value) == ("psnr_db", 31.5)
     assert result.metric_name == "reconstruction psnr_db, 64 training images"
-    assert completed(text, GENERATION, model="x", plugin="ldm", dataset="busi", notes=notes) == text
+    assert complete_card(text, GENERATION, model="x", plugin="ldm", dataset="busi", notes=notes) == text
 
 
-def test_no_licence_is_ever_added() -> None:
-    text = completed("---\ntags: [x]\n---\n# X\n", GENERATION, model="x", plugin="ldm", dataset="busi", notes={})
-    assert parse(text).data.get("license") is None
-    assert parse(text).data.get("tags")[0] == "x"
+def test_no_license_is_ever_added() -> None:
+    text = complete_card("---\ntags: [x]\n---\n# X\n", GENERATION, model="x", plugin="ldm", dataset="busi", notes={})
+    assert parse_card(text).data.get("license") is None
+    assert parse_card(text).data.get("tags")[0] == "x"
     assert "model-index" not in text
 
 
@@ -253,7 +255,7 @@ def test_a_push_is_one_commit_of_the_cards_files(card: Path, hub_server: HubServ
     files = {name: blob.data for name, blob in repo.commits[done.commit].files.items() if name[0] != "."}
     assert files == {path.name: path.read_bytes() for path in card.iterdir() if path.name != RECORD}
     assert repo.tags == {"v1": done.commit}
-    (row,) = tomllib.loads(row_text(done.row))["model"]
+    (row,) = tomllib.loads(entry_toml(done.row))["model"]
     assert (row["repo"], row["revision"]) == (REPO, done.commit)
     assert {file["name"]: file["sha256"] for file in row["files"]} == {name: sha256_file(card / name) for name in files}
 
@@ -273,7 +275,7 @@ def test_a_run_gets_its_card_first(run: Path, hub_server: HubServer) -> None:
 
 
 def test_a_run_without_its_facts_is_refused(run: Path) -> None:
-    with pytest.raises(ConfigError, match="no run knows its licence"):
+    with pytest.raises(ConfigError, match="no run knows its license"):
         pack(run, about=None)
 
 
@@ -478,7 +480,7 @@ def test_a_server_without_xet_is_told_of(card: Path, hub_server: HubServer, monk
 def test_a_row_is_written_between_others(tmp_path: Path) -> None:
     path = tmp_path / "registry.toml"
     rows = [{"id": name, "classes": ["a"], "files": []} for name in ("first", "own", "last")]
-    path.write_text("# Above.\n\n" + "\n\n# Of it.\n".join(row_text(row).strip() for row in rows) + "\n# Below.\n")
+    path.write_text("# Above.\n\n" + "\n\n# Of it.\n".join(entry_toml(row).strip() for row in rows) + "\n# Below.\n")
     before = path.read_text()
     update_registry(path, {**rows[1], "repo": "acme/own"})
     assert path.read_text() == before.replace(

@@ -866,7 +866,7 @@ def test_every_preset_and_default_is_held_to_the_rules(spec_of, presets):
 
 
 def test_a_spec_whose_plugin_is_broken_elsewhere_is_not_called_light(install_plugin):
-    broken = "import os\nif 'FAR' not in os.environ:\n    raise OSError('no licence')\n" + PLUGIN.format(heavy="")
+    broken = "import os\nif 'FAR' not in os.environ:\n    raise OSError('no license')\n" + PLUGIN.format(heavy="")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FAR", "1")
         site = install_plugin("far", broken)
@@ -874,7 +874,7 @@ def test_a_spec_whose_plugin_is_broken_elsewhere_is_not_called_light(install_plu
         spec = load_plugins().generator("far")
     (result,) = [result for result in check_generator(spec) if result.name == "registration"]
     assert not result.passed
-    assert "is broken: OSError: no licence" in result.detail
+    assert "is broken: OSError: no license" in result.detail
 
 
 def test_modules_imported_late_may_read_their_files(spec_of, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import typer
 
 from medzoo.cli.output import Json, megabytes, notice, print_json, print_table, print_text
 from medzoo.errors import ConfigError
-from medzoo.hub.cache import Entry, chosen, entries, remove
+from medzoo.hub.cache import CacheEntry, cached_entries, find_cached, remove_cached
 from medzoo.storage.paths import cache_root
 
 app = typer.Typer(invoke_without_command=True, rich_markup_mode=None, help="List or remove what the cache holds.")
@@ -17,7 +17,7 @@ def list_cache(context: typer.Context, json: Json = False) -> None:
     """List what the cache holds: size, and when it was last used. `medzoo cache remove` removes it."""
     if context.invoked_subcommand is not None:
         return
-    held = entries()
+    held = cached_entries()
     if json:
         print_json([_facts(entry) for entry in held])
         return
@@ -37,9 +37,9 @@ def remove_entries(
     """Remove entries from the cache; pulling or training brings them back."""
     if bool(names) == everything:
         raise ConfigError("say what to remove", "medzoo cache remove ID..., or --all")
-    removed = entries() if everything else chosen(names or ())
+    removed = cached_entries() if everything else find_cached(names or ())
     for entry in removed:
-        remove(entry, notice=notice)
+        remove_cached(entry, notice=notice)
     if json:
         print_json([_facts(entry) for entry in removed])
         return
@@ -48,6 +48,6 @@ def remove_entries(
     notice(f"{megabytes(sum(entry.bytes for entry in removed))} MB freed")
 
 
-def _facts(entry: Entry) -> dict[str, object]:
+def _facts(entry: CacheEntry) -> dict[str, object]:
     used = entry.used.isoformat(timespec="seconds")
     return {"name": entry.name, "kind": entry.kind, "bytes": entry.bytes, "used": used, "folder": str(entry.folder)}

@@ -12,7 +12,7 @@ from medzoo.cli.output import Json, notice, print_json, print_text
 
 def card(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished training run.")],
-    about: Annotated[Path, typer.Option(help="TOML file with what a run cannot know: title, data, licence, limits.")],
+    about: Annotated[Path, typer.Option(help="TOML file with what a run cannot know: title, data, license, limits.")],
     out: Annotated[Path, typer.Option(help="Folder for the card and its weights.")],
     overrides: Annotated[
         list[str] | None,

@@ -70,7 +70,7 @@ def _model(
         facts |= _presets_and_settings(spec)
     except MedzooError as error:
         raise PluginError(f"{kind} '{spec.name}' of {facts['distribution']}: {error.message}", error.hint) from error
-    return facts | {"models": [row.id for row in registry.rows if row.kind == kind and row.plugin == spec.name]}
+    return facts | {"models": [row.id for row in registry.entries if row.kind == kind and row.plugin == spec.name]}
 
 
 def _presets_and_settings(spec: GeneratorSpec | ClassifierSpec) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import typer
 from medzoo._version import __version__
 from medzoo.cli.output import Json, print_json, print_text
 from medzoo.errors import ConfigError, MedzooError
-from medzoo.hub.registry import Row, load_registry
+from medzoo.hub.registry import ModelEntry, load_registry
 from medzoo.hub.sources import locate, verify_folder
 from medzoo.plugins.lookup import Plugins, load_plugins
 from medzoo.runs.record import library_versions
@@ -114,20 +114,20 @@ def _models(plugins: Plugins) -> Iterator[Finding]:
         return
     for problem in registry.problems:
         yield Finding(name="registry", state="warn", detail=problem, mend="upgrade or uninstall the plugin it is of")
-    for row in registry.rows:
-        yield _model(row)
+    for entry in registry.entries:
+        yield _model(entry)
 
 
-def _model(row: Row) -> Finding:
-    name = f"model {row.id}"
-    state, folder = locate(row)
+def _model(entry: ModelEntry) -> Finding:
+    name = f"model {entry.id}"
+    state, folder = locate(entry)
     if state == "hub":
-        return Finding(name=name, state="ok", detail=f"on the Hub: {row.repo}")
+        return Finding(name=name, state="ok", detail=f"on the Hub: {entry.repo}")
     if folder is None:
-        mend = f"medzoo pull {row.id} --from DIR"
+        mend = f"medzoo pull {entry.id} --from DIR"
         return Finding(name=name, state="warn", detail="no source has it", mend=mend)
     try:
-        verify_folder(folder, row)
+        verify_folder(folder, entry)
     except MedzooError as error:
-        return Finding(name=name, state="warn", detail=error.message, mend=f"medzoo pull {row.id}")
+        return Finding(name=name, state="warn", detail=error.message, mend=f"medzoo pull {entry.id}")
     return Finding(name=name, state="ok", detail=state)

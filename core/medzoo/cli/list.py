@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import typer
 
 from medzoo.cli.output import Json, count, megabytes, notice, print_json, print_table, print_text
-from medzoo.hub.registry import CLASSIFIER, GENERATOR, TRAIN, AssetRow, Registry, Row, load_registry
-from medzoo.hub.search import Kind, Wanted, unpublished
+from medzoo.hub.registry import CLASSIFIER, GENERATOR, TRAIN_COMMANDS, AssetEntry, ModelEntry, Registry, load_registry
+from medzoo.hub.search import EntryKind, SearchQuery, without_models
 from medzoo.hub.sources import locate
 from medzoo.plugins.lookup import Plugins, load_plugins
 from medzoo.storage.paths import bundled_root, cache_root
@@ -24,74 +24,76 @@ _NUMBERS = ("classes", "size", "parameters", "MB")
 
 
 def list_models(
-    words: Annotated[list[str] | None, typer.Argument(metavar="[WORDS]...", help="Keep rows with these words.")] = None,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[WORDS]...", help="Keep entries with these words.")
+    ] = None,
     modality: Annotated[str, typer.Option(help="Keep models of this modality.")] = "",
     plugin: Annotated[str, typer.Option(help="Keep models of this plugin.")] = "",
     dataset: Annotated[str, typer.Option(help="Keep models trained on this data set.")] = "",
     classes: Annotated[
         list[str] | None, typer.Option("--class", help="Keep models that make or tell this class.")
     ] = None,
-    kind: Annotated[Kind | None, typer.Option(help="Keep rows of this kind.")] = None,
-    licence: Annotated[str, typer.Option("--licence", "--license", help="Keep rows under this licence.")] = "",
+    kind: Annotated[EntryKind | None, typer.Option(help="Keep entries of this kind.")] = None,
+    license: Annotated[str, typer.Option("--license", help="Keep entries under this license.")] = "",
     json: Json = False,
 ) -> None:
     """List models and assets, what they are and where."""
-    wanted = Wanted.of(
+    query = SearchQuery.create(
         words or (),
         modality=modality,
         plugin=plugin,
         dataset=dataset,
-        license=licence,
+        license=license,
         classes=classes or (),
         kind=kind,
     )
     with _collector_paused():
-        _list(wanted, json=json)
+        _list(query, json=json)
 
 
-def _list(wanted: Wanted, *, json: bool) -> None:
+def _list(query: SearchQuery, *, json: bool) -> None:
     plugins = load_plugins()
     registry = load_registry(plugins=plugins)
-    everything: tuple[Row | AssetRow, ...] = (*registry.rows, *registry.assets)
-    wanted.refuse_unknown(everything)
-    rows = [row for row in everything if wanted.takes(row)]
+    everything: tuple[ModelEntry | AssetEntry, ...] = (*registry.entries, *registry.assets)
+    query.check_values(everything)
+    entries = [entry for entry in everything if query.matches(entry)]
     if json:
         held = _held_folders()
-        print_json([describe(row, held) for row in rows])
-    elif rows:
-        _print(rows)
+        print_json([describe(entry, held) for entry in entries])
+    elif entries:
+        _print(entries)
     else:
-        notice(f"nothing has the words: {' '.join(wanted.words)}" if wanted.words else "the catalogue holds none such")
-    if len(rows) == len(everything) and not json:
+        notice(f"nothing has the words: {' '.join(query.words)}" if query.words else "the catalogue holds none such")
+    if len(entries) == len(everything) and not json:
         _tell_besides(plugins, registry)
-    deprecated = [row.notice for row in rows if isinstance(row, Row)]
+    deprecated = [entry.notice for entry in entries if isinstance(entry, ModelEntry)]
     for text in filter(None, [*deprecated, *registry.problems, plugins.broken_hint.strip("()")]):
         notice(text)
 
 
 def _tell_besides(plugins: Plugins, registry: Registry) -> None:
-    """Nothing; what plugins offer that no row stands for goes to stderr: what needs no weights, what has none yet."""
+    """Nothing; what plugins offer that no entry stands for goes to stderr: what needs no weights, what has none yet."""
     weightless = sorted(name for name, spec in plugins.generators.items() if not spec.trainable)
     if weightless:
         notice(f"generators that need no weights: {', '.join(weightless)}")
-    for kind, names in unpublished(plugins, registry).items():
+    for kind, names in without_models(plugins, registry).items():
         if names:
-            train = f"{TRAIN[kind]} {names[0] if len(names) == 1 else 'NAME'} --data DIR --out DIR"
+            train = f"{TRAIN_COMMANDS[kind]} {names[0] if len(names) == 1 else 'NAME'} --data DIR --out DIR"
             notice(f"{kind}s without a published model: {', '.join(names)} ({train})")
 
 
-def describe(row: Row | AssetRow, held: frozenset[str] | None = None) -> dict[str, Any]:
-    """The row and where its files are, as plain values; `held` as from `_held_folders`."""
-    state, folder = _located(row, held)
-    facts = {field.name: getattr(row, field.name) for field in fields(row) if field.name != "origins"}
-    if isinstance(row, Row):
-        facts["classes"] = list(row.classes)
+def describe(entry: ModelEntry | AssetEntry, held: frozenset[str] | None = None) -> dict[str, Any]:
+    """The entry and where its files are, as plain values; `held` as from `_held_folders`."""
+    state, folder = _located(entry, held)
+    facts = {field.name: getattr(entry, field.name) for field in fields(entry) if field.name != "origins"}
+    if isinstance(entry, ModelEntry):
+        facts["classes"] = list(entry.classes)
     return {
-        "kind": Kind.ASSET.value,
+        "kind": EntryKind.ASSET.value,
         **facts,
-        "bytes": row.bytes,
-        "files": [{"name": file.name, "sha256": file.sha256, "bytes": file.bytes} for file in row.files],
-        "origin": str(row.origin),
+        "bytes": entry.bytes,
+        "files": [{"name": file.name, "sha256": file.sha256, "bytes": file.bytes} for file in entry.files],
+        "origin": str(entry.origin),
         "state": state,
         "folder": None if folder is None else str(folder),
     }
@@ -108,10 +110,10 @@ def _held_folders() -> frozenset[str]:
     return frozenset(name for place in places if place.is_dir() for name in os.listdir(place))
 
 
-def _located(row: Row | AssetRow, held: frozenset[str] | None) -> tuple[str, Path | None]:
-    if held is not None and isinstance(row, Row) and row.id not in held and row.folder not in held:
-        return ("hub" if row.repo and row.revision else "missing"), None
-    return locate(row)
+def _located(entry: ModelEntry | AssetEntry, held: frozenset[str] | None) -> tuple[str, Path | None]:
+    if held is not None and isinstance(entry, ModelEntry) and entry.id not in held and entry.folder not in held:
+        return ("hub" if entry.repo and entry.revision else "missing"), None
+    return locate(entry)
 
 
 @contextmanager
@@ -126,14 +128,21 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _print(rows: Sequence[Row | AssetRow]) -> None:
-    """Nothing; a table of generators, one of classifiers and one of assets go to stdout, those that have rows."""
+def _print(entries: Sequence[ModelEntry | AssetEntry]) -> None:
+    """Nothing; a table of generators, one of classifiers and one of assets go to stdout, those that have entries."""
     held = _held_folders()
-    models = [(row.kind, _model_cells(row, _located(row, held)[0])) for row in rows if isinstance(row, Row)]
+    models = [
+        (entry.kind, _model_cells(entry, _located(entry, held)[0]))
+        for entry in entries
+        if isinstance(entry, ModelEntry)
+    ]
     tables = [
         (("id", *_MODEL_COLUMNS), [cells for kind, cells in models if kind == GENERATOR]),
         ((CLASSIFIER, *_MODEL_COLUMNS), [cells for kind, cells in models if kind == CLASSIFIER]),
-        (_ASSET_COLUMNS, [_asset_cells(row, _located(row, held)[0]) for row in rows if isinstance(row, AssetRow)]),
+        (
+            _ASSET_COLUMNS,
+            [_asset_cells(entry, _located(entry, held)[0]) for entry in entries if isinstance(entry, AssetEntry)],
+        ),
     ]
     for number, (columns, lines) in enumerate((columns, lines) for columns, lines in tables if lines):
         if number:
@@ -141,12 +150,12 @@ def _print(rows: Sequence[Row | AssetRow]) -> None:
         print_table(columns, lines, right=_NUMBERS)
 
 
-def _model_cells(row: Row, state: str) -> tuple[object, ...]:
-    pixels = f"{row.size} {'grey' if row.channels == 1 else 'RGB'}"
-    shown = f"{state}, deprecated" if row.deprecated else state
-    parameters, size = count(row.parameters), megabytes(row.bytes)
-    return row.name, row.plugin, row.modality, len(row.classes), pixels, parameters, size, row.license, shown
+def _model_cells(entry: ModelEntry, state: str) -> tuple[object, ...]:
+    pixels = f"{entry.size} {'grey' if entry.channels == 1 else 'RGB'}"
+    shown = f"{state}, deprecated" if entry.deprecated else state
+    parameters, size = count(entry.parameters), megabytes(entry.bytes)
+    return entry.name, entry.plugin, entry.modality, len(entry.classes), pixels, parameters, size, entry.license, shown
 
 
-def _asset_cells(row: AssetRow, state: str) -> tuple[object, ...]:
-    return row.id, megabytes(row.bytes), row.license, state, row.repo or urlsplit(row.url).hostname
+def _asset_cells(entry: AssetEntry, state: str) -> tuple[object, ...]:
+    return entry.id, megabytes(entry.bytes), entry.license, state, entry.repo or urlsplit(entry.url).hostname

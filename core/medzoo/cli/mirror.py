@@ -9,7 +9,7 @@ import typer
 from medzoo.cli.output import Json, notice, print_json, print_text
 from medzoo.cli.progress import DownloadDisplay
 from medzoo.hub.mirror import write_mirror
-from medzoo.hub.registry import AssetRow, Row, fetchable, load_registry
+from medzoo.hub.registry import AssetEntry, ModelEntry, find_entry, load_registry
 from medzoo.plugins.lookup import load_plugins
 
 
@@ -24,16 +24,16 @@ def mirror(
     """Write models into a folder for machines offline."""
     plugins = load_plugins()
     registry = load_registry(plugins=plugins)
-    rows: list[Row | AssetRow] = [fetchable(name, registry, plugins) for name in names or ()]
-    rows = rows or [row for row in registry.rows if not row.deprecated]
+    entries: list[ModelEntry | AssetEntry] = [find_entry(name, registry, plugins) for name in names or ()]
+    entries = entries or [entry for entry in registry.entries if not entry.deprecated]
     if assets:
-        rows += [row for row in registry.assets if row not in rows]
+        entries += [entry for entry in registry.assets if entry not in entries]
     with DownloadDisplay() as display:
-        mirrored = list(write_mirror(rows, folder, notice=notice, watch=lambda name: partial(display, name)))
+        mirrored = list(write_mirror(entries, folder, notice=notice, watch=lambda name: partial(display, name)))
     if json:
-        print_json([{"id": item.row.id, "folder": str(item.folder), "copied": item.copied} for item in mirrored])
+        print_json([{"id": item.entry.id, "folder": str(item.folder), "copied": item.copied} for item in mirrored])
         return
     for item in mirrored:
         print_text(f"{item.folder}{'' if item.copied else ' (was there)'}")
-    size = sum(item.row.bytes for item in mirrored) / 1e6
+    size = sum(item.entry.bytes for item in mirrored) / 1e6
     notice(f"{len(mirrored)} of them, {size:.1f} MB; elsewhere: MEDZOO_MIRROR={folder}")

@@ -8,8 +8,8 @@ import typer
 
 from medzoo.cli.output import Json, notice, print_json, print_text
 from medzoo.cli.progress import DownloadDisplay
-from medzoo.hub.registry import AssetRow, Row, fetchable, load_registry
-from medzoo.hub.repositories import fetch_repo, is_reference, parse_reference, read_pulled, refuse_other_source
+from medzoo.hub.registry import AssetEntry, ModelEntry, find_entry, load_registry
+from medzoo.hub.repositories import check_source, fetch_repo, is_reference, parse_reference, read_pulled
 from medzoo.hub.sources import fetch_asset, fetch_model
 from medzoo.plugins.lookup import load_plugins
 
@@ -29,7 +29,7 @@ def pull(
     """Put models and assets into the cache and print where."""
     plugins = load_plugins()
     registry = load_registry(plugins=plugins)
-    wanted = [_reference(name, source) if is_reference(name) else fetchable(name, registry, plugins) for name in names]
+    wanted = [_reference(name, source) if is_reference(name) else find_entry(name, registry, plugins) for name in names]
     with DownloadDisplay() as display:
         pulled = [_pull(item, source, display) for item in wanted]
     if json:
@@ -41,11 +41,11 @@ def pull(
 def _reference(name: str, source: str | None) -> str:
     """`name`, a place on the Hub. Raises: ConfigError, also for a source that is not the Hub."""
     parse_reference(name)
-    refuse_other_source(name, source)
+    check_source(name, source)
     return name
 
 
-def _pull(item: str | Row | AssetRow, source: str | None, display: DownloadDisplay) -> dict[str, Any]:
+def _pull(item: str | ModelEntry | AssetEntry, source: str | None, display: DownloadDisplay) -> dict[str, Any]:
     """What was pulled, and where it is."""
     if isinstance(item, str):
         folder = fetch_repo(item, refresh=True, notice=notice, progress=partial(display, item))
@@ -53,7 +53,7 @@ def _pull(item: str | Row | AssetRow, source: str | None, display: DownloadDispl
         notice(f"{item} is now hf:{pulled['repo']}@{pulled['revision']}")
         return {"id": item, "path": str(folder), "bytes": _size(folder), **pulled}
     facts = {"bytes": item.bytes, "repo": item.repo, "revision": item.revision}
-    if isinstance(item, AssetRow):
+    if isinstance(item, AssetEntry):
         path = fetch_asset(item, source=source, notice=notice, progress=partial(display, item.id))
         return {"id": item.id, "path": str(path), **facts}
     if item.notice:

@@ -127,7 +127,7 @@ def _tell(
     published: Published, registry: Registry, *, update: bool, file: Path | None, as_json: bool
 ) -> dict[str, Any]:
     """What was published, for programs; people have been told, and the row printed or written."""
-    from medzoo.hub.registry_file import row_text, update_registry
+    from medzoo.hub.registry_file import entry_toml, update_registry
 
     package, row = published.package, published.row
     if published.sent:
@@ -140,14 +140,14 @@ def _tell(
         notice(f"its row is in {path}")
     elif not as_json:
         notice("its row, for a registry file:")
-        print_text(row_text(row))
+        print_text(entry_toml(row))
     return {
         "id": package.id,
         "repo": package.repo,
         "commit": published.commit,
         "tag": package.tag,
         "sent": list(published.sent),
-        "row": row_text(row),
+        "row": entry_toml(row),
     }
 
 

@@ -26,14 +26,14 @@ def check(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Check every row: its schema, files, card, licence, plugin, versions and successor."""
+    """Check every entry: its schema, files, card, license, plugin, versions and successor."""
     from medzoo.hub.registry_check import check_registry
 
     registry, problems = check_registry([file.absolute() for file in files or []], load_plugins())
     if json:
         print_json([asdict(problem) for problem in problems])
     elif problems:
-        print_table(("file", "row", "problem", "what mends it"), [(p.file, p.row, p.what, p.mend) for p in problems])
+        print_table(("file", "entry", "problem", "hint"), [(p.file, p.entry, p.message, p.hint) for p in problems])
     if problems:
         raise ConfigError(f"the registry has {len(problems)} problem{'s' if len(problems) > 1 else ''}")
-    notice(f"{len(registry.rows)} models and {len(registry.assets)} assets are as their rows say")
+    notice(f"{len(registry.entries)} models and {len(registry.assets)} assets match their entries")

@@ -10,7 +10,7 @@ from medzoo.cli.components import TABLES, find_offer, print_tables
 from medzoo.cli.list import describe
 from medzoo.cli.output import Json, count, megabytes, notice, print_json, print_text
 from medzoo.errors import UnknownName
-from medzoo.hub.registry import CONFIG, AssetRow, Registry, Row, load_registry
+from medzoo.hub.registry import CONFIG, AssetEntry, ModelEntry, Registry, load_registry
 from medzoo.plugins.lookup import load_plugins
 
 _CARD_LINES = 12
@@ -29,11 +29,11 @@ def show(
     """Show all facts of a model, an asset or a plugin's offer."""
     plugins = load_plugins()
     registry = load_registry(plugins=plugins)
-    assets = {row.id: row for row in registry.assets}
+    assets = {entry.id: entry for entry in registry.assets}
     told = ""
     if name.partition("@")[0] in registry.models:
-        row = registry.model(name)
-        facts, told = _model(row, registry), row.notice
+        entry = registry.model(name)
+        facts, told = _model(entry, registry), entry.notice
     elif name in assets:
         facts = describe(assets[name]) | _origins(assets[name])
     else:
@@ -50,10 +50,10 @@ def show(
         notice(told)
 
 
-def _model(row: Row, registry: Registry) -> dict[str, Any]:
-    """The row, its training facts from config.json and the start of its card; both empty while it is missing."""
-    facts = describe(row) | _origins(row)
-    versions = sorted(other.version for other in registry.rows if other.id == row.id)
+def _model(entry: ModelEntry, registry: Registry) -> dict[str, Any]:
+    """The entry, its training facts from config.json and the start of its card; both empty while it is missing."""
+    facts = describe(entry) | _origins(entry)
+    versions = sorted(other.version for other in registry.entries if other.id == entry.id)
     facts["versions"] = [f"v{version}" for version in versions] if len(versions) > 1 else []
     folder = facts["folder"]
     facts["training"] = _training(Path(folder) / CONFIG) if folder else {}
@@ -63,12 +63,12 @@ def _model(row: Row, registry: Registry) -> dict[str, Any]:
     return facts
 
 
-def _origins(row: Row | AssetRow) -> dict[str, Any]:
-    """Which keys each registry file gave, where more than one file speaks of the row."""
-    files = dict.fromkeys(row.origins.values())
+def _origins(entry: ModelEntry | AssetEntry) -> dict[str, Any]:
+    """Which keys each registry file gave, where more than one file speaks of the entry."""
+    files = dict.fromkeys(entry.origins.values())
     if len(files) == 1:
         return {}
-    return {"origins": {str(file): [key for key, by in row.origins.items() if by == file] for file in files}}
+    return {"origins": {str(file): [key for key, by in entry.origins.items() if by == file] for file in files}}
 
 
 def _training(path: Path) -> dict[str, Any]:

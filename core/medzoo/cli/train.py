@@ -35,14 +35,14 @@ def train(
     """Train a generator; the same command goes on where it stopped."""
     from medzoo import config as settings
     from medzoo.data.dataset import open_dataset
-    from medzoo.hub.registry import CLASSIFIER, GENERATOR, load_registry, refuse_other_kind
+    from medzoo.hub.registry import CLASSIFIER, GENERATOR, check_kind, load_registry
     from medzoo.models.generators import load_gen
     from medzoo.plugins.lookup import load_plugins
     from medzoo.training.train import train as run
 
     plugins = load_plugins()
     if generator in plugins.classifiers and generator not in plugins.generators:
-        refuse_other_kind(generator, CLASSIFIER, wanted=GENERATOR, train=True)
+        check_kind(generator, CLASSIFIER, expected=GENERATOR, train=True)
     spec = plugins.generator(generator)
     resolved = settings.resolve(
         spec.config, presets=spec.presets, preset=preset, file=config, overrides=overrides or ()

@@ -17,7 +17,7 @@ from medzoo.data.decoded_cache import Decoded
 from medzoo.errors import HubError, PluginError, UnknownName
 from medzoo.generation.mixture import Source
 from medzoo.hub.download import Notice
-from medzoo.hub.registry import AssetRow, Registry, Row
+from medzoo.hub.registry import AssetEntry, ModelEntry, Registry
 from medzoo.hub.sources import fetch_asset, locate
 from medzoo.models.classifiers import load_classifier
 from medzoo.protocols import Classifier, Extractor, PerceptualExtractor
@@ -89,9 +89,9 @@ class _Layers(Mapping[str, Tensor]):
         return len(_CLASSIFIER_LAYERS)
 
 
-def domain_classifier(registry: Registry, classes: Sequence[str]) -> Row | None:
+def domain_classifier(registry: Registry, classes: Sequence[str]) -> ModelEntry | None:
     """The published classifier at hand that knows all `classes`, the one with the fewest others; None without any."""
-    known = [row for row in registry.rows if row.kind == "classifier" and row.newest and not row.deprecated]
+    known = [row for row in registry.entries if row.kind == "classifier" and row.newest and not row.deprecated]
     fitting = [row for row in known if set(classes) <= set(row.classes) and locate(row)[0] in _AT_HAND]
     return min(fitting, key=lambda row: (len(row.classes), not row.default, row.id), default=None)
 
@@ -103,14 +103,14 @@ def refuse_missing(name: str, source: Source) -> None:
         UnknownName: no plugin offers it and no published classifier is called so.
         HubError: its weights are not here; the command that gets them.
     """
-    rows: list[Row | AssetRow]
+    rows: list[ModelEntry | AssetEntry]
     if name in source.plugins.extractors:
         rows = [source.registry.asset(asset) for asset in source.plugins.extractors[name].assets]
     elif name in source.registry.models and source.registry.models[name].kind == "classifier":
         rows = [source.registry.models[name]]
     else:
         source.plugins.refuse_unusable(name)
-        classifiers = [row.id for row in source.registry.rows if row.kind == "classifier"]
+        classifiers = [row.id for row in source.registry.entries if row.kind == "classifier"]
         raise UnknownName("extractor", name, [*source.plugins.extractors, *classifiers], source.plugins.absent_hint)
     for row in rows:
         if locate(row)[0] not in _AT_HAND:
@@ -157,7 +157,7 @@ def _from_plugin(spec: ExtractorSpec, source: Source, notice: Notice) -> LoadedE
     )
 
 
-def _read_asset(path: Path, row: AssetRow) -> Mapping[str, Tensor]:
+def _read_asset(path: Path, row: AssetEntry) -> Mapping[str, Tensor]:
     """The tensors of an asset of one file, whose bytes have been checked."""
     if path.suffix == ".safetensors":
         return load_file(path)

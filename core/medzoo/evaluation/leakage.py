@@ -118,7 +118,7 @@ def _images_of(origin: Origin, made: Path, source: Source, notice: Callable[[str
     if not origin.weights_sha256:
         return None
     missing = "is in no registry here"
-    for row in source.registry.rows:
+    for row in source.registry.entries:
         if any(file.name == WEIGHTS and file.sha256 == origin.weights_sha256 for file in row.files):
             folder = locate(row)[1]
             if folder is not None:

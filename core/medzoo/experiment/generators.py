@@ -110,8 +110,8 @@ def _published(
 ) -> Generator:
     resolved = resolve(name, registry, plugins)
     folder = resolved.folder
-    if resolved.row is not None:
-        folder = fetch_model(resolved.row, source=mirror, notice=notice)
+    if resolved.entry is not None:
+        folder = fetch_model(resolved.entry, source=mirror, notice=notice)
     assert folder is not None  # what has weights has a folder or a row
     if "preset" in design.own["generator"].get(name, {}):
         raise ConfigError(f"'{name}' is trained already, and takes no preset", "set single settings: sampling.steps=50")

@@ -20,7 +20,7 @@ from medzoo.experiment.tasks import Cell, Grid, Task, make_grid
 from medzoo.experiment.worker import Workshop
 from medzoo.experiment.workers import Failure, run_tasks
 from medzoo.generation.mixture import Source
-from medzoo.hub.download import Notice, alone, to_stderr
+from medzoo.hub.download import Notice, folder_lock, to_stderr
 from medzoo.models.labels import check_labels
 from medzoo.runs.record import RUN, RunRecord, read_run
 from medzoo.storage.files import write_json_atomic
@@ -124,7 +124,7 @@ def run(prepared: Prepared, *, jobs: int, watch: Watch, notice: Notice = to_stde
     While another process runs an experiment in the folder, this one waits, and then does what is left.
     Raises: ResourceError for a disk or memory that is full; what is done stays done.
     """
-    with alone(prepared.workshop.home.resolve(), notice):
+    with folder_lock(prepared.workshop.home.resolve(), notice):
         return _run(prepared, jobs=jobs, watch=watch)
 
 

@@ -19,7 +19,7 @@ from medzoo.errors import ConfigError, DataError
 from medzoo.generation.plan import distinct, file_safe
 from medzoo.generation.shares import parse_mixture
 from medzoo.hub.registry import Registry, load_registry, resolve
-from medzoo.hub.repositories import refuse_other_source
+from medzoo.hub.repositories import check_source
 from medzoo.models.generators import LoadedModel, load_gen, pick_device
 from medzoo.plugins.lookup import Plugins
 from medzoo.specs import ImageSpec
@@ -80,7 +80,7 @@ def load_mixture(
     """
     pairs = parse_mixture(given)
     for name, _ in pairs:
-        refuse_other_source(name, source.mirror)
+        check_source(name, source.mirror)
     weightless = [_is_weightless(name, source) for name, _ in pairs]
     overrides = _overrides_by_generator([name for name, _ in pairs], source)
     models: list[LoadedModel | None] = [
@@ -99,7 +99,7 @@ def load_mixture(
 
 def _is_weightless(given: str, source: Source) -> bool:
     found = resolve(given, source.registry, source.plugins)
-    return found.row is None and found.folder is None
+    return found.entry is None and found.folder is None
 
 
 def _overrides_by_generator(given: Sequence[str], source: Source) -> dict[str, list[str]]:

@@ -10,14 +10,14 @@ from datetime import datetime
 from pathlib import Path
 
 from medzoo.errors import UnknownName
-from medzoo.hub.download import Notice, alone
+from medzoo.hub.download import Notice, folder_lock
 from medzoo.hub.repositories import parse_reference, read_pins
 from medzoo.storage.files import disk_errors, write_json_atomic
 from medzoo.storage.paths import cache_root, features_root, latents_root, pixels_root
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class CacheEntry:
     """One folder of the cache: `name` is what a user writes for it, `kind` "model", "asset" or "hub", or of what was
     computed from images and can be again, "latents", "pixels" or "features"."""
 
@@ -28,16 +28,16 @@ class Entry:
     used: datetime
 
 
-def entries() -> list[Entry]:
+def cached_entries() -> list[CacheEntry]:
     """What the cache holds, by kind and name; parts of files on their way are counted in."""
-    held = (entry for entry in _entries() if entry.bytes)  # a fetch that failed leaves an empty folder
+    held = (entry for entry in _all_entries() if entry.bytes)  # a fetch that failed leaves an empty folder
     return sorted(held, key=lambda entry: (entry.kind != "model", entry.kind, entry.name, entry.used))
 
 
-def chosen(names: Iterable[str]) -> list[Entry]:
+def find_cached(names: Iterable[str]) -> list[CacheEntry]:
     """The entries of these names; `hf:org/name` means every commit of it. Raises: UnknownName."""
-    held = entries()
-    found: list[Entry] = []
+    held = cached_entries()
+    found: list[CacheEntry] = []
     for name in names:
         named = [entry for entry in held if name in (entry.name, entry.name.partition("@")[0])]
         if not named:
@@ -46,9 +46,9 @@ def chosen(names: Iterable[str]) -> list[Entry]:
     return found
 
 
-def remove(entry: Entry, *, notice: Notice) -> None:
+def remove_cached(entry: CacheEntry, *, notice: Notice) -> None:
     """Nothing; the entry is gone, and for a commit of a repository what was pinned to it. Raises: ResourceError."""
-    with alone(entry.folder, notice), disk_errors(entry.folder):
+    with folder_lock(entry.folder, notice), disk_errors(entry.folder):
         shutil.rmtree(entry.folder)
         if entry.kind == "hub":
             _unpin(entry)
@@ -56,7 +56,7 @@ def remove(entry: Entry, *, notice: Notice) -> None:
             entry.folder.parent.rmdir()
 
 
-def _entries() -> Iterator[Entry]:
+def _all_entries() -> Iterator[CacheEntry]:
     for kind, place in (("model", "models"), ("asset", "assets")):
         for folder in _folders(cache_root() / place, depth=2):
             yield _entry(kind, folder.parent.name, folder)
@@ -71,13 +71,13 @@ def _folders(root: Path, *, depth: int) -> Iterator[Path]:
     return (path for path in root.glob("/".join("*" * depth)) if path.is_dir())
 
 
-def _entry(kind: str, name: str, folder: Path) -> Entry:
+def _entry(kind: str, name: str, folder: Path) -> CacheEntry:
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     used = datetime.fromtimestamp(folder.stat().st_mtime).astimezone()
-    return Entry(kind=kind, name=name, folder=folder, bytes=size, used=used)
+    return CacheEntry(kind=kind, name=name, folder=folder, bytes=size, used=used)
 
 
-def _unpin(entry: Entry) -> None:
+def _unpin(entry: CacheEntry) -> None:
     reference = parse_reference(entry.name)
     pins = read_pins(reference.pins)
     kept = {revision: commit for revision, commit in pins.items() if not commit.startswith(reference.revision)}

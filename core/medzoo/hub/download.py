@@ -132,7 +132,7 @@ def in_parallel(jobs: Iterable[Callable[[threading.Event], None]]) -> None:
 
 
 @contextmanager
-def alone(folder: Path, notice: Notice) -> Iterator[None]:
+def folder_lock(folder: Path, notice: Notice) -> Iterator[None]:
     """Nothing; inside it, no other process that asks for `folder` runs. Raises: ResourceError."""
     from filelock import FileLock, Timeout
 

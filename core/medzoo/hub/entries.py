@@ -1,4 +1,4 @@
-"""The rows of registry.toml, models and assets, as typed values; and what is wrong with a table that makes none."""
+"""The entries of registry.toml, models and assets, as typed values; and what is wrong with a table that makes none."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Fault = tuple[str, str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FileRow:
+class FileEntry:
     """One file: its name, SHA-256 and size."""
 
     name: str
@@ -34,7 +34,7 @@ class FileRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AssetRow:
+class AssetEntry:
     """A pretrained part that others published: the one file at `url`, or files of the Hub's `repo` at `revision`.
 
     `origins` says which registry file gave each key; `origin` is the one that spoke last.
@@ -46,7 +46,7 @@ class AssetRow:
     url: str
     repo: str
     revision: str
-    files: tuple[FileRow, ...]
+    files: tuple[FileEntry, ...]
     origin: Path
     origins: Mapping[str, Path] = field(compare=False, repr=False)
 
@@ -62,7 +62,7 @@ class AssetRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class ModelEntry:
     """One version of a published model, a generator or a classifier by its `kind`.
 
     `deprecated` is the reason not to use it any more, "" for none, and `successor` the model to use instead. `newest`
@@ -84,7 +84,7 @@ class Row:
     channels: int
     license: str
     parameters: int
-    files: tuple[FileRow, ...]
+    files: tuple[FileEntry, ...]
     default: bool
     deprecated: str
     successor: str
@@ -145,7 +145,7 @@ _ASSET_KEYS: Mapping[str, type] = {
     "files": list,
 }
 KEYS: Mapping[str, Mapping[str, type]] = {"model": _MODEL_KEYS, "asset": _ASSET_KEYS}
-"""The kinds of row, and the keys and types a table of each kind may have."""
+"""The kinds of entry, and the keys and types a table of each kind may have."""
 
 _FILE_KEYS: Mapping[str, type] = {"name": str, "sha256": str, "bytes": int}
 _OPTIONAL: Mapping[str, Mapping[str, Any]] = {
@@ -227,7 +227,7 @@ def _file_faults(file: Any) -> Iterator[Fault]:
 
 
 def merged_faults(kind: str, table: Mapping[str, Any]) -> Iterator[Fault]:
-    """What keeps a table, with every overlay laid over it, from being a row."""
+    """What keeps a table, with every overlay laid over it, from being a entry."""
     if missing := _REQUIRED[kind] - table.keys():
         yield f"lacks {', '.join(key for key in KEYS[kind] if key in missing)}", ""
         return
@@ -254,15 +254,15 @@ def _asset_faults(table: Mapping[str, Any]) -> Iterator[Fault]:
         yield "a repo is org/name, with a commit of 40 hexadecimal digits as its revision and at least one file", ""
 
 
-def model_row(table: Mapping[str, Any], origins: Mapping[str, Path], *, newest: bool) -> Row:
-    """The row a merged table makes. Raises: ConfigError."""
+def model_row(table: Mapping[str, Any], origins: Mapping[str, Path], *, newest: bool) -> ModelEntry:
+    """The entry a merged table makes. Raises: ConfigError."""
     values = _values("model", table, origins)
-    return Row(**values, newest=newest)
+    return ModelEntry(**values, newest=newest)
 
 
-def asset_row(table: Mapping[str, Any], origins: Mapping[str, Path]) -> AssetRow:
-    """The row a merged table makes. Raises: ConfigError."""
-    return AssetRow(**_values("asset", table, origins))
+def asset_row(table: Mapping[str, Any], origins: Mapping[str, Path]) -> AssetEntry:
+    """The entry a merged table makes. Raises: ConfigError."""
+    return AssetEntry(**_values("asset", table, origins))
 
 
 def _values(kind: str, table: Mapping[str, Any], origins: Mapping[str, Path]) -> dict[str, Any]:
@@ -270,7 +270,7 @@ def _values(kind: str, table: Mapping[str, Any], origins: Mapping[str, Path]) ->
         raise ConfigError(f"{origins['id']}: {kind} '{table['id']}' {message}", hint)
     # Every table names its id, so the file that gave the id last is the one that spoke last.
     values = {**_OPTIONAL[kind], **table, "origin": origins["id"], "origins": origins}
-    values["files"] = tuple([FileRow(**file) for file in table["files"]])
+    values["files"] = tuple([FileEntry(**file) for file in table["files"]])
     if kind == "model":
         values["classes"] = tuple(table["classes"])
     return values

@@ -46,17 +46,17 @@ def front_matter(
     ).to_yaml()
 
 
-def completed(text: str, task: Task, *, model: str, plugin: str, dataset: str, notes: Notes) -> str:
-    """A card's text with what its front matter lacks of library, task, tags, data set and results; no licence ever.
+def complete_card(text: str, task: Task, *, model: str, plugin: str, dataset: str, notes: Notes) -> str:
+    """A card's text with what its front matter lacks of library, task, tags, data set and results; no license ever.
 
-    Text without any front matter comes back as it is, for there nobody has named a licence either.
+    Text without any front matter comes back as it is, for there nobody has named a license either.
 
     Raises:
         ValueError: the front matter is none.
     """
     if not text.startswith("---\n"):
         return text
-    card = parse(text)
+    card = parse_card(text)
     data = card.data
     lacking: dict[str, Any] = {
         "library_name": data.get("library_name") or LIBRARY,
@@ -72,7 +72,7 @@ def completed(text: str, task: Task, *, model: str, plugin: str, dataset: str, n
     return str(card) if changed else text
 
 
-def parse(text: str) -> ModelCard:
+def parse_card(text: str) -> ModelCard:
     """The card of a text. Raises: ValueError where the front matter is no YAML, no table, or has a bad model-index."""
     import yaml  # type: ignore[import-untyped] # comes with huggingface_hub, and without types
     from huggingface_hub import ModelCard

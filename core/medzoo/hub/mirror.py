@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medzoo.errors import DataError
-from medzoo.hub.download import Notice, Progress, alone, to_stderr
-from medzoo.hub.registry import AssetRow, Row
+from medzoo.hub.download import Notice, Progress, folder_lock, to_stderr
+from medzoo.hub.registry import AssetEntry, ModelEntry
 from medzoo.hub.sources import copy_checked, fetch_model, is_sound, mirror_folder
 from medzoo.storage.files import disk_errors
 
@@ -19,45 +19,45 @@ from medzoo.storage.files import disk_errors
 class Mirrored:
     """What a mirror holds; `copied` says whether it had to be written."""
 
-    row: Row | AssetRow
+    entry: ModelEntry | AssetEntry
     folder: Path
     copied: bool
 
 
 def write_mirror(
-    rows: Iterable[Row | AssetRow],
+    entries: Iterable[ModelEntry | AssetEntry],
     mirror: Path,
     *,
     notice: Notice = to_stderr,
     watch: Callable[[str], Progress] | None = None,
 ) -> Iterator[Mirrored]:
-    """Each row once `mirror` holds all its files, checked; what is there and sound is left alone.
+    """Each entry once `mirror` holds all its files, checked; what is there and sound is left alone.
 
-    A row's folder appears whole or not at all. `watch` gives the progress of a row's downloads.
+    A entry's folder appears whole or not at all. `watch` gives the progress of a entry's downloads.
 
-    Raises: as `fetch_model`; DataError for a folder of a row that holds other files too.
+    Raises: as `fetch_model`; DataError for a folder of a entry that holds other files too.
     """
-    for row in rows:
-        folder = mirror_folder(mirror, row)
+    for entry in entries:
+        folder = mirror_folder(mirror, entry)
         copied = False
-        if not is_sound(folder, row):
-            cached = fetch_model(row, notice=notice, progress=watch(row.id) if watch else None)
-            with alone(folder.absolute(), notice):
-                _write(row, cached, folder)
+        if not is_sound(folder, entry):
+            cached = fetch_model(entry, notice=notice, progress=watch(entry.id) if watch else None)
+            with folder_lock(folder.absolute(), notice):
+                _write(entry, cached, folder)
             copied = True
-        yield Mirrored(row=row, folder=folder, copied=copied)
+        yield Mirrored(entry=entry, folder=folder, copied=copied)
 
 
-def _write(row: Row | AssetRow, cached: Path, folder: Path) -> None:
-    """Nothing; `folder` is written anew with the files of the row."""
+def _write(entry: ModelEntry | AssetEntry, cached: Path, folder: Path) -> None:
+    """Nothing; `folder` is written anew with the files of the entry."""
     if folder.exists():
-        foreign = {entry.name for entry in folder.iterdir()} - {file.name for file in row.files}
+        foreign = {entry.name for entry in folder.iterdir()} - {file.name for file in entry.files}
         if foreign:
             raise DataError(f"{folder} holds other files too: {', '.join(sorted(foreign))}", "move them away")
     part = folder.with_name(f".{folder.name}.{os.urandom(6).hex()}.part")
     with disk_errors(folder):
         try:
-            for file in row.files:
+            for file in entry.files:
                 copy_checked(file, cached / file.name, part / file.name)
             if folder.exists():
                 shutil.rmtree(folder)

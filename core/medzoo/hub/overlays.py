@@ -10,7 +10,7 @@ from typing import Any
 import rtoml
 
 from medzoo.errors import ConfigError
-from medzoo.hub.entries import KEYS, AssetRow, Row, asset_row, key_faults, model_row, table_faults, table_name
+from medzoo.hub.entries import KEYS, AssetEntry, ModelEntry, asset_row, key_faults, model_row, table_faults, table_name
 from medzoo.storage.paths import bundled_root, config_root
 
 Table = tuple[str, int, dict[str, Any]]
@@ -42,12 +42,12 @@ class Layers:
         """The id and version a table speaks of: without a version, the newest of the files before, or else the first"""
         return table["id"], table.get("version") or self.newest.get((kind, table["id"]), 1)
 
-    def model(self, key: tuple[str, int]) -> Row:
+    def model(self, key: tuple[str, int]) -> ModelEntry:
         """The model of this id and version. Raises: ConfigError for a table that makes none."""
         newest = self.newest["model", key[0]] == key[1]
         return model_row(self.tables["model"][key], self.origins["model"][key], newest=newest)
 
-    def asset(self, key: tuple[str, int]) -> AssetRow:
+    def asset(self, key: tuple[str, int]) -> AssetEntry:
         """The asset of this id. Raises: ConfigError for a table that makes none."""
         return asset_row(self.tables["asset"][key], self.origins["asset"][key])
 

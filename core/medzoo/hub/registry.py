@@ -10,7 +10,17 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from medzoo.errors import ConfigError, IntegrityError, UnknownName
-from medzoo.hub.entries import CLASSIFIER, CONFIG, GENERATOR, MODEL_KINDS, WEIGHTS, AssetRow, Fault, FileRow, Row
+from medzoo.hub.entries import (
+    CLASSIFIER,
+    CONFIG,
+    GENERATOR,
+    MODEL_KINDS,
+    WEIGHTS,
+    AssetEntry,
+    Fault,
+    FileEntry,
+    ModelEntry,
+)
 from medzoo.hub.overlays import Layers, bundled_file, sound_tables, user_files
 from medzoo.hub.repositories import fetch_repo, is_reference
 from medzoo.plugins.lookup import Plugins, load_plugins
@@ -20,22 +30,22 @@ __all__ = [
     "CLASSIFIER",
     "CONFIG",
     "GENERATOR",
-    "TRAIN",
+    "TRAIN_COMMANDS",
     "WEIGHTS",
-    "AssetRow",
-    "FileRow",
+    "AssetEntry",
+    "FileEntry",
+    "ModelEntry",
     "Registry",
-    "Resolved",
-    "Row",
-    "fetchable",
+    "ResolvedModel",
+    "check_kind",
+    "find_entry",
     "is_model_folder",
     "load_registry",
-    "refuse_other_kind",
     "resolve",
     "resolve_classifier",
 ]
 
-TRAIN = {GENERATOR: "medzoo train", CLASSIFIER: "medzoo classify train"}
+TRAIN_COMMANDS = {GENERATOR: "medzoo train", CLASSIFIER: "medzoo classify train"}
 """By kind of model, the command that trains one."""
 
 S = TypeVar("S", bound=GeneratorSpec | ClassifierSpec)
@@ -45,56 +55,59 @@ S = TypeVar("S", bound=GeneratorSpec | ClassifierSpec)
 class Registry:
     """Published models, every version of each, and assets; `problems` tells of plugins' files that cannot be read."""
 
-    rows: tuple[Row, ...]
-    assets: tuple[AssetRow, ...] = ()
+    entries: tuple[ModelEntry, ...]
+    assets: tuple[AssetEntry, ...] = ()
     problems: tuple[str, ...] = ()
 
     @cached_property
-    def models(self) -> Mapping[str, Row]:
+    def models(self) -> Mapping[str, ModelEntry]:
         """Models by what may be written for them: `id` for the newest version, `id@v2` for that one."""
-        return {row.id: row for row in self.rows if row.newest} | {f"{r.id}@v{r.version}": r for r in self.rows}
+        return {entry.id: entry for entry in self.entries if entry.newest} | {
+            f"{r.id}@v{r.version}": r for r in self.entries
+        }
 
-    def model(self, name: str) -> Row:
+    def model(self, name: str) -> ModelEntry:
         """The model `name` means. Raises: UnknownName."""
-        if row := self.models.get(name):
-            return row
+        if entry := self.models.get(name):
+            return entry
         model_id = name.partition("@")[0]
         if model_id != name and model_id in self.models:
-            versions = [f"{row.id}@v{row.version}" for row in self.rows if row.id == model_id]
+            versions = [f"{entry.id}@v{entry.version}" for entry in self.entries if entry.id == model_id]
             raise UnknownName("version", name, versions)
         raise UnknownName("model", name, self.ids)
 
-    def asset(self, asset_id: str) -> AssetRow:
+    def asset(self, asset_id: str) -> AssetEntry:
         """The asset called `asset_id`. Raises: UnknownName."""
-        for row in self.assets:
-            if row.id == asset_id:
-                return row
-        raise UnknownName("asset", asset_id, [row.id for row in self.assets])
+        for entry in self.assets:
+            if entry.id == asset_id:
+                return entry
+        raise UnknownName("asset", asset_id, [entry.id for entry in self.assets])
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
         """Each model's id, once."""
-        return tuple(row.id for row in self.rows if row.newest)
+        return tuple(entry.id for entry in self.entries if entry.newest)
 
-    def default_for(self, plugin: str, *, kind: str = GENERATOR) -> Row:
+    def default_for(self, plugin: str, *, kind: str = GENERATOR) -> ModelEntry:
         """The model a plugin's bare name stands for. Raises: ConfigError if it has none."""
-        own = [row for row in self.rows if row.plugin == plugin and row.kind == kind and row.newest]
-        for row in own:
-            if row.default:
-                return row
-        models = f"name one of its models: {', '.join(row.id for row in own)}; or " if own else ""
+        own = [entry for entry in self.entries if entry.plugin == plugin and entry.kind == kind and entry.newest]
+        for entry in own:
+            if entry.default:
+                return entry
+        models = f"name one of its models: {', '.join(entry.id for entry in own)}; or " if own else ""
         raise ConfigError(
-            f"'{plugin}' has no default model", f"{models}train your own: {TRAIN[kind]} {plugin} --data DIR --out DIR"
+            f"'{plugin}' has no default model",
+            f"{models}train your own: {TRAIN_COMMANDS[kind]} {plugin} --data DIR --out DIR",
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resolved(Generic[S]):
-    """What an argument means: the spec of its kind, and its weights as a registry row, as a folder, or none at all."""
+class ResolvedModel(Generic[S]):
+    """What a model argument names: its spec, and its weights as a registry entry, a folder, or none (both None)."""
 
     given: str
     spec: S
-    row: Row | None = None
+    entry: ModelEntry | None = None
     folder: Path | None = None
 
 
@@ -123,9 +136,9 @@ _CLASSIFIERS = _Kind(
 
 
 def load_registry(*, plugins: Plugins | None = None) -> Registry:
-    """The bundled rows, then plugins', the user's and MEDZOO_REGISTRY's laid over them by id, version and key.
+    """The bundled entries, then plugins', the user's and MEDZOO_REGISTRY's laid over them by id, version and key.
 
-    Raises: ConfigError for a file that is not a registry, an unknown key, or a name that two rows claim.
+    Raises: ConfigError for a file that is not a registry, an unknown key, or a name that two entries claim.
     """
     plugins = load_plugins() if plugins is None else plugins
     problems = []
@@ -139,7 +152,7 @@ def load_registry(*, plugins: Plugins | None = None) -> Registry:
     for path in user_files():
         layers.lay(path, sound_tables(path))
     registry = Registry(
-        rows=tuple(map(layers.model, layers.tables["model"])),
+        entries=tuple(map(layers.model, layers.tables["model"])),
         assets=tuple(map(layers.asset, layers.tables["asset"])),
         problems=tuple(problems),
     )
@@ -148,7 +161,7 @@ def load_registry(*, plugins: Plugins | None = None) -> Registry:
     return registry
 
 
-def resolve(given: str, registry: Registry, plugins: Plugins) -> Resolved[GeneratorSpec]:
+def resolve(given: str, registry: Registry, plugins: Plugins) -> ResolvedModel[GeneratorSpec]:
     """What `given` means: a trained generator's folder, a model's id, or a plugin's name (its default model).
 
     Or `hf:org/name[@revision]`, a model on the Hub, which is pulled unless the cache has it.
@@ -159,12 +172,12 @@ def resolve(given: str, registry: Registry, plugins: Plugins) -> Resolved[Genera
     return _resolved(given, registry, plugins, _GENERATORS)
 
 
-def resolve_classifier(given: str, registry: Registry, plugins: Plugins) -> Resolved[ClassifierSpec]:
+def resolve_classifier(given: str, registry: Registry, plugins: Plugins) -> ResolvedModel[ClassifierSpec]:
     """What `given` means where a classifier is asked for. Raises: as `resolve`, for a generator."""
     return _resolved(given, registry, plugins, _CLASSIFIERS)
 
 
-def _resolved(given: str, registry: Registry, plugins: Plugins, kind: _Kind[S]) -> Resolved[S]:
+def _resolved(given: str, registry: Registry, plugins: Plugins, kind: _Kind[S]) -> ResolvedModel[S]:
     if is_reference(given):
         return _in_folder(given, fetch_repo(given), plugins, kind)
     specs = kind.specs(plugins)
@@ -177,50 +190,50 @@ def _resolved(given: str, registry: Registry, plugins: Plugins, kind: _Kind[S]) 
             )
         return _in_folder(given, folder, plugins, kind)
     if given in registry.models or given.partition("@")[0] in registry.models:
-        row = registry.model(given)
-        refuse_other_kind(given, row.kind, wanted=kind.name)
-        return Resolved(given=given, spec=kind.spec(plugins, row.plugin), row=row)
+        entry = registry.model(given)
+        check_kind(given, entry.kind, expected=kind.name)
+        return ResolvedModel(given=given, spec=kind.spec(plugins, entry.plugin), entry=entry)
     if given in specs:
         default = registry.default_for(given, kind=kind.name) if kind.has_weights(specs[given]) else None
-        return Resolved(given=given, spec=specs[given], row=default)
+        return ResolvedModel(given=given, spec=specs[given], entry=default)
     plugins.refuse_unusable(given)
     if folder.exists():
         raise ConfigError(
             f"{given} holds no trained model ({CONFIG} and {WEIGHTS})",
-            f"if its training was interrupted, run the same `{TRAIN[kind.name]}` command again",
+            f"if its training was interrupted, run the same `{TRAIN_COMMANDS[kind.name]}` command again",
         )
     if folder.name != given:
         raise ConfigError(f"{given} does not exist", f"give a training run's folder, a model or a {kind.name}")
     for other, names in ((GENERATOR, [*plugins.generators]), (CLASSIFIER, [*plugins.classifiers])):
         if given in names:
-            refuse_other_kind(given, other, wanted=kind.name)
-    known = {*(row.id for row in registry.rows if row.kind == kind.name), *specs}
+            check_kind(given, other, expected=kind.name)
+    known = {*(entry.id for entry in registry.entries if entry.kind == kind.name), *specs}
     raise UnknownName(f"{kind.name} or model", given, known, plugins.absent_hint)
 
 
-def _in_folder(given: str, folder: Path, plugins: Plugins, kind: _Kind[S]) -> Resolved[S]:
+def _in_folder(given: str, folder: Path, plugins: Plugins, kind: _Kind[S]) -> ResolvedModel[S]:
     plugin, stated = _plugin_and_kind(folder)
-    refuse_other_kind(given, stated, wanted=kind.name)
-    return Resolved(given=given, spec=kind.spec(plugins, plugin), folder=folder)
+    check_kind(given, stated, expected=kind.name)
+    return ResolvedModel(given=given, spec=kind.spec(plugins, plugin), folder=folder)
 
 
-def refuse_other_kind(name: str, kind: str, *, wanted: str, train: bool = False) -> None:
-    """Nothing. Raises: ConfigError for a model of another kind than is wanted, saying how it is used, or trained."""
-    if kind != wanted:
+def check_kind(name: str, kind: str, *, expected: str, train: bool = False) -> None:
+    """Nothing. Raises: ConfigError for a model of another kind than `expected`, saying how it is used, or trained."""
+    if kind != expected:
         verbs = ("classify train", "classify predict") if kind == CLASSIFIER else ("train", "sample")
         use = f"medzoo {verbs[0] if train else verbs[1]} {name}"
         raise ConfigError(
-            f"'{name}' is a {kind}, and a {wanted} is needed",
-            f"`medzoo list --kind {wanted}` shows those there are; this one is for `{use}`",
+            f"'{name}' is a {kind}, and a {expected} is needed",
+            f"`medzoo list --kind {expected}` shows those there are; this one is for `{use}`",
         )
 
 
-def fetchable(name: str, registry: Registry, plugins: Plugins) -> Row | AssetRow:
+def find_entry(name: str, registry: Registry, plugins: Plugins) -> ModelEntry | AssetEntry:
     """What `medzoo pull` takes: an asset, a model, or a generator's or classifier's default model.
 
     Raises: UnknownName; ConfigError for a generator without weights, or a folder.
     """
-    assets = {row.id: row for row in registry.assets}
+    assets = {entry.id: entry for entry in registry.assets}
     if name in assets:
         return assets[name]
     if name.partition("@")[0] in registry.models:
@@ -253,14 +266,18 @@ def _plugin_and_kind(folder: Path) -> tuple[str, str]:
     return plugin, kind
 
 
-def clashes(registry: Registry) -> Iterator[tuple[Row | AssetRow, Fault]]:
-    """Rows that claim what another row has: an asset a model's id, a model to be its plugin's default."""
+def clashes(registry: Registry) -> Iterator[tuple[ModelEntry | AssetEntry, Fault]]:
+    """Rows that claim what another entry has: an asset a model's id, a model to be its plugin's default."""
     for asset in registry.assets:
         if asset.id in registry.models:
             yield asset, (f"'{asset.id}' is both a model and an asset ({asset.origin})", "rename one of them")
-    defaults: dict[tuple[str, str], Row] = {}
-    for row in registry.rows:
-        if row.newest and row.default and (other := defaults.setdefault((row.kind, row.plugin), row)) is not row:
-            claims = f"{other.id} ({other.origin}) and {row.id} ({row.origin})"
+    defaults: dict[tuple[str, str], ModelEntry] = {}
+    for entry in registry.entries:
+        if (
+            entry.newest
+            and entry.default
+            and (other := defaults.setdefault((entry.kind, entry.plugin), entry)) is not entry
+        ):
+            claims = f"{other.id} ({other.origin}) and {entry.id} ({entry.origin})"
             mend = f"in your own registry, set default = false for {other.id}"
-            yield row, (f"'{row.plugin}' has two default models: {claims}", mend)
+            yield entry, (f"'{entry.plugin}' has two default models: {claims}", mend)

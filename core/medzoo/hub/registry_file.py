@@ -1,4 +1,4 @@
-"""A model's row of registry.toml: as text, and written into a registry file that keeps every other byte."""
+"""A model's entry of registry.toml: as text, and written into a registry file that keeps every other byte."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from medzoo.storage.files import write_atomic
 _TABLE = re.compile(r"^\[\[[^\n]*\n", re.MULTILINE)
 
 
-def row_text(values: Mapping[str, Any]) -> str:
-    """The [[model]] table of a row; keys that say nothing ("", false, none) are left out, `files` come last."""
+def entry_toml(values: Mapping[str, Any]) -> str:
+    """The [[model]] table of a entry; keys that say nothing ("", false, none) are left out, `files` come last."""
     lines = [
-        f"{key} = {toml(value)}"
+        f"{key} = {to_toml(value)}"
         for key, value in values.items()
         if key != "files" and value is not False and value not in ("", None, [], ())
     ]
@@ -30,25 +30,27 @@ def row_text(values: Mapping[str, Any]) -> str:
 
 
 def update_registry(path: Path, values: Mapping[str, Any]) -> None:
-    """Nothing; the registry file at `path` then holds this row, in the place of the version's old one or at the end.
+    """Nothing; the registry file at `path` then holds this entry, in the place of the version's old one or at the end.
 
     Raises:
-        ConfigError: the file is no registry, or is laid out so that one row cannot be told from the next.
+        ConfigError: the file is no registry, or is laid out so that one entry cannot be told from the next.
         ResourceError: it cannot be written.
     """
     old = path.read_text("utf-8") if path.exists() else ""
     try:
-        new = _replaced(old, _key(values), row_text(values))
+        new = _replaced(old, _key(values), entry_toml(values))
         before, after = (_models(text) for text in (old, new))
     except (tomllib.TOMLDecodeError, TypeError, KeyError) as error:
         raise ConfigError(f"{path} is not a registry: {error}", "mend it, or give another --registry FILE") from None
-    row = _models(row_text(values))
-    if after != {**before, **row}:
-        raise ConfigError(f"cannot tell the row of '{values['id']}' from others in {path}", "put the printed row there")
+    entry = _models(entry_toml(values))
+    if after != {**before, **entry}:
+        raise ConfigError(
+            f"cannot tell the entry of '{values['id']}' from others in {path}", "put the printed entry there"
+        )
     write_atomic(path, new.encode())
 
 
-def toml(value: Any) -> str:
+def to_toml(value: Any) -> str:
     """A bool, text, number or list of them as TOML writes it."""
     if isinstance(value, bool):
         return str(value).lower()
@@ -56,11 +58,11 @@ def toml(value: Any) -> str:
         escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
         return f'"{escaped}"'
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(toml, value)) + "]"
+        return "[" + ", ".join(map(to_toml, value)) + "]"
     return repr(value)
 
 
-def _replaced(text: str, key: tuple[str, int], row: str) -> str:
+def _replaced(text: str, key: tuple[str, int], entry: str) -> str:
     """The text with the model's table replaced; comments and blank lines before the next table stay."""
     starts = [match.start() for match in _TABLE.finditer(text)]
     for start, end in itertools.pairwise([*starts, len(text)]):
@@ -68,8 +70,8 @@ def _replaced(text: str, key: tuple[str, int], row: str) -> str:
         if key in _models(block):
             table = re.match(r"(?:(?!\n\s*(?:\n|#|$)).)*", block, re.DOTALL)
             assert table is not None  # it matches the empty string
-            return text[:start] + row.rstrip("\n") + block[table.end() :] + text[end:]
-    return f"{text.rstrip()}\n\n{row}".lstrip()
+            return text[:start] + entry.rstrip("\n") + block[table.end() :] + text[end:]
+    return f"{text.rstrip()}\n\n{entry}".lstrip()
 
 
 def _models(text: str) -> dict[tuple[str, int], Any]:

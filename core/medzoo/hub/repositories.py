@@ -16,9 +16,9 @@ from medzoo.hub.download import (
     Notice,
     Progress,
     Wanted,
-    alone,
     announcing,
     download,
+    folder_lock,
     hub_origin,
     in_parallel,
     mark_used,
@@ -73,7 +73,7 @@ def is_reference(given: str) -> bool:
     return given.startswith("hf:")
 
 
-def refuse_other_source(given: str, source: str | None) -> None:
+def check_source(given: str, source: str | None) -> None:
     """Nothing. Raises: ConfigError if `given` is a place on the Hub, and `source` (--from) is another place."""
     if is_reference(given) and source not in (None, "hub"):
         raise ConfigError(f"'{given}' comes from the Hub and not from {source}", "leave out --from")
@@ -109,10 +109,10 @@ def fetch_repo(
         say = notice or to_stderr
         snapshot = _look_up(reference, reference.revision if refresh or pinned is None else pinned)
         folder = reference.folder(snapshot.commit)
-        with alone(folder, say):
+        with folder_lock(folder, say):
             _fill(folder, reference.repo, snapshot, progress or announcing(say))
         if snapshot.commit != reference.revision:
-            with alone(reference.pins, say):
+            with folder_lock(reference.pins, say):
                 write_json_atomic(reference.pins, {**read_pins(reference.pins), reference.revision: snapshot.commit})
     mark_used(folder)
     return folder

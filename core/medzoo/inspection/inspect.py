@@ -19,7 +19,7 @@ from medzoo.data.images import to_uint8
 from medzoo.errors import ConfigError, UnknownName
 from medzoo.generation.mixture import Source, load_from
 from medzoo.generation.plan import file_safe, make_plan
-from medzoo.hub.repositories import refuse_other_source
+from medzoo.hub.repositories import check_source
 from medzoo.inspection import figures
 from medzoo.inspection.label_space import MIN_PCA, MIN_TSNE, LabelSpace, label_space
 from medzoo.models.generators import LoadedModel
@@ -80,7 +80,7 @@ def inspect(
         HubError: weights that cannot be had or are damaged.
     """
     record = RunRecord(job="inspect", folder=request.out)
-    refuse_other_source(request.generator, source.mirror)
+    check_source(request.generator, source.mirror)
     model = load_from(request.generator, source, notice=notice)
     labels = _chosen(request, model)
     if not isinstance(model.generator, LabelTokens):

@@ -12,7 +12,7 @@ import torch
 from medzoo import config as settings
 from medzoo.errors import ConfigError, PluginError
 from medzoo.hub.download import to_stderr
-from medzoo.hub.registry import CLASSIFIER, GENERATOR, WEIGHTS, Registry, refuse_other_kind, resolve_classifier
+from medzoo.hub.registry import CLASSIFIER, GENERATOR, WEIGHTS, Registry, check_kind, resolve_classifier
 from medzoo.hub.sources import fetch_model
 from medzoo.models.folder import described, load_weights, overridden, read_description, write_model
 from medzoo.protocols import Classifier
@@ -53,7 +53,7 @@ def classifier_called(name: str, plugins: Plugins) -> tuple[ClassifierSpec, tupl
             raise ConfigError(f"'{name}' names no network", "timm:resnet34, or any other that timm has")
         return plugins.classifier(TIMM), (f'network.name="{network}"',)
     if name in plugins.generators and name not in plugins.classifiers:
-        refuse_other_kind(name, GENERATOR, wanted=CLASSIFIER, train=True)
+        check_kind(name, GENERATOR, expected=CLASSIFIER, train=True)
     return plugins.classifier(name), ()
 
 
@@ -94,7 +94,7 @@ def load_classifier_folder(
         PluginError, UnknownName: its plugin is broken or not installed.
     """
     description = read_description(folder)
-    refuse_other_kind(str(folder), str(description.get("kind", GENERATOR)), wanted=CLASSIFIER)
+    check_kind(str(folder), str(description.get("kind", GENERATOR)), expected=CLASSIFIER)
     spec = plugins.classifier(description["plugin"])
     image, saved = described(spec, description, folder)
     resolved = overridden(saved, overrides, changeable="prediction")
@@ -129,11 +129,11 @@ def load_classifier(
     found = resolve_classifier(given, registry, plugins)
     if found.folder is not None:
         return load_classifier_folder(found.folder, plugins=plugins, device=device, overrides=overrides)
-    assert found.row is not None  # every classifier has weights
-    if found.row.notice:
-        (notice or to_stderr)(found.row.notice)
-    folder = fetch_model(found.row, source=source, notice=notice)
-    return load_classifier_folder(folder, plugins=plugins, device=device, overrides=overrides, name=found.row.id)
+    assert found.entry is not None  # every classifier has weights
+    if found.entry.notice:
+        (notice or to_stderr)(found.entry.notice)
+    folder = fetch_model(found.entry, source=source, notice=notice)
+    return load_classifier_folder(folder, plugins=plugins, device=device, overrides=overrides, name=found.entry.id)
 
 
 def _seen(data: Mapping[str, Any]) -> frozenset[str]:

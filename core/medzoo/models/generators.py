@@ -13,7 +13,7 @@ import torch
 from medzoo import config as settings
 from medzoo.errors import ConfigError, PluginError, ResourceError
 from medzoo.hub.download import to_stderr
-from medzoo.hub.registry import GENERATOR, WEIGHTS, Registry, refuse_other_kind, resolve
+from medzoo.hub.registry import GENERATOR, WEIGHTS, Registry, check_kind, resolve
 from medzoo.hub.sources import fetch_model
 from medzoo.models.folder import (
     described,
@@ -142,7 +142,7 @@ def load_model(
         PluginError, UnknownName: its plugin is broken or not installed.
     """
     description = read_description(folder)
-    refuse_other_kind(str(folder), str(description.get("kind", GENERATOR)), wanted=GENERATOR)
+    check_kind(str(folder), str(description.get("kind", GENERATOR)), expected=GENERATOR)
     spec = plugins.generator(description["plugin"])
     image, saved = described(spec, description, folder)
     resolved = overridden(saved, overrides, changeable="sampling" if spec.trainable else "")
@@ -181,11 +181,11 @@ def load_gen(
     found = resolve(given, registry, plugins)
     if found.folder is not None:
         return load_model(found.folder, plugins=plugins, device=device, overrides=overrides)
-    if found.row is not None:
-        if found.row.notice:
-            (notice or to_stderr)(found.row.notice)
-        folder = fetch_model(found.row, source=source, notice=notice)
-        return load_model(folder, plugins=plugins, device=device, overrides=overrides, name=found.row.id)
+    if found.entry is not None:
+        if found.entry.notice:
+            (notice or to_stderr)(found.entry.notice)
+        folder = fetch_model(found.entry, source=source, notice=notice)
+        return load_model(folder, plugins=plugins, device=device, overrides=overrides, name=found.entry.id)
     if image is None:
         raise ConfigError(f"'{given}' has no weights", "`medzoo list` shows the models that have")
     return unloaded_model(found.spec, image=image, device=device, overrides=overrides)

@@ -8,7 +8,7 @@ from typing import Any
 
 from medzoo.errors import DataError
 from medzoo.hub.registry import CLASSIFIER, GENERATOR
-from medzoo.hub.registry_file import row_text
+from medzoo.hub.registry_file import entry_toml
 from medzoo.models.classifiers import LoadedClassifier, load_classifier_folder
 from medzoo.models.folder import number_of_weights, read_description
 from medzoo.models.generators import LoadedModel, load_model
@@ -64,7 +64,7 @@ def load_published(folder: Path, *, plugins: Plugins) -> LoadedModel | LoadedCla
 
 def registry_row(about: About, model: LoadedModel | LoadedClassifier, folder: Path) -> str:
     """The row of registry.toml for a card folder."""
-    return row_text(row_values(about, model, folder))
+    return entry_toml(row_values(about, model, folder))
 
 
 def row_values(about: About, model: LoadedModel | LoadedClassifier, folder: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from medzoo.classification.predict import HELD_OUT
 from medzoo.hub.front_matter import CLASSIFICATION, GENERATION, Notes, Task, front_matter
 from medzoo.hub.registry import CLASSIFIER, CONFIG, GENERATOR, WEIGHTS
-from medzoo.hub.registry_file import toml
+from medzoo.hub.registry_file import to_toml
 from medzoo.publishing.about import About
 
 README = "README.md"
@@ -116,7 +116,7 @@ def count_rows(counts: Mapping[str, int]) -> list[str]:
 
 def setting_rows(settings: Mapping[str, Any]) -> list[str]:
     """The card's table of settings, row by row."""
-    return [f"| `{key}` | `{toml(value)}` |" for key, value in settings.items()]
+    return [f"| `{key}` | `{to_toml(value)}` |" for key, value in settings.items()]
 
 
 def note_rows(notes: Notes) -> list[str]:

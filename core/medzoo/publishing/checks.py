@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from medzoo.classification.predict import HELD_OUT, HELD_OUT_APART
 from medzoo.errors import DataError
 from medzoo.evaluation.memorization import CopyCheck
-from medzoo.hub.front_matter import LIBRARY, is_number, parse
-from medzoo.hub.registry import CONFIG, GENERATOR, WEIGHTS, Row
+from medzoo.hub.front_matter import LIBRARY, is_number, parse_card
+from medzoo.hub.registry import CONFIG, GENERATOR, WEIGHTS, ModelEntry
 from medzoo.plugins.lookup import Plugins
 from medzoo.publishing.card_text import (
     COUNT_HEAD,
@@ -53,7 +53,7 @@ class Card:
     readme: str
     description: Mapping[str, Any]
     notes: Mapping[str, Any]
-    row: Row | None
+    row: ModelEntry | None
     pinned: bool
     license: str
 
@@ -98,7 +98,7 @@ def _is_own_file(path: Path) -> bool:
 def _front_matter(card: Card) -> Iterator[Problem]:
     mend = f"put it into the front matter of {README}"
     try:
-        data = parse(card.readme).data if card.readme.startswith("---\n") else None
+        data = parse_card(card.readme).data if card.readme.startswith("---\n") else None
     except ValueError as error:
         yield Problem(message=f"{README} has bad front matter", mend=f"mend it ({str(error).splitlines()[0]})")
         return
@@ -135,7 +135,7 @@ def _figures(card: Card) -> Iterator[Problem]:
             yield Problem(message=f"states '{line}', which no run recorded", mend="remove it, or train and write again")
     measured = {(name, value) for facts in card.notes.values() for name, value in facts.items() if is_number(value)}
     try:
-        results = parse(card.readme).data.get("eval_results") or [] if card.readme.startswith("---\n") else []
+        results = parse_card(card.readme).data.get("eval_results") or [] if card.readme.startswith("---\n") else []
     except ValueError:
         return  # told of with the front matter
     for result in results:

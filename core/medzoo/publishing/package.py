@@ -12,8 +12,8 @@ from typing import Any
 from medzoo.errors import ConfigError, DataError
 from medzoo.evaluation.memorization import CopyCheck, with_warning
 from medzoo.hub.entries import KEYS
-from medzoo.hub.front_matter import completed
-from medzoo.hub.registry import CONFIG, GENERATOR, Registry, Row, is_model_folder
+from medzoo.hub.front_matter import complete_card
+from medzoo.hub.registry import CONFIG, GENERATOR, ModelEntry, Registry, is_model_folder
 from medzoo.hub.sources import fetch_model
 from medzoo.models.folder import read_description
 from medzoo.plugins.lookup import Plugins
@@ -106,12 +106,14 @@ def prepare(request: Request, *, registry: Registry, plugins: Plugins, notice: N
     )
 
 
-def bundled_models(registry: Registry) -> tuple[Row, ...]:
+def bundled_models(registry: Registry) -> tuple[ModelEntry, ...]:
     """Rows of the models whose cards came with medzoo."""
-    return tuple(row for row in registry.rows if (bundled_root() / "cards" / row.folder / CONFIG).is_file())
+    return tuple(row for row in registry.entries if (bundled_root() / "cards" / row.folder / CONFIG).is_file())
 
 
-def _source(request: Request, *, registry: Registry, plugins: Plugins, notice: Notice) -> tuple[Path, Row | None, bool]:
+def _source(
+    request: Request, *, registry: Registry, plugins: Plugins, notice: Notice
+) -> tuple[Path, ModelEntry | None, bool]:
     """The card folder, its registry row where the model's id was given, and whether that row pins its files."""
     folder = Path(request.given)
     if request.given in registry.models:
@@ -131,7 +133,7 @@ def _source(request: Request, *, registry: Registry, plugins: Plugins, notice: N
     record = _record_of(request)
     if record is not None and record.get("job") in TRAININGS:
         if request.about is None:
-            raise ConfigError(f"{folder} is a training run, and no run knows its licence", "--about FILE.toml")
+            raise ConfigError(f"{folder} is a training run, and no run knows its license", "--about FILE.toml")
         write_card(folder, folder / "card", request.about, plugins=plugins, overrides=request.overrides)
         return folder / "card", None, False
     if request.overrides:
@@ -156,13 +158,13 @@ def _notes(stated: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return notes
 
 
-def _row_of(registry: Registry, model_id: str, version: int | None) -> Row | None:
+def _row_of(registry: Registry, model_id: str, version: int | None) -> ModelEntry | None:
     if version is not None:
         return registry.models.get(f"{model_id}@v{version}")
     return registry.models.get(model_id)
 
 
-def _pins(row: Row | None, folder: Path) -> bool:
+def _pins(row: ModelEntry | None, folder: Path) -> bool:
     """Whether the row names exactly the card text that is there, which is then not to be completed."""
     readme = folder / README
     named = {file.name: file.sha256 for file in row.files} if row is not None else {}
@@ -183,12 +185,12 @@ def _readme(folder: Path, description: Mapping[str, Any], *, notes: Mapping[str,
     model_id = str(description.get("id", ""))
     try:
         plugin, task = description["plugin"], form_of(description).task
-        return completed(text, task, model=model_id, plugin=plugin, dataset=dataset, notes=notes)
+        return complete_card(text, task, model=model_id, plugin=plugin, dataset=dataset, notes=notes)
     except ValueError:
         return text  # its front matter is told of with everything else
 
 
-def _repo(request: Request, model_id: str, row: Row | None) -> str:
+def _repo(request: Request, model_id: str, row: ModelEntry | None) -> str:
     """Where to: what the request says, or else what the row or the facts about the model say. Raises: ConfigError."""
     named = request.repo or (f"{request.org}/{model_id}" if request.org else "")
     repo = named or (row.repo if row is not None else "") or (request.about.repo if request.about else "")
@@ -208,7 +210,7 @@ def _checked_files(card: Card, model_id: str, *, plugins: Plugins, accept_memori
     return {name: (card.folder / name).read_bytes() for name in card.form.files} | {README: readme.encode()}
 
 
-def _facts(request: Request, folder: Path, before: Row | None, *, plugins: Plugins) -> dict[str, Any]:
+def _facts(request: Request, folder: Path, before: ModelEntry | None, *, plugins: Plugins) -> dict[str, Any]:
     """The values of the registry row that say what the model is: by `about`, or else by the row there is."""
     model = load_published(folder, plugins=plugins)
     if request.about is not None:
@@ -231,7 +233,7 @@ def _listed(files: Mapping[str, bytes]) -> list[dict[str, Any]]:
 
 def _bases(registry: Registry, model_id: str, repo: str, folder: Path) -> tuple[str, ...]:
     """Commits of `repo` that this folder is known to have been: by the registry, and by the folder's own record."""
-    commits = [row.revision for row in registry.rows if row.id == model_id and row.repo == repo and row.revision]
+    commits = [row.revision for row in registry.entries if row.id == model_id and row.repo == repo and row.revision]
     try:
         record = json.loads((folder / RECORD).read_text("utf-8"))
         if record["repo"] == repo:
