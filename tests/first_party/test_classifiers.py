@@ -16,8 +16,8 @@ from medzoo import ImageSpec
 from medzoo.config import build, keys, preset_names, resolve
 from medzoo.errors import ConfigError, DataError, HubError, IntegrityError, ResourceError, UnknownName
 from medzoo.testing import check_classifier
-from medzoo.testing.fake_images import MadeUpImages
-from medzoo.testing.recording_callback import Listener
+from medzoo.testing.fake_images import FakeImages
+from medzoo.testing.recording_callback import RecordingCallback
 from medzoo_classifiers.timm_networks import ASSETS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,7 +47,7 @@ def make(kind, *overrides, preset="tiny", channels=1, classes=CLASSES):
 
 def fit(classifier):
     """What the fit of `classifier` on made-up images noted."""
-    data, report = MadeUpImages(classifier.image), Listener()
+    data, report = FakeImages(classifier.image), RecordingCallback()
     classifier.fit(data, validation=data, seed=1, report=report)
     return report.notes
 

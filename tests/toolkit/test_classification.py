@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from medzoo import ImageSpec
 from medzoo.errors import DataError
-from medzoo.testing.recording_callback import Listener
+from medzoo.testing.recording_callback import RecordingCallback
 from medzoo.toolkit.classification import ImageClassifier, Start, pixel_statistics
 from medzoo.toolkit.classifier_settings import (
     AugmentationSettings,
@@ -85,7 +85,7 @@ def make(settings, *, image=IMAGE, **rest):
 
 
 def fit(settings, *, report=None, data=None, validation=None, classifier=None):
-    report = report or Listener()
+    report = report or RecordingCallback()
     classifier = classifier or make(settings)
     classifier.fit(
         data or Images(), validation=Images(seed=1) if validation is None else validation, seed=3, report=report
@@ -128,7 +128,7 @@ def test_a_killed_and_resumed_training_ends_with_the_same_weights(changes):
     settings = settings_of(**changes)
     whole, told = fit(settings)
     for step, _, state in told.checkpoints:
-        resumed, report = fit(settings, report=Listener({}, restored=state))
+        resumed, report = fit(settings, report=RecordingCallback({}, restored=state))
         assert same(whole, resumed), f"resumed at step {step}"
         assert [entry[0] for entry in report.steps] == [entry[0] for entry in told.steps if entry[0] > step]
         assert report.notes["validation"] == told.notes["validation"]
@@ -144,7 +144,7 @@ def test_it_ends_patience_measurements_after_the_best_with_the_best_weights():
     assert last == best + 3 * 4
     assert told.notes["validation"] == {"loss": measured[best], "at_step": best, "weights": "best"}
     assert told.checkpoints[-1][0] == last
-    stopped, _ = fit(settings, report=Listener({}, stop=best))
+    stopped, _ = fit(settings, report=RecordingCallback({}, stop=best))
     assert same(classifier, stopped)
 
 
@@ -187,7 +187,7 @@ def test_another_seed_gives_other_weights_and_the_global_state_none():
     second, _ = fit(settings)
     assert same(first, second)
     other = make(settings)
-    other.fit(Images(), validation=Images(seed=1), seed=4, report=Listener())
+    other.fit(Images(), validation=Images(seed=1), seed=4, report=RecordingCallback())
     assert not same(first, other)
 
 

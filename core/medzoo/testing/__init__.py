@@ -12,25 +12,25 @@ def test_the_contract(check):
 
 `assert_generator(SPEC)` makes all checks at once, `check_generator(SPEC)` gives the results; and so for classifiers,
 metrics and, with `assert_extractor` and `check_extractor`, for extractors. A plugin's own tests of `fit` can take what
-the kit takes: `fit(MadeUpImages(image), seed=0, report=Listener())`, with an `image` of the three `CLASSES`.
+the kit takes: `fit(FakeImages(image), seed=0, report=RecordingCallback())`, with an `image` of the three `CLASSES`.
 """
 
 from medzoo.testing.classifiers import assert_classifier, check_classifier
 from medzoo.testing.extractors import assert_extractor, check_extractor
-from medzoo.testing.fake_images import CLASSES, MadeUpImages, PlainImages
+from medzoo.testing.fake_images import CLASSES, FakeImages, PlainImages
 from medzoo.testing.generators import assert_generator, check_generator
 from medzoo.testing.metrics import assert_metric, check_metric
 from medzoo.testing.parametrize import Check, classifier_checks, generator_checks, metric_checks
-from medzoo.testing.recording_callback import Listener
+from medzoo.testing.recording_callback import RecordingCallback
 from medzoo.testing.results import CheckResult
 
 __all__ = [
     "CLASSES",
     "Check",
     "CheckResult",
-    "Listener",
-    "MadeUpImages",
+    "FakeImages",
     "PlainImages",
+    "RecordingCallback",
     "assert_classifier",
     "assert_extractor",
     "assert_generator",

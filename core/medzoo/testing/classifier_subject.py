@@ -9,7 +9,7 @@ from medzoo.protocols import Classifier, LabelledImages
 from medzoo.testing.contract import expect
 from medzoo.testing.fake_images import CLASSES
 from medzoo.testing.model_subject import ATOL, BATCH, ModelSubject
-from medzoo.testing.recording_callback import Listener
+from medzoo.testing.recording_callback import RecordingCallback
 
 
 class ClassifierSubject(ModelSubject[Classifier]):
@@ -20,21 +20,21 @@ class ClassifierSubject(ModelSubject[Classifier]):
     methods = ("fit", "predict", "features", "state_dict", "load_state_dict", "image")
 
     def fit(
-        self, model: Classifier, report: Listener, *, data: LabelledImages | None = None, call: str = "fit"
+        self, model: Classifier, report: RecordingCallback, *, data: LabelledImages | None = None, call: str = "fit"
     ) -> None:
         """Fit `model` with seed 5 on `data`, else on the made-up images, which are its validation too."""
-        images = self.made_up() if data is None else data
+        images = self.fake_images() if data is None else data
         with self.observed(call):
             model.fit(images, validation=images, seed=5, report=report)
 
     def images(self) -> Tensor:
         """Eight images that tell a classifier's answers apart."""
-        data = self.made_up()
+        data = self.fake_images()
         chosen = range(0, len(data), len(data) // BATCH)
         return torch.stack([torch.from_numpy(data[index]) for index in chosen]).float() / 255.0
 
     def predict(self, images: Tensor, *, model: Classifier | None = None) -> Tensor:
-        """The probabilities of `images`, on the CPU. Raises: Broken unless they are probabilities."""
+        """The probabilities of `images`, on the CPU. Raises: ContractError unless they are probabilities."""
         given = images.clone()
         with self.observed("predict"):
             found = (model or self.model).predict(images)
@@ -47,7 +47,7 @@ class ClassifierSubject(ModelSubject[Classifier]):
         return found.cpu()
 
     def features(self, images: Tensor, *, model: Classifier | None = None) -> Tensor:
-        """The features of `images`, on the CPU. Raises: Broken unless they are rows of finite float32 numbers."""
+        """The features of `images`, on the CPU. Raises: ContractError unless finite float32 rows."""
         with self.observed("features"):
             found = (model or self.model).features(images)
         return self.expect_tensor(found, "features", shape=(len(images), "D")).cpu()

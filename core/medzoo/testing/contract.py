@@ -1,4 +1,4 @@
-"""Promises kept or broken, and the global random states that are nobody's to change."""
+"""Assert what the plugin contract demands, and guard the global random states."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 
 
-class Broken(Exception):
-    """A promise that was not kept: in one line, what was expected and what came."""
+class ContractError(Exception):
+    """The contract was broken; one line says what was expected and what was found."""
 
 
-def expect(kept: bool, otherwise: str) -> None:
-    """Nothing. Raises: Broken with `otherwise` unless `kept`."""
-    if not kept:
-        raise Broken(otherwise)
+def expect(condition: bool, message: str) -> None:
+    """Raise ContractError with `message` unless `condition` holds."""
+    if not condition:
+        raise ContractError(message)
 
 
 def expect_equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor], where: str) -> None:
-    """Nothing. Raises: Broken unless the weights of two models are the same; `where` names the other one."""
+    """Raise ContractError unless two state_dicts are equal; `where` describes the second one."""
     differing = sorted(one.keys() ^ other.keys())
     differing += [name for name in one.keys() & other.keys() if not torch.equal(one[name].cpu(), other[name].cpu())]
     names = ", ".join(differing[:3])
@@ -30,8 +30,8 @@ def expect_equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor], where: 
 
 
 @contextlib.contextmanager
-def noting_global_state(device: torch.device, touched: set[str], where: str) -> Iterator[None]:
-    """Nothing; `touched` then names the global random states that changed inside, and `where` it was."""
+def global_state_monitored(device: torch.device, touched: set[str], where: str) -> Iterator[None]:
+    """Add to `touched` the global random states that change inside the block, and `where` that was."""
     before = global_states(device)
     try:
         yield
@@ -42,7 +42,7 @@ def noting_global_state(device: torch.device, touched: set[str], where: str) -> 
 
 @contextlib.contextmanager
 def global_seed(seed: int, device: torch.device) -> Iterator[None]:
-    """Nothing; inside, the global random states of torch, numpy and Python start from `seed`."""
+    """Seed the global random states of torch, numpy and Python inside the block, and restore them after."""
     numpy_state, python_state = np.random.get_state(), random.getstate()
     with torch.random.fork_rng(devices=cuda_of(device)):
         torch.manual_seed(seed)
@@ -56,12 +56,12 @@ def global_seed(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def cuda_of(device: torch.device) -> list[torch.device]:
-    """The devices beside the CPU whose random state is to be kept."""
+    """Return the devices beside the CPU whose random state must be preserved."""
     return [device] if device.type == "cuda" else []
 
 
 def global_states(device: torch.device) -> dict[str, object]:
-    """The global random states, to be compared."""
+    """Return the global random states for comparison."""
     name, words, *rest = np.random.get_state(legacy=True)
     states: dict[str, object] = {
         "torch": torch.get_rng_state().numpy().tobytes(),

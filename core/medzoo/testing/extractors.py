@@ -35,7 +35,7 @@ class _Subject:
         return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
     def extract(self, images: Tensor) -> Mapping[str, Tensor]:
-        """What the extractor makes of `images`. Raises: Broken unless they are the layers of the spec."""
+        """What the extractor makes of `images`. Raises: ContractError unless they are the layers of the spec."""
         given, before = images.clone(), global_states(_CPU)
         extractor: Extractor = self.extractor
         layers = extractor(images)
@@ -72,7 +72,7 @@ def check_extractor(
 def assert_extractor(
     spec: ExtractorSpec, *, weights: Mapping[str, Mapping[str, Tensor]] | None = None, side: int = 40
 ) -> None:
-    """Nothing, if `spec` passes every check. Raises: AssertionError, with a line for each check that failed."""
+    """Assert that `spec` passes every check. Raises: AssertionError, with a line for each failed check."""
     assert_passed(f"extractor '{spec.name}'", check_extractor(spec, weights=weights, side=side))
 
 

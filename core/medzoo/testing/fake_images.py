@@ -25,7 +25,7 @@ class _Images:
         return pixels.copy()
 
 
-class MadeUpImages(_Images):
+class FakeImages(_Images):
     """24 noisy images of three classes, twelve, eight and four, brighter from class to class.
 
     Multi-label: every label brightens, seven images have two and three have none.

@@ -35,7 +35,7 @@ class Read:
         return self.images[index if isinstance(index, slice) else list(index)].clone()
 
 
-class MadeUpSets:
+class FakeSamples:
     """Makes the samples that `spec` asks for, of images with `side` pixels.
 
     `good` images are drawn as the real ones are. `bad` ones are brighter, coarser and of half the contrast, their
@@ -62,7 +62,7 @@ class MadeUpSets:
     def bad(self, count: int, train: Sample) -> Sample:
         """`count` images as no metric likes them."""
         good = self.good(count, seed=1)
-        pixels = _spoilt(good.pixels[:]) if good.pixels is not None else torch.empty(count, 1, 1, 1)
+        pixels = _corrupted(good.pixels[:]) if good.pixels is not None else torch.empty(count, 1, 1, 1)
         features = {
             "features": 4.0 + good.features.get("features", torch.empty(0)),
             "logits": torch.zeros(count, WIDTH),
@@ -104,7 +104,7 @@ class MadeUpSets:
         )
 
 
-def _spoilt(images: Tensor) -> Tensor:
+def _corrupted(images: Tensor) -> Tensor:
     """Images brighter by 0.3, of half the contrast, in blocks of four pixels a side."""
     blocks = functional.avg_pool2d(images, 4).repeat_interleave(4, dim=-1).repeat_interleave(4, dim=-2)
     return 0.5 * (blocks - blocks.mean()) + blocks.mean() + 0.3

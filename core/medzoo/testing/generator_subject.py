@@ -11,7 +11,7 @@ from medzoo.protocols import Generator, LabelledImages
 from medzoo.testing.contract import expect
 from medzoo.testing.fake_images import CLASSES
 from medzoo.testing.model_subject import BATCH, ModelSubject
-from medzoo.testing.recording_callback import Listener
+from medzoo.testing.recording_callback import RecordingCallback
 
 
 class GeneratorSubject(ModelSubject[Generator]):
@@ -26,9 +26,9 @@ class GeneratorSubject(ModelSubject[Generator]):
         """As its spec says."""
         return bool(self.spec.trainable)
 
-    def listener(self, *, restored: Mapping[str, Tensor] | None = None, stop: int | None = None) -> Listener:
+    def listener(self, *, restored: Mapping[str, Tensor] | None = None, stop: int | None = None) -> RecordingCallback:
         """A report for `fit` that looks at previews."""
-        return Recorder(self, restored=restored, stop=stop)
+        return PreviewCheckingCallback(self, restored=restored, stop=stop)
 
     def configure(self, preset: str) -> None:
         """Take the settings of a preset, and make the labels, seeds and sources that suit them."""
@@ -46,10 +46,12 @@ class GeneratorSubject(ModelSubject[Generator]):
         shape = (BATCH, self.image.channels, self.image.size, self.image.size)
         self.sources = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.1
 
-    def fit(self, model: Generator, report: Listener, *, data: LabelledImages | None = None, call: str = "fit") -> None:
+    def fit(
+        self, model: Generator, report: RecordingCallback, *, data: LabelledImages | None = None, call: str = "fit"
+    ) -> None:
         """Fit `model` with seed 5 on `data`, else on the made-up images."""
         with self.observed(call):
-            model.fit(self.made_up() if data is None else data, seed=5, report=report)
+            model.fit(self.fake_images() if data is None else data, seed=5, report=report)
 
     def sample(
         self,
@@ -62,7 +64,7 @@ class GeneratorSubject(ModelSubject[Generator]):
         """The images of `indices`, on the CPU, checked for shape, dtype and range.
 
         Raises:
-            Broken: they are not images, or what was given to the call was changed by it.
+            ContractError: they are not images, or what was given to the call was changed by it.
         """
         chosen = list(indices)
         labels = (self.labels if labels is None else labels)[chosen].clone()
@@ -79,15 +81,15 @@ class GeneratorSubject(ModelSubject[Generator]):
         return images.cpu()
 
     def expect_images(self, images: object, *, count: int) -> None:
-        """Nothing. Raises: Broken unless `images` are `count` images of the right shape, dtype and range."""
+        """Raise ContractError unless `images` are `count` images of the right shape, dtype and range."""
         shape = (count, self.image.channels, self.image.size, self.image.size)
         found = self.expect_tensor(images, "images", shape=shape)
         low, high = found.min().item(), found.max().item()
         expect(low >= 0.0 and high <= 1.0, f"expected pixels in [0, 1], got {low:.3g} to {high:.3g}")
 
 
-class Recorder(Listener):
-    """A Listener that looks at every preview as a user would."""
+class PreviewCheckingCallback(RecordingCallback):
+    """A RecordingCallback that looks at every preview as a user would."""
 
     def __init__(
         self, subject: GeneratorSubject, *, restored: Mapping[str, Tensor] | None = None, stop: int | None = None

@@ -41,7 +41,7 @@ def check_generator(spec: GeneratorSpec, *, device: str = "cpu", overrides: Sequ
 
 
 def assert_generator(spec: GeneratorSpec, *, device: str = "cpu", overrides: Sequence[str] = ()) -> None:
-    """Nothing, if `spec` passes every check.
+    """Assert that `spec` passes every check.
 
     Raises:
         AssertionError: one line for each check that failed.
@@ -61,7 +61,7 @@ def _fit(subject: GeneratorSubject) -> str | None:
         return None
     report = subject.first = subject.listener()
     subject.fit(subject.model, report)
-    shared.expect_sound(report)
+    shared.expect_finite_losses(report)
     step, total, _ = report.steps[-1]
     expect(step == total, f"expected the last report.progress to be step {total} of {total}, got {step} of {total}")
     told = f"{report.previews} previews, {len(report.notes)} notes, {len(report.warnings)} warnings"

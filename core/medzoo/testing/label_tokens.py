@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from medzoo.protocols import AttentionMaps, LabelTokens
-from medzoo.testing.contract import Broken, expect
+from medzoo.testing.contract import ContractError, expect
 from medzoo.testing.generator_subject import GeneratorSubject
 from medzoo.testing.model_subject import ATOL
 
@@ -50,10 +50,10 @@ def attention_maps(subject: GeneratorSubject) -> str | None:
 
 
 def _tokens(generator: LabelTokens, labels: Tensor) -> Tensor:
-    """The tokens of `labels` on the CPU. Raises: Broken unless they are finite float32 (N, tokens, width)."""
+    """The tokens of `labels` on the CPU. Raises: ContractError unless they are finite float32 (N, tokens, width)."""
     tokens = generator.label_tokens(labels.clone())
     if not isinstance(tokens, Tensor):
-        raise Broken(f"expected a tensor of tokens, got {type(tokens).__name__}")
+        raise ContractError(f"expected a tensor of tokens, got {type(tokens).__name__}")
     expect(
         tokens.ndim == 3 and len(tokens) == len(labels) and 0 not in tokens.shape,
         f"expected tokens ({len(labels)}, tokens, width), got {tuple(tokens.shape)}",

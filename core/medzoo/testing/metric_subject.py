@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from medzoo.protocols import Sample, Score
-from medzoo.testing.contract import Broken, noting_global_state
-from medzoo.testing.fake_samples import MadeUpSets
-from medzoo.testing.monitor import Watch, watched
+from medzoo.testing.contract import ContractError, global_state_monitored
+from medzoo.testing.fake_samples import FakeSamples
+from medzoo.testing.monitor import Monitor, monitored
 
 if TYPE_CHECKING:
     from medzoo.specs import MetricSpec
@@ -30,12 +30,12 @@ class MetricSubject:
         self.device = _CPU
         self.metric: Any = None
         self.touched: set[str] = set()
-        self.seen = Watch()
+        self.seen = Monitor()
         self.use(SIDES[0])
 
     def use(self, side: int) -> None:
         """Make the sets of images of this size."""
-        self.sets = MadeUpSets(self.spec, side=side)
+        self.sets = FakeSamples(self.spec, side=side)
         few = 4 if side > SIDES[0] else 20
         self.fakes = max(few, self.spec.least)
         self.reals = self.fakes + 2
@@ -46,8 +46,8 @@ class MetricSubject:
         """The metric of `fake` against `real`, which are good ones where left out. Raises: what the metric raises."""
         real, fake = real or self.real, fake or self.fake
         more = {"train": self.train} if self.spec.needs_train else {}
-        with noting_global_state(_CPU, self.touched, "by the metric"), watched(self.seen):
+        with global_state_monitored(_CPU, self.touched, "by the metric"), monitored(self.seen):
             score = self.metric(real, fake, seed=seed, **more)
         if not isinstance(score, Score):
-            raise Broken(f"expected a Score, got {type(score).__name__}")
+            raise ContractError(f"expected a Score, got {type(score).__name__}")
         return score

@@ -11,7 +11,7 @@ import torch
 from medzoo.errors import DataError
 from medzoo.protocols import Histogram, Sample, Score
 from medzoo.specs import CONTRACT
-from medzoo.testing.contract import Broken, expect, global_seed
+from medzoo.testing.contract import ContractError, expect, global_seed
 from medzoo.testing.fake_samples import tensors_of
 from medzoo.testing.metric_subject import SIDES, MetricSubject
 from medzoo.testing.model_checks import MAX_MEMORY, beside_the_guide
@@ -42,7 +42,7 @@ def metric_suite(spec: MetricSpec) -> Suite[MetricSubject]:
 
 
 def assert_metric(spec: MetricSpec) -> None:
-    """Nothing, if `spec` passes every check. Raises: AssertionError, with a line for each check that failed."""
+    """Assert that `spec` passes every check. Raises: AssertionError, with a line for each failed check."""
     assert_passed(f"metric '{spec.name}'", check_metric(spec))
 
 
@@ -224,11 +224,11 @@ def _expect_refused(
         score = subject.score(real, fake)
     except DataError:
         return
-    raise Broken(f"expected a DataError for {what}, got {score.value:.4g}")
+    raise ContractError(f"expected a DataError for {what}, got {score.value:.4g}")
 
 
 def _expect_numbers(score: Score) -> None:
-    """Nothing. Raises: Broken unless all numbers of `score` are floats, finite or NaN, and what they say agrees."""
+    """Raise ContractError unless all numbers of `score` are floats, finite or NaN, and consistent."""
     numbers = {"value": score.value, **score.figures, **({} if score.spread is None else {"spread": score.spread})}
     strange = [name for name, number in numbers.items() if not isinstance(number, float) or math.isinf(number)]
     expect(not strange, f"expected floats, finite or NaN, '{strange[0] if strange else ''}' is none")

@@ -18,10 +18,10 @@ from medzoo import config as settings
 from medzoo.errors import MedzooError
 from medzoo.plugins.foreign_errors import failure
 from medzoo.specs import CONTRACT, ClassifierSpec, GeneratorSpec
-from medzoo.testing.contract import Broken, expect, expect_equal, global_seed
+from medzoo.testing.contract import ContractError, expect, expect_equal, global_seed
 from medzoo.testing.fake_images import CLASSES
 from medzoo.testing.model_subject import ModelSubject
-from medzoo.testing.recording_callback import Listener
+from medzoo.testing.recording_callback import RecordingCallback
 from medzoo.testing.registration import light_registration
 from medzoo.testing.suite import Stage, Suite
 
@@ -117,8 +117,8 @@ def weights(subject: Subject) -> str:
     return f"{len(state)} tensors, float32 or whole numbers, the same keys in a fresh model"
 
 
-def expect_sound(report: Listener) -> None:
-    """Nothing. Raises: Broken unless a fit told its steps, rising, with finite losses."""
+def expect_finite_losses(report: RecordingCallback) -> None:
+    """Raise ContractError unless a fit told its steps, rising, with finite losses."""
     expect(bool(report.steps), "fit made no call of report.progress")
     bad = [f"{k} = {v}" for _, _, values in report.steps for k, v in values.items() if not math.isfinite(v)]
     expect(not bad, f"expected finite loss values, got {bad[0] if bad else ''}")
@@ -165,7 +165,7 @@ def fit_on_nothing(subject: Subject) -> str | None:
         return None
     fresh = subject.build()
     data = NoImages(multi_label=subject.multi_label)
-    return expect_refused("no images to train on", lambda: subject.fit(fresh, Listener(), data=data))
+    return expect_refused("no images to train on", lambda: subject.fit(fresh, RecordingCallback(), data=data))
 
 
 class NoImages:
@@ -185,14 +185,14 @@ class NoImages:
 
 
 def expect_refused(what: str, call: Callable[[], object]) -> str:
-    """What was refused, and in which words. Raises: Broken unless `call` raises a MedzooError."""
+    """What was refused, and in which words. Raises: ContractError unless `call` raises a MedzooError."""
     try:
         call()
     except MedzooError as error:
         return f"{what}: {error.message}"
     except Exception as error:
-        raise Broken(f"expected a MedzooError for {what}, it raised {failure(error)}") from error
-    raise Broken(f"expected a MedzooError for {what}, none was raised")
+        raise ContractError(f"expected a MedzooError for {what}, it raised {failure(error)}") from error
+    raise ContractError(f"expected a MedzooError for {what}, none was raised")
 
 
 def files(subject: Subject) -> str:
@@ -228,7 +228,7 @@ def time(subject: Subject) -> str:
 
     It never fails: the same call takes many times as long on a slow or a busy machine.
     """
-    spent = {call: watch.seconds for call, watch in subject.seen.items() if call not in _UNBOUNDED}
+    spent = {call: monitor.seconds for call, monitor in subject.seen.items() if call not in _UNBOUNDED}
     return f"{', '.join(f'{call} {seconds:.2f} s' for call, seconds in spent.items())} {beside_the_guide()}"
 
 
@@ -239,7 +239,7 @@ def beside_the_guide() -> str:
 
 def memory(subject: Subject) -> str:
     """Memory of the costliest call of each kind."""
-    held = {call: watch.memory for call, watch in subject.seen.items() if call not in _UNBOUNDED}
+    held = {call: monitor.memory for call, monitor in subject.seen.items() if call not in _UNBOUNDED}
     large = [f"{call} {amount / 1e6:.0f} MB" for call, amount in held.items() if amount > MAX_MEMORY]
     allowed = f"{MAX_MEMORY / 1e6:.0f} MB"
     expect(not large, f"expected at most {allowed} more memory with the tiny preset, {', '.join(large)}")
@@ -255,7 +255,7 @@ _UNBOUNDED = {"build", _LEARNING}
 def learner(subject: Subject, data: Any) -> Any:
     """A fresh model of the quick preset, fitted on `data`; what that costs is not held against it."""
     model = subject.build_quick()
-    subject.fit(model, Listener(), data=data(model.image), call=_LEARNING)
+    subject.fit(model, RecordingCallback(), data=data(model.image), call=_LEARNING)
     return model
 
 

@@ -14,10 +14,10 @@ from torch import Tensor
 from medzoo import config as settings
 from medzoo.protocols import Classifier, Generator, LabelledImages
 from medzoo.specs import ClassifierSpec, GeneratorSpec, ImageSpec
-from medzoo.testing.contract import Broken, cuda_of, expect, noting_global_state
-from medzoo.testing.fake_images import CLASSES, MadeUpImages
-from medzoo.testing.monitor import Watch, watched
-from medzoo.testing.recording_callback import Listener
+from medzoo.testing.contract import ContractError, cuda_of, expect, global_state_monitored
+from medzoo.testing.fake_images import CLASSES, FakeImages
+from medzoo.testing.monitor import Monitor, monitored
+from medzoo.testing.recording_callback import RecordingCallback
 
 BATCH = 8
 # float32 convolutions may take another algorithm, hence another rounding, for another batch size
@@ -46,7 +46,7 @@ class ModelSubject(ABC, Generic[M]):
         self.overrides = overrides
         self.multi_label = multi_label
         self.touched: set[str] = set()
-        self.seen: defaultdict[str, Watch] = defaultdict(Watch)
+        self.seen: defaultdict[str, Monitor] = defaultdict(Monitor)
         self.kept: dict[str, dict[str, Tensor]] = {}
         self.config: Any = None
         self.image: ImageSpec
@@ -58,12 +58,12 @@ class ModelSubject(ABC, Generic[M]):
         """Whether there is anything to learn."""
         return True
 
-    def listener(self, *, restored: Mapping[str, Tensor] | None = None, stop: int | None = None) -> Listener:
+    def listener(self, *, restored: Mapping[str, Tensor] | None = None, stop: int | None = None) -> RecordingCallback:
         """A report for `fit`."""
-        return Listener(self.kept, restored=restored, stop=stop)
+        return RecordingCallback(self.kept, restored=restored, stop=stop)
 
     def configure(self, preset: str) -> None:
-        """Take the settings of a preset. Raises: Broken, or what the settings raise."""
+        """Take the settings of a preset. Raises: ContractError, or what the settings raise."""
         self.config, self.image = self._settings(preset)
 
     def _settings(self, preset: str) -> tuple[Any, ImageSpec]:
@@ -97,27 +97,29 @@ class ModelSubject(ABC, Generic[M]):
 
     @contextlib.contextmanager
     def observed(self, call: str) -> Iterator[None]:
-        """Nothing; what is touched and done inside is noted under `call`."""
+        """Monitor what happens inside the block, under the name `call`."""
         where = (
             contextlib.nullcontext()
             if call == "build"
-            else noting_global_state(self.device, self.touched, f"in {call}")
+            else global_state_monitored(self.device, self.touched, f"in {call}")
         )
-        with where, watched(self.seen[call]):
+        with where, monitored(self.seen[call]):
             yield
 
     @abstractmethod
-    def fit(self, model: M, report: Listener, *, data: LabelledImages | None = None, call: str = "fit") -> None:
+    def fit(
+        self, model: M, report: RecordingCallback, *, data: LabelledImages | None = None, call: str = "fit"
+    ) -> None:
         """Fit `model` with seed 5 on `data`, else on the made-up images."""
 
-    def made_up(self) -> MadeUpImages:
+    def fake_images(self) -> FakeImages:
         """The images it is fitted on."""
-        return MadeUpImages(self.image)
+        return FakeImages(self.image)
 
     def expect_tensor(self, found: object, what: str, *, shape: tuple[int | str, ...]) -> Tensor:
-        """`found`. Raises: Broken unless it is a tensor of finite float32 numbers; a text in `shape` is any size."""
+        """Return `found` if it is a finite float32 tensor of `shape`, where a text is any size; else ContractError."""
         if not isinstance(found, Tensor):
-            raise Broken(f"expected a tensor of {what}, got {type(found).__name__}")
+            raise ContractError(f"expected a tensor of {what}, got {type(found).__name__}")
         sizes = zip(found.shape, shape, strict=False)
         fits = found.ndim == len(shape) and all(
             size == want or (isinstance(want, str) and size) for size, want in sizes

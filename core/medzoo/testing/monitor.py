@@ -1,4 +1,4 @@
-"""What a plugin's code touches while it runs: files, network, processor time, memory."""
+"""Monitor what a plugin's code does while it runs: files, network, stdout, processor time, memory."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ import psutil
 
 _INTERVAL = 0.005
 _NETWORK = {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"}
-# What Python and the system read for themselves: source code for a traceback, the state of processes and devices,
+# What Python and the system read on their own: source code for tracebacks, the state of processes and devices,
 _HARMLESS = (".py", ".pyc"), ("/proc/", "/sys/", "/dev/")
-# and whatever modules and the metadata of distributions are looked for in.
+# and where modules and the metadata of distributions are searched.
 _IMPORTING = ("<frozen importlib", importlib.metadata.__file__)
 _PROGRAMS = {"subprocess.Popen", "os.system", "os.posix_spawn", "os.exec"}
 
 
 @dataclass
-class Watch:
-    """What was seen: `files` opened and programs started, `hosts` spoken to, texts `printed`.
+class Monitor:
+    """What the monitored calls did: `files` opened and programs started, `hosts` contacted, texts `printed`.
 
-    `times` are the uses' seconds of processor time, `memory` the most bytes that one of them held.
+    `times` holds each call's seconds of processor time, `memory` the most bytes that one of them allocated.
     """
 
     files: set[str] = field(default_factory=set)
@@ -40,80 +40,80 @@ class Watch:
 
     @property
     def seconds(self) -> float:
-        """The costliest use but the first, which imports what the code needs."""
+        """The slowest call but the first, which imports what the code needs."""
         return max(self.times[1:] or self.times, default=0.0)
 
 
 @contextlib.contextmanager
-def watched(watch: Watch) -> Iterator[None]:
-    """Nothing; `watch` then also knows what happened inside, in this thread and those started since.
+def monitored(monitor: Monitor) -> Iterator[None]:
+    """Record in `monitor` what happens inside the block, in this thread and in threads started since.
 
-    Modules that are imported inside may read their own files, and what native code opens is not seen. Seconds are of
-    this process; memory is what it held at most beyond what it held before, looked at every 5 ms.
+    Modules imported inside may read their own files, and files opened by native code are not seen. Processor time is
+    of this process; memory is the peak beyond what it held before, sampled every 5 ms.
     """
-    _listen()
+    _install_audit_hook()
     process = psutil.Process()
     before, started = process.memory_info().rss, time.process_time()
     done = threading.Event()
     peaks = [before]
 
-    def look() -> None:
+    def sample_memory() -> None:
         while not done.wait(_INTERVAL):
             peaks.append(max(peaks.pop(), process.memory_info().rss))
 
-    looking = threading.Thread(target=look, daemon=True)
-    looking.start()
-    hearing = _Hearing(watch, {thread.ident for thread in threading.enumerate()} - {threading.get_ident()})
-    _active.append(hearing)
+    sampling = threading.Thread(target=sample_memory, daemon=True)
+    sampling.start()
+    active = _Active(monitor, {thread.ident for thread in threading.enumerate()} - {threading.get_ident()})
+    _active.append(active)
     stdout = io.StringIO()
     try:
         with contextlib.redirect_stdout(stdout):
             yield
     finally:
-        _active.remove(hearing)
+        _active.remove(active)
         if stdout.getvalue():
-            watch.printed.append(stdout.getvalue())
-        watch.times.append(time.process_time() - started)
+            monitor.printed.append(stdout.getvalue())
+        monitor.times.append(time.process_time() - started)
         done.set()
-        looking.join()
-        watch.memory = max(watch.memory, max(peaks[0], process.memory_info().rss) - before)
+        sampling.join()
+        monitor.memory = max(monitor.memory, max(peaks[0], process.memory_info().rss) - before)
 
 
 @dataclass(frozen=True)
-class _Hearing:
-    """A watch, and the threads that are not its business."""
+class _Active:
+    """A monitor in use, and the threads it ignores."""
 
-    watch: Watch
-    others: set[int | None]
-
-
-_active: list[_Hearing] = []
-_listening: list[bool] = []
+    monitor: Monitor
+    other_threads: set[int | None]
 
 
-def _listen() -> None:
-    """Nothing; from now on the active watches are told of events, by one hook, for it can never be taken away."""
-    if not _listening:
-        sys.addaudithook(_hear)
-        _listening.append(True)
+_active: list[_Active] = []
+_installed: list[bool] = []
 
 
-def _hear(event: str, details: tuple[Any, ...]) -> None:
-    watches = [one.watch for one in _active if threading.get_ident() not in one.others]
-    if not watches:
+def _install_audit_hook() -> None:
+    """Install the one audit hook that feeds all active monitors; Python cannot remove it again."""
+    if not _installed:
+        sys.addaudithook(_audit)
+        _installed.append(True)
+
+
+def _audit(event: str, details: tuple[Any, ...]) -> None:
+    monitors = [one.monitor for one in _active if threading.get_ident() not in one.other_threads]
+    if not monitors:
         return
     if event == "open" and _is_own(details[0]):
-        for watch in watches:
-            watch.files.add(os.fsdecode(details[0]))
+        for monitor in monitors:
+            monitor.files.add(os.fsdecode(details[0]))
     elif event in _PROGRAMS:
-        for watch in watches:
-            watch.files.add(f"the program {details[0]}")
+        for monitor in monitors:
+            monitor.files.add(f"the program {details[0]}")
     elif event in _NETWORK:
         host = details[1] if event in ("socket.connect", "socket.sendto") else details[0]
-        # A tuple is an address of the network; a path is a socket of this machine, between processes of one program.
+        # A tuple is a network address; a path is a socket of this machine, between processes of one program.
         if isinstance(host, tuple | str) and not str(host).startswith("/"):
-            for watch in watches:
-                watch.hosts.add(str(host[0] if isinstance(host, tuple) else host))
+            for monitor in monitors:
+                monitor.hosts.add(str(host[0] if isinstance(host, tuple) else host))
 
 
 def _is_own(path: object) -> bool:

@@ -54,7 +54,7 @@ def _parametrised(suite: Suite[Any]) -> pytest.MarkDecorator:
 
 
 def _make(suite: Suite[S], name: str) -> None:
-    """Nothing. Raises: what pytest understands as a failed or a skipped test."""
+    """Run the check; fail or skip the test accordingly."""
     import pytest
 
     outcome = suite.outcome(name)

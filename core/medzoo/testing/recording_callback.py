@@ -14,7 +14,7 @@ from medzoo.testing.contract import expect
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
-class Listener:
+class RecordingCallback:
     """A Report that keeps all it is told; `kept` are the tensors that the fits of one model share."""
 
     def __init__(

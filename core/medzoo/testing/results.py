@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from medzoo.plugins.foreign_errors import failure
-from medzoo.testing.contract import Broken, global_seed
+from medzoo.testing.contract import ContractError, global_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ def run_check(name: str, check: Callable[[], str | None], device: torch.device) 
             detail, passed = check(), True
     except KeyboardInterrupt:
         raise
-    except Broken as broken:
+    except ContractError as broken:
         detail, passed = str(broken).strip(), False
     except BaseException as error:  # noqa: BLE001 - the plugin boundary: whatever it raises is a failed check
         detail, passed = f"it raised {failure(error)}", False
@@ -47,7 +47,7 @@ def run_check(name: str, check: Callable[[], str | None], device: torch.device) 
 
 
 def assert_passed(what: str, results: Sequence[CheckResult]) -> None:
-    """Nothing, if all `results` passed.
+    """Assert that all `results` passed.
 
     Raises:
         AssertionError: one line for each check that failed, after one that names `what` was checked.

@@ -94,7 +94,7 @@ class Suite(Generic[S]):
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Nothing; inside, torch computes in one thread, so that processor time does not hang on the number of cores."""
+    """Limit torch to one thread inside the block, so that processor time does not depend on the number of cores."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
