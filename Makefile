@@ -19,7 +19,7 @@ demo: $(VENV)/installed
 	$(BIN)/medzoo augment --gen ddpm-var --to 24 --out demo
 
 test: $(VENV)/installed-dev
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -60,6 +61,11 @@ class Site:
         return (self.sources / name).read_text("utf-8")
 
 
+def on_site(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test of the built site: slow, and kept in the one process that builds it."""
+    return pytest.mark.slow(pytest.mark.xdist_group("site")(test))
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     """The site, built from a copy of docs/ so that the generated pages leave the checkout alone."""
@@ -92,15 +98,18 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, object]]:
     return list(commands())
 
 
+@on_site
 def test_it_builds_without_a_warning(site: Site) -> None:
     assert site.said == ""
     assert site.code == 0
 
 
+@on_site
 def test_every_hook_is_documented(site: Site) -> None:
     assert not missing_hooks(hookspecs, site.names["py:function"])
 
 
+@on_site
 def test_every_public_function_and_class_is_documented(site: Site) -> None:
     public = [getattr(medzoo, name) for name in medzoo.__all__ if name not in ("__version__", "hookimpl")]
     known = site.names["py:function"] | site.names["py:class"]
@@ -110,6 +119,7 @@ def test_every_public_function_and_class_is_documented(site: Site) -> None:
     assert [each for each, names in homes.items() if not names & known] == [MedzooError]
 
 
+@on_site
 def test_every_part_of_the_toolkit_is_documented(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(DOCS)
     from reference_pages.toolkit import module_names, public
@@ -147,11 +157,13 @@ def test_the_examples_of_hooks_work(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert CliRunner().invoke(app, [str(tmp_path)]).output == "benign 1\n"
 
 
+@on_site
 def test_every_verb_and_option_is_documented(site: Site, commands: list[tuple[str, object]]) -> None:
     assert len(commands) > 20
     assert not missing_parameters(commands, site.names["std:cmdoption"])
 
 
+@on_site
 @pytest.mark.parametrize("kind", ["generators", "classifiers"])
 def test_every_setting_is_documented(site: Site, kind: str) -> None:
     specs = getattr(load_plugins(), kind)
@@ -161,10 +173,12 @@ def test_every_setting_is_documented(site: Site, kind: str) -> None:
         assert not missing_settings(spec.config, site.page(f"reference/settings/{spec.name}.md")), spec.name
 
 
+@on_site
 def test_every_setting_of_an_experiment_is_documented(site: Site) -> None:
     assert not missing_settings(ExperimentSettings, site.page("reference/settings/experiments.md"))
 
 
+@on_site
 @pytest.mark.parametrize("kind", ["metric", "extractor"])
 def test_every_metric_and_extractor_is_documented(site: Site, kind: str) -> None:
     page = site.page("reference/metrics.md")

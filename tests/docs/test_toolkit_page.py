@@ -6,8 +6,11 @@ import csv
 import json
 from pathlib import Path
 
+import pytest
 from helpers.environments import Environment
 from helpers.steps import Command, steps
+
+pytestmark = pytest.mark.slow
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "toolkit.md"
 

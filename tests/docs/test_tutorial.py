@@ -10,6 +10,8 @@ import pytest
 from helpers.environments import Environment
 from helpers.steps import Command, replaced, steps
 
+pytestmark = pytest.mark.slow
+
 TUTORIAL = Path(__file__).resolve().parents[2] / "docs" / "tutorial.md"
 
 

@@ -8,7 +8,7 @@ from helpers.example_evaluation import full_evaluation, made_pictures
 
 from medzoo.report.evaluation.report import write_report
 
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome is installed")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome is installed")]
 
 
 @pytest.mark.parametrize("width", [PHONE, 1200])

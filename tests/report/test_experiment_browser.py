@@ -10,7 +10,7 @@ from medzoo.experiment.arms import Arm, parse_arms
 from medzoo.report.experiment.compare import side_by_side, write_comparison
 from medzoo.report.experiment.report import write_experiment_report
 
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome is installed")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome is installed")]
 
 LONG = "long-" * 16
 HOSTILE = {

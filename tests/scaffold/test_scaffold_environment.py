@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from helpers.environments import Environment
 
+pytestmark = pytest.mark.slow
+
 NAMES = {"generator": "my-gauss", "classifier": "my-centroid", "metric": "my-brightness"}
 
 every_kind = pytest.mark.parametrize("kind", NAMES)
