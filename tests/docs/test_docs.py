@@ -33,7 +33,7 @@ from medzoo.errors import MedzooError
 from medzoo.experiment.config import ExperimentSettings, preset_names, read_design
 from medzoo.hub.entries import KEYS
 from medzoo.plugins.lookup import load_plugins
-from medzoo.publishing.about import About
+from medzoo.publishing.card import About
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"

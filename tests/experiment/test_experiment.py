@@ -19,12 +19,12 @@ from medzoo.errors import ConfigError, DataError, UnknownName
 from medzoo.experiment import workers as schedule
 from medzoo.experiment.arms import CONTROLS
 from medzoo.experiment.cells import run_cell
-from medzoo.experiment.config import preset_names, read_design
+from medzoo.experiment.config import METRICS, preset_names, read_design
 from medzoo.experiment.forecast import forecast
+from medzoo.experiment.plan import Prepared, prepare
 from medzoo.experiment.recipes import make_recipes
-from medzoo.experiment.results import METRICS, Experiment
-from medzoo.experiment.results_folder import load_results
-from medzoo.experiment.run import Prepared, prepare, run
+from medzoo.experiment.results import Experiment, load_results
+from medzoo.experiment.run import run
 from medzoo.experiment.tasks import Cell
 from medzoo.experiment.worker import Quiet
 from medzoo.generation.mixture import make_source

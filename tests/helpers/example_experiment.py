@@ -14,8 +14,7 @@ from medzoo.classification.predict import predictions_table
 from medzoo.classification.scores import classification_scores
 from medzoo.data.dataset import Dataset
 from medzoo.experiment.arms import Arm, parse_arms
-from medzoo.experiment.results import PREDICTIONS, CellResult, Experiment
-from medzoo.experiment.results_folder import load_results
+from medzoo.experiment.results import PREDICTIONS, CellResult, Experiment, load_results
 from medzoo.storage.files import write_atomic
 
 CLASSES = ("benign", "malignant", "normal")

@@ -9,8 +9,7 @@ from pathlib import Path
 from medzoo import config as settings
 from medzoo.data.phantom import CLASSES, phantom_dataset
 from medzoo.plugins.lookup import load_plugins
-from medzoo.publishing.about import About
-from medzoo.publishing.card import write_card
+from medzoo.publishing.card import About, write_card
 from medzoo.training.train import train
 
 ABOUT = About(

@@ -19,9 +19,7 @@ from medzoo.data.phantom import CLASSES
 from medzoo.errors import ConfigError, DataError
 from medzoo.models.generators import load_model
 from medzoo.plugins.lookup import load_plugins
-from medzoo.publishing.about import About
-from medzoo.publishing.card import write_card
-from medzoo.publishing.card_text import FORMS
+from medzoo.publishing.card import FORMS, About, write_card
 from medzoo.specs import ImageSpec
 from medzoo.storage.files import sha256_file
 

@@ -26,8 +26,7 @@ from medzoo.hub.registry import load_registry
 from medzoo.hub.registry_check import check_registry
 from medzoo.hub.registry_file import entry_toml
 from medzoo.models.classifiers import load_classifier_folder
-from medzoo.publishing.card import write_card
-from medzoo.publishing.card_text import FORMS
+from medzoo.publishing.card import FORMS, write_card
 from medzoo.publishing.package import Package, Request, prepare
 from medzoo.publishing.push import publish
 from medzoo.storage.files import sha256_file

@@ -16,7 +16,7 @@ from medzoo import __version__
 from medzoo.errors import ConfigError, DataError, ResourceError, UnknownName
 from medzoo.hub.registry import load_registry
 from medzoo.plugins.lookup import load_plugins
-from medzoo.publishing.about import About
+from medzoo.publishing.card import About
 from medzoo.scaffold import SUMMARIES, NewPlugin, refuse_taken, render, write_plugin
 from medzoo.specs import CONTRACT
 

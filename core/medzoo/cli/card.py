@@ -22,9 +22,7 @@ def card(
 ) -> None:
     """Write a run's model card, and print its registry row."""
     from medzoo.plugins.lookup import load_plugins
-    from medzoo.publishing.about import About
-    from medzoo.publishing.card import write_card
-    from medzoo.publishing.card_text import SAMPLES
+    from medzoo.publishing.card import SAMPLES, About, write_card
 
     row = write_card(run, out, About.read(about), plugins=load_plugins(), overrides=tuple(overrides or ()))
     look = out / SAMPLES if (out / SAMPLES).is_file() else out

@@ -14,8 +14,8 @@ from medzoo.cli.progress import Display, duration
 
 if TYPE_CHECKING:
     from medzoo.experiment.forecast import Forecast
+    from medzoo.experiment.plan import Prepared
     from medzoo.experiment.results import Experiment
-    from medzoo.experiment.run import Prepared
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Train classifiers on real and synthetic images; compare."
@@ -155,7 +155,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write report.html, tables and figures into the folder of a run, from what it holds."""
-    from medzoo.experiment.results_folder import load_results
+    from medzoo.experiment.results import load_results
 
     result = load_results(folder)
     _write_report(result)
@@ -209,7 +209,7 @@ def _prepare(
 ) -> Prepared:
     from medzoo.data.dataset import open_dataset
     from medzoo.experiment.config import read_design
-    from medzoo.experiment.run import prepare
+    from medzoo.experiment.plan import prepare
     from medzoo.generation.mixture import make_source
     from medzoo.plugins.lookup import load_plugins
 

@@ -18,7 +18,7 @@ Out = Annotated[Path | None, typer.Option(help="Folder for compare.html and comp
 
 def compare(folders: Folders, out: Out = None, as_json: Json = False) -> None:
     """Show experiments side by side, with differences where data, test images and steps are the same."""
-    from medzoo.experiment.results_folder import load_results
+    from medzoo.experiment.results import load_results
     from medzoo.report.experiment.compare import side_by_side, write_comparison
 
     found = side_by_side([load_results(folder) for folder in folders])

@@ -51,7 +51,7 @@ def push(
     """Check a model, send it to the Hub, and print its registry row."""
     from medzoo.hub.registry import load_registry
     from medzoo.plugins.lookup import load_plugins
-    from medzoo.publishing.about import About
+    from medzoo.publishing.card import About
     from medzoo.publishing.package import Request, bundled_models, prepare
     from medzoo.publishing.push import publish
 

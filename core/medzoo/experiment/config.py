@@ -13,7 +13,9 @@ from medzoo import config
 from medzoo.config import setting
 from medzoo.errors import ConfigError, UnknownName
 from medzoo.experiment.arms import Arm, parse_arms, pretrain_arms
-from medzoo.experiment.results import METRICS
+
+METRICS = ("balanced_accuracy", "accuracy", "f1", "precision", "recall", "auc")
+"""The fields of `ClassificationScores` that are averaged over folds or seeds."""
 
 _LISTS = ("classifiers", "arms", "target", "pretrain.fractions", "pretrain.geometric", "pretrain.weighted")
 _SECTIONS = ("classifier", "generator")  # of settings of single models

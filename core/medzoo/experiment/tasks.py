@@ -19,7 +19,7 @@ from medzoo.experiment.config import Design
 from medzoo.experiment.folds import Fold, Images
 from medzoo.experiment.generators import Generator, lineage
 from medzoo.experiment.recipes import Recipe
-from medzoo.experiment.targets import wanted
+from medzoo.experiment.training_sets import wanted
 from medzoo.generation.shares import exact_shares
 from medzoo.plugins.lookup import Plugins
 from medzoo.seeds import derive_seed

@@ -17,8 +17,8 @@ from medzoo.experiment.config import Design
 from medzoo.experiment.folds import Images
 from medzoo.experiment.generators import Generator
 from medzoo.experiment.recipes import Recipe, make_recipes
-from medzoo.experiment.targets import powerset
 from medzoo.experiment.tasks import Drawing, Training, weightless_image
+from medzoo.experiment.training_sets import powerset
 from medzoo.generation import run as filling
 from medzoo.generation.job import Job
 from medzoo.generation.plan import Cell as PlanCell

@@ -17,9 +17,7 @@ from medzoo.hub.registry import CONFIG, GENERATOR, ModelEntry, Registry, is_mode
 from medzoo.hub.sources import fetch_model
 from medzoo.models.folder import read_description
 from medzoo.plugins.lookup import Plugins
-from medzoo.publishing.about import About
-from medzoo.publishing.card import TRAININGS, load_published, parameters, row_values, write_card
-from medzoo.publishing.card_text import README, form_of
+from medzoo.publishing.card import README, TRAININGS, About, form_of, load_published, parameters, row_values, write_card
 from medzoo.publishing.checks import RECORD, Card, problems
 from medzoo.runs.record import read_run
 from medzoo.storage.files import sha256_file

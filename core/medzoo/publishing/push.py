@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medzoo.errors import HubError
-from medzoo.publishing.card_text import README
+from medzoo.publishing.card import README
 from medzoo.publishing.checks import RECORD
 from medzoo.publishing.package import Package
 from medzoo.publishing.upload import Remote, Repository

@@ -7,7 +7,8 @@ from dataclasses import fields
 
 from medzoo.classification.scores import ClassScore
 from medzoo.experiment.comparisons import Comparison
-from medzoo.experiment.results import METRICS, CellResult, Experiment, comparison_dict
+from medzoo.experiment.config import METRICS
+from medzoo.experiment.results import CellResult, Experiment, comparison_dict
 from medzoo.experiment.statistics import Estimate, McNemarTest, PairedTest
 from medzoo.report.evaluation.tables import Cell, csv_bytes, json_bytes
 from medzoo.report.experiment.controls import Controls
