@@ -184,7 +184,7 @@ def test_what_cannot_be_loaded_is_refused(tiny, scans, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UnknownName, match="did you mean dcgan-busi"):
         medzoo.load("dcgan-bussi")
-    with pytest.raises(ConfigError, match="'cnn-busi' is a classifier, and a generator is needed"):
+    with pytest.raises(ConfigError, match="'cnn-busi' is a classifier, not a generator"):
         medzoo.load("cnn-busi")
     with pytest.raises(DataError, match="no real images"):
         medzoo.load("classic")

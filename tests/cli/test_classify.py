@@ -159,8 +159,8 @@ def test_a_generator_classifies_nothing_and_a_classifier_samples_nothing(run, da
     ):
         outcome = medzoo(*arguments)
         assert outcome.code == 2
-        assert " is a generator, and a classifier is needed" in outcome.err or (
-            " is a classifier, and a generator is needed" in outcome.err
+        assert " is a generator, not a classifier" in outcome.err or (
+            " is a classifier, not a generator" in outcome.err
         )
     assert "`medzoo classify train nearest-mean`" in outcome.err
 

@@ -56,7 +56,7 @@ def test_an_unknown_model_among_known_ones_pulls_nothing(medzoo, publish, user_f
 def test_a_generator_without_weights_has_nothing_to_pull(medzoo):
     outcome = medzoo("pull", "classic")
     assert outcome.code == 2
-    assert "'classic' has nothing to pull" in outcome.err
+    assert "'classic' has no weights to pull" in outcome.err
 
 
 def test_several_models_and_a_place_on_the_hub_are_pulled_at_once(medzoo, publish, publish_on_hub, hub_server):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from medzoo.errors import ConfigError, IntegrityError, PluginError, UnknownName
-from medzoo.hub.registry import AssetEntry, find_entry, load_registry, resolve, resolve_classifier
+from medzoo.hub.registry import AssetEntry, find_entry, load_registry, resolve
 from medzoo.hub.sources import verify_folder
 from medzoo.plugins.lookup import load_plugins
 from medzoo.storage.paths import bundled_root
@@ -235,7 +235,7 @@ def test_what_can_be_pulled_is_a_model_an_asset_or_a_default(two_versions):
     assert isinstance(find_entry("inception-fid", registry, plugins), AssetEntry)
     assert find_entry("ddpm-test@v1", registry, plugins) is registry.model("ddpm-test@v1")
     assert find_entry("ddpm", registry, plugins) is registry.model("ddpm-test")
-    with pytest.raises(ConfigError, match="'classic' has nothing to pull"):
+    with pytest.raises(ConfigError, match="'classic' has no weights to pull"):
         find_entry("classic", registry, plugins)
     with pytest.raises(UnknownName, match=r"unknown model or asset 'inception-fidd'.*did you mean inception-fid"):
         find_entry("inception-fidd", registry, plugins)
@@ -328,7 +328,7 @@ def test_a_folder_that_is_not_there_is_no_misspelt_name(given):
 
 @pytest.mark.parametrize("plugin", [None, 3])
 def test_a_folder_that_names_no_plugin_is_refused(tmp_path, plugin):
-    with pytest.raises(IntegrityError, match="does not say which plugin"):
+    with pytest.raises(IntegrityError, match="does not name the model's plugin"):
         resolved(str(trained(tmp_path / "run", plugin)))
 
 
@@ -366,7 +366,7 @@ def classifier(publish, install_plugin):
 
 def told(given):
     plugins = load_plugins()
-    return resolve_classifier(given, load_registry(plugins=plugins), plugins)
+    return resolve(given, load_registry(plugins=plugins), plugins, kind="classifier")
 
 
 def test_a_model_is_a_generator_unless_its_row_says_otherwise(publish):
@@ -392,7 +392,7 @@ def test_a_generator_and_a_classifier_of_one_plugin_name_each_have_a_default(cla
 @pytest.mark.parametrize("given", ["tell-test", "tell", "folder"])
 def test_a_classifier_is_no_generator(classifier, tmp_path, given):
     name = str(trained(tmp_path / "run", "tell", kind="classifier")) if given == "folder" else given
-    with pytest.raises(ConfigError, match=f"'{name}' is a classifier, and a generator is needed") as caught:
+    with pytest.raises(ConfigError, match=f"'{name}' is a classifier, not a generator") as caught:
         resolved(name)
     assert "`medzoo list --kind generator`" in caught.value.hint
     assert f"`medzoo classify predict {name}`" in caught.value.hint
@@ -401,13 +401,13 @@ def test_a_classifier_is_no_generator(classifier, tmp_path, given):
 @pytest.mark.parametrize("given", ["ddpm-udder", "ddpm", "classic", "folder"])
 def test_a_generator_is_no_classifier(tmp_path, given):
     name = str(trained(tmp_path / "run")) if given == "folder" else given
-    with pytest.raises(ConfigError, match=f"'{name}' is a generator, and a classifier is needed") as caught:
+    with pytest.raises(ConfigError, match=f"'{name}' is a generator, not a classifier") as caught:
         told(name)
     assert "`medzoo list --kind classifier`" in caught.value.hint
 
 
 def test_a_folder_of_an_unknown_kind_is_refused(tmp_path):
-    with pytest.raises(IntegrityError, match="does not say which plugin"):
+    with pytest.raises(IntegrityError, match="does not name the model's plugin"):
         told(str(trained(tmp_path / "run", "tell", kind="metric")))
 
 

@@ -91,17 +91,17 @@ def test_damaged_weights_are_refused(tmp_path):
 
 def test_a_generators_folder_is_no_classifier_nor_the_reverse(tmp_path):
     generator, classifier = make_model(tmp_path / "generator"), make_classifier(tmp_path / "classifier")
-    with pytest.raises(ConfigError, match="is a generator, and a classifier is needed"):
+    with pytest.raises(ConfigError, match="is a generator, not a classifier"):
         load(generator)
     plugins = plugins_with_it()
-    with pytest.raises(ConfigError, match="is a classifier, and a generator is needed"):
+    with pytest.raises(ConfigError, match="is a classifier, not a generator"):
         load_gen(str(classifier), image=None, registry=load_registry(plugins=plugins), plugins=plugins, device="cpu")
 
 
 def test_a_classifier_to_train_is_called_by_its_plugins_name():
     plugins = plugins_with_it()
     assert classifier_called("nearest-mean", plugins) == (SPEC, ())
-    with pytest.raises(ConfigError, match="'ddpm' is a generator, and a classifier is needed"):
+    with pytest.raises(ConfigError, match="'ddpm' is a generator, not a classifier"):
         classifier_called("ddpm", plugins)
     with pytest.raises(UnknownName, match=r"unknown classifier 'nearest-men'.*did you mean nearest-mean"):
         classifier_called("nearest-men", plugins)

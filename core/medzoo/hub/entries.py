@@ -7,13 +7,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from medzoo.errors import ConfigError
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
-GENERATOR, CLASSIFIER = "generator", "classifier"
+GENERATOR: Final = "generator"
+CLASSIFIER: Final = "classifier"
 MODEL_KINDS = (GENERATOR, CLASSIFIER)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")

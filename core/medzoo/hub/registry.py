@@ -1,13 +1,13 @@
-"""The catalogue: registry.toml, what plugins and users lay over it, and what a GEN argument means."""
+"""The registry of published models and assets, and what the name of a model stands for."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar, overload
 
 from medzoo.errors import ConfigError, IntegrityError, UnknownName
 from medzoo.hub.entries import (
@@ -42,18 +42,17 @@ __all__ = [
     "is_model_folder",
     "load_registry",
     "resolve",
-    "resolve_classifier",
 ]
 
 TRAIN_COMMANDS = {GENERATOR: "medzoo train", CLASSIFIER: "medzoo classify train"}
-"""By kind of model, the command that trains one."""
+"""The command that trains a model, by its kind."""
 
-S = TypeVar("S", bound=GeneratorSpec | ClassifierSpec)
+S_co = TypeVar("S_co", bound=GeneratorSpec | ClassifierSpec, covariant=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Registry:
-    """Published models, every version of each, and assets; `problems` tells of plugins' files that cannot be read."""
+    """Published models, every version of each, and assets; `problems` says which plugins' files cannot be read."""
 
     entries: tuple[ModelEntry, ...]
     assets: tuple[AssetEntry, ...] = ()
@@ -61,13 +60,17 @@ class Registry:
 
     @cached_property
     def models(self) -> Mapping[str, ModelEntry]:
-        """Models by what may be written for them: `id` for the newest version, `id@v2` for that one."""
-        return {entry.id: entry for entry in self.entries if entry.newest} | {
-            f"{r.id}@v{r.version}": r for r in self.entries
-        }
+        """Map each name of a model to it: `id` to the newest version, `id@v2` to that version."""
+        newest = {entry.id: entry for entry in self.entries if entry.newest}
+        return newest | {f"{entry.id}@v{entry.version}": entry for entry in self.entries}
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """The id of each model, once."""
+        return tuple(entry.id for entry in self.entries if entry.newest)
 
     def model(self, name: str) -> ModelEntry:
-        """The model `name` means. Raises: UnknownName."""
+        """Return the model called `name`, as in `models`. Raises: UnknownName."""
         if entry := self.models.get(name):
             return entry
         model_id = name.partition("@")[0]
@@ -77,19 +80,14 @@ class Registry:
         raise UnknownName("model", name, self.ids)
 
     def asset(self, asset_id: str) -> AssetEntry:
-        """The asset called `asset_id`. Raises: UnknownName."""
+        """Return the asset called `asset_id`. Raises: UnknownName."""
         for entry in self.assets:
             if entry.id == asset_id:
                 return entry
         raise UnknownName("asset", asset_id, [entry.id for entry in self.assets])
 
-    @cached_property
-    def ids(self) -> tuple[str, ...]:
-        """Each model's id, once."""
-        return tuple(entry.id for entry in self.entries if entry.newest)
-
     def default_for(self, plugin: str, *, kind: str = GENERATOR) -> ModelEntry:
-        """The model a plugin's bare name stands for. Raises: ConfigError if it has none."""
+        """Return the model that the bare name of a plugin stands for. Raises: ConfigError if there is none."""
         own = [entry for entry in self.entries if entry.plugin == plugin and entry.kind == kind and entry.newest]
         for entry in own:
             if entry.default:
@@ -102,43 +100,18 @@ class Registry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResolvedModel(Generic[S]):
+class ResolvedModel(Generic[S_co]):
     """What a model argument names: its spec, and its weights as a registry entry, a folder, or none (both None)."""
 
-    given: str
-    spec: S
+    spec: S_co
     entry: ModelEntry | None = None
     folder: Path | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Kind(Generic[S]):
-    """A kind of model: its name, what offers it, and which need weights."""
-
-    name: str
-    specs: Callable[[Plugins], Mapping[str, S]]
-    spec: Callable[[Plugins, str], S]
-    has_weights: Callable[[S], bool]
-
-
-_GENERATORS = _Kind(
-    name=GENERATOR,
-    specs=lambda plugins: plugins.generators,
-    spec=Plugins.generator,
-    has_weights=lambda spec: spec.trainable,
-)
-_CLASSIFIERS = _Kind(
-    name=CLASSIFIER,
-    specs=lambda plugins: plugins.classifiers,
-    spec=Plugins.classifier,
-    has_weights=lambda _: True,
-)
-
-
 def load_registry(*, plugins: Plugins | None = None) -> Registry:
-    """The bundled entries, then plugins', the user's and MEDZOO_REGISTRY's laid over them by id, version and key.
+    """Load the bundled registry, overlaid by those of plugins, the user's own, and those in MEDZOO_REGISTRY.
 
-    Raises: ConfigError for a file that is not a registry, an unknown key, or a name that two entries claim.
+    Raises: ConfigError for a file that is not a registry, an unknown key, or a name used twice.
     """
     plugins = load_plugins() if plugins is None else plugins
     problems = []
@@ -161,75 +134,90 @@ def load_registry(*, plugins: Plugins | None = None) -> Registry:
     return registry
 
 
-def resolve(given: str, registry: Registry, plugins: Plugins) -> ResolvedModel[GeneratorSpec]:
-    """What `given` means: a trained generator's folder, a model's id, or a plugin's name (its default model).
+@overload
+def resolve(
+    name: str, registry: Registry, plugins: Plugins, *, kind: Literal["generator"] = GENERATOR
+) -> ResolvedModel[GeneratorSpec]: ...
 
-    Or `hf:org/name[@revision]`, a model on the Hub, which is pulled unless the cache has it.
 
-    Raises: UnknownName, ConfigError if it means two things, no trained model or a classifier, PluginError, HubError,
-    IntegrityError.
+@overload
+def resolve(
+    name: str, registry: Registry, plugins: Plugins, *, kind: Literal["classifier"]
+) -> ResolvedModel[ClassifierSpec]: ...
+
+
+def resolve(name: str, registry: Registry, plugins: Plugins, *, kind: str = GENERATOR) -> ResolvedModel[Any]:
+    """Find the generator or classifier called `name`.
+
+    A name is the folder of a trained model, the id of a published one, a plugin (its default model), or
+    `hf:org/name[@revision]`, a model on the Hub, which is downloaded unless it is in the cache.
+
+    Raises:
+        UnknownName: there is no such model or plugin.
+        ConfigError: the name is ambiguous, or that of another kind of model or of an untrained one.
+        PluginError, HubError, IntegrityError: its plugin is broken, it cannot be downloaded, or it is damaged.
     """
-    return _resolved(given, registry, plugins, _GENERATORS)
-
-
-def resolve_classifier(given: str, registry: Registry, plugins: Plugins) -> ResolvedModel[ClassifierSpec]:
-    """What `given` means where a classifier is asked for. Raises: as `resolve`, for a generator."""
-    return _resolved(given, registry, plugins, _CLASSIFIERS)
-
-
-def _resolved(given: str, registry: Registry, plugins: Plugins, kind: _Kind[S]) -> ResolvedModel[S]:
-    if is_reference(given):
-        return _in_folder(given, fetch_repo(given), plugins, kind)
-    specs = kind.specs(plugins)
-    folder = Path(given)
+    if is_reference(name):
+        return _resolve_folder(name, fetch_repo(name), plugins, kind)
+    specs: Mapping[str, Any] = plugins.classifiers if kind == CLASSIFIER else plugins.generators
+    folder = Path(name)
     if is_model_folder(folder):
-        if given in registry.models or given in specs:
+        if name in registry.models or name in specs:
             raise ConfigError(
-                f"'{given}' is both a folder here and a name in the catalogue",
-                f"write ./{given} for the folder, or run in another folder for the catalogue's",
+                f"'{name}' is both a folder here and a name in the registry",
+                f"write ./{name} for the folder, or run in another folder for the published one",
             )
-        return _in_folder(given, folder, plugins, kind)
-    if given in registry.models or given.partition("@")[0] in registry.models:
-        entry = registry.model(given)
-        check_kind(given, entry.kind, expected=kind.name)
-        return ResolvedModel(given=given, spec=kind.spec(plugins, entry.plugin), entry=entry)
-    if given in specs:
-        default = registry.default_for(given, kind=kind.name) if kind.has_weights(specs[given]) else None
-        return ResolvedModel(given=given, spec=specs[given], entry=default)
-    plugins.refuse_unusable(given)
+        return _resolve_folder(name, folder, plugins, kind)
+    if name.partition("@")[0] in registry.models:
+        entry = registry.model(name)
+        check_kind(name, entry.kind, expected=kind)
+        return ResolvedModel(spec=_spec(entry.plugin, plugins, kind), entry=entry)
+    if name in specs:
+        has_weights = kind == CLASSIFIER or specs[name].trainable
+        return ResolvedModel(spec=specs[name], entry=registry.default_for(name, kind=kind) if has_weights else None)
+    plugins.refuse_unusable(name)
     if folder.exists():
         raise ConfigError(
-            f"{given} holds no trained model ({CONFIG} and {WEIGHTS})",
-            f"if its training was interrupted, run the same `{TRAIN_COMMANDS[kind.name]}` command again",
+            f"{name} holds no trained model ({CONFIG} and {WEIGHTS})",
+            f"if its training was interrupted, run the same `{TRAIN_COMMANDS[kind]}` command again",
         )
-    if folder.name != given:
-        raise ConfigError(f"{given} does not exist", f"give a training run's folder, a model or a {kind.name}")
-    for other, names in ((GENERATOR, [*plugins.generators]), (CLASSIFIER, [*plugins.classifiers])):
-        if given in names:
-            check_kind(given, other, expected=kind.name)
-    known = {*(entry.id for entry in registry.entries if entry.kind == kind.name), *specs}
-    raise UnknownName(f"{kind.name} or model", given, known, plugins.absent_hint)
+    if folder.name != name:
+        raise ConfigError(f"{name} does not exist", f"give the folder of a training run, a model or a {kind}")
+    if name in plugins.generators or name in plugins.classifiers:
+        check_kind(name, CLASSIFIER if kind == GENERATOR else GENERATOR, expected=kind)
+    known = {*(entry.id for entry in registry.entries if entry.kind == kind), *specs}
+    raise UnknownName(f"{kind} or model", name, known, plugins.absent_hint)
 
 
-def _in_folder(given: str, folder: Path, plugins: Plugins, kind: _Kind[S]) -> ResolvedModel[S]:
-    plugin, stated = _plugin_and_kind(folder)
-    check_kind(given, stated, expected=kind.name)
-    return ResolvedModel(given=given, spec=kind.spec(plugins, plugin), folder=folder)
+def _spec(plugin: str, plugins: Plugins, kind: str) -> GeneratorSpec | ClassifierSpec:
+    return plugins.classifier(plugin) if kind == CLASSIFIER else plugins.generator(plugin)
+
+
+def _resolve_folder(name: str, folder: Path, plugins: Plugins, kind: str) -> ResolvedModel[Any]:
+    try:
+        description = json.loads((folder / CONFIG).read_text("utf-8"))
+        plugin, stated = description["plugin"], description.get("kind", GENERATOR)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        plugin = stated = None
+    if not isinstance(plugin, str) or stated not in MODEL_KINDS:
+        raise IntegrityError(f"{folder / CONFIG} does not name the model's plugin", "train or pull it again")
+    check_kind(name, stated, expected=kind)
+    return ResolvedModel(spec=_spec(plugin, plugins, kind), folder=folder)
 
 
 def check_kind(name: str, kind: str, *, expected: str, train: bool = False) -> None:
-    """Nothing. Raises: ConfigError for a model of another kind than `expected`, saying how it is used, or trained."""
+    """Check that a model is of the expected kind. Raises: ConfigError with the command to use (or train) it."""
     if kind != expected:
         verbs = ("classify train", "classify predict") if kind == CLASSIFIER else ("train", "sample")
-        use = f"medzoo {verbs[0] if train else verbs[1]} {name}"
         raise ConfigError(
-            f"'{name}' is a {kind}, and a {expected} is needed",
-            f"`medzoo list --kind {expected}` shows those there are; this one is for `{use}`",
+            f"'{name}' is a {kind}, not a {expected}",
+            f"list the {expected}s with `medzoo list --kind {expected}`, "
+            f"or use this {kind} with `medzoo {verbs[0] if train else verbs[1]} {name}`",
         )
 
 
 def find_entry(name: str, registry: Registry, plugins: Plugins) -> ModelEntry | AssetEntry:
-    """What `medzoo pull` takes: an asset, a model, or a generator's or classifier's default model.
+    """Find what `medzoo pull` downloads: an asset, a model, or the default model of a plugin.
 
     Raises: UnknownName; ConfigError for a generator without weights, or a folder.
     """
@@ -240,7 +228,7 @@ def find_entry(name: str, registry: Registry, plugins: Plugins) -> ModelEntry | 
         return registry.model(name)
     if name in plugins.generators:
         if not plugins.generators[name].trainable:
-            raise ConfigError(f"'{name}' has nothing to pull", "it is used as it is")
+            raise ConfigError(f"'{name}' has no weights to pull", "use it as it is")
         return registry.default_for(name)
     if name in plugins.classifiers:
         return registry.default_for(name, kind=CLASSIFIER)
@@ -250,20 +238,8 @@ def find_entry(name: str, registry: Registry, plugins: Plugins) -> ModelEntry | 
 
 
 def is_model_folder(folder: Path) -> bool:
-    """Whether `folder` holds a trained model's two files."""
+    """Return whether `folder` holds the two files of a trained model."""
     return (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()
-
-
-def _plugin_and_kind(folder: Path) -> tuple[str, str]:
-    """The plugin that made a folder's model, and what kind of model it is. Raises: IntegrityError."""
-    try:
-        stated = json.loads((folder / CONFIG).read_text("utf-8"))
-        plugin, kind = stated["plugin"], stated.get("kind", GENERATOR)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        plugin = kind = None
-    if not isinstance(plugin, str) or kind not in MODEL_KINDS:
-        raise IntegrityError(f"{folder / CONFIG} does not say which plugin made the model", "train or pull it again")
-    return plugin, kind
 
 
 def clashes(registry: Registry) -> Iterator[tuple[ModelEntry | AssetEntry, Fault]]:

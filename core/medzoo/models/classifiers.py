@@ -12,7 +12,7 @@ import torch
 from medzoo import config as settings
 from medzoo.errors import ConfigError, PluginError
 from medzoo.hub.download import to_stderr
-from medzoo.hub.registry import CLASSIFIER, GENERATOR, WEIGHTS, Registry, check_kind, resolve_classifier
+from medzoo.hub.registry import CLASSIFIER, GENERATOR, WEIGHTS, Registry, check_kind, resolve
 from medzoo.hub.sources import fetch_model
 from medzoo.models.folder import described, load_weights, overridden, read_description, write_model
 from medzoo.protocols import Classifier
@@ -124,9 +124,9 @@ def load_classifier(
 ) -> LoadedClassifier:
     """The classifier that `given` means: a registry id, a plugin's default model, a run's folder, or hf:org/name.
 
-    Raises: as `resolve_classifier` and `load_classifier_folder`; HubError where it cannot be had from `source`.
+    Raises: as `resolve` and `load_classifier_folder`; HubError where it cannot be had from `source`.
     """
-    found = resolve_classifier(given, registry, plugins)
+    found = resolve(given, registry, plugins, kind=CLASSIFIER)
     if found.folder is not None:
         return load_classifier_folder(found.folder, plugins=plugins, device=device, overrides=overrides)
     assert found.entry is not None  # every classifier has weights
