@@ -55,7 +55,7 @@ def main() -> None:
             measured = evaluate(request, source, notice=lambda text: None)
             seconds = clock() - start
             print(f"{title}: {seconds:.1f} s, {seconds / bare:.3f} of the bare extractor")
-        for row in measured.evaluation.rows:
+        for row in measured.evaluation.results:
             print(f"  {row.name}: {row.score.value:.6g}" if row.score else f"  {row.name}: {row.missing}")
         if asked.fidelity:
             print(f"torch-fidelity's command: {time_fidelity(sets, weights, busy=asked.busy):.1f} s")

@@ -56,7 +56,7 @@ def test_offline_it_measures_all_that_needs_no_download_and_says_what_was_left_o
 def test_json_on_stdout_is_whole(medzoo, paths):
     done = medzoo("evaluate", *paths, *FAST, "--per-class", "--json")
     told = json.loads(done.out)
-    assert {row["name"] for row in told["rows"]} == {"kid@cnn-udder", "intensity"}
+    assert {row["name"] for row in told["results"]} == {"kid@cnn-udder", "intensity"}
     missing = {row["missing"] for row in told["per_class"] if row["name"] == "kid@cnn-udder"}
     assert missing == {"insufficient: it needs 50 images a side, there are 3 real and 3 synthetic"}
 

@@ -25,7 +25,7 @@ def test_a_reader_who_does_all_of_it_gets_what_it_says(tmp_path):
 
 def kid(report: Path) -> float:
     """The kernel distance that an evaluation reports."""
-    (row,) = json.loads((report / "evaluation.json").read_text("utf-8"))["rows"]
+    (row,) = json.loads((report / "evaluation.json").read_text("utf-8"))["results"]
     return float(row["score"]["value"])
 
 

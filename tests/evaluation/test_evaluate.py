@@ -46,17 +46,17 @@ def measure(paths, said):
 
 
 def rows(evaluation, label=""):
-    found = [*evaluation.rows, *evaluation.per_class]
+    found = [*evaluation.results, *evaluation.per_class]
     return {row.name: row for row in found if row.label == label}
 
 
 def test_all_that_can_be_had_is_measured_and_the_rest_named_with_the_command_that_gets_it(measure, said):
     evaluation = measure()
     assert set(rows(evaluation)) == {"mean-distance@means", "brightness", "large", "look@means"}
-    left_out = {one.name: one.mend for one in evaluation.left_out}
+    left_out = {one.name: one.hint for one in evaluation.skipped}
     assert left_out["mean-distance@absent"] == "medzoo pull inception-fid"
     assert left_out["nearest-train@means"] == "--train DIR"
-    (told,) = [text for text in said if text.startswith("left out: ")]
+    (told,) = [text for text in said if text.startswith("skipped metrics: ")]
     assert "mean-distance@absent, nearest-train@absent, look@absent (medzoo pull inception-fid)" in told
     assert "nearest-train@means (--train DIR)" in told
     row = rows(evaluation)["mean-distance@means"]
@@ -95,7 +95,7 @@ def test_if_nothing_can_be_measured_it_says_why(measure):
 
 def test_the_floor_is_of_equal_numbers_of_images(measure, tmp_path):
     sets = {"real": write_set(tmp_path / "r", {"a": 11}), "fake": write_set(tmp_path / "f", {"a": 4}, shift=20)}
-    floor = rows(measure(**sets))["mean-distance@means"].floor
+    floor = rows(measure(**sets))["mean-distance@means"].baseline
     assert (floor.n, floor.draws) == (4, 4)
     assert floor.real < 10
     assert floor.fake > 30
@@ -161,7 +161,7 @@ def test_a_second_run_reads_no_pixel_and_extracts_nothing(measure, monkeypatch):
 
     monkeypatch.setattr(Dataset, "all_pixels", refuse)
     monkeypatch.setattr(Dataset, "pixels", refuse)
-    assert measure(seed=3).rows == first.rows
+    assert measure(seed=3).results == first.results
     assert MEANS.seen == 0
 
 

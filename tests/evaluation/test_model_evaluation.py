@@ -103,7 +103,7 @@ def test_the_trend_has_a_point_for_each_checkpoint_at_equal_n(folders):
     assert [(point.step, point.epoch) for point in trend] == [(2, 1.0), (4, 2.0), (6, 3.0), (8, 4.0)]
     assert {(point.name, point.score.n_real, point.score.n_fake) for point in trend} == {("mean-distance@means", 9, 8)}
     assert len({point.score.value for point in trend}) == 4
-    assert trend[-1].score.value == measured.evaluation.rows[0].score.value
+    assert trend[-1].score.value == measured.evaluation.results[0].score.value
     assert [text for text in said if text.startswith("step ")] == [f"step {2 * k} ({k} of 4)" for k in (1, 2, 3, 4)]
 
 

@@ -13,12 +13,12 @@ from medzoo.evaluation.results import (
     OTHER,
     REAL,
     TRAIN,
+    Baseline,
     Evaluation,
-    Floor,
-    LeftOut,
-    PairRow,
-    Row,
-    SetFacts,
+    MetricResult,
+    PairwiseResult,
+    SetSummary,
+    SkippedMetric,
     TrendPoint,
 )
 from medzoo.protocols import Histogram, Pair, Score
@@ -59,9 +59,9 @@ def made_pictures(
     return MadePictures(classes, {role: rng.integers(0, 256, shape, dtype=np.uint8) for role in roles})
 
 
-def facts(role: str, classes: tuple[str, ...], each: int, path: str = "") -> SetFacts:
+def facts(role: str, classes: tuple[str, ...], each: int, path: str = "") -> SetSummary:
     """What a set was given as."""
-    return SetFacts(
+    return SetSummary(
         role=role,
         path=path or f"/data/{role}",
         counts=dict.fromkeys(classes, each),
@@ -94,35 +94,37 @@ def kid(value: float = -0.00312, *, n_real: int = 125, n_fake: int = 500) -> Sco
     )
 
 
-def rows(pairs: int = 4) -> tuple[Row, ...]:
+def rows(pairs: int = 4) -> tuple[MetricResult, ...]:
     """One row of each kind a reader meets."""
-    floor = Floor(n=62, draws=10, real=0.0021, real_spread=0.0008, fake=0.0312, fake_spread=0.0019)
-    wide = Floor(n=62, draws=10, real=21.4, real_spread=2.8, fake=23.1, fake_spread=3.1)
+    floor = Baseline(n=62, draws=10, real=0.0021, real_spread=0.0008, fake=0.0312, fake_spread=0.0019)
+    wide = Baseline(n=62, draws=10, real=21.4, real_spread=2.8, fake=23.1, fake_spread=3.1)
     domain = {"preprocessing": RESIZE, "weights": "ab12" * 16}
     precision = Score(value=0.71, n_real=125, n_fake=500, figures={"precision": 0.71, "recall": 0.05})
     closest = tuple(Pair(fake=index, train=index + 1, distance=1.5 + index) for index in range(pairs))
     copies = Score(value=0.184, n_real=125, n_fake=500, pairs=closest, failed=True, histogram=histogram())
     small = "FID is biased below 2,048 images: compare at equal n, and read KID first"
     return (
-        Row(name="kid@cnn-busi", unit="", better="lower", score=kid(), floor=floor, **domain),
-        Row(
+        MetricResult(name="kid@cnn-busi", unit="", better="lower", score=kid(), baseline=floor, **domain),
+        MetricResult(
             name="fid@cnn-busi",
             unit="",
             better="lower",
             score=Score(value=23.91234, n_real=125, n_fake=500),
-            floor=wide,
+            baseline=wide,
             warnings=(small,),
             **domain,
         ),
-        Row(name="prc@cnn-busi", unit="", better="higher", score=precision, **domain),
-        Row(
+        MetricResult(name="prc@cnn-busi", unit="", better="higher", score=precision, **domain),
+        MetricResult(
             name="intensity",
             unit="0 to 1",
             better="neither",
             score=Score(value=0.2512, n_real=125, n_fake=500, figures={"std": math.nan}, histogram=histogram()),
         ),
-        Row(name="nearest-train@pixels", unit="share", better="lower", score=copies, preprocessing="16 x 16"),
-        Row(name="ms-ssim", unit="", better="neither", missing="it needs sides over 160 pixels, these have 64"),
+        MetricResult(name="nearest-train@pixels", unit="share", better="lower", score=copies, preprocessing="16 x 16"),
+        MetricResult(
+            name="ms-ssim", unit="", better="neither", missing="it needs sides over 160 pixels, these have 64"
+        ),
     )
 
 
@@ -132,28 +134,28 @@ def made_evaluation(
     size: int = 16,
     channels: int = 1,
     each: int = 4,
-    rows: tuple[Row, ...] = rows(),
+    results: tuple[MetricResult, ...] = rows(),
     **other: object,
 ) -> Evaluation:
     """An evaluation of sets with `each` images a class, and whatever else is asked for."""
     sets = tuple(facts(role, classes, each) for role in (REAL, FAKE, TRAIN))
     given = {"sets": sets, "image": ImageSpec(size=size, channels=channels, classes=classes), "crop": "none"}
     return Evaluation(
-        **{**given, "resized": "Sets differ in size and were resized alike.", "seed": 0, "rows": rows, **other}
+        **{**given, "resized": "Sets differ in size and were resized alike.", "seed": 0, "results": results, **other}
     )
 
 
 def full_evaluation(classes: tuple[str, ...] = CLASSES, **other: object) -> Evaluation:
     """An evaluation that has every section."""
     per_class = tuple(
-        Row(name=name, unit="", better="lower", label=label, preprocessing=RESIZE, **found)
+        MetricResult(name=name, unit="", better="lower", label=label, preprocessing=RESIZE, **found)
         for index, label in enumerate(classes)
         for name in ("kid@cnn-busi", "ssim")
         for found in [{"score": kid(0.01 * index)} if index else {"missing": "insufficient: 18 of 50 real images"}]
     )
     sides = (REAL, FAKE, TRAIN, OTHER)
     pairwise = tuple(
-        PairRow(first=first, second=second, name=name, score=kid(0.1 * place))
+        PairwiseResult(first=first, second=second, name=name, score=kid(0.1 * place))
         for name in ("fid@cnn-busi", "ssim")
         for place, first in enumerate(sides)
         for second in sides[place + 1 :]
@@ -162,7 +164,7 @@ def full_evaluation(classes: tuple[str, ...] = CLASSES, **other: object) -> Eval
         TrendPoint(step=step, epoch=step / 50, name="kid@cnn-busi", score=kid(0.05 - step / 1e5 + (step > 2000) * 0.01))
         for step in range(500, 3001, 500)
     )
-    left = LeftOut(name="fid@inception", why="its weights are not here", mend="medzoo pull inception")
+    left = SkippedMetric(name="fid@inception", reason="its weights are not here", hint="medzoo pull inception")
     record = {
         "command": ["medzoo", "evaluate", "--real", "busi/test", "--fake", "out/fake images"],
         "medzoo": "0.1.0",
@@ -170,6 +172,6 @@ def full_evaluation(classes: tuple[str, ...] = CLASSES, **other: object) -> Eval
         "models": [{"id": "ldm-busi", "trained_on": ["9c" * 32], "weights_sha256": "77" * 32}],
         "libraries": {"python": "3.11", "torch": None},
     }
-    given = {"per_class": per_class, "pairwise": pairwise, "trend": trend, "left_out": (left,), "provenance": record}
+    given = {"per_class": per_class, "pairwise": pairwise, "trend": trend, "skipped": (left,), "provenance": record}
     warnings = ("19 of 125 real images show the same scan as a training image",)
     return made_evaluation(classes, **{**given, "warnings": warnings, **other})

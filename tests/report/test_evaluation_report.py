@@ -15,7 +15,7 @@ from helpers.example_evaluation import CLASSES, MadePictures, full_evaluation, k
 from helpers.html_page import Page
 from PIL import Image
 
-from medzoo.evaluation.results import FAKE, Evaluation, Floor, LeftOut, PairRow, Row
+from medzoo.evaluation.results import FAKE, Baseline, Evaluation, MetricResult, PairwiseResult, SkippedMetric
 from medzoo.protocols import Pair, Score
 from medzoo.report.evaluation.report import write_report
 from medzoo.report.evaluation.samples import file_names
@@ -146,7 +146,7 @@ def test_metrics_csv_has_a_row_for_every_number(folder):
     first = table[0]
     assert (first["name"], first["class"], first["figure"]) == ("kid@cnn-busi", "", "")
     assert (float(first["value"]), first["spread_over"], first["n_fake"]) == (-0.00312, "subsets", "500")
-    assert (float(first["floor_fake"]), first["floor_n"], first["better"]) == (0.0312, "62", "lower")
+    assert (float(first["baseline_fake"]), first["baseline_n"], first["better"]) == (0.0312, "62", "lower")
     assert [row["value"] for row in table if row["figure"] == "recall"] == ["0.05"]
     assert [row["value"] for row in table if row["figure"] == "std"] == ["nan"]
     assert [row["missing"] for row in table if row["class"] == "benign"] == ["insufficient: 18 of 50 real images"] * 2
@@ -163,9 +163,9 @@ def test_the_other_tables(folder):
 
 def test_json_holds_everything_and_no_nan(folder):
     told = json.loads((folder / "evaluation.json").read_text("utf-8"), parse_constant=pytest.fail)
-    assert told["rows"][3]["score"]["figures"] == {"std": None}
-    assert told["rows"][0]["score"]["interval"] == pytest.approx([-0.00512, -0.00112])
-    assert told["rows"][4]["score"]["pairs"][0] == {"fake": 0, "train": 1, "distance": 1.5}
+    assert told["results"][3]["score"]["figures"] == {"std": None}
+    assert told["results"][0]["score"]["interval"] == pytest.approx([-0.00512, -0.00112])
+    assert told["results"][4]["score"]["pairs"][0] == {"fake": 0, "train": 1, "distance": 1.5}
     assert told["sets"][0]["counts"] == dict.fromkeys(CLASSES, 4)
     assert told["image"]["size"] == 16
 
@@ -193,7 +193,7 @@ def test_the_same_evaluation_gives_the_same_page(report, folder, tmp_path):
 
 
 def test_one_metric_without_training_images(report):
-    evaluation = made_evaluation(rows=(rows()[1],))
+    evaluation = made_evaluation(results=(rows()[1],))
     asked = report(evaluation, made_pictures())
     assert "Copy check not made" in asked.text
     assert "it was not asked for" in asked.text
@@ -203,7 +203,7 @@ def test_one_metric_without_training_images(report):
 
 
 def test_nothing_measured_and_nothing_to_warn_of(report):
-    page = report(made_evaluation(rows=()))
+    page = report(made_evaluation(results=()))
     assert "No warnings" in page.text
     assert "No metric was measured" in page.text
 
@@ -211,7 +211,7 @@ def test_nothing_measured_and_nothing_to_warn_of(report):
 def test_a_class_without_synthetic_images(report, tmp_path):
     pictures = made_pictures()
     pictures.of[FAKE] = pictures.of[FAKE][:2]
-    page = report(made_evaluation(rows=rows(pairs=0)), pictures)
+    page = report(made_evaluation(results=rows(pairs=0)), pictures)
     assert "There are no synthetic images of this class." in page.text
     with Image.open(tmp_path / "samples-normal.png") as one, Image.open(tmp_path / "samples-benign.png") as two:
         assert one.height < two.height
@@ -220,11 +220,11 @@ def test_a_class_without_synthetic_images(report, tmp_path):
 def test_large_images_of_many_classes_stay_small(report, tmp_path):
     classes = tuple(f"finding {index}" for index in range(15))
     many = tuple(
-        Row(name=f"metric{index}@cnn", unit="", better="lower", score=kid(), floor=rows()[0].floor)
+        MetricResult(name=f"metric{index}@cnn", unit="", better="lower", score=kid(), baseline=rows()[0].baseline)
         for index in range(30)
     )
     pictures = made_pictures(classes, size=192, channels=3, each=2)
-    report(full_evaluation(classes, rows=(*many, *rows()), size=192, channels=3), pictures)
+    report(full_evaluation(classes, results=(*many, *rows()), size=192, channels=3), pictures)
     assert (tmp_path / "report.html").stat().st_size < 5_000_000
 
 
@@ -235,12 +235,12 @@ def test_many_small_images_are_not_shrunk(report):
 
 
 def test_copy_verdicts():
-    def verdict(*found: Row) -> tuple[str, str]:
-        told = copy_verdict(made_evaluation(rows=found))
+    def verdict(*found: MetricResult) -> tuple[str, str]:
+        told = copy_verdict(made_evaluation(results=found))
         return told.state, told.sentence
 
-    def row(name: str, **given: object) -> Row:
-        return Row(name=name, unit="", better="lower", **given)
+    def row(name: str, **given: object) -> MetricResult:
+        return MetricResult(name=name, unit="", better="lower", **given)
 
     good = row("nearest-train@pixels", score=Score(value=0.01, n_real=9, n_fake=9))
     bad = row("nearest-train@cnn", score=Score(value=0.2, n_real=9, n_fake=9, failed=True))
@@ -255,9 +255,9 @@ def test_copy_verdicts():
 
 def test_floors_are_judged_by_their_spread_and_side():
     def told(better: str, real: float, fake: float, spread: float = 0.1) -> str:
-        floor = Floor(n=9, draws=5, real=real, real_spread=spread, fake=fake, fake_spread=spread)
-        row = Row(name="m", unit="", better=better, score=kid(), floor=floor)
-        return floors_told(made_evaluation(rows=(row,)))[0].words
+        floor = Baseline(n=9, draws=5, real=real, real_spread=spread, fake=fake, fake_spread=spread)
+        row = MetricResult(name="m", unit="", better=better, score=kid(), baseline=floor)
+        return floors_told(made_evaluation(results=(row,)))[0].words
 
     assert told("lower", 1.0, 2.0).startswith("worse")
     assert told("higher", 1.0, 2.0).startswith("better")
@@ -278,45 +278,49 @@ def test_the_best_epoch_is_told_with_what_follows():
 
 def test_a_warning_of_many_metrics_is_told_once():
     twice = tuple(
-        Row(name=name, unit="", better="lower", score=kid(), warnings=("too few images",))
+        MetricResult(name=name, unit="", better="lower", score=kid(), warnings=("too few images",))
         for name in ("fid@a", "fid@b")
     )
-    (told,) = gathered_warnings(made_evaluation(rows=twice))
+    (told,) = gathered_warnings(made_evaluation(results=twice))
     assert (told.text, told.names) == ("too few images", ("fid@a", "fid@b"))
 
 
 def test_a_pair_beyond_those_shown_stays_in_the_json(report, tmp_path):
     pairs = tuple(Pair(fake=index % 12, train=index % 12, distance=float(index)) for index in range(20))
-    row = Row(
+    row = MetricResult(
         name="nearest-train@pixels", unit="", better="lower", score=Score(value=0.0, n_real=9, n_fake=9, pairs=pairs)
     )
-    page = report(made_evaluation(rows=(row,)))
+    page = report(made_evaluation(results=(row,)))
     assert page.text.count("nearest training image:") == 8
     told = json.loads((tmp_path / "evaluation.json").read_text("utf-8"))
-    assert len(told["rows"][0]["score"]["pairs"]) == 20
-    assert np.isfinite([pair["distance"] for pair in told["rows"][0]["score"]["pairs"]]).all()
+    assert len(told["results"][0]["score"]["pairs"]) == 20
+    assert np.isfinite([pair["distance"] for pair in told["results"][0]["score"]["pairs"]]).all()
 
 
 def test_what_no_class_or_pair_has_is_told_in_one_line(report):
     small = "MS-SSIM needs sides over 160 pixels"
     rows = tuple(
-        Row(name="ms-ssim", unit="", better="neither", label=label, missing=small) for label in ("benign", "normal")
+        MetricResult(name="ms-ssim", unit="", better="neither", label=label, missing=small)
+        for label in ("benign", "normal")
     )
     sides = (("train", "real"), ("train", "synthetic"))
-    pairs = tuple(PairRow(first=first, second=second, name="ms-ssim", missing=small) for first, second in sides)
+    pairs = tuple(PairwiseResult(first=first, second=second, name="ms-ssim", missing=small) for first, second in sides)
     page = report(made_evaluation(per_class=rows, pairwise=pairs))
     assert page.text.count(small) == 2
 
 
 def test_metrics_left_out_for_one_reason_stand_together(report):
     left = [
-        LeftOut(name=f"{name}@inception", why="no weights", mend="medzoo pull inception") for name in ("fid", "kid")
+        SkippedMetric(name=f"{name}@inception", reason="no weights", hint="medzoo pull inception")
+        for name in ("fid", "kid")
     ]
-    page = report(made_evaluation(left_out=tuple(left)))
+    page = report(made_evaluation(skipped=tuple(left)))
     assert "fid@inception, kid@inception: no weights" in page.text
     assert page.text.count("medzoo pull inception") == 1
 
 
 def test_a_warning_names_a_few_metrics_and_counts_the_rest(report):
-    many = tuple(Row(name=f"m{k}@a", unit="", better="lower", score=kid(), warnings=("too few",)) for k in range(9))
-    assert "Too few. (m0@a, m1@a, m2@a, m3@a, m4@a, m5@a and 3 more)" in report(made_evaluation(rows=many)).text
+    many = tuple(
+        MetricResult(name=f"m{k}@a", unit="", better="lower", score=kid(), warnings=("too few",)) for k in range(9)
+    )
+    assert "Too few. (m0@a, m1@a, m2@a, m3@a, m4@a, m5@a and 3 more)" in report(made_evaluation(results=many)).text

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from medzoo.classification.scores import RocCurve
-from medzoo.evaluation.results import Floor, TrendPoint
+from medzoo.evaluation.results import Baseline, TrendPoint
 from medzoo.protocols import Histogram, Score
 from medzoo.report.evaluation.figures import Point, floors_figure, histogram_figure, lines_figure, trend_figure
 from medzoo.report.experiment.classifier_figures import bars_figure, confusion_figure, roc_figure
@@ -109,7 +109,7 @@ def test_histograms_of_any_sets():
 
 def test_nothing_is_cut_off_by_long_names():
     name = "a-metric-of-" + "W" * 60
-    floor = Floor(n=1024, draws=3, real=0.1, real_spread=0.1, fake=0.2, fake_spread=0.1)
+    floor = Baseline(n=1024, draws=3, real=0.1, real_spread=0.1, fake=0.2, fake_spread=0.1)
     many = {f"{name} {k}": {f"{name} {k}": SOUND for k in range(3)} for k in range(2)}
     lines = {group: {0.0: SOUND, 1.0: SOUND} for group in many}
     for drawing in (
@@ -125,7 +125,7 @@ def test_nothing_is_cut_off_by_long_names():
 
 
 def test_floors_without_a_spread_and_not_defined():
-    floor = Floor(n=9, draws=1, real=0.1, real_spread=math.nan, fake=math.nan, fake_spread=math.nan)
+    floor = Baseline(n=9, draws=1, real=0.1, real_spread=math.nan, fake=math.nan, fake_spread=math.nan)
     drawing = floors_figure({"kid@cnn": floor})
     assert "real against real 0.1000, synthetic against real not defined" in drawing.alt
     assert "n = 9" in words(drawing)

@@ -100,7 +100,7 @@ def test_the_generator_fills_a_set(medzoo, folder, run, images):
 
 def test_the_metric_measures_the_generator(medzoo, run, images):
     measured = medzoo("evaluate", run, "--real", images[1], "--n", 6, "--metric", NAMES["metric"], "--json")
-    (row,) = json.loads(measured)["rows"]
+    (row,) = json.loads(measured)["results"]
     assert row["name"] == NAMES["metric"]
     assert 0.0 <= row["score"]["value"] < 0.1
 

@@ -16,7 +16,7 @@ from medzoo.errors import ConfigError
 
 if TYPE_CHECKING:
     from medzoo.evaluation.evaluate import Measured, Request
-    from medzoo.evaluation.results import Evaluation, Row
+    from medzoo.evaluation.results import Evaluation, MetricResult
     from medzoo.generation.mixture import Source
 
 Gen = Annotated[
@@ -67,7 +67,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure synthetic images beside real ones, and report."""
-    from medzoo.evaluation.evaluate import Request, refuse_broken
+    from medzoo.evaluation.evaluate import Request, check_no_errors
     from medzoo.generation.mixture import make_source
     from medzoo.plugins.lookup import load_plugins
     from medzoo.report.evaluation.folder import refuse_other_folder, write_evaluation
@@ -107,7 +107,7 @@ def evaluate(
         print_text(evaluation_json(evaluation).decode())
     else:
         _show(evaluation, out)
-    refuse_broken(evaluation.broken)
+    check_no_errors(evaluation.errors)
 
 
 def _measure(gen: str | None, request: Request, source: Source, *, n: int, checkpoints: bool) -> Measured:
@@ -137,11 +137,11 @@ def _note_copy_check(run: Path, evaluation: Evaluation) -> None:
 
 
 def _show(evaluation: Evaluation, out: Path | None) -> None:
-    rows = [*evaluation.rows, *evaluation.per_class]
+    rows = [*evaluation.results, *evaluation.per_class]
     classes = ("class",) if evaluation.per_class else ()
-    columns = ("metric", *classes, "value", "±", "95 %", "floor", "at equal n", "n real", "n synth", "better")
+    columns = ("metric", *classes, "value", "±", "95 %", "baseline", "at equal n", "n real", "n synth", "better")
     cells = [(row.name, *((row.label or "all",) if classes else ()), *_cells(row), row.better) for row in rows]
-    print_table(columns, cells, right=("value", "±", "floor", "at equal n", "n real", "n synth"))
+    print_table(columns, cells, right=("value", "±", "baseline", "at equal n", "n real", "n synth"))
     for text, titles in _remarks(rows).items():
         notice(f"{', '.join(titles)}: {text}")
     for warning in evaluation.warnings:
@@ -159,7 +159,7 @@ def _show(evaluation: Evaluation, out: Path | None) -> None:
         print_text(str(out / "report.html"))
 
 
-def _remarks(rows: Sequence[Row]) -> dict[str, list[str]]:
+def _remarks(rows: Sequence[MetricResult]) -> dict[str, list[str]]:
     """What has to be said of the rows, each with the rows it is said of; of a class only what is not said of all."""
     remarks: dict[str, list[str]] = {}
     for row in rows:
@@ -170,15 +170,15 @@ def _remarks(rows: Sequence[Row]) -> dict[str, list[str]]:
     return remarks
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    """Value, spread, interval, the floor and its counterpart, numbers of images; "-" where there is no score."""
-    score, floor = row.score, row.floor
+def _cells(row: MetricResult) -> tuple[str, ...]:
+    """Value, spread, interval, the baseline and its counterpart, numbers of images; "-" where there is no score."""
+    score, baseline = row.score, row.baseline
     if score is None:
         return "-", "", "", "", "", "", ""
     interval = f"{_number(score.interval[0])} to {_number(score.interval[1])}" if score.interval else ""
     spread = _number(score.spread) if score.spread is not None else ""
-    floors = (_number(floor.real), f"{_number(floor.fake)} (n {floor.n})") if floor else ("", "")
-    return _number(score.value), spread, interval, *floors, str(score.n_real), str(score.n_fake)
+    baselines = (_number(baseline.real), f"{_number(baseline.fake)} (n {baseline.n})") if baseline else ("", "")
+    return _number(score.value), spread, interval, *baselines, str(score.n_real), str(score.n_fake)
 
 
 def _number(value: float) -> str:

@@ -16,7 +16,7 @@ from medzoo.evaluation.image_sets import ImageSet, common_image, described, open
 from medzoo.evaluation.leakage import Lineage, Seen, find_seen, refuse_seen
 from medzoo.evaluation.measurement import MeasuredSet, Measurer
 from medzoo.evaluation.metric_selection import choose
-from medzoo.evaluation.results import FAKE, OTHER, REAL, TRAIN, Evaluation, LeftOut, PairRow, Row
+from medzoo.evaluation.results import FAKE, OTHER, REAL, TRAIN, Evaluation, MetricResult, PairwiseResult, SkippedMetric
 from medzoo.generation.mixture import Source
 from medzoo.hub.download import to_stderr
 from medzoo.models.generators import LoadedModel
@@ -79,40 +79,42 @@ def evaluate(
     given = open_sets(paths, classes=request.classes, skip_bad=request.skip_bad, notice=notice)
     image, resized = common_image(given, size=request.size)
     notice(resized)
-    chosen, left_out = choose(request.metrics, source, classes=_labels(given), has_train=TRAIN in given)
-    if left_out:
-        notice(f"left out: {_told(left_out)}")
+    chosen, skipped = choose(request.metrics, source, classes=_labels(given), has_train=TRAIN in given)
+    if skipped:
+        notice(f"skipped metrics: {_skipped_summary(skipped)}")
     sets = {role: _measured(one, image, request.crop) for role, one in given.items()}
     seen = find_seen(given, sets, source, models=request.models, notice=notice)
     lineage = _settle(seen, given, sets, request, image, notice)
     of_pairs = [one for one in chosen if one.spec.name in _PAIRWISE] if len(sets) > 2 else []
     measurer = Measurer(chosen, source, pairwise=of_pairs, seed=request.seed, batch_size=request.batch_size)
     measurer.extract(sets.values(), notice=notice, watch=watch)
-    rows = [measurer.row(one, sets, fake=FAKE) for one in chosen]
-    if all(row.score is None for row in rows):
-        refuse_broken(measurer.broken)
-        raise DataError(f"nothing could be measured: {rows[0].name}: {rows[0].missing}", "give more or larger images")
+    results = [measurer.row(one, sets, fake=FAKE) for one in chosen]
+    if all(result.score is None for result in results):
+        check_no_errors(measurer.errors)
+        raise DataError(
+            f"nothing could be measured: {results[0].name}: {results[0].missing}", "give more or larger images"
+        )
     evaluation = Evaluation(
         sets=tuple(one.facts(sets[role].images) for role, one in given.items()),
         image=image,
         crop=request.crop,
         resized=resized,
         seed=request.seed,
-        rows=tuple(rows),
+        results=tuple(results),
         per_class=tuple(_per_class(measurer, sets, given)) if request.per_class else (),
         pairwise=tuple(_pairwise(measurer, sets)),
-        left_out=tuple(left_out),
-        broken=measurer.broken,
+        skipped=tuple(skipped),
+        errors=measurer.errors,
         warnings=(*oddities(given, sets), *lineage.warnings),
         provenance={"lineage": lineage.facts()},
     )
     return Measured(evaluation=evaluation, sets=sets)
 
 
-def refuse_broken(broken: Mapping[str, str]) -> None:
-    """Nothing. Raises: PluginError if a metric is `broken`, by name what it raised."""
-    for name, told in broken.items():
-        raise PluginError(f"metric '{name}': {told}", f"run `medzoo plugin check {name.partition('@')[0]}`")
+def check_no_errors(errors: Mapping[str, str]) -> None:
+    """Raise PluginError if a metric raised one of `errors` (messages by metric name)."""
+    for name, message in errors.items():
+        raise PluginError(f"metric '{name}': {message}", f"run `medzoo plugin check {name.partition('@')[0]}`")
 
 
 def _check(request: Request) -> None:
@@ -127,12 +129,12 @@ def _labels(sets: Mapping[str, ImageSet]) -> tuple[str, ...]:
     return tuple(name for name, count in sets[REAL].data.counts().items() if count)
 
 
-def _told(left_out: Sequence[LeftOut]) -> str:
-    """One line: the metrics that each command would get."""
-    by_mend: dict[str, list[str]] = {}
-    for one in left_out:
-        by_mend.setdefault(one.mend, []).append(one.name)
-    return "; ".join(f"{', '.join(names)} ({mend})" for mend, names in by_mend.items())
+def _skipped_summary(skipped: Sequence[SkippedMetric]) -> str:
+    """One line: the metrics that each command makes available."""
+    by_hint: dict[str, list[str]] = {}
+    for one in skipped:
+        by_hint.setdefault(one.hint, []).append(one.name)
+    return "; ".join(f"{', '.join(names)} ({hint})" for hint, names in by_hint.items())
 
 
 def _measured(one: ImageSet, image: ImageSpec, crop: str) -> MeasuredSet:
@@ -169,14 +171,16 @@ def _settle(
     return lineage
 
 
-def _per_class(measurer: Measurer, sets: Mapping[str, MeasuredSet], given: Mapping[str, ImageSet]) -> list[Row]:
+def _per_class(
+    measurer: Measurer, sets: Mapping[str, MeasuredSet], given: Mapping[str, ImageSet]
+) -> list[MetricResult]:
     """Each measurement of each class; FID only where it was asked for by name, for its bias grows as n falls."""
     chosen = [one for one in measurer.measurements if one.chosen or one.spec.name not in ("fid", "isc")]
     labels = dict.fromkeys([*given[REAL].data.classes, *given[FAKE].data.classes])
     return [measurer.row(one, sets, fake=FAKE, label=label) for label in labels for one in chosen]
 
 
-def _pairwise(measurer: Measurer, sets: Mapping[str, MeasuredSet]) -> list[PairRow]:
+def _pairwise(measurer: Measurer, sets: Mapping[str, MeasuredSet]) -> list[PairwiseResult]:
     """Study B's table: its metrics between any two of the sets, where there are more than two."""
     pairs = itertools.combinations([role for role in (TRAIN, REAL, FAKE, OTHER) if role in sets], 2)
     return [measurer.pair(one, sets[first], sets[second]) for first, second in pairs for one in measurer.pairwise]

@@ -16,7 +16,7 @@ from medzoo.data.dataset import Dataset, open_dataset
 from medzoo.data.decoded_cache import Decoded
 from medzoo.data.images import SUFFIXES, probe
 from medzoo.errors import DataError
-from medzoo.evaluation.results import FAKE, OTHER, REAL, TRAIN, SetFacts
+from medzoo.evaluation.results import FAKE, OTHER, REAL, TRAIN, SetSummary
 from medzoo.generation.metadata import METADATA
 from medzoo.specs import ImageSpec
 
@@ -46,11 +46,11 @@ class ImageSet:
     codecs: tuple[str, ...]
     origins: tuple[Origin, ...] = ()
 
-    def facts(self, images: Decoded) -> SetFacts:
+    def facts(self, images: Decoded) -> SetSummary:
         """What a report says of it."""
         low, high = min(self.sizes, key=_area), max(self.sizes, key=_area)
         one = f"{low[0]}x{low[1]}"
-        return SetFacts(
+        return SetSummary(
             role=self.role,
             path=str(self.data.path),
             counts=self.data.counts(),

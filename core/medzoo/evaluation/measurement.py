@@ -16,7 +16,7 @@ from medzoo.data.images import to_float, to_uint8
 from medzoo.errors import DataError, MedzooError
 from medzoo.evaluation.features import LoadedExtractor, Wanted, extract_all, load_extractor
 from medzoo.evaluation.metric_selection import Measurement
-from medzoo.evaluation.results import FAKE, REAL, TRAIN, Floor, PairRow, Row
+from medzoo.evaluation.results import FAKE, REAL, TRAIN, Baseline, MetricResult, PairwiseResult
 from medzoo.generation.mixture import Source
 from medzoo.plugins.foreign_errors import failure
 from medzoo.protocols import PerceptualExtractor, Sample, Score
@@ -85,7 +85,7 @@ class Measurer:
         self.pairwise = pairwise
         self.extractors: dict[str, LoadedExtractor] = {}
         self._source = source
-        self.broken: dict[str, str] = {}
+        self.errors: dict[str, str] = {}
         """By name, the metrics that raised what no metric may, and what that was."""
         self._seed = seed
         self._batch_size = batch_size
@@ -117,7 +117,7 @@ class Measurer:
         of_pairs = one.spec.needs_features if one in self.pairwise else ()
         return (*of_pairs, *(one.spec.needs_train if role == TRAIN else ()))
 
-    def row(self, one: Measurement, sets: Mapping[str, MeasuredSet], *, fake: str, label: str = "") -> Row:
+    def row(self, one: Measurement, sets: Mapping[str, MeasuredSet], *, fake: str, label: str = "") -> MetricResult:
         """The measurement of a class, or of all ("" for `label`), with its floor.
 
         Of a class, only distances of features have one: those of pixels take long, and hang on n less.
@@ -131,25 +131,25 @@ class Measurer:
         if score is not None and one.spec.floor and (one.spec.needs_features or not label):
             floor = self._floor(one, real, synthetic, *chosen)
         extractor = self.extractors.get(one.extractor)
-        return Row(
+        return MetricResult(
             name=one.name,
             unit=one.spec.unit,
             better=one.spec.better,
             label=label,
             score=score,
             missing=missing,
-            floor=floor,
+            baseline=floor,
             preprocessing=extractor.preprocessing if extractor else "",
             weights=extractor.weights if extractor else "",
             warnings=score.cautions if score else (),
         )
 
-    def pair(self, one: Measurement, first: MeasuredSet, second: MeasuredSet) -> PairRow:
+    def pair(self, one: Measurement, first: MeasuredSet, second: MeasuredSet) -> PairwiseResult:
         """The measurement between two sets, the first in the place of the real one."""
         score, missing = self._score(
             one, first, second, first.everything, second.everything, train=None, least=one.spec.least
         )
-        return PairRow(first=first.role, second=second.role, name=one.name, score=score, missing=missing)
+        return PairwiseResult(first=first.role, second=second.role, name=one.name, score=score, missing=missing)
 
     def _score(
         self,
@@ -172,11 +172,11 @@ class Measurer:
         except DataError as error:
             return None, error.message
         except Exception as error:  # noqa: BLE001 - the plugin boundary: the other metrics go on
-            return None, self._note_broken(one, error)
+            return None, self._note_error(one, error)
 
-    def _note_broken(self, one: Measurement, error: Exception) -> str:
+    def _note_error(self, one: Measurement, error: Exception) -> str:
         """What is told of a metric that raised."""
-        return self.broken.setdefault(one.name, f"it failed: {failure(error)}")
+        return self.errors.setdefault(one.name, f"it failed: {failure(error)}")
 
     def _measure(self, one: Measurement, real: Sample, fake: Sample, train: MeasuredSet | None, *, seed: int) -> Score:
         metric = one.spec.build()
@@ -214,7 +214,7 @@ class Measurer:
 
     def _floor(
         self, one: Measurement, real: MeasuredSet, fake: MeasuredSet, of_real: np.ndarray, of_fake: np.ndarray
-    ) -> Floor | None:
+    ) -> Baseline | None:
         """The metric between halves of the real images, and between a half and as many synthetic ones."""
         n = min(len(of_real) // 2, len(of_fake))
         if n < one.spec.least:
@@ -234,9 +234,9 @@ class Measurer:
                 except MedzooError:
                     raise
                 except Exception as error:  # noqa: BLE001 - the plugin boundary, as for the score
-                    self._note_broken(one, error)
+                    self._note_error(one, error)
                     return None
-        return Floor(
+        return Baseline(
             n=n,
             draws=FLOOR_DRAWS,
             real=float(np.mean(values["real"])),

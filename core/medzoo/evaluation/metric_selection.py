@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from medzoo.errors import DataError, HubError, UnknownName
 from medzoo.evaluation.features import MIRRORED, domain_classifier, refuse_missing
-from medzoo.evaluation.results import LeftOut
+from medzoo.evaluation.results import SkippedMetric
 from medzoo.generation.mixture import Source
 from medzoo.specs import DOMAIN, MetricSpec
 
@@ -33,7 +33,7 @@ class Measurement:
 
 def choose(
     names: Sequence[str], source: Source, *, classes: Sequence[str], has_train: bool
-) -> tuple[list[Measurement], list[LeftOut]]:
+) -> tuple[list[Measurement], list[SkippedMetric]]:
     """What `names` ask for, or without any all that can be measured here, and what had to be left out.
 
     Raises:
@@ -42,7 +42,7 @@ def choose(
         DataError: a metric named by the user that needs training images, without any.
     """
     chosen: list[Measurement] = []
-    left_out: list[LeftOut] = []
+    left_out: list[SkippedMetric] = []
     for name in names:
         metric, _, extractor = name.partition("@")
         spec = source.plugins.metric(metric)
@@ -57,9 +57,9 @@ def choose(
         if one not in kept and names:
             raise DataError(f"{one.name} compares with the images that were trained on", "give them with --train DIR")
         if one not in kept:
-            left_out.append(LeftOut(name=one.name, why="no training images were given", mend="--train DIR"))
+            left_out.append(SkippedMetric(name=one.name, reason="no training images were given", hint="--train DIR"))
     if not kept and left_out:
-        raise HubError(f"{left_out[0].name} cannot be measured: {left_out[0].why}", left_out[0].mend)
+        raise HubError(f"{left_out[0].name} cannot be measured: {left_out[0].reason}", left_out[0].hint)
     return list(dict.fromkeys(kept)), left_out
 
 
@@ -84,7 +84,7 @@ def _refuse_unfit(spec: MetricSpec, extractor: str, source: Source) -> None:
 
 
 def _expanded(
-    spec: MetricSpec, source: Source, *, classes: Sequence[str], left_out: list[LeftOut], chosen: bool
+    spec: MetricSpec, source: Source, *, classes: Sequence[str], left_out: list[SkippedMetric], chosen: bool
 ) -> list[Measurement]:
     """The metric with each of its own extractors that is at hand; the others go to `left_out`."""
     plain = Measurement(spec=spec, chosen=chosen)
@@ -98,13 +98,13 @@ def _expanded(
             if row is None:
                 why = f"no classifier at hand knows the classes {', '.join(classes)}"
                 mend = "medzoo list --kind classifier"
-                left_out.append(LeftOut(name=f"{spec.name}@{DOMAIN}", why=why, mend=mend))
+                left_out.append(SkippedMetric(name=f"{spec.name}@{DOMAIN}", reason=why, hint=mend))
                 continue
             name = row.id
         try:
             refuse_missing(name, source)
         except HubError as error:
-            left_out.append(LeftOut(name=f"{spec.name}@{name}", why=error.message, mend=error.hint))
+            left_out.append(SkippedMetric(name=f"{spec.name}@{name}", reason=error.message, hint=error.hint))
         else:
             found.append(Measurement(spec=spec, extractor=name, chosen=chosen))
     return found

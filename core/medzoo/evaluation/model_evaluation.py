@@ -74,7 +74,7 @@ def evaluate_checkpoints(
         )
         points += [
             TrendPoint(step=checkpoint.step, epoch=checkpoint.epoch, name=row.name, score=row.score)
-            for row in measured.evaluation.rows
+            for row in measured.evaluation.results
             if row.score is not None and row.name.partition("@")[0] in {name.partition("@")[0] for name in wanted}
         ]
         last = measured

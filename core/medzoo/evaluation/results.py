@@ -14,8 +14,8 @@ REAL, FAKE, TRAIN, OTHER = "real", "synthetic", "train", "unrelated"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SetFacts:
-    """An image set as it was given: `sizes` such as "256x256" or "200x180 to 640x480", `codecs` such as "PNG"."""
+class SetSummary:
+    """An image set as given: `sizes` such as "256x256" or "200x180 to 640x480", `codecs` such as "PNG"."""
 
     role: str
     path: str
@@ -32,7 +32,7 @@ class SetFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Floor:
+class Baseline:
     """What sampling alone makes of a metric, at `n` images a side, as means over seeded draws.
 
     `real` is the metric between two disjoint halves of the real images, `fake` between such a half and as many
@@ -50,7 +50,7 @@ class Floor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class MetricResult:
     """A metric of the synthetic images: a `score`, or in `missing` why there is none. `label` "" is of all classes.
 
     `name` is the metric's with its extractor, `preprocessing` what that does to images, `weights` its hash ("" for an
@@ -63,14 +63,14 @@ class Row:
     label: str = ""
     score: Score | None = None
     missing: str = ""
-    floor: Floor | None = None
+    baseline: Baseline | None = None
     preprocessing: str = ""
     weights: str = ""
     warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairRow:
+class PairwiseResult:
     """A metric between two of the sets, named by their roles (study B's table)."""
 
     first: str
@@ -81,12 +81,12 @@ class PairRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeftOut:
+class SkippedMetric:
     """A metric that could not be had, why, and the command that gets it."""
 
     name: str
-    why: str
-    mend: str
+    reason: str
+    hint: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,25 +103,25 @@ class TrendPoint:
 class Evaluation:
     """Everything an evaluation found.
 
-    `image` and `crop` say as what all sets were compared; `resized` tells it in a sentence. `broken` are metrics that
-    raised what no metric may, and what that was. `provenance` is what
-    run.json says of the job: command, versions, seeds, models and their lineage.
+    All sets were compared as `image` and `crop` say; `resized` is a sentence about it. `errors` maps a metric that
+    raised what no metric may to the message. `provenance` is what run.json says of the job: command, versions, seeds,
+    models and their lineage.
     """
 
-    sets: tuple[SetFacts, ...]
+    sets: tuple[SetSummary, ...]
     image: ImageSpec
     crop: str
     resized: str
     seed: int
-    rows: tuple[Row, ...]
-    per_class: tuple[Row, ...] = ()
-    pairwise: tuple[PairRow, ...] = ()
+    results: tuple[MetricResult, ...]
+    per_class: tuple[MetricResult, ...] = ()
+    pairwise: tuple[PairwiseResult, ...] = ()
     trend: tuple[TrendPoint, ...] = ()
-    left_out: tuple[LeftOut, ...] = ()
-    broken: Mapping[str, str] = field(default_factory=dict)
+    skipped: tuple[SkippedMetric, ...] = ()
+    errors: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
-    def facts(self, role: str) -> SetFacts | None:
+    def facts(self, role: str) -> SetSummary | None:
         """The set of that role, if there is one."""
         return next((facts for facts in self.sets if facts.role == role), None)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from medzoo.evaluation.results import FAKE, OTHER, REAL, TRAIN, Floor, TrendPoint
+from medzoo.evaluation.results import FAKE, OTHER, REAL, TRAIN, Baseline, TrendPoint
 from medzoo.protocols import Histogram, Score
 from medzoo.report.formatting import number
 from medzoo.report.style import (
@@ -68,7 +68,7 @@ def histogram_figure(histogram: Histogram) -> Drawing:
         return rendered(figure, f"Histogram of {histogram.title}: {', '.join(histogram.shares)}.")
 
 
-def floors_figure(floors: Mapping[str, Floor]) -> Drawing:
+def floors_figure(floors: Mapping[str, Baseline]) -> Drawing:
     """By metric, what real images make of it among themselves beside what synthetic ones do, at the same n."""
     with style():
         figure, all_axes = panels([0.92] * len(floors))
@@ -92,7 +92,7 @@ def floors_figure(floors: Mapping[str, Floor]) -> Drawing:
         return rendered(figure, f"Metrics at n images a side. {'; '.join(told)}.")
 
 
-def trend_figure(points: Sequence[TrendPoint], floors: Mapping[str, Floor]) -> Drawing:
+def trend_figure(points: Sequence[TrendPoint], floors: Mapping[str, Baseline]) -> Drawing:
     """Each metric against the epoch of the checkpoint, and its floor among real images as a dashed line."""
     names = list(dict.fromkeys(point.name for point in points))
     with style():

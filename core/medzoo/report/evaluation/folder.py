@@ -74,10 +74,10 @@ def write_evaluation(measured: Measured, out: Path, source: Source, record: RunR
     record.seeds = {"seed": evaluation.seed}
     record.plugins = [source.plugins.row_of("metric", name) for name in _metrics(evaluation)]
     record.data = {facts.role: {"path": facts.path, "counts": dict(facts.counts)} for facts in evaluation.sets}
-    record.weights = {row.name: row.weights for row in evaluation.rows if row.weights}
+    record.weights = {row.name: row.weights for row in evaluation.results if row.weights}
     record.scores = {
         row.name: {"value": _finite(row.score.value), "n_real": row.score.n_real, "n_fake": row.score.n_fake}
-        for row in evaluation.rows
+        for row in evaluation.results
         if row.score is not None
     }
     record.extra = dict(evaluation.provenance)
@@ -89,7 +89,7 @@ def write_evaluation(measured: Measured, out: Path, source: Source, record: RunR
 
 
 def _metrics(evaluation: Evaluation) -> list[str]:
-    return list(dict.fromkeys(row.name.partition("@")[0] for row in evaluation.rows))
+    return list(dict.fromkeys(row.name.partition("@")[0] for row in evaluation.results))
 
 
 def _finite(value: float) -> float | None:
@@ -98,7 +98,7 @@ def _finite(value: float) -> float | None:
 
 def copy_note(evaluation: Evaluation) -> dict[str, Any] | None:
     """The copy check's result as a run's notes keep it, one that failed where there are several; None without any."""
-    rows = [row for row in evaluation.rows if row.name.partition("@")[0] == COPY_CHECK and row.score is not None]
+    rows = [row for row in evaluation.results if row.name.partition("@")[0] == COPY_CHECK and row.score is not None]
     if not rows:
         return None
     row = min(rows, key=lambda row: row.score is None or not row.score.failed)

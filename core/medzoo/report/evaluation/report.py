@@ -67,12 +67,12 @@ def _tables(evaluation: Evaluation) -> dict[str, bytes]:
 
 def _drawings(evaluation: Evaluation) -> dict[str, Drawing]:
     """Figures by the name of the file they are kept in."""
-    floors = {row.name: row.floor for row in evaluation.rows if row.floor}
+    floors = {row.name: row.baseline for row in evaluation.results if row.baseline}
     drawings = {}
     if floors:
         drawings["floors.png"] = floors_figure(floors)
     files = _histogram_files(evaluation)
-    for row in evaluation.rows:
+    for row in evaluation.results:
         if row.score and row.score.histogram:
             drawings[files[row.name]] = histogram_figure(row.score.histogram)
     if evaluation.trend:
@@ -82,7 +82,7 @@ def _drawings(evaluation: Evaluation) -> dict[str, Drawing]:
 
 def _histogram_files(evaluation: Evaluation) -> dict[str, str]:
     """The file of each metric's histogram, by the metric's name."""
-    stems = file_names([row.name for row in evaluation.rows if row.score and row.score.histogram])
+    stems = file_names([row.name for row in evaluation.results if row.score and row.score.histogram])
     return {name: f"histogram-{stem}.png" for name, stem in stems.items()}
 
 
@@ -111,7 +111,7 @@ def _page(evaluation: Evaluation, pictures: Pictures, drawings: Mapping[str, Dra
             (group, list(zip(group.pairs, *(tiles(pictures, row, side) for row in group.rows), strict=True)))
             for group in nearest
         ],
-        "histograms": [(row, shown[files[row.name]]) for row in evaluation.rows if row.name in files],
+        "histograms": [(row, shown[files[row.name]]) for row in evaluation.results if row.name in files],
         "per_class": per_class,
         "per_class_preprocessing": preprocessing_told(evaluation, per_class.metrics if per_class else ()),
         "matrices": list(pair_matrices(evaluation)),

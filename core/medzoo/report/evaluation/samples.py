@@ -80,7 +80,7 @@ def class_samples(pictures: Pictures) -> list[ClassSamples]:
 def nearest_pairs(evaluation: Evaluation) -> list[NearestPairs]:
     """The closest pairs of each metric that has any."""
     found = []
-    for row in evaluation.rows:
+    for row in evaluation.results:
         if row.score and (pairs := row.score.pairs[:PAIRS]):
             fakes = Chosen(role=FAKE, title="synthetic", indices=tuple(pair.fake for pair in pairs))
             trains = Chosen(role=TRAIN, title="nearest training image", indices=tuple(pair.train for pair in pairs))

@@ -11,13 +11,13 @@ from dataclasses import fields, is_dataclass
 from numbers import Real
 from typing import Any
 
-from medzoo.evaluation.results import Evaluation, PairRow, Row, TrendPoint
+from medzoo.evaluation.results import Evaluation, MetricResult, PairwiseResult, TrendPoint
 from medzoo.protocols import Score
 
 _SCORE = ("figure", "value", "spread", "spread_over", "interval_low", "interval_high", "n_real", "n_fake")
-_FLOOR = ("n", "draws", "real", "real_spread", "fake", "fake_spread")
+_BASELINE = ("n", "draws", "real", "real_spread", "fake", "fake_spread")
 _NOTES = ("better", "unit", "method", "preprocessing", "weights", "failed", "missing", "warnings")
-METRICS = ("name", "class", *_SCORE, *(f"floor_{name}" for name in _FLOOR), *_NOTES)
+METRICS = ("name", "class", *_SCORE, *(f"baseline_{name}" for name in _BASELINE), *_NOTES)
 PAIRWISE = ("first", "second", "name", *_SCORE, "method", "missing")
 TREND = ("name", "step", "epoch", *_SCORE, "method")
 
@@ -26,10 +26,10 @@ Cell = str | int | float | bool | None
 
 def metrics_csv(evaluation: Evaluation) -> bytes:
     """One row a metric and class ("" is all classes), and one below it for each further figure, named in "figure"."""
-    return csv_bytes(METRICS, (line for row in (*evaluation.rows, *evaluation.per_class) for line in _metric(row)))
+    return csv_bytes(METRICS, (line for row in (*evaluation.results, *evaluation.per_class) for line in _metric(row)))
 
 
-def pairwise_csv(rows: Sequence[PairRow]) -> bytes:
+def pairwise_csv(rows: Sequence[PairwiseResult]) -> bytes:
     """One row a metric and pair of sets, and one below it for each further figure."""
     lines = (
         (row.first, row.second, row.name, *line, row.score.method if row.score else "", row.missing)
@@ -75,13 +75,13 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def _metric(row: Row) -> Iterator[tuple[Cell, ...]]:
+def _metric(row: MetricResult) -> Iterator[tuple[Cell, ...]]:
     failed = "" if row.score is None else row.score.failed
     method = "" if row.score is None else row.score.method
     notes = (row.better, row.unit, method, row.preprocessing, row.weights, failed)
     for index, line in enumerate(_score(row.score)):
-        floor = [getattr(row.floor, name) for name in _FLOOR] if row.floor and index == 0 else [None] * len(_FLOOR)
-        yield (row.name, row.label, *line, *floor, *notes, row.missing, " | ".join(row.warnings))
+        values = [getattr(row.baseline, name) if row.baseline and index == 0 else None for name in _BASELINE]
+        yield (row.name, row.label, *line, *values, *notes, row.missing, " | ".join(row.warnings))
 
 
 def _score(score: Score | None) -> Iterator[tuple[Cell, ...]]:

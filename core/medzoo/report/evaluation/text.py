@@ -6,7 +6,17 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from medzoo.evaluation.results import FAKE, REAL, TRAIN, Evaluation, Floor, LeftOut, PairRow, Row, TrendPoint
+from medzoo.evaluation.results import (
+    FAKE,
+    REAL,
+    TRAIN,
+    Baseline,
+    Evaluation,
+    MetricResult,
+    PairwiseResult,
+    SkippedMetric,
+    TrendPoint,
+)
 from medzoo.report.formatting import counted, listed, number
 
 COPY_CHECK = "nearest-train"
@@ -32,8 +42,8 @@ class Warned:
 class FloorReading:
     """How a metric of synthetic images stands to its floor."""
 
-    row: Row
-    floor: Floor
+    row: MetricResult
+    baseline: Baseline
     words: str
 
 
@@ -45,7 +55,7 @@ class ClassTable:
     """
 
     metrics: tuple[str, ...]
-    cells: Mapping[str, Mapping[str, Row]]
+    cells: Mapping[str, Mapping[str, MetricResult]]
     absent: Mapping[str, tuple[str, ...]]
 
 
@@ -55,7 +65,7 @@ class PairMatrix:
 
     name: str
     columns: tuple[str, ...]
-    cells: Mapping[str, Mapping[str, PairRow]]
+    cells: Mapping[str, Mapping[str, PairwiseResult]]
     absent: str
 
 
@@ -81,10 +91,10 @@ def summary(evaluation: Evaluation) -> str:
 
 def copy_verdict(evaluation: Evaluation) -> Verdict:
     """Whether synthetic images are closer to training images than held-out real ones are."""
-    rows = [row for row in evaluation.rows if row.name.partition("@")[0] == COPY_CHECK]
+    rows = [row for row in evaluation.results if row.name.partition("@")[0] == COPY_CHECK]
     measured = [(row.name, row.score) for row in rows if row.score]
     if not measured:
-        absent = [entry.why for entry in evaluation.left_out if entry.name.partition("@")[0] == COPY_CHECK]
+        absent = [entry.reason for entry in evaluation.skipped if entry.name.partition("@")[0] == COPY_CHECK]
         reasons = [row.missing for row in rows if row.missing] + absent
         unasked = "no training images were given" if evaluation.facts(TRAIN) is None else "it was not asked for"
         why = reasons[0] if reasons else unasked
@@ -101,7 +111,7 @@ def copy_verdict(evaluation: Evaluation) -> Verdict:
 def gathered_warnings(evaluation: Evaluation) -> list[Warned]:
     """Every warning once, those of the whole evaluation first."""
     by_text: dict[str, list[str]] = {text: [] for text in evaluation.warnings}
-    for row in (*evaluation.rows, *evaluation.per_class):
+    for row in (*evaluation.results, *evaluation.per_class):
         for text in row.warnings:
             by_text.setdefault(text, []).append(f"{row.name} ({row.label})" if row.label else row.name)
     return [Warned(text=text, names=tuple(dict.fromkeys(names))) for text, names in by_text.items()]
@@ -110,13 +120,13 @@ def gathered_warnings(evaluation: Evaluation) -> list[Warned]:
 def floors_told(evaluation: Evaluation) -> list[FloorReading]:
     """Each row that has a floor, with what the two say together."""
     return [
-        FloorReading(row=row, floor=row.floor, words=_against_floor(row.floor, row.better))
-        for row in evaluation.rows
-        if row.floor
+        FloorReading(row=row, baseline=row.baseline, words=_against_floor(row.baseline, row.better))
+        for row in evaluation.results
+        if row.baseline
     ]
 
 
-def _against_floor(floor: Floor, better: str) -> str:
+def _against_floor(floor: Baseline, better: str) -> str:
     """Two standard deviations over the draws tell the two apart; less than that, or no spread, tells nothing."""
     gap = floor.real - floor.fake if better == "higher" else floor.fake - floor.real
     noise = 2 * math.hypot(floor.real_spread, floor.fake_spread)
@@ -133,8 +143,8 @@ def _against_floor(floor: Floor, better: str) -> str:
 
 def best_epochs(evaluation: Evaluation) -> list[str]:
     """For each metric over training that has a better side, a sentence on its best checkpoint."""
-    better = {row.name.partition("@")[0]: row.better for row in evaluation.rows}
-    better |= {row.name: row.better for row in evaluation.rows}
+    better = {row.name.partition("@")[0]: row.better for row in evaluation.results}
+    better |= {row.name: row.better for row in evaluation.results}
     told = []
     for name in dict.fromkeys(point.name for point in evaluation.trend):
         side = better.get(name, better.get(name.partition("@")[0], "neither"))
@@ -170,7 +180,7 @@ def per_class_table(evaluation: Evaluation) -> ClassTable | None:
     return ClassTable(metrics=metrics, cells={label: found for label, found in cells.items() if found}, absent=absent)
 
 
-def _one_reason(rows: Sequence[Row] | Sequence[PairRow]) -> str:
+def _one_reason(rows: Sequence[MetricResult] | Sequence[PairwiseResult]) -> str:
     """Why none of the rows has a score, if all have the same reason; "" otherwise."""
     reasons = {row.missing for row in rows if row.score is None}
     return reasons.pop() if len(reasons) == 1 and not any(row.score for row in rows) else ""
@@ -188,17 +198,17 @@ def pair_matrices(evaluation: Evaluation) -> Iterator[PairMatrix]:
         yield PairMatrix(name=name, columns=columns, cells=filled, absent=_one_reason(rows))
 
 
-def left_out_together(evaluation: Evaluation) -> list[tuple[tuple[str, ...], LeftOut]]:
+def left_out_together(evaluation: Evaluation) -> list[tuple[tuple[str, ...], SkippedMetric]]:
     """What was left out, metrics with the same reason and mend together: their names, and one of them."""
-    groups: dict[tuple[str, str], list[LeftOut]] = {}
-    for entry in evaluation.left_out:
-        groups.setdefault((entry.why, entry.mend), []).append(entry)
+    groups: dict[tuple[str, str], list[SkippedMetric]] = {}
+    for entry in evaluation.skipped:
+        groups.setdefault((entry.reason, entry.hint), []).append(entry)
     return [(tuple(entry.name for entry in entries), entries[0]) for entries in groups.values()]
 
 
 def preprocessing_by_name(evaluation: Evaluation) -> dict[str, str]:
     """What each metric's images went through, for tables that name it once for many numbers."""
-    rows = (*evaluation.per_class, *evaluation.rows)
+    rows = (*evaluation.per_class, *evaluation.results)
     return {row.name: row.preprocessing or compared(evaluation) for row in rows}
 
 
