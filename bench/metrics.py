@@ -46,13 +46,13 @@ def main() -> None:
         weights = publish_inception(root)
         sets = [write_noise(root / name, asked.n, asked.side, seed) for seed, name in enumerate(("real", "fake"))]
         source = make_source(load_plugins(), device="cpu")
-        extractor = load_extractor("inception", source, notice=print)
+        extractor = load_extractor("inception", source)
         bare = time_bare(extractor.extract, asked.n, asked.side, clock)
         print(f"bare extractor, {2 * asked.n} images in memory: {bare:.1f} s")
         request = Request(real=sets[0], fake=sets[1], metrics=tuple(f"{name}@inception" for name in METRICS))
         for title in ("medzoo, four metrics with floors", "medzoo again, features kept"):
             start = clock()
-            measured = evaluate(request, source, notice=lambda text: None)
+            measured = evaluate(request, source)
             seconds = clock() - start
             print(f"{title}: {seconds:.1f} s, {seconds / bare:.3f} of the bare extractor")
         for row in measured.evaluation.results:

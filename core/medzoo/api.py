@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from medzoo.generation.synthetic_dataset import Model, SyntheticImages
     from medzoo.models.generators import LoadedModel
 
+logger = logging.getLogger(__name__)
+
 
 def list_models(
     *words: str,
@@ -29,22 +32,18 @@ def list_models(
     classes: str | Sequence[str] = (),
     kind: Literal["generator", "classifier"] | None = None,
     license: str | None = None,
-    notice: Callable[[str], None] | None = None,
 ) -> list[ModelEntry]:
     """The published models that have all of this, as `medzoo list` shows them; neither torch nor numpy is imported.
 
     `words` are looked for in everything a row says, `classes` among those a model makes or tells; letters' case does
-    not matter. `ModelEntry.name` is what `load` takes. `notice` is told of broken plugins and of their registry files
-    that are left out; without it, that goes to stderr.
+    not matter. `ModelEntry.name` is what `load` takes. Broken plugins, and registry files of theirs that
+    are left out, are logged as warnings.
 
     Raises:
         UnknownName: a fact, class or kind that no model has.
         ConfigError: a registry file of the user's that cannot be read; an argument of another type.
     """
-    from medzoo.hub.download import to_stderr
-
     names("words", words)
-    require((Callable, NoneType), "a function", notice=notice)
     require((str, NoneType), "a text", modality=modality, plugin=plugin, dataset=dataset, kind=kind, license=license)
     kinds = (EntryKind.GENERATOR, EntryKind.CLASSIFIER)
     if kind is not None and kind not in kinds:
@@ -61,7 +60,7 @@ def list_models(
     plugins = load_plugins()
     registry = load_registry(plugins=plugins)
     for text in filter(None, [*registry.problems, plugins.broken_hint.strip("()")]):
-        (notice or to_stderr)(text)
+        logger.warning(text)
     query.check_values(registry.entries)
     return [row for row in registry.entries if query.matches(row)]
 
@@ -73,15 +72,13 @@ def load(
     device: str = "auto",
     settings: Mapping[str, Any] | None = None,
     source: str | None = None,
-    notice: Callable[[str], None] | None = None,
 ) -> Model:
     """The generator that `gen` means, with its weights, ready to sample.
 
     `gen` is a model's name, a generator's (its default model), a training run's folder or `hf:org/name[@revision]`, and
     `source` the only place to take it from ("bundled", "hub" or a folder), as `--from`. `data` are real images, for
     generators that vary them and for no other. `settings` change single ones by their dotted keys, as in
-    `{"sampling.steps": 20}`. `device` is "auto", "cpu", "cuda", "cuda:N" or "mps". `notice` is told what a user should
-    know; without it, that goes to stderr.
+    `{"sampling.steps": 20}`. `device` is "auto", "cpu", "cuda", "cuda:N" or "mps".
 
     Raises:
         UnknownName, ConfigError: a name, setting or device that cannot be taken; a classifier; images that a service
@@ -92,12 +89,10 @@ def load(
     """
     from medzoo.generation.sample import load_alone
     from medzoo.generation.synthetic_dataset import Model
-    from medzoo.hub.download import to_stderr
 
     require((str, Path), "a model's name or a folder", gen=gen)
-    require((Callable, NoneType), "a function", notice=notice)
     chosen = _source(device=device, settings=settings, source=source)
-    mixture, real = load_alone(str(gen), chosen, data=_path("data", data), notice=notice or to_stderr)
+    mixture, real = load_alone(str(gen), chosen, data=_path("data", data))
     for model in mixture.models:
         _refuse_service(model)
     return Model(mixture, real, device=chosen.device)
@@ -118,7 +113,6 @@ def as_dataset(
     settings: Mapping[str, Any] | None = None,
     source: str | None = None,
     memory_limit: int = 2 * 1024**3,
-    notice: Callable[[str], None] | None = None,
 ) -> SyntheticImages:
     """A torch Dataset of synthetic images, drawn when first asked for; `SyntheticImages` says what its items are.
 
@@ -140,7 +134,7 @@ def as_dataset(
     from medzoo.generation.synthetic_dataset import Model, SyntheticImages
 
     if not isinstance(gen, Model):
-        gen = load(gen, data=data, device=device, settings=settings, source=source, notice=notice)
+        gen = load(gen, data=data, device=device, settings=settings, source=source)
     elif data is not None or device != "auto" or settings is not None or source is not None:
         raise ConfigError(
             f"'{gen.name}' is loaded already, so data, device, settings and source come too late", "give them to load"
@@ -174,7 +168,6 @@ def augment(
     allow_leak: bool = False,
     source: str | None = None,
     progress: Callable[[int, int], None] | None = None,
-    notice: Callable[[str], None] | None = None,
 ) -> Outcome:
     """What filling every class of an image set up to `to` images left: the folder, and what each class has now.
 
@@ -196,10 +189,9 @@ def augment(
     """
     from medzoo.generation.augment import Request, prepare
     from medzoo.generation.run import run
-    from medzoo.hub.download import to_stderr
     from medzoo.runs.progress import unwatched
 
-    require((Callable, NoneType), "a function", progress=progress, notice=notice)
+    require((Callable, NoneType), "a function", progress=progress)
     require(bool, "True or False", skip_bad=skip_bad, allow_leak=allow_leak)
     request = Request(
         generators=_gens(gen),
@@ -213,7 +205,7 @@ def augment(
         skip_bad=skip_bad,
         allow_leak=allow_leak,
     )
-    job = prepare(request, _source(device=device, settings=settings, source=source), notice=notice or to_stderr)
+    job = prepare(request, _source(device=device, settings=settings, source=source))
     return run(job, watch=progress or unwatched)
 
 

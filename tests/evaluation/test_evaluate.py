@@ -24,20 +24,13 @@ def paths(tmp_path):
 
 
 @pytest.fixture
-def said():
-    return []
-
-
-@pytest.fixture
-def measure(paths, said):
+def measure(paths):
     source = source_of_tests()
 
     def call(**changes):
         MEANS.seen = 0
         watched = []
-        measured = evaluate(
-            Request(**paths | changes), source, notice=said.append, watch=lambda *seen: watched.append(seen)
-        )
+        measured = evaluate(Request(**paths | changes), source, watch=lambda *seen: watched.append(seen))
         measure.watched = watched
         return measured.evaluation
 
@@ -50,13 +43,13 @@ def rows(evaluation, label=""):
     return {row.name: row for row in found if row.label == label}
 
 
-def test_all_that_can_be_had_is_measured_and_the_rest_named_with_the_command_that_gets_it(measure, said):
+def test_all_that_can_be_had_is_measured_and_the_rest_named_with_the_command_that_gets_it(measure, logged):
     evaluation = measure()
     assert set(rows(evaluation)) == {"mean-distance@means", "brightness", "large", "look@means"}
     left_out = {one.name: one.hint for one in evaluation.skipped}
     assert left_out["mean-distance@absent"] == "medzoo pull inception-fid"
     assert left_out["nearest-train@means"] == "--train DIR"
-    (told,) = [text for text in said if text.startswith("skipped metrics: ")]
+    (told,) = [text for text in logged if text.startswith("skipped metrics: ")]
     assert "mean-distance@absent, nearest-train@absent, look@absent (medzoo pull inception-fid)" in told
     assert "nearest-train@means (--train DIR)" in told
     row = rows(evaluation)["mean-distance@means"]
@@ -182,7 +175,7 @@ def test_batches_make_no_difference(measure):
     assert values[0] == values[1] == values[2]
 
 
-def test_real_images_that_were_trained_on_are_refused_unless_allowed_or_left_out(measure, paths, said, tmp_path):
+def test_real_images_that_were_trained_on_are_refused_unless_allowed_or_left_out(measure, paths, logged, tmp_path):
     train = write_set(tmp_path / "train", {"a": 5, "b": 5}, seed=3)
     write_image(train / "a" / "000.png", open_dataset(paths["real"]).pixels(0)[None])
     with pytest.raises(DataError, match=r"1 of the 10 real images are among the training images") as raised:
@@ -196,12 +189,12 @@ def test_real_images_that_were_trained_on_are_refused_unless_allowed_or_left_out
     assert evaluation.facts(REAL).counts == {"a": 5, "b": 4}
     assert rows(evaluation)["brightness"].score.n_real == 9
     assert evaluation.provenance["lineage"]["left_out"] == 1
-    assert any("left out 1 of the 10 real images" in text for text in said)
+    assert any("left out 1 of the 10 real images" in text for text in logged)
     with pytest.raises(DataError, match="every real image was trained on"):
         measure(train=paths["real"], leave_out_seen=True)
 
 
-def test_the_model_that_made_the_images_is_found_by_its_weights(measure, paths, monkeypatch, said):
+def test_the_model_that_made_the_images_is_found_by_its_weights(measure, paths, monkeypatch, logged):
     row = load_registry().model("ddpm-busi")
     weights = next(file.sha256 for file in row.files if file.name == WEIGHTS)
     write_metadata(paths["fake"], generator="ddpm-busi", weights=weights)
@@ -217,7 +210,7 @@ def test_the_model_that_made_the_images_is_found_by_its_weights(measure, paths, 
         measure()
     write_metadata(paths["fake"], generator="mine", weights="0" * 64)
     measure()
-    assert any("'mine' is in no registry here" in text for text in said)
+    assert any("'mine' is in no registry here" in text for text in logged)
 
 
 def test_constant_images_and_other_codecs_are_told(measure, paths):

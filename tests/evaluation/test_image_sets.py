@@ -16,14 +16,9 @@ from medzoo.evaluation.results import FAKE, OTHER, REAL, TRAIN
 
 
 @pytest.fixture
-def said():
-    return []
-
-
-@pytest.fixture
-def open_(said):
+def open_():
     def call(**given):
-        return open_sets(given, classes=None, skip_bad=given.pop("skip_bad", False), notice=said.append)
+        return open_sets(given, classes=None, skip_bad=given.pop("skip_bad", False))
 
     return call
 
@@ -41,13 +36,13 @@ def test_synthetic_images_in_the_place_of_real_ones_are_refused(tmp_path, open_)
         open_(**paths, **{TRAIN: paths[FAKE]})
 
 
-def test_of_a_filled_folder_the_synthetic_images_alone_are_taken(tmp_path, open_, said):
+def test_of_a_filled_folder_the_synthetic_images_alone_are_taken(tmp_path, open_, logged):
     paths = sets_of(tmp_path, real=12, synthetic=12)
     write_metadata(paths[FAKE], synthetic="00[01].png", generator="ddpm-x", weights="ab")
     fake = open_(**paths)[FAKE]
     assert fake.data.counts() == {"a": 2, "b": 2}
     assert fake.origins == (Origin(generator="ddpm-x", weights_sha256="ab"),)
-    assert "the 4 synthetic of its 5 images" in said[0]
+    assert "the 4 synthetic of its 5 images" in logged[0]
 
 
 def test_a_folder_of_real_images_alone_is_no_synthetic_set(tmp_path, open_):
@@ -67,27 +62,27 @@ def test_a_folder_without_class_folders_is_one_class(tmp_path, open_):
     assert fake.sizes == {(9, 9): 4}
 
 
-def test_an_unreadable_image_is_refused_or_left_out_and_told(tmp_path, open_, said):
+def test_an_unreadable_image_is_refused_or_left_out_and_told(tmp_path, open_, logged):
     paths = sets_of(tmp_path, real=12, synthetic=12)
     (paths[FAKE] / "a" / "000.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"000\.png"):
         open_(**paths)
     assert len(open_(**paths, skip_bad=True)[FAKE].data) == 4
-    assert any("left out a/000.png" in text for text in said)
+    assert any("left out a/000.png" in text for text in logged)
 
 
-def test_real_images_with_parts_are_the_test_part_and_those_trained_on_the_train_part(tmp_path, open_, said):
+def test_real_images_with_parts_are_the_test_part_and_those_trained_on_the_train_part(tmp_path, open_, logged):
     for part, count in (("train", 5), ("val", 3), ("test", 2)):
         write_set(tmp_path / "split" / part, {"a": count, "b": count})
     fake = write_set(tmp_path / "fake", {"a": 2, "b": 2})
     sets = open_(**{REAL: tmp_path / "split", FAKE: fake})
     assert {role: len(one.data) for role, one in sets.items()} == {TRAIN: 10, REAL: 4, FAKE: 4}
-    assert "measured against its test part" in said[0]
+    assert "measured against its test part" in logged[0]
     own = open_(**{REAL: tmp_path / "split", FAKE: fake, TRAIN: fake})
     assert len(own[TRAIN].data) == 4
 
 
-def test_images_of_several_labels_are_compared_without_them(tmp_path, open_, said):
+def test_images_of_several_labels_are_compared_without_them(tmp_path, open_, logged):
     write_set(tmp_path / "chest", {"a": 3})
     rows = ("000.png,a|b,train", "001.png,a,test", "002.png,,test")
     (tmp_path / "chest" / "chest.csv").write_text("\n".join(["file,labels,split", *(f"a/{row}" for row in rows)]))
@@ -97,7 +92,7 @@ def test_images_of_several_labels_are_compared_without_them(tmp_path, open_, sai
         TRAIN: {UNLABELLED: 1},
         FAKE: {"a": 2},
     }
-    assert "chest.csv has several labels an image: its images are compared without them" in said[0]
+    assert "chest.csv has several labels an image: its images are compared without them" in logged[0]
 
 
 @pytest.mark.parametrize(("real", "fake", "given", "side"), [(20, 12, None, 12), (12, 20, None, 12), (20, 12, 16, 16)])

@@ -29,34 +29,29 @@ def run(tmp_path, images):
 def drawn(run, tmp_path):
     """Images that `medzoo sample` drew with it."""
     request = sample.Request(generator=str(run), count=4, out=tmp_path / "drawn")
-    job = sample.prepare(request, make_source(load_plugins(), device="cpu"), notice=print)
+    job = sample.prepare(request, make_source(load_plugins(), device="cpu"))
     return filling.run(job, watch=lambda done, total: None).folder
 
 
 @pytest.fixture
-def said():
-    return []
-
-
-@pytest.fixture
-def measure(said):
+def measure():
     """What an evaluation of these images against those real ones says of trainings."""
 
     def call(real, fake):
         request = Request(real=real, fake=fake)
-        measured = evaluate(request, source_of_tests(), notice=said.append, watch=lambda *seen: None)
+        measured = evaluate(request, source_of_tests(), watch=lambda *seen: None)
         (facts,) = measured.evaluation.provenance["lineage"]["trained"]
         return facts
 
     return call
 
 
-def test_images_of_a_run_of_one_s_own_tell_what_it_was_trained_on(measure, run, drawn, images, said, tmp_path):
+def test_images_of_a_run_of_one_s_own_tell_what_it_was_trained_on(measure, run, drawn, images, logged, tmp_path):
     weights = json.loads((run / "config.json").read_text())["weights_sha256"]
     assert json.loads((drawn / "run.json").read_text())["models"] == {"run": str(run)}
     facts = measure(write_set(tmp_path / "unseen", {"normal": 6}), drawn)
     assert facts == {"who": "run", "weights_sha256": weights, "trained_on": 2, "real_among_them": 0}
-    assert not [text for text in said if "nobody can say" in text]
+    assert not [text for text in logged if "nobody can say" in text]
     with pytest.raises(DataError, match="'run' was trained on 2 of the 16 real images"):
         measure(images, drawn)
 
@@ -69,26 +64,26 @@ def test_a_filled_folder_tells_it_too(measure, run, fill, images):
 
 
 @pytest.mark.parametrize("fate", ["gone", "trained on"])
-def test_it_is_said_when_the_model_is_no_longer_there(measure, run, drawn, images, said, fate):
+def test_it_is_said_when_the_model_is_no_longer_there(measure, run, drawn, images, logged, fate):
     shutil.rmtree(run)
     if fate == "trained on":
         make_model(run, trained_on=open_dataset(images).fingerprints(), seed=1)
     assert measure(images, drawn)["trained_on"] is None
     told = f"'run' is in no registry here and no longer in {run}, so nobody can say what it was trained on"
-    assert told in said
+    assert told in logged
 
 
-def test_without_a_record_no_folder_is_looked_for(measure, drawn, images, said):
+def test_without_a_record_no_folder_is_looked_for(measure, drawn, images, logged):
     (drawn / "run.json").unlink()
     assert measure(images, drawn)["trained_on"] is None
-    assert "'run' is in no registry here, so nobody can say what it was trained on" in said
+    assert "'run' is in no registry here, so nobody can say what it was trained on" in logged
 
 
-def test_a_published_model_that_is_not_here_can_be_pulled(measure, monkeypatch, tmp_path, said):
+def test_a_published_model_that_is_not_here_can_be_pulled(measure, monkeypatch, tmp_path, logged):
     row = load_registry().model("ddpm-busi")
     weights = next(file.sha256 for file in row.files if file.name == WEIGHTS)
     fake = write_set(tmp_path / "fake", {"a": 6})
     write_metadata(fake, generator="ddpm-busi", weights=weights)
     monkeypatch.setattr("medzoo.evaluation.leakage.locate", lambda row: ("hub", None))
     assert measure(write_set(tmp_path / "real", {"a": 6}, seed=1), fake)["trained_on"] is None
-    assert any("'ddpm-busi' is not on this machine (medzoo pull ddpm-busi), so nobody can" in text for text in said)
+    assert any("'ddpm-busi' is not on this machine (medzoo pull ddpm-busi), so nobody can" in text for text in logged)

@@ -67,9 +67,7 @@ def test_images_are_drawn_class_by_class_and_hang_on_the_seed_alone(folders):
 
 
 def test_a_model_is_measured_by_images_drawn_from_it(folders):
-    measured = evaluate_model(
-        str(folders / "run"), request(folders), source_of_tests(), per_class=4, notice=unheard, watch=unheard
-    )
+    measured = evaluate_model(str(folders / "run"), request(folders), source_of_tests(), per_class=4, watch=unheard)
     facts = measured.evaluation.facts("synthetic")
     assert facts.counts == {"normal": 4, "thick-wall": 4}
     (known,) = measured.evaluation.provenance["lineage"]["trained"]
@@ -80,23 +78,21 @@ def test_a_model_judged_by_its_training_images_is_refused(folders):
     own = request(folders, allow_leak=False)
     leaked = Request(**{**vars(own), "real": folders / "train"})
     with pytest.raises(DataError, match=r"'run' was trained on 9 of the 9 real images"):
-        evaluate_model(str(folders / "run"), leaked, source_of_tests(), per_class=2, notice=unheard, watch=unheard)
+        evaluate_model(str(folders / "run"), leaked, source_of_tests(), per_class=2, watch=unheard)
 
 
 def test_a_generator_that_varies_real_images_is_refused(folders):
     with pytest.raises(ConfigError):
-        evaluate_model("duplicate", request(folders), source_of_tests(), per_class=2, notice=unheard, watch=unheard)
+        evaluate_model("duplicate", request(folders), source_of_tests(), per_class=2, watch=unheard)
 
 
-def test_the_trend_has_a_point_for_each_checkpoint_at_equal_n(folders):
-    said = []
+def test_the_trend_has_a_point_for_each_checkpoint_at_equal_n(folders, logged):
     measured = evaluate_checkpoints(
         folders / "run",
         request(folders, metrics=("mean-distance@means",)),
         source_of_tests(),
         train=open_dataset(folders / "train"),
         per_class=4,
-        notice=said.append,
         watch=unheard,
     )
     trend = measured.evaluation.trend
@@ -104,7 +100,7 @@ def test_the_trend_has_a_point_for_each_checkpoint_at_equal_n(folders):
     assert {(point.name, point.score.n_real, point.score.n_fake) for point in trend} == {("mean-distance@means", 9, 8)}
     assert len({point.score.value for point in trend}) == 4
     assert trend[-1].score.value == measured.evaluation.results[0].score.value
-    assert [text for text in said if text.startswith("step ")] == [f"step {2 * k} ({k} of 4)" for k in (1, 2, 3, 4)]
+    assert [text for text in logged if text.startswith("step ")] == [f"step {2 * k} ({k} of 4)" for k in (1, 2, 3, 4)]
 
 
 def test_a_folder_without_checkpoints_is_refused(folders, tmp_path):
@@ -115,7 +111,6 @@ def test_a_folder_without_checkpoints_is_refused(folders, tmp_path):
             source_of_tests(),
             train=open_dataset(folders / "train"),
             per_class=2,
-            notice=unheard,
             watch=unheard,
         )
 
@@ -126,7 +121,6 @@ def test_the_copy_check_is_noted_as_a_card_reads_it(folders, tmp_path):
         request(folders, train=folders / "train", metrics=("nearest-train@means",)),
         source_of_tests(),
         per_class=4,
-        notice=unheard,
         watch=unheard,
     )
     note = copy_note(measured.evaluation)

@@ -67,7 +67,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 def prepared(design: Path | str, data: Dataset, out: Path, *, set_: Sequence[str] = (), **options) -> Prepared:
     source = make_source(load_plugins(), device="cpu")
-    return prepare(read_design(str(design), overrides=set_), data, out, source=source, notice=print, **options)
+    return prepare(read_design(str(design), overrides=set_), data, out, source=source, **options)
 
 
 def complete(work: Prepared, *, jobs: int = 1) -> tuple[Experiment, list[str]]:
@@ -497,17 +497,15 @@ def test_a_class_is_above_the_target_by_its_training_images_alone(data, tiny, tm
     assert "normal has 4" in told
 
 
-def test_a_run_waits_for_another_in_its_folder(data, tiny, tmp_path):
+def test_a_run_waits_for_another_in_its_folder(data, tiny, tmp_path, logged):
     work = prepared(tiny(arms=["real"], controls=False), data, tmp_path / "x")
-    said, found = [], []
-    second = threading.Thread(
-        target=lambda: found.append(run(work, jobs=1, watch=lambda *_: None, notice=said.append)), daemon=True
-    )
-    with folder_lock((tmp_path / "x").resolve(), print):
+    found = []
+    second = threading.Thread(target=lambda: found.append(run(work, jobs=1, watch=lambda *_: None)), daemon=True)
+    with folder_lock((tmp_path / "x").resolve()):
         second.start()
         second.join(timeout=3)
         assert second.is_alive()
         assert not (tmp_path / "x" / "cells").exists()
     second.join(timeout=300)
-    assert said == [f"waiting for another process that fills {(tmp_path / 'x').resolve()}"]
+    assert logged == [f"waiting for another process that fills {(tmp_path / 'x').resolve()}"]
     assert {cell.status for cell in found[0].cells} == {"done"}

@@ -294,15 +294,14 @@ def test_originals_can_be_left_out_or_copied(fill, images, tmp_path):
     }
 
 
-def test_a_target_below_what_exists_deletes_nothing(fill, images):
-    told = []
-    outcome = fill(target=5, notice=told.append)
+def test_a_target_below_what_exists_deletes_nothing(fill, images, logged):
+    outcome = fill(target=5)
     assert {row.label: (row.real, row.synthetic) for row in outcome.classes} == {
         "narrow-canal": (3, 2),
         "normal": (9, 0),
         "thick-wall": (4, 1),
     }
-    assert any("normal has 9" in text and "nothing deleted" in text for text in told)
+    assert any("normal has 9" in text and "nothing deleted" in text for text in logged)
     assert len(list((outcome.folder / "normal").iterdir())) == 9
 
 

@@ -167,10 +167,9 @@ def test_a_class_that_is_full_need_not_be_known(fill, images, tmp_path):
     assert {row.label: row.synthetic for row in outcome.classes} == {"healthy": 0, "narrow-canal": 6, "thick-wall": 5}
 
 
-def test_classes_the_data_lacks_are_told(prepare, other):
-    told = []
-    prepare(generators=(str(other),), notice=told.append)
-    assert "known to the model but absent from the data, so not made: extra" in told
+def test_classes_the_data_lacks_are_told(prepare, other, logged):
+    prepare(generators=(str(other),))
+    assert "known to the model but absent from the data, so not made: extra" in logged
 
 
 def test_an_npz_takes_names_and_its_originals_become_files(fill, prepare, tmp_path):
@@ -192,14 +191,13 @@ def test_an_npz_takes_names_and_its_originals_become_files(fill, prepare, tmp_pa
     assert real[0]["source_image"] == "train/00000"
 
 
-def test_a_class_without_images_is_filled_by_models_alone(fill, prepare, tmp_path):
+def test_a_class_without_images_is_filled_by_models_alone(fill, prepare, tmp_path, logged):
     images = np.zeros((3, 28, 28), np.uint8)
     np.savez(tmp_path / "x.npz", train_images=images, train_labels=np.array([0, 1, 1]))
-    told = []
     given = {"data": tmp_path / "x.npz", "classes": CLASSES, "target": 2}
-    outcome = fill(**given, notice=told.append)
+    outcome = fill(**given)
     assert outcome.classes[2].synthetic == 2
-    assert any("'narrow-canal' has no real image" in text for text in told)
+    assert any("'narrow-canal' has no real image" in text for text in logged)
     with pytest.raises(DataError, match="'duplicate' varies real images, and class 'narrow-canal' has none"):
         prepare(**given, generators=("duplicate",), out=tmp_path / "other")
 
@@ -232,13 +230,12 @@ def test_a_model_that_saw_held_out_images_is_refused(prepare, fill, parted, tmp_
     }
 
 
-def test_held_out_images_get_no_company(fill, parted, tmp_path):
+def test_held_out_images_get_no_company(fill, parted, tmp_path, logged):
     honest = make_model(tmp_path / "honest", trained_on=open_dataset(parted).fingerprints())
-    told = []
-    outcome = fill(generators=(str(honest),), data=parted, notice=told.append)
+    outcome = fill(generators=(str(honest),), data=parted)
     assert sum(row.real for row in outcome.classes) == 16
     assert len(list((parted / "test").rglob("*.png"))) == 3
-    assert any("3 test images are held out" in text for text in told)
+    assert any("3 test images are held out" in text for text in logged)
 
 
 def test_synthetic_images_are_not_taken_for_real(fill, prepare, tmp_path):
@@ -248,22 +245,20 @@ def test_synthetic_images_are_not_taken_for_real(fill, prepare, tmp_path):
             prepare(data=data, out=tmp_path / "again", target=20)
 
 
-def test_without_data_the_folder_here_is_taken(prepare, images, tmp_path, monkeypatch):
+def test_without_data_the_folder_here_is_taken(prepare, images, tmp_path, monkeypatch, logged):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(images, tmp_path / "datasets" / "train")
-    told = []
-    job = prepare(data=None, notice=told.append)
+    job = prepare(data=None)
     assert job.real.counts()["normal"] == 9
-    assert any("./datasets/train" in text for text in told)
+    assert any("./datasets/train" in text for text in logged)
 
 
-def test_without_data_the_models_own_set_is_simulated(prepare, model, tmp_path, monkeypatch):
+def test_without_data_the_models_own_set_is_simulated(prepare, model, tmp_path, monkeypatch, logged):
     monkeypatch.chdir(tmp_path)
     own = make_model(tmp_path / "own", classes=tuple(PHANTOM_COUNTS), embedded="phantom")
-    told = []
-    job = prepare(data=None, generators=(str(own),), out=None, target=24, notice=told.append)
+    job = prepare(data=None, generators=(str(own),), out=None, target=24)
     assert job.real.counts() == PHANTOM_COUNTS
-    assert any("simulated ultrasound" in text for text in told)
+    assert any("simulated ultrasound" in text for text in logged)
     assert job.folder == Path("augmented-own-24")
     with pytest.raises(DataError, match="'tiny' has no embedded images") as caught:
         prepare(data=None)
@@ -281,15 +276,14 @@ def test_the_simulated_set_is_always_the_same(fill, tmp_path, monkeypatch):
     assert fill(**given).already_done
 
 
-def test_unreadable_images_are_named_or_left_out(prepare, fill, images, tmp_path):
+def test_unreadable_images_are_named_or_left_out(prepare, fill, images, tmp_path, logged):
     copy = shutil.copytree(images, tmp_path / "scans")
     (copy / "normal" / "bad.png").write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"bad\.png"):
         prepare(data=copy)
-    told = []
-    outcome = fill(data=copy, skip_bad=True, notice=told.append)
+    outcome = fill(data=copy, skip_bad=True)
     assert {row.label: row.real for row in outcome.classes}["normal"] == 9
-    assert any("left out normal/bad.png" in text for text in told)
+    assert any("left out normal/bad.png" in text for text in logged)
     record = json.loads((outcome.folder / "run.json").read_text())
     assert record["left_out"][0][0] == "normal/bad.png"
 

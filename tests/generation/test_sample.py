@@ -27,7 +27,7 @@ def sampling(model, tmp_path, monkeypatch):
     def call(**request):
         source = make_source(load_plugins(), device="cpu", overrides=request.pop("overrides", ()))
         given = {"generator": str(model), "count": 4, "batch_size": 5, **request}
-        return sample.prepare(sample.Request(**given), source, notice=lambda text: None)
+        return sample.prepare(sample.Request(**given), source)
 
     return call
 

@@ -39,12 +39,11 @@ def prepare(model: Path, images: Path, tmp_path: Path) -> Callable[..., Job]:
         *,
         device: str = "cpu",
         overrides: tuple[str, ...] = (),
-        notice: Callable[[str], None] = lambda text: None,
         **request: Any,
     ) -> Job:
         given = {"generators": (str(model),), "target": 12, "data": images, "out": tmp_path / "out", "batch_size": 5}
         source = make_source(load_plugins(), device=device, overrides=overrides)
-        return augment.prepare(augment.Request(**{**given, **request}), source, notice=notice)
+        return augment.prepare(augment.Request(**{**given, **request}), source)
 
     return call
 

@@ -28,17 +28,13 @@ def entry(published):
     return load_registry().model("ddpm-test")
 
 
-def silent(text):
-    pytest.fail(f"unexpected notice: {text}")
-
-
 def final_names(entry):
     folder = model_folder(entry)
     return {path.name for path in folder.iterdir() if not path.name.startswith(".")} if folder.exists() else set()
 
 
 def assert_pulled(entry, published):
-    folder = fetch_model(entry, notice=silent)
+    folder = fetch_model(entry)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == published.files
 
 
@@ -47,9 +43,7 @@ def test_a_model_comes_from_the_hub_at_its_pinned_commit(hub_server, entry, publ
     assert hub_server.asked() == []
     hub_server.store.put("acme/ddpm-test", {"model.safetensors": b"a newer one"})
     seen = {}
-    folder = fetch_model(
-        entry, notice=silent, progress=lambda name, done, total: seen.setdefault(name, []).append(done)
-    )
+    folder = fetch_model(entry, progress=lambda name, done, total: seen.setdefault(name, []).append(done))
     assert_pulled(entry, published)
     verify_folder(folder, entry)
     assert {name: (done[0], done[-1]) for name, done in seen.items()} == {
@@ -66,21 +60,20 @@ def test_the_bundled_copy_and_the_mirror_come_before_the_hub(hub_server, entry, 
     assert hub_server.asked() == []
 
 
-def test_a_damaged_mirror_is_told_of_when_the_hub_fails_too(hub_server, entry, published, monkeypatch):
+def test_a_damaged_mirror_is_told_of_when_the_hub_fails_too(hub_server, entry, published, monkeypatch, logged):
     monkeypatch.setenv("MEDZOO_MIRROR", str(published.mirror))
     published.path("model.safetensors").write_bytes(b"damage")
     hub_server.fail(WEIGHTS, status=500, times=4)
-    notices = []
     with pytest.raises(HubError, match="answers 500"):
-        fetch_model(entry, notice=notices.append)
-    assert "holds 6 bytes" in notices[0]
-    fetch_model(entry, notice=notices.append)
-    assert "took it from acme/ddpm-test" in notices[-1]
+        fetch_model(entry)
+    assert "holds 6 bytes" in logged[0]
+    fetch_model(entry)
+    assert "took it from acme/ddpm-test" in logged[-1]
 
 
 def test_the_hub_alone_is_asked_when_named(hub_server, entry, published, monkeypatch):
     monkeypatch.setenv("MEDZOO_MIRROR", str(published.mirror))
-    fetch_model(entry, source="hub", notice=silent)
+    fetch_model(entry, source="hub")
     assert len(hub_server.asked("resolve")) == len(published.files)
 
 
@@ -102,7 +95,7 @@ def test_a_connection_cut_again_and_again_fails_and_the_next_pull_goes_on(hub_se
     hub_server.fail(WEIGHTS, cut=3000, chunk=1000)
     hub_server.fail(WEIGHTS, cut=0, after=1, times=4)
     with pytest.raises(HubError, match=r"cannot get model\.safetensors of acme/ddpm-test"):
-        fetch_model(entry, notice=silent)
+        fetch_model(entry)
     assert "model.safetensors" not in final_names(entry)
     before = len(hub_server.requests)
     assert_pulled(entry, published)
@@ -113,7 +106,7 @@ def test_a_connection_cut_again_and_again_fails_and_the_next_pull_goes_on(hub_se
 def test_a_server_without_ranges_sends_the_whole_again(hub_server, entry, published, monkeypatch):
     hub_server.fail(WEIGHTS, cut=4000)
     monkeypatch.setattr(
-        "hub_server.re.fullmatch", lambda pattern, text: None if "bytes" in pattern else re.match(pattern, text)
+        "helpers.hub_server.re.fullmatch", lambda pattern, text: None if "bytes" in pattern else re.match(pattern, text)
     )
     assert_pulled(entry, published)
 
@@ -130,7 +123,7 @@ def test_a_part_longer_than_the_file_is_begun_anew(entry, published):
 def test_a_flipped_byte_is_refused_and_nothing_of_it_stays(hub_server, entry, published, name, asked):
     hub_server.fail(asked, body=flip(5))
     with pytest.raises(IntegrityError, match=rf"{name} of acme/ddpm-test at .* is not what was expected: sha256"):
-        fetch_model(entry, notice=silent)
+        fetch_model(entry)
     assert not list(model_folder(entry).glob(f"*{name}*"))
     assert not list(model_folder(entry).glob(f".*{name}*"))
     assert_pulled(entry, published)
@@ -140,7 +133,7 @@ def test_a_flipped_byte_is_refused_and_nothing_of_it_stays(hub_server, entry, pu
 def test_a_file_of_the_wrong_size_is_refused_before_it_is_read(hub_server, entry, published, change):
     hub_server.fail(WEIGHTS, body=change)
     with pytest.raises(IntegrityError, match=r"has \d+ bytes, expected 9000"):
-        fetch_model(entry, notice=silent)
+        fetch_model(entry)
     assert "model.safetensors" not in final_names(entry)
     assert_pulled(entry, published)
 
@@ -155,7 +148,7 @@ def test_a_passing_failure_is_waited_out(hub_server, entry, published, status):
 def test_a_lasting_failure_says_what_the_hub_answers(hub_server, entry, published, status, reason):
     hub_server.fail(WEIGHTS, status=status, times=100)
     with pytest.raises(HubError, match=reason):
-        fetch_model(entry, notice=silent)
+        fetch_model(entry)
     assert "model.safetensors" not in final_names(entry)
     hub_server.faults.clear()
     assert_pulled(entry, published)
@@ -170,7 +163,7 @@ def test_a_server_that_asks_to_wait_is_waited_for_or_reported(hub_server, entry,
     (model_folder(entry) / "model.safetensors").unlink()
     hub_server.fail(WEIGHTS, status=429, headers={"Retry-After": "600"})
     with pytest.raises(HubError, match="too many requests"):
-        fetch_model(entry, notice=silent)
+        fetch_model(entry)
 
 
 def test_a_drip_counts_as_a_broken_connection(hub_server, entry, published, monkeypatch):
@@ -178,7 +171,7 @@ def test_a_drip_counts_as_a_broken_connection(hub_server, entry, published, monk
     hub_server.fail(WEIGHTS, pause=0.05, chunk=10, times=100)
     monkeypatch.setattr("medzoo.hub.network._PAUSES", ())
     with pytest.raises(HubError, match=r"only \d+ bytes a second arrive"):
-        fetch_model(entry, notice=silent)
+        fetch_model(entry)
     assert "model.safetensors" not in final_names(entry)
     hub_server.faults.clear()
     assert_pulled(entry, published)
@@ -189,7 +182,7 @@ def test_silence_ends_with_the_time_out_of_the_library(hub_server, entry, publis
     with monkeypatch.context() as impatient:
         impatient.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 0.2)
         with pytest.raises(HubError, match="timed out"):
-            fetch_model(entry, notice=silent)
+            fetch_model(entry)
     hub_server.faults.clear()
     assert_pulled(entry, published)
 
@@ -197,7 +190,7 @@ def test_silence_ends_with_the_time_out_of_the_library(hub_server, entry, publis
 def test_an_expired_token_is_named_even_for_a_public_model(hub_server, entry, published, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_gone")
     with pytest.raises(HubError, match="refuses the token") as caught:
-        fetch_model(entry, notice=silent)
+        fetch_model(entry)
     assert "HF_TOKEN" in caught.value.hint
     assert "hf_gone" not in str(caught.value)
     monkeypatch.setenv("HF_TOKEN", "hf_read")
@@ -210,7 +203,7 @@ def test_a_private_model_needs_a_token(publish_on_hub, monkeypatch):
     monkeypatch.setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(HubError, match="the Hub shows no") as caught:
-        fetch_model(entry, notice=silent)
+        fetch_model(entry)
     assert "HF_TOKEN" in caught.value.hint
     monkeypatch.setenv("HF_TOKEN", "hf_read")
     assert_pulled(entry, published)
@@ -220,16 +213,16 @@ def test_a_commit_that_is_gone_is_said_to_be(hub_server, entry):
     hub_server.store.repos["acme/ddpm-test"].commits.clear()
     hub_server.store.repos["acme/ddpm-test"].branches.clear()
     with pytest.raises(HubError, match="no such revision"):
-        fetch_model(entry, notice=silent)
+        fetch_model(entry)
 
 
 def test_offline_is_an_error_at_once_unless_the_model_is_here(hub_server, entry, published, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("medzoo.hub.network._PAUSES", (60.0,))
     with pytest.raises(HubError, match="HF_HUB_OFFLINE is set"):
-        fetch_model(entry, notice=silent)
+        fetch_model(entry)
     assert hub_server.asked() == []
-    fetch_model(entry, source=str(published.mirror), notice=silent)
+    fetch_model(entry, source=str(published.mirror))
     assert_pulled(entry, published)
 
 
@@ -240,7 +233,7 @@ def test_a_hub_that_is_not_there_is_a_hub_error(entry, monkeypatch):
         "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", nowhere + "/{repo_id}/resolve/{revision}/{filename}"
     )
     with pytest.raises(HubError, match=r"cannot get .* of acme/ddpm-test"):
-        fetch_model(entry, notice=silent)
+        fetch_model(entry)
 
 
 def test_a_full_disk_leaves_nothing_and_the_next_pull_succeeds(entry, published):
@@ -265,7 +258,7 @@ def test_a_disk_that_fills_during_a_download_is_a_resource_error(entry, publishe
     with monkeypatch.context() as full:
         full.setattr("os.fsync", refuse)
         with pytest.raises(ResourceError, match="the disk is full"):
-            fetch_model(entry, notice=silent)
+            fetch_model(entry)
     assert final_names(entry) == set()
     assert_pulled(entry, published)
 
@@ -305,12 +298,12 @@ def test_one_file_that_fails_stops_the_others(hub_server, entry):
     hub_server.fail("GET .*/resolve/.*config.json", status=404, headers={"X-Error-Code": "EntryNotFound"})
     hub_server.fail(WEIGHTS, pause=0.1, chunk=100)
     with pytest.raises(HubError, match=r"config\.json of .*no such file"):
-        fetch_model(entry, notice=silent)
+        fetch_model(entry)
     assert "model.safetensors" not in final_names(entry)
 
 
 def test_no_token_goes_to_where_the_hub_keeps_large_files(hub_server, entry):
-    fetch_model(entry, notice=silent)
+    fetch_model(entry)
     sent = {request.origin: "authorization" in request.headers for request in hub_server.requests}
     assert sent == {"hub": True, "cdn": False}
 

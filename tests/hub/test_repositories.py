@@ -39,10 +39,6 @@ def first_commit(put):
     return put()
 
 
-def silent(text):
-    pytest.fail(f"unexpected notice: {text}")
-
-
 def test_only_the_model_and_its_card_are_downloaded(hub_server, put):
     others = {
         "model.bin": b"\0pickle",
@@ -51,7 +47,7 @@ def test_only_the_model_and_its_card_are_downloaded(hub_server, put):
         "sub/model.safetensors": b"\0",
     }
     commit = put(**others, **{"samples.png": b"\x89PNG\0"})
-    folder = fetch_repo(NAME, notice=silent)
+    folder = fetch_repo(NAME)
     visible = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
     assert visible == {"config.json", "model.safetensors", "README.md", "samples.png"}
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
@@ -61,25 +57,25 @@ def test_only_the_model_and_its_card_are_downloaded(hub_server, put):
 
 
 def test_a_branch_stays_at_the_commit_it_was_first_looked_up_at(hub_server, put, monkeypatch):
-    first = fetch_repo(NAME, notice=silent)
+    first = fetch_repo(NAME)
     second_commit = put(b"newer" * 1000)
-    assert fetch_repo(NAME, notice=silent) == first
-    newer = fetch_repo(NAME, refresh=True, notice=silent)
+    assert fetch_repo(NAME) == first
+    newer = fetch_repo(NAME, refresh=True)
     assert read_pulled(newer)["revision"] == second_commit
-    assert fetch_repo(NAME, notice=silent) == newer
+    assert fetch_repo(NAME) == newer
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert fetch_repo(NAME, notice=silent) == newer
-    assert fetch_repo(f"{NAME}@{read_pulled(first)['revision']}", notice=silent) == first
+    assert fetch_repo(NAME) == newer
+    assert fetch_repo(f"{NAME}@{read_pulled(first)['revision']}") == first
     with pytest.raises(HubError, match="HF_HUB_OFFLINE"):
         fetch_repo(NAME, refresh=True)
 
 
 def test_a_hub_that_fails_never_gives_an_older_commit(hub_server, put):
-    fetch_repo(NAME, notice=silent)
+    fetch_repo(NAME)
     put(b"newer" * 1000)
     hub_server.fail("GET /api/models", status=500, times=100)
     with pytest.raises(HubError, match="answers 500"):
-        fetch_repo(NAME, refresh=True, notice=silent)
+        fetch_repo(NAME, refresh=True)
 
 
 def test_a_tag_and_the_start_of_a_commit_name_a_revision(hub_server, put, first_commit):
@@ -130,11 +126,11 @@ def test_a_large_file_survives_more_cuts_than_a_small_one(hub_server, put):
     large = bytes(range(256)) * 20_000
     put(large)
     hub_server.fail("GET /[0-9a-f]{64}/model.safetensors", cut=1_050_000, times=4)
-    assert (fetch_repo(NAME, notice=lambda text: None) / "model.safetensors").read_bytes() == large
+    assert (fetch_repo(NAME) / "model.safetensors").read_bytes() == large
     put(large[::-1])
     hub_server.fail("GET /[0-9a-f]{64}/model.safetensors", cut=100_000, times=4)
     with pytest.raises(HubError, match="cannot get"):
-        fetch_repo(NAME, refresh=True, notice=lambda text: None)
+        fetch_repo(NAME, refresh=True)
 
 
 def test_a_damaged_file_is_mended_by_pulling_again(put):
@@ -195,7 +191,7 @@ def test_the_cache_lists_and_forgets_commits(put, first_commit):
     assert {entry.name for entry in find_cached([NAME])} == {f"{NAME}@{first_commit[:12]}", f"{NAME}@{commit[:12]}"}
     (newest,) = find_cached([f"{NAME}@{commit[:12]}"])
     assert newest.bytes > 5000
-    remove_cached(newest, notice=silent)
+    remove_cached(newest)
     assert [entry.name for entry in cached_entries()] == [f"{NAME}@{first_commit[:12]}"]
     with pytest.raises(UnknownName, match="entry of the cache"):
         find_cached([f"{NAME}@{commit[:12]}"])

@@ -16,10 +16,6 @@ def entry(publish):
     return load_registry().model("ddpm-test")
 
 
-def silent(text):
-    pytest.fail(f"unexpected notice: {text}")
-
-
 def flip(path, at=10):
     data = bytearray(path.read_bytes())
     data[at] ^= 1
@@ -30,7 +26,7 @@ def test_a_model_comes_from_the_mirror_into_the_cache(publish):
     published = publish("ddpm-test")
     entry = load_registry().model("ddpm-test")
     assert locate(entry) == ("mirror", published.mirror / "ddpm-test")
-    folder = fetch_model(entry, notice=silent)
+    folder = fetch_model(entry)
     assert folder == model_folder(entry)
     assert cache_root() in folder.parents
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == published.files
@@ -40,9 +36,9 @@ def test_a_model_comes_from_the_mirror_into_the_cache(publish):
 def test_a_cached_model_needs_no_source(publish, monkeypatch):
     publish("ddpm-test")
     entry = load_registry().model("ddpm-test")
-    folder = fetch_model(entry, notice=silent)
+    folder = fetch_model(entry)
     monkeypatch.delenv("MEDZOO_MIRROR")
-    assert fetch_model(entry, notice=silent) == folder
+    assert fetch_model(entry) == folder
 
 
 def test_a_model_no_source_has_is_a_hub_error_with_its_mend(publish):
@@ -50,20 +46,20 @@ def test_a_model_no_source_has_is_a_hub_error_with_its_mend(publish):
     entry = load_registry().model("ddpm-test")
     assert locate(entry) == ("missing", None)
     with pytest.raises(HubError, match="medzoo pull ddpm-test --from DIR"):
-        fetch_model(entry, notice=silent)
+        fetch_model(entry)
 
 
 def test_a_model_is_taken_from_a_named_folder_only(publish):
     published = publish("ddpm-test", mirror=False)
     entry = load_registry().model("ddpm-test")
     with pytest.raises(HubError, match="no source has"):
-        fetch_model(entry, source="bundled", notice=silent)
-    assert fetch_model(entry, source=str(published.mirror), notice=silent) == model_folder(entry)
+        fetch_model(entry, source="bundled")
+    assert fetch_model(entry, source=str(published.mirror)) == model_folder(entry)
 
 
 def test_a_source_that_is_no_folder_is_refused(entry):
     with pytest.raises(ConfigError, match="neither 'bundled', 'hub' nor a folder"):
-        fetch_model(entry, source="bundle", notice=silent)
+        fetch_model(entry, source="bundle")
 
 
 def test_a_flipped_byte_in_the_source_is_refused_and_leaves_nothing(publish):
@@ -71,7 +67,7 @@ def test_a_flipped_byte_in_the_source_is_refused_and_leaves_nothing(publish):
     flip(published.path("model.safetensors"))
     entry = load_registry().model("ddpm-test")
     with pytest.raises(IntegrityError, match=r"model\.safetensors is not what the registry names: sha256 .*expected"):
-        fetch_model(entry, notice=silent)
+        fetch_model(entry)
     assert not list(model_folder(entry).glob("*model.safetensors*"))
     assert published.path("model.safetensors").is_file()
 
@@ -80,10 +76,10 @@ def test_a_truncated_source_is_refused_by_size(publish):
     published = publish("ddpm-test")
     published.path("config.json").write_bytes(b"{")
     with pytest.raises(IntegrityError, match="holds 1 bytes"):
-        fetch_model(load_registry().model("ddpm-test"), notice=silent)
+        fetch_model(load_registry().model("ddpm-test"))
 
 
-def test_a_damaged_bundled_file_gives_way_to_the_mirror(publish, monkeypatch, tmp_path):
+def test_a_damaged_bundled_file_gives_way_to_the_mirror(publish, monkeypatch, tmp_path, logged):
     published = publish("ddpm-test")
     card = tmp_path / "cards" / "ddpm-test"
     card.mkdir(parents=True)
@@ -91,39 +87,35 @@ def test_a_damaged_bundled_file_gives_way_to_the_mirror(publish, monkeypatch, tm
         (card / name).write_bytes(data)
     flip(card / "model.safetensors")
     monkeypatch.setattr("medzoo.hub.sources.bundled_root", lambda: tmp_path)
-    notices = []
     entry = load_registry().model("ddpm-test")
-    folder = fetch_model(entry, notice=notices.append)
+    folder = fetch_model(entry)
     verify_folder(folder, entry)
-    assert len(notices) == 1
-    assert "took it from" in notices[0]
+    assert len(logged) == 1
+    assert "took it from" in logged[0]
 
 
-def test_a_flipped_byte_in_the_cache_is_mended_with_a_notice(entry):
-    folder = fetch_model(entry, notice=silent)
+def test_a_flipped_byte_in_the_cache_is_mended_with_a_notice(entry, logged):
+    folder = fetch_model(entry)
     flip(folder / "model.safetensors")
-    notices = []
-    fetch_model(entry, notice=notices.append)
+    fetch_model(entry)
     verify_folder(folder, entry)
-    assert notices == [f"{folder / 'model.safetensors'} is damaged; taking it again"]
+    assert logged == [f"{folder / 'model.safetensors'} is damaged; taking it again"]
 
 
 def test_a_damaged_cached_file_that_cannot_be_mended_is_removed(entry, monkeypatch):
-    folder = fetch_model(entry, notice=silent)
+    folder = fetch_model(entry)
     flip(folder / "model.safetensors")
     monkeypatch.delenv("MEDZOO_MIRROR")
     with pytest.raises(HubError):
-        fetch_model(entry, notice=lambda text: None)
+        fetch_model(entry)
     assert not (folder / "model.safetensors").exists()
     assert (folder / "config.json").exists()
 
 
-def test_notices_go_to_stderr(entry, capsys):
+def test_fetch_model_prints_nothing(entry, capsys):
     flip(fetch_model(entry) / "config.json", at=0)
     fetch_model(entry)
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert "is damaged" in captured.err
+    assert capsys.readouterr() == ("", "")
 
 
 def test_other_bytes_under_one_id_get_another_folder(publish):
@@ -134,7 +126,7 @@ def test_other_bytes_under_one_id_get_another_folder(publish):
 
 
 def test_a_folder_is_verified_file_by_file(entry):
-    folder = fetch_model(entry, notice=silent)
+    folder = fetch_model(entry)
     verify_folder(folder, entry)
     flip(folder / "README.md")
     with pytest.raises(IntegrityError, match=r"README\.md"):
@@ -153,7 +145,7 @@ def test_a_disk_that_refuses_is_a_resource_error_and_leaves_nothing(entry, monke
 
     monkeypatch.setattr("os.fsync", refuse)
     with pytest.raises(ResourceError, match=reason):
-        fetch_model(entry, notice=silent)
+        fetch_model(entry)
     assert list(model_folder(entry).iterdir()) == []
 
 
@@ -161,7 +153,7 @@ def test_a_cache_that_is_a_file_is_a_resource_error(entry, monkeypatch, tmp_path
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MEDZOO_CACHE", str(tmp_path / "file"))
     with pytest.raises(ResourceError, match="a file is in the way"):
-        fetch_model(entry, notice=silent)
+        fetch_model(entry)
 
 
 def test_the_cache_honours_its_variables(monkeypatch, tmp_path):
@@ -178,7 +170,7 @@ def test_the_cache_honours_its_variables(monkeypatch, tmp_path):
 @pytest.mark.parametrize("damaged", [False, True])
 def test_processes_that_pull_at_once_all_get_the_model(entry, damaged):
     if damaged:
-        flip(fetch_model(entry, notice=silent) / "model.safetensors")
+        flip(fetch_model(entry) / "model.safetensors")
     program = (
         "from medzoo.hub.sources import fetch_model, verify_folder; from medzoo.hub.registry import load_registry\n"
         "entry = load_registry().model('ddpm-test')\n"

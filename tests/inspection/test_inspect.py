@@ -132,7 +132,7 @@ def test_attention_is_that_of_the_images_that_sample_draws(looked: Inspection, a
         found.seeds
     )
     source = make_source(load_plugins(), device="cpu")
-    job = prepare(SampleRequest(generator=str(attending), count=2), source, notice=lambda text: None)
+    job = prepare(SampleRequest(generator=str(attending), count=2), source)
     drawn = np.concatenate([job.studio.draw(batch) for batch in job.plan.batches()])
     assert np.abs(drawn.astype(int) - found.images).max() <= 1  # another batch size rounds otherwise
 

@@ -66,7 +66,7 @@ def card(run: Path, tmp_path: Path) -> Path:
 def pack(folder: Path) -> Package:
     plugins = plugins_with_it()
     request = Request(given=str(folder), repo="acme/tiny-tell", about=ABOUT)
-    return prepare(request, registry=load_registry(plugins=plugins), plugins=plugins, notice=lambda text: None)
+    return prepare(request, registry=load_registry(plugins=plugins), plugins=plugins)
 
 
 def test_the_card_states_classes_data_settings_and_held_out_scores(card: Path) -> None:

@@ -56,7 +56,7 @@ def card(whole: Path, tmp_path: Path) -> Path:
 def pack(folder: Path, **request: Any) -> Package:
     plugins = load_plugins()
     asked = Request(**{"given": str(folder), "repo": REPO, "about": ABOUT, **request})
-    return prepare(asked, registry=load_registry(plugins=plugins), plugins=plugins, notice=lambda text: None)
+    return prepare(asked, registry=load_registry(plugins=plugins), plugins=plugins)
 
 
 def push(folder: Path, *, create: bool = True, private: bool = False, force: bool = False, **request: Any) -> Published:

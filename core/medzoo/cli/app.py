@@ -2,6 +2,7 @@
 
 import errno
 import io
+import logging
 import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -9,11 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from medzoo.cli.output import notice
+from medzoo.cli.output import logging_to_stderr
 from medzoo.errors import MedzooError, PluginError, ResourceError, UnknownName
 
 if TYPE_CHECKING:
     from medzoo.plugins.lookup import PluginRow
+
+logger = logging.getLogger(__name__)
+
 
 # typer keeps click's base classes to itself, and under another name from one version to the next.
 _UsageError: type[Any] = typer.BadParameter.__bases__[0]
@@ -180,11 +184,13 @@ class Verbs(TyperGroup):
         for row, app in apps:
             for name, command in typer.main.get_group(app).commands.items():
                 if name in VERBS or name in commands:
-                    notice(f"plugin '{row.name}' of {row.distribution}: its command '{name}' is taken and left out")
+                    logger.warning(
+                        f"plugin '{row.name}' of {row.distribution}: its command '{name}' is taken and left out"
+                    )
                 else:
                     commands[name] = command
         if hint := plugins.broken_hint:
-            notice(hint.strip("()"))
+            logger.warning(hint.strip("()"))
         return commands
 
 
@@ -220,7 +226,12 @@ def main() -> NoReturn:
 
 
 def run(arguments: list[str]) -> int:
-    """The exit code of `medzoo` with these arguments; an error a user can mend is one line and a hint on stderr."""
+    """Run `medzoo` with these arguments and return its exit code; expected errors print one line and a hint."""
+    with logging_to_stderr():
+        return _run(arguments)
+
+
+def _run(arguments: list[str]) -> int:
     try:
         result = typer.main.get_command(app).main(arguments, prog_name="medzoo", standalone_mode=False)
         code = result if isinstance(result, int) else 0
@@ -245,7 +256,7 @@ def run(arguments: list[str]) -> int:
             raise
         return _tell_plugin_s(row, error)
     if code == _INTERRUPTED:
-        notice("interrupted; run the same command again to go on")
+        logger.info("interrupted; run the same command again to go on")
     return code
 
 
@@ -255,13 +266,13 @@ def _tell_plugin_s(row: "PluginRow", error: Exception) -> int:
 
     from medzoo.plugins.foreign_errors import failure
 
-    notice("".join(traceback.format_exception(error)).rstrip())
+    logger.info("".join(traceback.format_exception(error)).rstrip())
     hint = "`medzoo plugin check` may show more; tell its author"
     return _tell(f"plugin '{row.name}' of {row.distribution} raised {failure(error)}", hint, PluginError.exit_code)
 
 
 def _tell(message: str, hint: str, code: int) -> int:
-    notice(f"error: {message}" + (f"\n  {hint}" if hint else ""))
+    logger.error(message + (f"\n  {hint}" if hint else ""))
     return code
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from medzoo.cli.options import AllowUpload, BatchSize, Classes, Device, Mirror, Overrides, Seed, SkipBad
-from medzoo.cli.output import Json, notice, print_json, print_table, print_text
+from medzoo.cli.output import Json, print_json, print_table, print_text
 from medzoo.cli.progress import Display, duration
 from medzoo.cli.requests import quotes_as_dict, show_quotes, show_requests
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from medzoo.generation.forecast import Forecast
     from medzoo.generation.job import Job
     from medzoo.generation.run import Outcome
+
+logger = logging.getLogger(__name__)
 
 
 Gens = Annotated[
@@ -72,7 +75,7 @@ def augment(
         allow_upload=allow_upload,
     )
     source = make_source(load_plugins(), device=device, overrides=overrides or (), mirror=from_)
-    _fill(prepare(request, source, notice=notice), dry_run=dry_run, as_json=as_json)
+    _fill(prepare(request, source), dry_run=dry_run, as_json=as_json)
 
 
 def _fill(job: Job, *, dry_run: bool, as_json: bool) -> None:
@@ -105,7 +108,9 @@ def _show_plan(job: Job, plan: list[Forecast], *, besides: str) -> None:
     sizes = sorted({f"{model.image.size}x{model.image.size}" for model in job.studio.models})
     which, shards = job.shard
     part = f", part {which} of {shards}" if shards > 1 else ""
-    notice(f"{job.plan.total} synthetic images of {' and '.join(sizes)} pixels into {job.folder} on {job.device}{part}")
+    logger.info(
+        f"{job.plan.total} synthetic images of {' and '.join(sizes)} pixels into {job.folder} on {job.device}{part}"
+    )
     rows = [
         (
             row.label,
@@ -121,7 +126,7 @@ def _show_plan(job: Job, plan: list[Forecast], *, besides: str) -> None:
     print_table(columns, rows, right=("real", "to make", "there", "time"), file=sys.stderr)
     seconds = sum(row.seconds for row in plan)
     if seconds:
-        notice(f"about {duration(seconds)} in all{besides}, by a small batch of each generator")
+        logger.info(f"about {duration(seconds)} in all{besides}, by a small batch of each generator")
 
 
 def _as_dict(outcome: Outcome) -> dict[str, Any]:
@@ -138,9 +143,9 @@ def _as_dict(outcome: Outcome) -> dict[str, Any]:
 
 def _show_outcome(job: Job, outcome: Outcome) -> None:
     if outcome.already_done:
-        notice("this job was finished before; nothing was done")
+        logger.info("this job was finished before; nothing was done")
     if job.how == "link" and outcome.how == "copy":
-        notice("the real images were copied: hard links cannot be made here")
+        logger.info("the real images were copied: hard links cannot be made here")
     rows = [
         (
             row.label,
@@ -156,7 +161,7 @@ def _show_outcome(job: Job, outcome: Outcome) -> None:
     print_table(columns, rows, right=columns[1:])
     show_requests(outcome)
     if outcome.missing:
-        notice(f"{outcome.missing} images are still to be made by other shards; the last one writes metadata.csv")
+        logger.info(f"{outcome.missing} images are still to be made by other shards; the last one writes metadata.csv")
     print_text(str(outcome.folder))
     if outcome.sheet is not None:
         print_text(str(outcome.sheet))

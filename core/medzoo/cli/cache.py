@@ -1,13 +1,17 @@
 """`medzoo cache`: what it holds, and away with it."""
 
+import logging
 from typing import Annotated
 
 import typer
 
-from medzoo.cli.output import Json, megabytes, notice, print_json, print_table, print_text
+from medzoo.cli.output import Json, megabytes, print_json, print_table, print_text
 from medzoo.errors import ConfigError
 from medzoo.hub.cache import CacheEntry, cached_entries, find_cached, remove_cached
 from medzoo.storage.paths import cache_root
+
+logger = logging.getLogger(__name__)
+
 
 app = typer.Typer(invoke_without_command=True, rich_markup_mode=None, help="List or remove what the cache holds.")
 
@@ -25,7 +29,7 @@ def list_cache(context: typer.Context, json: Json = False) -> None:
         columns = ("what", "kind", "MB", "last used", "folder")
         cells = [(e.name, e.kind, megabytes(e.bytes), f"{e.used:%Y-%m-%d %H:%M}", e.folder) for e in held]
         print_table(columns, cells, right=("MB",))
-    notice(f"{megabytes(sum(entry.bytes for entry in held))} MB in {cache_root()}")
+    logger.info(f"{megabytes(sum(entry.bytes for entry in held))} MB in {cache_root()}")
 
 
 @app.command("remove")
@@ -39,13 +43,13 @@ def remove_entries(
         raise ConfigError("say what to remove", "medzoo cache remove ID..., or --all")
     removed = cached_entries() if everything else find_cached(names or ())
     for entry in removed:
-        remove_cached(entry, notice=notice)
+        remove_cached(entry)
     if json:
         print_json([_facts(entry) for entry in removed])
         return
     for entry in removed:
         print_text(str(entry.folder))
-    notice(f"{megabytes(sum(entry.bytes for entry in removed))} MB freed")
+    logger.info(f"{megabytes(sum(entry.bytes for entry in removed))} MB freed")
 
 
 def _facts(entry: CacheEntry) -> dict[str, object]:

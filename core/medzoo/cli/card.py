@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from medzoo.cli.output import Json, notice, print_json, print_text
+from medzoo.cli.output import Json, print_json, print_text
+
+logger = logging.getLogger(__name__)
 
 
 def card(
@@ -26,7 +29,7 @@ def card(
 
     row = write_card(run, out, About.read(about), plugins=load_plugins(), overrides=tuple(overrides or ()))
     look = out / SAMPLES if (out / SAMPLES).is_file() else out
-    notice(f"card written to {out}; look at {look}, then add this row to a registry file:")
+    logger.info(f"card written to {out}; look at {look}, then add this row to a registry file:")
     if as_json:
         print_json({"folder": out, "row": row})
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medzoo.cli.options import Classes, Device, Mirror, Overrides, SkipBad
-from medzoo.cli.output import Json, notice, print_json, print_table, print_text
+from medzoo.cli.output import Json, print_json, print_table, print_text
 from medzoo.cli.progress import Display, TrainingDisplay
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from medzoo.data.dataset import Dataset
     from medzoo.models.classifiers import LoadedClassifier
     from medzoo.plugins.lookup import Plugins
+
+logger = logging.getLogger(__name__)
+
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Train classifiers, predict with them and test them."
@@ -68,7 +72,7 @@ def train(
     dataset = open_dataset(data, skip_bad=skip_bad, classes=_names(classes))
     _tell_bad(dataset)
     parts = training_parts(dataset, share=val, seed=seed)
-    notice(f"trained on {len(parts.training)} images; those to choose weights by: {parts.origin}")
+    logger.info(f"trained on {len(parts.training)} images; those to choose weights by: {parts.origin}")
     before = None if start is None else _load(start, plugins, device="cpu", source=None)
     with TrainingDisplay(f"{classifier} on {data.name}") as display:
         result = run(
@@ -86,7 +90,7 @@ def train(
     if not result.leads:
         return
     if result.already_done:
-        notice("this run was finished before; nothing was done")
+        logger.info("this run was finished before; nothing was done")
     if as_json:
         print_json(result.record)
     else:
@@ -117,7 +121,7 @@ def predict(
     found = []
     parts = list(images_to_predict(data, known, part=part, skip_bad=skip_bad, classes=names))
     if len(parts) > 1:
-        notice(f"{data} has parts, or parts beside it: the images of all are predicted; --part takes one")
+        logger.info(f"{data} has parts, or parts beside it: the images of all are predicted; --part takes one")
     for images in parts:
         _tell_bad(images)
         with Display(f"{loaded.name} on {data.name}") as display:
@@ -164,7 +168,7 @@ def measure(
     loaded = _load(model, plugins, device=device, source=source)
     dataset = open_dataset(data, skip_bad=skip_bad, classes=_names(classes))
     if dataset.held_out and not part:
-        notice(f"{data} has parts, or parts beside it: the test part is measured; --part takes another")
+        logger.info(f"{data} has parts, or parts beside it: the test part is measured; --part takes another")
     with Display(f"{loaded.name} on {data.name}") as display:
         result = score(
             loaded,
@@ -177,9 +181,9 @@ def measure(
         )
     _tell_bad(result.data)
     if result.left_out:
-        notice(f"left out {result.left_out} images that the model was trained on or chosen by")
+        logger.info(f"left out {result.left_out} images that the model was trained on or chosen by")
     if result.leaked:
-        notice(f"{result.leaked} of these images were trained on or chosen by: the scores flatter the model")
+        logger.warning(f"{result.leaked} of these images were trained on or chosen by: the scores flatter the model")
     if record:
         record_scores(Path(model), result)
     if out is not None:
@@ -189,13 +193,13 @@ def measure(
         return
     _print(result.scores)
     if result.near is not None:
-        notice(f"without {result.near.count} images that resemble a training image at {result.near.threshold:g}:")
+        logger.info(f"without {result.near.count} images that resemble a training image at {result.near.threshold:g}:")
         _print(result.near.scores)
 
 
 def _tell_bad(data: Dataset) -> None:
     for name, reason in data.bad:
-        notice(f"left out {name}: {reason}")
+        logger.warning(f"left out {name}: {reason}")
 
 
 def _names(classes: str) -> list[str] | None:
@@ -213,7 +217,6 @@ def _load(given: str, plugins: Plugins, *, device: str, source: str | None) -> L
         plugins=plugins,
         device=pick_device(device),
         source=source,
-        notice=notice,
     )
 
 
@@ -258,11 +261,11 @@ def _print(scores: ClassificationScores) -> None:
         rows_of = [(f"is {name}", *counts) for name, counts in zip(scores.classes, scores.confusion, strict=True)]
         print_table(("", *told), rows_of, right=told)
     if scores.absent:
-        notice(f"no test image is {', '.join(scores.absent)}: left out of every mean")
+        logger.warning(f"no test image is {', '.join(scores.absent)}: left out of every mean")
     if partial := [name for name in scores.one_sided if name not in scores.absent]:
-        notice(f"every test image is {', '.join(partial)}: no AUC")
+        logger.warning(f"every test image is {', '.join(partial)}: no AUC")
     if scores.unpredicted:
-        notice(f"never predicted: {', '.join(scores.unpredicted)}; its precision counts as 0")
+        logger.warning(f"never predicted: {', '.join(scores.unpredicted)}; its precision counts as 0")
 
 
 def _shown(value: float) -> str:

@@ -1,16 +1,20 @@
 """`medzoo data`: simulated images, splits and checks."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medzoo.cli.options import SkipBad
-from medzoo.cli.output import Json, notice, print_json, print_table, print_text
+from medzoo.cli.output import Json, print_json, print_table, print_text
 from medzoo.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from medzoo.data.checks import DataReport
+
+logger = logging.getLogger(__name__)
+
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Simulate, split and check labelled images.")
 
@@ -32,7 +36,7 @@ def phantom(
     from medzoo.data.phantom import CLASSES, write_phantom
 
     wanted = _parse_counts(counts) if counts else dict.fromkeys(CLASSES, per_class)
-    notice(f"writing {sum(wanted.values())} images to {folder}")
+    logger.info(f"writing {sum(wanted.values())} images to {folder}")
     write_phantom(folder, counts=wanted, size=size, seed=seed)
     if json:
         print_json({"folder": str(folder), "counts": wanted, "size": size, "seed": seed})
@@ -69,7 +73,7 @@ def split(
 
     dataset = open_dataset(data, skip_bad=skip_bad)
     for name, reason in dataset.bad:
-        notice(f"left out {name}: {reason}")
+        logger.warning(f"left out {name}: {reason}")
     parts = write_split(dataset, out=out, fractions={"train": train, "val": val, "test": test}, seed=seed)
     counts = {part: images.counts() for part, images in parts.items()}
     if json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medzoo.cli.options import BatchSize, Classes, Device, Mirror, Overrides, Seed, SkipBad
-from medzoo.cli.output import Json, notice, print_table, print_text
+from medzoo.cli.output import Json, print_table, print_text
 from medzoo.cli.progress import Display
 from medzoo.errors import ConfigError
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from medzoo.evaluation.evaluate import Measured, Request
     from medzoo.evaluation.results import Evaluation, MetricResult
     from medzoo.generation.mixture import Source
+
+logger = logging.getLogger(__name__)
+
 
 Gen = Annotated[
     str | None, typer.Argument(metavar="[GEN]", help="Model or training run to draw images from, in place of --fake.")
@@ -117,12 +121,12 @@ def _measure(gen: str | None, request: Request, source: Source, *, n: int, check
 
     with Display("images") as display:
         if gen is None:
-            return measure(request, source, notice=notice, watch=display)
+            return measure(request, source, watch=display)
         if not checkpoints:
-            return evaluate_model(gen, request, source, per_class=n, notice=notice, watch=display)
+            return evaluate_model(gen, request, source, per_class=n, watch=display)
         assert isinstance(request.train, Path)  # the verb has seen to it
         train = open_dataset(request.train, skip_bad=request.skip_bad, classes=request.classes)
-        return evaluate_checkpoints(Path(gen), request, source, train=train, per_class=n, notice=notice, watch=display)
+        return evaluate_checkpoints(Path(gen), request, source, train=train, per_class=n, watch=display)
 
 
 def _note_copy_check(run: Path, evaluation: Evaluation) -> None:
@@ -133,7 +137,7 @@ def _note_copy_check(run: Path, evaluation: Evaluation) -> None:
     note = copy_note(evaluation)
     if note is not None and (run / RUN).is_file():
         note_copy_check(run, note)
-        notice(f"the copy check {note['verdict']}; {run / RUN} keeps it for the model's card")
+        logger.info(f"the copy check {note['verdict']}; {run / RUN} keeps it for the model's card")
 
 
 def _show(evaluation: Evaluation, out: Path | None) -> None:
@@ -143,9 +147,9 @@ def _show(evaluation: Evaluation, out: Path | None) -> None:
     cells = [(row.name, *((row.label or "all",) if classes else ()), *_cells(row), row.better) for row in rows]
     print_table(columns, cells, right=("value", "±", "baseline", "at equal n", "n real", "n synth"))
     for text, titles in _remarks(rows).items():
-        notice(f"{', '.join(titles)}: {text}")
+        logger.warning(f"{', '.join(titles)}: {text}")
     for warning in evaluation.warnings:
-        notice(f"warning: {warning}")
+        logger.warning(warning)
     if evaluation.trend:
         points = [
             (f"{point.step}", f"{point.epoch:.1f}", point.name, _number(point.score.value))
@@ -154,7 +158,7 @@ def _show(evaluation: Evaluation, out: Path | None) -> None:
         print_text("")
         print_table(("step", "epoch", "metric", "value"), points, right=("step", "epoch", "value"))
     if out is None:
-        notice("--out DIR writes the report: pictures, pairs of sets, histograms, tables")
+        logger.info("--out DIR writes the report: pictures, pairs of sets, histograms, tables")
     else:
         print_text(str(out / "report.html"))
 

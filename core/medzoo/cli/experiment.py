@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,13 +10,16 @@ import typer
 
 from medzoo.cli.experiment_compare import compare
 from medzoo.cli.options import AllowUpload, Classes, Device, Mirror, Overrides, SkipBad
-from medzoo.cli.output import Json, megabytes, notice, print_json, print_table, print_text
+from medzoo.cli.output import Json, megabytes, print_json, print_table, print_text
 from medzoo.cli.progress import Display, duration
 
 if TYPE_CHECKING:
     from medzoo.experiment.forecast import Forecast
     from medzoo.experiment.plan import Prepared
     from medzoo.experiment.results import Experiment
+
+logger = logging.getLogger(__name__)
+
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Train classifiers on real and synthetic images; compare."
@@ -137,7 +141,7 @@ def run(
         def watch(done: int, total: int, what: str) -> None:
             display(done, total, note=what)
             if " FAILED: " in what:
-                notice(what)
+                logger.info(what)
 
         result = run_experiment(prepared, jobs=jobs, watch=watch)
     _write_report(result)
@@ -185,9 +189,9 @@ def _show_results(result: Experiment) -> None:
     metric = result.metric.replace("_", " ")
     print_table(("classifier", "arm", metric, "95 %", "n", ""), rows, right=(metric, "n"))
     for comparison in result.comparisons:
-        notice(comparison.sentence())
+        logger.info(comparison.sentence())
     for warning in result.warnings:
-        notice(f"warning: {warning}")
+        logger.warning(warning)
     print_text(str(result.folder))
 
 
@@ -217,7 +221,7 @@ def _prepare(
     names = [name.strip() for name in classes.split(",")] if classes else None
     images = open_dataset(data, skip_bad=skip_bad, classes=names)
     for name, reason in images.bad:
-        notice(f"left out {name}: {reason}")
+        logger.warning(f"left out {name}: {reason}")
     return prepare(
         design,
         images,
@@ -227,13 +231,12 @@ def _prepare(
         allow_leak=allow_leak,
         leave_out_seen=leave_out_seen,
         allow_upload=allow_upload,
-        notice=notice,
     )
 
 
 def _show_plan(found: Forecast, *, jobs: int, estimate: bool) -> None:
     steps = ", ".join(f"{name} {count:,}" for name, count in found.steps_a_cell.items())
-    notice(
+    logger.info(
         f"{found.cells} cells ({len(found.arms)} arms x {len(found.steps_a_cell)} classifiers x {found.folds} folds x "
         f"{found.seeds} seeds), {found.missing} to do; optimiser steps of each, equal in all arms: {steps}"
     )
@@ -255,14 +258,16 @@ def _show_plan(found: Forecast, *, jobs: int, estimate: bool) -> None:
     print_table(("model", "kind", "trainings", "steps", "images", "time"), rows, right=("trainings", "steps", "images"))
     for share in found.shares:
         if share.reason:
-            notice(f"no estimate for {share.name}: {share.reason}")
+            logger.info(f"no estimate for {share.name}: {share.reason}")
     if found.seconds is not None:
         many = f", with {jobs} jobs hardly less than {duration(found.seconds / jobs)}" if jobs > 1 else ""
-        notice(f"in all about {duration(found.seconds)} of one process{many}, and {megabytes(found.disk)} MB of disk")
+        logger.info(
+            f"in all about {duration(found.seconds)} of one process{many}, and {megabytes(found.disk)} MB of disk"
+        )
     elif estimate:
-        notice("the whole cannot be estimated without all of its parts")
+        logger.info("the whole cannot be estimated without all of its parts")
     for warning in found.warnings:
-        notice(f"warning: {warning}")
+        logger.warning(warning)
 
 
 def _cells(prepared: Prepared) -> list[dict[str, object]]:

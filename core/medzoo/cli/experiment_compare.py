@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medzoo.cli.output import Json, notice, print_json, print_table, print_text
+from medzoo.cli.output import Json, print_json, print_table, print_text
 
 if TYPE_CHECKING:
     from medzoo.report.experiment.compare import Side, SideBySide
+
+logger = logging.getLogger(__name__)
+
 
 Folders = Annotated[list[Path], typer.Argument(metavar="FOLDER FOLDER...", help="The results of two runs or more.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for compare.html and compare.csv.")]
@@ -25,7 +29,7 @@ def compare(folders: Folders, out: Out = None, as_json: Json = False) -> None:
     written = write_comparison(found, out) if out is not None else []
     for name, why in found.apart.items():
         if why:
-            notice(f"{name} cannot be compared with {next(iter(found.experiments))}: it has {why}")
+            logger.warning(f"{name} cannot be compared with {next(iter(found.experiments))}: it has {why}")
     if as_json:
         print_json(found.to_dict())
     else:

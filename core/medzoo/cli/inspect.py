@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from medzoo.cli.options import Device, Mirror, Overrides, Seed
-from medzoo.cli.output import Json, notice, print_json, print_text
+from medzoo.cli.output import Json, print_json, print_text
 from medzoo.cli.progress import Display
+
+logger = logging.getLogger(__name__)
 
 
 def inspect(
@@ -35,11 +38,11 @@ def inspect(
     request = Request(generator=gen, out=out, labels=tuple(label or ()), count=n, seed=seed)
     source = make_source(load_plugins(), device=device, overrides=overrides or (), mirror=from_)
     with Display("looking") as display:
-        found = run(request, source, watch=display, notice=notice)
+        found = run(request, source, watch=display)
     if found.already_done:
-        notice("this model was looked at before; nothing was done")
+        logger.info("this model was looked at before; nothing was done")
     for line in found.left_out:
-        notice(f"left out {line}")
+        logger.info(f"left out {line}")
     if as_json:
         print_json({"folder": found.folder, "files": found.files, "left_out": found.left_out})
         return

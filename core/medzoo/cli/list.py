@@ -1,6 +1,7 @@
 """`medzoo list`: the published generators and classifiers, and the assets that metrics and models build on."""
 
 import gc
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,12 +12,15 @@ from urllib.parse import urlsplit
 
 import typer
 
-from medzoo.cli.output import Json, count, megabytes, notice, print_json, print_table, print_text
+from medzoo.cli.output import Json, count, megabytes, print_json, print_table, print_text
 from medzoo.hub.registry import CLASSIFIER, GENERATOR, TRAIN_COMMANDS, AssetEntry, ModelEntry, Registry, load_registry
 from medzoo.hub.search import EntryKind, SearchQuery, without_models
 from medzoo.hub.sources import locate
 from medzoo.plugins.lookup import Plugins, load_plugins
 from medzoo.storage.paths import bundled_root, cache_root
+
+logger = logging.getLogger(__name__)
+
 
 _MODEL_COLUMNS = ("plugin", "modality", "classes", "size", "parameters", "MB", "license", "state")
 _ASSET_COLUMNS = ("asset", "MB", "license", "state", "source")
@@ -63,23 +67,25 @@ def _list(query: SearchQuery, *, json: bool) -> None:
     elif entries:
         _print(entries)
     else:
-        notice(f"nothing has the words: {' '.join(query.words)}" if query.words else "the catalogue holds none such")
+        logger.info(
+            f"nothing has the words: {' '.join(query.words)}" if query.words else "the catalogue holds none such"
+        )
     if len(entries) == len(everything) and not json:
         _tell_besides(plugins, registry)
     deprecated = [entry.notice for entry in entries if isinstance(entry, ModelEntry)]
     for text in filter(None, [*deprecated, *registry.problems, plugins.broken_hint.strip("()")]):
-        notice(text)
+        logger.warning(text)
 
 
 def _tell_besides(plugins: Plugins, registry: Registry) -> None:
     """Nothing; what plugins offer that no entry stands for goes to stderr: what needs no weights, what has none yet."""
     weightless = sorted(name for name, spec in plugins.generators.items() if not spec.trainable)
     if weightless:
-        notice(f"generators that need no weights: {', '.join(weightless)}")
+        logger.info(f"generators that need no weights: {', '.join(weightless)}")
     for kind, names in without_models(plugins, registry).items():
         if names:
             train = f"{TRAIN_COMMANDS[kind]} {names[0] if len(names) == 1 else 'NAME'} --data DIR --out DIR"
-            notice(f"{kind}s without a published model: {', '.join(names)} ({train})")
+            logger.info(f"{kind}s without a published model: {', '.join(names)} ({train})")
 
 
 def describe(entry: ModelEntry | AssetEntry, held: frozenset[str] | None = None) -> dict[str, Any]:

@@ -1,16 +1,19 @@
 """`medzoo mirror`: models as plain files, for machines without a network."""
 
+import logging
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from medzoo.cli.output import Json, notice, print_json, print_text
+from medzoo.cli.output import Json, print_json, print_text
 from medzoo.cli.progress import DownloadDisplay
 from medzoo.hub.mirror import write_mirror
 from medzoo.hub.registry import AssetEntry, ModelEntry, find_entry, load_registry
 from medzoo.plugins.lookup import load_plugins
+
+logger = logging.getLogger(__name__)
 
 
 def mirror(
@@ -29,11 +32,11 @@ def mirror(
     if assets:
         entries += [entry for entry in registry.assets if entry not in entries]
     with DownloadDisplay() as display:
-        mirrored = list(write_mirror(entries, folder, notice=notice, watch=lambda name: partial(display, name)))
+        mirrored = list(write_mirror(entries, folder, watch=lambda name: partial(display, name)))
     if json:
         print_json([{"id": item.entry.id, "folder": str(item.folder), "copied": item.copied} for item in mirrored])
         return
     for item in mirrored:
         print_text(f"{item.folder}{'' if item.copied else ' (was there)'}")
     size = sum(item.entry.bytes for item in mirrored) / 1e6
-    notice(f"{len(mirrored)} of them, {size:.1f} MB; elsewhere: MEDZOO_MIRROR={folder}")
+    logger.info(f"{len(mirrored)} of them, {size:.1f} MB; elsewhere: MEDZOO_MIRROR={folder}")

@@ -1,19 +1,47 @@
-"""How verbs speak: results to stdout, notices to stderr."""
+"""What verbs print: results to stdout, what medzoo logs to stderr."""
 
 import json
+import logging
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, TextIO
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any, ClassVar, TextIO
 
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
-def notice(text: str) -> None:
-    """Nothing; `text` goes to stderr."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is where notices are printed
+class StderrHandler(logging.Handler):
+    """Print log records to stderr, warnings and errors named as such.
+
+    `sys.stderr` is looked up at each record: rich replaces it while it shows a bar, and prints above that.
+    """
+
+    PREFIXES: ClassVar = {logging.WARNING: "warning: ", logging.ERROR: "error: "}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the message of `record`."""
+        if sys.stderr is not None:  # as in a program without a console
+            text = self.PREFIXES.get(record.levelno, "") + record.getMessage()
+            print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is where messages are printed
+
+
+@contextmanager
+def logging_to_stderr() -> Iterator[None]:
+    """Print what medzoo logs, from INFO on, to stderr inside the context, and nowhere else."""
+    logger, handler = logging.getLogger("medzoo"), StderrHandler()
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 def print_text(text: str) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from medzoo.cli.output import Json, notice, print_json, print_text
+from medzoo.cli.output import Json, print_json, print_text
+
+logger = logging.getLogger(__name__)
 
 
 def new_plugin(
@@ -32,4 +35,4 @@ def new_plugin(
     else:
         print_text(str(folder))
     steps = (f"cd {shlex.quote(str(folder))}", "pip install -e '.[test]'", f"medzoo plugin check {name}", "pytest")
-    notice("next:\n  " + "\n  ".join(steps))
+    logger.info("next:\n  " + "\n  ".join(steps))

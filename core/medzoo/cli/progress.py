@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import threading
 import time
@@ -10,10 +11,10 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from medzoo.cli.output import notice
-
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+logger = logging.getLogger(__name__)
 
 
 class Display:
@@ -54,7 +55,7 @@ class Display:
             self.bar.update(self.task, completed=done, note=note)
         elif time.monotonic() - self.told >= self.EVERY and pace > 0:
             self.told = time.monotonic()
-            notice(f"{self.title}: {done}/{total} {self.unit}, {note}, {duration((total - done) / pace)} left")
+            logger.info(f"{self.title}: {done}/{total} {self.unit}, {note}, {duration((total - done) / pace)} left")
 
     def _start(self, done: int, total: int) -> None:
         self.first, self.began = done, time.monotonic()
@@ -87,7 +88,7 @@ class TrainingDisplay(Display):
     def start(self, step: int, total: int) -> None:
         """Training begins after `step` of `total`."""
         if step:
-            notice(f"going on after step {step}")
+            logger.info(f"going on after step {step}")
         self(step, total)
 
     def update(self, step: int, total: int, values: Mapping[str, float]) -> None:
@@ -97,7 +98,7 @@ class TrainingDisplay(Display):
 
     def warn(self, message: str) -> None:
         """Say that something looks wrong."""
-        notice(f"warning: {message}")
+        logger.warning(message)
 
 
 class DownloadDisplay:
@@ -126,7 +127,7 @@ class DownloadDisplay:
                 self._show(title, done, total)
             elif time.monotonic() - self.told.setdefault(title, time.monotonic()) >= self.EVERY:
                 self.told[title] = time.monotonic()
-                notice(f"{title}: {done / 1e6:.1f} of {total / 1e6:.1f} MB")
+                logger.info(f"{title}: {done / 1e6:.1f} of {total / 1e6:.1f} MB")
 
     def _show(self, title: str, done: int, total: int) -> None:
         if self.bars is None:

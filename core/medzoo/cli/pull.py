@@ -1,17 +1,20 @@
 """`medzoo pull`: models and assets into the cache."""
 
+import logging
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from medzoo.cli.output import Json, notice, print_json, print_text
+from medzoo.cli.output import Json, print_json, print_text
 from medzoo.cli.progress import DownloadDisplay
 from medzoo.hub.registry import AssetEntry, ModelEntry, find_entry, load_registry
 from medzoo.hub.repositories import check_source, fetch_repo, is_reference, parse_reference, read_pulled
 from medzoo.hub.sources import fetch_asset, fetch_model
 from medzoo.plugins.lookup import load_plugins
+
+logger = logging.getLogger(__name__)
 
 
 def pull(
@@ -48,17 +51,17 @@ def _reference(name: str, source: str | None) -> str:
 def _pull(item: str | ModelEntry | AssetEntry, source: str | None, display: DownloadDisplay) -> dict[str, Any]:
     """What was pulled, and where it is."""
     if isinstance(item, str):
-        folder = fetch_repo(item, refresh=True, notice=notice, progress=partial(display, item))
+        folder = fetch_repo(item, refresh=True, progress=partial(display, item))
         pulled = read_pulled(folder)
-        notice(f"{item} is now hf:{pulled['repo']}@{pulled['revision']}")
+        logger.info(f"{item} is now hf:{pulled['repo']}@{pulled['revision']}")
         return {"id": item, "path": str(folder), "bytes": _size(folder), **pulled}
     facts = {"bytes": item.bytes, "repo": item.repo, "revision": item.revision}
     if isinstance(item, AssetEntry):
-        path = fetch_asset(item, source=source, notice=notice, progress=partial(display, item.id))
+        path = fetch_asset(item, source=source, progress=partial(display, item.id))
         return {"id": item.id, "path": str(path), **facts}
     if item.notice:
-        notice(item.notice)
-    path = fetch_model(item, source=source, notice=notice, progress=partial(display, item.name))
+        logger.warning(item.notice)
+    path = fetch_model(item, source=source, progress=partial(display, item.name))
     return {"id": item.name, "path": str(path), **facts}
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medzoo.cli.output import Json, notice, print_json, print_text
+from medzoo.cli.output import Json, print_json, print_text
 from medzoo.errors import ConfigError
 
 if TYPE_CHECKING:
     from medzoo.hub.registry import Registry
     from medzoo.publishing.package import Package
     from medzoo.publishing.push import Published
+
+logger = logging.getLogger(__name__)
 
 
 def push(
@@ -73,8 +76,8 @@ def push(
     ]
     packages = []
     for request in requests:
-        notice(f"checking {request.given}, and what its weights make")
-        packages.append(prepare(request, registry=registry, plugins=plugins, notice=notice))
+        logger.info(f"checking {request.given}, and what its weights make")
+        packages.append(prepare(request, registry=registry, plugins=plugins))
     if dry_run:
         _tell_packages(packages, as_json=as_json)
         return
@@ -116,7 +119,7 @@ def _tell_packages(packages: list[Package], *, as_json: bool) -> None:
         print_text(f"{package.id} -> {package.repo}" + (f", tag {package.tag}" if package.tag else ""))
         for file in package.row["files"]:
             print_text(f"  {file['sha256']}  {file['bytes']:>12,}  {file['name']}")
-    notice("nothing was sent; files the Hub has already are not sent again")
+    logger.info("nothing was sent; files the Hub has already are not sent again")
 
 
 def _row(package: Package) -> dict[str, Any]:
@@ -131,15 +134,15 @@ def _tell(
 
     package, row = published.package, published.row
     if published.sent:
-        notice(f"{package.id}: sent {', '.join(published.sent)} to {package.repo} as {published.commit}")
+        logger.info(f"{package.id}: sent {', '.join(published.sent)} to {package.repo} as {published.commit}")
     else:
-        notice(f"{package.id}: {package.repo} has all of this already, as {published.commit}; no commit was made")
+        logger.info(f"{package.id}: {package.repo} has all of this already, as {published.commit}; no commit was made")
     if update or file is not None:
         path = file or _home(package.id, registry)
         update_registry(path, row)
-        notice(f"its row is in {path}")
+        logger.info(f"its row is in {path}")
     elif not as_json:
-        notice("its row, for a registry file:")
+        logger.info("its row, for a registry file:")
         print_text(entry_toml(row))
     return {
         "id": package.id,

@@ -1,14 +1,18 @@
 """`medzoo registry`: whether registry files are sound."""
 
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from medzoo.cli.output import Json, notice, print_json, print_table
+from medzoo.cli.output import Json, print_json, print_table
 from medzoo.errors import ConfigError
 from medzoo.plugins.lookup import load_plugins
+
+logger = logging.getLogger(__name__)
+
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check registry files row by row.")
 
@@ -36,4 +40,4 @@ def check(
         print_table(("file", "entry", "problem", "hint"), [(p.file, p.entry, p.message, p.hint) for p in problems])
     if problems:
         raise ConfigError(f"the registry has {len(problems)} problem{'s' if len(problems) > 1 else ''}")
-    notice(f"{len(registry.entries)} models and {len(registry.assets)} assets match their entries")
+    logger.info(f"{len(registry.entries)} models and {len(registry.assets)} assets match their entries")

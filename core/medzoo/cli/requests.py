@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
-
-from medzoo.cli.output import notice
 
 if TYPE_CHECKING:
     from medzoo.generation.job import Job
     from medzoo.generation.remote.consent import Quote
     from medzoo.generation.run import Outcome
+
+logger = logging.getLogger(__name__)
 
 
 def show_quotes(job: Job, quotes: Sequence[Quote]) -> None:
@@ -20,12 +21,14 @@ def show_quotes(job: Job, quotes: Sequence[Quote]) -> None:
     for quote in quotes:
         sent, cost = quote.tally.sent, float(quote.tally.cost(quote.service.price))
         if sent:
-            notice(f"{_spent(quote.name, sent, cost, quote.service.currency)} up to now")
+            logger.info(f"{_spent(quote.name, sent, cost, quote.service.currency)} up to now")
         if not quote.pictures:
             continue
-        notice(describe_upload(job, quote))
+        logger.info(describe_upload(job, quote))
         if quote.covered < len(quote.pictures):
-            notice(f"its caps allow for {quote.covered} of them; the job stops there, and goes on once they are raised")
+            logger.info(
+                f"its caps allow for {quote.covered} of them; the job stops there, and goes on once they are raised"
+            )
 
 
 def quotes_as_dict(quotes: Sequence[Quote]) -> list[dict[str, Any]]:
@@ -50,7 +53,7 @@ def quotes_as_dict(quotes: Sequence[Quote]) -> list[dict[str, Any]]:
 def show_requests(outcome: Outcome) -> None:
     """Nothing; what the job's requests came to goes to stderr."""
     for name, facts in outcome.requests.items():
-        notice(f"{_spent(name, facts['requests'], facts['cost_at_most'], facts['currency'])} in this job")
+        logger.info(f"{_spent(name, facts['requests'], facts['cost_at_most'], facts['currency'])} in this job")
 
 
 def _spent(name: str, requests: int, cost: float, currency: str) -> str:

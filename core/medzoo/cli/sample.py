@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medzoo.cli.options import AllowUpload, BatchSize, Device, Mirror, Overrides, Seed
-from medzoo.cli.output import Json, notice, print_json, print_text
+from medzoo.cli.output import Json, print_json, print_text
 from medzoo.cli.progress import Display
 from medzoo.cli.requests import show_requests
 
 if TYPE_CHECKING:
     from medzoo.generation.job import Job
+
+logger = logging.getLogger(__name__)
 
 
 Gen = Annotated[str, typer.Argument(metavar="GEN", help="Model, plugin or training run.")]
@@ -62,7 +65,7 @@ def sample(
         allow_upload=allow_upload,
     )
     source = make_source(load_plugins(), device=device, overrides=overrides or (), mirror=from_)
-    job = prepare(request, source, notice=notice)
+    job = prepare(request, source)
     folder = _draw(job, only_grid=request.only_grid)
     if as_json:
         counts = {name: job.plan.count(name) for name in job.labels}
@@ -84,6 +87,6 @@ def _draw(job: Job, *, only_grid: bool) -> Path | None:
             return None
         outcome = run(job, watch=display)
     if outcome.already_done:
-        notice("these images were drawn before; nothing was done")
+        logger.info("these images were drawn before; nothing was done")
     show_requests(outcome)
     return outcome.folder

@@ -1,6 +1,7 @@
 """`medzoo show`: one model, asset, or what a plugin offers, in full."""
 
 import json as json_lib
+import logging
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,10 +9,13 @@ import typer
 
 from medzoo.cli.components import TABLES, find_offer, print_tables
 from medzoo.cli.list import describe
-from medzoo.cli.output import Json, count, megabytes, notice, print_json, print_text
+from medzoo.cli.output import Json, count, megabytes, print_json, print_text
 from medzoo.errors import UnknownName
 from medzoo.hub.registry import CONFIG, AssetEntry, ModelEntry, Registry, load_registry
 from medzoo.plugins.lookup import load_plugins
+
+logger = logging.getLogger(__name__)
+
 
 _CARD_LINES = 12
 
@@ -47,7 +51,7 @@ def show(
     else:
         _print(facts)
     if told:
-        notice(told)
+        logger.warning(told)
 
 
 def _model(entry: ModelEntry, registry: Registry) -> dict[str, Any]:

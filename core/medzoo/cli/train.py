@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from medzoo.cli.options import Classes, Device, Overrides, SkipBad
-from medzoo.cli.output import Json, notice, print_json, print_text
+from medzoo.cli.output import Json, print_json, print_text
 from medzoo.cli.progress import TrainingDisplay
+
+logger = logging.getLogger(__name__)
 
 
 def train(
@@ -50,11 +53,11 @@ def train(
     names = [name.strip() for name in classes.split(",")] if classes else None
     dataset = open_dataset(data, skip_bad=skip_bad, classes=names)
     for name, reason in dataset.bad:
-        notice(f"left out {name}: {reason}")
+        logger.warning(f"left out {name}: {reason}")
     before = None
     if start is not None:
         registry = load_registry(plugins=plugins)
-        before = load_gen(start, image=None, registry=registry, plugins=plugins, device="cpu", notice=notice)
+        before = load_gen(start, image=None, registry=registry, plugins=plugins, device="cpu")
     with TrainingDisplay(f"{generator} on {data.name}") as display:
         result = run(
             spec,
@@ -72,7 +75,7 @@ def train(
     if not result.leads:
         return
     if result.already_done:
-        notice("this run was finished before; nothing was done")
+        logger.info("this run was finished before; nothing was done")
     if as_json:
         print_json(result.record)
     else:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +19,12 @@ from medzoo.evaluation.measurement import MeasuredSet, Measurer
 from medzoo.evaluation.metric_selection import choose
 from medzoo.evaluation.results import FAKE, OTHER, REAL, TRAIN, Evaluation, MetricResult, PairwiseResult, SkippedMetric
 from medzoo.generation.mixture import Source
-from medzoo.hub.download import to_stderr
 from medzoo.models.generators import LoadedModel
 from medzoo.runs.progress import Watch, unwatched
 from medzoo.specs import ImageSpec
+
+logger = logging.getLogger(__name__)
+
 
 _PAIRWISE = ("fid", "kid", "ssim", "ms-ssim")
 
@@ -63,9 +66,7 @@ class Measured:
     sets: Mapping[str, MeasuredSet]
 
 
-def evaluate(
-    request: Request, source: Source, *, notice: Callable[[str], None] = to_stderr, watch: Watch = unwatched
-) -> Measured:
+def evaluate(request: Request, source: Source, *, watch: Watch = unwatched) -> Measured:
     """What the metrics say of the synthetic images; nothing is written but the caches.
 
     Raises:
@@ -76,18 +77,18 @@ def evaluate(
     """
     _check(request)
     paths = {REAL: request.real, FAKE: request.fake, TRAIN: request.train, OTHER: request.other}
-    given = open_sets(paths, classes=request.classes, skip_bad=request.skip_bad, notice=notice)
+    given = open_sets(paths, classes=request.classes, skip_bad=request.skip_bad)
     image, resized = common_image(given, size=request.size)
-    notice(resized)
+    logger.info(resized)
     chosen, skipped = choose(request.metrics, source, classes=_labels(given), has_train=TRAIN in given)
     if skipped:
-        notice(f"skipped metrics: {_skipped_summary(skipped)}")
+        logger.info(f"skipped metrics: {_skipped_summary(skipped)}")
     sets = {role: _measured(one, image, request.crop) for role, one in given.items()}
-    seen = find_seen(given, sets, source, models=request.models, notice=notice)
-    lineage = _settle(seen, given, sets, request, image, notice)
+    seen = find_seen(given, sets, source, models=request.models)
+    lineage = _settle(seen, given, sets, request, image)
     of_pairs = [one for one in chosen if one.spec.name in _PAIRWISE] if len(sets) > 2 else []
     measurer = Measurer(chosen, source, pairwise=of_pairs, seed=request.seed, batch_size=request.batch_size)
-    measurer.extract(sets.values(), notice=notice, watch=watch)
+    measurer.extract(sets.values(), watch=watch)
     results = [measurer.row(one, sets, fake=FAKE) for one in chosen]
     if all(result.score is None for result in results):
         check_no_errors(measurer.errors)
@@ -150,7 +151,6 @@ def _settle(
     sets: dict[str, MeasuredSet],
     request: Request,
     image: ImageSpec,
-    notice: Callable[[str], None],
 ) -> Lineage:
     """What is known of the real images' lineage; those left out are in neither mapping any more.
 
@@ -165,7 +165,7 @@ def _settle(
         refuse_seen(lineage)
     if len(places) == len(data):
         raise DataError("every real image was trained on", "give images that no model has seen")
-    notice(f"left out {len(places)} of the {len(data)} real images, which were trained on")
+    logger.info(f"left out {len(places)} of the {len(data)} real images, which were trained on")
     given[REAL] = described(REAL, data.subset([place for place in range(len(data)) if place not in places]))
     sets[REAL] = _measured(given[REAL], image, request.crop)
     return lineage

@@ -16,7 +16,6 @@ from torch.nn import functional
 from medzoo.data.decoded_cache import Decoded
 from medzoo.errors import HubError, PluginError, UnknownName
 from medzoo.generation.mixture import Source
-from medzoo.hub.download import Notice
 from medzoo.hub.registry import AssetEntry, ModelEntry, Registry
 from medzoo.hub.sources import fetch_asset, locate
 from medzoo.models.classifiers import load_classifier
@@ -117,14 +116,12 @@ def refuse_missing(name: str, source: Source) -> None:
             raise HubError(f"'{name}' needs {row.name}, which is not on this machine", f"medzoo pull {row.name}")
 
 
-def load_extractor(name: str, source: Source, *, notice: Notice) -> LoadedExtractor:
+def load_extractor(name: str, source: Source) -> LoadedExtractor:
     """The extractor `name`: a plugin's, or a published classifier. Raises: as `refuse_missing`; IntegrityError."""
     refuse_missing(name, source)
     if name in source.plugins.extractors:
-        return _from_plugin(source.plugins.extractors[name], source, notice)
-    loaded = load_classifier(
-        name, registry=source.registry, plugins=source.plugins, device=source.device, notice=notice
-    )
+        return _from_plugin(source.plugins.extractors[name], source)
+    loaded = load_classifier(name, registry=source.registry, plugins=source.plugins, device=source.device)
     size, colour = loaded.image.size, "grey" if loaded.image.channels == 1 else "RGB"
     return LoadedExtractor(
         name=name,
@@ -136,12 +133,12 @@ def load_extractor(name: str, source: Source, *, notice: Notice) -> LoadedExtrac
     )
 
 
-def _from_plugin(spec: ExtractorSpec, source: Source, notice: Notice) -> LoadedExtractor:
+def _from_plugin(spec: ExtractorSpec, source: Source) -> LoadedExtractor:
     weights: dict[str, Mapping[str, Tensor]] = {}
     hashes = []
     for asset in spec.assets:
         row = source.registry.asset(asset)
-        path = fetch_asset(row, source=source.mirror, notice=notice)
+        path = fetch_asset(row, source=source.mirror)
         weights[asset] = _read_asset(path, row)
         hashes += [file.sha256 for file in row.files]
     extract = spec.build(weights, source.device)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from medzoo.errors import DataError
 from medzoo.evaluation.results import FAKE, OTHER, REAL, TRAIN, SetSummary
 from medzoo.generation.metadata import METADATA
 from medzoo.specs import ImageSpec
+
+logger = logging.getLogger(__name__)
+
 
 UNLABELLED = "all images"
 """The class of a folder of images without class folders."""
@@ -75,7 +79,6 @@ def open_sets(
     *,
     classes: Sequence[str] | None,
     skip_bad: bool,
-    notice: Callable[[str], None],
 ) -> dict[str, ImageSet]:
     """The sets by role; `classes` names an npz's numbers.
 
@@ -91,19 +94,21 @@ def open_sets(
             continue
         data = wanted if isinstance(wanted, Dataset) else _open(wanted, classes=classes, skip_bad=skip_bad)
         if data.multi_label:
-            notice(f"{data.path} has several labels an image: its images are compared without them")
+            logger.info(f"{data.path} has several labels an image: its images are compared without them")
             data = _without_labels(data)
         for name, reason in data.bad:
-            notice(f"left out {name}: {reason}")
+            logger.warning(f"left out {name}: {reason}")
         if role == REAL and data.held_out:
             part = "test" if "test" in data.held_out else "val"
             if given.get(TRAIN) is None:
-                notice(f"{data.path} has parts: measured against its {part} part; its train part are those trained on")
+                logger.info(
+                    f"{data.path} has parts: measured against its {part} part; its train part are those trained on"
+                )
                 sets[TRAIN] = described(TRAIN, replace(data, held_out={}))
             else:
-                notice(f"{data.path} has parts: measured against its {part} part")
+                logger.info(f"{data.path} has parts: measured against its {part} part")
             data = data.held_out[part]
-        data, origins = _chosen(role, replace(data, held_out={}), notice)
+        data, origins = _chosen(role, replace(data, held_out={}))
         sets[role] = described(role, data, origins)
     return sets
 
@@ -146,7 +151,7 @@ def described(role: str, data: Dataset, origins: tuple[Origin, ...] = ()) -> Ima
     return ImageSet(role=role, data=data, sizes=sizes, grey=grey, codecs=codecs, origins=origins)
 
 
-def _chosen(role: str, data: Dataset, notice: Callable[[str], None]) -> tuple[Dataset, tuple[Origin, ...]]:
+def _chosen(role: str, data: Dataset) -> tuple[Dataset, tuple[Origin, ...]]:
     """The images of a set that belong to its role by its metadata.csv, and where synthetic ones come from."""
     rows = _metadata(data)
     synthetic = {name: row for name, row in rows.items() if row.get("origin") == "synthetic"}
@@ -163,7 +168,7 @@ def _chosen(role: str, data: Dataset, notice: Callable[[str], None]) -> tuple[Da
     if not own:
         raise DataError(f"{data.path} holds no synthetic image, by its {METADATA}", "give the folder of synthetic ones")
     if len(own) < len(data):
-        notice(f"{data.path}: the {len(own)} synthetic of its {len(data)} images are measured, by its {METADATA}")
+        logger.info(f"{data.path}: the {len(own)} synthetic of its {len(data)} images are measured, by its {METADATA}")
     told = [synthetic[data.names[k]] for k in own]
     origins = dict.fromkeys(
         Origin(generator=row.get("generator", ""), weights_sha256=row.get("weights_sha256", "")) for row in told

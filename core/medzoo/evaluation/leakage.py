@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from medzoo.hub.sources import locate
 from medzoo.models.folder import read_description
 from medzoo.models.generators import LoadedModel
 from medzoo.runs.record import read_run
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +71,11 @@ def find_seen(
     source: Source,
     *,
     models: Sequence[LoadedModel],
-    notice: Callable[[str], None],
 ) -> list[Seen]:
     """What is known of the real images' place in trainings: of the training set, of the models that the synthetic
     images' metadata.csv names, as far as a registry knows them, and of `models`."""
     found: list[Seen] = []
-    for who, weights, trained_on in _trainings(given, sets, source, models=models, notice=notice):
+    for who, weights, trained_on in _trainings(given, sets, source, models=models):
         shared: tuple[int, ...] = ()
         if trained_on is not None:
             digests = sets[REAL].images.fingerprints()
@@ -99,18 +101,17 @@ def _trainings(
     source: Source,
     *,
     models: Sequence[LoadedModel],
-    notice: Callable[[str], None],
 ) -> Iterator[tuple[str, str, Collection[str] | None]]:
     """Who was trained: its name, its weights, and the fingerprints of the images, None where they are unknown."""
     if TRAIN in sets:
         yield "", "", frozenset(sets[TRAIN].images.fingerprints())
     for origin in given[FAKE].origins:
-        yield origin.generator, origin.weights_sha256, _images_of(origin, given[FAKE].data.path, source, notice)
+        yield origin.generator, origin.weights_sha256, _images_of(origin, given[FAKE].data.path, source)
     for model in models:
         yield model.name, model.weights_sha256 or "", model.trained_on
 
 
-def _images_of(origin: Origin, made: Path, source: Source, notice: Callable[[str], None]) -> frozenset[str] | None:
+def _images_of(origin: Origin, made: Path, source: Source) -> frozenset[str] | None:
     """The fingerprints of the images that the model of these weights was trained on; None if nobody knows.
 
     It is a published one, or in the folder that is named by the run.json of the images `made` with it.
@@ -129,7 +130,7 @@ def _images_of(origin: Origin, made: Path, source: Source, notice: Callable[[str
         if description.get("weights_sha256") == origin.weights_sha256:
             return frozenset(map(str, description["data"].get("images", ())))
         missing += f" and no longer in {home}"
-    notice(f"'{origin.generator}' {missing}, so nobody can say what it was trained on")
+    logger.warning(f"'{origin.generator}' {missing}, so nobody can say what it was trained on")
     return None
 
 

@@ -90,15 +90,13 @@ class Measurer:
         self._seed = seed
         self._batch_size = batch_size
 
-    def extract(
-        self, sets: Iterable[MeasuredSet], *, notice: Callable[[str], None], watch: Callable[[int, int], None]
-    ) -> None:
+    def extract(self, sets: Iterable[MeasuredSet], *, watch: Callable[[int, int], None]) -> None:
         """Nothing; each set then has the features that the measurements need of it."""
         wanted: list[Wanted] = []
         takers: list[MeasuredSet] = []
         for name in dict.fromkeys(one.extractor for one in self.measurements if one.extractor):
             if name not in self.extractors:
-                self.extractors[name] = load_extractor(name, self._source, notice=notice)
+                self.extractors[name] = load_extractor(name, self._source)
             own = [one for one in self.measurements if one.extractor == name]
             for images in sets:
                 layers = tuple(dict.fromkeys(layer for one in own for layer in self._layers(one, images.role)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,21 +22,22 @@ from medzoo.runs.progress import Watch
 from medzoo.seeds import derive_seed
 from medzoo.training.checkpoints import checkpoints, load_checkpoint
 
+logger = logging.getLogger(__name__)
+
+
 PER_CLASS = 100
 TREND_METRICS = ("kid",)
 
 
-def evaluate_model(
-    given: str, request: Request, source: Source, *, per_class: int, notice: Callable[[str], None], watch: Watch
-) -> Measured:
+def evaluate_model(given: str, request: Request, source: Source, *, per_class: int, watch: Watch) -> Measured:
     """What the metrics say of images drawn from the model that `given` (GEN) means, `per_class` of each class.
 
     `request.fake` is not looked at. Raises: as `evaluate`, and what loading the model raises; ConfigError for a
     generator that varies real images, or is multi-label.
     """
-    model = load_from(given, source, notice=notice)
+    model = load_from(given, source)
     drawn = draw(model, per_class=per_class, seed=request.seed, batch_size=request.batch_size, watch=watch)
-    return evaluate(_of(request, model, drawn), source, notice=notice, watch=watch)
+    return evaluate(_of(request, model, drawn), source, watch=watch)
 
 
 def evaluate_checkpoints(
@@ -44,7 +47,6 @@ def evaluate_checkpoints(
     *,
     train: Dataset,
     per_class: int,
-    notice: Callable[[str], None],
     watch: Watch,
 ) -> Measured:
     """The evaluation of images drawn from the run's last checkpoint, with the trend over all of them.
@@ -60,18 +62,15 @@ def evaluate_checkpoints(
         try:
             model = load_checkpoint(run, checkpoint, plugins=source.plugins, device=source.device, data=train)
         except DataError as error:
-            notice(f"step {checkpoint.step}: {error.message}")
+            logger.warning(f"step {checkpoint.step}: {error.message}")
             continue
-        notice(f"step {checkpoint.step} ({place} of {len(found)})")
+        logger.info(f"step {checkpoint.step} ({place} of {len(found)})")
         drawn = draw(model, per_class=per_class, seed=request.seed, batch_size=request.batch_size, watch=watch)
         own = _of(request, model, drawn)
         is_last = place == len(found)
-        measured = evaluate(
-            own if is_last else replace(own, metrics=wanted, per_class=False, other=None),
-            source,
-            notice=notice if last is None or is_last else _unheard,
-            watch=watch,
-        )
+        asked = own if is_last else replace(own, metrics=wanted, per_class=False, other=None)
+        with _errors_only(when=last is not None and not is_last):
+            measured = evaluate(asked, source, watch=watch)
         points += [
             TrendPoint(step=checkpoint.step, epoch=checkpoint.epoch, name=row.name, score=row.score)
             for row in measured.evaluation.results
@@ -83,8 +82,17 @@ def evaluate_checkpoints(
     return replace(last, evaluation=replace(last.evaluation, trend=tuple(points)))
 
 
-def _unheard(text: str) -> None:
-    """Nothing; what was said of the first checkpoint holds for the others."""
+@contextlib.contextmanager
+def _errors_only(when: bool) -> Iterator[None]:
+    """Silence what an evaluation logs: what was logged of the first checkpoint holds for the others."""
+    evaluation = logging.getLogger("medzoo.evaluation")
+    level = evaluation.level
+    if when:
+        evaluation.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        evaluation.setLevel(level)
 
 
 def _of(request: Request, model: LoadedModel, drawn: Dataset) -> Request:

@@ -3,7 +3,6 @@ weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -74,7 +73,7 @@ class Generator:
 
 
 def find_generators(
-    design: Design, plugins: Plugins, registry: Registry, *, mirror: str | None, notice: Callable[[str], None]
+    design: Design, plugins: Plugins, registry: Registry, *, mirror: str | None
 ) -> dict[str, Generator]:
     """The generators that arms name: a plugin's bare name is trained in each fold, anything else is published.
 
@@ -94,7 +93,7 @@ def find_generators(
             )
             generator.config(plugins)
         else:
-            generator = _published(name, design, plugins, registry, mirror=mirror, notice=notice)
+            generator = _published(name, design, plugins, registry, mirror=mirror)
         found[name] = generator
     return found
 
@@ -106,12 +105,11 @@ def _published(
     registry: Registry,
     *,
     mirror: str | None,
-    notice: Callable[[str], None],
 ) -> Generator:
     resolved = resolve(name, registry, plugins)
     folder = resolved.folder
     if resolved.entry is not None:
-        folder = fetch_model(resolved.entry, source=mirror, notice=notice)
+        folder = fetch_model(resolved.entry, source=mirror)
     assert folder is not None  # what has weights has a folder or a row
     if "preset" in design.own["generator"].get(name, {}):
         raise ConfigError(f"'{name}' is trained already, and takes no preset", "set single settings: sampling.steps=50")

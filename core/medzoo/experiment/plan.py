@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -61,7 +61,6 @@ def prepare(
     allow_leak: bool = False,
     leave_out_seen: bool = False,
     allow_upload: bool = False,
-    notice: Callable[[str], None],
 ) -> Prepared:
     """The experiment that `design` means on `data`, its folder to be `out`; nothing is written yet.
 
@@ -73,7 +72,7 @@ def prepare(
     check_labels(data.classes)
     if out is not None:
         _refuse_other(out)
-    generators = find_generators(design, source.plugins, source.registry, mirror=source.mirror, notice=notice)
+    generators = find_generators(design, source.plugins, source.registry, mirror=source.mirror)
     known = frozenset[str]().union(*(generator.trained_on for generator in generators.values()))
     images = make_parts(
         data, design.value, test=test, allow_leak=allow_leak, leave_out=known if leave_out_seen else None

@@ -9,7 +9,7 @@ from medzoo.experiment.plan import Prepared, describe, told
 from medzoo.experiment.results import EXPERIMENT, Experiment, load_results
 from medzoo.experiment.tasks import Task
 from medzoo.experiment.workers import Failure, run_tasks
-from medzoo.hub.download import Notice, folder_lock, to_stderr
+from medzoo.hub.download import folder_lock
 from medzoo.runs.record import RUN, RunRecord
 from medzoo.storage.files import write_json_atomic
 
@@ -20,13 +20,13 @@ Watch = Callable[[int, int, str], None]
 """Told how many tasks of how many are done, and of the last one what it was; first before anything is."""
 
 
-def run(prepared: Prepared, *, jobs: int, watch: Watch, notice: Notice = to_stderr) -> Experiment:
+def run(prepared: Prepared, *, jobs: int, watch: Watch) -> Experiment:
     """What the experiment found; all of it is in the folder, run.json last.
 
     While another process runs an experiment in the folder, this one waits, and then does what is left.
     Raises: ResourceError for a disk or memory that is full; what is done stays done.
     """
-    with folder_lock(prepared.workshop.home.resolve(), notice):
+    with folder_lock(prepared.workshop.home.resolve()):
         return _run(prepared, jobs=jobs, watch=watch)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,6 @@ from medzoo.generation.job import Job
 from medzoo.generation.metadata import listing_digest, sheet_beside
 from medzoo.generation.mixture import (
     Mixture,
-    Notice,
     Source,
     find_data,
     lineage,
@@ -27,6 +27,8 @@ from medzoo.generation.writer import ORIGINALS, original_files
 from medzoo.models.generators import LoadedModel
 from medzoo.models.labels import check_labels
 from medzoo.runs.identity import refuse_other
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,7 @@ class Request:
     allow_upload: bool = False
 
 
-def prepare(request: Request, source: Source, *, notice: Notice) -> Job:
+def prepare(request: Request, source: Source) -> Job:
     """The job that `request` means, with models loaded and everything checked; nothing is written yet.
 
     Raises:
@@ -65,9 +67,9 @@ def prepare(request: Request, source: Source, *, notice: Notice) -> Job:
         raise ConfigError(f"--originals cannot take '{request.originals}'", f"it takes {', '.join(ORIGINALS)}")
 
     def open_real(lead: LoadedModel | None) -> Dataset:
-        return find_data(request.data, lead, classes=request.classes, skip_bad=request.skip_bad, notice=notice)
+        return find_data(request.data, lead, classes=request.classes, skip_bad=request.skip_bad)
 
-    mixture, real = load_mixture(request.generators, source, open_real=open_real, notice=notice)
+    mixture, real = load_mixture(request.generators, source, open_real=open_real)
     assert real is not None  # find_data gives images or raises
     check_labels(real.classes)
     plan = make_plan(
@@ -79,7 +81,7 @@ def prepare(request: Request, source: Source, *, notice: Notice) -> Job:
     )
     refuse_unknown_classes(mixture, real, [label for label in real.classes if plan.count(label)])
     refuse_without_sources(mixture.models, plan, real)
-    _tell_oddities(request, mixture, real, plan, notice)
+    _tell_oddities(request, mixture, real, plan)
     folder = request.out or Path(f"augmented-{'-'.join(mixture.names)}-{request.target}")
     _refuse_inside(folder, real)
     job = _job(request, source, mixture, real, plan, folder)
@@ -116,20 +118,22 @@ def _job(request: Request, source: Source, mixture: Mixture, real: Dataset, plan
     )
 
 
-def _tell_oddities(request: Request, mixture: Mixture, real: Dataset, plan: Plan, notice: Notice) -> None:
+def _tell_oddities(request: Request, mixture: Mixture, real: Dataset, plan: Plan) -> None:
     """Notices of what a reader of the plan might miss. Raises: ConfigError if there is nothing to do at all."""
     counts = real.counts()
     above = [f"{label} has {count}" for label, count in counts.items() if count > request.target]
     if above:
-        notice(f"above --to {request.target}, so nothing is made and nothing deleted: {', '.join(above)}")
+        logger.info(f"above --to {request.target}, so nothing is made and nothing deleted: {', '.join(above)}")
     for label, count in counts.items():
         if not count:
-            notice(f"class '{label}' has no real image at all: all {request.target} will be synthetic")
+            logger.warning(f"class '{label}' has no real image at all: all {request.target} will be synthetic")
     unseen = sorted({name for model in mixture.models for name in model.image.classes} - set(real.classes))
     if unseen:
-        notice(f"known to the model but absent from the data, so not made: {', '.join(unseen)}")
+        logger.warning(f"known to the model but absent from the data, so not made: {', '.join(unseen)}")
     for part, images in real.held_out.items():
-        notice(f"the {len(images)} {part} images are held out: they stay where they are and get no synthetic company")
+        logger.info(
+            f"the {len(images)} {part} images are held out: they stay where they are and get no synthetic company"
+        )
     if not plan.total and request.originals == "omit":
         raise ConfigError(f"every class has at least {request.target} images and --originals omit leaves none to write")
 

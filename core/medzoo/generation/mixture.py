@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -24,13 +25,14 @@ from medzoo.models.generators import LoadedModel, load_gen, pick_device
 from medzoo.plugins.lookup import Plugins
 from medzoo.specs import ImageSpec
 
+logger = logging.getLogger(__name__)
+
+
 DEFAULT_DATA = Path("datasets/train")
 
 # The embedded set: imbalanced as a clinic's archive is, and so small that even a demonstration adds to every class.
 PHANTOM_COUNTS: Mapping[str, int] = {"normal": 20, "thick-wall": 12, "narrow-canal": 8, "echogenic-content": 6}
 PHANTOM_SEED = 2024
-
-Notice = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +73,7 @@ class Mixture:
 
 
 def load_mixture(
-    given: Sequence[str], source: Source, *, open_real: Callable[[LoadedModel | None], Dataset | None], notice: Notice
+    given: Sequence[str], source: Source, *, open_real: Callable[[LoadedModel | None], Dataset | None]
 ) -> tuple[Mixture, Dataset | None]:
     """The models that the GEN arguments mean, and the real images, which `open_real` finds for the first model.
 
@@ -84,14 +86,14 @@ def load_mixture(
     weightless = [_is_weightless(name, source) for name, _ in pairs]
     overrides = _overrides_by_generator([name for name, _ in pairs], source)
     models: list[LoadedModel | None] = [
-        None if bare else load_from(name, source, overrides=overrides[name], notice=notice)
+        None if bare else load_from(name, source, overrides=overrides[name])
         for (name, _), bare in zip(pairs, weightless, strict=True)
     ]
     lead = next((model for model in models if model is not None), None)
     real = open_real(lead)
     for place, (name, _) in enumerate(pairs):
         if weightless[place]:
-            models[place] = _load_weightless(name, lead, real, source, overrides[name], notice)
+            models[place] = _load_weightless(name, lead, real, source, overrides[name])
     loaded = tuple(model for model in models if model is not None)
     names = tuple(distinct([file_safe(model.name) for model in loaded]))
     return Mixture(models=loaded, shares=tuple(share for _, share in pairs), names=names), real
@@ -120,7 +122,6 @@ def load_from(
     *,
     image: ImageSpec | None = None,
     overrides: Sequence[str] | None = None,
-    notice: Notice,
 ) -> LoadedModel:
     """The model that a GEN argument means, by `models.load_gen`; with `overrides` in place of the source's."""
     return load_gen(
@@ -131,7 +132,6 @@ def load_from(
         device=source.device,
         overrides=source.overrides if overrides is None else overrides,
         source=source.mirror,
-        notice=notice,
     )
 
 
@@ -141,16 +141,15 @@ def _load_weightless(
     real: Dataset | None,
     source: Source,
     overrides: Sequence[str],
-    notice: Notice,
 ) -> LoadedModel:
     if real is None:
         raise ConfigError(f"'{given}' varies real images", "give them with --data")
     if lead is not None:
-        return replace(load_from(given, source, image=lead.image, overrides=overrides, notice=notice), crop=lead.crop)
+        return replace(load_from(given, source, image=lead.image, overrides=overrides), crop=lead.crop)
     spec = resolve(given, source.registry, source.plugins).spec
     resolved = settings.resolve(spec.config, presets=spec.presets, overrides=overrides)
     asked = {key: value for key, value in resolved.flat().items() if resolved.origins[key] == "--set"}
-    return load_from(given, source, image=natural_image(real, asked), overrides=overrides, notice=notice)
+    return load_from(given, source, image=natural_image(real, asked), overrides=overrides)
 
 
 def natural_image(data: Dataset, asked: Mapping[str, Any]) -> ImageSpec:
@@ -167,24 +166,24 @@ def natural_image(data: Dataset, asked: Mapping[str, Any]) -> ImageSpec:
     return ImageSpec(size=size, channels=channels, classes=data.classes)
 
 
-def find_data(
-    path: Path | None, lead: LoadedModel | None, *, classes: Sequence[str] | None, skip_bad: bool, notice: Notice
-) -> Dataset:
+def find_data(path: Path | None, lead: LoadedModel | None, *, classes: Sequence[str] | None, skip_bad: bool) -> Dataset:
     """The real images: those at `path`, else ./datasets/train, else the set medzoo can make for the model.
 
     Raises: DataError if there are none, if they are multi-label, or if some are synthetic already.
     """
     if path is None and DEFAULT_DATA.exists():
         path = DEFAULT_DATA
-        notice(f"real images: ./{DEFAULT_DATA} (no --data given)")
+        logger.info(f"real images: ./{DEFAULT_DATA} (no --data given)")
     if path is not None:
         data = open_dataset(path, skip_bad=skip_bad, classes=classes)
         _refuse_synthetic(path)
         for name, reason in (entry for part in (data, *data.held_out.values()) for entry in part.bad):
-            notice(f"left out {name}: {reason}")
+            logger.warning(f"left out {name}: {reason}")
     elif lead is not None and lead.embedded == "phantom":
         data = phantom_dataset(PHANTOM_COUNTS, size=lead.image.size, seed=PHANTOM_SEED)
-        notice("real images: none given and no ./datasets/train here, so simulated ultrasound stands in for them")
+        logger.warning(
+            "real images: none given and no ./datasets/train here, so simulated ultrasound stands in for them"
+        )
     else:
         whose = (
             f"'{lead.name}' has no embedded images" if lead is not None else "these generators have none of their own"

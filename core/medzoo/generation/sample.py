@@ -13,7 +13,7 @@ from medzoo.data.dataset import Dataset
 from medzoo.errors import ConfigError, UnknownName
 from medzoo.generation.job import Job
 from medzoo.generation.metadata import listing_digest, write_sheet
-from medzoo.generation.mixture import Mixture, Notice, Source, find_data, load_mixture
+from medzoo.generation.mixture import Mixture, Source, find_data, load_mixture
 from medzoo.generation.plan import Picture, Plan, make_plan
 from medzoo.generation.sampler import Studio, refuse_without_sources
 from medzoo.models.generators import LoadedModel
@@ -47,7 +47,7 @@ class Request:
         return self.out is None and self.grid is not None
 
 
-def prepare(request: Request, source: Source, *, notice: Notice) -> Job:
+def prepare(request: Request, source: Source) -> Job:
     """The job that `request` means, its model loaded; nothing is written yet.
 
     Raises:
@@ -61,7 +61,7 @@ def prepare(request: Request, source: Source, *, notice: Notice) -> Job:
     if request.grid is not None and request.grid.suffix.lower() != ".png":
         raise ConfigError(f"--grid {request.grid} does not end in .png", "the grid is a PNG: --grid grid.png")
 
-    mixture, real = load_alone(request.generator, source, data=request.data, notice=notice)
+    mixture, real = load_alone(request.generator, source, data=request.data)
     labels = labels_to_draw(request.labels, mixture.models[0])
     counts = dict.fromkeys(labels, request.count)
     plan = plan_alone(mixture, real, counts, batch_size=request.batch_size, seed=request.seed)
@@ -71,7 +71,7 @@ def prepare(request: Request, source: Source, *, notice: Notice) -> Job:
     return job
 
 
-def load_alone(generator: str, source: Source, *, data: Path | None, notice: Notice) -> tuple[Mixture, Dataset | None]:
+def load_alone(generator: str, source: Source, *, data: Path | None) -> tuple[Mixture, Dataset | None]:
     """One generator, as a mixture of itself alone, and the real images where it varies some.
 
     Raises: UnknownName, ConfigError, DataError, HubError.
@@ -79,12 +79,12 @@ def load_alone(generator: str, source: Source, *, data: Path | None, notice: Not
 
     def open_real(lead: LoadedModel | None) -> Dataset | None:
         if lead is None or lead.spec.needs_sources:
-            return find_data(data, lead, classes=None, skip_bad=False, notice=notice)
+            return find_data(data, lead, classes=None, skip_bad=False)
         if data is not None:
             raise ConfigError(f"'{generator}' varies no real images", "leave --data out")
         return None
 
-    return load_mixture((generator,), source, open_real=open_real, notice=notice)
+    return load_mixture((generator,), source, open_real=open_real)
 
 
 def labels_to_draw(wanted: Sequence[str], model: LoadedModel) -> tuple[str, ...]:

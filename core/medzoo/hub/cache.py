@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from medzoo.errors import UnknownName
-from medzoo.hub.download import Notice, folder_lock
+from medzoo.hub.download import folder_lock
 from medzoo.hub.repositories import parse_reference, read_pins
 from medzoo.storage.files import disk_errors, write_json_atomic
 from medzoo.storage.paths import cache_root, features_root, latents_root, pixels_root
@@ -46,9 +46,9 @@ def find_cached(names: Iterable[str]) -> list[CacheEntry]:
     return found
 
 
-def remove_cached(entry: CacheEntry, *, notice: Notice) -> None:
+def remove_cached(entry: CacheEntry) -> None:
     """Nothing; the entry is gone, and for a commit of a repository what was pinned to it. Raises: ResourceError."""
-    with folder_lock(entry.folder, notice), disk_errors(entry.folder):
+    with folder_lock(entry.folder), disk_errors(entry.folder):
         shutil.rmtree(entry.folder)
         if entry.kind == "hub":
             _unpin(entry)

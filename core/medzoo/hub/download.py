@@ -7,8 +7,8 @@ a Hub that fails; so they are not used. Its session is: proxies, HF_HUB_OFFLINE 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,10 +26,11 @@ from medzoo.storage.paths import cache_root
 if TYPE_CHECKING:
     from hashlib import _Hash
 
+logger = logging.getLogger(__name__)
+
+
 Progress = Callable[[str, int, int], None]
 """Told a file's name, how many of its bytes are there and how many it has; from several threads."""
-
-Notice = Callable[[str], None]
 
 _CHUNK = 1 << 20
 _WORTH_TELLING = 1_000_000
@@ -132,7 +133,7 @@ def in_parallel(jobs: Iterable[Callable[[threading.Event], None]]) -> None:
 
 
 @contextmanager
-def folder_lock(folder: Path, notice: Notice) -> Iterator[None]:
+def folder_lock(folder: Path) -> Iterator[None]:
     """Nothing; inside it, no other process that asks for `folder` runs. Raises: ResourceError."""
     from filelock import FileLock, Timeout
 
@@ -142,7 +143,7 @@ def folder_lock(folder: Path, notice: Notice) -> Iterator[None]:
         try:
             lock.acquire(timeout=1.0)
         except Timeout:
-            notice(f"waiting for another process that fills {folder}")
+            logger.info(f"waiting for another process that fills {folder}")
             lock.acquire()
     try:
         yield
@@ -150,14 +151,14 @@ def folder_lock(folder: Path, notice: Notice) -> Iterator[None]:
         lock.release()
 
 
-def announcing(notice: Notice) -> Progress:
+def announcing() -> Progress:
     """A progress that only tells of files that take a while, once each, when they begin."""
     told: set[str] = set()
 
     def tell(name: str, done: int, total: int) -> None:
         if name not in told and done < total and total >= _WORTH_TELLING:
             told.add(name)
-            notice(f"downloading {name} ({total / 1e6:.1f} MB)")
+            logger.info(f"downloading {name} ({total / 1e6:.1f} MB)")
 
     return tell
 
@@ -166,11 +167,6 @@ def mark_used(folder: Path) -> None:
     """Nothing; the folder's date is now: `medzoo cache` tells when it was last used."""
     with suppress(OSError):  # a cache that others own may be read-only, and is as good
         os.utime(folder)
-
-
-def to_stderr(text: str) -> None:
-    """Nothing; `text` goes to stderr, where no caller takes notices."""
-    print(text, file=sys.stderr)  # noqa: T201 - a notice, where no caller takes it
 
 
 @dataclass(frozen=True, kw_only=True)

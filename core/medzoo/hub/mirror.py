@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medzoo.errors import DataError
-from medzoo.hub.download import Notice, Progress, folder_lock, to_stderr
+from medzoo.hub.download import Progress, folder_lock
 from medzoo.hub.registry import AssetEntry, ModelEntry
 from medzoo.hub.sources import copy_checked, fetch_model, is_sound, mirror_folder
 from medzoo.storage.files import disk_errors
@@ -28,7 +28,6 @@ def write_mirror(
     entries: Iterable[ModelEntry | AssetEntry],
     mirror: Path,
     *,
-    notice: Notice = to_stderr,
     watch: Callable[[str], Progress] | None = None,
 ) -> Iterator[Mirrored]:
     """Each entry once `mirror` holds all its files, checked; what is there and sound is left alone.
@@ -41,8 +40,8 @@ def write_mirror(
         folder = mirror_folder(mirror, entry)
         copied = False
         if not is_sound(folder, entry):
-            cached = fetch_model(entry, notice=notice, progress=watch(entry.id) if watch else None)
-            with folder_lock(folder.absolute(), notice):
+            cached = fetch_model(entry, progress=watch(entry.id) if watch else None)
+            with folder_lock(folder.absolute()):
                 _write(entry, cached, folder)
             copied = True
         yield Mirrored(entry=entry, folder=folder, copied=copied)

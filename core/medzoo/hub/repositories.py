@@ -13,7 +13,6 @@ from typing import Any
 
 from medzoo.errors import ConfigError, HubError, IntegrityError
 from medzoo.hub.download import (
-    Notice,
     Progress,
     Wanted,
     announcing,
@@ -22,7 +21,6 @@ from medzoo.hub.download import (
     hub_origin,
     in_parallel,
     mark_used,
-    to_stderr,
 )
 from medzoo.hub.entries import CONFIG, NAME, WEIGHTS
 from medzoo.hub.network import ask
@@ -91,7 +89,6 @@ def fetch_repo(
     given: str,
     *,
     refresh: bool = False,
-    notice: Notice | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """A folder in the cache that holds the model of `hf:org/name[@revision]`.
@@ -106,13 +103,12 @@ def fetch_repo(
     if pinned is not None and not refresh and _is_whole(reference.folder(pinned)):
         folder = reference.folder(pinned)
     else:
-        say = notice or to_stderr
         snapshot = _look_up(reference, reference.revision if refresh or pinned is None else pinned)
         folder = reference.folder(snapshot.commit)
-        with folder_lock(folder, say):
-            _fill(folder, reference.repo, snapshot, progress or announcing(say))
+        with folder_lock(folder):
+            _fill(folder, reference.repo, snapshot, progress or announcing())
         if snapshot.commit != reference.revision:
-            with folder_lock(reference.pins, say):
+            with folder_lock(reference.pins):
                 write_json_atomic(reference.pins, {**read_pins(reference.pins), reference.revision: snapshot.commit})
     mark_used(folder)
     return folder

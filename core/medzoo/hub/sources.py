@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,6 @@ from typing import Protocol
 
 from medzoo.errors import ConfigError, HubError, IntegrityError, MedzooError
 from medzoo.hub.download import (
-    Notice,
     Origin,
     Progress,
     Wanted,
@@ -23,12 +23,14 @@ from medzoo.hub.download import (
     hub_origin,
     in_parallel,
     mark_used,
-    to_stderr,
     url_origin,
 )
 from medzoo.hub.registry import AssetEntry, FileEntry, ModelEntry
 from medzoo.storage.files import disk_errors, sha256_file, temporary_beside
 from medzoo.storage.paths import bundled_root, cache_root
+
+logger = logging.getLogger(__name__)
+
 
 _CHUNK = 1 << 20
 _ELSEWHERE = "take a sound copy: medzoo pull ID --from DIR, or install medzoo again"
@@ -87,14 +89,13 @@ class _Errand:
     entry: ModelEntry | AssetEntry
     folder: Path
     sources: Sequence[_Source]
-    notice: Notice
 
     def mend(self, file: FileEntry, stop: threading.Event) -> None:
         """Nothing; the folder holds the file. One that was there, damaged, is gone if no other can be had."""
         target = self.folder / file.name
         damaged = target.is_file()
         if damaged:
-            self.notice(f"{target} is damaged; taking it again")
+            logger.warning(f"{target} is damaged; taking it again")
         try:
             self._fetch(file, target, stop)
         except MedzooError:
@@ -115,11 +116,11 @@ class _Errand:
                 wrong.append(error)
             except HubError:
                 for earlier in wrong:
-                    self.notice(earlier.message)
+                    logger.warning(earlier.message)
                 raise
             else:
                 for earlier in wrong:
-                    self.notice(f"{earlier.message}; took it from {source.place}")
+                    logger.warning(f"{earlier.message}; took it from {source.place}")
                 return
         if wrong:
             raise wrong[0]
@@ -154,34 +155,31 @@ def fetch_model(
     entry: ModelEntry | AssetEntry,
     *,
     source: str | None = None,
-    notice: Notice | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """A folder in the cache that holds every file of the model, each checked against its hash.
 
-    `source` is "bundled", "hub" or a mirror folder, in place of the ordinary order. `notice` is told what had to be
-    mended (by default, so is stderr), `progress` how a download goes on.
+    `source` is "bundled", "hub" or a mirror folder, in place of the ordinary order. `progress` is called as a
+    download goes on. Damaged files that were replaced are logged.
 
     Raises: IntegrityError for bytes that are not the model's, HubError if no source has them, ResourceError.
     """
-    folder, say = model_folder(entry), notice or to_stderr
-    sources = _sources(entry, source, progress or announcing(say))
-    errand = _Errand(entry=entry, folder=folder, sources=sources, notice=say)
+    folder = model_folder(entry)
+    sources = _sources(entry, source, progress or announcing())
+    errand = _Errand(entry=entry, folder=folder, sources=sources)
     if _unsound(folder, entry):
-        with folder_lock(folder, say):
+        with folder_lock(folder):
             in_parallel(partial(errand.mend, file) for file in _unsound(folder, entry))
     mark_used(folder)
     return folder
 
 
-def fetch_asset(
-    entry: AssetEntry, *, source: str | None = None, notice: Notice | None = None, progress: Progress | None = None
-) -> Path:
+def fetch_asset(entry: AssetEntry, *, source: str | None = None, progress: Progress | None = None) -> Path:
     """The file of an asset that has one, in the cache and checked; of one with several, their folder.
 
     Raises: as `fetch_model`.
     """
-    folder = fetch_model(entry, source=source, notice=notice, progress=progress)
+    folder = fetch_model(entry, source=source, progress=progress)
     return folder / entry.files[0].name if len(entry.files) == 1 else folder
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -67,7 +67,6 @@ def inspect(
     source: Source,
     *,
     watch: Watch = unwatched,
-    notice: Callable[[str], None] = lambda text: None,
 ) -> Inspection:
     """Look at the labels of a model and leave pictures, tables and run.json in a folder.
 
@@ -81,7 +80,7 @@ def inspect(
     """
     record = RunRecord(job="inspect", folder=request.out)
     check_source(request.generator, source.mirror)
-    model = load_from(request.generator, source, notice=notice)
+    model = load_from(request.generator, source)
     labels = _chosen(request, model)
     if not isinstance(model.generator, LabelTokens):
         raise ConfigError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,6 @@ import torch
 
 from medzoo import config as settings
 from medzoo.errors import ConfigError, PluginError
-from medzoo.hub.download import to_stderr
 from medzoo.hub.registry import CLASSIFIER, GENERATOR, WEIGHTS, Registry, check_kind, resolve
 from medzoo.hub.sources import fetch_model
 from medzoo.models.folder import described, load_weights, overridden, read_description, write_model
@@ -21,6 +21,9 @@ from medzoo.specs import ClassifierSpec, ImageSpec
 
 if TYPE_CHECKING:
     from medzoo.plugins.lookup import Plugins
+
+logger = logging.getLogger(__name__)
+
 
 TIMM = "timm"
 
@@ -119,7 +122,6 @@ def load_classifier(
     plugins: Plugins,
     device: str,
     source: str | None = None,
-    notice: Callable[[str], None] | None = None,
     overrides: Sequence[str] = (),
 ) -> LoadedClassifier:
     """The classifier that `given` means: a registry id, a plugin's default model, a run's folder, or hf:org/name.
@@ -131,8 +133,8 @@ def load_classifier(
         return load_classifier_folder(found.folder, plugins=plugins, device=device, overrides=overrides)
     assert found.entry is not None  # every classifier has weights
     if found.entry.notice:
-        (notice or to_stderr)(found.entry.notice)
-    folder = fetch_model(found.entry, source=source, notice=notice)
+        logger.warning(found.entry.notice)
+    folder = fetch_model(found.entry, source=source)
     return load_classifier_folder(folder, plugins=plugins, device=device, overrides=overrides, name=found.entry.id)
 
 

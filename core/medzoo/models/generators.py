@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,6 @@ import torch
 
 from medzoo import config as settings
 from medzoo.errors import ConfigError, PluginError, ResourceError
-from medzoo.hub.download import to_stderr
 from medzoo.hub.registry import GENERATOR, WEIGHTS, Registry, check_kind, resolve
 from medzoo.hub.sources import fetch_model
 from medzoo.models.folder import (
@@ -29,6 +29,8 @@ from medzoo.specs import GeneratorSpec, ImageSpec
 
 if TYPE_CHECKING:
     from medzoo.plugins.lookup import Plugins
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +174,6 @@ def load_gen(
     device: str,
     overrides: Sequence[str] = (),
     source: str | None = None,
-    notice: Callable[[str], None] | None = None,
 ) -> LoadedModel:
     """The model a GEN argument means: a registry id, a plugin's default model, a folder, or a weightless plugin.
 
@@ -183,8 +184,8 @@ def load_gen(
         return load_model(found.folder, plugins=plugins, device=device, overrides=overrides)
     if found.entry is not None:
         if found.entry.notice:
-            (notice or to_stderr)(found.entry.notice)
-        folder = fetch_model(found.entry, source=source, notice=notice)
+            logger.warning(found.entry.notice)
+        folder = fetch_model(found.entry, source=source)
         return load_model(folder, plugins=plugins, device=device, overrides=overrides, name=found.entry.id)
     if image is None:
         raise ConfigError(f"'{given}' has no weights", "`medzoo list` shows the models that have")

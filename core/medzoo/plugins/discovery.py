@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import math
 import os
 import re
@@ -26,6 +27,8 @@ from medzoo.specs import ClassifierSpec, ExtractorSpec, GeneratorSpec, MetricSpe
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
+
+logger = logging.getLogger(__name__)
 
 GROUP = "medzoo"
 TIMEOUT = "MEDZOO_PLUGIN_TIMEOUT"
@@ -155,8 +158,7 @@ def within_bounds(name: str, call: Callable[[], T], *, seconds: float) -> T:
         thread.start()
         thread.join(min(_PATIENCE, seconds))
         if thread.is_alive() and seconds > _PATIENCE:
-            if sys.stderr is not None:
-                print(f"waiting for plugin '{name}', {seconds:g} s at most", file=sys.stderr)  # noqa: T201 - a notice
+            logger.warning(f"waiting for plugin '{name}', {seconds:g} s at most")
             thread.join(seconds - _PATIENCE)
     if thread.is_alive():
         raise _too_slow(name, seconds, thread)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,6 @@ from medzoo.publishing.checks import RECORD, Card, problems
 from medzoo.runs.record import read_run
 from medzoo.storage.files import sha256_file
 from medzoo.storage.paths import bundled_root
-
-Notice = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,14 +63,14 @@ class Package:
         return f"v{self.version}" if self.version else ""
 
 
-def prepare(request: Request, *, registry: Registry, plugins: Plugins, notice: Notice) -> Package:
+def prepare(request: Request, *, registry: Registry, plugins: Plugins) -> Package:
     """The package of a model that may be published; nothing is sent. A training run gets its card folder first.
 
     Raises:
         DataError: it may not be published, with every reason and its mend.
         ConfigError: no model, no repository, or no facts about it are named.
     """
-    folder, row, pinned = _source(request, registry=registry, plugins=plugins, notice=notice)
+    folder, row, pinned = _source(request, registry=registry, plugins=plugins)
     description = read_description(folder)
     model_id = str(description.get("id", "")) or folder.resolve().name
     row = row or _row_of(registry, model_id, request.version)
@@ -109,9 +107,7 @@ def bundled_models(registry: Registry) -> tuple[ModelEntry, ...]:
     return tuple(row for row in registry.entries if (bundled_root() / "cards" / row.folder / CONFIG).is_file())
 
 
-def _source(
-    request: Request, *, registry: Registry, plugins: Plugins, notice: Notice
-) -> tuple[Path, ModelEntry | None, bool]:
+def _source(request: Request, *, registry: Registry, plugins: Plugins) -> tuple[Path, ModelEntry | None, bool]:
     """The card folder, its registry row where the model's id was given, and whether that row pins its files."""
     folder = Path(request.given)
     if request.given in registry.models:
@@ -127,7 +123,7 @@ def _source(
                 f"--version v{row.version}, or push the newer one's folder",
             )
         bundled = bundled_root() / "cards" / row.folder
-        return (bundled if bundled.is_dir() else fetch_model(row, notice=notice)), row, True
+        return (bundled if bundled.is_dir() else fetch_model(row)), row, True
     record = _record_of(request)
     if record is not None and record.get("job") in TRAININGS:
         if request.about is None:
