@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from medzoo._version import __version__
 from medzoo.errors import MedzooError
 from medzoo.hookspecs import hookimpl
-from medzoo.protocols import Classifier, Extractor, Generator, LabelledImages, Metric, Report, Sample, Score
+from medzoo.protocols import Classifier, Extractor, Generator, LabeledImages, Metric, Report, Sample, Score
 from medzoo.specs import ClassifierSpec, ExtractorSpec, GeneratorSpec, ImageSpec, MetricSpec
 
 __all__ = [
@@ -17,7 +17,7 @@ __all__ = [
     "Generator",
     "GeneratorSpec",
     "ImageSpec",
-    "LabelledImages",
+    "LabeledImages",
     "MedzooError",
     "Metric",
     "MetricSpec",

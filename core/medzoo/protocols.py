@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @runtime_checkable
-class LabelledImages(Protocol):
+class LabeledImages(Protocol):
     """A set of images a model is fitted on: `images.labels[i]` belongs to `images[i]`."""
 
     @property
@@ -76,19 +76,19 @@ class Generator(Protocol):
     def image(self) -> ImageSpec:
         """The images it makes."""
 
-    def fit(self, data: LabelledImages, *, seed: int, report: Report) -> None:
+    def fit(self, data: LabeledImages, *, seed: int, report: Report) -> None:
         """Train on `data`; the same data and seed give the same weights on the same machine.
 
         Raises: DataError for no images.
         """
 
-    def sample(self, seeds: Sequence[int], labels: Tensor, *, sources: Tensor | None = None) -> Tensor:
+    def sample(self, seeds: Sequence[int], labels: Tensor, *, init_images: Tensor | None = None) -> Tensor:
         """One image a seed: float32 (N, C, H, W) in [0, 1].
 
-        Image i depends only on the weights, `seeds[i]`, `labels[i]` and `sources[i]`. `sources` (N, C, H, W) in [0, 1]
-        are real images of the same classes, given when the spec says `needs_sources`.
-        Raises: DataError for no seeds, and for labels or sources that are not one a seed or none of the model's
-        (`toolkit.refusals` tells which).
+        Image i depends only on the weights, `seeds[i]`, `labels[i]` and `init_images[i]`. `init_images` (N, C, H, W) in
+        [0, 1] are real images of the same classes, given when the spec says `needs_init_images`.
+        Raises: DataError for no seeds, and for labels or `init_images` that are not one a seed or none of the model's
+        (`toolkit.validation` checks them).
         """
 
     def state_dict(self) -> Mapping[str, Tensor]:
@@ -208,7 +208,7 @@ class Classifier(Protocol):
     def image(self) -> ImageSpec:
         """The images it reads."""
 
-    def fit(self, data: LabelledImages, *, validation: LabelledImages, seed: int, report: Report) -> None:
+    def fit(self, data: LabeledImages, *, validation: LabeledImages, seed: int, report: Report) -> None:
         """Train on `data`, choosing by `validation`. Raises: DataError for no images."""
 
     def predict(self, images: Tensor) -> Tensor:
@@ -292,9 +292,9 @@ class Score:
     """A measured number.
 
     `spread` is its standard deviation over what `spread_over` names ("subsets", "splits", "pairs"), which is no
-    confidence interval; `interval` is one, of 95 %, by resampling images. `figures` are further numbers by name. NaN
+    confidence interval; `interval` is one, of 95 %, by resampling images. `details` are further numbers by name. NaN
     stands for what is not defined. `method` says how it was measured, where there are choices: subsets, bins, pairs;
-    `cautions` what its reader must know. `pairs`, closest first, are for looking at. `failed` is True where the number
+    `warnings` what its reader must know. `pairs`, closest first, are for looking at. `failed` is True where the number
     shows a fault, as copied images are.
     """
 
@@ -304,9 +304,9 @@ class Score:
     spread: float | None = None
     spread_over: str = ""
     interval: tuple[float, float] | None = None
-    figures: Mapping[str, float] = field(default_factory=dict)
+    details: Mapping[str, float] = field(default_factory=dict)
     method: str = ""
-    cautions: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     histogram: Histogram | None = None
     pairs: tuple[Pair, ...] = ()
     failed: bool = False

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from medzoo.protocols import Classifier, Extractor, Generator, Metric, TrainMetric
 
 
-CONTRACT = 1
+CONTRACT = 2
 """The contract between plugins and this medzoo: hooks, specs and protocols. A plugin states the one it was written for.
 
 It goes up by one with every release in which a plugin can see a change, were it only a new field.
 """
 
-OLDEST_CONTRACT = 1
+OLDEST_CONTRACT = 2
 """The oldest contract this medzoo still keeps. It goes up only when something that plugins used is taken away."""
 
 
@@ -64,49 +64,54 @@ class ImageSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Offer:
-    """What a spec of any kind states: the contract it was written for, its name, and in a line what it is."""
+class Spec:
+    """The fields of every spec: the contract it was written for, its name, and a summary of one line."""
 
     contract: int
     name: str
     summary: str
 
     def __new__(cls, *, contract: int | None = None, **fields: Any) -> Self:
-        """A spec of a contract that is kept here. Raises: PluginError for another one, or none.
+        """Check the contract before the other fields, whose names another contract may not know.
 
-        It is told before the other fields are looked at, for those of another contract may be called otherwise.
+        Raises:
+            PluginError: `contract` is missing or not supported.
         """
         if contract is None and fields:
             raise PluginError(f"its {cls.__name__} states no contract", f"write contract={CONTRACT}")
         if contract is not None and contract not in range(OLDEST_CONTRACT, CONTRACT + 1):
             newer = isinstance(contract, int) and contract > CONTRACT
-            kept = CONTRACT if OLDEST_CONTRACT == CONTRACT else f"{OLDEST_CONTRACT} to {CONTRACT}"
+            supported = CONTRACT if OLDEST_CONTRACT == CONTRACT else f"{OLDEST_CONTRACT} to {CONTRACT}"
+            message = f"it was written for contract {contract!r} of medzoo, and this version supports {supported}"
+            if newer:
+                raise PluginError(message, "look for a newer version of medzoo")
             raise PluginError(
-                f"it was written for contract {contract!r} of medzoo, and this one keeps {kept}",
-                f"look for a newer version of {'medzoo' if newer else 'the plugin'}",
+                f"{message}: `fit` takes a callback and a checkpoint store in place of a report, `sample` takes "
+                "init_images in place of sources, and fields of MetricSpec and Score have other names",
+                "look for a newer version of the plugin; docs/plugins.md#contract-versions lists every change",
             )
         return super().__new__(cls)
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeneratorSpec(Offer):
+class GeneratorSpec(Spec):
     """A kind of generator. `config` is a dataclass of settings (medzoo.config), `presets` a folder of TOML files.
 
     `build(config, image, device)` imports the model and returns it with fresh weights on `device` ("cpu", "cuda:0").
-    `needs_sources`: it varies real images. `trainable`: it has weights. `multi_label`: its labels may be multi-hot.
+    `needs_init_images`: it varies real images. `trainable`: it has weights. `multi_label`: its labels may be multi-hot.
     Settings under `sampling` may be changed after training (`medzoo sample --set sampling.steps=50`), no others.
     """
 
     config: type[Any]
     presets: Traversable
     build: Callable[[Any, ImageSpec, str], Generator]
-    needs_sources: bool = False
+    needs_init_images: bool = False
     trainable: bool = True
     multi_label: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifierSpec(Offer):
+class ClassifierSpec(Spec):
     """A kind of classifier; fields as in `GeneratorSpec`. Settings under `prediction` may be changed after training."""
 
     config: type[Any]
@@ -116,7 +121,7 @@ class ClassifierSpec(Offer):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractorSpec(Offer):
+class ExtractorSpec(Spec):
     """A kind of extractor, whose name stands behind the "@" of a metric's: `fid@inception`.
 
     `layers` are those it gives; `perceptual`: it is a `PerceptualExtractor`. `preprocessing` says in a few words what
@@ -143,18 +148,18 @@ DOMAIN = "domain"
 
 
 @dataclass(frozen=True, kw_only=True)
-class MetricSpec(Offer):
-    """A kind of metric: what it needs, its unit, and which way is better ("higher", "lower" or "neither").
+class MetricSpec(Spec):
+    """A kind of metric: what it needs, its unit, and whether higher is better (None where neither way is).
 
     `needs_features` are layers of an extractor ("features", "logits"), `needs_distance` its perceptual distance, and
     `needs_train` layers of the training images, so that `build` gives a `TrainMetric`. Such a metric is asked for as
-    `name@extractor`; `extractors` are those it is measured with when none is named and they are at hand. `least` is the
-    smallest number of images a side it takes. `floor`: the same number between two halves of the real images tells
-    what sampling alone makes of it. `symmetric`: the same number comes out with real and synthetic images exchanged.
+    `name@extractor`; `extractors` are those it is measured with when none is named and they are at hand. `min_samples`
+    is the smallest number of images per set it takes: core measures no smaller sets, and none whose features are NaN or
+    infinite. `baseline`: measure two halves of the real images against each other too, which shows what sampling alone
+    makes of it. `symmetric`: the same number comes out with real and synthetic images exchanged.
     """
 
     unit: str
-    better: str
     build: Callable[[], Metric | TrainMetric]
     needs_pixels: bool = False
     needs_labels: bool = False
@@ -162,9 +167,15 @@ class MetricSpec(Offer):
     needs_distance: bool = False
     needs_train: tuple[str, ...] = ()
     extractors: tuple[str, ...] = ()
-    least: int = 2
-    floor: bool = False
+    min_samples: int = 2
+    higher_is_better: bool | None = None
+    baseline: bool = False
     symmetric: bool = False
+
+    @property
+    def better(self) -> str:
+        """The better direction, in a word: "higher", "lower" or "neither"."""
+        return {True: "higher", False: "lower", None: "neither"}[self.higher_is_better]
 
     @property
     def needs(self) -> list[str]:

@@ -22,7 +22,7 @@ def measure_pages() -> dict[str, str]:
             "What each asks of the images. *Least* is the smallest number of images a side; *floor*: the same number "
             "between two halves of the real images stands beside it; *symmetric*: exchanging real and synthetic images "
             "gives the same number.",
-            table(("metric", "needs", "measured with", "least", "floor", "symmetric"), map(demands, metrics)),
+            table(("metric", "needs", "measured with", "min. samples", "baseline", "symmetric"), map(demands, metrics)),
             "## Extractors",
             "They turn images into the vectors that metrics compare. Every published classifier is one as well, by "
             "its id, as in `kid@cnn-busi`.",
@@ -43,7 +43,7 @@ def meaning(spec: MetricSpec) -> tuple[str, ...]:
 def demands(spec: MetricSpec) -> tuple[str, ...]:
     """What a metric needs, as cells."""
     extractors = ", ".join(map(_extractor, spec.extractors))
-    facts = (str(spec.least), "yes" if spec.floor else "no", "yes" if spec.symmetric else "no")
+    facts = (str(spec.min_samples), "yes" if spec.baseline else "no", "yes" if spec.symmetric else "no")
     return (f"`{spec.name}`", ", ".join(spec.needs), extractors, *facts)
 
 

@@ -72,7 +72,7 @@ class ApiVariationConfig:
 
 
 def build(config: ApiVariationConfig, image: ImageSpec, device: str) -> Generator:
-    """A generator that varies its sources; a pipeline is loaded on `device` with the first image."""
+    """A generator that varies its init_images; a pipeline is loaded on `device` with the first image."""
     from medzoo_api_variation.model import ApiVariation
 
     return ApiVariation(config, image, device)
@@ -83,13 +83,13 @@ def register_generators() -> list[GeneratorSpec]:
     """Offer `api-variation`."""
     return [
         GeneratorSpec(
-            contract=1,
+            contract=2,
             name="api-variation",
             summary="real images varied by an image API they are uploaded to, or by a local open-weights pipeline",
             config=ApiVariationConfig,
             presets=files(__name__) / "presets",
             build=build,
-            needs_sources=True,
+            needs_init_images=True,
             trainable=False,
         )
     ]

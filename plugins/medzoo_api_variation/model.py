@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from medzoo import ImageSpec
 from medzoo.errors import ConfigError
-from medzoo.protocols import LabelledImages, Report, Service
-from medzoo.toolkit.validation import sound_sources
+from medzoo.protocols import LabeledImages, Report, Service
+from medzoo.toolkit.validation import check_init_images
 from medzoo_api_variation.diffusers_provider import DiffusersProvider
 from medzoo_api_variation.openai_provider import OpenAIProvider
 from medzoo_api_variation.providers import Provider
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class ApiVariation(nn.Module):
-    """A RemoteGenerator without weights of its own: image i is what the provider makes of `sources[i]`."""
+    """A RemoteGenerator without weights of its own: image i is what the provider makes of `init_images[i]`."""
 
     def __init__(self, config: ApiVariationConfig, image: ImageSpec, device: str) -> None:
         super().__init__()
@@ -49,14 +49,14 @@ class ApiVariation(nn.Module):
         """An image file's bytes, by one request to the API. Raises: as `RemoteGenerator.request`."""
         return self.provider.vary(picture, self._prompt(label), seed=seed, idempotency_key=idempotency_key)
 
-    def fit(self, data: LabelledImages, *, seed: int, report: Report) -> None:
+    def fit(self, data: LabeledImages, *, seed: int, report: Report) -> None:
         """Do nothing: there is nothing to learn."""
 
-    def sample(self, seeds: Sequence[int], labels: Tensor, *, sources: Tensor | None = None) -> Tensor:
+    def sample(self, seeds: Sequence[int], labels: Tensor, *, init_images: Tensor | None = None) -> Tensor:
         """One variation a seed by the local pipeline, each on its own: float32 (N, C, H, W) in [0, 1].
 
         Raises:
-            DataError: no sources, or other labels or sources than one a seed.
+            DataError: no init_images, or other labels or init_images than one a seed.
             ConfigError: an API makes the images, whose requests must be allowed and counted.
             HubError: the pipeline cannot be had.
         """
@@ -65,8 +65,8 @@ class ApiVariation(nn.Module):
                 f"'api-variation' asks {self.service.host}, and keeps every image it pays for in a folder",
                 "give --out; medzoo sample and medzoo augment ask, count and record",
             )
-        sources = sound_sources(self.image, seeds, labels, sources)
-        rows = zip(sources, labels.tolist(), seeds, strict=True)
+        init_images = check_init_images(self.image, seeds, labels, init_images)
+        rows = zip(init_images, labels.tolist(), seeds, strict=True)
         return torch.stack([self._vary(source, self.image.classes[label], seed) for source, label, seed in rows])
 
     def _vary(self, source: Tensor, label: str, seed: int) -> Tensor:

@@ -27,7 +27,7 @@ class ClassicConfig:
 
 
 def build(config: ClassicConfig, image: ImageSpec, device: str) -> Generator:
-    """A generator that varies its sources; `device` is theirs, for it has no weights."""
+    """A generator that varies its init_images; `device` is theirs, for it has no weights."""
     from medzoo_classic.model import Classic
 
     return Classic(config, image)
@@ -38,13 +38,13 @@ def register_generators() -> list[GeneratorSpec]:
     """Offer `classic`."""
     return [
         GeneratorSpec(
-            contract=1,
+            contract=2,
             name="classic",
             summary="real images mirrored and brightened; turned, shifted, sheared, zoomed, noisy or erased on request",
             config=ClassicConfig,
             presets=files(__name__) / "presets",
             build=build,
-            needs_sources=True,
+            needs_init_images=True,
             trainable=False,
         )
     ]

@@ -12,34 +12,34 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from medzoo import ImageSpec
-from medzoo.protocols import LabelledImages, Report
+from medzoo.protocols import LabeledImages, Report
 from medzoo.seeds import generator
-from medzoo.toolkit.validation import sound_sources
+from medzoo.toolkit.validation import check_init_images
 
 if TYPE_CHECKING:
     from medzoo_classic import ClassicConfig
 
 
 class Classic(nn.Module):
-    """A Generator without weights: image i is `sources[i]` under transforms drawn from `seeds[i]`."""
+    """A Generator without weights: image i is `init_images[i]` under transforms drawn from `seeds[i]`."""
 
     def __init__(self, config: ClassicConfig, image: ImageSpec) -> None:
         super().__init__()
         self.config = config
         self.image = image
 
-    def fit(self, data: LabelledImages, *, seed: int, report: Report) -> None:
+    def fit(self, data: LabeledImages, *, seed: int, report: Report) -> None:
         """Do nothing: there is nothing to learn."""
 
     @torch.inference_mode()
-    def sample(self, seeds: Sequence[int], labels: Tensor, *, sources: Tensor | None = None) -> Tensor:
+    def sample(self, seeds: Sequence[int], labels: Tensor, *, init_images: Tensor | None = None) -> Tensor:
         """One varied source a seed, float32 (N, C, H, W) in [0, 1].
 
         Raises:
-            DataError: no sources, or other labels or sources than one a seed.
+            DataError: no init_images, or other labels or init_images than one a seed.
         """
-        sources = sound_sources(self.image, seeds, labels, sources)
-        return torch.stack([self.vary(source, seed) for source, seed in zip(sources, seeds, strict=True)])
+        init_images = check_init_images(self.image, seeds, labels, init_images)
+        return torch.stack([self.vary(source, seed) for source, seed in zip(init_images, seeds, strict=True)])
 
     def vary(self, image: Tensor, seed: int) -> Tensor:
         """One image (C, H, W) under the transforms that `seed` draws; what leaves the frame is lost, gaps are black.

@@ -60,5 +60,5 @@ def _spec(
 ) -> ClassifierSpec:
     presets = files(__name__) / "presets" / name
     return ClassifierSpec(
-        contract=1, name=name, summary=summary, config=config, presets=presets, build=build, multi_label=True
+        contract=2, name=name, summary=summary, config=config, presets=presets, build=build, multi_label=True
     )

@@ -68,7 +68,7 @@ def register_generators() -> list[GeneratorSpec]:
     """Offer `dcgan`."""
     return [
         GeneratorSpec(
-            contract=1,
+            contract=2,
             name="dcgan",
             summary="class-conditional adversarial network of convolutions; one pass an image",
             config=DCGANConfig,

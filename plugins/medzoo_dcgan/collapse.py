@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medzoo.protocols import LabelledImages, Report
+from medzoo.protocols import LabeledImages, Report
 from medzoo.seeds import derive_seed, generator
 from medzoo.toolkit.training.batches import pixels
 
@@ -25,7 +25,7 @@ class CollapseMonitor:
 
     def __init__(
         self,
-        data: LabelledImages,
+        data: LabeledImages,
         draw: Callable[[Sequence[int], Tensor], Tensor],
         *,
         warn_below: float,
@@ -58,7 +58,7 @@ class CollapseMonitor:
             )
 
     @staticmethod
-    def _of_real(data: LabelledImages, label: int, *, seed: int) -> float:
+    def _of_real(data: LabeledImages, label: int, *, seed: int) -> float:
         members = torch.from_numpy(data.labels == label).nonzero().flatten()
         order = torch.randperm(len(members), generator=generator(seed, "collapse", label))
         chosen = members[order[:IMAGES]].tolist()

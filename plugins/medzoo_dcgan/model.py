@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from medzoo import ImageSpec
 from medzoo.errors import ConfigError
-from medzoo.protocols import LabelledImages, Report
+from medzoo.protocols import LabeledImages, Report
 from medzoo.seeds import derive_seed, global_draws_from
 from medzoo.toolkit.devices import FastSampling
 from medzoo.toolkit.diffusion.process import seeded_noise
 from medzoo.toolkit.training.loop import Adversary, steps_of, train
-from medzoo.toolkit.validation import refuse_bad_request, refuse_no_images
+from medzoo.toolkit.validation import check_not_empty, check_sample_request
 from medzoo_dcgan import DCGANConfig
 from medzoo_dcgan.collapse import CollapseMonitor
 from medzoo_dcgan.game import Game
@@ -49,9 +49,9 @@ class DCGAN(FastSampling):
         """Where the weights are."""
         return next(self.network.parameters()).device
 
-    def fit(self, data: LabelledImages, *, seed: int, report: Report) -> None:
+    def fit(self, data: LabeledImages, *, seed: int, report: Report) -> None:
         """Train the network; afterwards it holds the averaged weights, and batch norm statistics that suit them."""
-        refuse_no_images(data)
+        check_not_empty(data)
         config = self.config
         self._fast.clear()
         standing = standing_batches(data, config, seed=seed, device=self.device)
@@ -104,9 +104,9 @@ class DCGAN(FastSampling):
         return vectors.unsqueeze(1)
 
     @torch.inference_mode()
-    def sample(self, seeds: Sequence[int], labels: Tensor, *, sources: Tensor | None = None) -> Tensor:
-        """One image a seed, float32 (N, C, H, W) in [0, 1]; `sources` are not used. Raises: DataError."""
-        refuse_bad_request(self.image, seeds, labels)
+    def sample(self, seeds: Sequence[int], labels: Tensor, *, init_images: Tensor | None = None) -> Tensor:
+        """One image a seed, float32 (N, C, H, W) in [0, 1]; `init_images` are not used. Raises: DataError."""
+        check_sample_request(self.image, seeds, labels)
         (network,) = self.fast(self.config.sampling.precision, self.network)
         latents, _ = seeded_noise(seeds, (self.config.network.latent,))
         dtype = next(network.parameters()).dtype

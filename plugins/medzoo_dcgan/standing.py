@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from medzoo.protocols import LabelledImages
+from medzoo.protocols import LabeledImages
 from medzoo.seeds import generator
 from medzoo.toolkit.training.batches import epoch_order
 
@@ -25,7 +25,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def standing_batches(
-    data: LabelledImages, config: DCGANConfig, *, seed: int, device: torch.device
+    data: LabeledImages, config: DCGANConfig, *, seed: int, device: torch.device
 ) -> list[tuple[Tensor, Tensor]]:
     """Noise (N, latent) and labels (N,), in batches as large and as balanced as those of training."""
     count = BATCHES * config.training.batch_size

@@ -36,7 +36,7 @@ def register_generators() -> list[GeneratorSpec]:
     """Offer `ddpm`."""
     return [
         GeneratorSpec(
-            contract=1,
+            contract=2,
             name="ddpm",
             summary="class-conditional diffusion on pixels, optional classifier-free guidance",
             config=DDPMConfig,

@@ -28,7 +28,7 @@ def register_generators() -> list[GeneratorSpec]:
     """Offer `ddpm-var`."""
     return [
         GeneratorSpec(
-            contract=1,
+            contract=2,
             name="ddpm-var",
             summary="diffusion on pixels with learned variance, label tokens and classifier-free guidance",
             config=DDPMVarConfig,

@@ -17,7 +17,7 @@ class DuplicateConfig:
 
 
 def build(config: DuplicateConfig, image: ImageSpec, device: str) -> Generator:
-    """A generator that gives its sources back; `config` and `device` change nothing."""
+    """A generator that gives its init_images back; `config` and `device` change nothing."""
     from medzoo_duplicate.model import Duplicate
 
     return Duplicate(image)
@@ -28,13 +28,13 @@ def register_generators() -> list[GeneratorSpec]:
     """Offer `duplicate`."""
     return [
         GeneratorSpec(
-            contract=1,
+            contract=2,
             name="duplicate",
             summary="real images repeated as they are: the control for equal counts",
             config=DuplicateConfig,
             presets=files(__name__) / "presets",
             build=build,
-            needs_sources=True,
+            needs_init_images=True,
             trainable=False,
         )
     ]

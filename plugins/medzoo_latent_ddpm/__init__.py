@@ -54,7 +54,7 @@ def register_generators() -> list[GeneratorSpec]:
     """Offer `latent-ddpm`."""
     return [
         GeneratorSpec(
-            contract=1,
+            contract=2,
             name="latent-ddpm",
             summary="diffusion on one vector an image, with labels that add up and classifier-free guidance",
             config=LatentDDPMConfig,

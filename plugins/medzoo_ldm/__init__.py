@@ -50,7 +50,7 @@ def register_generators() -> list[GeneratorSpec]:
     """Offer `ldm`."""
     return [
         GeneratorSpec(
-            contract=1,
+            contract=2,
             name="ldm",
             summary="diffusion on an autoencoder's latents, with label tokens and classifier-free guidance",
             config=LDMConfig,

@@ -31,7 +31,7 @@ def edge_density(real: Sample, fake: Sample, *, seed: int) -> Score:
         interval=bootstrap_interval(_ratio, shares[REAL], shares[FAKE], seed=seed) if defined else None,
         n_real=real.size,
         n_fake=fake.size,
-        figures=means,
+        details=means,
         method=f"share of pixels whose Sobel gradient / 8 is over {THRESHOLD} a pixel, colour as its luma (BT.601); "
         "bootstrap over images",
     )

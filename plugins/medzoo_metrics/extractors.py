@@ -46,7 +46,7 @@ _ENLARGED = "LPIPS on [-1, 1], sides below 32 pixels enlarged"
 
 EXTRACTORS = (
     ExtractorSpec(
-        contract=1,
+        contract=2,
         name="inception",
         summary="Inception-v3 of 2015 as torch-fidelity ported it",
         layers=("features", "logits"),
@@ -55,7 +55,7 @@ EXTRACTORS = (
         assets=("inception-fid",),
     ),
     ExtractorSpec(
-        contract=1,
+        contract=2,
         name="vgg16",
         summary="VGG16 trained on ImageNet: the second fully connected layer; LPIPS",
         layers=("features",),
@@ -65,7 +65,7 @@ EXTRACTORS = (
         perceptual=True,
     ),
     ExtractorSpec(
-        contract=1,
+        contract=2,
         name="alexnet",
         summary="AlexNet trained on ImageNet: LPIPS",
         layers=(),
@@ -75,7 +75,7 @@ EXTRACTORS = (
         perceptual=True,
     ),
     ExtractorSpec(
-        contract=1,
+        contract=2,
         name="pixels",
         summary="thumbnails, whose distance is one of correlation",
         layers=("features",),

@@ -18,17 +18,17 @@ def fid(real: Sample, fake: Sample, *, seed: int) -> Score:
     """
     expect_enough("fid", 2, real=real, synthetic=fake)
     features = (features_of("fid", sample, role).double() for sample, role in ((real, REAL), (fake, FAKE)))
-    cautions = []
+    warnings = []
     if min(real.size, fake.size) < FEW:
-        cautions.append(f"below {FEW} images FID is biased upwards: compare at equal n only, and look at KID")
+        warnings.append(f"below {FEW} images FID is biased upwards: compare at equal n only, and look at KID")
     if real.size != fake.size:
-        cautions.append(f"{real.size} real and {fake.size} synthetic images: its floor has equal n")
+        warnings.append(f"{real.size} real and {fake.size} synthetic images: its floor has equal n")
     return Score(
         value=frechet_distance(*features),
         n_real=real.size,
         n_fake=fake.size,
         method="float64, unbiased covariances",
-        cautions=tuple(cautions),
+        warnings=tuple(warnings),
     )
 
 

@@ -29,7 +29,7 @@ def intensity(real: Sample, fake: Sample, *, seed: int) -> Score:
         interval=interval,
         n_real=real.size,
         n_fake=fake.size,
-        figures={
+        details={
             f"{role} {name}": value
             for role, found in levels.items()
             for name, value in (("min", found.low), ("max", found.high), ("mean", found.mean), ("std", found.std))

@@ -29,7 +29,7 @@ def isc(real: Sample, fake: Sample, *, seed: int) -> Score:
         spread_over="splits" if splits > 1 else "",
         n_real=real.size,
         n_fake=fake.size,
-        figures={"real": reference},
+        details={"real": reference},
         method=f"mean over splits: {splits} of the synthetic images, {parts} of the real ones",
     )
 

@@ -53,7 +53,7 @@ def nearest_train(real: Sample, fake: Sample, *, train: Sample, seed: int) -> Sc
         value=absolute.count / fake.size,
         n_real=real.size,
         n_fake=fake.size,
-        figures={
+        details={
             "threshold": absolute.threshold,
             "expected share": absolute.rank / (real.size + 1),
             "p_value": absolute.p_value,
@@ -64,7 +64,7 @@ def nearest_train(real: Sample, fake: Sample, *, train: Sample, seed: int) -> Sc
             "synthetic median": float(np.median(distances)),
         },
         method=_method(absolute.rank, real.size, train.size),
-        cautions=tuple(_cautions(absolute, relative, real.size)),
+        warnings=tuple(_warnings(absolute, relative, real.size)),
         histogram=_histogram(held_out, distances),
         pairs=tuple(Pair(fake=int(k), train=int(index[k]) % train.size, distance=float(distances[k])) for k in closest),
         failed=max(absolute.p_value, relative.p_value) < SIGNIFICANCE,
@@ -106,7 +106,7 @@ def _to_others(images: np.ndarray) -> np.ndarray:
     return distances
 
 
-def _cautions(absolute: _Tail, relative: _Tail, held_out: int) -> Iterator[str]:
+def _warnings(absolute: _Tail, relative: _Tail, held_out: int) -> Iterator[str]:
     if absolute.p_value < SIGNIFICANCE <= relative.p_value:
         yield (
             "its images are nearer to training images than held-out ones are, but as near to held-out images: they are "

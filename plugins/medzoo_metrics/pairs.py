@@ -62,7 +62,7 @@ def diversity(metric: str, compare: Compare, what: str, real: Sample, fake: Samp
         interval=mine.interval(fake.size, seed),
         n_real=real.size,
         n_fake=fake.size,
-        figures={"within classes": within, "between classes": between, **dict(zip(names, reference, strict=True))},
+        details={"within classes": within, "between classes": between, **dict(zip(names, reference, strict=True))},
         method=f"{what}; {len(mine.values)} random pairs within the synthetic set; bootstrap over images",
     )
 

@@ -33,6 +33,6 @@ def prc(real: Sample, fake: Sample, *, seed: int) -> Score:
         value=found[KEY_METRIC_F_SCORE],
         n_real=real.size,
         n_fake=fake.size,
-        figures={"precision": found[KEY_METRIC_PRECISION], "recall": found[KEY_METRIC_RECALL]},
+        details={"precision": found[KEY_METRIC_PRECISION], "recall": found[KEY_METRIC_RECALL]},
         method=f"F-score; balls that reach to neighbour {NEIGHBOURS} of the same set",
     )

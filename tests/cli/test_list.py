@@ -99,7 +99,7 @@ def offer(kind, name, **more):
 
 @hookimpl
 def register_generators():
-    return [offer(GeneratorSpec, "gaussian"), offer(GeneratorSpec, "mirror", needs_sources=True, trainable=False)]
+    return [offer(GeneratorSpec, "gaussian"), offer(GeneratorSpec, "mirror", needs_init_images=True, trainable=False)]
 
 
 @hookimpl

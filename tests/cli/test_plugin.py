@@ -88,7 +88,7 @@ class Faulty:
         report.progress(1, 1, {{"loss": 0.0}})
         {fault}
 
-    def sample(self, seeds, labels, *, sources=None):
+    def sample(self, seeds, labels, *, init_images=None):
         import torch
         return torch.zeros(len(seeds), 1, 16, 16)
 
@@ -104,7 +104,7 @@ def build(config, image, device):
 @medzoo.hookimpl
 def register_generators():
     presets = Path(__file__).parent / "presets"
-    return [medzoo.GeneratorSpec(contract=1, name="faulty", summary="x", config=Config, presets=presets, build=build)]
+    return [medzoo.GeneratorSpec(contract=2, name="faulty", summary="x", config=Config, presets=presets, build=build)]
 """
 
 
@@ -142,8 +142,8 @@ def test_a_metric_that_raises_leaves_the_others_their_results(medzoo, install_pl
     install_plugin(
         "far",
         "import medzoo\n\ndef far(real, fake, *, seed):\n    return 1 / 0\n\n@medzoo.hookimpl\n"
-        "def register_metrics():\n    return [medzoo.MetricSpec(contract=1, name='far', summary='x', unit='x',"
-        " better='lower', build=lambda: far, needs_pixels=True)]\n",
+        "def register_metrics():\n    return [medzoo.MetricSpec(contract=2, name='far', summary='x', unit='x',"
+        " higher_is_better=False, build=lambda: far, needs_pixels=True)]\n",
     )
     for name, seed in (("real", 1), ("fake", 2)):
         write_phantom(tmp_path / name, counts={"normal": 3, "thick-wall": 3}, size=16, seed=seed)

@@ -18,7 +18,7 @@ class Config:
 @medzoo.hookimpl
 def register_generators():
     fields = dict(summary="one Gaussian", config=Config, presets=Path(PRESETS), build=None)
-    return [medzoo.GeneratorSpec(contract=1, name="gauss", **fields)]
+    return [medzoo.GeneratorSpec(contract=2, name="gauss", **fields)]
 """
 
 
@@ -75,7 +75,7 @@ def test_a_generator_is_shown_with_presets_and_models(medzoo, publish):
     assert facts["generator"] == "ddpm"
     assert {"tiny", "default", "paper"} <= set(facts["presets"])
     assert "ddpm-test" in facts["models"]
-    assert "needs sources            yes" in medzoo("show", "classic").out
+    assert "needs init images        yes" in medzoo("show", "classic").out
 
 
 def test_an_unknown_name_offers_the_nearest_spelling(medzoo, publish):
@@ -136,7 +136,7 @@ def test_a_classifier_is_shown_with_its_models(medzoo, publish, gauss, install_p
 
 def test_a_plugin_s_settings_and_presets_are_shown(medzoo, gauss):
     facts = json.loads(medzoo("show", "gauss", "--json").out)
-    assert (facts["distribution"], facts["contract"]) == ("gauss-lab 1.0", 1)
+    assert (facts["distribution"], facts["contract"]) == ("gauss-lab 1.0", 2)
     assert facts["presets"] == {
         "default": {"about": "As it is.", "changes": {}},
         "tiny": {"about": "For tests: small.", "changes": {"image.size": 16, "spread": 2.0}},
@@ -194,8 +194,9 @@ def test_a_preset_that_cannot_be_read_is_named_with_its_plugin(medzoo, gauss, br
 
 def test_a_metric_is_shown_with_what_it_needs(medzoo):
     facts = json.loads(medzoo("show", "kid", "--json").out)
-    assert (facts["metric"], facts["distribution"].split()[0], facts["contract"]) == ("kid", "medzoo", 1)
-    assert (facts["unit"], facts["better"], facts["least"], facts["floor"]) == ("distance", "lower", 2, True)
+    assert (facts["metric"], facts["distribution"].split()[0], facts["contract"]) == ("kid", "medzoo", 2)
+    assert (facts["unit"], facts["higher_is_better"], facts["min_samples"]) == ("distance", False, 2)
+    assert facts["baseline"] is True
     assert (facts["needs"], facts["extractors"]) == (["features"], ["inception", "domain"])
     for name in ("kid@inception", "kid@cnn-busi"):
         assert json.loads(medzoo("show", name, "--json").out) == facts
@@ -209,7 +210,7 @@ def test_a_metric_is_shown_with_what_it_needs(medzoo):
 
 def test_an_extractor_is_shown_with_what_it_gives(medzoo):
     facts = json.loads(medzoo("show", "inception", "--json").out)
-    assert (facts["extractor"], facts["version"], facts["contract"]) == ("inception", "1", 1)
+    assert (facts["extractor"], facts["version"], facts["contract"]) == ("inception", "1", 2)
     assert (facts["gives"], facts["assets"]) == (["features", "logits"], ["inception-fid"])
     assert "perceptual distance" in json.loads(medzoo("show", "vgg16", "--json").out)["gives"]
     assert "gives                    features, logits" in medzoo("show", "inception").out

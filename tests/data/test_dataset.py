@@ -15,7 +15,7 @@ from medzoo.data import dataset as data
 from medzoo.data.dataset import Dataset, open_dataset
 from medzoo.data.images import prepare
 from medzoo.errors import DataError, UnknownName
-from medzoo.protocols import LabelledImages
+from medzoo.protocols import LabeledImages
 from medzoo.specs import ImageSpec
 
 # Unreadable files
@@ -134,7 +134,7 @@ def test_a_dataset_of_uneven_parts_is_refused() -> None:
 def test_a_view_prepares_images_and_reorders_labels(tmp_path: Path) -> None:
     found = open_dataset(write_folder(tmp_path, {"a": 2, "b": 1}, side=20))
     view = found.view(ImageSpec(size=8, channels=3, classes=("b", "c", "a")), crop="centre")
-    assert isinstance(view, LabelledImages)
+    assert isinstance(view, LabeledImages)
     assert len(view) == 3
     assert view.classes == ("b", "c", "a")
     assert view.labels.tolist() == [2, 2, 0]

@@ -106,7 +106,7 @@ def test_each_class_is_measured_by_itself_and_distances_only_of_enough_images(me
     evaluation = measure(per_class=True)
     of_a = rows(evaluation, "a")
     assert "needs 50 images a side, there are 6 real and 6 synthetic" in of_a["mean-distance@means"].missing
-    assert of_a["brightness"].score.figures["real"] == pytest.approx(40 / 255, abs=0.01)
+    assert of_a["brightness"].score.details["real"] == pytest.approx(40 / 255, abs=0.01)
     assert rows(evaluation, "b")["brightness"].score.n_real == 4
     many = {"real": write_set(tmp_path / "r", {"a": 50}), "fake": write_set(tmp_path / "f", {"a": 50})}
     assert rows(measure(**many, per_class=True), "a")["mean-distance@means"].score.value == pytest.approx(0)

@@ -45,8 +45,8 @@ def build(model, *overrides, image=IMAGE):
 
 
 def sample(generator, seeds=(1, 2), labels=(0, 1), shift=0.0):
-    sources = torch.rand(len(seeds), 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 0.5 + shift
-    return generator.sample(seeds, torch.tensor(labels), sources=sources)
+    init_images = torch.rand(len(seeds), 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 0.5 + shift
+    return generator.sample(seeds, torch.tensor(labels), init_images=init_images)
 
 
 def test_an_image_follows_its_seed_and_its_source(pipeline):

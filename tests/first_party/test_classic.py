@@ -22,7 +22,7 @@ def classic(*overrides, channels=1):
 
 def vary(generator, images, seeds=None):
     seeds = range(len(images)) if seeds is None else seeds
-    return generator.sample(seeds, torch.zeros(len(images), dtype=torch.int64), sources=images)
+    return generator.sample(seeds, torch.zeros(len(images), dtype=torch.int64), init_images=images)
 
 
 @pytest.fixture
@@ -145,10 +145,10 @@ def test_an_image_depends_on_its_own_seed(photos):
     assert not torch.equal(whole[5:6], vary(generator, photos[5:6], seeds[6:7]))
 
 
-@pytest.mark.parametrize("sources", [None, torch.zeros(1, 1, SIZE, SIZE)], ids=["none", "one"])
-def test_sources_are_needed_one_a_seed(sources):
+@pytest.mark.parametrize("init_images", [None, torch.zeros(1, 1, SIZE, SIZE)], ids=["none", "one"])
+def test_sources_are_needed_one_a_seed(init_images):
     with pytest.raises(DataError, match=r"\(2, 1, 32, 32\) are needed, (none|\(1, 1, 32, 32\)) given .give"):
-        classic().sample([1, 2], torch.zeros(2, dtype=torch.int64), sources=sources)
+        classic().sample([1, 2], torch.zeros(2, dtype=torch.int64), init_images=init_images)
 
 
 @pytest.mark.parametrize("override", ["horizontal_flip=1.5", "rotation=-1", "zoom=1", "shear=90", "noise=-0.1"])

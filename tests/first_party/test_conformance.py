@@ -89,7 +89,9 @@ def test_it_draws_colour_images_of_two_classes(spec, overrides):
     resolved = resolve(spec.config, presets=spec.presets, preset="tiny", overrides=settings)
     image = ImageSpec(size=16, channels=3, classes=("a", "b"))
     torch.manual_seed(0)
-    sources = torch.rand(3, 3, 16, 16) if spec.needs_sources else None
-    images = spec.build(resolved.value, image, "cpu").sample([1, 2, 3], torch.tensor([0, 1, 1]), sources=sources)
+    init_images = torch.rand(3, 3, 16, 16) if spec.needs_init_images else None
+    images = spec.build(resolved.value, image, "cpu").sample(
+        [1, 2, 3], torch.tensor([0, 1, 1]), init_images=init_images
+    )
     assert images.shape == (3, 3, 16, 16)
     assert 0.0 <= images.min() <= images.max() <= 1.0

@@ -1,4 +1,4 @@
-"""Repetition: the sources, as they are."""
+"""Repetition: the init_images, as they are."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ def duplicate():
 
 
 def test_the_sources_come_back_whatever_the_seeds(duplicate):
-    sources = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    init_images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     labels = torch.zeros(4, dtype=torch.int64)
-    images = duplicate.sample([1, 2, 3, 4], labels, sources=sources)
-    assert torch.equal(images, sources)
-    assert torch.equal(images, duplicate.sample([9, 9, 9, 9], labels, sources=sources))
+    images = duplicate.sample([1, 2, 3, 4], labels, init_images=init_images)
+    assert torch.equal(images, init_images)
+    assert torch.equal(images, duplicate.sample([9, 9, 9, 9], labels, init_images=init_images))
     images.zero_()
-    assert sources.max() > 0, "a copy, so that what is done to it does not reach the source"
+    assert init_images.max() > 0, "a copy, so that what is done to it does not reach the source"
 
 
-@pytest.mark.parametrize("sources", [None, torch.zeros(3, 3, 8, 8)], ids=["none", "three"])
-def test_sources_are_needed_one_a_seed(sources, duplicate):
+@pytest.mark.parametrize("init_images", [None, torch.zeros(3, 3, 8, 8)], ids=["none", "three"])
+def test_sources_are_needed_one_a_seed(init_images, duplicate):
     with pytest.raises(DataError, match=r"\(2, 3, 8, 8\) are needed, (none|\(3, 3, 8, 8\)) given"):
-        duplicate.sample([1, 2], torch.zeros(2, dtype=torch.int64), sources=sources)
+        duplicate.sample([1, 2], torch.zeros(2, dtype=torch.int64), init_images=init_images)
 
 
 def test_it_has_nothing_to_learn(duplicate):

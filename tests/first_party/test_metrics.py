@@ -50,7 +50,7 @@ def test_an_extractor_keeps_the_contract(name):
 
 
 def test_what_each_metric_asks_for():
-    assert [name for name in NAMES if PLUGINS.metric(name).floor] == [
+    assert [name for name in NAMES if PLUGINS.metric(name).baseline] == [
         "fid",
         "kid",
         "prc",
@@ -119,7 +119,7 @@ def test_the_inception_score_of_sure_and_of_unsure_logits():
     unsure = torch.zeros(15, 5)
     score = measure("isc", features_of(unsure, logits=unsure), features_of(sure, logits=sure))
     assert score.value == pytest.approx(5.0)
-    assert score.figures["real"] == pytest.approx(1.0)
+    assert score.details["real"] == pytest.approx(1.0)
     alike = sure[:1].repeat(15, 1)
     assert measure("isc", features_of(sure, logits=sure), features_of(alike, logits=alike)).value == pytest.approx(1.0)
 
@@ -139,9 +139,9 @@ def test_precision_and_recall_by_hand_and_which_set_is_real():
     # all but 50 lie in some real image's ball; of the balls of the synthetic ones, those around 1.9 to 2.2 reach 0.3 at
     # most, to the real 2 alone, and that around 50 reaches back to 2.0, whence 2, 3, 4 and 5
     score = measure("prc", features_of(real), features_of(fake))
-    assert score.figures == pytest.approx({"precision": 4 / 5, "recall": 4 / 6})
+    assert score.details == pytest.approx({"precision": 4 / 5, "recall": 4 / 6})
     assert score.value == pytest.approx(2 * 0.8 * (4 / 6) / (0.8 + 4 / 6))
-    assert measure("prc", features_of(fake), features_of(real)).figures["recall"] == pytest.approx(4 / 5)
+    assert measure("prc", features_of(fake), features_of(real)).details["recall"] == pytest.approx(4 / 5)
 
 
 def grey_sets(*levels, side=16):
@@ -158,10 +158,10 @@ def test_lpips_diversity_by_hand_within_and_between_classes_of_one_set():
     real = sample_of(grey_sets(0, 255), classes=1, distance=gap)
     score = measure("lpips-diversity", real, fake)
     assert score.value == pytest.approx((0.2 + 0.8 + 1.0) / 3)
-    assert score.figures["within classes"] == pytest.approx(1.0)
-    assert score.figures["between classes"] == pytest.approx(0.5)
-    assert score.figures["real overall"] == score.figures["real within classes"] == pytest.approx(1.0)
-    assert math.isnan(score.figures["real between classes"])
+    assert score.details["within classes"] == pytest.approx(1.0)
+    assert score.details["between classes"] == pytest.approx(0.5)
+    assert score.details["real overall"] == score.details["real within classes"] == pytest.approx(1.0)
+    assert math.isnan(score.details["real between classes"])
     assert score.spread == pytest.approx(np.std([0.2, 0.8, 1.0]))
 
 
@@ -209,7 +209,7 @@ def test_intensity_by_hand():
     real, fake = sample_of(grey_sets(0, 102)), sample_of(grey_sets(51, 255, 255))
     score = measure("intensity", real, fake)
     assert score.value == pytest.approx(11 / 15 - 0.2)
-    assert score.figures == pytest.approx(
+    assert score.details == pytest.approx(
         {
             "real min": 0.0,
             "real max": 0.4,
@@ -232,7 +232,7 @@ def test_colour_counts_as_its_luma():
     red[:, 0] = 255
     white = torch.full((2, 3, 8, 8), 255, dtype=torch.uint8)
     score = measure("intensity", sample_of(red), sample_of(white))
-    assert (score.figures["real mean"], score.figures["synthetic mean"]) == pytest.approx((0.299, 1.0))
+    assert (score.details["real mean"], score.details["synthetic mean"]) == pytest.approx((0.299, 1.0))
 
 
 def test_levels_are_read_in_parts_that_agree_with_the_whole(monkeypatch):
@@ -249,7 +249,7 @@ def test_the_edge_density_of_a_step_by_hand_and_which_set_is_real():
     faint = grey_sets(0, 0)
     faint[..., 8:] = 25  # by 0.049
     score = measure("edge-density", sample_of(step[:1].repeat(3, 1, 1, 1)), sample_of(step))
-    assert (score.value, score.figures) == (1.0, {"real": 0.125, "synthetic": 0.125})
+    assert (score.value, score.details) == (1.0, {"real": 0.125, "synthetic": 0.125})
     assert measure("edge-density", sample_of(step), sample_of(faint)).value == 0.0
     undefined = measure("edge-density", sample_of(faint), sample_of(step))
     assert math.isnan(undefined.value)
@@ -279,31 +279,31 @@ def test_the_copy_check_by_hand():
     assert score.value == 3 / 4
     assert [(pair.fake, pair.train) for pair in score.pairs] == [(1, 2), (0, 1), (3, 2), (2, 0)]
     assert [pair.distance for pair in score.pairs] == pytest.approx([0.0, 0.5, 2.0, 5.0])
-    assert score.figures["threshold"] == 2.0
-    assert score.figures["expected share"] == 1 / 4
-    assert (score.figures["real median"], score.figures["synthetic median"]) == (3.0, 1.25)
+    assert score.details["threshold"] == 2.0
+    assert score.details["expected share"] == 1 / 4
+    assert (score.details["real median"], score.details["synthetic median"]) == (3.0, 1.25)
     # three or four of the four synthetic images before the nearest of three real ones: 1/7 * 3/6 ... by enumeration
     orders = sum(math.comb(7 - 1 - below, 2) for below in (3, 4))
-    assert score.figures["p_value"] == pytest.approx(orders / math.comb(7, 3))
+    assert score.details["p_value"] == pytest.approx(orders / math.comb(7, 3))
     assert not score.failed
-    assert "3 held-out images are too few to tell their nearest 1 %" in score.cautions
+    assert "3 held-out images are too few to tell their nearest 1 %" in score.warnings
     # held-out images are 11, 11 and 91 from each other: 2/11, 3/11, 4/91; of the others the nearest is 104, 13, 2, 13
-    assert score.figures["relative share"] == 1 / 4
+    assert score.details["relative share"] == 1 / 4
 
 
 def test_smooth_images_that_are_near_to_everything_are_no_copies():
     train = train_of(normal(200, 16), normal(200, 16, seed=1))
     real = features_of(normal(120, 16, seed=2))
     smooth = measure("nearest-train", real, features_of(normal(100, 16, seed=3) * 0.3), train=train)
-    assert smooth.figures["p_value"] < 0.01 < smooth.figures["relative p_value"]
+    assert smooth.details["p_value"] < 0.01 < smooth.details["relative p_value"]
     assert not smooth.failed
-    assert "no copying" in smooth.cautions[0]
+    assert "no copying" in smooth.warnings[0]
     copied = train.features["features"][:8]
     mixed = torch.cat([normal(92, 16, seed=3) * 0.3, copied])
     score = measure("nearest-train", real, features_of(mixed), train=train)
-    assert score.figures["detectable share"] <= 8 / 100
+    assert score.details["detectable share"] <= 8 / 100
     assert score.failed
-    assert score.figures["relative share"] == 8 / 100
+    assert score.details["relative share"] == 8 / 100
 
 
 def test_the_copy_check_finds_copies_and_lets_new_images_pass():
@@ -312,7 +312,7 @@ def test_the_copy_check_finds_copies_and_lets_new_images_pass():
     real = features_of(normal(120, 6, seed=2))
     copies = measure("nearest-train", real, features_of(vectors[:40] + 1e-4), train=train)
     assert copies.failed
-    assert (copies.value, copies.figures["p_value"] < 1e-9, len(copies.pairs)) == (1.0, True, 16)
+    assert (copies.value, copies.details["p_value"] < 1e-9, len(copies.pairs)) == (1.0, True, 16)
     new = measure("nearest-train", real, features_of(normal(100, 6, seed=3)), train=train)
     assert not new.failed
     assert new.value <= 0.05
@@ -323,7 +323,7 @@ def test_copies_are_found_where_a_held_out_image_is_a_training_image_too():
     train = train_of(vectors, normal(150, 6, seed=1))
     leaked = torch.cat([normal(99, 6, seed=2), vectors[:1]])
     score = measure("nearest-train", features_of(leaked), features_of(vectors[:40] * (1 + 1e-7)), train=train)
-    assert (score.figures["threshold"], score.value, score.failed) == (0.0, 1.0, True)
+    assert (score.details["threshold"], score.value, score.failed) == (0.0, 1.0, True)
 
 
 def test_the_copy_check_errs_as_often_as_it_says():
@@ -339,7 +339,7 @@ def test_the_copy_check_errs_as_often_as_it_says():
 def test_the_copy_check_of_equal_distances_finds_nothing():
     same = features_of(torch.zeros(50, 4))
     score = measure("nearest-train", same, same, train=train_of(torch.zeros(5, 4), torch.zeros(5, 4)))
-    assert (score.value, score.figures["expected share"], score.failed) == (1.0, 50 / 51, False)
+    assert (score.value, score.details["expected share"], score.failed) == (1.0, 50 / 51, False)
 
 
 def test_thumbnails_are_as_far_as_their_correlation_tells():
@@ -358,5 +358,5 @@ def test_the_missing_images_are_named_and_counted(name):
     spec = PLUGINS.metric(name)
     sample = sample_of(images(1), features={"features": normal(1), "logits": normal(1)}, distance=gap)
     more = {"train": train_of(normal(3), normal(3))} if spec.needs_train else {}
-    with pytest.raises(DataError, match=f"'{name}' needs at least {spec.least} real images, there are 1"):
+    with pytest.raises(DataError, match=f"'{name}' needs at least {spec.min_samples} real images, there are 1"):
         measure(name, sample, replace(sample, size=1), **more)

@@ -59,7 +59,7 @@ class Quilt(nn.Module):
         report.preview(1, self.sample)
 
     @torch.inference_mode()
-    def sample(self, seeds, labels, *, sources=None):
+    def sample(self, seeds, labels, *, init_images=None):
         assert labels.dtype == torch.float32 and labels.shape == (len(seeds), len(self.image.classes))
         noise = [torch.randn(self.base.shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         added = torch.einsum("nk,kchw->nchw", labels, self.effect)
@@ -71,7 +71,7 @@ def register_generators():
     presets = Path(__file__).parent / "presets"
     return [
         GeneratorSpec(
-            contract=1,
+            contract=2,
             name="quilt",
             summary="labels add up",
             config=QuiltConfig,

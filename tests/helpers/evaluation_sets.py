@@ -67,7 +67,7 @@ class MeanDistance:
 class Brightness:
     def __call__(self, real, fake, *, seed):
         one, other = (float(sample.pixels[:].mean()) for sample in (real, fake))
-        return Score(value=other - one, n_real=real.size, n_fake=fake.size, figures={"real": one, "synthetic": other})
+        return Score(value=other - one, n_real=real.size, n_fake=fake.size, details={"real": one, "synthetic": other})
 
 
 class Large:
@@ -103,9 +103,9 @@ class TestPlugin:
     def register_extractors(self):
         common = {"layers": ("features", "logits"), "preprocessing": "quarters", "perceptual": True}
         return [
-            ExtractorSpec(contract=1, name="means", summary="", build=lambda weights, device: MEANS, **common),
+            ExtractorSpec(contract=2, name="means", summary="", build=lambda weights, device: MEANS, **common),
             ExtractorSpec(
-                contract=1,
+                contract=2,
                 name="absent",
                 summary="",
                 build=lambda weights, device: MEANS,
@@ -116,30 +116,31 @@ class TestPlugin:
 
     @medzoo.hookimpl
     def register_metrics(self):
-        means = {"unit": "grey levels", "better": "lower", "extractors": ("absent", "means")}
+        means = {"unit": "grey levels", "higher_is_better": False, "extractors": ("absent", "means")}
         return [
             MetricSpec(
-                contract=1,
+                contract=2,
                 name="mean-distance",
                 summary="",
                 build=MeanDistance,
                 needs_features=("features",),
-                floor=True,
+                baseline=True,
                 **means,
             ),
             MetricSpec(
-                contract=1,
+                contract=2,
                 name="brightness",
                 summary="",
                 unit="",
-                better="neither",
                 build=Brightness,
                 needs_pixels=True,
-                least=3,
+                min_samples=3,
             ),
-            MetricSpec(contract=1, name="large", summary="", unit="", better="lower", build=Large, needs_pixels=True),
             MetricSpec(
-                contract=1,
+                contract=2, name="large", summary="", unit="", higher_is_better=False, build=Large, needs_pixels=True
+            ),
+            MetricSpec(
+                contract=2,
                 name="nearest-train",
                 summary="",
                 build=Nearest,
@@ -147,7 +148,7 @@ class TestPlugin:
                 needs_train=("features", "mirrored"),
                 **means,
             ),
-            MetricSpec(contract=1, name="look", summary="", build=Look, needs_distance=True, **means),
+            MetricSpec(contract=2, name="look", summary="", build=Look, needs_distance=True, **means),
         ]
 
 

@@ -99,7 +99,7 @@ def rows(pairs: int = 4) -> tuple[MetricResult, ...]:
     floor = Baseline(n=62, draws=10, real=0.0021, real_spread=0.0008, fake=0.0312, fake_spread=0.0019)
     wide = Baseline(n=62, draws=10, real=21.4, real_spread=2.8, fake=23.1, fake_spread=3.1)
     domain = {"preprocessing": RESIZE, "weights": "ab12" * 16}
-    precision = Score(value=0.71, n_real=125, n_fake=500, figures={"precision": 0.71, "recall": 0.05})
+    precision = Score(value=0.71, n_real=125, n_fake=500, details={"precision": 0.71, "recall": 0.05})
     closest = tuple(Pair(fake=index, train=index + 1, distance=1.5 + index) for index in range(pairs))
     copies = Score(value=0.184, n_real=125, n_fake=500, pairs=closest, failed=True, histogram=histogram())
     small = "FID is biased below 2,048 images: compare at equal n, and read KID first"
@@ -119,7 +119,7 @@ def rows(pairs: int = 4) -> tuple[MetricResult, ...]:
             name="intensity",
             unit="0 to 1",
             better="neither",
-            score=Score(value=0.2512, n_real=125, n_fake=500, figures={"std": math.nan}, histogram=histogram()),
+            score=Score(value=0.2512, n_real=125, n_fake=500, details={"std": math.nan}, histogram=histogram()),
         ),
         MetricResult(name="nearest-train@pixels", unit="share", better="lower", score=copies, preprocessing="16 x 16"),
         MetricResult(

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import medzoo
-from medzoo import ClassifierSpec, ImageSpec, LabelledImages, Report
+from medzoo import ClassifierSpec, ImageSpec, LabeledImages, Report
 from medzoo.config import setting
 from medzoo.models.classifiers import build_classifier, save_classifier
 from medzoo.plugins.lookup import Plugins, load_plugins
@@ -52,7 +52,7 @@ class NearestMean(nn.Module):
         self.config, self.image = config, image
         self.register_buffer("means", torch.rand(len(image.classes), image.channels * image.size**2))
 
-    def fit(self, data: LabelledImages, *, validation: LabelledImages, seed: int, report: Report) -> None:
+    def fit(self, data: LabeledImages, *, validation: LabeledImages, seed: int, report: Report) -> None:
         images = torch.stack([torch.from_numpy(data[i]) for i in range(len(data))]).float() / 255
         labels = torch.from_numpy(data.labels)
         state = report.restore()
@@ -78,7 +78,7 @@ def build(config: Config, image: ImageSpec, device: str) -> NearestMean:
 
 
 SPEC = ClassifierSpec(
-    contract=1,
+    contract=2,
     name="nearest-mean",
     summary="nearest mean image",
     config=Config,

@@ -44,7 +44,7 @@ class Quilt(nn.Module):
         self.effect, self.base = found[:-1], found[-1]
         report.progress(1, 1, {"loss": 0.0, "rate": 1.0})
 
-    def sample(self, seeds, labels, *, sources=None):
+    def sample(self, seeds, labels, *, init_images=None):
         noise = [torch.randn(self.base.shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         added = torch.einsum("nk,kchw->nchw", labels, self.effect)
         return (self.base + added + 0.05 * torch.stack(noise)).clamp(0.0, 1.0)
@@ -57,7 +57,7 @@ def register_generators():
     (presets / "default.toml").write_text("")
     return [
         GeneratorSpec(
-            contract=1,
+            contract=2,
             name="quilt",
             summary="labels add up",
             config=QuiltConfig,

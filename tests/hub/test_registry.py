@@ -301,7 +301,7 @@ def test_a_plugin_without_a_default_model_says_what_to_do(publish, install_plugi
         "foreign",
         "import medzoo\n@medzoo.hookimpl\ndef register_generators():\n"
         "    fields = dict(summary='', config=dict, presets=None, build=None)\n"
-        "    return [medzoo.GeneratorSpec(contract=1, name='own', **fields)]\n",
+        "    return [medzoo.GeneratorSpec(contract=2, name='own', **fields)]\n",
     )
     with pytest.raises(ConfigError, match=r"'own' has no default model.*medzoo train own"):
         resolved("own")
@@ -351,7 +351,7 @@ def test_a_broken_plugins_name_says_so(install_plugin):
 CLASSIFIER = """import medzoo
 @medzoo.hookimpl
 def register_classifiers():
-    return [medzoo.ClassifierSpec(contract=1, name="tell", summary="", config=dict, presets=None, build=None)]
+    return [medzoo.ClassifierSpec(contract=2, name="tell", summary="", config=dict, presets=None, build=None)]
 """
 
 

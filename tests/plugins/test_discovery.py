@@ -18,7 +18,7 @@ from medzoo.specs import CONTRACT, OLDEST_CONTRACT, GeneratorSpec, MetricSpec
 
 
 def generator(name):
-    return GeneratorSpec(contract=1, name=name, summary="", config=dict, presets=None, build=None)
+    return GeneratorSpec(contract=2, name=name, summary="", config=dict, presets=None, build=None)
 
 
 def offering(*names):
@@ -160,8 +160,8 @@ OFFERS = (
 
 
 def test_two_plugins_claiming_one_name_are_both_named_and_keep_their_others(install_plugin):
-    install_plugin("one", OFFERS.format(contract=1, names=("contested", "own-1")), distribution="first-zoo")
-    install_plugin("two", OFFERS.format(contract=1, names=("contested", "own-2")), distribution="second-zoo")
+    install_plugin("one", OFFERS.format(contract=2, names=("contested", "own-1")), distribution="first-zoo")
+    install_plugin("two", OFFERS.format(contract=2, names=("contested", "own-2")), distribution="second-zoo")
     plugins = load_plugins()
     with pytest.raises(PluginError, match=r"first-zoo.*and second-zoo.*medzoo plugin disable") as caught:
         plugins.generator("contested")
@@ -173,7 +173,7 @@ def test_two_plugins_claiming_one_name_are_both_named_and_keep_their_others(inst
 
 
 def test_a_plugin_that_takes_a_name_of_medzoo_s_is_broken_and_medzoo_s_goes_on(install_plugin):
-    install_plugin("ddpm", OFFERS.format(contract=1, names=("ddpm", "own-1")), distribution="foreign-zoo")
+    install_plugin("ddpm", OFFERS.format(contract=2, names=("ddpm", "own-1")), distribution="foreign-zoo")
     plugins = load_plugins()
     assert plugins.row_of("generator", "ddpm").distribution == "medzoo"
     assert plugins.generator("ddpm").summary
@@ -186,7 +186,7 @@ def test_a_plugin_that_takes_a_name_of_medzoo_s_is_broken_and_medzoo_s_goes_on(i
 
 
 def test_medzoo_s_own_can_give_way_to_a_plugin_of_its_name(install_plugin):
-    install_plugin("ddpm", OFFERS.format(contract=1, names=("ddpm",)), distribution="foreign-zoo")
+    install_plugin("ddpm", OFFERS.format(contract=2, names=("ddpm",)), distribution="foreign-zoo")
     set_enabled("medzoo/ddpm", enabled=False)
     assert load_plugins().row_of("generator", "ddpm").distribution == "foreign-zoo"
 
@@ -198,12 +198,12 @@ def test_a_plugin_of_another_contract_is_broken_and_says_which(install_plugin, c
     source = OFFERS.format(contract=contract, names=("later",)).replace("summary=''", "called_otherwise=''")
     install_plugin("foreign", source)
     error = row(load_plugins(), "foreign").error
-    assert f"written for contract {contract} of medzoo, and this one keeps {CONTRACT}" in error
+    assert f"written for contract {contract} of medzoo, and this version supports {CONTRACT}" in error
     assert mend in error
 
 
 def test_a_spec_without_a_contract_is_refused():
-    with pytest.raises(PluginError, match=r"GeneratorSpec states no contract .write contract=1"):
+    with pytest.raises(PluginError, match=r"GeneratorSpec states no contract .write contract=2"):
         GeneratorSpec(name="x", summary="", config=dict, presets=None, build=None)
     with pytest.raises(PluginError, match="contract '1'"):
         GeneratorSpec(contract="1", name="x", summary="", config=dict, presets=None, build=None)
@@ -283,7 +283,7 @@ def test_a_time_limit_that_is_none_is_told(install_plugin, monkeypatch, given):
 
 
 def test_a_plugin_that_prints_to_stdout_is_broken_and_stdout_stays_clean(install_plugin, capsys):
-    install_plugin("foreign", "print('hello from afar')\n" + OFFERS.format(contract=1, names=("far",)))
+    install_plugin("foreign", "print('hello from afar')\n" + OFFERS.format(contract=2, names=("far",)))
     bad = row(load_plugins(), "foreign")
     assert bad.state == "broken"
     assert "it printed to stdout, where results go: 'hello from afar'" in bad.error
@@ -312,7 +312,7 @@ def test_what_other_threads_print_meanwhile_is_theirs(capsys):
 
 
 def test_what_a_plugin_prints_to_stderr_is_its_own_matter(install_plugin, capsys):
-    install_plugin("foreign", "import sys; sys.stderr.write('hm')\n" + OFFERS.format(contract=1, names=("far",)))
+    install_plugin("foreign", "import sys; sys.stderr.write('hm')\n" + OFFERS.format(contract=2, names=("far",)))
     assert row(load_plugins(), "foreign").state == "ok"
     assert capsys.readouterr().err == "hm"
 
@@ -337,7 +337,7 @@ def test_set_enabled_false_does_not_import_a_plugin_that_may_hang(install_plugin
 
 
 def test_enabling_says_what_the_plugin_then_is(install_plugin):
-    install_plugin("ddpm", OFFERS.format(contract=1, names=("ddpm",)), distribution="foreign-zoo")
+    install_plugin("ddpm", OFFERS.format(contract=2, names=("ddpm",)), distribution="foreign-zoo")
     set_enabled("foreign-zoo/ddpm", enabled=False)
     assert "is taken by medzoo" in set_enabled("foreign-zoo/ddpm", enabled=True).error
 
@@ -354,7 +354,7 @@ def test_a_file_of_disabled_plugins_that_cannot_be_read_is_told(user_folders):
 
 
 def test_two_threads_may_ask_at_once_and_stdout_stays(install_plugin):
-    install_plugin("foreign", "import time; time.sleep(0.3)\n" + OFFERS.format(contract=1, names=("far",)))
+    install_plugin("foreign", "import time; time.sleep(0.3)\n" + OFFERS.format(contract=2, names=("far",)))
     before, found = sys.stdout, []
     threads = [threading.Thread(target=lambda: found.append(load_plugins())) for _ in range(3)]
     for thread in threads:
@@ -366,7 +366,7 @@ def test_two_threads_may_ask_at_once_and_stdout_stays(install_plugin):
 
 
 def test_disabling_names_a_plugin_and_no_other(install_plugin):
-    install_plugin("ddpm", OFFERS.format(contract=1, names=("far",)), distribution="foreign-zoo")
+    install_plugin("ddpm", OFFERS.format(contract=2, names=("far",)), distribution="foreign-zoo")
     with pytest.raises(ConfigError, match=r"two plugins are called 'ddpm' .name one: medzoo/ddpm or foreign-zoo/ddpm"):
         set_enabled("ddpm", enabled=False)
     with pytest.raises(UnknownName, match="did you mean"):
@@ -389,12 +389,12 @@ def test_one_name_may_be_a_generator_and_a_metric():
     def metrics():
         return [
             MetricSpec(
-                contract=1,
+                contract=2,
                 name="good-one",
                 summary="",
                 needs_pixels=True,
                 unit="",
-                better="lower",
+                higher_is_better=False,
                 build=None,
             )
         ]

@@ -106,10 +106,10 @@ def test_isc_is_torch_fidelitys(metric, projected):
 def test_precision_and_recall_are_torch_fidelitys_for_generated_then_real(metric, projected):
     scores, samples = projected
     score = metric("prc")(*samples, seed=7)
-    assert score.figures["precision"] == pytest.approx(scores["precision"])
-    assert score.figures["recall"] == pytest.approx(scores["recall"])
+    assert score.details["precision"] == pytest.approx(scores["precision"])
+    assert score.details["recall"] == pytest.approx(scores["recall"])
     assert score.value == pytest.approx(scores["f_score"])
-    assert score.figures["precision"] != score.figures["recall"]
+    assert score.details["precision"] != score.details["recall"]
 
 
 def test_inception_gives_torch_fidelitys_scores_from_pixels(metric, tmp_path):
@@ -195,8 +195,8 @@ def test_edges_are_scipys_sobel(metric):
         slopes = [[ndimage.sobel(image[0], axis=axis, mode="nearest") / 8.0 for axis in (0, 1)] for image in pixels]
         return np.mean([np.hypot(*slope) > 0.05 for slope in slopes])
 
-    assert score.figures == pytest.approx({"real": share(real.pixels.numpy()), "synthetic": share(fake.pixels.numpy())})
-    assert 0.0 < score.figures["real"] < 1.0
+    assert score.details == pytest.approx({"real": share(real.pixels.numpy()), "synthetic": share(fake.pixels.numpy())})
+    assert 0.0 < score.details["real"] < 1.0
 
 
 def test_wasserstein_is_scipys_on_all_pixels(metric):

@@ -19,7 +19,7 @@ from medzoo import ClassifierSpec
 from medzoo.config import setting
 from medzoo.testing import assert_classifier, check_classifier
 from medzoo.toolkit.settings import ImageSettings
-from medzoo.toolkit.validation import refuse_bad_images, refuse_no_images
+from medzoo.toolkit.validation import check_images, check_not_empty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Light(nn.Module):
         self.layer = nn.Linear(4, len(image.classes), device=device)
 
     def fit(self, data, *, validation, seed, report):
-        refuse_no_images(data)
+        check_not_empty(data)
         start = 0
         if (state := report.restore()) is not None:
             start = int(state["step"])
@@ -68,7 +68,7 @@ class Light(nn.Module):
 
     @torch.no_grad()
     def features(self, images):
-        refuse_bad_images(self.image, images)
+        check_images(self.image, images)
         light = 2.0 * images.mean(dim=(1, 2, 3)) - 1.0
         return torch.stack([light, light**2, light**3, light**4], dim=1)
 
@@ -85,7 +85,7 @@ def spec_of(tmp_path):
 
     def make(build, **changes):
         fields = {
-            "contract": 1,
+            "contract": 2,
             "name": "light",
             "summary": "brightness",
             "config": LightConfig,

@@ -51,7 +51,7 @@ class Brightness:
         return abs(means[1] - means[0])
 
     def score(self, real, fake, means):
-        return Score(value=self.value(means), n_real=real.size, n_fake=fake.size, figures={"real": means[0]})
+        return Score(value=self.value(means), n_real=real.size, n_fake=fake.size, details={"real": means[0]})
 
 
 class Nearness:
@@ -72,18 +72,18 @@ class Nearness:
 
 def spec_of(metric, **changes):
     fields = {
-        "contract": 1,
+        "contract": 2,
         "name": "brightness",
         "summary": "grey",
         "unit": "levels",
-        "better": "lower",
-        "floor": True,
+        "higher_is_better": False,
+        "baseline": True,
         **PIXELS,
     }
     return MetricSpec(**{**fields, "build": metric, **changes})
 
 
-COPIES = {"needs_pixels": False, **FEATURES, "needs_train": ("features",), "floor": False}
+COPIES = {"needs_pixels": False, **FEATURES, "needs_train": ("features",), "baseline": False}
 
 
 def failures(spec):
@@ -119,7 +119,7 @@ class Swapped(Brightness):
 
 class Integer(Brightness):
     def score(self, real, fake, means):
-        return replace(super().score(real, fake, means), figures={"images": 3})
+        return replace(super().score(real, fake, means), details={"images": 3})
 
 
 class NotANumber(Brightness):
@@ -295,7 +295,7 @@ def test_a_metric_that_takes_one_image_refuses_none():
         def least(self):
             return 0
 
-    found = failures(spec_of(TakesNone, least=1))
+    found = failures(spec_of(TakesNone, min_samples=1))
     assert found == {"too few images": "expected a DataError for 0 real images, got nan"}
 
 
@@ -343,8 +343,8 @@ def test_a_metric_that_changes_its_samples_is_caught():
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"better": "up"}, "expected better to be higher, lower or neither, 'up'"),
-        ({"least": 0}, "expected least to be 1 or more"),
+        ({"higher_is_better": "up"}, "expected higher_is_better to be True, False or None, it is 'up'"),
+        ({"min_samples": 0}, "expected min_samples to be 1 or more"),
         ({"unit": ""}, "expected a summary and a unit"),
         ({"needs_pixels": False}, "expected the spec to ask for pixels or for features"),
         ({"extractors": ("inception",)}, "it names extractors it does not need"),
@@ -376,7 +376,7 @@ class Means:
 
 
 def extractor_of(kind, **changes):
-    fields = {"contract": 1, "name": "means", "summary": "means", "layers": ("features",), "preprocessing": "none"}
+    fields = {"contract": 2, "name": "means", "summary": "means", "layers": ("features",), "preprocessing": "none"}
     return ExtractorSpec(**{**fields, "build": lambda weights, device: kind(), "perceptual": True, **changes})
 
 

@@ -24,7 +24,7 @@ from medzoo.config import setting
 from medzoo.plugins.lookup import load_plugins
 from medzoo.testing import assert_generator, check_generator, model_checks
 from medzoo.toolkit.settings import ImageSettings
-from medzoo.toolkit.validation import refuse_bad_request, refuse_no_images, sound_sources
+from medzoo.toolkit.validation import check_init_images, check_not_empty, check_sample_request
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class Grain(nn.Module):
         self.brightness = nn.Parameter(torch.rand(len(image.classes), device=device))
 
     def fit(self, data, *, seed, report):
-        refuse_no_images(data)
+        check_not_empty(data)
         start = 0
         if (state := report.restore()) is not None:
             start = int(state["step"])
@@ -70,8 +70,8 @@ class Grain(nn.Module):
         return torch.rand((), generator=torch.Generator().manual_seed(seed + step))
 
     @torch.inference_mode()
-    def sample(self, seeds, labels, *, sources=None):
-        refuse_bad_request(self.image, seeds, labels)
+    def sample(self, seeds, labels, *, init_images=None):
+        check_sample_request(self.image, seeds, labels)
         return torch.stack([self.one(seed, label) for seed, label in zip(seeds, labels, strict=True)])
 
     def one(self, seed, label):
@@ -96,7 +96,7 @@ def presets(tmp_path):
 def spec_of(presets):
     def make(build, **changes):
         fields = {
-            "contract": 1,
+            "contract": 2,
             "name": "grain",
             "summary": "noise",
             "config": GrainConfig,
@@ -125,7 +125,7 @@ def test_an_honest_generator_passes_every_check(spec_of):
 
 
 class TooFew(Grain):
-    def sample(self, seeds, labels, *, sources=None):
+    def sample(self, seeds, labels, *, init_images=None):
         return super().sample(seeds, labels)[: max(len(seeds) - 1, 1)]
 
 
@@ -150,12 +150,12 @@ class NotFinite(Grain):
 
 
 class Arrays(Grain):
-    def sample(self, seeds, labels, *, sources=None):
+    def sample(self, seeds, labels, *, init_images=None):
         return super().sample(seeds, labels).numpy()
 
 
 class WithGradients(Grain):
-    def sample(self, seeds, labels, *, sources=None):
+    def sample(self, seeds, labels, *, init_images=None):
         with torch.inference_mode(False):
             return torch.stack([self.one(seed, label) for seed, label in zip(seeds, labels, strict=True)])
 
@@ -166,7 +166,7 @@ class Raises(Grain):
 
 
 class ChangesLabels(Grain):
-    def sample(self, seeds, labels, *, sources=None):
+    def sample(self, seeds, labels, *, init_images=None):
         images = super().sample(seeds, labels)
         labels.zero_()
         return images
@@ -204,23 +204,23 @@ class OneImage(Grain):
 
 
 class BatchMean(Grain):
-    def sample(self, seeds, labels, *, sources=None):
+    def sample(self, seeds, labels, *, init_images=None):
         images = super().sample(seeds, labels)
         return (images + 0.1 * (images.mean() - 0.5)).clamp(0.0, 1.0)
 
 
 class FirstSeed(Grain):
     @torch.inference_mode()
-    def sample(self, seeds, labels, *, sources=None):
-        refuse_bad_request(self.image, seeds, labels)
+    def sample(self, seeds, labels, *, init_images=None):
+        check_sample_request(self.image, seeds, labels)
         grain = torch.Generator().manual_seed(seeds[0])
         noise = torch.rand(len(seeds), 1, self.image.size, self.image.size, generator=grain)
         return 0.9 * self.brightness[labels].view(-1, 1, 1, 1) + 0.1 * noise
 
 
 class FirstLabel(Grain):
-    def sample(self, seeds, labels, *, sources=None):
-        refuse_bad_request(self.image, seeds, labels)
+    def sample(self, seeds, labels, *, init_images=None):
+        check_sample_request(self.image, seeds, labels)
         return super().sample(seeds, labels[:1].expand(len(seeds)))
 
 
@@ -547,50 +547,50 @@ def test_what_a_generator_shows_of_its_labels_is_checked_where_it_does(spec_of):
 
 
 class Varies(Grain):
-    """Adds grain to its sources."""
+    """Adds grain to its init_images."""
 
-    def sample(self, seeds, labels, *, sources=None):
-        sources = sound_sources(self.image, seeds, labels, sources)
+    def sample(self, seeds, labels, *, init_images=None):
+        init_images = check_init_images(self.image, seeds, labels, init_images)
         images = super().sample(seeds, labels)
-        return (0.9 * sources + 0.1 * images).clamp(0.0, 1.0)
+        return (0.9 * init_images + 0.1 * images).clamp(0.0, 1.0)
 
 
 class IgnoresSources(Varies):
-    def sample(self, seeds, labels, *, sources=None):
-        sound_sources(self.image, seeds, labels, sources)
+    def sample(self, seeds, labels, *, init_images=None):
+        check_init_images(self.image, seeds, labels, init_images)
         return Grain.sample(self, seeds, labels)
 
 
 class MixesSources(Varies):
-    def sample(self, seeds, labels, *, sources=None):
-        sound_sources(self.image, seeds, labels, sources)
-        return super().sample(seeds, labels, sources=(sources + sources.mean(dim=0)) / 2.0)
+    def sample(self, seeds, labels, *, init_images=None):
+        check_init_images(self.image, seeds, labels, init_images)
+        return super().sample(seeds, labels, init_images=(init_images + init_images.mean(dim=0)) / 2.0)
 
 
 class ChangesSources(Varies):
-    def sample(self, seeds, labels, *, sources=None):
-        images = super().sample(seeds, labels, sources=sources)
-        sources.mul_(0.5)
+    def sample(self, seeds, labels, *, init_images=None):
+        images = super().sample(seeds, labels, init_images=init_images)
+        init_images.mul_(0.5)
         return images
 
 
 class SameMemory(Varies):
-    def sample(self, seeds, labels, *, sources=None):
-        return sources
+    def sample(self, seeds, labels, *, init_images=None):
+        return init_images
 
 
 def test_sources_are_checked_where_they_are_needed(spec_of):
     def found(build):
-        return failures(spec_of(build, needs_sources=True, trainable=False))
+        return failures(spec_of(build, needs_init_images=True, trainable=False))
 
-    names = [r.name for r in check_generator(spec_of(Varies, needs_sources=True, trainable=False)) if r.passed]
-    assert {"sources", "rebatching"} <= set(names)
+    names = [r.name for r in check_generator(spec_of(Varies, needs_init_images=True, trainable=False)) if r.passed]
+    assert {"init_images", "rebatching"} <= set(names)
     assert not {"fit", "fit repeats", "fit resumes", "seeds differ"} & set(names)
     assert found(Varies) == {}
-    assert found(IgnoresSources) == {"sources": "an image stayed the same when its source was inverted"}
-    assert set(found(MixesSources)) == {"rebatching", "sources"}
-    assert found(ChangesSources) == {"images": "sample changed the sources it was given"}
-    assert found(SameMemory) == {"images": "expected new images, sample gave the sources' own memory back"}
+    assert found(IgnoresSources) == {"init_images": "an image stayed the same when its source was inverted"}
+    assert set(found(MixesSources)) == {"rebatching", "init_images"}
+    assert found(ChangesSources) == {"images": "sample changed the init_images it was given"}
+    assert found(SameMemory) == {"images": "expected new images, sample gave the init_images' own memory back"}
 
 
 def test_what_a_fit_tells_beside_its_steps_is_heard(spec_of):
@@ -616,7 +616,7 @@ class NeedsALabel(Grain):
 
 
 class ChangesMultiHot(Grain):
-    def sample(self, seeds, labels, *, sources=None):
+    def sample(self, seeds, labels, *, init_images=None):
         images = super().sample(seeds, labels)
         if labels.ndim == 2:
             labels[:, 0] = 1.0
@@ -624,8 +624,8 @@ class ChangesMultiHot(Grain):
 
 
 class PooledLabels(Grain):
-    def sample(self, seeds, labels, *, sources=None):
-        refuse_bad_request(self.image, seeds, labels)
+    def sample(self, seeds, labels, *, init_images=None):
+        check_sample_request(self.image, seeds, labels)
         return super().sample(seeds, labels.amax(dim=0).expand_as(labels) if labels.ndim == 2 else labels)
 
 
@@ -704,7 +704,7 @@ def test_a_generator_that_leaves_labels_aside_disobeys(spec_of):
 
 
 class ReadsAFile(Grain):
-    def sample(self, seeds, labels, *, sources=None):
+    def sample(self, seeds, labels, *, init_images=None):
         with open(LEFT_HERE) as file:
             file.read()
         return super().sample(seeds, labels)
@@ -726,13 +726,13 @@ class Ponders(Grain):
 
 
 class TakesMemory(Grain):
-    def sample(self, seeds, labels, *, sources=None):
+    def sample(self, seeds, labels, *, init_images=None):
         torch.ones(50_000_000).sum()
         return super().sample(seeds, labels)
 
 
 class TakesAnyRequest(Grain):
-    def sample(self, seeds, labels, *, sources=None):
+    def sample(self, seeds, labels, *, init_images=None):
         if not len(seeds):
             return torch.empty(0, 1, self.image.size, self.image.size)
         return super().sample(seeds, labels)
@@ -740,7 +740,7 @@ class TakesAnyRequest(Grain):
 
 class RefusesNothing(Grain):
     @torch.inference_mode()
-    def sample(self, seeds, labels, *, sources=None):
+    def sample(self, seeds, labels, *, init_images=None):
         return torch.stack([self.one(seed, label) for seed, label in zip(seeds, labels, strict=True)])
 
 
@@ -751,7 +751,7 @@ class StartsAProgram(Grain):
 
 
 class Prints(Grain):
-    def sample(self, seeds, labels, *, sources=None):
+    def sample(self, seeds, labels, *, init_images=None):
         sys.stdout.write("drawing\n")
         return super().sample(seeds, labels)
 
@@ -938,7 +938,7 @@ def build(config, image, device):
 @medzoo.hookimpl
 def register_generators():
     presets = Path(__file__).parent / "presets"
-    return [medzoo.GeneratorSpec(contract=1, name="far", summary="far", config=Config, presets=presets, build=build)]
+    return [medzoo.GeneratorSpec(contract=2, name="far", summary="far", config=Config, presets=presets, build=build)]
 """
 
 

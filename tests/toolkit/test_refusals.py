@@ -9,11 +9,11 @@ import torch
 from medzoo import ImageSpec
 from medzoo.errors import DataError
 from medzoo.toolkit.validation import (
-    refuse_bad_images,
-    refuse_bad_request,
-    refuse_no_images,
-    refuse_small_classes,
-    sound_sources,
+    check_class_sizes,
+    check_images,
+    check_init_images,
+    check_not_empty,
+    check_sample_request,
 )
 
 IMAGE = ImageSpec(size=4, channels=1, classes=("benign", "malignant", "normal"))
@@ -37,7 +37,7 @@ CHEST = ImageSpec(size=4, channels=1, classes=("effusion", "edema"), multi_label
 )
 def test_a_request_that_makes_no_sense_is_refused(seeds, labels, message):
     with pytest.raises(DataError, match=message):
-        refuse_bad_request(IMAGE, seeds, labels)
+        check_sample_request(IMAGE, seeds, labels)
 
 
 @pytest.mark.parametrize(
@@ -50,27 +50,27 @@ def test_a_request_that_makes_no_sense_is_refused(seeds, labels, message):
 )
 def test_so_it_is_with_several_labels(labels, message):
     with pytest.raises(DataError, match=message):
-        refuse_bad_request(CHEST, [1], labels)
+        check_sample_request(CHEST, [1], labels)
 
 
 def test_a_sound_request_is_taken():
-    refuse_bad_request(IMAGE, [1, 2, 3], torch.tensor([0, 1, 2]))
-    refuse_bad_request(CHEST, [1, 2], torch.tensor([[0.0, 0.0], [1.0, 1.0]]))
+    check_sample_request(IMAGE, [1, 2, 3], torch.tensor([0, 1, 2]))
+    check_sample_request(CHEST, [1, 2], torch.tensor([[0.0, 0.0], [1.0, 1.0]]))
 
 
 def test_sources_are_given_back_or_missed():
-    sources = torch.rand(1, 1, 4, 4)
-    assert sound_sources(IMAGE, [1], torch.tensor([0]), sources) is sources
+    init_images = torch.rand(1, 1, 4, 4)
+    assert check_init_images(IMAGE, [1], torch.tensor([0]), init_images) is init_images
     for wrong, given in ((None, "none"), (torch.rand(1, 3, 4, 4), r"\(1, 3, 4, 4\)"), (torch.rand(2, 1, 4, 4), "2, 1")):
         with pytest.raises(DataError, match=rf"varies real images: \(1, 1, 4, 4\) are needed, .*{given}"):
-            sound_sources(IMAGE, [1], torch.tensor([0]), wrong)
+            check_init_images(IMAGE, [1], torch.tensor([0]), wrong)
 
 
 @pytest.mark.parametrize("shape", [(0, 1, 4, 4), (2, 3, 4, 4), (2, 1, 4, 5), (1, 4, 4)])
 def test_images_a_classifier_cannot_read_are_refused(shape):
     with pytest.raises(DataError, match=r"reads images \(N, 1, 4, 4\), not"):
-        refuse_bad_images(IMAGE, torch.zeros(shape))
-    refuse_bad_images(IMAGE, torch.zeros(1, 1, 4, 4))
+        check_images(IMAGE, torch.zeros(shape))
+    check_images(IMAGE, torch.zeros(1, 1, 4, 4))
 
 
 class Labels:
@@ -87,24 +87,24 @@ class Labels:
 def test_training_on_nothing_is_refused():
     nothing = Labels(np.empty(0, np.int64))
     with pytest.raises(DataError, match="no image to train on"):
-        refuse_no_images(nothing)
+        check_not_empty(nothing)
     with pytest.raises(DataError, match="no image to choose by"):
-        refuse_no_images(nothing, purpose="to choose by")
+        check_not_empty(nothing, purpose="to choose by")
     with pytest.raises(DataError, match="no image to train on"):
-        refuse_small_classes(nothing, least=1)
+        check_class_sizes(nothing, min_images=1)
 
 
 def test_classes_of_too_few_images_are_refused():
     labels = Labels(np.array([0, 0, 1, 1, 2]))
-    refuse_small_classes(labels, least=1)
+    check_class_sizes(labels, min_images=1)
     with pytest.raises(DataError, match="class 'normal' has 1 images to train on, at least 2 are needed"):
-        refuse_small_classes(labels, least=2)
+        check_class_sizes(labels, min_images=2)
     with pytest.raises(DataError, match="class 'normal' has 0 images"):
-        refuse_small_classes(Labels(np.array([0, 1])), least=1)
+        check_class_sizes(Labels(np.array([0, 1])), min_images=1)
 
 
 def test_an_image_of_several_labels_counts_for_each():
     hot = Labels(np.array([[1, 1], [0, 1]], np.float32), classes=CHEST.classes)
-    refuse_small_classes(hot, least=1)
+    check_class_sizes(hot, min_images=1)
     with pytest.raises(DataError, match="class 'effusion' has 1 images"):
-        refuse_small_classes(hot, least=2)
+        check_class_sizes(hot, min_images=2)

@@ -7,7 +7,7 @@ from medzoo.cli.output import print_table, print_text
 from medzoo.errors import MedzooError, PluginError
 from medzoo.hub.registry import CLASSIFIER, GENERATOR, Registry
 from medzoo.plugins.lookup import PluginRow, Plugins
-from medzoo.specs import ClassifierSpec, ExtractorSpec, GeneratorSpec, MetricSpec, Offer
+from medzoo.specs import ClassifierSpec, ExtractorSpec, GeneratorSpec, MetricSpec, Spec
 
 _DEFAULT = "default"
 TABLES = ("settings", "presets")
@@ -21,7 +21,7 @@ def find_offer(name: str, plugins: Plugins, registry: Registry) -> dict[str, Any
     """
     if name in plugins.generators:
         spec = plugins.generators[name]
-        needs = {"trainable": spec.trainable, "needs_sources": spec.needs_sources}
+        needs = {"trainable": spec.trainable, "needs_init_images": spec.needs_init_images}
         return _model(GENERATOR, spec, plugins, registry, needs)
     if name in plugins.classifiers:
         return _model(CLASSIFIER, plugins.classifiers[name], plugins, registry, {})
@@ -55,7 +55,7 @@ def print_tables(facts: dict[str, Any]) -> None:
     print_table(("setting", *presets), rows)
 
 
-def _offer(kind: str, spec: Offer, plugins: Plugins) -> dict[str, Any]:
+def _offer(kind: str, spec: Spec, plugins: Plugins) -> dict[str, Any]:
     """What everything that plugins offer has."""
     row = plugins.row_of(kind, spec.name)
     distribution = f"{row.distribution} {row.version}".strip()
@@ -92,11 +92,11 @@ def _presets_and_settings(spec: GeneratorSpec | ClassifierSpec) -> dict[str, Any
 def _metric(spec: MetricSpec, plugins: Plugins) -> dict[str, Any]:
     return _offer("metric", spec, plugins) | {
         "unit": spec.unit,
-        "better": spec.better,
+        "higher_is_better": spec.higher_is_better,
         "needs": spec.needs,
         "extractors": list(spec.extractors),
-        "least": spec.least,
-        "floor": spec.floor,
+        "min_samples": spec.min_samples,
+        "baseline": spec.baseline,
         "symmetric": spec.symmetric,
     }
 

@@ -146,7 +146,7 @@ class Dataset:
 
 
 class PreparedImages:
-    """A dataset in the size, channels and class order of one ImageSpec (`protocols.LabelledImages`)."""
+    """A dataset in the size, channels and class order of one ImageSpec (`protocols.LabeledImages`)."""
 
     def __init__(self, *, dataset: Dataset, image: ImageSpec, crop: str) -> None:
         self.classes = image.classes

@@ -122,11 +122,11 @@ class Measurer:
         """
         real, synthetic = sets[REAL], sets[fake]
         chosen = [one_set.of_class(label) if label else one_set.everything for one_set in (real, synthetic)]
-        of_class = bool(label and one.spec.needs_features and one.spec.floor)
-        least = max(one.spec.least, LEAST_OF_A_CLASS if of_class else 0)
+        of_class = bool(label and one.spec.needs_features and one.spec.baseline)
+        least = max(one.spec.min_samples, LEAST_OF_A_CLASS if of_class else 0)
         score, missing = self._score(one, real, synthetic, *chosen, train=sets.get(TRAIN), least=least)
         floor = None
-        if score is not None and one.spec.floor and (one.spec.needs_features or not label):
+        if score is not None and one.spec.baseline and (one.spec.needs_features or not label):
             floor = self._floor(one, real, synthetic, *chosen)
         extractor = self.extractors.get(one.extractor)
         return MetricResult(
@@ -139,13 +139,13 @@ class Measurer:
             baseline=floor,
             preprocessing=extractor.preprocessing if extractor else "",
             weights=extractor.weights if extractor else "",
-            warnings=score.cautions if score else (),
+            warnings=score.warnings if score else (),
         )
 
     def pair(self, one: Measurement, first: MeasuredSet, second: MeasuredSet) -> PairwiseResult:
         """The measurement between two sets, the first in the place of the real one."""
         score, missing = self._score(
-            one, first, second, first.everything, second.everything, train=None, least=one.spec.least
+            one, first, second, first.everything, second.everything, train=None, least=one.spec.min_samples
         )
         return PairwiseResult(first=first.role, second=second.role, name=one.name, score=score, missing=missing)
 
@@ -215,7 +215,7 @@ class Measurer:
     ) -> Baseline | None:
         """The metric between halves of the real images, and between a half and as many synthetic ones."""
         n = min(len(of_real) // 2, len(of_fake))
-        if n < one.spec.least:
+        if n < one.spec.min_samples:
             return None
         values: dict[str, list[float]] = {"real": [], "fake": []}
         for draw in range(FLOOR_DRAWS):

@@ -105,8 +105,8 @@ def draw(model: LoadedModel, *, per_class: int, seed: int, batch_size: int, watc
 
     Raises: ConfigError for a generator that varies real images, or whose images have several labels.
     """
-    if model.spec.needs_sources or model.image.multi_label:
-        why = "varies real images" if model.spec.needs_sources else "makes images of several labels"
+    if model.spec.needs_init_images or model.image.multi_label:
+        why = "varies real images" if model.spec.needs_init_images else "makes images of several labels"
         raise ConfigError(
             f"'{model.name}' {why}", "make images with `medzoo sample` or `medzoo augment`, and give them with --fake"
         )

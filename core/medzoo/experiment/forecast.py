@@ -94,7 +94,7 @@ class _Stopwatch:
 
 
 class _Noise:
-    """Images of noise as `LabelledImages`; every class comes equally often."""
+    """Images of noise as `LabeledImages`; every class comes equally often."""
 
     def __init__(self, image: ImageSpec, count: int) -> None:
         self.classes = image.classes
@@ -147,7 +147,7 @@ def generator_pace(
         return Pace(
             step=watch.seconds,
             steps=watch.total,
-            image=_seconds_an_image(model, image, sources=spec.needs_sources),
+            image=_seconds_an_image(model, image, init_images=spec.needs_init_images),
             weights=4 * number_of_weights(model),
         )
 
@@ -155,12 +155,12 @@ def generator_pace(
     return _kept({**facts, "images": images if trained else 0}, device, measure)
 
 
-def _seconds_an_image(model: GeneratorProtocol, image: ImageSpec, *, sources: bool) -> float:
+def _seconds_an_image(model: GeneratorProtocol, image: ImageSpec, *, init_images: bool) -> float:
     def draw(count: int) -> float:
         labels = label_tensor(image, [image.classes[0]] * count)
-        given = torch.rand(count, image.channels, image.size, image.size) if sources else None
+        given = torch.rand(count, image.channels, image.size, image.size) if init_images else None
         started = time.perf_counter()
-        model.sample(range(count), labels, sources=given)
+        model.sample(range(count), labels, init_images=given)
         return (time.perf_counter() - started) / count
 
     return _paced(draw)

@@ -55,7 +55,7 @@ def wanted(data: Dataset, arm: Arm) -> dict[str, int]:
 
 
 class Together:
-    """Images of several decoded sets, one after the other (`protocols.LabelledImages`).
+    """Images of several decoded sets, one after the other (`protocols.LabeledImages`).
 
     `parts` are (images, indices into them, labels of those). Beyond the images there are, up to `length`, they come
     again: each equally often, and of what is left over a choice by `seed`.

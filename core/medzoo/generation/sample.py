@@ -78,7 +78,7 @@ def load_alone(generator: str, source: Source, *, data: Path | None) -> tuple[Mi
     """
 
     def open_real(lead: LoadedModel | None) -> Dataset | None:
-        if lead is None or lead.spec.needs_sources:
+        if lead is None or lead.spec.needs_init_images:
             return find_data(data, lead, classes=None, skip_bad=False)
         if data is not None:
             raise ConfigError(f"'{generator}' varies no real images", "leave --data out")

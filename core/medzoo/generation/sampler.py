@@ -1,4 +1,4 @@
-"""Pictures drawn batch by batch: seeds, labels and sources in, uint8 pixels out."""
+"""Pictures drawn batch by batch: seeds, labels and real images in, uint8 pixels out."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class Studio:
             ResourceError: out of memory.
         """
         model = self.models[pictures[0].generator]
-        sources = self._sources(pictures) if model.spec.needs_sources else None
+        init_images = self._sources(pictures) if model.spec.needs_init_images else None
         try:
             images = model.generator.sample(
                 [self.plan.seed_of(picture) for picture in pictures],
                 label_tensor(model.image, [picture.label for picture in pictures]),
-                sources=sources,
+                init_images=init_images,
             )
             _check(images, model, count=len(pictures))
             return to_uint8(images)
@@ -59,7 +59,7 @@ class Studio:
 
     def source(self, picture: Picture) -> int | None:
         """The index of the real image a picture varies; None where its generator needs none."""
-        if not self.models[picture.generator].spec.needs_sources:
+        if not self.models[picture.generator].spec.needs_init_images:
             return None
         own = self._indices(picture.label)
         return int(own[self.plan.source_of(picture, len(own))])
@@ -83,7 +83,7 @@ class Studio:
         return time.perf_counter() - started
 
     def _indices(self, label: str) -> np.ndarray:
-        assert self.real is not None  # generators that need sources are refused without data
+        assert self.real is not None  # generators that vary real images are refused without data
         if label not in self._by_label:
             self._by_label[label] = np.flatnonzero(self.real.labels == self.real.classes.index(label))
         return self._by_label[label]
@@ -105,10 +105,10 @@ def refuse_without_sources(models: Sequence[LoadedModel], plan: Plan, real: Data
     counts = real.counts() if real is not None else {}
     for cell in plan.cells:
         model = models[cell.generator]
-        if model.spec.needs_sources and not counts.get(cell.label):
+        if model.spec.needs_init_images and not counts.get(cell.label):
             raise DataError(
                 f"'{model.name}' varies real images, and class '{cell.label}' has none",
-                "fill it with a generator that needs no sources, or give --data with images of it",
+                "fill it with a generator that needs no real images, or give --data with images of it",
             )
 
 

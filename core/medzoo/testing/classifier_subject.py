@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from medzoo.protocols import Classifier, LabelledImages
+from medzoo.protocols import Classifier, LabeledImages
 from medzoo.testing.contract import expect
 from medzoo.testing.fake_images import CLASSES
 from medzoo.testing.model_subject import ATOL, BATCH, ModelSubject
@@ -20,7 +20,7 @@ class ClassifierSubject(ModelSubject[Classifier]):
     methods = ("fit", "predict", "features", "state_dict", "load_state_dict", "image")
 
     def fit(
-        self, model: Classifier, report: RecordingCallback, *, data: LabelledImages | None = None, call: str = "fit"
+        self, model: Classifier, report: RecordingCallback, *, data: LabeledImages | None = None, call: str = "fit"
     ) -> None:
         """Fit `model` with seed 5 on `data`, else on the made-up images, which are its validation too."""
         images = self.fake_images() if data is None else data

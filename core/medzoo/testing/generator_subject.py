@@ -1,4 +1,4 @@
-"""A generator under test: its seeds, labels and sources, and its images, which are looked at."""
+"""A generator under test: its seeds, labels and init_images, and its images, which are looked at."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from medzoo.protocols import Generator, LabelledImages
+from medzoo.protocols import Generator, LabeledImages
 from medzoo.testing.contract import expect
 from medzoo.testing.fake_images import CLASSES
 from medzoo.testing.model_subject import BATCH, ModelSubject
@@ -31,7 +31,7 @@ class GeneratorSubject(ModelSubject[Generator]):
         return PreviewCheckingCallback(self, restored=restored, stop=stop)
 
     def configure(self, preset: str) -> None:
-        """Take the settings of a preset, and make the labels, seeds and sources that suit them."""
+        """Take the settings of a preset, and make the labels, seeds and init_images that suit them."""
         super().configure(preset)
         if self.multi_label:
             # All there are: no label, each alone, each two, all three.
@@ -44,10 +44,10 @@ class GeneratorSubject(ModelSubject[Generator]):
             self.class_labels = torch.arange(len(CLASSES))
         self.seeds = [2**62 + 7919 * index for index in range(BATCH)]  # as large as those that medzoo derives
         shape = (BATCH, self.image.channels, self.image.size, self.image.size)
-        self.sources = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.1
+        self.init_images = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.1
 
     def fit(
-        self, model: Generator, report: RecordingCallback, *, data: LabelledImages | None = None, call: str = "fit"
+        self, model: Generator, report: RecordingCallback, *, data: LabeledImages | None = None, call: str = "fit"
     ) -> None:
         """Fit `model` with seed 5 on `data`, else on the made-up images."""
         with self.observed(call):
@@ -58,7 +58,7 @@ class GeneratorSubject(ModelSubject[Generator]):
         indices: Sequence[int] = range(BATCH),
         *,
         labels: Tensor | None = None,
-        sources: Tensor | None = None,
+        init_images: Tensor | None = None,
         model: Generator | None = None,
     ) -> Tensor:
         """The images of `indices`, on the CPU, checked for shape, dtype and range.
@@ -68,16 +68,20 @@ class GeneratorSubject(ModelSubject[Generator]):
         """
         chosen = list(indices)
         labels = (self.labels if labels is None else labels)[chosen].clone()
-        sources = (self.sources if sources is None else sources)[chosen].clone() if self.spec.needs_sources else None
-        given = (labels.clone(), None if sources is None else sources.clone())
+        init_images = (
+            (self.init_images if init_images is None else init_images)[chosen].clone()
+            if self.spec.needs_init_images
+            else None
+        )
+        given = (labels.clone(), None if init_images is None else init_images.clone())
         with self.observed("sample"):
-            images = (model or self.model).sample([self.seeds[k] for k in chosen], labels, sources=sources)
+            images = (model or self.model).sample([self.seeds[k] for k in chosen], labels, init_images=init_images)
         self.expect_images(images, count=len(chosen))
         expect(torch.equal(labels, given[0]), "sample changed the labels it was given")
-        if sources is not None and given[1] is not None:
-            shared = images.untyped_storage().data_ptr() == sources.untyped_storage().data_ptr()
-            expect(torch.equal(sources, given[1]), "sample changed the sources it was given")
-            expect(not shared, "expected new images, sample gave the sources' own memory back")
+        if init_images is not None and given[1] is not None:
+            shared = images.untyped_storage().data_ptr() == init_images.untyped_storage().data_ptr()
+            expect(torch.equal(init_images, given[1]), "sample changed the init_images it was given")
+            expect(not shared, "expected new images, sample gave the init_images' own memory back")
         return images.cpu()
 
     def expect_images(self, images: object, *, count: int) -> None:

@@ -34,7 +34,7 @@ def check_generator(spec: GeneratorSpec, *, device: str = "cpu", overrides: Sequ
     fitted on 24 made-up images and asked for pictures; where the spec is multi-label, once more with multi-hot labels,
     in the checks whose names begin with "multi-label". To see whether it obeys labels, it is fitted on plain black,
     grey and white images, with its preset `quick` if there is one. Checks that cannot apply are left out: fitting for a
-    spec that is not trainable, sources for one that needs none, and all that follows a failure to build or to give
+    spec that is not trainable, init_images for one that needs none, and all that follows a failure to build or to give
     pictures.
     """
     return generator_suite(spec, device=device, overrides=overrides).results()
@@ -101,7 +101,7 @@ def _seeds_repeat(subject: GeneratorSubject) -> str:
 
 
 def _seeds_differ(subject: GeneratorSubject) -> str | None:
-    if subject.spec.needs_sources:
+    if subject.spec.needs_init_images:
         return None  # the source already tells images apart, so a seed need not
     images = subject.sample(labels=subject.labels[:1].expand_as(subject.labels)).flatten(1)
     apart = torch.cdist(images, images, p=float("inf")) + torch.eye(BATCH)
@@ -141,20 +141,20 @@ def _combinations(subject: GeneratorSubject) -> str | None:
 
 
 def _sources(subject: GeneratorSubject) -> str | None:
-    if not subject.spec.needs_sources:
+    if not subject.spec.needs_init_images:
         return None
     whole = subject.sample()
     for kept in (torch.arange(BATCH) % 2 == 0, torch.arange(BATCH) % 2 == 1):
-        sources = torch.where(kept.view(-1, 1, 1, 1), subject.sources, 1.0 - subject.sources)
-        images = subject.sample(sources=sources)
-        _expect_close(whole[kept], images[kept], "when the sources of other images changed")
+        init_images = torch.where(kept.view(-1, 1, 1, 1), subject.init_images, 1.0 - subject.init_images)
+        images = subject.sample(init_images=init_images)
+        _expect_close(whole[kept], images[kept], "when the init_images of other images changed")
         ignored = (whole[~kept] == images[~kept]).flatten(1).all(dim=1)
         expect(not bool(ignored.any()), "an image stayed the same when its source was inverted")
     return "an image's source is its own"
 
 
 def _label_obedience(subject: GeneratorSubject) -> str | None:
-    if not subject.trainable or subject.spec.needs_sources:
+    if not subject.trainable or subject.spec.needs_init_images:
         return None
     learner = shared.learner(subject, PlainImages)
     seeds = range(_DRAWN)
@@ -179,18 +179,18 @@ def _label_obedience(subject: GeneratorSubject) -> str | None:
 
 def _bad_requests(subject: GeneratorSubject) -> str:
     model, seeds, labels = subject.model, subject.seeds[:2], subject.labels[:2]
-    sources = subject.sources[:2] if subject.spec.needs_sources else None
+    init_images = subject.init_images[:2] if subject.spec.needs_init_images else None
     requests = {
-        "no image": (seeds[:0], labels[:0], sources if sources is None else sources[:0]),
-        "two seeds and one label": (seeds, labels[:1], sources),
-        "labels that are none of the classes": (seeds, labels + len(CLASSES), sources),
-        "labels of another kind": (seeds, labels.bool(), sources),
+        "no image": (seeds[:0], labels[:0], init_images if init_images is None else init_images[:0]),
+        "two seeds and one label": (seeds, labels[:1], init_images),
+        "labels that are none of the classes": (seeds, labels + len(CLASSES), init_images),
+        "labels of another kind": (seeds, labels.bool(), init_images),
     }
-    if sources is not None:
-        requests["no sources"] = (seeds, labels, None)
-        requests["sources of another size"] = (seeds, labels, sources[:, :, 1:])
+    if init_images is not None:
+        requests["no init_images"] = (seeds, labels, None)
+        requests["init_images of another size"] = (seeds, labels, init_images[:, :, 1:])
     for what, (some, given, real) in requests.items():
-        shared.expect_refused(what, functools.partial(model.sample, some, given, sources=real))
+        shared.expect_refused(what, functools.partial(model.sample, some, given, init_images=real))
     return f"refused with a MedzooError: {', '.join(requests)}"
 
 
@@ -236,7 +236,7 @@ _STAGES: tuple[Stage[GeneratorSubject], ...] = (
             "rebatching": _rebatching,
             "labels": _labels,
             "combinations": _combinations,
-            "sources": _sources,
+            "init_images": _sources,
             "bad requests": _bad_requests,
             "label obedience": _label_obedience,
             "save and load": _save_and_load,

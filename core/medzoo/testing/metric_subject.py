@@ -37,7 +37,7 @@ class MetricSubject:
         """Make the sets of images of this size."""
         self.sets = FakeSamples(self.spec, side=side)
         few = 4 if side > SIDES[0] else 20
-        self.fakes = max(few, self.spec.least)
+        self.fakes = max(few, self.spec.min_samples)
         self.reals = self.fakes + 2
         self.real, self.fake = self.sets.good(self.reals), self.sets.good(self.fakes, seed=1)
         self.train = self.sets.train(self.fakes + 4)

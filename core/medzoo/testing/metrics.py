@@ -30,7 +30,7 @@ def check_metric(spec: MetricSpec) -> list[CheckResult]:
     """What `spec` keeps and breaks of the metric contract, one result a check; nothing a plugin does raises here.
 
     It measures made-up sets of three classes. Checks that cannot apply are left out: identity of what is no distance (a
-    floor, and lower is better), direction where neither way is better, symmetry where it is not declared, and all that
+    baseline, lower is better), direction where neither way is better, symmetry where it is not declared, and all that
     follows a failure to build or to give a score.
     """
     return metric_suite(spec).results()
@@ -49,17 +49,17 @@ def assert_metric(spec: MetricSpec) -> None:
 def _spec(subject: MetricSubject) -> str:
     spec = subject.spec
     expect(
-        spec.better in ("higher", "lower", "neither"),
-        f"expected better to be higher, lower or neither, {spec.better!r}",
+        spec.higher_is_better in (True, False, None),
+        f"expected higher_is_better to be True, False or None, it is {spec.higher_is_better!r}",
     )
-    expect(spec.least >= 1, f"expected least to be 1 or more, it is {spec.least}")
+    expect(spec.min_samples >= 1, f"expected min_samples to be 1 or more, it is {spec.min_samples}")
     expect(bool(spec.summary and spec.unit), "expected a summary and a unit")
     needed = spec.needs_pixels or spec.needs_features
     expect(bool(needed), "expected the spec to ask for pixels or for features")
     expect(
         not spec.extractors or bool(spec.needs_features or spec.needs_distance), "it names extractors it does not need"
     )
-    return f"contract {spec.contract} of {CONTRACT}, {spec.better} is better, {spec.least} images a side"
+    return f"contract {spec.contract} of {CONTRACT}, {spec.better} is better, {spec.min_samples} images a side"
 
 
 def _registration(subject: MetricSubject) -> str | None:
@@ -92,11 +92,11 @@ def _score(subject: MetricSubject) -> str:
         expect(inside, f"expected indices into the synthetic and the training images, got {pair}")
     apart = [pair.distance for pair in score.pairs]
     expect(apart == sorted(apart), "expected the closest pairs first")
-    return f"{score.value:.4g} with {len(score.figures)} figures, images of {subject.sets.side} pixels"
+    return f"{score.value:.4g} with {len(score.details)} details, images of {subject.sets.side} pixels"
 
 
 def _identity(subject: MetricSubject) -> str | None:
-    if not subject.spec.floor or subject.spec.better != "lower":
+    if not subject.spec.baseline or subject.spec.higher_is_better is not False:
         return None
     same = subject.score(subject.real, subject.real).value
     bad = subject.score(fake=subject.sets.bad(subject.fakes, subject.train)).value
@@ -107,11 +107,11 @@ def _identity(subject: MetricSubject) -> str | None:
 
 
 def _direction(subject: MetricSubject) -> str | None:
-    if subject.spec.better == "neither":
+    if subject.spec.higher_is_better is None:
         return None
     good = subject.score().value
     bad = subject.score(fake=subject.sets.bad(subject.fakes, subject.train)).value
-    right = good < bad if subject.spec.better == "lower" else good > bad
+    right = good > bad if subject.spec.higher_is_better else good < bad
     expect(
         right,
         f"{subject.spec.better} should be better, but images like the real ones give {good:.3g}, {subject.sets.fault} "
@@ -136,7 +136,7 @@ def _repeats(subject: MetricSubject) -> str:
     with global_seed(1, _CPU):
         second = subject.score()
     same = repr(first) == repr(second)  # in words, for NaN is not equal to itself
-    expect(same, f"the same seed gave {first.value!r}, then {second.value!r} or other figures")
+    expect(same, f"the same seed gave {first.value!r}, then {second.value!r} or other details")
     return "the same seed gives the same score, whatever the global random state"
 
 
@@ -150,7 +150,7 @@ def _inputs(subject: MetricSubject) -> str:
 
 
 def _too_few(subject: MetricSubject) -> str:
-    least = subject.spec.least
+    least = subject.spec.min_samples
     subject.score(subject.sets.good(least), subject.sets.good(least, seed=1))
     few = subject.sets.good(least - 1)
     _expect_refused(subject, f"{least - 1} real images", real=few)
@@ -229,7 +229,7 @@ def _expect_refused(
 
 def _expect_numbers(score: Score) -> None:
     """Raise ContractError unless all numbers of `score` are floats, finite or NaN, and consistent."""
-    numbers = {"value": score.value, **score.figures, **({} if score.spread is None else {"spread": score.spread})}
+    numbers = {"value": score.value, **score.details, **({} if score.spread is None else {"spread": score.spread})}
     strange = [name for name, number in numbers.items() if not isinstance(number, float) or math.isinf(number)]
     expect(not strange, f"expected floats, finite or NaN, '{strange[0] if strange else ''}' is none")
     expect((score.spread is None) == (score.spread_over == ""), "expected spread and spread_over both or neither")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from medzoo import config as settings
-from medzoo.protocols import Classifier, Generator, LabelledImages
+from medzoo.protocols import Classifier, Generator, LabeledImages
 from medzoo.specs import ClassifierSpec, GeneratorSpec, ImageSpec
 from medzoo.testing.contract import ContractError, cuda_of, expect, global_state_monitored
 from medzoo.testing.fake_images import CLASSES, FakeImages
@@ -107,9 +107,7 @@ class ModelSubject(ABC, Generic[M]):
             yield
 
     @abstractmethod
-    def fit(
-        self, model: M, report: RecordingCallback, *, data: LabelledImages | None = None, call: str = "fit"
-    ) -> None:
+    def fit(self, model: M, report: RecordingCallback, *, data: LabeledImages | None = None, call: str = "fit") -> None:
         """Fit `model` with seed 5 on `data`, else on the made-up images."""
 
     def fake_images(self) -> FakeImages:

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medzoo.errors import DataError
-from medzoo.protocols import LabelledImages, Report
+from medzoo.protocols import LabeledImages, Report
 from medzoo.specs import ImageSpec
 from medzoo.toolkit.classifier_settings import ClassifierSettings, RecipeSettings
 from medzoo.toolkit.training.loop import steps_of, train
 from medzoo.toolkit.training.objectives import Objective, measure
 from medzoo.toolkit.training.optimizers import Recipe, make_optimizer, rate_curve
 from medzoo.toolkit.training.selection import EarlyStopping
-from medzoo.toolkit.validation import refuse_bad_images, refuse_no_images
+from medzoo.toolkit.validation import check_images, check_not_empty
 
 _PREDICT_BATCH = 64
 
@@ -71,7 +71,7 @@ class StandardisedNetwork(nn.Module):
         return (images - self.mean) / self.deviation
 
 
-def pixel_statistics(data: LabelledImages) -> tuple[list[float], list[float]]:
+def pixel_statistics(data: LabeledImages) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel over all images' pixels in [0, 1]; at least 1/255."""
     sums = squares = torch.zeros(())
     for index in range(len(data)):
@@ -124,12 +124,12 @@ class ImageClassifier(nn.Module):
         """Where the weights are."""
         return self.network.mean.device
 
-    def fit(self, data: LabelledImages, *, validation: LabelledImages, seed: int, report: Report) -> None:
+    def fit(self, data: LabeledImages, *, validation: LabeledImages, seed: int, report: Report) -> None:
         """Train on `data`; it ends with the weights of the lowest loss on `validation`, where `training.best` is set.
 
         Raises: DataError without images, or without validation images that the settings need.
         """
-        refuse_no_images(data)
+        check_not_empty(data)
         training = self.config.training
         self._refuse_missing(validation)
         if report.restore() is None:
@@ -172,7 +172,7 @@ class ImageClassifier(nn.Module):
         self._fresh = False
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
-    def _begin(self, data: LabelledImages, report: Report) -> None:
+    def _begin(self, data: LabeledImages, report: Report) -> None:
         """Give a fresh network its weights and statistics, and tell them and the size it sees."""
         if self._fresh:
             start = self._start()
@@ -189,12 +189,12 @@ class ImageClassifier(nn.Module):
             report.note("resize", {"from": self.image.size, "to": self.network.side, "how": how})
 
     def _in_parts(self, call: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-        refuse_bad_images(self.image, images)
+        check_images(self.image, images)
         self.eval()
         parts = images.to(self.device).split(_PREDICT_BATCH)
         return torch.cat([call(part.contiguous(memory_format=torch.channels_last)).float() for part in parts])
 
-    def _refuse_missing(self, validation: LabelledImages) -> None:
+    def _refuse_missing(self, validation: LabeledImages) -> None:
         training = self.config.training
         if len(validation) == 0 and (training.best or training.patience):
             raise DataError(

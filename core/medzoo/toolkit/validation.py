@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from medzoo.errors import DataError
-from medzoo.protocols import LabelledImages
+from medzoo.protocols import LabeledImages
 from medzoo.specs import ImageSpec
 
 
-def refuse_bad_request(image: ImageSpec, seeds: Sequence[int], labels: Tensor) -> None:
+def check_sample_request(image: ImageSpec, seeds: Sequence[int], labels: Tensor) -> None:
     """Nothing, if `Generator.sample` can be asked for an image of each of these seeds and labels.
 
     Raises:
@@ -34,21 +34,21 @@ def refuse_bad_request(image: ImageSpec, seeds: Sequence[int], labels: Tensor) -
         raise DataError(f"the label {labels[strange][0].item():g} is none of the model's", f"labels are {known}")
 
 
-def sound_sources(image: ImageSpec, seeds: Sequence[int], labels: Tensor, sources: Tensor | None) -> Tensor:
-    """`sources`, for a generator that varies one a seed.
+def check_init_images(image: ImageSpec, seeds: Sequence[int], labels: Tensor, init_images: Tensor | None) -> Tensor:
+    """`init_images`, for a generator that varies one a seed.
 
     Raises:
-        DataError: none, or of another shape; and as `refuse_bad_request`.
+        DataError: none, or of another shape; and as `check_sample_request`.
     """
-    refuse_bad_request(image, seeds, labels)
+    check_sample_request(image, seeds, labels)
     expected = (len(seeds), image.channels, image.size, image.size)
-    if sources is None or tuple(sources.shape) != expected:
-        given = "none" if sources is None else str(tuple(sources.shape))
+    if init_images is None or tuple(init_images.shape) != expected:
+        given = "none" if init_images is None else str(tuple(init_images.shape))
         raise DataError(f"it varies real images: {expected} are needed, {given} given", "give them with --data")
-    return sources
+    return init_images
 
 
-def refuse_bad_images(image: ImageSpec, images: Tensor) -> None:
+def check_images(image: ImageSpec, images: Tensor) -> None:
     """Nothing, if a classifier built for `image` can look at `images`. Raises: DataError for none, or another shape."""
     expected = (image.channels, image.size, image.size)
     if images.ndim != 4 or tuple(images.shape[1:]) != expected or not len(images):
@@ -58,24 +58,24 @@ def refuse_bad_images(image: ImageSpec, images: Tensor) -> None:
         )
 
 
-def refuse_no_images(data: LabelledImages, *, purpose: str = "to train on") -> None:
+def check_not_empty(data: LabeledImages, *, purpose: str = "to train on") -> None:
     """Nothing, if there is an image for this `purpose`. Raises: DataError."""
     if not len(data):
         raise DataError(f"there is no image {purpose}", "`medzoo data check` shows what a folder holds")
 
 
-def refuse_small_classes(data: LabelledImages, *, least: int) -> None:
-    """Nothing, if each class has `least` images to train on, those of several labels counted for each.
+def check_class_sizes(data: LabeledImages, *, min_images: int) -> None:
+    """Nothing, if each class has `min_images` images to train on, those of several labels counted for each.
 
     Raises: DataError for a class that has fewer, and for no images at all.
     """
-    refuse_no_images(data)
+    check_not_empty(data)
     labels = torch.from_numpy(data.labels)
     counts = torch.bincount(labels, minlength=len(data.classes)) if labels.ndim == 1 else labels.sum(dim=0)
     for name, count in zip(data.classes, counts.tolist(), strict=True):
-        if count < least:
+        if count < min_images:
             raise DataError(
-                f"class '{name}' has {count:g} images to train on, at least {least} are needed",
+                f"class '{name}' has {count:g} images to train on, at least {min_images} are needed",
                 "give more of it, or leave the class out",
             )
 

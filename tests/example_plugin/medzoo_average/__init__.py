@@ -28,7 +28,7 @@ def register_generators() -> list[GeneratorSpec]:
     """Offer `average`."""
     return [
         GeneratorSpec(
-            contract=1,
+            contract=2,
             name="average",
             summary="each class's mean image with its pixels' own spread",
             config=AverageConfig,

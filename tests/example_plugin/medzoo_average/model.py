@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from medzoo.toolkit.validation import refuse_bad_request, refuse_small_classes
+from medzoo.toolkit.validation import check_class_sizes, check_sample_request
 
 
 class Average(nn.Module):
@@ -19,7 +19,7 @@ class Average(nn.Module):
 
     def fit(self, data, *, seed, report):
         """Take each class's mean and deviation."""
-        refuse_small_classes(data, least=1)
+        check_class_sizes(data, min_images=1)
         labels = torch.from_numpy(data.labels)
         images = torch.stack([torch.from_numpy(data[index]) for index in range(len(data))]).float() / 255.0
         for label in range(len(data.classes)):
@@ -29,9 +29,9 @@ class Average(nn.Module):
         report.preview(1, self.sample)
 
     @torch.inference_mode()
-    def sample(self, seeds, labels, *, sources=None):
+    def sample(self, seeds, labels, *, init_images=None):
         """Images float32 (N, C, H, W) in [0, 1]; image i depends on `seeds[i]` and `labels[i]` alone."""
-        refuse_bad_request(self.image, seeds, labels)
+        check_sample_request(self.image, seeds, labels)
         device, shape = self.mean.device, self.mean.shape[1:]
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(device)

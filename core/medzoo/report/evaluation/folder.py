@@ -104,7 +104,7 @@ def copy_note(evaluation: Evaluation) -> dict[str, Any] | None:
     row = min(rows, key=lambda row: row.score is None or not row.score.failed)
     score = row.score
     assert score is not None
-    figures = {name.replace(" ", "_"): value for name, value in score.figures.items() if np.isfinite(value)}
+    figures = {name.replace(" ", "_"): value for name, value in score.details.items() if np.isfinite(value)}
     verdict = "failed" if score.failed else "passed"
     counts = {"n_real": score.n_real, "n_fake": score.n_fake}
     return {"verdict": verdict, "metric": row.name, **counts, "share": score.value, **figures}

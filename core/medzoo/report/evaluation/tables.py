@@ -90,7 +90,7 @@ def _score(score: Score | None) -> Iterator[tuple[Cell, ...]]:
         return
     low, high = score.interval or (None, None)
     yield ("", score.value, score.spread, score.spread_over, low, high, score.n_real, score.n_fake)
-    for name, value in score.figures.items():
+    for name, value in score.details.items():
         yield (name, value, None, "", None, None, score.n_real, score.n_fake)
 
 

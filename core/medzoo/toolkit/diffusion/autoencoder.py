@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medzoo.protocols import LabelledImages, Report
+from medzoo.protocols import LabeledImages, Report
 from medzoo.seeds import derive_seed, global_draws_from
 from medzoo.toolkit.settings import ReconstructionSettings, TrainingSettings
 from medzoo.toolkit.training import losses
@@ -118,7 +118,7 @@ class Reconstruction:
 
 def train_autoencoder(
     autoencoder: Any,
-    data: LabelledImages,
+    data: LabeledImages,
     settings: TrainingSettings,
     objective: Reconstruction,
     *,
@@ -154,7 +154,7 @@ def reconstruct(autoencoder: Any, images: Tensor) -> Tensor:
 
 
 def quality(
-    autoencoder: Any, data: LabelledImages, *, count: int, perceptual: losses.PerceptualDistance | None
+    autoencoder: Any, data: LabeledImages, *, count: int, perceptual: losses.PerceptualDistance | None
 ) -> dict[str, float | str]:
     """Mean PSNR in dB, SSIM and, with `perceptual`, LPIPS of reconstructions of up to `count` images, evenly chosen."""
     from torchmetrics.functional.image import peak_signal_noise_ratio
@@ -191,7 +191,7 @@ def _normalised(layer: nn.Module) -> nn.Module:
     return normalised
 
 
-def _side_by_side(autoencoder: Any, data: LabelledImages, seeds: Sequence[int], labels: Tensor) -> Tensor:
+def _side_by_side(autoencoder: Any, data: LabeledImages, seeds: Sequence[int], labels: Tensor) -> Tensor:
     """Training images of the asked labels, chosen by the seeds, and after each its reconstruction."""
     device = next(autoencoder.parameters()).device
     known = torch.from_numpy(data.labels)

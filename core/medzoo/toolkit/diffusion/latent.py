@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medzoo.protocols import LabelledImages, Report
+from medzoo.protocols import LabeledImages, Report
 from medzoo.seeds import derive_seed
 from medzoo.specs import ImageSpec
 from medzoo.toolkit.devices import FastSampling
@@ -24,7 +24,7 @@ from medzoo.toolkit.training import losses
 from medzoo.toolkit.training.batches import Batch
 from medzoo.toolkit.training.loop import steps_of, train
 from medzoo.toolkit.training.stages import Stage, train_stages
-from medzoo.toolkit.validation import refuse_bad_request, refuse_no_images
+from medzoo.toolkit.validation import check_not_empty, check_sample_request
 
 _ENCODE_BATCH = 16
 _QUALITY_IMAGES = 256
@@ -65,12 +65,12 @@ class LatentDiffusion(FastSampling):
         """The label that says nothing, where the network was trained with it."""
         return self.null if self.settings.diffusion.label_dropout > 0 else None
 
-    def fit(self, data: LabelledImages, *, seed: int, report: Report) -> None:
+    def fit(self, data: LabeledImages, *, seed: int, report: Report) -> None:
         """Train the autoencoder, unless it is a pretrained one, then the network on the latents of `data`.
 
         Raises: DataError, ResourceError.
         """
-        refuse_no_images(data)
+        check_not_empty(data)
         self._fast.clear()
         settings = self.settings
         mirrored = settings.training.flip
@@ -90,7 +90,7 @@ class LatentDiffusion(FastSampling):
         )
         train_stages([first, denoiser], report=report)
 
-    def _fit_autoencoder(self, data: LabelledImages, *, seed: int, report: Report) -> None:
+    def _fit_autoencoder(self, data: LabeledImages, *, seed: int, report: Report) -> None:
         objective = Reconstruction(
             self.settings.reconstruction,
             latent_shape=self.autoencoder.latent_shape,
@@ -102,7 +102,7 @@ class LatentDiffusion(FastSampling):
             self.autoencoder, data, self.settings.first_stage, objective, seed=derive_seed(seed, "first"), report=report
         )
 
-    def _fit_network(self, data: LabelledImages, *, mirrored: bool, seed: int, report: Report) -> None:
+    def _fit_network(self, data: LabeledImages, *, mirrored: bool, seed: int, report: Report) -> None:
         self.autoencoder.eval()
         latents = self._encode(data, mirrored=mirrored, report=report)
         self._note_quality(data, latents, report)
@@ -117,7 +117,7 @@ class LatentDiffusion(FastSampling):
             weights_changed=self._fast.clear,
         )
 
-    def _encode(self, data: LabelledImages, *, mirrored: bool, report: Report) -> Latents:
+    def _encode(self, data: LabeledImages, *, mirrored: bool, report: Report) -> Latents:
         """The standardised latents of `data`, and of its mirrored images after them; `standardise` knows them now."""
 
         @torch.inference_mode()
@@ -136,7 +136,7 @@ class LatentDiffusion(FastSampling):
         both = torch.cat([labels, labels]) if mirrored else labels
         return Latents(self.standardise(raw), labels=both.numpy(), classes=data.classes)
 
-    def _note_quality(self, data: LabelledImages, latents: Latents, report: Report) -> None:
+    def _note_quality(self, data: LabeledImages, latents: Latents, report: Report) -> None:
         """Note the latents' scale, and how well images survive the autoencoder."""
         own = self.settings.reconstruction
         perceptual = None
@@ -157,9 +157,9 @@ class LatentDiffusion(FastSampling):
         return self.fast(self.settings.sampling.precision, self.network, self.autoencoder)
 
     @torch.inference_mode()
-    def sample(self, seeds: Sequence[int], labels: Tensor, *, sources: Tensor | None = None) -> Tensor:
-        """One image a seed, float32 (N, C, H, W) in [0, 1]; `sources` are not used. Raises: DataError."""
-        refuse_bad_request(self.image, seeds, labels)
+    def sample(self, seeds: Sequence[int], labels: Tensor, *, init_images: Tensor | None = None) -> Tensor:
+        """One image a seed, float32 (N, C, H, W) in [0, 1]; `init_images` are not used. Raises: DataError."""
+        check_sample_request(self.image, seeds, labels)
         sampling = self.settings.sampling
         network, autoencoder = self.sampling_networks()
         dtype = next(network.parameters()).dtype

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medzoo.protocols import LabelledImages
+from medzoo.protocols import LabeledImages
 from medzoo.toolkit.training.batches import pixels
 
 
@@ -64,7 +64,7 @@ class Standardiser(nn.Module):
 
 
 def encode_all(
-    data: LabelledImages, encode: Callable[[Tensor], Tensor], *, mirrored: bool, batch_size: int, device: torch.device
+    data: LabeledImages, encode: Callable[[Tensor], Tensor], *, mirrored: bool, batch_size: int, device: torch.device
 ) -> Tensor:
     """Latents float32 of every image, on the CPU; with `mirrored`, those of the mirrored images follow.
 
@@ -79,7 +79,7 @@ def encode_all(
     return torch.cat([*found[0], *found[1]])
 
 
-def content_key(data: LabelledImages, network: nn.Module, *details: object) -> str:
+def content_key(data: LabeledImages, network: nn.Module, *details: object) -> str:
     """64 hex digits that change with any image of `data`, any weight of `network` and any of `details`."""
     digest = hashlib.sha256(repr(details).encode())
     for name, value in sorted(network.state_dict().items()):

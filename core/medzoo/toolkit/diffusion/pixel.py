@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medzoo.protocols import LabelledImages, Report
+from medzoo.protocols import LabeledImages, Report
 from medzoo.specs import ImageSpec
 from medzoo.toolkit.devices import FastSampling
 from medzoo.toolkit.diffusion.process import ForwardProcess, GuidedDenoiser, draw, to_clean
@@ -18,7 +18,7 @@ from medzoo.toolkit.settings import PixelDiffusionSettings
 from medzoo.toolkit.training import losses
 from medzoo.toolkit.training.batches import Batch
 from medzoo.toolkit.training.loop import train
-from medzoo.toolkit.validation import refuse_bad_request, refuse_no_images
+from medzoo.toolkit.validation import check_not_empty, check_sample_request
 
 
 class PixelDiffusion(FastSampling):
@@ -54,9 +54,9 @@ class PixelDiffusion(FastSampling):
         """The label that says nothing, where the network was trained with it."""
         return self.null if self.settings.diffusion.label_dropout > 0 else None
 
-    def fit(self, data: LabelledImages, *, seed: int, report: Report) -> None:
+    def fit(self, data: LabeledImages, *, seed: int, report: Report) -> None:
         """Train the network; afterwards it holds the averaged weights. Raises: DataError, ResourceError."""
-        refuse_no_images(data)
+        check_not_empty(data)
         self._fast.clear()
         objective = Objective(self)
         train(
@@ -75,9 +75,9 @@ class PixelDiffusion(FastSampling):
         return self.fast(self.settings.sampling.precision, self.network)[0]
 
     @torch.inference_mode()
-    def sample(self, seeds: Sequence[int], labels: Tensor, *, sources: Tensor | None = None) -> Tensor:
-        """One image a seed, float32 (N, C, H, W) in [0, 1]; `sources` are not used. Raises: DataError."""
-        refuse_bad_request(self.image, seeds, labels)
+    def sample(self, seeds: Sequence[int], labels: Tensor, *, init_images: Tensor | None = None) -> Tensor:
+        """One image a seed, float32 (N, C, H, W) in [0, 1]; `init_images` are not used. Raises: DataError."""
+        check_sample_request(self.image, seeds, labels)
         network = self.sampling_network()
         dtype = next(network.parameters()).dtype
         denoiser = GuidedDenoiser(

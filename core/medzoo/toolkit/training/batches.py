@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from medzoo.errors import ConfigError
-from medzoo.protocols import LabelledImages
+from medzoo.protocols import LabeledImages
 from medzoo.seeds import generator
 from medzoo.toolkit.settings import TrainingSettings
 
@@ -30,7 +30,7 @@ class Batch:
     step: int = 0
 
 
-def pixels(data: LabelledImages, indices: Iterable[int]) -> Tensor:
+def pixels(data: LabeledImages, indices: Iterable[int]) -> Tensor:
     """The images at `indices`, float32 (N, C, H, W) in [0, 1], on the CPU."""
     return torch.stack([torch.from_numpy(data[index]) for index in indices]).float() / 255.0
 
@@ -67,7 +67,7 @@ def epoch_order(labels: Tensor, *, count: int, balanced: bool, seed: int, epoch:
 
 
 def loader(
-    data: LabelledImages,
+    data: LabeledImages,
     settings: TrainingSettings,
     *,
     steps: range,
@@ -106,9 +106,9 @@ def loader(
 
 
 class _Pairs(Dataset[tuple[Tensor, Tensor]]):
-    """`LabelledImages` as torch's DataLoader wants it."""
+    """`LabeledImages` as torch's DataLoader wants it."""
 
-    def __init__(self, data: LabelledImages) -> None:
+    def __init__(self, data: LabeledImages) -> None:
         self.data = data
         self.labels = torch.from_numpy(data.labels)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from medzoo.protocols import LabelledImages, Report
+from medzoo.protocols import LabeledImages, Report
 from medzoo.toolkit.settings import TrainingSettings
 from medzoo.toolkit.training.batches import loader
 from medzoo.toolkit.training.optimizers import Recipe
@@ -30,7 +30,7 @@ def no_images(seeds: Sequence[int], labels: Tensor) -> Tensor:
 def train(
     network: nn.Module,
     loss: Loss | OpposedLoss,
-    data: LabelledImages,
+    data: LabeledImages,
     settings: TrainingSettings,
     *,
     seed: int,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medzoo.protocols import LabelledImages
+from medzoo.protocols import LabeledImages
 from medzoo.toolkit.classifier_settings import ClassifierSettings
 from medzoo.toolkit.training.augmentation import augment
 from medzoo.toolkit.training.batches import Batch, pixels
@@ -21,7 +21,7 @@ class Objective:
     Classes weigh the inverse of their frequency in `data`, the mean image 1, where the settings ask for it.
     """
 
-    def __init__(self, settings: ClassifierSettings, data: LabelledImages, *, device: torch.device) -> None:
+    def __init__(self, settings: ClassifierSettings, data: LabeledImages, *, device: torch.device) -> None:
         self.settings = settings
         labels = torch.from_numpy(data.labels)
         self.classes = len(data.classes)
@@ -68,7 +68,7 @@ def mixup(images: Tensor, targets: Tensor, *, alpha: float, random: torch.Genera
 
 
 @torch.no_grad()
-def measure(network: nn.Module, data: LabelledImages, objective: Objective) -> dict[str, float]:
+def measure(network: nn.Module, data: LabeledImages, objective: Objective) -> dict[str, float]:
     """`validation_loss` of the network on `data`, and its `balanced_accuracy` where an image has one label."""
     device = next(network.parameters()).device
     network.eval()
