@@ -93,16 +93,16 @@ def medzoo_steps(asked: argparse.Namespace, precision: str) -> list[float]:
     """Seconds of each step of `resnet18` in medzoo."""
     config = ResNet18Config(
         image=ImageSettings(size=asked.side),
-        objective=ObjectiveSettings(smoothing=0.1),
+        objective=ObjectiveSettings(label_smoothing=0.1),
         network=ResNet18Settings(size=asked.side),
         training=RecipeSettings(
-            steps=asked.steps,
+            max_steps=asked.steps,
             batch_size=asked.batch,
             optimizer="sgd",
-            rate=0.01,
-            precision=precision,
-            best=False,
-            checkpoint_every=10**6,
+            learning_rate=0.01,
+            mixed_precision=precision,
+            load_best_model_at_end=False,
+            checkpointing_steps=10**6,
         ),
     )
     image = ImageSpec(size=asked.side, channels=1, classes=CLASSES)

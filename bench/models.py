@@ -33,7 +33,7 @@ def main() -> None:
             if turn:
                 seconds.append(time.perf_counter() - start)
         flat = model.config.flat()
-        steps, guidance = flat.get("sampling.steps", 1), flat.get("sampling.guidance", "")
+        steps, guidance = flat.get("sampling.num_inference_steps", 1), flat.get("sampling.guidance_scale", "")
         rate = asked.batch / statistics.median(seconds)
         print(f"{name:<20} {model.image.size:>6} {steps:>5} {guidance:>8} {rate:>9.1f}")
 

@@ -138,12 +138,14 @@ def test_sampled_images_are_those_the_verb_writes(verb, tiny, tmp_path, labels):
 
 
 def test_a_loaded_model_says_what_it_is(tiny):
-    model = medzoo.load(Path(tiny), device="cpu", settings={"sampling.steps": 2, "sampling.precision": "fp32"})
+    model = medzoo.load(
+        Path(tiny), device="cpu", settings={"sampling.num_inference_steps": 2, "sampling.mixed_precision": "fp32"}
+    )
     record = json.loads((Path(tiny) / "config.json").read_text())
     assert (model.name, model.plugin, model.classes, model.device) == ("tiny", "ddpm", CLASSES, "cpu")
     assert model.image == ImageSpec(size=16, channels=1, classes=CLASSES)
     assert model.weights_sha256 == record["weights_sha256"]
-    assert (model.settings["sampling.steps"], model.settings["sampling.precision"]) == (2, "fp32")
+    assert (model.settings["sampling.num_inference_steps"], model.settings["sampling.mixed_precision"]) == (2, "fp32")
     assert "name='tiny'" in repr(model)
     assert isinstance(model.generator, medzoo.Generator)
 
@@ -200,15 +202,15 @@ def test_what_cannot_be_loaded_is_refused(tiny, scans, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"sampling.step": 3}, "did you mean sampling.steps"),
-        ({"sampling.steps": "three"}, "is not a whole number"),
-        ({"sampling.steps": None}, "settings cannot take sampling.steps: None"),
-        ({"sampling": {"steps": 3}}, 'keys are dotted: {"sampling.steps": 20}'),
-        ({"sampling.guidance": ...}, "settings cannot take sampling.guidance"),
-        ({"sampling.steps": [{"a": 7}]}, "settings cannot take sampling.steps"),
-        ({"sampling.steps": b"x"}, "settings cannot take sampling.steps"),
-        ({"sampling.steps": [None]}, "settings cannot take sampling.steps"),
-        ({"network.layers": 2}, "cannot change in a trained model"),
+        ({"sampling.step": 3}, "did you mean sampling.num_inference_steps"),
+        ({"sampling.num_inference_steps": "three"}, "is not a whole number"),
+        ({"sampling.num_inference_steps": None}, "settings cannot take sampling.num_inference_steps: None"),
+        ({"sampling": {"steps": 3}}, 'keys are dotted: {"sampling.num_inference_steps": 20}'),
+        ({"sampling.guidance_scale": ...}, "settings cannot take sampling.guidance_scale"),
+        ({"sampling.num_inference_steps": [{"a": 7}]}, "settings cannot take sampling.num_inference_steps"),
+        ({"sampling.num_inference_steps": b"x"}, "settings cannot take sampling.num_inference_steps"),
+        ({"sampling.num_inference_steps": [None]}, "settings cannot take sampling.num_inference_steps"),
+        ({"network.layers_per_block": 2}, "cannot change in a trained model"),
     ],
     ids=str,
 )
@@ -275,8 +277,8 @@ WRONG = [
     (medzoo.load, {"gen": "classic", "source": 1}, "source=1 is not a text"),
     (
         medzoo.load,
-        {"gen": "classic", "settings": ["sampling.steps=2"]},
-        'is not a mapping (write {"sampling.steps": 20})',
+        {"gen": "classic", "settings": ["sampling.num_inference_steps=2"]},
+        'is not a mapping (write {"sampling.num_inference_steps": 20})',
     ),
     (medzoo.augment, {"gen": "classic", "to": "95"}, "to='95' is not a whole number"),
     (medzoo.augment, {"gen": "classic", "to": 9, "seed": None}, "seed=None is not a whole number"),
@@ -331,7 +333,20 @@ def files(folder):
     ids=["one", "mapping", "sequence"],
 )
 def test_augment_fills_the_folder_that_the_verb_fills(verb, tiny, scans, tmp_path, gen, options):
-    given = ("--data", scans, "--to", 7, "--seed", 2, "--batch-size", 4, "--device", "cpu", "--set", "sampling.steps=2")
+    given = (
+        "--data",
+        scans,
+        "--to",
+        7,
+        "--seed",
+        2,
+        "--batch-size",
+        4,
+        "--device",
+        "cpu",
+        "--set",
+        "sampling.num_inference_steps=2",
+    )
     assert verb("augment", *options(tiny), *given, "--out", tmp_path / "verb").code == 0
     seen = []
     outcome = medzoo.augment(
@@ -342,7 +357,7 @@ def test_augment_fills_the_folder_that_the_verb_fills(verb, tiny, scans, tmp_pat
         seed=2,
         batch_size=4,
         device="cpu",
-        settings={"sampling.steps": 2},
+        settings={"sampling.num_inference_steps": 2},
         progress=lambda done, total: seen.append((done, total)),
     )
     assert isinstance(outcome, medzoo.Outcome)
@@ -354,7 +369,7 @@ def test_augment_fills_the_folder_that_the_verb_fills(verb, tiny, scans, tmp_pat
     assert [(row.real, row.synthetic) for row in outcome.classes] == [(3, 4), (5, 2), (4, 3)]
     assert medzoo.augment(
         gen(tiny), to=7, data=scans, out=outcome.folder, seed=2, batch_size=4, device="cpu",
-        settings={"sampling.steps": 2},
+        settings={"sampling.num_inference_steps": 2},
     ).already_done  # fmt: skip
 
 

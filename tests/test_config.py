@@ -26,9 +26,9 @@ from medzoo.errors import ConfigError, PluginError, UnknownName
 class Network:
     """A nested part."""
 
-    widths: tuple[int, ...] = setting((8, 16), "channels at each resolution", low=1)
-    depth: int = setting(2, "layers", low=1, high=9)
-    dropout: float = setting(0.0, "dropout", low=0.0, high=1.0)
+    widths: tuple[int, ...] = setting((8, 16), "channels at each resolution", min=1)
+    depth: int = setting(2, "layers", min=1, max=9)
+    dropout: float = setting(0.0, "dropout", min=0.0, max=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +37,10 @@ class Settings:
 
     network: Network = Network(depth=5)
     mode: str = setting("fast", "how it runs", choices=("fast", "exact"))
-    rate: float = setting(0.1, "step length", low=0.0)
+    rate: float = setting(0.1, "step length", min=0.0)
     note: str = setting("", "free text")
     flip: bool = setting(True, "mirror")
-    shares: tuple[float, ...] = setting((0.5, 0.5), "shares", low=0.0, high=1.0)
+    shares: tuple[float, ...] = setting((0.5, 0.5), "shares", min=0.0, max=1.0)
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_a_preset_that_cannot_be_taken_is_the_plugin_s_fault_and_named(presets, 
 
 
 def test_settings_tell_what_they_take():
-    told = {each.key: (each.about, each.takes) for each in settings_of(Settings)}
+    told = {each.key: (each.help, each.takes) for each in settings_of(Settings)}
     assert list(told) == keys(Settings)
     assert told == {
         "network.widths": ("channels at each resolution", "list: whole number, at least 1"),

@@ -78,7 +78,7 @@ def load(
     `gen` is a model's name, a generator's (its default model), a training run's folder or `hf:org/name[@revision]`, and
     `source` the only place to take it from ("bundled", "hub" or a folder), as `--from`. `data` are real images, for
     generators that vary them and for no other. `settings` change single ones by their dotted keys, as in
-    `{"sampling.steps": 20}`. `device` is "auto", "cpu", "cuda", "cuda:N" or "mps".
+    `{"sampling.num_inference_steps": 20}`. `device` is "auto", "cpu", "cuda", "cuda:N" or "mps".
 
     Raises:
         UnknownName, ConfigError: a name, setting or device that cannot be taken; a classifier; images that a service
@@ -214,7 +214,7 @@ def _source(*, device: str, settings: Mapping[str, Any] | None, source: str | No
 
     require(str, "a text", device=device)
     require((str, NoneType), "a text", source=source)
-    require((Mapping, NoneType), "a mapping", 'write {"sampling.steps": 20}', settings=settings)
+    require((Mapping, NoneType), "a mapping", 'write {"sampling.num_inference_steps": 20}', settings=settings)
     return make_source(load_plugins(), device=device, overrides=_overrides(settings or {}), mirror=source)
 
 
@@ -227,7 +227,8 @@ def _overrides(settings: Mapping[str, Any]) -> list[str]:
         if not _is_setting(value):
             raise ConfigError(
                 f"settings cannot take {key}: {value!r}",
-                'values are numbers, texts, true or false, and lists of them; keys are dotted: {"sampling.steps": 20}',
+                "values are numbers, texts, true or false, and lists of them; keys are dotted: "
+                '{"sampling.num_inference_steps": 20}',
             )
         text = rtoml.dumps({"value": value})
         found.append(f"{key}={text.partition('=')[2].strip()}")

@@ -24,14 +24,14 @@ T = TypeVar("T")
 
 def setting(
     default: Any,
-    about: str,
+    help: str,
     *,
-    low: float | None = None,
-    high: float | None = None,
+    min: float | None = None,
+    max: float | None = None,
     choices: Sequence[Any] | None = None,
 ) -> Any:
-    """A dataclass field with its meaning and the values it takes (`low` and `high` are included)."""
-    return dataclasses.field(default=default, metadata={"about": about, "low": low, "high": high, "choices": choices})
+    """A dataclass field with its meaning and the values it takes (`min` and `max` are included)."""
+    return dataclasses.field(default=default, metadata={"help": help, "min": min, "max": max, "choices": choices})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +149,7 @@ def keys(schema: type[Any]) -> list[str]:
 
 def undescribed(schema: type[Any]) -> list[str]:
     """The dotted keys of settings that were not made by `setting`, so that nobody is told what they mean."""
-    return [each.key for each in settings_of(schema) if not each.about]
+    return [each.key for each in settings_of(schema) if not each.help]
 
 
 def flatten(value: Any) -> dict[str, Any]:

@@ -24,19 +24,19 @@ class Setting:
     group: type[Any]
 
     @property
-    def about(self) -> str:
+    def help(self) -> str:
         """What it means; empty for one that `setting` did not make."""
-        return str(self.field.metadata.get("about", ""))
+        return str(self.field.metadata.get("help", ""))
 
     @property
-    def low(self) -> float | None:
+    def min(self) -> float | None:
         """The smallest value it takes."""
-        return self.field.metadata.get("low")
+        return self.field.metadata.get("min")
 
     @property
-    def high(self) -> float | None:
+    def max(self) -> float | None:
         """The largest value it takes."""
-        return self.field.metadata.get("high")
+        return self.field.metadata.get("max")
 
     @property
     def choices(self) -> Sequence[Any] | None:
@@ -50,7 +50,7 @@ class Setting:
             return ", ".join(map(str, self.choices))
         many = typing.get_origin(self.kind) is tuple
         kind = typing.get_args(self.kind)[0] if many else self.kind
-        word = ", ".join(filter(None, [_KINDS.get(kind, str(kind)), _span(self.low, self.high)]))
+        word = ", ".join(filter(None, [_KINDS.get(kind, str(kind)), _span(self.min, self.max)]))
         return f"list: {word}" if many else word
 
     def checked(self, value: Any, *, origin: str) -> Any:
@@ -58,7 +58,7 @@ class Setting:
 
         Raises: ConfigError for one that it does not take; `origin` says where it came from.
         """
-        key, low, high = self.key, self.low, self.high
+        key, low, high = self.key, self.min, self.max
         value = _coerced(key, value, self.kind, origin=origin)
         if self.choices is not None and value not in self.choices:
             raise ConfigError(f"{key} = {value!r} [from {origin}]", f"one of: {self.takes}")

@@ -130,7 +130,7 @@ class Service:
     what the words of `beside` say. At most `parallel` requests are under way at once; one that fails is repeated up to
     `retries` times, after `backoff` seconds and twice as many each time, or after what the service asks for, up to
     `patience` seconds. `price` is of one request in `currency`. `max_requests` and `max_cost` hold for all requests of
-    a job together, 0 is no limit. Users know these terms as the generator's settings `requests.retries` and so on.
+    a job together, 0 is no limit. Users know these terms as the generator's settings `requests.max_retries` and so on.
     """
 
     host: str
@@ -150,7 +150,7 @@ class Service:
         if self.max_cost and not self.price:
             raise ConfigError(
                 "requests.max_cost needs to know what a request costs",
-                "give its price, as in --set requests.price=0.04",
+                "give its price, as in --set requests.price_per_request=0.04",
             )
 
 

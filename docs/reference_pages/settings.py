@@ -38,7 +38,8 @@ def settings_pages() -> dict[str, str]:
     index = page(
         "# Settings",
         "A setting's value comes from its default, then the preset (`--preset`), then a TOML file (`--config`), then "
-        "`--set key=value`; `run.json` keeps where each came from. `--set` takes TOML: `--set network.widths=[32,64]`, "
+        "`--set key=value`; `run.json` keeps where each came from. `--set` takes TOML: "
+        "`--set network.block_out_channels=[32,64]`, "
         "and words without quotes. A key or value that cannot be taken is refused with the nearest spelling. "
         "`medzoo show NAME` lists the settings and presets of any installed plugin.",
         table(
@@ -88,7 +89,7 @@ def tables(schema: type[Any], values: dict[str, Any]) -> list[str]:
     for prefix, group in itertools.groupby(known, key=lambda setting: setting.key.rpartition(".")[0]):
         found = list(group)
         about = inspect.cleandoc(found[0].group.__doc__ or "").partition("\n\n")[0]
-        rows = [(f"`{each.key}`", shown(values[each.key]), takes(each), escaped(each.about)) for each in found]
+        rows = [(f"`{each.key}`", shown(values[each.key]), takes(each), escaped(each.help)) for each in found]
         blocks += [f"## {prefix or 'Settings'}", escaped(about) if prefix else ""]
         blocks.append(table(("setting", "default", "takes", "meaning"), rows))
     return blocks

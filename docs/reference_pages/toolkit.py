@@ -88,7 +88,7 @@ def settings_entry(path: str, group: type[Any]) -> str:
     rows = []
     for name, value in vars(group()).items():
         if name in own:
-            rows.append((f"`{name}`", shown(value), takes(own[name]), escaped(own[name].about)))
+            rows.append((f"`{name}`", shown(value), takes(own[name]), escaped(own[name].help)))
         else:
             rows.append((f"`{name}`", "", f"`{type(value).__name__}`", ""))
     return page(f"## {group.__name__}", autoclass(group, path), table(("setting", "default", "takes", "meaning"), rows))

@@ -55,8 +55,8 @@ class DiffusersProvider:
             "height": side,
             "width": side,
             "strength": self._settings.strength,
-            "num_inference_steps": self._settings.steps,
-            "guidance_scale": self._settings.guidance,
+            "num_inference_steps": self._settings.num_inference_steps,
+            "guidance_scale": self._settings.guidance_scale,
             "generator": generator("api-variation", seed),
         }
         taken = {name: offered[name] for name in _parameters(self._pipeline) & offered.keys()}
@@ -80,7 +80,7 @@ def load_pipeline(settings: DiffusersSettings, device: str) -> Any:
         raise ConfigError("provider = diffusers needs transformers", "pip install 'medzoo[variation]'")
     import diffusers
 
-    dtype = _DTYPES[resolve_precision(settings.precision, torch.device(device))]
+    dtype = _DTYPES[resolve_precision(settings.mixed_precision, torch.device(device))]
     try:
         index = diffusers.DiffusionPipeline.load_config(settings.model, revision=settings.revision)
         pipeline: Any = _class_for(str(index.get("_class_name"))).from_pretrained(
@@ -98,9 +98,10 @@ def load_pipeline(settings: DiffusersSettings, device: str) -> Any:
             f"the pipeline '{settings.model}' makes no image of another: {reason}",
             "take one that varies images, such as StableDiffusionImageVariationPipeline, or has an image-to-image form",
         ) from error
-    if "strength" in _parameters(pipeline) and int(settings.steps * settings.strength) < 1:
+    if "strength" in _parameters(pipeline) and int(settings.num_inference_steps * settings.strength) < 1:
         raise ConfigError(
-            f"diffusers.steps = {settings.steps} at diffusers.strength = {settings.strength:g} leaves no step to take",
+            f"diffusers.num_inference_steps = {settings.num_inference_steps} at diffusers.strength = "
+            f"{settings.strength:g} leaves no step to take",
             "raise one of them",
         )
     pipeline.set_progress_bar_config(disable=True)

@@ -35,10 +35,10 @@ class OpenAIProvider:
 
     def __init__(self, settings: OpenAISettings, requests: RequestSettings, *, prompt: str) -> None:
         self._settings, self._requests = settings, requests
-        if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", requests.key_variable):
+        if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", requests.api_key_env):
             # What was given is not repeated: it may be the key itself.
             raise ConfigError(
-                "requests.key_variable is no name of an environment variable",
+                "requests.api_key_env is no name of an environment variable",
                 "put the key into a variable such as OPENAI_API_KEY, and give the variable's name",
             )
         self._host = _host_of(settings.base_url)
@@ -60,11 +60,11 @@ class OpenAIProvider:
             encrypted=urlsplit(settings.base_url).scheme == "https",
             beside=beside,
             side=settings.size,
-            parallel=requests.parallel,
-            retries=requests.retries,
+            parallel=requests.max_concurrency,
+            retries=requests.max_retries,
             backoff=requests.backoff,
-            patience=requests.patience,
-            price=requests.price,
+            patience=requests.max_retry_after,
+            price=requests.price_per_request,
             currency=requests.currency,
             max_requests=requests.max_requests,
             max_cost=requests.max_cost,
@@ -79,7 +79,7 @@ class OpenAIProvider:
         """Have a client with the key of the environment; nothing is sent. Raises: ConfigError."""
         if self._client is not None:
             return
-        variable = self._requests.key_variable
+        variable = self._requests.api_key_env
         self._key = os.environ.get(variable, "").strip()
         if not self._key:
             raise ConfigError(f"no key for {self._host}: ${variable} is not set", f"export {variable}=...")
@@ -157,7 +157,7 @@ class OpenAIProvider:
         if status == 402 or code in _NO_MONEY:
             return ResourceError(said, "see to the account's credit, and run the same command again")
         if status in (401, 403):
-            return ConfigError(said, f"see to the key in ${self._requests.key_variable} and what it allows")
+            return ConfigError(said, f"see to the key in ${self._requests.api_key_env} and what it allows")
         if status in (404, 405):
             return ConfigError(said, "see to openai.base_url, openai.model and openai.endpoint")
         if 300 <= status < 400:

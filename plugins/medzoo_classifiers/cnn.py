@@ -14,19 +14,19 @@ class CNN(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         before = channels
-        for width in settings.widths:
+        for width in settings.block_out_channels:
             layers += [
-                nn.Conv2d(before, width, settings.kernel, padding=settings.kernel // 2, bias=False),
+                nn.Conv2d(before, width, settings.kernel_size, padding=settings.kernel_size // 2, bias=False),
                 nn.BatchNorm2d(width),
                 nn.ReLU(),
                 nn.MaxPool2d(2),
             ]
             before = width
-        self.convolutions = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(settings.grid), nn.Flatten())
-        first, second = settings.dense
+        self.convolutions = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(settings.pool_size), nn.Flatten())
+        first, second = settings.hidden_dims
         self.dense = nn.Sequential(
             nn.Dropout(settings.dropout),
-            nn.Linear(before * settings.grid**2, first),
+            nn.Linear(before * settings.pool_size**2, first),
             nn.ReLU(),
             nn.Dropout(settings.dropout),
             nn.Linear(first, second),

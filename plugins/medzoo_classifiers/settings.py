@@ -16,15 +16,17 @@ _VIT = "vit_tiny_patch16_224"
 class CNNSettings:
     """The network of `cnn`."""
 
-    widths: tuple[int, ...] = setting((32, 64, 128), "channels of the convolutions", low=1)
-    kernel: int = setting(3, "side of their kernels, pixels", choices=(3, 5, 7))
-    grid: int = setting(2, "what is left of each side before the dense layers; 1 is global pooling", low=1)
-    dense: tuple[int, ...] = setting((256, 128), "widths of the two dense layers before the last", low=1)
-    dropout: float = setting(0.3, "before each dense layer", low=0.0, high=1.0)
+    block_out_channels: tuple[int, ...] = setting((32, 64, 128), "channels of the convolutions", min=1)
+    kernel_size: int = setting(3, "side of their kernels, pixels", choices=(3, 5, 7))
+    pool_size: int = setting(2, "what is left of each side before the dense layers; 1 is global pooling", min=1)
+    hidden_dims: tuple[int, ...] = setting((256, 128), "widths of the two dense layers before the last", min=1)
+    dropout: float = setting(0.3, "before each dense layer", min=0.0, max=1.0)
 
     def __post_init__(self) -> None:
-        if len(self.dense) != 2:
-            raise ConfigError(f"network.dense = {list(self.dense)}: two widths are needed", "as in [256, 128]")
+        if len(self.hidden_dims) != 2:
+            raise ConfigError(
+                f"network.hidden_dims = {list(self.hidden_dims)}: two widths are needed", "as in [256, 128]"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,15 +44,15 @@ class TimmSettings:
     weights: str = setting("scratch", "what training begins with", choices=("scratch", "imagenet"))
     weights_file: str = setting("", 'safetensors file of timm\'s ImageNet weights; "" asks the Hub')
     weights_sha256: str = setting("", 'SHA-256 of that file; "" is the one of medzoo\'s asset for this network')
-    size: int = setting(0, "side it sees, pixels; 0 is the image's, but 64 at least", low=0)
-    pixels: str = setting("data", "standardised by whose statistics", choices=("data", "weights"))
-    dropout: float = setting(0.0, "before the last layer", low=0.0, high=1.0)
+    input_size: int = setting(0, "side it sees, pixels; 0 is the image's, but 64 at least", min=0)
+    normalization: str = setting("data", "standardised by whose statistics", choices=("data", "weights"))
+    dropout: float = setting(0.0, "before the last layer", min=0.0, max=1.0)
 
     def __post_init__(self) -> None:
         if self.weights_file and self.weights != "imagenet":
             raise ConfigError("network.weights_file is for network.weights=imagenet", "set both, or none")
-        if self.pixels == "weights" and self.weights != "imagenet":
-            raise ConfigError("network.pixels=weights is for network.weights=imagenet", "set both, or none")
+        if self.normalization == "weights" and self.weights != "imagenet":
+            raise ConfigError("network.normalization=weights is for network.weights=imagenet", "set both, or none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +81,8 @@ class SwinSettings(TimmSettings):
     """The network of `swin_tiny`."""
 
     name: str = setting(_SWIN, "timm's name of it", choices=(_SWIN,))
-    width: int = setting(96, "channels of the first stage, doubled at each later one", low=32)
-    blocks: tuple[int, ...] = setting((2, 2, 6, 2), "at each stage", low=1)
+    embed_dim: int = setting(96, "channels of the first stage, doubled at each later one", min=32)
+    depths: tuple[int, ...] = setting((2, 2, 6, 2), "at each stage", min=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +127,7 @@ class FrozenSettings(TimmSettings):
     """The network of `resnet50-frozen`."""
 
     name: str = setting("resnet50", "timm's name of it; test_resnet is for tests", choices=("resnet50", "test_resnet"))
-    hidden: int = setting(256, "width of the first of the two new dense layers", low=1)
+    hidden_dim: int = setting(256, "width of the first of the two new dense layers", min=1)
 
 
 @dataclass(frozen=True, kw_only=True)

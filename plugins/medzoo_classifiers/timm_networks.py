@@ -62,8 +62,8 @@ class FrozenBody(nn.Module):
         super().__init__()
         self.backbone: Any = _create(settings, image, classes=0, dropout=0.0)
         self.backbone.requires_grad_(False)
-        self.dense = nn.Sequential(nn.Linear(self.backbone.num_features, settings.hidden), nn.ReLU())
-        self.head = nn.Sequential(nn.Dropout(settings.dropout), nn.Linear(settings.hidden, len(image.classes)))
+        self.dense = nn.Sequential(nn.Linear(self.backbone.num_features, settings.hidden_dim), nn.ReLU())
+        self.head = nn.Sequential(nn.Dropout(settings.dropout), nn.Linear(settings.hidden_dim, len(image.classes)))
         for layer in (*self.dense, *self.head):
             if isinstance(layer, nn.Linear):
                 nn.init.xavier_normal_(layer.weight)
@@ -95,20 +95,20 @@ def classifier(config: TimmConfig | FrozenConfig, image: ImageSpec, body: TimmBo
 
 
 def side_of(settings: TimmSettings, image: ImageSpec) -> int:
-    """The side the network sees: `network.size`, or the image's, brought to the least that leaves something to pool.
+    """Return the side the network sees: `network.input_size`, or the image's, raised to the least it can pool.
 
     Raises: ConfigError on one that the network cannot be built for.
     """
     fixed = _published_config(settings).fixed_input_size
-    if settings.size == 0:
+    if settings.input_size == 0:
         side = max(_LEAST_SIDE, image.size)
         return -(-side // _PATCHES) * _PATCHES if fixed else side
-    if fixed and settings.size % _PATCHES:
+    if fixed and settings.input_size % _PATCHES:
         raise ConfigError(
-            f"network.size = {settings.size}: {settings.name} needs a multiple of {_PATCHES}",
-            f"set it to {max(1, round(settings.size / _PATCHES)) * _PATCHES}, or to 0",
+            f"network.input_size = {settings.input_size}: {settings.name} needs a multiple of {_PATCHES}",
+            f"set it to {max(1, round(settings.input_size / _PATCHES)) * _PATCHES}, or to 0",
         )
-    return settings.size
+    return settings.input_size
 
 
 def starting_weights(body: TimmBody | FrozenBody, settings: TimmSettings, image: ImageSpec) -> Start:
@@ -137,7 +137,7 @@ def starting_weights(body: TimmBody | FrozenBody, settings: TimmSettings, image:
     kept = {name: value for name, value in published.state_dict().items() if not name.startswith(last)}
     own = {name: value for name, value in body.backbone.state_dict().items() if name.startswith(last)}
     body.backbone.load_state_dict(kept | own)
-    if settings.pixels == "data":
+    if settings.normalization == "data":
         return Start(source=source)
     return Start(source=source, mean=_channels(config.mean, image), deviation=_channels(config.std, image))
 
@@ -187,8 +187,8 @@ def _create(
     if _published_config(settings).fixed_input_size:
         shape["img_size"] = side_of(settings, image)
     if isinstance(settings, SwinSettings):
-        heads = tuple(settings.width * 2**stage // 32 for stage in range(len(settings.blocks)))
-        shape |= {"embed_dim": settings.width, "depths": settings.blocks, "num_heads": heads}
+        heads = tuple(settings.embed_dim * 2**stage // 32 for stage in range(len(settings.depths)))
+        shape |= {"embed_dim": settings.embed_dim, "depths": settings.depths, "num_heads": heads}
     return timm.create_model(
         settings.name,
         pretrained=pretrained,

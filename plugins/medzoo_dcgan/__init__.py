@@ -15,28 +15,28 @@ class NetworkSettings:
     """The generator's network."""
 
     conditional: bool = setting(True, "images of the class asked for; false takes data of one class only")
-    latent: int = setting(64, "numbers of random noise an image is made from", low=1)
-    label_width: int = setting(16, "width of the class embedding beside the noise", low=1)
-    width: int = setting(32, "channels at the highest resolution, doubled at each lower one", low=1)
+    latent_dim: int = setting(64, "numbers of random noise an image is made from", min=1)
+    label_embedding_dim: int = setting(16, "width of the class embedding beside the noise", min=1)
+    base_channels: int = setting(32, "channels at the highest resolution, doubled at each lower one", min=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiscriminatorSettings:
     """The discriminator and what keeps it from learning a small set by heart."""
 
-    width: int = setting(32, "channels at the highest resolution, doubled at each lower one", low=1)
+    base_channels: int = setting(32, "channels at the highest resolution, doubled at each lower one", min=1)
     norm: str = setting("batch", "batch or spectral normalisation", choices=("batch", "spectral"))
-    rate: float = setting(2e-4, "its peak learning rate", low=0.0)
-    color: float = setting(0.0, "differentiable augmentation: strength of colour changes (1 is common)", low=0.0)
-    translation: float = setting(0.0, "the same: largest shift, share of the side (0.125)", low=0.0, high=0.5)
-    cutout: float = setting(0.0, "the same: side of a blanked square, share of the side (0.5)", low=0.0, high=1.0)
+    learning_rate: float = setting(2e-4, "its peak learning rate", min=0.0)
+    color: float = setting(0.0, "differentiable augmentation: strength of colour changes (1 is common)", min=0.0)
+    translation: float = setting(0.0, "the same: largest shift, share of the side (0.125)", min=0.0, max=0.5)
+    cutout: float = setting(0.0, "the same: side of a blanked square, share of the side (0.5)", min=0.0, max=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingSettings:
     """How images are drawn."""
 
-    precision: str = setting("auto", "auto is bf16 where the hardware has it", choices=PRECISIONS)
+    mixed_precision: str = setting("auto", "auto is bf16 where the hardware has it", choices=PRECISIONS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +47,11 @@ class DCGANConfig:
     network: NetworkSettings = NetworkSettings()
     discriminator: DiscriminatorSettings = DiscriminatorSettings()
     loss: str = setting("non-saturating", "the game both play", choices=("non-saturating", "hinge"))
-    collapse: float = setting(
-        0.5, "warn below this share of the real images' pairwise distance; 0 never warns", low=0.0, high=1.0
+    collapse_threshold: float = setting(
+        0.5, "warn below this share of the real images' pairwise distance; 0 never warns", min=0.0, max=1.0
     )
     training: TrainingSettings = TrainingSettings(
-        rate=2e-4, beta1=0.5, warmup=0, schedule="constant", clip=0.0, ema=0.999
+        learning_rate=2e-4, beta1=0.5, warmup_steps=0, lr_scheduler="constant", max_grad_norm=0.0, ema_decay=0.999
     )
     sampling: SamplingSettings = SamplingSettings()
 

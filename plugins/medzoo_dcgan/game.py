@@ -45,7 +45,7 @@ class Game:
         return {"non-saturating": functional.softplus(-logits).mean()}
 
     def _generate(self, generator: nn.Module, batch: Batch, random: torch.Generator) -> Tensor:
-        latents = torch.randn(len(batch.labels), self.config.network.latent, generator=random)
+        latents = torch.randn(len(batch.labels), self.config.network.latent_dim, generator=random)
         images: Tensor = generator(latents.to(batch.images.device), batch.labels)
         return images.float()
 

@@ -58,12 +58,16 @@ class DCGAN(FastSampling):
 
         def draw(seeds: Sequence[int], labels: Tensor) -> Tensor:
             if not self._fast:
-                self.fast(config.sampling.precision, set_standing_statistics(copy.deepcopy(self.network), standing))
+                self.fast(
+                    config.sampling.mixed_precision, set_standing_statistics(copy.deepcopy(self.network), standing)
+                )
             return self.sample(seeds, labels)
 
         game = Game(config)
         since = steps_of(len(data), config.training) // 5
-        monitor = CollapseMonitor(data, draw, warn_below=config.collapse, since=since, seed=seed, report=report)
+        monitor = CollapseMonitor(
+            data, draw, warn_below=config.collapse_threshold, since=since, seed=seed, report=report
+        )
         train(
             self.network,
             game.generator_terms,
@@ -77,7 +81,7 @@ class DCGAN(FastSampling):
             adversary=Adversary(
                 network=self._fresh_discriminator(seed),
                 loss=game.discriminator_terms,
-                rate=config.discriminator.rate,
+                rate=config.discriminator.learning_rate,
             ),
         )
         set_standing_statistics(self.network, standing)
@@ -107,8 +111,8 @@ class DCGAN(FastSampling):
     def sample(self, seeds: Sequence[int], labels: Tensor, *, init_images: Tensor | None = None) -> Tensor:
         """One image a seed, float32 (N, C, H, W) in [0, 1]; `init_images` are not used. Raises: DataError."""
         check_sample_request(self.image, seeds, labels)
-        (network,) = self.fast(self.config.sampling.precision, self.network)
-        latents, _ = seeded_noise(seeds, (self.config.network.latent,))
+        (network,) = self.fast(self.config.sampling.mixed_precision, self.network)
+        latents, _ = seeded_noise(seeds, (self.config.network.latent_dim,))
         dtype = next(network.parameters()).dtype
         images: Tensor = network(latents.to(self.device, dtype), labels.to(self.device))
         return ((images.float() + 1.0) / 2.0).clamp(0.0, 1.0).contiguous()

@@ -24,9 +24,11 @@ class GeneratorNetwork(nn.Module):
 
     def __init__(self, settings: NetworkSettings, image: ImageSpec) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(len(image.classes), settings.label_width) if settings.conditional else None
-        given = settings.latent + (settings.label_width if settings.conditional else 0)
-        widths = [settings.width << level for level in reversed(range(resolutions(image.size)))]
+        self.embedding = (
+            nn.Embedding(len(image.classes), settings.label_embedding_dim) if settings.conditional else None
+        )
+        given = settings.latent_dim + (settings.label_embedding_dim if settings.conditional else 0)
+        widths = [settings.base_channels << level for level in reversed(range(resolutions(image.size)))]
         layers = [nn.ConvTranspose2d(given, widths[0], 4, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()]
         for before, after in pairwise(widths):
             layers += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False)]
@@ -52,7 +54,7 @@ class DiscriminatorNetwork(nn.Module):
         super().__init__()
         batch_norm = settings.norm == "batch"
         normed: Callable[[nn.Module], nn.Module] = _as_it_is if batch_norm else spectral_norm
-        widths = [settings.width << level for level in range(resolutions(image.size))]
+        widths = [settings.base_channels << level for level in range(resolutions(image.size))]
         layers = [normed(nn.Conv2d(image.channels, widths[0], 4, stride=2, padding=1)), nn.LeakyReLU(0.2)]
         for before, after in pairwise(widths):
             layers.append(normed(nn.Conv2d(before, after, 4, stride=2, padding=1, bias=not batch_norm)))

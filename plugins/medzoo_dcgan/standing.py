@@ -30,8 +30,8 @@ def standing_batches(
     """Noise (N, latent) and labels (N,), in batches as large and as balanced as those of training."""
     count = BATCHES * config.training.batch_size
     labels = torch.from_numpy(data.labels)
-    labels = labels[epoch_order(labels, count=count, balanced=config.training.balanced, seed=seed, epoch=0)]
-    latents = torch.randn(count, config.network.latent, generator=generator(seed, "standing statistics"))
+    labels = labels[epoch_order(labels, count=count, balanced=config.training.class_balanced, seed=seed, epoch=0)]
+    latents = torch.randn(count, config.network.latent_dim, generator=generator(seed, "standing statistics"))
     return list(zip(latents.to(device).chunk(BATCHES), labels.to(device).chunk(BATCHES), strict=True))
 
 

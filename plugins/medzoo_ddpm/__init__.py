@@ -14,7 +14,7 @@ from medzoo.toolkit.settings import PixelDiffusionSettings, UNetSettings
 class NetworkSettings(UNetSettings):
     """The U-Net and its self-attention."""
 
-    head_width: int = setting(8, "channels of an attention head", low=1)
+    attention_head_dim: int = setting(8, "channels of an attention head", min=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,13 +23,13 @@ class ClassUNet(nn.Module):
     def __init__(self, config: DDPMConfig, image: ImageSpec) -> None:
         super().__init__()
         network = config.network
-        self.patch = network.patch
-        channels = image.channels * network.patch**2
+        self.patch = network.patch_size
+        channels = image.channels * network.patch_size**2
         self.unet = UNet2DModel(
             **unet_arguments(network, size=image.size, attention="AttnDownBlock2D"),
             in_channels=channels,
             out_channels=channels,
-            attention_head_dim=network.head_width,
+            attention_head_dim=network.attention_head_dim,
             num_class_embeds=len(image.classes) + 1,
         )
 

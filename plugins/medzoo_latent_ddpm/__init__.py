@@ -14,24 +14,24 @@ from medzoo.toolkit.settings import LatentDiffusionSettings
 class AutoencoderSettings:
     """Residual blocks down to a few places, a vector, and back; each width after the first halves the side."""
 
-    latent: int = setting(256, "dimensions of the vector", low=1)
-    widths: tuple[int, ...] = setting((64, 128, 256, 256), "channels at each resolution", low=1)
-    encoder_layers: int = setting(1, "residual blocks at each resolution on the way down", low=1)
-    decoder_layers: int = setting(1, "residual blocks at each resolution on the way back", low=1)
-    neck: int = setting(32, "channels of the lowest resolution where it becomes the vector", low=1)
-    groups: int = setting(16, "groups of the group normalisation", low=1)
-    patch: int = setting(1, "pixels a side folded into channels before the network (2 quarters its work)", low=1)
+    latent_dim: int = setting(256, "dimensions of the vector", min=1)
+    block_out_channels: tuple[int, ...] = setting((64, 128, 256, 256), "channels at each resolution", min=1)
+    encoder_layers_per_block: int = setting(1, "residual blocks at each resolution on the way down", min=1)
+    decoder_layers_per_block: int = setting(1, "residual blocks at each resolution on the way back", min=1)
+    bottleneck_channels: int = setting(32, "channels of the lowest resolution where it becomes the vector", min=1)
+    norm_num_groups: int = setting(16, "groups of the group normalisation", min=1)
+    patch_size: int = setting(1, "pixels a side folded into channels before the network (2 quarters its work)", min=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSettings:
     """The residual MLP on vectors."""
 
-    width: int = setting(512, "width of the residual stream", low=1)
-    blocks: int = setting(4, "residual blocks", low=1)
-    expansion: int = setting(2, "hidden width of a block, in widths", low=1)
-    embedding: int = setting(256, "width of the embedding of time and labels", low=2)
-    dropout: float = setting(0.0, "dropout in residual blocks", low=0.0, high=1.0)
+    hidden_dim: int = setting(512, "width of the residual stream", min=1)
+    num_blocks: int = setting(4, "residual blocks", min=1)
+    mlp_ratio: int = setting(2, "hidden width of a block, in widths", min=1)
+    embedding_dim: int = setting(256, "width of the embedding of time and labels", min=2)
+    dropout: float = setting(0.0, "dropout in residual blocks", min=0.0, max=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,35 +34,35 @@ class VectorAutoencoder(nn.Module):
 
     def __init__(self, settings: AutoencoderSettings, image: ImageSpec) -> None:
         super().__init__()
-        widths, groups = settings.widths, settings.groups
-        side = lowest_side(image.size, widths=widths, groups=groups, patch=settings.patch, part="autoencoder")
-        folded = image.channels * settings.patch**2
-        self.latent_shape = (settings.latent,)
+        widths, groups = settings.block_out_channels, settings.norm_num_groups
+        side = lowest_side(image.size, widths=widths, groups=groups, patch=settings.patch_size, part="autoencoder")
+        folded = image.channels * settings.patch_size**2
+        self.latent_shape = (settings.latent_dim,)
         self.encoder = nn.Sequential(
-            nn.PixelUnshuffle(settings.patch),
+            nn.PixelUnshuffle(settings.patch_size),
             nn.Conv2d(folded, widths[0], 3, padding=1),
             *(
                 _ImageBlock(above, below, groups, down=halves)
-                for above, below, halves in _descent(widths, settings.encoder_layers)
+                for above, below, halves in _descent(widths, settings.encoder_layers_per_block)
             ),
             nn.GroupNorm(groups, widths[-1], eps=1e-6),
             nn.SiLU(),
-            nn.Conv2d(widths[-1], settings.neck, 3, padding=1),
+            nn.Conv2d(widths[-1], settings.bottleneck_channels, 3, padding=1),
             nn.Flatten(),
-            nn.Linear(settings.neck * side**2, 2 * settings.latent),
+            nn.Linear(settings.bottleneck_channels * side**2, 2 * settings.latent_dim),
         )
         self.decoder = nn.Sequential(
-            nn.Linear(settings.latent, settings.neck * side**2),
-            nn.Unflatten(1, (settings.neck, side, side)),
-            nn.Conv2d(settings.neck, widths[-1], 3, padding=1),
+            nn.Linear(settings.latent_dim, settings.bottleneck_channels * side**2),
+            nn.Unflatten(1, (settings.bottleneck_channels, side, side)),
+            nn.Conv2d(settings.bottleneck_channels, widths[-1], 3, padding=1),
             *(
                 _ImageBlock(below, above, groups, up=halves)
-                for above, below, halves in reversed(_descent(widths, settings.decoder_layers))
+                for above, below, halves in reversed(_descent(widths, settings.decoder_layers_per_block))
             ),
             nn.GroupNorm(groups, widths[0], eps=1e-6),
             nn.SiLU(),
             nn.Conv2d(widths[0], folded, 3, padding=1),
-            nn.PixelShuffle(settings.patch),
+            nn.PixelShuffle(settings.patch_size),
         )
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,13 +86,13 @@ class VectorDenoiser(nn.Module):
 
     def __init__(self, settings: NetworkSettings, *, latent: int, classes: int) -> None:
         super().__init__()
-        self.waves = Timesteps(settings.embedding, flip_sin_to_cos=True, downscale_freq_shift=0.0)
-        self.time = TimestepEmbedding(settings.embedding, settings.embedding)
-        self.labels = nn.Embedding(classes + 1, settings.embedding)
-        self.enter = nn.Linear(latent, settings.width)
-        self.blocks = nn.ModuleList(_VectorBlock(settings) for _ in range(settings.blocks))
+        self.waves = Timesteps(settings.embedding_dim, flip_sin_to_cos=True, downscale_freq_shift=0.0)
+        self.time = TimestepEmbedding(settings.embedding_dim, settings.embedding_dim)
+        self.labels = nn.Embedding(classes + 1, settings.embedding_dim)
+        self.enter = nn.Linear(latent, settings.hidden_dim)
+        self.blocks = nn.ModuleList(_VectorBlock(settings) for _ in range(settings.num_blocks))
         self.norm = _modulated_norm(settings)
-        self.leave = nn.Linear(settings.width, latent)
+        self.leave = nn.Linear(settings.hidden_dim, latent)
 
     def forward(self, noisy: Tensor, timesteps: Tensor, labels: Tensor) -> Tensor:
         """Outputs (N, D) for noisy vectors (N, D), timesteps (N,) and labels, (N,) or multi-hot (N, classes)."""
@@ -124,7 +124,7 @@ class _VectorBlock(nn.Module):
         super().__init__()
         self.norm = _modulated_norm(settings)
         self.mlp = FeedForward(
-            settings.width, mult=settings.expansion, activation_fn="gelu-approximate", dropout=settings.dropout
+            settings.hidden_dim, mult=settings.mlp_ratio, activation_fn="gelu-approximate", dropout=settings.dropout
         )
 
     def forward(self, stream: Tensor, given: Tensor) -> Tensor:
@@ -146,12 +146,12 @@ class LatentDDPM(LatentDiffusion):
 def build_model(config: LatentDDPMConfig, image: ImageSpec, device: str) -> LatentDDPM:
     """A `LatentDDPM` over a `VectorAutoencoder`, fresh weights."""
     autoencoder = VectorAutoencoder(config.autoencoder, image)
-    network = VectorDenoiser(config.network, latent=config.autoencoder.latent, classes=len(image.classes))
+    network = VectorDenoiser(config.network, latent=config.autoencoder.latent_dim, classes=len(image.classes))
     return LatentDDPM(autoencoder, network, config, image=image).to(device)
 
 
 def _modulated_norm(settings: NetworkSettings) -> AdaLayerNormContinuous:
-    return AdaLayerNormContinuous(settings.width, settings.embedding, elementwise_affine=False)
+    return AdaLayerNormContinuous(settings.hidden_dim, settings.embedding_dim, elementwise_affine=False)
 
 
 def _descent(widths: Sequence[int], layers: int) -> list[tuple[int, int, bool]]:

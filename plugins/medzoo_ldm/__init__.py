@@ -15,19 +15,19 @@ class AutoencoderSettings:
     """diffusers' AutoencoderKL: each width after the first halves the side."""
 
     pretrained: str = setting("", 'published weights: a Hub id or a folder of diffusers\' AutoencoderKL; "" trains one')
-    latent_channels: int = setting(4, "channels of a latent", low=1)
-    widths: tuple[int, ...] = setting((128, 256, 512, 512), "channels at each resolution", low=1)
-    layers: int = setting(2, "residual blocks at each resolution", low=1)
-    groups: int = setting(32, "groups of the group normalisation", low=1)
-    attention: bool = setting(True, "self-attention at the lowest resolution")
-    patch: int = setting(1, "pixels a side folded into channels before the network (2 quarters its work)", low=1)
+    latent_channels: int = setting(4, "channels of a latent", min=1)
+    block_out_channels: tuple[int, ...] = setting((128, 256, 512, 512), "channels at each resolution", min=1)
+    layers_per_block: int = setting(2, "residual blocks at each resolution", min=1)
+    norm_num_groups: int = setting(32, "groups of the group normalisation", min=1)
+    mid_block_add_attention: bool = setting(True, "self-attention at the lowest resolution")
+    patch_size: int = setting(1, "pixels a side folded into channels before the network (2 quarters its work)", min=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSettings(TokenUNetSettings):
     """The U-Net on latents; `patch` folds latents."""
 
-    token_width: int = setting(512, "width of a label token", low=1)
+    cross_attention_dim: int = setting(512, "width of a label token", min=1)
 
 
 @dataclass(frozen=True, kw_only=True)

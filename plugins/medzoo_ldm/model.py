@@ -28,24 +28,28 @@ class KLAutoencoder(nn.Module):
     def __init__(self, settings: AutoencoderSettings, image: ImageSpec) -> None:
         super().__init__()
         side = lowest_side(
-            image.size, widths=settings.widths, groups=settings.groups, patch=settings.patch, part="autoencoder"
+            image.size,
+            widths=settings.block_out_channels,
+            groups=settings.norm_num_groups,
+            patch=settings.patch_size,
+            part="autoencoder",
         )
-        self.patch = settings.patch
+        self.patch = settings.patch_size
         self.channels = image.channels
         self.colours = 3 if settings.pretrained else image.channels
         self.latent_shape = (settings.latent_channels, side, side)
-        levels = len(settings.widths)
+        levels = len(settings.block_out_channels)
         self.vae = AutoencoderKL(
-            in_channels=self.colours * settings.patch**2,
-            out_channels=self.colours * settings.patch**2,
+            in_channels=self.colours * settings.patch_size**2,
+            out_channels=self.colours * settings.patch_size**2,
             down_block_types=("DownEncoderBlock2D",) * levels,
             up_block_types=("UpDecoderBlock2D",) * levels,
-            block_out_channels=settings.widths,
-            layers_per_block=settings.layers,
+            block_out_channels=settings.block_out_channels,
+            layers_per_block=settings.layers_per_block,
             latent_channels=settings.latent_channels,
-            norm_num_groups=settings.groups,
-            mid_block_add_attention=settings.attention,
-            sample_size=image.size // settings.patch,
+            norm_num_groups=settings.norm_num_groups,
+            mid_block_add_attention=settings.mid_block_add_attention,
+            sample_size=image.size // settings.patch_size,
         )
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:

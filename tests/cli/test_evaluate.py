@@ -88,7 +88,7 @@ def test_a_model_is_measured_by_images_drawn_from_it(medzoo, paths, sets, tmp_pa
         (("--metric", "kid@cnn-uder"), 2, "cnn-udder"),
         (("--metric", "fid@inception"), 4, "medzoo pull inception-fid"),
         (("--metric", "nearest-train@pixels"), 5, "--train DIR"),
-        (("--crop", "round"), 2, "centre"),
+        (("--crop", "round"), 2, "center"),
         (("--train", "nowhere"), 5, "nowhere does not exist"),
     ],
 )

@@ -81,7 +81,7 @@ def test_what_cannot_be_done_is_told_in_a_line_with_a_mend(medzoo, given, tmp_pa
 
 
 def test_failed_cells_give_an_exit_code(medzoo, given, tmp_path):
-    failing = ["--set", "classifier.cnn.training.rate=1e30", "--set", "classifier.cnn.training.optimizer=sgd"]
+    failing = ["--set", "classifier.cnn.training.learning_rate=1e30", "--set", "classifier.cnn.training.optimizer=sgd"]
     found = medzoo("experiment", "run", *given, "--out", tmp_path / "x", *failing, "--epochs", 9)
     assert found.code == 2  # there is no such option
     found = medzoo("experiment", "run", *given, "--out", tmp_path / "x", *failing, "--set", "epochs=9")

@@ -12,7 +12,7 @@ from medzoo.toolkit.settings import ImageSettings
 @dataclass(frozen=True, kw_only=True)
 class Config:
     image: ImageSettings = ImageSettings()
-    spread: float = setting(1.0, "standard deviations drawn", low=0.0)
+    spread: float = setting(1.0, "standard deviations drawn", min=0.0)
     names: tuple[str, ...] = setting((), "who")
 
 @medzoo.hookimpl

@@ -133,13 +133,13 @@ def test_a_dataset_of_uneven_parts_is_refused() -> None:
 
 def test_a_view_prepares_images_and_reorders_labels(tmp_path: Path) -> None:
     found = open_dataset(write_folder(tmp_path, {"a": 2, "b": 1}, side=20))
-    view = found.view(ImageSpec(size=8, channels=3, classes=("b", "c", "a")), crop="centre")
+    view = found.view(ImageSpec(size=8, channels=3, classes=("b", "c", "a")), crop="center")
     assert isinstance(view, LabeledImages)
     assert len(view) == 3
     assert view.classes == ("b", "c", "a")
     assert view.labels.tolist() == [2, 2, 0]
     for index in (0, 2, -1):
-        expected = prepare(found.pixels(index), size=8, channels=3, crop="centre")
+        expected = prepare(found.pixels(index), size=8, channels=3, crop="center")
         for _ in range(2):
             np.testing.assert_array_equal(view[index], expected)
     with pytest.raises(IndexError):

@@ -27,7 +27,7 @@ from medzoo.errors import ConfigError, DataError, ResourceError
 
 def test_a_fitting_image_is_left_untouched() -> None:
     pixels = noise(16, 16)
-    for crop in ("none", "centre"):
+    for crop in ("none", "center"):
         np.testing.assert_array_equal(prepare(pixels, size=16, channels=1, crop=crop)[0], pixels)
 
 
@@ -48,8 +48,8 @@ def test_shrinking_keeps_what_the_small_image_can_show() -> None:
 
 def test_centre_takes_the_largest_centred_square() -> None:
     pixels = noise(10, 16)
-    np.testing.assert_array_equal(prepare(pixels, size=10, channels=1, crop="centre")[0], pixels[:, 3:13])
-    np.testing.assert_array_equal(prepare(pixels.T, size=10, channels=1, crop="centre")[0], pixels[:, 3:13].T)
+    np.testing.assert_array_equal(prepare(pixels, size=10, channels=1, crop="center")[0], pixels[:, 3:13])
+    np.testing.assert_array_equal(prepare(pixels.T, size=10, channels=1, crop="center")[0], pixels[:, 3:13].T)
 
 
 def test_none_does_not_keep_the_aspect() -> None:

@@ -23,5 +23,5 @@ def test_a_reader_who_does_all_of_it_gets_what_it_says(tmp_path):
         step.do(folder, environment)
     run = folder / "runs" / "cvae"
     with (run / "loss.csv").open(newline="", encoding="utf-8") as lines:
-        assert {"loss", "pixel", "kl", "rate"} <= csv.DictReader(lines).__next__().keys()
+        assert {"loss", "pixel", "kl", "learning_rate"} <= csv.DictReader(lines).__next__().keys()
     assert json.loads((run / "run.json").read_text("utf-8"))["notes"]["reconstruction"]["images"] == 64

@@ -44,7 +44,7 @@ def folders(tmp_path_factory):
         write_phantom(root / name, counts=COUNTS, size=16, seed=seed)
     plugins = load_plugins()
     spec = plugins.generator("ddpm")
-    short = ["training.epochs=4", "training.batch_size=5", "training.checkpoint_every=2"]
+    short = ["training.epochs=4", "training.batch_size=5", "training.checkpointing_steps=2"]
     resolved = settings.resolve(spec.config, presets=spec.presets, preset="tiny", overrides=short)
     train(spec, resolved, open_dataset(root / "train"), root / "run", plugins=plugins, display=Quiet(), keep=9)
     return root

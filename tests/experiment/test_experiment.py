@@ -118,11 +118,11 @@ def test_presets_of_the_studies():
 
 def test_settings_are_strict_and_remember_where_they_are_from(tiny, tmp_path):
     design = read_design(
-        str(tiny()), overrides=["classifier.cnn.training.rate=0.01", "arms=dcgan"], options={"seeds": 3}
+        str(tiny()), overrides=["classifier.cnn.training.learning_rate=0.01", "arms=dcgan"], options={"seeds": 3}
     )
     assert design.settings.origins["seeds"] == "--seeds"
     assert design.settings.origins["repeats"] == "default"
-    assert (design.value.seeds, design.flat()["classifier.cnn.training.rate"]) == (3, 0.01)
+    assert (design.value.seeds, design.flat()["classifier.cnn.training.learning_rate"]) == (3, 0.01)
     over = tmp_path / "over.toml"
     over.write_text('extends = "udder-mix"\ntarget = 50\n')
     assert read_design(str(over)).target == 50
@@ -130,7 +130,7 @@ def test_settings_are_strict_and_remember_where_they_are_from(tiny, tmp_path):
     with pytest.raises(UnknownName, match="unknown setting 'arm'"):
         read_design(str(tiny()), overrides=["arm=3"])
     with pytest.raises(UnknownName, match="did you mean cnn") as error:
-        read_design(str(tiny()), overrides=["classifier.cn.training.rate=3"])
+        read_design(str(tiny()), overrides=["classifier.cn.training.learning_rate=3"])
     assert "[from --set]" in error.value.hint
     with pytest.raises(UnknownName, match="udder-scale"):
         read_design("udder-skale")
@@ -190,7 +190,7 @@ def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(data, tiny, tmp_path, 
         return update
 
     some = {"controls": False, "arms": ["real", "dcgan"]}
-    often = [f"{model}.training.checkpoint_every=1" for model in ("classifier.cnn", "generator.dcgan")]
+    often = [f"{model}.training.checkpointing_steps=1" for model in ("classifier.cnn", "generator.dcgan")]
     whole, _ = complete(prepared(tiny(**some), data, tmp_path / "whole", set_=often))
     for steps, where in ((1, "generators"), (2, "cells")):  # the generator takes 2 steps, of which one is kept
         with monkeypatch.context() as patch:
@@ -216,7 +216,7 @@ def test_only_what_a_change_touches_is_done_again(data, tiny, tmp_path):
     assert sorted(second) == ["cnn on weighted, fold 0.0, seed 0", "cnn on weighted, fold 0.1, seed 0"]
     assert [arm.name for arm in result.arms] == ["weighted", "real", "duplicate"]
     changed, third = complete(
-        prepared(tiny(**some), data, tmp_path / "x", set_=["classifier.cnn.training.rate=0.1", "arms=real"])
+        prepared(tiny(**some), data, tmp_path / "x", set_=["classifier.cnn.training.learning_rate=0.1", "arms=real"])
     )
     assert third == ["cnn on real, fold 0.0, seed 0", "cnn on real, fold 0.1, seed 0"]
     assert len(changed.cells) == 2
@@ -234,7 +234,7 @@ def test_keys_follow_from_what_results_depend_on(data, tiny, tmp_path):
     assert keys("metric=auc", "baseline=classic") == own
     assert not set(keys("seed=1").values()) & set(own.values())
     dcgan = {key for name, key in own.items() if name[0] == "dcgan"}
-    assert set(own.values()) - set(keys("generator.dcgan.training.rate=0.01").values()) == dcgan
+    assert set(own.values()) - set(keys("generator.dcgan.training.learning_rate=0.01").values()) == dcgan
     fewer = data.subset(range(1, len(data)))
     assert not set(keys(images=fewer).values()) & set(own.values())
 
@@ -250,8 +250,8 @@ def test_lengths_crops_and_weights_are_what_was_asked_for(data, tiny, tmp_path):
     assert steps("target=[0, 8, 16]", "arms=dcgan") == {6}
     for changes, message in (
         (["steps=7"], "both epochs = 1 and steps = 7 are given"),
-        (["classifiers=cnn,resnet18", "classifier.cnn.image.crop=centre"], "crop images differently"),
-        (["classifier.cnn.objective.weighted=true"], "is for arms to say"),
+        (["classifiers=cnn,resnet18", "classifier.cnn.image.crop=center"], "crop images differently"),
+        (["classifier.cnn.objective.class_weighted=true"], "is for arms to say"),
         (["test=val"], "is for folds = 0"),
         (["folds=0", "repeats=2"], "repeats is for folds"),
         (["validation=0"], "'cnn' chooses its weights by validation images"),
@@ -278,7 +278,7 @@ class NoWeights(NoTraining):
     ("settings", "told"),
     [
         (NoTraining, "'cnn' cannot take equal steps.* lacks the settings training.epochs, training.batch_size "),
-        (NoWeights, "'cnn' has no setting objective.weighted, which the arm 'weighted' needs "),
+        (NoWeights, "'cnn' has no setting objective.class_weighted, which the arm 'weighted' needs "),
     ],
 )
 def test_a_classifier_without_the_settings_is_told_which_and_where_they_are(settings, told, tiny, tmp_path):
@@ -348,7 +348,7 @@ def test_a_failed_cell_is_told_counted_and_tried_again(data, tiny, tmp_path, mon
 
 
 def test_a_generator_that_fails_takes_its_cells_with_it(data, tiny, tmp_path):
-    diverging = ["generator.dcgan.training.rate=1e30", "arms=dcgan,real", "controls=false"]
+    diverging = ["generator.dcgan.training.learning_rate=1e30", "arms=dcgan,real", "controls=false"]
     result, _ = complete(prepared(tiny(), data, tmp_path / "x", set_=diverging))
     assert {cell.arm for cell in result.failed} == {"dcgan"}
     assert all(cell.error.startswith("its training failed: ") for cell in result.failed)
@@ -407,7 +407,7 @@ def test_a_published_generator_must_know_the_classes(model, split, tiny, tmp_pat
 
 
 def test_training_without_validation_images_keeps_the_last_weights(data, tiny, tmp_path):
-    last = ["validation=0", "classifier.cnn.training.best=false", "arms=real", "controls=false"]
+    last = ["validation=0", "classifier.cnn.training.load_best_model_at_end=false", "arms=real", "controls=false"]
     result, _ = complete(prepared(tiny(), data, tmp_path / "x", set_=last))
     assert result.failed == ()
     assert {cell.n_val for cell in result.cells} == {0}

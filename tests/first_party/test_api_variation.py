@@ -92,7 +92,7 @@ def once(reply):
 
 
 def test_nothing_is_sent_without_leave(augment, api, images, tmp_path):
-    outcome = augment("--set", "requests.price=0.04", allow=False)
+    outcome = augment("--set", "requests.price_per_request=0.04", allow=False)
     assert outcome.code == 2
     assert api.asked == []
     assert not (tmp_path / "out").exists()
@@ -112,11 +112,13 @@ def test_nothing_is_sent_without_leave(augment, api, images, tmp_path):
 
 def test_a_dry_run_tells_the_price_and_needs_neither_leave_nor_key(augment, api, tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY")
-    outcome = augment("--dry-run", "--set", "requests.price=0.04", allow=False)
+    outcome = augment("--dry-run", "--set", "requests.price_per_request=0.04", allow=False)
     assert outcome.code == 0
     assert "7 requests (grade 0 3, grade 1 4)" in outcome.err
     assert "0.28 USD at 0.04 each" in outcome.err
-    rows = json.loads(augment("--dry-run", "--json", "--set", "requests.price=0.04", allow=False).out)["requests"]
+    rows = json.loads(augment("--dry-run", "--json", "--set", "requests.price_per_request=0.04", allow=False).out)[
+        "requests"
+    ]
     assert [(row["requests"], row["images"], row["cost"], row["currency"]) for row in rows] == [(7, 5, 0.28, "USD")]
     assert api.asked == []
     assert not (tmp_path / "out").exists()
@@ -124,9 +126,9 @@ def test_a_dry_run_tells_the_price_and_needs_neither_leave_nor_key(augment, api,
 
 def test_a_dry_run_of_a_begun_job_counts_what_is_left(augment, api):
     api.answer = lambda asked: refusal(400) if asked.number > 3 else None
-    assert augment("--set", "requests.parallel=1", "--set", "requests.price=0.04").code == 6
+    assert augment("--set", "requests.max_concurrency=1", "--set", "requests.price_per_request=0.04").code == 6
     before = len(api.asked)
-    (row,) = json.loads(augment("--dry-run", "--json", "--set", "requests.price=0.04").out)["requests"]
+    (row,) = json.loads(augment("--dry-run", "--json", "--set", "requests.price_per_request=0.04").out)["requests"]
     assert (row["requests"], row["sent"], row["spent"]) == (4, 7, 0.12)
     assert len(api.asked) == before
 
@@ -140,7 +142,7 @@ def test_without_a_key_nothing_begins(augment, api, tmp_path, monkeypatch):
 
 
 def test_every_image_is_made_and_recorded(augment, api, tmp_path):
-    outcome = augment("--set", "requests.price=0.04")
+    outcome = augment("--set", "requests.price_per_request=0.04")
     folder = tmp_path / "out"
     assert outcome.code == 0
     assert len(made(folder)) == len(api.asked) == len(api.counts()) == IMAGES
@@ -251,7 +253,7 @@ FAILURES = {
 def test_no_image_is_lost_by_a_failure(augment, api, tmp_path, failure):
     api.answer = once(failure)
     impatient = ["--set", "requests.timeout=2"] if failure is FAILURES["too slow"] else []
-    outcome = augment("--set", "requests.price=1.0", *impatient)
+    outcome = augment("--set", "requests.price_per_request=1.0", *impatient)
     assert outcome.code == 0
     assert len(made(tmp_path / "out")) == IMAGES
     assert len(api.asked) == IMAGES + 5  # five sources failed once
@@ -260,7 +262,7 @@ def test_no_image_is_lost_by_a_failure(augment, api, tmp_path, failure):
 
 def test_a_request_whose_answer_was_lost_keeps_its_key(augment, api):
     api.answer = once(Reply(body=b"x" * 100, cut=True))
-    assert augment("--set", "requests.parallel=1").code == 0
+    assert augment("--set", "requests.max_concurrency=1").code == 0
     assert sorted(api.counts().values()) == [1] * 2 + [2] * 5
 
 
@@ -286,7 +288,7 @@ def test_retry_after_is_honoured_by_all_threads(augment, api, form):
         return refusal(429, Retry_After="1" if form == "seconds" else formatdate(time.time() + 3, usegmt=True))
 
     api.answer = answer
-    assert augment("--set", "requests.parallel=3").code == 0
+    assert augment("--set", "requests.max_concurrency=3").code == 0
     assert under_way.is_set()
     assert all(asked.at - api.asked[0].at >= 1.0 for asked in api.asked[3:])
     assert len(api.asked) == IMAGES + 1
@@ -294,7 +296,7 @@ def test_retry_after_is_honoured_by_all_threads(augment, api, form):
 
 def test_requests_wait_longer_each_time(augment, api):
     api.answer = lambda asked: refusal(500) if asked.number <= 4 else None
-    assert augment("--set", "requests.parallel=1", "--set", "requests.backoff=0.2").code == 0
+    assert augment("--set", "requests.max_concurrency=1", "--set", "requests.backoff=0.2").code == 0
     gaps = [later.at - earlier.at for earlier, later in itertools.pairwise(api.asked[:5])]
     assert all(gap >= 0.1 * 2**attempt for attempt, gap in enumerate(gaps))
 
@@ -312,7 +314,7 @@ def test_no_more_requests_than_allowed_are_under_way(augment, api):
             now -= 1
 
     api.answer = answer
-    assert augment("--set", "requests.parallel=3").code == 0
+    assert augment("--set", "requests.max_concurrency=3").code == 0
     assert most == 3
 
 
@@ -325,7 +327,7 @@ def test_without_the_client_the_mend_is_told(augment, api, monkeypatch):
 
 def test_a_wait_beyond_patience_stops_the_job(augment, api, tmp_path):
     api.answer = lambda asked: refusal(429, "slow down", Retry_After="7200") if asked.number == 3 else None
-    outcome = augment("--set", "requests.parallel=1")
+    outcome = augment("--set", "requests.max_concurrency=1")
     assert outcome.code == 6
     assert "asks to wait 7200 seconds" in outcome.err
     assert len(api.asked) == 3
@@ -335,7 +337,7 @@ def test_a_wait_beyond_patience_stops_the_job(augment, api, tmp_path):
 
 def test_one_image_that_cannot_be_had_loses_no_other(augment, api, tmp_path):
     api.answer = lambda asked: refusal(500, "overloaded") if "grade 1" in asked.fields["prompt"] else None
-    outcome = augment("--set", "requests.retries=1", "--set", "requests.parallel=2")
+    outcome = augment("--set", "requests.max_retries=1", "--set", "requests.max_concurrency=2")
     assert outcome.code == 6
     assert "4 of 7 images could not be had" in outcome.err
     for number in range(4):
@@ -359,7 +361,7 @@ def test_a_request_that_is_refused_is_not_repeated(augment, api):
 
 def test_a_service_that_is_down_is_not_asked_for_ever(augment, api):
     api.answer = lambda asked: refusal(500, "down")
-    outcome = augment("--to", 40, "--set", "requests.retries=0", "--set", "requests.parallel=1")
+    outcome = augment("--to", 40, "--set", "requests.max_retries=0", "--set", "requests.max_concurrency=1")
     assert outcome.code == 6
     assert "8 images in a row" in outcome.err
     assert len(api.asked) == 8
@@ -368,14 +370,14 @@ def test_a_service_that_is_down_is_not_asked_for_ever(augment, api):
 @pytest.mark.parametrize("reply", [refusal(429, "Quota", "insufficient_quota"), refusal(402)], ids=["quota", "402"])
 def test_an_account_without_money_stops_the_job(augment, api, reply):
     api.answer = lambda asked: reply
-    outcome = augment("--set", "requests.parallel=1")
+    outcome = augment("--set", "requests.max_concurrency=1")
     assert outcome.code == 6
     assert "credit" in outcome.err
     assert len(api.asked) == 1
 
 
 def test_a_server_that_is_not_there(augment, api, medzoo):
-    outcome = augment("--set", "openai.base_url=http://127.0.0.1:9/v1", "--set", "requests.retries=0")
+    outcome = augment("--set", "openai.base_url=http://127.0.0.1:9/v1", "--set", "requests.max_retries=0")
     assert outcome.code == 6
     assert "cannot connect to 127.0.0.1:9" in outcome.err
 
@@ -386,7 +388,14 @@ def test_a_server_that_is_not_there(augment, api, medzoo):
 @pytest.mark.parametrize("cap", ["requests.max_requests=10", "requests.max_cost=0.40"])
 def test_a_cap_holds_through_threads_retries_and_runs(augment, api, tmp_path, cap):
     api.answer = lambda asked: refusal(500)
-    price = ("--set", "requests.price=0.04", "--set", "requests.parallel=8", "--set", "requests.retries=3")
+    price = (
+        "--set",
+        "requests.price_per_request=0.04",
+        "--set",
+        "requests.max_concurrency=8",
+        "--set",
+        "requests.max_retries=3",
+    )
     outcome = augment(*price, "--set", cap)
     assert outcome.code == 6
     assert f"{cap.split('=')[0]} = " in outcome.err
@@ -402,7 +411,7 @@ def test_a_cap_holds_through_threads_retries_and_runs(augment, api, tmp_path, ca
 
 def test_a_refused_request_costs_nothing_but_counts(augment, api):
     api.answer = once(refusal(429))
-    price = ("--set", "requests.price=0.04", "--set", "requests.max_cost=0.28")
+    price = ("--set", "requests.price_per_request=0.04", "--set", "requests.max_cost=0.28")
     outcome = augment(*price)
     assert outcome.code == 0
     assert "sent 12 requests, for at most 0.28 USD" in outcome.err
@@ -411,14 +420,14 @@ def test_a_refused_request_costs_nothing_but_counts(augment, api):
 def test_a_cost_cap_needs_a_price(augment, api):
     outcome = augment("--set", "requests.max_cost=1")
     assert outcome.code == 2
-    assert "requests.price" in outcome.err
+    assert "requests.price_per_request" in outcome.err
     assert api.asked == []
 
 
 def test_how_a_service_is_asked_may_change_but_not_for_what(augment, api):
     assert augment("--set", "requests.max_requests=3").code == 6
     assert augment("--set", "prompt=something else").code == 5
-    assert augment("--set", "requests.parallel=2", "--set", "requests.timeout=9").code == 0
+    assert augment("--set", "requests.max_concurrency=2", "--set", "requests.timeout=9").code == 0
     assert len(api.asked) == IMAGES
 
 
@@ -440,7 +449,7 @@ ECHOES = {
 def test_the_key_is_nowhere_but_in_its_header(augment, api, tmp_path, caplog, echo):
     caplog.set_level("DEBUG")
     api.answer = echo
-    outcome = augment("--set", "requests.retries=1", "--set", "requests.parallel=2")
+    outcome = augment("--set", "requests.max_retries=1", "--set", "requests.max_concurrency=2")
     assert all(asked.headers["Authorization"] == f"Bearer {KEY}" for asked in api.asked)
     told = outcome.out + outcome.err + caplog.text
     kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
@@ -459,7 +468,7 @@ def test_the_key_is_in_no_traceback(augment, api, tmp_path, echo, monkeypatch):
     told = app._tell
     monkeypatch.setattr(app, "_tell", lambda *what: seen.append(traceback.format_exc()) or told(*what))
     api.answer = ECHOES[echo]
-    augment("--set", "requests.retries=0")
+    augment("--set", "requests.max_retries=0")
     assert "Traceback" in seen[0]
     assert KEY[:10].lower() not in seen[0].lower()
 
@@ -480,14 +489,14 @@ def test_the_error_that_stops_a_job_is_told_whichever_request_ends_first(augment
     monkeypatch.setattr(asking._Asker, "_wait_for_leave", wait_for_leave)
     monkeypatch.setattr(asking, "_finished", finished)
     api.answer = lambda asked: refusal(401, "no such key", "invalid_api_key")
-    outcome = augment("--set", "requests.parallel=3")
+    outcome = augment("--set", "requests.max_concurrency=3")
     assert (outcome.code, len(api.asked)) == (2, 1)
     assert "see to the key in $OPENAI_API_KEY" in outcome.err
 
 
 def test_a_wrong_key_stops_the_job_at_once(augment, api):
     api.answer = lambda asked: refusal(401, "Incorrect API key")
-    outcome = augment("--set", "requests.parallel=2")
+    outcome = augment("--set", "requests.max_concurrency=2")
     assert outcome.code == 2
     assert "HTTP 401: Incorrect API key" in outcome.err
     assert "$OPENAI_API_KEY" in outcome.err
@@ -495,7 +504,7 @@ def test_a_wrong_key_stops_the_job_at_once(augment, api):
 
 
 @pytest.mark.parametrize(
-    "given", [f"requests.key_variable={KEY}", f"openai.base_url=http://me:{KEY}@127.0.0.1/v1", f"openai.api_key={KEY}"]
+    "given", [f"requests.api_key_env={KEY}", f"openai.base_url=http://me:{KEY}@127.0.0.1/v1", f"openai.api_key={KEY}"]
 )
 def test_a_key_in_the_settings_is_refused_and_not_repeated(augment, api, tmp_path, given):
     outcome = augment("--set", given)
@@ -507,7 +516,7 @@ def test_a_key_in_the_settings_is_refused_and_not_repeated(augment, api, tmp_pat
 def test_the_key_may_have_another_variable(augment, api, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY")
     monkeypatch.setenv("OTHER_KEY", "other-key-12345")
-    assert augment("--set", "requests.key_variable=OTHER_KEY").code == 0
+    assert augment("--set", "requests.api_key_env=OTHER_KEY").code == 0
     assert {asked.headers["Authorization"] for asked in api.asked} == {"Bearer other-key-12345"}
 
 

@@ -35,7 +35,12 @@ def start(api, tmp_path):
     for label, pixels in zip("ab", grain, strict=True):
         (tmp_path / "scans" / label).mkdir(parents=True)
         Image.fromarray(pixels).save(tmp_path / "scans" / label / "1.png")
-    settings = [f"openai.base_url={api.url}", "openai.size=64", "requests.parallel=3", "requests.price=0.5"]
+    settings = [
+        f"openai.base_url={api.url}",
+        "openai.size=64",
+        "requests.max_concurrency=3",
+        "requests.price_per_request=0.5",
+    ]
     environment = {**os.environ, "OPENAI_API_KEY": "key-for-the-test", "NO_PROXY": "127.0.0.1"}
 
     def call(*options):

@@ -59,24 +59,26 @@ def test_an_image_follows_its_seed_and_its_source(pipeline):
 
 
 def test_a_text_to_image_pipeline_runs_as_image_to_image(text_pipeline):
-    generator = build(text_pipeline, "diffusers.steps=4", "diffusers.strength=0.5")
+    generator = build(text_pipeline, "diffusers.num_inference_steps=4", "diffusers.strength=0.5")
     first = sample(generator)
     assert type(generator.provider._pipeline).__name__ == "StableDiffusionImg2ImgPipeline"
     assert torch.equal(first, sample(generator))
     assert not torch.equal(first, sample(generator, shift=0.4))
     assert not torch.equal(first, sample(generator, labels=(1, 0)))  # the prompt names the class
-    assert not torch.equal(first, sample(build(text_pipeline, "diffusers.steps=4", "diffusers.strength=1.0")))
+    assert not torch.equal(
+        first, sample(build(text_pipeline, "diffusers.num_inference_steps=4", "diffusers.strength=1.0"))
+    )
 
 
 def test_it_runs_in_bf16(pipeline):
-    images = sample(build(pipeline, "diffusers.precision=bf16"))
+    images = sample(build(pipeline, "diffusers.mixed_precision=bf16"))
     assert images.dtype == torch.float32
     assert (images - sample(build(pipeline))).abs().max() < 0.1
 
 
 def test_too_little_strength_is_told(text_pipeline):
     with pytest.raises(ConfigError, match="leaves no step to take"):
-        sample(build(text_pipeline, "diffusers.steps=1", "diffusers.strength=0.5"))
+        sample(build(text_pipeline, "diffusers.num_inference_steps=1", "diffusers.strength=0.5"))
 
 
 def test_nothing_leaves_the_machine_and_no_leave_is_needed(medzoo, pipeline, scans, tmp_path, monkeypatch):
@@ -87,7 +89,7 @@ def test_nothing_leaves_the_machine_and_no_leave_is_needed(medzoo, pipeline, sca
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     local = ("--set", "provider=diffusers", "--set", f"diffusers.model={pipeline}", "--set", "diffusers.size=16")
     command = ("augment", "--gen", "api-variation", "--data", scans, "--to", 4, "--out", tmp_path / "out", *local)
-    assert medzoo(*command, "--set", "diffusers.steps=1").code == 0
+    assert medzoo(*command, "--set", "diffusers.num_inference_steps=1").code == 0
     assert len(list((tmp_path / "out").glob("*/synthetic-*.png"))) == 5
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert record["config"]["api-variation.diffusers.model"] == str(pipeline)

@@ -108,12 +108,12 @@ def test_images_of_28_pixels_are_resized_as_it_says(spec):
 
 @pytest.mark.parametrize(("size", "side"), [(28, 64), (64, 64), (100, 128), (224, 224)])
 def test_a_network_of_patches_sees_whole_patches(size, side):
-    assert make("vit_tiny", "network.size=0", f"image.size={size}").network.side == side
+    assert make("vit_tiny", "network.input_size=0", f"image.size={size}").network.side == side
 
 
 def test_a_side_that_gives_no_whole_patches_is_refused():
     with pytest.raises(ConfigError, match=r"needs a multiple of 32.*set it to 96"):
-        make("swin_tiny", "network.size=100")
+        make("swin_tiny", "network.input_size=100")
 
 
 def test_another_size_or_number_of_channels_is_refused():
@@ -142,7 +142,7 @@ def test_the_frozen_backbone_stays_as_it_is_statistics_included():
 
 
 def test_the_new_dense_layers_are_xavier_normal():
-    body = make("resnet50-frozen", "network.hidden=512").network.body
+    body = make("resnet50-frozen", "network.hidden_dim=512").network.body
     weight = body.dense[0].weight
     assert weight.std().item() == pytest.approx((2.0 / sum(weight.shape)) ** 0.5, rel=0.02)
     assert body.dense[0].bias.abs().max() == 0.0
@@ -165,7 +165,7 @@ def published(tmp_path):
 @pytest.mark.parametrize("kind", ["resnet18", "resnet50-frozen"])
 def test_published_weights_are_where_training_begins(published, kind, channels):
     state, settings = published
-    classifier = make(kind, *settings, "network.pixels=weights", "training.rate=0", channels=channels)
+    classifier = make(kind, *settings, "network.normalization=weights", "training.learning_rate=0", channels=channels)
     notes = fit(classifier)
     backbone = classifier.network.body.backbone.state_dict()
     first = state["conv1.0.weight"]
@@ -181,7 +181,7 @@ def test_published_weights_are_where_training_begins(published, kind, channels):
 def test_weights_that_were_loaded_before_are_what_training_begins_with(published):
     _, settings = published
     trained = make("resnet18")
-    classifier = make("resnet18", *settings, "training.rate=0")
+    classifier = make("resnet18", *settings, "training.learning_rate=0")
     classifier.load_state_dict(trained.state_dict())
     notes = fit(classifier)
     weights = dict(classifier.named_parameters())
@@ -216,8 +216,8 @@ def test_weights_that_the_hub_does_not_give_are_an_error(kind, monkeypatch, tmp_
 def test_settings_that_would_do_nothing_are_refused():
     with pytest.raises(ConfigError, match=r"network\.weights_file is for network\.weights=imagenet"):
         make("resnet18", "network.weights_file=model.safetensors")
-    with pytest.raises(ConfigError, match=r"network\.pixels=weights is for network\.weights=imagenet"):
-        make("resnet18", "network.pixels=weights")
+    with pytest.raises(ConfigError, match=r"network\.normalization=weights is for network\.weights=imagenet"):
+        make("resnet18", "network.normalization=weights")
 
 
 def test_the_assets_are_those_of_the_registry():
@@ -231,10 +231,15 @@ def test_the_assets_are_those_of_the_registry():
 def test_study_a_is_the_paper_preset():
     config = resolve(SPECS["resnet18"].config, presets=SPECS["resnet18"].presets, preset="paper").value
     augmentation, training = config.augmentation, config.training
-    assert (augmentation.mixup, config.objective.smoothing, config.network.dropout) == (0.05, 0.05, 0.2)
-    assert (augmentation.operations, augmentation.magnitude) == (2, 9)
-    assert (training.optimizer, training.beta1, training.weight_decay, training.patience) == ("sgd", 0.9, 1e-4, 12)
-    assert (training.schedule, training.restart_epochs, training.restart_factor) == ("warm-restarts", 10, 2)
+    assert (augmentation.mixup_alpha, config.objective.label_smoothing, config.network.dropout) == (0.05, 0.05, 0.2)
+    assert (augmentation.randaugment_num_ops, augmentation.randaugment_magnitude) == (2, 9)
+    assert (training.optimizer, training.beta1, training.weight_decay, training.early_stopping_patience) == (
+        "sgd",
+        0.9,
+        1e-4,
+        12,
+    )
+    assert (training.lr_scheduler, training.lr_restart_epochs, training.lr_restart_mult) == ("warm-restarts", 10, 2)
     for kind in ("swin_tiny", "vit_tiny", "convnext_tiny"):
         other = resolve(SPECS[kind].config, presets=SPECS[kind].presets, preset="paper").value
         assert other.training == training
@@ -244,6 +249,10 @@ def test_study_a_is_the_paper_preset():
 def test_study_b_has_its_preset():
     config = resolve(SPECS["resnet18"].config, presets=SPECS["resnet18"].presets, preset="study-b").value
     training = config.training
-    assert (training.optimizer, training.rate, training.beta1, training.batch_size) == ("sgd", 0.001, 0.9, 32)
-    assert (training.epochs, training.schedule, training.step_epochs, training.step_factor) == (20, "step", 7, 0.1)
-    assert (config.augmentation.rotation, config.augmentation.translation, training.flip) == (30.0, 0.1, True)
+    assert (training.optimizer, training.learning_rate, training.beta1, training.batch_size) == ("sgd", 0.001, 0.9, 32)
+    assert (training.epochs, training.lr_scheduler, training.lr_step_epochs, training.lr_gamma) == (20, "step", 7, 0.1)
+    assert (config.augmentation.rotation, config.augmentation.translation, training.horizontal_flip) == (
+        30.0,
+        0.1,
+        True,
+    )

@@ -135,11 +135,11 @@ def test_the_networks_are_those_of_the_paper():
                 assert weight.mean().item() == pytest.approx(float(norm), abs=0.003)
                 assert weight.std().item() == pytest.approx(0.02, rel=0.1)
     training, judge = model.config.training, model.config.discriminator
-    assert (training.rate, judge.rate, training.beta1, training.batch_size, training.epochs) == (
+    assert (training.learning_rate, judge.learning_rate, training.beta1, training.batch_size, training.epochs) == (
         *(2e-4, 2e-4, 0.5, 128, 50),
     )
     assert (judge.color, judge.translation, judge.cutout, judge.norm) == (0.0, 0.0, 0.0, "batch")
-    assert (training.clip, training.warmup, training.schedule) == (0.0, 0, "constant")
+    assert (training.max_grad_norm, training.warmup_steps, training.lr_scheduler) == (0.0, 0, "constant")
 
 
 def test_spectral_normalisation_takes_the_place_of_batch_norm():

@@ -25,7 +25,7 @@ def build(preset, *overrides, classes=3, size=None, channels=None, device="cpu")
 
 @pytest.mark.parametrize(("patch", "channels"), [(1, 1), (2, 1), (2, 3)])
 def test_the_network_predicts_one_value_a_pixel(patch, channels):
-    network = build("tiny", f"network.patch={patch}", channels=channels).network
+    network = build("tiny", f"network.patch_size={patch}", channels=channels).network
     output = network(torch.rand(2, channels, 16, 16), torch.tensor([3, 40]), torch.tensor([0, 3]))
     assert output.shape == (2, channels, 16, 16)
     assert network.unet.config.in_channels == channels * patch**2
@@ -48,10 +48,10 @@ def test_the_label_and_the_time_reach_every_pixel():
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("network.widths=[8, 16, 32, 64, 64, 64]", "a side of 16 does not divide by 32"),
-        ("network.patch=3", "a side of 16 does not divide by 6"),
-        ("network.groups=5", r"network.widths \[8, 16\] do not divide into 5 groups"),
-        ("network.widths=[]", "network.widths is empty"),
+        ("network.block_out_channels=[8, 16, 32, 64, 64, 64]", "a side of 16 does not divide by 32"),
+        ("network.patch_size=3", "a side of 16 does not divide by 6"),
+        ("network.norm_num_groups=5", r"network.block_out_channels \[8, 16\] do not divide into 5 groups"),
+        ("network.block_out_channels=[]", "network.block_out_channels is empty"),
     ],
 )
 def test_a_network_that_cannot_be_is_refused(override, words):
@@ -63,22 +63,27 @@ def test_study_a_is_as_published():
     model = build("paper", classes=4, device="meta")
     config = model.network.unet.config
     assert (model.image.size, config.in_channels, config.out_channels) == (256, 3, 3)
-    assert (model.settings.loss.pixel, model.settings.diffusion.schedule, model.settings.sampling.guidance) == (
-        "charbonnier", "scaled_linear", 1.0,
-    )  # fmt: skip
+    settings = model.settings
+    assert (settings.loss.pixel, settings.diffusion.beta_schedule) == ("charbonnier", "scaled_linear")
+    assert settings.sampling.guidance_scale == 1.0
     training = model.settings.training
-    assert (training.batch_size, training.epochs, training.rate, training.ema) == (6, 120, 5e-6, 0.9999)
-    assert (training.schedule, training.balanced, training.flip) == ("cosine", True, True)
+    assert (training.batch_size, training.epochs, training.learning_rate, training.ema_decay) == (6, 120, 5e-6, 0.9999)
+    assert (training.lr_scheduler, training.class_balanced, training.horizontal_flip) == ("cosine", True, True)
 
 
 def test_study_b_is_as_published():
     model = build("paper-b", classes=2)
     assert (model.image.size, model.image.channels) == (28, 1)
-    assert (model.settings.loss.pixel, model.settings.diffusion.schedule) == ("l1", "cosine")
+    assert (model.settings.loss.pixel, model.settings.diffusion.beta_schedule) == ("l1", "cosine")
     training = model.settings.training
-    assert (training.batch_size, training.epochs, training.rate, training.preview_every) == (4, 300, 1e-4, 5)
+    assert (training.batch_size, training.epochs, training.learning_rate, training.validation_epochs) == (
+        4,
+        300,
+        1e-4,
+        5,
+    )
     assert (training.beta1, training.beta2, training.weight_decay) == (0.9, 0.999, 0.0)
-    assert model.settings.sampling.guidance > 1.0
+    assert model.settings.sampling.guidance_scale > 1.0
     assert model.settings.diffusion.label_dropout > 0.0
     with torch.no_grad():
         assert model.network(torch.rand(1, 1, 28, 28), torch.tensor([5]), torch.tensor([2])).shape == (1, 1, 28, 28)

@@ -24,14 +24,14 @@ def build(preset, *overrides, classes=3, channels=None, device="cpu"):
 
 @pytest.mark.parametrize(("patch", "channels"), [(1, 1), (2, 1), (1, 3), (2, 3)])
 def test_the_network_predicts_and_places_the_variance_of_each_pixel(patch, channels):
-    network = build("tiny", f"network.patch={patch}", channels=channels).network
+    network = build("tiny", f"network.patch_size={patch}", channels=channels).network
     output = network(torch.rand(2, channels, 16, 16), torch.tensor([3, 40]), torch.tensor([0, 3]))
     assert output.shape == (2, 2 * channels, 16, 16)
 
 
 @pytest.mark.parametrize("patch", [1, 2])
 def test_the_first_half_of_the_networks_outputs_is_the_prediction(patch):
-    network = build("tiny", f"network.patch={patch}", channels=3).network.eval()
+    network = build("tiny", f"network.patch_size={patch}", channels=3).network.eval()
     with torch.no_grad():
         network.unet.conv_out.weight.zero_()
         count = 3 * patch**2
@@ -67,15 +67,18 @@ def test_study_a_is_as_published():
     assert network.embedding.project[0].weight.shape == (512, 256)
     assert network.embedding.project[2].weight.shape == (8 * 256, 512)
     assert network.unet.config.cross_attention_dim == 256
-    assert (model.learned_variance, model.settings.diffusion.schedule, model.settings.sampling.guidance) == (
+    assert (model.learned_variance, model.settings.diffusion.beta_schedule, model.settings.sampling.guidance_scale) == (
         True,
         "cosine",
         5.0,
     )
     assert (model.settings.diffusion.label_dropout, model.settings.loss.pixel) == (0.1, "mse")
-    assert min(model.settings.loss.variational, model.settings.loss.perceptual, model.settings.loss.edge) > 0.0
+    assert (
+        min(model.settings.loss.vlb_weight, model.settings.loss.perceptual_weight, model.settings.loss.edge_weight)
+        > 0.0
+    )
     training = model.settings.training
-    assert (training.batch_size, training.epochs, training.rate, training.ema) == (13, 50, 5e-5, 0.9999)
+    assert (training.batch_size, training.epochs, training.learning_rate, training.ema_decay) == (13, 50, 5e-5, 0.9999)
 
 
 def test_the_default_fits_eight_megabytes_in_half_precision():

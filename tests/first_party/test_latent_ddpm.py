@@ -34,9 +34,17 @@ def build(preset, *overrides, size=None, channels=1, multi_label=False, device="
     [
         (16, 1, ()),
         (20, 3, ()),
-        (24, 3, ("autoencoder.patch=2", "autoencoder.widths=[8, 16, 32]")),
-        (16, 1, ("autoencoder.encoder_layers=2", "autoencoder.decoder_layers=3", "autoencoder.latent=5")),
-        (16, 1, ("autoencoder.widths=[8]",)),
+        (24, 3, ("autoencoder.patch_size=2", "autoencoder.block_out_channels=[8, 16, 32]")),
+        (
+            16,
+            1,
+            (
+                "autoencoder.encoder_layers_per_block=2",
+                "autoencoder.decoder_layers_per_block=3",
+                "autoencoder.latent_dim=5",
+            ),
+        ),
+        (16, 1, ("autoencoder.block_out_channels=[8]",)),
     ],
 )
 def test_an_image_becomes_one_vector_and_an_image_again(size, channels, overrides):
@@ -107,10 +115,10 @@ def test_one_label_an_image_reads_the_same_rows():
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("autoencoder.widths=[8, 16, 32, 64, 64, 64]", "a side of 16 does not divide by 32"),
-        ("autoencoder.patch=3", "a side of 16 does not divide by 6"),
-        ("autoencoder.groups=5", r"autoencoder.widths \[8, 8\] do not divide into 5 groups"),
-        ("autoencoder.widths=[]", "autoencoder.widths is empty"),
+        ("autoencoder.block_out_channels=[8, 16, 32, 64, 64, 64]", "a side of 16 does not divide by 32"),
+        ("autoencoder.patch_size=3", "a side of 16 does not divide by 6"),
+        ("autoencoder.norm_num_groups=5", r"autoencoder.block_out_channels \[8, 8\] do not divide into 5 groups"),
+        ("autoencoder.block_out_channels=[]", "autoencoder.block_out_channels is empty"),
     ],
 )
 def test_a_network_that_cannot_be_is_refused(override, words):
@@ -122,10 +130,10 @@ def test_study_d_is_as_published():
     model = build("paper", multi_label=True, device="meta")
     own = model.settings.reconstruction
     assert (model.image.size, model.image.channels, model.autoencoder.latent_shape) == (256, 1, (256,))
-    assert (own.pixel, own.perceptual_network, own.adversarial) == ("mse", "lpips", 0.0)
-    assert min(own.perceptual, own.kl, own.kl_warmup) > 0
-    assert (model.settings.sampling.sampler, model.settings.sampling.guidance) == ("ddpm", 1.0)
-    assert model.settings.sampling.steps == model.settings.diffusion.steps == 1000
+    assert (own.pixel, own.perceptual_network, own.adversarial_weight) == ("mse", "lpips", 0.0)
+    assert min(own.perceptual_weight, own.kl_weight, own.kl_warmup_steps) > 0
+    assert (model.settings.sampling.scheduler, model.settings.sampling.guidance_scale) == ("ddpm", 1.0)
+    assert model.settings.sampling.num_inference_steps == model.settings.diffusion.num_train_timesteps == 1000
 
 
 def test_the_default_fits_four_megabytes_in_half_precision():
@@ -137,25 +145,25 @@ SIZE = 16
 CORNERS = {"atelectasis": (0, 0), "edema": (0, 8), "effusion": (8, 0)}
 LABELS = ("", "atelectasis", "edema", "effusion", "edema|effusion", "effusion|atelectasis", "atelectasis|edema")
 SETTINGS = {
-    "reconstruction.ssim": 0,
-    "reconstruction.adversarial": 0,
+    "reconstruction.ssim_weight": 0,
+    "reconstruction.adversarial_weight": 0,
     "first_stage.epochs": 50,
     "first_stage.batch_size": 14,
-    "first_stage.rate": 3e-3,
-    "first_stage.ema": 0.95,
-    "first_stage.flip": "false",
-    "first_stage.preview_every": 50,
-    "first_stage.checkpoint_every": 1000,
-    "network.width": 64,
-    "diffusion.prediction": "v_prediction",
+    "first_stage.learning_rate": 3e-3,
+    "first_stage.ema_decay": 0.95,
+    "first_stage.horizontal_flip": "false",
+    "first_stage.validation_epochs": 50,
+    "first_stage.checkpointing_steps": 1000,
+    "network.hidden_dim": 64,
+    "diffusion.prediction_type": "v_prediction",
     "training.epochs": 250,
     "training.batch_size": 42,
-    "training.rate": 3e-3,
-    "training.ema": 0.95,
-    "training.flip": "false",
-    "training.preview_every": 250,
-    "training.checkpoint_every": 1000,
-    "sampling.steps": 10,
+    "training.learning_rate": 3e-3,
+    "training.ema_decay": 0.95,
+    "training.horizontal_flip": "false",
+    "training.validation_epochs": 250,
+    "training.checkpointing_steps": 1000,
+    "sampling.num_inference_steps": 10,
 }
 
 

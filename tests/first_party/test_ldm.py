@@ -44,7 +44,7 @@ def build(preset, *overrides, classes=3, channels=None, device="cpu"):
 
 @pytest.mark.parametrize(("patch", "channels"), [(1, 1), (2, 1), (4, 3)])
 def test_an_image_becomes_a_latent_and_comes_back(patch, channels):
-    autoencoder = build("tiny", f"autoencoder.patch={patch}", channels=channels).autoencoder
+    autoencoder = build("tiny", f"autoencoder.patch_size={patch}", channels=channels).autoencoder
     side = 16 // (2 * patch)
     assert autoencoder.latent_shape == (2, side, side)
     mean, log_variance = autoencoder.encode(torch.rand(3, channels, 16, 16))
@@ -64,7 +64,7 @@ def test_the_reconstruction_varies_with_the_posteriors_noise():
 
 def test_an_image_that_does_not_halve_is_refused():
     with pytest.raises(ConfigError, match=r"a side of 18 does not divide by 4"):
-        build("tiny", "image.size=18", "autoencoder.patch=2")
+        build("tiny", "image.size=18", "autoencoder.patch_size=2")
 
 
 @pytest.fixture
@@ -147,8 +147,10 @@ def test_a_model_is_loaded_without_its_published_autoencoder(published):
 
 
 def test_an_autoencoder_of_another_shape_is_refused_with_the_settings_it_needs(published):
-    model = build("tiny", f"autoencoder.pretrained={published}", "autoencoder.widths=[8,16]")
-    with pytest.raises(ConfigError, match=r"another shape .*autoencoder.widths=\[8, 8\], autoencoder.groups=4"):
+    model = build("tiny", f"autoencoder.pretrained={published}", "autoencoder.block_out_channels=[8,16]")
+    with pytest.raises(
+        ConfigError, match=r"another shape .*autoencoder.block_out_channels=\[8, 8\], autoencoder.norm_num_groups=4"
+    ):
         model.fit(Images(), seed=0, report=Notes())
 
 
@@ -179,7 +181,7 @@ def test_the_perceptual_term_compares_decoded_images_by_signal_power(tmp_path, m
         torch.save(vgg16(weights=None).state_dict(), tmp_path / "vgg16.pth")
     digest = hashlib.sha256((tmp_path / "vgg16.pth").read_bytes()).hexdigest()
     monkeypatch.setattr(losses, "VGG16_SHA256", digest)
-    model = build("tiny", "loss.perceptual=2.0", f"loss.perceptual_weights={tmp_path / 'vgg16.pth'}")
+    model = build("tiny", "loss.perceptual_weight=2.0", f"loss.perceptual_weights_file={tmp_path / 'vgg16.pth'}")
     objective = Objective(model)
     batch = Batch(torch.randn(4, 2, 8, 8), torch.tensor([0, 1, 2, 0]))
     terms = objective(model.network, batch, torch.Generator().manual_seed(0))
@@ -198,6 +200,6 @@ def test_study_a_is_as_published():
     assert sum(p.numel() for p in model.autoencoder.parameters()) == 83_653_863  # as its model page says: 83.7 M
     assert model.network.embedding.table.weight.shape == (5, 512)
     assert model.network.embedding.project[2].weight.shape == (8 * 512, 512)
-    assert (settings.training.batch_size, settings.training.epochs, settings.training.rate) == (1, 100, 5e-6)
-    assert settings.sampling.sampler == "dpm-solver++"
-    assert settings.loss.perceptual > 0
+    assert (settings.training.batch_size, settings.training.epochs, settings.training.learning_rate) == (1, 100, 5e-6)
+    assert settings.sampling.scheduler == "dpm-solver++"
+    assert settings.loss.perceptual_weight > 0

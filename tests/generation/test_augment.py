@@ -114,8 +114,8 @@ def test_the_record_says_what_was_done(fill, model):
     assert record["job"] == "augment"
     assert record["plugins"]["ddpm"]["distribution"] == "medzoo"
     assert record["weights"] == {"tiny": load_model(model, plugins=load_plugins(), device="cpu").weights_sha256}
-    assert record["config"]["tiny.sampling.steps"] == 4
-    assert record["origins"]["tiny.sampling.steps"] == "model"
+    assert record["config"]["tiny.sampling.num_inference_steps"] == 4
+    assert record["origins"]["tiny.sampling.num_inference_steps"] == "model"
     assert record["data"]["counts"] == {"narrow-canal": 3, "normal": 9, "thick-wall": 4}
     assert record["counts"]["normal"] == {"real": 9, "synthetic": 3}
     assert record["seeds"] == {"seed": 0}

@@ -85,8 +85,8 @@ def test_colour_images_stay_colour(fill, tmp_path):
 
 def test_a_setting_goes_to_the_generators_that_know_it(prepare, model):
     both = {"generators": (f"{model}=0.5", "classic=0.5")}
-    job = prepare(**both, overrides=("sampling.steps=3", "rotation=7"))
-    assert job.studio.models[0].config.flat()["sampling.steps"] == 3
+    job = prepare(**both, overrides=("sampling.num_inference_steps=3", "rotation=7"))
+    assert job.studio.models[0].config.flat()["sampling.num_inference_steps"] == 3
     assert job.studio.models[1].config.flat()["rotation"] == 7
     with pytest.raises(UnknownName, match="rotaton"):
         prepare(**both, overrides=("rotaton=7",))
@@ -99,7 +99,10 @@ def test_another_job_in_the_folder_is_refused_by_its_first_difference(fill, prep
         ({"seed": 1}, "seed is 0, this one's is 1"),
         ({"batch_size": 6}, "batch_size"),
         ({"originals": "copy"}, "originals"),
-        ({"overrides": ("sampling.steps=3",)}, "generators.tiny.config.sampling.steps is 4, this one's is 3"),
+        (
+            {"overrides": ("sampling.num_inference_steps=3",)},
+            "generators.tiny.config.sampling.num_inference_steps is 4, this one's is 3",
+        ),
         ({"generators": (str(other),)}, "generators.other"),
     ):
         with pytest.raises(DataError, match=key) as caught:

@@ -55,7 +55,7 @@ class Quilt(nn.Module):
         found = torch.linalg.lstsq(design, images.flatten(1)).solution.view(-1, *images.shape[1:])
         self.effect, self.base = found[:-1], found[-1]
         loss = (design @ found.flatten(1) - images.flatten(1)).square().mean()
-        report.progress(1, 1, {"loss": float(loss), "rate": 1.0})
+        report.progress(1, 1, {"loss": float(loss), "learning_rate": 1.0})
         report.preview(1, self.sample)
 
     @torch.inference_mode()

@@ -116,9 +116,14 @@ def test_two_hashes_are_told_apart_by_their_starts(tmp_path):
 
 
 def test_settings_of_sampling_can_be_set_and_no_others(sampling):
-    assert sampling(overrides=("sampling.steps=2",)).studio.models[0].config.flat()["sampling.steps"] == 2
-    with pytest.raises(ConfigError, match=r"network\.layers cannot change"):
-        sampling(overrides=("network.layers=2",))
+    assert (
+        sampling(overrides=("sampling.num_inference_steps=2",))
+        .studio.models[0]
+        .config.flat()["sampling.num_inference_steps"]
+        == 2
+    )
+    with pytest.raises(ConfigError, match=r"network\.layers_per_block cannot change"):
+        sampling(overrides=("network.layers_per_block=2",))
     with pytest.raises(UnknownName, match=r"sampling\.step'.*\[from --set\]"):
         sampling(overrides=("sampling.step=2",))
 

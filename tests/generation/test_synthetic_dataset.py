@@ -249,7 +249,7 @@ def test_a_worker_gets_the_real_images_to_vary(images):
         ({"classes": ["normal", "normal"]}, ConfigError, "must be given and differ"),
         ({"batch_size": 0}, ConfigError, "batch_size=0"),
         ({"memory_limit": 21 * 256 - 1}, ResourceError, "raise memory_limit"),
-        ({"settings": {"sampling.step": 1}}, UnknownName, "sampling.steps"),
+        ({"settings": {"sampling.step": 1}}, UnknownName, "sampling.num_inference_steps"),
         ({"per_class": "7"}, ConfigError, "per_class='7' is not a whole number"),
         ({"per_class": {"normal": 2.5}}, ConfigError, "per_class['normal']=2.5 is not a whole number"),
         (
@@ -278,7 +278,12 @@ def test_a_loaded_model_can_be_drawn_from(dataset, model):
     loaded = load(model, device="cpu")
     counts = {name: np.int64(7) for name in CLASSES}
     assert torch.equal(stacked(as_dataset(loaded, per_class=counts, seed=3, batch_size=4)), stacked(dataset()))
-    for late in ({"device": "cpu"}, {"settings": {"sampling.steps": 2}}, {"data": "scans"}, {"source": "hub"}):
+    for late in (
+        {"device": "cpu"},
+        {"settings": {"sampling.num_inference_steps": 2}},
+        {"data": "scans"},
+        {"source": "hub"},
+    ):
         with pytest.raises(ConfigError, match=r"is loaded already.*give them to load"):
             as_dataset(loaded, per_class=1, **late)
 

@@ -151,7 +151,7 @@ def _history(made: Made, arm: Arm, place: Sequence[int]) -> tuple[Mapping[str, f
     rng = np.random.default_rng(place)
     rows = []
     for step in range(made.steps // 10, made.steps + 1, made.steps // 10):
-        row = {"step": step, "loss": float(np.exp(-step / made.steps) + 0.05 * rng.random()), "rate": 1e-3}
+        row = {"step": step, "loss": float(np.exp(-step / made.steps) + 0.05 * rng.random()), "learning_rate": 1e-3}
         row |= {"validation_loss": row["loss"] + 0.2, "balanced_accuracy": 0.5 + 0.3 * step / made.steps}
         rows.append({**row, "phase": 1.0 + (2 * step > made.steps)} if arm.pretrain else row)
     return tuple(rows)

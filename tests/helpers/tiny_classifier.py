@@ -24,19 +24,19 @@ LEVELS = {"bright": 200, "dark": 60}
 
 @dataclass(frozen=True)
 class _Images:
-    size: int = setting(8, "side", low=1)
+    size: int = setting(8, "side", min=1)
     channels: int = setting(1, "channels", choices=(1, 3))
-    crop: str = setting("none", "crop", choices=("none", "centre"))
+    crop: str = setting("none", "crop", choices=("none", "center"))
 
 
 @dataclass(frozen=True)
 class _Training:
-    epochs: int = setting(3, "epochs", low=1)
+    epochs: int = setting(3, "epochs", min=1)
 
 
 @dataclass(frozen=True)
 class _Prediction:
-    sharpness: float = setting(10.0, "how sure it is", low=0)
+    sharpness: float = setting(10.0, "how sure it is", min=0)
 
 
 @dataclass(frozen=True)

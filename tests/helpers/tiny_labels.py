@@ -42,7 +42,7 @@ class Quilt(nn.Module):
         design = torch.cat([labels, torch.ones(len(data), 1)], dim=1)
         found = torch.linalg.lstsq(design, images.flatten(1)).solution.view(-1, *images.shape[1:])
         self.effect, self.base = found[:-1], found[-1]
-        report.progress(1, 1, {"loss": 0.0, "rate": 1.0})
+        report.progress(1, 1, {"loss": 0.0, "learning_rate": 1.0})
 
     def sample(self, seeds, labels, *, init_images=None):
         noise = [torch.randn(self.base.shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]

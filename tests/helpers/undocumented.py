@@ -42,7 +42,7 @@ def missing_parameters(commands: Iterable[tuple[str, Any]], options: Collection[
 def missing_settings(schema: type[Any], page: str) -> list[str]:
     """The settings of a settings dataclass that say nothing of what they are, or are in no table of `page`."""
     rows = re.findall(r"^\| `([\w.]+)` \|", page, re.MULTILINE)
-    return [key for key in config.keys(schema) if not _field(schema, key).metadata.get("about") or key not in rows]
+    return [key for key in config.keys(schema) if not _field(schema, key).metadata.get("help") or key not in rows]
 
 
 def _field(schema: type[Any], key: str) -> dataclasses.Field[Any]:

@@ -48,7 +48,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def card(run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     out = tmp_path_factory.mktemp("card") / "tiny-udder"
-    return out, write_card(run, out, ABOUT, plugins=load_plugins(), overrides=("sampling.guidance=3.0",))
+    return out, write_card(run, out, ABOUT, plugins=load_plugins(), overrides=("sampling.guidance_scale=3.0",))
 
 
 def test_the_row_names_every_file_of_the_card(card: tuple[Path, str]) -> None:
@@ -71,7 +71,7 @@ def test_the_card_states_what_the_run_measured(card: tuple[Path, str], run: Path
     assert FORMS["generator"].disclaimer in text
     assert record["hardware"] in text
     assert "| narrow-canal | 2 |" in text
-    assert "| `sampling.guidance` | `3.0` |" in text
+    assert "| `sampling.guidance_scale` | `3.0` |" in text
     assert "medzoo sample tiny-udder" in text
 
 
@@ -83,7 +83,7 @@ def test_the_published_weights_are_half_precision_and_sample(card: tuple[Path, s
     model = load_model(card[0], plugins=load_plugins(), device="cpu")
     assert model.name == "tiny-udder"
     assert model.embedded == "phantom"
-    assert model.config.value.sampling.guidance == 3.0
+    assert model.config.value.sampling.guidance_scale == 3.0
     assert model.image == ImageSpec(size=16, channels=1, classes=tuple(sorted(CLASSES)))
     assert decode(card[0] / "samples.png").shape[0] > 4 * 16
 

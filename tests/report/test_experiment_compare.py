@@ -105,8 +105,8 @@ def test_failed_cells_make_a_difference_partial(beside):
 
 
 def test_settings_that_differ_are_listed(beside):
-    found = beside({"name": "second", "settings": {"classifier.cnn.training.rate": 0.01}})
-    assert found.settings == {"classifier.cnn.training.rate": (None, 0.01)}
+    found = beside({"name": "second", "settings": {"classifier.cnn.training.learning_rate": 0.01}})
+    assert found.settings == {"classifier.cnn.training.learning_rate": (None, 0.01)}
 
 
 def test_experiments_of_one_name_are_told_apart(beside):

@@ -853,7 +853,7 @@ def test_a_fit_whose_resuming_cannot_be_seen_fails_and_one_without_checkpoints_s
 def test_every_preset_and_default_is_held_to_the_rules(spec_of, presets):
     @dataclass(frozen=True, kw_only=True)
     class Impossible(GrainConfig):
-        depth: int = setting(0, "layers", low=1)
+        depth: int = setting(0, "layers", min=1)
 
     found = failures(spec_of(Grain, config=Impossible))
     assert set(found) == {"preset"}

@@ -14,7 +14,14 @@ from medzoo.toolkit.settings import TokenUNetSettings
 @pytest.fixture
 def network():
     settings = TokenUNetSettings(
-        widths=(8, 16), layers=1, heads=2, groups=4, tokens=3, token_width=16, token_hidden=16, attention_from=0
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        num_attention_heads=2,
+        norm_num_groups=4,
+        num_label_tokens=3,
+        cross_attention_dim=16,
+        label_hidden_dim=16,
+        attention_from=0,
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)

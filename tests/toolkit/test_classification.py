@@ -70,7 +70,14 @@ class Body(nn.Module):
 
 
 def settings_of(*, augmentation=None, objective=None, **training):
-    given = {"epochs": 4, "batch_size": 8, "precision": "fp32", "checkpoint_every": 3, "rate": 1e-2, **training}
+    given = {
+        "epochs": 4,
+        "batch_size": 8,
+        "mixed_precision": "fp32",
+        "checkpointing_steps": 3,
+        "learning_rate": 1e-2,
+        **training,
+    }
     return ClassifierSettings(
         augmentation=AugmentationSettings(**(augmentation or {})),
         objective=ObjectiveSettings(**(objective or {})),
@@ -104,10 +111,10 @@ EVERYTHING = {
         "rotation": 20.0,
         "translation": 0.1,
         "scale": 0.1,
-        "operations": 2,
-        "mixup": 0.4,
+        "randaugment_num_ops": 2,
+        "mixup_alpha": 0.4,
     },
-    "objective": {"smoothing": 0.1, "weighted": True},
+    "objective": {"label_smoothing": 0.1, "class_weighted": True},
 }
 
 
@@ -115,11 +122,18 @@ EVERYTHING = {
     "changes",
     [
         {},
-        {"optimizer": "sgd", "schedule": "warm-restarts", "restart_epochs": 1, "weight_decay": 1e-2},
-        {"optimizer": "adam", "schedule": "step", "step_epochs": 1, "balanced": True, "jitter": 0.2, "warmup": 3},
-        {"ema": 0.9, "clip": 1.0, "accumulate": 2, "schedule": "constant"},
-        {"rate": 0.3, "optimizer": "sgd", "patience": 2, "epochs": 20},
-        {"best": False, "steps": 10},
+        {"optimizer": "sgd", "lr_scheduler": "warm-restarts", "lr_restart_epochs": 1, "weight_decay": 1e-2},
+        {
+            "optimizer": "adam",
+            "lr_scheduler": "step",
+            "lr_step_epochs": 1,
+            "class_balanced": True,
+            "color_jitter": 0.2,
+            "warmup_steps": 3,
+        },
+        {"ema_decay": 0.9, "max_grad_norm": 1.0, "gradient_accumulation_steps": 2, "lr_scheduler": "constant"},
+        {"learning_rate": 0.3, "optimizer": "sgd", "early_stopping_patience": 2, "epochs": 20},
+        {"load_best_model_at_end": False, "max_steps": 10},
         EVERYTHING,
     ],
     ids=["adamw", "restarts", "step", "averaged", "stopped", "steps", "everything"],
@@ -135,7 +149,7 @@ def test_a_killed_and_resumed_training_ends_with_the_same_weights(changes):
 
 
 def test_it_ends_patience_measurements_after_the_best_with_the_best_weights():
-    settings = settings_of(rate=0.5, optimizer="sgd", patience=3, epochs=60)
+    settings = settings_of(learning_rate=0.5, optimizer="sgd", early_stopping_patience=3, epochs=60)
     classifier, told = fit(settings)
     measured = {step: values["validation_loss"] for step, _, values in told.steps if "validation_loss" in values}
     best = min(measured, key=measured.get)
@@ -149,8 +163,8 @@ def test_it_ends_patience_measurements_after_the_best_with_the_best_weights():
 
 
 def test_without_best_it_ends_with_the_last_weights():
-    best, _ = fit(settings_of(rate=0.5, optimizer="sgd"))
-    last, told = fit(settings_of(rate=0.5, optimizer="sgd", best=False))
+    best, _ = fit(settings_of(learning_rate=0.5, optimizer="sgd"))
+    last, told = fit(settings_of(learning_rate=0.5, optimizer="sgd", load_best_model_at_end=False))
     assert told.notes["validation"]["weights"] == "last"
     assert not same(best, last)
     state = told.checkpoints[-1][2]
@@ -169,15 +183,15 @@ def test_the_validation_figures_are_those_of_the_network():
 
 
 def test_validation_images_are_needed_only_to_choose():
-    with pytest.raises(DataError, match=r"no validation images.*training\.best=false"):
+    with pytest.raises(DataError, match=r"no validation images.*load_best_model_at_end=false"):
         fit(settings_of(), validation=NoImages())
-    _, told = fit(settings_of(best=False), validation=NoImages())
+    _, told = fit(settings_of(load_best_model_at_end=False), validation=NoImages())
     assert "validation" not in told.notes
     assert len(told.steps) == 16
 
 
 def test_steps_stand_in_place_of_epochs():
-    assert [fit(settings_of(steps=n))[1].steps[-1][:2] for n in (3, 10)] == [(3, 3), (10, 10)]
+    assert [fit(settings_of(max_steps=n))[1].steps[-1][:2] for n in (3, 10)] == [(3, 3), (10, 10)]
 
 
 def test_another_seed_gives_other_weights_and_the_global_state_none():
@@ -244,13 +258,13 @@ def torch_rates(scheduler_of, steps=20):
 
 def test_the_rates_are_those_of_torchs_schedulers():
     schedulers = torch.optim.lr_scheduler
-    assert curve(schedule="constant") == [1.0] * 20
-    assert curve(schedule="cosine") == pytest.approx(torch_rates(lambda o: schedulers.CosineAnnealingLR(o, 20)))
+    assert curve(lr_scheduler="constant") == [1.0] * 20
+    assert curve(lr_scheduler="cosine") == pytest.approx(torch_rates(lambda o: schedulers.CosineAnnealingLR(o, 20)))
     steps = torch_rates(lambda o: schedulers.StepLR(o, 8, gamma=0.1))
-    assert curve(schedule="step", step_epochs=2) == pytest.approx(steps)
+    assert curve(lr_scheduler="step", lr_step_epochs=2) == pytest.approx(steps)
     restarts = torch_rates(lambda o: schedulers.CosineAnnealingWarmRestarts(o, T_0=4, T_mult=2))
-    assert curve(schedule="warm-restarts", restart_epochs=1, restart_factor=2) == pytest.approx(restarts)
-    assert curve(schedule="constant", warmup=4)[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert curve(lr_scheduler="warm-restarts", lr_restart_epochs=1, lr_restart_mult=2) == pytest.approx(restarts)
+    assert curve(lr_scheduler="constant", warmup_steps=4)[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -292,10 +306,10 @@ def test_the_loss_is_cross_entropy_weighted_by_inverse_frequency():
     labels = torch.from_numpy(data.labels)
     assert loss_of(logits, labels, data=data) == pytest.approx(F.cross_entropy(logits, labels).item())
     smooth = F.cross_entropy(logits, labels, label_smoothing=0.1).item()
-    assert loss_of(logits, labels, data=data, smoothing=0.1) == pytest.approx(smooth)
+    assert loss_of(logits, labels, data=data, label_smoothing=0.1) == pytest.approx(smooth)
     weights = 1.0 / torch.bincount(labels).float()
     weighted = F.cross_entropy(logits, labels, weight=weights).item()  # over a whole epoch the same
-    assert loss_of(logits, labels, data=data, weighted=True) == pytest.approx(weighted)
+    assert loss_of(logits, labels, data=data, class_weighted=True) == pytest.approx(weighted)
 
 
 def test_several_labels_are_learned_by_binary_cross_entropy():
@@ -306,7 +320,7 @@ def test_several_labels_are_learned_by_binary_cross_entropy():
     assert loss_of(logits, targets, data=data) == pytest.approx(plain)
     weights = (30 - targets.sum(0)) / targets.sum(0)
     weighted = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights).item()
-    assert loss_of(logits, targets, data=data, weighted=True) == pytest.approx(weighted)
+    assert loss_of(logits, targets, data=data, class_weighted=True) == pytest.approx(weighted)
 
 
 def test_mixup_mixes_images_as_it_mixes_their_targets():
@@ -331,7 +345,7 @@ def test_no_augmentation_leaves_images_as_they_are():
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(
     "settings",
-    [{"vertical_flip": True}, {"rotation": 30.0}, {"translation": 0.2}, {"scale": 0.3}, {"operations": 2}],
+    [{"vertical_flip": True}, {"rotation": 30.0}, {"translation": 0.2}, {"scale": 0.3}, {"randaugment_num_ops": 2}],
     ids=lambda settings: next(iter(settings)),
 )
 def test_each_image_is_varied_on_its_own_by_the_generators_draws(settings, channels):
@@ -376,7 +390,7 @@ def test_a_rotation_turns_about_the_centre():
 def test_randaugment_of_strength_0_moves_nothing():
     images = torch.rand(64, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     images = (images * 255).round() / 255
-    changed = (draw(images, operations=1, magnitude=0) - images).abs().flatten(1).amax(dim=1)
+    changed = (draw(images, randaugment_num_ops=1, randaugment_magnitude=0) - images).abs().flatten(1).amax(dim=1)
     # autocontrast and equalize have no strength; solarize at 0 inverts what is at least white
     assert (changed > 1e-6).float().mean() < 0.45
 
@@ -384,7 +398,9 @@ def test_randaugment_of_strength_0_moves_nothing():
 def test_early_stopping_counts_from_the_lowest_loss():
     losses = itertools.chain([3.0, 2.0, 2.5, 1.0, 1.0, 1.5], itertools.repeat(math.nan))
     network = nn.Linear(1, 1)
-    stopping = EarlyStopping(network, RecipeSettings(patience=3), measure=lambda: {"validation_loss": next(losses)})
+    stopping = EarlyStopping(
+        network, RecipeSettings(early_stopping_patience=3), measure=lambda: {"validation_loss": next(losses)}
+    )
     for step in range(1, 7):
         with torch.no_grad():
             network.weight.fill_(step)

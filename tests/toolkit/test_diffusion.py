@@ -33,8 +33,8 @@ def sample(denoiser, *, sampler="dpm-solver++", steps=20, schedule="cosine", of=
         denoiser,
         list(seeds),
         SHAPE,
-        sampling=SamplingSettings(sampler=sampler, steps=steps),
-        diffusion=DiffusionSettings(schedule=schedule, steps=of),
+        sampling=SamplingSettings(scheduler=sampler, num_inference_steps=steps),
+        diffusion=DiffusionSettings(beta_schedule=schedule, num_train_timesteps=of),
         learned_variance=learned,
         device=CPU,
     )
@@ -42,7 +42,7 @@ def sample(denoiser, *, sampler="dpm-solver++", steps=20, schedule="cosine", of=
 
 def gaussian_denoiser(mean, spread, *, schedule="cosine", variance=None):
     """E[clean | noisy] where every pixel is N(mean, spread^2): what a perfect network would say."""
-    alpha, sigma = signal_and_noise(DiffusionSettings(schedule=schedule))
+    alpha, sigma = signal_and_noise(DiffusionSettings(beta_schedule=schedule))
 
     def denoise(noisy, timestep):
         a, s = alpha[timestep], sigma[timestep]
@@ -64,7 +64,7 @@ def point_denoiser(target, variance=None):
 
 @every_schedule
 def test_signal_and_noise_share_one_unit_and_run_from_picture_to_noise(schedule):
-    alpha, sigma = signal_and_noise(DiffusionSettings(schedule=schedule))
+    alpha, sigma = signal_and_noise(DiffusionSettings(beta_schedule=schedule))
     assert alpha.shape == sigma.shape == (1000,)
     assert torch.allclose(alpha**2 + sigma**2, torch.ones(1000))
     assert (alpha.diff() < 0).all()
@@ -73,7 +73,7 @@ def test_signal_and_noise_share_one_unit_and_run_from_picture_to_noise(schedule)
 
 
 def test_the_cosine_schedule_is_that_of_nichol_and_dhariwal():
-    alpha, _ = signal_and_noise(DiffusionSettings(schedule="cosine"))
+    alpha, _ = signal_and_noise(DiffusionSettings(beta_schedule="cosine"))
     steps = torch.arange(1, 900, dtype=torch.float64)
 
     def kept(t):
@@ -193,7 +193,9 @@ def test_every_number_of_steps_visits_as_many_timesteps_from_the_noisiest_down(o
 
 @every_sampler
 def test_the_scheduler_visits_those(sampler):
-    scheduler = make_scheduler(SamplingSettings(sampler=sampler, steps=61), DiffusionSettings(), learned_variance=False)
+    scheduler = make_scheduler(
+        SamplingSettings(scheduler=sampler, num_inference_steps=61), DiffusionSettings(), learned_variance=False
+    )
     assert scheduler.timesteps.tolist() == visited_timesteps(61, of=1000)
 
 
@@ -225,7 +227,7 @@ def guided(network, *, guidance, labels=(0, 1)):
         torch.tensor(labels),
         null=torch.tensor(2),
         guidance=guidance,
-        settings=DiffusionSettings(schedule="linear"),
+        settings=DiffusionSettings(beta_schedule="linear"),
     )
 
 
@@ -242,7 +244,7 @@ def test_guidance_costs_one_forward_of_twice_the_batch():
 
 
 def test_guidance_moves_the_prediction_away_from_the_unlabelled_one():
-    alpha, sigma = (scale[300].item() for scale in signal_and_noise(DiffusionSettings(schedule="linear")))
+    alpha, sigma = (scale[300].item() for scale in signal_and_noise(DiffusionSettings(beta_schedule="linear")))
     clean, variance = guided(CountingNetwork(outputs=2), guidance=1.5)(torch.zeros(2, *SHAPE), 300)
     predicted = torch.tensor([2 + 1.5 * (0 - 2), 2 + 1.5 * (1 - 2)])
     expected = (-sigma * predicted / alpha).clamp(-1, 1)
@@ -282,7 +284,7 @@ def test_quadratic_spacing_visits_as_many_steps_and_more_of_them_near_the_image(
 def test_quadratic_spacing_keeps_grain_that_uniform_spacing_loses():
     shares = {}
     for spacing in ("uniform", "quadratic"):
-        sampling = SamplingSettings(steps=20, spacing=spacing)
+        sampling = SamplingSettings(num_inference_steps=20, timestep_spacing=spacing)
         images = draw(
             gaussian_denoiser(0.1, 0.05),
             range(64),

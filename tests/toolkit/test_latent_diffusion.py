@@ -113,15 +113,26 @@ class Log:
 
 
 def build(*, pretrain=None, adversarial=0.1, **changes):
-    short = {"batch_size": 5, "warmup": 2, "precision": "fp32", "checkpoint_every": 2, "rate": 1e-2, "preview_every": 1}
+    short = {
+        "batch_size": 5,
+        "warmup_steps": 2,
+        "mixed_precision": "fp32",
+        "checkpointing_steps": 2,
+        "learning_rate": 1e-2,
+        "validation_epochs": 1,
+    }
     settings = LatentDiffusionSettings(
         reconstruction=ReconstructionSettings(
-            adversarial=adversarial, adversarial_from=2, adversary_widths=(4, 8), ssim=0.1, kl_warmup=3
+            adversarial_weight=adversarial,
+            discriminator_start_step=2,
+            discriminator_channels=(4, 8),
+            ssim_weight=0.1,
+            kl_warmup_steps=3,
         ),
         first_stage=TrainingSettings(**{**short, "epochs": 3}),
-        diffusion=DiffusionSettings(steps=20, prediction="v_prediction"),
+        diffusion=DiffusionSettings(num_train_timesteps=20, prediction_type="v_prediction"),
         training=TrainingSettings(**{**short, "epochs": 2, **changes}),
-        sampling=SamplingSettings(steps=4, precision="fp32", guidance=2.0),
+        sampling=SamplingSettings(num_inference_steps=4, mixed_precision="fp32", guidance_scale=2.0),
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -144,7 +155,7 @@ def test_two_stages_are_reported_as_one_run():
     assert [(step, total) for step, total, _ in log.values] == [(step, 14) for step in range(1, 15)]
     assert [values["stage"] for _, _, values in log.values] == [1] * 6 + [2] * 8
     assert "adversary" not in build().state_dict()
-    assert set(log.values[-1][2]) == {"loss", "mse", "rate", "stage"}
+    assert set(log.values[-1][2]) == {"loss", "mse", "learning_rate", "stage"}
     assert {"loss", "adversary", "l1", "kl", "ssim", "adversarial", "judged_real"} <= set(log.values[5][2])
     assert "adversarial" not in log.values[1][2]
     assert log.values[1][2]["adversary"] == 0.0
@@ -283,7 +294,7 @@ def test_samples_lie_within_the_latents_measured_limit():
 
 
 def objective(**changes):
-    settings = ReconstructionSettings(**{"kl": 0.5, "adversarial": 0.0, **changes})
+    settings = ReconstructionSettings(**{"kl_weight": 0.5, "adversarial_weight": 0.0, **changes})
     return Reconstruction(settings, latent_shape=(2, 8, 8), channels=1, device=torch.device("cpu"), seed=0)
 
 
@@ -305,13 +316,13 @@ def test_the_divergence_counts_more_from_step_to_step_of_its_warm_up():
     def network(images, noise):
         return images, torch.ones(10, 2, 8, 8), torch.zeros(10, 2, 8, 8)
 
-    values = [objective(kl_warmup=4)(network, batch(step), torch.Generator())["kl"].item() for step in range(6)]
+    values = [objective(kl_warmup_steps=4)(network, batch(step), torch.Generator())["kl"].item() for step in range(6)]
     whole = objective()(network, batch(), torch.Generator())["kl"].item()
     assert values == pytest.approx([whole * share for share in (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)])
 
 
 def test_the_discriminator_wants_real_patches_above_and_made_ones_below():
-    own = objective(adversarial=1.0, adversarial_from=0, adversary_widths=(4, 8))
+    own = objective(adversarial_weight=1.0, discriminator_start_step=0, discriminator_channels=(4, 8))
     assert own.adversary is not None
     terms = own.judge(lambda images: images.mean(dim=(1, 2, 3)) * 0.0 + 0.25, Halving(), batch(), torch.Generator())
     assert terms["judged_real"].item() == pytest.approx(0.75)

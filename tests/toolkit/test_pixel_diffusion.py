@@ -45,10 +45,10 @@ def make_model(network=None, *, learned=False, diffusion=None, loss=None, sampli
     return PixelDiffusion(
         network or Canned(outputs=2 if learned else 1),
         PixelDiffusionSettings(
-            diffusion=diffusion or DiffusionSettings(prediction="epsilon"),
+            diffusion=diffusion or DiffusionSettings(prediction_type="epsilon"),
             loss=loss or LossSettings(),
-            training=TrainingSettings(epochs=2, batch_size=4, rate=0.1, precision="fp32"),
-            sampling=sampling or SamplingSettings(precision="fp32", steps=4),
+            training=TrainingSettings(epochs=2, batch_size=4, learning_rate=0.1, mixed_precision="fp32"),
+            sampling=sampling or SamplingSettings(mixed_precision="fp32", num_inference_steps=4),
         ),
         image=IMAGE,
         learned_variance=learned,
@@ -66,7 +66,7 @@ def terms_of(model, batch, seed=0):
 
 
 def test_the_network_sees_images_noised_by_the_schedule_at_every_level(batch):
-    model = make_model(diffusion=DiffusionSettings(prediction="epsilon", label_dropout=0.0))
+    model = make_model(diffusion=DiffusionSettings(prediction_type="epsilon", label_dropout=0.0))
     objective = Objective(model)
     terms = objective(model.network, batch, torch.Generator().manual_seed(0))
     noisy, steps, labels = model.network.asked[0]
@@ -81,7 +81,7 @@ def test_the_network_sees_images_noised_by_the_schedule_at_every_level(batch):
 
 
 def test_the_last_step_of_the_schedule_is_drawn_too(batch):
-    model = make_model(diffusion=DiffusionSettings(prediction="epsilon", steps=4))
+    model = make_model(diffusion=DiffusionSettings(prediction_type="epsilon", num_train_timesteps=4))
     terms_of(model, batch)
     assert model.network.asked[0][1].unique().tolist() == [0, 1, 2, 3]
 
@@ -89,8 +89,8 @@ def test_the_last_step_of_the_schedule_is_drawn_too(batch):
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_a_perfect_network_has_no_loss(prediction, batch):
     clean = batch.images * 2 - 1
-    settings = DiffusionSettings(prediction=prediction)
-    model = make_model(diffusion=settings, loss=LossSettings(pixel="mse", edge=1.0))
+    settings = DiffusionSettings(prediction_type=prediction)
+    model = make_model(diffusion=settings, loss=LossSettings(pixel="mse", edge_weight=1.0))
     objective = Objective(model)
     process = objective.add_noise
 
@@ -108,8 +108,8 @@ def test_a_perfect_network_has_no_loss(prediction, batch):
 @pytest.mark.parametrize("kind", ["charbonnier", "l1", "mse"])
 def test_only_the_terms_with_a_weight_are_there_and_the_weight_counts(kind, batch):
     assert set(terms_of(make_model(loss=LossSettings(pixel=kind)), batch)) == {kind}
-    once = terms_of(make_model(loss=LossSettings(pixel=kind, edge=0.5)), batch)
-    twice = terms_of(make_model(loss=LossSettings(pixel=kind, edge=1.0)), batch)
+    once = terms_of(make_model(loss=LossSettings(pixel=kind, edge_weight=0.5)), batch)
+    twice = terms_of(make_model(loss=LossSettings(pixel=kind, edge_weight=1.0)), batch)
     assert set(once) == {kind, "edge"}
     assert twice["edge"].item() == pytest.approx(2 * once["edge"].item())
     assert once[kind] == twice[kind]
@@ -127,7 +127,7 @@ def test_the_perceptual_term_compares_clean_images_by_signal_power(batch, monkey
             return torch.ones(len(first))
 
     monkeypatch.setattr(losses, "PerceptualDistance", Stub)
-    settings = LossSettings(perceptual=0.25, perceptual_network="lpips", perceptual_weights="w.pth")
+    settings = LossSettings(perceptual_weight=0.25, perceptual_network="lpips", perceptual_weights_file="w.pth")
     model = make_model(loss=settings)
     objective = Objective(model)
     terms = objective(model.network, batch, torch.Generator().manual_seed(0))
@@ -184,7 +184,7 @@ def test_the_variational_bound_is_that_of_an_independent_calculation(steps):
     noisy, estimate = random.normal(size=(2, 5, 1, 4, 4))
     estimate = np.clip(clean + 0.02 * estimate, -1, 1)
     variance = random.uniform(-1, 1, (5, 1, 4, 4))
-    model = make_model(learned=True, diffusion=DiffusionSettings(schedule="linear", steps=steps))
+    model = make_model(learned=True, diffusion=DiffusionSettings(beta_schedule="linear", num_train_timesteps=steps))
     found = Objective(model).variational_bound(
         *(torch.tensor(values, dtype=torch.float32) for values in (clean, noisy, estimate, variance)),
         torch.tensor(times),
@@ -196,15 +196,15 @@ def test_the_variational_bound_is_that_of_an_independent_calculation(steps):
 
 
 def test_the_bound_is_nought_for_the_true_mean_and_variance():
-    model = make_model(learned=True, diffusion=DiffusionSettings(schedule="linear", steps=10))
+    model = make_model(learned=True, diffusion=DiffusionSettings(beta_schedule="linear", num_train_timesteps=10))
     clean, noisy = torch.rand(1, 1, 4, 4), torch.randn(1, 1, 4, 4)
     bound = Objective(model).variational_bound(clean, noisy, clean, torch.full_like(clean, -1.0), torch.tensor([5]))
     assert bound.item() == pytest.approx(0.0, abs=1e-6)
 
 
 def test_the_variational_term_trains_the_variance_and_stops_at_the_prediction(batch):
-    diffusion = DiffusionSettings(prediction="epsilon", steps=100)
-    model = make_model(learned=True, diffusion=diffusion, loss=LossSettings(variational=0.001))
+    diffusion = DiffusionSettings(prediction_type="epsilon", num_train_timesteps=100)
+    model = make_model(learned=True, diffusion=diffusion, loss=LossSettings(vlb_weight=0.001))
     model.network.answer = lambda noisy, steps, labels: torch.zeros(COUNT, 2, 8, 8)
     terms = terms_of(model, batch)
     assert set(terms) == {"mse", "variational"}
@@ -218,8 +218,8 @@ def test_the_variational_term_trains_the_variance_and_stops_at_the_prediction(ba
 
 def test_the_variational_weight_counts_for_the_whole_chain(batch):
     def term(steps, weight):
-        diffusion = DiffusionSettings(prediction="epsilon", schedule="linear", steps=steps)
-        model = make_model(learned=True, diffusion=diffusion, loss=LossSettings(variational=weight))
+        diffusion = DiffusionSettings(prediction_type="epsilon", beta_schedule="linear", num_train_timesteps=steps)
+        model = make_model(learned=True, diffusion=diffusion, loss=LossSettings(vlb_weight=weight))
         model.network.answer = lambda noisy, steps, labels: torch.zeros(COUNT, 2, 8, 8)
         seen = []
         objective = Objective(model)
@@ -233,7 +233,7 @@ def test_the_variational_weight_counts_for_the_whole_chain(batch):
 
 
 def test_without_a_weight_or_a_learned_variance_there_is_no_variational_term(batch):
-    model = make_model(learned=True, loss=LossSettings(variational=0.0))
+    model = make_model(learned=True, loss=LossSettings(vlb_weight=0.0))
     model.network.answer = lambda noisy, steps, labels: torch.zeros(COUNT, 2, 8, 8)
     assert set(terms_of(model, batch)) == {"mse"}
 
@@ -243,7 +243,7 @@ def test_samples_are_what_the_network_predicts_in_zero_to_one():
         return noisy * 0 + 1e6 * (labels.view(-1, 1, 1, 1).to(noisy.dtype) - 0.5)
 
     for precision in ("fp32", "bf16"):
-        model = make_model(sampling=SamplingSettings(precision=precision, steps=3))
+        model = make_model(sampling=SamplingSettings(mixed_precision=precision, num_inference_steps=3))
         model.network.answer = answer
         images = model.sample([1, 2], torch.tensor([0, 1]))
         assert (images.dtype, images.shape) == (torch.float32, (2, 1, 8, 8))
@@ -259,7 +259,7 @@ def test_guidance_asks_for_the_label_that_means_none():
         asked.append(labels.tolist())
         return torch.zeros_like(noisy)
 
-    model = make_model(sampling=SamplingSettings(precision="fp32", steps=2, guidance=2.0))
+    model = make_model(sampling=SamplingSettings(mixed_precision="fp32", num_inference_steps=2, guidance_scale=2.0))
     model.network.answer = answer
     model.sample([1, 2], torch.tensor([2, 0]))
     assert asked == [[2, 0, 3, 3]] * 2
@@ -324,14 +324,14 @@ def test_after_fitting_the_model_samples_the_averaged_weights_it_previewed():
         ((8, 16), 16, 1, 4, None),
         ((8, 16, 32), 28, 1, 8, None),
         ((8,), 15, 1, 8, None),
-        ((8, 16), 15, 1, 4, "a side of 15 does not divide by 2 .2 resolutions and network.patch=1 need"),
+        ((8, 16), 15, 1, 4, "a side of 15 does not divide by 2 .2 resolutions and network.patch_size=1 need"),
         ((8, 16), 30, 2, 4, "a side of 30 does not divide by 4"),
-        ((8, 18), 16, 1, 4, r"network.widths \[18\] do not divide into 4 groups"),
-        ((), 16, 1, 4, "network.widths is empty"),
+        ((8, 18), 16, 1, 4, r"network.block_out_channels \[18\] do not divide into 4 groups"),
+        ((), 16, 1, 4, "network.block_out_channels is empty"),
     ],
 )
 def test_widths_that_no_u_net_can_have_are_refused(widths, size, patch, groups, words):
-    network = UNetSettings(widths=widths, patch=patch, groups=groups, attention_from=1)
+    network = UNetSettings(block_out_channels=widths, patch_size=patch, norm_num_groups=groups, attention_from=1)
     image = ImageSpec(size=size, channels=1, classes=("a",))
     if words is None:
         arguments = unet_arguments(network, size=image.size, attention="AttnDownBlock2D")

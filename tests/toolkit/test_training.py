@@ -79,7 +79,14 @@ def reproduce(network, batch, random):
 
 
 def run(*, loss=denoise, report=None, seed=3, dropout=0.0, data=None, **changes):
-    settings = {"epochs": 3, "batch_size": 8, "warmup": 2, "precision": "fp32", "checkpoint_every": 2, "rate": 1e-2}
+    settings = {
+        "epochs": 3,
+        "batch_size": 8,
+        "warmup_steps": 2,
+        "mixed_precision": "fp32",
+        "checkpointing_steps": 2,
+        "learning_rate": 1e-2,
+    }
     network, report = make_network(dropout), report or Log()
     train(
         network,
@@ -94,11 +101,11 @@ def run(*, loss=denoise, report=None, seed=3, dropout=0.0, data=None, **changes)
 
 
 def test_a_run_reports_each_step_and_keeps_its_state():
-    weights, log = run(preview_every=2)
+    weights, log = run(validation_epochs=2)
     assert [(step, total) for step, total, _ in log.values] == [(step, 9) for step in range(1, 10)]
     assert sorted(log.states) == [2, 4, 6, 8, 9]
     assert [step for step, _ in log.looks] == [6, 9]
-    assert set(log.values[0][2]) == {"loss", "noise", "rate"}
+    assert set(log.values[0][2]) == {"loss", "noise", "learning_rate"}
     assert log.values[-1][2]["loss"] < log.values[0][2]["loss"]
     assert not torch.equal(weights, run(seed=4)[0])
 
@@ -109,7 +116,9 @@ def test_the_loss_is_the_sum_of_its_terms():
 
 
 @pytest.mark.parametrize("stop", [3, 5, 8])
-@pytest.mark.parametrize("changes", [{}, {"dropout": 0.5}, {"accumulate": 2}, {"balanced": False}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{}, {"dropout": 0.5}, {"gradient_accumulation_steps": 2}, {"class_balanced": False}], ids=str
+)
 def test_a_run_broken_off_and_started_again_ends_with_the_same_weights(stop, changes):
     weights, whole = run(**changes)
     broken = Log(stop=stop)
@@ -133,13 +142,13 @@ def test_a_finished_run_started_again_does_nothing_more():
 
 @pytest.mark.parametrize("end", [1, 4, 8])
 def test_a_run_asked_to_stop_ends_with_the_averaged_weights_of_that_step(end):
-    _, whole = run(checkpoint_every=1, ema=0.9)
-    weights, log = run(report=Log(end=end), ema=0.9)
+    _, whole = run(checkpointing_steps=1, ema_decay=0.9)
+    weights, log = run(report=Log(end=end), ema_decay=0.9)
     assert log.values == whole.values[:end], "the rate follows the whole schedule"
     average = [value.flatten() for name, value in whole.states[end].items() if name.startswith("average.")]
     assert torch.equal(weights, torch.cat(average))
     assert [step for step, _ in log.looks][-1] == end == max(log.states)
-    restored, again = run(report=Log(restored=whole.states[end], end=end), ema=0.9)
+    restored, again = run(report=Log(restored=whole.states[end], end=end), ema_decay=0.9)
     assert torch.equal(restored, weights)
     assert again.values == []
     assert again.looks == []
@@ -170,7 +179,7 @@ def test_the_global_random_state_neither_matters_nor_changes(dropout):
 
 
 def test_the_network_is_left_with_weights_averaged_at_the_decay_of_its_warm_up():
-    weights, log = run(ema=0.3, checkpoint_every=1)
+    weights, log = run(ema_decay=0.3, checkpointing_steps=1)
     names = [name for name in log.states[1] if name.startswith("network.")]
     for name in names:
         average = log.states[1][name]
@@ -185,19 +194,19 @@ def test_the_network_is_left_with_weights_averaged_at_the_decay_of_its_warm_up()
 
 
 def test_a_preview_sees_the_averaged_weights_and_leaves_the_others_untouched():
-    weights, log = run(preview_every=1, checkpoint_every=1, ema=0.9)
+    weights, log = run(validation_epochs=1, checkpointing_steps=1, ema_decay=0.9)
     for step, seen in log.looks:
         state = log.states[step]
         names = [name for name in state if name.startswith("average.")]
         assert torch.equal(seen, torch.cat([state[name].flatten() for name in names]))
-    assert torch.equal(weights, run(preview_every=1000, ema=0.9)[0])
+    assert torch.equal(weights, run(validation_epochs=1000, ema_decay=0.9)[0])
 
 
 def test_whoever_keeps_a_copy_of_the_weights_is_told_when_they_change():
     events = []
     log = Log()
     log.preview = lambda step, sample: events.append("preview")
-    settings = TrainingSettings(epochs=1, batch_size=20, precision="fp32")
+    settings = TrainingSettings(epochs=1, batch_size=20, mixed_precision="fp32")
     train(
         make_network(), denoise, Images(), settings, seed=0, report=log, sample=None,
         weights_changed=lambda: events.append("changed"),
@@ -206,9 +215,9 @@ def test_whoever_keeps_a_copy_of_the_weights_is_told_when_they_change():
 
 
 def test_accumulated_micro_batches_make_the_step_of_the_whole_batch():
-    still = {"loss": reproduce, "flip": False, "jitter": 0.0}
+    still = {"loss": reproduce, "horizontal_flip": False, "color_jitter": 0.0}
     whole, log = run(**still)
-    parts, parts_log = run(**still, accumulate=4)
+    parts, parts_log = run(**still, gradient_accumulation_steps=4)
     assert torch.allclose(whole, parts, atol=1e-5)
     for (_, _, one), (_, _, other) in zip(log.values, parts_log.values, strict=True):
         assert one == pytest.approx(other, rel=1e-4)
@@ -217,27 +226,27 @@ def test_accumulated_micro_batches_make_the_step_of_the_whole_batch():
 # Python 3.12 warns of any fork in a process with threads, and torch always has some.
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_reading_ahead_in_other_processes_changes_nothing():
-    assert torch.equal(run(workers=2)[0], run(workers=0)[0])
+    assert torch.equal(run(num_workers=2)[0], run(num_workers=0)[0])
 
 
 def rates(**changes):
-    return [values["rate"] / 1e-2 for _, _, values in run(**changes)[1].values]
+    return [values["learning_rate"] / 1e-2 for _, _, values in run(**changes)[1].values]
 
 
 def test_the_rate_warms_up_and_falls_as_a_cosine_to_nought():
-    found = rates(warmup=2)
+    found = rates(warmup_steps=2)
     assert found[:2] == pytest.approx([0.5, 1.0])
     assert found[2:] == pytest.approx([(1 + math.cos(math.pi * k / 7)) / 2 for k in range(1, 8)], abs=1e-6)
     assert found[-1] == pytest.approx(0.0, abs=1e-9)
 
 
 def test_the_rate_can_stay():
-    assert rates(warmup=4, schedule="constant") == pytest.approx([0.25, 0.5, 0.75] + [1.0] * 6)
-    assert rates(warmup=0, schedule="constant") == pytest.approx([1.0] * 9)
+    assert rates(warmup_steps=4, lr_scheduler="constant") == pytest.approx([0.25, 0.5, 0.75] + [1.0] * 6)
+    assert rates(warmup_steps=0, lr_scheduler="constant") == pytest.approx([1.0] * 9)
 
 
 def test_a_warm_up_longer_than_the_run_is_cut_to_it():
-    assert rates(warmup=100) == pytest.approx([k / 9 for k in range(1, 10)])
+    assert rates(warmup_steps=100) == pytest.approx([k / 9 for k in range(1, 10)])
 
 
 def test_clipping_bounds_the_step():
@@ -247,7 +256,9 @@ def test_clipping_bounds_the_step():
     # Adam's first step has one size whatever the gradient's; its second moment tells what the gradient was
     norms = {}
     for clip in (0.0, 0.5):
-        state = run(loss=steep, clip=clip, checkpoint_every=1, flip=False, jitter=0.0)[1].states[1]
+        state = run(loss=steep, max_grad_norm=clip, checkpointing_steps=1, horizontal_flip=False, color_jitter=0.0)[
+            1
+        ].states[1]
         squares = [value.sum() for name, value in state.items() if name.endswith("exp_avg_sq")]
         norms[clip] = math.sqrt(sum(squares).item() / 0.001)
     assert norms[0.5] == pytest.approx(0.5, rel=1e-3)
@@ -259,22 +270,22 @@ def test_a_loss_that_is_no_number_stops_the_run_with_a_mend(value):
     def diverging(network, batch, random):
         return {"bad": network(batch.images).mean() * value}
 
-    with pytest.raises(ResourceError, match=rf"loss is -?{value} at step 1 .lower training.rate"):
+    with pytest.raises(ResourceError, match=rf"loss is -?{value} at step 1 .lower training.learning_rate"):
         run(loss=diverging)
 
 
 def test_a_batch_that_does_not_divide_is_refused():
     with pytest.raises(ConfigError, match=r"training.batch_size = 8 does not divide into 3 parts"):
-        run(accumulate=3)
+        run(gradient_accumulation_steps=3)
 
 
 def test_half_precision_without_a_gpu_is_refused():
     with pytest.raises(ResourceError, match="fp16 needs a GPU"):
-        run(precision="fp16")
+        run(mixed_precision="fp16")
 
 
 def test_bf16_trains_with_float32_weights():
-    weights, log = run(precision="bf16")
+    weights, log = run(mixed_precision="bf16")
     assert weights.dtype == torch.float32
     assert all(value.dtype == torch.float32 for name, value in log.states[9].items() if name != "step")
     assert torch.allclose(weights, run()[0], atol=0.05)
@@ -377,7 +388,7 @@ def test_float_data_reaches_the_loss_as_it_is():
         assert (batch.images == batch.images.round()).all()
         return reproduce(network, batch, random)
 
-    run(loss=look, data=Vectors(), epochs=1, jitter=0.5, flip=True)
+    run(loss=look, data=Vectors(), epochs=1, color_jitter=0.5, horizontal_flip=True)
 
 
 def judge(adversary, network, batch, random):
@@ -397,7 +408,14 @@ def run_against(*, report=None, rate=1e-2, **changes):
         torch.manual_seed(1)
         adversary = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.SiLU(), nn.Dropout(0.2), nn.Conv2d(4, 1, 3))
     network, report = make_network(), report or Log()
-    settings = {"epochs": 3, "batch_size": 8, "warmup": 2, "precision": "fp32", "checkpoint_every": 2, "rate": 1e-2}
+    settings = {
+        "epochs": 3,
+        "batch_size": 8,
+        "warmup_steps": 2,
+        "mixed_precision": "fp32",
+        "checkpointing_steps": 2,
+        "learning_rate": 1e-2,
+    }
     train(
         network,
         deceive,
@@ -414,7 +432,7 @@ def run_against(*, report=None, rate=1e-2, **changes):
 def test_an_adversary_is_trained_in_turn_and_both_losses_are_reported():
     weights, log = run_against()
     values = log.values[-1][2]
-    assert set(values) == {"loss", "deceit", "adversary", "real", "made", "rate"}
+    assert set(values) == {"loss", "deceit", "adversary", "real", "made", "learning_rate"}
     assert values["loss"] == pytest.approx(values["deceit"])
     assert values["adversary"] == pytest.approx(values["real"] + values["made"])
     idle, _ = run_against(rate=0.0)
@@ -424,7 +442,7 @@ def test_an_adversary_is_trained_in_turn_and_both_losses_are_reported():
 
 
 @pytest.mark.parametrize("stop", [3, 8])
-@pytest.mark.parametrize("changes", [{}, {"accumulate": 2}], ids=str)
+@pytest.mark.parametrize("changes", [{}, {"gradient_accumulation_steps": 2}], ids=str)
 def test_a_run_against_an_adversary_goes_on_exactly(stop, changes):
     weights, whole = run_against(**changes)
     broken = Log(stop=stop)
@@ -449,7 +467,7 @@ def test_each_network_learns_from_its_own_loss_alone():
         make_network(),
         watch,
         Images(),
-        TrainingSettings(epochs=1, batch_size=8, precision="fp32"),
+        TrainingSettings(epochs=1, batch_size=8, mixed_precision="fp32"),
         seed=0,
         report=Log(),
         sample=lambda seeds, labels: torch.zeros(1),
@@ -466,7 +484,9 @@ def test_the_monitor_looks_at_averaged_weights_before_each_preview():
         network,
         reproduce,
         Images(),
-        TrainingSettings(epochs=2, batch_size=8, precision="fp32", preview_every=1, ema=0.5, rate=1e-2),
+        TrainingSettings(
+            epochs=2, batch_size=8, mixed_precision="fp32", validation_epochs=1, ema_decay=0.5, learning_rate=1e-2
+        ),
         seed=0,
         report=log,
         sample=lambda seeds, labels: network[0].weight.detach().clone(),

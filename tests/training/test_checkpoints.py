@@ -28,8 +28,13 @@ from medzoo.training.train import train
 
 COUNTS = dict(zip(CLASSES, (6, 4, 3, 3), strict=True))
 SEED = 3
-SHORT = ["training.epochs=4", "training.batch_size=8", "training.checkpoint_every=4", "training.preview_every=2"]
-STAGED = ["training.epochs=1", "first_stage.epochs=2", "first_stage.checkpoint_every=2", "training.checkpoint_every=2"]
+SHORT = ["training.epochs=4", "training.batch_size=8", "training.checkpointing_steps=4", "training.validation_epochs=2"]
+STAGED = [
+    "training.epochs=1",
+    "first_stage.epochs=2",
+    "first_stage.checkpointing_steps=2",
+    "training.checkpointing_steps=2",
+]
 
 
 class PowerCut(Exception):
@@ -221,7 +226,7 @@ def test_a_run_that_started_from_a_model_tells_its_images_when_it_is_done(
 
 
 def test_all_checkpoints_are_kept_where_asked(udder: Dataset, tmp_path: Path) -> None:
-    every = [*SHORT[:2], "training.checkpoint_every=1", "training.preview_every=4"]
+    every = [*SHORT[:2], "training.checkpointing_steps=1", "training.validation_epochs=4"]
     folder = run(udder, tmp_path / "all", plugin="ddpm", overrides=every)
     assert [point.step for point in checkpoints(folder)] == list(range(1, 9))
     images = [load(folder, point, udder).generator.sample([1], torch.tensor([0])) for point in checkpoints(folder)[:2]]

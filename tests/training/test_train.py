@@ -32,7 +32,7 @@ from medzoo.training.run import TrainResult
 from medzoo.training.train import train
 
 COUNTS = dict(zip(CLASSES, (6, 4, 3, 3), strict=True))
-SHORT = ["training.epochs=4", "training.batch_size=8", "training.checkpoint_every=3", "training.preview_every=2"]
+SHORT = ["training.epochs=4", "training.batch_size=8", "training.checkpointing_steps=3", "training.validation_epochs=2"]
 
 
 class Silent:
@@ -188,7 +188,7 @@ def test_a_killed_run_started_again_ends_with_the_same_weights(folder: Path, tmp
 def test_two_processes_train_one_model(folder: Path, tmp_path: Path) -> None:
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    flat = ["--set", "training.flip=false", "--set", "training.jitter=0.0"]
+    flat = ["--set", "training.horizontal_flip=false", "--set", "training.color_jitter=0.0"]
     arguments = [*launch, "-m", "medzoo", *command(folder, tmp_path / "two", *flat)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=300, check=False, env=environment)
@@ -205,7 +205,7 @@ def test_two_processes_train_one_model(folder: Path, tmp_path: Path) -> None:
 def test_a_run_starts_from_another_model_s_weights(finished: Path, udder: Dataset, tmp_path: Path) -> None:
     start = load_model(finished, plugins=load_plugins(), device="cpu")
     other = phantom_dataset(counts=dict.fromkeys(CLASSES, 2), size=32, seed=9)
-    kept = ["training.rate=0.0", "training.epochs=1"]
+    kept = ["training.learning_rate=0.0", "training.epochs=1"]
     result = run(other, tmp_path / "more", overrides=kept, start=start)
     weights = load_file(tmp_path / "more" / "model.safetensors")
     assert all(torch.equal(weights[name], value) for name, value in load_file(finished / "model.safetensors").items())
@@ -235,8 +235,8 @@ def test_a_finished_run_is_left_alone(finished: Path, udder: Dataset) -> None:
 
 
 def test_another_run_s_folder_is_refused_naming_the_difference(finished: Path, udder: Dataset) -> None:
-    with pytest.raises(DataError, match=r"training\.rate is 0\.0002, this one's is 0\.001"):
-        run(udder, finished, overrides=["training.rate=0.001"])
+    with pytest.raises(DataError, match=r"training\.learning_rate is 0\.0002, this one's is 0\.001"):
+        run(udder, finished, overrides=["training.learning_rate=0.001"])
     with pytest.raises(DataError, match="seed is 3, this one's is 4"):
         run(udder, finished, seed=4)
     with pytest.raises(DataError, match=r"data\.fingerprint"):

@@ -83,7 +83,7 @@ def _presets_and_settings(spec: GeneratorSpec | ClassifierSpec) -> dict[str, Any
         presets[name] = {"about": settings.preset_about(spec.presets, name), "changes": changes}
     known = [
         {"key": each.key, "default": defaults[each.key], "takes": each.takes}
-        | {"low": each.low, "high": each.high, "choices": each.choices, "about": each.about}
+        | {"min": each.min, "max": each.max, "choices": each.choices, "help": each.help}
         for each in settings.settings_of(spec.config)
     ]
     return {"presets": presets, "settings": known}

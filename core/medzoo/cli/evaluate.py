@@ -37,7 +37,7 @@ PerClass = Annotated[bool, typer.Option("--per-class", help="Measure each class 
 Count = Annotated[int, typer.Option(min=2, help="Images of each class to draw from GEN.")]
 Checkpoints = Annotated[bool, typer.Option("--checkpoints", help="Measure each checkpoint of the run GEN: a trend.")]
 Size = Annotated[int | None, typer.Option(help="Side to compare at.  [default: the smaller of the two sets']")]
-Crop = Annotated[str, typer.Option(help="none, centre or dark-border, of real images.")]
+Crop = Annotated[str, typer.Option(help="none, center or dark-border, of real images.")]
 LeaveOutSeen = Annotated[
     bool, typer.Option("--leave-out-seen", help="Leave out real images that a model was trained on.")
 ]

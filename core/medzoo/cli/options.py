@@ -8,7 +8,8 @@ Seed = Annotated[int, typer.Option(help="The same seed gives the same images.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images drawn at once.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, as in --set sampling.steps=50.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="One setting, as in --set sampling.num_inference_steps=50."),
 ]
 Classes = Annotated[str, typer.Option(help="Names for an npz's numbered classes: normal,pneumonia.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without unreadable images, listing them.")]

@@ -93,7 +93,7 @@ class TrainingDisplay(Display):
 
     def update(self, step: int, total: int, values: Mapping[str, float]) -> None:
         """Step `step` of `total` is done with these losses."""
-        shown = (("loss", ".4f"), ("adversary", ".4f"), ("rate", ".1e"))
+        shown = (("loss", ".4f"), ("adversary", ".4f"), ("learning_rate", ".1e"))
         self(step, total, note=", ".join(f"{name} {values[name]:{form}}" for name, form in shown if name in values))
 
     def warn(self, message: str) -> None:

@@ -21,7 +21,7 @@ from medzoo.storage.files import temporary_beside
 if TYPE_CHECKING:
     from torch import Tensor
 
-CROPS = ("none", "centre", "dark-border")
+CROPS = ("none", "center", "dark-border")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 MAX_PIXELS = 100_000_000
 # Luma at or below this is border; the black around a retina carries JPEG noise of a few grey levels.
@@ -147,7 +147,7 @@ def _eight_bit(image: Image.Image, path: Path) -> np.ndarray:
 def prepare(pixels: np.ndarray, *, size: int, channels: int, crop: str) -> np.ndarray:
     """The image a model sees, uint8 (C, size, size), from decoded uint8 (H, W) or (H, W, 3).
 
-    `crop`: "none" resizes without keeping the aspect, "centre" takes the largest centred square, "dark-border" the box
+    `crop`: "none" resizes without keeping the aspect, "center" takes the largest centred square, "dark-border" the box
     of what is not black, padded with black to a square. Resizing is bicubic with the kernel widened when shrinking
     (antialiased); a size that already fits is left untouched. Grey becomes RGB by repetition, RGB grey by ITU-R 601.
     Raises: ConfigError on an unknown crop or channel count; DataError on pixels that are not a decoded image.
@@ -159,7 +159,7 @@ def prepare(pixels: np.ndarray, *, size: int, channels: int, crop: str) -> np.nd
     if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
         raise DataError(f"expected uint8 pixels (H, W) or (H, W, 3), got {pixels.dtype} {pixels.shape}")
     image = Image.fromarray(np.ascontiguousarray(pixels)).convert("L" if channels == 1 else "RGB")
-    if crop == "centre":
+    if crop == "center":
         image = _centre(image)
     elif crop == "dark-border":
         image = _without_dark_border(image)

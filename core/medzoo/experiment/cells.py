@@ -35,7 +35,7 @@ _NOTES = "notes.json"
 _BATCH = 64
 # Rows of a history beside those with a measurement on validation images.
 _ROWS = 200
-_SHOWN = ("step", "loss", "rate", "validation_loss", "balanced_accuracy")
+_SHOWN = ("step", "loss", "learning_rate", "validation_loss", "balanced_accuracy")
 
 
 def run_cell(workshop: Workshop, cell: Cell, drawings: Mapping[str, Drawing]) -> CellResult:

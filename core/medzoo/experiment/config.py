@@ -26,10 +26,10 @@ class PretrainSettings:
     """Classifiers trained on synthetic images first, then on a share of the real ones: a grid of arms (study B)."""
 
     generator: str = setting("", 'generator or mixture that makes the images; "" is no such arms')
-    fractions: tuple[float, ...] = setting((0.0, 0.1, 1.0), "shares of the real images", low=0.0, high=1.0)
+    fractions: tuple[float, ...] = setting((0.0, 0.1, 1.0), "shares of the real images", min=0.0, max=1.0)
     geometric: tuple[bool, ...] = setting((False, True), "without and with flips, rotations and shifts")
     weighted: tuple[bool, ...] = setting((False, True), "without and with a weighted loss")
-    share: float = setting(0.5, "part of the optimiser steps that is spent on synthetic images", low=0.0, high=1.0)
+    share: float = setting(0.5, "part of the optimiser steps that is spent on synthetic images", min=0.0, max=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,21 +38,21 @@ class ExperimentSettings:
 
     classifiers: tuple[str, ...] = setting(("cnn",), "kinds of classifier")
     arms: tuple[str, ...] = setting((), "generators, mixtures (a=0.5+b=0.5), real, weighted")
-    target: tuple[int, ...] = setting((1000,), "images a class after filling (multi-label: in all)", low=0)
-    folds: int = setting(5, "parts of a cross-validation; 0 uses the data's own test part", low=0)
+    target: tuple[int, ...] = setting((1000,), "images a class after filling (multi-label: in all)", min=0)
+    folds: int = setting(5, "parts of a cross-validation; 0 uses the data's own test part", min=0)
     test: str = setting("test", "where folds = 0, the part of the data to test on", choices=("test", "val"))
-    repeats: int = setting(1, "cross-validations, each with folds of its own", low=1)
-    seeds: int = setting(1, "trainings of each classifier on the same images", low=1)
-    epochs: int = setting(0, "passes over the largest filled training set; 0 is the classifier's own", low=0)
-    steps: int = setting(0, "optimiser steps in place of epochs; 0 is none", low=0)
+    repeats: int = setting(1, "cross-validations, each with folds of its own", min=1)
+    seeds: int = setting(1, "trainings of each classifier on the same images", min=1)
+    epochs: int = setting(0, "passes over the largest filled training set; 0 is the classifier's own", min=0)
+    steps: int = setting(0, "optimiser steps in place of epochs; 0 is none", min=0)
     preset: str = setting("default", "the classifiers' preset")
     controls: bool = setting(True, "also real, weighted, duplicate and classic")
     baseline: str = setting("real", "the arm that the others are compared with")
     metric: str = setting("balanced_accuracy", "what is compared", choices=METRICS)
-    validation: float = setting(0.1, "share of training images to choose weights by", low=0.0, high=0.5)
+    validation: float = setting(0.1, "share of training images to choose weights by", min=0.0, max=0.5)
     redraw: bool = setting(False, "draw synthetic images anew for each seed")
-    seed: int = setting(0, "of folds, generators, images and classifiers", low=0)
-    batch_size: int = setting(16, "synthetic images of one class drawn at once; whole batches are drawn", low=1)
+    seed: int = setting(0, "of folds, generators, images and classifiers", min=0)
+    batch_size: int = setting(16, "synthetic images of one class drawn at once; whole batches are drawn", min=1)
     pretrain: PretrainSettings = PretrainSettings()
 
     def __post_init__(self) -> None:

@@ -317,7 +317,7 @@ def _classifier(workshop: Workshop, name: str, cells: list[Cell], *, measure: bo
 
 def _epochs(cell: Cell, flat: Mapping[str, Any]) -> int:
     """How often it is measured on validation images."""
-    every = int(flat.get("training.preview_every", 1)) * -(-cell.length // int(flat["training.batch_size"]))
+    every = int(flat.get("training.validation_epochs", 1)) * -(-cell.length // int(flat["training.batch_size"]))
     return max(1, cell.steps // every)
 
 

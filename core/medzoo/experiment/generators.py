@@ -112,7 +112,9 @@ def _published(
         folder = fetch_model(resolved.entry, source=mirror)
     assert folder is not None  # what has weights has a folder or a row
     if "preset" in design.own["generator"].get(name, {}):
-        raise ConfigError(f"'{name}' is trained already, and takes no preset", "set single settings: sampling.steps=50")
+        raise ConfigError(
+            f"'{name}' is trained already, and takes no preset", "set single settings: sampling.num_inference_steps=50"
+        )
     description = read_description(folder)
     generator = Generator(
         name=name,

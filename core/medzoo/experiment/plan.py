@@ -103,10 +103,11 @@ def _refuse_unfit(workshop: Workshop) -> None:
         return
     for name, recipe in workshop.recipes.items():
         flat = recipe.base().flat()
-        if flat.get("training.best") or flat.get("training.patience"):
+        if flat.get("training.load_best_model_at_end") or flat.get("training.early_stopping_patience"):
             raise ConfigError(
                 f"'{name}' chooses its weights by validation images, and validation = 0 leaves none",
-                f"or set classifier.{name}.training.best=false and classifier.{name}.training.patience=0",
+                f"or set classifier.{name}.training.load_best_model_at_end=false and "
+                f"classifier.{name}.training.early_stopping_patience=0",
             )
 
 
@@ -166,7 +167,9 @@ def _of_design(workshop: Workshop, grid: Grid) -> Iterator[str]:
             "do not show what a generator trained on that part would give"
         )
     flats = [recipe.base().flat() for recipe in workshop.recipes.values()]
-    chosen = any(flat.get("training.best") or flat.get("training.patience") for flat in flats)
+    chosen = any(
+        flat.get("training.load_best_model_at_end") or flat.get("training.early_stopping_patience") for flat in flats
+    )
     if chosen and any(arm.real_fraction == 0 for arm in design.arms):
         yield 'validation images are real in the rows "synthetic only" too: weights are chosen by them'
     if design.value.seeds > 1 and not design.value.redraw and grid.drawings:

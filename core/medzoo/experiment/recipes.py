@@ -21,7 +21,11 @@ from medzoo.specs import ClassifierSpec
 
 _NEEDED = ("image.size", "image.channels", "training.epochs", "training.batch_size")
 _INHERIT = "let its plugin's settings inherit medzoo.toolkit.classifier_settings.ClassifierSettings"
-_GEOMETRIC: Mapping[str, Any] = {"training.flip": True, "augmentation.rotation": 30.0, "augmentation.translation": 0.1}
+_GEOMETRIC: Mapping[str, Any] = {
+    "training.horizontal_flip": True,
+    "augmentation.rotation": 30.0,
+    "augmentation.translation": 0.1,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +38,7 @@ class Stage:
     def steps(self, length: int) -> int:
         """Optimiser steps where an epoch is `length` images."""
         flat = self.config.flat()
-        if own := int(flat.get("training.steps", 0)):
+        if own := int(flat.get("training.max_steps", 0)):
             return own
         return int(flat["training.epochs"]) * math.ceil(length / int(flat["training.batch_size"]))
 
@@ -56,25 +60,25 @@ class Recipe:
         """What to fit on, one after the other. Raises: ConfigError for a setting the classifier does not have."""
         changes: dict[str, Any] = dict(_GEOMETRIC) if arm.geometric else {}
         known = config.keys(self.spec.config)
-        if "objective.weighted" in known:
-            changes["objective.weighted"] = arm.weighted
+        if "objective.class_weighted" in known:
+            changes["objective.class_weighted"] = arm.weighted
         elif arm.weighted:
             raise ConfigError(
-                f"'{self.name}' has no setting objective.weighted, which the arm '{arm.name}' needs",
+                f"'{self.name}' has no setting objective.class_weighted, which the arm '{arm.name}' needs",
                 f"{_INHERIT}, or leave weighted arms out: controls=false, pretrain.weighted=[false]",
             )
         if not arm.pretrain:
             return (Stage(config=self._resolved(changes), images="all"),)
         first, second = self._halves(self.base().flat(), whole=arm.real_fraction == 0)
-        plain = {**changes, **({"objective.weighted": False} if "objective.weighted" in known else {})}
+        plain = {**changes, **({"objective.class_weighted": False} if "objective.class_weighted" in known else {})}
         stages = [Stage(config=self._resolved({**plain, **first}), images="synthetic")]
         if second:
             stages.append(Stage(config=self._resolved({**changes, **second}), images="real"))
         return tuple(stages)
 
     def _halves(self, flat: Mapping[str, Any], *, whole: bool) -> tuple[dict[str, int], dict[str, int]]:
-        """The length of pretraining and of what follows, "training.steps" or "training.epochs" of each."""
-        key = "training.steps" if flat.get("training.steps") else "training.epochs"
+        """The length of pretraining and of what follows, "training.max_steps" or "training.epochs" of each."""
+        key = "training.max_steps" if flat.get("training.max_steps") else "training.epochs"
         total = int(flat[key])
         if whole:
             return {key: total}, {}
@@ -85,7 +89,7 @@ class Recipe:
 
     def _resolved(self, changes: Mapping[str, Any]) -> config.Resolved[Any]:
         settings, own = self.design.value, self.design.own["classifier"].get(self.name, {})
-        length = {"training.epochs": settings.epochs, "training.steps": settings.steps}
+        length = {"training.epochs": settings.epochs, "training.max_steps": settings.steps}
         if set(length) & set(own):  # asked of this classifier alone
             length = {}
         given = {**{key: value for key, value in length.items() if value}, **changes}
@@ -118,8 +122,10 @@ def make_recipes(design: Design, plugins: Plugins, *, multi_label: bool) -> dict
             raise ConfigError(
                 f"'{name}' takes one label an image, and the data has several", "choose another classifier"
             )
-        if "objective.weighted" in design.own["classifier"].get(name, {}):
-            raise ConfigError(f"classifier.{name}.objective.weighted is for arms to say", 'use the arm "weighted"')
+        if "objective.class_weighted" in design.own["classifier"].get(name, {}):
+            raise ConfigError(
+                f"classifier.{name}.objective.class_weighted is for arms to say", 'use the arm "weighted"'
+            )
         recipes[name] = Recipe(name=name, spec=spec, design=design, implied=implied)
         for arm in design.arms:
             recipes[name].stages(arm)

@@ -147,7 +147,7 @@ def fit_resumes(subject: Subject) -> str | None:
     expect(
         bool(unfinished),
         f"expected a checkpoint before the last of {steps} steps, to go on from; let tiny.toml ask for one, as by "
-        "training.checkpoint_every",
+        "training.checkpointing_steps",
     )
     step, state = unfinished[0]
     resumed, report = subject.build(), subject.listener(restored=state)

@@ -125,7 +125,7 @@ class ImageClassifier(nn.Module):
         return self.network.mean.device
 
     def fit(self, data: LabeledImages, *, validation: LabeledImages, seed: int, report: Report) -> None:
-        """Train on `data`; it ends with the weights of the lowest loss on `validation`, where `training.best` is set.
+        """Train on `data`; it ends with the weights of the lowest loss on `validation`, where `training.load_best_model_at_end` is set.
 
         Raises: DataError without images, or without validation images that the settings need.
         """
@@ -151,7 +151,7 @@ class ImageClassifier(nn.Module):
         self.eval()
         if stopping.best_step:
             found: dict[str, float | str] = {"loss": stopping.lowest, "at_step": stopping.best_step}
-            report.note("validation", {**found, "weights": "best" if training.best else "last"})
+            report.note("validation", {**found, "weights": "best" if training.load_best_model_at_end else "last"})
 
     @torch.inference_mode()
     def predict(self, images: Tensor) -> Tensor:
@@ -196,17 +196,17 @@ class ImageClassifier(nn.Module):
 
     def _refuse_missing(self, validation: LabeledImages) -> None:
         training = self.config.training
-        if len(validation) == 0 and (training.best or training.patience):
+        if len(validation) == 0 and (training.load_best_model_at_end or training.early_stopping_patience):
             raise DataError(
                 "there are no validation images to choose weights by",
-                "give some, or set training.best=false and training.patience=0",
+                "give some, or set training.load_best_model_at_end=false and training.early_stopping_patience=0",
             )
 
 
 def _recipe(network: nn.Module, training: RecipeSettings, *, length: int) -> Recipe:
-    total = training.steps or steps_of(length, training)
+    total = training.max_steps or steps_of(length, training)
     return Recipe(
-        optimizer=make_optimizer(network, training, rate=training.rate),
+        optimizer=make_optimizer(network, training, rate=training.learning_rate),
         rate_factor=rate_curve(training, total=total, steps_per_epoch=math.ceil(length / training.batch_size)),
         total=total,
     )

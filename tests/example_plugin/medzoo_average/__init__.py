@@ -13,7 +13,7 @@ class AverageConfig:
     """Settings of `average`: one field a setting, its presets are presets/*.toml."""
 
     image: ImageSettings = ImageSettings()
-    spread: float = setting(1.0, "how much of the pixels' own variation is drawn", low=0.0, high=1.0)
+    spread: float = setting(1.0, "how much of the pixels' own variation is drawn", min=0.0, max=1.0)
 
 
 def build(config: AverageConfig, image: ImageSpec, device: str) -> Generator:

@@ -104,7 +104,7 @@ class Ledger:
             except Timeout:
                 raise ResourceError(
                     f"another process is asking for the images of {self._path.parent}",
-                    "wait for it, or stop it; more requests at once are --set requests.parallel=N",
+                    "wait for it, or stop it; more requests at once are --set requests.max_concurrency=N",
                 ) from None
             try:
                 self._book, size = _read(self._path)

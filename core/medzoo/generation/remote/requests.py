@@ -198,7 +198,7 @@ class _Asker:
         if pixels.std() < 1.0:
             raise RequestError("the answer is an image of one colour", outcome="failed", again=True)
         image = self._quote.generator.image
-        return prepare(pixels, size=image.size, channels=image.channels, crop="centre")
+        return prepare(pixels, size=image.size, channels=image.channels, crop="center")
 
     def _back_off(self, attempt: int, error: RequestError) -> None:
         """Nothing; the time has come to try again. Raises: ResourceError if the service asks for more than patience."""
@@ -206,7 +206,7 @@ class _Asker:
         backoff = min(_LONGEST_BACKOFF, service.backoff * 2**attempt) * self._jitter.uniform(0.5, 1.0)
         if error.wait > service.patience:
             raise ResourceError(
-                f"{service.host} asks to wait {error.wait:.0f} seconds, more than requests.patience = "
+                f"{service.host} asks to wait {error.wait:.0f} seconds, more than requests.max_retry_after = "
                 f"{service.patience:g}: {error.message}",
                 "run the same command again then; it asks for the missing images only",
             )

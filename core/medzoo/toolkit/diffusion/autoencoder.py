@@ -69,10 +69,12 @@ class Reconstruction:
         self.latent_shape = latent_shape
         self.perceptual = losses.perceptual_distance(settings, device)
         self.adversary: Adversary | None = None
-        if settings.adversarial > 0:
+        if settings.adversarial_weight > 0:
             with global_draws_from(derive_seed(seed, "discriminator"), device):
-                discriminator = PatchDiscriminator(channels, settings.adversary_widths).to(device)
-            self.adversary = Adversary(network=discriminator, loss=self.judge, rate=settings.adversary_rate)
+                discriminator = PatchDiscriminator(channels, settings.discriminator_channels).to(device)
+            self.adversary = Adversary(
+                network=discriminator, loss=self.judge, rate=settings.discriminator_learning_rate
+            )
 
     def __call__(self, network: nn.Module, *others: Any) -> dict[str, Tensor]:
         """The terms, from `(network, batch, random)` or `(network, discriminator, batch, random)`."""
@@ -81,24 +83,24 @@ class Reconstruction:
         images = batch.images * 2.0 - 1.0
         made, mean, log_variance = self._reconstruct(network, images, random)
         terms = {settings.pixel: losses.pixel_distance(made, images, kind=settings.pixel)}
-        if settings.kl > 0:
+        if settings.kl_weight > 0:
             zero = torch.zeros_like(mean)
             nats = losses.gaussian_kl(mean, log_variance, zero, zero).flatten(1).sum(dim=1).mean()
-            rising = min(1.0, (batch.step + 1) / settings.kl_warmup) if settings.kl_warmup else 1.0
-            terms["kl"] = settings.kl * rising * nats / images[0].numel()
-        if settings.ssim > 0:
-            terms["ssim"] = settings.ssim * (1.0 - similarity((made + 1.0) / 2.0, batch.images).mean())
+            rising = min(1.0, (batch.step + 1) / settings.kl_warmup_steps) if settings.kl_warmup_steps else 1.0
+            terms["kl"] = settings.kl_weight * rising * nats / images[0].numel()
+        if settings.ssim_weight > 0:
+            terms["ssim"] = settings.ssim_weight * (1.0 - similarity((made + 1.0) / 2.0, batch.images).mean())
         if self.perceptual is not None:
-            terms["perceptual"] = settings.perceptual * self.perceptual(made, images).mean()
-        if discriminators and batch.step >= settings.adversarial_from:
-            terms["adversarial"] = -settings.adversarial * discriminators[0](made).float().mean()
+            terms["perceptual"] = settings.perceptual_weight * self.perceptual(made, images).mean()
+        if discriminators and batch.step >= settings.discriminator_start_step:
+            terms["adversarial"] = -settings.adversarial_weight * discriminators[0](made).float().mean()
         return terms
 
     def judge(
         self, discriminator: nn.Module, network: nn.Module, batch: Batch, random: torch.Generator
     ) -> dict[str, Tensor]:
         """The discriminator's hinge loss (Lim & Ye 2017) on the images and their reconstructions."""
-        if batch.step < self.settings.adversarial_from:
+        if batch.step < self.settings.discriminator_start_step:
             return {}
         images = batch.images * 2.0 - 1.0
         with torch.no_grad():

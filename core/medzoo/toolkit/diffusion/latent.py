@@ -73,7 +73,7 @@ class LatentDiffusion(FastSampling):
         check_not_empty(data)
         self._fast.clear()
         settings = self.settings
-        mirrored = settings.training.flip
+        mirrored = settings.training.horizontal_flip
         denoiser = Stage(
             network=self.network,
             steps=steps_of(len(data) * (2 if mirrored else 1), settings.training),
@@ -140,8 +140,8 @@ class LatentDiffusion(FastSampling):
         """Note the latents' scale, and how well images survive the autoencoder."""
         own = self.settings.reconstruction
         perceptual = None
-        if own.perceptual_weights:
-            perceptual = losses.PerceptualDistance(network="lpips", weights=own.perceptual_weights).to(self.device)
+        if own.perceptual_weights_file:
+            perceptual = losses.PerceptualDistance(network="lpips", weights=own.perceptual_weights_file).to(self.device)
         report.note(
             "latents",
             {
@@ -154,7 +154,7 @@ class LatentDiffusion(FastSampling):
 
     def sampling_networks(self) -> list[Any]:
         """The frozen copies of the network and the autoencoder that `sample` calls."""
-        return self.fast(self.settings.sampling.precision, self.network, self.autoencoder)
+        return self.fast(self.settings.sampling.mixed_precision, self.network, self.autoencoder)
 
     @torch.inference_mode()
     def sample(self, seeds: Sequence[int], labels: Tensor, *, init_images: Tensor | None = None) -> Tensor:
@@ -167,7 +167,7 @@ class LatentDiffusion(FastSampling):
             lambda noisy, steps, targets: network(noisy.to(dtype), steps, targets),
             labels.to(self.device),
             null=self.null.to(self.device),
-            guidance=sampling.guidance,
+            guidance=sampling.guidance_scale,
             settings=self.settings.diffusion,
             limit=self.standardise.limit.item(),
         )
@@ -189,7 +189,7 @@ class Objective:
 
     def __init__(self, model: LatentDiffusion) -> None:
         self.settings: LatentLossSettings = model.settings.loss
-        self.prediction = model.settings.diffusion.prediction
+        self.prediction = model.settings.diffusion.prediction_type
         self.add_noise = ForwardProcess(model.settings.diffusion, null=model.null, device=model.device)
         self.autoencoder = model.autoencoder
         self.standardise = model.standardise
@@ -210,7 +210,7 @@ class Objective:
             made, real = (self._decode(latents) for latents in (estimate, clean))
             # at high noise the estimate is a guess, so it counts by signal power
             visible = given.alpha.flatten() ** 2
-            terms["perceptual"] = self.settings.perceptual * (visible * self.perceptual(made, real)).mean()
+            terms["perceptual"] = self.settings.perceptual_weight * (visible * self.perceptual(made, real)).mean()
         return terms
 
     def _decode(self, standardised: Tensor) -> Tensor:

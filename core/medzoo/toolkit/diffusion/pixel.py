@@ -72,7 +72,7 @@ class PixelDiffusion(FastSampling):
 
     def sampling_network(self) -> Any:
         """The frozen copy of the network that `sample` calls."""
-        return self.fast(self.settings.sampling.precision, self.network)[0]
+        return self.fast(self.settings.sampling.mixed_precision, self.network)[0]
 
     @torch.inference_mode()
     def sample(self, seeds: Sequence[int], labels: Tensor, *, init_images: Tensor | None = None) -> Tensor:
@@ -84,7 +84,7 @@ class PixelDiffusion(FastSampling):
             lambda noisy, steps, targets: network(noisy.to(dtype), steps, targets),
             labels.to(self.device),
             null=self.null.to(self.device),
-            guidance=self.settings.sampling.guidance,
+            guidance=self.settings.sampling.guidance_scale,
             settings=self.settings.diffusion,
         )
         images = draw(
@@ -118,19 +118,19 @@ class Objective:
         predicted, variance = output[:, : clean.shape[1]], output[:, clean.shape[1] :]
         terms = {settings.pixel: losses.pixel_distance(predicted, given.target, kind=settings.pixel)}
         estimate = to_clean(
-            predicted, given.noisy, alpha=given.alpha, sigma=given.sigma, prediction=diffusion.prediction
+            predicted, given.noisy, alpha=given.alpha, sigma=given.sigma, prediction=diffusion.prediction_type
         )
-        if self.model.learned_variance and settings.variational > 0:
+        if self.model.learned_variance and settings.vlb_weight > 0:
             bound = self.variational_bound(clean, given.noisy, estimate.detach(), variance, given.steps)
-            terms["variational"] = settings.variational * diffusion.steps * bound.mean()
+            terms["variational"] = settings.vlb_weight * diffusion.num_train_timesteps * bound.mean()
         visible = (
             given.alpha.flatten() ** 2
         )  # at high noise the estimate is a guess, so image terms count by signal power
         estimate = estimate.clamp(-1.0, 1.0)
-        if settings.edge > 0:
-            terms["edge"] = settings.edge * (visible * losses.edge_distance(estimate, clean)).mean()
+        if settings.edge_weight > 0:
+            terms["edge"] = settings.edge_weight * (visible * losses.edge_distance(estimate, clean)).mean()
         if self.perceptual is not None:
-            terms["perceptual"] = settings.perceptual * (visible * self.perceptual(estimate, clean)).mean()
+            terms["perceptual"] = settings.perceptual_weight * (visible * self.perceptual(estimate, clean)).mean()
         return terms
 
     def variational_bound(

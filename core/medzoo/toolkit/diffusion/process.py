@@ -39,7 +39,9 @@ def signal_and_noise(settings: DiffusionSettings) -> tuple[Tensor, Tensor]:
     """Scales (alpha, sigma), float32 (steps,) each: noisy = alpha * clean + sigma * noise, alpha^2 + sigma^2 = 1."""
     from diffusers import DDPMScheduler
 
-    scheduler: Any = DDPMScheduler(num_train_timesteps=settings.steps, **SCHEDULES[settings.schedule])
+    scheduler: Any = DDPMScheduler(
+        num_train_timesteps=settings.num_train_timesteps, **SCHEDULES[settings.beta_schedule]
+    )
     kept: Tensor = scheduler.alphas_cumprod
     return kept.sqrt(), (1.0 - kept).sqrt()
 
@@ -69,12 +71,14 @@ class ForwardProcess:
 
     def __call__(self, clean: Tensor, labels: Tensor, random: torch.Generator) -> Noised:
         """`clean` (N, C, ...) with noise; every draw comes from `random`."""
-        steps = torch.randint(0, self.settings.steps, (clean.shape[0],), generator=random).to(clean.device)
+        steps = torch.randint(0, self.settings.num_train_timesteps, (clean.shape[0],), generator=random).to(
+            clean.device
+        )
         noise = torch.randn(clean.shape, generator=random).to(clean.device)
         labels = drop_labels(labels, share=self.settings.label_dropout, null=self.null, generator=random)
         shape = (-1, *(1 for _ in clean.shape[1:]))
         alpha, sigma = self.alpha[steps].view(shape), self.sigma[steps].view(shape)
-        target = noise if self.settings.prediction == "epsilon" else alpha * noise - sigma * clean
+        target = noise if self.settings.prediction_type == "epsilon" else alpha * noise - sigma * clean
         return Noised(alpha * clean + sigma * noise, steps, labels, target, alpha, sigma)
 
 
@@ -109,7 +113,7 @@ class GuidedDenoiser:
         self.guided = guidance != 1.0
         self.labels = torch.cat([labels, null.expand_as(labels)]) if self.guided else labels
         self.guidance = guidance
-        self.prediction = settings.prediction
+        self.prediction = settings.prediction_type
         self.limit = limit
         self.alpha, self.sigma = signal_and_noise(settings)
 
@@ -161,7 +165,7 @@ def draw(
     noisy = noisy.to(device)
     if noisy.ndim == 4:
         noisy = noisy.contiguous(memory_format=torch.channels_last)
-    ancestral = sampling.sampler == "ddpm"
+    ancestral = sampling.scheduler == "ddpm"
     scheduler = make_scheduler(sampling, diffusion, learned_variance=learned_variance)
     *timesteps, last = scheduler.timesteps.tolist()
     for timestep in timesteps:
@@ -173,23 +177,23 @@ def draw(
 
 
 def make_scheduler(sampling: SamplingSettings, diffusion: DiffusionSettings, *, learned_variance: bool) -> Any:
-    """The diffusers scheduler that takes clean estimates and visits `sampling.steps` timesteps, the last one first."""
+    """Build the diffusers scheduler that takes clean estimates and visits its timesteps, the last one first."""
     from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
 
     common: dict[str, Any] = {
-        "num_train_timesteps": diffusion.steps,
+        "num_train_timesteps": diffusion.num_train_timesteps,
         "prediction_type": "sample",
-        **SCHEDULES[diffusion.schedule],
+        **SCHEDULES[diffusion.beta_schedule],
     }
     scheduler: Any
-    if sampling.sampler == "ddpm":
+    if sampling.scheduler == "ddpm":
         kind = "learned_range" if learned_variance else "fixed_small"
         scheduler = DDPMScheduler(**common, clip_sample=False, variance_type=kind)
     else:
         # DDIM is the first-order DPM-Solver++ (Lu et al. 2022); diffusers' own DDIMScheduler steps to other timesteps
         # than it visits where the numbers of steps do not divide
-        order = 1 if sampling.sampler == "ddim" else 2
-        algorithm = "sde-dpmsolver++" if sampling.sampler == "sde-dpm-solver++" else "dpmsolver++"
+        order = 1 if sampling.scheduler == "ddim" else 2
+        algorithm = "sde-dpmsolver++" if sampling.scheduler == "sde-dpm-solver++" else "dpmsolver++"
         scheduler = DPMSolverMultistepScheduler(
             **common, algorithm_type=algorithm, solver_order=order, final_sigmas_type="zero"
         )
@@ -197,7 +201,9 @@ def make_scheduler(sampling: SamplingSettings, diffusion: DiffusionSettings, *, 
         # diffusers turns a tensor into an array in a way that numpy 2 will drop; the numbers are right
         warnings.filterwarnings("ignore", message="__array__ implementation", category=DeprecationWarning)
         scheduler.set_timesteps(
-            timesteps=visited_timesteps(sampling.steps, of=diffusion.steps, spacing=sampling.spacing)
+            timesteps=visited_timesteps(
+                sampling.num_inference_steps, of=diffusion.num_train_timesteps, spacing=sampling.timestep_spacing
+            )
         )
     return scheduler
 

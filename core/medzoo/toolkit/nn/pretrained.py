@@ -74,7 +74,9 @@ def _refuse_other_shape(own: nn.Module, published: nn.Module, source: str) -> No
     config: Any = published.config
     raise ConfigError(
         f"the autoencoder '{source}' has another shape than the settings say",
-        f"set autoencoder.latent_channels={config.latent_channels}, autoencoder.layers={config.layers_per_block}, "
-        f"autoencoder.widths={list(config.block_out_channels)}, autoencoder.groups={config.norm_num_groups}, "
-        f"autoencoder.attention={str(config.mid_block_add_attention).lower()}, autoencoder.patch=1",
+        f"set autoencoder.latent_channels={config.latent_channels}, "
+        f"autoencoder.layers_per_block={config.layers_per_block}, "
+        f"autoencoder.block_out_channels={list(config.block_out_channels)}, "
+        f"autoencoder.norm_num_groups={config.norm_num_groups}, "
+        f"autoencoder.mid_block_add_attention={str(config.mid_block_add_attention).lower()}, autoencoder.patch_size=1",
     )

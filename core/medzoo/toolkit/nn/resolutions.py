@@ -15,14 +15,19 @@ def lowest_side(side: int, *, widths: Sequence[int], groups: int, patch: int, pa
         ConfigError: no widths, a width that does not divide into the groups, or a side that does not halve so often.
     """
     if not widths:
-        raise ConfigError(f"{part}.widths is empty", f"give one width a resolution, as in {part}.widths=[64,128]")
+        raise ConfigError(
+            f"{part}.block_out_channels is empty",
+            f"give one width a resolution, as in {part}.block_out_channels=[64,128]",
+        )
     if uneven := [width for width in widths if width % groups]:
-        raise ConfigError(f"{part}.widths {uneven} do not divide into {groups} groups", f"set {part}.groups")
+        raise ConfigError(
+            f"{part}.block_out_channels {uneven} do not divide into {groups} groups", f"set {part}.norm_num_groups"
+        )
     multiple: int = patch * 2 ** (len(widths) - 1)
     if side % multiple:
         raise ConfigError(
             f"a side of {side} does not divide by {multiple}",
-            f"{len(widths)} resolutions and {part}.patch={patch} need a multiple of {multiple}: change image.size, "
-            f"{part}.widths or {part}.patch",
+            f"{len(widths)} resolutions and {part}.patch_size={patch} need a multiple of {multiple}: change "
+            f"image.size, {part}.block_out_channels or {part}.patch_size",
         )
     return side // multiple

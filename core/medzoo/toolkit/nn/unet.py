@@ -23,18 +23,21 @@ class TokenUNet(nn.Module):
         from diffusers import UNet2DConditionModel
 
         super().__init__()
-        self.patch = network.patch
+        self.patch = network.patch_size
         self.outputs = outputs
-        folded = channels * network.patch**2
+        folded = channels * network.patch_size**2
         self.embedding = LabelEmbedding(
-            classes=classes, width=network.token_width, hidden=network.token_hidden, tokens=network.tokens
+            classes=classes,
+            width=network.cross_attention_dim,
+            hidden=network.label_hidden_dim,
+            tokens=network.num_label_tokens,
         )
         self.unet: Any = UNet2DConditionModel(
             **unet_arguments(network, size=size, attention="CrossAttnDownBlock2D"),
             in_channels=folded,
             out_channels=outputs * folded,
-            attention_head_dim=network.heads,
-            cross_attention_dim=network.token_width,
+            attention_head_dim=network.num_attention_heads,
+            cross_attention_dim=network.cross_attention_dim,
         )
 
     def forward(self, noisy: Tensor, timesteps: Tensor, labels: Tensor) -> Tensor:
@@ -52,14 +55,23 @@ def unet_arguments(network: UNetSettings, *, size: int, attention: str) -> dict[
     Raises:
         ConfigError: as `resolutions.lowest_side`.
     """
-    lowest_side(size, widths=network.widths, groups=network.groups, patch=network.patch, part="network")
-    down = [attention if level >= network.attention_from else "DownBlock2D" for level in range(len(network.widths))]
+    lowest_side(
+        size,
+        widths=network.block_out_channels,
+        groups=network.norm_num_groups,
+        patch=network.patch_size,
+        part="network",
+    )
+    down = [
+        attention if level >= network.attention_from else "DownBlock2D"
+        for level in range(len(network.block_out_channels))
+    ]
     return {
-        "sample_size": size // network.patch,
-        "block_out_channels": network.widths,
-        "layers_per_block": network.layers,
+        "sample_size": size // network.patch_size,
+        "block_out_channels": network.block_out_channels,
+        "layers_per_block": network.layers_per_block,
         "down_block_types": tuple(down),
         "up_block_types": tuple(block.replace("Down", "Up") for block in reversed(down)),
-        "norm_num_groups": network.groups,
+        "norm_num_groups": network.norm_num_groups,
         "dropout": network.dropout,
     }

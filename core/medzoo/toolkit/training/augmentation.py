@@ -22,8 +22,8 @@ def augment(images: Tensor, settings: AugmentationSettings, random: torch.Genera
         images = torch.where(turned.view(-1, 1, 1, 1), images.flip(-2), images)
     if settings.rotation or settings.translation or settings.scale:
         images = _affine(images, settings, random)
-    for _ in range(settings.operations):
-        images = _one_operation_each(images, settings.magnitude, random)
+    for _ in range(settings.randaugment_num_ops):
+        images = _one_operation_each(images, settings.randaugment_magnitude, random)
     return images
 
 

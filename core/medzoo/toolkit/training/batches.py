@@ -22,7 +22,8 @@ class Batch:
     """Images float32 (N, C, H, W) in [0, 1] and their labels, on the training device, for optimiser step `step`.
 
     `labels` are int64 (N,), or float32 multi-hot (N, K). `step` counts from 0. `images` are varied already, as
-    `training.flip` and `training.jitter` say. Where a model is trained on latents, `images` holds those.
+    `training.horizontal_flip` and `training.color_jitter` say. Where a model is trained on latents, `images` holds
+    those.
     """
 
     images: Tensor
@@ -81,7 +82,7 @@ def loader(
     Raises:
         ConfigError: the batch does not divide into processes and micro-batches.
     """
-    parts = world * settings.accumulate
+    parts = world * settings.gradient_accumulation_steps
     if settings.batch_size % parts:
         raise ConfigError(
             f"training.batch_size = {settings.batch_size} does not divide into {parts} parts",
@@ -94,15 +95,15 @@ def loader(
             epoch, place = divmod(step, steps_per_epoch)
             if place == 0 or step == steps.start:
                 count = size * steps_per_epoch
-                order = epoch_order(labels, count=count, balanced=settings.balanced, seed=seed, epoch=epoch)
+                order = epoch_order(labels, count=count, balanced=settings.class_balanced, seed=seed, epoch=epoch)
             whole = order[place * size : (place + 1) * size].tolist()
-            for micro in range(settings.accumulate):
+            for micro in range(settings.gradient_accumulation_steps):
                 yield whole[micro * world + rank :: parts]
 
     pairs = _Pairs(data)
     batches: Any = indices(pairs.labels)
     random = generator(seed, "loader")  # its draws do not matter, but left to itself it takes them from global state
-    return DataLoader(pairs, batch_sampler=batches, num_workers=settings.workers, generator=random)
+    return DataLoader(pairs, batch_sampler=batches, num_workers=settings.num_workers, generator=random)
 
 
 class _Pairs(Dataset[tuple[Tensor, Tensor]]):

@@ -93,7 +93,7 @@ def train(
         while run.step < end and not (selection is not None and selection.stopped):
             values = run.optimise(loss, batches)
             last = run.step == end
-            due = run.step % (settings.preview_every * run.steps_per_epoch) == 0
+            due = run.step % (settings.validation_epochs * run.steps_per_epoch) == 0
             if selection is not None and (due or run.step == run.total):
                 with run.averaged(weights_changed):
                     values |= selection.judge(run.step)
@@ -104,7 +104,7 @@ def train(
                     with run.averaged(weights_changed):
                         monitor(run.step)
                         report.preview(run.step, sample)
-                if run.step % settings.checkpoint_every == 0 or last:
+                if run.step % settings.checkpointing_steps == 0 or last:
                     kept = {} if selection is None else {f"selection.{k}": v for k, v in selection.state().items()}
                     report.checkpoint(run.step, run.state() | kept)
     run.accelerator.wait_for_everyone()

@@ -108,13 +108,15 @@ class PerceptualDistance(nn.Module):
 
 def perceptual_distance(settings: PerceptualSettings, device: torch.device) -> PerceptualDistance | None:
     """The distance that the settings name, on `device`; None where its weight is 0. Raises: as `PerceptualDistance`."""
-    if settings.perceptual == 0:
+    if settings.perceptual_weight == 0:
         return None
-    return PerceptualDistance(network=settings.perceptual_network, weights=settings.perceptual_weights).to(device)
+    return PerceptualDistance(network=settings.perceptual_network, weights=settings.perceptual_weights_file).to(device)
 
 
 def _read_vgg16(weights: str) -> dict[str, Tensor]:
-    mend = "`medzoo pull vgg16-imagenet` prints the file for loss.perceptual_weights; or set loss.perceptual=0"
+    mend = (
+        "`medzoo pull vgg16-imagenet` prints the file for loss.perceptual_weights_file; or set loss.perceptual_weight=0"
+    )
     if not weights:
         raise ResourceError("the perceptual loss needs VGG16 ImageNet weights", mend)
     return read_weights(Path(weights), sha256=VGG16_SHA256, mend=mend)

@@ -29,19 +29,19 @@ class Objective:
         positives = labels.sum(dim=0) if self.multi_label else torch.bincount(labels, minlength=self.classes)
         positives = positives.clamp(min=1).float()
         rarity = (len(labels) - positives) / positives if self.multi_label else len(labels) / self.classes / positives
-        self._weights = rarity.to(device) if settings.objective.weighted else None
+        self._weights = rarity.to(device) if settings.objective.class_weighted else None
         # Images drawn balanced are weighed by their drawing, so what is measured on validation images is weighed too.
-        balanced = settings.objective.weighted or settings.training.balanced
+        balanced = settings.objective.class_weighted or settings.training.class_balanced
         self._validation_weights = rarity.to(device) if balanced else None
 
     def __call__(self, network: nn.Module, batch: Batch, random: torch.Generator) -> dict[str, Tensor]:
         """The loss, its images augmented and mixed by draws from `random`."""
         augmentation = self.settings.augmentation
         images, targets = augment(batch.images, augmentation, random), self._targets(batch.labels)
-        if augmentation.mixup > 0:
-            images, targets = mixup(images, targets, alpha=augmentation.mixup, random=random)
+        if augmentation.mixup_alpha > 0:
+            images, targets = mixup(images, targets, alpha=augmentation.mixup_alpha, random=random)
         logits = network(images).float()
-        return {"entropy": self._entropy(logits, targets, self._weights, self.settings.objective.smoothing)}
+        return {"entropy": self._entropy(logits, targets, self._weights, self.settings.objective.label_smoothing)}
 
     def validation_loss(self, logits: Tensor, labels: Tensor) -> float:
         """The mean loss, without label smoothing, of `labels` given float32 `logits` (N, K)."""

@@ -41,19 +41,19 @@ def rate_curve(settings: RecipeSettings, *, total: int, steps_per_epoch: int) ->
 
     def after_warmup(step: int) -> float:
         epoch = (step - 1) / steps_per_epoch
-        if settings.schedule == "constant":
+        if settings.lr_scheduler == "constant":
             return 1.0
-        if settings.schedule == "cosine":
+        if settings.lr_scheduler == "cosine":
             return _half_cosine((step - 1) / total)
-        if settings.schedule == "step":
-            return settings.step_factor ** int(epoch // settings.step_epochs)
-        length, since = settings.restart_epochs, epoch
+        if settings.lr_scheduler == "step":
+            return settings.lr_gamma ** int(epoch // settings.lr_step_epochs)
+        length, since = settings.lr_restart_epochs, epoch
         while since >= length:
             since -= length
-            length *= settings.restart_factor
+            length *= settings.lr_restart_mult
         return _half_cosine(since / length)
 
-    return lambda step: min(1.0, step / settings.warmup if settings.warmup else 1.0) * after_warmup(step)
+    return lambda step: min(1.0, step / settings.warmup_steps if settings.warmup_steps else 1.0) * after_warmup(step)
 
 
 def _half_cosine(share: float) -> float:

@@ -48,7 +48,7 @@ class EarlyStopping:
     @property
     def stopped(self) -> bool:
         """Whether training is to end here."""
-        return 0 < self._settings.patience <= self._since
+        return 0 < self._settings.early_stopping_patience <= self._since
 
     @property
     def lowest(self) -> float:
@@ -60,7 +60,7 @@ class EarlyStopping:
         values = self._measure()
         if values["validation_loss"] < self._lowest:
             self._lowest, self._since, self.best_step = values["validation_loss"], 0, step
-            if self._settings.best:
+            if self._settings.load_best_model_at_end:
                 self._best = {name: value.detach().clone() for name, value in self._network.state_dict().items()}
         else:
             self._since += 1

@@ -40,7 +40,7 @@ class Loss(Protocol):
     def __call__(self, network: nn.Module, batch: Batch, random: torch.Generator, /) -> Mapping[str, Tensor]:
         """The terms by name, scalars with gradients, each times its weight; training minimises their sum.
 
-        Names are columns of the run's loss table, beside "loss", their sum, and "rate".
+        Names are columns of the run's loss table, beside "loss", their sum, and "learning_rate".
         """
 
 
@@ -95,12 +95,12 @@ class Run:
         if settings.compile:
             _require_compiler()
         device = next(network.parameters()).device
-        precision = resolve_precision(settings.precision, device)
+        precision = resolve_precision(settings.mixed_precision, device)
         AcceleratorState._reset_state()  # its precision is one per process, a run's is its own
         self.accelerator: Any = Accelerator(
             cpu=device.type == "cpu",
             mixed_precision="no" if precision == "fp32" else precision,
-            gradient_accumulation_steps=settings.accumulate,
+            gradient_accumulation_steps=settings.gradient_accumulation_steps,
             dynamo_backend="inductor" if settings.compile else "no",
         )
         self.settings = settings
@@ -109,10 +109,10 @@ class Run:
         self.steps_per_epoch = math.ceil(length / settings.batch_size)
         self.total = recipe.total if recipe is not None else steps_of(length, settings)
         self.raw = network
-        self.player = self._player(network, recipe or self._recipe(network), rate=settings.rate)
+        self.player = self._player(network, recipe or self._recipe(network), rate=settings.learning_rate)
         self.average: Any = None
-        if settings.ema > 0:
-            self.average = EMAModel(network.parameters(), decay=settings.ema, foreach=True)
+        if settings.ema_decay > 0:
+            self.average = EMAModel(network.parameters(), decay=settings.ema_decay, foreach=True)
         self.adversary = adversary
         self.opponent: Player | None = None
         if adversary is not None:
@@ -136,9 +136,9 @@ class Run:
         return int(self.accelerator.process_index)
 
     def optimise(self, loss: Loss | OpposedLoss, batches: Iterator[tuple[Tensor, Tensor]]) -> dict[str, float]:
-        """Make one optimiser step and return `loss` and `adversary`, which are sums, their terms, and `rate`."""
+        """Take one optimizer step; return `loss` and `adversary` (sums), their terms, and `learning_rate`."""
         pairs: list[tuple[Batch, torch.Generator]] = []
-        for micro in range(self.settings.accumulate):
+        for micro in range(self.settings.gradient_accumulation_steps):
             random = generator(self.seed, "step", self.step, micro, self.rank)
             pairs.append((self._prepare(next(batches), random), random))
         opposed: dict[str, float] = {}
@@ -148,14 +148,19 @@ class Run:
             terms = self._turn(self.opponent, self.adversary.loss, judged, against=self.player)
             opposed = {"adversary": sum(terms.values()), **terms}
         terms = self._turn(self.player, loss, pairs, against=self.opponent)
-        values = {"loss": sum(terms.values()), **terms, **opposed, "rate": self.player.optimizer.param_groups[0]["lr"]}
+        values = {
+            "loss": sum(terms.values()),
+            **terms,
+            **opposed,
+            "learning_rate": self.player.optimizer.param_groups[0]["lr"],
+        }
         self.step += 1
         if self.average is not None:
             self.average.step(self.raw.parameters())
         if wrong := [name for name, value in values.items() if not math.isfinite(value)]:
             raise ResourceError(
                 f"training diverged: {wrong[0]} is {values[wrong[0]]} at step {self.step}",
-                "lower training.rate, or set training.precision=fp32",
+                "lower training.learning_rate, or set training.mixed_precision=fp32",
             )
         return values
 
@@ -187,18 +192,23 @@ class Run:
                     if not terms:
                         continue
                     self.accelerator.backward(torch.stack(list(terms.values())).sum())
-                    if self.accelerator.sync_gradients and self.settings.clip > 0:
-                        self.accelerator.clip_grad_norm_(player.network.parameters(), self.settings.clip)
+                    if self.accelerator.sync_gradients and self.settings.max_grad_norm > 0:
+                        self.accelerator.clip_grad_norm_(player.network.parameters(), self.settings.max_grad_norm)
                     player.optimizer.step()
                     player.optimizer.zero_grad()
                 for name, value in terms.items():
-                    totals[name] = totals.get(name, 0.0) + value.item() / self.settings.accumulate
+                    totals[name] = totals.get(name, 0.0) + value.item() / self.settings.gradient_accumulation_steps
         return totals
 
     def _prepare(self, batch: tuple[Tensor, Tensor], random: torch.Generator) -> Batch:
         images, labels = (part.to(self.accelerator.device) for part in batch)
         if images.dtype == torch.uint8:
-            images = vary(images.float() / 255.0, flip=self.settings.flip, jitter=self.settings.jitter, random=random)
+            images = vary(
+                images.float() / 255.0,
+                flip=self.settings.horizontal_flip,
+                jitter=self.settings.color_jitter,
+                random=random,
+            )
         if images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)
         return Batch(images, labels, self.step)

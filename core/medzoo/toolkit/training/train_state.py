@@ -85,13 +85,13 @@ def adamw(
 
     optimizer = torch.optim.AdamW(
         network.parameters(),
-        lr=settings.rate,
+        lr=settings.learning_rate,
         betas=(settings.beta1, settings.beta2),
         weight_decay=settings.weight_decay,
         fused=True,
     )
-    warmup = min(settings.warmup, total)
-    if settings.schedule == "cosine":
+    warmup = min(settings.warmup_steps, total)
+    if settings.lr_scheduler == "cosine":
         curve = get_cosine_schedule_with_warmup(optimizer, warmup, total)
     else:
         curve = get_constant_schedule_with_warmup(optimizer, warmup)
