@@ -99,7 +99,8 @@ class GeneratorSpec(Spec):
 
     `build(config, image, device)` imports the model and returns it with fresh weights on `device` ("cpu", "cuda:0").
     `needs_init_images`: it varies real images. `trainable`: it has weights. `multi_label`: its labels may be multi-hot.
-    Settings under `sampling` may be changed after training (`medzoo sample --set sampling.num_inference_steps=50`), no others.
+    Settings under `sampling` may be changed after training (`medzoo sample --set sampling.num_inference_steps=50`), no
+    others.
     """
 
     config: type[Any]

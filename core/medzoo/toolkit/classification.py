@@ -125,7 +125,7 @@ class ImageClassifier(nn.Module):
         return self.network.mean.device
 
     def fit(self, data: LabeledImages, *, validation: LabeledImages, seed: int, report: Report) -> None:
-        """Train on `data`; it ends with the weights of the lowest loss on `validation`, where `training.load_best_model_at_end` is set.
+        """Train on `data`, by `training.load_best_model_at_end` to the weights of the lowest loss on `validation`.
 
         Raises: DataError without images, or without validation images that the settings need.
         """
