@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers.logs import logged_messages
 
 if TYPE_CHECKING:
     from helpers.hub_server import HubServer
@@ -70,25 +70,11 @@ def medzoo(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
     return call
 
 
-class _Messages(logging.Handler):
-    def __init__(self, messages: list[str]) -> None:
-        super().__init__()
-        self.messages = messages
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
-
-
 @pytest.fixture
 def logged() -> Iterator[list[str]]:
     """The messages that medzoo logs during the test, from INFO on."""
-    logger, messages = logging.getLogger("medzoo"), []
-    handler = _Messages(messages)
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    yield messages
-    logger.removeHandler(handler)
-    logger.setLevel(logging.NOTSET)
+    with logged_messages() as messages:
+        yield messages
 
 
 @pytest.fixture

@@ -189,7 +189,7 @@ def augment(
     """
     from medzoo.generation.augment import Request, prepare
     from medzoo.generation.run import run
-    from medzoo.runs.progress import unwatched
+    from medzoo.runs.progress import no_progress
 
     require((Callable, NoneType), "a function", progress=progress)
     require(bool, "True or False", skip_bad=skip_bad, allow_leak=allow_leak)
@@ -206,7 +206,7 @@ def augment(
         allow_leak=allow_leak,
     )
     job = prepare(request, _source(device=device, settings=settings, source=source))
-    return run(job, watch=progress or unwatched)
+    return run(job, progress=progress or no_progress)
 
 
 def _source(*, device: str, settings: Mapping[str, Any] | None, source: str | None) -> Source:

@@ -30,7 +30,7 @@ def measure(paths):
     def call(**changes):
         MEANS.seen = 0
         watched = []
-        measured = evaluate(Request(**paths | changes), source, watch=lambda *seen: watched.append(seen))
+        measured = evaluate(Request(**paths | changes), source, progress=lambda *seen: watched.append(seen))
         measure.watched = watched
         return measured.evaluation
 

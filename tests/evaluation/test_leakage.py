@@ -30,7 +30,7 @@ def drawn(run, tmp_path):
     """Images that `medzoo sample` drew with it."""
     request = sample.Request(generator=str(run), count=4, out=tmp_path / "drawn")
     job = sample.prepare(request, make_source(load_plugins(), device="cpu"))
-    return filling.run(job, watch=lambda done, total: None).folder
+    return filling.run(job, progress=lambda done, total: None).folder
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def measure():
 
     def call(real, fake):
         request = Request(real=real, fake=fake)
-        measured = evaluate(request, source_of_tests(), watch=lambda *seen: None)
+        measured = evaluate(request, source_of_tests(), progress=lambda *seen: None)
         (facts,) = measured.evaluation.provenance["lineage"]["trained"]
         return facts
 

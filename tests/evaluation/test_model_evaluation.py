@@ -56,18 +56,18 @@ def request(folders, **changes):
 
 def test_images_are_drawn_class_by_class_and_hang_on_the_seed_alone(folders):
     model = load_model(folders / "run", plugins=load_plugins(), device="cpu")
-    one = draw(model, per_class=3, seed=1, batch_size=4, watch=unheard)
+    one = draw(model, per_class=3, seed=1, batch_size=4, progress=unheard)
     assert one.counts() == {"normal": 3, "thick-wall": 3}
     assert one.array.shape == (6, 16, 16)
-    other = draw(model, per_class=3, seed=1, batch_size=6, watch=unheard)
+    other = draw(model, per_class=3, seed=1, batch_size=6, progress=unheard)
     assert np.abs(one.array.astype(int) - other.array).max() <= 1
-    more = draw(model, per_class=5, seed=1, batch_size=4, watch=unheard)
+    more = draw(model, per_class=5, seed=1, batch_size=4, progress=unheard)
     assert np.abs(more.array[:3].astype(int) - one.array[:3]).max() <= 1
-    assert not np.array_equal(draw(model, per_class=3, seed=2, batch_size=4, watch=unheard).array, one.array)
+    assert not np.array_equal(draw(model, per_class=3, seed=2, batch_size=4, progress=unheard).array, one.array)
 
 
 def test_a_model_is_measured_by_images_drawn_from_it(folders):
-    measured = evaluate_model(str(folders / "run"), request(folders), source_of_tests(), per_class=4, watch=unheard)
+    measured = evaluate_model(str(folders / "run"), request(folders), source_of_tests(), per_class=4, progress=unheard)
     facts = measured.evaluation.facts("synthetic")
     assert facts.counts == {"normal": 4, "thick-wall": 4}
     (known,) = measured.evaluation.provenance["lineage"]["trained"]
@@ -78,12 +78,12 @@ def test_a_model_judged_by_its_training_images_is_refused(folders):
     own = request(folders, allow_leak=False)
     leaked = Request(**{**vars(own), "real": folders / "train"})
     with pytest.raises(DataError, match=r"'run' was trained on 9 of the 9 real images"):
-        evaluate_model(str(folders / "run"), leaked, source_of_tests(), per_class=2, watch=unheard)
+        evaluate_model(str(folders / "run"), leaked, source_of_tests(), per_class=2, progress=unheard)
 
 
 def test_a_generator_that_varies_real_images_is_refused(folders):
     with pytest.raises(ConfigError):
-        evaluate_model("duplicate", request(folders), source_of_tests(), per_class=2, watch=unheard)
+        evaluate_model("duplicate", request(folders), source_of_tests(), per_class=2, progress=unheard)
 
 
 def test_the_trend_has_a_point_for_each_checkpoint_at_equal_n(folders, logged):
@@ -93,7 +93,7 @@ def test_the_trend_has_a_point_for_each_checkpoint_at_equal_n(folders, logged):
         source_of_tests(),
         train=open_dataset(folders / "train"),
         per_class=4,
-        watch=unheard,
+        progress=unheard,
     )
     trend = measured.evaluation.trend
     assert [(point.step, point.epoch) for point in trend] == [(2, 1.0), (4, 2.0), (6, 3.0), (8, 4.0)]
@@ -111,7 +111,7 @@ def test_a_folder_without_checkpoints_is_refused(folders, tmp_path):
             source_of_tests(),
             train=open_dataset(folders / "train"),
             per_class=2,
-            watch=unheard,
+            progress=unheard,
         )
 
 
@@ -121,7 +121,7 @@ def test_the_copy_check_is_noted_as_a_card_reads_it(folders, tmp_path):
         request(folders, train=folders / "train", metrics=("nearest-train@means",)),
         source_of_tests(),
         per_class=4,
-        watch=unheard,
+        progress=unheard,
     )
     note = copy_note(measured.evaluation)
     check = CopyCheck.of({NOTE: note})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.logs import logged_messages
 from helpers.tiny_labels import LABELS_PLUGIN, write_labelled
 
 from medzoo.data.dataset import Dataset, open_dataset
@@ -30,6 +32,7 @@ from medzoo.experiment.worker import Quiet
 from medzoo.generation.mixture import make_source
 from medzoo.hub.download import folder_lock
 from medzoo.plugins.lookup import load_plugins
+from medzoo.runs.progress import no_progress
 from medzoo.toolkit.classifier_settings import RecipeSettings
 from medzoo.toolkit.settings import ImageSettings
 from medzoo.training.train import train
@@ -72,9 +75,9 @@ def prepared(design: Path | str, data: Dataset, out: Path, *, set_: Sequence[str
 
 def complete(work: Prepared, *, jobs: int = 1) -> tuple[Experiment, list[str]]:
     """The results, and what was done for them."""
-    done: list[str] = []
-    result = run(work, jobs=jobs, watch=lambda count, total, what: done.append(what))
-    return result, [what for what in done if what]
+    with logged_messages("medzoo.experiment.run", level=logging.DEBUG) as messages:
+        result = run(work, jobs=jobs, progress=no_progress)
+    return result, [message.removesuffix(": done") for message in messages]
 
 
 @pytest.fixture(scope="module")
@@ -500,7 +503,7 @@ def test_a_class_is_above_the_target_by_its_training_images_alone(data, tiny, tm
 def test_a_run_waits_for_another_in_its_folder(data, tiny, tmp_path, logged):
     work = prepared(tiny(arms=["real"], controls=False), data, tmp_path / "x")
     found = []
-    second = threading.Thread(target=lambda: found.append(run(work, jobs=1, watch=lambda *_: None)), daemon=True)
+    second = threading.Thread(target=lambda: found.append(run(work, jobs=1, progress=no_progress)), daemon=True)
     with folder_lock((tmp_path / "x").resolve()):
         second.start()
         second.join(timeout=3)

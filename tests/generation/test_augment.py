@@ -29,7 +29,7 @@ from medzoo.models.generators import load_model
 from medzoo.plugins.lookup import load_plugins
 
 TARGET = 12
-QUIET = {"watch": lambda done, total: None}
+QUIET = {"progress": lambda done, total: None}
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -313,7 +313,7 @@ def test_a_set_that_is_full_already_is_only_linked(fill, images):
 
 def test_progress_counts_what_is_there(prepare):
     seen = []
-    filling.run(prepare(), watch=lambda done, total: seen.append((done, total)))
+    filling.run(prepare(), progress=lambda done, total: seen.append((done, total)))
     assert seen == [(0, 20), (5, 20), (10, 20), (15, 20), (20, 20)]
 
 

@@ -316,4 +316,4 @@ def test_a_generator_that_breaks_its_contract_is_named(prepare):
     lying = replace(job.studio.models[0], image=replace(job.studio.models[0].image, size=8))
     job.studio.models = (lying,)
     with pytest.raises(PluginError, match=r"'ddpm' gave \(5, 1, 16, 16\) for \(5, 1, 8, 8\)"):
-        filling.run(job, watch=lambda done, total: None)
+        filling.run(job, progress=lambda done, total: None)

@@ -16,7 +16,7 @@ from medzoo.generation.mixture import make_source
 from medzoo.plugins.lookup import load_plugins
 from medzoo.runs.identity import claim, refuse_other
 
-QUIET = {"watch": lambda done, total: None}
+QUIET = {"progress": lambda done, total: None}
 
 
 @pytest.fixture

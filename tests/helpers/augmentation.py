@@ -53,6 +53,6 @@ def fill(prepare: Callable[..., Job]) -> Callable[..., filling.Outcome]:
     """Prepare an augment job and run it."""
 
     def call(**request: Any) -> filling.Outcome:
-        return filling.run(prepare(**request), watch=lambda done, total: None)
+        return filling.run(prepare(**request), progress=lambda done, total: None)
 
     return call

@@ -121,7 +121,7 @@ def test_the_tables_hold_the_arrays(looked: Inspection, attending: Path) -> None
 def test_attention_is_that_of_the_images_that_sample_draws(looked: Inspection, attending: Path) -> None:
     model = load(attending)
     seen = []
-    found = attended(model, CLASSES, count=2, seed=0, watch=lambda done, total: seen.append((done, total)))
+    found = attended(model, CLASSES, count=2, seed=0, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(done, 2 * len(CLASSES)) for done in range(0, 2 * len(CLASSES) + 1, 2)]
     assert found is not None
     assert found.labels == tuple(label for label in CLASSES for _ in range(2))

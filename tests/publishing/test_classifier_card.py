@@ -52,7 +52,7 @@ def run(bare: Path) -> Path:
     """The same, with scores on the test part."""
     run = Path(shutil.copytree(bare, bare.parent / "run"))
     model = load_classifier_folder(run, plugins=plugins_with_it(), device="cpu")
-    record_scores(run, score(model, open_dataset(run.parent / "data"), near=0.99, watch=lambda done, total: None))
+    record_scores(run, score(model, open_dataset(run.parent / "data"), near=0.99, progress=lambda done, total: None))
     return run
 
 

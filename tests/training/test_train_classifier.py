@@ -162,13 +162,13 @@ def test_predictions_are_the_models_own_row_by_row(data, train):
     model = loaded(train(open_dataset(data)))
     parts = images_to_predict(data, model.image.classes, part="", skip_bad=False)
     assert [len(part) for part in parts] == [16, 6, 10]
-    found = [(part, predict(model, part, watch=quiet)) for part in parts]
+    found = [(part, predict(model, part, progress=quiet)) for part in parts]
     rows = list(csv.DictReader(predictions_table(found, model.image.classes, multi_label=False).splitlines()))
     assert [row["file"] for row in rows[:2]] == ["train/bright/000.png", "train/bright/001.png"]
     assert all(row["predicted"] == row["label"] for row in rows)
     assert all(abs(float(row["p_bright"]) + float(row["p_dark"]) - 1) < 1e-5 for row in rows)
     (test,) = images_to_predict(data, model.image.classes, part="test", skip_bad=False)
-    assert np.array_equal(predict(model, test, watch=quiet), found[2][1])
+    assert np.array_equal(predict(model, test, progress=quiet), found[2][1])
 
 
 @pytest.mark.parametrize("given", ["folder", "image"])
@@ -176,7 +176,9 @@ def test_images_without_labels_are_predicted_too(data, train, given):
     model = loaded(train(open_dataset(data)))
     path = data / "test" / "dark" / ("000.png" if given == "image" else "")
     (images,) = images_to_predict(path, model.image.classes, part="", skip_bad=False)
-    table = predictions_table([(images, predict(model, images, watch=quiet))], model.image.classes, multi_label=False)
+    table = predictions_table(
+        [(images, predict(model, images, progress=quiet))], model.image.classes, multi_label=False
+    )
     rows = list(csv.DictReader(table.splitlines()))
     assert len(rows) == (1 if given == "image" else 5)
     assert {(row["label"], row["predicted"]) for row in rows} == {("", "dark")}
@@ -186,7 +188,7 @@ def test_images_without_labels_are_predicted_too(data, train, given):
 def test_a_test_is_of_the_test_part_and_repeats_hand_counted_scores(data, train):
     model = loaded(train(open_dataset(data)))
     (data / "test" / "dark" / "000.png").rename(data / "test" / "bright" / "moved.png")
-    result = score(model, open_dataset(data), watch=quiet)
+    result = score(model, open_dataset(data), progress=quiet)
     assert (result.part, result.leaked, result.scores.n) == ("test", 0, 10)
     assert result.scores.accuracy == pytest.approx(0.9)
     assert result.scores.balanced_accuracy == pytest.approx((5 / 6 + 1) / 2)
@@ -197,9 +199,9 @@ def test_a_test_on_training_images_is_refused_unless_allowed(data, train):
     model = loaded(train(open_dataset(data)))
     for part, count in {"train": 16, "val": 6}.items():
         with pytest.raises(DataError, match=f"was trained on {count} of the {count} images, or chosen by them") as told:
-            score(model, open_dataset(data), part=part, watch=quiet)
+            score(model, open_dataset(data), part=part, progress=quiet)
         assert "--allow-leak" in told.value.hint
-        assert score(model, open_dataset(data), part=part, allow_leak=True, watch=quiet).leaked == count
+        assert score(model, open_dataset(data), part=part, allow_leak=True, progress=quiet).leaked == count
 
 
 def test_a_single_copied_image_in_another_file_is_a_leak(data, train, tmp_path):
@@ -207,22 +209,22 @@ def test_a_single_copied_image_in_another_file_is_a_leak(data, train, tmp_path):
     copied = Image.open(data / "train" / "dark" / "000.png")
     copied.save(data / "test" / "dark" / "other.bmp")
     with pytest.raises(DataError, match="was trained on 1 of the 11 images"):
-        score(model, open_dataset(data), watch=quiet)
+        score(model, open_dataset(data), progress=quiet)
 
 
 def test_images_it_has_seen_can_be_left_out(data, train):
     model = loaded(train(open_dataset(data)))
     Image.open(data / "train" / "dark" / "000.png").save(data / "test" / "dark" / "other.bmp")
-    result = score(model, open_dataset(data), leave_out_seen=True, watch=quiet)
+    result = score(model, open_dataset(data), leave_out_seen=True, progress=quiet)
     assert (result.scores.n, result.left_out, result.leaked) == (10, 1, 0)
     with pytest.raises(DataError, match="was trained on 16 of the 16 images"):
-        score(model, open_dataset(data), part="train", leave_out_seen=True, watch=quiet)
+        score(model, open_dataset(data), part="train", leave_out_seen=True, progress=quiet)
 
 
 def test_an_absent_class_is_left_out_of_the_means_and_named(data, train):
     model = loaded(train(open_dataset(data)))
     only = write_images(data.parent / "only", {"dark": 4}, seed=9)
-    scores = score(model, open_dataset(only), watch=quiet).scores
+    scores = score(model, open_dataset(only), progress=quiet).scores
     assert (scores.absent, scores.balanced_accuracy) == (("bright",), 1.0)
     assert np.isnan(scores.per_class[0].recall)
 
@@ -232,27 +234,27 @@ def test_near_copies_of_training_images_can_be_left_out(data, train):
     near = np.asarray(Image.open(data / "train" / "dark" / "000.png")).copy()
     near[0, 0] += 5
     Image.fromarray(near).save(data / "test" / "dark" / "near.png")
-    result = score(model, open_dataset(data), near=0.99, watch=quiet)
+    result = score(model, open_dataset(data), near=0.99, progress=quiet)
     assert result.near is not None
     assert (result.scores.n, result.near.count, result.near.scores.n) == (11, 1, 10)
     with pytest.raises(ConfigError, match="has no training part to compare with"):
-        score(model, open_dataset(data / "test"), near=0.99, watch=quiet)
+        score(model, open_dataset(data / "test"), near=0.99, progress=quiet)
 
 
 def test_an_unknown_part_or_class_is_named(data, train, tmp_path):
     model = loaded(train(open_dataset(data)))
     with pytest.raises(UnknownName, match=r"unknown part 'tset'.*did you mean test"):
-        score(model, open_dataset(data), part="tset", watch=quiet)
+        score(model, open_dataset(data), part="tset", progress=quiet)
     (data / "test" / "dark").rename(tmp_path / "elsewhere")
     other = write_images(tmp_path / "other", {"bright": 2}, seed=11)
     (tmp_path / "elsewhere").rename(other / "purple")
     with pytest.raises(UnknownName, match="unknown class 'purple'"):
-        score(model, open_dataset(other), watch=quiet)
+        score(model, open_dataset(other), progress=quiet)
 
 
 def test_recorded_scores_stand_in_the_runs_notes(data, train):
     run = train(open_dataset(data))
-    result = score(loaded(run), open_dataset(data), near=0.99, watch=quiet)
+    result = score(loaded(run), open_dataset(data), near=0.99, progress=quiet)
     record_scores(run, result)
     record_scores(run, result)
     notes = json.loads((run / "run.json").read_text())["notes"]
@@ -265,9 +267,9 @@ def test_recorded_scores_stand_in_the_runs_notes(data, train):
 
 def test_scores_that_flatter_are_not_recorded_nor_those_of_no_run(data, train, tmp_path):
     run = train(open_dataset(data))
-    leaked = score(loaded(run), open_dataset(data), part="train", allow_leak=True, watch=quiet)
+    leaked = score(loaded(run), open_dataset(data), part="train", allow_leak=True, progress=quiet)
     with pytest.raises(DataError, match="are not recorded"):
         record_scores(run, leaked)
-    fair = score(loaded(run), open_dataset(data), watch=quiet)
+    fair = score(loaded(run), open_dataset(data), progress=quiet)
     with pytest.raises(ConfigError, match="is none"):
         record_scores(make_classifier(tmp_path / "bare"), fair)

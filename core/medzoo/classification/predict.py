@@ -21,7 +21,7 @@ from medzoo.data.duplicates import thumbnails
 from medzoo.data.images import SUFFIXES, probe, to_float
 from medzoo.errors import ConfigError, DataError, UnknownName
 from medzoo.models.classifiers import LoadedClassifier
-from medzoo.runs.progress import Watch
+from medzoo.runs.progress import Progress
 from medzoo.runs.record import RUN, read_run
 from medzoo.specs import ImageSpec
 from medzoo.storage.files import write_atomic, write_json_atomic
@@ -115,21 +115,21 @@ def data_part(data: Dataset, part: str) -> Dataset:
     return data.held_out[part]
 
 
-def predict(model: LoadedClassifier, data: Dataset, *, watch: Watch) -> np.ndarray:
+def predict(model: LoadedClassifier, data: Dataset, *, progress: Progress) -> np.ndarray:
     """The probabilities the model gives each image of each of its classes: float32 (N, K)."""
-    return _predict(model, _decoded(model, data), watch)
+    return _predict(model, _decoded(model, data), progress)
 
 
 def _decoded(model: LoadedClassifier, data: Dataset) -> Decoded:
     return Decoded(data, size=model.image.size, channels=model.image.channels, crop=model.crop)
 
 
-def _predict(model: LoadedClassifier, images: Decoded, watch: Watch) -> np.ndarray:
+def _predict(model: LoadedClassifier, images: Decoded, progress: Progress) -> np.ndarray:
     found = np.empty((len(images), len(model.image.classes)), np.float32)
     for start in range(0, len(images), _BATCH):
         pixels = torch.from_numpy(to_float(images[start : start + _BATCH]))
         found[start : start + _BATCH] = model.classifier.predict(pixels).float().cpu().numpy()
-        watch(min(start + _BATCH, len(images)), len(images))
+        progress(min(start + _BATCH, len(images)), len(images))
     return found
 
 
@@ -166,7 +166,7 @@ def score(
     allow_leak: bool = False,
     leave_out_seen: bool = False,
     near: float | None = None,
-    watch: Watch,
+    progress: Progress,
 ) -> Scored:
     """How the model does on a part of `data`: `part`, or the test part, or all of data without parts.
 
@@ -193,7 +193,7 @@ def score(
             "give others, or --leave-out-seen; --allow-leak goes on and records it",
         )
     labels = chosen.view(model.image, crop=model.crop).labels
-    probabilities = _predict(model, images, watch)
+    probabilities = _predict(model, images, progress)
     multi_label = model.image.multi_label
     return Scored(
         data=chosen,

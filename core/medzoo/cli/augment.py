@@ -94,7 +94,7 @@ def _fill(job: Job, *, dry_run: bool, as_json: bool) -> None:
             print_json({"folder": job.folder, "classes": rows, "requests": quotes_as_dict(asked)})
         return
     with Display("drawing") as display:
-        outcome = run(job, watch=display)
+        outcome = run(job, progress=display)
     if as_json:
         print_json(_as_dict(outcome))
     else:

@@ -125,7 +125,7 @@ def predict(
     for images in parts:
         _tell_bad(images)
         with Display(f"{loaded.name} on {data.name}") as display:
-            found.append((images, run(loaded, images, watch=display)))
+            found.append((images, run(loaded, images, progress=display)))
     table = predictions_table(found, loaded.image.classes, multi_label=loaded.image.multi_label)
     write_atomic(out, table.encode())
     print_text(str(out))
@@ -177,7 +177,7 @@ def measure(
             allow_leak=allow_leak,
             leave_out_seen=leave_out_seen,
             near=near,
-            watch=display,
+            progress=display,
         )
     _tell_bad(result.data)
     if result.left_out:

@@ -121,12 +121,12 @@ def _measure(gen: str | None, request: Request, source: Source, *, n: int, check
 
     with Display("images") as display:
         if gen is None:
-            return measure(request, source, watch=display)
+            return measure(request, source, progress=display)
         if not checkpoints:
-            return evaluate_model(gen, request, source, per_class=n, watch=display)
+            return evaluate_model(gen, request, source, per_class=n, progress=display)
         assert isinstance(request.train, Path)  # the verb has seen to it
         train = open_dataset(request.train, skip_bad=request.skip_bad, classes=request.classes)
-        return evaluate_checkpoints(Path(gen), request, source, train=train, per_class=n, watch=display)
+        return evaluate_checkpoints(Path(gen), request, source, train=train, per_class=n, progress=display)
 
 
 def _note_copy_check(run: Path, evaluation: Evaluation) -> None:

@@ -137,13 +137,7 @@ def run(
         skip_bad=skip_bad,
     )
     with Display(prepared.workshop.design.name, unit="tasks") as display:
-
-        def watch(done: int, total: int, what: str) -> None:
-            display(done, total, note=what)
-            if " FAILED: " in what:
-                logger.info(what)
-
-        result = run_experiment(prepared, jobs=jobs, watch=watch)
+        result = run_experiment(prepared, jobs=jobs, progress=display)
     _write_report(result)
     if as_json:
         print_json(result.to_dict())

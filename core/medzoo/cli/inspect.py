@@ -38,7 +38,7 @@ def inspect(
     request = Request(generator=gen, out=out, labels=tuple(label or ()), count=n, seed=seed)
     source = make_source(load_plugins(), device=device, overrides=overrides or (), mirror=from_)
     with Display("looking") as display:
-        found = run(request, source, watch=display)
+        found = run(request, source, progress=display)
     if found.already_done:
         logger.info("this model was looked at before; nothing was done")
     for line in found.left_out:

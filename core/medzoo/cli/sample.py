@@ -83,9 +83,9 @@ def _draw(job: Job, *, only_grid: bool) -> Path | None:
 
     with Display("drawing") as display:
         if only_grid and job.sheet is not None:
-            draw_grid(job, job.sheet, watch=display)
+            draw_grid(job, job.sheet, progress=display)
             return None
-        outcome = run(job, watch=display)
+        outcome = run(job, progress=display)
     if outcome.already_done:
         logger.info("these images were drawn before; nothing was done")
     show_requests(outcome)

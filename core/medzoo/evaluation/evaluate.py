@@ -20,7 +20,7 @@ from medzoo.evaluation.metric_selection import choose
 from medzoo.evaluation.results import FAKE, OTHER, REAL, TRAIN, Evaluation, MetricResult, PairwiseResult, SkippedMetric
 from medzoo.generation.mixture import Source
 from medzoo.models.generators import LoadedModel
-from medzoo.runs.progress import Watch, unwatched
+from medzoo.runs.progress import Progress, no_progress
 from medzoo.specs import ImageSpec
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Measured:
     sets: Mapping[str, MeasuredSet]
 
 
-def evaluate(request: Request, source: Source, *, watch: Watch = unwatched) -> Measured:
+def evaluate(request: Request, source: Source, *, progress: Progress = no_progress) -> Measured:
     """What the metrics say of the synthetic images; nothing is written but the caches.
 
     Raises:
@@ -88,7 +88,7 @@ def evaluate(request: Request, source: Source, *, watch: Watch = unwatched) -> M
     lineage = _settle(seen, given, sets, request, image)
     of_pairs = [one for one in chosen if one.spec.name in _PAIRWISE] if len(sets) > 2 else []
     measurer = Measurer(chosen, source, pairwise=of_pairs, seed=request.seed, batch_size=request.batch_size)
-    measurer.extract(sets.values(), watch=watch)
+    measurer.extract(sets.values(), progress=progress)
     results = [measurer.row(one, sets, fake=FAKE) for one in chosen]
     if all(result.score is None for result in results):
         check_no_errors(measurer.errors)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from medzoo.hub.registry import AssetEntry, ModelEntry, Registry
 from medzoo.hub.sources import fetch_asset, locate
 from medzoo.models.classifiers import load_classifier
 from medzoo.protocols import Classifier, Extractor, PerceptualExtractor
+from medzoo.runs.progress import Progress
 from medzoo.specs import ExtractorSpec
 from medzoo.storage.files import write_atomic
 from medzoo.storage.paths import features_root
@@ -170,12 +171,10 @@ class Wanted:
     layers: tuple[str, ...]
 
 
-def extract_all(
-    wanted: Iterable[Wanted], *, batch_size: int, watch: Callable[[int, int], None]
-) -> list[dict[str, Tensor]]:
+def extract_all(wanted: Iterable[Wanted], *, batch_size: int, progress: Progress) -> list[dict[str, Tensor]]:
     """For each, its layers float32 (N, D) on the CPU: those kept by an earlier run are read, the others computed.
 
-    `watch` is told how many images of how many have been looked at. Images are extracted while later ones are decoded.
+    `progress` counts images. They are extracted while later ones are decoded.
     Raises: PluginError for an extractor that gives another number of rows, or lacks a layer.
     """
     jobs = list(wanted)
@@ -183,7 +182,7 @@ def extract_all(
     passes = [list(_passes(job, kept)) for job, kept in zip(jobs, found, strict=True)]
     total = sum(len(job.images) * len(own) for job, own in zip(jobs, passes, strict=True))
     done = 0
-    watch(done, total)
+    progress(done, total)
     for job, kept, own in zip(jobs, found, passes, strict=True):
         for layers, mirrored in own:
             parts: dict[str, list[Tensor]] = {layer: [] for layer in layers}
@@ -191,7 +190,7 @@ def extract_all(
                 for layer, rows in _extract(job, given, layers).items():
                     parts[layer].append(rows)
                 done += len(given)
-                watch(done, total)
+                progress(done, total)
             for layer, batches in parts.items():
                 name = MIRRORED if mirrored else layer
                 kept[name] = torch.cat(batches)

@@ -20,6 +20,7 @@ from medzoo.evaluation.results import FAKE, REAL, TRAIN, Baseline, MetricResult,
 from medzoo.generation.mixture import Source
 from medzoo.plugins.foreign_errors import failure
 from medzoo.protocols import PerceptualExtractor, Sample, Score
+from medzoo.runs.progress import Progress
 from medzoo.seeds import derive_seed
 
 FLOOR_DRAWS = 4
@@ -90,7 +91,7 @@ class Measurer:
         self._seed = seed
         self._batch_size = batch_size
 
-    def extract(self, sets: Iterable[MeasuredSet], *, watch: Callable[[int, int], None]) -> None:
+    def extract(self, sets: Iterable[MeasuredSet], *, progress: Progress) -> None:
         """Nothing; each set then has the features that the measurements need of it."""
         wanted: list[Wanted] = []
         takers: list[MeasuredSet] = []
@@ -104,7 +105,7 @@ class Measurer:
                     wanted.append(Wanted(images=images.images, extractor=self.extractors[name], layers=layers))
                     takers.append(images)
         for job, taker, layers_found in zip(
-            wanted, takers, extract_all(wanted, batch_size=self._batch_size, watch=watch), strict=True
+            wanted, takers, extract_all(wanted, batch_size=self._batch_size, progress=progress), strict=True
         ):
             taker.features[job.extractor.name] = layers_found
 

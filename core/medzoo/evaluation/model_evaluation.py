@@ -18,7 +18,7 @@ from medzoo.evaluation.results import TrendPoint
 from medzoo.generation.mixture import Source, load_from
 from medzoo.models.generators import LoadedModel
 from medzoo.models.labels import label_tensor
-from medzoo.runs.progress import Watch
+from medzoo.runs.progress import Progress
 from medzoo.seeds import derive_seed
 from medzoo.training.checkpoints import checkpoints, load_checkpoint
 
@@ -29,15 +29,15 @@ PER_CLASS = 100
 TREND_METRICS = ("kid",)
 
 
-def evaluate_model(given: str, request: Request, source: Source, *, per_class: int, watch: Watch) -> Measured:
+def evaluate_model(given: str, request: Request, source: Source, *, per_class: int, progress: Progress) -> Measured:
     """What the metrics say of images drawn from the model that `given` (GEN) means, `per_class` of each class.
 
     `request.fake` is not looked at. Raises: as `evaluate`, and what loading the model raises; ConfigError for a
     generator that varies real images, or is multi-label.
     """
     model = load_from(given, source)
-    drawn = draw(model, per_class=per_class, seed=request.seed, batch_size=request.batch_size, watch=watch)
-    return evaluate(_of(request, model, drawn), source, watch=watch)
+    drawn = draw(model, per_class=per_class, seed=request.seed, batch_size=request.batch_size, progress=progress)
+    return evaluate(_of(request, model, drawn), source, progress=progress)
 
 
 def evaluate_checkpoints(
@@ -47,7 +47,7 @@ def evaluate_checkpoints(
     *,
     train: Dataset,
     per_class: int,
-    watch: Watch,
+    progress: Progress,
 ) -> Measured:
     """The evaluation of images drawn from the run's last checkpoint, with the trend over all of them.
 
@@ -65,12 +65,12 @@ def evaluate_checkpoints(
             logger.warning(f"step {checkpoint.step}: {error.message}")
             continue
         logger.info(f"step {checkpoint.step} ({place} of {len(found)})")
-        drawn = draw(model, per_class=per_class, seed=request.seed, batch_size=request.batch_size, watch=watch)
+        drawn = draw(model, per_class=per_class, seed=request.seed, batch_size=request.batch_size, progress=progress)
         own = _of(request, model, drawn)
         is_last = place == len(found)
         asked = own if is_last else replace(own, metrics=wanted, per_class=False, other=None)
         with _errors_only(when=last is not None and not is_last):
-            measured = evaluate(asked, source, watch=watch)
+            measured = evaluate(asked, source, progress=progress)
         points += [
             TrendPoint(step=checkpoint.step, epoch=checkpoint.epoch, name=row.name, score=row.score)
             for row in measured.evaluation.results
@@ -100,7 +100,7 @@ def _of(request: Request, model: LoadedModel, drawn: Dataset) -> Request:
     return replace(request, fake=drawn, models=(model,), crop=crop)
 
 
-def draw(model: LoadedModel, *, per_class: int, seed: int, batch_size: int, watch: Watch) -> Dataset:
+def draw(model: LoadedModel, *, per_class: int, seed: int, batch_size: int, progress: Progress) -> Dataset:
     """Images of each class, `per_class` of each, as a dataset in memory.
 
     Raises: ConfigError for a generator that varies real images, or whose images have several labels.
@@ -112,7 +112,7 @@ def draw(model: LoadedModel, *, per_class: int, seed: int, batch_size: int, watc
         )
     labels = np.repeat(np.arange(len(model.image.classes)), per_class)
     batches = []
-    watch(0, len(labels))
+    progress(0, len(labels))
     for batch in _batches(labels, batch_size):
         names = [model.image.classes[labels[place]] for place in batch]
         seeds = [
@@ -120,7 +120,7 @@ def draw(model: LoadedModel, *, per_class: int, seed: int, batch_size: int, watc
             for name, place in zip(names, batch, strict=True)
         ]
         batches.append(to_uint8(model.generator.sample(seeds, label_tensor(model.image, names))))
-        watch(int(batch[-1]) + 1, len(labels))
+        progress(int(batch[-1]) + 1, len(labels))
     pixels = np.concatenate(batches)
     stored = pixels[:, 0] if model.image.channels == 1 else np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
     return Dataset(

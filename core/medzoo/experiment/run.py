@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 
 from medzoo.experiment.cells import RESULT
 from medzoo.experiment.plan import Prepared, describe, told
@@ -10,27 +10,26 @@ from medzoo.experiment.results import EXPERIMENT, Experiment, load_results
 from medzoo.experiment.tasks import Task
 from medzoo.experiment.workers import Failure, run_tasks
 from medzoo.hub.download import folder_lock
+from medzoo.runs.progress import Progress
 from medzoo.runs.record import RUN, RunRecord
 from medzoo.storage.files import write_json_atomic
+
+logger = logging.getLogger(__name__)
 
 JOB = "experiment"
 
 
-Watch = Callable[[int, int, str], None]
-"""Told how many tasks of how many are done, and of the last one what it was; first before anything is."""
-
-
-def run(prepared: Prepared, *, jobs: int, watch: Watch) -> Experiment:
+def run(prepared: Prepared, *, jobs: int, progress: Progress) -> Experiment:
     """What the experiment found; all of it is in the folder, run.json last.
 
     While another process runs an experiment in the folder, this one waits, and then does what is left.
     Raises: ResourceError for a disk or memory that is full; what is done stays done.
     """
     with folder_lock(prepared.workshop.home.resolve()):
-        return _run(prepared, jobs=jobs, watch=watch)
+        return _run(prepared, jobs=jobs, progress=progress)
 
 
-def _run(prepared: Prepared, *, jobs: int, watch: Watch) -> Experiment:
+def _run(prepared: Prepared, *, jobs: int, progress: Progress) -> Experiment:
     workshop, grid, folder = prepared.workshop, prepared.grid, prepared.workshop.home
     record = RunRecord(job=JOB, folder=folder)
     (folder / RUN).unlink(missing_ok=True)
@@ -38,12 +37,16 @@ def _run(prepared: Prepared, *, jobs: int, watch: Watch) -> Experiment:
     tasks = prepared.missing
     total = len({task.key for task in grid.tasks})
     count = total - len(tasks)
-    watch(count, total, "")
+    progress(count, total)
 
     def done(task: Task, failure: Failure | None) -> None:
         nonlocal count
         count += 1
-        watch(count, total, told(task) + (f" FAILED: {failure.message}" if failure is not None else ""))
+        if failure is None:
+            logger.debug(f"{told(task)}: done")
+        else:
+            logger.warning(f"{told(task)} FAILED: {failure.message}")
+        progress(count, total)
 
     run_tasks(workshop, tasks, jobs=jobs, done=done)
     result = load_results(folder)

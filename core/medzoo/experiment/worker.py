@@ -27,7 +27,7 @@ from medzoo.generation.sampler import Studio, refuse_without_sources
 from medzoo.models.generators import LoadedModel
 from medzoo.models.labels import split_label
 from medzoo.plugins.lookup import Plugins, load_plugins
-from medzoo.runs.progress import unwatched
+from medzoo.runs.progress import no_progress
 from medzoo.specs import ImageSpec
 from medzoo.training.train import train
 
@@ -124,7 +124,7 @@ class Workshop:
                 allow_upload=self.allow_upload,
                 facts={"lineage": dict(task.lineage)},
             ),
-            watch=unwatched,
+            progress=no_progress,
         )
 
     def drawn(self, task: Drawing) -> Dataset:

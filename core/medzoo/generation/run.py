@@ -20,7 +20,7 @@ from medzoo.generation.remote.consent import Quote, quotes, refuse_upload, spent
 from medzoo.generation.remote.requests import Failure, draw_remote, refuse_failures
 from medzoo.generation.writer import PictureWriter, is_there, place_originals, sweep
 from medzoo.runs.identity import claim
-from medzoo.runs.progress import Watch
+from medzoo.runs.progress import Progress
 from medzoo.runs.record import RUN, RunRecord, read_run
 from medzoo.storage.files import disk_errors, sha256_file
 
@@ -55,7 +55,7 @@ class Outcome:
     requests: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def run(job: Job, *, watch: Watch) -> Outcome:
+def run(job: Job, *, progress: Progress) -> Outcome:
     """The folder of the finished job; a job that was killed goes on with the batches it lacks.
 
     Raises:
@@ -78,7 +78,7 @@ def run(job: Job, *, watch: Watch) -> Outcome:
     how = job.how
     if job.originals and job.real is not None:
         how = place_originals(job.real, job.originals, job.folder, how=job.how)
-    made = _Made(total=sum(len(batch) for batch in job.plan.batches(job.shard)), watch=watch)
+    made = _Made(total=sum(len(batch) for batch in job.plan.batches(job.shard)), progress=progress)
     _draw_batches(job, made, but={quote.name for quote in asked})
     _draw_requests(job, asked, made)
     missing = _lacking(job)
@@ -92,16 +92,16 @@ def run(job: Job, *, watch: Watch) -> Outcome:
 class _Made:
     """What there is of a job, and by class the pictures drawn just now and the seconds that took."""
 
-    def __init__(self, *, total: int, watch: Watch) -> None:
+    def __init__(self, *, total: int, progress: Progress) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.drawn: Counter[str] = Counter()
-        self._there, self._total, self._watch = 0, total, watch
-        watch(0, total)
+        self._there, self._total, self._progress = 0, total, progress
+        progress(0, total)
 
     def found(self, count: int) -> None:
         """So many pictures were there before."""
         self._there += count
-        self._watch(self._there, self._total)
+        self._progress(self._there, self._total)
 
     def drew(self, pictures: Sequence[Picture], seconds: float) -> None:
         """These pictures were drawn in `seconds`."""

@@ -19,7 +19,7 @@ from medzoo.generation.sampler import Studio, refuse_without_sources
 from medzoo.models.generators import LoadedModel
 from medzoo.models.labels import check_labels, join_labels
 from medzoo.runs.identity import refuse_other
-from medzoo.runs.progress import Watch
+from medzoo.runs.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,13 +114,13 @@ def plan_alone(
     return plan
 
 
-def draw_grid(job: Job, path: Path, *, watch: Watch) -> None:
+def draw_grid(job: Job, path: Path, *, progress: Progress) -> None:
     """Nothing; the job's pictures are drawn onto a grid at `path` and kept nowhere else. Raises: ResourceError."""
     drawn: dict[Picture, np.ndarray] = {}
-    watch(0, job.plan.total)
+    progress(0, job.plan.total)
     for batch in job.plan.batches():
         drawn.update(zip(batch, job.studio.draw(batch), strict=True))
-        watch(len(drawn), job.plan.total)
+        progress(len(drawn), job.plan.total)
 
     def look(picture: Picture) -> np.ndarray:
         pixels = drawn[picture]

@@ -29,7 +29,7 @@ from medzoo.generation.sample import labels_to_draw, plan_alone
 from medzoo.generation.sampler import Studio
 from medzoo.models.labels import label_tensor
 from medzoo.protocols import Generator
-from medzoo.runs.progress import Watch
+from medzoo.runs.progress import Progress
 
 
 class DrawnImages(NamedTuple):
@@ -152,7 +152,7 @@ class SyntheticImages(Dataset[tuple[Any, Any]]):
             label if self.target_transform is None else self.target_transform(label),
         )
 
-    def draw_all(self, *, progress: Watch | None = None) -> None:
+    def draw_all(self, *, progress: Progress | None = None) -> None:
         """Nothing; every image is then in memory. `progress` is told how many of how many are.
 
         Raises: PluginError, ResourceError.

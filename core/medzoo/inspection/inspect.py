@@ -26,7 +26,7 @@ from medzoo.models.generators import LoadedModel
 from medzoo.models.labels import label_tensor
 from medzoo.protocols import AttentionMaps, LabelTokens
 from medzoo.runs.identity import claim
-from medzoo.runs.progress import Watch, unwatched
+from medzoo.runs.progress import Progress, no_progress
 from medzoo.runs.record import RunRecord, read_run
 from medzoo.storage.files import write_atomic
 
@@ -66,11 +66,11 @@ def inspect(
     request: Request,
     source: Source,
     *,
-    watch: Watch = unwatched,
+    progress: Progress = no_progress,
 ) -> Inspection:
     """Look at the labels of a model and leave pictures, tables and run.json in a folder.
 
-    `watch` is told how many of the images with attention are drawn.
+    `progress` is told how many of the images with attention are drawn.
 
     Raises:
         ConfigError: the model has no label tokens.
@@ -91,7 +91,7 @@ def inspect(
     finished = read_run(request.out)
     if finished is not None:
         return _told(request.out, finished, already_done=True)
-    attention = attended(model, labels, count=request.count, seed=request.seed, watch=watch)
+    attention = attended(model, labels, count=request.count, seed=request.seed, progress=progress)
     files = {**_tables(space), **_pictures(space, model.name)}
     if attention is not None:
         files["attention.csv"] = _attention_table(attention)
@@ -105,7 +105,7 @@ def inspect(
 
 
 def attended(
-    model: LoadedModel, labels: Sequence[str], *, count: int, seed: int, watch: Watch = unwatched
+    model: LoadedModel, labels: Sequence[str], *, count: int, seed: int, progress: Progress = no_progress
 ) -> Attention | None:
     """The first `count` images of each label that `medzoo sample` draws from `seed`, and where each token was attended.
 
@@ -124,12 +124,12 @@ def attended(
     images: list[np.ndarray] = []
     maps: list[Tensor] = []
     for number, label in enumerate(labels):
-        watch(number * count, len(pictures))
+        progress(number * count, len(pictures))
         seeds = [plan.seed_of(picture) for picture in pictures if picture.label == label]
         drawn, attention = model.generator.attention_maps(seeds, label_tensor(model.image, [label] * count))
         images.append(to_uint8(drawn))
         maps.append(attention.cpu())
-    watch(len(pictures), len(pictures))
+    progress(len(pictures), len(pictures))
     return Attention(
         labels=tuple(picture.label for picture in pictures),
         seeds=tuple(map(plan.seed_of, pictures)),

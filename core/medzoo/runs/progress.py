@@ -1,10 +1,10 @@
-"""Who is told how far a job has come."""
+"""The callback through which jobs report their progress."""
 
 from collections.abc import Callable
 
-Watch = Callable[[int, int], None]
-"""Told how many of how many are done (pictures drawn, images looked at), the first time before anything is."""
+Progress = Callable[[int, int], None]
+"""Called with how many of how many steps are done (images, tasks, bytes), the first time before any is."""
 
 
-def unwatched(done: int, total: int) -> None:
-    """Nothing; where nobody watches."""
+def no_progress(done: int, total: int) -> None:
+    """Ignore the progress of a job."""
