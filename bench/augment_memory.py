@@ -9,7 +9,8 @@ from pathlib import Path
 
 from medzoo import config as settings
 from medzoo.data.phantom import write_phantom
-from medzoo.models.generators import build_generator, save_model
+from medzoo.models.folder import save_model
+from medzoo.models.loading import build_model
 from medzoo.plugins.lookup import load_plugins
 from medzoo.specs import ImageSpec
 
@@ -26,7 +27,7 @@ def prepare(folder: Path, *, size: int) -> tuple[Path, Path]:
     overrides = ["sampling.num_inference_steps=1", "sampling.guidance_scale=1", f"image.size={size}"]
     resolved = settings.resolve(spec.config, presets=spec.presets, preset="tiny", overrides=overrides)
     image = ImageSpec(size=size, channels=1, classes=tuple(REAL))
-    generator = build_generator(spec, resolved, image, device="cpu")
+    generator = build_model(spec, resolved, image, device="cpu")
     save_model(folder / "model", generator, spec=spec, config=resolved, data={"name": "none"})
     write_phantom(folder / "data", counts=REAL, size=size, seed=0)
     return folder / "model", folder / "data"

@@ -7,7 +7,8 @@ import time
 import torch
 
 from medzoo.hub.registry import load_registry
-from medzoo.models.generators import load_gen, pick_device
+from medzoo.models.devices import pick_device
+from medzoo.models.loading import load_by_name
 from medzoo.plugins.lookup import load_plugins
 
 
@@ -24,12 +25,12 @@ def main() -> None:
     print(f"batch {asked.batch} on {device}, {torch.get_num_threads()} threads, median of {asked.repeats}")
     print(f"{'model':<20} {'pixels':>6} {'steps':>5} {'guidance':>8} {'images/s':>9}")
     for name in asked.models or [row.id for row in registry.entries]:
-        model = load_gen(name, image=None, registry=registry, plugins=plugins, device=device)
+        model = load_by_name(name, image=None, registry=registry, plugins=plugins, device=device)
         labels = torch.arange(asked.batch) % len(model.image.classes)
         seconds = []
         for turn in range(asked.repeats + 1):
             start = time.perf_counter()
-            model.generator.sample(range(asked.batch), labels).cpu()
+            model.model.sample(range(asked.batch), labels).cpu()
             if turn:
                 seconds.append(time.perf_counter() - start)
         flat = model.config.flat()

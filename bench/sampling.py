@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 import torch
 
 from medzoo import config as settings
-from medzoo.models.generators import build_generator, pick_device
+from medzoo.models.devices import pick_device
+from medzoo.models.loading import build_model
 from medzoo.plugins.lookup import load_plugins
 from medzoo.specs import ImageSpec
 from medzoo.toolkit.devices import resolve_precision
@@ -105,7 +106,7 @@ def main() -> None:
                 f"image.size={asked.size}",
             ]
             resolved = settings.resolve(spec.config, presets=spec.presets, overrides=overrides)
-            generator = build_generator(spec, resolved, image, device=device)
+            generator = build_model(spec, resolved, image, device=device)
             key = f"{name}, guidance {guidance}"
             contestants[key] = sampler(generator, batch=asked.batch)
             contestants[f"{key}: bare network"] = bare(

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from medzoo.generation.mixture import Source
     from medzoo.generation.run import Outcome
     from medzoo.generation.synthetic_dataset import Model, SyntheticImages
-    from medzoo.models.generators import LoadedModel
+    from medzoo.models.loading import LoadedModel
+    from medzoo.protocols import Generator
 
 logger = logging.getLogger(__name__)
 
@@ -258,9 +259,9 @@ def _path(name: str, given: str | Path | None) -> Path | None:
     return None if given is None else Path(given)
 
 
-def _refuse_service(model: LoadedModel) -> None:
+def _refuse_service(model: LoadedModel[Generator]) -> None:
     """Nothing. Raises: ConfigError for a generator whose images a service makes, from real ones sent there."""
-    generator = model.generator
+    generator = model.model
     if isinstance(generator, RemoteGenerator) and generator.service is not None:
         raise ConfigError(
             f"'{model.name}' would send real images to {generator.service.host}: only the command line asks for that",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from medzoo.errors import ConfigError, PluginError
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from medzoo.protocols import Classifier, Extractor, Generator, Metric, TrainMetric
 
+M_co = TypeVar("M_co", bound="Generator | Classifier", covariant=True)
 
 CONTRACT = 2
 """The contract between plugins and this medzoo: hooks, specs and protocols. A plugin states the one it was written for.
@@ -94,31 +95,34 @@ class Spec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeneratorSpec(Spec):
-    """A kind of generator. `config` is a dataclass of settings (medzoo.config), `presets` a folder of TOML files.
+class ModelSpec(Spec, Generic[M_co]):
+    """A kind of model. `config` is a dataclass of settings (medzoo.config), `presets` a folder of TOML files.
 
     `build(config, image, device)` imports the model and returns it with fresh weights on `device` ("cpu", "cuda:0").
-    `needs_init_images`: it varies real images. `trainable`: it has weights. `multi_label`: its labels may be multi-hot.
-    Settings under `sampling` may be changed after training (`medzoo sample --set sampling.num_inference_steps=50`), no
-    others.
+    `multi_label`: its labels may be multi-hot.
     """
 
     config: type[Any]
     presets: Traversable
-    build: Callable[[Any, ImageSpec, str], Generator]
-    needs_init_images: bool = False
-    trainable: bool = True
+    build: Callable[[Any, ImageSpec, str], M_co]
     multi_label: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifierSpec(Spec):
-    """A kind of classifier; fields as in `GeneratorSpec`. Settings under `prediction` may be changed after training."""
+class GeneratorSpec(ModelSpec["Generator"]):
+    """A kind of generator. `needs_init_images`: it varies real images. `trainable`: it has weights.
 
-    config: type[Any]
-    presets: Traversable
-    build: Callable[[Any, ImageSpec, str], Classifier]
-    multi_label: bool = False
+    Settings under `sampling` may be changed after training (`medzoo sample --set sampling.num_inference_steps=50`), no
+    others.
+    """
+
+    needs_init_images: bool = False
+    trainable: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierSpec(ModelSpec["Classifier"]):
+    """A kind of classifier. Settings under `prediction` may be changed after training, no others."""
 
 
 @dataclass(frozen=True, kw_only=True)

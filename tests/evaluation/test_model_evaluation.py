@@ -16,7 +16,7 @@ from medzoo.errors import ConfigError, DataError
 from medzoo.evaluation.evaluate import Request
 from medzoo.evaluation.memorization import NOTE, CopyCheck
 from medzoo.evaluation.model_evaluation import draw, evaluate_checkpoints, evaluate_model
-from medzoo.models.generators import load_model
+from medzoo.models.loading import load_model
 from medzoo.plugins.lookup import load_plugins
 from medzoo.report.evaluation.folder import copy_note, note_copy_check
 from medzoo.training.train import train

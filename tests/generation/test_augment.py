@@ -25,7 +25,7 @@ from medzoo.generation import run as filling
 from medzoo.generation import writer
 from medzoo.generation.forecast import forecast
 from medzoo.generation.sampler import Studio
-from medzoo.models.generators import load_model
+from medzoo.models.loading import load_model
 from medzoo.plugins.lookup import load_plugins
 
 TARGET = 12
@@ -132,7 +132,7 @@ def test_a_picture_is_what_the_model_draws_for_its_class(fill, model):
     for row in rows(folder):
         if row["origin"] == "synthetic":
             label = torch.tensor([loaded.image.classes.index(row["label"])])
-            drawn = loaded.generator.sample([int(row["seed"])], label)[0, 0].numpy()
+            drawn = loaded.model.sample([int(row["seed"])], label)[0, 0].numpy()
             assert np.abs(decode(folder / row["file_name"]) - drawn * 255).max() <= 0.51
 
 

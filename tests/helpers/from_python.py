@@ -10,7 +10,8 @@ import torch
 from medzoo import ImageSpec
 from medzoo import config as settings
 from medzoo.data.images import decode
-from medzoo.models.generators import build_generator, save_model
+from medzoo.models.folder import save_model
+from medzoo.models.loading import build_model
 from medzoo.plugins.lookup import load_plugins
 
 FINDINGS = ("atelectasis", "edema", "effusion")
@@ -32,6 +33,6 @@ def make_untrained(plugin: str, folder: Path, *, classes: tuple[str, ...], multi
     spec = load_plugins().generator(plugin)
     resolved = settings.resolve(spec.config, presets=spec.presets)
     image = ImageSpec(size=16, channels=1, classes=classes, multi_label=multi_label)
-    generator = build_generator(spec, resolved, image, device="cpu")
+    generator = build_model(spec, resolved, image, device="cpu")
     save_model(folder, generator, spec=spec, config=resolved, data={"name": "test", "images": []})
     return str(folder)

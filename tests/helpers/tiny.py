@@ -7,7 +7,8 @@ from pathlib import Path
 
 from medzoo import ImageSpec
 from medzoo import config as settings
-from medzoo.models.generators import build_generator, save_model
+from medzoo.models.folder import save_model
+from medzoo.models.loading import build_model
 from medzoo.plugins.lookup import load_plugins
 
 CLASSES = ("thick-wall", "normal", "narrow-canal")
@@ -20,7 +21,7 @@ def make_model(
     spec = load_plugins().generator("ddpm")
     config = settings.resolve(spec.config, presets=spec.presets, preset="tiny")
     image = ImageSpec(size=16, channels=1, classes=tuple(classes))
-    generator = build_generator(spec, config, image, device="cpu", seed=seed)
+    generator = build_model(spec, config, image, device="cpu", seed=seed)
     data = {"name": "test", "images": sorted(trained_on), "embedded": embedded}
     save_model(folder, generator, spec=spec, config=config, data=data)
     return folder

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 import medzoo
 from medzoo import ClassifierSpec, ImageSpec, LabeledImages, Report
 from medzoo.config import setting
-from medzoo.models.classifiers import build_classifier, save_classifier
+from medzoo.models.folder import save_model
+from medzoo.models.loading import build_model
 from medzoo.plugins.lookup import Plugins, load_plugins
 
 CLASSES = ("bright", "dark")
@@ -103,9 +104,9 @@ def make_classifier(folder: Path, *, classes: Sequence[str] = CLASSES, trained_o
 
     config = settings.resolve(Config, presets=SPEC.presets)
     image = ImageSpec(size=8, channels=1, classes=tuple(classes))
-    classifier = build_classifier(SPEC, config, image, device="cpu", seed=0)
+    classifier = build_model(SPEC, config, image, device="cpu", seed=0)
     data: Mapping[str, object] = {"name": "test", "images": sorted(trained_on)}
-    save_classifier(folder, classifier, spec=SPEC, config=config, data=data)
+    save_model(folder, classifier, spec=SPEC, config=config, data=data)
     return folder
 
 

@@ -28,8 +28,10 @@ from medzoo.inspection.label_space import (
     neighbourhoods,
     principal_plane,
 )
-from medzoo.models.generators import LoadedModel, build_generator, load_model, save_model
+from medzoo.models.folder import save_model
+from medzoo.models.loading import LoadedModel, build_model, load_model
 from medzoo.plugins.lookup import load_plugins
+from medzoo.protocols import Generator
 
 CLASSES = ("benign", "malignant", "normal")
 ALL_TABLES = {"cosine", "euclidean", "norms", "pca_labels", "tokens"}
@@ -47,12 +49,12 @@ def make(
     spec = load_plugins().generator(plugin)
     config = settings.resolve(spec.config, presets=spec.presets, preset="tiny", overrides=overrides)
     image = ImageSpec(size=16, channels=1, classes=tuple(classes), multi_label=multi_label)
-    generator = build_generator(spec, config, image, device="cpu", seed=0)
+    generator = build_model(spec, config, image, device="cpu", seed=0)
     save_model(folder, generator, spec=spec, config=config, data={"name": "test", "images": []})
     return folder
 
 
-def load(folder: Path) -> LoadedModel:
+def load(folder: Path) -> LoadedModel[Generator]:
     return load_model(folder, plugins=load_plugins(), device="cpu")
 
 
@@ -99,7 +101,7 @@ def test_the_tables_hold_the_arrays(looked: Inspection, attending: Path) -> None
     space = label_space(model, seed=0)
     labels = (*CLASSES, NO_LABEL)
     assert space.labels == labels
-    expected = model.generator.label_tokens(torch.arange(4)).numpy()  # type: ignore[attr-defined]
+    expected = model.model.label_tokens(torch.arange(4)).numpy()  # type: ignore[attr-defined]
     assert np.array_equal(space.tokens, expected)
     folder, each = looked.folder, [(label, str(token)) for label in labels for token in range(1, 9)]
     assert [(row["label"], row["token"]) for row in rows(folder / "tokens.csv")] == each
@@ -191,7 +193,7 @@ def test_several_labels_an_image_are_looked_at_one_by_one(tmp_path: Path) -> Non
     folder = make(tmp_path / "model", "ldm", multi_label=True, overrides=["diffusion.label_dropout=0.1"])
     model = load(folder)
     space = label_space(model, seed=0)
-    embedding: Callable[..., torch.Tensor] = model.generator.network.embedding  # type: ignore[attr-defined]
+    embedding: Callable[..., torch.Tensor] = model.model.network.embedding  # type: ignore[attr-defined]
     with torch.inference_mode():
         hot = torch.cat([torch.eye(3), -torch.ones(1, 3)])
         assert np.array_equal(space.tokens, embedding(hot).numpy())

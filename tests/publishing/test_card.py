@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from medzoo.data.images import decode
 from medzoo.data.phantom import CLASSES
 from medzoo.errors import ConfigError, DataError
-from medzoo.models.generators import load_model
+from medzoo.models.loading import load_model
 from medzoo.plugins.lookup import load_plugins
 from medzoo.publishing.card import FORMS, About, write_card
 from medzoo.specs import ImageSpec
@@ -82,7 +82,7 @@ def test_the_published_weights_are_half_precision_and_sample(card: tuple[Path, s
     assert all(torch.equal(tensor, whole[name].half()) for name, tensor in half.items())
     model = load_model(card[0], plugins=load_plugins(), device="cpu")
     assert model.name == "tiny-udder"
-    assert model.embedded == "phantom"
+    assert model.demo_dataset == "phantom"
     assert model.config.value.sampling.guidance_scale == 3.0
     assert model.image == ImageSpec(size=16, channels=1, classes=tuple(sorted(CLASSES)))
     assert decode(card[0] / "samples.png").shape[0] > 4 * 16

@@ -25,7 +25,7 @@ from medzoo.hub.front_matter import parse_card
 from medzoo.hub.registry import load_registry
 from medzoo.hub.registry_check import check_registry
 from medzoo.hub.registry_file import entry_toml
-from medzoo.models.classifiers import load_classifier_folder
+from medzoo.models.loading import load_model
 from medzoo.publishing.card import FORMS, write_card
 from medzoo.publishing.package import Package, Request, prepare
 from medzoo.publishing.push import publish
@@ -51,7 +51,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(bare: Path) -> Path:
     """The same, with scores on the test part."""
     run = Path(shutil.copytree(bare, bare.parent / "run"))
-    model = load_classifier_folder(run, plugins=plugins_with_it(), device="cpu")
+    model = load_model(run, kind="classifier", plugins=plugins_with_it(), device="cpu")
     record_scores(run, score(model, open_dataset(run.parent / "data"), near=0.99, progress=lambda done, total: None))
     return run
 
@@ -88,10 +88,10 @@ def test_the_card_states_classes_data_settings_and_held_out_scores(card: Path) -
 
 def test_the_published_weights_are_half_precision_and_predict(card: Path, run: Path) -> None:
     assert {tensor.dtype for tensor in load_file(card / "model.safetensors").values()} == {torch.float16}
-    published = load_classifier_folder(card, plugins=plugins_with_it(), device="cpu")
-    trained = load_classifier_folder(run, plugins=plugins_with_it(), device="cpu")
+    published = load_model(card, kind="classifier", plugins=plugins_with_it(), device="cpu")
+    trained = load_model(run, kind="classifier", plugins=plugins_with_it(), device="cpu")
     images = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    difference = published.classifier.predict(images) - trained.classifier.predict(images)
+    difference = published.model.predict(images) - trained.model.predict(images)
     assert difference.abs().max() < 1e-2
     assert (published.name, published.trained_on) == ("tiny-tell", trained.trained_on)
 

@@ -19,8 +19,9 @@ from medzoo.data.images import decode, to_uint8
 from medzoo.data.phantom import CLASSES, phantom_dataset
 from medzoo.errors import DataError, IntegrityError, PluginError
 from medzoo.models.contact_sheet import class_sheet
-from medzoo.models.generators import LoadedModel, load_model
+from medzoo.models.loading import LoadedModel, load_model
 from medzoo.plugins.lookup import load_plugins
+from medzoo.protocols import Generator
 from medzoo.seeds import derive_seed
 from medzoo.training.checkpoints import Checkpoint, checkpoints, load_checkpoint
 from medzoo.training.run_folder import PREVIEWS_PER_CLASS
@@ -84,7 +85,7 @@ def staged(udder: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run(udder, tmp_path_factory.mktemp("staged") / "run", plugin="ldm", overrides=STAGED)
 
 
-def load(folder: Path, checkpoint: Checkpoint, data: Dataset) -> LoadedModel:
+def load(folder: Path, checkpoint: Checkpoint, data: Dataset) -> LoadedModel[Generator]:
     return load_checkpoint(folder, checkpoint, plugins=load_plugins(), device="cpu", data=data)
 
 
@@ -92,12 +93,12 @@ def files(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def preview(model: LoadedModel) -> np.ndarray:
+def preview(model: LoadedModel[Generator]) -> np.ndarray:
     seeds = {
         name: [derive_seed(SEED, "preview", label, i) for i in range(PREVIEWS_PER_CLASS)]
         for label, name in enumerate(model.image.classes)
     }
-    return class_sheet(model.image, model.generator.sample, seeds=seeds, side=64)
+    return class_sheet(model.image, model.model.sample, seeds=seeds, side=64)
 
 
 @pytest.mark.parametrize("plugin", ["ddpm", "ddpm-var", "dcgan"])
@@ -124,7 +125,7 @@ def test_checkpoints_are_told_with_their_epoch_oldest_first(finished: Path) -> N
 def test_the_last_checkpoint_is_the_finished_model(finished: Path, udder: Dataset) -> None:
     model = load(finished, checkpoints(finished)[-1], udder)
     saved = load_file(finished / "model.safetensors")
-    assert all(torch.equal(value, model.generator.state_dict()[name]) for name, value in saved.items())
+    assert all(torch.equal(value, model.model.state_dict()[name]) for name, value in saved.items())
     assert model.name == "run@8"
     assert model.trained_on == set(udder.fingerprints())
     assert model.image == load_model(finished, plugins=load_plugins(), device="cpu").image
@@ -133,11 +134,11 @@ def test_the_last_checkpoint_is_the_finished_model(finished: Path, udder: Datase
 def test_the_finished_model_stands_for_a_last_checkpoint_that_is_gone(udder: Dataset, tmp_path: Path) -> None:
     folder = run(udder, tmp_path / "run", plugin="ddpm", overrides=SHORT)
     gone = folder / "checkpoints" / "step-00000008.safetensors"
-    last = load(folder, checkpoints(folder)[-1], udder).generator.state_dict()
+    last = load(folder, checkpoints(folder)[-1], udder).model.state_dict()
     gone.unlink()
     found = checkpoints(folder)
     assert [(point.step, point.epoch, point.path.name) for point in found[1:]] == [(8, 4.0, "model.safetensors")]
-    again = load(folder, found[-1], udder).generator.state_dict()
+    again = load(folder, found[-1], udder).model.state_dict()
     assert all(torch.equal(value, last[name]) for name, value in again.items())
 
 
@@ -146,8 +147,8 @@ def test_an_unfinished_run_has_models_too(udder: Dataset, finished: Path, tmp_pa
         run(udder, tmp_path / "cut", plugin="ddpm", overrides=SHORT, last=6)
     (only,) = checkpoints(tmp_path / "cut")
     assert only.step == 4
-    cut = load(tmp_path / "cut", only, udder).generator.state_dict()
-    whole = load(finished, checkpoints(finished)[0], udder).generator.state_dict()
+    cut = load(tmp_path / "cut", only, udder).model.state_dict()
+    whole = load(finished, checkpoints(finished)[0], udder).model.state_dict()
     assert all(torch.equal(value, whole[name]) for name, value in cut.items())
     later = run(udder, tmp_path / "cut", plugin="ddpm", overrides=SHORT)
     assert (later / "model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
@@ -162,7 +163,7 @@ def test_of_two_stages_the_first_one_s_checkpoints_are_refused(staged: Path, udd
         assert refused.value.hint == "images can be drawn from checkpoints after step 4"
     saved = load_file(staged / "model.safetensors")
     before = files(staged)
-    half, whole = (load(staged, point, udder).generator.state_dict() for point in found[2:])
+    half, whole = (load(staged, point, udder).model.state_dict() for point in found[2:])
     assert all(torch.equal(value, whole[name]) for name, value in saved.items())
     changed = {name.partition(".")[0] for name, value in saved.items() if not torch.equal(value, half[name])}
     assert changed == {"network"}, "the autoencoder and the statistics of latents stay"
@@ -229,5 +230,5 @@ def test_all_checkpoints_are_kept_where_asked(udder: Dataset, tmp_path: Path) ->
     every = [*SHORT[:2], "training.checkpointing_steps=1", "training.validation_epochs=4"]
     folder = run(udder, tmp_path / "all", plugin="ddpm", overrides=every)
     assert [point.step for point in checkpoints(folder)] == list(range(1, 9))
-    images = [load(folder, point, udder).generator.sample([1], torch.tensor([0])) for point in checkpoints(folder)[:2]]
+    images = [load(folder, point, udder).model.sample([1], torch.tensor([0])) for point in checkpoints(folder)[:2]]
     assert not np.array_equal(*map(to_uint8, images))

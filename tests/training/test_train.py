@@ -26,7 +26,7 @@ from medzoo.data.dataset import Dataset, open_dataset
 from medzoo.data.images import decode
 from medzoo.data.phantom import CLASSES, phantom_dataset, write_phantom
 from medzoo.errors import ConfigError, DataError, IntegrityError, PluginError, UnknownName
-from medzoo.models.generators import load_model
+from medzoo.models.loading import load_model
 from medzoo.plugins.lookup import load_plugins
 from medzoo.training.run import TrainResult
 from medzoo.training.train import train
@@ -123,8 +123,8 @@ def test_a_run_leaves_model_curve_grids_and_record(finished: Path, udder: Datase
 
 def test_the_saved_model_samples_what_the_trained_one_would(finished: Path) -> None:
     model = load_model(finished, plugins=load_plugins(), device="cpu")
-    images = model.generator.sample([1, 2], torch.tensor([0, 3]))
-    again = load_model(finished, plugins=load_plugins(), device="cpu").generator.sample([1, 2], torch.tensor([0, 3]))
+    images = model.model.sample([1, 2], torch.tensor([0, 3]))
+    again = load_model(finished, plugins=load_plugins(), device="cpu").model.sample([1, 2], torch.tensor([0, 3]))
     assert images.shape == (2, 1, 16, 16)
     assert torch.equal(images, again)
     average = load_file(finished / "checkpoints" / "step-00000008.safetensors")
@@ -199,7 +199,7 @@ def test_two_processes_train_one_model(folder: Path, tmp_path: Path) -> None:
     assert len(losses) == 8
     assert losses[-1] < losses[0]
     model = load_model(tmp_path / "two", plugins=load_plugins(), device="cpu")
-    assert torch.isfinite(model.generator.sample([0], torch.tensor([0]))).all()
+    assert torch.isfinite(model.model.sample([0], torch.tensor([0]))).all()
 
 
 def test_a_run_starts_from_another_model_s_weights(finished: Path, udder: Dataset, tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from medzoo.classification.predict import (
 )
 from medzoo.data.dataset import Dataset, open_dataset
 from medzoo.errors import ConfigError, DataError, UnknownName
-from medzoo.models.classifiers import LoadedClassifier, load_classifier_folder
+from medzoo.models.loading import LoadedModel, load_model
+from medzoo.protocols import Classifier
 from medzoo.training.train_classifier import train as run_training
 from medzoo.training.train_classifier import training_parts
 
@@ -70,8 +71,8 @@ def train(tmp_path: Path) -> Callable[..., Path]:
     return call
 
 
-def loaded(folder: Path) -> LoadedClassifier:
-    return load_classifier_folder(folder, plugins=plugins_with_it(), device="cpu")
+def loaded(folder: Path) -> LoadedModel[Classifier]:
+    return load_model(folder, kind="classifier", plugins=plugins_with_it(), device="cpu")
 
 
 def quiet(done: int, total: int) -> None: ...

@@ -20,7 +20,8 @@ from medzoo.data.decoded_cache import Decoded
 from medzoo.data.duplicates import thumbnails
 from medzoo.data.images import SUFFIXES, probe, to_float
 from medzoo.errors import ConfigError, DataError, UnknownName
-from medzoo.models.classifiers import LoadedClassifier
+from medzoo.models.loading import LoadedModel
+from medzoo.protocols import Classifier
 from medzoo.runs.progress import Progress
 from medzoo.runs.record import RUN, read_run
 from medzoo.specs import ImageSpec
@@ -115,20 +116,20 @@ def data_part(data: Dataset, part: str) -> Dataset:
     return data.held_out[part]
 
 
-def predict(model: LoadedClassifier, data: Dataset, *, progress: Progress) -> np.ndarray:
+def predict(model: LoadedModel[Classifier], data: Dataset, *, progress: Progress) -> np.ndarray:
     """The probabilities the model gives each image of each of its classes: float32 (N, K)."""
     return _predict(model, _decoded(model, data), progress)
 
 
-def _decoded(model: LoadedClassifier, data: Dataset) -> Decoded:
+def _decoded(model: LoadedModel[Classifier], data: Dataset) -> Decoded:
     return Decoded(data, size=model.image.size, channels=model.image.channels, crop=model.crop)
 
 
-def _predict(model: LoadedClassifier, images: Decoded, progress: Progress) -> np.ndarray:
+def _predict(model: LoadedModel[Classifier], images: Decoded, progress: Progress) -> np.ndarray:
     found = np.empty((len(images), len(model.image.classes)), np.float32)
     for start in range(0, len(images), _BATCH):
         pixels = torch.from_numpy(to_float(images[start : start + _BATCH]))
-        found[start : start + _BATCH] = model.classifier.predict(pixels).float().cpu().numpy()
+        found[start : start + _BATCH] = model.model.predict(pixels).float().cpu().numpy()
         progress(min(start + _BATCH, len(images)), len(images))
     return found
 
@@ -159,7 +160,7 @@ def _file(data: Dataset, index: int) -> str:
 
 
 def score(
-    model: LoadedClassifier,
+    model: LoadedModel[Classifier],
     data: Dataset,
     *,
     part: str = "",
@@ -207,7 +208,7 @@ def score(
 
 
 def _apart(
-    model: LoadedClassifier,
+    model: LoadedModel[Classifier],
     data: Dataset,
     chosen: Dataset,
     labels: np.ndarray,

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from medzoo.classification.predict import Scored
     from medzoo.classification.scores import ClassificationScores
     from medzoo.data.dataset import Dataset
-    from medzoo.models.classifiers import LoadedClassifier
+    from medzoo.models.loading import LoadedModel
     from medzoo.plugins.lookup import Plugins
+    from medzoo.protocols import Classifier
 
 logger = logging.getLogger(__name__)
 
@@ -60,13 +61,13 @@ def train(
     """Train a classifier; the same command goes on where it stopped."""
     from medzoo import config as settings
     from medzoo.data.dataset import open_dataset
-    from medzoo.models.classifiers import classifier_called
+    from medzoo.models.loading import classifier_to_train
     from medzoo.plugins.lookup import load_plugins
     from medzoo.training.train_classifier import train as run
     from medzoo.training.train_classifier import training_parts
 
     plugins = load_plugins()
-    spec, implied = classifier_called(classifier, plugins)
+    spec, implied = classifier_to_train(classifier, plugins)
     given = (*implied, *(overrides or ()))
     resolved = settings.resolve(spec.config, presets=spec.presets, preset=preset, file=config, overrides=given)
     dataset = open_dataset(data, skip_bad=skip_bad, classes=_names(classes))
@@ -206,13 +207,14 @@ def _names(classes: str) -> list[str] | None:
     return [name.strip() for name in classes.split(",")] if classes else None
 
 
-def _load(given: str, plugins: Plugins, *, device: str, source: str | None) -> LoadedClassifier:
+def _load(given: str, plugins: Plugins, *, device: str, source: str | None) -> LoadedModel[Classifier]:
     from medzoo.hub.registry import load_registry
-    from medzoo.models.classifiers import load_classifier
-    from medzoo.models.generators import pick_device
+    from medzoo.models.devices import pick_device
+    from medzoo.models.loading import load_by_name
 
-    return load_classifier(
+    return load_by_name(
         given,
+        kind="classifier",
         registry=load_registry(plugins=plugins),
         plugins=plugins,
         device=pick_device(device),
@@ -221,11 +223,11 @@ def _load(given: str, plugins: Plugins, *, device: str, source: str | None) -> L
 
 
 def _write(
-    out: Path, loaded: LoadedClassifier, result: Scored, plugins: Plugins, *, allow_leak: bool, device: str
+    out: Path, loaded: LoadedModel[Classifier], result: Scored, plugins: Plugins, *, allow_leak: bool, device: str
 ) -> None:
     """Nothing; `out` holds the predictions, the scores and the record."""
     from medzoo.classification.predict import write_scored
-    from medzoo.models.generators import pick_device
+    from medzoo.models.devices import pick_device
     from medzoo.runs.record import RunRecord
 
     record = RunRecord(job="classify test", folder=out)

@@ -39,7 +39,7 @@ def train(
     from medzoo import config as settings
     from medzoo.data.dataset import open_dataset
     from medzoo.hub.registry import CLASSIFIER, GENERATOR, check_kind, load_registry
-    from medzoo.models.generators import load_gen
+    from medzoo.models.loading import load_by_name
     from medzoo.plugins.lookup import load_plugins
     from medzoo.training.train import train as run
 
@@ -57,7 +57,7 @@ def train(
     before = None
     if start is not None:
         registry = load_registry(plugins=plugins)
-        before = load_gen(start, image=None, registry=registry, plugins=plugins, device="cpu")
+        before = load_by_name(start, image=None, registry=registry, plugins=plugins, device="cpu")
     with TrainingDisplay(f"{generator} on {data.name}") as display:
         result = run(
             spec,

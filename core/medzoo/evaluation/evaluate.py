@@ -19,7 +19,8 @@ from medzoo.evaluation.measurement import MeasuredSet, Measurer
 from medzoo.evaluation.metric_selection import choose
 from medzoo.evaluation.results import FAKE, OTHER, REAL, TRAIN, Evaluation, MetricResult, PairwiseResult, SkippedMetric
 from medzoo.generation.mixture import Source
-from medzoo.models.generators import LoadedModel
+from medzoo.models.loading import LoadedModel
+from medzoo.protocols import Generator
 from medzoo.runs.progress import Progress, no_progress
 from medzoo.specs import ImageSpec
 
@@ -45,7 +46,7 @@ class Request:
     fake: Path | Dataset
     train: Path | Dataset | None = None
     other: Path | Dataset | None = None
-    models: tuple[LoadedModel, ...] = ()
+    models: tuple[LoadedModel[Generator], ...] = ()
     metrics: tuple[str, ...] = ()
     per_class: bool = False
     size: int | None = None

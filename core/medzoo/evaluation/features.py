@@ -16,9 +16,9 @@ from torch.nn import functional
 from medzoo.data.decoded_cache import Decoded
 from medzoo.errors import HubError, PluginError, UnknownName
 from medzoo.generation.mixture import Source
-from medzoo.hub.registry import AssetEntry, ModelEntry, Registry
+from medzoo.hub.registry import CLASSIFIER, AssetEntry, ModelEntry, Registry
 from medzoo.hub.sources import fetch_asset, locate
-from medzoo.models.classifiers import load_classifier
+from medzoo.models.loading import load_by_name
 from medzoo.protocols import Classifier, Extractor, PerceptualExtractor
 from medzoo.runs.progress import Progress
 from medzoo.specs import ExtractorSpec
@@ -122,11 +122,11 @@ def load_extractor(name: str, source: Source) -> LoadedExtractor:
     refuse_missing(name, source)
     if name in source.plugins.extractors:
         return _from_plugin(source.plugins.extractors[name], source)
-    loaded = load_classifier(name, registry=source.registry, plugins=source.plugins, device=source.device)
+    loaded = load_by_name(name, kind=CLASSIFIER, registry=source.registry, plugins=source.plugins, device=source.device)
     size, colour = loaded.image.size, "grey" if loaded.image.channels == 1 else "RGB"
     return LoadedExtractor(
         name=name,
-        extract=ClassifierExtractor(loaded.classifier),
+        extract=ClassifierExtractor(loaded.model),
         preprocessing=f"{size}x{size} {colour}, bicubic with antialiasing",
         weights=loaded.weights_sha256 or "",
         identity=f"classifier {loaded.spec.name} {loaded.weights_sha256} {sorted(loaded.config.flat().items())}",

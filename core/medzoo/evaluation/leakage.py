@@ -17,7 +17,8 @@ from medzoo.generation.run import MODELS
 from medzoo.hub.registry import CONFIG, WEIGHTS
 from medzoo.hub.sources import locate
 from medzoo.models.folder import read_description
-from medzoo.models.generators import LoadedModel
+from medzoo.models.loading import LoadedModel
+from medzoo.protocols import Generator
 from medzoo.runs.record import read_run
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ def find_seen(
     sets: Mapping[str, MeasuredSet],
     source: Source,
     *,
-    models: Sequence[LoadedModel],
+    models: Sequence[LoadedModel[Generator]],
 ) -> list[Seen]:
     """What is known of the real images' place in trainings: of the training set, of the models that the synthetic
     images' metadata.csv names, as far as a registry knows them, and of `models`."""
@@ -100,7 +101,7 @@ def _trainings(
     sets: Mapping[str, MeasuredSet],
     source: Source,
     *,
-    models: Sequence[LoadedModel],
+    models: Sequence[LoadedModel[Generator]],
 ) -> Iterator[tuple[str, str, Collection[str] | None]]:
     """Who was trained: its name, its weights, and the fingerprints of the images, None where they are unknown."""
     if TRAIN in sets:

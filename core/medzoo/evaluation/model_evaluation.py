@@ -16,8 +16,9 @@ from medzoo.errors import ConfigError, DataError
 from medzoo.evaluation.evaluate import Measured, Request, evaluate
 from medzoo.evaluation.results import TrendPoint
 from medzoo.generation.mixture import Source, load_from
-from medzoo.models.generators import LoadedModel
 from medzoo.models.labels import label_tensor
+from medzoo.models.loading import LoadedModel
+from medzoo.protocols import Generator
 from medzoo.runs.progress import Progress
 from medzoo.seeds import derive_seed
 from medzoo.training.checkpoints import checkpoints, load_checkpoint
@@ -95,18 +96,18 @@ def _errors_only(when: bool) -> Iterator[None]:
         evaluation.setLevel(level)
 
 
-def _of(request: Request, model: LoadedModel, drawn: Dataset) -> Request:
+def _of(request: Request, model: LoadedModel[Generator], drawn: Dataset) -> Request:
     crop = request.crop if request.crop != "none" else model.crop
     return replace(request, fake=drawn, models=(model,), crop=crop)
 
 
-def draw(model: LoadedModel, *, per_class: int, seed: int, batch_size: int, progress: Progress) -> Dataset:
+def draw(model: LoadedModel[Generator], *, per_class: int, seed: int, batch_size: int, progress: Progress) -> Dataset:
     """Images of each class, `per_class` of each, as a dataset in memory.
 
     Raises: ConfigError for a generator that varies real images, or whose images have several labels.
     """
-    if model.spec.needs_init_images or model.image.multi_label:
-        why = "varies real images" if model.spec.needs_init_images else "makes images of several labels"
+    if model.needs_init_images or model.image.multi_label:
+        why = "varies real images" if model.needs_init_images else "makes images of several labels"
         raise ConfigError(
             f"'{model.name}' {why}", "make images with `medzoo sample` or `medzoo augment`, and give them with --fake"
         )
@@ -119,7 +120,7 @@ def draw(model: LoadedModel, *, per_class: int, seed: int, batch_size: int, prog
             derive_seed(seed, "evaluate", name, int(place) % per_class)
             for name, place in zip(names, batch, strict=True)
         ]
-        batches.append(to_uint8(model.generator.sample(seeds, label_tensor(model.image, names))))
+        batches.append(to_uint8(model.model.sample(seeds, label_tensor(model.image, names))))
         progress(int(batch[-1]) + 1, len(labels))
     pixels = np.concatenate(batches)
     stored = pixels[:, 0] if model.image.channels == 1 else np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))

@@ -23,7 +23,7 @@ from medzoo.experiment.results import PREDICTIONS, TRACEBACK, CellResult
 from medzoo.experiment.tasks import Cell, Drawing
 from medzoo.experiment.training_sets import Together, fraction_of
 from medzoo.experiment.worker import Quiet, Workshop
-from medzoo.models.classifiers import build_classifier
+from medzoo.models.loading import build_model
 from medzoo.protocols import Classifier
 from medzoo.specs import ImageSpec
 from medzoo.storage.files import write_atomic, write_json_atomic
@@ -161,7 +161,7 @@ class _Training:
 
     def _fit(self, stage: Stage, number: int, *, before: Classifier | None) -> Classifier:
         cell = self.cell
-        classifier = build_classifier(
+        classifier = build_model(
             self.recipe.spec, stage.config, self.image, device=self.workshop.device, seed=cell.seed
         )
         if before is not None:

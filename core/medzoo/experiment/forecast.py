@@ -23,10 +23,9 @@ from medzoo.experiment.recipes import Recipe
 from medzoo.experiment.tasks import Cell, Drawing, Training, weightless_image
 from medzoo.experiment.training_sets import fraction_of
 from medzoo.experiment.worker import Workshop
-from medzoo.models.classifiers import build_classifier
-from medzoo.models.folder import number_of_weights
-from medzoo.models.generators import build_generator, hardware
+from medzoo.models.devices import hardware
 from medzoo.models.labels import label_tensor
+from medzoo.models.loading import build_model, count_parameters
 from medzoo.plugins.lookup import Plugins
 from medzoo.protocols import Generator as GeneratorProtocol
 from medzoo.specs import ImageSpec
@@ -115,7 +114,7 @@ def classifier_pace(recipe: Recipe, image: ImageSpec, *, device: str) -> Pace:
     config = recipe.base()
 
     def measure() -> Pace:
-        classifier = build_classifier(recipe.spec, config, image, device=device)
+        classifier = build_model(recipe.spec, config, image, device=device)
         watch = _Stopwatch()
         batch = int(config.flat()["training.batch_size"])
         classifier.fit(_Noise(image, 2 * _STEPS * batch), validation=_Noise(image, batch), seed=0, report=watch)
@@ -125,7 +124,7 @@ def classifier_pace(recipe: Recipe, image: ImageSpec, *, device: str) -> Pace:
             classifier.predict(torch.rand(count, image.channels, image.size, image.size))
             return (time.perf_counter() - started) / count
 
-        return Pace(step=watch.seconds, image=_paced(predict), weights=4 * number_of_weights(classifier))
+        return Pace(step=watch.seconds, image=_paced(predict), weights=4 * count_parameters(classifier))
 
     return _kept({"classifier": recipe.spec.name, "config": config.flat(), "image": image.to_dict()}, device, measure)
 
@@ -140,7 +139,7 @@ def generator_pace(
     spec, config = generator.spec(plugins), generator.config(plugins)
 
     def measure() -> Pace:
-        model = build_generator(spec, config, image, device=device)
+        model = build_model(spec, config, image, device=device)
         watch = _Stopwatch()
         if trained:
             model.fit(_Noise(image, images), seed=0, report=watch)
@@ -148,7 +147,7 @@ def generator_pace(
             step=watch.seconds,
             steps=watch.total,
             image=_seconds_an_image(model, image, init_images=spec.needs_init_images),
-            weights=4 * number_of_weights(model),
+            weights=4 * count_parameters(model),
         )
 
     facts = {"generator": spec.name, "config": config.flat(), "image": image.to_dict()}

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from medzoo import config
+from medzoo import config, protocols
 from medzoo.errors import ConfigError, DataError
 from medzoo.experiment.config import Design
 from medzoo.experiment.folds import Fold, Images
 from medzoo.hub.registry import Registry, resolve
 from medzoo.hub.sources import fetch_model
-from medzoo.models.folder import described, overridden, read_description
-from medzoo.models.generators import LoadedModel, load_model, unloaded_model
+from medzoo.models.folder import override_saved, read_description, saved_settings
+from medzoo.models.loading import LoadedModel, load_model, parameter_free_model
 from medzoo.plugins.lookup import Plugins
 from medzoo.specs import GeneratorSpec, ImageSpec
 
@@ -38,8 +38,8 @@ class Generator:
         """The settings it is trained and used with. Raises: ConfigError, UnknownName; IntegrityError."""
         spec = self.spec(plugins)
         if self.folder is not None:
-            saved = described(spec, read_description(self.folder), self.folder)[1]
-            return overridden(saved, self.overrides, changeable="sampling")
+            saved = saved_settings(spec, read_description(self.folder), self.folder)[1]
+            return override_saved(saved, self.overrides, changeable="sampling")
         return config.resolve(spec.config, presets=spec.presets, preset=self.preset, overrides=self.overrides)
 
     def spec(self, plugins: Plugins) -> GeneratorSpec:
@@ -50,7 +50,7 @@ class Generator:
         """The images a published one makes, None of another."""
         if self.folder is None:
             return None
-        return described(self.spec(plugins), read_description(self.folder), self.folder)[0]
+        return saved_settings(self.spec(plugins), read_description(self.folder), self.folder)[0]
 
     def identity(self, plugins: Plugins) -> dict[str, Any]:
         """What its images depend on beside the images it is given; that of training where it is trained."""
@@ -59,10 +59,12 @@ class Generator:
             return {**known, "weights_sha256": self.weights_sha256, "overrides": list(self.overrides)}
         return {**known, "config": self.config(plugins).flat()}
 
-    def load(self, plugins: Plugins, *, image: ImageSpec, crop: str, device: str, trained: Path | None) -> LoadedModel:
+    def load(
+        self, plugins: Plugins, *, image: ImageSpec, crop: str, device: str, trained: Path | None
+    ) -> LoadedModel[protocols.Generator]:
         """It, ready to sample; without weights for images like `image`; `trained` is the run's folder of its fold."""
         if self.kind == "weightless":
-            model = unloaded_model(
+            model = parameter_free_model(
                 self.spec(plugins), image=image, device=device, preset=self.preset, overrides=self.overrides
             )
             return replace(model, name=self.name, crop=crop)

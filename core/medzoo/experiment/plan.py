@@ -19,7 +19,7 @@ from medzoo.experiment.results import EXPERIMENT, read_cell
 from medzoo.experiment.tasks import Cell, Drawing, Grid, Task, Training, make_grid
 from medzoo.experiment.worker import Workshop
 from medzoo.generation.mixture import Source
-from medzoo.models.generators import hardware
+from medzoo.models.devices import hardware
 from medzoo.models.labels import check_labels
 from medzoo.runs.record import git_commit, read_run
 

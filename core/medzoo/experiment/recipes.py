@@ -107,11 +107,11 @@ class Recipe:
 
 def make_recipes(design: Design, plugins: Plugins, *, multi_label: bool) -> dict[str, Recipe]:
     """The classifiers by name, each setting of each arm checked. Raises: UnknownName, ConfigError."""
-    from medzoo.models.classifiers import classifier_called
+    from medzoo.models.loading import classifier_to_train
 
     recipes = {}
     for name in design.value.classifiers:
-        spec, implied = classifier_called(name, plugins)
+        spec, implied = classifier_to_train(name, plugins)
         lacking = [key for key in _NEEDED if key not in config.keys(spec.config)]
         if lacking:
             raise ConfigError(

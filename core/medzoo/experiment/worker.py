@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from medzoo import protocols
 from medzoo.data.dataset import Dataset
 from medzoo.data.decoded_cache import Decoded
 from medzoo.errors import ConfigError, DataError
@@ -24,8 +25,8 @@ from medzoo.generation.job import Job
 from medzoo.generation.plan import Cell as PlanCell
 from medzoo.generation.plan import Plan, distinct, file_safe
 from medzoo.generation.sampler import Studio, refuse_without_sources
-from medzoo.models.generators import LoadedModel
 from medzoo.models.labels import split_label
+from medzoo.models.loading import LoadedModel
 from medzoo.plugins.lookup import Plugins, load_plugins
 from medzoo.runs.progress import no_progress
 from medzoo.specs import ImageSpec
@@ -154,7 +155,7 @@ class Workshop:
         names = tuple(distinct([file_safe(task.generator)]))
         return Plan(names=names, cells=cells, batch_size=self.design.value.batch_size, seed=task.seed)
 
-    def _model(self, task: Drawing, data: Dataset, real: Dataset) -> LoadedModel:
+    def _model(self, task: Drawing, data: Dataset, real: Dataset) -> LoadedModel[protocols.Generator]:
         """A generator ready to sample, none of whose training images is a test image of the fold."""
         generator = self.generators[task.generator]
         size, channels, crop = weightless_image(self.recipes)

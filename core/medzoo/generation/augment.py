@@ -24,8 +24,9 @@ from medzoo.generation.mixture import (
 from medzoo.generation.plan import Plan, make_plan
 from medzoo.generation.sampler import Studio, refuse_without_sources
 from medzoo.generation.writer import ORIGINALS, original_files
-from medzoo.models.generators import LoadedModel
 from medzoo.models.labels import check_labels
+from medzoo.models.loading import LoadedModel
+from medzoo.protocols import Generator
 from medzoo.runs.identity import refuse_other
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ def prepare(request: Request, source: Source) -> Job:
     if request.originals not in ORIGINALS:
         raise ConfigError(f"--originals cannot take '{request.originals}'", f"it takes {', '.join(ORIGINALS)}")
 
-    def open_real(lead: LoadedModel | None) -> Dataset:
+    def open_real(lead: LoadedModel[Generator] | None) -> Dataset:
         return find_data(request.data, lead, classes=request.classes, skip_bad=request.skip_bad)
 
     mixture, real = load_mixture(request.generators, source, open_real=open_real)

@@ -21,8 +21,10 @@ from medzoo.generation.plan import distinct, file_safe
 from medzoo.generation.shares import parse_mixture
 from medzoo.hub.registry import Registry, load_registry, resolve
 from medzoo.hub.repositories import check_source
-from medzoo.models.generators import LoadedModel, load_gen, pick_device
+from medzoo.models.devices import pick_device
+from medzoo.models.loading import LoadedModel, load_by_name
 from medzoo.plugins.lookup import Plugins
+from medzoo.protocols import Generator
 from medzoo.specs import ImageSpec
 
 logger = logging.getLogger(__name__)
@@ -50,7 +52,7 @@ class Source:
 class Mixture:
     """Models with their shares, which sum to 1, and the file-safe names under which their pictures go."""
 
-    models: tuple[LoadedModel, ...]
+    models: tuple[LoadedModel[Generator], ...]
     shares: tuple[Fraction, ...]
     names: tuple[str, ...]
 
@@ -73,7 +75,7 @@ class Mixture:
 
 
 def load_mixture(
-    given: Sequence[str], source: Source, *, open_real: Callable[[LoadedModel | None], Dataset | None]
+    given: Sequence[str], source: Source, *, open_real: Callable[[LoadedModel[Generator] | None], Dataset | None]
 ) -> tuple[Mixture, Dataset | None]:
     """The models that the GEN arguments mean, and the real images, which `open_real` finds for the first model.
 
@@ -85,7 +87,7 @@ def load_mixture(
         check_source(name, source.mirror)
     weightless = [_is_weightless(name, source) for name, _ in pairs]
     overrides = _overrides_by_generator([name for name, _ in pairs], source)
-    models: list[LoadedModel | None] = [
+    models: list[LoadedModel[Generator] | None] = [
         None if bare else load_from(name, source, overrides=overrides[name])
         for (name, _), bare in zip(pairs, weightless, strict=True)
     ]
@@ -122,9 +124,9 @@ def load_from(
     *,
     image: ImageSpec | None = None,
     overrides: Sequence[str] | None = None,
-) -> LoadedModel:
-    """The model that a GEN argument means, by `models.load_gen`; with `overrides` in place of the source's."""
-    return load_gen(
+) -> LoadedModel[Generator]:
+    """The model that a GEN argument means, by `models.load_by_name`; with `overrides` in place of the source's."""
+    return load_by_name(
         given,
         image=image,
         registry=source.registry,
@@ -137,11 +139,11 @@ def load_from(
 
 def _load_weightless(
     given: str,
-    lead: LoadedModel | None,
+    lead: LoadedModel[Generator] | None,
     real: Dataset | None,
     source: Source,
     overrides: Sequence[str],
-) -> LoadedModel:
+) -> LoadedModel[Generator]:
     if real is None:
         raise ConfigError(f"'{given}' varies real images", "give them with --data")
     if lead is not None:
@@ -166,7 +168,9 @@ def natural_image(data: Dataset, asked: Mapping[str, Any]) -> ImageSpec:
     return ImageSpec(size=size, channels=channels, classes=data.classes)
 
 
-def find_data(path: Path | None, lead: LoadedModel | None, *, classes: Sequence[str] | None, skip_bad: bool) -> Dataset:
+def find_data(
+    path: Path | None, lead: LoadedModel[Generator] | None, *, classes: Sequence[str] | None, skip_bad: bool
+) -> Dataset:
     """The real images: those at `path`, else ./datasets/train, else the set medzoo can make for the model.
 
     Raises: DataError if there are none, if they are multi-label, or if some are synthetic already.
@@ -179,7 +183,7 @@ def find_data(path: Path | None, lead: LoadedModel | None, *, classes: Sequence[
         _refuse_synthetic(path)
         for name, reason in (entry for part in (data, *data.held_out.values()) for entry in part.bad):
             logger.warning(f"left out {name}: {reason}")
-    elif lead is not None and lead.embedded == "phantom":
+    elif lead is not None and lead.demo_dataset == "phantom":
         data = phantom_dataset(PHANTOM_COUNTS, size=lead.image.size, seed=PHANTOM_SEED)
         logger.warning(
             "real images: none given and no ./datasets/train here, so simulated ultrasound stands in for them"

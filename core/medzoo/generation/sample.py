@@ -16,8 +16,9 @@ from medzoo.generation.metadata import listing_digest, write_sheet
 from medzoo.generation.mixture import Mixture, Source, find_data, load_mixture
 from medzoo.generation.plan import Picture, Plan, make_plan
 from medzoo.generation.sampler import Studio, refuse_without_sources
-from medzoo.models.generators import LoadedModel
 from medzoo.models.labels import check_labels, join_labels
+from medzoo.models.loading import LoadedModel
+from medzoo.protocols import Generator
 from medzoo.runs.identity import refuse_other
 from medzoo.runs.progress import Progress
 
@@ -77,8 +78,8 @@ def load_alone(generator: str, source: Source, *, data: Path | None) -> tuple[Mi
     Raises: UnknownName, ConfigError, DataError, HubError.
     """
 
-    def open_real(lead: LoadedModel | None) -> Dataset | None:
-        if lead is None or lead.spec.needs_init_images:
+    def open_real(lead: LoadedModel[Generator] | None) -> Dataset | None:
+        if lead is None or lead.needs_init_images:
             return find_data(data, lead, classes=None, skip_bad=False)
         if data is not None:
             raise ConfigError(f"'{generator}' varies no real images", "leave --data out")
@@ -87,7 +88,7 @@ def load_alone(generator: str, source: Source, *, data: Path | None) -> tuple[Mi
     return load_mixture((generator,), source, open_real=open_real)
 
 
-def labels_to_draw(wanted: Sequence[str], model: LoadedModel) -> tuple[str, ...]:
+def labels_to_draw(wanted: Sequence[str], model: LoadedModel[Generator]) -> tuple[str, ...]:
     """The labels that `wanted` class names mean: themselves, or for a multi-label model the one that joins them.
 
     Every class of the model where none is wanted. Raises: UnknownName; DataError for what cannot be a folder's name.

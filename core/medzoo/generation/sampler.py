@@ -15,8 +15,9 @@ from medzoo.data.dataset import Dataset
 from medzoo.data.images import prepare, to_float, to_uint8
 from medzoo.errors import DataError, PluginError, ResourceError
 from medzoo.generation.plan import Picture, Plan
-from medzoo.models.generators import LoadedModel
 from medzoo.models.labels import label_tensor
+from medzoo.models.loading import LoadedModel
+from medzoo.protocols import Generator
 
 _PROBE_SIZE = 8
 _PROBE_PATIENCE = 1.0
@@ -27,7 +28,7 @@ _CACHE_BYTES = 128 * 1024**2
 class Studio:
     """The models of a job with the real images they may vary."""
 
-    def __init__(self, models: Sequence[LoadedModel], plan: Plan, *, real: Dataset | None) -> None:
+    def __init__(self, models: Sequence[LoadedModel[Generator]], plan: Plan, *, real: Dataset | None) -> None:
         self.models = models
         self.plan = plan
         self.real = real
@@ -43,9 +44,9 @@ class Studio:
             ResourceError: out of memory.
         """
         model = self.models[pictures[0].generator]
-        init_images = self._sources(pictures) if model.spec.needs_init_images else None
+        init_images = self._sources(pictures) if model.needs_init_images else None
         try:
-            images = model.generator.sample(
+            images = model.model.sample(
                 [self.plan.seed_of(picture) for picture in pictures],
                 label_tensor(model.image, [picture.label for picture in pictures]),
                 init_images=init_images,
@@ -59,7 +60,7 @@ class Studio:
 
     def source(self, picture: Picture) -> int | None:
         """The index of the real image a picture varies; None where its generator needs none."""
-        if not self.models[picture.generator].spec.needs_init_images:
+        if not self.models[picture.generator].needs_init_images:
             return None
         own = self._indices(picture.label)
         return int(own[self.plan.source_of(picture, len(own))])
@@ -100,19 +101,19 @@ class Studio:
         return prepare(self.real.pixels(index), size=model.image.size, channels=model.image.channels, crop=model.crop)
 
 
-def refuse_without_sources(models: Sequence[LoadedModel], plan: Plan, real: Dataset | None) -> None:
+def refuse_without_sources(models: Sequence[LoadedModel[Generator]], plan: Plan, real: Dataset | None) -> None:
     """Nothing. Raises: DataError for a generator that varies real images of a class without any."""
     counts = real.counts() if real is not None else {}
     for cell in plan.cells:
         model = models[cell.generator]
-        if model.spec.needs_init_images and not counts.get(cell.label):
+        if model.needs_init_images and not counts.get(cell.label):
             raise DataError(
                 f"'{model.name}' varies real images, and class '{cell.label}' has none",
                 "fill it with a generator that needs no real images, or give --data with images of it",
             )
 
 
-def _check(images: Tensor, model: LoadedModel, *, count: int) -> None:
+def _check(images: Tensor, model: LoadedModel[Generator], *, count: int) -> None:
     expected = (count, model.image.channels, model.image.size, model.image.size)
     if not isinstance(images, Tensor) or tuple(images.shape) != expected:
         got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__

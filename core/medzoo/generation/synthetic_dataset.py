@@ -51,7 +51,7 @@ class Model:
         (model,) = mixture.models
         self.name: str = model.name
         self.plugin: str = model.spec.name
-        self.generator: Generator = model.generator
+        self.generator: Generator = model.model
         self.image = model.image
         self.classes = model.image.classes
         self.settings: Mapping[str, Any] = model.config.flat()

@@ -22,9 +22,9 @@ from medzoo.generation.plan import file_safe, make_plan
 from medzoo.hub.repositories import check_source
 from medzoo.inspection import figures
 from medzoo.inspection.label_space import MIN_PCA, MIN_TSNE, LabelSpace, label_space
-from medzoo.models.generators import LoadedModel
 from medzoo.models.labels import label_tensor
-from medzoo.protocols import AttentionMaps, LabelTokens
+from medzoo.models.loading import LoadedModel
+from medzoo.protocols import AttentionMaps, Generator, LabelTokens
 from medzoo.runs.identity import claim
 from medzoo.runs.progress import Progress, no_progress
 from medzoo.runs.record import RunRecord, read_run
@@ -82,7 +82,7 @@ def inspect(
     check_source(request.generator, source.mirror)
     model = load_from(request.generator, source)
     labels = _chosen(request, model)
-    if not isinstance(model.generator, LabelTokens):
+    if not isinstance(model.model, LabelTokens):
         raise ConfigError(
             f"'{model.name}' has no label tokens to look at", f"its generator, {model.spec.name}, embeds no labels"
         )
@@ -105,13 +105,13 @@ def inspect(
 
 
 def attended(
-    model: LoadedModel, labels: Sequence[str], *, count: int, seed: int, progress: Progress = no_progress
+    model: LoadedModel[Generator], labels: Sequence[str], *, count: int, seed: int, progress: Progress = no_progress
 ) -> Attention | None:
     """The first `count` images of each label that `medzoo sample` draws from `seed`, and where each token was attended.
 
     None for a model without cross-attention.
     """
-    if not isinstance(model.generator, AttentionMaps):
+    if not isinstance(model.model, AttentionMaps):
         return None
     plan = make_plan(
         dict.fromkeys(labels, count),
@@ -126,7 +126,7 @@ def attended(
     for number, label in enumerate(labels):
         progress(number * count, len(pictures))
         seeds = [plan.seed_of(picture) for picture in pictures if picture.label == label]
-        drawn, attention = model.generator.attention_maps(seeds, label_tensor(model.image, [label] * count))
+        drawn, attention = model.model.attention_maps(seeds, label_tensor(model.image, [label] * count))
         images.append(to_uint8(drawn))
         maps.append(attention.cpu())
     progress(len(pictures), len(pictures))
@@ -138,14 +138,14 @@ def attended(
     )
 
 
-def _chosen(request: Request, model: LoadedModel) -> tuple[str, ...]:
+def _chosen(request: Request, model: LoadedModel[Generator]) -> tuple[str, ...]:
     for label in request.labels:
         if label not in model.image.classes:
             raise UnknownName("class", label, model.image.classes, f"(the classes of '{model.name}')")
     return tuple(dict.fromkeys(request.labels)) or model.image.classes
 
 
-def _identity(request: Request, model: LoadedModel, labels: Sequence[str], source: Source) -> dict[str, Any]:
+def _identity(request: Request, model: LoadedModel[Generator], labels: Sequence[str], source: Source) -> dict[str, Any]:
     return {
         "job": "inspect",
         "medzoo": __version__,
@@ -246,7 +246,7 @@ def _csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
 def _finish(
     record: RunRecord,
     request: Request,
-    model: LoadedModel,
+    model: LoadedModel[Generator],
     source: Source,
     *,
     files: Sequence[str],

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from medzoo.models.generators import LoadedModel
 from medzoo.models.labels import label_tensor
-from medzoo.protocols import LabelTokens
+from medzoo.models.loading import LoadedModel
+from medzoo.protocols import Generator, LabelTokens
 from medzoo.seeds import derive_seed
 
 NO_LABEL = "no label"
@@ -65,9 +65,9 @@ class LabelSpace:
         return lengths
 
 
-def label_space(model: LoadedModel, *, seed: int) -> LabelSpace:
+def label_space(model: LoadedModel[Generator], *, seed: int) -> LabelSpace:
     """How the labels of a model lie to each other; t-SNE starts from seeds that follow from `seed`."""
-    generator = model.generator
+    generator = model.model
     assert isinstance(generator, LabelTokens)
     names = model.image.classes
     given = label_tensor(model.image, names)

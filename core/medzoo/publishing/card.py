@@ -17,11 +17,11 @@ from medzoo.errors import ConfigError, DataError
 from medzoo.hub.front_matter import CLASSIFICATION, GENERATION, Notes, Task, front_matter
 from medzoo.hub.registry import CLASSIFIER, CONFIG, GENERATOR, WEIGHTS
 from medzoo.hub.registry_file import entry_toml, to_toml
-from medzoo.models.classifiers import LoadedClassifier, load_classifier_folder, save_classifier
 from medzoo.models.contact_sheet import class_sheet
-from medzoo.models.folder import number_of_weights, read_description
-from medzoo.models.generators import LoadedModel, load_model, save_model
+from medzoo.models.folder import read_description, save_model
+from medzoo.models.loading import LoadedModel, count_parameters, load_model
 from medzoo.plugins.lookup import Plugins
+from medzoo.protocols import Classifier, Generator
 from medzoo.runs.record import read_run
 from medzoo.seeds import derive_seed
 from medzoo.specs import ImageSpec
@@ -209,7 +209,7 @@ def _figure(value: Any) -> str:
 
 def write_classifier_card(
     run: Path, out: Path, about: About, record: Mapping[str, Any], *, plugins: Plugins, overrides: tuple[str, ...]
-) -> LoadedClassifier:
+) -> LoadedModel[Classifier]:
     """The classifier as published, once `out` holds its card. `overrides` change the settings of prediction.
 
     Raises:
@@ -220,24 +220,24 @@ def write_classifier_card(
             f"{run} has no held-out scores, which its card must state",
             f"medzoo classify test {run} --data DIR --record",
         )
-    model = load_classifier_folder(run, plugins=plugins, device="cpu", overrides=overrides)
+    model = load_model(run, kind=CLASSIFIER, plugins=plugins, device="cpu", overrides=overrides)
     description = read_description(run)
-    save_classifier(
+    save_model(
         out,
-        model.classifier,
+        model.model,
         spec=model.spec,
         config=model.config,
         data={**description["data"], "name": about.dataset},
         dtype=torch.float16,
         facts=published_facts(about, record),
     )
-    published = load_classifier_folder(out, plugins=plugins, device="cpu")
+    published = load_model(out, kind=CLASSIFIER, plugins=plugins, device="cpu")
     text = classifier_text(about, published, record, chosen_by=description["data"]["validation"]["from"])
     write_atomic(out / README, text.encode())
     return published
 
 
-def classifier_text(about: About, model: LoadedClassifier, record: Mapping[str, Any], *, chosen_by: str) -> str:
+def classifier_text(about: About, model: LoadedModel[Classifier], record: Mapping[str, Any], *, chosen_by: str) -> str:
     """The model card in Markdown, with the Hub's front matter."""
     notes = record["notes"]
     colour = "grey" if model.image.channels == 1 else "colour"
@@ -251,7 +251,7 @@ medzoo evaluate --real YOUR_IMAGES --fake SYNTHETIC --metric fid@{about.id}
 ## Model
 
 `{model.spec.name}`: {model.spec.summary}. It reads {colour} images of {model.image.size}x{model.image.size} pixels
-and tells {_listed(model.image.classes)}. It has {number_of_weights(model.classifier):,} parameters, stored in 16-bit
+and tells {_listed(model.image.classes)}. It has {count_parameters(model.model):,} parameters, stored in 16-bit
 floating point.
 
 ## Training data
@@ -298,13 +298,13 @@ SAMPLE_SIDE = 96
 
 def write_generator_card(
     run: Path, out: Path, about: About, record: Mapping[str, Any], *, plugins: Plugins, overrides: tuple[str, ...]
-) -> LoadedModel:
+) -> LoadedModel[Generator]:
     """The model as published, once `out` holds its card. `overrides` change the sampling settings it ships with."""
     model = load_model(run, plugins=plugins, device="cpu", overrides=overrides)
     data = read_description(run)["data"]
     save_model(
         out,
-        model.generator,
+        model.model,
         spec=model.spec,
         config=model.config,
         data={**data, "name": about.dataset, "embedded": about.embedded},
@@ -317,16 +317,16 @@ def write_generator_card(
     return published
 
 
-def samples_sheet(model: LoadedModel) -> np.ndarray:
+def samples_sheet(model: LoadedModel[Generator]) -> np.ndarray:
     """A card's picture of samples, uint8 (3, H, W), one row a class."""
     seeds = {name: [derive_seed("card", name, i) for i in range(SAMPLES_PER_CLASS)] for name in model.image.classes}
-    return class_sheet(model.image, model.generator.sample, seeds=seeds, side=SAMPLE_SIDE)
+    return class_sheet(model.image, model.model.sample, seeds=seeds, side=SAMPLE_SIDE)
 
 
-def generator_text(about: About, model: LoadedModel, record: Mapping[str, Any]) -> str:
+def generator_text(about: About, model: LoadedModel[Generator], record: Mapping[str, Any]) -> str:
     """The model card in Markdown, with the Hub's front matter."""
     notes = record.get("notes", {})
-    parameters = number_of_weights(model.generator)
+    parameters = count_parameters(model.model)
     colour = "grey" if model.image.channels == 1 else "colour"
     many = "An image may have several labels, or none.\n\n" if model.image.multi_label else ""
     return f"""{opening(FORMS[GENERATOR], about, plugin=model.spec.name, notes=notes)}
@@ -404,24 +404,23 @@ def _refuse_other_files(out: Path, files: tuple[str, ...]) -> None:
         raise DataError(f"{out} holds other files than a card's: {others[0]}", "choose another --out")
 
 
-def load_published(folder: Path, *, plugins: Plugins) -> LoadedModel | LoadedClassifier:
+def load_published(folder: Path, *, plugins: Plugins) -> LoadedModel[Any]:
     """The model of either kind in a card folder. Raises: as `load_model`."""
     if read_description(folder).get("kind", GENERATOR) == CLASSIFIER:
-        return load_classifier_folder(folder, plugins=plugins, device="cpu")
+        return load_model(folder, kind=CLASSIFIER, plugins=plugins, device="cpu")
     return load_model(folder, plugins=plugins, device="cpu")
 
 
-def registry_row(about: About, model: LoadedModel | LoadedClassifier, folder: Path) -> str:
+def registry_row(about: About, model: LoadedModel[Any], folder: Path) -> str:
     """The row of registry.toml for a card folder."""
     return entry_toml(row_values(about, model, folder))
 
 
-def row_values(about: About, model: LoadedModel | LoadedClassifier, folder: Path) -> dict[str, Any]:
+def row_values(about: About, model: LoadedModel[Any], folder: Path) -> dict[str, Any]:
     """The values of the row, by key; the kind of a generator goes without saying."""
-    kind = CLASSIFIER if isinstance(model, LoadedClassifier) else GENERATOR
     return {
         "id": about.id,
-        "kind": kind if kind != GENERATOR else "",
+        "kind": model.kind if model.kind != GENERATOR else "",
         "plugin": model.spec.name,
         "summary": about.summary,
         "repo": about.repo,
@@ -435,11 +434,11 @@ def row_values(about: About, model: LoadedModel | LoadedClassifier, folder: Path
         "default": about.default,
         "files": [
             {"name": name, "sha256": sha256_file(folder / name), "bytes": (folder / name).stat().st_size}
-            for name in FORMS[kind].files
+            for name in FORMS[model.kind].files
         ],
     }
 
 
-def parameters(model: LoadedModel | LoadedClassifier) -> int:
+def parameters(model: LoadedModel[Any]) -> int:
     """How many numbers the weights hold."""
-    return number_of_weights(model.classifier if isinstance(model, LoadedClassifier) else model.generator)
+    return count_parameters(model.model)

@@ -17,10 +17,10 @@ from medzoo.data.images import decode
 from medzoo.errors import DataError, MedzooError
 from medzoo.evaluation.memorization import CopyCheck
 from medzoo.hub.front_matter import LIBRARY, is_number, parse_card
-from medzoo.hub.registry import CONFIG, GENERATOR, WEIGHTS, ModelEntry
-from medzoo.models.classifiers import LoadedClassifier
-from medzoo.models.generators import LoadedModel
+from medzoo.hub.registry import CLASSIFIER, CONFIG, GENERATOR, WEIGHTS, ModelEntry
+from medzoo.models.loading import LoadedModel
 from medzoo.plugins.lookup import Plugins
+from medzoo.protocols import Classifier, Generator
 from medzoo.publishing.card import (
     COUNT_HEAD,
     NOTE_HEAD,
@@ -256,19 +256,18 @@ def weights_problems(folder: Path, *, plugins: Plugins) -> Iterator[Problem]:
     except MedzooError as error:
         yield Problem(message=error.message, mend=error.hint)
         return
-    network = model.classifier if isinstance(model, LoadedClassifier) else model.generator
-    if extra := sorted(stored ^ set(network.state_dict())):
+    if extra := sorted(stored ^ set(model.model.state_dict())):
         yield Problem(message=f"{WEIGHTS} and the model differ in {extra[0]}", mend="write the card again")
-    if isinstance(model, LoadedClassifier):
+    if model.kind == CLASSIFIER:
         yield from _prediction_problems(model)
     else:
         yield from _sample_problems(folder, model)
 
 
-def _prediction_problems(model: LoadedClassifier) -> Iterator[Problem]:
+def _prediction_problems(model: LoadedModel[Classifier]) -> Iterator[Problem]:
     """A classifier whose answers are no probabilities."""
     shape = (2, model.image.channels, model.image.size, model.image.size)
-    said = model.classifier.predict(torch.rand(shape, generator=torch.Generator().manual_seed(0)))
+    said = model.model.predict(torch.rand(shape, generator=torch.Generator().manual_seed(0)))
     sound = said.shape == (2, len(model.image.classes)) and bool(((said >= 0) & (said <= 1)).all())
     if sound and not model.image.multi_label:
         sound = bool(((said.sum(dim=1) - 1).abs() < _SUM_TOLERANCE).all())
@@ -278,9 +277,9 @@ def _prediction_problems(model: LoadedClassifier) -> Iterator[Problem]:
         )
 
 
-def _sample_problems(folder: Path, model: LoadedModel) -> Iterator[Problem]:
+def _sample_problems(folder: Path, model: LoadedModel[Generator]) -> Iterator[Problem]:
     """A generator that draws no images, or others than its card shows."""
-    images = model.generator.sample([0], _first_label(model))
+    images = model.model.sample([0], _first_label(model))
     side = model.image.size
     if images.shape != (1, model.image.channels, side, side) or not images.isfinite().all():
         yield Problem(
@@ -321,7 +320,7 @@ def _differ(shown: np.ndarray, drawn: np.ndarray, *, width: int) -> bool:
     return bool(blocks.mean(axis=(1, 3)).max() > _REDRAWN)
 
 
-def _first_label(model: LoadedModel) -> torch.Tensor:
+def _first_label(model: LoadedModel[Generator]) -> torch.Tensor:
     if not model.image.multi_label:
         return torch.zeros(1, dtype=torch.long)
     return torch.eye(len(model.image.classes))[:1]

@@ -17,7 +17,8 @@ from medzoo import config as settings
 from medzoo.data.dataset import Dataset
 from medzoo.errors import DataError, IntegrityError, PluginError
 from medzoo.hub.registry import CONFIG, WEIGHTS
-from medzoo.models.generators import LoadedModel, build_generator, load_model
+from medzoo.models.loading import LoadedModel, build_model, load_model
+from medzoo.protocols import Generator
 from medzoo.runs.identity import PLAN
 from medzoo.runs.record import read_run
 from medzoo.storage.files import sha256_file
@@ -61,7 +62,9 @@ def checkpoints(run: Path) -> list[Checkpoint]:
     return found
 
 
-def load_checkpoint(run: Path, checkpoint: Checkpoint, *, plugins: Plugins, device: str, data: Dataset) -> LoadedModel:
+def load_checkpoint(
+    run: Path, checkpoint: Checkpoint, *, plugins: Plugins, device: str, data: Dataset
+) -> LoadedModel[Generator]:
     """The model that `run` would have made, had its training ended with `checkpoint`; no step is trained.
 
     `data` are the run's training images, for models depend on them in other ways too, as by statistics of latents.
@@ -85,12 +88,12 @@ def load_checkpoint(run: Path, checkpoint: Checkpoint, *, plugins: Plugins, devi
     flat = resolved.flat()
     image = image_of(flat, data)
     crop = str(flat.get("image.crop", "none"))
-    generator = build_generator(spec, resolved, image, device=device, seed=plan["seed"])
+    generator = build_model(spec, resolved, image, device=device, seed=plan["seed"])
     report = _Restored(state, checkpoint.step, plugin=spec.name)
     generator.fit(data.view(image, crop=crop), seed=plan["seed"], report=report)
     return LoadedModel(
         name=name,
-        generator=generator,
+        model=generator,
         spec=spec,
         image=image,
         config=resolved,

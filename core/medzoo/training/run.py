@@ -11,15 +11,15 @@ from medzoo import config as settings
 from medzoo.data.dataset import Dataset
 from medzoo.errors import ConfigError, PluginError
 from medzoo.hub.registry import CONFIG, WEIGHTS
-from medzoo.models.generators import hardware
+from medzoo.models.devices import hardware
 from medzoo.plugins.lookup import Plugins
 from medzoo.runs.record import RunRecord
 from medzoo.specs import ClassifierSpec, GeneratorSpec, ImageSpec
 from medzoo.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from medzoo.models.classifiers import LoadedClassifier
-    from medzoo.models.generators import LoadedModel
+    from medzoo.models.loading import LoadedModel
+    from medzoo.protocols import Classifier, Generator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ def image_of(flat: Mapping[str, Any], data: Dataset) -> ImageSpec:
     )
 
 
-def trained_on(data: Dataset, start: LoadedModel | LoadedClassifier | None) -> dict[str, Any]:
+def trained_on(data: Dataset, start: LoadedModel[Generator | Classifier] | None) -> dict[str, Any]:
     """What config.json says of the training data; `images` are those of the model it started from as well."""
     before = start.trained_on if start is not None else frozenset()
     return {
@@ -70,7 +70,7 @@ def plan_of(
     data: Dataset,
     *,
     seed: int,
-    start: LoadedModel | LoadedClassifier | None,
+    start: LoadedModel[Generator | Classifier] | None,
 ) -> dict[str, Any]:
     """What makes two runs the same run."""
     return {

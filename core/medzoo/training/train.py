@@ -11,9 +11,12 @@ from medzoo import config as settings
 from medzoo._version import __version__
 from medzoo.data.dataset import Dataset
 from medzoo.errors import ConfigError
-from medzoo.models.generators import LoadedModel, build_generator, pick_device, save_model, start_from
+from medzoo.models.devices import pick_device
+from medzoo.models.folder import save_model
 from medzoo.models.labels import check_labels
+from medzoo.models.loading import LoadedModel, build_model, copy_matching_weights
 from medzoo.plugins.lookup import Plugins
+from medzoo.protocols import Generator
 from medzoo.runs.identity import claim
 from medzoo.runs.record import RunRecord, read_run
 from medzoo.specs import GeneratorSpec
@@ -34,7 +37,7 @@ def train(
     device: str = "auto",
     keep: int = 2,
     tensorboard: bool = False,
-    start: LoadedModel | None = None,
+    start: LoadedModel[Generator] | None = None,
 ) -> TrainResult:
     """Train `spec` on the training part of `data` and leave model, curve, grids and run.json in `out`.
 
@@ -63,9 +66,9 @@ def train(
         return TrainResult(folder=out, record=finished, already_done=True, leads=state.is_main_process)
     flat = config.flat()
     image = image_of(flat, data)
-    generator = build_generator(spec, config, image, device=chosen, seed=seed)
+    generator = build_model(spec, config, image, device=chosen, seed=seed)
     if start is not None:
-        record.extra = {"started_from": {**plan["start"], "tensors": start_from(generator, start)}}
+        record.extra = {"started_from": {**plan["start"], "tensors": copy_matching_weights(generator, start)}}
     with _scalars(out, wanted=tensorboard and state.is_main_process) as scalars:
         report = RunFolder(
             out, image=image, seed=seed, keep=keep, display=display, cache=latents_root(), scalars=scalars

@@ -14,10 +14,11 @@ from medzoo import config as settings
 from medzoo._version import __version__
 from medzoo.data.dataset import Dataset
 from medzoo.data.splits import split_dataset
-from medzoo.models.classifiers import LoadedClassifier, build_classifier, save_classifier
-from medzoo.models.folder import take_weights
-from medzoo.models.generators import pick_device
+from medzoo.models.devices import pick_device
+from medzoo.models.folder import save_model
+from medzoo.models.loading import LoadedModel, build_model, copy_matching_weights
 from medzoo.plugins.lookup import Plugins
+from medzoo.protocols import Classifier
 from medzoo.runs.identity import claim
 from medzoo.runs.record import RunRecord, read_run
 from medzoo.specs import ClassifierSpec
@@ -69,7 +70,7 @@ def train(
     seed: int = 0,
     device: str = "auto",
     keep: int = 2,
-    start: LoadedClassifier | None = None,
+    start: LoadedModel[Classifier] | None = None,
 ) -> TrainResult:
     """Fit `spec` on the training images and leave model, curve and run.json in `out`.
 
@@ -98,9 +99,9 @@ def train(
     if finished is not None:
         return TrainResult(folder=out, record=finished, already_done=True, leads=state.is_main_process)
     image = image_of(config.flat(), parts.training)
-    classifier = build_classifier(spec, config, image, device=chosen, seed=seed)
+    classifier = build_model(spec, config, image, device=chosen, seed=seed)
     if start is not None:
-        tensors = take_weights(classifier, start.classifier, name=start.name)
+        tensors = copy_matching_weights(classifier, start)
         record.extra = {"started_from": {**plan["start"], "tensors": tensors}}
     report = _ClassifierRun(out, image=image, seed=seed, keep=keep, display=display, cache=latents_root())
     crop = str(config.flat().get("image.crop", "none"))
@@ -108,7 +109,7 @@ def train(
     classifier.fit(parts.training.view(image, crop=crop), validation=validation, seed=seed, report=report)
     if state.is_main_process:
         facts = {"medzoo": __version__, "notes": report.notes}
-        save_classifier(out, classifier, spec=spec, config=config, data=_trained_on(parts, start), facts=facts)
+        save_model(out, classifier, spec=spec, config=config, data=_trained_on(parts, start), facts=facts)
         report.draw_curve()
         finish(
             record,
@@ -159,7 +160,7 @@ def _draw(losses: LossTable, path: Path) -> None:
     write_atomic(path, picture.getvalue())
 
 
-def _trained_on(parts: Parts, start: LoadedClassifier | None) -> dict[str, Any]:
+def _trained_on(parts: Parts, start: LoadedModel[Classifier] | None) -> dict[str, Any]:
     """What config.json says of the images: those of training, and those the weights were chosen by."""
     validation = {
         "from": parts.origin,

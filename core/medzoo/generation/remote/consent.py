@@ -52,15 +52,15 @@ def quotes(job: Job) -> list[Quote]:
     """One for each generator whose images come from a service. Raises: DataError on a damaged ledger."""
     found = []
     for number, (name, model) in enumerate(zip(job.plan.names, job.studio.models, strict=True)):
-        if not isinstance(model.generator, RemoteGenerator) or model.generator.service is None:
+        if not isinstance(model.model, RemoteGenerator) or model.model.service is None:
             continue
         all_ = [picture for batch in job.plan.batches(job.shard) for picture in batch if picture.generator == number]
         pictures = tuple(picture for picture in all_ if not is_there(job.folder / picture.file))
         found.append(
             Quote(
                 name=name,
-                generator=model.generator,
-                service=model.generator.service,
+                generator=model.model,
+                service=model.model.service,
                 pictures=pictures,
                 there=len(all_) - len(pictures),
                 sources=len({job.studio.source(picture) for picture in pictures}),

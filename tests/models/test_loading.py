@@ -13,16 +13,15 @@ from helpers.tiny_classifier import CLASSES, SPEC, make_classifier, plugins_with
 
 from medzoo.errors import ConfigError, IntegrityError, UnknownName
 from medzoo.hub.registry import load_registry
-from medzoo.models.classifiers import classifier_called, load_classifier
-from medzoo.models.generators import load_gen
+from medzoo.models.loading import classifier_to_train, load_by_name
 
 IMAGES = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
 def load(given: object, **options):
     plugins = plugins_with_it()
-    return load_classifier(
-        str(given), registry=load_registry(plugins=plugins), plugins=plugins, device="cpu", **options
+    return load_by_name(
+        str(given), kind="classifier", registry=load_registry(plugins=plugins), plugins=plugins, device="cpu", **options
     )
 
 
@@ -54,26 +53,26 @@ def test_a_saved_classifier_is_the_one_that_is_loaded(tmp_path):
     assert loaded.trained_on == {"aa", "bb"}
     assert loaded.weights_sha256 == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     assert json.loads((folder / "config.json").read_text())["kind"] == "classifier"
-    assert torch.equal(loaded.classifier.predict(IMAGES), load(folder).classifier.predict(IMAGES))
+    assert torch.equal(loaded.model.predict(IMAGES), load(folder).model.predict(IMAGES))
 
 
 @pytest.mark.parametrize("given", ["tell", "nearest-mean"])
 def test_a_published_classifier_is_loaded_by_id_and_by_plugin(published, given):
     loaded = load(given)
     assert loaded.name == "tell"
-    assert torch.equal(loaded.classifier.predict(IMAGES), load(published).classifier.predict(IMAGES))
+    assert torch.equal(loaded.model.predict(IMAGES), load(published).model.predict(IMAGES))
 
 
 def test_a_classifier_on_the_hub_is_loaded_by_its_place(tmp_path, hub_server):
     folder = make_classifier(tmp_path / "tell")
     hub_server.store.put("acme/tell", {path.name: path.read_bytes() for path in folder.iterdir()})
-    assert torch.equal(load("hf:acme/tell").classifier.predict(IMAGES), load(folder).classifier.predict(IMAGES))
+    assert torch.equal(load("hf:acme/tell").model.predict(IMAGES), load(folder).model.predict(IMAGES))
 
 
 def test_only_settings_of_prediction_can_change(tmp_path):
     folder = make_classifier(tmp_path / "run")
     loaded = load(folder, overrides=["prediction.sharpness=0"])
-    assert loaded.classifier.predict(IMAGES).unique().tolist() == [0.5]
+    assert loaded.model.predict(IMAGES).unique().tolist() == [0.5]
     assert loaded.config.origins["prediction.sharpness"] == "--set"
     with pytest.raises(ConfigError, match=r"image\.size cannot change in a trained model.*only prediction settings"):
         load(folder, overrides=["image.size=16"])
@@ -95,15 +94,17 @@ def test_a_generators_folder_is_no_classifier_nor_the_reverse(tmp_path):
         load(generator)
     plugins = plugins_with_it()
     with pytest.raises(ConfigError, match="is a classifier, not a generator"):
-        load_gen(str(classifier), image=None, registry=load_registry(plugins=plugins), plugins=plugins, device="cpu")
+        load_by_name(
+            str(classifier), image=None, registry=load_registry(plugins=plugins), plugins=plugins, device="cpu"
+        )
 
 
 def test_a_classifier_to_train_is_called_by_its_plugins_name():
     plugins = plugins_with_it()
-    assert classifier_called("nearest-mean", plugins) == (SPEC, ())
+    assert classifier_to_train("nearest-mean", plugins) == (SPEC, ())
     with pytest.raises(ConfigError, match="'ddpm' is a generator, not a classifier"):
-        classifier_called("ddpm", plugins)
+        classifier_to_train("ddpm", plugins)
     with pytest.raises(UnknownName, match=r"unknown classifier 'nearest-men'.*did you mean nearest-mean"):
-        classifier_called("nearest-men", plugins)
+        classifier_to_train("nearest-men", plugins)
     with pytest.raises(ConfigError, match="'timm:' names no network"):
-        classifier_called("timm:", plugins)
+        classifier_to_train("timm:", plugins)

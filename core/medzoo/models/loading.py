@@ -1,0 +1,270 @@
+"""Models in memory, generators and classifiers alike: build one, or load it from a folder, the registry or the Hub."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+
+import torch
+
+from medzoo import config as settings
+from medzoo.errors import ConfigError, PluginError
+from medzoo.hub.registry import (
+    CLASSIFIER,
+    GENERATOR,
+    WEIGHTS,
+    Registry,
+    check_kind,
+    resolve,
+)
+from medzoo.hub.sources import fetch_model
+from medzoo.models.folder import load_weights, override_saved, read_description, saved_settings
+from medzoo.protocols import Classifier, Generator
+from medzoo.seeds import global_draws_from
+from medzoo.specs import ClassifierSpec, GeneratorSpec, ImageSpec, ModelSpec
+
+if TYPE_CHECKING:
+    from medzoo.plugins.lookup import Plugins
+
+TIMM = "timm"
+
+logger = logging.getLogger(__name__)
+
+M = TypeVar("M", bound=Generator | Classifier)
+M_co = TypeVar("M_co", bound=Generator | Classifier, covariant=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel(Generic[M_co]):
+    """A model ready to use, and what is known about it: `LoadedModel[Generator]` or `LoadedModel[Classifier]`.
+
+    `crop` is how images are cropped to a square before the model reads them. `folder` is where the model was loaded
+    from. `trained_on` holds the fingerprints (`Dataset.fingerprints`) of the images it was trained on, and of those its
+    weights were chosen by. `demo_dataset` names the data set that medzoo can generate to demonstrate the model
+    ("phantom", or "" for none).
+    """
+
+    name: str
+    model: M_co
+    spec: ModelSpec[M_co]
+    image: ImageSpec
+    config: settings.Resolved[Any]
+    crop: str
+    folder: Path | None = None
+    weights_sha256: str | None = None
+    trained_on: frozenset[str] = frozenset()
+    demo_dataset: str = ""
+
+    @property
+    def kind(self) -> Literal["generator", "classifier"]:
+        """Which kind of model it is."""
+        return "classifier" if isinstance(self.spec, ClassifierSpec) else "generator"
+
+    @property
+    def needs_init_images(self) -> bool:
+        """Whether it is a generator that varies real images."""
+        return isinstance(self.spec, GeneratorSpec) and self.spec.needs_init_images
+
+
+def image_crop(config: Any) -> str:
+    """Return how a model with these settings has images cropped: `config.image.crop`, or "none" without it."""
+    return str(getattr(getattr(config, "image", None), "crop", "none"))
+
+
+def build_model(
+    spec: ModelSpec[M], config: settings.Resolved[Any], image: ImageSpec, *, device: str, seed: int = 0
+) -> M:
+    """Build a model with fresh weights drawn from `seed`; the global random state is neither used nor changed.
+
+    Raises:
+        PluginError: the plugin's `build` returns something else.
+    """
+    with global_draws_from(seed, torch.device(device)):
+        model = spec.build(config.value, image, device)
+    wanted: type[Any] = Classifier if isinstance(spec, ClassifierSpec) else Generator
+    if not isinstance(model, wanted):
+        raise PluginError(f"{spec.name} built no {wanted.__name__}", f"run `medzoo plugin check {spec.name}`")
+    return model
+
+
+def parameter_free_model(
+    spec: GeneratorSpec, *, image: ImageSpec, device: str, preset: str = "default", overrides: Sequence[str] = ()
+) -> LoadedModel[Generator]:
+    """Build a generator that has no weights to load, such as `classic`, for images like `image`."""
+    config = settings.resolve(spec.config, presets=spec.presets, preset=preset, overrides=overrides)
+    model = build_model(spec, config, image, device=device)
+    crop = image_crop(config.value)
+    return LoadedModel(name=spec.name, model=model, spec=spec, image=image, config=config, crop=crop)
+
+
+@overload
+def load_model(
+    folder: Path,
+    *,
+    plugins: Plugins,
+    device: str,
+    kind: Literal["generator"] = "generator",
+    overrides: Sequence[str] = (),
+    name: str = "",
+) -> LoadedModel[Generator]: ...
+
+
+@overload
+def load_model(
+    folder: Path,
+    *,
+    plugins: Plugins,
+    device: str,
+    kind: Literal["classifier"],
+    overrides: Sequence[str] = (),
+    name: str = "",
+) -> LoadedModel[Classifier]: ...
+
+
+def load_model(
+    folder: Path,
+    *,
+    plugins: Plugins,
+    device: str,
+    kind: str = GENERATOR,
+    overrides: Sequence[str] = (),
+    name: str = "",
+) -> LoadedModel[Any]:
+    """Load the model in `folder` onto `device`.
+
+    `overrides` may change settings that the weights do not depend on: those of `sampling`, or a classifier's
+    `prediction`.
+
+    Raises:
+        ConfigError: the folder holds the other kind of model, or an override changes what was trained.
+        IntegrityError: the files are damaged or do not fit each other.
+        PluginError, UnknownName: its plugin is broken or not installed.
+    """
+    description = read_description(folder)
+    check_kind(str(folder), str(description.get("kind", GENERATOR)), expected=kind)
+    plugin = description["plugin"]
+    spec: ModelSpec[Any]
+    if kind == CLASSIFIER:
+        spec, changeable = plugins.classifier(plugin), "prediction"
+    else:
+        spec = generator = plugins.generator(plugin)
+        changeable = "sampling" if generator.trainable else ""
+    image, saved = saved_settings(spec, description, folder)
+    config = override_saved(saved, overrides, changeable=changeable)
+    model = build_model(spec, config, image, device=device)
+    weights_sha256 = str(description["weights_sha256"])
+    load_weights(model, folder / WEIGHTS, sha256=weights_sha256)
+    data: Mapping[str, Any] = description["data"]
+    return LoadedModel(
+        name=name or str(description.get("id", "")) or folder.resolve().name,
+        model=model,
+        spec=spec,
+        image=image,
+        config=config,
+        crop=image_crop(config.value),
+        folder=folder,
+        weights_sha256=weights_sha256,
+        trained_on=frozenset(data.get("images", ())).union(data.get("validation", {}).get("images", ())),
+        demo_dataset=str(data.get("demo_dataset", data.get("embedded", ""))),
+    )
+
+
+@overload
+def load_by_name(
+    name: str,
+    *,
+    registry: Registry,
+    plugins: Plugins,
+    device: str,
+    kind: Literal["generator"] = "generator",
+    image: ImageSpec | None = None,
+    overrides: Sequence[str] = (),
+    source: str | None = None,
+) -> LoadedModel[Generator]: ...
+
+
+@overload
+def load_by_name(
+    name: str,
+    *,
+    registry: Registry,
+    plugins: Plugins,
+    device: str,
+    kind: Literal["classifier"],
+    overrides: Sequence[str] = (),
+    source: str | None = None,
+) -> LoadedModel[Classifier]: ...
+
+
+def load_by_name(
+    name: str,
+    *,
+    registry: Registry,
+    plugins: Plugins,
+    device: str,
+    kind: Any = GENERATOR,
+    image: ImageSpec | None = None,
+    overrides: Sequence[str] = (),
+    source: str | None = None,
+) -> LoadedModel[Any]:
+    """Load the model that `name` means: a registry id, a plugin (its default model), a folder, or hf:org/name.
+
+    `source` is the only place to take files from ("bundled", "hub" or a folder). A generator without parameters is
+    built for images like `image`; without `image` it is refused.
+
+    Raises:
+        ConfigError: as `load_model`; `name` is ambiguous, or has no model.
+        HubError: the files cannot be had from `source`.
+        IntegrityError, PluginError, UnknownName: as `load_model`.
+    """
+    found = resolve(name, registry, plugins, kind=kind)
+    if found.folder is not None:
+        return load_model(found.folder, plugins=plugins, device=device, kind=kind, overrides=overrides)
+    if found.entry is not None:
+        if found.entry.notice:
+            logger.warning(found.entry.notice)
+        folder = fetch_model(found.entry, source=source)
+        return load_model(folder, plugins=plugins, device=device, kind=kind, overrides=overrides, name=found.entry.id)
+    if image is None:
+        raise ConfigError(f"'{name}' has no weights", "`medzoo list` shows the models that have")
+    return parameter_free_model(found.spec, image=image, device=device, overrides=overrides)
+
+
+def classifier_to_train(name: str, plugins: Plugins) -> tuple[ClassifierSpec, tuple[str, ...]]:
+    """Return the classifier that `name` means, and the overrides it implies: `timm:resnet34` is `timm` with a network.
+
+    Raises:
+        ConfigError: `name` is a generator.
+        PluginError, UnknownName: its plugin is broken or not installed.
+    """
+    plugin, colon, network = name.partition(":")
+    if colon and plugin == TIMM:
+        if not network:
+            raise ConfigError(f"'{name}' names no network", "timm:resnet34, or any other that timm has")
+        return plugins.classifier(TIMM), (f'network.name="{network}"',)
+    if name in plugins.generators and name not in plugins.classifiers:
+        check_kind(name, GENERATOR, expected=CLASSIFIER, train=True)
+    return plugins.classifier(name), ()
+
+
+def copy_matching_weights(model: Generator | Classifier, start: LoadedModel[Generator | Classifier]) -> str:
+    """Copy the tensors of `start` that have the same name and shape into `model`; return how many, as "n of m".
+
+    Raises:
+        ConfigError: there are none.
+    """
+    own = dict(model.state_dict())
+    given = start.model.state_dict()
+    same = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
+    if not same:
+        raise ConfigError(f"no weights of '{start.name}' fit", "start from a model of the same plugin and network")
+    model.load_state_dict({**own, **same})
+    return f"{len(same)} of {len(own)}"
+
+
+def count_parameters(model: Generator | Classifier) -> int:
+    """Return how many numbers the weights hold, buffers included."""
+    return sum(tensor.numel() for tensor in model.state_dict().values())
