@@ -9,7 +9,7 @@ import pytest
 
 from medzoo.plugins import discovery
 from medzoo.plugins.lookup import load_plugins
-from medzoo.testing import model_checks
+from medzoo.testing import bounds
 from medzoo.testing.classifiers import classifier_suite
 from medzoo.testing.generators import generator_suite
 from medzoo.testing.metrics import metric_suite
@@ -37,6 +37,6 @@ def test_every_check_is_explained_in_its_table(suite, sections):
 
 def test_its_numbers_are_the_code_s():
     assert f"within {discovery._SECONDS:g} seconds (`{discovery.TIMEOUT}`" in PAGE
-    assert f"a guide: {model_checks.GUIDE_SECONDS:g} s on a current CPU" in PAGE
-    assert model_checks.MAX_MEMORY == 1 << 30
+    assert f"a guide: {bounds.GUIDE_SECONDS:g} s on a current CPU" in PAGE
+    assert bounds.MAX_MEMORY == 1 << 30
     assert "at most 1 GiB" in PAGE

@@ -278,7 +278,7 @@ def test_a_broken_promise_fails_its_own_check(spec_of, broken, check, detail):
 
 
 def test_check_classifier_slow_call_reports_seconds_and_passes(spec_of, monkeypatch):
-    monkeypatch.setattr("medzoo.testing.model_checks.GUIDE_SECONDS", 0.25)
+    monkeypatch.setattr("medzoo.testing.bounds.GUIDE_SECONDS", 0.25)
     results = {result.name: result for result in check_classifier(spec_of(Ponders))}
     assert [name for name, result in results.items() if not result.passed] == []
     told = results["time"].detail

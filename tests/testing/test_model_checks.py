@@ -22,7 +22,7 @@ import medzoo
 from medzoo import GeneratorSpec
 from medzoo.config import setting
 from medzoo.plugins.lookup import load_plugins
-from medzoo.testing import assert_generator, check_generator, model_checks
+from medzoo.testing import assert_generator, bounds, check_generator
 from medzoo.toolkit.settings import ImageSettings
 from medzoo.toolkit.validation import check_init_images, check_not_empty, check_sample_request
 
@@ -772,7 +772,7 @@ SECONDS = r"fit (?P<fit>\d+\.\d\d) s, sample \d+\.\d\d s of processor time \(a g
 BOUNDS = {
     ReadsAFile: ("files", "core does all reading and writing: fit: "),
     AsksAHost: ("network", "weights are pulled by core: fit: 127.0.0.1"),
-    TakesMemory: ("memory", "more memory with the tiny preset, fit 2"),
+    TakesMemory: ("memory", "more memory, fit 2"),
     TakesAnyRequest: ("bad requests", "expected a MedzooError for no image, none was raised"),
     RefusesNothing: ("bad requests", "expected a MedzooError for no image, it raised RuntimeError"),
     StartsAProgram: ("files", "fit: the program "),
@@ -786,7 +786,7 @@ BOUNDS = {
 def test_what_a_model_may_not_do_fails_its_check_alone(broken, spec_of, tmp_path, monkeypatch):
     (tmp_path / "weights.bin").write_text("0")
     monkeypatch.setattr(f"{__name__}.LEFT_HERE", tmp_path / "weights.bin")
-    monkeypatch.setattr(model_checks, "MAX_MEMORY", 100_000_000)
+    monkeypatch.setattr(bounds, "MAX_MEMORY", 100_000_000)
     check, detail = BOUNDS[broken]
     found = failures(spec_of(broken))
     assert set(found) == {check}
@@ -794,7 +794,7 @@ def test_what_a_model_may_not_do_fails_its_check_alone(broken, spec_of, tmp_path
 
 
 def test_check_generator_slow_call_reports_seconds_and_passes(spec_of, monkeypatch):
-    monkeypatch.setattr(model_checks, "GUIDE_SECONDS", 0.2)
+    monkeypatch.setattr(bounds, "GUIDE_SECONDS", 0.2)
     results = {result.name: result for result in check_generator(spec_of(Ponders))}
     assert [name for name, result in results.items() if not result.passed] == []
     found = re.fullmatch(SECONDS, results["time"].detail)

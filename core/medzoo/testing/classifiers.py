@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load, save
 
 from medzoo.testing import model_checks as shared
+from medzoo.testing.bounds import BOUNDS
 from medzoo.testing.classifier_subject import ClassifierSubject
 from medzoo.testing.contract import expect, expect_equal, global_seed
 from medzoo.testing.fake_images import PlainImages
@@ -163,7 +164,7 @@ _STAGES: tuple[Stage[ClassifierSubject], ...] = (
             "save and load": _save_and_load,
             "learns": _learns,
             "bad images": _bad_images,
-            **shared.BOUNDS,
+            **BOUNDS,
         }
     ),
 )

@@ -12,6 +12,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from medzoo.testing import model_checks as shared
+from medzoo.testing.bounds import BOUNDS
 from medzoo.testing.contract import expect, expect_equal, global_seed
 from medzoo.testing.fake_images import BRIGHTNESS, CLASSES, PlainImages
 from medzoo.testing.generator_subject import GeneratorSubject
@@ -243,7 +244,7 @@ _STAGES: tuple[Stage[GeneratorSubject], ...] = (
             "fit stops": _fit_stops,
             "label tokens": label_tokens,
             "attention maps": attention_maps,
-            **shared.BOUNDS,
+            **BOUNDS,
         }
     ),
 )

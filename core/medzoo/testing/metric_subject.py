@@ -30,7 +30,8 @@ class MetricSubject:
         self.device = _CPU
         self.metric: Any = None
         self.touched: set[str] = set()
-        self.seen = Monitor()
+        self.seen = {"score": Monitor()}
+        self.config: Any = None
         self.use(SIDES[0])
 
     def use(self, side: int) -> None:
@@ -46,7 +47,7 @@ class MetricSubject:
         """The metric of `fake` against `real`, which are good ones where left out. Raises: what the metric raises."""
         real, fake = real or self.real, fake or self.fake
         more = {"train": self.train} if self.spec.needs_train else {}
-        with global_state_monitored(_CPU, self.touched, "by the metric"), monitored(self.seen):
+        with global_state_monitored(_CPU, self.touched, "by the metric"), monitored(self.seen["score"]):
             score = self.metric(real, fake, seed=seed, **more)
         if not isinstance(score, Score):
             raise ContractError(f"expected a Score, got {type(score).__name__}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,10 +10,10 @@ import torch
 from medzoo.errors import DataError
 from medzoo.protocols import Histogram, Sample, Score
 from medzoo.specs import CONTRACT
+from medzoo.testing.bounds import BOUNDS
 from medzoo.testing.contract import ContractError, expect, global_seed
 from medzoo.testing.fake_samples import tensors_of
 from medzoo.testing.metric_subject import SIDES, MetricSubject
-from medzoo.testing.model_checks import MAX_MEMORY, beside_the_guide
 from medzoo.testing.registration import light_registration
 from medzoo.testing.results import CheckResult, assert_passed
 from medzoo.testing.suite import Stage, Suite
@@ -183,40 +182,6 @@ def _colour(subject: MetricSubject) -> str | None:
     return f"{subject.score(real, fake).value:.4g} for colour images"
 
 
-def _global_state(subject: MetricSubject) -> str:
-    touched = ", ".join(sorted(subject.touched))
-    expect(not touched, f"expected random draws from the seed alone, but global state changed: {touched}")
-    return "torch's, numpy's and Python's global random states stay as they were"
-
-
-def _files(subject: MetricSubject) -> str:
-    opened = sorted(subject.seen.files)
-    expect(not opened, f"expected no file to be opened, it opened {', '.join(opened[:3])}")
-    return "no file was opened"
-
-
-def _network(subject: MetricSubject) -> str:
-    hosts = sorted(subject.seen.hosts)
-    expect(not hosts, f"expected no connection, it spoke to {', '.join(hosts[:3])}")
-    return "no host was spoken to"
-
-
-def _stdout(subject: MetricSubject) -> str:
-    printed = [repr(textwrap.shorten(text, 60)) for text in subject.seen.printed]
-    expect(not printed, f"expected nothing printed to stdout, where results go: {', '.join(printed[:1])}")
-    return "nothing was printed"
-
-
-def _time(subject: MetricSubject) -> str:
-    return f"a score of {subject.fakes} images takes {subject.seen.seconds:.2f} s {beside_the_guide()}"
-
-
-def _memory(subject: MetricSubject) -> str:
-    held, allowed = subject.seen.memory / 1e6, MAX_MEMORY / 1e6
-    expect(held <= allowed, f"expected at most {allowed:.0f} MB more memory a score, it took {held:.0f} MB")
-    return f"a score takes {held:.0f} MB more (allowed {allowed:.0f})"
-
-
 def _expect_refused(
     subject: MetricSubject, what: str, *, real: Sample | None = None, fake: Sample | None = None
 ) -> None:
@@ -263,12 +228,7 @@ _STAGES: tuple[Stage[MetricSubject], ...] = (
             "not finite": _not_finite,
             "constant images": _constant,
             "colour": _colour,
-            "files": _files,
-            "network": _network,
-            "stdout": _stdout,
-            "time": _time,
-            "memory": _memory,
-            "global random state": _global_state,
+            **BOUNDS,
         }
     ),
 )

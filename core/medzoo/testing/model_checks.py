@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
-import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,18 +15,13 @@ from medzoo import config as settings
 from medzoo.errors import MedzooError
 from medzoo.plugins.foreign_errors import failure
 from medzoo.specs import CONTRACT, ClassifierSpec, GeneratorSpec
+from medzoo.testing.bounds import LEARNING
 from medzoo.testing.contract import ContractError, expect, expect_equal, global_seed
 from medzoo.testing.fake_images import CLASSES
 from medzoo.testing.model_subject import ModelSubject
 from medzoo.testing.recording_callback import RecordingCallback
 from medzoo.testing.registration import light_registration
 from medzoo.testing.suite import Stage, Suite
-
-GUIDE_SECONDS = 5.0
-"""Of processor time, for one fit of the `tiny` preset or one call: a guide told beside what was measured, no bound."""
-
-MAX_MEMORY = 1 << 30
-"""Bytes beyond those held before, in any call."""
 
 LAYOUT = "(is something set by fit alone that changes how it rounds, such as channels_last?)"
 """Why a model that loaded weights may give nearly what the one gives that was trained."""
@@ -195,93 +187,8 @@ def expect_refused(what: str, call: Callable[[], object]) -> str:
     raise ContractError(f"expected a MedzooError for {what}, none was raised")
 
 
-def files(subject: Subject) -> str:
-    """Files opened; those that a setting names are the user's to choose."""
-    texts = [value for value in settings.flatten(subject.config).values() if isinstance(value, str) and value]
-    named = {Path(text).absolute() for text in texts if os.path.exists(text)}
-
-    def own(call: str) -> Iterable[str]:
-        files = sorted(subject.seen[call].files)
-        return (file for file in files if named.isdisjoint({Path(file).absolute(), *Path(file).absolute().parents}))
-
-    opened = _seen(subject, own)
-    expect(not opened, f"expected no file to be opened, core does all reading and writing: {'; '.join(opened)}")
-    return f"{_calls(subject)} opened no file" + (" but what settings name" if named else "")
-
-
-def network(subject: Subject) -> str:
-    """Hosts spoken to."""
-    hosts = _seen(subject, lambda call: sorted(subject.seen[call].hosts))
-    expect(not hosts, f"expected no connection, weights are pulled by core: {'; '.join(hosts)}")
-    return f"{_calls(subject)} spoke to no host"
-
-
-def stdout(subject: Subject) -> str:
-    """What is printed."""
-    printed = _seen(subject, lambda call: [repr(textwrap.shorten(text, 60)) for text in subject.seen[call].printed])
-    expect(not printed, f"expected nothing printed to stdout, where results go: {'; '.join(printed)}")
-    return f"{_calls(subject)} printed nothing"
-
-
-def time(subject: Subject) -> str:
-    """Processor time of the costliest call of each kind, beside the guide.
-
-    It never fails: the same call takes many times as long on a slow or a busy machine.
-    """
-    spent = {call: monitor.seconds for call, monitor in subject.seen.items() if call not in _UNBOUNDED}
-    return f"{', '.join(f'{call} {seconds:.2f} s' for call, seconds in spent.items())} {beside_the_guide()}"
-
-
-def beside_the_guide() -> str:
-    """The words that follow measured seconds."""
-    return f"of processor time (a guide: {GUIDE_SECONDS:g} s on a current CPU)"
-
-
-def memory(subject: Subject) -> str:
-    """Memory of the costliest call of each kind."""
-    held = {call: monitor.memory for call, monitor in subject.seen.items() if call not in _UNBOUNDED}
-    large = [f"{call} {amount / 1e6:.0f} MB" for call, amount in held.items() if amount > MAX_MEMORY]
-    allowed = f"{MAX_MEMORY / 1e6:.0f} MB"
-    expect(not large, f"expected at most {allowed} more memory with the tiny preset, {', '.join(large)}")
-    call, most = max(held.items(), key=lambda entry: entry[1])
-    return f"at most {most / 1e6:.0f} MB more, in {call} (allowed {allowed})"
-
-
-_LEARNING = "learning"
-# The first build imports the model's libraries, and learning may take what it needs.
-_UNBOUNDED = {"build", _LEARNING}
-
-
 def learner(subject: Subject, data: Any) -> Any:
-    """A fresh model of the quick preset, fitted on `data`; what that costs is not held against it."""
+    """Return a fresh model of the preset `quick`, fitted on `data`; what that costs is not bounded."""
     model = subject.build_quick()
-    subject.fit(model, RecordingCallback(), data=data(model.image), call=_LEARNING)
+    subject.fit(model, RecordingCallback(), data=data(model.image), call=LEARNING)
     return model
-
-
-def global_state(subject: Subject) -> str:
-    """Global random states."""
-    touched = ", ".join(sorted(subject.touched))
-    expect(not touched, f"expected random draws from the seeds alone, but global state changed: {touched}")
-    return "torch's, numpy's and Python's global random states stay as they were"
-
-
-BOUNDS: Mapping[str, Callable[[Subject], str]] = {
-    "files": files,
-    "network": network,
-    "stdout": stdout,
-    "time": time,
-    "memory": memory,
-    "global random state": global_state,
-}
-"""What no call to a model may do, and the time that they take, seen over all calls that were made."""
-
-
-def _seen(subject: Subject, found: Callable[[str], Iterable[str]]) -> list[str]:
-    """Of each call that has any, the first few things that were found, in words."""
-    return [f"{call}: {', '.join(list(names)[:3])}" for call in subject.seen if (names := list(found(call)))]
-
-
-def _calls(subject: Subject) -> str:
-    calls = [call for call in subject.seen if call != _LEARNING]
-    return f"{', '.join(calls[:-1])} and {calls[-1]}" if len(calls) > 1 else calls[0]

@@ -105,7 +105,7 @@ def _audit(event: str, details: tuple[Any, ...]) -> None:
     if event == "open" and _is_own(details[0]):
         for monitor in monitors:
             monitor.files.add(os.fsdecode(details[0]))
-    elif event in _PROGRAMS:
+    elif event in _PROGRAMS and not _is_importing():
         for monitor in monitors:
             monitor.files.add(f"the program {details[0]}")
     elif event in _NETWORK:
@@ -117,15 +117,18 @@ def _audit(event: str, details: tuple[Any, ...]) -> None:
 
 
 def _is_own(path: object) -> bool:
-    """Whether the plugin opened this itself: not an open file's number, no harmless file, and no import."""
+    """Return whether the plugin opened this itself: no open file's number, no harmless file, and no import."""
     if not isinstance(path, str | bytes):
         return False
     name = os.fsdecode(path)
-    if name.endswith(_HARMLESS[0]) or name.startswith(_HARMLESS[1]):
-        return False
+    return not (name.endswith(_HARMLESS[0]) or name.startswith(_HARMLESS[1]) or _is_importing())
+
+
+def _is_importing() -> bool:
+    """Return whether an import is under way in this thread."""
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         if frame.f_code.co_filename.startswith(_IMPORTING):
-            return False
+            return True
         frame = frame.f_back
-    return True
+    return False
