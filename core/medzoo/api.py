@@ -221,7 +221,7 @@ def _source(*, device: str, settings: Mapping[str, Any] | None, source: str | No
 
 def _overrides(settings: Mapping[str, Any]) -> list[str]:
     """The settings as `--set` takes them. Raises: ConfigError for a value no setting can have."""
-    import rtoml
+    from medzoo.hub.registry_file import to_toml
 
     found = []
     for key, value in settings.items():
@@ -231,8 +231,7 @@ def _overrides(settings: Mapping[str, Any]) -> list[str]:
                 "values are numbers, texts, true or false, and lists of them; keys are dotted: "
                 '{"sampling.num_inference_steps": 20}',
             )
-        text = rtoml.dumps({"value": value})
-        found.append(f"{key}={text.partition('=')[2].strip()}")
+        found.append(f"{key}={to_toml(value)}")
     return found
 
 

@@ -8,7 +8,7 @@ import itertools
 import json
 import tomllib
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 T = TypeVar("T")
+Origin = TypeVar("Origin")
 
 
 def setting(
@@ -68,13 +69,24 @@ def resolve(
     if file is not None:
         layers.append((str(file), read_toml(file)))
     layers.append(("--set", parse_overrides(overrides)))
-    values: dict[str, Any] = {}
-    origins = dict.fromkeys(keys(schema), "default")
     for origin, layer in layers:
         _check_known(schema, layer, origins=dict.fromkeys(layer, origin))
+    values, changed = merge(layers)
+    origins = {**dict.fromkeys(keys(schema), "default"), **changed}
+    return Resolved(value=build(schema, values, origins=origins), origins=origins)
+
+
+def merge(layers: Iterable[tuple[Origin, Mapping[str, Any]]]) -> tuple[dict[str, Any], dict[str, Origin]]:
+    """Merge layers, each an origin and the keys it sets; the last that sets a key decides.
+
+    Returns the values, and for each key where its value came from.
+    """
+    values: dict[str, Any] = {}
+    origins: dict[str, Origin] = {}
+    for origin, layer in layers:
         values.update(layer)
         origins.update(dict.fromkeys(layer, origin))
-    return Resolved(value=build(schema, values, origins=origins), origins=origins)
+    return values, origins
 
 
 def preset_names(presets: Traversable) -> list[str]:

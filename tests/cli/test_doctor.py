@@ -47,7 +47,7 @@ def test_a_damaged_model_is_a_warning(doctor, publish):
     path.write_bytes(path.read_bytes().replace(b"ddpm", b"eepm", 1))
     finding = doctor()["model ddpm-test"]
     assert finding["state"] == "warn"
-    assert "is not what the registry names" in finding["detail"]
+    assert "is corrupt: its sha256 is" in finding["detail"]
 
 
 def test_a_wrong_registry_is_a_warning(doctor, monkeypatch, tmp_path):

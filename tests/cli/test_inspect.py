@@ -51,7 +51,7 @@ def test_json_tells_the_same(medzoo, model):
         (["classic"], "error: 'classic' has no weights"),
         (["ddpm-bussi"], "'ddpm-bussi'"),
         (["MODEL", "--label", "nomal"], "error: unknown class 'nomal'"),
-        (["hf:org/model", "--from", "bundled"], "error: 'hf:org/model' comes from the Hub and not from bundled"),
+        (["hf:org/model", "--from", "bundled"], "error: 'hf:org/model' is on the Hub, not in bundled"),
         (["MODEL", "--n", "0"], "error: invalid value for '--n'"),
     ],
 )

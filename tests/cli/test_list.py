@@ -61,7 +61,7 @@ def test_words_keep_the_models_that_have_them_all(medzoo, publish):
 def test_no_match_is_said_on_stderr(medzoo, publish):
     outcome = medzoo("list", "nowhere")
     assert (outcome.code, outcome.out) == (0, "")
-    assert "nothing has the words: nowhere" in outcome.err
+    assert "no entry has the words: nowhere" in outcome.err
 
 
 def test_json_holds_every_fact(medzoo, publish):

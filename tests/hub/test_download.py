@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
@@ -13,7 +12,7 @@ from helpers.hub_server import flip
 
 from medzoo.errors import HubError, IntegrityError, ResourceError
 from medzoo.hub.registry import AssetEntry, FileEntry, load_registry
-from medzoo.hub.sources import fetch_asset, fetch_model, locate, model_folder, verify_folder
+from medzoo.hub.sources import cache_folder, fetch_asset, fetch_model, locate, verify_folder
 
 WEIGHTS = "GET /[0-9a-f]{64}/model.safetensors"
 
@@ -29,7 +28,7 @@ def entry(published):
 
 
 def final_names(entry):
-    folder = model_folder(entry)
+    folder = cache_folder(entry)
     return {path.name for path in folder.iterdir() if not path.name.startswith(".")} if folder.exists() else set()
 
 
@@ -64,11 +63,11 @@ def test_a_damaged_mirror_is_told_of_when_the_hub_fails_too(hub_server, entry, p
     monkeypatch.setenv("MEDZOO_MIRROR", str(published.mirror))
     published.path("model.safetensors").write_bytes(b"damage")
     hub_server.fail(WEIGHTS, status=500, times=4)
-    with pytest.raises(HubError, match="answers 500"):
+    with pytest.raises(HubError, match="responds with 500"):
         fetch_model(entry)
-    assert "holds 6 bytes" in logged[0]
+    assert "has 6 bytes" in logged[0]
     fetch_model(entry)
-    assert "took it from acme/ddpm-test" in logged[-1]
+    assert "using acme/ddpm-test instead" in logged[-1]
 
 
 def test_the_hub_alone_is_asked_when_named(hub_server, entry, published, monkeypatch):
@@ -79,7 +78,7 @@ def test_the_hub_alone_is_asked_when_named(hub_server, entry, published, monkeyp
 
 def test_a_model_without_a_place_on_the_hub_is_not_asked_for_there(publish):
     publish("ddpm-test")
-    with pytest.raises(HubError, match="'ddpm-test' has no place on the Hub"):
+    with pytest.raises(HubError, match="'ddpm-test' is not on the Hub"):
         fetch_model(load_registry().model("ddpm-test"), source="hub")
 
 
@@ -94,7 +93,7 @@ def test_a_connection_cut_in_mid_file_is_taken_up_where_it_broke(hub_server, ent
 def test_a_connection_cut_again_and_again_fails_and_the_next_pull_goes_on(hub_server, entry, published):
     hub_server.fail(WEIGHTS, cut=3000, chunk=1000)
     hub_server.fail(WEIGHTS, cut=0, after=1, times=4)
-    with pytest.raises(HubError, match=r"cannot get model\.safetensors of acme/ddpm-test"):
+    with pytest.raises(HubError, match=r"cannot download model\.safetensors of acme/ddpm-test"):
         fetch_model(entry)
     assert "model.safetensors" not in final_names(entry)
     before = len(hub_server.requests)
@@ -112,7 +111,7 @@ def test_a_server_without_ranges_sends_the_whole_again(hub_server, entry, publis
 
 
 def test_a_part_longer_than_the_file_is_begun_anew(entry, published):
-    folder = model_folder(entry)
+    folder = cache_folder(entry)
     folder.mkdir(parents=True)
     file = next(file for file in entry.files if file.name == "model.safetensors")
     (folder / f".model.safetensors.{file.sha256[:12]}.part").write_bytes(b"x" * 20_000)
@@ -122,10 +121,10 @@ def test_a_part_longer_than_the_file_is_begun_anew(entry, published):
 @pytest.mark.parametrize(("name", "asked"), [("model.safetensors", WEIGHTS), ("config.json", "GET .*/config.json")])
 def test_a_flipped_byte_is_refused_and_nothing_of_it_stays(hub_server, entry, published, name, asked):
     hub_server.fail(asked, body=flip(5))
-    with pytest.raises(IntegrityError, match=rf"{name} of acme/ddpm-test at .* is not what was expected: sha256"):
+    with pytest.raises(IntegrityError, match=rf"{name} of acme/ddpm-test at .* is corrupt: its sha256"):
         fetch_model(entry)
-    assert not list(model_folder(entry).glob(f"*{name}*"))
-    assert not list(model_folder(entry).glob(f".*{name}*"))
+    assert not list(cache_folder(entry).glob(f"*{name}*"))
+    assert not list(cache_folder(entry).glob(f".*{name}*"))
     assert_pulled(entry, published)
 
 
@@ -144,7 +143,9 @@ def test_a_passing_failure_is_waited_out(hub_server, entry, published, status):
     assert_pulled(entry, published)
 
 
-@pytest.mark.parametrize(("status", "reason"), [(429, "too many requests"), (500, "answers 500"), (503, "answers 503")])
+@pytest.mark.parametrize(
+    ("status", "reason"), [(429, "too many requests"), (500, "responds with 500"), (503, "responds with 503")]
+)
 def test_a_lasting_failure_says_what_the_hub_answers(hub_server, entry, published, status, reason):
     hub_server.fail(WEIGHTS, status=status, times=100)
     with pytest.raises(HubError, match=reason):
@@ -156,25 +157,14 @@ def test_a_lasting_failure_says_what_the_hub_answers(hub_server, entry, publishe
 
 def test_a_server_that_asks_to_wait_is_waited_for_or_reported(hub_server, entry, published, monkeypatch):
     waited = []
-    monkeypatch.setattr(threading.Event, "wait", lambda self, seconds=None: waited.append(seconds) or self.is_set())
+    monkeypatch.setattr("medzoo.hub.network.time.sleep", waited.append)
     hub_server.fail(WEIGHTS, status=429, headers={"Retry-After": "7"})
     assert_pulled(entry, published)
     assert 7.0 in waited
-    (model_folder(entry) / "model.safetensors").unlink()
+    (cache_folder(entry) / "model.safetensors").unlink()
     hub_server.fail(WEIGHTS, status=429, headers={"Retry-After": "600"})
     with pytest.raises(HubError, match="too many requests"):
         fetch_model(entry)
-
-
-def test_a_drip_counts_as_a_broken_connection(hub_server, entry, published, monkeypatch):
-    monkeypatch.setattr("medzoo.hub.download._PATIENCE", 0.2)
-    hub_server.fail(WEIGHTS, pause=0.05, chunk=10, times=100)
-    monkeypatch.setattr("medzoo.hub.network._PAUSES", ())
-    with pytest.raises(HubError, match=r"only \d+ bytes a second arrive"):
-        fetch_model(entry)
-    assert "model.safetensors" not in final_names(entry)
-    hub_server.faults.clear()
-    assert_pulled(entry, published)
 
 
 def test_silence_ends_with_the_time_out_of_the_library(hub_server, entry, published, monkeypatch):
@@ -189,7 +179,7 @@ def test_silence_ends_with_the_time_out_of_the_library(hub_server, entry, publis
 
 def test_an_expired_token_is_named_even_for_a_public_model(hub_server, entry, published, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_gone")
-    with pytest.raises(HubError, match="refuses the token") as caught:
+    with pytest.raises(HubError, match="rejects the token") as caught:
         fetch_model(entry)
     assert "HF_TOKEN" in caught.value.hint
     assert "hf_gone" not in str(caught.value)
@@ -202,7 +192,7 @@ def test_a_private_model_needs_a_token(publish_on_hub, monkeypatch):
     entry = load_registry().model("ddpm-test")
     monkeypatch.setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
     monkeypatch.delenv("HF_TOKEN")
-    with pytest.raises(HubError, match="the Hub shows no") as caught:
+    with pytest.raises(HubError, match="is not on the Hub, or is private") as caught:
         fetch_model(entry)
     assert "HF_TOKEN" in caught.value.hint
     monkeypatch.setenv("HF_TOKEN", "hf_read")
@@ -232,7 +222,7 @@ def test_a_hub_that_is_not_there_is_a_hub_error(entry, monkeypatch):
     monkeypatch.setattr(
         "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", nowhere + "/{repo_id}/resolve/{revision}/{filename}"
     )
-    with pytest.raises(HubError, match=r"cannot get .* of acme/ddpm-test"):
+    with pytest.raises(HubError, match=r"cannot download .* of acme/ddpm-test"):
         fetch_model(entry)
 
 
@@ -247,7 +237,7 @@ def test_a_full_disk_leaves_nothing_and_the_next_pull_succeeds(entry, published)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (6, ""), done.stderr
     assert "cannot write" in done.stderr
-    assert "model.safetensors" not in " ".join(path.name for path in model_folder(entry).iterdir())
+    assert "model.safetensors" not in " ".join(path.name for path in cache_folder(entry).iterdir())
     assert_pulled(entry, published)
 
 
@@ -283,7 +273,7 @@ def test_an_interrupt_leaves_the_part_that_arrived_for_the_next_pull(hub_server,
     program = "import sys; from medzoo.cli.app import run; sys.exit(run(['pull', 'ddpm-test']))"
     running = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while not any(part.stat().st_size for part in model_folder(entry).glob(".model.safetensors.*")):
+    while not any(part.stat().st_size for part in cache_folder(entry).glob(".model.safetensors.*")):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     running.send_signal(signal.SIGINT)
@@ -292,14 +282,6 @@ def test_an_interrupt_leaves_the_part_that_arrived_for_the_next_pull(hub_server,
     assert "model.safetensors" not in final_names(entry)
     assert_pulled(entry, published)
     assert int(hub_server.requests[-1].headers["range"][len("bytes=") : -1]) > 0
-
-
-def test_one_file_that_fails_stops_the_others(hub_server, entry):
-    hub_server.fail("GET .*/resolve/.*config.json", status=404, headers={"X-Error-Code": "EntryNotFound"})
-    hub_server.fail(WEIGHTS, pause=0.1, chunk=100)
-    with pytest.raises(HubError, match=r"config\.json of .*no such file"):
-        fetch_model(entry)
-    assert "model.safetensors" not in final_names(entry)
 
 
 def test_no_token_goes_to_where_the_hub_keeps_large_files(hub_server, entry):
@@ -329,6 +311,6 @@ def test_an_asset_comes_from_a_repository_or_an_address_without_a_token(hub_serv
 def test_an_asset_with_other_bytes_is_refused(hub_server, published):
     hub_server.fail(WEIGHTS, body=flip(5))
     of_url = asset(published, url=f"{hub_server.url}/acme/ddpm-test/resolve/main/model.safetensors")
-    with pytest.raises(IntegrityError, match="is not what was expected"):
+    with pytest.raises(IntegrityError, match="is corrupt"):
         fetch_asset(of_url)
     assert fetch_asset(of_url).is_file()

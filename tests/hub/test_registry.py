@@ -83,7 +83,7 @@ def test_a_later_overlay_changes_one_key_of_a_model(publish, monkeypatch, tmp_pa
         ('[[model]]\nid = "m"', "model 'm' lacks plugin, summary", ""),
         ('[[model]]\nplugin = "ddpm"', "model 1: needs an id", ""),
         ('[[model]]\nid = "../m"', "model '../m': needs an id", ""),
-        ('[[model]]\nid = "m"\n[[model]]\nid = "m"', "model 'm' is there twice", "join"),
+        ('[[model]]\nid = "m"\n[[model]]\nid = "m"', "model 'm' is listed twice", "join"),
         ('[[model]]\nid = "m"\nfiles = ["a"]', "files must be a list of tables", ""),
         ('[[model]]\nid = "m"\nfiles = [{ name = "a", sha = "b" }]', "unknown key 'sha'", "did you mean sha256?"),
         ('[[model]]\nid = "m"\nfiles = [{ name = "a" }]', "file a lacks sha256, bytes", ""),
@@ -181,7 +181,7 @@ def test_a_version_is_meant_by_a_gen_argument(two_versions):
 @pytest.mark.parametrize("extra", ['deprecated = "old"', 'successor = "ddpm-udder"'])
 def test_a_deprecated_model_names_reason_and_successor(publish, extra):
     publish("ddpm-test", extra=extra)
-    with pytest.raises(ConfigError, match="needs both the reason and a successor"):
+    with pytest.raises(ConfigError, match="needs both a reason and a successor"):
         load_registry()
 
 
@@ -219,7 +219,7 @@ def test_no_two_files_of_a_row_have_one_name(monkeypatch, tmp_path):
     place = f'repo = "a/b"\nrevision = "{"0" * 40}"'
     text = ASSET.format(id="part", place=place)
     overlay(monkeypatch, tmp_path, text[: text.index("files")] + f"files = [{part}, {part}]")
-    with pytest.raises(ConfigError, match="'part' its files have one name twice"):
+    with pytest.raises(ConfigError, match="'part' lists a file name twice"):
         load_registry()
 
 

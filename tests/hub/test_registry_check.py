@@ -71,26 +71,26 @@ def test_a_sound_row_has_no_problem(write):
         ({"licence": '"mit"'}, "unknown key 'licence'"),
         ({"leave_out": "plugin"}, "lacks plugin"),
         ({"version": "0"}, "version must be 1 or more"),
-        ({"summary": '" "'}, "summary must say something"),
-        ({"classes": '["a", "a"]'}, "classes must be names, each there once"),
-        ({"channels": "2"}, "channels are 1 or 3"),
-        ({"plugin": '"ddqm"'}, "no installed plugin offers the generator 'ddqm'"),
-        ({"plugin": '"classic"'}, "'classic' needs no weights"),
+        ({"summary": '" "'}, "summary must not be empty"),
+        ({"classes": '["a", "a"]'}, "classes must be a list of distinct names"),
+        ({"channels": "2"}, "channels 1 or 3"),
+        ({"plugin": '"ddqm"'}, "no installed plugin provides the generator 'ddqm'"),
+        ({"plugin": '"classic"'}, "'classic' has no weights"),
         ({"kind": '"metric"'}, "kind must be generator or classifier"),
-        ({"kind": '"classifier"'}, "no installed plugin offers the classifier 'ddpm'"),
+        ({"kind": '"classifier"'}, "no installed plugin provides the classifier 'ddpm'"),
         ({"repo": '"org/own"', "revision": '"main"'}, "revision must be a commit"),
         ({"revision": f'"{"a" * 40}"'}, "revision must be a commit of its repo"),
-        ({"deprecated": '"worse"'}, "needs both the reason and a successor"),
+        ({"deprecated": '"worse"'}, "needs both a reason and a successor"),
         ({"deprecated": '"worse"', "successor": '"none"'}, "its successor 'none' is in no registry"),
         ({"deprecated": '"worse"', "successor": '"own"'}, "its successor 'own' is deprecated too"),
-        ({"license": '"cc0-1.0"'}, "the entry says license cc0-1.0, its card mit"),
-        ({"card": b"# A model\n"}, "the entry says license mit, its card none"),
-        ({"card": b"---\nlicense: [\n---\n"}, "has no front matter that can be read"),
-        ({"spoil": "model.safetensors"}, "model.safetensors is another file than the entry's"),
-        ({"folder": "elsewhere"}, "it is on no mirror and in no repo"),
+        ({"license": '"cc0-1.0"'}, "the license is cc0-1.0 in the entry, mit in its card"),
+        ({"card": b"# A model\n"}, "the license is mit in the entry, none in its card"),
+        ({"card": b"---\nlicense: [\n---\n"}, "cannot be read"),
+        ({"spoil": "model.safetensors"}, "model.safetensors is not that of the entry"),
+        ({"folder": "elsewhere"}, "it is in no mirror and no repo"),
         ({"default": "true"}, "'ddpm' has two default models"),
         ({"more": "[[model]]\n"}, "needs an id of letters"),
-        ({"more": '[[model]]\nid = "own"\n'}, "'own' is there twice"),
+        ({"more": '[[model]]\nid = "own"\n'}, "'own' is listed twice"),
         ({"more": "[[model\n"}, "is not TOML"),
         ({"more": "[[models]]\n"}, "unknown key 'models'"),
         ({"more": ASSET.format(id="own", place='url = "https://a.b/part.pth"', zeros="0" * 64)}, "both a model and an"),
@@ -139,7 +139,7 @@ def test_the_verb_prints_a_table_and_fails(medzoo, write, tmp_path):
     outcome = medzoo("registry", "check", tmp_path / "registry.toml")
     assert outcome.code == 2
     assert outcome.out.splitlines()[0].split() == ["file", "entry", "problem", "hint"]
-    assert "channels are 1 or 3" in outcome.out
+    assert "channels 1 or 3" in outcome.out
     assert "error: the registry has 1 problem" in outcome.err
 
 

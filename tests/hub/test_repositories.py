@@ -74,7 +74,7 @@ def test_a_hub_that_fails_never_gives_an_older_commit(hub_server, put):
     fetch_repo(NAME)
     put(b"newer" * 1000)
     hub_server.fail("GET /api/models", status=500, times=100)
-    with pytest.raises(HubError, match="answers 500"):
+    with pytest.raises(HubError, match="responds with 500"):
         fetch_repo(NAME, refresh=True)
 
 
@@ -90,7 +90,7 @@ def test_a_tag_and_the_start_of_a_commit_name_a_revision(hub_server, put, first_
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
 def test_a_repository_without_a_models_files_says_so(hub_server, put, name):
     put(**{name: None})
-    with pytest.raises(HubError, match=rf"holds no model of medzoo: it has no {name}"):
+    with pytest.raises(HubError, match=rf"is not a medzoo model: it has no {name}"):
         fetch_repo(NAME)
     assert not hub_server.asked("resolve")
 
@@ -116,20 +116,20 @@ def test_weights_of_another_model_are_refused(put):
 @pytest.mark.parametrize("asked", ["GET .*/config.json", "GET /[0-9a-f]{64}/model.safetensors"])
 def test_a_flipped_byte_is_refused_for_large_and_small_files(hub_server, asked):
     hub_server.fail(asked, body=flip(3))
-    with pytest.raises(IntegrityError, match="is not what was expected"):
+    with pytest.raises(IntegrityError, match="is corrupt"):
         fetch_repo(NAME)
     folder = fetch_repo(NAME)
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
 
 
-def test_a_large_file_survives_more_cuts_than_a_small_one(hub_server, put):
+def test_fetch_repo_large_file_survives_more_cuts(hub_server, put):
     large = bytes(range(256)) * 20_000
     put(large)
     hub_server.fail("GET /[0-9a-f]{64}/model.safetensors", cut=1_050_000, times=4)
     assert (fetch_repo(NAME) / "model.safetensors").read_bytes() == large
     put(large[::-1])
     hub_server.fail("GET /[0-9a-f]{64}/model.safetensors", cut=100_000, times=4)
-    with pytest.raises(HubError, match="cannot get"):
+    with pytest.raises(HubError, match="cannot download"):
         fetch_repo(NAME, refresh=True)
 
 
@@ -159,7 +159,7 @@ def test_a_proxy_is_the_way_to_the_hub(hub_server, monkeypatch):
 def test_a_missing_revision_and_a_missing_repository_are_told_apart():
     with pytest.raises(HubError, match="acme/ddpm-test at v9: the repository has no such revision"):
         fetch_repo(f"{NAME}@v9")
-    with pytest.raises(HubError, match="the Hub shows no acme/none at main"):
+    with pytest.raises(HubError, match="acme/none at main is not on the Hub"):
         fetch_repo("hf:acme/none")
 
 
@@ -173,7 +173,7 @@ def test_a_gated_repository_names_where_to_accept_its_terms(hub_server, monkeypa
 
 @pytest.mark.parametrize("given", ["hf:", "hf:name", "hf:a/b/c", "hf:a/b@", "hf:../x", "hf:a/b@v1@v2", "hf:a/../b"])
 def test_a_reference_is_an_organisation_and_a_name(given):
-    with pytest.raises(ConfigError, match="is no place on the Hub"):
+    with pytest.raises(ConfigError, match="is not a repository on the Hub"):
         parse_reference(given)
 
 

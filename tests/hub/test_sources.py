@@ -7,7 +7,7 @@ import pytest
 
 from medzoo.errors import ConfigError, HubError, IntegrityError, ResourceError
 from medzoo.hub.registry import load_registry
-from medzoo.hub.sources import cache_root, fetch_model, locate, model_folder, verify_folder
+from medzoo.hub.sources import cache_folder, cache_root, fetch_model, locate, verify_folder
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_a_model_comes_from_the_mirror_into_the_cache(publish):
     entry = load_registry().model("ddpm-test")
     assert locate(entry) == ("mirror", published.mirror / "ddpm-test")
     folder = fetch_model(entry)
-    assert folder == model_folder(entry)
+    assert folder == cache_folder(entry)
     assert cache_root() in folder.parents
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == published.files
     assert locate(entry) == ("cached", folder)
@@ -54,7 +54,7 @@ def test_a_model_is_taken_from_a_named_folder_only(publish):
     entry = load_registry().model("ddpm-test")
     with pytest.raises(HubError, match="no source has"):
         fetch_model(entry, source="bundled")
-    assert fetch_model(entry, source=str(published.mirror)) == model_folder(entry)
+    assert fetch_model(entry, source=str(published.mirror)) == cache_folder(entry)
 
 
 def test_a_source_that_is_no_folder_is_refused(entry):
@@ -66,16 +66,16 @@ def test_a_flipped_byte_in_the_source_is_refused_and_leaves_nothing(publish):
     published = publish("ddpm-test")
     flip(published.path("model.safetensors"))
     entry = load_registry().model("ddpm-test")
-    with pytest.raises(IntegrityError, match=r"model\.safetensors is not what the registry names: sha256 .*expected"):
+    with pytest.raises(IntegrityError, match=r"model\.safetensors is corrupt: its sha256 .*expected"):
         fetch_model(entry)
-    assert not list(model_folder(entry).glob("*model.safetensors*"))
+    assert not list(cache_folder(entry).glob("*model.safetensors*"))
     assert published.path("model.safetensors").is_file()
 
 
 def test_a_truncated_source_is_refused_by_size(publish):
     published = publish("ddpm-test")
     published.path("config.json").write_bytes(b"{")
-    with pytest.raises(IntegrityError, match="holds 1 bytes"):
+    with pytest.raises(IntegrityError, match="has 1 bytes"):
         fetch_model(load_registry().model("ddpm-test"))
 
 
@@ -91,7 +91,7 @@ def test_a_damaged_bundled_file_gives_way_to_the_mirror(publish, monkeypatch, tm
     folder = fetch_model(entry)
     verify_folder(folder, entry)
     assert len(logged) == 1
-    assert "took it from" in logged[0]
+    assert "instead" in logged[0]
 
 
 def test_a_flipped_byte_in_the_cache_is_mended_with_a_notice(entry, logged):
@@ -99,7 +99,7 @@ def test_a_flipped_byte_in_the_cache_is_mended_with_a_notice(entry, logged):
     flip(folder / "model.safetensors")
     fetch_model(entry)
     verify_folder(folder, entry)
-    assert logged == [f"{folder / 'model.safetensors'} is damaged; taking it again"]
+    assert logged == [f"{folder / 'model.safetensors'} is corrupt; fetching it again"]
 
 
 def test_a_damaged_cached_file_that_cannot_be_mended_is_removed(entry, monkeypatch):
@@ -120,9 +120,9 @@ def test_fetch_model_prints_nothing(entry, capsys):
 
 def test_other_bytes_under_one_id_get_another_folder(publish):
     publish("ddpm-test")
-    first = model_folder(load_registry().model("ddpm-test"))
+    first = cache_folder(load_registry().model("ddpm-test"))
     publish("ddpm-test", extra='revision = "abc"')
-    assert model_folder(load_registry().model("ddpm-test")) != first
+    assert cache_folder(load_registry().model("ddpm-test")) != first
 
 
 def test_a_folder_is_verified_file_by_file(entry):
@@ -146,7 +146,7 @@ def test_a_disk_that_refuses_is_a_resource_error_and_leaves_nothing(entry, monke
     monkeypatch.setattr("os.fsync", refuse)
     with pytest.raises(ResourceError, match=reason):
         fetch_model(entry)
-    assert list(model_folder(entry).iterdir()) == []
+    assert list(cache_folder(entry).iterdir()) == []
 
 
 def test_a_cache_that_is_a_file_is_a_resource_error(entry, monkeypatch, tmp_path):
@@ -180,4 +180,4 @@ def test_processes_that_pull_at_once_all_get_the_model(entry, damaged):
     for process in running:
         _, err = process.communicate(timeout=120)
         assert process.returncode == 0, err.decode()
-    assert {path.name for path in model_folder(entry).iterdir()} == {file.name for file in entry.files}
+    assert {path.name for path in cache_folder(entry).iterdir()} == {file.name for file in entry.files}

@@ -32,7 +32,7 @@ def mirror(
     if assets:
         entries += [entry for entry in registry.assets if entry not in entries]
     with DownloadDisplay() as display:
-        mirrored = list(write_mirror(entries, folder, watch=lambda name: partial(display, name)))
+        mirrored = list(write_mirror(entries, folder, progress=lambda name: partial(display, name)))
     if json:
         print_json([{"id": item.entry.id, "folder": str(item.folder), "copied": item.copied} for item in mirrored])
         return

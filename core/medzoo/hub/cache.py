@@ -1,4 +1,4 @@
-"""What the cache holds: models, assets, repositories of the Hub, what was computed; how large, and away with it."""
+"""List and remove what the cache holds: models, assets, repositories of the Hub, and what was computed from images."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from medzoo.storage.paths import cache_root, features_root, latents_root, pixels
 
 @dataclass(frozen=True, kw_only=True)
 class CacheEntry:
-    """One folder of the cache: `name` is what a user writes for it, `kind` "model", "asset" or "hub", or of what was
-    computed from images and can be again, "latents", "pixels" or "features"."""
+    """One folder of the cache: `name` is what a user writes for it.
+
+    `kind` is "model", "asset", "hub", or, for what was computed from images, "latents", "pixels" or "features".
+    """
 
     kind: str
     name: str
@@ -29,13 +31,14 @@ class CacheEntry:
 
 
 def cached_entries() -> list[CacheEntry]:
-    """What the cache holds, by kind and name; parts of files on their way are counted in."""
-    held = (entry for entry in _all_entries() if entry.bytes)  # a fetch that failed leaves an empty folder
+    """List what the cache holds, by kind and name; sizes include parts of files being downloaded."""
+    held = [_entry(*found) for found in _folders()]
+    held = [entry for entry in held if entry.bytes]  # a failed download leaves an empty folder
     return sorted(held, key=lambda entry: (entry.kind != "model", entry.kind, entry.name, entry.used))
 
 
 def find_cached(names: Iterable[str]) -> list[CacheEntry]:
-    """The entries of these names; `hf:org/name` means every commit of it. Raises: UnknownName."""
+    """Find the entries with these names; `hf:org/name` stands for every commit of it. Raises: UnknownName."""
     held = cached_entries()
     found: list[CacheEntry] = []
     for name in names:
@@ -47,28 +50,23 @@ def find_cached(names: Iterable[str]) -> list[CacheEntry]:
 
 
 def remove_cached(entry: CacheEntry) -> None:
-    """Nothing; the entry is gone, and for a commit of a repository what was pinned to it. Raises: ResourceError."""
+    """Remove the entry, and what is pinned to it if it is a commit of a repository. Raises: ResourceError."""
     with folder_lock(entry.folder), disk_errors(entry.folder):
         shutil.rmtree(entry.folder)
         if entry.kind == "hub":
             _unpin(entry)
-        with suppress(OSError):  # others are in it
+        with suppress(OSError):  # it holds other folders
             entry.folder.parent.rmdir()
 
 
-def _all_entries() -> Iterator[CacheEntry]:
-    for kind, place in (("model", "models"), ("asset", "assets")):
-        for folder in _folders(cache_root() / place, depth=2):
-            yield _entry(kind, folder.parent.name, folder)
-    for folder in _folders(cache_root() / "repos", depth=2):
-        yield _entry("hub", f"hf:{folder.parent.name}/{folder.name}", folder)
+def _folders() -> Iterator[tuple[str, str, Path]]:
+    """Find the folders of the cache, each with its kind and name."""
+    for kind, place in (("model", "models"), ("asset", "assets"), ("hub", "repos")):
+        for folder in filter(Path.is_dir, (cache_root() / place).glob("*/*")):
+            yield kind, f"hf:{folder.parent.name}/{folder.name}" if kind == "hub" else folder.parent.name, folder
     for kind, root in (("latents", latents_root()), ("pixels", pixels_root()), ("features", features_root())):
         if root.is_dir():
-            yield _entry(kind, kind, root)
-
-
-def _folders(root: Path, *, depth: int) -> Iterator[Path]:
-    return (path for path in root.glob("/".join("*" * depth)) if path.is_dir())
+            yield kind, kind, root
 
 
 def _entry(kind: str, name: str, folder: Path) -> CacheEntry:

@@ -1,15 +1,17 @@
-"""The entries of registry.toml, models and assets, as typed values; and what is wrong with a table that makes none."""
+"""Entries of a registry, models and assets, as typed values; and the checks of the tables they are read from."""
 
 from __future__ import annotations
 
 import difflib
+import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from medzoo.errors import ConfigError
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -17,36 +19,61 @@ GENERATOR: Final = "generator"
 CLASSIFIER: Final = "classifier"
 MODEL_KINDS = (GENERATOR, CLASSIFIER)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _REPO = re.compile(rf"{NAME.pattern}/{NAME.pattern}")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+_CHUNK = 1 << 20
 
-Fault = tuple[str, str]
-"""What is wrong with a table, and the hint that mends it."""
+Issue: TypeAlias = tuple[str, str]
+"""What is wrong with a table, and a hint how to fix it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileEntry:
-    """One file: its name, SHA-256 and size."""
+    """One file: its name, size and SHA-256; or, with `git_sha1`, the hash by which git names a small file."""
 
     name: str
     sha256: str
     bytes: int
+    git_sha1: str = ""
+
+    @property
+    def digest(self) -> str:
+        """The expected hash, in hexadecimal."""
+        return self.git_sha1 or self.sha256
+
+    def new_hash(self) -> _Hash:
+        """Begin the hash that gives `digest` once it has been fed the file."""
+        if self.git_sha1:
+            return hashlib.sha1(b"blob %d\0" % self.bytes, usedforsecurity=False)
+        return hashlib.sha256()
+
+    def hash(self, path: Path) -> _Hash:
+        """Hash what `path` holds."""
+        digest = self.new_hash()
+        with path.open("rb") as reader:
+            while chunk := reader.read(_CHUNK):
+                digest.update(chunk)
+        return digest
+
+    def matches(self, path: Path) -> bool:
+        """Return whether `path` is this file, by size and hash."""
+        return path.is_file() and path.stat().st_size == self.bytes and self.hash(path).hexdigest() == self.digest
 
 
 @dataclass(frozen=True, kw_only=True)
 class AssetEntry:
-    """A pretrained part that others published: the one file at `url`, or files of the Hub's `repo` at `revision`.
+    """Pretrained weights that others published: the one file at `url`, or files of the Hub's `repo` at `revision`.
 
-    `origins` says which registry file gave each key; `origin` is the one that spoke last.
+    `origins` maps each key to the registry file that set it; `origin` is the last of these files.
     """
 
     id: str
     summary: str
     license: str
-    url: str
-    repo: str
-    revision: str
+    url: str = ""
+    repo: str = ""
+    revision: str = ""
     files: tuple[FileEntry, ...]
     origin: Path
     origins: Mapping[str, Path] = field(compare=False, repr=False)
@@ -66,18 +93,18 @@ class AssetEntry:
 class ModelEntry:
     """One version of a published model, a generator or a classifier by its `kind`.
 
-    `deprecated` is the reason not to use it any more, "" for none, and `successor` the model to use instead. `newest`
-    says whether the bare id means this version. `origins` says which registry file gave each key; `origin` is the one
-    that spoke last.
+    `deprecated` is why the model should not be used any more ("" if it may be), and `successor` the one to use instead.
+    `newest` says whether the bare id means this version. `origins` maps each key to the registry file that set it;
+    `origin` is the last of these files.
     """
 
     id: str
-    version: int
-    kind: str
+    version: int = 1
+    kind: str = GENERATOR
     plugin: str
     summary: str
-    repo: str
-    revision: str
+    repo: str = ""
+    revision: str = ""
     modality: str
     dataset: str
     classes: tuple[str, ...]
@@ -86,9 +113,9 @@ class ModelEntry:
     license: str
     parameters: int
     files: tuple[FileEntry, ...]
-    default: bool
-    deprecated: str
-    successor: str
+    default: bool = False
+    deprecated: str = ""
+    successor: str = ""
     newest: bool
     origin: Path
     origins: Mapping[str, Path] = field(compare=False, repr=False)
@@ -100,7 +127,7 @@ class ModelEntry:
 
     @property
     def folder(self) -> str:
-        """The folder that holds its files in cards/ and in a mirror; it stays when a newer version is published."""
+        """The folder of its files in cards/ and in a mirror; it stays the same when a newer version is published."""
         return self.id if self.version == 1 else f"{self.id}@v{self.version}"
 
     @property
@@ -110,68 +137,52 @@ class ModelEntry:
 
     @property
     def notice(self) -> str:
-        """What whoever uses a deprecated model is told; "" for any other."""
+        """The warning to users of a deprecated model; "" for any other."""
         if not self.deprecated:
             return ""
         return f"{self.name} is deprecated: {self.deprecated}; use {self.successor}: medzoo show {self.successor}"
 
 
-_MODEL_KEYS: Mapping[str, type] = {
-    "id": str,
-    "version": int,
-    "kind": str,
-    "plugin": str,
-    "summary": str,
-    "repo": str,
-    "revision": str,
-    "modality": str,
-    "dataset": str,
-    "classes": list,
-    "size": int,
-    "channels": int,
-    "license": str,
-    "parameters": int,
-    "files": list,
-    "default": bool,
-    "deprecated": str,
-    "successor": str,
+Entry: TypeAlias = ModelEntry | AssetEntry
+
+_TYPES = {"str": str, "int": int, "bool": bool, "tuple[str, ...]": list, "tuple[FileEntry, ...]": list}
+_TYPE_NAMES = {str: "text", list: "a list", int: "a whole number", bool: "true or false"}
+_COMPUTED = ("newest", "origin", "origins")
+_FIELDS = {
+    section: [field for field in fields(entry) if field.name not in _COMPUTED]
+    for section, entry in (("model", ModelEntry), ("asset", AssetEntry))
 }
-_ASSET_KEYS: Mapping[str, type] = {
-    "id": str,
-    "summary": str,
-    "license": str,
-    "url": str,
-    "repo": str,
-    "revision": str,
-    "files": list,
+KEYS: Mapping[str, Mapping[str, type]] = {
+    section: {field.name: _TYPES[str(field.type)] for field in each} for section, each in _FIELDS.items()
 }
-KEYS: Mapping[str, Mapping[str, type]] = {"model": _MODEL_KEYS, "asset": _ASSET_KEYS}
-"""The kinds of entry, and the keys and types a table of each kind may have."""
+"""The sections of a registry file ("model", "asset"), and the keys that a table of each takes, with their types."""
 
 _FILE_KEYS: Mapping[str, type] = {"name": str, "sha256": str, "bytes": int}
-_OPTIONAL: Mapping[str, Mapping[str, Any]] = {
-    "model": {
-        "version": 1,
-        "kind": GENERATOR,
-        "repo": "",
-        "revision": "",
-        "default": False,
-        "deprecated": "",
-        "successor": "",
-    },
-    "asset": {"url": "", "repo": "", "revision": ""},
-}
-_REQUIRED = {kind: keys.keys() - _OPTIONAL[kind].keys() for kind, keys in KEYS.items()}
-_TYPE_NAMES = {str: "text", list: "a list", int: "a whole number", bool: "true or false"}
 
 
-def table_faults(kind: str, table: Any) -> Iterator[Fault]:
-    """What is wrong with a table as it stands in one file; an overlay's may lack keys that a file before it gives."""
+def make_entry(section: str, values: Mapping[str, Any], origins: Mapping[str, Path], *, newest: bool) -> Entry:
+    """Make the entry that the merged tables `values` describe, which have been checked."""
+    # Every table names its id, so the file that gave the id last is the last that changed the entry.
+    given = {**values, "origin": origins["id"], "origins": origins}
+    given["files"] = tuple(FileEntry(**file) for file in values["files"])
+    if section == "asset":
+        return AssetEntry(**given)
+    return ModelEntry(**{**given, "classes": tuple(values["classes"])}, newest=newest)
+
+
+def table_name(section: str, number: int, table: Any) -> str:
+    """Name the `number`-th table of its section for messages: by its id where it has one."""
+    named = isinstance(table, dict) and isinstance(table.get("id"), str)
+    return f"{section} '{table['id']}'" if named else f"{section} {number}"
+
+
+def table_issues(section: str, table: Any) -> Iterator[Issue]:
+    """Find what is wrong with one table; in an overlay, it may lack keys that an earlier file gives."""
     if type(table) is not dict or type(table.get("id")) is not str or not NAME.fullmatch(table["id"]):
         yield "needs an id of letters, digits, '.', '_' and '-'", ""
         return
-    if wrong := list(key_faults(table, KEYS[kind])):
-        yield from wrong
+    if issues := list(key_issues(table, KEYS[section])):
+        yield from issues
         return
     if table.get("version", 1) < 1:
         yield f"version must be 1 or more, not {table['version']}", ""
@@ -180,18 +191,11 @@ def table_faults(kind: str, table: Any) -> Iterator[Fault]:
     if not all(isinstance(name, str) for name in table.get("classes", ())):
         yield "classes must be a list of names", ""
     for file in table.get("files", ()):
-        if not _is_file(file):
-            yield from _file_faults(file)
+        yield from _file_issues(file)
 
 
-def table_name(kind: str, number: int, table: Any) -> str:
-    """What to call the `number`-th table of its kind in messages: its id where it has one."""
-    named = isinstance(table, dict) and isinstance(table.get("id"), str)
-    return f"{kind} '{table['id']}'" if named else f"{kind} {number}"
-
-
-def key_faults(table: Mapping[str, Any], keys: Mapping[str, type]) -> Iterator[Fault]:
-    """The unknown keys of a table, and the values of another type than their key has."""
+def key_issues(table: Mapping[str, Any], keys: Mapping[str, type]) -> Iterator[Issue]:
+    """Find the unknown keys of a table, and the values of another type than their key takes."""
     for key, value in table.items():
         if key not in keys:
             near = difflib.get_close_matches(key, keys, n=1)
@@ -200,78 +204,43 @@ def key_faults(table: Mapping[str, Any], keys: Mapping[str, type]) -> Iterator[F
             yield f"{key} must be {_TYPE_NAMES[keys[key]]}, not {value!r}", ""
 
 
-def _is_file(file: Any) -> bool:
-    """Whether a table tells of a file, as nearly every one does: one look, where saying what is wrong takes several."""
-    return (
-        type(file) is dict
-        and len(file) == len(_FILE_KEYS)
-        and type(name := file.get("name")) is str
-        and type(sha256 := file.get("sha256")) is str
-        and type(size := file.get("bytes")) is int
-        and size > 0
-        and NAME.fullmatch(name) is not None
-        and _SHA256.fullmatch(sha256) is not None
-    )
-
-
-def _file_faults(file: Any) -> Iterator[Fault]:
+def _file_issues(file: Any) -> Iterator[Issue]:
     if type(file) is not dict:
         yield "files must be a list of tables", "{ name = ..., sha256 = ..., bytes = ... }"
         return
-    wrong = list(key_faults(file, _FILE_KEYS))
-    for message, hint in wrong:
+    issues = list(key_issues(file, _FILE_KEYS))
+    for message, hint in issues:
         yield f"file {file.get('name', '')}: {message}", hint
     if missing := [key for key in _FILE_KEYS if key not in file]:
         yield f"file {file.get('name', '')} lacks {', '.join(missing)}", ""
-    elif not wrong:
-        yield f"file {file['name']} needs a plain name, 64 hexadecimal digits and a size", ""
+    elif not issues and not (NAME.fullmatch(file["name"]) and _SHA256.fullmatch(file["sha256"]) and file["bytes"] > 0):
+        yield f"file {file['name']} needs a plain name, a sha256 of 64 hexadecimal digits and a size in bytes", ""
 
 
-def merged_faults(kind: str, table: Mapping[str, Any]) -> Iterator[Fault]:
-    """What keeps a table, with every overlay laid over it, from being a entry."""
-    if missing := _REQUIRED[kind] - table.keys():
-        yield f"lacks {', '.join(key for key in KEYS[kind] if key in missing)}", ""
+def entry_issues(section: str, values: Mapping[str, Any]) -> Iterator[Issue]:
+    """Find what is wrong with a table after every overlay has been merged into it."""
+    required = [field.name for field in _FIELDS[section] if field.default is MISSING]
+    if missing := [key for key in required if key not in values]:
+        yield f"lacks {', '.join(missing)}", ""
         return
-    names = [file["name"] for file in table["files"]]
+    names = [file["name"] for file in values["files"]]
     if len(set(names)) != len(names):
-        yield "its files have one name twice", ""
-    yield from _asset_faults(table) if kind == "asset" else _model_faults(table, names)
+        yield "lists a file name twice", ""
+    yield from _asset_issues(values) if section == "asset" else _model_issues(values, set(names))
 
 
-def _model_faults(table: Mapping[str, Any], names: Iterable[str]) -> Iterator[Fault]:
-    if lacking := {CONFIG, WEIGHTS}.difference(names):
+def _model_issues(values: Mapping[str, Any], names: set[str]) -> Iterator[Issue]:
+    if lacking := {CONFIG, WEIGHTS} - names:
         yield f"its files lack {' and '.join(sorted(lacking))}", ""
-    if bool(table.get("deprecated")) != bool(table.get("successor")):
-        yield "a deprecated model needs both the reason and a successor", 'deprecated = "why", successor = "id"'
+    if bool(values.get("deprecated")) != bool(values.get("successor")):
+        yield "a deprecated model needs both a reason and a successor", 'deprecated = "why", successor = "id"'
 
 
-def _asset_faults(table: Mapping[str, Any]) -> Iterator[Fault]:
-    url, repo = table.get("url", ""), table.get("repo", "")
+def _asset_issues(values: Mapping[str, Any]) -> Iterator[Issue]:
+    url, repo = values.get("url", ""), values.get("repo", "")
     if bool(url) == bool(repo):
-        yield "needs either a url or a repo of the Hub", ""
-    elif url and not (url.startswith("https://") and len(table["files"]) == 1):
-        yield "a url begins with https:// and gives exactly one file", ""
-    elif repo and not (_REPO.fullmatch(repo) and _COMMIT.fullmatch(table.get("revision", "")) and table["files"]):
+        yield "needs either a url or a repo on the Hub", ""
+    elif url and not (url.startswith("https://") and len(values["files"]) == 1):
+        yield "a url begins with https:// and stands for exactly one file", ""
+    elif repo and not (_REPO.fullmatch(repo) and COMMIT.fullmatch(values.get("revision", "")) and values["files"]):
         yield "a repo is org/name, with a commit of 40 hexadecimal digits as its revision and at least one file", ""
-
-
-def model_row(table: Mapping[str, Any], origins: Mapping[str, Path], *, newest: bool) -> ModelEntry:
-    """The entry a merged table makes. Raises: ConfigError."""
-    values = _values("model", table, origins)
-    return ModelEntry(**values, newest=newest)
-
-
-def asset_row(table: Mapping[str, Any], origins: Mapping[str, Path]) -> AssetEntry:
-    """The entry a merged table makes. Raises: ConfigError."""
-    return AssetEntry(**_values("asset", table, origins))
-
-
-def _values(kind: str, table: Mapping[str, Any], origins: Mapping[str, Path]) -> dict[str, Any]:
-    for message, hint in merged_faults(kind, table):
-        raise ConfigError(f"{origins['id']}: {kind} '{table['id']}' {message}", hint)
-    # Every table names its id, so the file that gave the id last is the one that spoke last.
-    values = {**_OPTIONAL[kind], **table, "origin": origins["id"], "origins": origins}
-    values["files"] = tuple([FileEntry(**file) for file in table["files"]])
-    if kind == "model":
-        values["classes"] = tuple(table["classes"])
-    return values

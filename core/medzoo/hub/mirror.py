@@ -1,4 +1,4 @@
-"""A directory mirror: models and assets as plain files, for machines without a network."""
+"""Write a mirror: models and assets as plain files, for machines without a network."""
 
 from __future__ import annotations
 
@@ -9,48 +9,43 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medzoo.errors import DataError
-from medzoo.hub.download import Progress, folder_lock
-from medzoo.hub.registry import AssetEntry, ModelEntry
-from medzoo.hub.sources import copy_checked, fetch_model, is_sound, mirror_folder
+from medzoo.hub.download import DownloadProgress, folder_lock
+from medzoo.hub.entries import Entry
+from medzoo.hub.sources import copy_checked, fetch_model, is_intact, mirror_folder
 from medzoo.storage.files import disk_errors
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mirrored:
+class MirroredEntry:
     """What a mirror holds; `copied` says whether it had to be written."""
 
-    entry: ModelEntry | AssetEntry
+    entry: Entry
     folder: Path
     copied: bool
 
 
 def write_mirror(
-    entries: Iterable[ModelEntry | AssetEntry],
-    mirror: Path,
-    *,
-    watch: Callable[[str], Progress] | None = None,
-) -> Iterator[Mirrored]:
-    """Each entry once `mirror` holds all its files, checked; what is there and sound is left alone.
+    entries: Iterable[Entry], mirror: Path, *, progress: Callable[[str], DownloadProgress] | None = None
+) -> Iterator[MirroredEntry]:
+    """Write each entry's files to `mirror`, checked, and yield it; what is there and intact is left alone.
 
-    A entry's folder appears whole or not at all. `watch` gives the progress of a entry's downloads.
+    An entry's folder appears as a whole or not at all. `progress` returns the progress of an entry's downloads.
 
-    Raises: as `fetch_model`; DataError for a folder of a entry that holds other files too.
+    Raises: as `fetch_model`; DataError for an entry's folder that holds other files too.
     """
     for entry in entries:
         folder = mirror_folder(mirror, entry)
-        copied = False
-        if not is_sound(folder, entry):
-            cached = fetch_model(entry, progress=watch(entry.id) if watch else None)
+        copied = not is_intact(folder, entry)
+        if copied:
+            cached = fetch_model(entry, progress=progress(entry.id) if progress else None)
             with folder_lock(folder.absolute()):
                 _write(entry, cached, folder)
-            copied = True
-        yield Mirrored(entry=entry, folder=folder, copied=copied)
+        yield MirroredEntry(entry=entry, folder=folder, copied=copied)
 
 
-def _write(entry: ModelEntry | AssetEntry, cached: Path, folder: Path) -> None:
-    """Nothing; `folder` is written anew with the files of the entry."""
+def _write(entry: Entry, cached: Path, folder: Path) -> None:
     if folder.exists():
-        foreign = {entry.name for entry in folder.iterdir()} - {file.name for file in entry.files}
+        foreign = {path.name for path in folder.iterdir()} - {file.name for file in entry.files}
         if foreign:
             raise DataError(f"{folder} holds other files too: {', '.join(sorted(foreign))}", "move them away")
     part = folder.with_name(f".{folder.name}.{os.urandom(6).hex()}.part")

@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import os
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar, overload
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
 
+from medzoo.config import merge
 from medzoo.errors import ConfigError, IntegrityError, UnknownName
 from medzoo.hub.entries import (
     CLASSIFIER,
     CONFIG,
     GENERATOR,
+    KEYS,
     MODEL_KINDS,
     WEIGHTS,
     AssetEntry,
-    Fault,
+    Entry,
     FileEntry,
+    Issue,
     ModelEntry,
+    entry_issues,
+    key_issues,
+    make_entry,
+    table_issues,
+    table_name,
 )
-from medzoo.hub.overlays import Layers, bundled_file, sound_tables, user_files
 from medzoo.hub.repositories import fetch_repo, is_reference
 from medzoo.plugins.lookup import Plugins, load_plugins
 from medzoo.specs import ClassifierSpec, GeneratorSpec
+from medzoo.storage.paths import bundled_root, config_root
 
 __all__ = [
     "CLASSIFIER",
@@ -33,6 +44,7 @@ __all__ = [
     "TRAIN_COMMANDS",
     "WEIGHTS",
     "AssetEntry",
+    "Entry",
     "FileEntry",
     "ModelEntry",
     "Registry",
@@ -43,6 +55,9 @@ __all__ = [
     "load_registry",
     "resolve",
 ]
+
+Table: TypeAlias = tuple[str, int, dict[str, Any]]
+"""A table of a registry file: its section, its number in that section, and its keys."""
 
 TRAIN_COMMANDS = {GENERATOR: "medzoo train", CLASSIFIER: "medzoo classify train"}
 """The command that trains a model, by its kind."""
@@ -108,6 +123,39 @@ class ResolvedModel(Generic[S_co]):
     folder: Path | None = None
 
 
+class Overlays:
+    """Registry files overlaid on each other: tables by section, id and version, each with the file it is from."""
+
+    def __init__(self) -> None:
+        self.layers: dict[tuple[str, str, int], list[tuple[Path, Mapping[str, Any]]]] = {}
+        self.newest: dict[tuple[str, str], int] = {}
+
+    def add(self, path: Path, tables: Iterable[Table]) -> None:
+        """Overlay the tables of the file at `path`, all of them or none. Raises: ConfigError."""
+        # A table without a version changes the newest of the files before, or else is version 1.
+        keyed = [
+            ((section, table["id"], table.get("version") or self.newest.get((section, table["id"]), 1)), table)
+            for section, _, table in tables
+        ]
+        twice = [key for key, count in Counter(key for key, _ in keyed).items() if count > 1]
+        for section, entry_id, _ in twice:
+            raise ConfigError(
+                f"{path}: {section} '{entry_id}' is listed twice", "join the two, or number their versions"
+            )
+        for key, table in keyed:
+            self.layers.setdefault(key, []).append((path, table))
+            self.newest[key[:2]] = max(self.newest.get(key[:2], 1), key[2])
+
+    def entries(self) -> Iterator[tuple[str, str, Path, Entry | None, list[Issue]]]:
+        """Merge the tables of each entry: section, id, the last file that changed it, and the entry or its issues."""
+        for (section, entry_id, version), layers in self.layers.items():
+            values, origins = merge(layers)
+            issues = list(entry_issues(section, values))
+            newest = self.newest[section, entry_id] == version
+            entry = None if issues else make_entry(section, values, origins, newest=newest)
+            yield section, entry_id, origins["id"], entry, issues
+
+
 def load_registry(*, plugins: Plugins | None = None) -> Registry:
     """Load the bundled registry, overlaid by those of plugins, the user's own, and those in MEDZOO_REGISTRY.
 
@@ -115,23 +163,69 @@ def load_registry(*, plugins: Plugins | None = None) -> Registry:
     """
     plugins = load_plugins() if plugins is None else plugins
     problems = []
-    layers = Layers()
-    layers.lay(bundled_file(), sound_tables(bundled_file()))
+    overlays = Overlays()
+    overlays.add(bundled_file(), read_valid_tables(bundled_file()))
     for path in plugins.registries:
         try:
-            layers.lay(path, sound_tables(path))
+            overlays.add(path, read_valid_tables(path))
         except ConfigError as error:
             problems.append(str(error))
     for path in user_files():
-        layers.lay(path, sound_tables(path))
-    registry = Registry(
-        entries=tuple(map(layers.model, layers.tables["model"])),
-        assets=tuple(map(layers.asset, layers.tables["asset"])),
-        problems=tuple(problems),
-    )
-    for _, (message, hint) in clashes(registry):
+        overlays.add(path, read_valid_tables(path))
+    entries: list[Entry] = []
+    for section, entry_id, origin, entry, issues in overlays.entries():
+        for message, hint in issues:
+            raise ConfigError(f"{origin}: {section} '{entry_id}' {message}", hint)
+        if entry is not None:
+            entries.append(entry)
+    registry = make_registry(entries, problems)
+    for _, (message, hint) in conflicts(registry):
         raise ConfigError(message, hint)
     return registry
+
+
+def make_registry(entries: Iterable[Entry], problems: Iterable[str] = ()) -> Registry:
+    """Sort entries into models and assets."""
+    found = list(entries)
+    return Registry(
+        entries=tuple(entry for entry in found if isinstance(entry, ModelEntry)),
+        assets=tuple(entry for entry in found if isinstance(entry, AssetEntry)),
+        problems=tuple(problems),
+    )
+
+
+def bundled_file() -> Path:
+    """Return the registry file that comes with medzoo."""
+    return bundled_root() / "registry.toml"
+
+
+def user_files() -> list[Path]:
+    """Return the user's own registry file, if there is one, and those in MEDZOO_REGISTRY."""
+    own = config_root() / "registry.toml"
+    listed = [Path(text).expanduser() for text in os.environ.get("MEDZOO_REGISTRY", "").split(os.pathsep) if text]
+    return [*([own] if own.is_file() else []), *listed]
+
+
+def read_tables(path: Path) -> list[Table]:
+    """Read the tables of one registry file. Raises: ConfigError if it is not one."""
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the registry {path}: {error.strerror}", "check MEDZOO_REGISTRY") from None
+    except ValueError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from None
+    for message, hint in key_issues(content, dict.fromkeys(KEYS, list)):
+        raise ConfigError(f"{path}: {message}", hint)
+    return [(section, number, table) for section in KEYS for number, table in enumerate(content.get(section, ()), 1)]
+
+
+def read_valid_tables(path: Path) -> list[Table]:
+    """Read the tables of one registry file. Raises: ConfigError for the first that is invalid."""
+    tables = read_tables(path)
+    for section, number, table in tables:
+        for message, hint in table_issues(section, table):
+            raise ConfigError(f"{path}: {table_name(section, number, table)}: {message}", hint)
+    return tables
 
 
 @overload
@@ -216,7 +310,7 @@ def check_kind(name: str, kind: str, *, expected: str, train: bool = False) -> N
         )
 
 
-def find_entry(name: str, registry: Registry, plugins: Plugins) -> ModelEntry | AssetEntry:
+def find_entry(name: str, registry: Registry, plugins: Plugins) -> Entry:
     """Find what `medzoo pull` downloads: an asset, a model, or the default model of a plugin.
 
     Raises: UnknownName; ConfigError for a generator without weights, or a folder.
@@ -242,18 +336,15 @@ def is_model_folder(folder: Path) -> bool:
     return (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()
 
 
-def clashes(registry: Registry) -> Iterator[tuple[ModelEntry | AssetEntry, Fault]]:
-    """Rows that claim what another entry has: an asset a model's id, a model to be its plugin's default."""
+def conflicts(registry: Registry) -> Iterator[tuple[Entry, Issue]]:
+    """Find entries that claim what another one has: an asset a model's id, a model to be its plugin's default."""
     for asset in registry.assets:
         if asset.id in registry.models:
             yield asset, (f"'{asset.id}' is both a model and an asset ({asset.origin})", "rename one of them")
     defaults: dict[tuple[str, str], ModelEntry] = {}
     for entry in registry.entries:
-        if (
-            entry.newest
-            and entry.default
-            and (other := defaults.setdefault((entry.kind, entry.plugin), entry)) is not entry
-        ):
-            claims = f"{other.id} ({other.origin}) and {entry.id} ({entry.origin})"
-            mend = f"in your own registry, set default = false for {other.id}"
-            yield entry, (f"'{entry.plugin}' has two default models: {claims}", mend)
+        first = defaults.setdefault((entry.kind, entry.plugin), entry) if entry.newest and entry.default else entry
+        if first is not entry:
+            both = f"{first.id} ({first.origin}) and {entry.id} ({entry.origin})"
+            hint = f"in your own registry, set default = false for {first.id}"
+            yield entry, (f"'{entry.plugin}' has two default models: {both}", hint)

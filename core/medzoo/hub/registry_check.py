@@ -1,37 +1,32 @@
-"""What is wrong with registry files: each entry's schema, files, card, license, plugin and successor."""
+"""Check registry files: the schema of each entry, its files, card, license, plugin and successor."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from medzoo.errors import ConfigError
-from medzoo.hub.entries import (
-    CLASSIFIER,
-    GENERATOR,
-    AssetEntry,
-    Fault,
-    ModelEntry,
-    merged_faults,
-    table_faults,
-    table_name,
-)
+from medzoo.hub.entries import CLASSIFIER, COMMIT, GENERATOR, Entry, Issue, ModelEntry, table_issues, table_name
 from medzoo.hub.front_matter import parse_card
-from medzoo.hub.overlays import Layers, bundled_file, read_tables, user_files
-from medzoo.hub.registry import Registry, clashes
+from medzoo.hub.registry import (
+    Overlays,
+    Registry,
+    bundled_file,
+    conflicts,
+    make_registry,
+    read_tables,
+    user_files,
+)
 from medzoo.hub.sources import locate
 from medzoo.plugins.lookup import Plugins
-from medzoo.storage.files import sha256_file
 
 _CARD = "README.md"
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One thing that is wrong: in which file, with which entry ("" for the file itself), and what mends it."""
+    """What is wrong in a registry file, with which entry ("" for the file itself), and a hint how to fix it."""
 
     file: Path
     entry: str
@@ -40,85 +35,61 @@ class Problem:
 
 
 def check_registry(files: Sequence[Path], plugins: Plugins) -> tuple[Registry, list[Problem]]:
-    """The entries that could be read, and all that is wrong with them and the rest.
+    """Check every entry of the bundled registry overlaid by `files`, or by those of plugins and the user without any.
 
-    That is of the bundled registry with `files` laid over it; without any, with what plugins and the user lay over it.
+    Returns the registry of the valid entries, and all problems.
     """
-    layers = Layers()
+    overlays = Overlays()
     problems: list[Problem] = []
     for path in dict.fromkeys([bundled_file(), *(files or [*plugins.registries, *user_files()])]):
-        problems += _lay(layers, path)
-    entries, assets, lacking = _rows(layers)
-    registry = Registry(entries=tuple(entries), assets=tuple(assets))
-    problems += lacking
-    problems += [_problem(entry, fault) for entry, fault in clashes(registry)]
-    for entry in registry.entries:
-        faults = [*_fact_faults(entry), *_plugin_faults(entry, plugins), *_successor_faults(entry, registry)]
-        problems += [_problem(entry, fault) for fault in [*faults, *_card_faults(entry)]]
+        problems += _add(overlays, path)
+    entries: list[Entry] = []
+    for _, entry_id, origin, entry, issues in overlays.entries():
+        problems += [Problem(file=origin, entry=entry_id, message=message, hint=hint) for message, hint in issues]
+        entries += [entry] if entry is not None else []
+    registry = make_registry(entries)
+    found = list(conflicts(registry))
+    for model in registry.entries:
+        found += [(model, issue) for issue in _issues(model, registry, plugins)]
+    problems += [Problem(file=e.origin, entry=e.name, message=message, hint=hint) for e, (message, hint) in found]
     return registry, problems
 
 
-def _problem(entry: ModelEntry | AssetEntry, fault: Fault) -> Problem:
-    return Problem(file=entry.origin, entry=entry.name, message=fault[0], hint=fault[1])
-
-
-def _lay(layers: Layers, path: Path) -> Iterator[Problem]:
-    """What is wrong with the file and its tables as they stand; the sound ones are laid over the layers."""
+def _add(overlays: Overlays, path: Path) -> Iterator[Problem]:
+    """Overlay the valid tables of a file; yield what is wrong with the file and the others."""
     try:
-        sound = []
-        for kind, number, table in read_tables(path):
-            faults = list(table_faults(kind, table))
-            name = table_name(kind, number, table)
-            yield from (Problem(file=path, entry=name, message=message, hint=hint) for message, hint in faults)
-            if not faults:
-                sound.append((kind, number, table))
-        layers.lay(path, sound)
+        valid = []
+        for section, number, table in read_tables(path):
+            issues = list(table_issues(section, table))
+            name = table_name(section, number, table)
+            yield from (Problem(file=path, entry=name, message=message, hint=hint) for message, hint in issues)
+            valid += [] if issues else [(section, number, table)]
+        overlays.add(path, valid)
     except ConfigError as error:
         yield Problem(file=path, entry="", message=error.message.removeprefix(f"{path}: "), hint=error.hint)
 
 
-def _rows(layers: Layers) -> tuple[list[ModelEntry], list[AssetEntry], list[Problem]]:
-    """The models and assets that the merged tables make, and why the others make none."""
-    entries, assets, problems = [], [], []
-    for kind, tables in layers.tables.items():
-        for key, table in tables.items():
-            if faults := list(merged_faults(kind, table)):
-                file = layers.origins[kind][key]["id"]
-                problems += [Problem(file=file, entry=key[0], message=message, hint=hint) for message, hint in faults]
-            elif kind == "model":
-                entries.append(layers.model(key))
-            else:
-                assets.append(layers.asset(key))
-    return entries, assets, problems
-
-
-def _fact_faults(entry: ModelEntry) -> Iterator[Fault]:
-    """Values of the right type that no model has."""
+def _issues(entry: ModelEntry, registry: Registry, plugins: Plugins) -> Iterator[Issue]:
+    """Find values of the right type that no model has, or that contradict its plugin, successor or card."""
     empty = [key for key in ("plugin", "summary", "modality", "dataset", "license") if not getattr(entry, key).strip()]
     if empty:
-        yield f"{', '.join(empty)} must say something", ""
+        yield f"{', '.join(empty)} must not be empty", ""
     if len(set(entry.classes)) != len(entry.classes) or not entry.classes:
-        yield "classes must be names, each there once", ""
+        yield "classes must be a list of distinct names", ""
     if entry.size < 1 or entry.parameters < 1 or entry.channels not in (1, 3):
-        yield "size and parameters are 1 or more, channels are 1 or 3", ""
-    if entry.revision and not (entry.repo and _COMMIT.fullmatch(entry.revision)):
+        yield "size and parameters must be 1 or more, channels 1 or 3", ""
+    if entry.revision and not (entry.repo and COMMIT.fullmatch(entry.revision)):
         yield "revision must be a commit of its repo, 40 hexadecimal digits", "a branch or a tag can move"
-
-
-def _plugin_faults(entry: ModelEntry, plugins: Plugins) -> Iterator[Fault]:
-    offered = plugins.classifiers if entry.kind == CLASSIFIER else plugins.generators
-    if entry.plugin not in offered:
-        yield (
-            f"no installed plugin offers the {entry.kind} '{entry.plugin}'",
-            "`medzoo plugin list` shows those there are",
-        )
+    if entry.plugin not in (plugins.classifiers if entry.kind == CLASSIFIER else plugins.generators):
+        yield f"no installed plugin provides the {entry.kind} '{entry.plugin}'", "see `medzoo plugin list`"
     elif entry.kind == GENERATOR and not plugins.generators[entry.plugin].trainable:
-        yield f"'{entry.plugin}' needs no weights", ""
+        yield f"'{entry.plugin}' has no weights", ""
+    if entry.successor:
+        yield from _successor_issues(entry, registry)
+    yield from _card_issues(entry)
 
 
-def _successor_faults(entry: ModelEntry, registry: Registry) -> Iterator[Fault]:
-    if not entry.successor:
-        return
+def _successor_issues(entry: ModelEntry, registry: Registry) -> Iterator[Issue]:
     successor = registry.models.get(entry.successor)
     if successor is None:
         yield f"its successor '{entry.successor}' is in no registry", ""
@@ -128,33 +99,27 @@ def _successor_faults(entry: ModelEntry, registry: Registry) -> Iterator[Fault]:
         yield f"its successor '{entry.successor}' is deprecated too", "name the model to use in the end"
 
 
-def _card_faults(entry: ModelEntry) -> Iterator[Fault]:
-    """How the entry differs from its card, which lies in cards/ beside the registry file that names its files."""
+def _card_issues(entry: ModelEntry) -> Iterator[Issue]:
+    """Compare the entry with its card, a folder in cards/ beside the registry file that lists its files."""
     card = entry.origins["files"].parent / "cards" / entry.folder
     if _CARD not in {file.name for file in entry.files}:
         yield f"its files lack {_CARD}, the card", ""
     if not card.is_dir():
         if locate(entry)[0] == "missing":
-            yield f"there is no {card}, and it is on no mirror and in no repo", f"medzoo push {entry.id}"
+            yield f"there is no {card}, and it is in no mirror and no repo", f"medzoo push {entry.id}"
         return
     for file in entry.files:
         path = card / file.name
         if not path.is_file():
             yield f"{path} is missing", ""
-        elif path.stat().st_size != file.bytes or sha256_file(path) != file.sha256:
-            yield (
-                f"{path} is another file than the entry's, by size or hash",
-                f"medzoo push {entry.id} --update-registry",
-            )
-    if (card / _CARD).is_file():
-        yield from _license_faults(entry, card / _CARD)
-
-
-def _license_faults(entry: ModelEntry, card: Path) -> Iterator[Fault]:
-    try:
-        stated = parse_card(card.read_text("utf-8")).data.get("license")
-    except ValueError as error:
-        yield f"{card} has no front matter that can be read: {error}", ""
-        return
-    if stated != entry.license:
-        yield f"the entry says license {entry.license}, its card {stated or 'none'}", "make them agree"
+        elif not file.matches(path):
+            yield f"the size or sha256 of {path} is not that of the entry", f"medzoo push {entry.id} --update-registry"
+    readme = card / _CARD
+    if readme.is_file():
+        try:
+            stated = parse_card(readme.read_text("utf-8")).data.get("license")
+        except ValueError as error:
+            yield f"the front matter of {readme} cannot be read: {error}", ""
+            return
+        if stated != entry.license:
+            yield f"the license is {entry.license} in the entry, {stated or 'none'} in its card", "make them agree"

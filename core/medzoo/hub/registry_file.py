@@ -1,4 +1,4 @@
-"""A model's entry of registry.toml: as text, and written into a registry file that keeps every other byte."""
+"""Write a model's entry as TOML, and into a registry file in which every other byte is kept."""
 
 from __future__ import annotations
 
@@ -16,12 +16,8 @@ _TABLE = re.compile(r"^\[\[[^\n]*\n", re.MULTILINE)
 
 
 def entry_toml(values: Mapping[str, Any]) -> str:
-    """The [[model]] table of a entry; keys that say nothing ("", false, none) are left out, `files` come last."""
-    lines = [
-        f"{key} = {to_toml(value)}"
-        for key, value in values.items()
-        if key != "files" and value is not False and value not in ("", None, [], ())
-    ]
+    """Format an entry as a [[model]] table; empty values ("", false, None, []) are left out, `files` come last."""
+    lines = [f"{key} = {to_toml(value)}" for key, value in values.items() if key != "files" and value]
     files = "".join(
         f'  {{ name = "{file["name"]}", sha256 = "{file["sha256"]}", bytes = {file["bytes"]} }},\n'
         for file in values["files"]
@@ -30,28 +26,25 @@ def entry_toml(values: Mapping[str, Any]) -> str:
 
 
 def update_registry(path: Path, values: Mapping[str, Any]) -> None:
-    """Nothing; the registry file at `path` then holds this entry, in the place of the version's old one or at the end.
+    """Write this entry into the registry file at `path`, in place of the same version or else at the end.
 
     Raises:
-        ConfigError: the file is no registry, or is laid out so that one entry cannot be told from the next.
+        ConfigError: the file is not a registry, or its layout does not show where one entry ends.
         ResourceError: it cannot be written.
     """
     old = path.read_text("utf-8") if path.exists() else ""
     try:
-        new = _replaced(old, _key(values), entry_toml(values))
-        before, after = (_models(text) for text in (old, new))
+        new = _replace(old, _key(values), entry_toml(values))
+        before, after = _models(old), _models(new)
     except (tomllib.TOMLDecodeError, TypeError, KeyError) as error:
-        raise ConfigError(f"{path} is not a registry: {error}", "mend it, or give another --registry FILE") from None
-    entry = _models(entry_toml(values))
-    if after != {**before, **entry}:
-        raise ConfigError(
-            f"cannot tell the entry of '{values['id']}' from others in {path}", "put the printed entry there"
-        )
+        raise ConfigError(f"{path} is not a registry: {error}", "fix it, or give another --registry FILE") from None
+    if after != {**before, **_models(entry_toml(values))}:
+        raise ConfigError(f"cannot find where the entry of '{values['id']}' ends in {path}", "paste the printed entry")
     write_atomic(path, new.encode())
 
 
 def to_toml(value: Any) -> str:
-    """A bool, text, number or list of them as TOML writes it."""
+    """Format a bool, text, number or list of them as TOML."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
@@ -62,8 +55,8 @@ def to_toml(value: Any) -> str:
     return repr(value)
 
 
-def _replaced(text: str, key: tuple[str, int], entry: str) -> str:
-    """The text with the model's table replaced; comments and blank lines before the next table stay."""
+def _replace(text: str, key: tuple[str, int], entry: str) -> str:
+    """Replace the model's table in `text`, or add it; comments and blank lines before the next table stay."""
     starts = [match.start() for match in _TABLE.finditer(text)]
     for start, end in itertools.pairwise([*starts, len(text)]):
         block = text[start:end]

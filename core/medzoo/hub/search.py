@@ -1,4 +1,4 @@
-"""Which entries of the catalogue are asked for: by words, by facts, by classes and by kind."""
+"""Search the registry: by words, facts, classes and kind."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from enum import StrEnum
 from typing import Self
 
 from medzoo.errors import UnknownName
-from medzoo.hub.registry import CLASSIFIER, GENERATOR, AssetEntry, ModelEntry, Registry
+from medzoo.hub.entries import CLASSIFIER, GENERATOR, Entry, ModelEntry
+from medzoo.hub.registry import Registry
 from medzoo.plugins.lookup import Plugins
-
-# What users call a field of a entry, where they call it otherwise.
-_CALLED = {"license": "license", "classes": "class"}
 
 
 class EntryKind(StrEnum):
@@ -26,7 +24,7 @@ class EntryKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class SearchQuery:
-    """What the entries asked for must have, in lower case; `SearchQuery.create` takes it in any."""
+    """What entries must match, in lower case; `create` accepts any case."""
 
     words: tuple[str, ...]
     facts: Mapping[str, str]
@@ -45,7 +43,7 @@ class SearchQuery:
         classes: Iterable[str] = (),
         kind: EntryKind | None = None,
     ) -> Self:
-        """Rows with all of these; what is None or empty is not asked for."""
+        """Search for entries that match all of these; None and empty values match every entry."""
         facts = {"modality": modality, "plugin": plugin, "dataset": dataset, "license": license}
         return cls(
             words=tuple(word.lower() for word in words),
@@ -54,44 +52,33 @@ class SearchQuery:
             kind=kind,
         )
 
-    def matches(self, entry: ModelEntry | AssetEntry) -> bool:
-        """Whether the entry has all of it. An asset has fewer facts than a model, and no classes."""
-        if self.kind and self.kind not in _kinds(entry):
-            return False
-        if not all(getattr(entry, fact, "").lower() == value for fact, value in self.facts.items()):
-            return False
-        if self.classes and not self.classes <= {name.lower() for name in getattr(entry, "classes", ())}:
-            return False
-        return not self.words or all(word in _text(entry) for word in self.words)
+    def matches(self, entry: Entry) -> bool:
+        """Return whether the entry matches. An asset has fewer facts than a model, and no classes."""
+        kinds = (EntryKind.MODEL, entry.kind) if isinstance(entry, ModelEntry) else (EntryKind.ASSET,)
+        names = ("id", "summary", "license", "plugin", "modality", "dataset")
+        classes = [name.lower() for name in getattr(entry, "classes", ())]
+        text = " ".join([*(getattr(entry, name, "").lower() for name in names), *classes])
+        return (
+            (self.kind is None or self.kind in kinds)
+            and all(getattr(entry, fact, "").lower() == value for fact, value in self.facts.items())
+            and self.classes.issubset(classes)
+            and all(word in text for word in self.words)
+        )
 
-    def check_values(self, entries: Sequence[ModelEntry | AssetEntry]) -> None:
-        """Nothing. Raises: UnknownName for a fact or class that none of `entries` has."""
-        asked = [*self.facts.items(), *(("classes", name) for name in sorted(self.classes))]
-        for fact, value in asked:
-            had = [getattr(entry, fact, ()) for entry in entries]
-            known = {name for names in had for name in ([names] if isinstance(names, str) else names)}
+    def check_values(self, entries: Sequence[Entry]) -> None:
+        """Check that some entry has each fact and class asked for. Raises: UnknownName."""
+        for fact, value in [*self.facts.items(), *(("classes", name) for name in sorted(self.classes))]:
+            held = [getattr(entry, fact, ()) for entry in entries]
+            known = {name for names in held for name in ([names] if isinstance(names, str) else names)}
             if value not in {name.lower() for name in known}:
-                raise UnknownName(_CALLED.get(fact, fact), value, known)
+                raise UnknownName("class" if fact == "classes" else fact, value, known)
 
 
 def without_models(plugins: Plugins, registry: Registry) -> dict[str, list[str]]:
-    """By kind, the names of generators and classifiers that learn and of which the catalogue has no model."""
+    """List, by kind, the trainable generators and classifiers of which the registry has no model."""
     published = {(entry.kind, entry.plugin) for entry in registry.entries}
-    learning = {
+    trainable = {
         GENERATOR: [name for name, spec in plugins.generators.items() if spec.trainable],
         CLASSIFIER: list(plugins.classifiers),
     }
-    return {kind: sorted(name for name in names if (kind, name) not in published) for kind, names in learning.items()}
-
-
-def _kinds(entry: ModelEntry | AssetEntry) -> tuple[str, ...]:
-    """What `SearchQuery.kind` may call the entry."""
-    return (EntryKind.MODEL, entry.kind) if isinstance(entry, ModelEntry) else (EntryKind.ASSET,)
-
-
-def _text(entry: ModelEntry | AssetEntry) -> str:
-    """Everything words are looked for in."""
-    facts = [entry.id, entry.summary, entry.license]
-    if isinstance(entry, ModelEntry):
-        facts += [entry.plugin, entry.modality, entry.dataset, *entry.classes]
-    return " ".join(facts).lower()
+    return {kind: sorted(name for name in names if (kind, name) not in published) for kind, names in trainable.items()}
