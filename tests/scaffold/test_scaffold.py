@@ -17,7 +17,7 @@ from medzoo.errors import ConfigError, DataError, ResourceError, UnknownName
 from medzoo.hub.registry import load_registry
 from medzoo.plugins.lookup import load_plugins
 from medzoo.publishing.card import About
-from medzoo.scaffold import SUMMARIES, NewPlugin, refuse_taken, render, write_plugin
+from medzoo.scaffold import SUMMARIES, NewPlugin, check_name_is_free, render, write_plugin
 from medzoo.specs import CONTRACT
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,7 +101,7 @@ def test_an_unknown_kind_is_refused_with_the_nearest():
 
 @pytest.mark.parametrize("name", ["", "3d", "my gan", "my.gan", "-gan", "gan-", "gän", "../gan", LONGEST + "x"])
 def test_a_name_that_no_module_could_have_is_refused(name):
-    with pytest.raises(ConfigError, match="cannot name a plugin"):
+    with pytest.raises(ConfigError, match="is not a valid plugin name"):
         NewPlugin(name=name, kind="metric")
 
 
@@ -117,12 +117,12 @@ def test_a_name_that_no_module_could_have_is_refused(name):
 )
 def test_a_taken_name_is_refused_with_its_owner(name, whose):
     with pytest.raises(ConfigError, match=whose):
-        refuse_taken(NewPlugin(name=name, kind="generator"), load_plugins(), load_registry())
+        check_name_is_free(NewPlugin(name=name, kind="generator"), load_plugins(), load_registry())
 
 
 def test_a_folder_with_files_is_refused_and_left_as_it_is(tmp_path):
     (tmp_path / "README.md").write_text("mine")
-    with pytest.raises(DataError, match="exists already"):
+    with pytest.raises(DataError, match="already exists"):
         write_plugin(NewPlugin(name="my-gan", kind="metric"), tmp_path)
     (tmp_path / "README.md").rename(tmp_path / "notes")
     with pytest.raises(DataError, match="not an empty folder"):
@@ -139,7 +139,7 @@ def test_a_fresh_repository_of_git_is_filled(tmp_path):
 
 def test_hidden_files_are_not_written_over(tmp_path):
     (tmp_path / ".gitignore").write_text("mine")
-    with pytest.raises(DataError, match=r"\.gitignore exists already"):
+    with pytest.raises(DataError, match=r"\.gitignore already exists"):
         write_plugin(NewPlugin(name="my-gan", kind="metric"), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [".gitignore"]
 

@@ -23,11 +23,11 @@ def new_plugin(
     """Write a working plugin to start from, with its tests."""
     from medzoo.hub.registry import load_registry
     from medzoo.plugins.lookup import load_plugins
-    from medzoo.scaffold import NewPlugin, refuse_taken, write_plugin
+    from medzoo.scaffold import NewPlugin, check_name_is_free, write_plugin
 
     plugin = NewPlugin(name=name, kind=kind)
     plugins = load_plugins()
-    refuse_taken(plugin, plugins, load_registry(plugins=plugins))
+    check_name_is_free(plugin, plugins, load_registry(plugins=plugins))
     folder = out or Path(plugin.distribution)
     files = write_plugin(plugin, folder)
     if as_json:

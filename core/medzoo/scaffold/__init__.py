@@ -1,4 +1,4 @@
-"""New plugins: a distribution with a working minimal model, its tests and its papers, written from templates."""
+"""Write a new plugin from templates: a distribution with a working minimal model, tests, CI, and a README."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from medzoo.storage.files import new_folder
 SUMMARIES: Mapping[str, str] = {
     "generator": "a Gaussian for each class, of its mean image and its principal components",
     "classifier": "the class whose mean thumbnail is nearest",
-    "metric": "how far apart the mean grey levels of both sets are",
+    "metric": "how far apart the mean gray levels of both sets are",
 }
-"""By kind of plugin, what its minimal model is."""
+"""The minimal model of each kind of plugin."""
 
 _NAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9_-]{0,28}[A-Za-z0-9])?")
 _TEMPLATE = ".jinja"
@@ -26,10 +26,10 @@ _TEMPLATE = ".jinja"
 
 @dataclass(frozen=True, kw_only=True)
 class NewPlugin:
-    """What a new plugin offers, a `kind` ("generator", "classifier", "metric") called `name`, and names made of that.
+    """A plugin to be written: its `kind` ("generator", "classifier", "metric"), its `name`, and names derived from it.
 
     Raises:
-        ConfigError: another kind, or a name that a module and a distribution cannot have.
+        ConfigError: an unknown kind, or a name that is not valid for a module and a distribution.
     """
 
     name: str
@@ -40,49 +40,51 @@ class NewPlugin:
             raise UnknownName("kind of plugin", self.kind, SUMMARIES)
         if not _NAME.fullmatch(self.name):
             raise ConfigError(
-                f"'{self.name}' cannot name a plugin and its module",
-                "take up to 30 letters, digits, '-' and '_'; the first a letter, the last none of '-' and '_'",
+                f"'{self.name}' is not a valid plugin name",
+                "use up to 30 letters, digits, '-' and '_'; begin with a letter, end with a letter or a digit",
             )
 
     @property
     def distribution(self) -> str:
-        """What is installed, as by `pip install medzoo-my-gan`."""
+        """The name to install, as in `pip install medzoo-my-gan`."""
         return f"medzoo-{self.name}"
 
     @property
     def module(self) -> str:
-        """What is imported, as in `import medzoo_my_gan`."""
+        """The name to import, as in `import medzoo_my_gan`."""
         return self.distribution.replace("-", "_").lower()
 
     @property
     def class_name(self) -> str:
-        """What its classes' names begin with, as in `MyGanConfig`."""
+        """The prefix of its classes, as in `MyGanConfig`."""
         return "".join(word[:1].upper() + word[1:] for word in re.split("[-_]+", self.name))
 
 
-def refuse_taken(plugin: NewPlugin, plugins: Plugins, registry: Registry) -> None:
-    """Nothing. Raises: ConfigError if a plugin, what it offers, or a published model has the new plugin's name."""
+def check_name_is_free(plugin: NewPlugin, plugins: Plugins, registry: Registry) -> None:
+    """Raise ConfigError if a plugin, a component of one, or a published model already has the name."""
     for row in plugins.rows:
         offered = [offer for offer in row.offers if offer.partition(" ")[2] == plugin.name]
         if offered or plugin.name == row.name or plugin.module == row.module.partition(".")[0]:
             what = offered[0].replace(" ", " '") + "'" if offered else f"plugin '{row.name}' ({row.module})"
-            raise ConfigError(f"the name '{plugin.name}' is taken: {row.distribution} has the {what}", "choose another")
+            raise ConfigError(
+                f"the name '{plugin.name}' is taken: {row.distribution} has the {what}", "choose another name"
+            )
     if plugin.name in registry.models:
         # Where a generator is asked for, a model's id goes before a plugin's name.
-        raise ConfigError(f"the name '{plugin.name}' is taken: it is a published model", "choose another")
+        raise ConfigError(f"the name '{plugin.name}' is taken: it is a published model", "choose another name")
 
 
 def write_plugin(plugin: NewPlugin, folder: Path) -> list[str]:
-    """The files of `plugin`, written below `folder`: all or none.
+    """Write the files of `plugin` into `folder`, all or none, and return their names.
 
     Raises:
-        DataError: `folder` is not empty.
-        ResourceError: it cannot be written.
+        DataError: one of the files exists.
+        ResourceError: `folder` cannot be written.
     """
     files = render(plugin)
-    # Hidden files, such as those of git, may be there already, but none is written over.
+    # Other files, such as those of git, may be there already, but none is overwritten.
     if found := [name for name in sorted(files) if (folder / name).exists()]:
-        raise DataError(f"{folder / found[0]} exists already", "give another folder")
+        raise DataError(f"{folder / found[0]} already exists", "choose another folder")
     with new_folder(folder) as unfinished:
         for name, text in files.items():
             path = unfinished / name
@@ -92,7 +94,7 @@ def write_plugin(plugin: NewPlugin, folder: Path) -> list[str]:
 
 
 def render(plugin: NewPlugin) -> dict[str, str]:
-    """The text of each of the plugin's files, by its path. In the templates' paths MODULE stands for its module."""
+    """Return the text of each of the plugin's files by path; MODULE in a template's path stands for the module."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     from medzoo._version import __version__
