@@ -24,7 +24,7 @@ RUN = (
 def prepare(folder: Path, *, size: int) -> tuple[Path, Path]:
     """Folders of a tiny untrained model and of a few real images."""
     spec = load_plugins().generator("ddpm")
-    overrides = ["sampling.num_inference_steps=1", "sampling.guidance_scale=1", f"image.size={size}"]
+    overrides = {"sampling.num_inference_steps": 1, "sampling.guidance_scale": 1, "image.size": size}
     resolved = settings.resolve(spec.config, presets=spec.presets, preset="tiny", overrides=overrides)
     image = ImageSpec(size=size, channels=1, classes=tuple(REAL))
     generator = build_model(spec, resolved, image, device="cpu")

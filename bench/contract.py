@@ -95,7 +95,7 @@ def checks(plugins: Plugins, folder: Path) -> Iterator[tuple[str, Callable[[], o
             more: dict[str, Any] = {}
             if name == "api-variation":  # its `tiny` preset cannot know where a pipeline is
                 pipeline = runpy.run_path(str(PIPELINES))["make_variation_pipeline"](folder / "variation")
-                more = {"overrides": [f"diffusers.model={pipeline}"]}
+                more = {"overrides": {"diffusers.model": str(pipeline)}}
             yield (
                 f"{kind} {name}",
                 lambda name=name, check=check, spec=spec, more=more: passed(name, check(spec, **more)),

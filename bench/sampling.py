@@ -100,11 +100,11 @@ def main() -> None:
     for name in ("ddpm", "ddpm-var"):
         spec = load_plugins().generator(name)
         for guidance in (1.0, 1.5):
-            overrides = [
-                f"sampling.num_inference_steps={asked.steps}",
-                f"sampling.guidance_scale={guidance}",
-                f"image.size={asked.size}",
-            ]
+            overrides = {
+                "sampling.num_inference_steps": asked.steps,
+                "sampling.guidance_scale": guidance,
+                "image.size": asked.size,
+            }
             resolved = settings.resolve(spec.config, presets=spec.presets, overrides=overrides)
             generator = build_model(spec, resolved, image, device=device)
             key = f"{name}, guidance {guidance}"

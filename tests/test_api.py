@@ -174,7 +174,7 @@ def test_real_images_are_varied_as_by_the_verb(verb, scans, tmp_path):
 
 def test_a_trained_generator_that_varies_real_images_is_given_them(install_plugin, scans, tmp_path):
     source = LABELS_PLUGIN.replace("quilt", "haze").replace("multi_label=True", "needs_init_images=True")
-    install_plugin("haze", source.replace('torch.einsum("nk,kchw->nchw", labels, self.effect)', "10 * sources"))
+    install_plugin("haze", source.replace('torch.einsum("nk,kchw->nchw", labels, self.effect)', "10 * init_images"))
     folder = make_untrained("haze", tmp_path / "model", classes=CLASSES)
     assert medzoo.load(folder, data=scans, device="cpu").sample(n=2).images.shape == (6, 1, 16, 16)
     with pytest.raises(DataError, match="no real images"):

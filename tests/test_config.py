@@ -6,20 +6,25 @@ from dataclasses import dataclass
 
 import pytest
 
+from medzoo.cli.options import parse_overrides
 from medzoo.config import (
+    Resolved,
     build,
     flatten,
     keys,
-    parse_overrides,
+    merge,
     preset_about,
     preset_names,
     read_preset,
+    rename_saved,
+    renamed,
     resolve,
     setting,
     settings_of,
     shown,
 )
 from medzoo.errors import ConfigError, PluginError, UnknownName
+from medzoo.toolkit.settings import ImageSettings, TrainingSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +60,16 @@ def presets(tmp_path):
 
 def refused(*overrides, presets):
     with pytest.raises(ConfigError) as caught:
-        resolve(Settings, presets=presets, overrides=overrides)
+        resolve(Settings, presets=presets, overrides=parse_overrides(overrides))
     return str(caught.value)
 
 
-def test_each_layer_wins_over_the_one_before_and_leaves_its_name(presets, tmp_path):
+def test_resolve_merges_layers_and_keeps_origins(presets, tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text('mode = "fast"\nnetwork.depth = 3\nnote = "from the file"\n')
-    resolved = resolve(Settings, presets=presets, preset="tiny", file=file, overrides=["note=typed", "network.depth=4"])
+    resolved = resolve(
+        Settings, presets=presets, preset="tiny", file=file, overrides={"note": "typed", "network.depth": 4}
+    )
     assert resolved.value == Settings(
         network=Network(widths=(4,), depth=4), mode="fast", rate=0.2, note="typed", flip=True, shares=(0.5, 0.5)
     )
@@ -78,35 +85,35 @@ def test_each_layer_wins_over_the_one_before_and_leaves_its_name(presets, tmp_pa
     }
 
 
-def test_a_nested_default_that_differs_from_its_class_survives_a_change_beside_it(presets):
+def test_resolve_keeps_nested_defaults_beside_a_change(presets):
     assert resolve(Settings, presets=presets).value.network.depth == 5
-    assert resolve(Settings, presets=presets, overrides=["network.dropout=0.5"]).value.network == Network(
+    assert resolve(Settings, presets=presets, overrides={"network.dropout": 0.5}).value.network == Network(
         depth=5, dropout=0.5
     )
     assert build(Settings, {"network.widths": [32]}).network == Network(widths=(32,), depth=5)
 
 
-def test_flattened_settings_build_back(presets):
-    value = resolve(Settings, presets=presets, preset="tiny", overrides=["shares=[1, 0]", "flip=false"]).value
+def test_build_restores_flattened_settings(presets):
+    value = resolve(Settings, presets=presets, preset="tiny", overrides={"shares": [1, 0], "flip": False}).value
     assert build(Settings, flatten(value)) == value
     assert list(flatten(value)) == keys(Settings)
     assert resolve(Settings, presets=presets, preset="tiny").flat()["network.widths"] == (4,)
 
 
-def test_presets_are_the_toml_files(presets):
+def test_preset_names_are_the_toml_files(presets):
     assert preset_names(presets) == ["default", "tiny"]
     assert read_preset(presets, "tiny") == {"rate": 0.2, "mode": "exact", "network.widths": [4]}
     with pytest.raises(UnknownName, match=r"unknown preset 'tinny' .did you mean tiny\?"):
         resolve(Settings, presets=presets, preset="tinny")
 
 
-def test_a_preset_says_in_its_first_comment_what_it_is(presets):
+def test_preset_about_returns_the_first_comment(presets):
     (presets / "paper.toml").write_text("# As in the paper:\n#  28 pixels.\nrate = 0.5\n# no part of it\n")
     assert preset_about(presets, "paper") == "As in the paper: 28 pixels."
     assert preset_about(presets, "tiny") == ""
 
 
-def test_a_plugin_without_its_presets_is_told_which_folder_is_missing(tmp_path):
+def test_preset_names_missing_folder(tmp_path):
     for ask in (preset_names, lambda presets: resolve(Settings, presets=presets)):
         with pytest.raises(PluginError, match=rf"cannot read the folder of presets {tmp_path}/gone: No such file"):
             ask(tmp_path / "gone")
@@ -123,14 +130,14 @@ def test_a_plugin_without_its_presets_is_told_which_folder_is_missing(tmp_path):
     ],
     ids=["no TOML", "no text", "unknown key", "out of range", "wrong type"],
 )
-def test_a_preset_that_cannot_be_taken_is_the_plugin_s_fault_and_named(presets, content, told):
+def test_resolve_invalid_preset_blames_the_plugin(presets, content, told):
     (presets / "tiny.toml").write_bytes(content)
     with pytest.raises(PluginError, match=rf"{presets}/{told}" if told.startswith("tiny") else told):
-        resolve(Settings, presets=presets, preset="tiny", overrides=["rate=1", "network.depth=1"])
+        resolve(Settings, presets=presets, preset="tiny", overrides={"rate": 1, "network.depth": 1})
     assert resolve(Settings, presets=presets).value == Settings()
 
 
-def test_settings_tell_what_they_take():
+def test_settings_of_describes_each_setting():
     told = {each.key: (each.help, each.takes) for each in settings_of(Settings)}
     assert list(told) == keys(Settings)
     assert told == {
@@ -145,8 +152,8 @@ def test_settings_tell_what_they_take():
     }
 
 
-def test_settings_that_are_no_dataclass_are_the_plugin_s_fault(presets):
-    with pytest.raises(PluginError, match="settings are a dataclass, <class 'dict'> is none"):
+def test_resolve_schema_without_dataclass(presets):
+    with pytest.raises(PluginError, match="settings must be a dataclass, got <class 'dict'>"):
         resolve(dict, presets=presets)
 
 
@@ -167,26 +174,26 @@ class Vague:
 @pytest.mark.parametrize(
     ("schema", "told"),
     [
-        (Bare, r"the setting network of Bare has no default .make it with medzoo.config.setting"),
+        (Bare, r"the setting network of Bare has no default .declare it with medzoo.config.setting"),
         (Vague, r"a type in Vague is unknown: name 'Pth' is not defined .import it at run time"),
     ],
 )
-def test_settings_that_cannot_be_are_the_plugin_s_fault(presets, schema, told):
+def test_keys_invalid_schema_blames_the_plugin(presets, schema, told):
     for ask in (keys, lambda schema: resolve(schema, presets=presets)):
         with pytest.raises(PluginError, match=told):
             ask(schema)
 
 
 @pytest.mark.parametrize("given", [None, "medzoo_gauss/presets"])
-def test_presets_that_are_no_folder_are_the_plugin_s_fault(given):
-    with pytest.raises(PluginError, match=r"presets are a folder, .* is none .as in presets=files"):
+def test_resolve_presets_without_folder(given):
+    with pytest.raises(PluginError, match=r"presets must be a folder, got .*as in presets=files"):
         resolve(Settings, presets=given)
 
 
-def test_a_shown_value_can_be_set(presets):
+def test_shown_value_can_be_set_again(presets):
     given = Settings(network=Network(widths=(4, 8)), note="Größe", flip=False, rate=1e-4)
     overrides = [f"{key}={shown(value)}" for key, value in flatten(given).items()]
-    assert resolve(Settings, presets=presets, overrides=overrides).value == given
+    assert resolve(Settings, presets=presets, overrides=parse_overrides(overrides)).value == given
     assert shown("") == '""'
 
 
@@ -207,18 +214,18 @@ def test_a_shown_value_can_be_set(presets):
         ("network.widths=[64, 96]", (64, 96)),
     ],
 )
-def test_an_override_reads_as_toml_or_as_a_bare_word(text, value, presets):
+def test_parse_overrides_reads_toml_or_a_bare_word(text, value, presets):
     key = text.partition("=")[0].strip()
-    found = resolve(Settings, presets=presets, overrides=[text]).flat()[key]
+    found = resolve(Settings, presets=presets, overrides=parse_overrides([text])).flat()[key]
     assert found == value
     assert type(found) is type(value)
     if isinstance(value, tuple):
         assert [type(item) for item in found] == [type(item) for item in value]
 
 
-def test_the_last_of_two_overrides_counts(presets):
-    assert resolve(Settings, presets=presets, overrides=["rate=1", "rate=2"]).value.rate == 2.0
-    assert parse_overrides(["a.b=1", "c=x"]) == {"a.b": 1, "c": "x"}
+def test_parse_overrides_keeps_the_last_value():
+    assert parse_overrides(["a.b=1", "c=x", "a.b=2"]) == {"a.b": 2, "c": "x"}
+    assert parse_overrides(None) == {}
 
 
 @pytest.mark.parametrize(
@@ -246,11 +253,11 @@ def test_the_last_of_two_overrides_counts(presets):
         ("=3", "--set cannot take '=3' (write --set key=value"),
     ],
 )
-def test_what_cannot_be_taken_is_refused_with_key_value_and_origin(override, words, presets):
+def test_resolve_refuses_an_invalid_override(override, words, presets):
     assert refused(override, presets=presets).startswith(words)
 
 
-def test_a_value_of_a_file_is_refused_in_its_name(presets, tmp_path):
+def test_resolve_names_the_file_of_an_invalid_value(presets, tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text("[network]\ndepth = 99\n")
     with pytest.raises(ConfigError, match=r"network.depth = 99 is out of range \[from .*mine.toml\]"):
@@ -260,14 +267,14 @@ def test_a_value_of_a_file_is_refused_in_its_name(presets, tmp_path):
         resolve(Settings, presets=presets, file=file)
 
 
-def test_a_good_override_does_not_hide_an_unknown_key_below_it(presets, tmp_path):
+def test_resolve_checks_layers_below_an_override(presets, tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text("ratte = 1\n")
     with pytest.raises(UnknownName, match="ratte"):
-        resolve(Settings, presets=presets, file=file, overrides=["rate=1"])
+        resolve(Settings, presets=presets, file=file, overrides={"rate": 1})
 
 
-def test_a_file_that_is_no_toml_or_not_there_is_refused(presets, tmp_path):
+def test_resolve_unreadable_file(presets, tmp_path):
     file = tmp_path / "mine.toml"
     with pytest.raises(ConfigError, match=r"cannot read .*mine.toml: No such file"):
         resolve(Settings, presets=presets, file=file)
@@ -281,8 +288,70 @@ def test_a_file_that_is_no_toml_or_not_there_is_refused(presets, tmp_path):
         resolve(Settings, presets=presets, file=tmp_path)
 
 
-def test_build_refuses_what_a_saved_config_should_not_hold():
+def test_build_refuses_unknown_keys_and_invalid_values():
     with pytest.raises(UnknownName, match="old_key"):
         build(Settings, {"old_key": 1})
     with pytest.raises(ConfigError, match=r"rate = -1.0 is out of range \[from config\]"):
         build(Settings, {"rate": -1})
+
+
+def test_merge_layers_returns_values_and_origins():
+    layers = [("default", {"seed": 0, "steps": 20}), ("file", {}), ("--set", {"seed": 3, "note": "x"})]
+    assert merge(layers) == (
+        {"seed": 3, "steps": 20, "note": "x"},
+        {"seed": "--set", "steps": "default", "note": "--set"},
+    )
+    assert merge([]) == ({}, {})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A model's settings, with a name of its own that a shared setting had before."""
+
+    image: ImageSettings = ImageSettings()
+    training: TrainingSettings = TrainingSettings()
+    steps: int = setting(3, "a name of its own")
+
+
+@pytest.mark.parametrize(
+    ("key", "new"),
+    [
+        ("training.rate", "training.learning_rate"),
+        ("training.accumulate", "training.gradient_accumulation_steps"),
+        ("training.warmup", "training.warmup_steps"),
+        ("training.patience", None),  # it is not among these settings
+        ("training.learning_rate", None),
+        ("steps", None),
+        ("rate", None),
+    ],
+)
+def test_renamed_finds_todays_name(key, new):
+    assert renamed(key, keys(Trained)) == new
+
+
+def test_resolve_names_the_new_key_of_a_renamed_setting(presets, tmp_path):
+    (presets / "tiny.toml").write_text("")
+    file = tmp_path / "mine.toml"
+    file.write_text("[training]\nrate = 1e-3\n")
+    with pytest.raises(ConfigError, match=r"training\.rate was renamed to training\.learning_rate \[from .*mine"):
+        resolve(Trained, presets=presets, file=file)
+    with pytest.raises(ConfigError, match=r"training\.clip was renamed to training\.max_grad_norm \[from --set\]"):
+        resolve(Trained, presets=presets, overrides={"training.clip": 1.0})
+
+
+def test_rename_saved_maps_keys_and_values():
+    old = {"training.rate": 0.5, "training.precision": "fp32", "image.crop": "centre", "steps": 4}
+    assert rename_saved(Trained, old) == {
+        "training.learning_rate": 0.5,
+        "training.mixed_precision": "fp32",
+        "image.crop": "center",
+        "steps": 4,
+    }
+    value = build(Trained, rename_saved(Trained, old))
+    assert (value.training.learning_rate, value.image.crop, value.steps) == (0.5, "center", 4)
+
+
+def test_image_of_settings_without_the_group():
+    assert Resolved(value=Trained(), origins={}).image.crop == "none"
+    with pytest.raises(PluginError, match=r"Settings has no setting image\.size .*ImageSettings"):
+        _ = Resolved(value=Settings(), origins={}).image

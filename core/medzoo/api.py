@@ -216,14 +216,11 @@ def _source(*, device: str, settings: Mapping[str, Any] | None, source: str | No
     require(str, "a text", device=device)
     require((str, NoneType), "a text", source=source)
     require((Mapping, NoneType), "a mapping", 'write {"sampling.num_inference_steps": 20}', settings=settings)
-    return make_source(load_plugins(), device=device, overrides=_overrides(settings or {}), mirror=source)
+    return make_source(load_plugins(), device=device, overrides=_check_settings(settings or {}), mirror=source)
 
 
-def _overrides(settings: Mapping[str, Any]) -> list[str]:
-    """The settings as `--set` takes them. Raises: ConfigError for a value no setting can have."""
-    from medzoo.hub.registry_file import to_toml
-
-    found = []
+def _check_settings(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return `settings`. Raises: ConfigError for a value that no setting can have."""
     for key, value in settings.items():
         if not _is_setting(value):
             raise ConfigError(
@@ -231,8 +228,7 @@ def _overrides(settings: Mapping[str, Any]) -> list[str]:
                 "values are numbers, texts, true or false, and lists of them; keys are dotted: "
                 '{"sampling.num_inference_steps": 20}',
             )
-        found.append(f"{key}={to_toml(value)}")
-    return found
+    return settings
 
 
 def _is_setting(value: object) -> bool:

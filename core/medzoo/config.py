@@ -1,4 +1,4 @@
-"""Strict settings: dataclass defaults, then a preset, then a file, then `--set`; every value remembers its origin."""
+"""Typed settings: a dataclass's defaults, then a preset, a TOML file and overrides; each value remembers its origin."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import dataclasses
 import functools
 import itertools
 import json
+import math
 import tomllib
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from medzoo.config_values import Setting
 from medzoo.errors import ConfigError, PluginError, UnknownName
 
 if TYPE_CHECKING:
@@ -21,6 +21,39 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Origin = TypeVar("Origin")
+
+_TYPES: Mapping[Any, str] = {int: "whole number", float: "number", bool: "true or false", str: "text"}
+
+# The last part of a setting's former key, and what it may be called today: the first that the settings have.
+# fmt: off
+_RENAMED: Mapping[str, str] = {
+    "accumulate": "gradient_accumulation_steps", "adversarial": "adversarial_weight",
+    "adversarial_from": "discriminator_start_step", "adversary_rate": "discriminator_learning_rate",
+    "adversary_widths": "discriminator_channels", "attention": "mid_block_add_attention",
+    "balanced": "class_balanced", "best": "load_best_model_at_end", "blocks": "num_blocks depths",
+    "checkpoint_every": "checkpointing_steps", "clip": "max_grad_norm", "collapse": "collapse_threshold",
+    "decoder_layers": "decoder_layers_per_block", "dense": "hidden_dims", "edge": "edge_weight", "ema": "ema_decay",
+    "embedding": "embedding_dim", "encoder_layers": "encoder_layers_per_block", "expansion": "mlp_ratio",
+    "flip": "horizontal_flip", "grid": "pool_size", "groups": "norm_num_groups", "guidance": "guidance_scale",
+    "head_width": "attention_head_dim", "heads": "num_attention_heads", "hidden": "hidden_dim",
+    "jitter": "color_jitter", "kernel": "kernel_size", "key_variable": "api_key_env", "kl": "kl_weight",
+    "kl_warmup": "kl_warmup_steps", "label_width": "label_embedding_dim", "latent": "latent_dim",
+    "layers": "layers_per_block", "magnitude": "randaugment_magnitude", "mixup": "mixup_alpha",
+    "neck": "bottleneck_channels", "operations": "randaugment_num_ops", "parallel": "max_concurrency",
+    "patch": "patch_size", "patience": "early_stopping_patience max_retry_after", "perceptual": "perceptual_weight",
+    "perceptual_weights": "perceptual_weights_file", "pixels": "normalization", "precision": "mixed_precision",
+    "prediction": "prediction_type", "preview_every": "validation_epochs", "price": "price_per_request",
+    "rate": "learning_rate", "restart_epochs": "lr_restart_epochs", "restart_factor": "lr_restart_mult",
+    "retries": "max_retries", "sampler": "scheduler", "schedule": "lr_scheduler beta_schedule", "size": "input_size",
+    "smoothing": "label_smoothing", "spacing": "timestep_spacing", "ssim": "ssim_weight",
+    "step_epochs": "lr_step_epochs", "step_factor": "lr_gamma",
+    "steps": "max_steps num_train_timesteps num_inference_steps", "token_hidden": "label_hidden_dim",
+    "token_width": "cross_attention_dim", "tokens": "num_label_tokens", "variational": "vlb_weight",
+    "warmup": "warmup_steps", "weighted": "class_weighted", "width": "base_channels hidden_dim embed_dim",
+    "widths": "block_out_channels", "workers": "num_workers",
+}
+# fmt: on
+_RENAMED_VALUES: Mapping[str, Mapping[Any, Any]] = {"image.crop": {"centre": "center"}}
 
 
 def setting(
@@ -31,8 +64,106 @@ def setting(
     max: float | None = None,
     choices: Sequence[Any] | None = None,
 ) -> Any:
-    """A dataclass field with its meaning and the values it takes (`min` and `max` are included)."""
+    """Declare a dataclass field with its help and the values it allows (`min` and `max` included).
+
+    >>> @dataclass(frozen=True, kw_only=True)
+    ... class NetworkSettings:
+    ...     dropout: float = setting(0.0, "dropout in residual blocks", min=0.0, max=1.0)
+    """
     return dataclasses.field(default=default, metadata={"help": help, "min": min, "max": max, "choices": choices})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """A setting as its dataclass declares it; `key` is dotted, `group` the dataclass that it is a field of."""
+
+    key: str
+    kind: Any
+    field: dataclasses.Field[Any]
+    group: type[Any]
+
+    @property
+    def help(self) -> str:
+        """Its meaning; empty where `setting` did not declare it."""
+        return str(self.field.metadata.get("help", ""))
+
+    @property
+    def min(self) -> float | None:
+        """The smallest value allowed."""
+        return self.field.metadata.get("min")
+
+    @property
+    def max(self) -> float | None:
+        """The largest value allowed."""
+        return self.field.metadata.get("max")
+
+    @property
+    def choices(self) -> Sequence[Any] | None:
+        """The only values allowed."""
+        return self.field.metadata.get("choices")
+
+    @property
+    def takes(self) -> str:
+        """The values allowed, in words: "whole number, at least 1", "list: number, 0 to 1", "fp32, bf16"."""
+        if self.choices is not None:
+            return ", ".join(map(str, self.choices))
+        many = typing.get_origin(self.kind) is tuple
+        kind = typing.get_args(self.kind)[0] if many else self.kind
+        word = ", ".join(filter(None, [_TYPES.get(kind, str(kind)), _range(self.min, self.max)]))
+        return f"list: {word}" if many else word
+
+    def validate(self, value: Any, *, origin: str) -> Any:
+        """Return `value` as the settings hold it: a list as a tuple, a whole number as float where numbers are allowed.
+
+        Raises:
+            ConfigError: a value that is not allowed; `origin` says where it came from.
+        """
+        key, low, high = self.key, self.min, self.max
+        value = _coerce(key, value, self.kind, origin=origin)
+        if self.choices is not None and value not in self.choices:
+            raise ConfigError(f"{key} = {value!r} [from {origin}]", f"one of: {self.takes}")
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ConfigError(f"{key} = {value!r} is not a finite number [from {origin}]")
+            if (low is not None and number < low) or (high is not None and number > high):
+                raise ConfigError(f"{key} = {value!r} is out of range [from {origin}]", f"allowed: {_range(low, high)}")
+        return value
+
+
+def _range(low: float | None, high: float | None) -> str:
+    """Describe the numbers from `low` to `high`; empty where neither is given."""
+    if low is not None and high is not None:
+        return f"{low:g} to {high:g}"
+    return f"at least {low:g}" if low is not None else f"at most {high:g}" if high is not None else ""
+
+
+def _coerce(key: str, value: Any, kind: Any, *, origin: str) -> Any:
+    if typing.get_origin(kind) is tuple and isinstance(value, list | tuple):
+        item = typing.get_args(kind)[0]
+        return tuple(_coerce(key, entry, item, origin=origin) for entry in value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(kind, type) and isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    expected = "a list" if typing.get_origin(kind) is tuple else _TYPES.get(kind, str(kind))
+    article = "a " if kind in (int, float) else ""
+    raise ConfigError(f"{key} = {value!r} is not {article}{expected} [from {origin}]")
+
+
+class ImageGroup(Protocol):
+    """The group `image` of every model's settings, as `medzoo.toolkit.settings.ImageSettings` has it."""
+
+    @property
+    def size(self) -> int:
+        """The side in pixels."""
+
+    @property
+    def channels(self) -> int:
+        """1 for grayscale, 3 for color."""
+
+    @property
+    def crop(self) -> str:
+        """The part of a file's image that is kept: "none", "center" or "dark-border"."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +173,20 @@ class Resolved(Generic[T]):
     value: T
     origins: Mapping[str, str]
 
+    @property
+    def image(self) -> ImageGroup:
+        """The settings of a model's images. Raises: PluginError if the settings have no such group."""
+        image: ImageGroup | None = getattr(self.value, "image", None)
+        lacking = [name for name in ("size", "channels", "crop") if not hasattr(image, name)]
+        if image is None or lacking:
+            raise PluginError(
+                f"{type(self.value).__qualname__} has no setting image.{lacking[0]}",
+                "give it the field `image: ImageSettings = ImageSettings()` of medzoo.toolkit.settings",
+            )
+        return image
+
     def flat(self) -> dict[str, Any]:
-        """Every dotted key with its value."""
+        """Return every dotted key with its value."""
         return flatten(self.value)
 
 
@@ -53,33 +196,38 @@ def resolve(
     presets: Traversable,
     preset: str = "default",
     file: Path | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
 ) -> Resolved[T]:
-    """Settings of type `schema` from its defaults, then the preset, then `file` (TOML), then `key=value` overrides.
+    """Resolve settings of type `schema`: its defaults, then the preset, then `file` (TOML), then `overrides` by key.
 
     Raises:
-        ConfigError: an unknown preset or key (nearest spelling offered), a wrong type, a value out of range.
-        PluginError: as `preset_names` and `read_preset`; a preset that sets what `schema` does not take.
+        ConfigError: an unknown preset or key (with the nearest spelling), a wrong type, a value out of range.
+        PluginError: a preset that cannot be read, or that sets what `schema` does not allow.
+
+    >>> resolve(spec.config, presets=spec.presets, preset="tiny", overrides={"training.epochs": 3})
     """
     layers = [(f"preset {preset}", read_preset(presets, preset))]
     try:
-        _check(schema, layers[0][1], origins=dict.fromkeys(layers[0][1], layers[0][0]))
+        _check(schema, *merge(layers))
     except ConfigError as error:
         raise PluginError(f"{_file_of(presets, preset)}: {error.message}", error.hint) from error
     if file is not None:
         layers.append((str(file), read_toml(file)))
-    layers.append(("--set", parse_overrides(overrides)))
+    layers.append(("--set", dict(overrides or {})))
     for origin, layer in layers:
         _check_known(schema, layer, origins=dict.fromkeys(layer, origin))
-    values, changed = merge(layers)
-    origins = {**dict.fromkeys(keys(schema), "default"), **changed}
-    return Resolved(value=build(schema, values, origins=origins), origins=origins)
+    values, origins = merge(layers)
+    value = build(schema, values, origins=origins)
+    return Resolved(value=value, origins=dict.fromkeys(keys(schema), "default") | origins)
 
 
 def merge(layers: Iterable[tuple[Origin, Mapping[str, Any]]]) -> tuple[dict[str, Any], dict[str, Origin]]:
-    """Merge layers, each an origin and the keys it sets; the last that sets a key decides.
+    """Merge layers, each an origin and the keys it sets, later ones over earlier ones.
 
-    Returns the values, and for each key where its value came from.
+    Return the values, and for each key where its value came from.
+
+    >>> merge([("default", {"seed": 0, "steps": 20}), ("--set", {"seed": 3})])
+    ({'seed': 3, 'steps': 20}, {'seed': '--set', 'steps': 'default'})
     """
     values: dict[str, Any] = {}
     origins: dict[str, Origin] = {}
@@ -90,9 +238,11 @@ def merge(layers: Iterable[tuple[Origin, Mapping[str, Any]]]) -> tuple[dict[str,
 
 
 def preset_names(presets: Traversable) -> list[str]:
-    """The presets a plugin ships, by name. Raises: PluginError if their folder is none or cannot be read."""
+    """Return the names of a plugin's presets. Raises: PluginError if `presets` is not a readable folder."""
     if not isinstance(presets, Traversable):
-        raise PluginError(f"presets are a folder, {presets!r} is none", 'as in presets=files(__name__) / "presets"')
+        raise PluginError(
+            f"presets must be a folder, got {presets!r}", 'give one, as in presets=files(__name__) / "presets"'
+        )
     try:
         return sorted(entry.name.removesuffix(".toml") for entry in presets.iterdir() if entry.name.endswith(".toml"))
     except OSError as error:
@@ -103,7 +253,7 @@ def preset_names(presets: Traversable) -> list[str]:
 
 
 def read_preset(presets: Traversable, name: str) -> dict[str, Any]:
-    """The dotted keys a preset sets. Raises: UnknownName; PluginError for a file that cannot be read as TOML."""
+    """Return the dotted keys a preset sets. Raises: UnknownName; PluginError for a file that is not TOML."""
     try:
         return _flatten_mapping(tomllib.loads(_preset_text(presets, name)))
     except tomllib.TOMLDecodeError as error:
@@ -111,29 +261,35 @@ def read_preset(presets: Traversable, name: str) -> dict[str, Any]:
 
 
 def preset_about(presets: Traversable, name: str) -> str:
-    """The comment that a preset's file begins with, on one line. Raises: as `read_preset`."""
+    """Return the comment at the head of a preset's file, on one line. Raises: as `read_preset`."""
     comment = itertools.takewhile(lambda line: line.startswith("#"), _preset_text(presets, name).splitlines())
     return " ".join(line.removeprefix("#").strip() for line in comment)
 
 
 def settings_of(schema: type[Any]) -> tuple[Setting, ...]:
-    """Every setting of a settings dataclass and of those nested in it, in the order of their fields.
+    """Return every setting of a dataclass and of those nested in it, in the order of their fields.
 
-    Raises: PluginError for what is no dataclass, a setting without a default, or one of an unknown type.
+    Raises:
+        PluginError: `schema` is not a dataclass; a setting without a default, or of an unknown type.
     """
     if not (isinstance(schema, type) and dataclasses.is_dataclass(schema)):
-        raise PluginError(f"settings are a dataclass, {schema!r} is none")
+        raise PluginError(f"settings must be a dataclass, got {schema!r}")
     return tuple(_leaves(schema, ""))
 
 
 def _leaves(schema: type[Any], prefix: str) -> Iterator[Setting]:
-    hints = _hints(schema)
+    try:
+        hints = _type_hints(schema)  # type: ignore[arg-type]  # mypy does not see that classes are hashable
+    except NameError as error:
+        raise PluginError(
+            f"a type in {schema.__qualname__} is unknown: {error}", "import it at run time too"
+        ) from error
     for field in dataclasses.fields(schema):
         kind = hints[field.name]
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise PluginError(
                 f"the setting {prefix}{field.name} of {schema.__qualname__} has no default",
-                "make it with medzoo.config.setting, a group by its class: image: ImageSettings = ImageSettings()",
+                "declare it with medzoo.config.setting, a group by its class: image: ImageSettings = ImageSettings()",
             )
         if dataclasses.is_dataclass(kind) and isinstance(kind, type):
             yield from _leaves(kind, f"{prefix}{field.name}.")
@@ -141,74 +297,55 @@ def _leaves(schema: type[Any], prefix: str) -> Iterator[Setting]:
             yield Setting(key=prefix + field.name, kind=kind, field=field, group=schema)
 
 
-def _hints(schema: type[Any]) -> Mapping[str, Any]:
-    """The types of a dataclass's fields; kept, for it takes a millisecond and each look at settings asks for them."""
-    try:
-        return _known_hints(schema)  # type: ignore[arg-type]  # mypy does not see that classes are hashable
-    except NameError as error:
-        raise PluginError(
-            f"a type in {schema.__qualname__} is unknown: {error}", "import it at run time too"
-        ) from error
-
-
-_known_hints = functools.cache(typing.get_type_hints)
+_type_hints = functools.cache(typing.get_type_hints)  # a millisecond each, asked for at every look at settings
 
 
 def keys(schema: type[Any]) -> list[str]:
-    """Every dotted key of a settings dataclass."""
+    """Return every dotted key of a settings dataclass."""
     return [each.key for each in settings_of(schema)]
 
 
 def undescribed(schema: type[Any]) -> list[str]:
-    """The dotted keys of settings that were not made by `setting`, so that nobody is told what they mean."""
+    """Return the dotted keys of settings without help: those that `setting` did not declare."""
     return [each.key for each in settings_of(schema) if not each.help]
 
 
 def flatten(value: Any) -> dict[str, Any]:
-    """Every dotted key of a settings object with its value."""
-    flat: dict[str, Any] = {}
-    for key in keys(type(value)):
-        node = value
-        for part in key.split("."):
-            node = getattr(node, part)
-        flat[key] = node
-    return flat
+    """Return every dotted key of a settings object with its value."""
+    return {key: functools.reduce(getattr, key.split("."), value) for key in keys(type(value))}
 
 
 def shown(value: Any) -> str:
-    """A setting's value as `--set` takes it: TOML, or a bare word."""
+    """Format a setting's value as `--set` takes it: TOML, or a bare word."""
     return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
 
 
 def build(schema: type[T], values: Mapping[str, Any], *, origins: Mapping[str, str] | None = None) -> T:
-    """A settings object from dotted keys; keys left out keep their defaults.
+    """Build a settings object from dotted keys; keys left out keep their defaults.
 
     Raises:
         ConfigError: an unknown key, a wrong type, a value out of range.
     """
-    return typing.cast("T", _construct(schema, _check(schema, values, origins=origins or {}), prefix=""))
+    checked = _check(schema, values, origins or {})
+    return typing.cast("T", _replace(schema(), checked, prefix=""))
 
 
-def _construct(schema: type[Any], values: Mapping[str, Any], *, prefix: str) -> Any:
-    hints = _hints(schema)
-    given: dict[str, Any] = {}
-    for field in dataclasses.fields(schema):
-        key = prefix + field.name
-        if dataclasses.is_dataclass(hints[field.name]):
-            default = getattr(schema(), field.name)
-            nested = {k: v for k, v in values.items() if k.startswith(key + ".")}
-            inherited = {f"{key}.{k}": v for k, v in flatten(default).items()}
-            given[field.name] = _construct(type(default), inherited | nested, prefix=key + ".")
+def _replace(default: Any, values: Mapping[str, Any], *, prefix: str) -> Any:
+    changes = {}
+    for field in dataclasses.fields(default):
+        key, value = prefix + field.name, getattr(default, field.name)
+        if dataclasses.is_dataclass(value):
+            changes[field.name] = _replace(value, values, prefix=f"{key}.")
         elif key in values:
-            given[field.name] = values[key]
-    return schema(**given)
+            changes[field.name] = values[key]
+    return dataclasses.replace(default, **changes)
 
 
-def _check(schema: type[Any], values: Mapping[str, Any], *, origins: Mapping[str, str]) -> dict[str, Any]:
-    """The values as settings hold them, by dotted key. Raises: as `build`."""
+def _check(schema: type[Any], values: Mapping[str, Any], origins: Mapping[str, str]) -> dict[str, Any]:
+    """Return the values as settings hold them, by dotted key. Raises: as `build`."""
     _check_known(schema, values, origins=origins)
     return {
-        each.key: each.checked(values[each.key], origin=origins.get(each.key, "config"))
+        each.key: each.validate(values[each.key], origin=origins.get(each.key, "config"))
         for each in settings_of(schema)
         if each.key in values
     }
@@ -218,29 +355,31 @@ def _check_known(schema: type[Any], values: Mapping[str, Any], *, origins: Mappi
     known = keys(schema)
     for key in values:
         if key not in known:
-            raise UnknownName("setting", key, known, hint=f"[from {origins.get(key, 'config')}]")
+            origin = f"[from {origins.get(key, 'config')}]"
+            if new := renamed(key, known):
+                raise ConfigError(f"{key} was renamed to {new} {origin}")
+            raise UnknownName("setting", key, known, hint=origin)
 
 
-def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
-    """Dotted keys and values of `key=value` texts; values are TOML, and a bare word is a string."""
-    values: dict[str, Any] = {}
-    for override in overrides:
-        key, separator, text = override.partition("=")
-        if not separator or not key.strip():
-            raise ConfigError(f"--set cannot take '{override}'", "write --set key=value, as in --set image.size=64")
-        values[key.strip()] = _parse_value(text.strip())
-    return values
+def renamed(key: str, known: Iterable[str]) -> str | None:
+    """Return today's name, one of the `known` keys, of a setting that had another name before; None if it had none."""
+    group, dot, old = key.rpartition(".")
+    candidates = {f"{group}{dot}{new}" for new in _RENAMED.get(old, "").split()}
+    return None if key in (known := list(known)) else next((each for each in known if each in candidates), None)
 
 
-def _parse_value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text  # a bare word is a string: quoting it for the shell and for TOML would be one quote too many
+def rename_saved(schema: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the dotted keys of a saved model under today's names, with today's words for their values."""
+    known = keys(schema)
+    found = {renamed(key, known) or key: value for key, value in values.items()}
+    for key, words in _RENAMED_VALUES.items():
+        if key in found:
+            found[key] = words.get(found[key], found[key])
+    return found
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The dotted keys a user's file sets. Raises: ConfigError if it cannot be read as TOML."""
+    """Return the dotted keys a user's file sets. Raises: ConfigError if it cannot be read as TOML."""
     try:
         return _flatten_mapping(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
@@ -250,7 +389,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def _preset_text(presets: Traversable, name: str) -> str:
-    """What a preset's file holds. Raises: UnknownName; PluginError if it cannot be read as text."""
+    """Return the text of a preset's file. Raises: UnknownName; PluginError if it cannot be read."""
     known = preset_names(presets)
     if name not in known:
         raise UnknownName("preset", name, known)

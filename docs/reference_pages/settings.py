@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from medzoo import config
-from medzoo.config_values import Setting
+from medzoo.config import Setting
 from medzoo.experiment.config import ExperimentSettings
 from medzoo.hub.registry import TRAIN_COMMANDS
 from medzoo.plugins.lookup import load_plugins

@@ -28,6 +28,7 @@ from typer.testing import CliRunner
 
 import medzoo
 from medzoo import hookspecs, protocols
+from medzoo.cli.options import parse_overrides
 from medzoo.config import resolve
 from medzoo.errors import MedzooError
 from medzoo.experiment.config import ExperimentSettings, preset_names, read_design
@@ -232,11 +233,11 @@ def test_every_preset_and_setting_of_a_command_exists(command: str) -> None:
     given, overrides = context.params, context.params["overrides"] or ()
     if "experiment" in given:
         if given["experiment"] in preset_names():
-            read_design(given["experiment"], overrides=overrides)
+            read_design(given["experiment"], overrides=parse_overrides(overrides))
     elif "plugin" in given:
         specs = plugins.classifiers if "classify" in command else plugins.generators
         spec = specs[given["plugin"]]
-        resolve(spec.config, presets=spec.presets, preset=given["preset"], overrides=overrides)
+        resolve(spec.config, presets=spec.presets, preset=given["preset"], overrides=parse_overrides(overrides))
 
 
 @pytest.mark.parametrize(("page", "experiment"), EXPERIMENTS)

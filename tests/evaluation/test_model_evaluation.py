@@ -10,6 +10,7 @@ from helpers.evaluation_sets import source_of_tests
 from helpers.tiny import make_model
 
 from medzoo import config as settings
+from medzoo.cli.options import parse_overrides
 from medzoo.data.dataset import open_dataset
 from medzoo.data.phantom import write_phantom
 from medzoo.errors import ConfigError, DataError
@@ -45,7 +46,7 @@ def folders(tmp_path_factory):
     plugins = load_plugins()
     spec = plugins.generator("ddpm")
     short = ["training.epochs=4", "training.batch_size=5", "training.checkpointing_steps=2"]
-    resolved = settings.resolve(spec.config, presets=spec.presets, preset="tiny", overrides=short)
+    resolved = settings.resolve(spec.config, presets=spec.presets, preset="tiny", overrides=parse_overrides(short))
     train(spec, resolved, open_dataset(root / "train"), root / "run", plugins=plugins, display=Quiet(), keep=9)
     return root
 

@@ -14,6 +14,7 @@ import pytest
 from helpers.logs import logged_messages
 from helpers.tiny_labels import LABELS_PLUGIN, write_labelled
 
+from medzoo.cli.options import parse_overrides
 from medzoo.data.dataset import Dataset, open_dataset
 from medzoo.data.phantom import phantom_dataset, write_phantom
 from medzoo.data.splits import split_dataset
@@ -70,7 +71,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 def prepared(design: Path | str, data: Dataset, out: Path, *, set_: Sequence[str] = (), **options) -> Prepared:
     source = make_source(load_plugins(), device="cpu")
-    return prepare(read_design(str(design), overrides=set_), data, out, source=source, **options)
+    return prepare(read_design(str(design), overrides=parse_overrides(set_)), data, out, source=source, **options)
 
 
 def complete(work: Prepared, *, jobs: int = 1) -> tuple[Experiment, list[str]]:
@@ -121,7 +122,7 @@ def test_presets_of_the_studies():
 
 def test_settings_are_strict_and_remember_where_they_are_from(tiny, tmp_path):
     design = read_design(
-        str(tiny()), overrides=["classifier.cnn.training.learning_rate=0.01", "arms=dcgan"], options={"seeds": 3}
+        str(tiny()), overrides={"classifier.cnn.training.learning_rate": 0.01, "arms": "dcgan"}, options={"seeds": 3}
     )
     assert design.settings.origins["seeds"] == "--seeds"
     assert design.settings.origins["repeats"] == "default"
@@ -131,14 +132,14 @@ def test_settings_are_strict_and_remember_where_they_are_from(tiny, tmp_path):
     assert read_design(str(over)).target == 50
     assert read_design(str(over)).settings.origins["folds"] == "preset udder-mix"
     with pytest.raises(UnknownName, match="unknown setting 'arm'"):
-        read_design(str(tiny()), overrides=["arm=3"])
+        read_design(str(tiny()), overrides={"arm": 3})
     with pytest.raises(UnknownName, match="did you mean cnn") as error:
-        read_design(str(tiny()), overrides=["classifier.cn.training.learning_rate=3"])
+        read_design(str(tiny()), overrides={"classifier.cn.training.learning_rate": 3})
     assert "[from --set]" in error.value.hint
     with pytest.raises(UnknownName, match="udder-scale"):
         read_design("udder-skale")
     with pytest.raises(UnknownName, match=r"unknown baseline 'reel'.*did you mean real"):
-        read_design(str(tiny()), overrides=["baseline=reel"])
+        read_design(str(tiny()), overrides={"baseline": "reel"})
     with pytest.raises(UnknownName, match=r'known: dcgan .*set baseline to one of the arms, or add "real" to arms'):
         read_design(str(tiny(controls=False)))
     with pytest.raises(ConfigError, match="shares of a mixture must sum to 1"):

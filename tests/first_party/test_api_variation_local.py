@@ -13,6 +13,7 @@ from helpers.tiny_pipeline import make_text_pipeline, make_variation_pipeline
 from PIL import Image
 
 from medzoo import ImageSpec
+from medzoo.cli.options import parse_overrides
 from medzoo.config import resolve
 from medzoo.errors import ConfigError, DataError, HubError
 from medzoo.plugins.lookup import load_plugins
@@ -40,7 +41,7 @@ def scans(tmp_path):
 def build(model, *overrides, image=IMAGE):
     spec = load_plugins().generator("api-variation")
     settings = [f"diffusers.model={model}", *overrides]
-    resolved = resolve(spec.config, presets=spec.presets, preset="tiny", overrides=settings)
+    resolved = resolve(spec.config, presets=spec.presets, preset="tiny", overrides=parse_overrides(settings))
     return spec.build(resolved.value, image, "cpu")
 
 

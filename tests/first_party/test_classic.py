@@ -7,6 +7,7 @@ import torch
 
 import medzoo_classic
 from medzoo import ImageSpec
+from medzoo.cli.options import parse_overrides
 from medzoo.config import resolve
 from medzoo.errors import ConfigError, DataError
 
@@ -16,7 +17,9 @@ SIZE = 32
 
 def classic(*overrides, channels=1):
     spec = medzoo_classic.register_generators()[0]
-    config = resolve(spec.config, presets=spec.presets, overrides=[*OFF, f"image.size={SIZE}", *overrides]).value
+    config = resolve(
+        spec.config, presets=spec.presets, overrides=parse_overrides([*OFF, f"image.size={SIZE}", *overrides])
+    ).value
     return spec.build(config, ImageSpec(size=SIZE, channels=channels, classes=("a", "b")), "cpu")
 
 

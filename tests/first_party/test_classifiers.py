@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 import medzoo_classifiers
 from medzoo import ImageSpec
+from medzoo.cli.options import parse_overrides
 from medzoo.config import build, keys, preset_names, resolve
 from medzoo.errors import ConfigError, DataError, HubError, IntegrityError, ResourceError, UnknownName
 from medzoo.testing import check_classifier
@@ -38,7 +39,7 @@ every_preset = pytest.mark.parametrize(
 def make(kind, *overrides, preset="tiny", channels=1, classes=CLASSES):
     """A classifier of `kind`, its weights drawn from seed 0."""
     spec = SPECS[kind]
-    resolved = resolve(spec.config, presets=spec.presets, preset=preset, overrides=overrides)
+    resolved = resolve(spec.config, presets=spec.presets, preset=preset, overrides=parse_overrides(overrides))
     image = ImageSpec(size=resolved.value.image.size, channels=channels, classes=classes)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -95,7 +96,7 @@ def test_cnn_is_small_enough_to_be_bundled():
 
 @every_classifier
 def test_images_of_28_pixels_are_resized_as_it_says(spec):
-    resolved = resolve(spec.config, presets=spec.presets, overrides=["image.size=28"], preset="tiny")
+    resolved = resolve(spec.config, presets=spec.presets, overrides={"image.size": 28}, preset="tiny")
     with torch.random.fork_rng():
         classifier = spec.build(resolved.value, ImageSpec(size=28, channels=3, classes=CLASSES), "cpu")
     notes = fit(classifier)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from medzoo import ImageSpec
+from medzoo.cli.options import parse_overrides
 from medzoo.config import build, flatten, keys, preset_names, read_preset, resolve
 from medzoo.testing import check_generator
 
@@ -35,7 +36,7 @@ def test_the_generators_of_this_version_are_registered_under_their_names():
 @every_generator
 def test_check_generator_first_party_plugin_passes(spec, overrides):
     settings = overrides(spec)
-    results = check_generator(spec, overrides=settings)
+    results = check_generator(spec, overrides=parse_overrides(settings))
     assert {result.name: result.detail for result in results if not result.passed} == {}
     names = {result.name for result in results}
     assert {"registration", "seeds repeat", "rebatching", "bad requests", "files"} <= names
@@ -86,7 +87,7 @@ def test_every_setting_says_what_it_means(spec):
 @every_generator
 def test_it_draws_colour_images_of_two_classes(spec, overrides):
     settings = ["image.channels=3", *overrides(spec)]
-    resolved = resolve(spec.config, presets=spec.presets, preset="tiny", overrides=settings)
+    resolved = resolve(spec.config, presets=spec.presets, preset="tiny", overrides=parse_overrides(settings))
     image = ImageSpec(size=16, channels=3, classes=("a", "b"))
     torch.manual_seed(0)
     init_images = torch.rand(3, 3, 16, 16) if spec.needs_init_images else None

@@ -11,6 +11,7 @@ from torch import nn
 
 import medzoo_dcgan
 from medzoo import ImageSpec
+from medzoo.cli.options import parse_overrides
 from medzoo.config import resolve
 from medzoo.errors import ConfigError
 from medzoo.toolkit.training.batches import Batch
@@ -23,7 +24,7 @@ SPEC = medzoo_dcgan.register_generators()[0]
 
 
 def configured(preset, *overrides):
-    return resolve(SPEC.config, presets=SPEC.presets, preset=preset, overrides=overrides).value
+    return resolve(SPEC.config, presets=SPEC.presets, preset=preset, overrides=parse_overrides(overrides)).value
 
 
 def build(preset, *overrides, classes=3, device="cpu"):

@@ -7,6 +7,7 @@ import torch
 
 import medzoo_ddpm
 from medzoo import ImageSpec
+from medzoo.cli.options import parse_overrides
 from medzoo.config import resolve
 from medzoo.errors import ConfigError
 
@@ -14,7 +15,7 @@ SPEC = medzoo_ddpm.register_generators()[0]
 
 
 def build(preset, *overrides, classes=3, size=None, channels=None, device="cpu"):
-    resolved = resolve(SPEC.config, presets=SPEC.presets, preset=preset, overrides=overrides)
+    resolved = resolve(SPEC.config, presets=SPEC.presets, preset=preset, overrides=parse_overrides(overrides))
     flat = resolved.flat()
     names = tuple(f"class {k}" for k in range(classes))
     image = ImageSpec(size=size or flat["image.size"], channels=channels or flat["image.channels"], classes=names)

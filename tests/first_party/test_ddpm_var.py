@@ -7,13 +7,14 @@ import torch
 
 import medzoo_ddpm_var
 from medzoo import ImageSpec
+from medzoo.cli.options import parse_overrides
 from medzoo.config import resolve
 
 SPEC = medzoo_ddpm_var.register_generators()[0]
 
 
 def build(preset, *overrides, classes=3, channels=None, device="cpu"):
-    resolved = resolve(SPEC.config, presets=SPEC.presets, preset=preset, overrides=overrides)
+    resolved = resolve(SPEC.config, presets=SPEC.presets, preset=preset, overrides=parse_overrides(overrides))
     flat = resolved.flat()
     names = tuple(f"class {k}" for k in range(classes))
     image = ImageSpec(size=flat["image.size"], channels=channels or flat["image.channels"], classes=names)

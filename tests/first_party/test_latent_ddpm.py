@@ -13,6 +13,7 @@ import torch
 import medzoo_latent_ddpm
 from medzoo import ImageSpec
 from medzoo.cli.app import run
+from medzoo.cli.options import parse_overrides
 from medzoo.config import resolve
 from medzoo.data.images import decode, write_image
 from medzoo.errors import ConfigError
@@ -21,7 +22,7 @@ SPEC = medzoo_latent_ddpm.register_generators()[0]
 
 
 def build(preset, *overrides, size=None, channels=1, multi_label=False, device="cpu"):
-    resolved = resolve(SPEC.config, presets=SPEC.presets, preset=preset, overrides=overrides)
+    resolved = resolve(SPEC.config, presets=SPEC.presets, preset=preset, overrides=parse_overrides(overrides))
     size = size or resolved.flat()["image.size"]
     image = ImageSpec(size=size, channels=channels, classes=("a", "b", "c"), multi_label=multi_label)
     torch.manual_seed(0)

@@ -11,6 +11,7 @@ from diffusers import AutoencoderKL
 
 import medzoo_ldm
 from medzoo import ImageSpec
+from medzoo.cli.options import parse_overrides
 from medzoo.config import resolve
 from medzoo.errors import ConfigError, HubError
 from medzoo.toolkit.diffusion.latent import Objective
@@ -33,7 +34,7 @@ SHAPE = {
 
 
 def build(preset, *overrides, classes=3, channels=None, device="cpu"):
-    resolved = resolve(SPEC.config, presets=SPEC.presets, preset=preset, overrides=overrides)
+    resolved = resolve(SPEC.config, presets=SPEC.presets, preset=preset, overrides=parse_overrides(overrides))
     flat = resolved.flat()
     names = tuple(f"class {k}" for k in range(classes))
     image = ImageSpec(size=flat["image.size"], channels=channels or flat["image.channels"], classes=names)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from helpers.tiny import CLASSES, make_model
 
+from medzoo.cli.options import parse_overrides
 from medzoo.data.images import decode
 from medzoo.errors import ConfigError, DataError, UnknownName
 from medzoo.generation import run as filling
@@ -25,7 +26,7 @@ def sampling(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def call(**request):
-        source = make_source(load_plugins(), device="cpu", overrides=request.pop("overrides", ()))
+        source = make_source(load_plugins(), device="cpu", overrides=parse_overrides(request.pop("overrides", ())))
         given = {"generator": str(model), "count": 4, "batch_size": 5, **request}
         return sample.prepare(sample.Request(**given), source)
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from helpers.tiny import make_model
+from medzoo.cli.options import parse_overrides
 from medzoo.data.phantom import write_phantom
 from medzoo.generation import augment
 from medzoo.generation import run as filling
@@ -42,7 +43,7 @@ def prepare(model: Path, images: Path, tmp_path: Path) -> Callable[..., Job]:
         **request: Any,
     ) -> Job:
         given = {"generators": (str(model),), "target": 12, "data": images, "out": tmp_path / "out", "batch_size": 5}
-        source = make_source(load_plugins(), device=device, overrides=overrides)
+        source = make_source(load_plugins(), device=device, overrides=parse_overrides(overrides))
         return augment.prepare(augment.Request(**{**given, **request}), source)
 
     return call

@@ -14,6 +14,7 @@ import torch
 
 from medzoo import ImageSpec
 from medzoo import config as settings
+from medzoo.cli.options import parse_overrides
 from medzoo.data.images import decode
 from medzoo.errors import ConfigError, DataError, UnknownName
 from medzoo.generation.mixture import make_source
@@ -47,7 +48,7 @@ def make(
 ) -> Path:
     """A folder with an untrained model."""
     spec = load_plugins().generator(plugin)
-    config = settings.resolve(spec.config, presets=spec.presets, preset="tiny", overrides=overrides)
+    config = settings.resolve(spec.config, presets=spec.presets, preset="tiny", overrides=parse_overrides(overrides))
     image = ImageSpec(size=16, channels=1, classes=tuple(classes), multi_label=multi_label)
     generator = build_model(spec, config, image, device="cpu", seed=0)
     save_model(folder, generator, spec=spec, config=config, data={"name": "test", "images": []})

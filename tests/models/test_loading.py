@@ -71,13 +71,13 @@ def test_a_classifier_on_the_hub_is_loaded_by_its_place(tmp_path, hub_server):
 
 def test_only_settings_of_prediction_can_change(tmp_path):
     folder = make_classifier(tmp_path / "run")
-    loaded = load(folder, overrides=["prediction.sharpness=0"])
+    loaded = load(folder, overrides={"prediction.sharpness": 0})
     assert loaded.model.predict(IMAGES).unique().tolist() == [0.5]
     assert loaded.config.origins["prediction.sharpness"] == "--set"
     with pytest.raises(ConfigError, match=r"image\.size cannot change in a trained model.*only prediction settings"):
-        load(folder, overrides=["image.size=16"])
+        load(folder, overrides={"image.size": 16})
     with pytest.raises(UnknownName, match=r"unknown setting 'prediction\.sharpnes'"):
-        load(folder, overrides=["prediction.sharpnes=1"])
+        load(folder, overrides={"prediction.sharpnes": 1})
 
 
 def test_damaged_weights_are_refused(tmp_path):
@@ -101,7 +101,7 @@ def test_a_generators_folder_is_no_classifier_nor_the_reverse(tmp_path):
 
 def test_a_classifier_to_train_is_called_by_its_plugins_name():
     plugins = plugins_with_it()
-    assert classifier_to_train("nearest-mean", plugins) == (SPEC, ())
+    assert classifier_to_train("nearest-mean", plugins) == (SPEC, {})
     with pytest.raises(ConfigError, match="'ddpm' is a generator, not a classifier"):
         classifier_to_train("ddpm", plugins)
     with pytest.raises(UnknownName, match=r"unknown classifier 'nearest-men'.*did you mean nearest-mean"):

@@ -48,7 +48,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def card(run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     out = tmp_path_factory.mktemp("card") / "tiny-udder"
-    return out, write_card(run, out, ABOUT, plugins=load_plugins(), overrides=("sampling.guidance_scale=3.0",))
+    return out, write_card(run, out, ABOUT, plugins=load_plugins(), overrides={"sampling.guidance_scale": 3.0})
 
 
 def test_the_row_names_every_file_of_the_card(card: tuple[Path, str]) -> None:

@@ -206,7 +206,7 @@ def test_the_card_and_the_facts_agree_on_the_license(card: Path) -> None:
 
 def test_a_folder_takes_no_settings(card: Path) -> None:
     with pytest.raises(ConfigError, match="--set"):
-        pack(card, overrides=("sampling.guidance_scale=3.0",))
+        pack(card, overrides={"sampling.guidance_scale": 3.0})
 
 
 def test_a_failed_copy_check_is_refused_until_it_is_accepted_and_stated(card: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from medzoo import config as settings
+from medzoo.cli.options import parse_overrides
 from medzoo.data.dataset import Dataset
 from medzoo.data.images import decode, to_uint8
 from medzoo.data.phantom import CLASSES, phantom_dataset
@@ -69,7 +70,7 @@ def run(
 ) -> Path:
     plugins = load_plugins()
     spec = plugins.generator(plugin)
-    config = settings.resolve(spec.config, presets=spec.presets, preset="tiny", overrides=overrides)
+    config = settings.resolve(spec.config, presets=spec.presets, preset="tiny", overrides=parse_overrides(overrides))
     given = {"display": Display(last), "device": "cpu", "keep": 0, "seed": SEED, **options}
     return train(spec, config, data, out, plugins=plugins, **given).folder
 

@@ -22,6 +22,7 @@ import torch
 from safetensors.torch import load_file
 
 from medzoo import config as settings
+from medzoo.cli.options import parse_overrides
 from medzoo.data.dataset import Dataset, open_dataset
 from medzoo.data.images import decode
 from medzoo.data.phantom import CLASSES, phantom_dataset, write_phantom
@@ -89,7 +90,9 @@ def run(
 ) -> TrainResult:
     plugins = load_plugins()
     spec = plugins.generator(plugin)
-    config = settings.resolve(spec.config, presets=spec.presets, preset="tiny", overrides=[*SHORT, *overrides])
+    config = settings.resolve(
+        spec.config, presets=spec.presets, preset="tiny", overrides=parse_overrides([*SHORT, *overrides])
+    )
     return train(
         spec, config, data, out, plugins=plugins, display=display or Silent(), device="cpu", **{"seed": 3, **options}
     )
@@ -301,7 +304,7 @@ def test_a_generator_without_weights_is_not_trained(udder: Dataset, tmp_path: Pa
 def test_unknown_settings_get_the_nearest_spelling(folder: Path, tmp_path: Path) -> None:
     spec = load_plugins().generator("ddpm")
     with pytest.raises(UnknownName, match=r"did you mean training\.epochs"):
-        settings.resolve(spec.config, presets=spec.presets, overrides=["training.epoch=3"])
+        settings.resolve(spec.config, presets=spec.presets, overrides={"training.epoch": 3})
 
 
 def test_tensorboard_gets_every_loss(udder: Dataset, tmp_path: Path) -> None:

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medzoo.cli.options import AllowUpload, BatchSize, Classes, Device, Mirror, Overrides, Seed, SkipBad
+from medzoo.cli.options import (
+    AllowUpload,
+    BatchSize,
+    Classes,
+    Device,
+    Mirror,
+    Overrides,
+    Seed,
+    SkipBad,
+    parse_overrides,
+)
 from medzoo.cli.output import Json, print_json, print_table, print_text
 from medzoo.cli.progress import Display, duration
 from medzoo.cli.requests import quotes_as_dict, show_quotes, show_requests
@@ -74,7 +84,7 @@ def augment(
         allow_leak=allow_leak,
         allow_upload=allow_upload,
     )
-    source = make_source(load_plugins(), device=device, overrides=overrides or (), mirror=from_)
+    source = make_source(load_plugins(), device=device, overrides=parse_overrides(overrides), mirror=from_)
     _fill(prepare(request, source), dry_run=dry_run, as_json=as_json)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from medzoo.cli.options import parse_overrides
 from medzoo.cli.output import Json, print_json, print_text
 
 logger = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ def card(
     from medzoo.plugins.lookup import load_plugins
     from medzoo.publishing.card import SAMPLES, About, write_card
 
-    row = write_card(run, out, About.read(about), plugins=load_plugins(), overrides=tuple(overrides or ()))
+    row = write_card(run, out, About.read(about), plugins=load_plugins(), overrides=parse_overrides(overrides))
     look = out / SAMPLES if (out / SAMPLES).is_file() else out
     logger.info(f"card written to {out}; look at {look}, then add this row to a registry file:")
     if as_json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medzoo.cli.options import Classes, Device, Mirror, Overrides, SkipBad
+from medzoo.cli.options import Classes, Device, Mirror, Overrides, SkipBad, parse_overrides
 from medzoo.cli.output import Json, print_json, print_table, print_text
 from medzoo.cli.progress import Display, TrainingDisplay
 
@@ -68,7 +68,7 @@ def train(
 
     plugins = load_plugins()
     spec, implied = classifier_to_train(classifier, plugins)
-    given = (*implied, *(overrides or ()))
+    given = {**implied, **parse_overrides(overrides)}
     resolved = settings.resolve(spec.config, presets=spec.presets, preset=preset, file=config, overrides=given)
     dataset = open_dataset(data, skip_bad=skip_bad, classes=_names(classes))
     _tell_bad(dataset)

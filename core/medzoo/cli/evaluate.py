@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medzoo.cli.options import BatchSize, Classes, Device, Mirror, Overrides, Seed, SkipBad
+from medzoo.cli.options import BatchSize, Classes, Device, Mirror, Overrides, Seed, SkipBad, parse_overrides
 from medzoo.cli.output import Json, print_table, print_text
 from medzoo.cli.progress import Display
 from medzoo.errors import ConfigError
@@ -100,7 +100,7 @@ def evaluate(
     if out is not None:
         refuse_other_folder(out)
         record = RunRecord(job="evaluate", folder=out)
-    source = make_source(load_plugins(), device=device, overrides=overrides or (), mirror=from_)
+    source = make_source(load_plugins(), device=device, overrides=parse_overrides(overrides), mirror=from_)
     measured = _measure(gen, request, source, n=n, checkpoints=checkpoints)
     evaluation = write_evaluation(measured, out, source, record) if out is not None else measured.evaluation
     if gen is not None:

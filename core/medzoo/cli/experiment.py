@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medzoo.cli.experiment_compare import compare
-from medzoo.cli.options import AllowUpload, Classes, Device, Mirror, Overrides, SkipBad
+from medzoo.cli.options import AllowUpload, Classes, Device, Mirror, Overrides, SkipBad, parse_overrides
 from medzoo.cli.output import Json, megabytes, print_json, print_table, print_text
 from medzoo.cli.progress import Display, duration
 
@@ -211,7 +211,7 @@ def _prepare(
     from medzoo.generation.mixture import make_source
     from medzoo.plugins.lookup import load_plugins
 
-    design = read_design(experiment, overrides=overrides or (), options=options)
+    design = read_design(experiment, overrides=parse_overrides(overrides), options=options)
     names = [name.strip() for name in classes.split(",")] if classes else None
     images = open_dataset(data, skip_bad=skip_bad, classes=names)
     for name, reason in images.bad:

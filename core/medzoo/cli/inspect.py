@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from medzoo.cli.options import Device, Mirror, Overrides, Seed
+from medzoo.cli.options import Device, Mirror, Overrides, Seed, parse_overrides
 from medzoo.cli.output import Json, print_json, print_text
 from medzoo.cli.progress import Display
 
@@ -36,7 +36,7 @@ def inspect(
     from medzoo.plugins.lookup import load_plugins
 
     request = Request(generator=gen, out=out, labels=tuple(label or ()), count=n, seed=seed)
-    source = make_source(load_plugins(), device=device, overrides=overrides or (), mirror=from_)
+    source = make_source(load_plugins(), device=device, overrides=parse_overrides(overrides), mirror=from_)
     with Display("looking") as display:
         found = run(request, source, progress=display)
     if found.already_done:

@@ -1,8 +1,12 @@
 """Options that several verbs share."""
 
-from typing import Annotated
+import tomllib
+from collections.abc import Iterable
+from typing import Annotated, Any
 
 import typer
+
+from medzoo.errors import ConfigError
 
 Seed = Annotated[int, typer.Option(help="The same seed gives the same images.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images drawn at once.")]
@@ -19,3 +23,21 @@ AllowUpload = Annotated[
 Mirror = Annotated[
     str | None, typer.Option("--from", metavar="bundled|hub|DIR", help="Take models from here and nowhere else.")
 ]
+
+
+def parse_overrides(texts: Iterable[str] | None) -> dict[str, Any]:
+    """Return the dotted keys and values of `--set key=value`: a value is TOML, or else a bare word, which is text.
+
+    Raises:
+        ConfigError: a text without a key and "=".
+    """
+    values: dict[str, Any] = {}
+    for text in texts or ():
+        key, separator, value = (part.strip() for part in text.partition("="))
+        if not separator or not key:
+            raise ConfigError(f"--set cannot take '{text}'", "write --set key=value, as in --set image.size=64")
+        try:
+            values[key] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[key] = value  # quoting a word for the shell and for TOML would be one quote too many
+    return values

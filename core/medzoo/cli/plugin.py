@@ -1,12 +1,11 @@
 """`medzoo plugin`: what is installed, and whether it keeps the contract."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medzoo.cli.options import Overrides
+from medzoo.cli.options import Overrides, parse_overrides
 from medzoo.cli.output import Json, print_json, print_table, print_text
 from medzoo.cli.plugin_new import new_plugin
 from medzoo.errors import ConfigError, PluginError, UnknownName
@@ -58,7 +57,7 @@ def check_plugin(
     json: Json = False,
 ) -> None:
     """Run the conformance checks on what a plugin offers."""
-    results = _check(name, device=device, overrides=overrides or ())
+    results = _check(name, device=device, overrides=parse_overrides(overrides))
     if json:
         print_json([asdict(result) for result in results])
     else:
@@ -81,7 +80,7 @@ def enable(name: Name, json: Json = False) -> None:
     _switch(name, enabled=True, json=json)
 
 
-def _check(name: str, *, device: str, overrides: Sequence[str]) -> "list[CheckResult]":
+def _check(name: str, *, device: str, overrides: dict[str, Any]) -> "list[CheckResult]":
     """What the checks of its kinds find. Raises: UnknownName; PluginError if its plugin is broken or contested."""
     plugins = load_plugins()
     known = {*plugins.generators, *plugins.classifiers, *plugins.metrics}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from medzoo.cli.options import parse_overrides
 from medzoo.cli.output import Json, print_json, print_text
 from medzoo.errors import ConfigError
 
@@ -68,7 +69,7 @@ def push(
             repo=repo,
             org=org,
             about=facts,
-            overrides=tuple(overrides or ()),
+            overrides=parse_overrides(overrides),
             version=_number(version),
             accept_memorisation=accept_memorisation,
         )

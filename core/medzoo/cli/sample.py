@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medzoo.cli.options import AllowUpload, BatchSize, Device, Mirror, Overrides, Seed
+from medzoo.cli.options import AllowUpload, BatchSize, Device, Mirror, Overrides, Seed, parse_overrides
 from medzoo.cli.output import Json, print_json, print_text
 from medzoo.cli.progress import Display
 from medzoo.cli.requests import show_requests
@@ -64,7 +64,7 @@ def sample(
         batch_size=batch_size,
         allow_upload=allow_upload,
     )
-    source = make_source(load_plugins(), device=device, overrides=overrides or (), mirror=from_)
+    source = make_source(load_plugins(), device=device, overrides=parse_overrides(overrides), mirror=from_)
     job = prepare(request, source)
     folder = _draw(job, only_grid=request.only_grid)
     if as_json:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from medzoo.cli.options import Classes, Device, Overrides, SkipBad
+from medzoo.cli.options import Classes, Device, Overrides, SkipBad, parse_overrides
 from medzoo.cli.output import Json, print_json, print_text
 from medzoo.cli.progress import TrainingDisplay
 
@@ -48,7 +48,7 @@ def train(
         check_kind(generator, CLASSIFIER, expected=GENERATOR, train=True)
     spec = plugins.generator(generator)
     resolved = settings.resolve(
-        spec.config, presets=spec.presets, preset=preset, file=config, overrides=overrides or ()
+        spec.config, presets=spec.presets, preset=preset, file=config, overrides=parse_overrides(overrides)
     )
     names = [name.strip() for name in classes.split(",")] if classes else None
     dataset = open_dataset(data, skip_bad=skip_bad, classes=names)

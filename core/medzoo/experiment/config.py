@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from importlib.resources import files
@@ -110,10 +109,9 @@ class Design:
         """The preset asked for of a model."""
         return str(self.own[section].get(name, {}).get("preset", default))
 
-    def overrides_of(self, section: str, name: str) -> tuple[str, ...]:
-        """The settings asked for of a model as `key=value` texts."""
-        given = self.own[section].get(name, {})
-        return tuple(f"{key}={json.dumps(value)}" for key, value in given.items() if key != "preset")
+    def overrides_of(self, section: str, name: str) -> dict[str, Any]:
+        """Return the settings that the experiment changes in a model, by dotted key."""
+        return {key: value for key, value in self.own[section].get(name, {}).items() if key != "preset"}
 
 
 def preset_names() -> list[str]:
@@ -122,21 +120,19 @@ def preset_names() -> list[str]:
 
 
 def read_design(
-    given: str, *, overrides: Sequence[str] = (), options: Mapping[str, int | None] | None = None
+    given: str, *, overrides: Mapping[str, Any] | None = None, options: Mapping[str, int | None] | None = None
 ) -> Design:
-    """The experiment in a preset or TOML file `given`, with `key=value` overrides, then command line `options`.
+    """The experiment in a preset or TOML file `given`, with `overrides` by key, then command line `options`.
 
     A file may go on from a preset: `extends = "udder-scale"`.
     Raises: ConfigError and UnknownName for a key, name or value that cannot be taken, with its origin.
     """
     layers = _read(given)
-    layers.append(("--set", config.parse_overrides(overrides)))
+    layers.append(("--set", dict(overrides or {})))
     layers += [(f"--{key}", {key: value}) for key, value in (options or {}).items() if value is not None]
-    values: dict[str, Any] = {}
-    origins = dict.fromkeys(config.keys(ExperimentSettings), "default")
-    for origin, layer in layers:
-        values |= {key: _as_list(key, value) for key, value in layer.items()}
-        origins |= dict.fromkeys(layer, origin)
+    defaults = config.flatten(ExperimentSettings())
+    values, origins = config.merge([("default", defaults), *layers])
+    values = {key: _as_list(key, value) for key, value in values.items()}
     general = {key: value for key, value in values.items() if key.partition(".")[0] not in _SECTIONS}
     built = config.build(ExperimentSettings, general, origins={key: origins[key] for key in general})
     arms = _arms(built)
@@ -169,7 +165,7 @@ def _presets() -> Any:
 
 def _as_list(key: str, value: Any) -> Any:
     """One value where a list is expected stands for a list of one; a bare text for names with commas between."""
-    if key not in _LISTS or isinstance(value, list):
+    if key not in _LISTS or isinstance(value, list | tuple):
         return value
     return value.split(",") if isinstance(value, str) else [value]
 

@@ -3,6 +3,7 @@ weights."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +30,7 @@ class Generator:
     kind: Kind
     plugin: str
     preset: str
-    overrides: tuple[str, ...]
+    overrides: Mapping[str, Any]
     folder: Path | None = None
     weights_sha256: str = ""
     trained_on: frozenset[str] = frozenset()
@@ -56,7 +57,7 @@ class Generator:
         """What its images depend on beside the images it is given; that of training where it is trained."""
         known = {"plugin": self.plugin, "version": plugins.row_of("generator", self.plugin).version}
         if self.kind == "published":
-            return {**known, "weights_sha256": self.weights_sha256, "overrides": list(self.overrides)}
+            return {**known, "weights_sha256": self.weights_sha256, "overrides": dict(self.overrides)}
         return {**known, "config": self.config(plugins).flat()}
 
     def load(
@@ -68,7 +69,7 @@ class Generator:
                 self.spec(plugins), image=image, device=device, preset=self.preset, overrides=self.overrides
             )
             return replace(model, name=self.name, crop=crop)
-        folder, overrides = (self.folder, self.overrides) if self.kind == "published" else (trained, ())
+        folder, overrides = (self.folder, self.overrides) if self.kind == "published" else (trained, None)
         if folder is None:
             raise ConfigError(f"'{self.name}' was not trained yet")
         return load_model(folder, plugins=plugins, device=device, overrides=overrides, name=self.name)

@@ -6,7 +6,6 @@ several times within it. Schedules, measurements on validation images and early 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -50,7 +49,7 @@ class Recipe:
     name: str
     spec: ClassifierSpec
     design: Design
-    implied: tuple[str, ...]
+    implied: Mapping[str, Any]
 
     def base(self) -> config.Resolved[Any]:
         """The settings before an arm changes any."""
@@ -97,11 +96,7 @@ class Recipe:
             self.spec.config,
             presets=self.spec.presets,
             preset=self.design.preset_of("classifier", self.name, default=settings.preset),
-            overrides=(
-                *self.implied,
-                *self.design.overrides_of("classifier", self.name),
-                *(f"{key}={json.dumps(value)}" for key, value in given.items()),
-            ),
+            overrides={**self.implied, **self.design.overrides_of("classifier", self.name), **given},
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ class Source:
     plugins: Plugins
     registry: Registry
     device: str
-    overrides: tuple[str, ...] = ()
+    overrides: Mapping[str, Any] = field(default_factory=dict)
     mirror: str | None = None
 
 
@@ -106,15 +106,13 @@ def _is_weightless(given: str, source: Source) -> bool:
     return found.entry is None and found.folder is None
 
 
-def _overrides_by_generator(given: Sequence[str], source: Source) -> dict[str, list[str]]:
+def _overrides_by_generator(given: Sequence[str], source: Source) -> dict[str, dict[str, Any]]:
     """Each generator's part of the overrides; one that no generator knows goes to all, to be refused there."""
     known = {name: set(settings.keys(resolve(name, source.registry, source.plugins).spec.config)) for name in given}
-    found: dict[str, list[str]] = {name: [] for name in given}
-    for override in source.overrides:
-        key = override.partition("=")[0].strip()
-        takers = [name for name in given if key in known[name]] or given
-        for name in takers:
-            found[name].append(override)
+    found: dict[str, dict[str, Any]] = {name: {} for name in given}
+    for key, value in source.overrides.items():
+        for name in [name for name in given if key in known[name]] or given:
+            found[name][key] = value
     return found
 
 
@@ -123,7 +121,7 @@ def load_from(
     source: Source,
     *,
     image: ImageSpec | None = None,
-    overrides: Sequence[str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> LoadedModel[Generator]:
     """The model that a GEN argument means, by `models.load_by_name`; with `overrides` in place of the source's."""
     return load_by_name(
@@ -142,7 +140,7 @@ def _load_weightless(
     lead: LoadedModel[Generator] | None,
     real: Dataset | None,
     source: Source,
-    overrides: Sequence[str],
+    overrides: Mapping[str, Any] | None,
 ) -> LoadedModel[Generator]:
     if real is None:
         raise ConfigError(f"'{given}' varies real images", "give them with --data")
@@ -260,7 +258,9 @@ def lineage(mixture: Mixture, data: Dataset, *, allow_leak: bool) -> dict[str, A
     return found
 
 
-def make_source(plugins: Plugins, *, device: str, overrides: Sequence[str] = (), mirror: str | None = None) -> Source:
+def make_source(
+    plugins: Plugins, *, device: str, overrides: Mapping[str, Any] | None = None, mirror: str | None = None
+) -> Source:
     """Where models come from and run: the whole catalogue, on `device` ("auto", "cpu", "cuda:0").
 
     Raises: ConfigError, ResourceError for a device that cannot be used.
@@ -269,6 +269,6 @@ def make_source(plugins: Plugins, *, device: str, overrides: Sequence[str] = (),
         plugins=plugins,
         registry=load_registry(plugins=plugins),
         device=pick_device(device),
-        overrides=tuple(overrides),
+        overrides=dict(overrides or {}),
         mirror=mirror,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -90,14 +90,14 @@ def saved_settings(
     """
     try:
         image = ImageSpec.from_dict(description["image"])
-        saved = settings.build(spec.config, description["config"])
+        saved = settings.build(spec.config, settings.rename_saved(spec.config, description["config"]))
     except ConfigError as error:
         raise IntegrityError(f"{folder / CONFIG} does not fit this version of {spec.name}: {error}", _HINT) from error
     return image, settings.Resolved(value=saved, origins=dict.fromkeys(settings.keys(spec.config), "model"))
 
 
 def override_saved(
-    saved: settings.Resolved[Any], overrides: Sequence[str], *, changeable: str = ""
+    saved: settings.Resolved[Any], overrides: Mapping[str, Any] | None, *, changeable: str = ""
 ) -> settings.Resolved[Any]:
     """Return a saved model's settings with `overrides`, which may change the group `changeable` only ("sampling").
 
@@ -106,7 +106,7 @@ def override_saved(
     Raises:
         ConfigError: an override changes a setting that the weights depend on.
     """
-    changes = settings.parse_overrides(overrides)
+    changes = dict(overrides or {})
     frozen = [key for key in changes if not key.startswith(f"{changeable}.") and key in saved.origins]
     if frozen and changeable:
         raise ConfigError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
@@ -91,7 +91,12 @@ def build_model(
 
 
 def parameter_free_model(
-    spec: GeneratorSpec, *, image: ImageSpec, device: str, preset: str = "default", overrides: Sequence[str] = ()
+    spec: GeneratorSpec,
+    *,
+    image: ImageSpec,
+    device: str,
+    preset: str = "default",
+    overrides: Mapping[str, Any] | None = None,
 ) -> LoadedModel[Generator]:
     """Build a generator that has no weights to load, such as `classic`, for images like `image`."""
     config = settings.resolve(spec.config, presets=spec.presets, preset=preset, overrides=overrides)
@@ -107,7 +112,7 @@ def load_model(
     plugins: Plugins,
     device: str,
     kind: Literal["generator"] = "generator",
-    overrides: Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
     name: str = "",
 ) -> LoadedModel[Generator]: ...
 
@@ -119,7 +124,7 @@ def load_model(
     plugins: Plugins,
     device: str,
     kind: Literal["classifier"],
-    overrides: Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
     name: str = "",
 ) -> LoadedModel[Classifier]: ...
 
@@ -130,7 +135,7 @@ def load_model(
     plugins: Plugins,
     device: str,
     kind: str = GENERATOR,
-    overrides: Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
     name: str = "",
 ) -> LoadedModel[Any]:
     """Load the model in `folder` onto `device`.
@@ -181,7 +186,7 @@ def load_by_name(
     device: str,
     kind: Literal["generator"] = "generator",
     image: ImageSpec | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
     source: str | None = None,
 ) -> LoadedModel[Generator]: ...
 
@@ -194,7 +199,7 @@ def load_by_name(
     plugins: Plugins,
     device: str,
     kind: Literal["classifier"],
-    overrides: Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
     source: str | None = None,
 ) -> LoadedModel[Classifier]: ...
 
@@ -207,7 +212,7 @@ def load_by_name(
     device: str,
     kind: Any = GENERATOR,
     image: ImageSpec | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
     source: str | None = None,
 ) -> LoadedModel[Any]:
     """Load the model that `name` means: a registry id, a plugin (its default model), a folder, or hf:org/name.
@@ -233,7 +238,7 @@ def load_by_name(
     return parameter_free_model(found.spec, image=image, device=device, overrides=overrides)
 
 
-def classifier_to_train(name: str, plugins: Plugins) -> tuple[ClassifierSpec, tuple[str, ...]]:
+def classifier_to_train(name: str, plugins: Plugins) -> tuple[ClassifierSpec, dict[str, str]]:
     """Return the classifier that `name` means, and the overrides it implies: `timm:resnet34` is `timm` with a network.
 
     Raises:
@@ -244,10 +249,10 @@ def classifier_to_train(name: str, plugins: Plugins) -> tuple[ClassifierSpec, tu
     if colon and plugin == TIMM:
         if not network:
             raise ConfigError(f"'{name}' names no network", "timm:resnet34, or any other that timm has")
-        return plugins.classifier(TIMM), (f'network.name="{network}"',)
+        return plugins.classifier(TIMM), {"network.name": network}
     if name in plugins.generators and name not in plugins.classifiers:
         check_kind(name, GENERATOR, expected=CLASSIFIER, train=True)
-    return plugins.classifier(name), ()
+    return plugins.classifier(name), {}
 
 
 def copy_matching_weights(model: Generator | Classifier, start: LoadedModel[Generator | Classifier]) -> str:

@@ -208,7 +208,13 @@ def _figure(value: Any) -> str:
 
 
 def write_classifier_card(
-    run: Path, out: Path, about: About, record: Mapping[str, Any], *, plugins: Plugins, overrides: tuple[str, ...]
+    run: Path,
+    out: Path,
+    about: About,
+    record: Mapping[str, Any],
+    *,
+    plugins: Plugins,
+    overrides: Mapping[str, Any] | None,
 ) -> LoadedModel[Classifier]:
     """The classifier as published, once `out` holds its card. `overrides` change the settings of prediction.
 
@@ -297,7 +303,13 @@ SAMPLE_SIDE = 96
 
 
 def write_generator_card(
-    run: Path, out: Path, about: About, record: Mapping[str, Any], *, plugins: Plugins, overrides: tuple[str, ...]
+    run: Path,
+    out: Path,
+    about: About,
+    record: Mapping[str, Any],
+    *,
+    plugins: Plugins,
+    overrides: Mapping[str, Any] | None,
 ) -> LoadedModel[Generator]:
     """The model as published, once `out` holds its card. `overrides` change the sampling settings it ships with."""
     model = load_model(run, plugins=plugins, device="cpu", overrides=overrides)
@@ -374,7 +386,9 @@ TRAININGS: Mapping[str, str] = {"train": GENERATOR, JOB: CLASSIFIER}
 """The jobs whose runs get a card, and the kind of model each makes."""
 
 
-def write_card(run: Path, out: Path, about: About, *, plugins: Plugins, overrides: tuple[str, ...] = ()) -> str:
+def write_card(
+    run: Path, out: Path, about: About, *, plugins: Plugins, overrides: Mapping[str, Any] | None = None
+) -> str:
     """The registry row (TOML) of the card written to `out`: README.md, config.json, model.safetensors (fp16), samples.
 
     The samples are drawn from the weights as published; a classifier's card has none. `overrides` change the settings

@@ -36,7 +36,7 @@ class Request:
     repo: str = ""
     org: str = ""
     about: About | None = None
-    overrides: tuple[str, ...] = ()
+    overrides: Mapping[str, Any] | None = None
     version: int | None = None
     accept_memorisation: bool = False
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from medzoo.config import renamed
 from medzoo.errors import DataError
 from medzoo.storage.files import make_folder, write_json_atomic
 
@@ -39,6 +40,12 @@ def refuse_other(folder: Path, identity: Mapping[str, Any]) -> None:
         theirs = _flat(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, AttributeError) as error:
         raise DataError(f"{path} is not a job's plan: {error}", "choose another --out") from error
+    for key in theirs:
+        if new := renamed(key, ours):
+            raise DataError(
+                f"{folder} was begun with an earlier version of medzoo: its {key} was renamed to {new}",
+                "choose another --out, or finish it with that version",
+            )
     for key in [*ours, *(key for key in theirs if key not in ours)]:
         if ours.get(key) != theirs.get(key):
             its, own = _short(theirs.get(key)), _short(ours.get(key))

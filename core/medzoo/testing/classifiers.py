@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load, save
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 _LEARNED = 0.9
 
 
-def check_classifier(spec: ClassifierSpec, *, device: str = "cpu", overrides: Sequence[str] = ()) -> list[CheckResult]:
+def check_classifier(
+    spec: ClassifierSpec, *, device: str = "cpu", overrides: Mapping[str, Any] | None = None
+) -> list[CheckResult]:
     """What `spec` keeps and breaks of the classifier contract, one result a check; nothing a plugin does raises here.
 
     It is built from its `tiny` preset, with `overrides` (key=value), for three classes, fitted on 24 made-up images and
@@ -35,7 +37,7 @@ def check_classifier(spec: ClassifierSpec, *, device: str = "cpu", overrides: Se
     return classifier_suite(spec, device=device, overrides=overrides).results()
 
 
-def assert_classifier(spec: ClassifierSpec, *, device: str = "cpu", overrides: Sequence[str] = ()) -> None:
+def assert_classifier(spec: ClassifierSpec, *, device: str = "cpu", overrides: Mapping[str, Any] | None = None) -> None:
     """Assert that `spec` passes every check.
 
     Raises:
@@ -46,7 +48,7 @@ def assert_classifier(spec: ClassifierSpec, *, device: str = "cpu", overrides: S
 
 
 def classifier_suite(
-    spec: ClassifierSpec, *, device: str = "cpu", overrides: Sequence[str] = ()
+    spec: ClassifierSpec, *, device: str = "cpu", overrides: Mapping[str, Any] | None = None
 ) -> Suite[ClassifierSubject]:
     """The checks of `check_classifier`, not made yet."""
     return shared.model_suite(ClassifierSubject, _STAGES, spec, device=device, overrides=overrides)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load, save
@@ -28,7 +28,9 @@ _OBEYED = 0.75
 _DRAWN = 16
 
 
-def check_generator(spec: GeneratorSpec, *, device: str = "cpu", overrides: Sequence[str] = ()) -> list[CheckResult]:
+def check_generator(
+    spec: GeneratorSpec, *, device: str = "cpu", overrides: Mapping[str, Any] | None = None
+) -> list[CheckResult]:
     """What `spec` keeps and breaks of the generator contract, one result a check; nothing a plugin does raises here.
 
     It is built from its `tiny` preset, with `overrides` (key=value) for what no preset can know, for three classes,
@@ -41,7 +43,7 @@ def check_generator(spec: GeneratorSpec, *, device: str = "cpu", overrides: Sequ
     return generator_suite(spec, device=device, overrides=overrides).results()
 
 
-def assert_generator(spec: GeneratorSpec, *, device: str = "cpu", overrides: Sequence[str] = ()) -> None:
+def assert_generator(spec: GeneratorSpec, *, device: str = "cpu", overrides: Mapping[str, Any] | None = None) -> None:
     """Assert that `spec` passes every check.
 
     Raises:
@@ -51,7 +53,7 @@ def assert_generator(spec: GeneratorSpec, *, device: str = "cpu", overrides: Seq
 
 
 def generator_suite(
-    spec: GeneratorSpec, *, device: str = "cpu", overrides: Sequence[str] = ()
+    spec: GeneratorSpec, *, device: str = "cpu", overrides: Mapping[str, Any] | None = None
 ) -> Suite[GeneratorSubject]:
     """The checks of `check_generator`, not made yet."""
     return shared.model_suite(GeneratorSubject, _STAGES, spec, device=device, overrides=overrides)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -38,7 +38,7 @@ def model_suite(
     spec: GeneratorSpec | ClassifierSpec,
     *,
     device: str,
-    overrides: Sequence[str],
+    overrides: Mapping[str, Any] | None,
 ) -> Suite[M]:
     """The checks of a model; where it is multi-label, all of them a second time with multi-hot labels."""
     several = {"": False, "multi-label ": True} if spec.multi_label else {"": False}

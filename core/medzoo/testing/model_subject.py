@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -39,7 +39,12 @@ class ModelSubject(ABC, Generic[M]):
     methods: tuple[str, ...]
 
     def __init__(
-        self, spec: GeneratorSpec | ClassifierSpec, *, device: str, overrides: Sequence[str], multi_label: bool
+        self,
+        spec: GeneratorSpec | ClassifierSpec,
+        *,
+        device: str,
+        overrides: Mapping[str, Any] | None,
+        multi_label: bool,
     ) -> None:
         self.spec: Any = spec
         self.device = torch.device(device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from medzoo.testing.classifiers import classifier_suite
@@ -21,7 +21,7 @@ Check = Callable[[], None]
 
 
 def generator_checks(
-    spec: GeneratorSpec, *, device: str = "cpu", overrides: Sequence[str] = ()
+    spec: GeneratorSpec, *, device: str = "cpu", overrides: Mapping[str, Any] | None = None
 ) -> pytest.MarkDecorator:
     """A decorator that makes one test of a generator of each check; the test takes the argument `check`, and calls it.
 
@@ -35,7 +35,7 @@ def generator_checks(
 
 
 def classifier_checks(
-    spec: ClassifierSpec, *, device: str = "cpu", overrides: Sequence[str] = ()
+    spec: ClassifierSpec, *, device: str = "cpu", overrides: Mapping[str, Any] | None = None
 ) -> pytest.MarkDecorator:
     """As `generator_checks`, for a classifier."""
     return _parametrised(classifier_suite(spec, device=device, overrides=overrides))

@@ -82,9 +82,8 @@ def load_checkpoint(
     state = read_checkpoint(checkpoint.path)
     _refuse_without_images(checkpoint, state)
     spec = plugins.generator(plan["plugin"])
-    resolved = settings.Resolved(
-        value=settings.build(spec.config, plan["config"]), origins=dict.fromkeys(plan["config"], "run")
-    )
+    saved = settings.rename_saved(spec.config, plan["config"])
+    resolved = settings.Resolved(value=settings.build(spec.config, saved), origins=dict.fromkeys(saved, "run"))
     flat = resolved.flat()
     image = image_of(flat, data)
     crop = str(flat.get("image.crop", "none"))
