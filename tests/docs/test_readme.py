@@ -53,4 +53,4 @@ def test_the_python_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     exec(compile(block, "README.md", "exec"), names)
     assert tuple(names["images"].shape) == (8, 1, 128, 128)
     assert len(names["synthetic"]) == 4 * 500
-    assert (tmp_path / "filled" / "run.json").is_file()
+    assert (tmp_path / "augmented" / "run.json").is_file()
