@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from medzoo.arguments import names, require, whole_number
 from medzoo.errors import ConfigError, UnknownName
 from medzoo.hub.registry import ModelEntry, load_registry
-from medzoo.hub.search import EntryKind, SearchQuery
+from medzoo.hub.search import EntryKind, search
 from medzoo.plugins.lookup import load_plugins
 from medzoo.protocols import RemoteGenerator
 
@@ -49,7 +49,12 @@ def list_models(
     kinds = (EntryKind.GENERATOR, EntryKind.CLASSIFIER)
     if kind is not None and kind not in kinds:
         raise UnknownName("kind", kind, kinds)
-    query = SearchQuery.create(
+    plugins = load_plugins()
+    registry = load_registry(plugins=plugins)
+    for text in filter(None, [*registry.problems, plugins.broken_hint.strip("()")]):
+        logger.warning(text)
+    return search(
+        registry.entries,
         words,
         modality=modality,
         plugin=plugin,
@@ -58,12 +63,6 @@ def list_models(
         classes=[classes] if isinstance(classes, str) else names("classes", classes),
         kind=None if kind is None else EntryKind(kind),
     )
-    plugins = load_plugins()
-    registry = load_registry(plugins=plugins)
-    for text in filter(None, [*registry.problems, plugins.broken_hint.strip("()")]):
-        logger.warning(text)
-    query.check_values(registry.entries)
-    return [row for row in registry.entries if query.matches(row)]
 
 
 def load(

@@ -37,7 +37,7 @@ def assert_pulled(entry, published):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == published.files
 
 
-def test_a_model_comes_from_the_hub_at_its_pinned_commit(hub_server, entry, published):
+def test_fetch_model_from_the_hub_at_its_pinned_commit(hub_server, entry, published):
     assert locate(entry) == ("hub", None)
     assert hub_server.asked() == []
     hub_server.store.put("acme/ddpm-test", {"model.safetensors": b"a newer one"})
@@ -53,13 +53,13 @@ def test_a_model_comes_from_the_hub_at_its_pinned_commit(hub_server, entry, publ
     assert locate(entry) == ("cached", folder)
 
 
-def test_the_bundled_copy_and_the_mirror_come_before_the_hub(hub_server, entry, published, monkeypatch):
+def test_fetch_model_prefers_the_mirror_to_the_hub(hub_server, entry, published, monkeypatch):
     monkeypatch.setenv("MEDZOO_MIRROR", str(published.mirror))
     assert_pulled(entry, published)
     assert hub_server.asked() == []
 
 
-def test_a_damaged_mirror_is_told_of_when_the_hub_fails_too(hub_server, entry, published, monkeypatch, logged):
+def test_fetch_model_warns_of_a_corrupt_mirror(hub_server, entry, published, monkeypatch, logged):
     monkeypatch.setenv("MEDZOO_MIRROR", str(published.mirror))
     published.path("model.safetensors").write_bytes(b"damage")
     hub_server.fail(WEIGHTS, status=500, times=4)
@@ -70,19 +70,19 @@ def test_a_damaged_mirror_is_told_of_when_the_hub_fails_too(hub_server, entry, p
     assert "using acme/ddpm-test instead" in logged[-1]
 
 
-def test_the_hub_alone_is_asked_when_named(hub_server, entry, published, monkeypatch):
+def test_fetch_model_from_the_hub_alone(hub_server, entry, published, monkeypatch):
     monkeypatch.setenv("MEDZOO_MIRROR", str(published.mirror))
     fetch_model(entry, source="hub")
     assert len(hub_server.asked("resolve")) == len(published.files)
 
 
-def test_a_model_without_a_place_on_the_hub_is_not_asked_for_there(publish):
+def test_fetch_model_not_on_the_hub(publish):
     publish("ddpm-test")
     with pytest.raises(HubError, match="'ddpm-test' is not on the Hub"):
         fetch_model(load_registry().model("ddpm-test"), source="hub")
 
 
-def test_a_connection_cut_in_mid_file_is_taken_up_where_it_broke(hub_server, entry, published):
+def test_download_resumes_after_a_cut(hub_server, entry, published):
     hub_server.fail(WEIGHTS, cut=4000)
     assert_pulled(entry, published)
     ranges = [request.headers.get("range") for request in hub_server.requests if "/model.s" in request.path]
@@ -90,7 +90,7 @@ def test_a_connection_cut_in_mid_file_is_taken_up_where_it_broke(hub_server, ent
     assert re.fullmatch(r"bytes=[1-9]\d{0,3}-", ranges[2])
 
 
-def test_a_connection_cut_again_and_again_fails_and_the_next_pull_goes_on(hub_server, entry, published):
+def test_download_resumes_in_the_next_pull(hub_server, entry, published):
     hub_server.fail(WEIGHTS, cut=3000, chunk=1000)
     hub_server.fail(WEIGHTS, cut=0, after=1, times=4)
     with pytest.raises(HubError, match=r"cannot download model\.safetensors of acme/ddpm-test"):
@@ -102,7 +102,7 @@ def test_a_connection_cut_again_and_again_fails_and_the_next_pull_goes_on(hub_se
     assert int(went_on[len("bytes=") : -1]) > 0
 
 
-def test_a_server_without_ranges_sends_the_whole_again(hub_server, entry, published, monkeypatch):
+def test_download_without_ranges_starts_again(hub_server, entry, published, monkeypatch):
     hub_server.fail(WEIGHTS, cut=4000)
     monkeypatch.setattr(
         "helpers.hub_server.re.fullmatch", lambda pattern, text: None if "bytes" in pattern else re.match(pattern, text)
@@ -110,7 +110,7 @@ def test_a_server_without_ranges_sends_the_whole_again(hub_server, entry, publis
     assert_pulled(entry, published)
 
 
-def test_a_part_longer_than_the_file_is_begun_anew(entry, published):
+def test_download_discards_a_part_that_is_too_long(entry, published):
     folder = cache_folder(entry)
     folder.mkdir(parents=True)
     file = next(file for file in entry.files if file.name == "model.safetensors")
@@ -119,7 +119,7 @@ def test_a_part_longer_than_the_file_is_begun_anew(entry, published):
 
 
 @pytest.mark.parametrize(("name", "asked"), [("model.safetensors", WEIGHTS), ("config.json", "GET .*/config.json")])
-def test_a_flipped_byte_is_refused_and_nothing_of_it_stays(hub_server, entry, published, name, asked):
+def test_download_corrupt_file_leaves_nothing(hub_server, entry, published, name, asked):
     hub_server.fail(asked, body=flip(5))
     with pytest.raises(IntegrityError, match=rf"{name} of acme/ddpm-test at .* is corrupt: its sha256"):
         fetch_model(entry)
@@ -129,7 +129,7 @@ def test_a_flipped_byte_is_refused_and_nothing_of_it_stays(hub_server, entry, pu
 
 
 @pytest.mark.parametrize("change", [lambda data: data[:-7], lambda data: data + b"more"], ids=["short", "long"])
-def test_a_file_of_the_wrong_size_is_refused_before_it_is_read(hub_server, entry, published, change):
+def test_download_wrong_size(hub_server, entry, published, change):
     hub_server.fail(WEIGHTS, body=change)
     with pytest.raises(IntegrityError, match=r"has \d+ bytes, expected 9000"):
         fetch_model(entry)
@@ -138,7 +138,7 @@ def test_a_file_of_the_wrong_size_is_refused_before_it_is_read(hub_server, entry
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_passing_failure_is_waited_out(hub_server, entry, published, status):
+def test_download_retries_after_a_passing_failure(hub_server, entry, published, status):
     hub_server.fail(WEIGHTS, status=status, times=3)
     assert_pulled(entry, published)
 
@@ -146,7 +146,7 @@ def test_a_passing_failure_is_waited_out(hub_server, entry, published, status):
 @pytest.mark.parametrize(
     ("status", "reason"), [(429, "too many requests"), (500, "responds with 500"), (503, "responds with 503")]
 )
-def test_a_lasting_failure_says_what_the_hub_answers(hub_server, entry, published, status, reason):
+def test_download_lasting_failure(hub_server, entry, published, status, reason):
     hub_server.fail(WEIGHTS, status=status, times=100)
     with pytest.raises(HubError, match=reason):
         fetch_model(entry)
@@ -155,7 +155,7 @@ def test_a_lasting_failure_says_what_the_hub_answers(hub_server, entry, publishe
     assert_pulled(entry, published)
 
 
-def test_a_server_that_asks_to_wait_is_waited_for_or_reported(hub_server, entry, published, monkeypatch):
+def test_download_respects_retry_after(hub_server, entry, published, monkeypatch):
     waited = []
     monkeypatch.setattr("medzoo.hub.network.time.sleep", waited.append)
     hub_server.fail(WEIGHTS, status=429, headers={"Retry-After": "7"})
@@ -167,7 +167,7 @@ def test_a_server_that_asks_to_wait_is_waited_for_or_reported(hub_server, entry,
         fetch_model(entry)
 
 
-def test_silence_ends_with_the_time_out_of_the_library(hub_server, entry, published, monkeypatch):
+def test_download_stalled_times_out(hub_server, entry, published, monkeypatch):
     hub_server.fail(WEIGHTS, pause=1.0, times=100)
     with monkeypatch.context() as impatient:
         impatient.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 0.2)
@@ -177,7 +177,7 @@ def test_silence_ends_with_the_time_out_of_the_library(hub_server, entry, publis
     assert_pulled(entry, published)
 
 
-def test_an_expired_token_is_named_even_for_a_public_model(hub_server, entry, published, monkeypatch):
+def test_download_expired_token(hub_server, entry, published, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_gone")
     with pytest.raises(HubError, match="rejects the token") as caught:
         fetch_model(entry)
@@ -187,7 +187,7 @@ def test_an_expired_token_is_named_even_for_a_public_model(hub_server, entry, pu
     assert_pulled(entry, published)
 
 
-def test_a_private_model_needs_a_token(publish_on_hub, monkeypatch):
+def test_download_private_model_needs_a_token(publish_on_hub, monkeypatch):
     published = publish_on_hub("ddpm-test", private=True)
     entry = load_registry().model("ddpm-test")
     monkeypatch.setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
@@ -199,14 +199,14 @@ def test_a_private_model_needs_a_token(publish_on_hub, monkeypatch):
     assert_pulled(entry, published)
 
 
-def test_a_commit_that_is_gone_is_said_to_be(hub_server, entry):
+def test_download_unknown_commit(hub_server, entry):
     hub_server.store.repos["acme/ddpm-test"].commits.clear()
     hub_server.store.repos["acme/ddpm-test"].branches.clear()
     with pytest.raises(HubError, match="no such revision"):
         fetch_model(entry)
 
 
-def test_offline_is_an_error_at_once_unless_the_model_is_here(hub_server, entry, published, monkeypatch):
+def test_download_offline(hub_server, entry, published, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("medzoo.hub.network._PAUSES", (60.0,))
     with pytest.raises(HubError, match="HF_HUB_OFFLINE is set"):
@@ -216,7 +216,7 @@ def test_offline_is_an_error_at_once_unless_the_model_is_here(hub_server, entry,
     assert_pulled(entry, published)
 
 
-def test_a_hub_that_is_not_there_is_a_hub_error(entry, monkeypatch):
+def test_download_unreachable_hub(entry, monkeypatch):
     nowhere = "http://127.0.0.1:9"
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", nowhere)
     monkeypatch.setattr(
@@ -226,7 +226,7 @@ def test_a_hub_that_is_not_there_is_a_hub_error(entry, monkeypatch):
         fetch_model(entry)
 
 
-def test_a_full_disk_leaves_nothing_and_the_next_pull_succeeds(entry, published):
+def test_pull_on_a_full_disk(entry, published):
     # a process of its own, whose limit stands for a disk of 4 kB
     program = (
         "import resource, sys, signal; from medzoo.cli.app import run\n"
@@ -241,7 +241,7 @@ def test_a_full_disk_leaves_nothing_and_the_next_pull_succeeds(entry, published)
     assert_pulled(entry, published)
 
 
-def test_a_disk_that_fills_during_a_download_is_a_resource_error(entry, published, monkeypatch):
+def test_download_on_a_full_disk(entry, published, monkeypatch):
     def refuse(handle):
         raise OSError(28, os.strerror(28))
 
@@ -253,7 +253,7 @@ def test_a_disk_that_fills_during_a_download_is_a_resource_error(entry, publishe
     assert_pulled(entry, published)
 
 
-def test_processes_that_pull_at_once_download_each_file_once(hub_server, entry, published):
+def test_fetch_model_in_parallel_downloads_each_file_once(hub_server, entry, published):
     hub_server.fail(WEIGHTS, pause=0.3, chunk=3000)
     program = (
         "from medzoo.hub.sources import fetch_model, verify_folder; from medzoo.hub.registry import load_registry\n"
@@ -268,7 +268,7 @@ def test_processes_that_pull_at_once_download_each_file_once(hub_server, entry, 
     assert final_names(entry) == set(published.files)
 
 
-def test_an_interrupt_leaves_the_part_that_arrived_for_the_next_pull(hub_server, entry, published):
+def test_pull_resumes_after_an_interrupt(hub_server, entry, published):
     hub_server.fail(WEIGHTS, pause=0.1, chunk=200)
     program = "import sys; from medzoo.cli.app import run; sys.exit(run(['pull', 'ddpm-test']))"
     running = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
@@ -284,7 +284,7 @@ def test_an_interrupt_leaves_the_part_that_arrived_for_the_next_pull(hub_server,
     assert int(hub_server.requests[-1].headers["range"][len("bytes=") : -1]) > 0
 
 
-def test_no_token_goes_to_where_the_hub_keeps_large_files(hub_server, entry):
+def test_download_sends_the_token_to_the_hub_alone(hub_server, entry):
     fetch_model(entry)
     sent = {request.origin: "authorization" in request.headers for request in hub_server.requests}
     assert sent == {"hub": True, "cdn": False}
@@ -298,7 +298,7 @@ def asset(published, **place):
     return AssetEntry(**facts, files=files, origin=published.registry, origins={})
 
 
-def test_an_asset_comes_from_a_repository_or_an_address_without_a_token(hub_server, entry, published):
+def test_fetch_asset_from_repo_or_url(hub_server, entry, published):
     of_repo = asset(published, repo="acme/ddpm-test", revision=entry.revision)
     assert fetch_asset(of_repo).read_bytes() == published.files["model.safetensors"]
     assert "assets/backbone/" in fetch_asset(of_repo).as_posix()
@@ -308,7 +308,7 @@ def test_an_asset_comes_from_a_repository_or_an_address_without_a_token(hub_serv
     assert not any("authorization" in request.headers for request in hub_server.requests)
 
 
-def test_an_asset_with_other_bytes_is_refused(hub_server, published):
+def test_fetch_asset_corrupt(hub_server, published):
     hub_server.fail(WEIGHTS, body=flip(5))
     of_url = asset(published, url=f"{hub_server.url}/acme/ddpm-test/resolve/main/model.safetensors")
     with pytest.raises(IntegrityError, match="is corrupt"):

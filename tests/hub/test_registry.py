@@ -18,7 +18,7 @@ LARGEST = 8_000_000
 
 
 @pytest.mark.parametrize("entry", BUNDLED, ids=lambda entry: entry.id)
-def test_a_bundled_model_is_what_its_row_says(entry):
+def test_bundled_model_matches_its_entry(entry):
     card = bundled_root() / "cards" / entry.id
     verify_folder(card, entry)
     plugins = load_plugins()
@@ -33,7 +33,7 @@ def test_a_bundled_model_is_what_its_row_says(entry):
 
 
 @pytest.mark.parametrize("card", sorted((bundled_root() / "cards").glob("*/")), ids=lambda card: card.name)
-def test_every_card_has_its_row(card):
+def test_bundled_card_has_an_entry(card):
     assert card.name in {entry.id for entry in BUNDLED}
 
 
@@ -44,7 +44,7 @@ def overlay(monkeypatch, tmp_path, text, name="own.toml"):
     return path
 
 
-def test_an_overlay_adds_a_model_and_is_its_origin(publish):
+def test_load_registry_overlay_adds_a_model(publish):
     published = publish("ddpm-test")
     entry = load_registry().model("ddpm-test")
     assert entry.origin == published.registry
@@ -53,7 +53,7 @@ def test_an_overlay_adds_a_model_and_is_its_origin(publish):
     assert entry.bytes == sum(len(data) for data in published.files.values())
 
 
-def test_the_users_registry_is_read(publish, user_folders, monkeypatch):
+def test_load_registry_reads_the_users_file(publish, user_folders, monkeypatch):
     published = publish("ddpm-test")
     own = user_folders / "config" / "medzoo" / "registry.toml"
     own.parent.mkdir(parents=True)
@@ -62,7 +62,7 @@ def test_the_users_registry_is_read(publish, user_folders, monkeypatch):
     assert load_registry().model("ddpm-test").origin == own
 
 
-def test_a_later_overlay_changes_one_key_of_a_model(publish, monkeypatch, tmp_path):
+def test_load_registry_overlay_changes_one_key(publish, monkeypatch, tmp_path):
     published = publish("ddpm-test")
     later = tmp_path / "later.toml"
     later.write_text('[[model]]\nid = "ddpm-test"\nlicense = "CC0-1.0"\n')
@@ -90,7 +90,7 @@ def test_a_later_overlay_changes_one_key_of_a_model(publish, monkeypatch, tmp_pa
         ("[[model]\n", "is not TOML", ""),
     ],
 )
-def test_a_wrong_registry_is_refused_by_file_row_and_key(monkeypatch, tmp_path, text, message, hint):
+def test_load_registry_invalid_file(monkeypatch, tmp_path, text, message, hint):
     path = overlay(monkeypatch, tmp_path, text)
     with pytest.raises(ConfigError) as caught:
         load_registry()
@@ -100,20 +100,20 @@ def test_a_wrong_registry_is_refused_by_file_row_and_key(monkeypatch, tmp_path, 
 
 
 @pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "a/b", ".hidden", ""])
-def test_a_file_name_cannot_leave_the_models_folder(monkeypatch, tmp_path, name):
+def test_load_registry_file_name_outside_the_folder(monkeypatch, tmp_path, name):
     files = f'files = [{{ name = "{name}", sha256 = "{"0" * 64}", bytes = 1 }}]'
     overlay(monkeypatch, tmp_path, f'[[model]]\nid = "m"\n{files}')
     with pytest.raises(ConfigError, match="plain name"):
         load_registry()
 
 
-def test_a_registry_that_is_not_there_is_named(monkeypatch, tmp_path):
+def test_load_registry_missing_file(monkeypatch, tmp_path):
     monkeypatch.setenv("MEDZOO_REGISTRY", str(tmp_path / "none.toml"))
     with pytest.raises(ConfigError, match=r"none\.toml: No such file"):
         load_registry()
 
 
-def test_two_default_models_for_one_plugin_are_refused(publish, monkeypatch):
+def test_load_registry_two_default_models(publish, monkeypatch):
     one = publish("ddpm-test", extra="default = true").registry
     two = publish("ddpm-other", extra="default = true").registry
     monkeypatch.setenv("MEDZOO_REGISTRY", f"{one}:{two}")
@@ -131,7 +131,7 @@ def two_versions(publish, monkeypatch):
     return files
 
 
-def test_a_bare_id_is_the_newest_version(two_versions):
+def test_registry_model_newest_version(two_versions):
     registry = load_registry()
     newest, older = registry.model("ddpm-test"), registry.model("ddpm-test@v1")
     assert registry.model("ddpm-test@v2") is newest
@@ -143,7 +143,7 @@ def test_a_bare_id_is_the_newest_version(two_versions):
     assert registry.ids.count("ddpm-test") == 1
 
 
-def test_an_overlay_without_a_version_speaks_of_the_newest(two_versions, monkeypatch, tmp_path):
+def test_load_registry_overlay_without_version(two_versions, monkeypatch, tmp_path):
     later = tmp_path / "later.toml"
     later.write_text('[[model]]\nid = "ddpm-test"\nlicense = "CC0-1.0"\n')
     monkeypatch.setenv("MEDZOO_REGISTRY", f"{os.environ['MEDZOO_REGISTRY']}:{later}")
@@ -154,7 +154,7 @@ def test_an_overlay_without_a_version_speaks_of_the_newest(two_versions, monkeyp
     assert registry.model("ddpm-test@v1").license == "CC-BY-4.0"
 
 
-def test_a_table_without_a_version_speaks_of_earlier_files_only(publish, monkeypatch, tmp_path):
+def test_load_registry_table_without_version(publish, monkeypatch, tmp_path):
     published = publish("ddpm-test")
     both = tmp_path / "both.toml"
     text = published.registry.read_text()
@@ -167,19 +167,19 @@ def test_a_table_without_a_version_speaks_of_earlier_files_only(publish, monkeyp
 @pytest.mark.parametrize(
     ("given", "hint"), [("ddpm-test@v3", "did you mean ddpm-test@v"), ("ddpm-test@2", "did you mean ddpm-test@v2")]
 )
-def test_an_unknown_version_offers_those_there_are(two_versions, given, hint):
+def test_resolve_unknown_version(two_versions, given, hint):
     with pytest.raises(UnknownName, match=f"unknown version '{given}'") as caught:
         resolved(given)
     assert hint in caught.value.hint
 
 
-def test_a_version_is_meant_by_a_gen_argument(two_versions):
+def test_resolve_version(two_versions):
     assert resolved("ddpm-test@v1").entry.version == 1
     assert resolved("ddpm-test").entry.version == 2
 
 
 @pytest.mark.parametrize("extra", ['deprecated = "old"', 'successor = "ddpm-udder"'])
-def test_a_deprecated_model_names_reason_and_successor(publish, extra):
+def test_load_registry_deprecated_without_reason_or_successor(publish, extra):
     publish("ddpm-test", extra=extra)
     with pytest.raises(ConfigError, match="needs both a reason and a successor"):
         load_registry()
@@ -196,7 +196,7 @@ files = [{{ name = "part.pth", sha256 = "%s", bytes = 7 }}]
 URL = 'url = "https://example.org/part.pth"'
 
 
-def test_an_asset_is_laid_over_by_id_and_key(monkeypatch, tmp_path):
+def test_load_registry_overlay_changes_an_asset(monkeypatch, tmp_path):
     first = tmp_path / "first.toml"
     first.write_text(ASSET.format(id="part", place=URL))
     later = overlay(monkeypatch, tmp_path, '[[asset]]\nid = "part"\nlicense = "cc0-1.0"\n')
@@ -208,13 +208,13 @@ def test_an_asset_is_laid_over_by_id_and_key(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("place", ["", f'{URL}\nrepo = "a/b"', 'url = "http://a.b/c"', 'repo = "a/b"', 'repo = "a"'])
-def test_an_asset_has_one_pinned_place(monkeypatch, tmp_path, place):
+def test_load_registry_asset_without_one_pinned_place(monkeypatch, tmp_path, place):
     overlay(monkeypatch, tmp_path, ASSET.format(id="part", place=place))
     with pytest.raises(ConfigError, match="asset 'part'"):
         load_registry()
 
 
-def test_no_two_files_of_a_row_have_one_name(monkeypatch, tmp_path):
+def test_load_registry_file_listed_twice(monkeypatch, tmp_path):
     part = f'{{ name = "part.pth", sha256 = "{"0" * 64}", bytes = 7 }}'
     place = f'repo = "a/b"\nrevision = "{"0" * 40}"'
     text = ASSET.format(id="part", place=place)
@@ -223,13 +223,13 @@ def test_no_two_files_of_a_row_have_one_name(monkeypatch, tmp_path):
         load_registry()
 
 
-def test_an_asset_and_a_model_share_no_id(monkeypatch, tmp_path):
+def test_load_registry_asset_with_the_id_of_a_model(monkeypatch, tmp_path):
     overlay(monkeypatch, tmp_path, ASSET.format(id="ddpm-udder", place=URL))
     with pytest.raises(ConfigError, match="'ddpm-udder' is both a model and an asset"):
         load_registry()
 
 
-def test_what_can_be_pulled_is_a_model_an_asset_or_a_default(two_versions):
+def test_find_entry(two_versions):
     plugins = load_plugins()
     registry = load_registry(plugins=plugins)
     assert isinstance(find_entry("inception-fid", registry, plugins), AssetEntry)
@@ -241,7 +241,7 @@ def test_what_can_be_pulled_is_a_model_an_asset_or_a_default(two_versions):
         find_entry("inception-fidd", registry, plugins)
 
 
-def test_a_plugins_unreadable_registry_is_a_problem_and_the_rest_goes_on(publish, install_plugin, tmp_path):
+def test_load_registry_unreadable_file_of_a_plugin(publish, install_plugin, tmp_path):
     publish("ddpm-test")
     bad = tmp_path / "bad.toml"
     bad.write_text("model = 3")
@@ -252,7 +252,7 @@ def test_a_plugins_unreadable_registry_is_a_problem_and_the_rest_goes_on(publish
     assert str(bad) in registry.problems[0]
 
 
-def test_a_plugins_registry_is_laid_over(publish, install_plugin, monkeypatch):
+def test_load_registry_reads_a_plugins_file(publish, install_plugin, monkeypatch):
     published = publish("ddpm-test")
     monkeypatch.delenv("MEDZOO_REGISTRY")
     source = "import medzoo, pathlib\n@medzoo.hookimpl\ndef register_registries():\n    return [pathlib.Path({!r})]\n"
@@ -260,7 +260,7 @@ def test_a_plugins_registry_is_laid_over(publish, install_plugin, monkeypatch):
     assert load_registry().model("ddpm-test").origin == published.registry
 
 
-def test_an_unknown_model_offers_the_nearest_spelling(publish):
+def test_registry_model_unknown(publish):
     publish("ddpm-test")
     with pytest.raises(UnknownName, match=r"did you mean .*ddpm-test"):
         load_registry().model("ddpm-tset")
@@ -278,25 +278,25 @@ def trained(folder: Path, plugin: object = "ddpm-var", **stated: object) -> Path
     return folder
 
 
-def test_a_generator_is_meant_by_model_id(publish):
+def test_resolve_model_id(publish):
     publish("ddpm-test")
     found = resolved("ddpm-test")
     assert (found.spec.name, found.entry.id, found.folder) == ("ddpm", "ddpm-test", None)
 
 
-def test_a_generator_is_meant_by_folder(tmp_path):
+def test_resolve_folder(tmp_path):
     folder = trained(tmp_path / "run")
     found = resolved(str(folder))
     assert (found.spec.name, found.entry, found.folder) == ("ddpm-var", None, folder)
 
 
 @pytest.mark.parametrize("name", ["classic", "duplicate"])
-def test_a_generator_without_weights_is_meant_by_its_name(name):
+def test_resolve_generator_without_weights(name):
     found = resolved(name)
     assert (found.spec.name, found.entry, found.folder) == (name, None, None)
 
 
-def test_a_plugin_without_a_default_model_says_what_to_do(publish, install_plugin):
+def test_resolve_plugin_without_default_model(publish, install_plugin):
     install_plugin(
         "foreign",
         "import medzoo\n@medzoo.hookimpl\ndef register_generators():\n"
@@ -307,7 +307,7 @@ def test_a_plugin_without_a_default_model_says_what_to_do(publish, install_plugi
         resolved("own")
 
 
-def test_a_name_that_means_two_things_is_refused(tmp_path, monkeypatch):
+def test_resolve_ambiguous_name(tmp_path, monkeypatch):
     trained(tmp_path / "classic")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=r"write \./classic for the folder"):
@@ -315,34 +315,34 @@ def test_a_name_that_means_two_things_is_refused(tmp_path, monkeypatch):
     assert resolved("./classic").folder == Path("classic")
 
 
-def test_a_folder_without_a_trained_model_is_refused(tmp_path):
+def test_resolve_folder_without_model(tmp_path):
     with pytest.raises(ConfigError, match="holds no trained model"):
         resolved(str(tmp_path))
 
 
 @pytest.mark.parametrize("given", ["runs/one", "./one", "one/"])
-def test_a_folder_that_is_not_there_is_no_misspelt_name(given):
+def test_resolve_missing_folder(given):
     with pytest.raises(ConfigError, match=f"{given} does not exist"):
         resolved(given)
 
 
 @pytest.mark.parametrize("plugin", [None, 3])
-def test_a_folder_that_names_no_plugin_is_refused(tmp_path, plugin):
+def test_resolve_folder_without_plugin(tmp_path, plugin):
     with pytest.raises(IntegrityError, match="does not name the model's plugin"):
         resolved(str(trained(tmp_path / "run", plugin)))
 
 
-def test_a_folder_of_a_plugin_that_is_not_installed_is_refused(tmp_path):
+def test_resolve_folder_of_unknown_plugin(tmp_path):
     with pytest.raises(UnknownName, match="unknown generator 'ddpn'"):
         resolved(str(trained(tmp_path / "run", "ddpn")))
 
 
-def test_an_unknown_generator_offers_models_and_plugins():
+def test_resolve_unknown_name():
     with pytest.raises(UnknownName, match=r"unknown generator or model 'clasic'.*did you mean classic"):
         resolved("clasic")
 
 
-def test_a_broken_plugins_name_says_so(install_plugin):
+def test_resolve_broken_plugin(install_plugin):
     install_plugin("foreign", "raise OSError('no')")
     with pytest.raises(PluginError, match=r"plugin 'foreign' of .* is broken"):
         resolved("foreign")
@@ -364,24 +364,27 @@ def classifier(publish, install_plugin):
     return published
 
 
-def told(given):
+def resolved_classifier(given):
     plugins = load_plugins()
     return resolve(given, load_registry(plugins=plugins), plugins, kind="classifier")
 
 
-def test_a_model_is_a_generator_unless_its_row_says_otherwise(publish):
+def test_load_registry_kind_is_generator_by_default(publish):
     publish("ddpm-test")
     assert load_registry().model("ddpm-test").kind == "generator"
 
 
-def test_a_classifier_is_meant_by_id_plugin_or_folder(classifier, tmp_path):
-    assert (told("tell-test").spec.name, told("tell-test").entry.kind) == ("tell", "classifier")
-    assert told("tell").entry.id == "tell-test"
+def test_resolve_classifier(classifier, tmp_path):
+    assert (resolved_classifier("tell-test").spec.name, resolved_classifier("tell-test").entry.kind) == (
+        "tell",
+        "classifier",
+    )
+    assert resolved_classifier("tell").entry.id == "tell-test"
     folder = trained(tmp_path / "run", "tell", kind="classifier")
-    assert (told(str(folder)).folder, told(str(folder)).entry) == (folder, None)
+    assert (resolved_classifier(str(folder)).folder, resolved_classifier(str(folder)).entry) == (folder, None)
 
 
-def test_a_generator_and_a_classifier_of_one_plugin_name_each_have_a_default(classifier, monkeypatch):
+def test_default_for_each_kind(classifier, monkeypatch):
     both = classifier.registry.read_text().replace("tell-test", "made-test").replace('"classifier"', '"generator"')
     classifier.registry.write_text(f"{classifier.registry.read_text()}\n{both}")
     registry = load_registry()
@@ -390,7 +393,7 @@ def test_a_generator_and_a_classifier_of_one_plugin_name_each_have_a_default(cla
 
 
 @pytest.mark.parametrize("given", ["tell-test", "tell", "folder"])
-def test_a_classifier_is_no_generator(classifier, tmp_path, given):
+def test_resolve_classifier_as_generator(classifier, tmp_path, given):
     name = str(trained(tmp_path / "run", "tell", kind="classifier")) if given == "folder" else given
     with pytest.raises(ConfigError, match=f"'{name}' is a classifier, not a generator") as caught:
         resolved(name)
@@ -399,33 +402,33 @@ def test_a_classifier_is_no_generator(classifier, tmp_path, given):
 
 
 @pytest.mark.parametrize("given", ["ddpm-udder", "ddpm", "classic", "folder"])
-def test_a_generator_is_no_classifier(tmp_path, given):
+def test_resolve_generator_as_classifier(tmp_path, given):
     name = str(trained(tmp_path / "run")) if given == "folder" else given
     with pytest.raises(ConfigError, match=f"'{name}' is a generator, not a classifier") as caught:
-        told(name)
+        resolved_classifier(name)
     assert "`medzoo list --kind classifier`" in caught.value.hint
 
 
-def test_a_folder_of_an_unknown_kind_is_refused(tmp_path):
+def test_resolve_folder_of_unknown_kind(tmp_path):
     with pytest.raises(IntegrityError, match="does not name the model's plugin"):
-        told(str(trained(tmp_path / "run", "tell", kind="metric")))
+        resolved_classifier(str(trained(tmp_path / "run", "tell", kind="metric")))
 
 
-def test_a_classifier_can_be_pulled_by_id_and_by_plugin(classifier):
+def test_find_entry_classifier(classifier):
     plugins = load_plugins()
     registry = load_registry(plugins=plugins)
     assert find_entry("tell-test", registry, plugins) is find_entry("tell", registry, plugins)
 
 
-def test_a_classifier_without_a_default_model_says_how_to_train_one(install_plugin):
+def test_resolve_classifier_without_default_model(install_plugin):
     install_plugin("tell", CLASSIFIER)
     with pytest.raises(ConfigError, match=r"'tell' has no default model.*medzoo classify train tell"):
-        told("tell")
+        resolved_classifier("tell")
 
 
-def test_a_misspelt_classifier_offers_classifiers_only(classifier):
+def test_resolve_misspelled_classifier(classifier):
     with pytest.raises(UnknownName, match="unknown classifier or model 'tell-tset'") as caught:
-        told("tell-tset")
+        resolved_classifier("tell-tset")
     assert "tell-test" in caught.value.hint
     with pytest.raises(UnknownName, match="unknown generator or model 'tell-tset'") as caught:
         resolved("tell-tset")

@@ -53,14 +53,14 @@ def write(tmp_path):
     return problems
 
 
-def test_our_own_registry_is_sound():
+def test_check_registry_bundled():
     registry, problems = check_registry([], load_plugins())
     assert problems == []
     assert {entry.folder for entry in registry.entries} >= {card.name for card in (bundled_root() / "cards").glob("*/")}
     assert {"inception-fid", "vgg16-imagenet", "sd-vae-ft-mse"} <= {entry.id for entry in registry.assets}
 
 
-def test_a_sound_row_has_no_problem(write):
+def test_check_registry_valid_entry(write):
     assert write() == []
 
 
@@ -101,30 +101,30 @@ def test_a_sound_row_has_no_problem(write):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_wrong_row_is_told_by_file_and_row(write, values, what):
+def test_check_registry_invalid_entry(write, values, what):
     problems = write(**values)
-    assert [what in told for _, told in problems] == [True]
+    assert [what in message for _, message in problems] == [True]
 
 
-def test_every_problem_is_told_at_once(write):
-    told = write(summary='""', channels="2", license='"cc0-1.0"', spoil="config.json")
-    assert len(told) == 4
-    assert {entry for entry, _ in told} == {"own"}
+def test_check_registry_several_problems(write):
+    problems = write(summary='""', channels="2", license='"cc0-1.0"', spoil="config.json")
+    assert len(problems) == 4
+    assert {entry for entry, _ in problems} == {"own"}
 
 
-def test_a_file_that_is_not_there_is_a_problem():
+def test_check_registry_missing_file():
     _, (problem,) = check_registry([Path("/nowhere/registry.toml")], load_plugins())
     assert problem.message == "cannot read the registry /nowhere/registry.toml: No such file or directory"
 
 
-def test_a_missing_card_file_is_told(write, tmp_path):
+def test_check_registry_missing_card_file(write, tmp_path):
     write()
     (tmp_path / "cards" / "own" / "README.md").unlink()
     _, (problem,) = check_registry([tmp_path / "registry.toml"], load_plugins())
     assert problem.message.endswith("README.md is missing")
 
 
-def test_an_older_version_on_the_hub_needs_no_card(write):
+def test_check_registry_older_version_on_the_hub(write):
     older = "\n".join(f"{key} = {value}" for key, value in ENTRY.items())
     files = ", ".join(
         f'{{ name = "{name}", sha256 = "{"0" * 64}", bytes = 1 }}'
@@ -134,7 +134,7 @@ def test_an_older_version_on_the_hub_needs_no_card(write):
     assert write(version="2", folder="own@v2", more=more) == []
 
 
-def test_the_verb_prints_a_table_and_fails(medzoo, write, tmp_path):
+def test_registry_check_prints_problems(medzoo, write, tmp_path):
     write(channels="2")
     outcome = medzoo("registry", "check", tmp_path / "registry.toml")
     assert outcome.code == 2
@@ -143,7 +143,7 @@ def test_the_verb_prints_a_table_and_fails(medzoo, write, tmp_path):
     assert "error: the registry has 1 problem" in outcome.err
 
 
-def test_the_verb_praises_a_sound_registry(medzoo, write, tmp_path):
+def test_registry_check_valid_file(medzoo, write, tmp_path):
     write()
     outcome = medzoo("registry", "check", tmp_path / "registry.toml")
     assert (outcome.code, outcome.out) == (0, "")

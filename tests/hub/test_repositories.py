@@ -39,7 +39,7 @@ def first_commit(put):
     return put()
 
 
-def test_only_the_model_and_its_card_are_downloaded(hub_server, put):
+def test_fetch_repo_downloads_model_and_card_only(hub_server, put):
     others = {
         "model.bin": b"\0pickle",
         "run.py": b"import os",
@@ -56,7 +56,7 @@ def test_only_the_model_and_its_card_are_downloaded(hub_server, put):
     assert not hub_server.asked(r"\.bin|\.py|extra|sub/")
 
 
-def test_a_branch_stays_at_the_commit_it_was_first_looked_up_at(hub_server, put, monkeypatch):
+def test_fetch_repo_pins_a_branch(hub_server, put, monkeypatch):
     first = fetch_repo(NAME)
     second_commit = put(b"newer" * 1000)
     assert fetch_repo(NAME) == first
@@ -70,7 +70,7 @@ def test_a_branch_stays_at_the_commit_it_was_first_looked_up_at(hub_server, put,
         fetch_repo(NAME, refresh=True)
 
 
-def test_a_hub_that_fails_never_gives_an_older_commit(hub_server, put):
+def test_fetch_repo_refresh_never_returns_an_older_commit(hub_server, put):
     fetch_repo(NAME)
     put(b"newer" * 1000)
     hub_server.fail("GET /api/models", status=500, times=100)
@@ -78,7 +78,7 @@ def test_a_hub_that_fails_never_gives_an_older_commit(hub_server, put):
         fetch_repo(NAME, refresh=True)
 
 
-def test_a_tag_and_the_start_of_a_commit_name_a_revision(hub_server, put, first_commit):
+def test_fetch_repo_tag_and_short_commit(hub_server, put, first_commit):
     hub_server.store.repos[REPO].tags["v1"] = first_commit
     put(b"newer" * 1000)
     assert read_pulled(fetch_repo(f"{NAME}@v1"))["revision"] == first_commit
@@ -88,7 +88,7 @@ def test_a_tag_and_the_start_of_a_commit_name_a_revision(hub_server, put, first_
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
-def test_a_repository_without_a_models_files_says_so(hub_server, put, name):
+def test_fetch_repo_missing_file(hub_server, put, name):
     put(**{name: None})
     with pytest.raises(HubError, match=rf"is not a medzoo model: it has no {name}"):
         fetch_repo(NAME)
@@ -96,7 +96,7 @@ def test_a_repository_without_a_models_files_says_so(hub_server, put, name):
 
 
 @pytest.mark.parametrize("content", [b"{}", b'{"plugin": "ddpm"}', b"[1]", b"no json"])
-def test_another_librarys_repository_is_left_before_its_weights(hub_server, put, user_folders, content):
+def test_fetch_repo_of_another_library(hub_server, put, user_folders, content):
     put(**{"config.json": content})
     with pytest.raises(HubError, match="names no plugin"):
         fetch_repo(NAME)
@@ -104,7 +104,7 @@ def test_another_librarys_repository_is_left_before_its_weights(hub_server, put,
     assert cached_entries() == []
 
 
-def test_weights_of_another_model_are_refused(put):
+def test_fetch_repo_weights_of_another_model(put):
     put(**{"model.safetensors": b"others" * 100})
     with pytest.raises(IntegrityError, match=r"the sha256 of model\.safetensors is .*config\.json says"):
         fetch_repo(NAME)
@@ -114,7 +114,7 @@ def test_weights_of_another_model_are_refused(put):
 
 
 @pytest.mark.parametrize("asked", ["GET .*/config.json", "GET /[0-9a-f]{64}/model.safetensors"])
-def test_a_flipped_byte_is_refused_for_large_and_small_files(hub_server, asked):
+def test_fetch_repo_corrupt_file(hub_server, asked):
     hub_server.fail(asked, body=flip(3))
     with pytest.raises(IntegrityError, match="is corrupt"):
         fetch_repo(NAME)
@@ -133,19 +133,19 @@ def test_fetch_repo_large_file_survives_more_cuts(hub_server, put):
         fetch_repo(NAME, refresh=True)
 
 
-def test_a_damaged_file_is_mended_by_pulling_again(put):
+def test_fetch_repo_refresh_replaces_a_corrupt_file(put):
     folder = fetch_repo(NAME)
     (folder / "model.safetensors").write_bytes(b"damage" * 10)
     assert fetch_repo(NAME, refresh=True) == folder
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
 
 
-def test_a_lookup_waits_out_a_passing_failure(hub_server):
+def test_fetch_repo_retries_the_look_up(hub_server):
     hub_server.fail("GET /api/models", status=503, times=2)
     assert fetch_repo(NAME).is_dir()
 
 
-def test_a_proxy_is_the_way_to_the_hub(hub_server, monkeypatch):
+def test_fetch_repo_through_a_proxy(hub_server, monkeypatch):
     elsewhere = "http://hub.example"  # what no one but the proxy can reach
     monkeypatch.setenv("HTTP_PROXY", hub_server.url)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -156,14 +156,14 @@ def test_a_proxy_is_the_way_to_the_hub(hub_server, monkeypatch):
     assert {request.headers["host"] for request in hub_server.requests if request.origin == "hub"} == {"hub.example"}
 
 
-def test_a_missing_revision_and_a_missing_repository_are_told_apart():
+def test_fetch_repo_missing_revision_or_repository():
     with pytest.raises(HubError, match="acme/ddpm-test at v9: the repository has no such revision"):
         fetch_repo(f"{NAME}@v9")
     with pytest.raises(HubError, match="acme/none at main is not on the Hub"):
         fetch_repo("hf:acme/none")
 
 
-def test_a_gated_repository_names_where_to_accept_its_terms(hub_server, monkeypatch):
+def test_fetch_repo_gated(hub_server, monkeypatch):
     hub_server.store.repos[REPO].gated = True
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(HubError, match="is gated") as caught:
@@ -172,19 +172,19 @@ def test_a_gated_repository_names_where_to_accept_its_terms(hub_server, monkeypa
 
 
 @pytest.mark.parametrize("given", ["hf:", "hf:name", "hf:a/b/c", "hf:a/b@", "hf:../x", "hf:a/b@v1@v2", "hf:a/../b"])
-def test_a_reference_is_an_organisation_and_a_name(given):
+def test_parse_reference_invalid(given):
     with pytest.raises(ConfigError, match="is not a repository on the Hub"):
         parse_reference(given)
 
 
-def test_a_gen_argument_may_be_a_place_on_the_hub():
+def test_resolve_reference():
     found = resolve(NAME, load_registry(), load_plugins())
     assert found.spec.name == "ddpm"
     assert found.entry is None
     assert (found.folder / "model.safetensors").read_bytes() == WEIGHTS
 
 
-def test_the_cache_lists_and_forgets_commits(put, first_commit):
+def test_cached_entries_and_remove_cached_commits(put, first_commit):
     fetch_repo(NAME)
     commit = put(b"newer" * 1000)
     fetch_repo(NAME, refresh=True)

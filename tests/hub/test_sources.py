@@ -22,7 +22,7 @@ def flip(path, at=10):
     path.write_bytes(data)
 
 
-def test_a_model_comes_from_the_mirror_into_the_cache(publish):
+def test_fetch_model_from_the_mirror(publish):
     published = publish("ddpm-test")
     entry = load_registry().model("ddpm-test")
     assert locate(entry) == ("mirror", published.mirror / "ddpm-test")
@@ -33,7 +33,7 @@ def test_a_model_comes_from_the_mirror_into_the_cache(publish):
     assert locate(entry) == ("cached", folder)
 
 
-def test_a_cached_model_needs_no_source(publish, monkeypatch):
+def test_fetch_model_cached(publish, monkeypatch):
     publish("ddpm-test")
     entry = load_registry().model("ddpm-test")
     folder = fetch_model(entry)
@@ -41,7 +41,7 @@ def test_a_cached_model_needs_no_source(publish, monkeypatch):
     assert fetch_model(entry) == folder
 
 
-def test_a_model_no_source_has_is_a_hub_error_with_its_mend(publish):
+def test_fetch_model_missing(publish):
     publish("ddpm-test", mirror=False)
     entry = load_registry().model("ddpm-test")
     assert locate(entry) == ("missing", None)
@@ -49,7 +49,7 @@ def test_a_model_no_source_has_is_a_hub_error_with_its_mend(publish):
         fetch_model(entry)
 
 
-def test_a_model_is_taken_from_a_named_folder_only(publish):
+def test_fetch_model_from_a_given_folder(publish):
     published = publish("ddpm-test", mirror=False)
     entry = load_registry().model("ddpm-test")
     with pytest.raises(HubError, match="no source has"):
@@ -57,12 +57,12 @@ def test_a_model_is_taken_from_a_named_folder_only(publish):
     assert fetch_model(entry, source=str(published.mirror)) == cache_folder(entry)
 
 
-def test_a_source_that_is_no_folder_is_refused(entry):
+def test_fetch_model_unknown_source(entry):
     with pytest.raises(ConfigError, match="neither 'bundled', 'hub' nor a folder"):
         fetch_model(entry, source="bundle")
 
 
-def test_a_flipped_byte_in_the_source_is_refused_and_leaves_nothing(publish):
+def test_fetch_model_corrupt_source(publish):
     published = publish("ddpm-test")
     flip(published.path("model.safetensors"))
     entry = load_registry().model("ddpm-test")
@@ -72,14 +72,14 @@ def test_a_flipped_byte_in_the_source_is_refused_and_leaves_nothing(publish):
     assert published.path("model.safetensors").is_file()
 
 
-def test_a_truncated_source_is_refused_by_size(publish):
+def test_fetch_model_truncated_source(publish):
     published = publish("ddpm-test")
     published.path("config.json").write_bytes(b"{")
     with pytest.raises(IntegrityError, match="has 1 bytes"):
         fetch_model(load_registry().model("ddpm-test"))
 
 
-def test_a_damaged_bundled_file_gives_way_to_the_mirror(publish, monkeypatch, tmp_path, logged):
+def test_fetch_model_corrupt_bundled_file(publish, monkeypatch, tmp_path, logged):
     published = publish("ddpm-test")
     card = tmp_path / "cards" / "ddpm-test"
     card.mkdir(parents=True)
@@ -94,7 +94,7 @@ def test_a_damaged_bundled_file_gives_way_to_the_mirror(publish, monkeypatch, tm
     assert "instead" in logged[0]
 
 
-def test_a_flipped_byte_in_the_cache_is_mended_with_a_notice(entry, logged):
+def test_fetch_model_replaces_a_corrupt_file(entry, logged):
     folder = fetch_model(entry)
     flip(folder / "model.safetensors")
     fetch_model(entry)
@@ -102,7 +102,7 @@ def test_a_flipped_byte_in_the_cache_is_mended_with_a_notice(entry, logged):
     assert logged == [f"{folder / 'model.safetensors'} is corrupt; fetching it again"]
 
 
-def test_a_damaged_cached_file_that_cannot_be_mended_is_removed(entry, monkeypatch):
+def test_fetch_model_removes_a_corrupt_file(entry, monkeypatch):
     folder = fetch_model(entry)
     flip(folder / "model.safetensors")
     monkeypatch.delenv("MEDZOO_MIRROR")
@@ -118,14 +118,14 @@ def test_fetch_model_prints_nothing(entry, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_other_bytes_under_one_id_get_another_folder(publish):
+def test_cache_folder_depends_on_the_files(publish):
     publish("ddpm-test")
     first = cache_folder(load_registry().model("ddpm-test"))
     publish("ddpm-test", extra='revision = "abc"')
     assert cache_folder(load_registry().model("ddpm-test")) != first
 
 
-def test_a_folder_is_verified_file_by_file(entry):
+def test_verify_folder(entry):
     folder = fetch_model(entry)
     verify_folder(folder, entry)
     flip(folder / "README.md")
@@ -139,7 +139,7 @@ def test_a_folder_is_verified_file_by_file(entry):
 @pytest.mark.parametrize(
     ("number", "reason"), [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "the disk is read-only")]
 )
-def test_a_disk_that_refuses_is_a_resource_error_and_leaves_nothing(entry, monkeypatch, number, reason):
+def test_fetch_model_disk_errors(entry, monkeypatch, number, reason):
     def refuse(handle):
         raise OSError(number, os.strerror(number))
 
@@ -149,14 +149,14 @@ def test_a_disk_that_refuses_is_a_resource_error_and_leaves_nothing(entry, monke
     assert list(cache_folder(entry).iterdir()) == []
 
 
-def test_a_cache_that_is_a_file_is_a_resource_error(entry, monkeypatch, tmp_path):
+def test_fetch_model_cache_is_a_file(entry, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MEDZOO_CACHE", str(tmp_path / "file"))
     with pytest.raises(ResourceError, match="a file is in the way"):
         fetch_model(entry)
 
 
-def test_the_cache_honours_its_variables(monkeypatch, tmp_path):
+def test_cache_root_variables(monkeypatch, tmp_path):
     monkeypatch.setenv("MEDZOO_CACHE", str(tmp_path / "own"))
     assert cache_root() == tmp_path / "own"
     monkeypatch.delenv("MEDZOO_CACHE")
@@ -168,7 +168,7 @@ def test_the_cache_honours_its_variables(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("damaged", [False, True])
-def test_processes_that_pull_at_once_all_get_the_model(entry, damaged):
+def test_fetch_model_in_parallel(entry, damaged):
     if damaged:
         flip(fetch_model(entry) / "model.safetensors")
     program = (

@@ -10,7 +10,7 @@ import typer
 
 from medzoo.cli.output import Json, count, megabytes, print_json, print_table, print_text
 from medzoo.hub.registry import CLASSIFIER, GENERATOR, TRAIN_COMMANDS, Entry, ModelEntry, Registry, load_registry
-from medzoo.hub.search import EntryKind, SearchQuery, without_models
+from medzoo.hub.search import EntryKind, search, without_models
 from medzoo.hub.sources import locate
 from medzoo.plugins.lookup import Plugins, load_plugins
 
@@ -35,7 +35,11 @@ def list_models(
     json: Json = False,
 ) -> None:
     """List models and assets, what they are and where."""
-    query = SearchQuery.create(
+    plugins = load_plugins()
+    registry = load_registry(plugins=plugins)
+    everything: list[Entry] = [*registry.entries, *registry.assets]
+    entries = search(
+        everything,
         words or (),
         modality=modality,
         plugin=plugin,
@@ -44,17 +48,12 @@ def list_models(
         classes=classes or (),
         kind=kind,
     )
-    plugins = load_plugins()
-    registry = load_registry(plugins=plugins)
-    everything: tuple[Entry, ...] = (*registry.entries, *registry.assets)
-    query.check_values(everything)
-    entries = [entry for entry in everything if query.matches(entry)]
     if json:
         print_json([describe(entry) for entry in entries])
     elif entries:
         _print(entries)
     else:
-        logger.info(f"no entry has the words: {' '.join(query.words)}" if query.words else "no entry matches")
+        logger.info(f"no entry has the words: {' '.join(words)}" if words else "no entry matches")
     if len(entries) == len(everything) and not json:
         _log_unlisted(plugins, registry)
     deprecated = [entry.notice for entry in entries if isinstance(entry, ModelEntry)]

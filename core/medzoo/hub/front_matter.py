@@ -1,4 +1,4 @@
-"""The Hub's front matter of a model card: made for a new card, completed for an older one."""
+"""The YAML front matter of a model card: write that of a new card, or complete an existing one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LIBRARY = "medzoo"
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What the Hub calls a kind of model, and the tags it is found by."""
+    """A pipeline tag of the Hub, and the tags by which such models are found."""
 
     name: str
     tags: tuple[str, ...]
@@ -31,7 +31,7 @@ CLASSIFICATION = Task(name="image-classification", tags=("medical-imaging", "dat
 def front_matter(
     task: Task, *, model: str, plugin: str, license: str, modality: str, dataset: str, notes: Notes
 ) -> str:
-    """The front matter of a new card, as YAML; a model whose training measured nothing gets no model-index."""
+    """Format the front matter of a new card as YAML, with a model-index if training measured anything."""
     from huggingface_hub import ModelCardData
 
     measured = results(task, notes, dataset=dataset)
@@ -47,12 +47,12 @@ def front_matter(
 
 
 def complete_card(text: str, task: Task, *, model: str, plugin: str, dataset: str, notes: Notes) -> str:
-    """A card's text with what its front matter lacks of library, task, tags, data set and results; no license ever.
+    """Add the library, task, tags, data set and results that a card's front matter lacks; never a license.
 
-    Text without any front matter comes back as it is, for there nobody has named a license either.
+    A text without front matter is returned as it is.
 
     Raises:
-        ValueError: the front matter is none.
+        ValueError: the front matter is invalid.
     """
     if not text.startswith("---\n"):
         return text
@@ -73,7 +73,7 @@ def complete_card(text: str, task: Task, *, model: str, plugin: str, dataset: st
 
 
 def parse_card(text: str) -> ModelCard:
-    """The card of a text. Raises: ValueError where the front matter is no YAML, no table, or has a bad model-index."""
+    """Parse a card. Raises: ValueError if its front matter is not a YAML mapping, or has an invalid model-index."""
     import yaml  # type: ignore[import-untyped] # comes with huggingface_hub, and without types
     from huggingface_hub import ModelCard
 
@@ -84,9 +84,9 @@ def parse_card(text: str) -> ModelCard:
 
 
 def results(task: Task, notes: Notes, *, dataset: str) -> list[EvalResult]:
-    """What a run measured and said on how many images: the numbers of each note that states `images`.
+    """List what training measured: the numbers of each note that states on how many `images`.
 
-    A number without its n is no result, and stays in the card's table alone.
+    A number without a sample size is not a result; it is shown in the table of the card alone.
     """
     from huggingface_hub import EvalResult
 
@@ -107,5 +107,5 @@ def results(task: Task, notes: Notes, *, dataset: str) -> list[EvalResult]:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a figure; true and false are none."""
+    """Return whether a value is a number; True and False are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import Self
+from typing import TypeVar
 
 from medzoo.errors import UnknownName
-from medzoo.hub.entries import CLASSIFIER, GENERATOR, Entry, ModelEntry
+from medzoo.hub.entries import CLASSIFIER, GENERATOR, AssetEntry, Entry, ModelEntry
 from medzoo.hub.registry import Registry
 from medzoo.plugins.lookup import Plugins
+
+E = TypeVar("E", bound=ModelEntry | AssetEntry)
+
+_FACTS = ("license", "plugin", "modality", "dataset")
 
 
 class EntryKind(StrEnum):
@@ -22,56 +25,51 @@ class EntryKind(StrEnum):
     ASSET = "asset"
 
 
-@dataclass(frozen=True, kw_only=True)
-class SearchQuery:
-    """What entries must match, in lower case; `create` accepts any case."""
+def search(
+    entries: Sequence[E],
+    words: Iterable[str] = (),
+    *,
+    modality: str | None = None,
+    plugin: str | None = None,
+    dataset: str | None = None,
+    license: str | None = None,
+    classes: Iterable[str] = (),
+    kind: EntryKind | None = None,
+) -> list[E]:
+    """Return the entries that match all of these, in any case; None and empty values match every entry.
 
-    words: tuple[str, ...]
-    facts: Mapping[str, str]
-    classes: frozenset[str]
-    kind: EntryKind | None
+    An asset has fewer facts than a model, and no classes. Raises: UnknownName for a fact or class that no entry has.
+    """
+    given = {"modality": modality, "plugin": plugin, "dataset": dataset, "license": license}
+    facts = [(fact, value.lower()) for fact, value in given.items() if value]
+    facts += [("class", name.lower()) for name in classes]
+    for fact, value in facts:
+        known = {known for entry in entries for known in _values(entry, fact)}
+        if value not in {name.lower() for name in known}:
+            raise UnknownName(fact, value, known)
+    lower = [word.lower() for word in words]
+    return [
+        entry
+        for entry in entries
+        if (kind is None or kind in _kinds(entry))
+        and all(value in (name.lower() for name in _values(entry, fact)) for fact, value in facts)
+        and all(word in _text(entry) for word in lower)
+    ]
 
-    @classmethod
-    def create(
-        cls,
-        words: Iterable[str] = (),
-        *,
-        modality: str | None = None,
-        plugin: str | None = None,
-        dataset: str | None = None,
-        license: str | None = None,
-        classes: Iterable[str] = (),
-        kind: EntryKind | None = None,
-    ) -> Self:
-        """Search for entries that match all of these; None and empty values match every entry."""
-        facts = {"modality": modality, "plugin": plugin, "dataset": dataset, "license": license}
-        return cls(
-            words=tuple(word.lower() for word in words),
-            facts={fact: value.lower() for fact, value in facts.items() if value},
-            classes=frozenset(name.lower() for name in classes),
-            kind=kind,
-        )
 
-    def matches(self, entry: Entry) -> bool:
-        """Return whether the entry matches. An asset has fewer facts than a model, and no classes."""
-        kinds = (EntryKind.MODEL, entry.kind) if isinstance(entry, ModelEntry) else (EntryKind.ASSET,)
-        names = ("id", "summary", "license", "plugin", "modality", "dataset")
-        classes = [name.lower() for name in getattr(entry, "classes", ())]
-        text = " ".join([*(getattr(entry, name, "").lower() for name in names), *classes])
-        return (
-            (self.kind is None or self.kind in kinds)
-            and all(getattr(entry, fact, "").lower() == value for fact, value in self.facts.items())
-            and self.classes.issubset(classes)
-            and all(word in text for word in self.words)
-        )
+def _kinds(entry: Entry) -> tuple[str, ...]:
+    return (EntryKind.MODEL, entry.kind) if isinstance(entry, ModelEntry) else (EntryKind.ASSET,)
 
-    def check_values(self, entries: Sequence[Entry]) -> None:
-        """Check that some entry has each fact and class asked for. Raises: UnknownName."""
-        for fact, value in [*self.facts.items(), *(("classes", name) for name in sorted(self.classes))]:
-            held = [getattr(entry, fact, ()) for entry in entries]
-            known = {name for names in held for name in ([names] if isinstance(names, str) else names)}
-            if value not in {name.lower() for name in known}:
-                raise UnknownName("class" if fact == "classes" else fact, value, known)
+
+def _values(entry: Entry, fact: str) -> tuple[str, ...]:
+    if fact == "class":
+        return entry.classes if isinstance(entry, ModelEntry) else ()
+    return (getattr(entry, fact),) if hasattr(entry, fact) else ()
+
+
+def _text(entry: Entry) -> str:
+    values = [value for fact in (*_FACTS, "class") for value in _values(entry, fact)]
+    return " ".join([entry.id, entry.summary, *values]).lower()
 
 
 def without_models(plugins: Plugins, registry: Registry) -> dict[str, list[str]]:
