@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from medzoo.experiment.comparisons import Comparison, over_family
+from medzoo.experiment.comparisons import Comparison, adjust_family
 from medzoo.experiment.statistics import SEEDS, detectable_difference, folds, mcnemar_test, paired_test
 
 FIVE_FOLDS = folds(train=80, test=20)
@@ -25,65 +25,64 @@ def of_test(test, metric="balanced accuracy"):
     return Comparison(arm="ldm", baseline="real", classifier="cnn", metric=metric, test=test)
 
 
-def test_a_gain_is_shown_and_bounded():
+def test_sentence_gain():
     assert compare(BETTER).sentence() == (
         "Against real, ldm raised balanced accuracy of cnn by 10.0 points (95% interval 8.7 to 11.3, corrected "
-        "resampled t-test, p < 0.001): a gain is shown over 5 folds, which does not speak for images from elsewhere."
+        "resampled t-test, p < 0.001): a gain is shown over 5 folds, which says nothing about images from other "
+        "sources."
     )
 
 
-def test_a_loss_is_shown_and_turned():
+def test_sentence_loss():
     sentence = compare(REAL, BETTER).sentence()
     assert "ldm lowered balanced accuracy of cnn by 10.0 points (95% interval -11.3 to -8.7" in sentence
     assert "a loss is shown" in sentence
 
 
-def test_without_significance_nothing_is_claimed_but_what_could_have_been_found():
+def test_sentence_no_significance_states_detectable_difference():
     comparison = compare(ALIKE)
     assert comparison.sentence() == (
         "Against real, ldm raised balanced accuracy of cnn by 0.8 points (95% interval -2.3 to 3.9, corrected "
         "resampled t-test, p = 0.508): no difference is shown, which does not show that there is none; with 5 folds of "
-        f"this spread only a true difference of about {100 * comparison.detectable:.1f} points or more would be found "
-        "with 80% power."
+        f"this spread, only a true difference of about {100 * comparison.detectable:.1f} points or more would be "
+        "detected with 80% power."
     )
     assert comparison.detectable == detectable_difference(comparison.test, alpha=0.05)
 
 
-def test_a_family_takes_a_difference_away_and_says_so():
+def test_adjust_family_removes_significance():
     """Alone p is 0.034; among three it is 0.102, and larger differences are needed."""
     alone = compare([0.73, 0.78, 0.71, 0.76, 0.76])
     assert alone.shown
-    among = over_family([alone, compare(ALIKE), compare(ALIKE)])[0]
+    among = adjust_family([alone, compare(ALIKE), compare(ALIKE)])[0]
     assert among.p_adjusted == pytest.approx(3 * alone.test.p)
     assert not among.shown
     assert among.detectable > alone.detectable
     assert "Holm-adjusted p = " in among.sentence()
-    assert "over 3 comparisons): no difference is shown once all 3 comparisons are allowed for" in among.sentence()
+    assert "over 3 comparisons): no difference is shown after correction for all 3 comparisons" in among.sentence()
 
 
-def test_a_family_keeps_failed_comparisons_in_their_places():
-    family = over_family([compare([None] * 5), compare(BETTER)])
+def test_adjust_family_keeps_order_of_failed_comparisons():
+    family = adjust_family([compare([None] * 5), compare(BETTER)])
     assert math.isnan(family[0].p)
     assert not family[0].shown
     assert family[1].p == pytest.approx(2 * family[1].test.p)
-    assert over_family([]) == ()
+    assert adjust_family([]) == ()
 
 
-def test_seeds_say_that_other_images_are_not_in_their_spread():
+def test_sentence_over_seeds_limits_claim_to_test_set():
     for arm in (BETTER, ALIKE):
         sentence = compare(arm, repeats=SEEDS).sentence()
         assert "paired t-test" in sentence
-        assert sentence.endswith(
-            "; the seeds share one test set, so their spread does not include that of other images."
-        )
+        assert sentence.endswith("; the seeds share one test set, so their spread does not reflect other test images.")
 
 
 @pytest.mark.parametrize(
     ("last", "verdict"), [(0.81, "a gain is shown over 4 folds"), (0.40, "no difference is shown")]
 )
-def test_failed_cells_make_it_provisional(last, verdict):
+def test_sentence_failed_cells_are_provisional(last, verdict):
     sentence = compare([None, *BETTER[1:4], last]).sentence()
-    assert f": with 1 of 5 folds without a score, which are left out, provisionally, {verdict}" in sentence
+    assert f": provisionally (1 of 5 folds left out without a score), {verdict}" in sentence
 
 
 @pytest.mark.parametrize(
@@ -94,7 +93,7 @@ def test_failed_cells_make_it_provisional(last, verdict):
         ([None], FIVE_FOLDS, "No fold has {} (1 of 1 fold without a score):"),
     ],
 )
-def test_too_few_conclude_nothing(arm, repeats, start):
+def test_sentence_too_few_values(arm, repeats, start):
     comparison = compare(arm, REAL[: len(arm)], repeats)
     had = start.format("balanced accuracy of cnn with both ldm and real")
     assert comparison.sentence() == f"{had} too few for a test, so nothing is concluded."
@@ -110,7 +109,7 @@ def test_too_few_conclude_nothing(arm, repeats, start):
         (-0.02, "2.0 points lower with ldm than with real"),
     ],
 )
-def test_equal_differences_conclude_nothing(shift, told):
+def test_sentence_equal_differences(shift, told):
     assert compare([value + shift for value in REAL]).sentence() == (
         f"In each of 5 folds, balanced accuracy of cnn is {told}: without any spread there is no test, so nothing is "
         "concluded."
@@ -134,22 +133,21 @@ def answers(gained, lost, both=30, neither=10):
             "raised accuracy of cnn by 2.2 points",
             "no difference is shown, which does not show that there is none",
         ),
-        (2, 2, "on average moved accuracy of cnn by 0.0 points", "no difference is shown"),
+        (2, 2, "changed accuracy of cnn by 0.0 points", "no difference is shown"),
     ],
 )
-def test_mcnemar_speaks_of_two_trained_classifiers(gained, lost, verb, verdict):
+def test_sentence_mcnemar(gained, lost, verb, verdict):
     comparison = of_test(mcnemar_test(*answers(gained, lost)), "accuracy")
     sentence = comparison.sentence()
     assert sentence.startswith(f"Against real, ldm {verb} (95% interval ")
     total = 40 + gained + lost
-    assert (
-        f"of {total} images, {gained} came right with ldm alone and {lost} with real alone, and {verdict}" in sentence
-    )
-    assert sentence.endswith("; this speaks of the two trained classifiers, not of what another training would give.")
+    counts = f"{gained} were classified correctly with ldm alone and {lost} with real alone"
+    assert f"of {total} images, {counts}, and {verdict}" in sentence
+    assert sentence.endswith("; this is about these two trained classifiers, not about another training of them.")
     assert math.isnan(comparison.detectable)
 
 
-def test_the_same_images_right_do_not_show_equality():
+def test_sentence_mcnemar_no_discordant_images():
     assert of_test(mcnemar_test(*answers(0, 0)), "accuracy").sentence() == (
         "With ldm and with real, cnn is right on the same images of 40: no difference is shown, which does not show "
         "that there is none."

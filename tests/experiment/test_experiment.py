@@ -19,17 +19,17 @@ from medzoo.data.dataset import Dataset, open_dataset
 from medzoo.data.phantom import phantom_dataset, write_phantom
 from medzoo.data.splits import split_dataset
 from medzoo.errors import ConfigError, DataError, UnknownName
-from medzoo.experiment import workers as schedule
+from medzoo.experiment import run as run_module
 from medzoo.experiment.arms import CONTROLS
 from medzoo.experiment.cells import run_cell
 from medzoo.experiment.config import METRICS, preset_names, read_design
 from medzoo.experiment.forecast import forecast
-from medzoo.experiment.plan import Prepared, prepare
+from medzoo.experiment.plan import ExperimentPlan, plan_experiment
 from medzoo.experiment.recipes import make_recipes
 from medzoo.experiment.results import Experiment, load_results
 from medzoo.experiment.run import run
 from medzoo.experiment.tasks import Cell
-from medzoo.experiment.worker import Quiet
+from medzoo.experiment.worker import NoProgress
 from medzoo.generation.mixture import make_source
 from medzoo.hub.download import folder_lock
 from medzoo.plugins.lookup import load_plugins
@@ -69,16 +69,18 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     return write
 
 
-def prepared(design: Path | str, data: Dataset, out: Path, *, set_: Sequence[str] = (), **options) -> Prepared:
+def prepared(design: Path | str, data: Dataset, out: Path, *, set_: Sequence[str] = (), **options) -> ExperimentPlan:
     source = make_source(load_plugins(), device="cpu")
-    return prepare(read_design(str(design), overrides=parse_overrides(set_)), data, out, source=source, **options)
+    return plan_experiment(
+        read_design(str(design), overrides=parse_overrides(set_)), data, out, source=source, **options
+    )
 
 
-def complete(work: Prepared, *, jobs: int = 1) -> tuple[Experiment, list[str]]:
+def complete(work: ExperimentPlan, *, jobs: int = 1) -> tuple[Experiment, list[str]]:
     """The results, and what was done for them."""
     with logged_messages("medzoo.experiment.run", level=logging.DEBUG) as messages:
         result = run(work, jobs=jobs, progress=no_progress)
-    return result, [message.removesuffix(": done") for message in messages]
+    return result, list(messages)
 
 
 @pytest.fixture(scope="module")
@@ -96,16 +98,16 @@ def outcome(result: Experiment) -> Mapping[str, object]:
 
 
 @pytest.mark.parametrize("name", preset_names())
-def test_presets_plan(name, data, split, tmp_path):
+def test_plan_experiment_presets(name, data, split, tmp_path):
     images = split if read_design(name).value.folds == 0 else data
     if name == "latent":
         images = open_dataset(write_labelled(tmp_path / "labelled", per_set=12))
     found = forecast(prepared(name, images, tmp_path / "x"), measure=False)
-    assert found.cells == found.missing == len(found.arms) * len(found.steps_a_cell) * found.folds * found.seeds
+    assert found.cells == found.missing == len(found.arms) * len(found.steps_per_cell) * found.folds * found.seeds
     assert set(CONTROLS) <= {arm.name.partition("@")[0] for arm in found.arms}
 
 
-def test_presets_of_the_studies():
+def test_read_design_presets_of_the_studies():
     arms = {name: [arm.name for arm in read_design(name).arms] for name in preset_names()}
     targets = {arm.target for arm in read_design("udder-scale").arms if "ldm" in arm.mixture}
     assert targets == {500, 1000, 2000, 5000}
@@ -120,7 +122,7 @@ def test_presets_of_the_studies():
     assert not any(arm.weighted for arm in rows if arm.real_fraction == 0)
 
 
-def test_settings_are_strict_and_remember_where_they_are_from(tiny, tmp_path):
+def test_read_design_layers_and_errors(tiny, tmp_path):
     design = read_design(
         str(tiny()), overrides={"classifier.cnn.training.learning_rate": 0.01, "arms": "dcgan"}, options={"seeds": 3}
     )
@@ -146,7 +148,7 @@ def test_settings_are_strict_and_remember_where_they_are_from(tiny, tmp_path):
         read_design(str(tiny(arms=["dcgan=0.5+ddpm=0.6"])))
 
 
-def test_every_arm_takes_equal_steps_and_what_is_told_holds(finished):
+def test_run_equal_steps_in_all_arms(finished):
     assert {arm.name for arm in finished.arms} == {*CONTROLS, "dcgan"}
     assert len({(cell.steps, cell.steps_done) for cell in finished.cells if cell.fold == 0}) == 1
     assert all(cell.status == "done" and cell.scores is not None for cell in finished.cells)
@@ -161,7 +163,7 @@ def test_every_arm_takes_equal_steps_and_what_is_told_holds(finished):
     assert sum(cell.n_test for cell in finished.of("real", "cnn")) == sum(COUNTS.values())
 
 
-def test_summaries_and_comparisons_cover_everything(finished):
+def test_run_summaries_and_comparisons(finished):
     assert {(summary.arm, summary.classifier) for summary in finished.summaries} == {
         (arm.name, "cnn") for arm in finished.arms
     }
@@ -177,13 +179,13 @@ def test_summaries_and_comparisons_cover_everything(finished):
     assert json.loads((finished.folder / "run.json").read_text())["job"] == "experiment"
 
 
-def test_results_are_rebuilt_from_the_folder_alone(finished):
+def test_load_results_from_folder_alone(finished):
     assert load_results(finished.folder).to_dict() == finished.to_dict()
     with pytest.raises(DataError, match="holds no experiment"):
         load_results(finished.folder / "cells")
 
 
-def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(data, tiny, tmp_path, monkeypatch):
+def test_run_killed_resumes_with_equal_results(data, tiny, tmp_path, monkeypatch):
     def killed_after(steps: int) -> Callable[..., None]:
         left = iter(range(steps))
 
@@ -198,7 +200,7 @@ def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(data, tiny, tmp_path, 
     whole, _ = complete(prepared(tiny(**some), data, tmp_path / "whole", set_=often))
     for steps, where in ((1, "generators"), (2, "cells")):  # the generator takes 2 steps, of which one is kept
         with monkeypatch.context() as patch:
-            patch.setattr(Quiet, "update", killed_after(steps))
+            patch.setattr(NoProgress, "update", killed_after(steps))
             with pytest.raises(KeyboardInterrupt):
                 complete(prepared(tiny(**some), data, tmp_path / "x", set_=often))
         assert [file.name for file in (tmp_path / "x" / where).glob("**/*.safetensors")] == [
@@ -210,7 +212,7 @@ def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(data, tiny, tmp_path, 
     assert outcome(again) == outcome(whole)
 
 
-def test_only_what_a_change_touches_is_done_again(data, tiny, tmp_path):
+def test_run_again_does_only_what_changed(data, tiny, tmp_path):
     some = {"controls": False, "arms": ["real", "duplicate"], "baseline": "real"}
     _, first = complete(prepared(tiny(**some), data, tmp_path / "x"))
     assert len(first) == 6
@@ -226,9 +228,9 @@ def test_only_what_a_change_touches_is_done_again(data, tiny, tmp_path):
     assert len(changed.cells) == 2
 
 
-def test_keys_follow_from_what_results_depend_on(data, tiny, tmp_path):
+def test_make_cells_keys_depend_on_inputs(data, tiny, tmp_path):
     def keys(*changes: str, images: Dataset = data) -> dict[tuple[object, ...], str]:
-        cells = prepared(tiny(), images, tmp_path / "x", set_=changes).grid.cells
+        cells = prepared(tiny(), images, tmp_path / "x", set_=changes).cells
         return {(cell.arm.name, cell.fold.fold, cell.number): cell.key for cell in cells}
 
     own = keys()
@@ -243,9 +245,9 @@ def test_keys_follow_from_what_results_depend_on(data, tiny, tmp_path):
     assert not set(keys(images=fewer).values()) & set(own.values())
 
 
-def test_lengths_crops_and_weights_are_what_was_asked_for(data, tiny, tmp_path):
+def test_plan_experiment_lengths_and_contradictions(data, tiny, tmp_path):
     def steps(*changes: str) -> set[int]:
-        return {cell.steps for cell in prepared(tiny(), data, tmp_path / "x", set_=changes).grid.cells}
+        return {cell.steps for cell in prepared(tiny(), data, tmp_path / "x", set_=changes).cells}
 
     assert steps() == {3}  # 24 images in batches of 8
     assert steps("epochs=4") == {12}
@@ -258,7 +260,7 @@ def test_lengths_crops_and_weights_are_what_was_asked_for(data, tiny, tmp_path):
         (["classifier.cnn.objective.class_weighted=true"], "is for arms to say"),
         (["test=val"], "is for folds = 0"),
         (["folds=0", "repeats=2"], "repeats is for folds"),
-        (["validation=0"], "'cnn' chooses its weights by validation images"),
+        (["validation=0"], "'cnn' selects its weights on validation images"),
     ):
         with pytest.raises(ConfigError, match=message):
             prepared(tiny(), data, tmp_path / "x", set_=changes)
@@ -285,7 +287,7 @@ class NoWeights(NoTraining):
         (NoWeights, "'cnn' has no setting objective.class_weighted, which the arm 'weighted' needs "),
     ],
 )
-def test_a_classifier_without_the_settings_is_told_which_and_where_they_are(settings, told, tiny, tmp_path):
+def test_make_recipes_names_missing_settings(settings, told, tiny, tmp_path):
     (tmp_path / "tiny.toml").touch()
     plugins = load_plugins()
     spec = replace(plugins.classifier("cnn"), config=settings, presets=tmp_path)
@@ -294,15 +296,15 @@ def test_a_classifier_without_the_settings_is_told_which_and_where_they_are(sett
         make_recipes(read_design(str(tiny())), plugins, multi_label=False)
 
 
-def test_images_are_drawn_anew_for_each_seed_where_asked_for(data, tiny, tmp_path):
+def test_make_cells_redraw_samples_for_each_seed(data, tiny, tmp_path):
     def drawings(*changes: str) -> int:
-        return len(prepared(tiny(seeds=3), data, tmp_path / "x", set_=changes).grid.drawings)
+        return len(prepared(tiny(seeds=3), data, tmp_path / "x", set_=changes).samplings)
 
     assert drawings() == 3 * 2
     assert drawings("redraw=true") == 3 * 2 * 3
 
 
-def test_mixtures_and_targets_take_the_first_of_the_same_images(data, tiny, tmp_path):
+def test_run_mixtures_and_targets_share_images(data, tiny, tmp_path):
     def pictures(folder: Path) -> dict[str, bytes]:
         return {str(file.relative_to(folder)): file.read_bytes() for file in folder.glob("sets/*/*/*.png")}
 
@@ -312,8 +314,8 @@ def test_mixtures_and_targets_take_the_first_of_the_same_images(data, tiny, tmp_
     first = pictures(tmp_path / "x")
     more = [*some, "arms=dcgan,dcgan=0.5+duplicate=0.5", "target=[0, 8, 14]"]
     many = prepared(tiny(), data, tmp_path / "x", set_=more)
-    assert len(many.grid.drawings) == 4
-    assert few.grid.drawings.keys() < many.grid.drawings.keys()
+    assert len(many.samplings) == 4
+    assert {task.key for task in few.samplings} < {task.key for task in many.samplings}
     result, done = complete(many)
     assert not any("trained" in what for what in done)
     grown = pictures(tmp_path / "x")
@@ -326,16 +328,16 @@ def test_mixtures_and_targets_take_the_first_of_the_same_images(data, tiny, tmp_
         assert abs(sum(cell.images["dcgan"].values()) - sum(cell.images["duplicate"].values())) <= len(COUNTS)
 
 
-def test_a_failed_cell_is_told_counted_and_tried_again(data, tiny, tmp_path, monkeypatch):
+def test_run_failed_cell_is_counted_and_retried(data, tiny, tmp_path, monkeypatch):
     some = {"controls": False, "arms": ["real", "weighted"]}
 
-    def breaks(workshop, cell: Cell, drawings):
+    def breaks(worker, cell: Cell):
         if cell.arm.name == "weighted" and cell.fold.fold == 1:
             raise ValueError("no luck\nat all")
-        return run_cell(workshop, cell, drawings)
+        return run_cell(worker, cell)
 
     with monkeypatch.context() as patch:
-        patch.setattr(schedule, "run_cell", breaks)
+        patch.setattr(run_module, "run_cell", breaks)
         broken, _ = complete(prepared(tiny(**some), data, tmp_path / "x"))
     (cell,) = broken.failed
     assert (cell.arm, cell.fold, cell.error) == ("weighted", 1, "ValueError: no luck at all")
@@ -351,7 +353,7 @@ def test_a_failed_cell_is_told_counted_and_tried_again(data, tiny, tmp_path, mon
     assert not (tmp_path / "x" / "cells" / cell.key / "traceback.txt").exists()
 
 
-def test_a_generator_that_fails_takes_its_cells_with_it(data, tiny, tmp_path):
+def test_run_failed_generator_fails_its_cells(data, tiny, tmp_path):
     diverging = ["generator.dcgan.training.learning_rate=1e30", "arms=dcgan,real", "controls=false"]
     result, _ = complete(prepared(tiny(), data, tmp_path / "x", set_=diverging))
     assert {cell.arm for cell in result.failed} == {"dcgan"}
@@ -360,7 +362,7 @@ def test_a_generator_that_fails_takes_its_cells_with_it(data, tiny, tmp_path):
     assert result.summary("real", "cnn").n == 2
 
 
-def test_processes_give_what_one_gives(data, tiny, tmp_path):
+def test_run_jobs_give_equal_results(data, tiny, tmp_path):
     some = {"controls": False, "arms": ["real", "duplicate"]}
     one, _ = complete(prepared(tiny(**some), data, tmp_path / "one"))
     two, done = complete(prepared(tiny(**some), data, tmp_path / "two"), jobs=2)
@@ -368,10 +370,10 @@ def test_processes_give_what_one_gives(data, tiny, tmp_path):
     assert outcome(two) == outcome(one)
 
 
-def test_controls_are_there_unless_they_are_declined(tiny, data, tmp_path):
+def test_read_design_controls(tiny, data, tmp_path):
     assert [arm.name for arm in read_design(str(tiny())).arms[:4]] == list(CONTROLS)
     declined = prepared(tiny(controls=False, baseline="dcgan"), data, tmp_path / "x")
-    assert [arm.name for arm in declined.workshop.design.arms] == ["dcgan"]
+    assert [arm.name for arm in declined.worker.design.arms] == ["dcgan"]
     assert any("controls = false" in warning for warning in declined.warnings)
 
 
@@ -383,11 +385,11 @@ def model(split, tmp_path) -> Path:
     plugins = load_plugins()
     spec = plugins.generator("dcgan")
     resolved = config.resolve(spec.config, presets=spec.presets, preset="tiny")
-    train(spec, resolved, split, tmp_path / "model", plugins=plugins, display=Quiet(), device="cpu")
+    train(spec, resolved, split, tmp_path / "model", plugins=plugins, display=NoProgress(), device="cpu")
     return tmp_path / "model"
 
 
-def test_a_published_generator_is_taken_where_it_never_saw_the_test_part(model, split, data, tiny, tmp_path):
+def test_plan_experiment_refuses_generator_trained_on_test_images(model, split, data, tiny, tmp_path):
     arms = {"arms": [str(model)], "controls": False, "baseline": "real", "target": [0, 8], "preset": "tiny"}
     with pytest.raises(DataError, match=r"was trained on \d+ of the \d+ test images of fold 1"):
         prepared(tiny(**arms), data, tmp_path / "x")
@@ -402,7 +404,7 @@ def test_a_published_generator_is_taken_where_it_never_saw_the_test_part(model, 
     assert any("share one set of synthetic images" in warning for warning in result.warnings)
 
 
-def test_a_published_generator_must_know_the_classes(model, split, tiny, tmp_path):
+def test_plan_experiment_refuses_generator_without_class(model, split, tiny, tmp_path):
     other = replace(split, classes=("normal", "thick-wall", "wide"))
     with pytest.raises(DataError, match="does not know the class wide; it knows narrow-canal, normal, thick-wall"):
         prepared(
@@ -410,7 +412,7 @@ def test_a_published_generator_must_know_the_classes(model, split, tiny, tmp_pat
         )
 
 
-def test_training_without_validation_images_keeps_the_last_weights(data, tiny, tmp_path):
+def test_run_without_validation_images(data, tiny, tmp_path):
     last = ["validation=0", "classifier.cnn.training.load_best_model_at_end=false", "arms=real", "controls=false"]
     result, _ = complete(prepared(tiny(), data, tmp_path / "x", set_=last))
     assert result.failed == ()
@@ -418,16 +420,18 @@ def test_training_without_validation_images_keeps_the_last_weights(data, tiny, t
     assert not any("validation_loss" in row for cell in result.cells for row in cell.history)
 
 
-def test_parts_that_share_images_are_refused(split, data, tiny, tmp_path):
+def test_make_folds_refuses_leaks(split, data, tiny, tmp_path):
     leaked = replace(split, held_out={**split.held_out, "test": split.subset([0, 1, 8])})
-    with pytest.raises(DataError, match="3 of the 3 test images are training or validation images too"):
+    with pytest.raises(DataError, match="3 of the 3 test images are also training or validation images"):
         prepared(tiny(folds=0), leaked, tmp_path / "x")
     allowed = prepared(tiny(folds=0), leaked, tmp_path / "x", allow_leak=True)
-    assert any("flatter every arm" in warning for warning in allowed.warnings)
+    assert any("of every arm are too optimistic" in warning for warning in allowed.warnings)
     apart = prepared(tiny(folds=0), replace(leaked, held_out={"test": data}), tmp_path / "x", leave_out_seen=True)
-    (fold,) = apart.workshop.images.folds
+    (fold,) = apart.worker.images.folds
     assert len(fold.test) == len(data) - len(split)
-    assert apart.warnings[0].startswith(f"{len(split)} of the {len(data)} test images were trained on and are left out")
+    assert apart.warnings[0].startswith(
+        f"{len(split)} of the {len(data)} test images were used in training and are left out"
+    )
     with pytest.raises(DataError, match="every test image"):
         prepared(tiny(folds=0), leaked, tmp_path / "x", leave_out_seen=True)
     with pytest.raises(DataError, match="has parts of its own"):
@@ -436,7 +440,7 @@ def test_parts_that_share_images_are_refused(split, data, tiny, tmp_path):
         prepared(tiny(folds=0), data, tmp_path / "x")
 
 
-def test_duplicates_and_patients_stay_in_one_part_of_each_fold(tiny, tmp_path):
+def test_make_folds_keeps_groups_together(tiny, tmp_path):
     write_phantom(tmp_path / "data", counts={"normal": 12, "thick-wall": 12}, size=16, seed=2)
     for file in sorted((tmp_path / "data").glob("*/*.png")):
         if file.stem.endswith(("0", "2", "5")):
@@ -444,7 +448,7 @@ def test_duplicates_and_patients_stay_in_one_part_of_each_fold(tiny, tmp_path):
     images = open_dataset(tmp_path / "data")
     by_patient = replace(images, patients=tuple(f"p{index // 3}" for index in range(len(images))))
     for data, group in ((images, images.fingerprints()), (by_patient, by_patient.patients)):
-        work = prepared(tiny(folds=3, repeats=2, target=20), data, tmp_path / "x").workshop
+        work = prepared(tiny(folds=3, repeats=2, target=20), data, tmp_path / "x").worker
         assert len(work.images.folds) == 6
         for fold in work.images.folds:
             parts = [{group[index] for index in part} for part in (fold.train, fold.val, fold.test)]
@@ -453,7 +457,7 @@ def test_duplicates_and_patients_stay_in_one_part_of_each_fold(tiny, tmp_path):
         assert work.images.folds[0].test != work.images.folds[3].test
 
 
-def test_pretraining_goes_from_synthetic_to_real_images(data, tiny, tmp_path):
+def test_run_pretraining(data, tiny, tmp_path):
     rows = [
         "arms=real",
         "controls=false",
@@ -473,10 +477,10 @@ def test_pretraining_goes_from_synthetic_to_real_images(data, tiny, tmp_path):
     assert cell.images["duplicate"] == dict.fromkeys(sorted(COUNTS), 8)
     (alone, *_) = result.of("synthetic only", "cnn")
     assert (alone.n_real, alone.n_synthetic) == (0, 24)
-    assert any("saw all training images" in warning for warning in result.warnings)
+    assert any("trained on all training images" in warning for warning in result.warnings)
 
 
-def test_several_labels_an_image_are_filled_set_by_set(tiny, tmp_path, install_plugin):
+def test_run_multi_label(tiny, tmp_path, install_plugin):
     install_plugin("quilt", LABELS_PLUGIN)
     images = open_dataset(write_labelled(tmp_path / "labelled", per_set=6))
     change = {"arms": ["quilt"], "target": 40, "metric": "auc"}
@@ -488,11 +492,11 @@ def test_several_labels_an_image_are_filled_set_by_set(tiny, tmp_path, install_p
         assert cell.n_train == (40 if cell.arm in ("quilt", "duplicate", "classic") else cell.n_real)
     sets = {file.parent.name for file in (tmp_path / "x" / "sets").glob("*/*/*.png")}
     assert sets == {"atelectasis", "edema", "effusion", "edema+effusion"}
-    with pytest.raises(ConfigError, match="takes one label an image"):
+    with pytest.raises(ConfigError, match="takes one label per image"):
         prepared(tiny(target=40), images, tmp_path / "y")
 
 
-def test_a_class_is_above_the_target_by_its_training_images_alone(data, tiny, tmp_path):
+def test_plan_experiment_warns_of_class_above_target(data, tiny, tmp_path):
     assert COUNTS["normal"] > 8
     below = prepared(tiny(target=8), data, tmp_path / "below")
     assert not [warning for warning in below.warnings if "above the target" in warning]
@@ -501,7 +505,7 @@ def test_a_class_is_above_the_target_by_its_training_images_alone(data, tiny, tm
     assert "normal has 4" in told
 
 
-def test_a_run_waits_for_another_in_its_folder(data, tiny, tmp_path, logged):
+def test_run_waits_for_another_process(data, tiny, tmp_path, logged):
     work = prepared(tiny(arms=["real"], controls=False), data, tmp_path / "x")
     found = []
     second = threading.Thread(target=lambda: found.append(run(work, jobs=1, progress=no_progress)), daemon=True)

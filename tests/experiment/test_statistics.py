@@ -17,7 +17,7 @@ BASELINE = [0.80, 0.80, 0.78, 0.81, 0.81]
 FIVE_FOLDS = folds(train=80, test=20)
 
 
-def test_the_corrected_t_by_hand():
+def test_paired_test_folds_by_hand():
     """Differences of 1, 4, 2, 5 and 3 points: mean 3, variance 2.5, and (1/5 + 20/80) x 2.5 = 1.125 below the root."""
     test = paired_test(ARM, BASELINE, repeats=FIVE_FOLDS)
     assert test.difference.mean == pytest.approx(0.03)
@@ -33,14 +33,14 @@ def test_the_corrected_t_by_hand():
     assert test.method == "corrected resampled t-test"
 
 
-def test_repeats_of_a_k_fold_count_as_folds():
+def test_paired_test_repeated_k_fold():
     test = paired_test(ARM * 2, BASELINE * 2, repeats=FIVE_FOLDS)
     assert test.difference.n == 10
     # The same ten differences have variance 2.5 x 8 / 9.
     assert test.t == pytest.approx(3 / math.sqrt((1 / 10 + 1 / 4) * 20 / 9))
 
 
-def test_over_seeds_it_is_scipys_paired_t_test():
+def test_paired_test_seeds_equals_scipy():
     test = paired_test(ARM, BASELINE, repeats=SEEDS)
     expected = stats.ttest_rel(ARM, BASELINE)
     assert (test.t, test.p) == pytest.approx((expected.statistic, expected.pvalue))
@@ -49,7 +49,7 @@ def test_over_seeds_it_is_scipys_paired_t_test():
     assert test.method == "paired t-test"
 
 
-def test_exchanging_the_arms_turns_every_sign():
+def test_paired_test_swapped_arms():
     one, other = (paired_test(*pair, repeats=FIVE_FOLDS) for pair in ((ARM, BASELINE), (BASELINE, ARM)))
     assert one.p == pytest.approx(other.p)
     assert one.t == pytest.approx(-other.t)
@@ -58,14 +58,14 @@ def test_exchanging_the_arms_turns_every_sign():
 
 
 @pytest.mark.parametrize("repeats", [SEEDS, FIVE_FOLDS])
-def test_the_interval_of_the_effect_inverts_the_noncentral_t(repeats):
+def test_paired_test_effect_interval_inverts_noncentral_t(repeats):
     test = paired_test(ARM, BASELINE, repeats=repeats)
     scale = math.sqrt(repeats.factor(5))
     assert stats.nct.sf(test.t, 4, test.effect_low / scale) == pytest.approx(0.025, abs=1e-4)
     assert stats.nct.sf(test.t, 4, test.effect_high / scale) == pytest.approx(0.975, abs=1e-4)
 
 
-def test_the_interval_of_a_huge_effect_is_found():
+def test_paired_test_huge_effect():
     """Where the noncentrality dwarfs the normal's spread, its bounds are t sqrt(chi2 / df)."""
     values = [0.5, 0.5 + 1e-6, 0.5 - 1e-6]
     test = paired_test(values, [0.0] * 3)
@@ -73,13 +73,13 @@ def test_the_interval_of_a_huge_effect_is_found():
     assert test.effect_low == pytest.approx(expected, rel=0.01)
 
 
-def test_the_detectable_difference_agrees_with_statsmodels():
+def test_detectable_difference_equals_statsmodels():
     test = paired_test(ARM, BASELINE)
     effect = TTestPower().solve_power(nobs=5, alpha=0.01, power=0.8)
     assert detectable_difference(test, alpha=0.01) == pytest.approx(effect * test.difference.sd, rel=1e-3)
 
 
-def test_the_detectable_difference_is_found_eight_times_in_ten():
+def test_detectable_difference_has_its_power():
     random = np.random.default_rng(0)
     test = paired_test(ARM, BASELINE)
     true = detectable_difference(test, alpha=0.05)
@@ -87,14 +87,14 @@ def test_the_detectable_difference_is_found_eight_times_in_ten():
     assert (stats.ttest_1samp(samples, 0, axis=1).pvalue < 0.05).mean() == pytest.approx(0.8, abs=0.01)
 
 
-def test_failed_cells_are_counted_and_drop_their_pair():
+def test_paired_test_failed_cells():
     test = paired_test([0.9, None, *ARM], [0.5, 0.5, *BASELINE[:4], math.nan], repeats=FIVE_FOLDS)
     assert (test.difference.n, test.difference.n_failed, test.difference.partial) == (5, 2, True)
     alone = estimate([0.8, None, 0.9], repeats=SEEDS)
     assert (alone.mean, alone.n, alone.n_failed) == (pytest.approx(0.85), 2, 1)
 
 
-def test_an_arms_interval_over_folds_is_wider_than_over_seeds():
+def test_estimate_folds_wider_than_seeds():
     over_folds, over_seeds = (estimate(ARM, repeats=repeats) for repeats in (FIVE_FOLDS, SEEDS))
     assert over_folds.mean == over_seeds.mean == pytest.approx(0.83)
     wider = (over_folds.high - over_folds.low) / (over_seeds.high - over_seeds.low)
@@ -111,7 +111,7 @@ def test_an_arms_interval_over_folds_is_wider_than_over_seeds():
         ([0.1 + 0.2, 0.3, 0.3], 0.3, "the values are all equal"),
     ],
 )
-def test_where_there_is_no_interval_the_reason_is_told(values, mean, reason):
+def test_estimate_without_interval_has_reason(values, mean, reason):
     found = estimate(values, repeats=SEEDS)
     assert found.mean == pytest.approx(mean, nan_ok=True)
     assert math.isnan(found.low)
@@ -128,14 +128,14 @@ def test_holm_by_hand():
     assert holm([]) == []
 
 
-def test_holm_keeps_the_order_and_never_lowers():
+def test_holm_keeps_order_and_never_lowers():
     given = np.random.default_rng(0).uniform(0, 0.2, 20)
     adjusted = np.array(holm(given.tolist()))
     assert (adjusted >= given).all()
     assert (np.diff(adjusted[np.argsort(given)]) >= 0).all()
 
 
-def test_an_undefined_test_counts_towards_its_family():
+def test_holm_counts_undefined():
     adjusted = holm([0.01, math.nan, 0.02])
     assert adjusted == pytest.approx([0.03, math.nan, 0.04], nan_ok=True)
 
@@ -146,7 +146,7 @@ def answers(both, gained, lost, neither):
     return np.repeat([True, True, False, False], counts), np.repeat([True, False, True, False], counts)
 
 
-def test_mcnemar_of_a_published_example():
+def test_mcnemar_test_published_example():
     """Two media for 50 sputum specimens, 12 against 2 (Armitage & Berry 1994, p. 127), exact after Liddell (1983)."""
     test = mcnemar_test(*answers(20, 12, 2, 16))
     assert (test.n, test.gained, test.lost, test.method) == (50, 12, 2, "exact McNemar test")
@@ -159,13 +159,13 @@ def test_mcnemar_of_a_published_example():
     assert (test.low, test.high) == pytest.approx((10 / 52 - half, 10 / 52 + half))
 
 
-def test_mcnemar_from_25_discordant_images_is_chi_squared():
+def test_mcnemar_test_chi_squared_from_25():
     test = mcnemar_test(*answers(50, 19, 6, 25))
     assert test.p == pytest.approx(stats.chi2.sf((19 - 6 - 1) ** 2 / 25, 1))
     assert test.method == "McNemar test with continuity correction"
 
 
-def test_mcnemar_turns_with_its_arms_and_bears_empty_counts():
+def test_mcnemar_test_swapped_arms_and_empty_counts():
     one, other = mcnemar_test(*answers(9, 5, 0, 3)), mcnemar_test(*answers(9, 0, 5, 3))
     assert one.p == other.p == 2 / 2**5
     assert (one.low, one.high) == pytest.approx((-other.high, -other.low))
@@ -191,7 +191,7 @@ def resampled_differences(random, images=60, test=12, splits=15):
     return differences
 
 
-def test_under_overlapping_training_sets_only_the_corrected_test_keeps_its_level():
+def test_paired_test_keeps_level_with_overlapping_training_sets():
     random = np.random.default_rng(0)
     zeros = [0.0] * 15
     found = {"plain": 0, "corrected": 0}
@@ -203,12 +203,12 @@ def test_under_overlapping_training_sets_only_the_corrected_test_keeps_its_level
     assert found["plain"] / 300 >= 0.2
 
 
-def test_what_cannot_be_tested_is_refused():
+def test_statistics_invalid_input():
     with pytest.raises(DataError, match="2 values of the arm cannot be paired with 1"):
         paired_test([0.1, 0.2], [0.1])
-    with pytest.raises(DataError, match="none infinite"):
+    with pytest.raises(DataError, match="expected finite values"):
         estimate([0.1, math.inf], repeats=SEEDS)
-    with pytest.raises(DataError, match="there must be values"):
+    with pytest.raises(DataError, match="expected finite values"):
         estimate([], repeats=SEEDS)
     with pytest.raises(DataError, match="0 training"):
         folds(train=0, test=20)

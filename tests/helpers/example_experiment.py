@@ -187,7 +187,7 @@ def _description(made: Made, entries: list[dict[str, Any]]) -> dict[str, Any]:
     }
     return {
         "name": made.name,
-        "scheme": "held-out" if made.held_out else "folds",
+        "held_out": made.held_out,
         "settings": settings,
         "origins": {key: "default" if key == "seed" else "grid.toml" for key in settings},
         "classes": list(made.classes),

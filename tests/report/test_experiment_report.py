@@ -60,11 +60,11 @@ def table(data: bytes) -> list[dict[str, str]]:
 def test_a_failed_cell_is_shown_with_its_error_and_never_left_out_silently(written, page):
     for words in (
         "Failed: resnet18 on ldm, fold 3. ResourceError: the device ran out of memory at step 412.",
-        "1 of 70 cells were not run yet (classic): means without them are partial.",
+        "1 of 70 cells have not been run yet (classic): means without them are partial.",
         "68 of 70 cells have scores; 1 failed and 1 not run.",
         "Scans of one patient lie apart.",
         "1 of 70 cells failed (ldm): means without them are partial.",
-        "with 1 of 5 folds without a score, which are left out, provisionally",
+        "provisionally (1 of 5 folds left out without a score)",
     ):
         assert words in page.text
     assert page.text.count("n = 4 of 5 1 cell failed") == 4

@@ -15,7 +15,7 @@ from medzoo.cli.progress import Display, duration
 
 if TYPE_CHECKING:
     from medzoo.experiment.forecast import Forecast
-    from medzoo.experiment.plan import Prepared
+    from medzoo.experiment.plan import ExperimentPlan
     from medzoo.experiment.results import Experiment
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ def plan(
     """Show what an experiment would do: cells, optimiser steps, time and disk."""
     from medzoo.experiment.forecast import forecast
 
-    prepared = _prepare(
+    planned = _plan(
         experiment,
         data,
         out,
@@ -91,9 +91,9 @@ def plan(
         leave_out_seen=leave_out_seen,
         skip_bad=skip_bad,
     )
-    found = forecast(prepared, measure=estimate)
+    found = forecast(planned, measure=estimate)
     if as_json:
-        print_json({**found.to_dict(), "cells_in_order": _cells(prepared)})
+        print_json({**found.to_dict(), "cells_in_order": _cells(planned)})
     else:
         _show_plan(found, jobs=jobs, estimate=estimate)
 
@@ -121,7 +121,7 @@ def run(
     """Run an experiment; the same command goes on where it stopped, and tries again what failed."""
     from medzoo.experiment.run import run as run_experiment
 
-    prepared = _prepare(
+    planned = _plan(
         experiment,
         data,
         out,
@@ -136,8 +136,8 @@ def run(
         allow_upload=allow_upload,
         skip_bad=skip_bad,
     )
-    with Display(prepared.workshop.design.name, unit="tasks") as display:
-        result = run_experiment(prepared, jobs=jobs, progress=display)
+    with Display(planned.worker.design.name, unit="tasks") as display:
+        result = run_experiment(planned, jobs=jobs, progress=display)
     _write_report(result)
     if as_json:
         print_json(result.to_dict())
@@ -189,7 +189,7 @@ def _show_results(result: Experiment) -> None:
     print_text(str(result.folder))
 
 
-def _prepare(
+def _plan(
     experiment: str,
     data: Path,
     out: Path | None,
@@ -204,10 +204,10 @@ def _prepare(
     leave_out_seen: bool,
     skip_bad: bool,
     allow_upload: bool = False,
-) -> Prepared:
+) -> ExperimentPlan:
     from medzoo.data.dataset import open_dataset
     from medzoo.experiment.config import read_design
-    from medzoo.experiment.plan import prepare
+    from medzoo.experiment.plan import plan_experiment
     from medzoo.generation.mixture import make_source
     from medzoo.plugins.lookup import load_plugins
 
@@ -216,7 +216,7 @@ def _prepare(
     images = open_dataset(data, skip_bad=skip_bad, classes=names)
     for name, reason in images.bad:
         logger.warning(f"left out {name}: {reason}")
-    return prepare(
+    return plan_experiment(
         design,
         images,
         out,
@@ -229,10 +229,10 @@ def _prepare(
 
 
 def _show_plan(found: Forecast, *, jobs: int, estimate: bool) -> None:
-    steps = ", ".join(f"{name} {count:,}" for name, count in found.steps_a_cell.items())
+    steps = ", ".join(f"{name} {count:,}" for name, count in found.steps_per_cell.items())
     logger.info(
-        f"{found.cells} cells ({len(found.arms)} arms x {len(found.steps_a_cell)} classifiers x {found.folds} folds x "
-        f"{found.seeds} seeds), {found.missing} to do; optimiser steps of each, equal in all arms: {steps}"
+        f"{found.cells} cells ({len(found.arms)} arms x {len(found.steps_per_cell)} classifiers x {found.folds} folds "
+        f"x {found.seeds} seeds), {found.missing} to do; optimizer steps of each, equal in all arms: {steps}"
     )
     columns = ("arm", "real images", "synthetic", "cells", "to do")
     arms = [(arm.name, arm.real, arm.synthetic or "", arm.cells, arm.missing) for arm in found.arms]
@@ -240,19 +240,19 @@ def _show_plan(found: Forecast, *, jobs: int, estimate: bool) -> None:
     print_text("")
     rows = [
         (
-            share.name,
-            share.kind,
-            share.cells or "",
-            f"{share.steps:,}" if share.steps else "",
-            share.images or "",
-            "?" if share.seconds is None else f"~{duration(share.seconds)}",
+            model.name,
+            model.kind,
+            model.trainings or "",
+            f"{model.steps:,}" if model.steps else "",
+            model.images or "",
+            "?" if model.seconds is None else f"~{duration(model.seconds)}",
         )
-        for share in found.shares
+        for model in found.models
     ]
     print_table(("model", "kind", "trainings", "steps", "images", "time"), rows, right=("trainings", "steps", "images"))
-    for share in found.shares:
-        if share.reason:
-            logger.info(f"no estimate for {share.name}: {share.reason}")
+    for model in found.models:
+        if model.reason:
+            logger.info(f"no estimate for {model.name}: {model.reason}")
     if found.seconds is not None:
         many = f", with {jobs} jobs hardly less than {duration(found.seconds / jobs)}" if jobs > 1 else ""
         logger.info(
@@ -264,7 +264,7 @@ def _show_plan(found: Forecast, *, jobs: int, estimate: bool) -> None:
         logger.warning(warning)
 
 
-def _cells(prepared: Prepared) -> list[dict[str, object]]:
+def _cells(plan: ExperimentPlan) -> list[dict[str, object]]:
     return [
         {
             "key": cell.key,
@@ -275,5 +275,5 @@ def _cells(prepared: Prepared) -> list[dict[str, object]]:
             "seed": cell.number,
             "steps": cell.steps,
         }
-        for cell in prepared.grid.cells
+        for cell in plan.cells
     ]

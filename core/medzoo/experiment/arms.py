@@ -1,4 +1,4 @@
-"""Arms of an experiment: what each trains its classifiers on. Loads no torch."""
+"""Arms of an experiment: the training set that each gives its classifiers. Loads no torch."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from medzoo.generation.shares import parse_mixture
 
 REAL, WEIGHTED, DUPLICATE, CLASSIC = "real", "weighted", "duplicate", "classic"
 CONTROLS = (REAL, WEIGHTED, DUPLICATE, CLASSIC)
-"""What synthetic images have to beat at equal count and equal optimiser steps."""
+"""What generated images have to beat at equal image counts and equal optimizer steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """One way of making the training set; `name` is unique in its experiment and is what reports print.
+    """One way to compose the training set; `name` is unique in its experiment and is what reports print.
 
-    `mixture` gives each generator's share of the synthetic images, summing to 1; empty where there are none.
-    `target`: images of each class after filling, or in all where an image may have several labels; 0 without a mixture.
-    `weighted`: the loss weighs classes by inverse frequency. `real_fraction` of the real training images are trained
-    on, after the classifier was trained on the mixture's images alone where `pretrain`. `geometric`: flips, rotations
-    and shifts are added to the classifier's own augmentation.
+    `mixture` gives each generator's share of the synthetic images, summing to 1; empty if there are none.
+    `target`: images of each class after augmentation, or in all if an image may have several labels; 0 without a
+    mixture. `weighted`: the loss weights classes by inverse frequency. The classifier is trained on `real_fraction` of
+    the real training images, if `pretrain` after a first stage on the mixture's images alone. `geometric`: flips,
+    rotations and shifts are added to the classifier's own augmentation.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Arm:
 
     @property
     def control(self) -> bool:
-        """Whether it is one that generated images have to beat."""
+        """Whether it is one of those that generated images have to beat."""
         return not set(self.mixture) - {DUPLICATE, CLASSIC}
 
     def to_dict(self) -> dict[str, Any]:
@@ -51,15 +51,15 @@ class Arm:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Arm:
-        """The inverse of `to_dict`."""
+        """Restore what `to_dict` regeometry."""
         return cls(**dict(values))
 
 
 def parse_arms(texts: Sequence[str], *, targets: Sequence[int], controls: bool) -> tuple[Arm, ...]:
-    """The arms that `texts` mean, after the controls where they are wanted, each once; one per target where filled.
+    """Parse the arms in `texts`, after the controls if wanted; one per target for those with synthetic images.
 
-    "real", "weighted", the name of a generator, or a mixture such as "ldm-busi=0.5+ddpm-var-busi=0.5". A target of 0
-    stands for the real images alone.
+    A text is "real", "weighted", the name of a generator, or a mixture such as "ldm-busi=0.5+ddpm-var-busi=0.5". A
+    target of 0 stands for the real images alone.
     Raises: ConfigError for a mixture whose shares do not sum to 1.
     """
     wanted = [*(CONTROLS if controls else ()), *texts]
@@ -77,28 +77,27 @@ def parse_arms(texts: Sequence[str], *, targets: Sequence[int], controls: bool) 
 def pretrain_arms(
     mixture: str, *, target: int, fractions: Sequence[float], geometric: Sequence[bool], weighted: Sequence[bool]
 ) -> tuple[Arm, ...]:
-    """Every combination of pretraining or not, share of real images, augmentation, and weighted loss.
+    """Combine pretraining or not, fraction of real images, geometric augmentation, and weighted loss.
 
-    None where `mixture`, which makes the images, is "". Without real images there is nothing but pretraining, and no
-    weighting, for the synthetic ones are balanced.
-    Raises: ConfigError as `parse_arms`.
+    No arms if `mixture`, which makes the images, is "". Without real images there is only pretraining, without
+    weighting, since the synthetic images are balanced. Raises: ConfigError as `parse_arms`.
     """
     if not mixture:
         return ()
     (filled,) = _filled(mixture, [target])
     return tuple(
         Arm(
-            name=_row_name(pretrain, fraction, turned, weighs),
+            name=_row_name(pretrain, fraction, geometry, weighs),
             mixture=filled.mixture if pretrain else {},
             target=target if pretrain else 0,
             weighted=weighs,
             pretrain=pretrain,
             real_fraction=fraction,
-            geometric=turned,
+            geometric=geometry,
         )
         for pretrain in (False, True)
         for fraction in fractions
-        for turned in geometric
+        for geometry in geometric
         for weighs in weighted
         if fraction > 0 or (pretrain and not weighs)
     )
@@ -114,5 +113,5 @@ def _row_name(pretrain: bool, fraction: float, geometric: bool, weighted: bool) 
     if not pretrain and fraction == 1.0 and not geometric:
         return WEIGHTED if weighted else REAL
     start = f"real {fraction:.0%}" if fraction > 0 else "synthetic only"
-    told = {"pretrained": pretrain and fraction > 0, "geometric": geometric, "weighted": weighted}
-    return ", ".join([start, *(name for name, given in told.items() if given)])
+    added = {"pretrained": pretrain and fraction > 0, "geometric": geometric, "weighted": weighted}
+    return ", ".join([start, *(name for name, given in added.items() if given)])

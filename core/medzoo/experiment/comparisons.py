@@ -1,6 +1,6 @@
-"""Comparisons of arms with their baselines, and what may be concluded from each in one sentence.
+"""Comparisons of arms with their baselines, and what may be concluded from each, in one sentence.
 
-Scores are told in points, of which 100 make 1.
+Sentences give scores in points, hundredths of a score.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ ALPHA = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """An arm against its baseline, with one classifier and in one metric, of which more is better.
+    """An arm against its baseline, with one classifier and in one metric, of which higher is better.
 
-    `p_adjusted` is Holm's over the `family` comparisons made together; `over_family` fills both. Intervals are not
-    adjusted. McNemar's test is of accuracy.
+    `p_adjusted` is adjusted by Holm's correction over the `family` comparisons made together; `adjust_family` fills
+    both. Intervals are not adjusted. McNemar's test is of accuracy.
     """
 
     arm: str
@@ -37,7 +37,7 @@ class Comparison:
 
     @property
     def p(self) -> float:
-        """The p value to judge by: adjusted for the family where there is one."""
+        """The p value, adjusted for the family if there is one."""
         return self.test.p if self.p_adjusted is None else self.p_adjusted
 
     @property
@@ -47,23 +47,23 @@ class Comparison:
 
     @property
     def detectable(self) -> float:
-        """The smallest true difference found with 80% power at 5% over the family, where its p is the lowest.
+        """The smallest true difference detected with 80% power at 5% over the family, if its p is the lowest.
 
-        NaN for McNemar's test and for a test that is undefined.
+        NaN for McNemar's test and for an undefined test.
         """
         if isinstance(self.test, McNemarTest):
             return math.nan
         return detectable_difference(self.test, alpha=ALPHA / self.family)
 
     def sentence(self) -> str:
-        """What may be concluded and what may not, in one English sentence."""
+        """State in one English sentence what may be concluded and what may not."""
         if isinstance(self.test, McNemarTest):
             return self._of_images(self.test)
         return self._undefined(self.test) or self._of_repeats(self.test)
 
     def _measured(self, low: float, high: float) -> str:
         """What was measured, the interval and the test."""
-        verb = "raised" if self.difference > 0 else "lowered" if self.difference < 0 else "on average moved"
+        verb = "raised" if self.difference > 0 else "lowered" if self.difference < 0 else "changed"
         p = f"Holm-adjusted {_p(self.p)} over {self.family} comparisons" if self.family > 1 else _p(self.p)
         return (
             f"Against {self.baseline}, {self.arm} {verb} {self.metric} of {self.classifier} by "
@@ -75,22 +75,22 @@ class Comparison:
         if self.shown:
             return f"a {'gain' if self.difference > 0 else 'loss'} is shown"
         if self.test.p < ALPHA:
-            return f"no difference is shown once all {self.family} comparisons are allowed for"
+            return f"no difference is shown after correction for all {self.family} comparisons"
         return "no difference is shown, which does not show that there is none"
 
     def _of_repeats(self, test: PairedTest) -> str:
         found, unit = test.difference, test.repeats.unit
-        told = f"{self._measured(found.low, found.high)}: {_provisional(test)}{self._verdict()}"
+        text = f"{self._measured(found.low, found.high)}: {_provisional(test)}{self._verdict()}"
         if self.shown:
-            told += f" over {_count(found.n, unit)}, which does not speak for images from elsewhere"
+            text += f" over {_count(found.n, unit)}, which says nothing about images from other sources"
         else:
-            told += (
-                f"; with {_count(found.n, unit)} of this spread only a true difference of about "
-                f"{_points(self.detectable)} points or more would be found with {POWER:.0%} power"
+            text += (
+                f"; with {_count(found.n, unit)} of this spread, only a true difference of about "
+                f"{_points(self.detectable)} points or more would be detected with {POWER:.0%} power"
             )
         if not test.repeats.ratio:
-            told += "; the seeds share one test set, so their spread does not include that of other images"
-        return told + "."
+            text += "; the seeds share one test set, so their spread does not reflect other test images"
+        return text + "."
 
     def _undefined(self, test: PairedTest) -> str:
         """The sentence where the test is undefined, "" where it is not."""
@@ -121,14 +121,14 @@ class Comparison:
                 f"{test.n}: no difference is shown, which does not show that there is none."
             )
         return (
-            f"{self._measured(test.low, test.high)}: of {_count(test.n, 'image')}, {test.gained} came right with "
-            f"{self.arm} alone and {test.lost} with {self.baseline} alone, and {self._verdict()}; this speaks of the "
-            f"two trained classifiers, not of what another training would give."
+            f"{self._measured(test.low, test.high)}: of {_count(test.n, 'image')}, {test.gained} were classified "
+            f"correctly with {self.arm} alone and {test.lost} with {self.baseline} alone, and {self._verdict()}; "
+            f"this is about these two trained classifiers, not about another training of them."
         )
 
 
-def over_family(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
-    """The comparisons, which were made together, with their p values adjusted by Holm's correction."""
+def adjust_family(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
+    """Adjust the p values of comparisons that were made together by Holm's correction."""
     adjusted = holm([comparison.test.p for comparison in comparisons])
     return tuple(
         replace(comparison, p_adjusted=p, family=len(comparisons))
@@ -138,10 +138,8 @@ def over_family(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
 
 def _provisional(test: PairedTest) -> str:
     found = test.difference
-    if not found.partial:
-        return ""
     total = _count(found.n + found.n_failed, test.repeats.unit)
-    return f"with {found.n_failed} of {total} without a score, which are left out, provisionally, "
+    return f"provisionally ({found.n_failed} of {total} left out without a score), " if found.partial else ""
 
 
 def _points(value: float) -> str:

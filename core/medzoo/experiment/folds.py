@@ -1,4 +1,4 @@
-"""Which images train, choose and test: folds of whole groups, or the data's own test part; leaks refused."""
+"""Split an experiment's images: folds of whole groups of images, or the data's own test part; leaks are refused."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from medzoo.errors import DataError
 from medzoo.experiment.config import ExperimentSettings
 from medzoo.seeds import derive_seed
 
-# On BUSI, thumbnails of other scans hardly ever correlate so; duplicates are told from 0.99 on.
+# On BUSI, thumbnails of different scans hardly ever correlate so; from 0.99 on images count as duplicates.
 NEAR = 0.95
 
-_MEND = "split anew with `medzoo data split`, leave them out with --leave-out-seen, or go on with --allow-leak"
+_HINT = "split again with `medzoo data split`, leave them out with --leave-out-seen, or accept them with --allow-leak"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fold:
     """The images of one fold of one repeat (0 and 0 where held out), as indices into the experiment's images.
 
-    `train` fits generators and classifiers, `val` chooses classifiers' weights, `test` is looked at once.
+    `train` fits generators and classifiers, `val` selects classifiers' weights, `test` is used once.
     """
 
     repeat: int
@@ -38,9 +38,9 @@ class Fold:
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
-    """All of an experiment's real images, in one dataset, with their fingerprints and folds.
+    """All of an experiment's real images in one dataset, with their fingerprints and folds.
 
-    `warnings` are what a reader must know of the parts, `facts` what run.json says of them.
+    `warnings` are what a reader must know about the split, `facts` what run.json says of it.
     """
 
     data: Dataset
@@ -64,7 +64,7 @@ class Images:
         return hashlib.sha256("\n".join([*self.data.classes, *lines]).encode()).hexdigest()
 
 
-def make_parts(
+def make_folds(
     data: Dataset,
     settings: ExperimentSettings,
     *,
@@ -72,29 +72,29 @@ def make_parts(
     allow_leak: bool = False,
     leave_out: Set[str] | None = None,
 ) -> Images:
-    """The images of an experiment and its folds.
+    """Split the images of an experiment into folds.
 
-    With `leave_out`, held-out test images that are training images too, or have one of these fingerprints, are left
+    With `leave_out`, held-out test images that are also training images, or have one of these fingerprints, are left
     out.
-    Raises: DataError for data that has no test part where one is needed, or has one where folds are wanted; for test
-    images that are training images too, unless `allow_leak`; for classes of too few separate groups.
+
+    Raises:
+        DataError: the data has no test part and needs one, or has one and folds are wanted; test images are also
+            training images, and not `allow_leak`; a class has too few separate groups of images.
     """
     if settings.folds:
         if test is not None:
-            raise DataError("folds make their own test parts, and --test is given", "set folds=0 to use it")
+            raise DataError("--test was given, but folds make their own test parts", "set folds=0 to use it")
         if leave_out is not None:
-            raise DataError(
-                "folds test on every image, so that none can be left out", "--leave-out-seen is for folds=0"
-            )
-        return _with_likeness(_crossed(data, settings))
-    return _with_likeness(_held_out(data, settings, test=test, allow_leak=allow_leak, leave_out=leave_out))
+            raise DataError("--leave-out-seen was given, but folds test on every image", "use it with folds=0")
+        return _with_similar(_cross_validation(data, settings))
+    return _with_similar(_held_out(data, settings, test=test, allow_leak=allow_leak, leave_out=leave_out))
 
 
-def _crossed(data: Dataset, settings: ExperimentSettings) -> Images:
+def _cross_validation(data: Dataset, settings: ExperimentSettings) -> Images:
     if data.held_out:
         raise DataError(
             f"{data.path} has parts of its own: {', '.join(data.held_out)}",
-            "--set folds=0 uses its test part; or gather its images in one set of class folders",
+            "use its test part with --set folds=0, or put all images into one set of class folders",
         )
     whole = data.subset(range(len(data)))
     groups = _groups(whole)
@@ -106,7 +106,7 @@ def _crossed(data: Dataset, settings: ExperimentSettings) -> Images:
 
 
 def _groups(data: Dataset) -> np.ndarray:
-    """The group of each image, int64 (N,): a patient's images, or those that show the same where it is unknown."""
+    """The group of each image, int64 (N,): the patient's images, or duplicates if patients are unknown."""
     if data.patients is not None:
         return np.unique(data.patients, return_inverse=True)[1].astype(np.int64)
     return duplicate_groups(data)
@@ -125,8 +125,8 @@ def _folds_of(data: Dataset, groups: np.ndarray, settings: ExperimentSettings, *
             inside = np.unique(groups[rest], return_inverse=True)[1]
             chosen = assign_groups(hot[rest], inside, shares=shares, seed=derive_seed(seed, "val", number))
             rest, val = rest[chosen == 0], rest[chosen == 1]
-        _refuse_empty(data, {"training": rest, "test": test, **({"validation": val} if settings.validation else {})})
-        _refuse_straddling(groups, rest, val, test)
+        _check_classes(data, {"training": rest, "test": test, **({"validation": val} if settings.validation else {})})
+        _check_groups(groups, rest, val, test)
         folds.append(_fold(repeat, number, rest, val, test))
     return folds
 
@@ -143,7 +143,8 @@ def _held_out(
     if own is None:
         other = "--set test=val takes its val part; or " if "val" in data.held_out else ""
         raise DataError(
-            f"{data.path} has no {settings.test} part", f"{other}give one with --test DIR, or make some: --set folds=5"
+            f"{data.path} has no {settings.test} part",
+            f"{other}give one with --test DIR, or cross-validate with --set folds=5",
         )
     training = data.subset(range(len(data)))
     val = data.held_out.get("val") if settings.test != "val" or test is not None else None
@@ -155,7 +156,7 @@ def _held_out(
     whole = _joined(parts_in_order)
     ends = np.cumsum([len(part) for part in parts_in_order]).tolist()
     fold = _fold(0, 0, range(len(training)), range(len(training), ends[-2]), range(ends[-2], ends[-1]))
-    _refuse_empty(whole, {"training": np.array(fold.train), "test": np.array(fold.test)}, needed=("training",))
+    _check_classes(whole, {"training": np.array(fold.train), "test": np.array(fold.test)}, needed=("training",))
     images = Images(data=whole, fingerprints=whole.fingerprints(), folds=(fold,), warnings=(), facts={})
     if leave_out is not None:
         return _without_seen(images, fold, leave_out)
@@ -168,61 +169,63 @@ def _without_seen(images: Images, fold: Fold, others: Set[str]) -> Images:
     seen = others | images.seen((*fold.train, *fold.val))
     kept = tuple(index for index in fold.test if images.fingerprints[index] not in seen)
     if not kept:
-        raise DataError(f"every test image of {images.data.path} was trained on", "give others with --test DIR")
+        raise DataError(f"every test image of {images.data.path} was used in training", "give others with --test DIR")
     left = len(fold.test) - len(kept)
-    told = f"{left} of the {len(fold.test)} test images were trained on and are left out (--leave-out-seen)"
+    warning = f"{left} of the {len(fold.test)} test images were used in training and are left out (--leave-out-seen)"
     return replace(
         images,
         folds=(replace(fold, test=kept),),
-        warnings=(told,) if left else (),
+        warnings=(warning,) if left else (),
         facts={"test_left_out": left},
     )
 
 
 def _leaks(images: Images, fold: Fold, *, allow_leak: bool) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Warnings and facts on test images that are, or look like, training images. Raises: as `make_parts`."""
+    """Warnings and facts about test images that are also training images. Raises: as `make_folds`."""
     known = images.seen((*fold.train, *fold.val))
     patients = images.data.patients
     if patients is not None and not allow_leak:
         both = {patients[index] for index in fold.test} & {patients[index] for index in (*fold.train, *fold.val)}
         if both:
-            raise DataError(f"{len(both)} patients have training and test images, such as {min(both)}", _MEND)
+            raise DataError(f"{len(both)} patients have both training and test images, such as {min(both)}", _HINT)
     shared = sum(images.fingerprints[index] in known for index in fold.test)
-    told = f"{shared} of the {len(fold.test)} test images are training or validation images too"
+    leak = f"{shared} of the {len(fold.test)} test images are also training or validation images"
     if shared and not allow_leak:
-        raise DataError(told, _MEND)
-    warnings = [f"{told}: the scores flatter every arm"] if shared else []
-    return tuple(warnings), {"test_among_training": shared, "allow_leak": allow_leak}
+        raise DataError(leak, _HINT)
+    return (f"{leak}: the scores of every arm are too optimistic",) if shared else (), {
+        "test_among_training": shared,
+        "allow_leak": allow_leak,
+    }
 
 
-def _with_likeness(images: Images) -> Images:
-    """The images with a warning of test images that resemble training images, and their number in each fold."""
+def _with_similar(images: Images) -> Images:
+    """Add a warning about test images that resemble training images, and their number in each fold."""
     vectors = thumbnails(images.data)
     near = [
         int(((vectors[list(fold.test)] @ vectors[[*fold.train, *fold.val]].T).max(axis=1) >= NEAR).sum())
         for fold in images.folds
     ]
-    told = (
+    warning = (
         f"{sum(near)} of the {sum(len(fold.test) for fold in images.folds)} test images resemble a training or "
-        f"validation image (thumbnails correlate at {NEAR:g} or more): where they show the same scan, scores of every "
-        "arm are flattered"
+        f"validation image (thumbnails correlate at {NEAR:g} or more): if they show the same scan, the scores of every "
+        "arm are too optimistic"
     )
-    warnings = (*images.warnings, told) if any(near) else images.warnings
+    warnings = (*images.warnings, warning) if any(near) else images.warnings
     return replace(images, warnings=warnings, facts={**images.facts, "near": NEAR, "test_like_training": near})
 
 
 def _joined(parts: Sequence[Dataset]) -> Dataset:
-    """One dataset of all parts' images. Raises: DataError where they differ in kind or classes."""
+    """Join the images of all parts. Raises: DataError if they differ in kind or classes."""
     first = parts[0]
     for part in parts[1:]:
         if set(part.classes) - set(first.classes) or part.multi_label != first.multi_label:
             raise DataError(
-                f"{part.path} has other classes than {first.path}: {', '.join(part.classes)}",
+                f"{part.path} has different classes than {first.path}: {', '.join(part.classes)}",
                 f"name its folders {', '.join(first.classes)}",
             )
         if (part.files is None) != (first.files is None):
             raise DataError(
-                f"{part.path} and {first.path} are of different kinds", "give both as folders, or both as npz"
+                f"{part.path} and {first.path} are of different kinds", "give both as folders or both as npz"
             )
     files = [part.files for part in parts if part.files is not None]
     arrays = [part.array for part in parts if part.array is not None]
@@ -253,19 +256,20 @@ def _fold(repeat: int, fold: int, train: Any, val: Any, test: Any) -> Fold:
     return Fold(repeat=repeat, fold=fold, **{name: tuple(map(int, indices)) for name, indices in parts.items()})
 
 
-def _refuse_empty(data: Dataset, parts: Mapping[str, np.ndarray], needed: Sequence[str] | None = None) -> None:
+def _check_classes(data: Dataset, parts: Mapping[str, np.ndarray], needed: Sequence[str] | None = None) -> None:
+    """Raise DataError unless every class of the data is in each of the parts that are `needed`."""
     hot = data.hot()
     for name, indices in parts.items():
         lacking = [label for k, label in enumerate(data.classes) if hot[:, k].any() and not hot[indices, k].any()]
         if lacking and (needed is None or name in needed):
             raise DataError(
                 f"{data.path}: class '{lacking[0]}' has too few separate groups of images to be in every {name} part",
-                "take fewer folds, set validation=0, or add images of other patients",
+                "use fewer folds, set validation=0, or add images of other patients",
             )
 
 
-def _refuse_straddling(groups: np.ndarray, *parts: np.ndarray) -> None:
-    """Nothing. Raises: DataError if a group lies in two parts, which `assign_groups` rules out."""
+def _check_groups(groups: np.ndarray, *parts: np.ndarray) -> None:
+    """Raise DataError if a group lies in two parts, which `assign_groups` rules out."""
     found = [set(groups[part].tolist()) for part in parts]
     if sum(map(len, found)) != len(set().union(*found)):
         raise DataError("a patient or a group of duplicates lies in two parts of a fold")

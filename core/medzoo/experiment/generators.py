@@ -1,5 +1,4 @@
-"""The generators of an experiment: trained in each fold, published and proved not to know its test images, or without
-weights."""
+"""Generators of an experiment: trained in each fold, published ones that never saw a test image, or parameter-free."""
 
 from __future__ import annotations
 
@@ -19,12 +18,12 @@ from medzoo.models.loading import LoadedModel, load_model, parameter_free_model
 from medzoo.plugins.lookup import Plugins
 from medzoo.specs import GeneratorSpec, ImageSpec
 
-Kind = Literal["trained", "published", "weightless"]
+Kind = Literal["trained", "published", "parameter-free"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Generator:
-    """One generator: `folder` and `trained_on` (fingerprints) of a published one; the rest by its settings."""
+    """One generator; a published one has a `folder`, a hash and fingerprints of its training images."""
 
     name: str
     kind: Kind
@@ -36,7 +35,7 @@ class Generator:
     trained_on: frozenset[str] = frozenset()
 
     def config(self, plugins: Plugins) -> config.Resolved[Any]:
-        """The settings it is trained and used with. Raises: ConfigError, UnknownName; IntegrityError."""
+        """The settings it is trained and used with."""
         spec = self.spec(plugins)
         if self.folder is not None:
             saved = saved_settings(spec, read_description(self.folder), self.folder)[1]
@@ -48,13 +47,13 @@ class Generator:
         return plugins.generator(self.plugin)
 
     def image(self, plugins: Plugins) -> ImageSpec | None:
-        """The images a published one makes, None of another."""
+        """The images a published generator makes, None for the others."""
         if self.folder is None:
             return None
         return saved_settings(self.spec(plugins), read_description(self.folder), self.folder)[0]
 
     def identity(self, plugins: Plugins) -> dict[str, Any]:
-        """What its images depend on beside the images it is given; that of training where it is trained."""
+        """What its images depend on, apart from the images it is trained on."""
         known = {"plugin": self.plugin, "version": plugins.row_of("generator", self.plugin).version}
         if self.kind == "published":
             return {**known, "weights_sha256": self.weights_sha256, "overrides": dict(self.overrides)}
@@ -63,24 +62,29 @@ class Generator:
     def load(
         self, plugins: Plugins, *, image: ImageSpec, crop: str, device: str, trained: Path | None
     ) -> LoadedModel[protocols.Generator]:
-        """It, ready to sample; without weights for images like `image`; `trained` is the run's folder of its fold."""
-        if self.kind == "weightless":
+        """Load it, ready to sample.
+
+        A parameter-free generator makes images like `image`; `trained` is the run folder of one trained in the fold.
+        """
+        if self.kind == "parameter-free":
             model = parameter_free_model(
                 self.spec(plugins), image=image, device=device, preset=self.preset, overrides=self.overrides
             )
             return replace(model, name=self.name, crop=crop)
         folder, overrides = (self.folder, self.overrides) if self.kind == "published" else (trained, None)
         if folder is None:
-            raise ConfigError(f"'{self.name}' was not trained yet")
+            raise ConfigError(f"'{self.name}' has not been trained yet")
         return load_model(folder, plugins=plugins, device=device, overrides=overrides, name=self.name)
 
 
 def find_generators(
     design: Design, plugins: Plugins, registry: Registry, *, mirror: str | None
 ) -> dict[str, Generator]:
-    """The generators that arms name: a plugin's bare name is trained in each fold, anything else is published.
+    """Find the generators that arms name: a plugin's bare name is trained in each fold, anything else is published.
 
-    Raises: UnknownName, ConfigError; HubError for a published one that cannot be had.
+    Raises:
+        UnknownName, ConfigError: a name or setting is wrong.
+        HubError: a published model cannot be downloaded.
     """
     names = dict.fromkeys(name for arm in design.arms for name in arm.mixture)
     found = {}
@@ -89,7 +93,7 @@ def find_generators(
             spec = plugins.generator(name)
             generator = Generator(
                 name=name,
-                kind="trained" if spec.trainable else "weightless",
+                kind="trained" if spec.trainable else "parameter-free",
                 plugin=name,
                 preset=design.preset_of("generator", name),
                 overrides=design.overrides_of("generator", name),
@@ -116,7 +120,7 @@ def _published(
     assert folder is not None  # what has weights has a folder or a row
     if "preset" in design.own["generator"].get(name, {}):
         raise ConfigError(
-            f"'{name}' is trained already, and takes no preset", "set single settings: sampling.num_inference_steps=50"
+            f"'{name}' is already trained and takes no preset", "set single settings: sampling.num_inference_steps=50"
         )
     description = read_description(folder)
     generator = Generator(
@@ -133,18 +137,19 @@ def _published(
     return generator
 
 
-def lineage(generator: Generator, images: Images, fold: Fold, *, allow_leak: bool) -> dict[str, int]:
-    """How many of the fold's test and validation images a published generator was trained on.
+def count_seen_images(generator: Generator, images: Images, fold: Fold, *, allow_leak: bool) -> dict[str, int]:
+    """Count the fold's test and validation images that a published generator was trained on.
 
-    Raises: DataError if there is a test image among them, unless `allow_leak`.
+    Raises:
+        DataError: there is a test image among them, and not `allow_leak`.
     """
     found = {part: len(generator.trained_on & images.seen(getattr(fold, part))) for part in ("test", "val")}
     if found["test"] and not allow_leak:
         where = f" of fold {fold.fold + 1}" if len(images.folds) > 1 else ""
         raise DataError(
-            f"'{generator.name}' was trained on {found['test']} of the {len(fold.test)} test images{where}, so nothing "
-            "measured on them would hold",
-            f"write {generator.plugin} in its place, which is trained in each fold; or set folds=0 and give images it "
+            f"'{generator.name}' was trained on {found['test']} of the {len(fold.test)} test images{where}, so scores "
+            "on them would be invalid",
+            f"use {generator.plugin} instead, which is trained in each fold; or set folds=0 and give images it "
             "never saw with --test DIR, or --leave-out-seen",
         )
     return found

@@ -55,6 +55,12 @@ class Recipe:
         """The settings before an arm changes any."""
         return self._resolved({})
 
+    @property
+    def selects_weights(self) -> bool:
+        """Whether weights are selected, or training is stopped early, by scores on validation images."""
+        flat = self.base().flat()
+        return bool(flat.get("training.load_best_model_at_end") or flat.get("training.early_stopping_patience"))
+
     def stages(self, arm: Arm) -> tuple[Stage, ...]:
         """What to fit on, one after the other. Raises: ConfigError for a setting the classifier does not have."""
         changes: dict[str, Any] = dict(_GEOMETRIC) if arm.geometric else {}

@@ -15,7 +15,7 @@ import numpy as np
 from medzoo.classification.scores import ClassificationScores, ClassScore
 from medzoo.errors import DataError, IntegrityError
 from medzoo.experiment.arms import Arm
-from medzoo.experiment.comparisons import Comparison, over_family
+from medzoo.experiment.comparisons import Comparison, adjust_family
 from medzoo.experiment.config import METRICS
 from medzoo.experiment.statistics import (
     SEEDS,
@@ -28,22 +28,21 @@ from medzoo.experiment.statistics import (
     paired_test,
 )
 
-PREDICTIONS, TRACEBACK = "predictions.csv", "traceback.txt"
+EXPERIMENT, RESULT, PREDICTIONS, TRACEBACK = "experiment.json", "result.json", "predictions.csv", "traceback.txt"
 
 Status = Literal["done", "failed", "missing"]
-Scheme = Literal["folds", "held-out"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CellResult:
-    """One classifier trained on one arm, in one fold of one repeat (0 and 0 where held out), from one seed.
+    """One classifier trained on one arm, in one fold of one repeat (0 and 0 if held out), from one seed.
 
     "failed" has its `error` in one line and traceback.txt in its folder; "missing" was not run yet. `scores` are of the
-    test images, which were looked at once, and are None unless it is "done".
-    `history`: a mapping a recorded step, with "step", "loss", and at some steps "validation_loss" and
-    "balanced_accuracy" (of validation images). Where pretrained, "phase" is 1 for synthetic and 2 for real images.
+    test images, and None unless the cell is "done".
+    `history`: a mapping per recorded step, with "step", "loss", and at some steps "validation_loss" and
+    "balanced_accuracy" (of validation images). If pretrained, "phase" is 1 for synthetic and 2 for real images.
     `images`: images of each class by origin: "real", or the generator's name. Images with several labels count for
-    each. `steps` optimiser steps were planned (equal for all arms), `steps_done` made: fewer where it stopped early.
+    each. `steps` optimizer steps were planned (equal for all arms), `steps_done` made: fewer if it stopped early.
     """
 
     key: str
@@ -73,17 +72,17 @@ class CellResult:
         return self.n_train - self.n_real
 
     def value(self, metric: str) -> float | None:
-        """A score by its name in METRICS; None unless the cell is done, NaN where undefined."""
+        """A score by its name in METRICS; None unless the cell is done, NaN if undefined."""
         return None if self.scores is None else float(getattr(self.scores, metric))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; what is undefined is null."""
+        """Plain values for JSON; undefined ones are null."""
         scores = None if self.scores is None else self.scores.to_dict()
         return {**plain_mapping(asdict(self)), "scores": scores}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> CellResult:
-        """The inverse of `to_dict`. Raises: IntegrityError for values it did not give."""
+        """Restore what `to_dict` returned. Raises: IntegrityError for other values."""
         try:
             scores = values["scores"]
             given = {**values, "scores": None if scores is None else _scores(scores)}
@@ -96,7 +95,7 @@ class CellResult:
 class ArmSummary:
     """An arm with one classifier over all folds, or seeds: an estimate for each of METRICS.
 
-    `n` values of `n + n_failed` went into it; failed and missing cells make it partial and are counted in `n_failed`.
+    `n` of `n + n_failed` values are used; failed and missing cells make it partial and are counted in `n_failed`.
     """
 
     arm: str
@@ -134,16 +133,17 @@ class ImageTest:
 class Experiment:
     """All of an experiment in `folder`.
 
-    `settings` are its flat settings and `origins` where each came from; `provenance` says which medzoo, machine,
-    device and data (path, fingerprint, classes, counts, parts). `arms` and `classifiers` are in the order to show
-    them, as are `cells`. `metric` is the one of METRICS that `comparisons` are in: each arm against `baseline` with
-    each classifier, a paired t-test over folds or seeds. `image_tests` are McNemar's, empty unless held out. Both are
-    adjusted by Holm's correction, each over its whole tuple. `warnings` are sentences that a reader must see.
+    `held_out`: tested on one fixed test set, not in folds. `settings` are its flat settings and `origins` where each
+    came from; `provenance` says which medzoo, machine, device and data (path, fingerprint, classes, counts, parts).
+    `arms`, `classifiers` and `cells` are in the order to show them. `metric` is the one of METRICS that `comparisons`
+    are in: each arm against `baseline` with each classifier, a paired t-test over folds or seeds. `image_tests` are
+    McNemar's, empty unless held out. Both are adjusted by Holm's correction, each over its whole tuple. `warnings` are
+    sentences that a reader must see.
     """
 
     folder: Path
     name: str
-    scheme: Scheme
+    held_out: bool
     settings: Mapping[str, Any]
     origins: Mapping[str, str]
     provenance: Mapping[str, Any]
@@ -166,7 +166,7 @@ class Experiment:
 
     @property
     def missing(self) -> tuple[CellResult, ...]:
-        """The cells that were not run yet."""
+        """The cells that have not been run yet."""
         return tuple(cell for cell in self.cells if cell.status == "missing")
 
     def arm(self, name: str) -> Arm:
@@ -179,21 +179,21 @@ class Experiment:
 
     @property
     def repeats(self) -> Repeats:
-        """What values are repeated over: seeds on one test part, or folds, whose training sets overlap."""
-        if self.scheme == "held-out":
+        """What scores are repeated over: seeds on one test set, or folds, whose training sets overlap."""
+        if self.held_out:
             return SEEDS
         parts = self.provenance["data"]["parts"]
         train, test = (math.fsum(part[name] for part in parts) / len(parts) for name in ("train", "test"))
         return folds(train=train, test=test)
 
     def units(self, arm: str, classifier: str, metric: str) -> dict[tuple[int, int], float | None]:
-        """One value a fold (repeat, fold), the mean of its seeds, or one a seed (0, seed) where held out.
+        """One value per fold (repeat, fold), the mean of its seeds; if held out, one per seed (0, seed).
 
-        None where a cell of it has no scores.
+        None if one of its cells has no scores.
         """
         groups: dict[tuple[int, int], list[float | None]] = {}
         for cell in self.of(arm, classifier):
-            unit = (0, cell.seed) if self.scheme == "held-out" else (cell.repeat, cell.fold)
+            unit = (0, cell.seed) if self.held_out else (cell.repeat, cell.fold)
             groups.setdefault(unit, []).append(cell.value(metric))
         return {unit: _mean(groups[unit]) for unit in sorted(groups)}
 
@@ -202,15 +202,15 @@ class Experiment:
         return next(found for found in self.summaries if (found.arm, found.classifier) == (arm, classifier))
 
     def predictions(self, cell: CellResult) -> Path:
-        """The cell's CSV of test images: file, label, predicted, and a probability p_CLASS a class."""
+        """The cell's CSV of test images: file, label, predicted, and a probability p_CLASS per class."""
         return self.folder / "cells" / cell.key / PREDICTIONS
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; what is undefined is null. Histories stay in the cells' own files."""
+        """Plain values for JSON; undefined ones are null. Histories stay in the cells' own files."""
         cells = [{key: value for key, value in cell.to_dict().items() if key != "history"} for cell in self.cells]
         return {
             "name": self.name,
-            "scheme": self.scheme,
+            "held_out": self.held_out,
             "settings": dict(self.settings),
             "origins": dict(self.origins),
             "provenance": dict(self.provenance),
@@ -229,8 +229,8 @@ class Experiment:
 
 
 def comparison_dict(comparison: Comparison) -> dict[str, Any]:
-    """A comparison's plain values for JSON, with its sentence."""
-    told = {
+    """Plain values of a comparison for JSON, with its sentence."""
+    derived = {
         "test": "mcnemar" if isinstance(comparison.test, McNemarTest) else "paired-t",
         "difference": comparison.difference,
         "p": comparison.test.p,
@@ -239,7 +239,7 @@ def comparison_dict(comparison: Comparison) -> dict[str, Any]:
         "sentence": comparison.sentence(),
         "details": asdict(comparison.test),
     }
-    return plain_mapping({**asdict(comparison), **told})
+    return plain_mapping({**asdict(comparison), **derived})
 
 
 def plain_mapping(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -277,37 +277,35 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return math.fsum(known) / len(known) if len(known) == len(values) else None
 
 
-EXPERIMENT = "experiment.json"
-_RESULT = "result.json"
-
-
 def load_results(folder: Path) -> Experiment:
-    """What the experiment in `folder` found so far.
+    """Load the results of the experiment in `folder`, finished or not.
 
-    Raises: DataError for a folder that holds no experiment; IntegrityError for a damaged file.
+    Raises:
+        DataError: the folder holds no experiment.
+        IntegrityError: a file is damaged.
     """
-    said = _read_json(folder / EXPERIMENT)
-    if said is None:
-        raise DataError(f"{folder} holds no experiment", "`medzoo experiment run` makes one")
-    arms = tuple(Arm.from_dict(arm) for arm in said["arms"])
-    cells = tuple(_cell(folder, entry) for entry in said["cells"])
+    stored = _read_json(folder / EXPERIMENT)
+    if stored is None:
+        raise DataError(f"{folder} holds no experiment", "run one with `medzoo experiment run`")
+    arms = tuple(Arm.from_dict(arm) for arm in stored["arms"])
+    cells = tuple(_cell(folder, entry) for entry in stored["cells"])
     empty = Experiment(
         folder=folder,
-        name=said["name"],
-        scheme=said["scheme"],
-        settings=said["settings"],
-        origins=said["origins"],
-        provenance=said["provenance"],
-        classes=tuple(said["classes"]),
-        multi_label=said["multi_label"],
-        baseline=said["baseline"],
-        metric=said["metric"],
+        name=stored["name"],
+        held_out=stored["held_out"] if "held_out" in stored else stored["scheme"] == "held-out",
+        settings=stored["settings"],
+        origins=stored["origins"],
+        provenance=stored["provenance"],
+        classes=tuple(stored["classes"]),
+        multi_label=stored["multi_label"],
+        baseline=stored["baseline"],
+        metric=stored["metric"],
         arms=arms,
-        classifiers=tuple(said["classifiers"]),
+        classifiers=tuple(stored["classifiers"]),
         cells=cells,
         summaries=(),
         comparisons=(),
-        warnings=(*said["warnings"], *_of_cells(cells)),
+        warnings=(*stored["warnings"], *_of_cells(cells)),
     )
     repeats = empty.repeats
     return replace(
@@ -319,13 +317,13 @@ def load_results(folder: Path) -> Experiment:
 
 
 def read_cell(folder: Path, key: str) -> CellResult | None:
-    """What is in the folder of a cell, None where nothing is. Raises: IntegrityError for a damaged file."""
-    values = _read_json(folder / "cells" / key / _RESULT)
+    """Read the result of a cell, None if there is none. Raises: IntegrityError for a damaged file."""
+    values = _read_json(folder / "cells" / key / RESULT)
     return None if values is None else CellResult.from_dict(values)
 
 
 def _cell(folder: Path, entry: Mapping[str, Any]) -> CellResult:
-    """A cell by the names that the experiment gives it now: another one may have computed it."""
+    """Read a cell under the names of this experiment: another arm or design may have computed it."""
     names = {name: entry[name] for name in ("arm", "classifier", "fold", "repeat", "seed")}
     found = read_cell(folder, entry["key"])
     if found is None:
@@ -343,15 +341,14 @@ def _read_json(path: Path) -> Any:
 
 
 def _of_cells(cells: Sequence[CellResult]) -> list[str]:
-    """Warnings on cells that have no scores, and what classifiers warned of."""
+    """Warnings about cells without scores, and those of classifiers."""
     found = []
-    for status, what in (("failed", "failed"), ("missing", "were not run yet")):
+    for status, what in (("failed", "failed"), ("missing", "have not been run yet")):
         lost = [cell for cell in cells if cell.status == status]
         if lost:
             arms = ", ".join(dict.fromkeys(cell.arm for cell in lost))
             found.append(f"{len(lost)} of {len(cells)} cells {what} ({arms}): means without them are partial")
-    told = dict.fromkeys(line for cell in cells for line in cell.warnings)
-    return [*found, *told]
+    return [*found, *dict.fromkeys(line for cell in cells for line in cell.warnings)]
 
 
 def _summaries(experiment: Experiment, repeats: Repeats) -> tuple[ArmSummary, ...]:
@@ -379,7 +376,7 @@ def _comparisons(experiment: Experiment, repeats: Repeats) -> tuple[Comparison, 
     def values(arm: str, classifier: str) -> list[float | None]:
         return list(experiment.units(arm, classifier, experiment.metric).values())
 
-    return over_family(
+    return adjust_family(
         [
             Comparison(
                 arm=arm,
@@ -394,8 +391,8 @@ def _comparisons(experiment: Experiment, repeats: Repeats) -> tuple[Comparison, 
 
 
 def _image_tests(experiment: Experiment) -> tuple[ImageTest, ...]:
-    """McNemar's tests, where there is one test set and an image has one label."""
-    if experiment.scheme != "held-out" or experiment.multi_label:
+    """McNemar's tests, if there is one test set and an image has one label."""
+    if not experiment.held_out or experiment.multi_label:
         return ()
     seeds: list[int] = []
     made: list[Comparison] = []
@@ -417,15 +414,17 @@ def _image_tests(experiment: Experiment) -> tuple[ImageTest, ...]:
                 )
             )
     return tuple(
-        ImageTest(seed=seed, comparison=comparison) for seed, comparison in zip(seeds, over_family(made), strict=True)
+        ImageTest(seed=seed, comparison=comparison) for seed, comparison in zip(seeds, adjust_family(made), strict=True)
     )
 
 
 def _right(experiment: Experiment, cell: CellResult) -> np.ndarray:
-    """Whether each test image was put right, bool (N,)."""
+    """Whether each test image was classified correctly, bool (N,)."""
     path = experiment.predictions(cell)
     try:
         with path.open(newline="", encoding="utf-8") as file:
             return np.array([row["label"] == row["predicted"] for row in csv.DictReader(file)], bool)
     except (OSError, KeyError) as error:
-        raise IntegrityError(f"{path} cannot be read: {error}", f"delete {path.parent} and run it again") from None
+        raise IntegrityError(
+            f"{path} cannot be read: {error}", f"delete {path.parent} and run the experiment again"
+        ) from None

@@ -1,71 +1,93 @@
-"""Run an experiment: do its tasks and gather the results; run again, it resumes."""
+"""Run an experiment: do its tasks and gather the results; the same run again resumes."""
 
 from __future__ import annotations
 
 import logging
+from functools import partial
 
-from medzoo.experiment.cells import RESULT
-from medzoo.experiment.plan import Prepared, describe, told
-from medzoo.experiment.results import EXPERIMENT, Experiment, load_results
-from medzoo.experiment.tasks import Task
-from medzoo.experiment.workers import Failure, run_tasks
+from medzoo.experiment.cells import run_cell
+from medzoo.experiment.plan import ExperimentPlan
+from medzoo.experiment.results import EXPERIMENT, RESULT, TRACEBACK, CellResult, Experiment, load_results
+from medzoo.experiment.scheduler import Failure, run_tasks
+from medzoo.experiment.tasks import Cell, SamplingTask, Task, TrainingTask
+from medzoo.experiment.worker import Worker
 from medzoo.hub.download import folder_lock
 from medzoo.runs.progress import Progress
 from medzoo.runs.record import RUN, RunRecord
-from medzoo.storage.files import write_json_atomic
+from medzoo.storage.files import write_atomic, write_json_atomic
 
 logger = logging.getLogger(__name__)
 
 JOB = "experiment"
 
 
-def run(prepared: Prepared, *, jobs: int, progress: Progress) -> Experiment:
-    """What the experiment found; all of it is in the folder, run.json last.
+def run(plan: ExperimentPlan, *, jobs: int, progress: Progress) -> Experiment:
+    """Run what the folder of the plan does not hold yet, and return the results; run.json is written last.
 
     While another process runs an experiment in the folder, this one waits, and then does what is left.
-    Raises: ResourceError for a disk or memory that is full; what is done stays done.
+
+    Raises:
+        ResourceError: the disk or memory is full; finished work is kept.
     """
-    with folder_lock(prepared.workshop.home.resolve()):
-        return _run(prepared, jobs=jobs, progress=progress)
+    worker = plan.worker
+    folder = worker.home
+    with folder_lock(folder.resolve()):
+        record = RunRecord(job=JOB, folder=folder)
+        (folder / RUN).unlink(missing_ok=True)
+        write_json_atomic(folder / EXPERIMENT, plan.describe())
+        tasks = plan.missing
+        by_key, total = {task.key: task for task in tasks}, len(plan.tasks)
+        done = total - len(tasks)
+        progress(done, total)
 
+        def on_done(task: Task, failure: Failure | None) -> None:
+            nonlocal done
+            done += 1
+            if failure is None:
+                logger.debug(str(task))
+            else:
+                failed = by_key[failure.key]
+                error = failure.message if failed is task else f"its {failed.kind} failed: {failure.message}"
+                if isinstance(task, Cell):
+                    _write_failure(worker, task, error, failure.traceback)
+                logger.warning(f"{task} FAILED: {error}")
+            progress(done, total)
 
-def _run(prepared: Prepared, *, jobs: int, progress: Progress) -> Experiment:
-    workshop, grid, folder = prepared.workshop, prepared.grid, prepared.workshop.home
-    record = RunRecord(job=JOB, folder=folder)
-    (folder / RUN).unlink(missing_ok=True)
-    write_json_atomic(folder / EXPERIMENT, describe(prepared.workshop, prepared.grid, prepared.warnings))
-    tasks = prepared.missing
-    total = len({task.key for task in grid.tasks})
-    count = total - len(tasks)
-    progress(count, total)
-
-    def done(task: Task, failure: Failure | None) -> None:
-        nonlocal count
-        count += 1
-        if failure is None:
-            logger.debug(f"{told(task)}: done")
-        else:
-            logger.warning(f"{told(task)} FAILED: {failure.message}")
-        progress(count, total)
-
-    run_tasks(workshop, tasks, jobs=jobs, done=done)
-    result = load_results(folder)
-    _finish(record, prepared, result, jobs=jobs)
+        run_tasks(tasks, partial(run_task, worker), jobs=jobs, on_done=on_done)
+        result = load_results(folder)
+        _finish(record, plan, result, jobs=jobs)
     return result
 
 
-def _finish(record: RunRecord, prepared: Prepared, result: Experiment, *, jobs: int) -> None:
-    workshop = prepared.workshop
+def run_task(worker: Worker, task: Task) -> None:
+    """Do one task. Raises: whatever the model or the disk raises."""
+    if isinstance(task, TrainingTask):
+        worker.train(task)
+    elif isinstance(task, SamplingTask):
+        worker.sample(task)
+    elif isinstance(task, Cell):
+        run_cell(worker, task)
+
+
+def _write_failure(worker: Worker, cell: Cell, error: str, traceback: str) -> None:
+    folder = worker.home / "cells" / cell.key
+    write_atomic(folder / TRACEBACK, traceback.encode())
+    result = CellResult(key=cell.key, **cell.identity, status="failed", error=error, steps=cell.steps)
+    write_json_atomic(folder / RESULT, result.to_dict())
+
+
+def _finish(record: RunRecord, plan: ExperimentPlan, result: Experiment, *, jobs: int) -> None:
+    worker = plan.worker
     record.config = result.settings
     record.origins = result.origins
-    plugins = workshop.plugins
-    used = {plugins.row_of("classifier", recipe.spec.name).name for recipe in workshop.recipes.values()}
-    used |= {plugins.row_of("generator", generator.plugin).name for generator in workshop.generators.values()}
+    plugins = worker.plugins
+    used = {plugins.row_of("classifier", recipe.spec.name).name for recipe in worker.recipes.values()}
+    used |= {plugins.row_of("generator", generator.plugin).name for generator in worker.generators.values()}
     record.plugins = [row for row in plugins.rows if row.name in used]
-    record.weights = {g.name: g.weights_sha256 for g in workshop.generators.values() if g.weights_sha256}
+    record.weights = {g.name: g.weights_sha256 for g in worker.generators.values() if g.weights_sha256}
     record.data = result.provenance["data"]
-    record.seeds = {"seed": workshop.design.value.seed}
-    record.device = workshop.device
+    record.seeds = {"seed": worker.design.value.seed}
+    record.device = worker.device
     record.add_outputs([record.folder / EXPERIMENT, *(record.folder / "cells" / c.key / RESULT for c in result.cells)])
     summaries = {f"{s.arm} / {s.classifier}": s.to_dict()["estimates"][result.metric] for s in result.summaries}
     record.scores = {result.metric: summaries}

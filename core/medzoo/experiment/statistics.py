@@ -1,7 +1,6 @@
-"""What an experiment's scores show: means with intervals, paired tests, effect sizes, and Holm's correction.
+"""Statistics of an experiment's scores: means with intervals, paired tests, effect sizes, and Holm's correction.
 
-Scores are in [0, 1] and higher is better. A failed cell of the grid is None or NaN: it is counted, and whatever it is
-missing from says so.
+Scores are in [0, 1] and higher is better. The score of a failed cell is None or NaN; it is left out and counted.
 """
 
 from __future__ import annotations
@@ -22,25 +21,25 @@ from medzoo.errors import DataError
 CONFIDENCE = 0.95
 POWER = 0.8
 
-# Differences that spread less than this are equal but for rounding: one test image of a million weighs more.
+# Differences that spread less than this are equal up to rounding: one test image of a million changes a score more.
 _ROUNDING = 1e-9
 
-# At so many images decided differently or more, McNemar's exact test gives way to the chi-squared one.
+# From so many discordant images on, McNemar's test is the chi-squared one instead of the exact one.
 _EXACT_BELOW = 25
 
 
 @dataclass(frozen=True)
 class Repeats:
-    """What the values of an arm are repeated over; make it by `folds`, or take `SEEDS`.
+    """What the scores of an arm are repeated over: `folds(...)`, or `SEEDS`.
 
-    `ratio` is test images per training image where training sets overlap, 0 where values are independent.
+    `ratio` is test images per training image if training sets overlap, 0 if scores are independent.
     """
 
     unit: str
     ratio: float
 
     def factor(self, n: int) -> float:
-        """The variance of the mean of `n` values over theirs: 1/n + n_test/n_train (Nadeau & Bengio 2003)."""
+        """Variance of the mean of `n` scores, divided by theirs: 1/n + n_test/n_train (Nadeau & Bengio 2003)."""
         return 1 / n + self.ratio
 
     @property
@@ -50,14 +49,13 @@ class Repeats:
 
 
 SEEDS = Repeats("seed", 0.0)
-"""Trainings on one fixed split, which differ by their seeds: their spread is not that of other images."""
+"""Trainings on one fixed split that differ by their seeds; their spread does not reflect other images."""
 
 
 def folds(*, train: float, test: float) -> Repeats:
-    """Folds of `train` and `test` real images on average, also of a repeated k-fold or of random resampling.
+    """Folds with `train` and `test` real images on average, also of a repeated k-fold or of random resampling.
 
-    With several seeds a fold, average them within it first: they share its test images.
-    Raises: DataError unless both are above 0.
+    Average several seeds of a fold first: they share its test images. Raises: DataError unless both are above 0.
     """
     if not (train > 0 and test > 0):
         raise DataError(f"folds of {train} training and {test} test images cannot be compared")
@@ -66,9 +64,9 @@ def folds(*, train: float, test: float) -> Repeats:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """The mean of `n` values with its confidence interval; NaN, for the `reason` given, where undefined.
+    """The mean of `n` values with its confidence interval; NaN if undefined, for the `reason` given.
 
-    `sd` is the values' standard deviation (n - 1). Where `n_failed` is not 0 the mean is `partial`.
+    `sd` is the values' standard deviation (n - 1). The mean is `partial` if `n_failed` is not 0.
     """
 
     mean: float
@@ -82,7 +80,7 @@ class Estimate:
 
     @property
     def partial(self) -> bool:
-        """Whether failed cells are missing from it."""
+        """Whether failed cells were left out."""
         return self.n_failed > 0
 
 
@@ -135,10 +133,10 @@ class McNemarTest:
 
 
 def estimate(values: Sequence[float | None], *, repeats: Repeats) -> Estimate:
-    """The mean of an arm's values with its 95% t interval, of n - 1 degrees of freedom.
+    """Estimate the mean of an arm's scores with its 95% t interval, with n - 1 degrees of freedom.
 
-    Over folds the variance is corrected for their overlapping training sets. Without two values, or with equal ones,
-    there is no interval. Raises: DataError on no or infinite values.
+    Over folds the variance is corrected for their overlapping training sets. Fewer than two values, or equal ones, have
+    no interval. Raises: DataError if there are no values, or infinite ones.
     """
     given = _numbers(values)
     kept = given[~np.isnan(given)]
@@ -167,12 +165,12 @@ def estimate(values: Sequence[float | None], *, repeats: Repeats) -> Estimate:
 def paired_test(
     arm: Sequence[float | None], baseline: Sequence[float | None], *, repeats: Repeats = SEEDS
 ) -> PairedTest:
-    """The corrected resampled t-test (folds) or the paired t-test (seeds) of the arm's values against the baseline's.
+    """Test the arm's scores against the baseline's by the corrected resampled (folds) or the paired t-test (seeds).
 
     t = mean / sqrt((1/n + n_test/n_train) variance), with n - 1 degrees of freedom (Nadeau & Bengio 2003; for a
     repeated k-fold, n counts all folds of all repeats: Bouckaert & Frank 2004). It is NaN for fewer than two pairs and
     for equal differences; `difference.reason` says so.
-    Raises: DataError on no or infinite values, or lists of different lengths.
+    Raises: DataError for no or infinite values, or lists of different lengths.
     """
     if len(arm) != len(baseline):
         raise DataError(f"{len(arm)} values of the arm cannot be paired with {len(baseline)} of the baseline")
@@ -192,10 +190,10 @@ def paired_test(
 
 
 def mcnemar_test(arm: np.ndarray, baseline: np.ndarray) -> McNemarTest:
-    """McNemar's test from which test images the two got right: bool (N,) each, in the same order.
+    """McNemar's test, from which test images the two classified correctly: bool (N,) each, in the same order.
 
     Exact for fewer than 25 images that only one of them got right, otherwise chi-squared with continuity correction.
-    Raises: DataError on no images, other shapes, or another dtype.
+    Raises: DataError for no images, other shapes, or another dtype.
     """
     if arm.dtype != bool or baseline.dtype != bool or arm.ndim != 1 or arm.shape != baseline.shape or not arm.size:
         raise DataError(
@@ -228,9 +226,9 @@ def mcnemar_test(arm: np.ndarray, baseline: np.ndarray) -> McNemarTest:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The p values adjusted for their family (Holm 1979), in the same order.
+    """Adjust the p values of a family (Holm 1979), in the same order.
 
-    An undefined one stays NaN and counts as 1, so that a failed cell does not make it easier for the others.
+    An undefined one stays NaN and counts as 1, so that a failed cell does not make the others significant.
     """
     if not p_values:
         return []
@@ -240,9 +238,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def detectable_difference(test: PairedTest, *, alpha: float) -> float:
-    """The smallest true difference that the test finds with 80% power at level `alpha`, NaN where undefined.
+    """The smallest true difference that the test detects with 80% power at level `alpha`, NaN if undefined.
 
-    It takes the spread seen for the true one; the power is that of the noncentral t distribution.
+    The observed spread is taken for the true one; the power is that of the noncentral t distribution.
     """
     if test.difference.reason:
         return math.nan
@@ -255,19 +253,20 @@ def _numbers(values: Sequence[float | None]) -> np.ndarray:
     """The values as float64, NaN for failed ones."""
     given = np.array([math.nan if value is None else value for value in values], np.float64)
     if not given.size or np.isinf(given).any():
-        raise DataError(f"there must be values, and none infinite: {list(values)}")
+        raise DataError(f"expected finite values, got {list(values)}")
     return given
 
 
 def _noncentrality(t: float, df: int, *, above: float) -> float:
     """The noncentrality at which a share `above` of the t distribution lies above `t`.
 
-    A noncentral t is (Z + noncentrality) / s, with s a root mean square of df normals: the mean of the normal tail over
-    s, at the midpoints of equal shares, holds for every t, where SciPy's distribution gives up at some 80.
+    A noncentral t is (Z + noncentrality) / s, with s a root mean square of df normals; the share is the mean of the
+    normal tail over s, at the midpoints of equal shares. It holds for every t: SciPy's nctdtrinc does not return for
+    large ones, as nearly equal differences have.
     """
     scales = _scales(df)
     bound = 5 * abs(t) + 10
-    return float(brentq(lambda centre: special.ndtr(centre - t * scales).mean() - above, -bound, bound))
+    return float(brentq(lambda center: special.ndtr(center - t * scales).mean() - above, -bound, bound))
 
 
 @lru_cache(maxsize=32)

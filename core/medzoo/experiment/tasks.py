@@ -1,25 +1,25 @@
-"""What an experiment has to do: generators to train, image sets to draw, cells; each under a hash of all it depends on.
+"""Tasks of an experiment: generators to train, images to sample, cells; each under a hash of all it depends on.
 
-Equal hashes are one task, and one that is done already is not done again: a changed option costs what it touches.
+Equal hashes are one task, and a task with a result is not run again: a changed option costs only what it affects.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 from medzoo._version import __version__
 from medzoo.errors import ConfigError
 from medzoo.experiment.arms import Arm
 from medzoo.experiment.config import Design
 from medzoo.experiment.folds import Fold, Images
-from medzoo.experiment.generators import Generator, lineage
+from medzoo.experiment.generators import Generator, count_seen_images
 from medzoo.experiment.recipes import Recipe
-from medzoo.experiment.training_sets import wanted
+from medzoo.experiment.training_sets import synthetic_counts
 from medzoo.generation.shares import exact_shares
 from medzoo.plugins.lookup import Plugins
 from medzoo.seeds import derive_seed
@@ -27,81 +27,116 @@ from medzoo.seeds import derive_seed
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """Something to do under `key` for `fold`, after the tasks of the keys in `needs`."""
+    """Something to do for `fold`, after the tasks whose keys are in `needs`; `key` is a hash of all it depends on."""
 
+    kind: ClassVar[str]
     key: str
     fold: Fold
-    needs: tuple[str, ...] = ()
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Keys of the tasks whose results this one uses."""
+        return ()
+
+    @property
+    def place(self) -> str:
+        """The fold, as progress messages name it."""
+        return f"fold {self.fold.repeat}.{self.fold.fold}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training(Task):
-    """A generator to train on a fold's training images."""
+class TrainingTask(Task):
+    """Train a generator on a fold's training images."""
 
+    kind: ClassVar[str] = "training"
     generator: str
     seed: int
 
+    def __str__(self) -> str:
+        return f"trained {self.generator}, {self.place}"
+
 
 @dataclass(frozen=True, kw_only=True)
-class Drawing(Task):
-    """One generator's images to draw: `counts` of each label, as many as the arm asks for that needs most.
+class SamplingTask(Task):
+    """Sample images with one generator: `counts` of each label, as many as the arm asks for that needs most.
 
-    They are whole batches of one label, so that an image does not depend on how many others there are: arms of other
-    targets and mixtures take the first of the same images. `trained` is the key of the generator's training, "" where
-    it has none. `lineage` says how many validation and test images of the fold a published one was trained on.
+    Images come in whole batches of one label, so that an image does not depend on how many others there are: arms with
+    other targets and mixtures use the first of the same images. `training` is None for a generator that is not trained
+    in the experiment. `seen` counts the fold's validation and test images that a published one was trained on.
     """
 
+    kind: ClassVar[str] = "sampling"
     generator: str
     counts: Mapping[str, int]
     seed: int
-    trained: str = ""
-    lineage: Mapping[str, int] = field(default_factory=dict)
+    training: TrainingTask | None = None
+    seen: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The training of the generator, if there is one."""
+        return (self.training.key,) if self.training is not None else ()
 
     @property
     def total(self) -> int:
         """Images in all."""
         return sum(self.counts.values())
 
+    def __str__(self) -> str:
+        return f"sampled {self.total} images with {self.generator}, {self.place}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cell(Task):
-    """A classifier to train on an arm in a fold, from `seed`, the `number`-th.
+    """Train a classifier on an arm in a fold, from `seed`, the `number`-th, and test it.
 
-    `synthetic` counts the images of each label that each generator gives, `drawings` says under which keys they are.
-    An epoch is `length` images, `steps` the optimiser steps of all stages.
+    `synthetic` counts the images of each label that each generator contributes, `samplings` are the tasks that make
+    them. An epoch is `epoch_length` images; `steps` are the optimizer steps of all stages.
     """
 
+    kind: ClassVar[str] = "cell"
     arm: Arm
     classifier: str
     number: int
     seed: int
     synthetic: Mapping[str, Mapping[str, int]]
-    drawings: Mapping[str, str]
-    length: int
+    samplings: Mapping[str, SamplingTask]
+    epoch_length: int
     steps: int
 
-
-@dataclass(frozen=True, kw_only=True)
-class Grid:
-    """Every task of an experiment by key, each after those it needs; cells are in the order to show them."""
-
-    trainings: Mapping[str, Training]
-    drawings: Mapping[str, Drawing]
-    cells: tuple[Cell, ...]
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The tasks that sample its images."""
+        return tuple(task.key for task in self.samplings.values())
 
     @property
-    def tasks(self) -> list[Task]:
-        """All tasks, fold by fold, so that what is shared is used soon."""
-        folds = list(dict.fromkeys(cell.fold for cell in self.cells))
-        found: dict[str, Task] = {}
-        for fold in folds:
-            for task in (*self.trainings.values(), *self.drawings.values(), *self.cells):
-                if task.fold == fold:
-                    found.setdefault(task.key, task)
-        return list(found.values())
+    def identity(self) -> dict[str, Any]:
+        """Arm, classifier, fold, repeat and seed number, as results name the cell."""
+        return {
+            "arm": self.arm.name,
+            "classifier": self.classifier,
+            "fold": self.fold.fold,
+            "repeat": self.fold.repeat,
+            "seed": self.number,
+        }
+
+    def __str__(self) -> str:
+        return f"{self.classifier} on {self.arm.name}, {self.place}, seed {self.number}"
 
 
-def make_grid(
+def tasks_of(cells: Sequence[Cell]) -> list[Task]:
+    """List the cells and the tasks they need, each once, fold by fold, so that what is shared is used soon."""
+    tasks: dict[str, Task] = {}
+    for fold in dict.fromkeys(cell.fold for cell in cells):
+        own = [cell for cell in cells if cell.fold == fold]
+        samplings = [task for cell in own for task in cell.samplings.values()]
+        trainings = [task.training for task in samplings if task.training is not None]
+        for task in (*trainings, *samplings, *own):
+            tasks.setdefault(task.key, task)
+    return list(tasks.values())
+
+
+def make_cells(
     design: Design,
     images: Images,
     recipes: Mapping[str, Recipe],
@@ -110,25 +145,25 @@ def make_grid(
     *,
     device: str,
     allow_leak: bool,
-) -> Grid:
-    """Every task of the experiment.
+) -> tuple[Cell, ...]:
+    """Make every cell of the experiment, with the tasks it needs, in the order to show them.
 
-    Raises: ConfigError for a target that fills nothing; DataError for a generator that knows test images.
+    Raises:
+        ConfigError: an arm's target adds no image.
+        DataError: a published generator was trained on test images.
     """
-    maker = _Maker(design, images, recipes, generators, plugins, device=device, allow_leak=allow_leak)
-    cells = [
-        maker.cell(arm, name, fold, number)
+    builder = _TaskBuilder(design, images, recipes, generators, plugins, device=device, allow_leak=allow_leak)
+    by_fold = {fold: builder.cells(fold) for fold in images.folds}
+    return tuple(
+        by_fold[fold][arm.name, name, number]
         for arm in design.arms
         for name in design.value.classifiers
         for fold in images.folds
         for number in range(design.value.seeds)
-    ]
-    return Grid(trainings=maker.trainings, drawings=maker.drawings, cells=tuple(cells))
+    )
 
 
-class _Maker:
-    """Makes tasks, each once."""
-
+class _TaskBuilder:
     def __init__(
         self,
         design: Design,
@@ -140,134 +175,125 @@ class _Maker:
         device: str,
         allow_leak: bool,
     ) -> None:
-        self.design, self.images, self.recipes = design, images, recipes
-        self.generators, self.allow_leak = generators, allow_leak
-        self.common = {"medzoo": __version__, "device": device.partition(":")[0]}
-        self.trainings: dict[str, Training] = {}
-        self.drawings: dict[str, Drawing] = {}
-        self.batch_size = design.value.batch_size
-        self._data = {fold: images.subset(fold.train) for fold in images.folds}
-        self._digests = {
-            fold: {part: images.digest(getattr(fold, part)) for part in ("train", "val", "test")}
-            for fold in images.folds
-        }
-        self._lengths = {fold: self._length(fold) for fold in images.folds}
+        self._design, self._images, self._allow_leak = design, images, allow_leak
+        self._generators = generators
         self._identities = {name: generator.identity(plugins) for name, generator in generators.items()}
-        self._image = list(weightless_image(recipes))
         self._classifiers = {
             name: [recipe.spec.name, plugins.row_of("classifier", recipe.spec.name).version]
             for name, recipe in recipes.items()
         }
         self._stages = {(name, arm.name): recipe.stages(arm) for name, recipe in recipes.items() for arm in design.arms}
+        self._image = list(parameter_free_image(recipes))
+        self._common = {"medzoo": __version__, "device": device.partition(":")[0]}
 
-    def cell(self, arm: Arm, classifier: str, fold: Fold, number: int) -> Cell:
-        """The cell, its drawings and trainings made."""
-        seed = self._seed("classifier", fold, number)
-        synthetic = self._shared_out(arm, fold)
-        drawings = {name: self._drawing(name, counts, fold, number).key for name, counts in synthetic.items()}
-        stages = self._stages[classifier, arm.name]
-        length = self._lengths[fold]
-        key = self._key(
-            "cell",
-            {
-                "images": self._digests[fold],
-                "drawings": drawings,
-                "synthetic": synthetic,
-                "real_fraction": arm.real_fraction,
-                "classifier": self._classifiers[classifier],
-                "stages": [{"images": stage.images, "config": stage.config.flat()} for stage in stages],
-                "length": length,
-                "seed": seed,
-            },
+    def cells(self, fold: Fold) -> dict[tuple[str, str, int], Cell]:
+        """The fold's cells by arm, classifier and seed number."""
+        settings, arms = self._design.value, self._design.arms
+        train = self._images.subset(fold.train)
+        digests = {part: self._images.digest(getattr(fold, part)) for part in ("train", "val", "test")}
+        added = {arm.name: synthetic_counts(train, arm) for arm in arms}
+        synthetic = {arm.name: self._by_generator(arm, added[arm.name]) for arm in arms}
+        # As many images as the largest filled training set, in every arm.
+        epoch_length = max(
+            len(train), *((0 if arm.pretrain else len(train)) + sum(added[arm.name].values()) for arm in arms)
         )
-        return Cell(
-            key=key,
-            needs=tuple(drawings.values()),
-            arm=arm,
-            classifier=classifier,
-            fold=fold,
-            number=number,
-            seed=seed,
-            synthetic=synthetic,
-            drawings=drawings,
-            length=length,
-            steps=sum(stage.steps(length) for stage in stages),
-        )
+        draws = range(settings.seeds if settings.redraw else 1)
+        samplings = {
+            (name, draw): self._sampling(
+                name, [counts.get(name, {}) for counts in synthetic.values()], fold, draw, digests
+            )
+            for name in self._generators
+            for draw in draws
+        }
+        found = {}
+        for arm in arms:
+            for classifier in settings.classifiers:
+                stages = self._stages[classifier, arm.name]
+                for number in range(settings.seeds):
+                    draw = number if settings.redraw else 0
+                    own = {name: samplings[name, draw] for name in synthetic[arm.name]}
+                    seed = self._seed("classifier", fold, number)
+                    key = self._key(
+                        "cell",
+                        images=digests,
+                        drawings={name: task.key for name, task in own.items()},
+                        synthetic=synthetic[arm.name],
+                        real_fraction=arm.real_fraction,
+                        classifier=self._classifiers[classifier],
+                        stages=[{"images": stage.images, "config": stage.config.flat()} for stage in stages],
+                        length=epoch_length,
+                        seed=seed,
+                    )
+                    found[arm.name, classifier, number] = Cell(
+                        key=key,
+                        fold=fold,
+                        arm=arm,
+                        classifier=classifier,
+                        number=number,
+                        seed=seed,
+                        synthetic=synthetic[arm.name],
+                        samplings=own,
+                        epoch_length=epoch_length,
+                        steps=sum(stage.steps(epoch_length) for stage in stages),
+                    )
+        return found
 
-    def _shared_out(self, arm: Arm, fold: Fold) -> dict[str, dict[str, int]]:
-        """How many images of each label each generator of an arm gives. Raises: ConfigError where there are none."""
-        if not arm.mixture:
-            return {}
-        counts = wanted(self._data[fold], arm)
-        if not counts:
+    def _by_generator(self, arm: Arm, counts: Mapping[str, int]) -> dict[str, dict[str, int]]:
+        """Split an arm's images of each label over its generators."""
+        if arm.mixture and not counts:
             raise ConfigError(
                 f"the arm '{arm.name}' adds no image: every class has {arm.target} or more", "raise target"
             )
         shares = [Fraction(str(share)) for share in arm.mixture.values()]
-        split = {label: exact_shares(count, shares) for label, count in counts.items()}
+        split = {label: exact_shares(count, shares) for label, count in counts.items()} if shares else {}
         return {
             name: {label: parts[place] for label, parts in split.items() if parts[place]}
             for place, name in enumerate(arm.mixture)
         }
 
-    def _drawing(self, name: str, counts: Mapping[str, int], fold: Fold, number: int) -> Drawing:
-        """The generator's drawing, which makes that many images at least."""
-        generator = self.generators[name]
-        training = self._training(name, fold).key if generator.kind == "trained" else ""
-        seed = self._seed("images", fold, number if self.design.value.redraw else 0)
+    def _sampling(
+        self, name: str, needed: Sequence[Mapping[str, int]], fold: Fold, draw: int, digests: Mapping[str, str]
+    ) -> SamplingTask:
+        """The task that makes at least the `needed` images of each arm, in whole batches."""
+        generator, size = self._generators[name], self._design.value.batch_size
+        training = None
+        if generator.kind == "trained":
+            seed = self._seed("generator", fold, 0)
+            key = self._key("training", train=digests["train"], seed=seed, **self._identities[name])
+            training = TrainingTask(key=key, generator=name, fold=fold, seed=seed)
+        seed = self._seed("images", fold, draw)
         key = self._key(
             "drawing",
-            {
-                "train": self._digests[fold]["train"],
-                "generator": [name, training or self._identities[name]],
-                "image": self._image if generator.kind == "weightless" else None,
-                "batch_size": self.batch_size,
-                "seed": seed,
-            },
-        )
-        before = self.drawings[key].counts if key in self.drawings else {}
-        known = generator.kind == "published"
-        self.drawings[key] = Drawing(
-            key=key,
-            needs=(training,) if training else (),
-            generator=name,
-            counts={
-                label: max(before.get(label, 0), -(-counts.get(label, 0) // self.batch_size) * self.batch_size)
-                for label in sorted({*before, *counts})
-            },
-            fold=fold,
+            train=digests["train"],
+            generator=[name, training.key if training is not None else self._identities[name]],
+            image=self._image if generator.kind == "parameter-free" else None,
+            batch_size=size,
             seed=seed,
-            trained=training,
-            lineage=lineage(generator, self.images, fold, allow_leak=self.allow_leak) if known else {},
         )
-        return self.drawings[key]
-
-    def _training(self, name: str, fold: Fold) -> Training:
-        seed = self._seed("generator", fold, 0)
-        identity = {"train": self._digests[fold]["train"], "seed": seed, **self._identities[name]}
-        key = self._key("training", identity)
-        return self.trainings.setdefault(key, Training(key=key, generator=name, fold=fold, seed=seed))
-
-    def _length(self, fold: Fold) -> int:
-        """Images in the fold's largest filled training set: real and added ones."""
-        data = self._data[fold]
-        filled = [
-            len(data) + sum(wanted(data, arm).values()) for arm in self.design.arms if arm.mixture and not arm.pretrain
-        ]
-        made = [sum(wanted(data, arm).values()) for arm in self.design.arms if arm.mixture and arm.pretrain]
-        return max([len(data), *filled, *made])
+        most = {label: max(counts.get(label, 0) for counts in needed) for label in sorted(set().union(*needed))}
+        return SamplingTask(
+            key=key,
+            fold=fold,
+            generator=name,
+            counts={label: -(-count // size) * size for label, count in most.items()},
+            seed=seed,
+            training=training,
+            seen=count_seen_images(generator, self._images, fold, allow_leak=self._allow_leak)
+            if generator.kind == "published"
+            else {},
+        )
 
     def _seed(self, what: str, fold: Fold, number: int) -> int:
         # 31 bits: what every library takes for a seed.
-        return derive_seed(self.design.value.seed, what, fold.repeat, fold.fold, number) % 2**31
+        return derive_seed(self._design.value.seed, what, fold.repeat, fold.fold, number) % 2**31
 
-    def _key(self, kind: str, identity: Mapping[str, Any]) -> str:
-        text = json.dumps({**self.common, "kind": kind, **identity}, sort_keys=True)
+    def _key(self, kind: str, **identity: Any) -> str:
+        text = json.dumps({**self._common, "kind": kind, **identity}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-def weightless_image(recipes: Mapping[str, Recipe]) -> tuple[int, int, str]:
-    """Size, channels and crop of what generators without weights make: enough for every classifier."""
+def parameter_free_image(recipes: Mapping[str, Recipe]) -> tuple[int, int, str]:
+    """Size, channels and crop of the images of a parameter-free generator: large enough for every classifier."""
     flats = [recipe.base().flat() for recipe in recipes.values()]
     size, channels = (max(int(flat[f"image.{name}"]) for flat in flats) for name in ("size", "channels"))
     return size, channels, str(flats[0].get("image.crop", "none"))

@@ -1,4 +1,4 @@
-"""How many synthetic images of which labels an arm adds to the images it is trained on."""
+"""Training sets of an arm: how many synthetic images of each label it adds, and all its images as one dataset."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from medzoo.models.labels import join_labels
 from medzoo.seeds import derive_seed
 
 
-def powerset(data: Dataset) -> Dataset:
-    """The data with each set of labels as a class, joined as `plan.join_labels` does; images without any go.
+def label_sets(data: Dataset) -> Dataset:
+    """Return multi-label data with each set of labels as one class, without images that have no label.
 
-    Data of single labels is returned as it is. Sources are thereby found, and images filled, set by set.
+    The names are joined by `join_labels`. Images are thereby sampled, and those to vary chosen, set by set. Data of
+    single labels is returned as it is.
     """
     if not data.multi_label:
         return data
@@ -38,13 +39,15 @@ def powerset(data: Dataset) -> Dataset:
     )
 
 
-def wanted(data: Dataset, arm: Arm) -> dict[str, int]:
-    """How many synthetic images of each label the arm adds to `data`, without labels that get none.
+def synthetic_counts(data: Dataset, arm: Arm) -> dict[str, int]:
+    """Count the synthetic images of each label that the arm adds to `data`, without labels that get none.
 
-    Each class is filled up to the target; pretraining takes that many of each beside the real ones. With several labels
-    an image, the whole set is filled (or made), its sets of labels in proportion.
+    Each class is filled up to the target; pretraining takes that many of each class beside the real ones. In
+    multi-label data the whole set is filled (or made), its sets of labels in proportion.
     """
-    counts = powerset(data).counts()
+    if not arm.mixture:
+        return {}
+    counts = label_sets(data).counts()
     if data.multi_label:
         missing = arm.target if arm.pretrain else max(0, arm.target - len(data))
         shares = exact_shares(missing, [Fraction(count) for count in counts.values()])
@@ -54,11 +57,11 @@ def wanted(data: Dataset, arm: Arm) -> dict[str, int]:
     return {label: count for label, count in given.items() if count}
 
 
-class Together:
-    """Images of several decoded sets, one after the other (`protocols.LabeledImages`).
+class ConcatDataset:
+    """Images of several decoded sets as one (`protocols.LabeledImages`).
 
-    `parts` are (images, indices into them, labels of those). Beyond the images there are, up to `length`, they come
-    again: each equally often, and of what is left over a choice by `seed`.
+    `parts` are (images, indices into them, their labels). Up to `length`, images are repeated: each equally often, and
+    for the remainder a choice by `seed`.
     """
 
     def __init__(
@@ -88,7 +91,7 @@ class Together:
 
 
 def _repeated(count: int, length: int, *, seed: int) -> np.ndarray:
-    """`length` indices below `count`, each as often as any other or once more, int64."""
+    """`length` indices below `count`, int64, each equally often or once more."""
     if not count:
         return np.empty(0, np.int64)
     rest = np.random.default_rng(seed).permutation(count)[: length % count]
@@ -96,9 +99,9 @@ def _repeated(count: int, length: int, *, seed: int) -> np.ndarray:
 
 
 def fraction_of(data: Dataset, indices: Sequence[int], fraction: float, *, seed: int) -> list[int]:
-    """About `fraction` of the images at `indices`, at least one of each class unless it is 0, in their order.
+    """Choose about `fraction` of the images at `indices`, in their order; at least one of each class unless it is 0.
 
-    Of several fractions by one seed, the smaller lies within the larger.
+    With one seed, a smaller fraction lies within a larger one.
     """
     if fraction >= 1:
         return list(indices)

@@ -1,4 +1,4 @@
-"""Where an experiment's tasks are done, in one process: generators trained, images drawn, decoded images kept."""
+"""What a process needs for an experiment's tasks: train generators, sample images, keep decoded images."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from medzoo.experiment.config import Design
 from medzoo.experiment.folds import Images
 from medzoo.experiment.generators import Generator
 from medzoo.experiment.recipes import Recipe, make_recipes
-from medzoo.experiment.tasks import Drawing, Training, weightless_image
-from medzoo.experiment.training_sets import powerset
+from medzoo.experiment.tasks import SamplingTask, TrainingTask, parameter_free_image
+from medzoo.experiment.training_sets import label_sets
 from medzoo.generation import run as filling
 from medzoo.generation.job import Job
 from medzoo.generation.plan import Cell as PlanCell
@@ -33,8 +33,8 @@ from medzoo.specs import ImageSpec
 from medzoo.training.train import train
 
 
-class Quiet:
-    """A display that shows nothing; the experiment shows its own progress."""
+class NoProgress:
+    """A progress display that shows nothing: the experiment shows its own."""
 
     def start(self, step: int, total: int) -> None:
         """Training begins."""
@@ -43,14 +43,14 @@ class Quiet:
         """A step is done."""
 
     def warn(self, message: str) -> None:
-        """Something looks wrong; run.json keeps it."""
+        """Ignore a warning, which run.json keeps."""
 
 
 @dataclass(frozen=True)
-class Workshop:
-    """What every task needs. It can be sent to another process, where plugins and decoded images are looked up anew.
+class Worker:
+    """What every task needs. It can be sent to another process, where plugins and decoded images are loaded again.
 
-    Its folder, which a mere plan has not, holds generators/KEY, sets/KEY and cells/KEY.
+    Its `folder`, None for a mere plan, holds generators/KEY, sets/KEY and cells/KEY.
     """
 
     design: Design
@@ -65,7 +65,7 @@ class Workshop:
 
     @property
     def home(self) -> Path:
-        """The folder. Raises: ConfigError where there is none."""
+        """The folder. Raises: ConfigError if there is none."""
         if self.folder is None:
             raise ConfigError("this experiment has no folder", "give one with --out")
         return self.folder
@@ -85,14 +85,14 @@ class Workshop:
         return {}
 
     def real(self, size: int, channels: int, crop: str) -> Decoded:
-        """The real images, decoded once for a size, channels and crop."""
+        """Decode the real images, once for each size, channels and crop."""
         key = size, channels, crop
         if key not in self._decoded:
             self._decoded[key] = Decoded(self.images.data, size=size, channels=channels, crop=crop)
         return self._decoded[key]
 
-    def train(self, task: Training) -> None:
-        """Nothing; generators/KEY holds the trained model."""
+    def train(self, task: TrainingTask) -> None:
+        """Train a generator in generators/KEY."""
         generator = self.generators[task.generator]
         train(
             generator.spec(self.plugins),
@@ -100,16 +100,16 @@ class Workshop:
             self.images.subset(task.fold.train),
             self.home / "generators" / task.key,
             plugins=self.plugins,
-            display=Quiet(),
+            display=NoProgress(),
             seed=task.seed,
             device=self.device,
             keep=1,
         )
 
-    def draw(self, task: Drawing) -> None:
-        """Nothing; sets/KEY holds the images. Raises: as `filling.run`; DataError for a generator that knows tests."""
+    def sample(self, task: SamplingTask) -> None:
+        """Sample images into sets/KEY. Raises: DataError if the generator was trained on test images of its fold."""
         data = self.images.subset(task.fold.train)
-        real, plan = powerset(data), self.plan(task)
+        real, plan = label_sets(data), self._plan(task)
         model = self._model(task, data, real)
         refuse_without_sources([model], plan, real)
         filling.run(
@@ -123,42 +123,39 @@ class Workshop:
                 plugins=self.plugins,
                 device=self.device,
                 allow_upload=self.allow_upload,
-                facts={"lineage": dict(task.lineage)},
+                facts={"lineage": dict(task.seen)},
             ),
             progress=no_progress,
         )
 
-    def drawn(self, task: Drawing) -> Dataset:
-        """The images that `draw` left, in the classes of the data."""
-        classes = self.images.data.classes
-        pictures = list(self.plan(task).pictures())
-        hot = np.zeros((len(pictures), len(classes)), np.float32)
+    def synthetic(self, task: SamplingTask, counts: Mapping[str, int]) -> tuple[Dataset, np.ndarray]:
+        """The images that `sample` left, in the classes of the data, and which are the first `counts` of each label.
+
+        The indices are int64.
+        """
+        data, folder = self.images.data, self.home / "sets" / task.key
+        pictures = list(self._plan(task).pictures())
+        hot = np.zeros((len(pictures), len(data.classes)), np.float32)
         for row, picture in enumerate(pictures):
-            hot[row, [classes.index(name) for name in split_label(picture.label)]] = 1
-        folder = self.home / "sets" / task.key
-        return Dataset(
+            hot[row, [data.classes.index(name) for name in split_label(picture.label)]] = 1
+        images = Dataset(
             path=folder,
-            classes=classes,
-            labels=hot if self.images.data.multi_label else hot.argmax(axis=1).astype(np.int64),
+            classes=data.classes,
+            labels=hot if data.multi_label else hot.argmax(axis=1).astype(np.int64),
             names=tuple(picture.file for picture in pictures),
             files=tuple(folder / picture.file for picture in pictures),
         )
+        return images, np.flatnonzero([picture.index < counts.get(picture.label, 0) for picture in pictures])
 
-    def taken(self, task: Drawing, counts: Mapping[str, int]) -> np.ndarray:
-        """Which of the images that `draw` left are the first `counts` of each label, int64."""
-        pictures = self.plan(task).pictures()
-        return np.flatnonzero([picture.index < counts.get(picture.label, 0) for picture in pictures])
-
-    def plan(self, task: Drawing) -> Plan:
-        """What is drawn, in batches."""
+    def _plan(self, task: SamplingTask) -> Plan:
         cells = tuple(PlanCell(generator=0, label=label, count=count) for label, count in task.counts.items())
         names = tuple(distinct([file_safe(task.generator)]))
         return Plan(names=names, cells=cells, batch_size=self.design.value.batch_size, seed=task.seed)
 
-    def _model(self, task: Drawing, data: Dataset, real: Dataset) -> LoadedModel[protocols.Generator]:
-        """A generator ready to sample, none of whose training images is a test image of the fold."""
+    def _model(self, task: SamplingTask, data: Dataset, real: Dataset) -> LoadedModel[protocols.Generator]:
+        """Load a generator, none of whose training images is a test image of the fold."""
         generator = self.generators[task.generator]
-        size, channels, crop = weightless_image(self.recipes)
+        size, channels, crop = parameter_free_image(self.recipes)
         many = data.multi_label and generator.spec(self.plugins).multi_label
         model = generator.load(
             self.plugins,
@@ -167,9 +164,9 @@ class Workshop:
             ),
             crop=crop,
             device=self.device,
-            trained=self.home / "generators" / task.trained if task.trained else None,
+            trained=self.home / "generators" / task.training.key if task.training is not None else None,
         )
         leaked = model.trained_on & self.images.seen(task.fold.test)
-        if task.trained and leaked:
+        if task.training is not None and leaked:
             raise DataError(f"'{task.generator}' was trained on {len(leaked)} test images of its fold")
         return model

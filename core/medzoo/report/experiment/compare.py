@@ -139,7 +139,7 @@ def _apart(first: Experiment, other: Experiment) -> str:
     reasons = []
     if (mine["fingerprint"], first.classes) != (its["fingerprint"], other.classes):
         reasons.append("other data")
-    if (first.scheme, mine["parts"]) != (other.scheme, its["parts"]):
+    if (first.held_out, mine["parts"]) != (other.held_out, its["parts"]):
         reasons.append("another test scheme")
     else:
         keys = [key for key in _SCHEME if first.settings.get(key) != other.settings.get(key)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from medzoo.experiment.arms import CLASSIC, DUPLICATE, Arm
-from medzoo.experiment.comparisons import Comparison, over_family
+from medzoo.experiment.comparisons import Comparison, adjust_family
 from medzoo.experiment.results import Experiment
 from medzoo.experiment.statistics import paired_test
 from medzoo.report.formatting import MINUS, counted, listed
@@ -52,7 +52,7 @@ def control_comparisons(experiment: Experiment) -> Controls:
             arms = {arm.name for arm, _ in pairs}
             found[control] = tuple(comparison for comparison in experiment.comparisons if comparison.arm in arms)
         elif pairs:
-            found[control] = over_family(
+            found[control] = adjust_family(
                 [_compared(experiment, arm, twin, name) for name in experiment.classifiers for arm, twin in pairs]
             )
     return found

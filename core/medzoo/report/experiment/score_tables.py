@@ -132,7 +132,7 @@ def supports(experiment: Experiment) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     for cell in sorted(done(experiment.cells), key=lambda cell: cell.fold):
         if cell.repeat == 0 and cell.scores is not None:
-            fold = "" if experiment.scheme == "held-out" else f"fold {cell.fold + 1}"
+            fold = "" if experiment.held_out else f"fold {cell.fold + 1}"
             found.setdefault(fold, {score.name: score.support for score in cell.scores.per_class})
     return found
 

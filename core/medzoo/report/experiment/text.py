@@ -54,7 +54,7 @@ def _grid_told(experiment: Experiment) -> str:
 def _each(experiment: Experiment) -> str:
     settings = experiment.settings
     seeds = counted(settings["seeds"], "seed")
-    if experiment.scheme == "held-out":
+    if experiment.held_out:
         return f"from {seeds} each"
     folds, repeats = settings["folds"], settings["repeats"]
     several = f" ({folds} in each of {repeats} repeats)" if repeats > 1 else ""
@@ -65,7 +65,7 @@ def _scheme_told(experiment: Experiment) -> str:
     parts = experiment.provenance["data"]["parts"]
     sizes = {name: _range([part[name] for part in parts]) for name in ("train", "val", "test")}
     of = f"{sizes['train']} real images to train on, {sizes['val']} to choose weights by and {sizes['test']} to test on"
-    if experiment.scheme == "held-out":
+    if experiment.held_out:
         return f"There is one test part: {of}."
     tested = sum(part["test"] for part in parts) / experiment.settings["repeats"]
     every = "; every image is in one fold's test part" if tested == experiment.provenance["data"]["size"] else ""
@@ -94,7 +94,7 @@ def _generators_told(experiment: Experiment) -> list[str]:
     trained = [name for name, fact in facts.items() if fact["kind"] == "trained"]
     told = []
     if trained:
-        where = "the training part alone" if experiment.scheme == "held-out" else "each fold's training images alone"
+        where = "the training part alone" if experiment.held_out else "each fold's training images alone"
         told.append(f"{listed(trained)} {_was(trained)} trained on {where}.")
     for name, fact in facts.items():
         if fact["kind"] == "published":
@@ -167,7 +167,7 @@ def failures(experiment: Experiment) -> list[Failure]:
 
 def place(experiment: Experiment, cell: CellResult) -> str:
     """Which fold and seed a cell is of, counted from 1 as folds are; "seed 0" as it was given."""
-    if experiment.scheme == "held-out":
+    if experiment.held_out:
         return f"seed {cell.seed}"
     repeat = f"repeat {cell.repeat + 1}, " if experiment.settings["repeats"] > 1 else ""
     seed = f", seed {cell.seed}" if experiment.settings["seeds"] > 1 else ""
@@ -187,7 +187,7 @@ def _lost(experiment: Experiment) -> Iterable[tuple[Sequence[CellResult], str]]:
 
 def roc_told(experiment: Experiment) -> str:
     """What the curves are means of."""
-    over = "seeds" if experiment.scheme == "held-out" else "folds"
+    over = "seeds" if experiment.held_out else "folds"
     if len(experiment.classes) == 2 and not experiment.multi_label:
         of = f"Of {experiment.classes[-1]} against {experiment.classes[0]}, over {over}"
     else:
@@ -217,7 +217,7 @@ def limits(experiment: Experiment) -> list[str]:
 
 def _limits_of_intervals(experiment: Experiment) -> list[str]:
     """What the intervals leave out."""
-    held_out = experiment.scheme == "held-out"
+    held_out = experiment.held_out
     told = []
     if any(_beyond(summary.estimates[experiment.metric]) for summary in experiment.summaries):
         told.append(
