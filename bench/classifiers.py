@@ -22,6 +22,7 @@ from torchvision.transforms import v2
 
 from medzoo import ImageSpec
 from medzoo.plugins.lookup import load_plugins
+from medzoo.protocols import TrainingCallback
 from medzoo.toolkit.classifier_settings import ObjectiveSettings, RecipeSettings
 from medzoo.toolkit.settings import ImageSettings
 from medzoo_classifiers.settings import ResNet18Config, ResNet18Settings
@@ -57,36 +58,15 @@ class Nothing(Images):
         return 0
 
 
-class Clock:
-    """A Report that notes when each step was done."""
+class Clock(TrainingCallback):
+    """Records when each step ended."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.times: list[float] = []
         self.now = now
 
-    def restore(self):
-        return None
-
-    def checkpoint(self, step, state):
-        pass
-
-    def progress(self, step, total, values):
+    def on_step_end(self, step, total, metrics):
         self.times.append(self.now())
-
-    def preview(self, step, sample):
-        pass
-
-    def note(self, name, value):
-        pass
-
-    def warn(self, message):
-        pass
-
-    def keep(self, key, make):
-        return make()
-
-    def stop_after(self):
-        return None
 
 
 def medzoo_steps(asked: argparse.Namespace, precision: str) -> list[float]:
@@ -109,7 +89,7 @@ def medzoo_steps(asked: argparse.Namespace, precision: str) -> list[float]:
     classifier = load_plugins().classifier("resnet18").build(config, image, asked.device)
     clock = Clock(_now(asked))
     nothing = Nothing(1, asked.side)
-    classifier.fit(Images(asked.images, asked.side), validation=nothing, seed=0, report=clock)
+    classifier.fit(Images(asked.images, asked.side), validation=nothing, seed=0, callback=clock)
     return list(np.diff(clock.times))
 
 

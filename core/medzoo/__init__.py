@@ -5,10 +5,21 @@ from typing import TYPE_CHECKING
 from medzoo._version import __version__
 from medzoo.errors import MedzooError
 from medzoo.hookspecs import hookimpl
-from medzoo.protocols import Classifier, Extractor, Generator, LabeledImages, Metric, Report, Sample, Score
+from medzoo.protocols import (
+    CheckpointStore,
+    Classifier,
+    Extractor,
+    Generator,
+    LabeledImages,
+    Metric,
+    Sample,
+    Score,
+    TrainingCallback,
+)
 from medzoo.specs import ClassifierSpec, ExtractorSpec, GeneratorSpec, ImageSpec, MetricSpec
 
 __all__ = [
+    "CheckpointStore",
     "Classifier",
     "ClassifierSpec",
     "DrawnImages",
@@ -24,10 +35,10 @@ __all__ = [
     "Model",
     "ModelEntry",
     "Outcome",
-    "Report",
     "Sample",
     "Score",
     "SyntheticImages",
+    "TrainingCallback",
     "__version__",
     "as_dataset",
     "augment",

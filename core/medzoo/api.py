@@ -13,7 +13,7 @@ from medzoo.errors import ConfigError, UnknownName
 from medzoo.hub.registry import ModelEntry, load_registry
 from medzoo.hub.search import EntryKind, search
 from medzoo.plugins.lookup import load_plugins
-from medzoo.protocols import RemoteGenerator
+from medzoo.toolkit.remote import RemoteGenerator
 
 if TYPE_CHECKING:
     from medzoo.generation.mixture import Source

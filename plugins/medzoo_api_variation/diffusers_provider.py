@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from medzoo.errors import ConfigError, HubError
-from medzoo.protocols import Service
 from medzoo.seeds import generator
 from medzoo.toolkit.devices import resolve_precision
+from medzoo.toolkit.remote import Service
 
 if TYPE_CHECKING:
     from medzoo_api_variation import DiffusersSettings

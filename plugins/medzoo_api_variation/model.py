@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from medzoo import ImageSpec
 from medzoo.errors import ConfigError
-from medzoo.protocols import LabeledImages, Report, Service
+from medzoo.protocols import CheckpointStore, LabeledImages, TrainingCallback
+from medzoo.toolkit.remote import Service
 from medzoo.toolkit.validation import check_init_images
 from medzoo_api_variation.diffusers_provider import DiffusersProvider
 from medzoo_api_variation.openai_provider import OpenAIProvider
@@ -49,7 +50,14 @@ class ApiVariation(nn.Module):
         """An image file's bytes, by one request to the API. Raises: as `RemoteGenerator.request`."""
         return self.provider.vary(picture, self._prompt(label), seed=seed, idempotency_key=idempotency_key)
 
-    def fit(self, data: LabeledImages, *, seed: int, report: Report) -> None:
+    def fit(
+        self,
+        data: LabeledImages,
+        *,
+        seed: int,
+        callback: TrainingCallback = TrainingCallback(),
+        checkpoints: CheckpointStore = CheckpointStore(),
+    ) -> None:
         """Do nothing: there is nothing to learn."""
 
     def sample(self, seeds: Sequence[int], labels: Tensor, *, init_images: Tensor | None = None) -> Tensor:

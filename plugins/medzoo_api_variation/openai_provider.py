@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from medzoo.errors import ConfigError, MedzooError, ResourceError
-from medzoo.protocols import RequestError, Service
+from medzoo.toolkit.remote import RequestError, Service
 
 if TYPE_CHECKING:
     from medzoo_api_variation import OpenAISettings, RequestSettings

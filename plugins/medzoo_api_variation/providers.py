@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from medzoo.protocols import Service
+from medzoo.toolkit.remote import Service
 
 
 class Provider(Protocol):

@@ -12,7 +12,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from medzoo import ImageSpec
-from medzoo.protocols import LabeledImages, Report
+from medzoo.protocols import CheckpointStore, LabeledImages, TrainingCallback
 from medzoo.seeds import generator
 from medzoo.toolkit.validation import check_init_images
 
@@ -28,7 +28,14 @@ class Classic(nn.Module):
         self.config = config
         self.image = image
 
-    def fit(self, data: LabeledImages, *, seed: int, report: Report) -> None:
+    def fit(
+        self,
+        data: LabeledImages,
+        *,
+        seed: int,
+        callback: TrainingCallback = TrainingCallback(),
+        checkpoints: CheckpointStore = CheckpointStore(),
+    ) -> None:
         """Do nothing: there is nothing to learn."""
 
     @torch.inference_mode()

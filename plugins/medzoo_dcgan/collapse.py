@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medzoo.protocols import LabeledImages, Report
+from medzoo.protocols import LabeledImages, TrainingCallback
 from medzoo.seeds import derive_seed, generator
 from medzoo.toolkit.training.batches import pixels
 
@@ -31,12 +31,12 @@ class CollapseMonitor:
         warn_below: float,
         since: int,
         seed: int,
-        report: Report,
+        callback: TrainingCallback,
     ) -> None:
         self.draw = draw
         self.warn_below = warn_below
         self.since = since
-        self.report = report
+        self.callback = callback
         self.classes = data.classes
         self.seeds = [derive_seed(seed, "collapse", i) for i in range(IMAGES)]
         self.real = [self._of_real(data, label, seed=seed) for label in range(len(data.classes))]
@@ -48,10 +48,10 @@ class CollapseMonitor:
             if real > 0:
                 fake = self.draw(self.seeds, torch.full((IMAGES,), label))
                 shares[name] = round(pairwise_distance(fake) / real, 3)
-        self.report.note("pairwise distance over that of real images", shares)
+        self.callback.log_metadata("pairwise distance over that of real images", shares)
         low = [f"{name} {share:.0%}" for name, share in shares.items() if share < self.warn_below]
         if low and step >= self.since:
-            self.report.warn(
+            self.callback.warn(
                 f"step {step}: images of a class are too alike: {', '.join(low)} of what real ones differ by (at least "
                 f"{self.warn_below:.0%} expected). Where longer training does not help, the generator has collapsed: "
                 "set discriminator.color=1, translation=0.125 and cutout=0.5, or norm=spectral, or lower both rates"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from medzoo import ImageSpec
 from medzoo.errors import ConfigError
-from medzoo.protocols import LabeledImages, Report
+from medzoo.protocols import CheckpointStore, LabeledImages, TrainingCallback
 from medzoo.seeds import derive_seed, global_draws_from
 from medzoo.toolkit.devices import FastSampling
 from medzoo.toolkit.diffusion.process import seeded_noise
@@ -49,7 +49,14 @@ class DCGAN(FastSampling):
         """Where the weights are."""
         return next(self.network.parameters()).device
 
-    def fit(self, data: LabeledImages, *, seed: int, report: Report) -> None:
+    def fit(
+        self,
+        data: LabeledImages,
+        *,
+        seed: int,
+        callback: TrainingCallback = TrainingCallback(),
+        checkpoints: CheckpointStore = CheckpointStore(),
+    ) -> None:
         """Train the network; afterwards it holds the averaged weights, and batch norm statistics that suit them."""
         check_not_empty(data)
         config = self.config
@@ -66,7 +73,7 @@ class DCGAN(FastSampling):
         game = Game(config)
         since = steps_of(len(data), config.training) // 5
         monitor = CollapseMonitor(
-            data, draw, warn_below=config.collapse_threshold, since=since, seed=seed, report=report
+            data, draw, warn_below=config.collapse_threshold, since=since, seed=seed, callback=callback
         )
         train(
             self.network,
@@ -74,7 +81,8 @@ class DCGAN(FastSampling):
             data,
             config.training,
             seed=seed,
-            report=report,
+            callback=callback,
+            checkpoints=checkpoints,
             sample=draw,
             weights_changed=self._fast.clear,
             monitor=monitor,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from medzoo import ImageSpec
-from medzoo.protocols import LabeledImages, Report
+from medzoo.protocols import CheckpointStore, LabeledImages, TrainingCallback
 from medzoo.toolkit.validation import check_init_images
 
 
@@ -18,7 +18,14 @@ class Duplicate(nn.Module):
         super().__init__()
         self.image = image
 
-    def fit(self, data: LabeledImages, *, seed: int, report: Report) -> None:
+    def fit(
+        self,
+        data: LabeledImages,
+        *,
+        seed: int,
+        callback: TrainingCallback = TrainingCallback(),
+        checkpoints: CheckpointStore = CheckpointStore(),
+    ) -> None:
         """Do nothing: there is nothing to learn."""
 
     def sample(self, seeds: Sequence[int], labels: Tensor, *, init_images: Tensor | None = None) -> Tensor:

@@ -83,9 +83,9 @@ class Faulty:
     def __init__(self, image):
         self.image = image
 
-    def fit(self, data, *, seed, report):
+    def fit(self, data, *, seed, callback, checkpoints):
         sys.stdout.write("fitting\\n")
-        report.progress(1, 1, {{"loss": 0.0}})
+        callback.on_step_end(1, 1, {{"loss": 0.0}})
         {fault}
 
     def sample(self, seeds, labels, *, init_images=None):

@@ -27,7 +27,7 @@ from helpers.undocumented import (
 from typer.testing import CliRunner
 
 import medzoo
-from medzoo import hookspecs, protocols
+from medzoo import hookspecs
 from medzoo.cli.options import parse_overrides
 from medzoo.config import resolve
 from medzoo.errors import MedzooError
@@ -35,6 +35,7 @@ from medzoo.experiment.config import ExperimentSettings, preset_names, read_desi
 from medzoo.hub.entries import KEYS
 from medzoo.plugins.lookup import load_plugins
 from medzoo.publishing.card import About
+from medzoo.toolkit.remote import RequestError
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -191,7 +192,7 @@ def test_every_metric_and_extractor_is_documented(site: Site, kind: str) -> None
 
 def test_every_exit_code_is_documented() -> None:
     page = (DOCS / "exit-codes.md").read_text("utf-8")
-    assert protocols.RequestError in family(MedzooError)
+    assert RequestError in family(MedzooError)
     assert not missing_exit_codes(family(MedzooError), page)
     assert "\n| 0 | |" in page
     assert "\n| 130 | |" in page

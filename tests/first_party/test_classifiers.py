@@ -48,9 +48,9 @@ def make(kind, *overrides, preset="tiny", channels=1, classes=CLASSES):
 
 def fit(classifier):
     """What the fit of `classifier` on made-up images noted."""
-    data, report = FakeImages(classifier.image), RecordingCallback()
-    classifier.fit(data, validation=data, seed=1, report=report)
-    return report.notes
+    data, run = FakeImages(classifier.image), RecordingCallback()
+    classifier.fit(data, validation=data, seed=1, callback=run, checkpoints=run)
+    return run.notes
 
 
 def test_the_classifiers_of_the_studies_are_offered():

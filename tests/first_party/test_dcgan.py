@@ -14,6 +14,7 @@ from medzoo import ImageSpec
 from medzoo.cli.options import parse_overrides
 from medzoo.config import resolve
 from medzoo.errors import ConfigError
+from medzoo.protocols import CheckpointStore, TrainingCallback
 from medzoo.toolkit.training.batches import Batch
 from medzoo_dcgan.collapse import CollapseMonitor, pairwise_distance
 from medzoo_dcgan.game import Game
@@ -60,28 +61,22 @@ class Data:
         return (grain + 60 * self.labels[index]).astype(np.uint8)
 
 
-class Log:
-    """A Report that remembers."""
+class Log(TrainingCallback, CheckpointStore):
+    """Records everything."""
 
     def __init__(self):
         self.values, self.looks, self.notes, self.warnings, self.states = [], [], {}, [], []
 
-    def restore(self):
-        return None
-
-    def stop_after(self):
-        return None
-
-    def checkpoint(self, step, state):
+    def save_checkpoint(self, step, state):
         self.states.append(dict(state))
 
-    def progress(self, step, total, values):
-        self.values.append(dict(values))
+    def on_step_end(self, step, total, metrics):
+        self.values.append(dict(metrics))
 
-    def preview(self, step, sample):
+    def on_preview(self, step, sample):
         self.looks.append(sample([1, 2, 3], torch.tensor([0, 1, 2])))
 
-    def note(self, name, value):
+    def log_metadata(self, name, value):
         self.notes[name] = dict(value)
 
     def warn(self, message):
@@ -315,7 +310,7 @@ def test_standing_statistics_are_those_of_the_weights_and_no_batch_counts():
 @pytest.fixture(scope="module")
 def fitted():
     model, log = build("tiny"), Log()
-    model.fit(Data(), seed=0, report=log)
+    model.fit(Data(), seed=0, callback=log, checkpoints=log)
     return model, log
 
 
@@ -367,11 +362,11 @@ def test_an_unconditional_model_fits_one_class():
         labels = np.zeros(12, dtype=np.int64)
 
     class OneLog(Log):
-        def preview(self, step, sample):
+        def on_preview(self, step, sample):
             self.looks.append(sample([1], torch.tensor([0])))
 
     model, log = build("tiny", "network.conditional=false", classes=1), OneLog()
-    model.fit(One(), seed=0, report=log)
+    model.fit(One(), seed=0, callback=log, checkpoints=log)
     assert len(log.values) == 4
     assert model.sample([1, 2], torch.zeros(2, dtype=torch.int64)).shape == (2, 1, 16, 16)
 
@@ -388,7 +383,7 @@ def test_pairwise_distance_is_the_root_mean_square_over_pairs():
 
 def looked_at(draw, *, warn_below=0.5, since=0):
     log = Log()
-    CollapseMonitor(Data(), draw, warn_below=warn_below, since=since, seed=0, report=log)(7)
+    CollapseMonitor(Data(), draw, warn_below=warn_below, since=since, seed=0, callback=log)(7)
     return log
 
 
@@ -441,7 +436,7 @@ def test_the_same_seeds_are_looked_at_each_time():
         seen.append((tuple(seeds), int(labels[0])))
         return real_images(seeds, labels)
 
-    monitor = CollapseMonitor(Data(), draw, warn_below=0.5, since=0, seed=0, report=Log())
+    monitor = CollapseMonitor(Data(), draw, warn_below=0.5, since=0, seed=0, callback=Log())
     monitor(1)
     monitor(2)
     assert seen[:2] == seen[2:]

@@ -34,4 +34,4 @@ def test_sources_are_needed_one_a_seed(init_images, duplicate):
 
 def test_it_has_nothing_to_learn(duplicate):
     assert duplicate.state_dict() == {}
-    duplicate.fit([], seed=0, report=None)
+    duplicate.fit([], seed=0)

@@ -14,6 +14,7 @@ from medzoo import ImageSpec
 from medzoo.cli.options import parse_overrides
 from medzoo.config import resolve
 from medzoo.errors import ConfigError, HubError
+from medzoo.protocols import TrainingCallback
 from medzoo.toolkit.diffusion.latent import Objective
 from medzoo.toolkit.training import losses
 from medzoo.toolkit.training.batches import Batch
@@ -93,39 +94,21 @@ class Images:
         return self.pixels[index]
 
 
-class Notes:
-    """A Report that remembers what is noted."""
+class Notes(TrainingCallback):
+    """Records metadata."""
 
     def __init__(self):
         self.notes = {}
 
-    def restore(self):
-        return None
-
-    def stop_after(self):
-        return None
-
-    def checkpoint(self, step, state):
-        pass
-
-    def progress(self, step, total, values):
-        pass
-
-    def preview(self, step, sample):
-        pass
-
-    def note(self, name, value):
+    def log_metadata(self, name, value):
         self.notes[name] = value
-
-    def keep(self, key, make):
-        return make()
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_published_autoencoder_is_taken_as_it_is(published, channels):
     model = build("tiny", f"autoencoder.pretrained={published}", channels=channels)
-    report = Notes()
-    model.fit(Images(channels), seed=0, report=report)
+    log = Notes()
+    model.fit(Images(channels), seed=0, callback=log)
     theirs = AutoencoderKL.from_pretrained(published).eval()
     assert all(torch.equal(v, model.autoencoder.vae.state_dict()[k]) for k, v in theirs.state_dict().items())
     assert model.sample([1, 2], torch.tensor([0, 1])).shape == (2, channels, 16, 16)
@@ -134,13 +117,13 @@ def test_a_published_autoencoder_is_taken_as_it_is(published, channels):
         means = theirs.encode(images.expand(-1, 3, -1, -1)).latent_dist.mean
         mirrored = theirs.encode(images.flip(-1).expand(-1, 3, -1, -1)).latent_dist.mean
     spread = torch.cat([means, mirrored]).std(dim=(0, 2, 3), correction=0).square().mean().sqrt().item()
-    assert report.notes["latents"]["scale_factor"] == pytest.approx(1.0 / spread, rel=1e-4)
+    assert log.notes["latents"]["scale_factor"] == pytest.approx(1.0 / spread, rel=1e-4)
 
 
 def test_a_model_is_loaded_without_its_published_autoencoder(published):
     """The weights are in the model; only training needs to read them from elsewhere."""
     trained = build("tiny", f"autoencoder.pretrained={published}")
-    trained.fit(Images(), seed=0, report=Notes())
+    trained.fit(Images(), seed=0)
     again = build("tiny", "autoencoder.pretrained=nobody/nothing")
     again.load_state_dict(trained.state_dict())
     images = [model.sample([5], torch.tensor([2])) for model in (trained, again)]
@@ -152,18 +135,18 @@ def test_an_autoencoder_of_another_shape_is_refused_with_the_settings_it_needs(p
     with pytest.raises(
         ConfigError, match=r"another shape .*autoencoder.block_out_channels=\[8, 8\], autoencoder.norm_num_groups=4"
     ):
-        model.fit(Images(), seed=0, report=Notes())
+        model.fit(Images(), seed=0)
 
 
 def test_an_autoencoder_that_cannot_be_had_is_an_error_that_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     model = build("tiny", "autoencoder.pretrained=stabilityai/sd-vae-ft-mse")
     with pytest.raises(HubError, match=r"'stabilityai/sd-vae-ft-mse' cannot be had.*give its folder as autoencoder"):
-        model.fit(Images(), seed=0, report=Notes())
+        model.fit(Images(), seed=0)
     (tmp_path / "empty").mkdir()
     model = build("tiny", f"autoencoder.pretrained={tmp_path / 'empty'}")
     with pytest.raises(HubError, match=r"should hold config\.json and diffusion_pytorch_model\.safetensors"):
-        model.fit(Images(), seed=0, report=Notes())
+        model.fit(Images(), seed=0)
 
 
 def test_pickled_weights_are_not_read(published):
@@ -171,7 +154,7 @@ def test_pickled_weights_are_not_read(published):
     weights.rename(published / "diffusion_pytorch_model.bin")
     model = build("tiny", f"autoencoder.pretrained={published}")
     with pytest.raises(HubError, match="cannot be had"):
-        model.fit(Images(), seed=0, report=Notes())
+        model.fit(Images(), seed=0)
 
 
 def test_the_perceptual_term_compares_decoded_images_by_signal_power(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ import pytest
 from medzoo.errors import DataError, ResourceError
 from medzoo.generation.remote import ledger
 from medzoo.generation.remote.ledger import LEDGER, Ledger, Tally, read_tally
-from medzoo.protocols import Service
+from medzoo.toolkit.remote import Service
 
 
 def terms(**given):

@@ -47,7 +47,7 @@ class Quilt(nn.Module):
         self.register_buffer("base", torch.rand(image.channels, image.size, image.size))
         self.register_buffer("effect", torch.rand(len(image.classes), image.channels, image.size, image.size))
 
-    def fit(self, data, *, seed, report):
+    def fit(self, data, *, seed, callback, checkpoints):
         labels = torch.from_numpy(data.labels)
         assert labels.dtype == torch.float32 and labels.shape == (len(data), len(data.classes))
         images = torch.stack([torch.from_numpy(data[k]) for k in range(len(data))]).float() / 255.0
@@ -55,8 +55,8 @@ class Quilt(nn.Module):
         found = torch.linalg.lstsq(design, images.flatten(1)).solution.view(-1, *images.shape[1:])
         self.effect, self.base = found[:-1], found[-1]
         loss = (design @ found.flatten(1) - images.flatten(1)).square().mean()
-        report.progress(1, 1, {"loss": float(loss), "learning_rate": 1.0})
-        report.preview(1, self.sample)
+        callback.on_step_end(1, 1, {"loss": float(loss), "learning_rate": 1.0})
+        callback.on_preview(1, self.sample)
 
     @torch.inference_mode()
     def sample(self, seeds, labels, *, init_images=None):

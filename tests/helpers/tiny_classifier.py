@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import medzoo
-from medzoo import ClassifierSpec, ImageSpec, LabeledImages, Report
+from medzoo import CheckpointStore, ClassifierSpec, ImageSpec, LabeledImages, TrainingCallback
 from medzoo.config import setting
 from medzoo.models.folder import save_model
 from medzoo.models.loading import build_model
@@ -53,18 +53,26 @@ class NearestMean(nn.Module):
         self.config, self.image = config, image
         self.register_buffer("means", torch.rand(len(image.classes), image.channels * image.size**2))
 
-    def fit(self, data: LabeledImages, *, validation: LabeledImages, seed: int, report: Report) -> None:
+    def fit(
+        self,
+        data: LabeledImages,
+        *,
+        validation: LabeledImages,
+        seed: int,
+        callback: TrainingCallback,
+        checkpoints: CheckpointStore,
+    ) -> None:
         images = torch.stack([torch.from_numpy(data[i]) for i in range(len(data))]).float() / 255
         labels = torch.from_numpy(data.labels)
-        state = report.restore()
+        state = checkpoints.load_checkpoint()
         first = int(state["step"]) + 1 if state is not None else 1
         for step in range(first, self.config.training.epochs + 1):
             self.means = torch.stack(
                 [self.features(images[labels == k]).mean(dim=0) for k in range(len(self.image.classes))]
             )
-            report.progress(step, self.config.training.epochs, {"loss": 1.0 / step})
-            report.checkpoint(step, {"step": torch.tensor(step), "means": self.means})
-        report.note("fit", {"images": len(data), "validation_images": len(validation)})
+            callback.on_step_end(step, self.config.training.epochs, {"loss": 1.0 / step})
+            checkpoints.save_checkpoint(step, {"step": torch.tensor(step), "means": self.means})
+        callback.log_metadata("fit", {"images": len(data), "validation_images": len(validation)})
 
     def predict(self, images: Tensor) -> Tensor:
         distances = torch.cdist(self.features(images), self.means) / self.means.shape[1] ** 0.5

@@ -36,13 +36,13 @@ class Quilt(nn.Module):
         self.register_buffer("base", torch.rand(image.channels, image.size, image.size))
         self.register_buffer("effect", torch.rand(len(image.classes), image.channels, image.size, image.size))
 
-    def fit(self, data, *, seed, report):
+    def fit(self, data, *, seed, callback, checkpoints):
         labels = torch.from_numpy(data.labels)
         images = torch.stack([torch.from_numpy(data[k]) for k in range(len(data))]).float() / 255.0
         design = torch.cat([labels, torch.ones(len(data), 1)], dim=1)
         found = torch.linalg.lstsq(design, images.flatten(1)).solution.view(-1, *images.shape[1:])
         self.effect, self.base = found[:-1], found[-1]
-        report.progress(1, 1, {"loss": 0.0, "learning_rate": 1.0})
+        callback.on_step_end(1, 1, {"loss": 0.0, "learning_rate": 1.0})
 
     def sample(self, seeds, labels, *, init_images=None):
         noise = [torch.randn(self.base.shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]

@@ -39,24 +39,24 @@ class Light(nn.Module):
         self.image = image
         self.layer = nn.Linear(4, len(image.classes), device=device)
 
-    def fit(self, data, *, validation, seed, report):
+    def fit(self, data, *, validation, seed, callback, checkpoints):
         check_not_empty(data)
         start = 0
-        if (state := report.restore()) is not None:
+        if (state := checkpoints.load_checkpoint()) is not None:
             start = int(state["step"])
             self.layer.load_state_dict({"weight": state["weight"], "bias": state["bias"]})
         pixels = torch.stack([torch.from_numpy(data[k]).float() / 255.0 for k in range(len(data))])
         labels = torch.from_numpy(data.labels)
-        stop = self.config.epochs if report.stop_after() is None else report.stop_after()
+        stop = self.config.epochs if callback.max_steps is None else callback.max_steps
         for step in range(start + 1, stop + 1):
             loss = self.loss(self.layer(self.features(pixels)), labels)
             gradients = torch.autograd.grad(loss, list(self.layer.parameters()))
             with torch.no_grad():
                 for parameter, gradient in zip(self.layer.parameters(), gradients, strict=True):
                     parameter.sub_(self.rate(seed, step) * gradient)
-            report.progress(step, self.config.epochs, {"loss": float(loss.detach())})
+            callback.on_step_end(step, self.config.epochs, {"loss": float(loss.detach())})
             weights = {name: value.detach() for name, value in self.layer.state_dict().items()}
-            report.checkpoint(step, {"step": torch.tensor(step), **weights})
+            checkpoints.save_checkpoint(step, {"step": torch.tensor(step), **weights})
 
     def loss(self, logits, labels):
         if self.image.multi_label:
@@ -137,7 +137,7 @@ class Wrong(Light):
 
 
 class Silent(Light):
-    def fit(self, data, *, validation, seed, report):
+    def fit(self, data, *, validation, seed, callback, checkpoints):
         pass
 
 
@@ -152,16 +152,16 @@ class GlobalFit(Light):
 
 
 class ForgetsStep(Light):
-    def fit(self, data, *, validation, seed, report):
-        kept = report.checkpoint
-        report.checkpoint = lambda step, state: kept(step, {**state, "bias": torch.zeros(3)})
-        super().fit(data, validation=validation, seed=seed, report=report)
+    def fit(self, data, *, validation, seed, callback, checkpoints):
+        kept = checkpoints.save_checkpoint
+        checkpoints.save_checkpoint = lambda step, state: kept(step, {**state, "bias": torch.zeros(3)})
+        super().fit(data, validation=validation, seed=seed, callback=callback, checkpoints=checkpoints)
 
 
 class NeverStops(Light):
-    def fit(self, data, *, validation, seed, report):
-        report.stop_after = lambda: None
-        super().fit(data, validation=validation, seed=seed, report=report)
+    def fit(self, data, *, validation, seed, callback, checkpoints):
+        callback.max_steps = None
+        super().fit(data, validation=validation, seed=seed, callback=callback, checkpoints=checkpoints)
 
 
 class Double(Light):
@@ -217,9 +217,9 @@ class Anything(Light):
 
 
 class FitsNothing(Light):
-    def fit(self, data, *, validation, seed, report):
+    def fit(self, data, *, validation, seed, callback, checkpoints):
         if len(data):
-            super().fit(data, validation=validation, seed=seed, report=report)
+            super().fit(data, validation=validation, seed=seed, callback=callback, checkpoints=checkpoints)
 
 
 class Fetches(Light):
@@ -249,7 +249,7 @@ class Draws(Light):
     [
         (NoFeatures, "build", "has no 'predict'"),
         (Wrong, "build", "expected the ImageSpec it was built for"),
-        (Silent, "fit", "made no call of report.progress"),
+        (Silent, "fit", "made no call of callback.on_step_end"),
         (Idle, "fit", "fit changed no weight"),
         (GlobalFit, "fit repeats", "a second fit from the same seed"),
         (ForgetsStep, "fit resumes", "a fit resumed at step 1"),

@@ -44,25 +44,25 @@ class Grain(nn.Module):
         self.image = image
         self.brightness = nn.Parameter(torch.rand(len(image.classes), device=device))
 
-    def fit(self, data, *, seed, report):
+    def fit(self, data, *, seed, callback, checkpoints):
         check_not_empty(data)
         start = 0
-        if (state := report.restore()) is not None:
+        if (state := checkpoints.load_checkpoint()) is not None:
             start = int(state["step"])
             self.load_state_dict({"brightness": state["brightness"]})
         pixels = torch.stack([torch.from_numpy(data[k]).float().mean() / 255.0 for k in range(len(data))])
-        means = self.learned(pixels, torch.from_numpy(data.labels), report)
-        asked = report.stop_after()
+        means = self.learned(pixels, torch.from_numpy(data.labels), callback, checkpoints)
+        asked = callback.max_steps
         end = self.config.epochs if asked is None else min(asked, self.config.epochs)
         for step in range(start + 1, end + 1):
             with torch.no_grad():
                 self.brightness += self.draw(seed, step) * (means - self.brightness)
             loss = (means - self.brightness.detach()).square().mean()
-            report.progress(step, self.config.epochs, {"loss": float(loss)})
-            report.checkpoint(step, {"step": torch.tensor(step), "brightness": self.brightness.detach()})
-        report.preview(self.config.epochs, self.sample)
+            callback.on_step_end(step, self.config.epochs, {"loss": float(loss)})
+            checkpoints.save_checkpoint(step, {"step": torch.tensor(step), "brightness": self.brightness.detach()})
+        callback.on_preview(self.config.epochs, self.sample)
 
-    def learned(self, pixels, labels, report):
+    def learned(self, pixels, labels, callback, checkpoints):
         hot = labels if self.image.multi_label else nn.functional.one_hot(labels)
         return torch.stack([pixels[column > 0].mean() for column in hot.T])
 
@@ -225,8 +225,8 @@ class FirstLabel(Grain):
 
 
 class ForgetsWeights(Grain):
-    def fit(self, data, *, seed, report):
-        super().fit(data, seed=seed, report=report)
+    def fit(self, data, *, seed, callback, checkpoints):
+        super().fit(data, seed=seed, callback=callback, checkpoints=checkpoints)
         self.extra = 0.05
 
     def one(self, seed, label):
@@ -276,110 +276,110 @@ class GlobalFit(Grain):
 
 
 class NoProgress(Grain):
-    def fit(self, data, *, seed, report):
+    def fit(self, data, *, seed, callback, checkpoints):
         pass
 
 
 class NotANumber(Grain):
-    def fit(self, data, *, seed, report):
-        report.progress(1, 1, {"loss": float("nan")})
+    def fit(self, data, *, seed, callback, checkpoints):
+        callback.on_step_end(1, 1, {"loss": float("nan")})
 
 
 class StopsShort(Grain):
-    def fit(self, data, *, seed, report):
-        report.progress(1, 2, {"loss": 0.5})
+    def fit(self, data, *, seed, callback, checkpoints):
+        callback.on_step_end(1, 2, {"loss": 0.5})
 
 
 class StartsAnew(Grain):
-    def fit(self, data, *, seed, report):
-        report.restore()
-        report.restore = lambda: None
-        super().fit(data, seed=seed, report=report)
+    def fit(self, data, *, seed, callback, checkpoints):
+        checkpoints.load_checkpoint()
+        checkpoints.load_checkpoint = lambda: None
+        super().fit(data, seed=seed, callback=callback, checkpoints=checkpoints)
 
 
 class NeverStops(Grain):
-    def fit(self, data, *, seed, report):
-        report.stop_after = lambda: None
-        super().fit(data, seed=seed, report=report)
+    def fit(self, data, *, seed, callback, checkpoints):
+        callback.max_steps = None
+        super().fit(data, seed=seed, callback=callback, checkpoints=checkpoints)
 
 
 class StopsElsewhere(Grain):
-    def fit(self, data, *, seed, report):
-        if (asked := report.stop_after()) is not None and report.restore() is None:
+    def fit(self, data, *, seed, callback, checkpoints):
+        if (asked := callback.max_steps) is not None and checkpoints.load_checkpoint() is None:
             self.brightness.data += 0.1 * asked
-        super().fit(data, seed=seed, report=report)
+        super().fit(data, seed=seed, callback=callback, checkpoints=checkpoints)
 
 
 class ResumesElsewhere(Grain):
-    def fit(self, data, *, seed, report):
-        if (state := report.restore()) is not None:
+    def fit(self, data, *, seed, callback, checkpoints):
+        if (state := checkpoints.load_checkpoint()) is not None:
             moved = {"step": state["step"], "brightness": state["brightness"] + 0.5}
-            report.restore = lambda: moved
-        super().fit(data, seed=seed, report=report)
+            checkpoints.load_checkpoint = lambda: moved
+        super().fit(data, seed=seed, callback=callback, checkpoints=checkpoints)
 
 
 class BadCheckpoint(Grain):
-    def fit(self, data, *, seed, report):
-        super().fit(data, seed=seed, report=report)
-        report.checkpoint(3, {"step": 3})
+    def fit(self, data, *, seed, callback, checkpoints):
+        super().fit(data, seed=seed, callback=callback, checkpoints=checkpoints)
+        checkpoints.save_checkpoint(3, {"step": 3})
 
 
 class BadPreview(Grain):
-    def fit(self, data, *, seed, report):
-        super().fit(data, seed=seed, report=report)
-        report.preview(3, lambda seeds, labels: torch.zeros(len(seeds), 1, 4, 4))
+    def fit(self, data, *, seed, callback, checkpoints):
+        super().fit(data, seed=seed, callback=callback, checkpoints=checkpoints)
+        callback.on_preview(3, lambda seeds, labels: torch.zeros(len(seeds), 1, 4, 4))
 
 
 class Tells(Grain):
     """Says what it can of its fit, and keeps what it computed."""
 
-    def learned(self, pixels, labels, report):
-        report.note("reconstruction", {"psnr": 31.5, "images": 24, "extractor": "none"})
-        report.warn("it collapsed")
+    def learned(self, pixels, labels, callback, checkpoints):
+        callback.log_metadata("reconstruction", {"psnr": 31.5, "images": 24, "extractor": "none"})
+        callback.warn("it collapsed")
         digest = hashlib.sha256(pixels.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()
-        kept = report.keep(digest, lambda: {"means": Grain.learned(self, pixels, labels, report)})
-        assert report.keep(digest, lambda: pytest.fail("it was made before"))["means"].equal(kept["means"])
+        kept = checkpoints.cached(digest, lambda: {"means": Grain.learned(self, pixels, labels, callback, checkpoints)})
+        assert checkpoints.cached(digest, lambda: pytest.fail("it was made before"))["means"].equal(kept["means"])
         return kept["means"]
 
 
 class NotesNoNumber(Tells):
-    def learned(self, pixels, labels, report):
-        report.note("reconstruction", {"psnr": float("inf")})
-        return super().learned(pixels, labels, report)
+    def learned(self, pixels, labels, callback, checkpoints):
+        callback.log_metadata("reconstruction", {"psnr": float("inf")})
+        return super().learned(pixels, labels, callback, checkpoints)
 
 
 class NotesATensor(Tells):
-    def learned(self, pixels, labels, report):
-        report.note("reconstruction", {"psnr": pixels.mean()})
-        return super().learned(pixels, labels, report)
+    def learned(self, pixels, labels, callback, checkpoints):
+        callback.log_metadata("reconstruction", {"psnr": pixels.mean()})
+        return super().learned(pixels, labels, callback, checkpoints)
 
 
 class WarnsAtLength(Tells):
-    def learned(self, pixels, labels, report):
-        report.warn("it\ncollapsed")
-        return super().learned(pixels, labels, report)
+    def learned(self, pixels, labels, callback, checkpoints):
+        callback.warn("it\ncollapsed")
+        return super().learned(pixels, labels, callback, checkpoints)
 
 
 class KeepsUnderAPath(Tells):
-    def learned(self, pixels, labels, report):
-        return report.keep("latents/1", lambda: {"means": pixels[:3]})["means"]
+    def learned(self, pixels, labels, callback, checkpoints):
+        return checkpoints.cached("latents/1", lambda: {"means": pixels[:3]})["means"]
 
 
 class KeepsNumbers(Tells):
-    def learned(self, pixels, labels, report):
-        return report.keep("means", lambda: {"means": 3})["means"]
+    def learned(self, pixels, labels, callback, checkpoints):
+        return checkpoints.cached("means", lambda: {"means": 3})["means"]
 
 
 class KeepsOneKeyForAll(Tells):
-    def learned(self, pixels, labels, report):
-        return report.keep("means", lambda: {"means": torch.rand(3)})["means"]
+    def learned(self, pixels, labels, callback, checkpoints):
+        return checkpoints.cached("means", lambda: {"means": torch.rand(3)})["means"]
 
 
 FITTING = {
     GlobalFit: ("fit repeats", "1 of 1 weights differ in a second fit from the same seed: brightness"),
-    NoProgress: ("fit", "fit made no call of report.progress"),
+    NoProgress: ("fit", "fit made no call of callback.on_step_end"),
     NotANumber: ("fit", "expected finite loss values, got loss = nan"),
-    StopsShort: ("fit", "expected the last report.progress to be step 2 of 2, got 1 of 2"),
+    StopsShort: ("fit", "expected the last callback.on_step_end to be step 2 of 2, got 1 of 2"),
     StartsAnew: ("fit resumes", "expected a restored fit to go on at step 2, its first step was 1"),
     NeverStops: ("fit stops", "expected a fit asked to stop after step 1 to end there, its last step was 3"),
     StopsElsewhere: (
@@ -411,8 +411,8 @@ class HalfWeights(Grain):
 
 
 class GrowsKeys(Grain):
-    def fit(self, data, *, seed, report):
-        super().fit(data, seed=seed, report=report)
+    def fit(self, data, *, seed, callback, checkpoints):
+        super().fit(data, seed=seed, callback=callback, checkpoints=checkpoints)
         self.register_buffer("seen", torch.ones(1))
 
 
@@ -635,7 +635,7 @@ class GlobalMultiFit(Grain):
 
 
 class SingleOnly(Grain):
-    def learned(self, pixels, labels, report):
+    def learned(self, pixels, labels, callback, checkpoints):
         return torch.stack([pixels[labels == k].mean() for k in range(3)])
 
     def light(self, label):
@@ -711,18 +711,18 @@ class ReadsAFile(Grain):
 
 
 class AsksAHost(Grain):
-    def learned(self, pixels, labels, report):
+    def learned(self, pixels, labels, callback, checkpoints):
         with contextlib.suppress(OSError), socket.socket() as client:
             client.connect(("127.0.0.1", 9))
-        return super().learned(pixels, labels, report)
+        return super().learned(pixels, labels, callback, checkpoints)
 
 
 class Ponders(Grain):
-    def learned(self, pixels, labels, report):
+    def learned(self, pixels, labels, callback, checkpoints):
         end = time.process_time() + 0.3
         while time.process_time() < end:
             pass
-        return super().learned(pixels, labels, report)
+        return super().learned(pixels, labels, callback, checkpoints)
 
 
 class TakesMemory(Grain):
@@ -745,9 +745,9 @@ class RefusesNothing(Grain):
 
 
 class StartsAProgram(Grain):
-    def learned(self, pixels, labels, report):
+    def learned(self, pixels, labels, callback, checkpoints):
         subprocess.run([sys.executable, "-c", "pass"], check=True)
-        return super().learned(pixels, labels, report)
+        return super().learned(pixels, labels, callback, checkpoints)
 
 
 class Prints(Grain):
@@ -757,14 +757,14 @@ class Prints(Grain):
 
 
 class FitsNothing(Grain):
-    def fit(self, data, *, seed, report):
+    def fit(self, data, *, seed, callback, checkpoints):
         if len(data):
-            super().fit(data, seed=seed, report=report)
+            super().fit(data, seed=seed, callback=callback, checkpoints=checkpoints)
 
 
 class SwapsClasses(Grain):
-    def learned(self, pixels, labels, report):
-        return super().learned(pixels, labels, report).flip(0)
+    def learned(self, pixels, labels, callback, checkpoints):
+        return super().learned(pixels, labels, callback, checkpoints).flip(0)
 
 
 LEFT_HERE = None
@@ -830,16 +830,16 @@ def test_what_other_threads_open_is_theirs(spec_of, tmp_path):
 
 
 class KeepsTheLastAlone(Grain):
-    def fit(self, data, *, seed, report):
-        kept = report.checkpoint
-        report.checkpoint = lambda step, state: kept(step, state) if step == self.config.epochs else None
-        super().fit(data, seed=seed, report=report)
+    def fit(self, data, *, seed, callback, checkpoints):
+        kept = checkpoints.save_checkpoint
+        checkpoints.save_checkpoint = lambda step, state: kept(step, state) if step == self.config.epochs else None
+        super().fit(data, seed=seed, callback=callback, checkpoints=checkpoints)
 
 
 class KeepsNone(Grain):
-    def fit(self, data, *, seed, report):
-        report.checkpoint = lambda step, state: None
-        super().fit(data, seed=seed, report=report)
+    def fit(self, data, *, seed, callback, checkpoints):
+        checkpoints.save_checkpoint = lambda step, state: None
+        super().fit(data, seed=seed, callback=callback, checkpoints=checkpoints)
 
 
 def test_a_fit_whose_resuming_cannot_be_seen_fails_and_one_without_checkpoints_says_so(spec_of):

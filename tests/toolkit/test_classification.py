@@ -91,13 +91,17 @@ def make(settings, *, image=IMAGE, **rest):
         return ImageClassifier(settings, image, Body(), side=8, **rest)
 
 
-def fit(settings, *, report=None, data=None, validation=None, classifier=None):
-    report = report or RecordingCallback()
+def fit(settings, *, run=None, data=None, validation=None, classifier=None):
+    run = run or RecordingCallback()
     classifier = classifier or make(settings)
     classifier.fit(
-        data or Images(), validation=Images(seed=1) if validation is None else validation, seed=3, report=report
+        data or Images(),
+        validation=Images(seed=1) if validation is None else validation,
+        seed=3,
+        callback=run,
+        checkpoints=run,
     )
-    return classifier, report
+    return classifier, run
 
 
 def same(one, other):
@@ -142,10 +146,10 @@ def test_a_killed_and_resumed_training_ends_with_the_same_weights(changes):
     settings = settings_of(**changes)
     whole, told = fit(settings)
     for step, _, state in told.checkpoints:
-        resumed, report = fit(settings, report=RecordingCallback({}, restored=state))
+        resumed, run = fit(settings, run=RecordingCallback({}, restored=state))
         assert same(whole, resumed), f"resumed at step {step}"
-        assert [entry[0] for entry in report.steps] == [entry[0] for entry in told.steps if entry[0] > step]
-        assert report.notes["validation"] == told.notes["validation"]
+        assert [entry[0] for entry in run.steps] == [entry[0] for entry in told.steps if entry[0] > step]
+        assert run.notes["validation"] == told.notes["validation"]
 
 
 def test_it_ends_patience_measurements_after_the_best_with_the_best_weights():
@@ -158,7 +162,7 @@ def test_it_ends_patience_measurements_after_the_best_with_the_best_weights():
     assert last == best + 3 * 4
     assert told.notes["validation"] == {"loss": measured[best], "at_step": best, "weights": "best"}
     assert told.checkpoints[-1][0] == last
-    stopped, _ = fit(settings, report=RecordingCallback({}, stop=best))
+    stopped, _ = fit(settings, run=RecordingCallback({}, stop=best))
     assert same(classifier, stopped)
 
 
@@ -201,7 +205,7 @@ def test_another_seed_gives_other_weights_and_the_global_state_none():
     second, _ = fit(settings)
     assert same(first, second)
     other = make(settings)
-    other.fit(Images(), validation=Images(seed=1), seed=4, report=RecordingCallback())
+    other.fit(Images(), validation=Images(seed=1), seed=4)
     assert not same(first, other)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from medzoo import ImageSpec
+from medzoo.protocols import CheckpointStore, TrainingCallback
 from medzoo.toolkit.diffusion.autoencoder import PatchDiscriminator, Reconstruction, quality, reconstruct, similarity
 from medzoo.toolkit.diffusion.latent import LatentDiffusion
 from medzoo.toolkit.diffusion.latents import Latents, Standardiser, content_key, encode_all
@@ -76,39 +77,36 @@ class Denoiser(nn.Module):
         return self.layers(torch.cat([noisy, plane], dim=1))
 
 
-class Log:
-    """A Report that keeps everything, can start from a checkpoint, and can break off or end after a step."""
+class Log(TrainingCallback, CheckpointStore):
+    """Records everything, can resume from a checkpoint, and can break off or end after a step."""
 
     def __init__(self, *, restored=None, stop=None, end=None):
-        self.restored, self.stop, self.end = restored, stop, end
+        self.restored, self.stop, self.max_steps = restored, stop, end
         self.values, self.states, self.looks, self.notes, self.kept = [], {}, [], {}, {}
 
-    def restore(self):
+    def load_checkpoint(self):
         return self.restored
 
-    def stop_after(self):
-        return self.end
-
-    def checkpoint(self, step, state):
+    def save_checkpoint(self, step, state):
         assert int(state["step"]) == step
         self.states[step] = {name: value.clone() for name, value in state.items()}
 
-    def progress(self, step, total, values):
-        self.values.append((step, total, dict(values)))
+    def on_step_end(self, step, total, metrics):
+        self.values.append((step, total, dict(metrics)))
         if step == self.stop:
             raise InterruptedError
 
-    def preview(self, step, sample):
+    def on_preview(self, step, sample):
         self.looks.append((step, sample([3, 4, 3, 4], torch.tensor([0, 0, 1, 1]))))
 
-    def note(self, name, value):
+    def log_metadata(self, name, value):
         self.notes[name] = value
 
     def warn(self, message):
         raise AssertionError(message)
 
-    def keep(self, key, make):
-        self.kept[key] = make()
+    def cached(self, key, compute):
+        self.kept[key] = compute()
         return self.kept[key]
 
 
@@ -139,10 +137,10 @@ def build(*, pretrain=None, adversarial=0.1, **changes):
         return LatentDiffusion(Halving(), Denoiser(), settings, image=IMAGE, pretrain=pretrain)
 
 
-def fit(report=None, **changes):
-    model, report = build(**changes), report or Log()
-    model.fit(Images(), seed=1, report=report)
-    return model, report
+def fit(log=None, **changes):
+    model, log = build(**changes), log or Log()
+    model.fit(Images(), seed=1, callback=log, checkpoints=log)
+    return model, log
 
 
 def same(one, other):
@@ -222,7 +220,7 @@ def test_a_pretrained_autoencoder_is_left_as_it_is():
 
     model = build(pretrain=pretrain)
     log = Log()
-    model.fit(Images(), seed=1, report=log)
+    model.fit(Images(), seed=1, callback=log, checkpoints=log)
     assert filled == [True]
     assert {values["stage"] for _, _, values in log.values} == {1}
     assert torch.equal(model.autoencoder.down.weight, torch.full_like(model.autoencoder.down.weight, 0.25))

@@ -10,6 +10,7 @@ from torch import nn
 
 from medzoo import ImageSpec
 from medzoo.errors import ConfigError
+from medzoo.protocols import CheckpointStore, TrainingCallback
 from medzoo.toolkit.diffusion.pixel import Objective, PixelDiffusion
 from medzoo.toolkit.nn.unet import unet_arguments
 from medzoo.toolkit.settings import (
@@ -275,25 +276,13 @@ def test_the_sampling_copy_follows_the_weights_and_is_no_part_of_them():
     assert torch.equal(second, model.sample([1], torch.tensor([0])))
 
 
-class Log:
-    """A Report that compares previews with what the model gives afterwards."""
+class Log(TrainingCallback, CheckpointStore):
+    """Records previews."""
 
     def __init__(self):
         self.looks = []
 
-    def restore(self):
-        return None
-
-    def stop_after(self):
-        return None
-
-    def checkpoint(self, step, state):
-        pass
-
-    def progress(self, step, total, values):
-        pass
-
-    def preview(self, step, sample):
+    def on_preview(self, step, sample):
         self.looks.append(sample([1], torch.tensor([0])))
 
 
@@ -311,7 +300,7 @@ def test_after_fitting_the_model_samples_the_averaged_weights_it_previewed():
     model, log = make_model(), Log()
     model.network.answer = lambda noisy, steps, labels: noisy
     untrained = model.sample([1], torch.tensor([0]))
-    model.fit(Data(), seed=0, report=log)
+    model.fit(Data(), seed=0, callback=log, checkpoints=log)
     trained = model.sample([1], torch.tensor([0]))
     assert not torch.equal(untrained, trained)
     assert torch.equal(log.looks[-1], trained)

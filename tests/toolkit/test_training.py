@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from medzoo.errors import ConfigError, ResourceError
+from medzoo.protocols import CheckpointStore, TrainingCallback
 from medzoo.toolkit.settings import TrainingSettings
 from medzoo.toolkit.training.batches import epoch_order, vary
 from medzoo.toolkit.training.loop import Adversary, train
@@ -33,28 +34,25 @@ class Images:
         return self.pixels[index]
 
 
-class Log:
-    """A Report that keeps everything, can start from a checkpoint, and can break off or end after a step."""
+class Log(TrainingCallback, CheckpointStore):
+    """Records everything, can resume from a checkpoint, and can break off or end after a step."""
 
     def __init__(self, *, restored=None, stop=None, end=None):
-        self.restored, self.stop, self.end = restored, stop, end
+        self.restored, self.stop, self.max_steps = restored, stop, end
         self.values, self.states, self.looks = [], {}, []
 
-    def restore(self):
+    def load_checkpoint(self):
         return self.restored
 
-    def stop_after(self):
-        return self.end
-
-    def checkpoint(self, step, state):
+    def save_checkpoint(self, step, state):
         self.states[step] = {name: value.clone() for name, value in state.items()}
 
-    def progress(self, step, total, values):
-        self.values.append((step, total, dict(values)))
+    def on_step_end(self, step, total, metrics):
+        self.values.append((step, total, dict(metrics)))
         if step == self.stop:
             raise InterruptedError
 
-    def preview(self, step, sample):
+    def on_preview(self, step, sample):
         self.looks.append((step, sample([1], torch.zeros(1, dtype=torch.int64))))
 
 
@@ -78,7 +76,7 @@ def reproduce(network, batch, random):
     return {"square": error.square().mean(), "tenth": 0.1 * error.abs().mean()}
 
 
-def run(*, loss=denoise, report=None, seed=3, dropout=0.0, data=None, **changes):
+def run(*, loss=denoise, log=None, seed=3, dropout=0.0, data=None, **changes):
     settings = {
         "epochs": 3,
         "batch_size": 8,
@@ -87,17 +85,18 @@ def run(*, loss=denoise, report=None, seed=3, dropout=0.0, data=None, **changes)
         "checkpointing_steps": 2,
         "learning_rate": 1e-2,
     }
-    network, report = make_network(dropout), report or Log()
+    network, log = make_network(dropout), log or Log()
     train(
         network,
         loss,
         data or Images(),
         TrainingSettings(**{**settings, **changes}),
         seed=seed,
-        report=report,
+        callback=log,
+        checkpoints=log,
         sample=lambda seeds, labels: torch.cat([weight.detach().flatten() for weight in network.parameters()]),
     )
-    return torch.cat([weight.detach().flatten() for weight in network.parameters()]), report
+    return torch.cat([weight.detach().flatten() for weight in network.parameters()]), log
 
 
 def test_a_run_reports_each_step_and_keeps_its_state():
@@ -123,10 +122,10 @@ def test_a_run_broken_off_and_started_again_ends_with_the_same_weights(stop, cha
     weights, whole = run(**changes)
     broken = Log(stop=stop)
     with pytest.raises(InterruptedError):
-        run(report=broken, **changes)
+        run(log=broken, **changes)
     newest = max(broken.states)
     assert newest == 2 * ((stop - 1) // 2)
-    resumed, log = run(report=Log(restored=broken.states[newest]), **changes)
+    resumed, log = run(log=Log(restored=broken.states[newest]), **changes)
     assert torch.equal(resumed, weights)
     assert log.values == whole.values[newest:]
     assert log.states[9].keys() == whole.states[9].keys()
@@ -135,7 +134,7 @@ def test_a_run_broken_off_and_started_again_ends_with_the_same_weights(stop, cha
 
 def test_a_finished_run_started_again_does_nothing_more():
     weights, whole = run()
-    again, log = run(report=Log(restored=whole.states[9]))
+    again, log = run(log=Log(restored=whole.states[9]))
     assert torch.equal(again, weights)
     assert log.values == []
 
@@ -143,12 +142,12 @@ def test_a_finished_run_started_again_does_nothing_more():
 @pytest.mark.parametrize("end", [1, 4, 8])
 def test_a_run_asked_to_stop_ends_with_the_averaged_weights_of_that_step(end):
     _, whole = run(checkpointing_steps=1, ema_decay=0.9)
-    weights, log = run(report=Log(end=end), ema_decay=0.9)
+    weights, log = run(log=Log(end=end), ema_decay=0.9)
     assert log.values == whole.values[:end], "the rate follows the whole schedule"
     average = [value.flatten() for name, value in whole.states[end].items() if name.startswith("average.")]
     assert torch.equal(weights, torch.cat(average))
     assert [step for step, _ in log.looks][-1] == end == max(log.states)
-    restored, again = run(report=Log(restored=whole.states[end], end=end), ema_decay=0.9)
+    restored, again = run(log=Log(restored=whole.states[end], end=end), ema_decay=0.9)
     assert torch.equal(restored, weights)
     assert again.values == []
     assert again.looks == []
@@ -156,7 +155,7 @@ def test_a_run_asked_to_stop_ends_with_the_averaged_weights_of_that_step(end):
 
 
 def test_a_run_asked_to_stop_after_its_end_ends_there():
-    weights, log = run(report=Log(end=1000))
+    weights, log = run(log=Log(end=1000))
     assert torch.equal(weights, run()[0])
     assert log.values[-1][:2] == (9, 9)
 
@@ -205,10 +204,10 @@ def test_a_preview_sees_the_averaged_weights_and_leaves_the_others_untouched():
 def test_whoever_keeps_a_copy_of_the_weights_is_told_when_they_change():
     events = []
     log = Log()
-    log.preview = lambda step, sample: events.append("preview")
+    log.on_preview = lambda step, sample: events.append("preview")
     settings = TrainingSettings(epochs=1, batch_size=20, mixed_precision="fp32")
     train(
-        make_network(), denoise, Images(), settings, seed=0, report=log, sample=None,
+        make_network(), denoise, Images(), settings, seed=0, callback=log, checkpoints=log, sample=None,
         weights_changed=lambda: events.append("changed"),
     )  # fmt: skip
     assert events == ["changed", "preview", "changed", "changed"]
@@ -403,11 +402,11 @@ def deceive(network, adversary, batch, random):
     return {"deceit": -adversary(network(torch.randn(batch.images.shape, generator=random))).mean()}
 
 
-def run_against(*, report=None, rate=1e-2, **changes):
+def run_against(*, log=None, rate=1e-2, **changes):
     with torch.random.fork_rng():
         torch.manual_seed(1)
         adversary = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.SiLU(), nn.Dropout(0.2), nn.Conv2d(4, 1, 3))
-    network, report = make_network(), report or Log()
+    network, log = make_network(), log or Log()
     settings = {
         "epochs": 3,
         "batch_size": 8,
@@ -422,11 +421,12 @@ def run_against(*, report=None, rate=1e-2, **changes):
         Images(),
         TrainingSettings(**{**settings, **changes}),
         seed=3,
-        report=report,
+        callback=log,
+        checkpoints=log,
         sample=lambda seeds, labels: torch.zeros(1),
         adversary=Adversary(network=adversary, loss=judge, rate=rate),
     )
-    return torch.cat([p.detach().flatten() for p in (*network.parameters(), *adversary.parameters())]), report
+    return torch.cat([p.detach().flatten() for p in (*network.parameters(), *adversary.parameters())]), log
 
 
 def test_an_adversary_is_trained_in_turn_and_both_losses_are_reported():
@@ -447,9 +447,9 @@ def test_a_run_against_an_adversary_goes_on_exactly(stop, changes):
     weights, whole = run_against(**changes)
     broken = Log(stop=stop)
     with pytest.raises(InterruptedError):
-        run_against(report=broken, **changes)
+        run_against(log=broken, **changes)
     newest = max(broken.states)
-    resumed, log = run_against(report=Log(restored=broken.states[newest]), **changes)
+    resumed, log = run_against(log=Log(restored=broken.states[newest]), **changes)
     assert torch.equal(resumed, weights)
     assert log.values == whole.values[newest:]
 
@@ -469,7 +469,8 @@ def test_each_network_learns_from_its_own_loss_alone():
         Images(),
         TrainingSettings(epochs=1, batch_size=8, mixed_precision="fp32"),
         seed=0,
-        report=Log(),
+        callback=Log(),
+        checkpoints=Log(),
         sample=lambda seeds, labels: torch.zeros(1),
         adversary=Adversary(network=adversary, loss=judge, rate=1e-3),
     )
@@ -488,7 +489,8 @@ def test_the_monitor_looks_at_averaged_weights_before_each_preview():
             epochs=2, batch_size=8, mixed_precision="fp32", validation_epochs=1, ema_decay=0.5, learning_rate=1e-2
         ),
         seed=0,
-        report=log,
+        callback=log,
+        checkpoints=log,
         sample=lambda seeds, labels: network[0].weight.detach().clone(),
         monitor=lambda step: seen.append((step, network[0].weight.detach().clone())),
     )

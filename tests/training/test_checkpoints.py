@@ -198,11 +198,11 @@ def test_a_damaged_checkpoint_is_named(udder: Dataset, tmp_path: Path) -> None:
 def test_a_generator_that_trains_on_is_found_out(finished: Path, udder: Dataset, monkeypatch: Any) -> None:
     from medzoo.toolkit.diffusion.pixel import PixelDiffusion
 
-    def fit(self: Any, data: Any, *, seed: int, report: Any) -> None:
-        report.progress(5, 8, {"loss": 0.1})
+    def fit(self: Any, data: Any, *, seed: int, callback: Any, checkpoints: Any) -> None:
+        callback.on_step_end(5, 8, {"loss": 0.1})
 
     monkeypatch.setattr(PixelDiffusion, "fit", fit)
-    with pytest.raises(PluginError, match="'ddpm' trains on after step 4, where it was asked to stop"):
+    with pytest.raises(PluginError, match="'ddpm' trained step 5 after it was asked to stop at step 4"):
         load(finished, checkpoints(finished)[0], udder)
 
 

@@ -83,7 +83,7 @@ def _predict(classifier: Classifier, images: Decoded, indices: Sequence[int]) ->
 class _StageFolder(RunFolder):
     """The folder of one stage of training."""
 
-    def preview(self, step: int, sample: Callable[[Sequence[int], Tensor], Tensor]) -> None:
+    def on_preview(self, step: int, sample: Callable[[Sequence[int], Tensor], Tensor]) -> None:
         """Do nothing: a classifier makes no images."""
 
     @property
@@ -148,7 +148,7 @@ class _Training:
         parts = [part for kind in kinds for part in self.parts[kind]]
         images = ConcatDataset(self.data.classes, parts, length=cell.epoch_length, seed=cell.seed)
         validation = ConcatDataset(self.data.classes, [self._real(cell.fold.val)])
-        classifier.fit(images, validation=validation, seed=cell.seed, report=run)
+        classifier.fit(images, validation=validation, seed=cell.seed, callback=run, checkpoints=run)
         return classifier
 
     def _real(self, indices: Sequence[int]) -> tuple[Decoded, np.ndarray, np.ndarray]:

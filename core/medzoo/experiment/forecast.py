@@ -9,13 +9,12 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from medzoo._version import __version__
 from medzoo.errors import MedzooError
@@ -28,6 +27,7 @@ from medzoo.experiment.worker import Worker
 from medzoo.models.devices import hardware
 from medzoo.models.labels import label_tensor
 from medzoo.models.loading import build_model, count_parameters
+from medzoo.protocols import CheckpointStore, TrainingCallback
 from medzoo.specs import ImageSpec
 from medzoo.storage.files import write_json_atomic
 from medzoo.storage.paths import cache_root
@@ -222,8 +222,10 @@ class _Timing:
     weights: int = 0
 
 
-class _StepTimer:
-    """A `Report` that times a few steps of training and keeps nothing."""
+class _StepTimer(TrainingCallback):
+    """End training after a few steps, and record when each of them ended."""
+
+    max_steps = _STEPS
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -234,34 +236,10 @@ class _StepTimer:
         """Seconds per step, the first left out."""
         return (self.times[-1] - self.times[0]) / (len(self.times) - 1) if len(self.times) > 1 else 0.0
 
-    def restore(self) -> Mapping[str, Tensor] | None:
-        """Nothing to go on from."""
-        return None
-
-    def checkpoint(self, step: int, state: Mapping[str, Tensor]) -> None:
-        """Keep nothing."""
-
-    def progress(self, step: int, total: int, values: Mapping[str, float]) -> None:
-        """Take the time."""
+    def on_step_end(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
+        """Record the time."""
         self.times.append(time.perf_counter())
         self.total = total
-
-    def preview(self, step: int, sample: Callable[[Sequence[int], Tensor], Tensor]) -> None:
-        """Look at nothing."""
-
-    def note(self, name: str, value: Mapping[str, float | str]) -> None:
-        """Remember nothing."""
-
-    def warn(self, message: str) -> None:
-        """Say nothing: a few steps show nothing."""
-
-    def keep(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
-        """The tensors, kept nowhere."""
-        return make()
-
-    def stop_after(self) -> int | None:
-        """A few steps."""
-        return _STEPS
 
 
 class _RandomImages:
@@ -289,7 +267,9 @@ def _time_classifier(recipe: Recipe, image: ImageSpec, *, device: str) -> _Timin
         timer = _StepTimer()
         batch = int(config.flat()["training.batch_size"])
         images = _RandomImages(image, 2 * _STEPS * batch)
-        classifier.fit(images, validation=_RandomImages(image, batch), seed=0, report=timer)
+        classifier.fit(
+            images, validation=_RandomImages(image, batch), seed=0, callback=timer, checkpoints=CheckpointStore()
+        )
 
         def predict(count: int) -> None:
             classifier.predict(torch.rand(count, image.channels, image.size, image.size))
@@ -307,7 +287,7 @@ def _time_generator(worker: Worker, generator: Generator, image: ImageSpec, *, i
         model = build_model(spec, config, image, device=worker.device)
         timer = _StepTimer()
         if images:
-            model.fit(_RandomImages(image, images), seed=0, report=timer)
+            model.fit(_RandomImages(image, images), seed=0, callback=timer, checkpoints=CheckpointStore())
 
         def sample(count: int) -> None:
             labels = label_tensor(image, [image.classes[0]] * count)

@@ -12,7 +12,8 @@ def test_the_contract(check):
 
 `assert_generator(SPEC)` makes all checks at once, `check_generator(SPEC)` gives the results; and so for classifiers,
 metrics and, with `assert_extractor` and `check_extractor`, for extractors. A plugin's own tests of `fit` can take what
-the kit takes: `fit(FakeImages(image), seed=0, report=RecordingCallback())`, with an `image` of the three `CLASSES`.
+the kit takes: `fit(FakeImages(image), seed=0, callback=run, checkpoints=run)`, where `run` is a `RecordingCallback()`
+and `image` an ImageSpec of the three `CLASSES`.
 """
 
 from medzoo.testing.classifiers import assert_classifier, check_classifier

@@ -26,9 +26,17 @@ _UNBOUNDED = {"build", LEARNING}
 class Monitored(Protocol):
     """What a suite has tested: a monitor for each kind of call, and the global random states that changed."""
 
-    seen: Mapping[str, Monitor]
-    touched: set[str]
-    config: Any
+    @property
+    def seen(self) -> Mapping[str, Monitor]:
+        """By the kind of call, what it did."""
+
+    @property
+    def touched(self) -> set[str]:
+        """The global random states that changed."""
+
+    @property
+    def config(self) -> Any:
+        """The settings of the model, or None."""
 
 
 def files(subject: Monitored) -> str:

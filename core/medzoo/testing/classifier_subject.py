@@ -20,12 +20,12 @@ class ClassifierSubject(ModelSubject[Classifier]):
     methods = ("fit", "predict", "features", "state_dict", "load_state_dict", "image")
 
     def fit(
-        self, model: Classifier, report: RecordingCallback, *, data: LabeledImages | None = None, call: str = "fit"
+        self, model: Classifier, run: RecordingCallback, *, data: LabeledImages | None = None, call: str = "fit"
     ) -> None:
         """Fit `model` with seed 5 on `data`, else on the made-up images, which are its validation too."""
         images = self.fake_images() if data is None else data
         with self.observed(call):
-            model.fit(images, validation=images, seed=5, report=report)
+            model.fit(images, validation=images, seed=5, callback=run, checkpoints=run)
 
     def images(self) -> Tensor:
         """Eight images that tell a classifier's answers apart."""

@@ -55,15 +55,15 @@ def classifier_suite(
 
 
 def _fit(subject: ClassifierSubject) -> str:
-    report = subject.first = subject.listener()
-    subject.fit(subject.model, report)
-    shared.expect_finite_losses(report)
-    step, total, _ = report.steps[-1]
+    run = subject.first = subject.listener()
+    subject.fit(subject.model, run)
+    shared.expect_finite_losses(run)
+    step, total, _ = run.steps[-1]
     expect(step <= total, f"expected at most the {total} steps told, the last was {step}")
     fresh = subject.build().state_dict()
     moved = [k for k, v in subject.model.state_dict().items() if not torch.equal(v.cpu(), fresh[k].cpu())]
     expect(bool(moved), "fit changed no weight")
-    return f"{len(report.steps)} steps, {len(report.checkpoints)} checkpoints, {len(report.notes)} notes"
+    return f"{len(run.steps)} steps, {len(run.checkpoints)} checkpoints, {len(run.notes)} notes"
 
 
 def _fit_stops(subject: ClassifierSubject) -> str | None:
@@ -71,9 +71,9 @@ def _fit_stops(subject: ClassifierSubject) -> str | None:
     if not unfinished:
         return None
     step, _ = unfinished[0]
-    report = subject.listener(stop=step)
-    subject.fit(subject.build(), report)
-    last = report.steps[-1][0] if report.steps else "none"
+    run = subject.listener(stop=step)
+    subject.fit(subject.build(), run)
+    last = run.steps[-1][0] if run.steps else "none"
     expect(last == step, f"expected a fit asked to stop after step {step} to end there, not at {last}")
     return f"a fit asked to stop after step {step} ends there"
 

@@ -27,7 +27,7 @@ class GeneratorSubject(ModelSubject[Generator]):
         return bool(self.spec.trainable)
 
     def listener(self, *, restored: Mapping[str, Tensor] | None = None, stop: int | None = None) -> RecordingCallback:
-        """A report for `fit` that looks at previews."""
+        """A callback and checkpoint store for `fit` that checks previews."""
         return PreviewCheckingCallback(self, restored=restored, stop=stop)
 
     def configure(self, preset: str) -> None:
@@ -47,11 +47,11 @@ class GeneratorSubject(ModelSubject[Generator]):
         self.init_images = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.1
 
     def fit(
-        self, model: Generator, report: RecordingCallback, *, data: LabeledImages | None = None, call: str = "fit"
+        self, model: Generator, run: RecordingCallback, *, data: LabeledImages | None = None, call: str = "fit"
     ) -> None:
         """Fit `model` with seed 5 on `data`, else on the made-up images."""
         with self.observed(call):
-            model.fit(self.fake_images() if data is None else data, seed=5, report=report)
+            model.fit(self.fake_images() if data is None else data, seed=5, callback=run, checkpoints=run)
 
     def sample(
         self,
@@ -101,8 +101,8 @@ class PreviewCheckingCallback(RecordingCallback):
         super().__init__(subject.kept, restored=restored, stop=stop)
         self.subject = subject
 
-    def preview(self, step: int, sample: Callable[[Sequence[int], Tensor], Tensor]) -> None:
+    def on_preview(self, step: int, sample: Callable[[Sequence[int], Tensor], Tensor]) -> None:
         """Draw one image of each class."""
         images = sample(range(len(CLASSES)), self.subject.class_labels.clone())
         self.subject.expect_images(images, count=len(CLASSES))
-        super().preview(step, sample)
+        super().on_preview(step, sample)

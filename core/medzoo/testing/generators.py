@@ -62,13 +62,15 @@ def generator_suite(
 def _fit(subject: GeneratorSubject) -> str | None:
     if not subject.trainable:
         return None
-    report = subject.first = subject.listener()
-    subject.fit(subject.model, report)
-    shared.expect_finite_losses(report)
-    step, total, _ = report.steps[-1]
-    expect(step == total, f"expected the last report.progress to be step {total} of {total}, got {step} of {total}")
-    told = f"{report.previews} previews, {len(report.notes)} notes, {len(report.warnings)} warnings"
-    return f"{len(report.steps)} steps, {len(report.checkpoints)} checkpoints, {told}"
+    run = subject.first = subject.listener()
+    subject.fit(subject.model, run)
+    shared.expect_finite_losses(run)
+    step, total, _ = run.steps[-1]
+    expect(
+        step == total, f"expected the last callback.on_step_end to be step {total} of {total}, got {step} of {total}"
+    )
+    told = f"{run.previews} previews, {len(run.notes)} notes, {len(run.warnings)} warnings"
+    return f"{len(run.steps)} steps, {len(run.checkpoints)} checkpoints, {told}"
 
 
 def _fit_stops(subject: GeneratorSubject) -> str | None:
@@ -77,9 +79,9 @@ def _fit_stops(subject: GeneratorSubject) -> str | None:
         return None  # where a fit stops has nothing to do with the kind of its labels
     step, state = unfinished[0]
     stopped, restored = subject.build(), subject.build()
-    report, again = subject.listener(stop=step), subject.listener(restored=state, stop=step)
-    subject.fit(stopped, report)
-    last = report.steps[-1][0] if report.steps else "none"
+    run, again = subject.listener(stop=step), subject.listener(restored=state, stop=step)
+    subject.fit(stopped, run)
+    last = run.steps[-1][0] if run.steps else "none"
     expect(last == step, f"expected a fit asked to stop after step {step} to end there, its last step was {last}")
     subject.sample(model=stopped)
     subject.fit(restored, again)

@@ -109,13 +109,13 @@ def weights(subject: Subject) -> str:
     return f"{len(state)} tensors, float32 or whole numbers, the same keys in a fresh model"
 
 
-def expect_finite_losses(report: RecordingCallback) -> None:
+def expect_finite_losses(run: RecordingCallback) -> None:
     """Raise ContractError unless a fit told its steps, rising, with finite losses."""
-    expect(bool(report.steps), "fit made no call of report.progress")
-    bad = [f"{k} = {v}" for _, _, values in report.steps for k, v in values.items() if not math.isfinite(v)]
+    expect(bool(run.steps), "fit made no call of callback.on_step_end")
+    bad = [f"{k} = {v}" for _, _, values in run.steps for k, v in values.items() if not math.isfinite(v)]
     expect(not bad, f"expected finite loss values, got {bad[0] if bad else ''}")
-    steps = [step for step, _, _ in report.steps]
-    expect(steps == sorted(set(steps)), f"expected rising steps in report.progress, got {steps}")
+    steps = [step for step, _, _ in run.steps]
+    expect(steps == sorted(set(steps)), f"expected rising steps in callback.on_step_end, got {steps}")
 
 
 def fit_repeats(subject: Subject) -> str | None:
@@ -142,10 +142,10 @@ def fit_resumes(subject: Subject) -> str | None:
         "training.checkpointing_steps",
     )
     step, state = unfinished[0]
-    resumed, report = subject.build(), subject.listener(restored=state)
+    resumed, run = subject.build(), subject.listener(restored=state)
     with global_seed(2, subject.device):
-        subject.fit(resumed, report)
-    first = report.steps[0][0] if report.steps else "none"
+        subject.fit(resumed, run)
+    first = run.steps[0][0] if run.steps else "none"
     expect(first == step + 1, f"expected a restored fit to go on at step {step + 1}, its first step was {first}")
     expect_equal(subject.model.state_dict(), resumed.state_dict(), f"a fit resumed at step {step}")
     return f"a fit resumed at step {step} ends with the same weights"

@@ -64,7 +64,7 @@ class ModelSubject(ABC, Generic[M]):
         return True
 
     def listener(self, *, restored: Mapping[str, Tensor] | None = None, stop: int | None = None) -> RecordingCallback:
-        """A report for `fit`."""
+        """A callback and checkpoint store for `fit`."""
         return RecordingCallback(self.kept, restored=restored, stop=stop)
 
     def configure(self, preset: str) -> None:
@@ -112,7 +112,7 @@ class ModelSubject(ABC, Generic[M]):
             yield
 
     @abstractmethod
-    def fit(self, model: M, report: RecordingCallback, *, data: LabeledImages | None = None, call: str = "fit") -> None:
+    def fit(self, model: M, run: RecordingCallback, *, data: LabeledImages | None = None, call: str = "fit") -> None:
         """Fit `model` with seed 5 on `data`, else on the made-up images."""
 
     def fake_images(self) -> FakeImages:

@@ -1,4 +1,4 @@
-"""A Report that keeps all it is told, and looks at it as core would."""
+"""A callback and checkpoint store that records everything, and checks it as core would."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from medzoo.protocols import CheckpointStore, TrainingCallback
 from medzoo.testing.contract import expect
 
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
-class RecordingCallback:
-    """A Report that keeps all it is told; `kept` are the tensors that the fits of one model share."""
+class RecordingCallback(TrainingCallback, CheckpointStore):
+    """Records every call of `fit`; `kept` are the cached tensors that the fits of one model share."""
 
     def __init__(
         self,
@@ -26,7 +27,7 @@ class RecordingCallback:
     ) -> None:
         self.kept = {} if kept is None else kept
         self.restored = restored
-        self.stop = stop
+        self.max_steps = stop
         self.steps: list[tuple[int, int, dict[str, float]]] = []
         self.checkpoints: list[tuple[int, int, dict[str, Tensor]]] = []
         self.previews = 0
@@ -34,53 +35,51 @@ class RecordingCallback:
         self.warnings: list[str] = []
         self._made: set[str] = set()
 
-    def restore(self) -> Mapping[str, Tensor] | None:
-        """The checkpoint to go on from, if this report was given one."""
+    def load_checkpoint(self) -> Mapping[str, Tensor] | None:
+        """Return the checkpoint to resume from, if there is one."""
         return self.restored
 
-    def checkpoint(self, step: int, state: Mapping[str, Tensor]) -> None:
-        """Keep a copy of `state`."""
+    def save_checkpoint(self, step: int, state: Mapping[str, Tensor]) -> None:
+        """Record a copy of `state`."""
         total = self.steps[-1][1] if self.steps else step
         self.checkpoints.append((step, total, _copied(state, "a checkpoint")))
 
-    def progress(self, step: int, total: int, values: Mapping[str, float]) -> None:
-        """Note the step and its values."""
-        self.steps.append((step, total, {name: float(value) for name, value in values.items()}))
+    def on_step_end(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
+        """Record the step and its metrics."""
+        self.steps.append((step, total, {name: float(value) for name, value in metrics.items()}))
 
-    def preview(self, step: int, sample: Callable[[Sequence[int], Tensor], Tensor]) -> None:
-        """Count it."""
+    def on_preview(self, step: int, sample: Callable[[Sequence[int], Tensor], Tensor]) -> None:
+        """Count the previews."""
         self.previews += 1
 
-    def note(self, name: str, value: Mapping[str, float | str]) -> None:
-        """Remember a fact, which has to be fit for JSON."""
+    def log_metadata(self, name: str, value: Mapping[str, float | str]) -> None:
+        """Record a fact, which must be valid JSON."""
         bad = [key for key, entry in value.items() if not isinstance(entry, float | int | str)]
         bad += [key for key, entry in value.items() if isinstance(entry, float) and not math.isfinite(entry)]
-        expect(not bad, f"expected texts and finite numbers in note '{name}', '{bad[0] if bad else ''}' is none")
+        expect(
+            not bad, f"expected texts and finite numbers in the metadata '{name}', '{bad[0] if bad else ''}' is none"
+        )
         self.notes[name] = dict(value)
 
     def warn(self, message: str) -> None:
-        """Remember a warning, which has to be one line."""
+        """Record a warning, which must be one line."""
         expect(len(message.splitlines()) == 1, f"expected a warning of one line, got {message!r}")
         self.warnings.append(message)
 
-    def keep(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+    def cached(self, key: str, compute: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
         """Copies of the tensors first made for `key`; every fit makes them again, and has to get the same."""
         expect(_KEY.fullmatch(key) is not None, f"expected a key of letters, digits, '-' and '_', got {key!r}")
         if key not in self._made:
-            made = _copied(make(), "what is kept")
+            made = _copied(compute(), "what is cached")
             first = self.kept.setdefault(key, made)
             same = first.keys() == made.keys() and all(torch.equal(first[name], made[name]) for name in first)
             expect(same, f"expected a key that tells tensors apart, '{key}' stood for others before")
             self._made.add(key)
-        return _copied(self.kept[key], "what is kept")
+        return _copied(self.kept[key], "what is cached")
 
     def unfinished(self) -> list[tuple[int, dict[str, Tensor]]]:
         """Steps and states of the checkpoints before the last step."""
         return [(step, state) for step, total, state in self.checkpoints if step < total]
-
-    def stop_after(self) -> int | None:
-        """The step at which this report wants the fit to end, if at any."""
-        return self.stop
 
 
 def _copied(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medzoo.errors import DataError
-from medzoo.protocols import LabeledImages, Report
+from medzoo.protocols import CheckpointStore, LabeledImages, TrainingCallback
 from medzoo.specs import ImageSpec
 from medzoo.toolkit.classifier_settings import ClassifierSettings, RecipeSettings
 from medzoo.toolkit.training.loop import steps_of, train
@@ -124,7 +124,15 @@ class ImageClassifier(nn.Module):
         """Where the weights are."""
         return self.network.mean.device
 
-    def fit(self, data: LabeledImages, *, validation: LabeledImages, seed: int, report: Report) -> None:
+    def fit(
+        self,
+        data: LabeledImages,
+        *,
+        validation: LabeledImages,
+        seed: int,
+        callback: TrainingCallback = TrainingCallback(),
+        checkpoints: CheckpointStore = CheckpointStore(),
+    ) -> None:
         """Train on `data`, by `training.load_best_model_at_end` to the weights of the lowest loss on `validation`.
 
         Raises: DataError without images, or without validation images that the settings need.
@@ -132,8 +140,8 @@ class ImageClassifier(nn.Module):
         check_not_empty(data)
         training = self.config.training
         self._refuse_missing(validation)
-        if report.restore() is None:
-            self._begin(data, report)
+        if checkpoints.load_checkpoint() is None:
+            self._begin(data, callback)
         objective = Objective(self.config, data, device=self.device)
         stopping = EarlyStopping(self.network, training, measure=lambda: measure(self.network, validation, objective))
         train(
@@ -142,7 +150,8 @@ class ImageClassifier(nn.Module):
             data,
             training,
             seed=seed,
-            report=report,
+            callback=callback,
+            checkpoints=checkpoints,
             recipe=_recipe(self.network, training, length=len(data)),
             selection=stopping if len(validation) else None,
         )
@@ -151,7 +160,9 @@ class ImageClassifier(nn.Module):
         self.eval()
         if stopping.best_step:
             found: dict[str, float | str] = {"loss": stopping.lowest, "at_step": stopping.best_step}
-            report.note("validation", {**found, "weights": "best" if training.load_best_model_at_end else "last"})
+            callback.log_metadata(
+                "validation", {**found, "weights": "best" if training.load_best_model_at_end else "last"}
+            )
 
     @torch.inference_mode()
     def predict(self, images: Tensor) -> Tensor:
@@ -172,7 +183,7 @@ class ImageClassifier(nn.Module):
         self._fresh = False
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
-    def _begin(self, data: LabeledImages, report: Report) -> None:
+    def _begin(self, data: LabeledImages, callback: TrainingCallback) -> None:
         """Give a fresh network its weights and statistics, and tell them and the size it sees."""
         if self._fresh:
             start = self._start()
@@ -181,12 +192,12 @@ class ImageClassifier(nn.Module):
             else:
                 statistics, of = pixel_statistics(data), "the training images"
             self.network.standardise_by(*statistics)
-            report.note("weights", {"source": start.source, "pixels_standardised_by": of})
+            callback.log_metadata("weights", {"source": start.source, "pixels_standardised_by": of})
         else:
-            report.note("weights", {"source": "the classifier's own, from before this training"})
+            callback.log_metadata("weights", {"source": "the classifier's own, from before this training"})
         if self.network.side != self.image.size:
             how = "bilinear, antialiased, in the model"
-            report.note("resize", {"from": self.image.size, "to": self.network.side, "how": how})
+            callback.log_metadata("resize", {"from": self.image.size, "to": self.network.side, "how": how})
 
     def _in_parts(self, call: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         check_images(self.image, images)

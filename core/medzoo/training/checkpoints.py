@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +18,13 @@ from medzoo.data.dataset import Dataset
 from medzoo.errors import DataError, IntegrityError, PluginError
 from medzoo.hub.registry import CONFIG, WEIGHTS
 from medzoo.models.loading import LoadedModel, build_model, load_model
-from medzoo.protocols import Generator
+from medzoo.protocols import CheckpointStore, Generator, TrainingCallback
 from medzoo.runs.identity import PLAN
 from medzoo.runs.record import read_run
 from medzoo.storage.files import sha256_file
 from medzoo.storage.paths import latents_root
 from medzoo.training.run import image_of
-from medzoo.training.run_folder import LossTable, checkpoint_files, kept_tensors, read_checkpoint
+from medzoo.training.run_folder import LossTable, cached_tensors, checkpoint_files, read_checkpoint
 
 if TYPE_CHECKING:
     from medzoo.plugins.lookup import Plugins
@@ -88,8 +88,8 @@ def load_checkpoint(
     image = image_of(flat, data)
     crop = str(flat.get("image.crop", "none"))
     generator = build_model(spec, resolved, image, device=device, seed=plan["seed"])
-    report = _Restored(state, checkpoint.step, plugin=spec.name)
-    generator.fit(data.view(image, crop=crop), seed=plan["seed"], report=report)
+    callback = _StopAtCheckpoint(checkpoint.step, plugin=spec.name)
+    generator.fit(data.view(image, crop=crop), seed=plan["seed"], callback=callback, checkpoints=_OneCheckpoint(state))
     return LoadedModel(
         name=name,
         model=generator,
@@ -102,47 +102,34 @@ def load_checkpoint(
     )
 
 
-class _Restored:
-    """A `Report` that gives one checkpoint and asks to stop after its step, so that `fit` makes none and tells nothing.
+class _StopAtCheckpoint(TrainingCallback):
+    """Ends training at the step it resumes from, so that no step is trained."""
 
-    Tensors to be kept, such as latents, come from the cache that runs share.
-    """
-
-    def __init__(self, state: Mapping[str, Tensor], step: int, *, plugin: str) -> None:
-        self._state = state
-        self._step = step
+    def __init__(self, step: int, *, plugin: str) -> None:
+        self.max_steps = step
         self._plugin = plugin
 
-    def restore(self) -> Mapping[str, Tensor]:
-        """The checkpoint."""
-        return self._state
-
-    def stop_after(self) -> int:
-        """The checkpoint's step."""
-        return self._step
-
-    def progress(self, step: int, total: int, values: Mapping[str, float]) -> None:
-        """Nothing. Raises: PluginError, for there is nothing left to train."""
+    def on_step_end(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
+        """Refuse the step. Raises: PluginError."""
         raise PluginError(
-            f"'{self._plugin}' trains on after step {self._step}, where it was asked to stop",
+            f"'{self._plugin}' trained step {step} after it was asked to stop at step {self.max_steps}",
             f"run `medzoo plugin check {self._plugin}`",
         )
 
-    def checkpoint(self, step: int, state: Mapping[str, Tensor]) -> None:
-        """Nothing: what there is was read from a checkpoint."""
 
-    def preview(self, step: int, sample: Callable[[Sequence[int], Tensor], Tensor]) -> None:
-        """Nothing: the run has its previews."""
+class _OneCheckpoint(CheckpointStore):
+    """One checkpoint to load; nothing is saved. Cached tensors come from the cache that all runs share."""
 
-    def note(self, name: str, value: Mapping[str, float | str]) -> None:
-        """Nothing: the run has its notes."""
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
+        self._state = state
 
-    def warn(self, message: str) -> None:
-        """Nothing: the run has its warnings."""
+    def load_checkpoint(self) -> Mapping[str, Tensor]:
+        """Return the checkpoint."""
+        return self._state
 
-    def keep(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
-        """The tensors kept under `key`."""
-        return kept_tensors(latents_root(), key, make)
+    def cached(self, key: str, compute: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+        """Return the tensors cached under `key`."""
+        return cached_tensors(latents_root(), key, compute)
 
 
 def _plan(run: Path) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def finish(
     data: Mapping[str, Any],
     plugins: Plugins,
     device: str,
-    report: RunFolder,
+    run: RunFolder,
 ) -> None:
     """Nothing; run.json of a training of that `kind` ("generator", "classifier") is written, `data` in it."""
     record.config = config.flat()
@@ -104,10 +104,10 @@ def finish(
     record.extra = {
         **record.extra,
         "hardware": hardware(device),
-        "training_seconds": round(report.seconds, 1),
-        "resumed_at_step": report.resumed_at,
-        "notes": report.notes,
-        "warnings": report.warnings(),
+        "training_seconds": round(run.seconds, 1),
+        "resumed_at_step": run.resumed_at,
+        "notes": run.notes,
+        "warnings": run.warnings(),
     }
     record.add_outputs([record.folder / WEIGHTS, record.folder / CONFIG])
     record.weights = {WEIGHTS: record.outputs[0]["sha256"]}

@@ -1,4 +1,4 @@
-"""A training run's folder: checkpoints, loss curve, sample grids, and the `Report` that writes them."""
+"""A training run's folder: checkpoints, loss curve, sample grids, and the callback that writes them."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from torch import Tensor
 from medzoo.data.images import write_image
 from medzoo.errors import IntegrityError
 from medzoo.models.contact_sheet import class_sheet
+from medzoo.protocols import CheckpointStore, TrainingCallback
 from medzoo.seeds import derive_seed
 from medzoo.specs import ImageSpec
 from medzoo.storage.files import make_folder, write_atomic, write_json_atomic
@@ -49,12 +50,12 @@ class ScalarLog(Protocol):
         """Record one value."""
 
 
-class RunFolder:
-    """The `Report` of a training run: everything it keeps lies in `folder`.
+class RunFolder(TrainingCallback, CheckpointStore):
+    """The callback and the checkpoint store of a training run, both in `folder`.
 
-    checkpoints/step-00000500.safetensors (the newest `keep`, or all where that is 0), loss.csv, loss.png,
-    samples/step-00000500.png, and, where there was cause, notes.json and warnings.txt. Tensors to be kept go to
-    `cache`, which runs share.
+    It writes checkpoints/step-00000500.safetensors (the newest `keep`, or all if that is 0), loss.csv, loss.png,
+    samples/step-00000500.png and, if there are any, notes.json and warnings.txt. Cached tensors go to `cache`, which
+    all runs share.
     """
 
     def __init__(
@@ -83,11 +84,11 @@ class RunFolder:
 
     @property
     def seconds(self) -> float:
-        """Time spent training, interrupted runs included up to their last checkpoint."""
+        """Training time, including that of interrupted runs up to their last checkpoint."""
         return self._seconds_before + (time.monotonic() - self._started if self._started else 0.0)
 
-    def restore(self) -> Mapping[str, Tensor] | None:
-        """The newest checkpoint, or None.
+    def load_checkpoint(self) -> Mapping[str, Tensor] | None:
+        """Read the newest checkpoint, and drop what was recorded after it; None if there is none.
 
         Raises:
             IntegrityError: it is damaged.
@@ -104,26 +105,26 @@ class RunFolder:
         self._seconds_before = self._losses.rows[-1]["seconds"] if self._losses.rows else 0.0
         return state
 
-    def checkpoint(self, step: int, state: Mapping[str, Tensor]) -> None:
-        """Write `state`, then drop all but the newest checkpoints, where not all are kept."""
+    def save_checkpoint(self, step: int, state: Mapping[str, Tensor]) -> None:
+        """Write `state`, then delete all but the newest `keep` checkpoints."""
         self._losses.write()
         write_atomic(self.folder / "checkpoints" / f"step-{step:08d}.safetensors", save(dict(state)))
         for old in checkpoint_files(self.folder)[: -self._newest] if self._newest else ():
             old.unlink()
 
-    def progress(self, step: int, total: int, values: Mapping[str, float]) -> None:
-        """Show and record the losses of `step`."""
+    def on_step_end(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
+        """Record and display the losses of `step`."""
         if not self._started:
             self.display.start(step - 1, total)
             self._started = time.monotonic()
-        self.display.update(step, total, values)
-        self._losses.add(step, {**values, "seconds": self.seconds})
+        self.display.update(step, total, metrics)
+        self._losses.add(step, {**metrics, "seconds": self.seconds})
         if self.scalars is not None:
-            for name, value in values.items():
+            for name, value in metrics.items():
                 self.scalars.add_scalar(f"train/{name}", value, step)
 
-    def preview(self, step: int, sample: Callable[[Sequence[int], Tensor], Tensor]) -> None:
-        """Write a grid with the same seeds every time, one row a class, and the loss curve so far."""
+    def on_preview(self, step: int, sample: Callable[[Sequence[int], Tensor], Tensor]) -> None:
+        """Write a grid of samples, one row per class and always of the same seeds, and the loss curve so far."""
         seeds = {
             name: [derive_seed(self.seed, "preview", label, i) for i in range(PREVIEWS_PER_CLASS)]
             for label, name in enumerate(self.image.classes)
@@ -133,57 +134,53 @@ class RunFolder:
         self._losses.write()
         self._losses.draw(self.folder / "loss.png")
 
-    def note(self, name: str, value: Mapping[str, float | str]) -> None:
-        """Remember a fact for run.json and config.json, in notes.json over an interruption."""
+    def log_metadata(self, name: str, value: Mapping[str, float | str]) -> None:
+        """Record a fact for run.json and config.json; notes.json preserves it across interruptions."""
         self.notes[name] = dict(value)
         write_json_atomic(self.folder / NOTES, self.notes)
 
     def warn(self, message: str) -> None:
-        """Show a warning and keep it, once, in warnings.txt."""
+        """Display a warning and add it to warnings.txt, once."""
         self.display.warn(message)
         if message not in (known := self.warnings()):
             write_atomic(self.folder / "warnings.txt", "".join(f"{line}\n" for line in [*known, message]).encode())
 
-    def stop_after(self) -> int | None:
-        """None: a training run trains to its end."""
-        return None
-
     def warnings(self) -> list[str]:
-        """All warnings so far, those before an interruption included."""
+        """Return all warnings so far, including those before an interruption."""
         path = self.folder / "warnings.txt"
         return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
-    def keep(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
-        """The tensors in the cache under `key`, as `kept_tensors`."""
-        return kept_tensors(self.cache, key, make)
+    def cached(self, key: str, compute: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+        """Return the tensors cached under `key`, as `cached_tensors` does."""
+        return cached_tensors(self.cache, key, compute)
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
-    """The checkpoints of the run in `folder`, oldest first."""
+    """List the checkpoints of the run in `folder`, oldest first."""
     return sorted((folder / "checkpoints").glob("step-*.safetensors"))
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """What a checkpoint holds. Raises: IntegrityError if it is damaged."""
+    """Read the tensors of a checkpoint. Raises: IntegrityError if it is damaged."""
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise IntegrityError(f"{path} is damaged: {error}", "delete it to go on from the one before") from error
+        raise IntegrityError(f"{path} is damaged: {error}", "delete it to resume from the one before") from error
 
 
-def kept_tensors(cache: Path, key: str, make: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
-    """The tensors in `cache` under `key`; made and written there the first time, or if the file is damaged."""
+def cached_tensors(cache: Path, key: str, compute: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+    """Read the tensors in `cache` under `key`; compute and write them if the file is missing or damaged."""
     path = cache / f"{key}.safetensors"
     with contextlib.suppress(SafetensorError, FileNotFoundError):
         return load_file(path)
-    made = {name: value.detach().cpu().contiguous() for name, value in make().items()}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in compute().items()}
     make_folder(cache)
-    write_atomic(path, save(made))
-    return made
+    write_atomic(path, save(tensors))
+    return tensors
 
 
 class LossTable:
-    """loss.csv: one row a step; a run that goes on from a checkpoint drops the rows after it."""
+    """loss.csv, one row per step; a run that resumes from a checkpoint drops the rows after it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -214,7 +211,7 @@ class LossTable:
         write_atomic(self.path, text.getvalue().encode())
 
     def draw(self, path: Path) -> None:
-        """Draw the losses, one panel a stage: each step, and the mean over a fiftieth of the stage."""
+        """Plot the losses, one panel per stage: each step, and the moving average over a fiftieth of the stage."""
         from matplotlib.figure import Figure
 
         stages = sorted({row.get("stage", 1.0) for row in self.rows})
@@ -222,18 +219,18 @@ class LossTable:
         for stage, axes in zip(stages, figure.subplots(1, len(stages), squeeze=False)[0], strict=True):
             rows = [row for row in self.rows if row.get("stage", 1.0) == stage]
             steps, width = [row["step"] for row in rows], max(1, len(rows) // 50)
-            for name, label, colour, pale in LINES:
+            for name, label, color, pale in LINES:
                 losses = [row[name] for row in rows if name in row]
                 if len(losses) == len(rows):
                     recent = [losses[max(0, i - width) : i + 1] for i in range(len(losses))]
                     axes.plot(steps, losses, color=pale, linewidth=0.6)
-                    axes.plot(steps, [math.fsum(w) / len(w) for w in recent], color=colour, linewidth=1.5, label=label)
-            axes.set(xlabel="optimiser step", ylabel=f"training loss (line: mean of {width + 1} steps)")
+                    axes.plot(steps, [math.fsum(w) / len(w) for w in recent], color=color, linewidth=1.5, label=label)
+            axes.set(xlabel="optimizer step", ylabel=f"training loss (line: mean of {width + 1} steps)")
             if axes.lines:
                 axes.legend(frameon=False)
             positive = all(row[name] > 0 for row in rows for name, *_ in LINES if name in row)
             axes.set_yscale("log" if positive else "linear")
             axes.spines[["top", "right"]].set_visible(False)
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png", dpi=120)
-        write_atomic(path, picture.getvalue())
+        image = io.BytesIO()
+        figure.savefig(image, format="png", dpi=120)
+        write_atomic(path, image.getvalue())

@@ -70,10 +70,10 @@ def train(
     if start is not None:
         record.extra = {"started_from": {**plan["start"], "tensors": copy_matching_weights(generator, start)}}
     with _scalars(out, wanted=tensorboard and state.is_main_process) as scalars:
-        report = RunFolder(
-            out, image=image, seed=seed, keep=keep, display=display, cache=latents_root(), scalars=scalars
+        run = RunFolder(out, image=image, seed=seed, keep=keep, display=display, cache=latents_root(), scalars=scalars)
+        generator.fit(
+            data.view(image, crop=str(flat.get("image.crop", "none"))), seed=seed, callback=run, checkpoints=run
         )
-        generator.fit(data.view(image, crop=str(flat.get("image.crop", "none"))), seed=seed, report=report)
     if state.is_main_process:
         save_model(
             out,
@@ -81,7 +81,7 @@ def train(
             spec=spec,
             config=config,
             data=trained_on(data, start),
-            facts={"medzoo": __version__, "notes": report.notes},
+            facts={"medzoo": __version__, "notes": run.notes},
         )
         finish(
             record,
@@ -91,7 +91,7 @@ def train(
             data=plan["data"],
             plugins=plugins,
             device=chosen,
-            report=report,
+            run=run,
         )
     state.wait_for_everyone()
     written = read_run(out)

@@ -103,14 +103,16 @@ def train(
     if start is not None:
         tensors = copy_matching_weights(classifier, start)
         record.extra = {"started_from": {**plan["start"], "tensors": tensors}}
-    report = _ClassifierRun(out, image=image, seed=seed, keep=keep, display=display, cache=latents_root())
+    run = _ClassifierRun(out, image=image, seed=seed, keep=keep, display=display, cache=latents_root())
     crop = str(config.flat().get("image.crop", "none"))
     validation = parts.validation.view(image, crop=crop)
-    classifier.fit(parts.training.view(image, crop=crop), validation=validation, seed=seed, report=report)
+    classifier.fit(
+        parts.training.view(image, crop=crop), validation=validation, seed=seed, callback=run, checkpoints=run
+    )
     if state.is_main_process:
-        facts = {"medzoo": __version__, "notes": report.notes}
+        facts = {"medzoo": __version__, "notes": run.notes}
         save_model(out, classifier, spec=spec, config=config, data=_trained_on(parts, start), facts=facts)
-        report.draw_curve()
+        run.draw_curve()
         finish(
             record,
             kind="classifier",
@@ -119,7 +121,7 @@ def train(
             data={**plan["data"], "validation": validated},
             plugins=plugins,
             device=chosen,
-            report=report,
+            run=run,
         )
     state.wait_for_everyone()
     written = read_run(out)
@@ -128,9 +130,9 @@ def train(
 
 
 class _ClassifierRun(RunFolder):
-    """The `Report` of a classifier's training, which has a curve of its own and no pictures to draw."""
+    """The run folder of a classifier, which has a curve of its own and no sample grids."""
 
-    def preview(self, step: int, sample: Callable[[Sequence[int], Tensor], Tensor]) -> None:
+    def on_preview(self, step: int, sample: Callable[[Sequence[int], Tensor], Tensor]) -> None:
         """Nothing: a classifier draws no images."""
 
     def draw_curve(self) -> None:

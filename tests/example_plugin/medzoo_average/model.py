@@ -17,7 +17,7 @@ class Average(nn.Module):
         self.register_buffer("mean", torch.full(shape, 0.5))
         self.register_buffer("deviation", torch.full(shape, 0.1))
 
-    def fit(self, data, *, seed, report):
+    def fit(self, data, *, seed, callback, checkpoints):
         """Take each class's mean and deviation."""
         check_class_sizes(data, min_images=1)
         labels = torch.from_numpy(data.labels)
@@ -25,8 +25,8 @@ class Average(nn.Module):
         for label in range(len(data.classes)):
             self.mean[label] = images[labels == label].mean(dim=0)
             self.deviation[label] = images[labels == label].std(dim=0, correction=0)
-        report.progress(1, 1, {"loss": self.deviation.mean().item()})
-        report.preview(1, self.sample)
+        callback.on_step_end(1, 1, {"loss": self.deviation.mean().item()})
+        callback.on_preview(1, self.sample)
 
     @torch.inference_mode()
     def sample(self, seeds, labels, *, init_images=None):

@@ -13,7 +13,7 @@ from medzoo.generation.job import Job
 from medzoo.generation.plan import Picture
 from medzoo.generation.remote.ledger import Tally, read_tally
 from medzoo.generation.writer import is_there
-from medzoo.protocols import RemoteGenerator, Service
+from medzoo.toolkit.remote import RemoteGenerator, Service
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,8 @@ from typing import Any, Literal, Self
 from filelock import FileLock, Timeout
 
 from medzoo.errors import DataError, ResourceError
-from medzoo.protocols import RequestOutcome, Service
 from medzoo.storage.files import disk_errors
+from medzoo.toolkit.remote import RequestOutcome, Service
 
 # Hidden, so that no reader of image folders looks at them.
 LEDGER = ".medzoo-requests.jsonl"

@@ -18,8 +18,8 @@ from medzoo.generation.plan import Picture
 from medzoo.generation.remote.consent import Quote
 from medzoo.generation.remote.ledger import Ledger
 from medzoo.generation.writer import is_there
-from medzoo.protocols import RequestError
 from medzoo.storage.files import temporary_beside, write_atomic
+from medzoo.toolkit.remote import RequestError
 
 # Pictures in a row that cannot be had before the job stops: the service is down, and each request may cost.
 _HOPELESS = 8

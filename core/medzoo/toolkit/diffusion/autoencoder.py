@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medzoo.protocols import LabeledImages, Report
+from medzoo.protocols import CheckpointStore, LabeledImages, TrainingCallback
 from medzoo.seeds import derive_seed, global_draws_from
 from medzoo.toolkit.settings import ReconstructionSettings, TrainingSettings
 from medzoo.toolkit.training import losses
@@ -125,7 +125,8 @@ def train_autoencoder(
     objective: Reconstruction,
     *,
     seed: int,
-    report: Report,
+    callback: TrainingCallback = TrainingCallback(),
+    checkpoints: CheckpointStore = CheckpointStore(),
 ) -> None:
     """Train an `Autoencoder` in place; its previews show images and, beside each, its reconstruction."""
 
@@ -138,7 +139,8 @@ def train_autoencoder(
         data,
         settings,
         seed=seed,
-        report=report,
+        callback=callback,
+        checkpoints=checkpoints,
         sample=look,
         adversary=objective.adversary,
     )

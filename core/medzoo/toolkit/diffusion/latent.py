@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medzoo.protocols import LabeledImages, Report
+from medzoo.protocols import CheckpointStore, LabeledImages, TrainingCallback
 from medzoo.seeds import derive_seed
 from medzoo.specs import ImageSpec
 from medzoo.toolkit.devices import FastSampling
@@ -23,7 +23,7 @@ from medzoo.toolkit.settings import LatentDiffusionSettings, LatentLossSettings
 from medzoo.toolkit.training import losses
 from medzoo.toolkit.training.batches import Batch
 from medzoo.toolkit.training.loop import steps_of, train
-from medzoo.toolkit.training.stages import Stage, train_stages
+from medzoo.toolkit.training.stages import Stage, StageRun, train_stages
 from medzoo.toolkit.validation import check_not_empty, check_sample_request
 
 _ENCODE_BATCH = 16
@@ -65,7 +65,14 @@ class LatentDiffusion(FastSampling):
         """The label that says nothing, where the network was trained with it."""
         return self.null if self.settings.diffusion.label_dropout > 0 else None
 
-    def fit(self, data: LabeledImages, *, seed: int, report: Report) -> None:
+    def fit(
+        self,
+        data: LabeledImages,
+        *,
+        seed: int,
+        callback: TrainingCallback = TrainingCallback(),
+        checkpoints: CheckpointStore = CheckpointStore(),
+    ) -> None:
         """Train the autoencoder, unless it is a pretrained one, then the network on the latents of `data`.
 
         Raises: DataError, ResourceError.
@@ -77,20 +84,20 @@ class LatentDiffusion(FastSampling):
         denoiser = Stage(
             network=self.network,
             steps=steps_of(len(data) * (2 if mirrored else 1), settings.training),
-            train=lambda own: self._fit_network(data, mirrored=mirrored, seed=seed, report=own),
+            train=lambda run: self._fit_network(data, mirrored=mirrored, seed=seed, run=run),
         )
         if self._pretrain is not None:
             self._pretrain()
-            train_stages([denoiser], report=report)
+            train_stages([denoiser], callback=callback, checkpoints=checkpoints)
             return
         first = Stage(
             network=self.autoencoder,
             steps=steps_of(len(data), settings.first_stage),
-            train=lambda own: self._fit_autoencoder(data, seed=seed, report=own),
+            train=lambda run: self._fit_autoencoder(data, seed=seed, run=run),
         )
-        train_stages([first, denoiser], report=report)
+        train_stages([first, denoiser], callback=callback, checkpoints=checkpoints)
 
-    def _fit_autoencoder(self, data: LabeledImages, *, seed: int, report: Report) -> None:
+    def _fit_autoencoder(self, data: LabeledImages, *, seed: int, run: StageRun) -> None:
         objective = Reconstruction(
             self.settings.reconstruction,
             latent_shape=self.autoencoder.latent_shape,
@@ -99,25 +106,32 @@ class LatentDiffusion(FastSampling):
             seed=seed,
         )
         train_autoencoder(
-            self.autoencoder, data, self.settings.first_stage, objective, seed=derive_seed(seed, "first"), report=report
+            self.autoencoder,
+            data,
+            self.settings.first_stage,
+            objective,
+            seed=derive_seed(seed, "first"),
+            callback=run,
+            checkpoints=run,
         )
 
-    def _fit_network(self, data: LabeledImages, *, mirrored: bool, seed: int, report: Report) -> None:
+    def _fit_network(self, data: LabeledImages, *, mirrored: bool, seed: int, run: StageRun) -> None:
         self.autoencoder.eval()
-        latents = self._encode(data, mirrored=mirrored, report=report)
-        self._note_quality(data, latents, report)
+        latents = self._encode(data, mirrored=mirrored, checkpoints=run)
+        self._log_quality(data, latents, run)
         train(
             self.network,
             Objective(self),
             latents,
             self.settings.training,
             seed=seed,
-            report=report,
+            callback=run,
+            checkpoints=run,
             sample=self.sample,
             weights_changed=self._fast.clear,
         )
 
-    def _encode(self, data: LabeledImages, *, mirrored: bool, report: Report) -> Latents:
+    def _encode(self, data: LabeledImages, *, mirrored: bool, checkpoints: CheckpointStore) -> Latents:
         """The standardised latents of `data`, and of its mirrored images after them; `standardise` knows them now."""
 
         @torch.inference_mode()
@@ -130,19 +144,21 @@ class LatentDiffusion(FastSampling):
                 "latents": encode_all(data, encode, mirrored=mirrored, batch_size=_ENCODE_BATCH, device=self.device)
             }
 
-        raw = report.keep(content_key(data, self.autoencoder, "latents", mirrored), make)["latents"].to(self.device)
+        raw = checkpoints.cached(content_key(data, self.autoencoder, "latents", mirrored), make)["latents"].to(
+            self.device
+        )
         self.standardise.measure(raw)
         labels = torch.from_numpy(data.labels)
         both = torch.cat([labels, labels]) if mirrored else labels
         return Latents(self.standardise(raw), labels=both.numpy(), classes=data.classes)
 
-    def _note_quality(self, data: LabeledImages, latents: Latents, report: Report) -> None:
-        """Note the latents' scale, and how well images survive the autoencoder."""
+    def _log_quality(self, data: LabeledImages, latents: Latents, callback: TrainingCallback) -> None:
+        """Log the scale of the latents and the reconstruction error of the autoencoder."""
         own = self.settings.reconstruction
         perceptual = None
         if own.perceptual_weights_file:
             perceptual = losses.PerceptualDistance(network="lpips", weights=own.perceptual_weights_file).to(self.device)
-        report.note(
+        callback.log_metadata(
             "latents",
             {
                 "encoded": len(latents),
@@ -150,7 +166,9 @@ class LatentDiffusion(FastSampling):
                 "limit": self.standardise.limit.item(),
             },
         )
-        report.note("reconstruction", quality(self.autoencoder, data, count=_QUALITY_IMAGES, perceptual=perceptual))
+        callback.log_metadata(
+            "reconstruction", quality(self.autoencoder, data, count=_QUALITY_IMAGES, perceptual=perceptual)
+        )
 
     def sampling_networks(self) -> list[Any]:
         """The frozen copies of the network and the autoencoder that `sample` calls."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medzoo.protocols import LabeledImages, Report
+from medzoo.protocols import CheckpointStore, LabeledImages, TrainingCallback
 from medzoo.specs import ImageSpec
 from medzoo.toolkit.devices import FastSampling
 from medzoo.toolkit.diffusion.process import ForwardProcess, GuidedDenoiser, draw, to_clean
@@ -54,7 +54,14 @@ class PixelDiffusion(FastSampling):
         """The label that says nothing, where the network was trained with it."""
         return self.null if self.settings.diffusion.label_dropout > 0 else None
 
-    def fit(self, data: LabeledImages, *, seed: int, report: Report) -> None:
+    def fit(
+        self,
+        data: LabeledImages,
+        *,
+        seed: int,
+        callback: TrainingCallback = TrainingCallback(),
+        checkpoints: CheckpointStore = CheckpointStore(),
+    ) -> None:
         """Train the network; afterwards it holds the averaged weights. Raises: DataError, ResourceError."""
         check_not_empty(data)
         self._fast.clear()
@@ -65,7 +72,8 @@ class PixelDiffusion(FastSampling):
             data,
             self.settings.training,
             seed=seed,
-            report=report,
+            callback=callback,
+            checkpoints=checkpoints,
             sample=self.sample,
             weights_changed=self._fast.clear,
         )

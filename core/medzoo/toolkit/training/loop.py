@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from medzoo.protocols import LabeledImages, Report
+from medzoo.protocols import CheckpointStore, LabeledImages, TrainingCallback
 from medzoo.toolkit.settings import TrainingSettings
 from medzoo.toolkit.training.batches import loader
 from medzoo.toolkit.training.optimizers import Recipe
@@ -34,7 +34,8 @@ def train(
     settings: TrainingSettings,
     *,
     seed: int,
-    report: Report,
+    callback: TrainingCallback = TrainingCallback(),
+    checkpoints: CheckpointStore = CheckpointStore(),
     sample: Callable[[Sequence[int], Tensor], Tensor] = no_images,
     weights_changed: Callable[[], None] = lambda: None,
     monitor: Callable[[int], None] = lambda step: None,
@@ -42,7 +43,7 @@ def train(
     recipe: Recipe | None = None,
     selection: Selection | None = None,
 ) -> None:
-    """Train `network` in place, as far as `report` asks; afterwards it holds the averaged (EMA) weights.
+    """Train `network` in place, up to `callback.max_steps`; afterwards it holds the averaged (EMA) weights.
 
     It is left in training mode, where dropout drops and batch norm looks at the whole batch: call `network.eval()`
     before drawing. Averaged are parameters, not buffers: batch norm's statistics are those of the last step.
@@ -54,8 +55,8 @@ def train(
             taken as they are.
         settings: how long, how fast, how it is kept.
         seed: of the order of images and of every random draw.
-        report: the one that `fit` was given. The loop restores the newest checkpoint from it, and tells it progress,
-            previews and checkpoints.
+        callback: called after each step, with previews every `preview_every` epochs.
+        checkpoints: where training resumes from, and saves its state every `checkpoint_every` steps.
         sample: `sample(seeds, labels)` draws preview images (N, C, H, W) in [0, 1] from the network.
         weights_changed: called whenever the network's weights were exchanged, as averaged ones are for a preview.
         monitor: called with the step before each preview, the averaged weights in place.
@@ -69,12 +70,12 @@ def train(
         ConfigError: the batch does not divide into processes and micro-batches.
     """
     run = Run(network, settings, length=len(data), seed=seed, adversary=adversary, recipe=recipe)
-    restored = report.restore()
+    restored = checkpoints.load_checkpoint()
     if restored is not None:
         run.load(restored)
         if selection is not None:
             selection.load(below(restored, "selection."))
-    asked = report.stop_after()
+    asked = callback.max_steps
     end = run.total if asked is None else min(asked, run.total)
     batches = iter(
         loader(
@@ -99,14 +100,14 @@ def train(
                     values |= selection.judge(run.step)
                 last = last or selection.stopped
             if run.accelerator.is_main_process:
-                report.progress(run.step, run.total, values)
+                callback.on_step_end(run.step, run.total, values)
                 if selection is None and (due or last):
                     with run.averaged(weights_changed):
                         monitor(run.step)
-                        report.preview(run.step, sample)
+                        callback.on_preview(run.step, sample)
                 if run.step % settings.checkpointing_steps == 0 or last:
                     kept = {} if selection is None else {f"selection.{k}": v for k, v in selection.state().items()}
-                    report.checkpoint(run.step, run.state() | kept)
+                    checkpoints.save_checkpoint(run.step, run.state() | kept)
     run.accelerator.wait_for_everyone()
     if run.average is not None:
         run.average.copy_to(network.parameters())

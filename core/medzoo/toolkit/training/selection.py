@@ -19,7 +19,7 @@ class Selection(Protocol):
         """Whether training is to end here."""
 
     def judge(self, step: int) -> Mapping[str, float]:
-        """Figures of the network after optimiser step `step`, for `Report.progress`."""
+        """Figures of the network after optimiser step `step`, for `on_step_end`."""
 
     def state(self) -> Mapping[str, Tensor]:
         """What `load` takes back."""

@@ -1,4 +1,4 @@
-"""Several trainings, one after another, that make one model: to a Report they are a single run."""
+"""Several trainings that make one model one after another; to callbacks and checkpoints they are a single run."""
 
 from __future__ import annotations
 
@@ -9,25 +9,30 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
-from medzoo.protocols import Report
+from medzoo.protocols import CheckpointStore, TrainingCallback
 from medzoo.toolkit.training.state import below
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One training: `train(report)` trains `network` in `steps` optimiser steps, with `toolkit.training.train`."""
+    """One training: `train(run)` trains `network` for `steps` optimizer steps, with `toolkit.training.loop.train`."""
 
     network: nn.Module
     steps: int
-    train: Callable[[Report], None]
+    train: Callable[[StageRun], None]
 
 
-def train_stages(stages: Sequence[Stage], *, report: Report) -> None:
-    """Train each stage's network in turn, as far as `report` asks; a restored run goes on in the stage it was in."""
-    state = report.restore()
+def train_stages(
+    stages: Sequence[Stage],
+    *,
+    callback: TrainingCallback = TrainingCallback(),
+    checkpoints: CheckpointStore = CheckpointStore(),
+) -> None:
+    """Train each stage's network in turn, up to `callback.max_steps`; a resumed run continues in its stage."""
+    state = checkpoints.load_checkpoint()
     current = int(state["stage"]) if state is not None else 0
     starts = [*accumulate((stage.steps for stage in stages), initial=0)]
-    stop = report.stop_after()
+    stop = callback.max_steps
     for number, stage in enumerate(stages):
         if stop is not None and stop <= starts[number]:
             return
@@ -37,43 +42,51 @@ def train_stages(stages: Sequence[Stage], *, report: Report) -> None:
             stage.network.load_state_dict(below(state, f"finished.{number}."))
             continue
         stage.train(
-            _StageReport(
-                report,
+            StageRun(
+                callback,
+                checkpoints,
                 number=number,
                 starts=starts,
                 finished=[earlier.network for earlier in stages[:number]],
-                restored=state if number == current else None,
+                resumed=state if number == current else None,
             )
         )
 
 
-class _StageReport:
-    """The `Report` of one stage: its steps follow those before, its checkpoints hold the networks already trained."""
+class StageRun(TrainingCallback, CheckpointStore):
+    """The callback and the checkpoint store of one stage.
+
+    Its steps follow those of the stages before, and its checkpoints contain the networks already trained.
+    """
 
     def __init__(
         self,
-        report: Report,
+        callback: TrainingCallback,
+        checkpoints: CheckpointStore,
         *,
         number: int,
         starts: Sequence[int],
         finished: Sequence[nn.Module],
-        restored: Mapping[str, Tensor] | None,
+        resumed: Mapping[str, Tensor] | None,
     ) -> None:
-        self._report = report
+        self._callback = callback
+        self._checkpoints = checkpoints
         self._number = number
         self._before = starts[number]
         *_, self._images_from, self._total = starts
         self._finished = finished
-        self._restored = restored
+        self._resumed = resumed
+        if callback.max_steps is not None:
+            self.max_steps = callback.max_steps - self._before
 
-    def restore(self) -> Mapping[str, Tensor] | None:
-        """The state of this stage, its steps counted from its own beginning."""
-        if self._restored is None:
+    def load_checkpoint(self) -> Mapping[str, Tensor] | None:
+        """Return the state of this stage, its steps counted from its own beginning."""
+        if self._resumed is None:
             return None
-        return {**self._restored, "step": self._restored["step"] - self._before}
+        return {**self._resumed, "step": self._resumed["step"] - self._before}
 
-    def checkpoint(self, step: int, state: Mapping[str, Tensor]) -> None:
-        """Keep this stage's state, the networks of the stages before, and the step after which there are images."""
+    def save_checkpoint(self, step: int, state: Mapping[str, Tensor]) -> None:
+        """Save this stage's state, the networks of the stages before, and the step after which there are images."""
         whole = {
             **state,
             "step": torch.tensor(self._before + step),
@@ -82,29 +95,24 @@ class _StageReport:
         }
         for number, network in enumerate(self._finished):
             whole |= {f"finished.{number}.{name}": value.contiguous() for name, value in network.state_dict().items()}
-        self._report.checkpoint(self._before + step, whole)
+        self._checkpoints.save_checkpoint(self._before + step, whole)
 
-    def progress(self, step: int, total: int, values: Mapping[str, float]) -> None:
-        """Tell the step, of all stages' steps, and the stage's number, counted from 1."""
-        self._report.progress(self._before + step, self._total, {**values, "stage": self._number + 1})
+    def cached(self, key: str, compute: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+        """Return the tensors cached under `key`."""
+        return self._checkpoints.cached(key, compute)
 
-    def preview(self, step: int, sample: Callable[[Sequence[int], Tensor], Tensor]) -> None:
-        """Look at what this stage makes."""
-        self._report.preview(self._before + step, sample)
+    def on_step_end(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
+        """Report the step among all stages' steps, and the stage's number, counted from 1."""
+        self._callback.on_step_end(self._before + step, self._total, {**metrics, "stage": self._number + 1})
 
-    def note(self, name: str, value: Mapping[str, float | str]) -> None:
-        """State a fact about the model."""
-        self._report.note(name, value)
+    def on_preview(self, step: int, sample: Callable[[Sequence[int], Tensor], Tensor]) -> None:
+        """Preview what this stage makes."""
+        self._callback.on_preview(self._before + step, sample)
+
+    def log_metadata(self, name: str, value: Mapping[str, float | str]) -> None:
+        """Pass the fact on."""
+        self._callback.log_metadata(name, value)
 
     def warn(self, message: str) -> None:
-        """Say that something looks wrong."""
-        self._report.warn(message)
-
-    def keep(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
-        """The tensors kept under `key`."""
-        return self._report.keep(key, make)
-
-    def stop_after(self) -> int | None:
-        """The step of this stage after which to stop; below 1 where training should end before this stage."""
-        last = self._report.stop_after()
-        return None if last is None else last - self._before
+        """Pass the warning on."""
+        self._callback.warn(message)
