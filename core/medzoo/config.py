@@ -180,7 +180,7 @@ class Resolved(Generic[T]):
         lacking = [name for name in ("size", "channels", "crop") if not hasattr(image, name)]
         if image is None or lacking:
             raise PluginError(
-                f"{type(self.value).__qualname__} has no setting image.{lacking[0]}",
+                f"{type(self.value).__name__} has no setting image.{lacking[0]}",
                 "give it the field `image: ImageSettings = ImageSettings()` of medzoo.toolkit.settings",
             )
         return image

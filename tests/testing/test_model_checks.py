@@ -464,7 +464,7 @@ def test_settings_must_hold_the_images_size(spec_of, presets):
 
     (presets / "tiny.toml").write_text("epochs = 1\n")
     detail = failures(spec_of(Grain, config=Bare))["preset"]
-    assert detail == "expected the settings image.size and image.channels, image.channels and image.size is missing"
+    assert "Bare has no setting image.size" in detail
 
 
 class ShowsTokens(Grain):

@@ -100,11 +100,10 @@ class _Training:
         self.recipe = worker.recipes[cell.classifier]
         self.stages = self.recipe.stages(cell.arm)
         self.data: Dataset = worker.images.data
-        flat = self.recipe.base().flat()
-        size, channels = int(flat["image.size"]), int(flat["image.channels"])
-        self.real: Decoded = worker.real(size, channels, str(flat.get("image.crop", "none")))
+        own = self.recipe.base().image
+        self.real: Decoded = worker.real(own.size, own.channels, own.crop)
         self.image = ImageSpec(
-            size=size, channels=channels, classes=self.data.classes, multi_label=self.data.multi_label
+            size=own.size, channels=own.channels, classes=self.data.classes, multi_label=self.data.multi_label
         )
         rows = fraction_of(self.data, cell.fold.train, cell.arm.real_fraction, seed=worker.design.value.seed)
         self.counts: dict[str, Mapping[str, int]] = {"real": self.data.subset(rows).counts()}
@@ -115,7 +114,7 @@ class _Training:
         for name, task in cell.samplings.items():
             drawn, taken = worker.synthetic(task, cell.synthetic[name])
             # They are as a model sees them, and not cropped once more.
-            images = Decoded(drawn, size=size, channels=channels, crop="none")
+            images = Decoded(drawn, size=own.size, channels=own.channels, crop="none")
             self.parts["synthetic"].append((images, taken, drawn.labels[taken]))
             self.counts[name] = drawn.subset(taken).counts()
         self.n_real = len(rows)

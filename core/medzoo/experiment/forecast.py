@@ -20,7 +20,7 @@ from medzoo._version import __version__
 from medzoo.errors import MedzooError
 from medzoo.experiment.generators import Generator
 from medzoo.experiment.plan import ExperimentPlan
-from medzoo.experiment.recipes import Recipe
+from medzoo.experiment.recipes import Recipe, training_settings
 from medzoo.experiment.tasks import Cell, SamplingTask, TrainingTask, parameter_free_image
 from medzoo.experiment.training_sets import fraction_of
 from medzoo.experiment.worker import Worker
@@ -146,24 +146,23 @@ def forecast(plan: ExperimentPlan, *, measure: bool) -> Forecast:
 def _classifier(worker: Worker, name: str, cells: list[Cell], *, measure: bool) -> ModelForecast:
     recipe, data = worker.recipes[name], worker.images.data
     own = [cell for cell in cells if cell.classifier == name]
-    flat = recipe.base().flat()
-    size, channels = int(flat["image.size"]), int(flat["image.channels"])
-    image = ImageSpec(size=size, channels=channels, classes=data.classes, multi_label=data.multi_label)
+    seen, training = recipe.base().image, training_settings(recipe.base())
+    image = ImageSpec(size=seen.size, channels=seen.channels, classes=data.classes, multi_label=data.multi_label)
     steps = sum(cell.steps for cell in own)
-    found = ModelForecast(
-        name=name, kind="classifier", trainings=len(own), steps=steps, disk=len(data) * channels * size**2
-    )
+    disk = len(data) * seen.channels * seen.size**2
+    found = ModelForecast(name=name, kind="classifier", trainings=len(own), steps=steps, disk=disk)
     if not measure:
         return found
     try:
         timing = _time_classifier(recipe, image, device=worker.device)
     except MedzooError as error:
         return replace(found, reason=str(error))
-    every = int(flat.get("training.validation_epochs", 1))
     predicted = 0
     for cell in own:
-        epoch = -(-cell.epoch_length // int(flat["training.batch_size"]))
-        predicted += len(cell.fold.test) + len(cell.fold.val) * max(1, cell.steps // (every * epoch))
+        epoch = -(-cell.epoch_length // training.batch_size)
+        predicted += len(cell.fold.test) + len(cell.fold.val) * max(
+            1, cell.steps // (training.validation_epochs * epoch)
+        )
     return replace(found, seconds=steps * timing.step + predicted * timing.image)
 
 
@@ -185,8 +184,8 @@ def _generator(
         timing = _time_generator(worker, generator, image, images=longest)
     except MedzooError as error:
         return replace(found, reason=str(error))
-    flats = [recipe.base().flat() for recipe in worker.recipes.values()]
-    decoded = sum(int(flat["image.channels"]) * int(flat["image.size"]) ** 2 for flat in flats)
+    inputs = [recipe.base().image for recipe in worker.recipes.values()]
+    decoded = sum(own.channels * own.size**2 for own in inputs)
     # A checkpoint holds weights, their averages and two moments of each; then there is the model itself.
     kept = count * 5 * timing.weights
     return replace(
@@ -206,10 +205,8 @@ def _image(worker: Worker, generator: Generator) -> ImageSpec:
         size, channels, _ = parameter_free_image(worker.recipes)
         many = data.multi_label and generator.spec(worker.plugins).multi_label
         return ImageSpec(size=size, channels=channels, classes=data.classes, multi_label=many)
-    flat = generator.config(worker.plugins).flat()
-    return ImageSpec(
-        size=flat["image.size"], channels=flat["image.channels"], classes=data.classes, multi_label=data.multi_label
-    )
+    own = generator.config(worker.plugins).image
+    return ImageSpec(size=own.size, channels=own.channels, classes=data.classes, multi_label=data.multi_label)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,7 +262,7 @@ def _time_classifier(recipe: Recipe, image: ImageSpec, *, device: str) -> _Timin
     def measure() -> _Timing:
         classifier = build_model(recipe.spec, config, image, device=device)
         timer = _StepTimer()
-        batch = int(config.flat()["training.batch_size"])
+        batch = training_settings(config).batch_size
         images = _RandomImages(image, 2 * _STEPS * batch)
         classifier.fit(
             images, validation=_RandomImages(image, batch), seed=0, callback=timer, checkpoints=CheckpointStore()

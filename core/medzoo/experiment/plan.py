@@ -188,10 +188,7 @@ def _design_warnings(worker: Worker, *, sampled: bool) -> Iterator[str]:
             "the generator was trained on all training images, also where a classifier is fine-tuned on a fraction of "
             "them: such rows do not show what a generator trained on that fraction would give"
         )
-    flats = [recipe.base().flat() for recipe in worker.recipes.values()]
-    selects = any(
-        flat.get("training.load_best_model_at_end") or flat.get("training.early_stopping_patience") for flat in flats
-    )
+    selects = any(recipe.selects_weights for recipe in worker.recipes.values())
     if selects and any(arm.real_fraction == 0 for arm in design.arms):
         yield 'the rows "synthetic only" select weights on real validation images too'
     if design.value.seeds > 1 and not design.value.redraw and sampled:
@@ -212,11 +209,11 @@ def _leak_warnings(samplings: list[SamplingTask]) -> Iterator[str]:
 
 
 def _size_warnings(worker: Worker) -> Iterator[str]:
-    sizes = {name: int(recipe.base().flat()["image.size"]) for name, recipe in worker.recipes.items()}
+    sizes = {name: recipe.base().image.size for name, recipe in worker.recipes.items()}
     for name, generator in worker.generators.items():
         if generator.kind == "parameter-free":
             continue
-        size = int(generator.config(worker.plugins).flat()["image.size"])
+        size = generator.config(worker.plugins).image.size
         wider = [f"{other} ({side})" for other, side in sizes.items() if side > size]
         if wider:
             yield f"'{name}' makes images of {size} pixels, enlarged for {', '.join(wider)}; real images are not"

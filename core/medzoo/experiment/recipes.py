@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from medzoo import config
@@ -17,6 +17,7 @@ from medzoo.experiment.arms import Arm
 from medzoo.experiment.config import Design
 from medzoo.plugins.lookup import Plugins
 from medzoo.specs import ClassifierSpec
+from medzoo.toolkit.classifier_settings import RecipeSettings
 
 _NEEDED = ("image.size", "image.channels", "training.epochs", "training.batch_size")
 _INHERIT = "let its plugin's settings inherit medzoo.toolkit.classifier_settings.ClassifierSettings"
@@ -36,10 +37,15 @@ class Stage:
 
     def steps(self, length: int) -> int:
         """Optimiser steps where an epoch is `length` images."""
-        flat = self.config.flat()
-        if own := int(flat.get("training.max_steps", 0)):
-            return own
-        return int(flat["training.epochs"]) * math.ceil(length / int(flat["training.batch_size"]))
+        training = training_settings(self.config)
+        return training.max_steps or training.epochs * math.ceil(length / training.batch_size)
+
+
+def training_settings(settings: config.Resolved[Any]) -> RecipeSettings:
+    """Return a classifier's group `training`; what its own group lacks is off: no step limit, no choice of weights."""
+    own, off = settings.value.training, RecipeSettings(load_best_model_at_end=False)
+    given = {field.name: getattr(own, field.name) for field in fields(off) if hasattr(own, field.name)}
+    return replace(off, **given)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +64,8 @@ class Recipe:
     @property
     def selects_weights(self) -> bool:
         """Whether weights are selected, or training is stopped early, by scores on validation images."""
-        flat = self.base().flat()
-        return bool(flat.get("training.load_best_model_at_end") or flat.get("training.early_stopping_patience"))
+        training = training_settings(self.base())
+        return training.load_best_model_at_end or training.early_stopping_patience > 0
 
     def stages(self, arm: Arm) -> tuple[Stage, ...]:
         """What to fit on, one after the other. Raises: ConfigError for a setting the classifier does not have."""
@@ -74,17 +80,17 @@ class Recipe:
             )
         if not arm.pretrain:
             return (Stage(config=self._resolved(changes), images="all"),)
-        first, second = self._halves(self.base().flat(), whole=arm.real_fraction == 0)
+        first, second = self._halves(training_settings(self.base()), whole=arm.real_fraction == 0)
         plain = {**changes, **({"objective.class_weighted": False} if "objective.class_weighted" in known else {})}
         stages = [Stage(config=self._resolved({**plain, **first}), images="synthetic")]
         if second:
             stages.append(Stage(config=self._resolved({**changes, **second}), images="real"))
         return tuple(stages)
 
-    def _halves(self, flat: Mapping[str, Any], *, whole: bool) -> tuple[dict[str, int], dict[str, int]]:
+    def _halves(self, training: RecipeSettings, *, whole: bool) -> tuple[dict[str, int], dict[str, int]]:
         """The length of pretraining and of what follows, "training.max_steps" or "training.epochs" of each."""
-        key = "training.max_steps" if flat.get("training.max_steps") else "training.epochs"
-        total = int(flat[key])
+        key = "training.max_steps" if training.max_steps else "training.epochs"
+        total = training.max_steps or training.epochs
         if whole:
             return {key: total}, {}
         if total < 2:
@@ -130,7 +136,7 @@ def make_recipes(design: Design, plugins: Plugins, *, multi_label: bool) -> dict
         recipes[name] = Recipe(name=name, spec=spec, design=design, implied=implied)
         for arm in design.arms:
             recipes[name].stages(arm)
-    crops = {name: recipe.base().flat().get("image.crop", "none") for name, recipe in recipes.items()}
+    crops = {name: recipe.base().image.crop for name, recipe in recipes.items()}
     if len(set(crops.values())) > 1:
         told = ", ".join(f"{name} {crop}" for name, crop in crops.items())
         raise ConfigError(f"the classifiers crop images differently: {told}", "set classifier.NAME.image.crop alike")

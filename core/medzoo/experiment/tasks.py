@@ -294,6 +294,5 @@ class _TaskBuilder:
 
 def parameter_free_image(recipes: Mapping[str, Recipe]) -> tuple[int, int, str]:
     """Size, channels and crop of the images of a parameter-free generator: large enough for every classifier."""
-    flats = [recipe.base().flat() for recipe in recipes.values()]
-    size, channels = (max(int(flat[f"image.{name}"]) for flat in flats) for name in ("size", "channels"))
-    return size, channels, str(flats[0].get("image.crop", "none"))
+    seen = [recipe.base().image for recipe in recipes.values()]
+    return max(image.size for image in seen), max(image.channels for image in seen), seen[0].crop

@@ -69,11 +69,6 @@ class LoadedModel(Generic[M_co]):
         return isinstance(self.spec, GeneratorSpec) and self.spec.needs_init_images
 
 
-def image_crop(config: Any) -> str:
-    """Return how a model with these settings has images cropped: `config.image.crop`, or "none" without it."""
-    return str(getattr(getattr(config, "image", None), "crop", "none"))
-
-
 def build_model(
     spec: ModelSpec[M], config: settings.Resolved[Any], image: ImageSpec, *, device: str, seed: int = 0
 ) -> M:
@@ -101,8 +96,7 @@ def parameter_free_model(
     """Build a generator that has no weights to load, such as `classic`, for images like `image`."""
     config = settings.resolve(spec.config, presets=spec.presets, preset=preset, overrides=overrides)
     model = build_model(spec, config, image, device=device)
-    crop = image_crop(config.value)
-    return LoadedModel(name=spec.name, model=model, spec=spec, image=image, config=config, crop=crop)
+    return LoadedModel(name=spec.name, model=model, spec=spec, image=image, config=config, crop=config.image.crop)
 
 
 @overload
@@ -169,7 +163,7 @@ def load_model(
         spec=spec,
         image=image,
         config=config,
-        crop=image_crop(config.value),
+        crop=config.image.crop,
         folder=folder,
         weights_sha256=weights_sha256,
         trained_on=frozenset(data.get("images", ())).union(data.get("validation", {}).get("images", ())),

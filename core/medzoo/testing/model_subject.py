@@ -76,10 +76,7 @@ class ModelSubject(ABC, Generic[M]):
         resolved: settings.Resolved[Any] = settings.resolve(
             spec.config, presets=spec.presets, preset=preset, overrides=self.overrides
         )
-        flat = resolved.flat()
-        lacking = " and ".join(sorted({"image.size", "image.channels"} - flat.keys()))
-        expect(not lacking, f"expected the settings image.size and image.channels, {lacking} is missing")
-        size, channels = flat["image.size"], flat["image.channels"]
+        size, channels = resolved.image.size, resolved.image.channels
         image = ImageSpec(size=size, channels=channels, classes=CLASSES, multi_label=self.multi_label)
         return resolved.value, image
 
