@@ -90,7 +90,7 @@ def checks(plugins: Plugins, folder: Path) -> Iterator[tuple[str, Callable[[], o
     }
     for kind, (check, specs) in kinds.items():
         for name, spec in specs.items():
-            if plugins.row_of(kind, name).distribution != "medzoo":
+            if plugins.plugin_of(kind, name).distribution != "medzoo":
                 continue
             more: dict[str, Any] = {}
             if name == "api-variation":  # its `tiny` preset cannot know where a pipeline is

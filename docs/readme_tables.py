@@ -35,7 +35,7 @@ def generators() -> str:
     rows = [
         f"| `{name}` | {spec.summary} | {'yes' if spec.trainable else 'no'} | {'yes' if spec.multi_label else 'no'} |"
         for name, spec in sorted(plugins.generators.items())
-        if plugins.row_of("generator", name).distribution == "medzoo"
+        if plugins.plugin_of("generator", name).distribution == "medzoo"
     ]
     return "\n".join(["| generator | what it is | learns | several labels an image |", "|---|---|---|---|", *rows])
 
@@ -46,7 +46,7 @@ def classifiers() -> str:
     rows = [
         f"| `{name}` | {spec.summary} | {'yes' if spec.multi_label else 'no'} |"
         for name, spec in sorted(plugins.classifiers.items())
-        if plugins.row_of("classifier", name).distribution == "medzoo"
+        if plugins.plugin_of("classifier", name).distribution == "medzoo"
     ]
     return "\n".join(["| classifier | what it is | several labels an image |", "|---|---|---|", *rows])
 
@@ -57,7 +57,7 @@ def metrics() -> str:
     rows = [
         f"| `{name}` | {spec.summary} | {spec.better} | {', '.join(map(_extractor, spec.extractors))} |"
         for name, spec in sorted(plugins.metrics.items())
-        if plugins.row_of("metric", name).distribution == "medzoo"
+        if plugins.plugin_of("metric", name).distribution == "medzoo"
     ]
     return "\n".join(["| metric | what it is | better | measured with |", "|---|---|---|---|", *rows])
 

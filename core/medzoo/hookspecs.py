@@ -17,22 +17,22 @@ hookimpl = pluggy.HookimplMarker("medzoo")
 
 @hookspec
 def register_generators() -> list[GeneratorSpec]:  # type: ignore[empty-body]
-    """Return the generators this plugin offers."""
+    """Return the generators this plugin provides."""
 
 
 @hookspec
 def register_classifiers() -> list[ClassifierSpec]:  # type: ignore[empty-body]
-    """Return the classifiers this plugin offers."""
+    """Return the classifiers this plugin provides."""
 
 
 @hookspec
 def register_metrics() -> list[MetricSpec]:  # type: ignore[empty-body]
-    """Return the metrics this plugin offers."""
+    """Return the metrics this plugin provides."""
 
 
 @hookspec
 def register_extractors() -> list[ExtractorSpec]:  # type: ignore[empty-body]
-    """Return the extractors this plugin offers, in whose features metrics compare images."""
+    """Return the extractors this plugin provides, in whose features metrics compare images."""
 
 
 @hookspec

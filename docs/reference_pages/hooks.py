@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from sphinx.pycode import ModuleAnalyzer
 
 from medzoo import hookspecs, protocols, specs
-from medzoo.plugins.lookup import PluginRow, load_plugins
+from medzoo.plugins.lookup import PluginInfo, load_plugins
 from reference_pages import examples
 from reference_pages.markdown import escaped, page, table, toctree
 
@@ -32,7 +32,7 @@ def hooks(module: ModuleType = hookspecs) -> list[str]:
 
 def hooks_page() -> str:
     """Every hook with its signature, its docstring and an implementation of medzoo's own."""
-    rows = [row for row in load_plugins().rows if row.distribution == "medzoo"]
+    rows = [row for row in load_plugins().infos if row.distribution == "medzoo"]
     return page(
         "# Hooks",
         "A plugin is a module that implements some of these functions, marked with `@medzoo.hookimpl`, and that an "
@@ -43,7 +43,7 @@ def hooks_page() -> str:
     )
 
 
-def hook_entry(name: str, rows: list[PluginRow]) -> str:
+def hook_entry(name: str, rows: list[PluginInfo]) -> str:
     """A hook's signature and docstring, which of medzoo's plugins implement it, and the shortest implementation."""
     modules = {row.name: importlib.import_module(row.module) for row in rows}
     sources = {

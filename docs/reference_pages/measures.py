@@ -32,7 +32,7 @@ def measure_pages() -> dict[str, str]:
 
 
 def _own(plugins: Plugins, kind: str, name: str) -> bool:
-    return plugins.row_of(kind, name).distribution == "medzoo"
+    return plugins.plugin_of(kind, name).distribution == "medzoo"
 
 
 def meaning(spec: MetricSpec) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ def own_models() -> list[tuple[str, GeneratorSpec | ClassifierSpec]]:
         (kind, spec)
         for kind, specs in offered.items()
         for name, spec in sorted(specs.items())
-        if plugins.row_of(kind, name).distribution == "medzoo"
+        if plugins.plugin_of(kind, name).distribution == "medzoo"
     ]
 
 

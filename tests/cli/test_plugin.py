@@ -8,7 +8,7 @@ from medzoo.testing import CheckResult
 
 def test_plugins_are_listed_with_what_they_offer(medzoo):
     lines = [line.split() for line in medzoo("plugin", "list").out.splitlines()]
-    assert lines[0] == ["plugin", "distribution", "version", "state", "offers"]
+    assert lines[0] == ["plugin", "distribution", "version", "state", "provides"]
     assert any(line[0] == "ddpm" and line[3:] == ["ok", "generator", "ddpm"] for line in lines)
 
 

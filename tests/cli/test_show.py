@@ -219,7 +219,7 @@ def test_an_extractor_is_shown_with_what_it_gives(medzoo):
 def test_a_plugin_that_is_called_otherwise_is_shown_with_its_offers(medzoo, gauss, install_plugin):
     facts = json.loads(medzoo("show", "metrics", "--json").out)
     assert (facts["plugin"], facts["module"]) == ("metrics", "medzoo_metrics")
-    assert {"metric kid", "extractor inception"} <= set(facts["offers"])
+    assert {"metric kid", "extractor inception"} <= set(facts["provides"])
     assert json.loads(medzoo("show", "medzoo/metrics", "--json").out) == facts
     install_plugin("torn", "raise OSError('no')")
     assert "error: plugin 'torn' of" in medzoo("show", "torn").err

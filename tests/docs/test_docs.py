@@ -151,7 +151,7 @@ def test_the_examples_of_hooks_work(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     from reference_pages import examples
 
     plugins, apps = load_plugins(extra=[("examples", examples)]).commands(typer.Typer)
-    row = next(row for row in plugins.rows if row.name == "examples")
+    row = next(row for row in plugins.infos if row.name == "examples")
     assert (row.state, len(plugins.registries)) == ("ok", 1)
     (tmp_path / "benign").mkdir()
     (tmp_path / "benign" / "1.png").touch()
@@ -169,7 +169,7 @@ def test_every_verb_and_option_is_documented(site: Site, commands: list[tuple[st
 @pytest.mark.parametrize("kind", ["generators", "classifiers"])
 def test_every_setting_is_documented(site: Site, kind: str) -> None:
     specs = getattr(load_plugins(), kind)
-    own = [spec for name, spec in specs.items() if load_plugins().row_of(kind[:-1], name).distribution == "medzoo"]
+    own = [spec for name, spec in specs.items() if load_plugins().plugin_of(kind[:-1], name).distribution == "medzoo"]
     assert own
     for spec in own:
         assert not missing_settings(spec.config, site.page(f"reference/settings/{spec.name}.md")), spec.name
@@ -184,7 +184,7 @@ def test_every_setting_of_an_experiment_is_documented(site: Site) -> None:
 @pytest.mark.parametrize("kind", ["metric", "extractor"])
 def test_every_metric_and_extractor_is_documented(site: Site, kind: str) -> None:
     page = site.page("reference/metrics.md")
-    offers = [offer.split() for row in load_plugins().rows if row.distribution == "medzoo" for offer in row.offers]
+    offers = [offer.split() for row in load_plugins().infos if row.distribution == "medzoo" for offer in row.provides]
     names = [name for offered, name in offers if offered == kind]
     assert names
     assert not [name for name in names if f"\n| `{name}` |" not in page]

@@ -22,7 +22,7 @@ def test_a_finished_run_says_all_about_itself(tmp_path):
         folder=tmp_path,
         config={"image.size": 64},
         origins={"image.size": "--set"},
-        plugins=[load_plugins().row_of("generator", "ddpm")],
+        plugins=[load_plugins().plugin_of("generator", "ddpm")],
         weights={"ddpm-test": "ab" * 32},
         data={"fingerprint": "cd" * 32},
         seeds={"base": 7},

@@ -64,7 +64,7 @@ def test_it_is_listed(medzoo, kind):
     rows = {row["name"]: row for row in json.loads(medzoo("plugin", "list", "--json"))}
     row = rows[NAMES[kind]]
     assert (row["distribution"], row["version"], row["state"]) == (f"medzoo-{NAMES[kind]}", "0.1.0", "ok")
-    assert row["offers"] == [f"{kind} {NAMES[kind]}"]
+    assert row["provides"] == [f"{kind} {NAMES[kind]}"]
 
 
 def test_medzoo_list_names_what_can_be_trained(environment):

@@ -35,7 +35,7 @@ def medzoo(site: Path, *arguments: str) -> str:
 def test_it_is_listed_with_its_distribution_and_version(site):
     (row,) = [row for row in json.loads(medzoo(site, "plugin", "list", "--json")) if row["name"] == "average"]
     assert (row["distribution"], row["version"], row["state"]) == ("medzoo-average", "1.0", "ok")
-    assert row["offers"] == ["generator average"]
+    assert row["provides"] == ["generator average"]
 
 
 def test_it_passes_the_checks_with_the_presets_it_ships(site):

@@ -14,7 +14,7 @@ from medzoo.cli.output import logging_to_stderr
 from medzoo.errors import MedzooError, PluginError, ResourceError, UnknownName
 
 if TYPE_CHECKING:
-    from medzoo.plugins.lookup import PluginRow
+    from medzoo.plugins.lookup import PluginInfo
 
 logger = logging.getLogger(__name__)
 
@@ -250,9 +250,9 @@ def _run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         code = _INTERRUPTED
     except Exception as error:
-        from medzoo.plugins.lookup import to_blame
+        from medzoo.plugins.lookup import plugin_at_fault
 
-        if (row := to_blame(error)) is None:
+        if (row := plugin_at_fault(error)) is None:
             raise
         return _tell_plugin_s(row, error)
     if code == _INTERRUPTED:
@@ -260,7 +260,7 @@ def _run(arguments: list[str]) -> int:
     return code
 
 
-def _tell_plugin_s(row: "PluginRow", error: Exception) -> int:
+def _tell_plugin_s(row: "PluginInfo", error: Exception) -> int:
     """3; what a plugin raised is told with its traceback, for its author."""
     import traceback
 

@@ -234,7 +234,7 @@ def _write(
     record.add_outputs(write_scored(out, result, loaded.image))
     record.config = loaded.config.flat()
     record.origins = loaded.config.origins
-    record.plugins = [plugins.row_of("classifier", loaded.spec.name)]
+    record.plugins = [plugins.plugin_of("classifier", loaded.spec.name)]
     record.weights = {loaded.name: loaded.weights_sha256 or ""}
     record.data = {"path": str(result.data.path), "part": result.part, "counts": result.data.counts()}
     record.device = pick_device(device)

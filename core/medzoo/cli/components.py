@@ -6,7 +6,7 @@ from medzoo import config as settings
 from medzoo.cli.output import print_table, print_text
 from medzoo.errors import MedzooError, PluginError
 from medzoo.hub.registry import CLASSIFIER, GENERATOR, Registry
-from medzoo.plugins.lookup import PluginRow, Plugins
+from medzoo.plugins.lookup import PluginInfo, Plugins
 from medzoo.specs import ClassifierSpec, ExtractorSpec, GeneratorSpec, MetricSpec, Spec
 
 _DEFAULT = "default"
@@ -30,7 +30,7 @@ def find_offer(name: str, plugins: Plugins, registry: Registry) -> dict[str, Any
         return _metric(plugins.metrics[metric], plugins)
     if name in plugins.extractors:
         return _extractor(plugins.extractors[name], plugins)
-    rows = [row for row in plugins.rows if name in (row.name, row.key) and row.state == "ok"]
+    rows = [row for row in plugins.infos if name in (row.name, row.key) and row.state == "ok"]
     return _plugin(rows[0]) if len(rows) == 1 else {}
 
 
@@ -57,7 +57,7 @@ def print_tables(facts: dict[str, Any]) -> None:
 
 def _offer(kind: str, spec: Spec, plugins: Plugins) -> dict[str, Any]:
     """What everything that plugins offer has."""
-    row = plugins.row_of(kind, spec.name)
+    row = plugins.plugin_of(kind, spec.name)
     distribution = f"{row.distribution} {row.version}".strip()
     return {kind: spec.name, "summary": spec.summary, "distribution": distribution, "contract": spec.contract}
 
@@ -110,6 +110,6 @@ def _extractor(spec: ExtractorSpec, plugins: Plugins) -> dict[str, Any]:
     }
 
 
-def _plugin(row: PluginRow) -> dict[str, Any]:
+def _plugin(row: PluginInfo) -> dict[str, Any]:
     facts = {"distribution": f"{row.distribution} {row.version}".strip(), "module": row.module}
-    return {"plugin": row.name} | facts | {"hooks": list(row.hooks), "offers": list(row.offers)}
+    return {"plugin": row.name} | facts | {"hooks": list(row.hooks), "provides": list(row.provides)}

@@ -96,7 +96,7 @@ def _places() -> Iterator[Finding]:
 
 
 def _plugins(plugins: Plugins) -> Iterator[Finding]:
-    for row in plugins.rows:
+    for row in plugins.infos:
         name = f"plugin {row.name}"
         if row.state == "ok":
             yield Finding(name=name, state="ok", detail=f"{row.distribution} {row.version}")

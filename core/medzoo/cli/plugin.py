@@ -9,7 +9,7 @@ from medzoo.cli.options import Overrides, parse_overrides
 from medzoo.cli.output import Json, print_json, print_table, print_text
 from medzoo.cli.plugin_new import new_plugin
 from medzoo.errors import ConfigError, PluginError, UnknownName
-from medzoo.plugins.lookup import PluginRow, load_plugins, set_enabled
+from medzoo.plugins.lookup import PluginInfo, load_plugins, set_enabled
 
 if TYPE_CHECKING:
     from medzoo.testing import CheckResult
@@ -24,22 +24,24 @@ Name = Annotated[
 
 @app.command("list")
 def list_plugins(
-    hooks: Annotated[bool, typer.Option("--hooks", help="Show the hooks a plugin implements, not its offers.")] = False,
+    hooks: Annotated[
+        bool, typer.Option("--hooks", help="Show the hooks a plugin implements, not what it provides.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show why a plugin is broken.")] = False,
     json: Json = False,
 ) -> None:
-    """List installed plugins, their offers and their states."""
+    """List installed plugins, what they provide, and their states."""
     plugins, _ = load_plugins().commands(typer.Typer)
     if json:
-        print_json([asdict(row) for row in plugins.rows])
+        print_json([asdict(row) for row in plugins.infos])
         return
 
-    def shown(row: PluginRow) -> str:
-        return ", ".join(row.hooks if hooks else row.offers)
+    def shown(row: PluginInfo) -> str:
+        return ", ".join(row.hooks if hooks else row.provides)
 
-    rows = [(row.name, row.distribution, row.version, row.state, row.error or shown(row)) for row in plugins.rows]
-    print_table(("plugin", "distribution", "version", "state", "hooks" if hooks else "offers"), rows)
-    for row in plugins.rows:
+    rows = [(row.name, row.distribution, row.version, row.state, row.error or shown(row)) for row in plugins.infos]
+    print_table(("plugin", "distribution", "version", "state", "hooks" if hooks else "provides"), rows)
+    for row in plugins.infos:
         if row.error and verbose:
             print_text(f"\n{row.name} ({row.module}): {row.error}\n{row.traceback}".rstrip())
 
@@ -56,7 +58,7 @@ def check_plugin(
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
-    """Run the conformance checks on what a plugin offers."""
+    """Run the conformance checks on what a plugin provides."""
     results = _check(name, device=device, overrides=parse_overrides(overrides))
     if json:
         print_json([asdict(result) for result in results])
@@ -85,8 +87,8 @@ def _check(name: str, *, device: str, overrides: dict[str, Any]) -> "list[CheckR
     plugins = load_plugins()
     known = {*plugins.generators, *plugins.classifiers, *plugins.metrics}
     if name not in known:
-        plugins.refuse_unusable(name)
-        raise UnknownName("generator, classifier or metric", name, known, plugins.absent_hint)
+        plugins.check_usable(name)
+        raise UnknownName("generator, classifier or metric", name, known, plugins.unavailable_hint)
     if overrides and name not in {*plugins.generators, *plugins.classifiers}:
         raise ConfigError(f"'{name}' is a metric, which has no settings", "leave --set out")
     from medzoo import testing

@@ -1,4 +1,4 @@
-"""`medzoo show`: one model, asset, or what a plugin offers, in full."""
+"""`medzoo show`: one model, asset, or what a plugin provides, in full."""
 
 import json as json_lib
 import logging
@@ -43,9 +43,11 @@ def show(
     else:
         facts = find_offer(name, plugins, registry)
     if not facts:
-        plugins.refuse_unusable(name)
-        offers = (*plugins.generators, *plugins.classifiers, *plugins.metrics, *plugins.extractors)
-        raise UnknownName("model, asset or plugin", name, {*registry.ids, *assets, *offers}, plugins.absent_hint)
+        plugins.check_usable(name)
+        components = (*plugins.generators, *plugins.classifiers, *plugins.metrics, *plugins.extractors)
+        raise UnknownName(
+            "model, asset or plugin", name, {*registry.ids, *assets, *components}, plugins.unavailable_hint
+        )
     if json:
         print_json(facts)
     else:

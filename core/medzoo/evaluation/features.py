@@ -100,7 +100,7 @@ def refuse_missing(name: str, source: Source) -> None:
     """Nothing, where the extractor `name` can be loaded without a network.
 
     Raises:
-        UnknownName: no plugin offers it and no published classifier is called so.
+        UnknownName: no plugin provides it and no published classifier is called so.
         HubError: its weights are not here; the command that gets them.
     """
     rows: list[ModelEntry | AssetEntry]
@@ -109,9 +109,11 @@ def refuse_missing(name: str, source: Source) -> None:
     elif name in source.registry.models and source.registry.models[name].kind == "classifier":
         rows = [source.registry.models[name]]
     else:
-        source.plugins.refuse_unusable(name)
+        source.plugins.check_usable(name)
         classifiers = [row.id for row in source.registry.entries if row.kind == "classifier"]
-        raise UnknownName("extractor", name, [*source.plugins.extractors, *classifiers], source.plugins.absent_hint)
+        raise UnknownName(
+            "extractor", name, [*source.plugins.extractors, *classifiers], source.plugins.unavailable_hint
+        )
     for row in rows:
         if locate(row)[0] not in _AT_HAND:
             raise HubError(f"'{name}' needs {row.name}, which is not on this machine", f"medzoo pull {row.name}")

@@ -54,7 +54,7 @@ class Generator:
 
     def identity(self, plugins: Plugins) -> dict[str, Any]:
         """What its images depend on, apart from the images it is trained on."""
-        known = {"plugin": self.plugin, "version": plugins.row_of("generator", self.plugin).version}
+        known = {"plugin": self.plugin, "version": plugins.plugin_of("generator", self.plugin).version}
         if self.kind == "published":
             return {**known, "weights_sha256": self.weights_sha256, "overrides": dict(self.overrides)}
         return {**known, "config": self.config(plugins).flat()}

@@ -81,9 +81,9 @@ def _finish(record: RunRecord, plan: ExperimentPlan, result: Experiment, *, jobs
     record.config = result.settings
     record.origins = result.origins
     plugins = worker.plugins
-    used = {plugins.row_of("classifier", recipe.spec.name).name for recipe in worker.recipes.values()}
-    used |= {plugins.row_of("generator", generator.plugin).name for generator in worker.generators.values()}
-    record.plugins = [row for row in plugins.rows if row.name in used]
+    used = {plugins.plugin_of("classifier", recipe.spec.name).name for recipe in worker.recipes.values()}
+    used |= {plugins.plugin_of("generator", generator.plugin).name for generator in worker.generators.values()}
+    record.plugins = [row for row in plugins.infos if row.name in used]
     record.weights = {g.name: g.weights_sha256 for g in worker.generators.values() if g.weights_sha256}
     record.data = result.provenance["data"]
     record.seeds = {"seed": worker.design.value.seed}

@@ -179,7 +179,7 @@ class _TaskBuilder:
         self._generators = generators
         self._identities = {name: generator.identity(plugins) for name, generator in generators.items()}
         self._classifiers = {
-            name: [recipe.spec.name, plugins.row_of("classifier", recipe.spec.name).version]
+            name: [recipe.spec.name, plugins.plugin_of("classifier", recipe.spec.name).version]
             for name, recipe in recipes.items()
         }
         self._stages = {(name, arm.name): recipe.stages(arm) for name, recipe in recipes.items() for arm in design.arms}

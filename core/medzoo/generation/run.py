@@ -182,8 +182,8 @@ def _conclude(
     weights = ((name, model.weights_sha256) for name, model in zip(job.plan.names, job.studio.models, strict=True))
     record.weights = {name: digest for name, digest in weights if digest is not None}
     folders = ((name, model.folder) for name, model in zip(job.plan.names, job.studio.models, strict=True))
-    used = {job.plugins.row_of("generator", model.spec.name).name for model in job.studio.models}
-    record.plugins = [row for row in job.plugins.rows if row.name in used]
+    used = {job.plugins.plugin_of("generator", model.spec.name).name for model in job.studio.models}
+    record.plugins = [row for row in job.plugins.infos if row.name in used]
     record.seeds = {"seed": job.plan.seed}
     record.device = job.device
     real = job.real.counts() if job.real is not None else {}

@@ -269,7 +269,7 @@ def resolve(name: str, registry: Registry, plugins: Plugins, *, kind: str = GENE
     if name in specs:
         has_weights = kind == CLASSIFIER or specs[name].trainable
         return ResolvedModel(spec=specs[name], entry=registry.default_for(name, kind=kind) if has_weights else None)
-    plugins.refuse_unusable(name)
+    plugins.check_usable(name)
     if folder.exists():
         raise ConfigError(
             f"{name} holds no trained model ({CONFIG} and {WEIGHTS})",
@@ -280,7 +280,7 @@ def resolve(name: str, registry: Registry, plugins: Plugins, *, kind: str = GENE
     if name in plugins.generators or name in plugins.classifiers:
         check_kind(name, CLASSIFIER if kind == GENERATOR else GENERATOR, expected=kind)
     known = {*(entry.id for entry in registry.entries if entry.kind == kind), *specs}
-    raise UnknownName(f"{kind} or model", name, known, plugins.absent_hint)
+    raise UnknownName(f"{kind} or model", name, known, plugins.unavailable_hint)
 
 
 def _spec(plugin: str, plugins: Plugins, kind: str) -> GeneratorSpec | ClassifierSpec:
@@ -326,9 +326,9 @@ def find_entry(name: str, registry: Registry, plugins: Plugins) -> Entry:
         return registry.default_for(name)
     if name in plugins.classifiers:
         return registry.default_for(name, kind=CLASSIFIER)
-    plugins.refuse_unusable(name)
+    plugins.check_usable(name)
     known = {*registry.ids, *plugins.generators, *plugins.classifiers, *assets}
-    raise UnknownName("model or asset", name, known, plugins.absent_hint)
+    raise UnknownName("model or asset", name, known, plugins.unavailable_hint)
 
 
 def is_model_folder(folder: Path) -> bool:

@@ -255,7 +255,7 @@ def _finish(
 ) -> None:
     record.config = model.config.flat()
     record.origins = model.config.origins
-    record.plugins = [source.plugins.row_of("generator", model.spec.name)]
+    record.plugins = [source.plugins.plugin_of("generator", model.spec.name)]
     record.weights = {model.name: model.weights_sha256 or ""}
     record.seeds = {"seed": request.seed}
     record.device = source.device

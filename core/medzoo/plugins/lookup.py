@@ -1,4 +1,4 @@
-"""What the installed plugins offer, looked up by name; a name that two of them claim belongs to neither."""
+"""Look up the components of installed plugins by name; a name that two plugins provide belongs to neither."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import re
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,19 +14,19 @@ from typing import Any, TypeVar
 from medzoo.errors import ConfigError, PluginError, UnknownName
 from medzoo.plugins.disabled import read_disabled, write_disabled
 from medzoo.plugins.discovery import (
-    Found,
-    PluginRow,
-    ask,
-    entries,
+    LoadedPlugin,
+    PluginInfo,
+    call_plugin,
+    entry_points,
     forget_installed,
     hooks_of,
     installed,
+    load_plugin,
     time_limit,
-    within_bounds,
 )
 from medzoo.specs import ClassifierSpec, ExtractorSpec, GeneratorSpec, MetricSpec
 
-__all__ = ["PluginRow", "Plugins", "load_plugins", "set_enabled"]
+__all__ = ["PluginInfo", "Plugins", "load_plugins", "set_enabled"]
 
 _OWN = "medzoo"
 _VERBOSE = "see `medzoo plugin list --verbose`"
@@ -36,9 +36,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Plugins:
-    """What the working plugins offer, by name; a name that two plugins claim is in none of the mappings."""
+    """The components of working plugins by name; one that two plugins provide is only in `conflicts`, with an error."""
 
-    found: tuple[Found, ...]
+    loaded: tuple[LoadedPlugin, ...]
     generators: Mapping[str, GeneratorSpec]
     classifiers: Mapping[str, ClassifierSpec]
     metrics: Mapping[str, MetricSpec]
@@ -46,190 +46,186 @@ class Plugins:
     conflicts: Mapping[tuple[str, str], str]
 
     @property
-    def rows(self) -> tuple[PluginRow, ...]:
-        """One row a plugin, working or not."""
-        return tuple(found.row for found in self.found)
+    def infos(self) -> tuple[PluginInfo, ...]:
+        """One for each plugin, working or not."""
+        return tuple(plugin.info for plugin in self.loaded)
 
     @property
     def registries(self) -> list[Path]:
-        """Registry files the plugins bring."""
-        return [path for found in self.found for path in found.registries]
+        """Registry files of the plugins."""
+        return [path for plugin in self.loaded for path in plugin.registries]
 
     @property
     def broken_hint(self) -> str:
-        """A sentence naming the broken plugins, or nothing."""
-        broken = [row.name for row in self.rows if row.state == "broken"]
+        """A remark that names the broken plugins, "" if there are none."""
+        broken = [info.name for info in self.infos if info.state == "broken"]
         return f"(broken plugins: {', '.join(broken)}; {_VERBOSE})" if broken else ""
 
     @property
-    def absent_hint(self) -> str:
-        """A sentence naming the broken and the disabled plugins, or nothing."""
-        disabled = [row.name for row in self.rows if row.state == "disabled"]
-        told = f"(disabled plugins: {', '.join(disabled)}; see `medzoo plugin enable`)" if disabled else ""
-        return f"{self.broken_hint} {told}".strip()
+    def unavailable_hint(self) -> str:
+        """A remark that names the broken and the disabled plugins, "" if there are none."""
+        names = [info.name for info in self.infos if info.state == "disabled"]
+        disabled = f"(disabled plugins: {', '.join(names)}; see `medzoo plugin enable`)" if names else ""
+        return f"{self.broken_hint} {disabled}".strip()
 
     def generator(self, name: str) -> GeneratorSpec:
-        """The generator called `name`. Raises: UnknownName; PluginError if its plugin is broken or contested."""
+        """Return the generator called `name`.
+
+        Raises: UnknownName; PluginError if its plugin is broken or disabled, or if two plugins provide it.
+        """
         return self._find("generator", name, self.generators)
 
     def classifier(self, name: str) -> ClassifierSpec:
-        """The classifier called `name`. Raises: as `generator`."""
+        """Return the classifier called `name`. Raises: as `generator`."""
         return self._find("classifier", name, self.classifiers)
 
     def metric(self, name: str) -> MetricSpec:
-        """The metric called `name`. Raises: as `generator`."""
+        """Return the metric called `name`. Raises: as `generator`."""
         return self._find("metric", name, self.metrics)
 
     def extractor(self, name: str) -> ExtractorSpec:
-        """The extractor called `name`. Raises: as `generator`."""
+        """Return the extractor called `name`. Raises: as `generator`."""
         return self._find("extractor", name, self.extractors)
 
-    def row_of(self, kind: str, name: str) -> PluginRow:
-        """The plugin that offers the `kind` ("generator", "classifier", "metric", "extractor") called `name`."""
-        offer = f"{kind} {name}"
-        for row in self.rows:
-            if offer in row.offers:
-                return row
-        raise UnknownName(kind, name, [o.partition(" ")[2] for row in self.rows for o in row.offers])
+    def plugin_of(self, kind: str, name: str) -> PluginInfo:
+        """Return the plugin of the `kind` ("generator", "classifier", "metric", "extractor") called `name`."""
+        for info in self.infos:
+            if f"{kind} {name}" in info.provides:
+                return info
+        raise UnknownName(kind, name, [each.partition(" ")[2] for info in self.infos for each in info.provides])
 
-    def refuse_unusable(self, name: str, *, kind: str | None = None) -> None:
-        """Nothing.
+    def check_usable(self, name: str, *, kind: str | None = None) -> None:
+        """Raise PluginError if two plugins provide `name`, of this or any kind, or if its plugin is unusable."""
+        for (its_kind, its_name), error in self.conflicts.items():
+            if its_name == name and kind in (None, its_kind):
+                raise PluginError(error, "disable one of them with `medzoo plugin disable`")
+        for info in self.infos:
+            if info.state == "broken" and info.name == name:
+                raise PluginError(f"plugin '{name}' of {info.distribution} is broken: {info.error}", _VERBOSE)
+            if info.state == "disabled" and info.name == name:
+                raise PluginError(f"plugin '{name}' of {info.distribution} is disabled", f"medzoo plugin enable {name}")
 
-        Raises: PluginError if `name`, of this or any kind, belongs to two plugins, or is a broken or a disabled one's.
-        """
-        for (contested, claimed), error in self.conflicts.items():
-            if claimed == name and kind in (None, contested):
-                raise PluginError(error, "`medzoo plugin disable` leaves one of them out")
-        for row in self.rows:
-            if row.state == "broken" and row.name == name:
-                raise PluginError(f"plugin '{name}' of {row.distribution} is broken: {row.error}", _VERBOSE)
-            if row.state == "disabled" and row.name == name:
-                raise PluginError(f"plugin '{name}' of {row.distribution} is disabled", f"medzoo plugin enable {name}")
-
-    def commands(self, new_app: Callable[[], T]) -> tuple[Plugins, list[tuple[PluginRow, T]]]:
-        """These plugins, those that fail to add commands marked as broken, and the app each of the others filled."""
+    def commands(self, new_app: Callable[[], T]) -> tuple[Plugins, list[tuple[PluginInfo, T]]]:
+        """Let each plugin add its commands to a new app, and return these; plugins that fail become broken."""
         seconds = time_limit()
-        asked: list[Found] = []
-        apps: list[tuple[PluginRow, T]] = []
-        for found in self.found:
-            if "register_commands" not in hooks_of(found.manager) or found.row.state == "broken":
-                asked.append(found)
-                continue
-            app = new_app()
-            try:
-                fill = functools.partial(found.manager.hook.register_commands, app=app)
-                within_bounds(found.row.name, fill, seconds=seconds)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # noqa: BLE001 - the plugin boundary
-                asked.append(replace(found, row=found.row.broken(error)))
-            else:
-                asked.append(found)
-                apps.append((found.row, app))
-        return replace(self, found=tuple(asked)), apps
+        loaded: list[LoadedPlugin] = []
+        apps: list[tuple[PluginInfo, T]] = []
+        for plugin in self.loaded:
+            info = plugin.info
+            if "register_commands" in hooks_of(plugin.manager) and info.state != "broken":
+                app = new_app()
+                register = functools.partial(plugin.manager.hook.register_commands, app=app)
+                try:
+                    call_plugin(info.name, register, seconds=seconds)
+                except KeyboardInterrupt:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - the plugin boundary
+                    info = info.broken(error)
+                else:
+                    apps.append((info, app))
+            loaded.append(replace(plugin, info=info))
+        return replace(self, loaded=tuple(loaded)), apps
 
     def _find(self, kind: str, name: str, known: Mapping[str, T]) -> T:
         if name in known:
             return known[name]
-        self.refuse_unusable(name, kind=kind)
-        raise UnknownName(kind, name, known, self.absent_hint)
+        self.check_usable(name, kind=kind)
+        raise UnknownName(kind, name, known, self.unavailable_hint)
 
 
 def load_plugins(*, extra: Iterable[tuple[str, object]] = ()) -> Plugins:
-    """The installed plugins (entry-point group `medzoo`), and `extra` objects by name; never raises for a bad one."""
-    return _gather(_refuse_taken((*installed(), *(_ask_object(name, plugin) for name, plugin in extra))))
+    """Load the installed plugins (entry-point group `medzoo`) and `extra` objects by name; raise for none of them."""
+    return _index(_without_clashes((*installed(), *(_load_object(name, plugin) for name, plugin in extra))))
 
 
-def set_enabled(name: str, *, enabled: bool) -> PluginRow:
-    """The row of the plugin `name` ("ddpm", or "medzoo/ddpm" where two distributions have one), as it is from now on.
+def set_enabled(name: str, *, enabled: bool) -> PluginInfo:
+    """Enable or disable the plugin `name` ("ddpm", or "medzoo/ddpm" where two distributions have one).
 
     It is imported only if it is enabled. A plugin that is no longer installed can be enabled, which forgets it.
 
     Raises: UnknownName; ConfigError where the name means two plugins; ResourceError.
     """
-    known = [row for row, _ in entries()]
-    meant = [row for row in known if name in (row.name, row.key)]
-    off = read_disabled()
-    if not meant and enabled and name in off:
-        write_disabled(off - {name})
+    known = entry_points()
+    meant = [info for info in known if name in (info.name, info.key)]
+    disabled = read_disabled()
+    if not meant and enabled and name in disabled:
+        write_disabled(disabled - {name})
         distribution, _, short = name.rpartition("/")
-        return PluginRow(name=short, distribution=distribution, version="", module="", state="not installed")
+        return PluginInfo(name=short, distribution=distribution, version="", module="", state="not installed")
     if not meant:
-        raise UnknownName("plugin", name, [row.name for row in known])
+        raise UnknownName("plugin", name, [info.name for info in known])
     if len(meant) > 1:
-        raise ConfigError(f"two plugins are called '{name}'", f"name one: {' or '.join(row.key for row in meant)}")
-    (row,) = meant
-    write_disabled(off - {row.key} if enabled else off | {row.key})
+        raise ConfigError(f"two plugins are called '{name}'", f"name one: {' or '.join(info.key for info in meant)}")
+    (info,) = meant
+    write_disabled(disabled - {info.key} if enabled else disabled | {info.key})
     forget_installed()
     if not enabled:
-        return replace(row, state="disabled")
-    return next(found for found in load_plugins().rows if found.key == row.key)
+        return replace(info, state="disabled")
+    return next(loaded for loaded in load_plugins().infos if loaded.key == info.key)
 
 
-def to_blame(error: BaseException) -> PluginRow | None:
-    """The installed plugin, not medzoo's own, whose code the error went through last; None for none."""
-    rows = {re.split("[.:]", row.module)[0]: row for row, _ in entries() if row.distribution != _OWN}
+def plugin_at_fault(error: BaseException) -> PluginInfo | None:
+    """Return the installed plugin, not medzoo's own, whose code the error went through last, or None."""
+    infos = {re.split("[.:]", info.module)[0]: info for info in entry_points() if info.distribution != _OWN}
     for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
-        if row := rows.get(str(frame.f_globals.get("__name__", "")).partition(".")[0]):
-            return row
+        if info := infos.get(str(frame.f_globals.get("__name__", "")).partition(".")[0]):
+            return info
     return None
 
 
-def _ask_object(name: str, plugin: object) -> Found:
+def _load_object(name: str, plugin: object) -> LoadedPlugin:
     module = getattr(plugin, "__name__", type(plugin).__qualname__)
-    return ask(PluginRow(name=name, distribution=name, version="", module=str(module)), lambda: plugin)
+    return load_plugin(PluginInfo(name=name, distribution=name, version="", module=str(module)), lambda: plugin)
 
 
-def _claims(found: Iterable[Found]) -> Iterator[tuple[str, str, Found]]:
-    """Each kind and name that is offered, and the plugin that offers it."""
-    for plugin in found:
+def _providers(plugins: Iterable[LoadedPlugin]) -> dict[tuple[str, str], list[PluginInfo]]:
+    """Map each kind and name to the plugins that provide it."""
+    providers: dict[tuple[str, str], list[PluginInfo]] = defaultdict(list)
+    for plugin in plugins:
         for kind, specs in plugin.specs.items():
             for spec in specs:
-                yield kind, spec.name, plugin
+                providers[kind, spec.name].append(plugin.info)
+    return providers
 
 
-def _refuse_taken(found: tuple[Found, ...]) -> tuple[Found, ...]:
-    """The plugins, those that claim a name of medzoo's own marked as broken, whatever else they offer."""
-    own = {(kind, name): plugin.row for kind, name, plugin in _claims(found) if plugin.row.distribution == _OWN}
-    taken = {
-        plugin.row.key: PluginError(
-            f"the {kind} name '{name}' is taken by {_OWN} ({own[kind, name].module})",
-            f"rename it, or leave medzoo's out: medzoo plugin disable {own[kind, name].key}",
-        )
-        for kind, name, plugin in _claims(found)
-        if (kind, name) in own and plugin.row.distribution != _OWN
-    }
+def _without_clashes(plugins: tuple[LoadedPlugin, ...]) -> tuple[LoadedPlugin, ...]:
+    """Mark each plugin that provides a name of medzoo's own as broken, whatever else it provides."""
+    errors: dict[str, PluginError] = {}
+    for (kind, name), infos in _providers(plugins).items():
+        for own in (info for info in infos if info.distribution == _OWN):
+            error = PluginError(
+                f"the {kind} name '{name}' is taken by {_OWN} ({own.module})",
+                f"rename it, or disable medzoo's: medzoo plugin disable {own.key}",
+            )
+            errors |= {info.key: error for info in infos if info.distribution != _OWN}
     return tuple(
-        Found(row=replace(plugin.row, offers=()).broken(taken[plugin.row.key]), manager=plugin.manager)
-        if plugin.row.key in taken
+        LoadedPlugin(info=replace(plugin.info, provides=()).broken(errors[plugin.info.key]), manager=plugin.manager)
+        if plugin.info.key in errors
         else plugin
-        for plugin in found
+        for plugin in plugins
     )
 
 
-def _gather(found: tuple[Found, ...]) -> Plugins:
-    """The plugins' offers by name, contested names set apart and marked in their rows."""
-    claims: dict[tuple[str, str], list[Found]] = defaultdict(list)
-    for kind, name, plugin in _claims(found):
-        claims[kind, name].append(plugin)
+def _index(plugins: tuple[LoadedPlugin, ...]) -> Plugins:
+    """Index the plugins' components by name, and mark plugins of which two provide the same as in conflict."""
     conflicts: dict[tuple[str, str], str] = {}
     errors: dict[str, str] = {}
-    for (kind, name), owners in claims.items():
-        if len(owners) > 1:
-            who = " and ".join(f"{owner.row.distribution} ({owner.row.module})" for owner in owners)
-            conflicts[kind, name] = f"the {kind} name '{name}' is claimed by {who}"
-            errors |= dict.fromkeys((owner.row.key for owner in owners), conflicts[kind, name])
+    for (kind, name), infos in _providers(plugins).items():
+        if len(infos) > 1:
+            who = " and ".join(f"{info.distribution} ({info.module})" for info in infos)
+            conflicts[kind, name] = f"the {kind} name '{name}' is provided by {who}"
+            errors |= {info.key: conflicts[kind, name] for info in infos}
 
-    def marked(plugin: Found) -> Found:
-        error = errors.get(plugin.row.key)
-        return plugin if error is None else replace(plugin, row=replace(plugin.row, state="conflict", error=error))
+    def marked(plugin: LoadedPlugin) -> LoadedPlugin:
+        error = errors.get(plugin.info.key)
+        return plugin if error is None else replace(plugin, info=replace(plugin.info, state="conflict", error=error))
 
     def usable(kind: str) -> dict[str, Any]:
-        offered = [spec for plugin in found for spec in plugin.specs.get(kind, ())]
-        return {spec.name: spec for spec in offered if len(claims[kind, spec.name]) == 1}
+        specs = [spec for plugin in plugins for spec in plugin.specs.get(kind, ())]
+        return {spec.name: spec for spec in specs if (kind, spec.name) not in conflicts}
 
     return Plugins(
-        found=tuple(map(marked, found)),
+        loaded=tuple(map(marked, plugins)),
         generators=usable("generator"),
         classifiers=usable("classifier"),
         metrics=usable("metric"),

@@ -16,7 +16,7 @@ from typing import Any
 
 from medzoo._version import __version__
 from medzoo.errors import DataError
-from medzoo.plugins.lookup import PluginRow
+from medzoo.plugins.lookup import PluginInfo
 from medzoo.storage.files import sha256_file, write_json_atomic
 
 RUN = "run.json"
@@ -60,7 +60,7 @@ class RunRecord:
     command: Sequence[str] = field(default_factory=lambda: tuple(sys.argv))
     config: Mapping[str, Any] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
-    plugins: Sequence[PluginRow] = ()
+    plugins: Sequence[PluginInfo] = ()
     weights: Mapping[str, str] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     seeds: Mapping[str, Any] = field(default_factory=dict)

@@ -62,8 +62,8 @@ class NewPlugin:
 
 def check_name_is_free(plugin: NewPlugin, plugins: Plugins, registry: Registry) -> None:
     """Raise ConfigError if a plugin, a component of one, or a published model already has the name."""
-    for row in plugins.rows:
-        offered = [offer for offer in row.offers if offer.partition(" ")[2] == plugin.name]
+    for row in plugins.infos:
+        offered = [offer for offer in row.provides if offer.partition(" ")[2] == plugin.name]
         if offered or plugin.name == row.name or plugin.module == row.module.partition(".")[0]:
             what = offered[0].replace(" ", " '") + "'" if offered else f"plugin '{row.name}' ({row.module})"
             raise ConfigError(

@@ -13,13 +13,12 @@ from medzoo.testing.contract import expect
 _HEAVY = ("torch", "numpy", "scipy", "sklearn", "PIL", "torchvision", "diffusers", "timm", "transformers", "matplotlib")
 _PROGRAM = """
 import sys
-from importlib.metadata import entry_points
-from medzoo.plugins.discovery import GROUP, PluginRow, ask
+from medzoo.plugins.discovery import PluginInfo, import_entry_point, load_plugin
 name, module, *heavy = sys.argv[1:]
-(point,) = [point for point in entry_points(group=GROUP, name=name) if point.value == module][:1]
-row = ask(PluginRow(name=name, distribution="", version="", module=module), point.load).row
-if row.state != "ok":
-    sys.exit(row.error)
+info = PluginInfo(name=name, distribution="", version="", module=module)
+info = load_plugin(info, lambda: import_entry_point(module)).info
+if info.state != "ok":
+    sys.exit(info.error)
 sys.stdout.write(" ".join(name for name in heavy if name in sys.modules))
 """
 _PATIENCE = 120.0
@@ -31,7 +30,7 @@ def light_registration(kind: str, spec: GeneratorSpec | ClassifierSpec | MetricS
     offered = {"generator": plugins.generators, "classifier": plugins.classifiers, "metric": plugins.metrics}[kind]
     if offered.get(spec.name) != spec:
         return None
-    row = plugins.row_of(kind, spec.name)
+    row = plugins.plugin_of(kind, spec.name)
     done = subprocess.run(
         [sys.executable, "-c", _PROGRAM, row.name, row.module, *_HEAVY],
         capture_output=True,

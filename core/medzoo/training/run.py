@@ -97,7 +97,7 @@ def finish(
     """Nothing; run.json of a training of that `kind` ("generator", "classifier") is written, `data` in it."""
     record.config = config.flat()
     record.origins = config.origins
-    record.plugins = [plugins.row_of(kind, plan["plugin"])]
+    record.plugins = [plugins.plugin_of(kind, plan["plugin"])]
     record.data = data
     record.seeds = {"seed": plan["seed"]}
     record.device = device

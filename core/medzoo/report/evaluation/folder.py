@@ -72,7 +72,7 @@ def write_evaluation(measured: Measured, out: Path, source: Source, record: RunR
     evaluation = measured.evaluation
     record.device = source.device
     record.seeds = {"seed": evaluation.seed}
-    record.plugins = [source.plugins.row_of("metric", name) for name in _metrics(evaluation)]
+    record.plugins = [source.plugins.plugin_of("metric", name) for name in _metrics(evaluation)]
     record.data = {facts.role: {"path": facts.path, "counts": dict(facts.counts)} for facts in evaluation.sets}
     record.weights = {row.name: row.weights for row in evaluation.results if row.weights}
     record.scores = {
