@@ -18,7 +18,7 @@ class CNNSettings:
 
     block_out_channels: tuple[int, ...] = setting((32, 64, 128), "channels of the convolutions", min=1)
     kernel_size: int = setting(3, "side of their kernels, pixels", choices=(3, 5, 7))
-    pool_size: int = setting(2, "what is left of each side before the dense layers; 1 is global pooling", min=1)
+    pool_size: int = setting(2, "side that features are pooled to before the dense layers; 1 is global pooling", min=1)
     hidden_dims: tuple[int, ...] = setting((256, 128), "widths of the two dense layers before the last", min=1)
     dropout: float = setting(0.3, "before each dense layer", min=0.0, max=1.0)
 
@@ -40,12 +40,18 @@ class CNNConfig(ClassifierSettings):
 class TimmSettings:
     """A network of timm."""
 
-    name: str = setting("resnet34", "timm's name of it, as timm.list_models() tells")
-    weights: str = setting("scratch", "what training begins with", choices=("scratch", "imagenet"))
+    name: str = setting("resnet34", "timm's name of it, as in timm.list_models()")
+    weights: str = setting("scratch", "initial weights", choices=("scratch", "imagenet"))
     weights_file: str = setting("", 'safetensors file of timm\'s ImageNet weights; "" asks the Hub')
     weights_sha256: str = setting("", 'SHA-256 of that file; "" is the one of medzoo\'s asset for this network')
-    input_size: int = setting(0, "side it sees, pixels; 0 is the image's, but 64 at least", min=0)
-    normalization: str = setting("data", "standardised by whose statistics", choices=("data", "weights"))
+    input_size: int = setting(
+        0, "side in pixels that images are resized to; 0 is that of the image, at least 64", min=0
+    )
+    normalization: str = setting(
+        "data",
+        "pixels are standardized by the statistics of the training data or of the weights",
+        choices=("data", "weights"),
+    )
     dropout: float = setting(0.0, "before the last layer", min=0.0, max=1.0)
 
     def __post_init__(self) -> None:

@@ -14,27 +14,27 @@ from medzoo.toolkit.settings import PRECISIONS, ImageSettings, TrainingSettings
 class NetworkSettings:
     """The generator's network."""
 
-    conditional: bool = setting(True, "images of the class asked for; false takes data of one class only")
-    latent_dim: int = setting(64, "numbers of random noise an image is made from", min=1)
-    label_embedding_dim: int = setting(16, "width of the class embedding beside the noise", min=1)
+    conditional: bool = setting(True, "class-conditional; false needs data of a single class")
+    latent_dim: int = setting(64, "dimensions of the noise vector", min=1)
+    label_embedding_dim: int = setting(16, "dimensions of the class embedding", min=1)
     base_channels: int = setting(32, "channels at the highest resolution, doubled at each lower one", min=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiscriminatorSettings:
-    """The discriminator and what keeps it from learning a small set by heart."""
+    """The discriminator and its augmentation, against overfitting a small set."""
 
     base_channels: int = setting(32, "channels at the highest resolution, doubled at each lower one", min=1)
-    norm: str = setting("batch", "batch or spectral normalisation", choices=("batch", "spectral"))
-    learning_rate: float = setting(2e-4, "its peak learning rate", min=0.0)
-    color: float = setting(0.0, "differentiable augmentation: strength of colour changes (1 is common)", min=0.0)
+    norm: str = setting("batch", "batch or spectral normalization", choices=("batch", "spectral"))
+    learning_rate: float = setting(2e-4, "peak learning rate", min=0.0)
+    color: float = setting(0.0, "differentiable augmentation: strength of color changes (1 is common)", min=0.0)
     translation: float = setting(0.0, "the same: largest shift, share of the side (0.125)", min=0.0, max=0.5)
     cutout: float = setting(0.0, "the same: side of a blanked square, share of the side (0.5)", min=0.0, max=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingSettings:
-    """How images are drawn."""
+    """Sampling of images."""
 
     mixed_precision: str = setting("auto", "auto is bf16 where the hardware has it", choices=PRECISIONS)
 
@@ -46,7 +46,7 @@ class DCGANConfig:
     image: ImageSettings = ImageSettings()
     network: NetworkSettings = NetworkSettings()
     discriminator: DiscriminatorSettings = DiscriminatorSettings()
-    loss: str = setting("non-saturating", "the game both play", choices=("non-saturating", "hinge"))
+    loss: str = setting("non-saturating", "adversarial loss", choices=("non-saturating", "hinge"))
     collapse_threshold: float = setting(
         0.5, "warn below this share of the real images' pairwise distance; 0 never warns", min=0.0, max=1.0
     )

@@ -16,11 +16,11 @@ class AutoencoderSettings:
 
     latent_dim: int = setting(256, "dimensions of the vector", min=1)
     block_out_channels: tuple[int, ...] = setting((64, 128, 256, 256), "channels at each resolution", min=1)
-    encoder_layers_per_block: int = setting(1, "residual blocks at each resolution on the way down", min=1)
-    decoder_layers_per_block: int = setting(1, "residual blocks at each resolution on the way back", min=1)
-    bottleneck_channels: int = setting(32, "channels of the lowest resolution where it becomes the vector", min=1)
-    norm_num_groups: int = setting(16, "groups of the group normalisation", min=1)
-    patch_size: int = setting(1, "pixels a side folded into channels before the network (2 quarters its work)", min=1)
+    encoder_layers_per_block: int = setting(1, "residual blocks at each resolution of the encoder", min=1)
+    decoder_layers_per_block: int = setting(1, "residual blocks at each resolution of the decoder", min=1)
+    bottleneck_channels: int = setting(32, "channels of the lowest resolution before it is flattened", min=1)
+    norm_num_groups: int = setting(16, "groups of the group normalization", min=1)
+    patch_size: int = setting(1, "side of the squares of pixels folded into channels (2 quarters the work)", min=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +29,8 @@ class NetworkSettings:
 
     hidden_dim: int = setting(512, "width of the residual stream", min=1)
     num_blocks: int = setting(4, "residual blocks", min=1)
-    mlp_ratio: int = setting(2, "hidden width of a block, in widths", min=1)
-    embedding_dim: int = setting(256, "width of the embedding of time and labels", min=2)
+    mlp_ratio: int = setting(2, "hidden width of a block, as a multiple of hidden_dim", min=1)
+    embedding_dim: int = setting(256, "dimensions of the embeddings of time and labels", min=2)
     dropout: float = setting(0.0, "dropout in residual blocks", min=0.0, max=1.0)
 
 

@@ -13,7 +13,8 @@ from helpers.tiny_classifier import CLASSES, SPEC, make_classifier, plugins_with
 
 from medzoo.errors import ConfigError, IntegrityError, UnknownName
 from medzoo.hub.registry import load_registry
-from medzoo.models.loading import classifier_to_train, load_by_name
+from medzoo.models.loading import classifier_to_train, load_by_name, load_model
+from medzoo.plugins.lookup import load_plugins
 
 IMAGES = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -108,3 +109,17 @@ def test_a_classifier_to_train_is_called_by_its_plugins_name():
         classifier_to_train("nearest-men", plugins)
     with pytest.raises(ConfigError, match="'timm:' names no network"):
         classifier_to_train("timm:", plugins)
+
+
+def test_load_model_maps_former_setting_names(tmp_path):
+    folder = make_model(tmp_path / "model")
+    today = json.loads((folder / "config.json").read_text())
+    former = {"learning_rate": "rate", "num_inference_steps": "steps", "block_out_channels": "widths"}
+    config = {}
+    for key, value in today["config"].items():
+        group, dot, name = key.rpartition(".")
+        config[f"{group}{dot}{former.get(name, name)}"] = value
+    assert {"sampling.steps", "network.widths", "training.rate"} < set(config)
+    (folder / "config.json").write_text(json.dumps({**today, "config": config | {"image.crop": "centre"}}))
+    loaded = load_model(folder, plugins=load_plugins(), device="cpu").config.flat()
+    assert json.loads(json.dumps(loaded)) == today["config"] | {"image.crop": "center"}

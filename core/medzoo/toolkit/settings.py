@@ -1,4 +1,4 @@
-"""Settings that models share, as dataclasses to nest in a plugin's own. Loads no torch."""
+"""Settings that models share: dataclasses to nest in a plugin's own. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSettings:
-    """How files become the model's images."""
+    """The model's images, and how files become them."""
 
     size: int = setting(64, "side in pixels", min=8, max=1024)
-    channels: int = setting(1, "1 grey, 3 colour", choices=(1, 3))
-    crop: str = setting("none", "what is kept of a picture", choices=("none", "center", "dark-border"))
+    channels: int = setting(1, "1 for grayscale, 3 for color", choices=(1, 3))
+    crop: str = setting("none", "part of a file's image that is kept", choices=("none", "center", "dark-border"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """One training run: how long, how fast, how it is kept."""
+    """One training run: its length, optimizer, augmentation and checkpoints."""
 
-    epochs: int = setting(100, "passes over the data", min=1)
-    batch_size: int = setting(32, "images an optimiser step, over all processes and accumulation", min=1)
-    gradient_accumulation_steps: int = setting(1, "micro-batches a step", min=1)
+    epochs: int = setting(100, "passes over the training images", min=1)
+    batch_size: int = setting(32, "images per optimizer step, over all processes and accumulation steps", min=1)
+    gradient_accumulation_steps: int = setting(1, "micro-batches per optimizer step", min=1)
     learning_rate: float = setting(2e-4, "peak learning rate", min=0.0)
-    warmup_steps: int = setting(100, "steps of linear warm-up", min=0)
-    lr_scheduler: str = setting("cosine", "rate after warm-up", choices=("cosine", "constant"))
+    warmup_steps: int = setting(100, "optimizer steps of linear warm-up", min=0)
+    lr_scheduler: str = setting("cosine", "learning rate after warm-up", choices=("cosine", "constant"))
     beta1: float = setting(0.9, "Adam: decay of the mean", min=0.0, max=1.0)
     beta2: float = setting(0.999, "Adam: decay of the square", min=0.0, max=1.0)
     weight_decay: float = setting(0.0, "decoupled weight decay (AdamW)", min=0.0)
-    max_grad_norm: float = setting(1.0, "largest gradient norm; 0 does not clip", min=0.0)
-    ema_decay: float = setting(0.9999, "decay of the averaged weights, reached by warm-up", min=0.0, max=1.0)
-    mixed_precision: str = setting("auto", "auto is bf16 where the hardware has it", choices=PRECISIONS)
-    compile: bool = setting(False, "torch.compile: needs a C++ compiler and a minute or two, then trains faster")
-    class_balanced: bool = setting(True, "draw classes equally often (inverse class frequency)")
-    horizontal_flip: bool = setting(True, "mirror half of the images left to right")
-    color_jitter: float = setting(
-        0.1, "colour jitter: largest relative change of brightness and contrast", min=0.0, max=1.0
+    max_grad_norm: float = setting(1.0, "gradient norm to clip at; 0 does not clip", min=0.0)
+    ema_decay: float = setting(
+        0.9999, "decay of the averaged (EMA) weights, reached by warm-up; 0 does not average", min=0.0, max=1.0
     )
-    num_workers: int = setting(0, "processes that read images ahead", min=0)
+    mixed_precision: str = setting("auto", "auto is bf16 where the hardware has it", choices=PRECISIONS)
+    compile: bool = setting(False, "torch.compile: trains faster after a minute or two; needs a C++ compiler")
+    class_balanced: bool = setting(True, "sample classes equally often (by inverse class frequency)")
+    horizontal_flip: bool = setting(True, "flip half of the images left to right")
+    color_jitter: float = setting(0.1, "largest relative change of brightness and contrast", min=0.0, max=1.0)
+    num_workers: int = setting(0, "processes that load images; 0 loads them in this one", min=0)
     checkpointing_steps: int = setting(500, "steps between checkpoints", min=1)
     validation_epochs: int = setting(5, "epochs between sample grids", min=1)
 
@@ -53,16 +53,16 @@ class DiffusionSettings:
 
     beta_schedule: str = setting("cosine", "noise schedule", choices=("linear", "scaled_linear", "cosine"))
     num_train_timesteps: int = setting(1000, "steps of the forward process", min=2)
-    prediction_type: str = setting("epsilon", "the network's target", choices=("epsilon", "v_prediction"))
-    label_dropout: float = setting(0.1, "share of samples trained without their label", min=0.0, max=1.0)
+    prediction_type: str = setting("epsilon", "what the network predicts", choices=("epsilon", "v_prediction"))
+    label_dropout: float = setting(0.1, "share of images trained without their label, for guidance", min=0.0, max=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PerceptualSettings:
-    """A loss in an ImageNet network's features, `losses.perceptual_distance`."""
+    """A loss on an ImageNet network's features, `losses.perceptual_distance`."""
 
     perceptual_weight: float = setting(0.0, "weight of the perceptual term", min=0.0)
-    perceptual_network: str = setting("vgg16", "features of the perceptual term", choices=("vgg16", "lpips"))
+    perceptual_network: str = setting("vgg16", "network of the perceptual term", choices=("vgg16", "lpips"))
     perceptual_weights_file: str = setting("", "file of torchvision's VGG16 ImageNet weights (vgg16-397923af.pth)")
 
 
@@ -81,15 +81,13 @@ class ReconstructionSettings(PerceptualSettings):
 
     pixel: str = setting("l1", "distance of pixels in [-1, 1]", choices=("charbonnier", "l1", "mse"))
     ssim_weight: float = setting(0.0, "weight of 1 - SSIM", min=0.0)
-    perceptual_network: str = setting("lpips", "features of the perceptual term", choices=("vgg16", "lpips"))
-    kl_weight: float = setting(1e-4, "weight (beta) of the divergence from a standard normal, nats a pixel", min=0.0)
-    kl_warmup_steps: int = setting(0, "steps over which that weight rises from 0", min=0)
+    perceptual_network: str = setting("lpips", "network of the perceptual term", choices=("vgg16", "lpips"))
+    kl_weight: float = setting(1e-4, "weight (beta) of the divergence from a standard normal, nats per pixel", min=0.0)
+    kl_warmup_steps: int = setting(0, "steps over which kl_weight rises from 0", min=0)
     adversarial_weight: float = setting(0.0, "weight of the patch discriminator's term", min=0.0)
-    discriminator_start_step: int = setting(500, "step from which there is a discriminator", min=0)
-    discriminator_learning_rate: float = setting(2e-4, "its peak learning rate", min=0.0)
-    discriminator_channels: tuple[int, ...] = setting(
-        (32, 64, 128), "its channels, one stride-2 convolution each", min=1
-    )
+    discriminator_start_step: int = setting(500, "step at which the discriminator joins in", min=0)
+    discriminator_learning_rate: float = setting(2e-4, "peak learning rate of the discriminator", min=0.0)
+    discriminator_channels: tuple[int, ...] = setting((32, 64, 128), "channels of its stride-2 convolutions", min=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,18 +100,20 @@ class LatentLossSettings(PerceptualSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingSettings:
-    """How images are drawn."""
+    """Sampling of images."""
 
     scheduler: str = setting("dpm-solver++", "algorithm", choices=SAMPLERS)
-    num_inference_steps: int = setting(20, "network evaluations an image", min=1)
-    timestep_spacing: str = setting("uniform", "of the steps; quadratic spends more near the image", choices=SPACINGS)
-    guidance_scale: float = setting(1.0, "classifier-free guidance scale; 1 is none", min=0.0)
+    num_inference_steps: int = setting(20, "denoising steps per image", min=1)
+    timestep_spacing: str = setting(
+        "uniform", "spacing of the steps; quadratic takes more near the image", choices=SPACINGS
+    )
+    guidance_scale: float = setting(1.0, "classifier-free guidance; 1 is off", min=0.0)
     mixed_precision: str = setting("auto", "auto is bf16 where the hardware has it", choices=PRECISIONS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PixelDiffusionSettings:
-    """What every diffusion model on pixels has; a plugin adds its `network`."""
+    """The settings of a diffusion model on pixels; a plugin adds its `network`."""
 
     image: ImageSettings = ImageSettings()
     diffusion: DiffusionSettings = DiffusionSettings()
@@ -124,7 +124,7 @@ class PixelDiffusionSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class LatentDiffusionSettings:
-    """What every diffusion model on an autoencoder's latents has; a plugin adds `autoencoder` and `network`."""
+    """The settings of a diffusion model on an autoencoder's latents; a plugin adds `autoencoder` and `network`."""
 
     image: ImageSettings = ImageSettings()
     reconstruction: ReconstructionSettings = ReconstructionSettings()
@@ -137,14 +137,14 @@ class LatentDiffusionSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class UNetSettings:
-    """A U-Net of diffusers; a plugin adds how it attends."""
+    """A U-Net of diffusers; a plugin adds its attention."""
 
     block_out_channels: tuple[int, ...] = setting((128, 128, 256, 256), "channels at each resolution", min=1)
     layers_per_block: int = setting(2, "residual blocks at each resolution", min=1)
     attention_from: int = setting(2, "first resolution (counted from 0) with attention", min=0)
-    norm_num_groups: int = setting(32, "groups of the group normalisation", min=1)
+    norm_num_groups: int = setting(32, "groups of the group normalization", min=1)
     dropout: float = setting(0.0, "dropout in residual blocks", min=0.0, max=1.0)
-    patch_size: int = setting(1, "pixels a side folded into channels before the network (2 quarters its work)", min=1)
+    patch_size: int = setting(1, "side of the squares of pixels folded into channels (2 quarters the work)", min=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,22 @@
+"""Which run a folder belongs to."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from medzoo.errors import DataError
+from medzoo.runs.identity import claim
+
+
+def test_claim_refuses_a_folder_begun_under_former_setting_names(tmp_path):
+    claim(tmp_path / "run", {"config": {"training.rate": 0.1, "training.epochs": 3}})
+    plan = tmp_path / "run" / ".medzoo-plan.json"
+    before = plan.read_bytes()
+    with pytest.raises(
+        DataError, match=r"earlier version of medzoo: its config\.training\.rate was renamed to config\.t"
+    ):
+        claim(tmp_path / "run", {"config": {"training.learning_rate": 0.1, "training.epochs": 3}})
+    assert plan.read_bytes() == before
+    assert json.loads(before)["config"]["training.rate"] == 0.1
