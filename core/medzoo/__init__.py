@@ -1,5 +1,6 @@
 """medzoo: a plugin-based model zoo for generative augmentation of medical images."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from medzoo._version import __version__
@@ -18,11 +19,62 @@ from medzoo.protocols import (
 )
 from medzoo.specs import ClassifierSpec, ExtractorSpec, GeneratorSpec, ImageSpec, MetricSpec
 
+if TYPE_CHECKING:
+    from medzoo import classify
+    from medzoo.api import (
+        as_dataset,
+        augment,
+        evaluate,
+        list_models,
+        load,
+        load_experiment,
+        plan_experiment,
+        run_experiment,
+        sample,
+        train,
+    )
+    from medzoo.classification.predict import ClassifierResult, Predictions
+    from medzoo.evaluation.results import Evaluation
+    from medzoo.experiment.results import Experiment
+    from medzoo.generation.run import Outcome
+    from medzoo.generation.sample import SampleResult
+    from medzoo.generation.synthetic_dataset import DrawnImages, Model, SyntheticImages
+    from medzoo.hub.registry import ModelEntry
+    from medzoo.training.train import TrainResult
+
+# Imported when first asked for, so that `import medzoo` and the command line start without torch and numpy.
+_LAZY = {
+    "medzoo.api": (
+        "as_dataset",
+        "augment",
+        "evaluate",
+        "list_models",
+        "load",
+        "load_experiment",
+        "plan_experiment",
+        "run_experiment",
+        "sample",
+        "train",
+    ),
+    "medzoo.classification.predict": ("ClassifierResult", "Predictions"),
+    "medzoo.evaluation.results": ("Evaluation",),
+    "medzoo.experiment.results": ("Experiment",),
+    "medzoo.generation.run": ("Outcome",),
+    "medzoo.generation.sample": ("SampleResult",),
+    "medzoo.generation.synthetic_dataset": ("DrawnImages", "Model", "SyntheticImages"),
+    "medzoo.hub.registry": ("ModelEntry",),
+    "medzoo.training.train": ("TrainResult",),
+}
+_MODULES = {name: module for module, names in _LAZY.items() for name in names}
+
 __all__ = [
     "CheckpointStore",
     "Classifier",
+    "ClassifierResult",
     "ClassifierSpec",
     "DrawnImages",
+    "Evaluation",
+    "Experiment",
     "Extractor",
     "ExtractorSpec",
     "Generator",
@@ -35,39 +87,38 @@ __all__ = [
     "Model",
     "ModelEntry",
     "Outcome",
+    "Predictions",
     "Sample",
+    "SampleResult",
     "Score",
     "SyntheticImages",
+    "TrainResult",
     "TrainingCallback",
     "__version__",
     "as_dataset",
     "augment",
+    "classify",
+    "evaluate",
     "hookimpl",
     "list_models",
     "load",
+    "load_experiment",
+    "plan_experiment",
+    "run_experiment",
+    "sample",
+    "train",
 ]
 
-if TYPE_CHECKING:
-    from medzoo.api import as_dataset, augment, list_models, load
-    from medzoo.generation.run import Outcome
-    from medzoo.generation.synthetic_dataset import DrawnImages, Model, SyntheticImages
-    from medzoo.hub.registry import ModelEntry
-else:
-    # Not for type checkers, which would take any name for one of the module's.
+if not TYPE_CHECKING:  # a type checker would take any name for one of the module's
+
     def __getattr__(name: str) -> object:
-        """What programs use medzoo by, imported when first asked for, so that `import medzoo` stays light."""
-        if name in ("as_dataset", "augment", "list_models", "load"):
-            from medzoo import api as home
-        elif name in ("DrawnImages", "Model", "SyntheticImages"):
-            from medzoo.generation import synthetic_dataset as home
-        elif name == "Outcome":
-            from medzoo.generation import run as home
-        elif name == "ModelEntry":
-            from medzoo.hub import registry as home
-        else:
+        """Import a public name when it is first asked for."""
+        if name == "classify":
+            return import_module("medzoo.classify")
+        if name not in _MODULES:
             raise AttributeError(f"module 'medzoo' has no attribute '{name}'")
-        return getattr(home, name)
+        return getattr(import_module(_MODULES[name]), name)
 
     def __dir__() -> list[str]:
-        """The names of a module, and those that are imported when first asked for."""
+        """Return the names of the module, those that are imported when first asked for included."""
         return sorted({*globals(), *__all__})

@@ -1,9 +1,10 @@
-"""medzoo from Python: list, load and sample models, augment image sets, and have synthetic ones as a torch Dataset."""
+"""medzoo from Python: every function behind `import medzoo`. The command line parses, calls these and prints."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,11 +17,21 @@ from medzoo.plugins.lookup import load_plugins
 from medzoo.toolkit.remote import RemoteGenerator
 
 if TYPE_CHECKING:
+    from medzoo.data.dataset import Dataset
+    from medzoo.evaluation.evaluate import Measured, Request
+    from medzoo.evaluation.results import Evaluation
+    from medzoo.experiment.plan import ExperimentPlan
+    from medzoo.experiment.results import Experiment
+    from medzoo.generation.job import Job
     from medzoo.generation.mixture import Source
     from medzoo.generation.run import Outcome
+    from medzoo.generation.sample import SampleResult
     from medzoo.generation.synthetic_dataset import Model, SyntheticImages
     from medzoo.models.loading import LoadedModel
     from medzoo.protocols import Generator
+    from medzoo.runs.progress import Progress
+    from medzoo.training.run_folder import Display
+    from medzoo.training.train import TrainResult
 
 logger = logging.getLogger(__name__)
 
@@ -34,18 +45,22 @@ def list_models(
     kind: Literal["generator", "classifier"] | None = None,
     license: str | None = None,
 ) -> list[ModelEntry]:
-    """The published models that have all of this, as `medzoo list` shows them; neither torch nor numpy is imported.
+    """Return the published models that match everything given, as `medzoo list` shows them.
 
-    `words` are looked for in everything a row says, `classes` among those a model makes or tells; letters' case does
-    not matter. `ModelEntry.name` is what `load` takes. Broken plugins, and registry files of theirs that
-    are left out, are logged as warnings.
+    `words` are searched in all values of an entry, `classes` among a model's classes, regardless of case.
+    `ModelEntry.name` is what `load` takes. Broken plugins, and registry files of theirs that are left out, are logged
+    as warnings. Neither torch nor numpy is imported.
+
+    Example:
+        >>> for entry in medzoo.list_models(modality="ultrasound", kind="generator"):
+        ...     print(entry.name, entry.classes)
 
     Raises:
-        UnknownName: a fact, class or kind that no model has.
-        ConfigError: a registry file of the user's that cannot be read; an argument of another type.
+        UnknownName: a value, class or kind that no model has.
+        ConfigError: the user's registry file cannot be read; an argument of the wrong type.
     """
     names("words", words)
-    require((str, NoneType), "a text", modality=modality, plugin=plugin, dataset=dataset, kind=kind, license=license)
+    require((str, NoneType), "a string", modality=modality, plugin=plugin, dataset=dataset, kind=kind, license=license)
     kinds = (EntryKind.GENERATOR, EntryKind.CLASSIFIER)
     if kind is not None and kind not in kinds:
         raise UnknownName("kind", kind, kinds)
@@ -73,12 +88,16 @@ def load(
     settings: Mapping[str, Any] | None = None,
     source: str | None = None,
 ) -> Model:
-    """The generator that `gen` means, with its weights, ready to sample.
+    """Load a generator with its weights, ready to sample.
 
-    `gen` is a model's name, a generator's (its default model), a training run's folder or `hf:org/name[@revision]`, and
-    `source` the only place to take it from ("bundled", "hub" or a folder), as `--from`. `data` are real images, for
-    generators that vary them and for no other. `settings` change single ones by their dotted keys, as in
+    `gen` is a model's name, a plugin's (its default model), a training run's folder or `hf:org/name[@revision]`, and
+    `source` the only place to load it from ("bundled", "hub" or a folder). `data` are real images, for generators that
+    vary them and for no others. `settings` changes settings by dotted key, as in
     `{"sampling.num_inference_steps": 20}`. `device` is "auto", "cpu", "cuda", "cuda:N" or "mps".
+
+    Example:
+        >>> model = medzoo.load("dcgan-busi")
+        >>> images, labels = model.sample("malignant", n=4, seed=0)
 
     Raises:
         UnknownName, ConfigError: a name, setting or device that cannot be taken; a classifier; images that a service
@@ -98,6 +117,382 @@ def load(
     return Model(mixture, real, device=chosen.device)
 
 
+def sample(
+    gen: str | Path,
+    *,
+    labels: str | Sequence[str] | None = None,
+    n: int = 16,
+    out: str | Path | None = None,
+    grid: str | Path | None = None,
+    data: str | Path | None = None,
+    seed: int = 0,
+    batch_size: int = 32,
+    settings: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    allow_upload: bool = False,
+    source: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> SampleResult:
+    """Sample `n` images of each class in `labels`, or of every class, into a folder.
+
+    The folder is `out`, or ./samples-GEN; `grid` is a PNG that shows all images, one row or more per class, and with
+    `grid` alone nothing else is written. A multi-label model shows all of `labels` together on each image.
+    `allow_upload` lets real images leave this machine, for generators that send them to a service. `progress` is called
+    with the number of images made and their total. The other arguments are those of `load`.
+
+    Example:
+        >>> result = medzoo.sample("dcgan-busi", labels="malignant", n=8, out="malignant")
+        >>> result.counts
+        {'malignant': 8}
+
+    Raises:
+        UnknownName, ConfigError: an unknown class; `n`, `batch_size` or `grid` out of range; and as `load`.
+        DataError: `out` holds other files; and as `load`.
+        HubError, ResourceError: as `load`; a full disk.
+    """
+    from medzoo.generation.run import run
+    from medzoo.generation.sample import Request, SampleResult, draw_grid, prepare
+    from medzoo.runs.progress import no_progress
+
+    require((str, Path), "a model's name or a folder", gen=gen)
+    require(bool, "True or False", allow_upload=allow_upload)
+    request = Request(
+        generator=str(gen),
+        labels=(labels,) if isinstance(labels, str) else names("labels", labels or ()),
+        count=whole_number("n", n),
+        out=_path("out", out),
+        grid=_path("grid", grid),
+        data=_path("data", data),
+        seed=whole_number("seed", seed),
+        batch_size=whole_number("batch_size", batch_size),
+        allow_upload=allow_upload,
+    )
+    job = prepare(request, _source(device=device, settings=settings, source=source))
+    counts = {name: job.plan.count(name) for name in job.labels}
+    result = SampleResult(folder=None, grid=request.grid, counts=counts, seed=request.seed, device=job.device)
+    if request.only_grid:
+        assert request.grid is not None  # what `only_grid` means
+        draw_grid(job, request.grid, progress=progress or no_progress)
+        return result
+    made = run(job, progress=progress or no_progress)
+    return replace(result, folder=made.folder, already_done=made.already_done, requests=made.requests)
+
+
+def train(
+    model: str,
+    *,
+    data: str | Path,
+    out: str | Path,
+    kind: Literal["generator", "classifier"] | None = None,
+    preset: str = "default",
+    config: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    classes: Sequence[str] | None = None,
+    validation: float | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    start: str | Path | None = None,
+    keep: int = 2,
+    tensorboard: bool = False,
+    skip_bad: bool = False,
+    display: Display | None = None,
+) -> TrainResult:
+    """Train a generator or a classifier on the images `data` into the folder `out`; the same call resumes it.
+
+    `model` names the kind of generator or classifier, such as "ddpm", "cnn" or "timm:resnet34"; where a plugin of each
+    kind has the name, `kind` chooses. Its settings are those of `preset`, then of the TOML file `config`, then
+    `settings` by dotted key. `classes` names the classes of an npz. A classifier's weights are chosen by the data's own
+    `val` part, or by the share `validation` of the training images (0.1 without a `val` part); generators take none.
+    `start` is a model to start from, as `load` takes it. `keep` is the number of checkpoints to keep, 0 for all.
+    `skip_bad` leaves out unreadable images. `display` follows the training.
+
+    Example:
+        >>> run = medzoo.train("cnn", data="scans", out="runs/cnn", preset="tiny")
+        >>> run.record["notes"]["selection"]
+
+    Raises:
+        ConfigError, UnknownName: an argument or setting that cannot be taken; a model with nothing to learn.
+        DataError: `out` holds another run or other files; images that cannot be read.
+        PluginError, ResourceError: a broken plugin; no such device; out of memory or disk space.
+    """
+    from medzoo import config as configuration
+    from medzoo.data.dataset import open_dataset
+    from medzoo.models.loading import load_by_name, spec_to_train
+    from medzoo.specs import ClassifierSpec
+    from medzoo.training.train import NoDisplay
+    from medzoo.training.train import train as run
+
+    require(str, "the name of a generator or a classifier", model=model)
+    require((int, float, NoneType), "a share of the images", validation=validation)
+    require(bool, "True or False", tensorboard=tensorboard, skip_bad=skip_bad)
+    plugins = load_plugins()
+    spec, implied = spec_to_train(model, plugins, kind=kind)
+    if validation is not None and not isinstance(spec, ClassifierSpec):
+        raise ConfigError(f"'{model}' is a generator, which needs no validation images", "leave `validation` out")
+    resolved = configuration.resolve(
+        spec.config,
+        presets=spec.presets,
+        preset=preset,
+        file=_path("config", config),
+        overrides={**implied, **_check_settings(settings)},
+    )
+    images = open_dataset(_existing("data", data), skip_bad=skip_bad, classes=_classes(classes))
+    log_unreadable(images)
+    before = None
+    if start is not None:
+        before = load_by_name(
+            str(start),
+            kind="classifier" if isinstance(spec, ClassifierSpec) else "generator",
+            registry=load_registry(plugins=plugins),
+            plugins=plugins,
+            device="cpu",
+        )
+    return run(
+        spec,
+        resolved,
+        images,
+        _existing("out", out),
+        plugins=plugins,
+        display=display or NoDisplay(),
+        validation=validation,
+        seed=whole_number("seed", seed),
+        device=device,
+        keep=whole_number("keep", keep),
+        tensorboard=tensorboard,
+        start=before,
+    )
+
+
+def evaluate(
+    gen: str | Path | None = None,
+    *,
+    real: str | Path,
+    fake: str | Path | None = None,
+    train: str | Path | None = None,
+    other: str | Path | None = None,
+    metrics: str | Sequence[str] = (),
+    per_class: bool = False,
+    n: int = 100,
+    checkpoints: bool = False,
+    size: int | None = None,
+    crop: str = "none",
+    classes: Sequence[str] | None = None,
+    seed: int = 0,
+    batch_size: int = 32,
+    settings: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    skip_bad: bool = False,
+    leave_out_seen: bool = False,
+    allow_leak: bool = False,
+    source: str | None = None,
+    out: str | Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Compare synthetic images with real ones: the images `fake`, or `n` per class sampled from the generator `gen`.
+
+    `real` are held-out images, `train` those the generator was trained on (which enables the memorization check),
+    `other` images of another kind, for the table of all pairs of sets. `metrics` are names such as "kid@cnn-busi" or
+    "ssim"; without them, all that need no download. `per_class` measures each class as well. With `checkpoints`, each
+    checkpoint of the training run `gen` is measured. `size` is the side in pixels at which images are compared and
+    `crop` how real ones are cropped. Real images that a model was trained on are an error, unless `leave_out_seen`
+    leaves them out or `allow_leak` allows them, which is recorded. `out` is a folder for the HTML report, its tables
+    and figures. The other arguments are those of `load` and `sample`.
+
+    Example:
+        >>> result = medzoo.evaluate(real="split/test", fake="synthetic", metrics=["ssim", "intensity"])
+        >>> for row in result.results:
+        ...     print(row.name, row.score.value if row.score else row.missing)
+
+    Raises:
+        ConfigError, UnknownName: an argument that cannot be taken, an unknown metric or class.
+        DataError: images that cannot be read or compared, or that a model was trained on; `out` holds other files.
+        HubError, PluginError, ResourceError: a model or asset that cannot be had; a broken metric; no such device.
+    """
+    from medzoo.evaluation.evaluate import Request
+    from medzoo.report.evaluation.folder import note_memorization, refuse_other_folder, write_evaluation
+    from medzoo.runs.progress import no_progress
+    from medzoo.runs.record import RunRecord
+
+    if (gen is None) == (fake is None):
+        raise ConfigError("give either synthetic images or a generator to sample them from", "--fake DIR, or GEN")
+    if checkpoints and (gen is None or train is None):
+        raise ConfigError("--checkpoints needs a training run and its images", "medzoo evaluate RUN --train DIR ...")
+    request = Request(
+        real=_existing("real", real),
+        fake=_path("fake", fake) or Path(),
+        train=_path("train", train),
+        other=_path("other", other),
+        metrics=(metrics,) if isinstance(metrics, str) else names("metrics", metrics),
+        per_class=per_class,
+        size=None if size is None else whole_number("size", size),
+        crop=crop,
+        classes=_classes(classes),
+        seed=whole_number("seed", seed),
+        batch_size=whole_number("batch_size", batch_size),
+        skip_bad=skip_bad,
+        leave_out_seen=leave_out_seen,
+        allow_leak=allow_leak,
+    )
+    folder = _path("out", out)
+    if folder is not None:
+        refuse_other_folder(folder)
+        record = RunRecord(job="evaluate", folder=folder)
+    chosen = _source(device=device, settings=settings, source=source)
+    measured = _measure(gen, request, chosen, n=n, checkpoints=checkpoints, progress=progress or no_progress)
+    evaluation = measured.evaluation
+    if folder is not None:
+        evaluation = write_evaluation(measured, folder, chosen, record)
+    if gen is not None:
+        note_memorization(Path(gen), evaluation)
+    return evaluation
+
+
+def _measure(
+    gen: str | Path | None, request: Request, source: Source, *, n: int, checkpoints: bool, progress: Progress
+) -> Measured:
+    from medzoo.data.dataset import open_dataset
+    from medzoo.evaluation.evaluate import evaluate
+    from medzoo.evaluation.model_evaluation import evaluate_checkpoints, evaluate_model
+
+    if gen is None:
+        return evaluate(request, source, progress=progress)
+    if not checkpoints:
+        return evaluate_model(str(gen), request, source, per_class=n, progress=progress)
+    assert isinstance(request.train, Path)  # checked by `evaluate`
+    train = open_dataset(request.train, skip_bad=request.skip_bad, classes=request.classes)
+    return evaluate_checkpoints(Path(gen), request, source, train=train, per_class=n, progress=progress)
+
+
+def plan_experiment(
+    experiment: str | Path,
+    *,
+    data: str | Path,
+    out: str | Path | None = None,
+    test: str | Path | None = None,
+    folds: int | None = None,
+    seeds: int | None = None,
+    repeats: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    classes: Sequence[str] | None = None,
+    device: str = "auto",
+    source: str | None = None,
+    allow_leak: bool = False,
+    leave_out_seen: bool = False,
+    allow_upload: bool = False,
+    skip_bad: bool = False,
+) -> ExperimentPlan:
+    """Check an experiment and return its tasks; nothing is written. The arguments are those of `run_experiment`.
+
+    Raises:
+        as `run_experiment`.
+    """
+    from medzoo.data.dataset import open_dataset
+    from medzoo.experiment.config import read_design
+    from medzoo.experiment.plan import plan_experiment as plan
+
+    options = {"folds": folds, "seeds": seeds, "repeats": repeats}
+    design = read_design(str(experiment), overrides=_check_settings(settings), options=options)
+    class_names = _classes(classes)
+    images = open_dataset(_existing("data", data), skip_bad=skip_bad, classes=class_names)
+    log_unreadable(images)
+    test_path = _path("test", test)
+    return plan(
+        design,
+        images,
+        _path("out", out),
+        source=_source(device=device, settings=None, source=source),
+        test=None if test_path is None else open_dataset(test_path, skip_bad=skip_bad, classes=class_names),
+        allow_leak=allow_leak,
+        leave_out_seen=leave_out_seen,
+        allow_upload=allow_upload,
+    )
+
+
+def run_experiment(
+    experiment: str | Path,
+    *,
+    data: str | Path,
+    out: str | Path,
+    test: str | Path | None = None,
+    folds: int | None = None,
+    seeds: int | None = None,
+    repeats: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    classes: Sequence[str] | None = None,
+    jobs: int = 1,
+    device: str = "auto",
+    source: str | None = None,
+    allow_leak: bool = False,
+    leave_out_seen: bool = False,
+    allow_upload: bool = False,
+    skip_bad: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Experiment:
+    """Train classifiers on arms of real and synthetic images, compare them, and write the report to `out`.
+
+    `experiment` is a preset or a TOML file, `settings` changes single values by dotted key, and `folds`, `seeds` and
+    `repeats` those three. `test` are images to test on instead of the data's test part, with `folds=0`. `jobs`
+    processes share the work. The same call resumes an experiment and repeats the tasks that failed. `progress` is
+    called with the number of tasks done and their total. The other arguments are those of `load` and `evaluate`.
+
+    Example:
+        >>> results = medzoo.run_experiment("udder-scale", data="scans", out="results", folds=2)
+        >>> for comparison in results.comparisons:
+        ...     print(comparison.sentence())
+
+    Raises:
+        ConfigError, UnknownName: an argument or setting that cannot be taken.
+        DataError: images that cannot be read or split; a generator that was trained on test images; other files in
+            `out`.
+        HubError, PluginError, ResourceError: a model that cannot be had; a broken plugin; out of memory or disk space.
+    """
+    from medzoo.experiment.run import run
+    from medzoo.report.experiment.report import write_experiment_report
+    from medzoo.runs.progress import no_progress
+
+    plan = plan_experiment(
+        experiment,
+        data=data,
+        out=_existing("out", out),
+        test=test,
+        folds=folds,
+        seeds=seeds,
+        repeats=repeats,
+        settings=settings,
+        classes=classes,
+        device=device,
+        source=source,
+        allow_leak=allow_leak,
+        leave_out_seen=leave_out_seen,
+        allow_upload=allow_upload,
+        skip_bad=skip_bad,
+    )
+    results = run(plan, jobs=whole_number("jobs", jobs), progress=progress or no_progress)
+    write_experiment_report(results)
+    return results
+
+
+def load_experiment(folder: str | Path) -> Experiment:
+    """Load the results of an experiment, finished or not, from its folder.
+
+    Example:
+        >>> for comparison in medzoo.load_experiment("results").comparisons:
+        ...     print(comparison.sentence())
+
+    Raises:
+        DataError: the folder does not hold an experiment.
+    """
+    from medzoo.experiment.results import load_results
+
+    return load_results(_existing("folder", folder))
+
+
+def log_unreadable(data: Dataset) -> None:
+    """Log a warning for each image of `data` that was left out because it cannot be read."""
+    for name, reason in data.bad:
+        logger.warning(f"left out {name}: {reason}")
+
+
 def as_dataset(
     gen: str | Path | Model,
     *,
@@ -114,16 +509,20 @@ def as_dataset(
     source: str | None = None,
     memory_limit: int = 2 * 1024**3,
 ) -> SyntheticImages:
-    """A torch Dataset of synthetic images, drawn when first asked for; `SyntheticImages` says what its items are.
+    """Return a torch Dataset of synthetic images, sampled when first asked for; see `SyntheticImages` for its items.
 
-    `per_class` images of each class, or as many as it maps a class to. `labels` are the classes to draw; a multi-label
-    model shows all of them together. `classes` are the class names in the order of the numbers that items carry, which
-    should be those of the real images beside them (ImageFolder's `classes`); the model's own without. `batch_size` is
-    how many are drawn at once, whatever a DataLoader asks for. The other arguments are those of `load`; with a `Model`,
-    which is loaded already, `data`, `device`, `settings` and `source` are left out.
+    `per_class` is the number of images of each class, or a mapping from class to number. `labels` are the classes to
+    sample; a multi-label model shows all of them together. `classes` are the class names in the order of the items'
+    label numbers: give those of the real images that are trained on too (ImageFolder's `classes`); by default the
+    model's own. `batch_size` is the number of images sampled at once, whatever a DataLoader asks for. The other
+    arguments are those of `load`; with a loaded `Model`, leave out `data`, `device`, `settings` and `source`.
 
-    The images are those that `medzoo sample` writes for the same counts, seed and batch size, and those with which
-    `medzoo augment` fills classes that lack so many.
+    The images are those that `medzoo sample` writes for the same counts, seed and batch size, and those that
+    `medzoo augment` adds to classes that lack as many.
+
+    Example:
+        >>> synthetic = medzoo.as_dataset("ddpm-var-udder", per_class=100, classes=real.classes)
+        >>> loader = DataLoader(ConcatDataset([real, synthetic]), batch_size=32, shuffle=True)
 
     Raises:
         UnknownName: a class that the model or `classes` does not have.
@@ -137,7 +536,7 @@ def as_dataset(
         gen = load(gen, data=data, device=device, settings=settings, source=source)
     elif data is not None or device != "auto" or settings is not None or source is not None:
         raise ConfigError(
-            f"'{gen.name}' is loaded already, so data, device, settings and source come too late", "give them to load"
+            f"'{gen.name}' is loaded already, so data, device, settings and source have no effect", "give them to load"
         )
     return SyntheticImages(
         gen,
@@ -152,6 +551,49 @@ def as_dataset(
     )
 
 
+def plan_augmentation(
+    gen: str | Path | Sequence[str] | Mapping[str, float],
+    *,
+    to: int,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    batch_size: int = 32,
+    originals: Literal["link", "copy", "omit"] = "link",
+    shard: str = "1/1",
+    device: str = "auto",
+    settings: Mapping[str, Any] | None = None,
+    classes: Sequence[str] | None = None,
+    skip_bad: bool = False,
+    allow_leak: bool = False,
+    allow_upload: bool = False,
+    source: str | None = None,
+) -> Job:
+    """Load what an augmentation needs and return what it would do; nothing is written.
+
+    The arguments are those of `augment`; it raises what `augment` raises.
+    """
+    from medzoo.generation.augment import Request, prepare
+    from medzoo.generation.plan import parse_shard
+
+    require(bool, "True or False", skip_bad=skip_bad, allow_leak=allow_leak, allow_upload=allow_upload)
+    request = Request(
+        generators=_gens(gen),
+        target=whole_number("to", to),
+        data=_path("data", data),
+        out=_path("out", out),
+        seed=whole_number("seed", seed),
+        batch_size=whole_number("batch_size", batch_size),
+        originals=originals,
+        shard=parse_shard(shard),
+        classes=_classes(classes),
+        skip_bad=skip_bad,
+        allow_leak=allow_leak,
+        allow_upload=allow_upload,
+    )
+    return prepare(request, _source(device=device, settings=settings, source=source))
+
+
 def augment(
     gen: str | Path | Sequence[str] | Mapping[str, float],
     *,
@@ -161,73 +603,82 @@ def augment(
     seed: int = 0,
     batch_size: int = 32,
     originals: Literal["link", "copy", "omit"] = "link",
+    shard: str = "1/1",
     device: str = "auto",
     settings: Mapping[str, Any] | None = None,
     classes: Sequence[str] | None = None,
     skip_bad: bool = False,
     allow_leak: bool = False,
+    allow_upload: bool = False,
     source: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Outcome:
-    """What filling every class of an image set up to `to` images left: the folder, and what each class has now.
+    """Fill every class of an image set up to `to` images with synthetic ones; return the folder and its counts.
 
-    The folder is the one that `medzoo augment` fills, run.json and metadata.csv included; stopped at any moment, the
-    same call goes on. `gen` is a generator as `load` takes it, several as "GEN=SHARE", or a mapping to their shares,
-    which sum to 1. Without `data`, the real images are those of ./datasets/train, or the set medzoo makes for the
-    model; without `out`, the folder is ./augmented-GEN-TO. `originals` says how the real images come into it. `classes`
-    names an npz's numbers, `skip_bad` goes on without unreadable images, and `allow_leak` with models that were trained
-    on held-out ones. `progress` is told how many pictures of how many are there. The other arguments are those of
-    `load`.
+    The folder is the one that `medzoo augment` fills, run.json and metadata.csv included; the same call resumes it.
+    `gen` is a generator as `load` takes it, several as "GEN=SHARE", or a mapping to their shares, which sum to 1.
+    Without `data`, the real images are those of ./datasets/train, or the model's demonstration data set; without `out`,
+    the folder is ./augmented-GEN-TO. `originals` says how the real images get into it. `shard` "K/N" makes the K-th of
+    N parts. `classes` names the numbers of an npz, `skip_bad` leaves out unreadable images, `allow_leak` allows models
+    that were trained on held-out images, and `allow_upload` lets real images leave this machine, for generators that
+    send them to a service. `progress` is called with the number of images made and their total. The other arguments are
+    those of `load`.
+
+    Example:
+        >>> result = medzoo.augment("ddpm-var-udder", data="scans", to=100, out="scans-100")
+        >>> {row.label: row.synthetic for row in result.classes}
 
     Raises:
         ConfigError, UnknownName: an argument that cannot be taken, as a loaded `Model`; images that would leave this
-            machine.
+            machine without `allow_upload`.
         DataError: images that cannot be read, classes a model does not know, held-out images it was trained on, a
             folder with other files.
         HubError: weights that cannot be had or are damaged.
-        ResourceError: no such device; the disk is full or read-only; memory ran out.
+        ResourceError: no such device; a full or read-only disk; out of memory.
     """
-    from medzoo.generation.augment import Request, prepare
     from medzoo.generation.run import run
     from medzoo.runs.progress import no_progress
 
     require((Callable, NoneType), "a function", progress=progress)
-    require(bool, "True or False", skip_bad=skip_bad, allow_leak=allow_leak)
-    request = Request(
-        generators=_gens(gen),
-        target=whole_number("to", to),
-        data=_path("data", data),
-        out=_path("out", out),
-        seed=whole_number("seed", seed),
-        batch_size=whole_number("batch_size", batch_size),
+    job = plan_augmentation(
+        gen,
+        to=to,
+        data=data,
+        out=out,
+        seed=seed,
+        batch_size=batch_size,
         originals=originals,
-        classes=None if classes is None else names("classes", classes),
+        shard=shard,
+        device=device,
+        settings=settings,
+        classes=classes,
         skip_bad=skip_bad,
         allow_leak=allow_leak,
+        allow_upload=allow_upload,
+        source=source,
     )
-    job = prepare(request, _source(device=device, settings=settings, source=source))
     return run(job, progress=progress or no_progress)
 
 
 def _source(*, device: str, settings: Mapping[str, Any] | None, source: str | None) -> Source:
     from medzoo.generation.mixture import make_source
 
-    require(str, "a text", device=device)
-    require((str, NoneType), "a text", source=source)
+    require(str, "a string", device=device)
+    require((str, NoneType), "a string", source=source)
     require((Mapping, NoneType), "a mapping", 'write {"sampling.num_inference_steps": 20}', settings=settings)
-    return make_source(load_plugins(), device=device, overrides=_check_settings(settings or {}), mirror=source)
+    return make_source(load_plugins(), device=device, overrides=_check_settings(settings), mirror=source)
 
 
-def _check_settings(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+def _check_settings(settings: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """Return `settings`. Raises: ConfigError for a value that no setting can have."""
-    for key, value in settings.items():
+    for key, value in (settings or {}).items():
         if not _is_setting(value):
             raise ConfigError(
                 f"settings cannot take {key}: {value!r}",
-                "values are numbers, texts, true or false, and lists of them; keys are dotted: "
+                "values are numbers, strings, true or false, and lists of them; keys are dotted: "
                 '{"sampling.num_inference_steps": 20}',
             )
-    return settings
+    return settings or {}
 
 
 def _is_setting(value: object) -> bool:
@@ -253,11 +704,21 @@ def _path(name: str, given: str | Path | None) -> Path | None:
     return None if given is None else Path(given)
 
 
+def _existing(name: str, given: str | Path) -> Path:
+    """Return the path of an argument that cannot be left out."""
+    require((str, Path), "a path", "", **{name: given})
+    return Path(given)
+
+
+def _classes(given: Sequence[str] | None) -> tuple[str, ...] | None:
+    return None if given is None else names("classes", given)
+
+
 def _refuse_service(model: LoadedModel[Generator]) -> None:
     """Nothing. Raises: ConfigError for a generator whose images a service makes, from real ones sent there."""
     generator = model.model
     if isinstance(generator, RemoteGenerator) and generator.service is not None:
         raise ConfigError(
-            f"'{model.name}' would send real images to {generator.service.host}: only the command line asks for that",
-            f"medzoo sample {model.name} --data DIR --out DIR --allow-upload",
+            f"'{model.name}' would send real images to {generator.service.host}, which `load` does not do",
+            f"medzoo sample {model.name} --data DIR --out DIR --allow-upload, or medzoo.sample(..., allow_upload=True)",
         )

@@ -1,4 +1,4 @@
-"""Whether arguments that programs give are of the types they are asked for: an error names the one that is not."""
+"""Check the types of arguments that programs give; an error names the wrong one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from medzoo.errors import ConfigError
 
 
 def whole_number(name: str, given: object) -> int:
-    """The argument `name` as Python's int; numpy's and torch's are taken too. Raises: ConfigError for what is none."""
+    """Return the argument `name` as a Python int; those of numpy and torch are accepted. Raises: ConfigError."""
     if isinstance(given, SupportsIndex) and not isinstance(given, bool):
         with contextlib.suppress(TypeError):  # of an array of several numbers, or of one with a fraction
             return operator.index(given)
@@ -19,19 +19,19 @@ def whole_number(name: str, given: object) -> int:
 
 
 def names(name: str, given: object, hint: str = "") -> tuple[str, ...]:
-    """The argument `name`. Raises: ConfigError for what is no sequence of texts, or a text, which is one of letters."""
+    """Return the argument `name`, a sequence of strings but not a string. Raises: ConfigError."""
     if isinstance(given, str) or not isinstance(given, Sequence) or not all(isinstance(each, str) for each in given):
         raise refused(name, given, "a list of names", hint)
     return tuple(given)
 
 
 def require(kinds: Any, wanted: str, hint: str = "", **given: object) -> None:
-    """Nothing. Raises: ConfigError for the first of the arguments `given` that is of none of the `kinds`."""
+    """Check that all arguments `given` are instances of `kinds`. Raises: ConfigError for the first that is not."""
     for name, value in given.items():
         if not isinstance(value, kinds):
             raise refused(name, value, wanted, hint)
 
 
 def refused(name: str, given: object, wanted: str, hint: str = "") -> ConfigError:
-    """The error that says so."""
+    """Return the error for an argument of the wrong type."""
     return ConfigError(f"{name}={given!r} is not {wanted}", hint)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from medzoo.classification.predict import predictions_table
+from medzoo.classification.predict import Predictions
 from medzoo.classification.scores import classification_scores
 from medzoo.data.dataset import Dataset
 from medzoo.experiment.arms import Arm, parse_arms
@@ -97,7 +97,7 @@ def _cell(folder: Path, made: Made, arm: Arm, classifier: str, key: str, names: 
     probabilities = _probabilities(made, data, arm, np.random.default_rng(place))
     write_atomic(
         folder / "cells" / key / PREDICTIONS,
-        predictions_table([(data, probabilities)], made.classes, multi_label=made.multi_label).encode(),
+        Predictions.of([(data, probabilities)], made.classes, multi_label=made.multi_label).to_csv().encode(),
     )
     scores = classification_scores(data.labels, probabilities, made.classes, multi_label=made.multi_label)
     images = {"real": dict.fromkeys(made.classes, 40)}

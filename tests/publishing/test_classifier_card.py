@@ -30,7 +30,7 @@ from medzoo.publishing.card import FORMS, write_card
 from medzoo.publishing.package import Package, Request, prepare
 from medzoo.publishing.push import publish
 from medzoo.storage.files import sha256_file
-from medzoo.training.train_classifier import train, training_parts
+from medzoo.training.train import train
 
 ABOUT = replace(GENERATOR_ABOUT, id="tiny-tell", train_command="medzoo classify train nearest-mean", embedded="")
 
@@ -41,9 +41,9 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("classifier")
     for seed, part in enumerate(("train", "val", "test")):
         write_images(root / "data" / part, {"bright": 4, "dark": 6}, seed=seed)
-    parts = training_parts(open_dataset(root / "data"), seed=0)
     config = settings.resolve(SPEC.config, presets=SPEC.presets)
-    train(SPEC, config, parts, root / "bare", plugins=plugins_with_it(), display=Quiet(), device="cpu")
+    data = open_dataset(root / "data")
+    train(SPEC, config, data, root / "bare", plugins=plugins_with_it(), display=Quiet(), device="cpu")
     return root / "bare"
 
 

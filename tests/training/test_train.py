@@ -29,8 +29,7 @@ from medzoo.data.phantom import CLASSES, phantom_dataset, write_phantom
 from medzoo.errors import ConfigError, DataError, IntegrityError, PluginError, UnknownName
 from medzoo.models.loading import load_model
 from medzoo.plugins.lookup import load_plugins
-from medzoo.training.run import TrainResult
-from medzoo.training.train import train
+from medzoo.training.train import TrainResult, train
 
 COUNTS = dict(zip(CLASSES, (6, 4, 3, 3), strict=True))
 SHORT = ["training.epochs=4", "training.batch_size=8", "training.checkpointing_steps=3", "training.validation_epochs=2"]

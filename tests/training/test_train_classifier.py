@@ -14,9 +14,9 @@ from PIL import Image
 
 from medzoo import config as settings
 from medzoo.classification.predict import (
+    Predictions,
     images_to_predict,
     predict,
-    predictions_table,
     record_scores,
     score,
 )
@@ -24,8 +24,8 @@ from medzoo.data.dataset import Dataset, open_dataset
 from medzoo.errors import ConfigError, DataError, UnknownName
 from medzoo.models.loading import LoadedModel, load_model
 from medzoo.protocols import Classifier
-from medzoo.training.train_classifier import train as run_training
-from medzoo.training.train_classifier import training_parts
+from medzoo.training.train import split_validation
+from medzoo.training.train import train as run_training
 
 
 class Stopped(Exception):
@@ -60,11 +60,17 @@ def train(tmp_path: Path) -> Callable[..., Path]:
 
     def call(data: Dataset, *, out: str = "run", display: Display | None = None, share=None, **options) -> Path:
         config = settings.resolve(SPEC.config, presets=SPEC.presets)
-        parts = training_parts(data, share=share, seed=0)
         watched = display or Display()
         options = {"device": "cpu", **options}
         result = run_training(
-            SPEC, config, parts, tmp_path / out, plugins=plugins_with_it(), display=watched, **options
+            SPEC,
+            config,
+            data,
+            tmp_path / out,
+            plugins=plugins_with_it(),
+            display=watched,
+            validation=share,
+            **options,
         )
         return result.folder
 
@@ -123,20 +129,20 @@ def test_validation_is_set_aside_in_whole_groups_where_the_data_has_none(tmp_pat
         for index in range(4):
             (folder / name / f"copy{index}.png").write_bytes((folder / name / f"{index:03d}.png").read_bytes())
     images = open_dataset(folder)
-    parts = training_parts(images, share=0.25, seed=0)
+    parts = split_validation(images, share=0.25, seed=0)
     assert sorted(parts.training.names + parts.validation.names) == sorted(images.names)
     assert set(parts.training.fingerprints()).isdisjoint(parts.validation.fingerprints())
     assert min(parts.validation.counts().values()) > 0
     assert parts.origin.startswith(f"{len(parts.validation)} of the 32 training images, whole groups of duplicates")
-    assert training_parts(images, share=0.25, seed=0).validation.names == parts.validation.names
-    assert len(training_parts(images, share=0, seed=0).validation) == 0
+    assert split_validation(images, share=0.25, seed=0).validation.names == parts.validation.names
+    assert len(split_validation(images, share=0, seed=0).validation) == 0
 
 
 def test_what_is_held_out_is_never_trained_on(data, train):
     images = open_dataset(data)
-    own = training_parts(images, seed=0)
+    own = split_validation(images, seed=0)
     assert (own.training.names, own.validation.names) == (images.names, images.held_out["val"].names)
-    parts = training_parts(images, share=0.25, seed=0)
+    parts = split_validation(images, share=0.25, seed=0)
     held_out = {digest for part in images.held_out.values() for digest in part.fingerprints()}
     assert held_out.isdisjoint({*parts.training.fingerprints(), *parts.validation.fingerprints()})
 
@@ -164,7 +170,7 @@ def test_predictions_are_the_models_own_row_by_row(data, train):
     parts = images_to_predict(data, model.image.classes, part="", skip_bad=False)
     assert [len(part) for part in parts] == [16, 6, 10]
     found = [(part, predict(model, part, progress=quiet)) for part in parts]
-    rows = list(csv.DictReader(predictions_table(found, model.image.classes, multi_label=False).splitlines()))
+    rows = list(csv.DictReader(Predictions.of(found, model.image.classes, multi_label=False).to_csv().splitlines()))
     assert [row["file"] for row in rows[:2]] == ["train/bright/000.png", "train/bright/001.png"]
     assert all(row["predicted"] == row["label"] for row in rows)
     assert all(abs(float(row["p_bright"]) + float(row["p_dark"]) - 1) < 1e-5 for row in rows)
@@ -177,9 +183,9 @@ def test_images_without_labels_are_predicted_too(data, train, given):
     model = loaded(train(open_dataset(data)))
     path = data / "test" / "dark" / ("000.png" if given == "image" else "")
     (images,) = images_to_predict(path, model.image.classes, part="", skip_bad=False)
-    table = predictions_table(
+    table = Predictions.of(
         [(images, predict(model, images, progress=quiet))], model.image.classes, multi_label=False
-    )
+    ).to_csv()
     rows = list(csv.DictReader(table.splitlines()))
     assert len(rows) == (1 if given == "image" else 5)
     assert {(row["label"], row["predicted"]) for row in rows} == {("", "dark")}

@@ -1,4 +1,4 @@
-"""What a classifier says of images, and how often it is right about images it was not trained on."""
+"""Predict the classes of images, and score a classifier on images it was not trained on."""
 
 from __future__ import annotations
 
@@ -23,18 +23,67 @@ from medzoo.errors import ConfigError, DataError, UnknownName
 from medzoo.models.loading import LoadedModel
 from medzoo.protocols import Classifier
 from medzoo.runs.progress import Progress
-from medzoo.runs.record import RUN, read_run
-from medzoo.specs import ImageSpec
+from medzoo.runs.record import RUN, TRAINING_JOBS, read_run
 from medzoo.storage.files import write_atomic, write_json_atomic
-from medzoo.training.train_classifier import JOB
 
+# Topics of a run's notes. Published models state them, so they stay as they are.
 HELD_OUT, HELD_OUT_APART = "held_out", "held_out_without_near_copies"
 _BATCH = 64
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Predictions:
+    """What a classifier predicts for images, in their order.
+
+    `files` are paths relative to the data's folder, `labels` the known labels ("" where unknown) and `predicted` the
+    most probable class, or for a multi-label model the classes of probability 0.5 or more; several are joined by "|".
+    `probabilities` is float32 (N, K), column k being `classes[k]`.
+
+    Example:
+        >>> predictions = medzoo.classify.predict("cnn-busi", data="scans")
+        >>> dict(zip(predictions.files, predictions.predicted))
+    """
+
+    files: tuple[str, ...]
+    labels: tuple[str, ...]
+    predicted: tuple[str, ...]
+    classes: tuple[str, ...]
+    probabilities: np.ndarray = field(repr=False)
+
+    @classmethod
+    def of(
+        cls, found: Sequence[tuple[Dataset, np.ndarray]], classes: Sequence[str], *, multi_label: bool
+    ) -> Predictions:
+        """Gather the probabilities (N, K) that a model with these `classes` gave the images of data sets."""
+        files, labels, predicted = [], [], []
+        for data, probabilities in found:
+            hot = data.hot()
+            for index, row in enumerate(probabilities):
+                chosen = np.flatnonzero(row >= THRESHOLD).tolist() if multi_label else [int(row.argmax())]
+                files.append(_file(data, index))
+                labels.append("|".join(data.classes[k] for k in np.flatnonzero(hot[index])))
+                predicted.append("|".join(classes[k] for k in chosen))
+        return cls(
+            files=tuple(files),
+            labels=tuple(labels),
+            predicted=tuple(predicted),
+            classes=tuple(classes),
+            probabilities=np.concatenate([probabilities for _, probabilities in found]),
+        )
+
+    def to_csv(self) -> str:
+        """Return a CSV with the columns file, label, predicted, and `p_CLASS` for each class."""
+        text = io.StringIO(newline="")
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(["file", "label", "predicted", *(f"p_{name}" for name in self.classes)])
+        for *facts, row in zip(self.files, self.labels, self.predicted, self.probabilities, strict=True):
+            table.writerow([*facts, *(f"{value:.6f}" for value in row)])
+        return text.getvalue()
+
+
 @dataclass(frozen=True, kw_only=True)
-class NearCopies:
-    """The scores without the test images whose thumbnail correlates at `threshold` or more with a training image's."""
+class NearDuplicates:
+    """Scores without the test images whose thumbnail correlates at `threshold` or more with a training image's."""
 
     threshold: float
     count: int
@@ -42,22 +91,23 @@ class NearCopies:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scored:
-    """Scores on the images of `data`, of which `leaked` are ones that the model was trained on or chosen by.
+class ClassifierResult:
+    """Scores on the images of `data`; the model was trained on, or its weights chosen by, `leaked` of them.
 
-    `left_out` says how many such images `data` had, and has no more.
+    `left_out` is the number of such images that were removed from `data` before. `near` holds the scores without
+    near-duplicates of training images, where they were asked for.
     """
 
     data: Dataset
     part: str
     scores: ClassificationScores
-    probabilities: np.ndarray = field(repr=False)
-    near: NearCopies | None
+    predictions: Predictions = field(repr=False)
+    near: NearDuplicates | None
     leaked: int
     left_out: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; what is not defined is null."""
+        """Return plain values for JSON; what is not defined is null."""
         near = None
         if self.near is not None:
             apart = self.near.scores.to_dict()
@@ -68,19 +118,23 @@ class Scored:
             "trained_on": self.leaked,
             "trained_on_left_out": self.left_out,
             "scores": self.scores.to_dict(),
-            "without_near_copies": near,
+            "without_near_duplicates": near,
         }
 
 
 def images_to_predict(
     path: Path, known: Sequence[str], *, part: str, skip_bad: bool, classes: Sequence[str] | None = None
 ) -> list[Dataset]:
-    """The images at `path`: one without labels, a folder of such, or a data set, of which `part` ("" for every one).
+    """Return the images at `path`: one image, a folder of images without labels, or the parts of a data set.
 
-    `known` are the model's classes, `classes` names for those of the data, as for `open_dataset`.
-    Raises: as `open_dataset`; UnknownName for a part it does not have.
+    `part` keeps one part, "" all. `known` are the model's classes, `classes` names for those of the data, as for
+    `open_dataset`.
+
+    Raises:
+        DataError: as `open_dataset`.
+        UnknownName: the data has no such part.
     """
-    files = _bare_images(path)
+    files = _unlabeled_images(path)
     if not files:
         data = open_dataset(path, skip_bad=skip_bad, classes=classes)
         return [data_part(data, part)] if part else [data_part(data, "train"), *data.held_out.values()]
@@ -97,8 +151,8 @@ def images_to_predict(
     ]
 
 
-def _bare_images(path: Path) -> list[Path]:
-    """The image that `path` is, or those it holds without any folder beside them."""
+def _unlabeled_images(path: Path) -> list[Path]:
+    """Return the image at `path`, or those in a folder that has no folders."""
     if path.is_file():
         return [path] if path.name.lower().endswith(SUFFIXES) else []
     entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith(".")) if path.is_dir() else []
@@ -108,7 +162,7 @@ def _bare_images(path: Path) -> list[Path]:
 
 
 def data_part(data: Dataset, part: str) -> Dataset:
-    """A part of the data; all of it where it has no parts. Raises: UnknownName."""
+    """Return a part of the data; all of it where it has no parts. Raises: UnknownName."""
     if part == "train" or not (part or data.held_out):
         return replace(data, held_out={})
     if part not in data.held_out:
@@ -117,7 +171,7 @@ def data_part(data: Dataset, part: str) -> Dataset:
 
 
 def predict(model: LoadedModel[Classifier], data: Dataset, *, progress: Progress) -> np.ndarray:
-    """The probabilities the model gives each image of each of its classes: float32 (N, K)."""
+    """Return the class probabilities of each image: float32 (N, K)."""
     return _predict(model, _decoded(model, data), progress)
 
 
@@ -134,25 +188,8 @@ def _predict(model: LoadedModel[Classifier], images: Decoded, progress: Progress
     return found
 
 
-def predictions_table(found: Sequence[tuple[Dataset, np.ndarray]], classes: Sequence[str], *, multi_label: bool) -> str:
-    """A CSV with a row an image: file, label ("" where unknown), predicted, and a column `p_CLASS` a class.
-
-    Several labels are joined by "|"; of several, those of a probability of 0.5 or more are predicted.
-    """
-    text = io.StringIO(newline="")
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["file", "label", "predicted", *(f"p_{name}" for name in classes)])
-    for data, probabilities in found:
-        for index, row in enumerate(probabilities):
-            label = "|".join(data.classes[k] for k in np.flatnonzero(data.hot()[index]))
-            said = np.flatnonzero(row >= THRESHOLD).tolist() if multi_label else [int(row.argmax())]
-            predicted = "|".join(classes[k] for k in said)
-            table.writerow([_file(data, index), label, predicted, *(f"{value:.6f}" for value in row)])
-    return text.getvalue()
-
-
 def _file(data: Dataset, index: int) -> str:
-    """An image's file as seen from the data set's folder, or its name where it lies in an array."""
+    """Return an image's path relative to the data's folder, or its name where it is in an array."""
     file = data.file(index)
     if file is None:
         return data.names[index]
@@ -168,16 +205,16 @@ def score(
     leave_out_seen: bool = False,
     near: float | None = None,
     progress: Progress,
-) -> Scored:
-    """How the model does on a part of `data`: `part`, or the test part, or all of data without parts.
+) -> ClassifierResult:
+    """Score the model on a part of `data`: `part`, or the test part, or all of data without parts.
 
-    With `leave_out_seen`, on the images alone that the model was neither trained on nor chosen by. With `near`, also
-    without the images that resemble one of the data's training part (see `NearCopies`).
+    `leave_out_seen` leaves out images that the model was trained on or its weights were chosen by. With `near`, scores
+    are also given without the images that resemble one of the data's training part (see `NearDuplicates`).
 
     Raises:
+        ConfigError: `near`, and the data has no parts to compare.
         DataError: the model was trained on some of the images, or chosen by them, unless `allow_leak`.
         UnknownName: there is no such part, or the model does not know a class.
-        ConfigError: `near`, and the data has no parts to compare.
     """
     part = part or ("test" if data.held_out else "")
     chosen, left_out = data_part(data, part), 0
@@ -189,25 +226,25 @@ def score(
     leaked = len(chosen) - len(unseen)
     if leaked and not allow_leak:
         raise DataError(
-            f"'{model.name}' was trained on {leaked} of the {len(chosen)} images, or chosen by them, so no score on "
-            "them would hold",
-            "give others, or --leave-out-seen; --allow-leak goes on and records it",
+            f"'{model.name}' was trained on {leaked} of the {len(chosen)} images, or its weights were chosen by them, "
+            "so the scores would be too good",
+            "give other images, or --leave-out-seen; --allow-leak scores them anyway and records it",
         )
     labels = chosen.view(model.image, crop=model.crop).labels
     probabilities = _predict(model, images, progress)
-    multi_label = model.image.multi_label
-    return Scored(
+    classes, multi_label = model.image.classes, model.image.multi_label
+    return ClassifierResult(
         data=chosen,
         part=part,
-        scores=classification_scores(labels, probabilities, model.image.classes, multi_label=multi_label),
-        probabilities=probabilities,
-        near=None if near is None else _apart(model, data, chosen, labels, probabilities, threshold=near),
+        scores=classification_scores(labels, probabilities, classes, multi_label=multi_label),
+        predictions=Predictions.of([(chosen, probabilities)], classes, multi_label=multi_label),
+        near=None if near is None else _without_near(model, data, chosen, labels, probabilities, threshold=near),
         leaked=leaked,
         left_out=left_out,
     )
 
 
-def _apart(
+def _without_near(
     model: LoadedModel[Classifier],
     data: Dataset,
     chosen: Dataset,
@@ -215,7 +252,7 @@ def _apart(
     probabilities: np.ndarray,
     *,
     threshold: float,
-) -> NearCopies:
+) -> NearDuplicates:
     if not data.held_out:
         raise ConfigError(f"{data.path} has no training part to compare with", "leave --near out")
     apart = (thumbnails(chosen) @ thumbnails(data).T).max(axis=1) < threshold
@@ -224,19 +261,21 @@ def _apart(
     scores = classification_scores(
         labels[apart], probabilities[apart], model.image.classes, multi_label=model.image.multi_label
     )
-    return NearCopies(threshold=threshold, count=int((~apart).sum()), scores=scores)
+    return NearDuplicates(threshold=threshold, count=int((~apart).sum()), scores=scores)
 
 
-def record_scores(run: Path, result: Scored) -> None:
-    """Nothing; the notes in the run's record then hold the scores, and thus its model card can state them.
+def record_scores(run: Path, result: ClassifierResult) -> None:
+    """Write the scores into the notes of a training run, from which its model card states them.
 
     Raises:
-        ConfigError: `run` is no folder of a finished training.
+        ConfigError: `run` is not the folder of a finished training run.
         DataError: the scores are on images that the model was trained on.
     """
     record = read_run(run) if run.is_dir() else None
-    if record is None or record.get("job") != JOB:
-        raise ConfigError(f"--record writes into a training run, and {run} is none", "give the run's folder")
+    if record is None or record.get("job") != TRAINING_JOBS["classifier"]:
+        raise ConfigError(
+            f"--record writes into a training run, and {run} is not a finished one", "give the run's folder"
+        )
     if result.leaked:
         raise DataError("scores on images that the model was trained on are not recorded", "leave --record out")
     notes = {name: facts for name, facts in record["notes"].items() if not name.startswith(HELD_OUT)}
@@ -249,7 +288,7 @@ def record_scores(run: Path, result: Scored) -> None:
 
 
 def _notes(name: str, scores: ClassificationScores, *, of: str) -> dict[str, dict[str, Any]]:
-    """The scores as notes of a run, with their number of images, without which a card's front matter has none."""
+    """Return the scores as notes of a run, with the number of images, which a card's front matter needs."""
     overall = {key: getattr(scores, key) for key in ("accuracy", "balanced_accuracy", "f1", "auc")}
     recalls = {f"recall {score.name}": score.recall for score in scores.per_class}
     known = {key: value for key, value in {**overall, **recalls}.items() if not math.isnan(value)}
@@ -257,10 +296,8 @@ def _notes(name: str, scores: ClassificationScores, *, of: str) -> dict[str, dic
     return {name: {"images": scores.n, "of": of, **known}, f"{name}_by_class": dict(support)}
 
 
-def write_scored(out: Path, result: Scored, image: ImageSpec) -> list[Path]:
-    """The files written to `out`: predictions.csv and scores.json."""
-    found = [(result.data, result.probabilities)]
-    table = predictions_table(found, image.classes, multi_label=image.multi_label)
-    write_atomic(out / "predictions.csv", table.encode())
+def write_result(out: Path, result: ClassifierResult) -> list[Path]:
+    """Write predictions.csv and scores.json to `out` and return their paths."""
+    write_atomic(out / "predictions.csv", result.predictions.to_csv().encode())
     write_json_atomic(out / "scores.json", result.to_dict())
     return [out / "predictions.csv", out / "scores.json"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,10 +14,11 @@ from medzoo.cli.options import (
     BatchSize,
     Classes,
     Device,
-    Mirror,
     Overrides,
     Seed,
     SkipBad,
+    Source,
+    names_in,
     parse_overrides,
 )
 from medzoo.cli.output import Json, print_json, print_table, print_text
@@ -30,18 +32,22 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-
 Gens = Annotated[
-    list[str], typer.Option(metavar="GEN[=SHARE]", help="Model, plugin or training run; repeat for a mixture.")
+    list[str], typer.Option(metavar="GEN[=SHARE]", help="Generator: id, plugin or run folder; repeat for a mixture.")
 ]
-Target = Annotated[int, typer.Option(min=1, metavar="N", help="Images every class should have.")]
+Target = Annotated[int, typer.Option(min=1, metavar="N", help="Number of images each class should have.")]
 Data = Annotated[
-    Path | None, typer.Option(help="Real images: class folders, CSV or npz. Else ./datasets/train or simulated.")
+    Path | None,
+    typer.Option(
+        help="Real images: class folders, CSV or npz.  [default: ./datasets/train, else the model's demonstration data]"
+    ),
 ]
 Out = Annotated[Path | None, typer.Option(help="Folder to fill.  [default: augmented-GEN-N]")]
 Originals = Annotated[str, typer.Option(help="link, copy or omit the real images.")]
-Shard = Annotated[str, typer.Option(metavar="K/N", help="Do the K-th of N parts of the work.")]
-AllowLeak = Annotated[bool, typer.Option("--allow-leak", help="Take models trained on held-out images; recorded.")]
+Shard = Annotated[str, typer.Option(metavar="K/N", help="Make the K-th of N parts.")]
+AllowLeak = Annotated[
+    bool, typer.Option("--allow-leak", help="Allow models trained on held-out images of the data (recorded).")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")]
 
 
@@ -60,61 +66,52 @@ def augment(
     skip_bad: SkipBad = False,
     allow_leak: AllowLeak = False,
     allow_upload: AllowUpload = False,
-    from_: Mirror = None,
+    source: Source = None,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Fill every class of an image set up to N images."""
-    from medzoo.generation.augment import Request, prepare
-    from medzoo.generation.mixture import make_source
-    from medzoo.generation.plan import parse_shard
-    from medzoo.plugins.lookup import load_plugins
-
-    request = Request(
-        generators=tuple(gen),
-        target=to,
-        data=data,
-        out=out,
-        seed=seed,
-        batch_size=batch_size,
-        originals=originals,
-        shard=parse_shard(shard),
-        classes=tuple(name.strip() for name in classes.split(",")) if classes else None,
-        skip_bad=skip_bad,
-        allow_leak=allow_leak,
-        allow_upload=allow_upload,
-    )
-    source = make_source(load_plugins(), device=device, overrides=parse_overrides(overrides), mirror=from_)
-    _fill(prepare(request, source), dry_run=dry_run, as_json=as_json)
-
-
-def _fill(job: Job, *, dry_run: bool, as_json: bool) -> None:
-    """Nothing; shows the plan, does it and shows what came of it."""
+    from medzoo.api import plan_augmentation
     from medzoo.generation.forecast import forecast
     from medzoo.generation.remote.consent import quotes
     from medzoo.generation.run import run
 
-    plan, asked = forecast(job), quotes(job)
-    _show_plan(job, plan, besides=", besides the requests" if asked else "")
-    if dry_run or job.allow_upload:  # without leave, the refusal says it
-        show_quotes(job, asked)
+    job = plan_augmentation(
+        gen,
+        to=to,
+        data=data,
+        out=out,
+        seed=seed,
+        batch_size=batch_size,
+        originals=originals,  # type: ignore[arg-type]  # the API checks it
+        shard=shard,
+        device=device,
+        settings=parse_overrides(overrides),
+        classes=names_in(classes),
+        skip_bad=skip_bad,
+        allow_leak=allow_leak,
+        allow_upload=allow_upload,
+        source=source,
+    )
+    plan, requests = forecast(job), quotes(job)
+    _show_plan(job, plan, besides=", besides the requests" if requests else "")
+    if dry_run or job.allow_upload:  # without permission, the error says it
+        show_quotes(job, requests)
     if dry_run:
         if as_json:
             rows = [vars(row) for row in plan]
-            print_json({"folder": job.folder, "classes": rows, "requests": quotes_as_dict(asked)})
+            print_json({"folder": job.folder, "classes": rows, "requests": quotes_as_dict(requests)})
         return
-    with Display("drawing") as display:
-        outcome = run(job, progress=display)
+    with Display("sampling") as display:
+        result = run(job, progress=display)
     if as_json:
-        print_json(_as_dict(outcome))
+        print_json(_as_dict(result))
     else:
-        _show_outcome(job, outcome)
+        _show_result(job, result)
 
 
 def _show_plan(job: Job, plan: list[Forecast], *, besides: str) -> None:
-    """Nothing; what will be done goes to stderr."""
-    import sys
-
+    """Print what will be done to stderr."""
     sizes = sorted({f"{model.image.size}x{model.image.size}" for model in job.studio.models})
     which, shards = job.shard
     part = f", part {which} of {shards}" if shards > 1 else ""
@@ -136,25 +133,25 @@ def _show_plan(job: Job, plan: list[Forecast], *, besides: str) -> None:
     print_table(columns, rows, right=("real", "to make", "there", "time"), file=sys.stderr)
     seconds = sum(row.seconds for row in plan)
     if seconds:
-        logger.info(f"about {duration(seconds)} in all{besides}, by a small batch of each generator")
+        logger.info(f"about {duration(seconds)} in all{besides}, estimated from a small batch of each generator")
 
 
-def _as_dict(outcome: Outcome) -> dict[str, Any]:
+def _as_dict(result: Outcome) -> dict[str, Any]:
     return {
-        "folder": str(outcome.folder),
-        "contact_sheet": str(outcome.sheet) if outcome.sheet else None,
-        "complete": not outcome.missing,
-        "missing": outcome.missing,
-        "already_done": outcome.already_done,
-        "classes": [vars(row) for row in outcome.classes],
-        "requests": outcome.requests,
+        "folder": str(result.folder),
+        "contact_sheet": str(result.sheet) if result.sheet else None,
+        "complete": not result.missing,
+        "missing": result.missing,
+        "already_done": result.already_done,
+        "classes": [vars(row) for row in result.classes],
+        "requests": result.requests,
     }
 
 
-def _show_outcome(job: Job, outcome: Outcome) -> None:
-    if outcome.already_done:
-        logger.info("this job was finished before; nothing was done")
-    if job.how == "link" and outcome.how == "copy":
+def _show_result(job: Job, result: Outcome) -> None:
+    if result.already_done:
+        logger.info("this job was already finished; nothing to do")
+    if job.how == "link" and result.how == "copy":
         logger.info("the real images were copied: hard links cannot be made here")
     rows = [
         (
@@ -165,13 +162,13 @@ def _show_outcome(job: Job, outcome: Outcome) -> None:
             f"{row.seconds:.1f}" if row.drawn else "-",
             f"{row.drawn / row.seconds:.1f}" if row.drawn and row.seconds else "-",
         )
-        for row in outcome.classes
+        for row in result.classes
     ]
     columns = ("class", "real", "synthetic", "total", "seconds", "images/s")
     print_table(columns, rows, right=columns[1:])
-    show_requests(outcome)
-    if outcome.missing:
-        logger.info(f"{outcome.missing} images are still to be made by other shards; the last one writes metadata.csv")
-    print_text(str(outcome.folder))
-    if outcome.sheet is not None:
-        print_text(str(outcome.sheet))
+    show_requests(result.requests)
+    if result.missing:
+        logger.info(f"{result.missing} images are left for other shards; the last one writes metadata.csv")
+    print_text(str(result.folder))
+    if result.sheet is not None:
+        print_text(str(result.sheet))

@@ -1,4 +1,4 @@
-"""`medzoo experiment`: train classifiers on arms of real and synthetic images, and say what that shows."""
+"""`medzoo experiment`: train classifiers on arms of real and synthetic images, and compare them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medzoo.cli.experiment_compare import compare
-from medzoo.cli.options import AllowUpload, Classes, Device, Mirror, Overrides, SkipBad, parse_overrides
+from medzoo.cli.options import (
+    AllowLeak,
+    AllowUpload,
+    Classes,
+    Data,
+    Device,
+    Overrides,
+    SkipBad,
+    Source,
+    names_in,
+    parse_overrides,
+)
 from medzoo.cli.output import Json, megabytes, print_json, print_table, print_text
 from medzoo.cli.progress import Display, duration
 
@@ -17,31 +27,32 @@ if TYPE_CHECKING:
     from medzoo.experiment.forecast import Forecast
     from medzoo.experiment.plan import ExperimentPlan
     from medzoo.experiment.results import Experiment
+    from medzoo.report.experiment.compare import Side, SideBySide
 
 logger = logging.getLogger(__name__)
 
 
 app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Train classifiers on real and synthetic images; compare."
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Measure whether synthetic images help: train classifiers on real and synthetic images, and compare them.",
 )
 
-Given = Annotated[str, typer.Argument(metavar="PRESET|FILE", help="An experiment of medzoo's, or a TOML file.")]
-Data = Annotated[Path, typer.Option(help="Real images: folder of class folders, CSV or npz.")]
-Test = Annotated[Path | None, typer.Option(help="With folds=0, images to test on instead of the data's test part.")]
-Folds = Annotated[int | None, typer.Option(min=0, help="Parts of a cross-validation; 0 uses the data's test part.")]
-Seeds = Annotated[int | None, typer.Option(min=1, help="Trainings of each classifier on the same images.")]
-Repeats = Annotated[int | None, typer.Option(min=1, help="Cross-validations, each with folds of its own.")]
-AllowLeak = Annotated[
-    bool, typer.Option("--allow-leak", help="Go on where test images were trained on; recorded, and warned of.")
+Given = Annotated[
+    str, typer.Argument(metavar="PRESET|FILE", help="A preset (`medzoo experiment presets`) or a TOML file.")
 ]
+Test = Annotated[Path | None, typer.Option(help="With folds=0: test images, instead of the data's test part.")]
+Folds = Annotated[int | None, typer.Option(min=0, help="Folds of the cross-validation; 0 uses the data's test part.")]
+Seeds = Annotated[int | None, typer.Option(min=1, help="Trainings of each classifier on the same images.")]
+Repeats = Annotated[int | None, typer.Option(min=1, help="Repetitions of the cross-validation, with other folds.")]
 LeaveOutSeen = Annotated[
-    bool, typer.Option("--leave-out-seen", help="With folds=0, leave out test images that were trained on.")
+    bool, typer.Option("--leave-out-seen", help="With folds=0: leave out test images used in training.")
 ]
 
 
 @app.command("presets")
 def presets(as_json: Json = False) -> None:
-    """Show the experiments that come with medzoo."""
+    """List the experiments that come with medzoo."""
     from medzoo.experiment.config import preset_names, read_design
 
     rows = []
@@ -58,33 +69,36 @@ def presets(as_json: Json = False) -> None:
 def plan(
     experiment: Given,
     data: Data,
-    out: Annotated[Path | None, typer.Option(help="Folder of a run that was begun: what it has is left out.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of a run: what is done there is not planned again.")] = None,
     test: Test = None,
     folds: Folds = None,
     seeds: Seeds = None,
     repeats: Repeats = None,
     overrides: Overrides = None,
     classes: Classes = "",
-    jobs: Annotated[int, typer.Option(min=1, help="Processes that share the work.")] = 1,
-    estimate: Annotated[bool, typer.Option(help="Time a few steps of each model, once on a machine.")] = True,
+    jobs: Annotated[int, typer.Option(min=1, help="Number of processes to estimate the time for.")] = 1,
+    estimate: Annotated[bool, typer.Option(help="Time a few steps of each model (once per machine).")] = True,
     device: Device = "auto",
-    source: Mirror = None,
+    source: Source = None,
     allow_leak: AllowLeak = False,
     leave_out_seen: LeaveOutSeen = False,
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
-    """Show what an experiment would do: cells, optimiser steps, time and disk."""
+    """Show what an experiment would do: cells, optimizer steps, time and disk space."""
+    import medzoo
     from medzoo.experiment.forecast import forecast
 
-    planned = _plan(
+    planned = medzoo.plan_experiment(
         experiment,
-        data,
-        out,
+        data=data,
+        out=out,
         test=test,
-        options={"folds": folds, "seeds": seeds, "repeats": repeats},
-        overrides=overrides,
-        classes=classes,
+        folds=folds,
+        seeds=seeds,
+        repeats=repeats,
+        settings=parse_overrides(overrides),
+        classes=names_in(classes),
         device=device,
         source=source,
         allow_leak=allow_leak,
@@ -102,43 +116,45 @@ def plan(
 def run(
     experiment: Given,
     data: Data,
-    out: Annotated[Path, typer.Option(help="Folder of the results; the same command again goes on there.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results; the same command resumes there.")],
     test: Test = None,
     folds: Folds = None,
     seeds: Seeds = None,
     repeats: Repeats = None,
     overrides: Overrides = None,
     classes: Classes = "",
-    jobs: Annotated[int, typer.Option(min=1, help="Processes that share the work and the processor's cores.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Number of processes; they share the processor's cores.")] = 1,
     device: Device = "auto",
-    source: Mirror = None,
+    source: Source = None,
     allow_leak: AllowLeak = False,
     leave_out_seen: LeaveOutSeen = False,
     allow_upload: AllowUpload = False,
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
-    """Run an experiment; the same command goes on where it stopped, and tries again what failed."""
-    from medzoo.experiment.run import run as run_experiment
+    """Run an experiment; the same command resumes it, and repeats what failed."""
+    import medzoo
 
-    planned = _plan(
-        experiment,
-        data,
-        out,
-        test=test,
-        options={"folds": folds, "seeds": seeds, "repeats": repeats},
-        overrides=overrides,
-        classes=classes,
-        device=device,
-        source=source,
-        allow_leak=allow_leak,
-        leave_out_seen=leave_out_seen,
-        allow_upload=allow_upload,
-        skip_bad=skip_bad,
-    )
-    with Display(planned.worker.design.name, unit="tasks") as display:
-        result = run_experiment(planned, jobs=jobs, progress=display)
-    _write_report(result)
+    with Display(Path(experiment).stem, unit="tasks") as display:
+        result = medzoo.run_experiment(
+            experiment,
+            data=data,
+            out=out,
+            test=test,
+            folds=folds,
+            seeds=seeds,
+            repeats=repeats,
+            settings=parse_overrides(overrides),
+            classes=names_in(classes),
+            jobs=jobs,
+            device=device,
+            source=source,
+            allow_leak=allow_leak,
+            leave_out_seen=leave_out_seen,
+            allow_upload=allow_upload,
+            skip_bad=skip_bad,
+            progress=display,
+        )
     if as_json:
         print_json(result.to_dict())
     else:
@@ -149,31 +165,46 @@ def run(
 
 @app.command("report")
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The results of a run, finished or not.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Results of a run, finished or not.")],
     as_json: Json = False,
 ) -> None:
-    """Write report.html, tables and figures into the folder of a run, from what it holds."""
-    from medzoo.experiment.results import load_results
+    """Write report.html, tables and figures into the folder of a run."""
+    import medzoo
+    from medzoo.report.experiment.report import write_experiment_report
 
-    result = load_results(folder)
-    _write_report(result)
+    result = medzoo.load_experiment(folder)
+    write_experiment_report(result)
     if as_json:
         print_json(result.to_dict())
     else:
         print_text(str(folder / "report.html"))
 
 
-_compare = app.command("compare")(compare)  # whose options are in a file of its own
+@app.command("compare")
+def compare(
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER FOLDER...", help="Results of two runs or more.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for compare.html and compare.csv.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show experiments side by side, with differences where data, test images and steps are the same."""
+    import medzoo
+    from medzoo.report.experiment.compare import side_by_side, write_comparison
 
-
-def _write_report(result: Experiment) -> None:
-    from medzoo.report.experiment.report import write_experiment_report
-
-    write_experiment_report(result)
+    found = side_by_side([medzoo.load_experiment(folder) for folder in folders])
+    written = write_comparison(found, out) if out is not None else []
+    for name, why in found.apart.items():
+        if why:
+            logger.warning(f"{name} cannot be compared with {next(iter(found.experiments))}: it has {why}")
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        _show_comparison(found)
+        for path in written[:1]:
+            print_text(str(path))
 
 
 def _show_results(result: Experiment) -> None:
-    """Nothing; the mean of each arm and classifier goes to stdout, comparisons and warnings to stderr."""
+    """Print the mean of each arm and classifier; log comparisons and warnings."""
     rows = []
     for summary in result.summaries:
         found = summary.estimates[result.metric]
@@ -189,50 +220,11 @@ def _show_results(result: Experiment) -> None:
     print_text(str(result.folder))
 
 
-def _plan(
-    experiment: str,
-    data: Path,
-    out: Path | None,
-    *,
-    test: Path | None,
-    options: dict[str, int | None],
-    overrides: list[str] | None,
-    classes: str,
-    device: str,
-    source: str | None,
-    allow_leak: bool,
-    leave_out_seen: bool,
-    skip_bad: bool,
-    allow_upload: bool = False,
-) -> ExperimentPlan:
-    from medzoo.data.dataset import open_dataset
-    from medzoo.experiment.config import read_design
-    from medzoo.experiment.plan import plan_experiment
-    from medzoo.generation.mixture import make_source
-    from medzoo.plugins.lookup import load_plugins
-
-    design = read_design(experiment, overrides=parse_overrides(overrides), options=options)
-    names = [name.strip() for name in classes.split(",")] if classes else None
-    images = open_dataset(data, skip_bad=skip_bad, classes=names)
-    for name, reason in images.bad:
-        logger.warning(f"left out {name}: {reason}")
-    return plan_experiment(
-        design,
-        images,
-        out,
-        source=make_source(load_plugins(), device=device, mirror=source),
-        test=None if test is None else open_dataset(test, skip_bad=skip_bad, classes=names),
-        allow_leak=allow_leak,
-        leave_out_seen=leave_out_seen,
-        allow_upload=allow_upload,
-    )
-
-
 def _show_plan(found: Forecast, *, jobs: int, estimate: bool) -> None:
     steps = ", ".join(f"{name} {count:,}" for name, count in found.steps_per_cell.items())
     logger.info(
         f"{found.cells} cells ({len(found.arms)} arms x {len(found.steps_per_cell)} classifiers x {found.folds} folds "
-        f"x {found.seeds} seeds), {found.missing} to do; optimizer steps of each, equal in all arms: {steps}"
+        f"x {found.seeds} seeds), {found.missing} to do; optimizer steps per cell, equal in all arms: {steps}"
     )
     columns = ("arm", "real images", "synthetic", "cells", "to do")
     arms = [(arm.name, arm.real, arm.synthetic or "", arm.cells, arm.missing) for arm in found.arms]
@@ -254,12 +246,12 @@ def _show_plan(found: Forecast, *, jobs: int, estimate: bool) -> None:
         if model.reason:
             logger.info(f"no estimate for {model.name}: {model.reason}")
     if found.seconds is not None:
-        many = f", with {jobs} jobs hardly less than {duration(found.seconds / jobs)}" if jobs > 1 else ""
+        many = f", at least {duration(found.seconds / jobs)} with {jobs} jobs" if jobs > 1 else ""
         logger.info(
-            f"in all about {duration(found.seconds)} of one process{many}, and {megabytes(found.disk)} MB of disk"
+            f"about {duration(found.seconds)} in one process{many}, and {megabytes(found.disk)} MB of disk space"
         )
     elif estimate:
-        logger.info("the whole cannot be estimated without all of its parts")
+        logger.info("no estimate of the whole, as a part has none")
     for warning in found.warnings:
         logger.warning(warning)
 
@@ -277,3 +269,32 @@ def _cells(plan: ExperimentPlan) -> list[dict[str, object]]:
         }
         for cell in plan.cells
     ]
+
+
+def _show_comparison(found: SideBySide) -> None:
+    first, *others = found.experiments
+    columns = ["classifier", "arm", first]
+    for name in others:
+        columns += [name] if found.apart[name] else [name, "difference"]
+    rows = []
+    for line in found.lines:
+        row = [line.classifier, line.arm, _mean(line.sides[0])]
+        for name, side in zip(others, line.sides[1:], strict=True):
+            row += [_mean(side)] if found.apart[name] else [_mean(side), _difference(side)]
+        rows.append(row)
+    print_table(columns, rows, right=columns[2:])
+
+
+def _mean(side: Side) -> str:
+    """Return the mean, and of how many values where some are missing."""
+    if side.cell is None:
+        return ""
+    estimate = side.cell.estimate
+    if not estimate.n:
+        return side.cell.lost or "not defined"
+    return f"{estimate.mean:.3f}" + (f" ({side.cell.counts})" if estimate.partial else "")
+
+
+def _difference(side: Side) -> str:
+    difference = side.difference
+    return side.reason if difference is None or not difference.n else f"{difference.mean:+.3f}"

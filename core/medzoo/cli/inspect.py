@@ -1,4 +1,4 @@
-"""`medzoo inspect`: look at what a model has learned of its labels."""
+"""`medzoo inspect`: show what a generator has learned about its class labels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from medzoo.cli.options import Device, Mirror, Overrides, Seed, parse_overrides
+from medzoo.cli.options import Device, Overrides, Seed, Source, parse_overrides
 from medzoo.cli.output import Json, print_json, print_text
 from medzoo.cli.progress import Display
 
@@ -16,20 +16,20 @@ logger = logging.getLogger(__name__)
 
 
 def inspect(
-    gen: Annotated[str, typer.Argument(metavar="GEN", help="Model, plugin or training run.")],
-    out: Annotated[Path, typer.Option(help="Folder for the pictures and tables.")],
+    gen: Annotated[str, typer.Argument(metavar="GEN", help="Generator: id, plugin, run folder or hf:org/name.")],
+    out: Annotated[Path, typer.Option(help="Folder for the figures and tables.")],
     label: Annotated[
         list[str] | None,
-        typer.Option(help="Class whose attention is drawn; repeat for several.  [default: all]"),
+        typer.Option(help="Class to show attention for; repeat for several.  [default: all]"),
     ] = None,
-    n: Annotated[int, typer.Option(min=1, max=16, help="Images of each class with attention.")] = 1,
+    n: Annotated[int, typer.Option(min=1, max=16, help="Images per class with attention maps.")] = 1,
     seed: Seed = 0,
     overrides: Overrides = None,
     device: Device = "auto",
-    from_: Mirror = None,
+    from_: Source = None,
     as_json: Json = False,
 ) -> None:
-    """Show what a model has learned of its labels."""
+    """Show what a generator has learned about its class labels."""
     from medzoo.generation.mixture import make_source
     from medzoo.inspection.inspect import Request
     from medzoo.inspection.inspect import inspect as run
@@ -37,10 +37,10 @@ def inspect(
 
     request = Request(generator=gen, out=out, labels=tuple(label or ()), count=n, seed=seed)
     source = make_source(load_plugins(), device=device, overrides=parse_overrides(overrides), mirror=from_)
-    with Display("looking") as display:
+    with Display("inspecting") as display:
         found = run(request, source, progress=display)
     if found.already_done:
-        logger.info("this model was looked at before; nothing was done")
+        logger.info("this model was already inspected; nothing to do")
     for line in found.left_out:
         logger.info(f"left out {line}")
     if as_json:

@@ -1,27 +1,35 @@
-"""Options that several verbs share."""
+"""Options that several commands share: each is declared, and its text parsed, once."""
 
 import tomllib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from medzoo.errors import ConfigError
 
-Seed = Annotated[int, typer.Option(help="The same seed gives the same images.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images drawn at once.")]
+Data = Annotated[Path, typer.Option(help="Real images: a folder of class folders, a CSV or an npz.")]
+Seed = Annotated[int, typer.Option(help="Random seed; the same seed gives the same images.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images to generate at once.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="One setting, as in --set sampling.num_inference_steps=50."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. --set sampling.num_inference_steps=50."),
 ]
-Classes = Annotated[str, typer.Option(help="Names for an npz's numbered classes: normal,pneumonia.")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without unreadable images, listing them.")]
+Preset = Annotated[str, typer.Option(help="Preset of the plugin; `medzoo show PLUGIN` lists them.")]
+ConfigFile = Annotated[Path | None, typer.Option(help="TOML file of settings, applied over the preset.")]
+RunFolder = Annotated[Path, typer.Option(help="Folder of the run; the same command resumes it.")]
+Classes = Annotated[str, typer.Option(help="Class names for the numbers in an npz: normal,pneumonia.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Skip unreadable images and list them.")]
 AllowUpload = Annotated[
-    bool, typer.Option("--allow-upload", help="Let real images leave this machine, for generators that ask a service.")
+    bool,
+    typer.Option("--allow-upload", help="Allow real images to be sent to a service, for generators that use one."),
 ]
-Mirror = Annotated[
-    str | None, typer.Option("--from", metavar="bundled|hub|DIR", help="Take models from here and nowhere else.")
+AllowLeak = Annotated[bool, typer.Option("--allow-leak", help="Allow evaluation images used in training (recorded).")]
+LeaveOutSeen = Annotated[bool, typer.Option("--leave-out-seen", help="Leave out images used in training.")]
+Source = Annotated[
+    str | None, typer.Option("--from", metavar="bundled|hub|DIR", help="Load models from this source only.")
 ]
 
 
@@ -41,3 +49,8 @@ def parse_overrides(texts: Iterable[str] | None) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             values[key] = value  # quoting a word for the shell and for TOML would be one quote too many
     return values
+
+
+def names_in(text: str) -> list[str] | None:
+    """Return the names in "a, b, c"; None for an empty text."""
+    return [name.strip() for name in text.split(",")] if text else None

@@ -1,18 +1,22 @@
 """`medzoo plugin`: what is installed, and whether it keeps the contract."""
 
+import logging
+import shlex
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from medzoo.cli.options import Overrides, parse_overrides
 from medzoo.cli.output import Json, print_json, print_table, print_text
-from medzoo.cli.plugin_new import new_plugin
 from medzoo.errors import ConfigError, PluginError, UnknownName
 from medzoo.plugins.lookup import PluginInfo, load_plugins, set_enabled
 
 if TYPE_CHECKING:
     from medzoo.testing import CheckResult
+
+logger = logging.getLogger(__name__)
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, begin, check and disable plugins.")
 
@@ -46,7 +50,29 @@ def list_plugins(
             print_text(f"\n{row.name} ({row.module}): {row.error}\n{row.traceback}".rstrip())
 
 
-_new = app.command("new")(new_plugin)  # whose options are in a file of its own
+@app.command("new")
+def new_plugin(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What users will type, as in `medzoo train NAME`.")],
+    kind: Annotated[str, typer.Option(help="generator, classifier or metric.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write.  [default: medzoo-NAME]")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a working plugin to start from, with its tests."""
+    from medzoo.hub.registry import load_registry
+    from medzoo.plugins.lookup import load_plugins
+    from medzoo.scaffold import NewPlugin, check_name_is_free, write_plugin
+
+    plugin = NewPlugin(name=name, kind=kind)
+    plugins = load_plugins()
+    check_name_is_free(plugin, plugins, load_registry(plugins=plugins))
+    folder = out or Path(plugin.distribution)
+    files = write_plugin(plugin, folder)
+    if as_json:
+        print_json({"folder": folder, "distribution": plugin.distribution, "module": plugin.module, "files": files})
+    else:
+        print_text(str(folder))
+    steps = (f"cd {shlex.quote(str(folder))}", "pip install -e '.[test]'", f"medzoo plugin check {name}", "pytest")
+    logger.info("next:\n  " + "\n  ".join(steps))
 
 
 @app.command("check")

@@ -1,38 +1,37 @@
-"""How verbs speak of requests to services: what they will cost, and what they have cost."""
+"""Print what requests to services will cost, and have cost."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from medzoo.generation.job import Job
     from medzoo.generation.remote.consent import Quote
-    from medzoo.generation.run import Outcome
 
 logger = logging.getLogger(__name__)
 
 
 def show_quotes(job: Job, quotes: Sequence[Quote]) -> None:
-    """Nothing; what would be sent where, at what price, goes to stderr."""
+    """Log what would be sent where, at what price."""
     from medzoo.generation.remote.consent import describe_upload
 
     for quote in quotes:
         sent, cost = quote.tally.sent, float(quote.tally.cost(quote.service.price))
         if sent:
-            logger.info(f"{_spent(quote.name, sent, cost, quote.service.currency)} up to now")
+            logger.info(f"{_spent(quote.name, sent, cost, quote.service.currency)} so far")
         if not quote.pictures:
             continue
         logger.info(describe_upload(job, quote))
         if quote.covered < len(quote.pictures):
             logger.info(
-                f"its caps allow for {quote.covered} of them; the job stops there, and goes on once they are raised"
+                f"its limits allow {quote.covered} of them; the job stops there and resumes when they are raised"
             )
 
 
 def quotes_as_dict(quotes: Sequence[Quote]) -> list[dict[str, Any]]:
-    """The quotes for programs."""
+    """Return the quotes as plain values for JSON."""
     return [
         {
             "generator": quote.name,
@@ -50,9 +49,9 @@ def quotes_as_dict(quotes: Sequence[Quote]) -> list[dict[str, Any]]:
     ]
 
 
-def show_requests(outcome: Outcome) -> None:
-    """Nothing; what the job's requests came to goes to stderr."""
-    for name, facts in outcome.requests.items():
+def show_requests(requests: Mapping[str, Mapping[str, Any]]) -> None:
+    """Log how many requests each generator has sent, and what they cost."""
+    for name, facts in requests.items():
         logger.info(f"{_spent(name, facts['requests'], facts['cost_at_most'], facts['currency'])} in this job")
 
 

@@ -1,35 +1,31 @@
-"""`medzoo sample`: draw images from one generator."""
+"""`medzoo sample`: sample images from one generator."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from medzoo.cli.options import AllowUpload, BatchSize, Device, Mirror, Overrides, Seed, parse_overrides
+from medzoo.cli.options import AllowUpload, BatchSize, Device, Overrides, Seed, Source, parse_overrides
 from medzoo.cli.output import Json, print_json, print_text
 from medzoo.cli.progress import Display
 from medzoo.cli.requests import show_requests
 
-if TYPE_CHECKING:
-    from medzoo.generation.job import Job
-
 logger = logging.getLogger(__name__)
 
-
-Gen = Annotated[str, typer.Argument(metavar="GEN", help="Model, plugin or training run.")]
+Gen = Annotated[str, typer.Argument(metavar="GEN", help="Generator: id, plugin, run folder or hf:org/name.")]
 Labels = Annotated[
     list[str] | None,
     typer.Option(
-        help="Class to draw; repeat for several: each in turn, or, by a multi-label model, all on every image."
-        "  [default: each class in turn]"
+        help="Class to sample; repeat for several (a multi-label model shows them all on each image)."
+        "  [default: every class]"
     ),
 ]
-Count = Annotated[int, typer.Option(min=1, help="Images of each class.")]
+Count = Annotated[int, typer.Option(min=1, help="Images per class.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for the images.  [default: samples-GEN, unless --grid]")]
-Grid = Annotated[Path | None, typer.Option(help="PNG that shows all of them, one row or more a class.")]
+Grid = Annotated[Path | None, typer.Option(help="PNG that shows all images, a row or more per class.")]
 Data = Annotated[Path | None, typer.Option(help="Real images, for generators that vary them.")]
 
 
@@ -45,48 +41,35 @@ def sample(
     overrides: Overrides = None,
     device: Device = "auto",
     allow_upload: AllowUpload = False,
-    from_: Mirror = None,
+    source: Source = None,
     as_json: Json = False,
 ) -> None:
-    """Draw images of chosen classes from one generator."""
-    from medzoo.generation.mixture import make_source
-    from medzoo.generation.sample import Request, prepare
-    from medzoo.plugins.lookup import load_plugins
+    """Sample images of chosen classes from one generator."""
+    import medzoo
 
-    request = Request(
-        generator=gen,
-        labels=tuple(label or ()),
-        count=n,
-        out=out,
-        grid=grid,
-        data=data,
-        seed=seed,
-        batch_size=batch_size,
-        allow_upload=allow_upload,
-    )
-    source = make_source(load_plugins(), device=device, overrides=parse_overrides(overrides), mirror=from_)
-    job = prepare(request, source)
-    folder = _draw(job, only_grid=request.only_grid)
+    with Display("sampling") as display:
+        result = medzoo.sample(
+            gen,
+            labels=label,
+            n=n,
+            out=out,
+            grid=grid,
+            data=data,
+            seed=seed,
+            batch_size=batch_size,
+            settings=parse_overrides(overrides),
+            device=device,
+            allow_upload=allow_upload,
+            source=source,
+            progress=display,
+        )
+    if result.already_done:
+        logger.info("these images were already sampled; nothing to do")
+    show_requests(result.requests)
     if as_json:
-        counts = {name: job.plan.count(name) for name in job.labels}
-        print_json({"folder": folder, "grid": grid, "counts": counts, "seed": seed, "device": job.device})
+        keys = ("folder", "grid", "counts", "seed", "device")
+        print_json({key: getattr(result, key) for key in keys})
         return
-    for path in (folder, grid):
+    for path in (result.folder, result.grid):
         if path is not None:
             print_text(str(path))
-
-
-def _draw(job: Job, *, only_grid: bool) -> Path | None:
-    """The folder the images are in; None where the grid alone was wanted."""
-    from medzoo.generation.run import run
-    from medzoo.generation.sample import draw_grid
-
-    with Display("drawing") as display:
-        if only_grid and job.sheet is not None:
-            draw_grid(job, job.sheet, progress=display)
-            return None
-        outcome = run(job, progress=display)
-    if outcome.already_done:
-        logger.info("these images were drawn before; nothing was done")
-    show_requests(outcome)
-    return outcome.folder

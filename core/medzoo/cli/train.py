@@ -1,81 +1,80 @@
-"""`medzoo train`: fit a generator to a data set."""
+"""`medzoo train`: train a generator."""
 
 from __future__ import annotations
 
-import logging
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medzoo.cli.options import Classes, Device, Overrides, SkipBad, parse_overrides
+from medzoo.cli.options import (
+    Classes,
+    ConfigFile,
+    Data,
+    Device,
+    Overrides,
+    Preset,
+    RunFolder,
+    SkipBad,
+    names_in,
+    parse_overrides,
+)
 from medzoo.cli.output import Json, print_json, print_text
 from medzoo.cli.progress import TrainingDisplay
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from medzoo.training.train import TrainResult
 
 
 def train(
-    generator: Annotated[str, typer.Argument(metavar="PLUGIN", help="Kind of generator, as in `medzoo plugin list`.")],
-    data: Annotated[Path, typer.Option(help="Folder of class folders, CSV or npz.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run; the same command again goes on there.")],
-    preset: Annotated[
-        str, typer.Option(help="A preset of the plugin, as `medzoo show PLUGIN` lists them.")
-    ] = "default",
-    config: Annotated[Path | None, typer.Option(help="TOML file of settings, over the preset.")] = None,
+    generator: Annotated[str, typer.Argument(metavar="PLUGIN", help="Kind of generator; see `medzoo plugin list`.")],
+    data: Data,
+    out: RunFolder,
+    preset: Preset = "default",
+    config: ConfigFile = None,
     overrides: Overrides = None,
     classes: Classes = "",
-    seed: Annotated[int, typer.Option(help="Seed of weights, order and noise.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of weights, data order and noise.")] = 0,
     device: Device = "auto",
     start: Annotated[
-        str | None, typer.Option(metavar="GEN", help="Start from this model's weights instead of fresh ones.")
+        str | None, typer.Option(metavar="GEN", help="Start from the weights of this model, id or folder.")
     ] = None,
-    keep: Annotated[int, typer.Option(min=0, help="Newest checkpoints to keep; 0 keeps all.")] = 2,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log to OUT/tensorboard as well.")] = False,
+    keep: Annotated[int, typer.Option(min=0, help="Number of newest checkpoints to keep; 0 keeps all.")] = 2,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also log to OUT/tensorboard.")] = False,
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
-    """Train a generator; the same command goes on where it stopped."""
-    from medzoo import config as settings
-    from medzoo.data.dataset import open_dataset
-    from medzoo.hub.registry import CLASSIFIER, GENERATOR, check_kind, load_registry
-    from medzoo.models.loading import load_by_name
-    from medzoo.plugins.lookup import load_plugins
-    from medzoo.training.train import train as run
+    """Train a generator; the same command resumes an interrupted run."""
+    import medzoo
 
-    plugins = load_plugins()
-    if generator in plugins.classifiers and generator not in plugins.generators:
-        check_kind(generator, CLASSIFIER, expected=GENERATOR, train=True)
-    spec = plugins.generator(generator)
-    resolved = settings.resolve(
-        spec.config, presets=spec.presets, preset=preset, file=config, overrides=parse_overrides(overrides)
-    )
-    names = [name.strip() for name in classes.split(",")] if classes else None
-    dataset = open_dataset(data, skip_bad=skip_bad, classes=names)
-    for name, reason in dataset.bad:
-        logger.warning(f"left out {name}: {reason}")
-    before = None
-    if start is not None:
-        registry = load_registry(plugins=plugins)
-        before = load_by_name(start, image=None, registry=registry, plugins=plugins, device="cpu")
     with TrainingDisplay(f"{generator} on {data.name}") as display:
-        result = run(
-            spec,
-            resolved,
-            dataset,
-            out,
-            plugins=plugins,
-            display=display,
+        result = medzoo.train(
+            generator,
+            kind="generator",
+            data=data,
+            out=out,
+            preset=preset,
+            config=config,
+            settings=parse_overrides(overrides),
+            classes=names_in(classes),
             seed=seed,
             device=device,
+            start=start,
             keep=keep,
             tensorboard=tensorboard,
-            start=before,
+            skip_bad=skip_bad,
+            display=display,
         )
-    if not result.leads:
+    print_run(result, as_json=as_json)
+
+
+def print_run(result: TrainResult, *, as_json: bool) -> None:
+    """Print a training run's folder, or its record, once."""
+    import logging
+
+    if not result.is_main_process:
         return
     if result.already_done:
-        logger.info("this run was finished before; nothing was done")
+        logging.getLogger(__name__).info("this run was already finished; nothing to do")
     if as_json:
         print_json(result.record)
     else:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medzoo.classification.predict import predictions_table
+from medzoo.classification.predict import Predictions
 from medzoo.classification.scores import classification_scores
 from medzoo.data.dataset import Dataset
 from medzoo.data.decoded_cache import Decoded
@@ -46,7 +46,7 @@ def run_cell(worker: Worker, cell: Cell) -> CellResult:
     classifier = training.fit()
     data = worker.images.subset(cell.fold.test)
     probabilities = _predict(classifier, training.real, cell.fold.test)
-    table = predictions_table([(data, probabilities)], data.classes, multi_label=data.multi_label)
+    table = Predictions.of([(data, probabilities)], data.classes, multi_label=data.multi_label).to_csv()
     write_atomic(folder / PREDICTIONS, table.encode())
     result = CellResult(
         key=cell.key,

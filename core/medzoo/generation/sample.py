@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,6 +47,23 @@ class Request:
     def only_grid(self) -> bool:
         """Whether the images are wanted on the grid alone."""
         return self.out is None and self.grid is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleResult:
+    """Sampled images: the folder and the grid they are in, each None where it was not asked for.
+
+    `counts` is the number of images by class. `requests` says, for each generator that asked a service, how many
+    requests it sent and what they cost. `already_done` is true if the folder was complete before.
+    """
+
+    folder: Path | None
+    grid: Path | None
+    counts: Mapping[str, int]
+    seed: int
+    device: str
+    already_done: bool = False
+    requests: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def prepare(request: Request, source: Source) -> Job:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 import torch
 
 from medzoo import config as settings
-from medzoo.errors import ConfigError, PluginError
+from medzoo.errors import ConfigError, PluginError, UnknownName
 from medzoo.hub.registry import (
     CLASSIFIER,
     GENERATOR,
@@ -247,6 +247,29 @@ def classifier_to_train(name: str, plugins: Plugins) -> tuple[ClassifierSpec, di
     if name in plugins.generators and name not in plugins.classifiers:
         check_kind(name, GENERATOR, expected=CLASSIFIER, train=True)
     return plugins.classifier(name), {}
+
+
+def spec_to_train(
+    name: str, plugins: Plugins, *, kind: Literal["generator", "classifier"] | None = None
+) -> tuple[ModelSpec[Any], dict[str, str]]:
+    """Return the generator or classifier that `name` means, of that `kind` if given, and the overrides it implies.
+
+    Raises:
+        ConfigError: `name` is of the other kind.
+        PluginError, UnknownName: its plugin is broken or not installed.
+    """
+    if kind is None:
+        is_generator = name in plugins.generators
+        if not is_generator and name.partition(":")[0] not in plugins.classifiers:
+            plugins.check_usable(name)
+            known = {*plugins.generators, *plugins.classifiers}
+            raise UnknownName("generator or classifier", name, known, plugins.unavailable_hint)
+        kind = GENERATOR if is_generator else CLASSIFIER
+    if kind == CLASSIFIER:
+        return classifier_to_train(name, plugins)
+    if name in plugins.classifiers and name not in plugins.generators:
+        check_kind(name, CLASSIFIER, expected=GENERATOR, train=True)
+    return plugins.generator(name), {}
 
 
 def copy_matching_weights(model: Generator | Classifier, start: LoadedModel[Generator | Classifier]) -> str:

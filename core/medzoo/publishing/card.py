@@ -22,11 +22,10 @@ from medzoo.models.folder import read_description, save_model
 from medzoo.models.loading import LoadedModel, count_parameters, load_model
 from medzoo.plugins.lookup import Plugins
 from medzoo.protocols import Classifier, Generator
-from medzoo.runs.record import read_run
+from medzoo.runs.record import TRAINING_JOBS, read_run
 from medzoo.seeds import derive_seed
 from medzoo.specs import ImageSpec
 from medzoo.storage.files import make_folder, sha256_file, write_atomic
-from medzoo.training.train_classifier import JOB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -382,7 +381,7 @@ def _commands(name: str, image: ImageSpec) -> str:
     return f"medzoo sample {name} --n 8 --grid grid.png\nmedzoo augment --gen {name} --data YOUR_IMAGES --to 500"
 
 
-TRAININGS: Mapping[str, str] = {"train": GENERATOR, JOB: CLASSIFIER}
+TRAININGS: Mapping[str, str] = {job: kind for kind, job in TRAINING_JOBS.items()}
 """The jobs whose runs get a card, and the kind of model each makes."""
 
 

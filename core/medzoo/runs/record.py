@@ -20,6 +20,8 @@ from medzoo.plugins.lookup import PluginInfo
 from medzoo.storage.files import sha256_file, write_json_atomic
 
 RUN = "run.json"
+TRAINING_JOBS: Mapping[str, str] = {"generator": "train", "classifier": "classify train"}
+"""By kind of model, the name of the job that trains one."""
 _LIBRARIES = ("torch", "torchvision", "diffusers", "accelerate", "safetensors", "numpy", "pillow")
 
 

@@ -1,114 +1,255 @@
-"""Train a generator on a data set into a folder; run again, go on where it stopped."""
+"""Train a model of either kind into a run folder; the same call resumes a run that was interrupted."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import io
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from medzoo import config as settings
 from medzoo._version import __version__
 from medzoo.data.dataset import Dataset
-from medzoo.errors import ConfigError
-from medzoo.models.devices import pick_device
+from medzoo.data.splits import split_dataset
+from medzoo.errors import ConfigError, PluginError
+from medzoo.hub.registry import CLASSIFIER, CONFIG, GENERATOR, WEIGHTS
+from medzoo.models.devices import hardware, pick_device
 from medzoo.models.folder import save_model
 from medzoo.models.labels import check_labels
-from medzoo.models.loading import LoadedModel, build_model, copy_matching_weights
+from medzoo.models.loading import LoadedModel, build_model, copy_matching_weights, image_crop
 from medzoo.plugins.lookup import Plugins
-from medzoo.protocols import Generator
 from medzoo.runs.identity import claim
-from medzoo.runs.record import RunRecord, read_run
-from medzoo.specs import GeneratorSpec
+from medzoo.runs.record import TRAINING_JOBS, RunRecord, read_run
+from medzoo.specs import ClassifierSpec, GeneratorSpec, ImageSpec, ModelSpec
+from medzoo.storage.files import write_atomic
 from medzoo.storage.paths import latents_root
-from medzoo.training.run import TrainResult, finish, image_of, plan_of, refuse_unfit, trained_on
-from medzoo.training.run_folder import Display, RunFolder, ScalarLog
+from medzoo.training.run_folder import Display, LossTable, RunFolder, ScalarLog
+
+VALIDATION_SHARE = 0.1
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """A finished training run: its folder, its record, and whether it had been finished before.
+
+    `is_main_process` is true in the one process of several that writes and prints.
+    """
+
+    folder: Path
+    record: Mapping[str, Any]
+    already_done: bool
+    is_main_process: bool
+
+
+class NoDisplay:
+    """A display that shows nothing."""
+
+    def start(self, step: int, total: int) -> None:
+        """Do nothing."""
+
+    def update(self, step: int, total: int, values: Mapping[str, float]) -> None:
+        """Do nothing."""
+
+    def warn(self, message: str) -> None:
+        """Log a warning."""
+        logger.warning(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationSplit:
+    """The images to fit a classifier on, those to choose its weights by, and in words where the latter are from."""
+
+    training: Dataset
+    validation: Dataset
+    origin: str
+
+
+def split_validation(data: Dataset, *, share: float | None = None, seed: int) -> ValidationSplit:
+    """Set validation images aside: the data's own `val` part, or about `share` of the training images.
+
+    Without either, a tenth. Patients, or duplicates where patients are unknown, stay together. A `share` leaves the
+    data's own `val` part unused, as its test part is.
+
+    Raises:
+        DataError: as `split_dataset`.
+    """
+    own = data.held_out.get("val")
+    training = replace(data, held_out={})
+    if own is not None and share is None:
+        return ValidationSplit(training=training, validation=own, origin=f"{len(own)}, the data's own val part")
+    share = VALIDATION_SHARE if share is None else share
+    if share == 0:
+        return ValidationSplit(training=training, validation=data.subset([]), origin="none")
+    parts = split_dataset(training, fractions={"train": 1 - share, "val": share}, seed=seed)
+    whole = "patients" if data.patients is not None else "groups of duplicates"
+    origin = f"{len(parts['val'])} of the {len(data)} training images, whole {whole}, by seed {seed}"
+    return ValidationSplit(training=parts["train"], validation=parts["val"], origin=origin)
 
 
 def train(
-    spec: GeneratorSpec,
+    spec: ModelSpec[Any],
     config: settings.Resolved[Any],
     data: Dataset,
     out: Path,
     *,
     plugins: Plugins,
     display: Display,
+    validation: float | None = None,
     seed: int = 0,
     device: str = "auto",
     keep: int = 2,
     tensorboard: bool = False,
-    start: LoadedModel[Generator] | None = None,
+    start: LoadedModel[Any] | None = None,
 ) -> TrainResult:
-    """Train `spec` on the training part of `data` and leave model, curve, grids and run.json in `out`.
+    """Train `spec` on the training part of `data`; leave the model, the loss curve and run.json in `out`.
 
-    `start` gives the weights to start from, where they fit; its training images then count as this model's too.
-    A run that was killed goes on from its newest checkpoint and ends with the weights of an uninterrupted one.
-    Under `accelerate launch`, every process calls this; the first alone writes.
+    A classifier's weights are chosen by validation images, as `split_validation(share=validation)` sets them aside.
+    `start` gives the weights to start from, where they fit; its training images then count as this model's too. A run
+    that was killed resumes from its newest checkpoint and ends with the weights of an uninterrupted one. `keep` is the
+    number of checkpoints to keep, 0 for all. Under `accelerate launch`, every process calls this, and the main one
+    writes.
 
     Raises:
+        ConfigError: the model has nothing to learn, does not take such labels, or nothing of `start` fits it.
         DataError: `out` holds another run, or images cannot be read.
-        ConfigError: the generator has nothing to learn, or nothing of `start` fits it.
+        PluginError: the plugin's settings do not describe images.
     """
-    _refuse_unsuitable(spec, data)
+    kind = CLASSIFIER if isinstance(spec, ClassifierSpec) else GENERATOR
+    _check_trainable(spec, data)
+    split = None
+    if kind == CLASSIFIER:
+        split = split_validation(data, share=validation, seed=seed)
+        data = split.training
+        logger.info(f"trained on {len(data)} images; validation images: {split.origin}")
     from accelerate import PartialState
 
     chosen = pick_device(device)
     state = PartialState(cpu=chosen == "cpu")
     if state.num_processes > 1 and chosen != "cpu":
         chosen = str(state.device)
-    record = RunRecord(job="train", folder=out)
-    plan = plan_of("train", spec, config, data, seed=seed, start=start)
+    record = RunRecord(job=TRAINING_JOBS[kind], folder=out)
+    identity = _identity(record.job, spec, config, data, split, seed=seed, start=start)
     if state.is_main_process:
-        claim(out, plan)
+        claim(out, identity)
     state.wait_for_everyone()
     finished = read_run(out)
     if finished is not None:
-        return TrainResult(folder=out, record=finished, already_done=True, leads=state.is_main_process)
-    flat = config.flat()
-    image = image_of(flat, data)
-    generator = build_model(spec, config, image, device=chosen, seed=seed)
+        return TrainResult(folder=out, record=finished, already_done=True, is_main_process=state.is_main_process)
+    image, crop = image_of(config.value, data), image_crop(config.value)
+    model: Any = build_model(spec, config, image, device=chosen, seed=seed)
     if start is not None:
-        record.extra = {"started_from": {**plan["start"], "tensors": copy_matching_weights(generator, start)}}
-    with _scalars(out, wanted=tensorboard and state.is_main_process) as scalars:
-        run = RunFolder(out, image=image, seed=seed, keep=keep, display=display, cache=latents_root(), scalars=scalars)
-        generator.fit(
-            data.view(image, crop=str(flat.get("image.crop", "none"))), seed=seed, callback=run, checkpoints=run
-        )
+        tensors = copy_matching_weights(model, start)
+        record.extra = {"started_from": {**identity["start"], "tensors": tensors}}
+    with _tensorboard(out, wanted=tensorboard and state.is_main_process) as scalars:
+        run_folder = RunFolder if split is None else _ClassifierRun
+        run = run_folder(out, image=image, seed=seed, keep=keep, display=display, cache=latents_root(), scalars=scalars)
+        held_out = {} if split is None else {"validation": split.validation.view(image, crop=crop)}
+        model.fit(data.view(image, crop=crop), **held_out, seed=seed, callback=run, checkpoints=run)
     if state.is_main_process:
-        save_model(
-            out,
-            generator,
-            spec=spec,
-            config=config,
-            data=trained_on(data, start),
-            facts={"medzoo": __version__, "notes": run.notes},
-        )
-        finish(
-            record,
-            kind="generator",
-            config=config,
-            plan=plan,
-            data=plan["data"],
-            plugins=plugins,
-            device=chosen,
-            run=run,
-        )
+        facts = {"medzoo": __version__, "notes": run.notes}
+        save_model(out, model, spec=spec, config=config, data=_trained_on(data, split, start), facts=facts)
+        if isinstance(run, _ClassifierRun):
+            run.draw_curve()
+        record.data = identity["data"] | ({"validation": identity["validation"]} if split is not None else {})
+        record.plugins = [plugins.plugin_of(kind, spec.name)]
+        _finish(record, config, run, seed=seed, device=chosen)
     state.wait_for_everyone()
     written = read_run(out)
-    assert written is not None  # the first process wrote it before the others passed the barrier
-    return TrainResult(folder=out, record=written, already_done=False, leads=state.is_main_process)
+    assert written is not None  # the main process wrote it before the others passed the barrier
+    return TrainResult(folder=out, record=written, already_done=False, is_main_process=state.is_main_process)
 
 
-def _refuse_unsuitable(spec: GeneratorSpec, data: Dataset) -> None:
-    if not spec.trainable:
-        raise ConfigError(f"'{spec.name}' has nothing to learn", "use it as it is: medzoo augment --gen " + spec.name)
-    refuse_unfit(spec, data)
-    # Each class becomes a folder of pictures one day; better said now than after the training.
-    check_labels(data.classes)
+def image_of(config: Any, data: Dataset) -> ImageSpec:
+    """Return the images that a model with these settings sees, with the classes of `data`."""
+    image = config.image
+    return ImageSpec(size=image.size, channels=image.channels, classes=data.classes, multi_label=data.multi_label)
+
+
+def _check_trainable(spec: ModelSpec[Any], data: Dataset) -> None:
+    if isinstance(spec, GeneratorSpec) and not spec.trainable:
+        raise ConfigError(f"'{spec.name}' has nothing to learn", f"use it as it is: medzoo augment --gen {spec.name}")
+    missing = sorted({"image.size", "image.channels"} - set(settings.keys(spec.config)))
+    if missing:
+        raise PluginError(f"'{spec.name}' has no setting {missing[0]}", f"run `medzoo plugin check {spec.name}`")
+    if data.multi_label and not spec.multi_label:
+        raise ConfigError(f"'{spec.name}' takes one label per image, {data.path} has several", "give single labels")
+    if isinstance(spec, GeneratorSpec):
+        # `medzoo augment` will make a folder of each class: fail before the training, not after it.
+        check_labels(data.classes)
+
+
+def _identity(
+    job: str,
+    spec: ModelSpec[Any],
+    config: settings.Resolved[Any],
+    data: Dataset,
+    split: ValidationSplit | None,
+    *,
+    seed: int,
+    start: LoadedModel[Any] | None,
+) -> dict[str, Any]:
+    """Return what makes two runs the same run."""
+    identity = {
+        "job": job,
+        "plugin": spec.name,
+        "seed": seed,
+        "data": {"fingerprint": data.fingerprint(), "classes": list(data.classes), "counts": data.counts()},
+        "config": config.flat(),
+    }
+    if start is not None:
+        identity = {"start": {"name": start.name, "weights_sha256": start.weights_sha256}, **identity}
+    if split is not None:
+        identity["validation"] = {
+            "fingerprint": split.validation.fingerprint(),
+            "counts": split.validation.counts(),
+        }
+    return identity
+
+
+def _trained_on(data: Dataset, split: ValidationSplit | None, start: LoadedModel[Any] | None) -> dict[str, Any]:
+    """Return what config.json says of the data; `images` include those of the model that training started from."""
+    before = start.trained_on if start is not None else frozenset()
+    facts: dict[str, Any] = {
+        "name": data.path.resolve().name,
+        "fingerprint": data.fingerprint(),
+        "counts": data.counts(),
+        "size": len(data),
+        "images": sorted(before.union(data.fingerprints())),
+    }
+    if split is not None:
+        images = sorted(split.validation.fingerprints())
+        facts["validation"] = {"from": split.origin, "counts": split.validation.counts(), "images": images}
+    return facts
+
+
+def _finish(record: RunRecord, config: settings.Resolved[Any], run: RunFolder, *, seed: int, device: str) -> None:
+    """Fill the rest of the record and write run.json."""
+    record.config = config.flat()
+    record.origins = config.origins
+    record.seeds = {"seed": seed}
+    record.device = device
+    record.extra = {
+        **record.extra,
+        "hardware": hardware(device),
+        "training_seconds": round(run.seconds, 1),
+        "resumed_at_step": run.resumed_at,
+        "notes": run.notes,
+        "warnings": run.warnings(),
+    }
+    record.add_outputs([record.folder / WEIGHTS, record.folder / CONFIG])
+    record.weights = {WEIGHTS: record.outputs[0]["sha256"]}
+    record.finish()
 
 
 @contextlib.contextmanager
-def _scalars(out: Path, *, wanted: bool) -> Iterator[ScalarLog | None]:
+def _tensorboard(out: Path, *, wanted: bool) -> Iterator[ScalarLog | None]:
     if not wanted:
         yield None
         return
@@ -118,3 +259,36 @@ def _scalars(out: Path, *, wanted: bool) -> Iterator[ScalarLog | None]:
         raise ConfigError("TensorBoard is not installed", "pip install 'medzoo[tensorboard]'") from error
     with SummaryWriter(str(out / "tensorboard")) as writer:
         yield writer
+
+
+class _ClassifierRun(RunFolder):
+    """The run folder of a classifier, which has a curve of its own and no sample images."""
+
+    def on_preview(self, step: int, sample: Callable[[Sequence[int], Tensor], Tensor]) -> None:
+        """Do nothing: a classifier makes no images."""
+
+    def draw_curve(self) -> None:
+        """Write loss.csv, and draw loss.png: the training loss of each step, and the scores on validation images."""
+        self._losses.write()
+        _draw(self._losses, self.folder / "loss.png")
+
+
+def _draw(losses: LossTable, path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, label, color in (
+        ("loss", "training loss", "#c9d8ea"),
+        ("validation_loss", "validation loss", "#1f5fa8"),
+        ("balanced_accuracy", "balanced accuracy (validation)", "#b3541e"),
+    ):
+        points = [(row["step"], row[name]) for row in losses.rows if name in row]
+        if points:
+            axes.plot(*zip(*points, strict=True), color=color, linewidth=1.2, label=label)
+    axes.set(xlabel="optimizer step", ylim=(0, None))
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=120)
+    write_atomic(path, image.getvalue())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from medzoo.hub.registry import CONFIG
 from medzoo.report.evaluation.report import write_report
 from medzoo.runs.record import RUN, RunRecord, read_run
 from medzoo.storage.files import make_folder, write_json_atomic
+
+logger = logging.getLogger(__name__)
 
 JOB = "evaluate"
 COPY_CHECK = "nearest-train"
@@ -108,6 +111,17 @@ def copy_note(evaluation: Evaluation) -> dict[str, Any] | None:
     verdict = "failed" if score.failed else "passed"
     counts = {"n_real": score.n_real, "n_fake": score.n_fake}
     return {"verdict": verdict, "metric": row.name, **counts, "share": score.value, **figures}
+
+
+def note_memorization(run: Path, evaluation: Evaluation) -> None:
+    """Write the memorization check's result, if there is one, into the finished training run `run`, for its card.
+
+    Raises: as `note_copy_check`.
+    """
+    note = copy_note(evaluation)
+    if note is not None and (run / RUN).is_file():
+        note_copy_check(run, note)
+        logger.info(f"memorization check {note['verdict']}; {run / RUN} keeps it for the model's card")
 
 
 def note_copy_check(run: Path, note: Mapping[str, Any]) -> None:
