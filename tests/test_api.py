@@ -360,7 +360,7 @@ def test_augment_fills_the_folder_that_the_verb_fills(verb, tiny, scans, tmp_pat
         settings={"sampling.num_inference_steps": 2},
         progress=lambda done, total: seen.append((done, total)),
     )
-    assert isinstance(outcome, medzoo.Outcome)
+    assert isinstance(outcome, medzoo.AugmentationResult)
     assert files(outcome.folder) == files(tmp_path / "verb")
     records = [json.loads((folder / "run.json").read_text()) for folder in (outcome.folder, tmp_path / "verb")]
     for key in ("job", "config", "weights", "data", "seeds", "counts", "plan", "originals"):

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from medzoo.classification.predict import ClassifierResult, Predictions
     from medzoo.evaluation.results import Evaluation
     from medzoo.experiment.results import Experiment
-    from medzoo.generation.run import Outcome
+    from medzoo.generation.run import AugmentationResult
     from medzoo.generation.sample import SampleResult
     from medzoo.generation.synthetic_dataset import DrawnImages, Model, SyntheticImages
     from medzoo.hub.registry import ModelEntry
@@ -59,7 +59,7 @@ _LAZY = {
     "medzoo.classification.predict": ("ClassifierResult", "Predictions"),
     "medzoo.evaluation.results": ("Evaluation",),
     "medzoo.experiment.results": ("Experiment",),
-    "medzoo.generation.run": ("Outcome",),
+    "medzoo.generation.run": ("AugmentationResult",),
     "medzoo.generation.sample": ("SampleResult",),
     "medzoo.generation.synthetic_dataset": ("DrawnImages", "Model", "SyntheticImages"),
     "medzoo.hub.registry": ("ModelEntry",),
@@ -68,6 +68,7 @@ _LAZY = {
 _MODULES = {name: module for module, names in _LAZY.items() for name in names}
 
 __all__ = [
+    "AugmentationResult",
     "CheckpointStore",
     "Classifier",
     "ClassifierResult",
@@ -86,7 +87,6 @@ __all__ = [
     "MetricSpec",
     "Model",
     "ModelEntry",
-    "Outcome",
     "Predictions",
     "Sample",
     "SampleResult",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from medzoo.experiment.results import Experiment
     from medzoo.generation.job import Job
     from medzoo.generation.mixture import Source
-    from medzoo.generation.run import Outcome
+    from medzoo.generation.run import AugmentationResult
     from medzoo.generation.sample import SampleResult
     from medzoo.generation.synthetic_dataset import Model, SyntheticImages
     from medzoo.models.loading import LoadedModel
@@ -612,7 +612,7 @@ def augment(
     allow_upload: bool = False,
     source: str | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Outcome:
+) -> AugmentationResult:
     """Fill every class of an image set up to `to` images with synthetic ones; return the folder and its counts.
 
     The folder is the one that `medzoo augment` fills, run.json and metadata.csv included; the same call resumes it.

@@ -13,7 +13,7 @@ import pytest
 from helpers.tiny import make_model
 from PIL import Image
 
-PLUGIN = "from tiny_classifier import register_classifiers\n"
+PLUGIN = "from helpers.tiny_classifier import register_classifiers\n"
 
 
 @pytest.fixture
@@ -35,17 +35,17 @@ def run(data: Path, tmp_path: Path, install_plugin: Callable, medzoo: Callable[.
     outcome = medzoo("classify", "train", "nearest-mean", "--data", data, "--out", tmp_path / "run")
     assert outcome.code == 0
     assert outcome.out.strip() == str(tmp_path / "run")
-    assert "trained on 8 images; those to choose weights by: 8, the data's own val part" in outcome.err
+    assert "trained on 8 images; validation images: 8, the data's own val part" in outcome.err
     return tmp_path / "run"
 
 
-def test_the_same_training_again_does_nothing(run, data, medzoo):
+def test_classify_train_finished(run, data, medzoo):
     outcome = medzoo("classify", "train", "nearest-mean", "--data", data, "--out", run)
     assert outcome.code == 0
-    assert "finished before" in outcome.err
+    assert "already finished" in outcome.err
 
 
-def test_settings_reach_the_training(data, tmp_path, install_plugin, medzoo):
+def test_classify_train_settings(data, tmp_path, install_plugin, medzoo):
     install_plugin("nearest-mean", PLUGIN)
     more = ("--preset", "tiny", "--set", "image.size=16", "--val", "0.25", "--seed", "3", "--json")
     outcome = medzoo("classify", "train", "nearest-mean", "--data", data, "--out", tmp_path / "run", *more)
@@ -57,7 +57,7 @@ def test_settings_reach_the_training(data, tmp_path, install_plugin, medzoo):
     assert "2 of the 8 training images" in outcome.err
 
 
-def test_a_training_starts_from_a_runs_weights(run, data, tmp_path, medzoo):
+def test_classify_train_start(run, data, tmp_path, medzoo):
     command = (
         "classify",
         "train",
@@ -73,7 +73,7 @@ def test_a_training_starts_from_a_runs_weights(run, data, tmp_path, medzoo):
     assert json.loads(medzoo(*command).out)["started_from"]["tensors"] == "1 of 1"
 
 
-def test_what_cannot_be_read_is_left_out_and_named(run, data, tmp_path, medzoo):
+def test_classify_test_skip_bad(run, data, tmp_path, medzoo):
     (data / "test" / "dark" / "0.png").write_bytes(b"no picture")
     assert medzoo("classify", "test", run, "--data", data).code == 5
     outcome = medzoo("classify", "test", run, "--data", data, "--skip-bad", "--json")
@@ -81,7 +81,7 @@ def test_what_cannot_be_read_is_left_out_and_named(run, data, tmp_path, medzoo):
     assert "left out dark/0.png: " in outcome.err
 
 
-def test_predictions_are_a_csv(run, data, tmp_path, medzoo):
+def test_classify_predict_csv(run, data, tmp_path, medzoo):
     outcome = medzoo("classify", "predict", run, "--data", data, "--part", "test", "--out", tmp_path / "said.csv")
     assert (outcome.code, outcome.out.strip()) == (0, str(tmp_path / "said.csv"))
     with (tmp_path / "said.csv").open(newline="") as file:
@@ -91,17 +91,17 @@ def test_predictions_are_a_csv(run, data, tmp_path, medzoo):
     assert all(row["label"] == row["predicted"] for row in rows)
 
 
-def test_a_train_folder_s_neighbours_are_told_of(run, data, tmp_path, medzoo):
+def test_classify_parts_beside_a_train_folder(run, data, tmp_path, medzoo):
     measured = medzoo("classify", "test", run, "--data", data / "train")
     assert measured.code == 0, measured.err
-    assert "the test part is measured; --part takes another" in measured.err
+    assert "the test part is scored; choose another with --part" in measured.err
     predicted = medzoo("classify", "predict", run, "--data", data / "train", "--out", tmp_path / "said.csv")
-    assert "the images of all are predicted; --part takes one" in predicted.err
+    assert "all are predicted; choose one with --part" in predicted.err
     alone = medzoo("classify", "test", run, "--data", data / "train", "--part", "test")
-    assert "part is measured" not in alone.err
+    assert "part is scored" not in alone.err
 
 
-def test_an_npzs_numbers_get_names_for_predictions(run, tmp_path, medzoo):
+def test_classify_predict_npz_class_names(run, tmp_path, medzoo):
     arrays = {"train_images": np.full((3, 12, 12), 210, np.uint8), "train_labels": np.zeros((3, 1), np.uint8)}
     np.savez(tmp_path / "levels.npz", **arrays)
     command = ("classify", "predict", run, "--data", tmp_path / "levels.npz", "--classes", "bright,dark")
@@ -110,13 +110,13 @@ def test_an_npzs_numbers_get_names_for_predictions(run, tmp_path, medzoo):
     assert [line.split(",")[1:3] for line in lines] == [["bright", "bright"]] * 3
 
 
-def test_a_test_prints_scores_and_leaves_them_in_a_folder(run, data, tmp_path, medzoo):
+def test_classify_test_scores_and_folder(run, data, tmp_path, medzoo):
     outcome = medzoo("classify", "test", run, "--data", data, "--out", tmp_path / "scores", "--record")
     assert outcome.code == 0
     lines = [line.split() for line in outcome.out.splitlines()]
     assert ["accuracy", "1.000"] in lines
     assert ["bright", "4", "1.000", "1.000", "1.000", "1.000"] in lines
-    assert ["is", "dark", "0", "4"] in lines
+    assert ["actual", "dark", "0", "4"] in lines
     assert {path.name for path in (tmp_path / "scores").iterdir()} == {"predictions.csv", "scores.json", "run.json"}
     record = json.loads((tmp_path / "scores" / "run.json").read_text())
     assert (record["job"], record["allow_leak"], record["scores"]["scores"]["accuracy"]) == ("classify test", False, 1)
@@ -125,31 +125,34 @@ def test_a_test_prints_scores_and_leaves_them_in_a_folder(run, data, tmp_path, m
     assert (again.code, "is not an empty folder" in again.err) == (5, True)
 
 
-def test_a_leak_is_refused_with_code_5_and_recorded_where_it_is_allowed(run, data, tmp_path, medzoo):
+def test_classify_test_leak(run, data, tmp_path, medzoo):
     refused = medzoo("classify", "test", run, "--data", data, "--part", "train")
     assert refused.code == 5
     assert "was trained on 8 of the 8 images" in refused.err
     command = ("classify", "test", run, "--data", data, "--part", "train", "--allow-leak")
     allowed = medzoo(*command, "--out", tmp_path / "scores")
     assert allowed.code == 0
-    assert "8 of these images were trained on or chosen by: the scores flatter the model" in allowed.err
+    assert (
+        "the model was trained on 8 of these images, or its weights were chosen by them: the scores are too good"
+        in allowed.err
+    )
     record = json.loads((tmp_path / "scores" / "run.json").read_text())
     assert (record["allow_leak"], record["scores"]["trained_on"]) == (True, 8)
     assert json.loads(medzoo(*command, "--json").out)["trained_on"] == 8
 
 
-def test_a_class_without_test_images_is_told_and_left_out_of_means(run, data, medzoo):
+def test_classify_test_absent_class(run, data, medzoo):
     for path in (data / "test" / "dark").iterdir():
         path.unlink()
     (data / "test" / "dark").rmdir()
     outcome = medzoo("classify", "test", run, "--data", data)
-    assert "no test image is dark: left out of every mean" in outcome.err
+    assert "no test images of dark: left out of all means" in outcome.err
     lines = [line.split() for line in outcome.out.splitlines()]
     assert ["dark", "0", "-", "-", "-", "-"] in lines
     assert ["balanced", "accuracy", "1.000"] in lines
 
 
-def test_a_generator_classifies_nothing_and_a_classifier_samples_nothing(run, data, tmp_path, medzoo):
+def test_classify_other_kind(run, data, tmp_path, medzoo):
     generator = make_model(tmp_path / "generator")
     for arguments in (
         ("classify", "predict", generator, "--data", data, "--out", tmp_path / "x.csv"),
@@ -165,13 +168,13 @@ def test_a_generator_classifies_nothing_and_a_classifier_samples_nothing(run, da
     assert "`medzoo classify train nearest-mean`" in outcome.err
 
 
-def test_a_network_of_timm_is_named_behind_a_colon(data, tmp_path, medzoo):
+def test_classify_train_timm_network(data, tmp_path, medzoo):
     outcome = medzoo("classify", "train", "timm:no-such-network", "--data", data, "--out", tmp_path / "run")
     assert outcome.code == 2
     assert "no-such-network" in outcome.err
 
 
-def test_several_labels_an_image_are_predicted_and_scored_each_on_its_own(data, tmp_path, medzoo):
+def test_classify_multi_label(data, tmp_path, medzoo):
     rows = [
         f"{path.relative_to(tmp_path)},{'bright|round' if path.parent.name == 'bright' else ''},{part}"
         for part in ("train", "val", "test")

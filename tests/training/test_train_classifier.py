@@ -84,7 +84,7 @@ def loaded(folder: Path) -> LoadedModel[Classifier]:
 def quiet(done: int, total: int) -> None: ...
 
 
-def test_a_run_leaves_model_curve_and_record(data, train):
+def test_train_classifier_files(data, train):
     images = open_dataset(data)
     run = train(images)
     record = json.loads((run / "run.json").read_text())
@@ -100,7 +100,7 @@ def test_a_run_leaves_model_curve_and_record(data, train):
     assert loaded(run).trained_on == {*images.fingerprints(), *images.held_out["val"].fingerprints()}
 
 
-def test_a_stopped_run_goes_on_and_ends_as_an_unbroken_one(data, train):
+def test_train_classifier_resume(data, train):
     images = open_dataset(data)
     with pytest.raises(Stopped):
         train(images, display=Display(stop_at=2))
@@ -113,7 +113,7 @@ def test_a_stopped_run_goes_on_and_ends_as_an_unbroken_one(data, train):
     assert notes[0] == notes[1] != {}
 
 
-def test_a_finished_run_is_left_alone_and_another_is_refused(data, train):
+def test_train_classifier_finished_or_other_run(data, train):
     images = open_dataset(data)
     run = train(images)
     before = (run / "run.json").read_bytes()
@@ -123,7 +123,7 @@ def test_a_finished_run_is_left_alone_and_another_is_refused(data, train):
         train(images, seed=1)
 
 
-def test_validation_is_set_aside_in_whole_groups_where_the_data_has_none(tmp_path, train):
+def test_split_validation_whole_groups(tmp_path, train):
     folder = write_images(tmp_path / "flat", dict.fromkeys(LEVELS, 12), seed=3)
     for name in LEVELS:
         for index in range(4):
@@ -138,7 +138,7 @@ def test_validation_is_set_aside_in_whole_groups_where_the_data_has_none(tmp_pat
     assert len(split_validation(images, share=0, seed=0).validation) == 0
 
 
-def test_what_is_held_out_is_never_trained_on(data, train):
+def test_split_validation_leaves_held_out_data(data, train):
     images = open_dataset(data)
     own = split_validation(images, seed=0)
     assert (own.training.names, own.validation.names) == (images.names, images.held_out["val"].names)
@@ -147,7 +147,7 @@ def test_what_is_held_out_is_never_trained_on(data, train):
     assert held_out.isdisjoint({*parts.training.fingerprints(), *parts.validation.fingerprints()})
 
 
-def test_a_run_starts_from_another_classifiers_weights_and_inherits_its_images(data, tmp_path, train):
+def test_train_classifier_start(data, tmp_path, train):
     start = loaded(make_classifier(tmp_path / "start", trained_on=["0" * 16]))
     run = train(open_dataset(data), start=start)
     record = json.loads((run / "run.json").read_text())
@@ -158,14 +158,14 @@ def test_a_run_starts_from_another_classifiers_weights_and_inherits_its_images(d
         train(open_dataset(data), start=other, out="again")
 
 
-def test_multi_label_data_trains_no_single_label_classifier(tmp_path, data, train):
+def test_train_classifier_multi_label_refused(tmp_path, data, train):
     table = tmp_path / "table.csv"
     table.write_text("file,labels\n" + "".join(f"data/train/bright/{k:03d}.png,a|b\n" for k in range(4)))
-    with pytest.raises(ConfigError, match="takes one label an image"):
+    with pytest.raises(ConfigError, match="takes one label per image"):
         train(open_dataset(table), share=0)
 
 
-def test_predictions_are_the_models_own_row_by_row(data, train):
+def test_predict_rows(data, train):
     model = loaded(train(open_dataset(data)))
     parts = images_to_predict(data, model.image.classes, part="", skip_bad=False)
     assert [len(part) for part in parts] == [16, 6, 10]
@@ -179,7 +179,7 @@ def test_predictions_are_the_models_own_row_by_row(data, train):
 
 
 @pytest.mark.parametrize("given", ["folder", "image"])
-def test_images_without_labels_are_predicted_too(data, train, given):
+def test_predict_unlabeled_images(data, train, given):
     model = loaded(train(open_dataset(data)))
     path = data / "test" / "dark" / ("000.png" if given == "image" else "")
     (images,) = images_to_predict(path, model.image.classes, part="", skip_bad=False)
@@ -192,7 +192,7 @@ def test_images_without_labels_are_predicted_too(data, train, given):
     assert rows[0]["file"] == "000.png"
 
 
-def test_a_test_is_of_the_test_part_and_repeats_hand_counted_scores(data, train):
+def test_score_test_part(data, train):
     model = loaded(train(open_dataset(data)))
     (data / "test" / "dark" / "000.png").rename(data / "test" / "bright" / "moved.png")
     result = score(model, open_dataset(data), progress=quiet)
@@ -202,16 +202,18 @@ def test_a_test_is_of_the_test_part_and_repeats_hand_counted_scores(data, train)
     assert result.scores.confusion == ((5, 1), (0, 4))
 
 
-def test_a_test_on_training_images_is_refused_unless_allowed(data, train):
+def test_score_training_images(data, train):
     model = loaded(train(open_dataset(data)))
     for part, count in {"train": 16, "val": 6}.items():
-        with pytest.raises(DataError, match=f"was trained on {count} of the {count} images, or chosen by them") as told:
+        with pytest.raises(
+            DataError, match=f"was trained on {count} of the {count} images, or its weights were chosen by them"
+        ) as told:
             score(model, open_dataset(data), part=part, progress=quiet)
         assert "--allow-leak" in told.value.hint
         assert score(model, open_dataset(data), part=part, allow_leak=True, progress=quiet).leaked == count
 
 
-def test_a_single_copied_image_in_another_file_is_a_leak(data, train, tmp_path):
+def test_score_copied_image(data, train, tmp_path):
     model = loaded(train(open_dataset(data)))
     copied = Image.open(data / "train" / "dark" / "000.png")
     copied.save(data / "test" / "dark" / "other.bmp")
@@ -219,7 +221,7 @@ def test_a_single_copied_image_in_another_file_is_a_leak(data, train, tmp_path):
         score(model, open_dataset(data), progress=quiet)
 
 
-def test_images_it_has_seen_can_be_left_out(data, train):
+def test_score_leave_out_seen(data, train):
     model = loaded(train(open_dataset(data)))
     Image.open(data / "train" / "dark" / "000.png").save(data / "test" / "dark" / "other.bmp")
     result = score(model, open_dataset(data), leave_out_seen=True, progress=quiet)
@@ -228,7 +230,7 @@ def test_images_it_has_seen_can_be_left_out(data, train):
         score(model, open_dataset(data), part="train", leave_out_seen=True, progress=quiet)
 
 
-def test_an_absent_class_is_left_out_of_the_means_and_named(data, train):
+def test_score_absent_class(data, train):
     model = loaded(train(open_dataset(data)))
     only = write_images(data.parent / "only", {"dark": 4}, seed=9)
     scores = score(model, open_dataset(only), progress=quiet).scores
@@ -236,7 +238,7 @@ def test_an_absent_class_is_left_out_of_the_means_and_named(data, train):
     assert np.isnan(scores.per_class[0].recall)
 
 
-def test_near_copies_of_training_images_can_be_left_out(data, train):
+def test_score_near_duplicates(data, train):
     model = loaded(train(open_dataset(data)))
     near = np.asarray(Image.open(data / "train" / "dark" / "000.png")).copy()
     near[0, 0] += 5
@@ -272,11 +274,11 @@ def test_recorded_scores_stand_in_the_runs_notes(data, train):
     assert notes["fit"] == {"images": 16, "validation_images": 6}
 
 
-def test_scores_that_flatter_are_not_recorded_nor_those_of_no_run(data, train, tmp_path):
+def test_record_scores_refused(data, train, tmp_path):
     run = train(open_dataset(data))
     leaked = score(loaded(run), open_dataset(data), part="train", allow_leak=True, progress=quiet)
     with pytest.raises(DataError, match="are not recorded"):
         record_scores(run, leaked)
     fair = score(loaded(run), open_dataset(data), progress=quiet)
-    with pytest.raises(ConfigError, match="is none"):
+    with pytest.raises(ConfigError, match="is not a finished one"):
         record_scores(make_classifier(tmp_path / "bare"), fair)

@@ -28,7 +28,7 @@ from medzoo.cli.requests import quotes_as_dict, show_quotes, show_requests
 if TYPE_CHECKING:
     from medzoo.generation.forecast import Forecast
     from medzoo.generation.job import Job
-    from medzoo.generation.run import Outcome
+    from medzoo.generation.run import AugmentationResult
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ def _show_plan(job: Job, plan: list[Forecast], *, besides: str) -> None:
         logger.info(f"about {duration(seconds)} in all{besides}, estimated from a small batch of each generator")
 
 
-def _as_dict(result: Outcome) -> dict[str, Any]:
+def _as_dict(result: AugmentationResult) -> dict[str, Any]:
     return {
         "folder": str(result.folder),
         "contact_sheet": str(result.sheet) if result.sheet else None,
@@ -148,7 +148,7 @@ def _as_dict(result: Outcome) -> dict[str, Any]:
     }
 
 
-def _show_result(job: Job, result: Outcome) -> None:
+def _show_result(job: Job, result: AugmentationResult) -> None:
     if result.already_done:
         logger.info("this job was already finished; nothing to do")
     if job.how == "link" and result.how == "copy":

@@ -40,7 +40,7 @@ class ClassResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class AugmentationResult:
     """What a job left; `missing` counts the pictures other shards still owe, and only without any is there a record.
 
     `requests` says, for each generator that asked a service, how many it sent and what they cost.
@@ -55,7 +55,7 @@ class Outcome:
     requests: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def run(job: Job, *, progress: Progress) -> Outcome:
+def run(job: Job, *, progress: Progress) -> AugmentationResult:
     """The folder of the finished job; a job that was killed goes on with the batches it lacks.
 
     Raises:
@@ -208,7 +208,7 @@ def _outcome(
     already_done: bool,
     requests: Mapping[str, Mapping[str, Any]],
     made: _Made | None = None,
-) -> Outcome:
+) -> AugmentationResult:
     real = job.real.counts() if job.originals and job.real is not None else {}
     classes = tuple(
         ClassResult(
@@ -220,7 +220,7 @@ def _outcome(
         )
         for label in job.labels
     )
-    return Outcome(
+    return AugmentationResult(
         folder=job.folder,
         sheet=job.sheet if job.sheet is not None and job.sheet.exists() else None,
         classes=classes,
