@@ -17,7 +17,7 @@ from medzoo import config as settings
 from medzoo.data.dataset import Dataset
 from medzoo.errors import DataError, IntegrityError, PluginError
 from medzoo.hub.registry import CONFIG, WEIGHTS
-from medzoo.models.loading import LoadedModel, build_model, image_crop, load_model
+from medzoo.models.loading import LoadedModel, build_model, load_model
 from medzoo.protocols import CheckpointStore, Generator, TrainingCallback
 from medzoo.runs.identity import PLAN
 from medzoo.runs.record import read_run
@@ -84,7 +84,7 @@ def load_checkpoint(
     spec = plugins.generator(plan["plugin"])
     saved = settings.rename_saved(spec.config, plan["config"])
     resolved = settings.Resolved(value=settings.build(spec.config, saved), origins=dict.fromkeys(saved, "run"))
-    image, crop = image_of(resolved.value, data), image_crop(resolved.value)
+    image, crop = image_of(resolved, data), resolved.image.crop
     generator = build_model(spec, resolved, image, device=device, seed=plan["seed"])
     callback = _StopAtCheckpoint(checkpoint.step, plugin=spec.name)
     generator.fit(data.view(image, crop=crop), seed=plan["seed"], callback=callback, checkpoints=_OneCheckpoint(state))

@@ -21,7 +21,7 @@ from medzoo.hub.registry import CLASSIFIER, CONFIG, GENERATOR, WEIGHTS
 from medzoo.models.devices import hardware, pick_device
 from medzoo.models.folder import save_model
 from medzoo.models.labels import check_labels
-from medzoo.models.loading import LoadedModel, build_model, copy_matching_weights, image_crop
+from medzoo.models.loading import LoadedModel, build_model, copy_matching_weights
 from medzoo.plugins.lookup import Plugins
 from medzoo.runs.identity import claim
 from medzoo.runs.record import TRAINING_JOBS, RunRecord, read_run
@@ -142,7 +142,7 @@ def train(
     finished = read_run(out)
     if finished is not None:
         return TrainResult(folder=out, record=finished, already_done=True, is_main_process=state.is_main_process)
-    image, crop = image_of(config.value, data), image_crop(config.value)
+    image, crop = image_of(config, data), config.image.crop
     model: Any = build_model(spec, config, image, device=chosen, seed=seed)
     if start is not None:
         tensors = copy_matching_weights(model, start)
@@ -166,7 +166,7 @@ def train(
     return TrainResult(folder=out, record=written, already_done=False, is_main_process=state.is_main_process)
 
 
-def image_of(config: Any, data: Dataset) -> ImageSpec:
+def image_of(config: settings.Resolved[Any], data: Dataset) -> ImageSpec:
     """Return the images that a model with these settings sees, with the classes of `data`."""
     image = config.image
     return ImageSpec(size=image.size, channels=image.channels, classes=data.classes, multi_label=data.multi_label)
