@@ -32,8 +32,7 @@ class CacheEntry:
 
 def cached_entries() -> list[CacheEntry]:
     """List what the cache holds, by kind and name; sizes include parts of files being downloaded."""
-    held = [_entry(*found) for found in _folders()]
-    held = [entry for entry in held if entry.bytes]  # a failed download leaves an empty folder
+    held = (entry for entry in _entries() if entry.bytes)  # a failed download leaves an empty folder
     return sorted(held, key=lambda entry: (entry.kind != "model", entry.kind, entry.name, entry.used))
 
 
@@ -59,20 +58,18 @@ def remove_cached(entry: CacheEntry) -> None:
             entry.folder.parent.rmdir()
 
 
-def _folders() -> Iterator[tuple[str, str, Path]]:
-    """Find the folders of the cache, each with its kind and name."""
+def _entries() -> Iterator[CacheEntry]:
+    found = [("latents", "latents", latents_root()), ("pixels", "pixels", pixels_root())]
+    found += [("features", "features", features_root())]
     for kind, place in (("model", "models"), ("asset", "assets"), ("hub", "repos")):
-        for folder in filter(Path.is_dir, (cache_root() / place).glob("*/*")):
-            yield kind, f"hf:{folder.parent.name}/{folder.name}" if kind == "hub" else folder.parent.name, folder
-    for kind, root in (("latents", latents_root()), ("pixels", pixels_root()), ("features", features_root())):
-        if root.is_dir():
-            yield kind, kind, root
-
-
-def _entry(kind: str, name: str, folder: Path) -> CacheEntry:
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    used = datetime.fromtimestamp(folder.stat().st_mtime).astimezone()
-    return CacheEntry(kind=kind, name=name, folder=folder, bytes=size, used=used)
+        for folder in (cache_root() / place).glob("*/*"):
+            name = f"hf:{folder.parent.name}/{folder.name}" if kind == "hub" else folder.parent.name
+            found.append((kind, name, folder))
+    for kind, name, folder in found:
+        if folder.is_dir():
+            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            used = datetime.fromtimestamp(folder.stat().st_mtime).astimezone()
+            yield CacheEntry(kind=kind, name=name, folder=folder, bytes=size, used=used)
 
 
 def _unpin(entry: CacheEntry) -> None:

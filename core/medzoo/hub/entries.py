@@ -226,11 +226,10 @@ def entry_issues(section: str, values: Mapping[str, Any]) -> Iterator[Issue]:
     names = [file["name"] for file in values["files"]]
     if len(set(names)) != len(names):
         yield "lists a file name twice", ""
-    yield from _asset_issues(values) if section == "asset" else _model_issues(values, set(names))
-
-
-def _model_issues(values: Mapping[str, Any], names: set[str]) -> Iterator[Issue]:
-    if lacking := {CONFIG, WEIGHTS} - names:
+    if section == "asset":
+        yield from _asset_issues(values)
+        return
+    if lacking := {CONFIG, WEIGHTS}.difference(names):
         yield f"its files lack {' and '.join(sorted(lacking))}", ""
     if bool(values.get("deprecated")) != bool(values.get("successor")):
         yield "a deprecated model needs both a reason and a successor", 'deprecated = "why", successor = "id"'

@@ -96,10 +96,10 @@ class Registry:
 
     def asset(self, asset_id: str) -> AssetEntry:
         """Return the asset called `asset_id`. Raises: UnknownName."""
-        for entry in self.assets:
-            if entry.id == asset_id:
-                return entry
-        raise UnknownName("asset", asset_id, [entry.id for entry in self.assets])
+        assets = {entry.id: entry for entry in self.assets}
+        if asset_id not in assets:
+            raise UnknownName("asset", asset_id, assets)
+        return assets[asset_id]
 
     def default_for(self, plugin: str, *, kind: str = GENERATOR) -> ModelEntry:
         """Return the model that the bare name of a plugin stands for. Raises: ConfigError if there is none."""

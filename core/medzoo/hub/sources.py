@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medzoo.errors import ConfigError, HubError, IntegrityError, MedzooError
+from medzoo.errors import ConfigError, HubError, IntegrityError
 from medzoo.hub.download import DownloadProgress, Location, download, folder_lock, hub_location, mark_used
 from medzoo.hub.entries import AssetEntry, Entry, FileEntry
 from medzoo.storage.files import disk_errors, sha256_file, temporary_beside
@@ -66,8 +66,14 @@ def fetch_model(entry: Entry, *, source: str | None = None, progress: DownloadPr
     if not is_intact(folder, entry):
         with folder_lock(folder):
             for file in entry.files:
-                if not file.matches(folder / file.name):
-                    _replace(folder / file.name, file, entry, sources, progress)
+                target = folder / file.name
+                if file.matches(target):
+                    continue
+                if target.is_file():
+                    logger.warning("%s is corrupt; fetching it again", target)
+                    with disk_errors(target):
+                        target.unlink()
+                _fetch(target, file, entry, sources, progress)
     mark_used(folder)
     return folder
 
@@ -149,22 +155,6 @@ def _holds(folder: Path, entry: Entry) -> bool:
         return all((folder / file.name).stat().st_size == file.bytes for file in entry.files)
     except OSError:
         return False
-
-
-def _replace(
-    target: Path, file: FileEntry, entry: Entry, sources: Sequence[_Source], progress: DownloadProgress | None
-) -> None:
-    """Write the file to `target`; a corrupt one that was there is removed even if no source has another."""
-    was_there = target.is_file()
-    if was_there:
-        logger.warning("%s is corrupt; fetching it again", target)
-    try:
-        _fetch(target, file, entry, sources, progress)
-    except MedzooError:
-        if was_there:
-            with disk_errors(target):
-                target.unlink(missing_ok=True)
-        raise
 
 
 def _fetch(
