@@ -27,22 +27,22 @@ def test_the_report_is_a_line_a_finding(medzoo):
     assert all(line.startswith(("ok   ", "warn ")) for line in lines)
 
 
-def test_a_broken_plugin_is_a_warning_with_its_mend(doctor, install_plugin):
+def test_a_broken_plugin_is_a_warning_with_its_hint(doctor, install_plugin):
     install_plugin("foreign", "raise OSError('no')", distribution="foreign-zoo")
     finding = doctor()["plugin foreign"]
     assert finding["state"] == "warn"
     assert "OSError: no" in finding["detail"]
-    assert "pip install --upgrade foreign-zoo" in finding["mend"]
+    assert "pip install --upgrade foreign-zoo" in finding["hint"]
 
 
 def test_a_missing_model_is_a_warning(doctor, publish):
     publish("ddpm-test", mirror=False)
-    assert doctor()["model ddpm-test"]["mend"] == "medzoo pull ddpm-test --from DIR"
+    assert doctor()["model ddpm-test"]["hint"] == "medzoo pull ddpm-test --from DIR"
 
 
 def test_a_damaged_model_is_a_warning(doctor, publish):
     published = publish("ddpm-test")
-    assert doctor()["model ddpm-test"] == {"name": "model ddpm-test", "state": "ok", "detail": "mirror", "mend": ""}
+    assert doctor()["model ddpm-test"] == {"name": "model ddpm-test", "state": "ok", "detail": "mirror", "hint": ""}
     path = published.path("model.safetensors")
     path.write_bytes(path.read_bytes().replace(b"ddpm", b"eepm", 1))
     finding = doctor()["model ddpm-test"]
@@ -57,18 +57,18 @@ def test_a_wrong_registry_is_a_warning(doctor, monkeypatch, tmp_path):
 
 def test_too_many_threads_are_a_warning(doctor, monkeypatch):
     monkeypatch.setattr("torch.get_num_threads", lambda: 10_000)
-    assert doctor()["threads"]["mend"].startswith("export OMP_NUM_THREADS=")
+    assert doctor()["threads"]["hint"].startswith("export OMP_NUM_THREADS=")
 
 
 def test_a_full_disk_is_a_warning(doctor, monkeypatch):
     monkeypatch.setattr("medzoo.cli.doctor._ENOUGH_SPACE", 10**18)
-    assert doctor()["cache"]["mend"] == "free some space"
+    assert doctor()["cache"]["hint"] == "free some space"
 
 
 def test_a_cache_that_cannot_be_written_is_a_warning(doctor, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MEDZOO_CACHE", str(tmp_path / "file" / "cache"))
-    assert "MEDZOO_CACHE" in doctor()["cache"]["mend"]
+    assert "MEDZOO_CACHE" in doctor()["cache"]["hint"]
 
 
 def test_a_library_that_is_absent_is_a_warning(doctor, monkeypatch):
@@ -77,5 +77,5 @@ def test_a_library_that_is_absent_is_a_warning(doctor, monkeypatch):
         "name": "torch",
         "state": "warn",
         "detail": "not installed",
-        "mend": "pip install torch",
+        "hint": "pip install torch",
     }

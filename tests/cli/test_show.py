@@ -120,7 +120,7 @@ def test_the_file_that_gave_each_key_is_told(medzoo, publish, monkeypatch, tmp_p
     origins = json.loads(medzoo("show", "ddpm-test", "--json").out)["origins"]
     assert origins[str(later)] == ["id", "license"]
     assert "plugin" in origins[str(published.registry)]
-    assert f"told by {later} id, license" in medzoo("show", "ddpm-test").out
+    assert f"set by {later} id, license" in medzoo("show", "ddpm-test").out
 
 
 def test_a_classifier_is_shown_with_its_models(medzoo, publish, gauss, install_plugin):

@@ -1,4 +1,4 @@
-"""`medzoo cache`: what it holds, and away with it."""
+"""`medzoo cache`: list and remove what the cache holds."""
 
 import logging
 from typing import Annotated
@@ -34,13 +34,13 @@ def list_cache(context: typer.Context, json: Json = False) -> None:
 
 @app.command("remove")
 def remove_entries(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="What to remove, as listed.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Names to remove, as listed.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Remove everything.")] = False,
     json: Json = False,
 ) -> None:
     """Remove entries from the cache; pulling or training brings them back."""
     if bool(names) == everything:
-        raise ConfigError("say what to remove", "medzoo cache remove ID..., or --all")
+        raise ConfigError("nothing to remove was given", "medzoo cache remove ID..., or --all")
     removed = cached_entries() if everything else find_cached(names or ())
     for entry in removed:
         remove_cached(entry)

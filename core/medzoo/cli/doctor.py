@@ -1,4 +1,4 @@
-"""`medzoo doctor`: what this machine has, and what would mend what it lacks."""
+"""`medzoo doctor`: check this machine, and say how to fix what is wrong."""
 
 import os
 import shutil
@@ -22,16 +22,16 @@ _ENOUGH_SPACE = 2_000_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One line of the report; `mend` says what to do where `state` is "warn"."""
+    """One line of the report; `hint` says how to fix it where `state` is "warn"."""
 
     name: str
     state: str
     detail: str
-    mend: str = ""
+    hint: str = ""
 
 
 def doctor(json: Json = False) -> None:
-    """Examine this machine and say how to mend what is wrong.
+    """Check this machine and say how to fix what is wrong.
 
     Versions, devices, threads, disk, cache, plugins and models, one line each.
     """
@@ -42,15 +42,15 @@ def doctor(json: Json = False) -> None:
         return
     width = max(len(finding.name) for finding in findings)
     for finding in findings:
-        mend = f"  ({finding.mend})" if finding.mend else ""
-        print_text(f"{finding.state:<4} {finding.name:<{width}}  {finding.detail}{mend}")
+        hint = f"  ({finding.hint})" if finding.hint else ""
+        print_text(f"{finding.state:<4} {finding.name:<{width}}  {finding.detail}{hint}")
 
 
 def _versions() -> Iterator[Finding]:
     yield Finding(name="medzoo", state="ok", detail=__version__)
     for name, version in library_versions().items():
         if version is None:
-            yield Finding(name=name, state="warn", detail="not installed", mend=f"pip install {name}")
+            yield Finding(name=name, state="warn", detail="not installed", hint=f"pip install {name}")
         else:
             yield Finding(name=name, state="ok", detail=version)
 
@@ -61,7 +61,7 @@ def _devices() -> Iterator[Finding]:
         import torch
     except (ImportError, OSError) as error:
         detail = f"torch cannot be imported: {error}"
-        yield Finding(name="devices", state="warn", detail=detail, mend="pip install --force-reinstall torch")
+        yield Finding(name="devices", state="warn", detail=detail, hint="pip install --force-reinstall torch")
         return
     from medzoo.toolkit.devices import has_bf16
 
@@ -74,8 +74,8 @@ def _devices() -> Iterator[Finding]:
     threads = torch.get_num_threads()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if threads > cores:
-        mend = f"export OMP_NUM_THREADS={cores}"
-        yield Finding(name="threads", state="warn", detail=f"{threads} on {cores} cores", mend=mend)
+        hint = f"export OMP_NUM_THREADS={cores}"
+        yield Finding(name="threads", state="warn", detail=f"{threads} on {cores} cores", hint=hint)
     else:
         yield Finding(name="threads", state="ok", detail=f"{threads} on {cores} cores")
 
@@ -87,10 +87,10 @@ def _places() -> Iterator[Finding]:
         free = shutil.disk_usage(existing).free
         detail = f"{folder}, {free / 1e9:.1f} GB free"
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-            mend = "set MEDZOO_CACHE to a folder of yours" if name == "cache" else "work in a folder of yours"
-            yield Finding(name=name, state="warn", detail=f"{folder} cannot be written to", mend=mend)
+            hint = "set MEDZOO_CACHE to a writable folder" if name == "cache" else "change to a writable folder"
+            yield Finding(name=name, state="warn", detail=f"{folder} cannot be written to", hint=hint)
         elif free < _ENOUGH_SPACE:
-            yield Finding(name=name, state="warn", detail=detail, mend="free some space")
+            yield Finding(name=name, state="warn", detail=detail, hint="free some space")
         else:
             yield Finding(name=name, state="ok", detail=detail)
 
@@ -101,8 +101,8 @@ def _plugins(plugins: Plugins) -> Iterator[Finding]:
         if row.state == "ok":
             yield Finding(name=name, state="ok", detail=f"{row.distribution} {row.version}")
         else:
-            mend = f"pip install --upgrade {row.distribution}, or uninstall it; medzoo plugin list --verbose"
-            yield Finding(name=name, state="warn", detail=f"{row.state}: {row.error}", mend=mend)
+            hint = f"pip install --upgrade {row.distribution}, or uninstall it; medzoo plugin list --verbose"
+            yield Finding(name=name, state="warn", detail=f"{row.state}: {row.error}", hint=hint)
 
 
 def _models(plugins: Plugins) -> Iterator[Finding]:
@@ -110,10 +110,10 @@ def _models(plugins: Plugins) -> Iterator[Finding]:
     try:
         registry = load_registry(plugins=plugins)
     except ConfigError as error:
-        yield Finding(name="registry", state="warn", detail=error.message, mend=error.hint)
+        yield Finding(name="registry", state="warn", detail=error.message, hint=error.hint)
         return
     for problem in registry.problems:
-        yield Finding(name="registry", state="warn", detail=problem, mend="upgrade or uninstall the plugin it is of")
+        yield Finding(name="registry", state="warn", detail=problem, hint="upgrade or uninstall its plugin")
     for entry in registry.entries:
         yield _model(entry)
 
@@ -124,10 +124,10 @@ def _model(entry: ModelEntry) -> Finding:
     if state == "hub":
         return Finding(name=name, state="ok", detail=f"on the Hub: {entry.repo}")
     if folder is None:
-        mend = f"medzoo pull {entry.id} --from DIR"
-        return Finding(name=name, state="warn", detail="no source has it", mend=mend)
+        hint = f"medzoo pull {entry.id} --from DIR"
+        return Finding(name=name, state="warn", detail="no source has it", hint=hint)
     try:
         verify_folder(folder, entry)
     except MedzooError as error:
-        return Finding(name=name, state="warn", detail=error.message, mend=f"medzoo pull {entry.id}")
+        return Finding(name=name, state="warn", detail=error.message, hint=f"medzoo pull {entry.id}")
     return Finding(name=name, state="ok", detail=state)

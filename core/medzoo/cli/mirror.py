@@ -17,11 +17,11 @@ logger = logging.getLogger(__name__)
 
 
 def mirror(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The mirror, made if need be.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the mirror, created if missing.")],
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID]...", help="Models and assets; without any, every model.")
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Models and assets (default: every model).")
     ] = None,
-    assets: Annotated[bool, typer.Option("--assets", help="Every asset too.")] = False,
+    assets: Annotated[bool, typer.Option("--assets", help="Add every asset.")] = False,
     json: Json = False,
 ) -> None:
     """Write models into a folder for machines offline."""
@@ -39,4 +39,4 @@ def mirror(
     for item in mirrored:
         print_text(f"{item.folder}{'' if item.copied else ' (was there)'}")
     size = sum(item.entry.bytes for item in mirrored) / 1e6
-    logger.info(f"{len(mirrored)} of them, {size:.1f} MB; elsewhere: MEDZOO_MIRROR={folder}")
+    logger.info(f"{len(mirrored)} models and assets, {size:.1f} MB; use them with MEDZOO_MIRROR={folder}")

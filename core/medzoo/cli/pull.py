@@ -21,15 +21,15 @@ def pull(
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="ID...", help="Models, assets, plugins for their default model, or hf:org/name[@revision]."
+            metavar="ID...", help="Models, assets, plugins (their default model) or hf:org/name[@revision]."
         ),
     ],
     source: Annotated[
-        str | None, typer.Option("--from", metavar="bundled|hub|DIR", help="Take them from here and nowhere else.")
+        str | None, typer.Option("--from", metavar="bundled|hub|DIR", help="Use this source only.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Put models and assets into the cache and print where."""
+    """Download models and assets into the cache and print where they are."""
     plugins = load_plugins()
     registry = load_registry(plugins=plugins)
     wanted = [_reference(name, source) if is_reference(name) else find_entry(name, registry, plugins) for name in names]
@@ -42,14 +42,14 @@ def pull(
 
 
 def _reference(name: str, source: str | None) -> str:
-    """`name`, a place on the Hub. Raises: ConfigError, also for a source that is not the Hub."""
+    """Return `name`, a repository on the Hub. Raises: ConfigError, also if `source` is not the Hub."""
     parse_reference(name)
     check_source(name, source)
     return name
 
 
 def _pull(item: str | ModelEntry | AssetEntry, source: str | None, display: DownloadDisplay) -> dict[str, Any]:
-    """What was pulled, and where it is."""
+    """Fetch the item; return what it is and where."""
     if isinstance(item, str):
         folder = fetch_repo(item, refresh=True, progress=partial(display, item))
         pulled = read_pulled(folder)

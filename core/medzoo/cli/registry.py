@@ -1,4 +1,4 @@
-"""`medzoo registry`: whether registry files are sound."""
+"""`medzoo registry`: check registry files."""
 
 import logging
 from dataclasses import asdict
@@ -14,19 +14,19 @@ from medzoo.plugins.lookup import load_plugins
 logger = logging.getLogger(__name__)
 
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check registry files row by row.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check registry files entry by entry.")
 
 
 @app.callback()
 def _registry() -> None:
-    """Nothing; with it, `check` stays a command of its own."""
+    """Keep `check` a subcommand."""
 
 
 @app.command("check")
 def check(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE]...", help="Registry files to lay over medzoo's, in place of the user's own."),
+        typer.Argument(metavar="[FILE]...", help="Registry files to overlay on medzoo's (default: the user's own)."),
     ] = None,
     json: Json = False,
 ) -> None:

@@ -34,10 +34,10 @@ def show(
     plugins = load_plugins()
     registry = load_registry(plugins=plugins)
     assets = {entry.id: entry for entry in registry.assets}
-    told = ""
+    warning = ""
     if name.partition("@")[0] in registry.models:
         entry = registry.model(name)
-        facts, told = _model(entry, registry), entry.notice
+        facts, warning = _model(entry, registry), entry.notice
     elif name in assets:
         facts = describe(assets[name]) | _origins(assets[name])
     else:
@@ -52,8 +52,8 @@ def show(
         print_json(facts)
     else:
         _print(facts)
-    if told:
-        logger.warning(told)
+    if warning:
+        logger.warning(warning)
 
 
 def _model(entry: ModelEntry, registry: Registry) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def _print(facts: dict[str, Any]) -> None:
     for file in facts.get("files", []):
         print_text(f"{'file ' + file['name']:<24} {megabytes(file['bytes'])} MB, sha256 {file['sha256']}")
     for path, keys in facts.get("origins", {}).items():
-        print_text(f"{'told by ' + path:<24} {', '.join(keys)}")
+        print_text(f"{'set by ' + path:<24} {', '.join(keys)}")
     if "settings" in facts:
         print_tables(facts)
     if facts.get("card_start"):
