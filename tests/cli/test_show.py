@@ -134,7 +134,7 @@ def test_a_classifier_is_shown_with_its_models(medzoo, publish, gauss, install_p
     assert json.loads(medzoo("show", "ddpm-test", "--json").out)["kind"] == "classifier"
 
 
-def test_a_plugin_s_settings_and_presets_are_shown(medzoo, gauss):
+def test_show_settings_and_presets_of_a_plugin(medzoo, gauss):
     facts = json.loads(medzoo("show", "gauss", "--json").out)
     assert (facts["distribution"], facts["contract"]) == ("gauss-lab 1.0", 2)
     assert facts["presets"] == {
@@ -147,10 +147,10 @@ def test_a_plugin_s_settings_and_presets_are_shown(medzoo, gauss):
         "key": "spread",
         "default": 1.0,
         "takes": "number, at least 0",
-        "low": 0.0,
-        "high": None,
+        "min": 0.0,
+        "max": None,
         "choices": None,
-        "about": "standard deviations drawn",
+        "help": "standard deviations drawn",
     }
     assert (settings["image.size"]["default"], settings["image.channels"]["choices"]) == (32, [1, 3])
     lines = [line.split() for line in medzoo("show", "gauss").out.splitlines()]

@@ -38,7 +38,7 @@ def print_tables(facts: dict[str, Any]) -> None:
     """Nothing; a model's settings, its presets and what those change go to stdout, as tables."""
     presets = facts["presets"]
     print_text("")
-    rows = [(each["key"], settings.shown(each["default"]), each["takes"], each["about"]) for each in facts["settings"]]
+    rows = [(each["key"], settings.shown(each["default"]), each["takes"], each["help"]) for each in facts["settings"]]
     print_table(("setting", "default", "takes", "meaning"), rows)
     print_text("")
     print_table(("preset", "what it is"), [(name, preset["about"]) for name, preset in presets.items()])
