@@ -123,10 +123,10 @@ def test_every_reason_against_it_is_told_at_once(
     note(card, copy_check={"verdict": "failed", "metric": "nearest-train@pixels", "n_real": 40, "n_fake": 200})
     refused = medzoo("push", card, "--about", about, "--repo", REPO, "--create")
     assert refused.code == 5
-    assert "holds model.pkl" in refused.err
-    assert "--accept-memorisation" in refused.err
+    assert "contains model.pkl" in refused.err
+    assert "--accept-memorization" in refused.err
     (card / "model.pkl").unlink()
-    pushed = medzoo("push", card, "--about", about, "--repo", REPO, "--create", "--accept-memorisation")
+    pushed = medzoo("push", card, "--about", about, "--repo", REPO, "--create", "--accept-memorization")
     assert pushed.code == 0, pushed.err
     (commit,) = [commit for commit in hub_server.store.repos[REPO].commits.values() if "README.md" in commit.files]
     assert commit.files["README.md"].data == (card / "README.md").read_bytes()
@@ -176,7 +176,7 @@ def test_nothing_of_all_goes_while_one_is_not_fit(medzoo: Callable[..., Any], hu
         file.write("More.\n")
     refused = medzoo("push", "--all", "--org", "acme", "--create")
     assert refused.code == 5
-    assert "README.md is not what the registry row names" in refused.err
+    assert "README.md differs from the registry entry" in refused.err
     assert hub_server.asked() == []
 
 

@@ -23,7 +23,7 @@ ABOUT = About(
     intended_use="Tests.",
     limits="- Everything.",
     train_command="medzoo train ddpm --preset tiny --data udder --out runs/tiny",
-    embedded="phantom",
+    demo_dataset="phantom",
 )
 
 

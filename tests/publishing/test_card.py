@@ -36,7 +36,7 @@ ABOUT = About(
     limits="- Everything.",
     train_command="medzoo train ddpm",
     notice="A stand-in.",
-    embedded="phantom",
+    demo_dataset="phantom",
 )
 
 
@@ -51,7 +51,7 @@ def card(run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str
     return out, write_card(run, out, ABOUT, plugins=load_plugins(), overrides={"sampling.guidance_scale": 3.0})
 
 
-def test_the_row_names_every_file_of_the_card(card: tuple[Path, str]) -> None:
+def test_write_card_entry_names_every_file(card: tuple[Path, str]) -> None:
     folder, text = card
     (row,) = tomllib.loads(text)["model"]
     assert {file["name"] for file in row["files"]} == {path.name for path in folder.iterdir()}
@@ -61,7 +61,7 @@ def test_the_row_names_every_file_of_the_card(card: tuple[Path, str]) -> None:
     assert "default" not in row
 
 
-def test_the_card_states_what_the_run_measured(card: tuple[Path, str], run: Path) -> None:
+def test_write_card_states_what_the_run_measured(card: tuple[Path, str], run: Path) -> None:
     text = (card[0] / "README.md").read_text()
     record = json.loads((run / "run.json").read_text())
     assert text.startswith("---\n")
@@ -75,7 +75,7 @@ def test_the_card_states_what_the_run_measured(card: tuple[Path, str], run: Path
     assert "medzoo sample tiny-udder" in text
 
 
-def test_the_published_weights_are_half_precision_and_sample(card: tuple[Path, str], run: Path) -> None:
+def test_write_card_weights_are_fp16_and_sample(card: tuple[Path, str], run: Path) -> None:
     half = load_file(card[0] / "model.safetensors")
     assert {tensor.dtype for tensor in half.values()} == {torch.float16}
     whole = load_file(run / "model.safetensors")
@@ -88,13 +88,13 @@ def test_the_published_weights_are_half_precision_and_sample(card: tuple[Path, s
     assert decode(card[0] / "samples.png").shape[0] > 4 * 16
 
 
-def test_an_unfinished_run_gets_no_card(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no finished training run"):
+def test_write_card_unfinished_run(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is not a finished training run"):
         write_card(tmp_path, tmp_path / "card", ABOUT, plugins=load_plugins())
     assert not (tmp_path / "card").exists()
 
 
-def test_the_row_is_printed_for_programs(run: Path, tmp_path: Path, medzoo: Callable[..., Any]) -> None:
+def test_card_json(run: Path, tmp_path: Path, medzoo: Callable[..., Any]) -> None:
     texts = {name: getattr(ABOUT, name) for name in ABOUT.__dataclass_fields__ if name != "default"}
     (tmp_path / "about.toml").write_text("\n".join(f"{name} = {json.dumps(text)}" for name, text in texts.items()))
     shown = json.loads(medzoo("card", run, "--about", tmp_path / "about.toml", "--out", tmp_path / "x", "--json").out)
@@ -102,9 +102,9 @@ def test_the_row_is_printed_for_programs(run: Path, tmp_path: Path, medzoo: Call
     assert tomllib.loads(shown["row"])["model"][0]["id"] == ABOUT.id
 
 
-def test_a_card_is_written_over_no_other_files(run: Path, tmp_path: Path) -> None:
+def test_write_card_refuses_other_files(run: Path, tmp_path: Path) -> None:
     before = sha256_file(run / "model.safetensors")
-    with pytest.raises(DataError, match="holds other files than a card's: checkpoints"):
+    with pytest.raises(DataError, match="holds files that are not part of a card: checkpoints"):
         write_card(run, run, ABOUT, plugins=load_plugins())
     assert sha256_file(run / "model.safetensors") == before
     (tmp_path / "notes.txt").write_text("kept")
@@ -112,22 +112,22 @@ def test_a_card_is_written_over_no_other_files(run: Path, tmp_path: Path) -> Non
         write_card(run, tmp_path / "notes.txt", ABOUT, plugins=load_plugins())
 
 
-def test_quotes_and_line_breaks_survive_the_row(card: tuple[Path, str], run: Path, tmp_path: Path) -> None:
+def test_write_card_entry_escapes_quotes(card: tuple[Path, str], run: Path, tmp_path: Path) -> None:
     about = replace(ABOUT, summary='Called "tiny" \\ small.')
     row = write_card(run, tmp_path / "card", about, plugins=load_plugins())
     assert tomllib.loads(row)["model"][0]["summary"] == about.summary
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "docs" / "models").glob("*.toml")), ids=lambda path: path.stem)
-def test_every_bundled_model_is_described(path: Path) -> None:
+def test_about_read_bundled_models(path: Path) -> None:
     assert About.read(path).id == path.stem
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
-    [("id = 'x'", "lacks dataset"), ("x = [", "not TOML"), ("colour = 'red'", "lacks")],
+    [("id = 'x'", "lacks dataset"), ("x = [", "not valid TOML"), ("colour = 'red'", "lacks")],
 )
-def test_a_bad_description_is_named(tmp_path: Path, text: str, problem: str) -> None:
+def test_about_read_invalid_file(tmp_path: Path, text: str, problem: str) -> None:
     path = tmp_path / "about.toml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=problem):

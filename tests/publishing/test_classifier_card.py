@@ -27,12 +27,12 @@ from medzoo.hub.registry_check import check_registry
 from medzoo.hub.registry_file import entry_toml
 from medzoo.models.loading import load_model
 from medzoo.publishing.card import FORMS, write_card
-from medzoo.publishing.package import Package, Request, prepare
+from medzoo.publishing.package import Package, Request, build_package
 from medzoo.publishing.push import publish
 from medzoo.storage.files import sha256_file
 from medzoo.training.train import train
 
-ABOUT = replace(GENERATOR_ABOUT, id="tiny-tell", train_command="medzoo classify train nearest-mean", embedded="")
+ABOUT = replace(GENERATOR_ABOUT, id="tiny-tell", train_command="medzoo classify train nearest-mean", demo_dataset="")
 
 
 @pytest.fixture(scope="module")
@@ -66,16 +66,16 @@ def card(run: Path, tmp_path: Path) -> Path:
 def pack(folder: Path) -> Package:
     plugins = plugins_with_it()
     request = Request(given=str(folder), repo="acme/tiny-tell", about=ABOUT)
-    return prepare(request, registry=load_registry(plugins=plugins), plugins=plugins)
+    return build_package(request, registry=load_registry(plugins=plugins), plugins=plugins)
 
 
-def test_the_card_states_classes_data_settings_and_held_out_scores(card: Path) -> None:
+def test_write_card_classifier(card: Path) -> None:
     text = (card / "README.md").read_text()
     assert sorted(path.name for path in card.iterdir()) == ["README.md", "config.json", "model.safetensors"]
     assert FORMS["classifier"].disclaimer in " ".join(text.split())
-    assert "tells bright and dark" in text.replace("\n", " ")
+    assert "classifies gray images of 8x8 pixels as bright or dark" in text
     assert "| dark | 6 |" in text
-    assert "Weights were chosen by other images: 10, the data's own val part." in text
+    assert "Weights were selected on other images: 10, the data's own val part." in text
     assert "| `prediction.sharpness` | `10.0` |" in text
     scores = text.split("## Held-out scores")[1].split("##")[0]
     for row in ("| images | 10 |", "| accuracy | 1 |", "| recall dark, 6 images | 1 |"):
@@ -86,7 +86,7 @@ def test_the_card_states_classes_data_settings_and_held_out_scores(card: Path) -
     assert {(result.metric_type, result.metric_value) for result in front.eval_results} >= {("accuracy", 1.0)}
 
 
-def test_the_published_weights_are_half_precision_and_predict(card: Path, run: Path) -> None:
+def test_write_card_classifier_weights_are_fp16_and_predict(card: Path, run: Path) -> None:
     assert {tensor.dtype for tensor in load_file(card / "model.safetensors").values()} == {torch.float16}
     published = load_model(card, kind="classifier", plugins=plugins_with_it(), device="cpu")
     trained = load_model(run, kind="classifier", plugins=plugins_with_it(), device="cpu")
@@ -96,16 +96,16 @@ def test_the_published_weights_are_half_precision_and_predict(card: Path, run: P
     assert (published.name, published.trained_on) == ("tiny-tell", trained.trained_on)
 
 
-def test_a_run_without_held_out_scores_gets_no_card(bare: Path, tmp_path: Path) -> None:
+def test_write_card_classifier_without_held_out_scores(bare: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no held-out scores") as caught:
         write_card(bare, tmp_path / "card", ABOUT, plugins=plugins_with_it())
     assert "medzoo classify test" in caught.value.hint
     assert "--record" in caught.value.hint
 
 
-def test_a_sound_card_makes_a_package_and_a_row_of_its_kind(card: Path) -> None:
+def test_build_package_classifier(card: Path) -> None:
     package = pack(card)
-    (row,) = tomllib.loads(entry_toml(package.row))["model"]
+    (row,) = tomllib.loads(entry_toml(package.entry))["model"]
     assert (row["kind"], row["plugin"], row["classes"]) == ("classifier", "nearest-mean", ["bright", "dark"])
     assert {file["name"]: file["sha256"] for file in row["files"]} == {
         path.name: sha256_file(path) for path in card.iterdir()
@@ -136,32 +136,30 @@ def unsound_weights(card: Path) -> None:
         (spoil_text("| accuracy | 1 |", "| accuracy | 0.99 |"), r"states '\| accuracy \| 0.99 \|', which no run"),
         (spoil_text("recall dark, 6 images", "recall dark, 60 images"), "which no run recorded"),
         (spoil_text("## Held-out scores", "## Other"), "has no section 'Held-out scores'"),
-        (spoil_text("not for diagnosis", "for diagnosis"), "lacks the disclaimer"),
-        (lambda card: (card / "samples.png").write_bytes(b"x"), "holds samples.png"),
-        (unsound_weights, "gives no probabilities of its classes"),
+        (spoil_text("not for diagnosis", "for diagnosis"), "disclaimer is missing"),
+        (lambda card: (card / "samples.png").write_bytes(b"x"), "contains samples.png"),
+        (unsound_weights, "does not predict probabilities"),
     ],
 )
-def test_what_is_not_fit_is_named(card: Path, spoil: Callable[[Path], None], message: str) -> None:
+def test_build_package_classifier_problems(card: Path, spoil: Callable[[Path], None], message: str) -> None:
     spoil(card)
     with pytest.raises(DataError, match=message):
         pack(card)
 
 
-def test_a_card_of_another_kind_than_its_row_is_refused(
-    card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text = entry_toml(pack(card).row).replace('kind = "classifier"\n', "")
+def test_build_package_kind_differs_from_entry(card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = entry_toml(pack(card).entry).replace('kind = "classifier"\n', "")
     (tmp_path / "registry.toml").write_text(text)
     monkeypatch.setenv("MEDZOO_REGISTRY", str(tmp_path / "registry.toml"))
-    with pytest.raises(DataError, match="says kind classifier, the registry row generator"):
+    with pytest.raises(DataError, match=r"kind is classifier in config\.json, but generator in the registry entry"):
         pack(card)
 
 
-def test_a_push_sends_the_three_files_and_the_row_is_sound(card: Path, tmp_path: Path, hub_server: HubServer) -> None:
+def test_publish_classifier(card: Path, tmp_path: Path, hub_server: HubServer) -> None:
     done = publish(pack(card), create=True, private=False, force=False)
     files = hub_server.store.repos["acme/tiny-tell"].commits[done.commit].files
     assert {name for name in files if name[0] != "."} == {"README.md", "config.json", "model.safetensors"}
     (tmp_path / "cards").mkdir()
     (tmp_path / "card").rename(tmp_path / "cards" / "tiny-tell")
-    (tmp_path / "registry.toml").write_text(entry_toml(done.row))
+    (tmp_path / "registry.toml").write_text(entry_toml(done.entry))
     assert check_registry([tmp_path / "registry.toml"], plugins_with_it())[1] == []

@@ -89,7 +89,7 @@ def test_a_card_is_refused_until_its_author_has_said_every_thing(tmp_path, kind)
             About.read(path)
         assert asked[said].split()[0] in refused.value.message
     path.write_text(text + "\n".join(asked))
-    optional = {"notice", "embedded", "default", "repo"}
+    optional = {"notice", "demo_dataset", "default", "repo"}
     assert {line.split()[0] for line in asked} == {field.name for field in fields(About)} - optional - {"limits"}
     assert About.read(path).limits.startswith("- ")
 

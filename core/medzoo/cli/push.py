@@ -38,8 +38,8 @@ def push(
     create: Annotated[bool, typer.Option("--create", help="Make the repository if it is not there.")] = False,
     private: Annotated[bool, typer.Option("--private", help="Make it a private one.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Put this card over a newer one on the Hub.")] = False,
-    accept_memorisation: Annotated[
-        bool, typer.Option("--accept-memorisation", help="Publish what failed its copy check; the card then says so.")
+    accept_memorization: Annotated[
+        bool, typer.Option("--accept-memorization", help="Publish what failed its copy check; the card then says so.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check, say what would be sent, and send nothing.")
@@ -56,7 +56,7 @@ def push(
     from medzoo.hub.registry import load_registry
     from medzoo.plugins.lookup import load_plugins
     from medzoo.publishing.card import About
-    from medzoo.publishing.package import Request, bundled_models, prepare
+    from medzoo.publishing.package import Request, build_package, bundled_models
     from medzoo.publishing.push import publish
 
     _refuse_contradictions(given, everything=everything, repo=repo, about=about, private=private, create=create)
@@ -71,14 +71,14 @@ def push(
             about=facts,
             overrides=parse_overrides(overrides),
             version=_number(version),
-            accept_memorisation=accept_memorisation,
+            accept_memorization=accept_memorization,
         )
         for name in ([row.name for row in bundled_models(registry)] if everything else [given])
     ]
     packages = []
     for request in requests:
         logger.info(f"checking {request.given}, and what its weights make")
-        packages.append(prepare(request, registry=registry, plugins=plugins))
+        packages.append(build_package(request, registry=registry, plugins=plugins))
     if dry_run:
         _tell_packages(packages, as_json=as_json)
         return
@@ -118,13 +118,13 @@ def _tell_packages(packages: list[Package], *, as_json: bool) -> None:
         return
     for package in packages:
         print_text(f"{package.id} -> {package.repo}" + (f", tag {package.tag}" if package.tag else ""))
-        for file in package.row["files"]:
+        for file in package.entry["files"]:
             print_text(f"  {file['sha256']}  {file['bytes']:>12,}  {file['name']}")
     logger.info("nothing was sent; files the Hub has already are not sent again")
 
 
 def _row(package: Package) -> dict[str, Any]:
-    return {"files": package.row["files"], "bytes": sum(file["bytes"] for file in package.row["files"])}
+    return {"files": package.entry["files"], "bytes": sum(file["bytes"] for file in package.entry["files"])}
 
 
 def _tell(
@@ -133,7 +133,7 @@ def _tell(
     """What was published, for programs; people have been told, and the row printed or written."""
     from medzoo.hub.registry_file import entry_toml, update_registry
 
-    package, row = published.package, published.row
+    package, row = published.package, published.entry
     if published.sent:
         logger.info(f"{package.id}: sent {', '.join(published.sent)} to {package.repo} as {published.commit}")
     else:

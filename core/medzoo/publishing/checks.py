@@ -1,4 +1,4 @@
-"""What keeps a card folder from being published; each problem with its mend, all of them at once."""
+"""Check a card folder before it is published, and list all problems with their fixes."""
 
 from __future__ import annotations
 
@@ -39,53 +39,53 @@ from medzoo.publishing.card import (
     score_rows,
     setting_rows,
 )
-from medzoo.publishing.privacy import traces
+from medzoo.publishing.privacy import find_local_identifiers
 from medzoo.storage.files import sha256_file
 
 RECORD = ".medzoo-published.json"
-"""Where a folder that no registry row pins keeps what it was published as; never sent itself."""
+"""Where a folder that no registry entry pins keeps the commit it was published as; never sent."""
 
 FRONT_MATTER = ("license", "library_name", "pipeline_tag", "tags")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """A card folder, the text its README is to have, and what it must agree with.
+    """A card folder, the text of its README, and what both must agree with.
 
-    `notes` is what its training measured, by the run's record where there is one. `row` is the registry's row of the
-    model; `pinned` says whether the folder must hold the very files the row names. `license` is the one that the row or
-    the facts about the model name, "" where there are neither.
+    `notes` is what the training measured, from the run's record if there is one. `entry` is the model's registry entry;
+    `pinned` says whether the folder must hold the very files that the entry names. `license` is the one that the entry
+    or the facts about the model name, "" if there are neither.
     """
 
     folder: Path
     readme: str
     description: Mapping[str, Any]
     notes: Mapping[str, Any]
-    row: ModelEntry | None
+    entry: ModelEntry | None
     pinned: bool
     license: str
 
     @property
     def form(self) -> Form:
-        """What the card of this kind of model holds and says."""
+        """What a card of this kind of model must hold and say."""
         return form_of(self.description)
 
 
-def problems(card: Card, *, plugins: Plugins, accept_memorisation: bool = False) -> list[Problem]:
-    """Everything that keeps the card from being published; nothing where it may be."""
+def find_problems(card: Card, *, plugins: Plugins, accept_memorization: bool = False) -> list[Problem]:
+    """Find everything that must be fixed before the card is published."""
     found = [
         *_files(card),
         *_front_matter(card),
         *_sections(card),
         *_figures(card),
-        *_traces(card),
+        *_local_identifiers(card),
         *_agreement(card),
-        *_copying(card, accepted=accept_memorisation),
+        *_memorization(card, accepted=accept_memorization),
     ]
     if all(_is_own_file(card.folder / name) for name in card.form.files):
         if SAMPLES in card.form.files:
-            found += picture_problems(card.folder / SAMPLES)
-        found += weights_problems(card.folder, plugins=plugins)
+            found += _png_problems(card.folder / SAMPLES)
+        found += _weights_problems(card.folder, plugins=plugins)
     return found
 
 
@@ -93,10 +93,10 @@ def _files(card: Card) -> Iterator[Problem]:
     names = card.form.files
     for name in names:
         if not _is_own_file(card.folder / name):
-            yield Problem(message=f"lacks {name} as a file of its own", mend="write the card again with `medzoo card`")
+            yield Problem(message=f"{name} is missing or a link", hint="write the card again with `medzoo card`")
     for entry in sorted(card.folder.iterdir()):
         if entry.name not in names and entry.name != RECORD:
-            yield Problem(message=f"holds {entry.name}", mend=f"only {', '.join(names)} are published, remove it")
+            yield Problem(message=f"contains {entry.name}", hint=f"remove it: only {', '.join(names)} are published")
 
 
 def _is_own_file(path: Path) -> bool:
@@ -104,23 +104,27 @@ def _is_own_file(path: Path) -> bool:
 
 
 def _front_matter(card: Card) -> Iterator[Problem]:
-    mend = f"put it into the front matter of {README}"
+    hint = f"add it to the front matter of {README}"
     try:
         data = parse_card(card.readme).data if card.readme.startswith("---\n") else None
     except ValueError as error:
-        yield Problem(message=f"{README} has bad front matter", mend=f"mend it ({str(error).splitlines()[0]})")
+        yield Problem(
+            message=f"the front matter of {README} is not valid YAML", hint=f"correct it ({str(error).splitlines()[0]})"
+        )
         return
     stated = {key: data.get(key) if data is not None else None for key in FRONT_MATTER}
     license = stated["license"]
     if not license or not isinstance(license, str):
-        yield Problem(message="has no license", mend=f"choose one, nobody else can, and {mend}")
+        yield Problem(message="has no license", hint=f"choose one and {hint}")
     elif card.license and license.lower() != card.license.lower():
-        yield Problem(message=f"has license {license}, its row {card.license}", mend="make the two agree")
+        yield Problem(
+            message=f"the license is {license}, but {card.license} in the registry entry", hint="make the two agree"
+        )
     if stated["library_name"] != LIBRARY:
-        yield Problem(message=f"does not say library_name: {LIBRARY}", mend=mend)
+        yield Problem(message=f"library_name is not {LIBRARY}", hint=hint)
     for key in ("pipeline_tag", "tags"):
         if not stated[key]:
-            yield Problem(message=f"has no {key}", mend=mend)
+            yield Problem(message=f"has no {key}", hint=hint)
 
 
 def _sections(card: Card) -> Iterator[Problem]:
@@ -128,29 +132,31 @@ def _sections(card: Card) -> Iterator[Problem]:
     for name in card.form.sections:
         body = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
         if body is None or not body[1].strip():
-            yield Problem(message=f"has no section '{name}'", mend=f"write it under '## {name}' in {README}")
+            yield Problem(message=f"has no section '{name}'", hint=f"write it under '## {name}' in {README}")
     if card.form.disclaimer not in " ".join(text.split()):
-        yield Problem(message="lacks the disclaimer", mend=f"put into {README}: {card.form.disclaimer}")
+        yield Problem(message="the disclaimer is missing", hint=f"add to {README}: {card.form.disclaimer}")
 
 
 def _figures(card: Card) -> Iterator[Problem]:
-    """Tables and model-index may hold only what config.json and the run's record hold."""
+    """Tables and the model-index may state only what config.json and the run's record hold."""
     known = {"|---|---|", "|---|---|---|", COUNT_HEAD, SETTING_HEAD, NOTE_HEAD, SCORE_HEAD}
     known |= {*count_rows(_table(card.description, "data", "counts")), *setting_rows(card.description["config"])}
     known |= {*note_rows(card.notes), *score_rows(card.notes, HELD_OUT), *score_rows(card.notes, HELD_OUT_APART)}
     for line in map(str.strip, card.readme.splitlines()):
         if line.startswith("|") and line not in known:
-            yield Problem(message=f"states '{line}', which no run recorded", mend="remove it, or train and write again")
+            yield Problem(
+                message=f"states '{line}', which no run recorded", hint="remove it, or train and write the card again"
+            )
     measured = {(name, value) for facts in card.notes.values() for name, value in facts.items() if is_number(value)}
     try:
         results = parse_card(card.readme).data.get("eval_results") or [] if card.readme.startswith("---\n") else []
     except ValueError:
-        return  # told of with the front matter
+        return  # reported with the front matter
     for result in results:
         if (result.metric_type, result.metric_value) not in measured:
             yield Problem(
-                message=f"its model-index states {result.metric_type} {result.metric_value}, which no run recorded",
-                mend="remove it from the front matter",
+                message=f"the model-index states {result.metric_type} {result.metric_value}, which no run recorded",
+                hint="remove it from the front matter",
             )
 
 
@@ -161,25 +167,27 @@ def _table(description: Mapping[str, Any], *keys: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _traces(card: Card) -> Iterator[Problem]:
+def _local_identifiers(card: Card) -> Iterator[Problem]:
     texts = {README: card.readme, CONFIG: "\n".join(_strings(card.description))}
     try:
         with safe_open(card.folder / WEIGHTS, "pt") as weights:
             metadata = weights.metadata() or {}
     except (OSError, SafetensorError):
-        metadata = {}  # told of with the weights
+        metadata = {}  # reported with the weights
     texts[WEIGHTS] = "\n".join(_strings(metadata))
     for name, text in texts.items():
-        for trace in sorted(traces(text)):
-            yield Problem(message=f"{name} holds '{trace}' of this machine", mend="reword it, or train from elsewhere")
+        for found in sorted(find_local_identifiers(text)):
+            yield Problem(
+                message=f"{name} contains '{found}' of this machine", hint="remove it, or train from a relative path"
+            )
     if "data:image" in card.readme:
-        yield Problem(message=f"{README} holds a picture in its text", mend="remove it")
+        yield Problem(message=f"{README} contains an embedded image", hint="remove it")
     if metadata.keys() - {"format"}:
-        yield Problem(message=f"{WEIGHTS} holds metadata", mend="write the card again with `medzoo card`")
+        yield Problem(message=f"{WEIGHTS} contains metadata", hint="write the card again with `medzoo card`")
 
 
 def _strings(value: Any) -> Iterator[str]:
-    """All texts in JSON values, keys included, as they are without JSON's escapes."""
+    """All texts in JSON values, keys included, without JSON's escapes."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping | list):
@@ -190,74 +198,75 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def _agreement(card: Card) -> Iterator[Problem]:
-    """config.json whole, and of one mind with the registry row."""
+    """config.json must be complete, and agree with the registry entry."""
     image = _table(card.description, "image")
     counts = _table(card.description, "data", "counts")
     classes = image.get("classes") or []
     if set(counts) != set(classes) or not all(type(count) is int and count > 0 for count in counts.values()):
-        yield Problem(message=f"{CONFIG} lacks training images of some class", mend="write the card again")
+        yield Problem(message=f"{CONFIG} has no count of training images of some class", hint="write the card again")
     if not _table(card.description, "data").get("images"):
-        yield Problem(message=f"{CONFIG} lacks its training images' fingerprints", mend="write the card again")
-    row = card.row
-    if row is None:
+        yield Problem(message=f"{CONFIG} has no fingerprints of the training images", hint="write the card again")
+    entry = card.entry
+    if entry is None:
         return
     own = {"id": card.description.get("id"), "plugin": card.description["plugin"], "classes": list(classes)}
     own |= {"kind": card.description.get("kind", GENERATOR)} | {key: image.get(key) for key in ("size", "channels")}
     for key, value in own.items():
-        named = list(row.classes) if key == "classes" else getattr(row, key)
+        named = list(entry.classes) if key == "classes" else getattr(entry, key)
         if value != named:
             yield Problem(
-                message=f"{CONFIG} says {key} {value}, the registry row {named}", mend="correct one, or choose a new id"
+                message=f"{key} is {value} in {CONFIG}, but {named} in the registry entry",
+                hint="correct one, or choose a new id",
             )
-    for file in row.files if card.pinned else ():
+    for file in entry.files if card.pinned else ():
         path = card.folder / file.name
         if path.is_file() and (path.stat().st_size != file.bytes or sha256_file(path) != file.sha256):
-            yield Problem(message=f"{file.name} is not what the registry row names", mend=f"medzoo pull {row.name}")
+            yield Problem(message=f"{file.name} differs from the registry entry", hint=f"medzoo pull {entry.name}")
 
 
-def _copying(card: Card, *, accepted: bool) -> Iterator[Problem]:
+def _memorization(card: Card, *, accepted: bool) -> Iterator[Problem]:
     try:
         check = CopyCheck.of(card.notes)
     except DataError as error:
-        yield Problem(message=error.message, mend=error.hint)
+        yield Problem(message=error.message, hint=error.hint)
         return
     if check is not None and check.failed and not accepted:
         yield Problem(
-            message=f"failed its copy check: its images repeat training images ({check.metric})",
-            mend="train it on more images or for less long, or --accept-memorisation, which the card then states",
+            message=f"failed the memorization check: its images repeat training images ({check.metric})",
+            hint="train on more images or for fewer steps, or pass --accept-memorization, which the card then states",
         )
 
 
-# The parts of a picture; text, dates and anything behind the end could carry what nobody sees.
-_PNG_PARTS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
-# Side in pixels of the blocks in which two pictures are compared, and the mean difference in grey levels that another
+# The chunks of an image; text, dates and anything after the end could hide information.
+_PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+# Side in pixels of the blocks in which two images are compared, and the mean difference in gray levels that another
 # processor may cause in one; on the same processor there is none.
-_BLOCK, _REDRAWN = 32, 12.0
+_BLOCK, _TOLERANCE = 32, 12.0
 _SUM_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What is wrong with a card, and what mends it."""
+    """A problem of a card, and how to fix it."""
 
     message: str
-    mend: str
+    hint: str
 
     def __str__(self) -> str:
-        return f"{self.message}: {self.mend}"
+        return f"{self.message}: {self.hint}"
 
 
-def weights_problems(folder: Path, *, plugins: Plugins) -> Iterator[Problem]:
-    """Weights that are not those config.json names, or not all a fresh model takes, or that make no sense."""
+def _weights_problems(folder: Path, *, plugins: Plugins) -> Iterator[Problem]:
+    """The weights must be those config.json names, all that the model has, and give plausible outputs."""
     try:
         model = load_published(folder, plugins=plugins)
         with safe_open(folder / WEIGHTS, "pt") as weights:
             stored = set(weights.keys())
     except MedzooError as error:
-        yield Problem(message=error.message, mend=error.hint)
+        yield Problem(message=error.message, hint=error.hint)
         return
     if extra := sorted(stored ^ set(model.model.state_dict())):
-        yield Problem(message=f"{WEIGHTS} and the model differ in {extra[0]}", mend="write the card again")
+        yield Problem(message=f"{WEIGHTS} and the model differ in the tensor {extra[0]}", hint="write the card again")
     if model.kind == CLASSIFIER:
         yield from _prediction_problems(model)
     else:
@@ -265,59 +274,63 @@ def weights_problems(folder: Path, *, plugins: Plugins) -> Iterator[Problem]:
 
 
 def _prediction_problems(model: LoadedModel[Classifier]) -> Iterator[Problem]:
-    """A classifier whose answers are no probabilities."""
+    """A classifier must predict probabilities."""
     shape = (2, model.image.channels, model.image.size, model.image.size)
-    said = model.model.predict(torch.rand(shape, generator=torch.Generator().manual_seed(0)))
-    sound = said.shape == (2, len(model.image.classes)) and bool(((said >= 0) & (said <= 1)).all())
-    if sound and not model.image.multi_label:
-        sound = bool(((said.sum(dim=1) - 1).abs() < _SUM_TOLERANCE).all())
-    if not sound:
+    probabilities = model.model.predict(torch.rand(shape, generator=torch.Generator().manual_seed(0)))
+    valid = probabilities.shape == (2, len(model.image.classes)) and bool(
+        ((probabilities >= 0) & (probabilities <= 1)).all()
+    )
+    if valid and not model.image.multi_label:
+        valid = bool(((probabilities.sum(dim=1) - 1).abs() < _SUM_TOLERANCE).all())
+    if not valid:
         yield Problem(
-            message="its model gives no probabilities of its classes", mend=f"medzoo plugin check {model.spec.name}"
+            message="the model does not predict probabilities of its classes",
+            hint=f"medzoo plugin check {model.spec.name}",
         )
 
 
 def _sample_problems(folder: Path, model: LoadedModel[Generator]) -> Iterator[Problem]:
-    """A generator that draws no images, or others than its card shows."""
+    """A generator must sample valid images, and those that its card shows."""
     images = model.model.sample([0], _first_label(model))
     side = model.image.size
     if images.shape != (1, model.image.channels, side, side) or not images.isfinite().all():
         yield Problem(
-            message="its model samples no images of its own spec", mend=f"medzoo plugin check {model.spec.name}"
+            message="the model does not sample images of its own size and range",
+            hint=f"medzoo plugin check {model.spec.name}",
         )
         return
     if _differ(decode(folder / SAMPLES), samples_sheet(model).transpose(1, 2, 0), width=_tiles_width(side)):
-        yield Problem(message=f"{SAMPLES} was not drawn from these weights", mend="write the card again")
+        yield Problem(message=f"{SAMPLES} was not sampled from these weights", hint="write the card again")
 
 
-def picture_problems(path: Path) -> Iterator[Problem]:
-    """A PNG that holds more than its one picture."""
+def _png_problems(path: Path) -> Iterator[Problem]:
+    """A PNG must hold its image and nothing else."""
     data = path.read_bytes()
-    parts, place = [], 8
+    chunks, place = [], 8
     while place + 8 <= len(data):
-        parts.append(data[place + 4 : place + 8])
+        chunks.append(data[place + 4 : place + 8])
         place += 12 + int.from_bytes(data[place : place + 4], "big")
-        if parts[-1] == b"IEND":
+        if chunks[-1] == b"IEND":
             break
-    if not data.startswith(b"\x89PNG") or place != len(data) or set(parts) - _PNG_PARTS:
+    if not data.startswith(b"\x89PNG") or place != len(data) or set(chunks) - _PNG_CHUNKS:
         yield Problem(
-            message=f"{path.name} holds more than one picture", mend="write the card again with `medzoo card`"
+            message=f"{path.name} contains more than one image", hint="write the card again with `medzoo card`"
         )
 
 
 def _tiles_width(side: int) -> int:
-    """Pixels from the right that hold a sheet's samples and none of the names beside them, which other fonts move."""
+    """Pixels from the right that show a sheet's samples, without the names beside them, which depend on fonts."""
     return SAMPLES_PER_CLASS * side * max(1, round(SAMPLE_SIDE / side))
 
 
-def _differ(shown: np.ndarray, drawn: np.ndarray, *, width: int) -> bool:
-    """Whether some block of two pictures (H, W, 3) looks different."""
-    if shown.ndim != 3 or shown.shape[0] != drawn.shape[0] or shown.shape[1] < width:
+def _differ(shown: np.ndarray, sampled: np.ndarray, *, width: int) -> bool:
+    """Whether some block of two images (H, W, 3) looks different."""
+    if shown.ndim != 3 or shown.shape[0] != sampled.shape[0] or shown.shape[1] < width:
         return True
-    difference = np.abs(shown[:, -width:].astype(float) - drawn[:, -width:]).mean(axis=2)
+    difference = np.abs(shown[:, -width:].astype(float) - sampled[:, -width:]).mean(axis=2)
     rows, columns = (length // _BLOCK for length in difference.shape)
     blocks = difference[-rows * _BLOCK :, -columns * _BLOCK :].reshape(rows, _BLOCK, columns, _BLOCK)
-    return bool(blocks.mean(axis=(1, 3)).max() > _REDRAWN)
+    return bool(blocks.mean(axis=(1, 3)).max() > _TOLERANCE)
 
 
 def _first_label(model: LoadedModel[Generator]) -> torch.Tensor:

@@ -16,28 +16,28 @@ from medzoo.storage.files import write_atomic, write_json_atomic
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """A package on the Hub: the commit that holds it, what had to be sent, and its row with repo and commit."""
+    """A package on the Hub: the commit that holds it, the files that were sent, and its registry entry."""
 
     package: Package
     commit: str
     sent: tuple[str, ...]
-    row: Mapping[str, Any]
+    entry: Mapping[str, Any]
 
 
 def publish(package: Package, *, create: bool, private: bool, force: bool) -> Published:
-    """The package on the Hub, in one commit, or in none where it is there already; tagged if it has a version.
+    """Push the package in one commit, or in none if the Hub has all of it; tag it if it has a version.
 
     Raises:
-        HubError: the Hub cannot be reached or refuses, or holds a newer card and `force` is false.
+        HubError: the Hub cannot be reached or refuses, or holds a newer card and not `force`.
     """
     repository = Repository(package.repo)
     remote = _remote(repository, package, create=create, private=private)
     tagged = remote.tags.get(package.tag)
-    _refuse_newer(repository, remote, package, force=force)
+    _check_not_newer(repository, remote, package, force=force)
     changed = any(remote.lacks(name, data) for name, data in package.files.items())
     if tagged and (changed or tagged != remote.commit):
         raise HubError(
-            f"{package.repo} has {package.tag} already, and it is another commit", "give the next number to --version"
+            f"{package.repo} already has the tag {package.tag}, on another commit", "pass the next number to --version"
         )
     title = f"Publish {package.id}" + (f" {package.tag}" if package.tag else "")
     done = repository.commit(package.files, onto=remote, message=title)
@@ -47,30 +47,30 @@ def publish(package: Package, *, create: bool, private: bool, force: bool) -> Pu
         repository.tag(package.tag, done.commit)
     if not package.pinned:
         write_json_atomic(package.folder / RECORD, {"repo": package.repo, "commit": done.commit})
-    row = {**package.row, "repo": package.repo, "revision": done.commit}
-    return Published(package=package, commit=done.commit, sent=done.sent, row=row)
+    entry = {**package.entry, "repo": package.repo, "revision": done.commit}
+    return Published(package=package, commit=done.commit, sent=done.sent, entry=entry)
 
 
 def _remote(repository: Repository, package: Package, *, create: bool, private: bool) -> Remote:
-    """The repository as it stands, made first if asked. Raises: HubError."""
-    remote = repository.look()
+    """Read the state of the repository, created first if asked. Raises: HubError."""
+    remote = repository.read()
     if remote is None and create:
         repository.create(private=private)
-        remote = repository.look()
+        remote = repository.read()
     elif remote is not None and private and not remote.private:
-        raise HubError(f"{package.repo} is there already, and public", "make it private on the Hub, or leave --private")
+        raise HubError(f"{package.repo} exists and is public", "make it private on the Hub, or omit --private")
     if remote is None:
-        raise HubError(f"there is no {package.repo} that this token may see", "create it with --create")
+        raise HubError(f"{package.repo} does not exist, or this token cannot see it", "create it with --create")
     return remote
 
 
-def _refuse_newer(repository: Repository, remote: Remote, package: Package, *, force: bool) -> None:
-    """Nothing. Raises: HubError for a card on the Hub that this folder never was, which thus may be a newer one."""
+def _check_not_newer(repository: Repository, remote: Remote, package: Package, *, force: bool) -> None:
+    """Raise HubError if the card on the Hub is not one that this folder was published as: it may be newer."""
     there = remote.files.get(README)
     if force or there is None or not remote.lacks(README, package.files[README]):
         return
     if not there & repository.readme_ids(package.bases):
         raise HubError(
-            f"{package.repo} holds another {README} (commit {remote.commit}) than this folder was published as",
-            "look at what changed there; --force puts this one over it",
+            f"{README} of {package.repo} (commit {remote.commit}) differs from the one this folder was published as",
+            "review what changed there; --force overwrites it",
         )

@@ -1,4 +1,4 @@
-"""One commit on the Hub with a card's files: only those that changed, and errors that say how to mend them."""
+"""Commit a card's changed files to the Hub, and turn its errors into ones that say what to do."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 README = "README.md"
-_LOGIN = "`hf auth login`, or HF_TOKEN with a token that may write (https://huggingface.co/settings/tokens)"
+_LOGIN = "run `hf auth login`, or set HF_TOKEN to a token with write access (https://huggingface.co/settings/tokens)"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Remote:
-    """A repository as it stands: its newest commit, and each file's ids there (git's and, for large ones, SHA-256)."""
+    """The state of a repository: its newest commit, and each file's ids there (git's and, for large ones, SHA-256)."""
 
     commit: str | None
     private: bool
@@ -31,20 +31,20 @@ class Remote:
     tags: Mapping[str, str]
 
     def lacks(self, name: str, data: bytes) -> bool:
-        """Whether the repository holds another file under this name, or none."""
+        """Whether the repository holds no file with this name and content."""
         return not blob_ids(data) & self.files.get(name, frozenset())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Uploaded:
-    """The commit that holds all files, and the names of those that had to be sent for it; none if it was there."""
+    """The commit that holds all files, and the names of those that were sent; none if they were there already."""
 
     commit: str
     sent: tuple[str, ...]
 
 
 class Repository:
-    """A model repository on the Hub, as HF_ENDPOINT and HF_TOKEN name it when this is made.
+    """A model repository on the Hub, by the HF_ENDPOINT and HF_TOKEN at the time this is created.
 
     Raises:
         HubError: there is no token.
@@ -56,14 +56,14 @@ class Repository:
         self.repo = repo
         self._token = get_token()
         if not self._token:
-            raise HubError("the Hub takes nothing without a token", _LOGIN)
+            raise HubError("uploading requires a token", _LOGIN)
         endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
         self._api: HfApi = HfApi(
             endpoint=endpoint, token=self._token, library_name="medzoo", library_version=__version__
         )
 
-    def look(self) -> Remote | None:
-        """The repository as it stands; None where there is none that this token may see. Raises: HubError."""
+    def read(self) -> Remote | None:
+        """Read the state of the repository; None if this token cannot see one. Raises: HubError."""
         from huggingface_hub import RepoFile
         from huggingface_hub.errors import RepositoryNotFoundError
 
@@ -72,7 +72,7 @@ class Repository:
                 info = self._api.model_info(self.repo)
             except RepositoryNotFoundError as error:
                 if error.response.status_code != HTTPStatus.NOT_FOUND:
-                    raise  # the token is refused, which says nothing of the repository
+                    raise  # the token was refused, which says nothing about the repository
                 return None
             listed = self._api.list_repo_tree(self.repo, revision=info.sha) if info.sha else ()
             entries = [entry for entry in listed if isinstance(entry, RepoFile)]
@@ -85,12 +85,12 @@ class Repository:
         )
 
     def create(self, *, private: bool) -> None:
-        """Nothing; the repository is there, with nothing of ours in it. Raises: HubError."""
+        """Create the repository, empty. Raises: HubError."""
         with self._errors():
             self._api.create_repo(self.repo, private=private)
 
     def readme_ids(self, commits: Sequence[str]) -> frozenset[str]:
-        """Ids of README.md in these commits, those that are not there left out. Raises: HubError."""
+        """The ids of README.md in those of the commits that exist. Raises: HubError."""
         from huggingface_hub import RepoFile
         from huggingface_hub.errors import RevisionNotFoundError
 
@@ -105,10 +105,10 @@ class Repository:
         return frozenset(found)
 
     def commit(self, files: Mapping[str, bytes], *, onto: Remote, message: str) -> Uploaded:
-        """One commit on top of `onto` with those files that changed; none where nothing did.
+        """Commit the changed files on top of `onto`; make no commit if nothing changed.
 
         Raises:
-            HubError: also if somebody committed since `onto`.
+            HubError: the Hub refuses, or there is a newer commit than `onto`.
         """
         from huggingface_hub import CommitOperationAdd
 
@@ -125,13 +125,13 @@ class Repository:
         return Uploaded(commit=done.oid, sent=tuple(changed))
 
     def tag(self, name: str, commit: str) -> None:
-        """Nothing; the commit has that tag. Raises: HubError, also if another commit has it."""
+        """Tag the commit. Raises: HubError, also if another commit has the tag."""
         with self._errors():
             self._api.create_tag(self.repo, tag=name, revision=commit)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Nothing; inside it, whatever the Hub or the way there refuses becomes a HubError that says what to do."""
+        """Turn errors of the Hub and of the connection into a HubError that says what to do."""
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
         # The HTTP library is httpx in one version of huggingface_hub and httpx2 in another.
@@ -139,49 +139,52 @@ class Repository:
         try:
             yield
         except HfHubHTTPError as error:
-            raise self._refusal(error) from None
+            raise self._hub_error(error) from None
         except OfflineModeIsEnabled:
-            raise HubError("HF_HUB_OFFLINE forbids to reach the Hub", "unset it to push") from None
+            raise HubError("HF_HUB_OFFLINE is set, so the Hub cannot be reached", "unset it to push") from None
         except HFValidationError as error:
-            raise HubError(f"'{self.repo}' cannot be a repository: {self._safe(error)}", "name it ORG/NAME") from None
+            raise HubError(f"'{self.repo}' is not a valid repository: {self._safe(error)}", "use ORG/NAME") from None
         except ValueError as error:
             # The client reads the answer to a card's front matter as JSON, whatever its status.
             if "Invalid metadata" in str(error):
-                told = f"the Hub refuses the front matter of {README}: {self._safe(error)}"
-                raise HubError(told, f"mend the front matter of {README}") from None
-            raise HubError(f"the Hub answered what is no answer: {self._safe(error)}", "push again later") from None
-        except PermissionError as error:  # hf_xet's word for a token it was refused
-            raise HubError(f"this token may not write to {self.repo}: {self._safe(error)}", _LOGIN) from None
+                raise HubError(
+                    f"the Hub rejects the front matter of {README}: {self._safe(error)}", "correct it and push again"
+                ) from None
+            raise HubError(f"unexpected response from the Hub: {self._safe(error)}", "push again later") from None
+        except PermissionError as error:  # how hf_xet reports a refused token
+            raise HubError(f"this token cannot write to {self.repo}: {self._safe(error)}", _LOGIN) from None
         except (transport, ConnectionError, TimeoutError, RuntimeError) as error:
-            # The client wraps what a large file's upload met; hf_xet raises built-in errors alone.
+            # The client wraps errors of a large file's upload; hf_xet raises only built-in ones.
             if isinstance(error.__cause__, HfHubHTTPError):
-                raise self._refusal(error.__cause__) from None
-            xet = "; where the server knows no xet, set HF_HUB_DISABLE_XET=1" if "xet" in str(error) else ""
+                raise self._hub_error(error.__cause__) from None
+            xet = "; if the server does not support xet, set HF_HUB_DISABLE_XET=1" if "xet" in str(error) else ""
             raise HubError(
-                f"the connection to the Hub broke: {self._safe(error) or type(error).__name__}",
-                f"push again: what arrived is not sent twice{xet}",
+                f"the connection to the Hub was lost: {self._safe(error) or type(error).__name__}",
+                f"push again: files that arrived are not sent again{xet}",
             ) from None
 
-    def _refusal(self, error: Any) -> HubError:
-        """The HubError that an HTTP status means for a push."""
+    def _hub_error(self, error: Any) -> HubError:
+        """The HubError for an HTTP status."""
         status = error.response.status_code
-        told = self._safe(error.server_message or f"status {status}")
+        message = self._safe(error.server_message or f"status {status}")
         if status >= 500:
-            return HubError(f"the Hub is out of order: {told}", "push again later: what arrived is not sent twice")
+            return HubError(
+                f"the Hub has a problem: {message}", "push again later: files that arrived are not sent again"
+            )
         meanings = {
-            401: (f"the Hub does not know this token, or it has expired: {told}", _LOGIN),
-            403: (f"this token may not write to {self.repo}: {told}", _LOGIN),
-            404: (f"there is no {self.repo} that this token may see", "create it with --create"),
-            409: (f"the name {self.repo} is taken: {told}", "choose another: --repo ORG/NAME"),
-            412: (f"somebody committed to {self.repo} meanwhile", "look at it and push again"),
-            429: (f"the Hub asks to wait: {told}", _waiting(error.response.headers)),
+            401: (f"this token is invalid or has expired: {message}", _LOGIN),
+            403: (f"this token cannot write to {self.repo}: {message}", _LOGIN),
+            404: (f"{self.repo} does not exist, or this token cannot see it", "create it with --create"),
+            409: (f"the name {self.repo} is taken: {message}", "choose another with --repo ORG/NAME"),
+            412: (f"there is a newer commit in {self.repo}", "review it and push again"),
+            429: (f"too many requests to the Hub: {message}", _waiting(error.response.headers)),
         }
         return HubError(
-            *meanings.get(status, (f"the Hub refuses with status {status}: {told}", "mend that, then push"))
+            *meanings.get(status, (f"the Hub refuses with status {status}: {message}", "correct that, then push again"))
         )
 
     def _safe(self, error: object) -> str:
-        """The first lines of a message in one, without the token."""
+        """The start of a message on one line, without the token."""
         text = " ".join(str(error).split())[:300]
         return text.replace(self._token or "\0", "***")
 
@@ -193,14 +196,14 @@ def blob_ids(data: bytes) -> frozenset[str]:
 
 
 def _ids(entry: Any) -> frozenset[str]:
-    # A large file's git id is that of the pointer to it, which says nothing of its content.
+    # A large file's git id is that of the pointer to it, not of its content.
     return frozenset((entry.lfs.sha256,)) if entry.lfs else frozenset((entry.blob_id,))
 
 
 def _waiting(headers: Mapping[str, str]) -> str:
-    """When to push again after too many requests."""
+    """Say when to push again after too many requests."""
     seconds = headers.get("Retry-After", "")
     if not seconds.isdigit():
         match = re.search(r"\bt=(\d+)", headers.get("ratelimit", ""))
         seconds = match[1] if match else ""
-    return f"push again in {seconds} seconds" if seconds else "push again in some minutes"
+    return f"push again in {seconds} seconds" if seconds else "push again in a few minutes"
