@@ -257,9 +257,9 @@ def test_plan_experiment_lengths_and_contradictions(data, tiny, tmp_path):
     for changes, message in (
         (["steps=7"], "both epochs = 1 and steps = 7 are given"),
         (["classifiers=cnn,resnet18", "classifier.cnn.image.crop=center"], "crop images differently"),
-        (["classifier.cnn.objective.class_weighted=true"], "is for arms to say"),
-        (["test=val"], "is for folds = 0"),
-        (["folds=0", "repeats=2"], "repeats is for folds"),
+        (["classifier.cnn.objective.class_weighted=true"], "is set by the arms"),
+        (["test=val"], "needs folds = 0"),
+        (["folds=0", "repeats=2"], "repeats needs folds"),
         (["validation=0"], "'cnn' selects its weights on validation images"),
     ):
         with pytest.raises(ConfigError, match=message):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +194,7 @@ def _description(made: Made, entries: list[dict[str, Any]]) -> dict[str, Any]:
         "multi_label": made.multi_label,
         "baseline": made.baseline,
         "metric": made.metric,
-        "arms": [arm.to_dict() for arm in made.arms],
+        "arms": [asdict(arm) for arm in made.arms],
         "classifiers": list(made.classifiers),
         "warnings": list(made.warnings),
         "provenance": _provenance(made),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from medzoo.generation.shares import parse_mixture
 
@@ -36,23 +35,6 @@ class Arm:
     def control(self) -> bool:
         """Whether it is one of those that generated images have to beat."""
         return not set(self.mixture) - {DUPLICATE, CLASSIC}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "name": self.name,
-            "mixture": dict(self.mixture),
-            "target": self.target,
-            "weighted": self.weighted,
-            "pretrain": self.pretrain,
-            "real_fraction": self.real_fraction,
-            "geometric": self.geometric,
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Arm:
-        """Restore what `to_dict` regeometry."""
-        return cls(**dict(values))
 
 
 def parse_arms(texts: Sequence[str], *, targets: Sequence[int], controls: bool) -> tuple[Arm, ...]:

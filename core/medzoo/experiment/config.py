@@ -1,4 +1,4 @@
-"""An experiment's settings: defaults, a preset, a TOML file, then `--set`; every value remembers its origin."""
+"""Settings of an experiment: defaults, a preset, a TOML file, then `--set`; each value records its origin."""
 
 from __future__ import annotations
 
@@ -22,51 +22,51 @@ _SECTIONS = ("classifier", "generator")  # of settings of single models
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainSettings:
-    """Classifiers trained on synthetic images first, then on a share of the real ones: a grid of arms (study B)."""
+    """Arms that pretrain on synthetic images, then fine-tune on a share of the real ones (study B)."""
 
-    generator: str = setting("", 'generator or mixture that makes the images; "" is no such arms')
+    generator: str = setting("", 'generator or mixture that makes the images; "" for no such arms')
     fractions: tuple[float, ...] = setting((0.0, 0.1, 1.0), "shares of the real images", min=0.0, max=1.0)
     geometric: tuple[bool, ...] = setting((False, True), "without and with flips, rotations and shifts")
     weighted: tuple[bool, ...] = setting((False, True), "without and with a weighted loss")
-    share: float = setting(0.5, "part of the optimiser steps that is spent on synthetic images", min=0.0, max=1.0)
+    share: float = setting(0.5, "share of the optimizer steps spent on synthetic images", min=0.0, max=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentSettings:
-    """What is compared, on which parts of the data, and for how long."""
+    """What is compared, on which parts of the data, and how long classifiers are trained."""
 
     classifiers: tuple[str, ...] = setting(("cnn",), "kinds of classifier")
     arms: tuple[str, ...] = setting((), "generators, mixtures (a=0.5+b=0.5), real, weighted")
-    target: tuple[int, ...] = setting((1000,), "images a class after filling (multi-label: in all)", min=0)
-    folds: int = setting(5, "parts of a cross-validation; 0 uses the data's own test part", min=0)
-    test: str = setting("test", "where folds = 0, the part of the data to test on", choices=("test", "val"))
-    repeats: int = setting(1, "cross-validations, each with folds of its own", min=1)
+    target: tuple[int, ...] = setting((1000,), "images per class after augmentation (multi-label: in all)", min=0)
+    folds: int = setting(5, "folds of the cross-validation; 0 uses the data's own test part", min=0)
+    test: str = setting("test", "if folds = 0, the part of the data to test on", choices=("test", "val"))
+    repeats: int = setting(1, "cross-validations, each with different folds", min=1)
     seeds: int = setting(1, "trainings of each classifier on the same images", min=1)
-    epochs: int = setting(0, "passes over the largest filled training set; 0 is the classifier's own", min=0)
-    steps: int = setting(0, "optimiser steps in place of epochs; 0 is none", min=0)
+    epochs: int = setting(0, "passes over the largest filled training set; 0 uses the classifier's own", min=0)
+    steps: int = setting(0, "optimizer steps instead of epochs; 0 uses epochs", min=0)
     preset: str = setting("default", "the classifiers' preset")
-    controls: bool = setting(True, "also real, weighted, duplicate and classic")
-    baseline: str = setting("real", "the arm that the others are compared with")
-    metric: str = setting("balanced_accuracy", "what is compared", choices=METRICS)
-    validation: float = setting(0.1, "share of training images to choose weights by", min=0.0, max=0.5)
-    redraw: bool = setting(False, "draw synthetic images anew for each seed")
-    seed: int = setting(0, "of folds, generators, images and classifiers", min=0)
-    batch_size: int = setting(16, "synthetic images of one class drawn at once; whole batches are drawn", min=1)
+    controls: bool = setting(True, "add the arms real, weighted, duplicate and classic")
+    baseline: str = setting("real", "arm that the others are compared with")
+    metric: str = setting("balanced_accuracy", "score that is compared", choices=METRICS)
+    validation: float = setting(0.1, "share of training images on which weights are selected", min=0.0, max=0.5)
+    redraw: bool = setting(False, "sample synthetic images again for each seed")
+    seed: int = setting(0, "seed of folds, generators, images and classifiers", min=0)
+    batch_size: int = setting(16, "synthetic images of one class sampled at once, in whole batches", min=1)
     pretrain: PretrainSettings = PretrainSettings()
 
     def __post_init__(self) -> None:
         if self.folds == 1:
             raise ConfigError(
-                "folds = 1 leaves nothing to train on", "folds counts from 2; 0 uses the data's test part"
+                "folds = 1 leaves nothing to train on", "use 2 or more, or 0 for the data's own test part"
             )
         if not self.folds and self.repeats > 1:
             raise ConfigError(
-                "repeats is for folds, and folds = 0", "seeds repeats the training on one fixed test part"
+                "repeats needs folds, but folds = 0", "use seeds to repeat the training on one fixed test part"
             )
         if self.folds and self.test != "test":
-            raise ConfigError(f"test = {self.test} is for folds = 0", "folds make their own test parts")
+            raise ConfigError(f"test = {self.test} needs folds = 0", "folds make their own test parts")
         if self.steps and self.epochs:
-            raise ConfigError(f"both epochs = {self.epochs} and steps = {self.steps} are given", "give one of them")
+            raise ConfigError(f"both epochs = {self.epochs} and steps = {self.steps} are given", "set only one of them")
         for name, given in (("classifiers", self.classifiers), ("target", self.target)):
             if not given:
                 raise ConfigError(f"{name} is empty", "give at least one")
@@ -74,9 +74,9 @@ class ExperimentSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """A whole experiment as it was asked for.
+    """The whole design of an experiment, as given by the user.
 
-    `own` holds what is asked of single models, by section ("classifier", "generator"), name and dotted key; the key
+    `own` holds the settings of single models, by section ("classifier", "generator"), name and dotted key; the key
     "preset" names a preset.
     """
 
@@ -92,11 +92,11 @@ class Design:
 
     @property
     def target(self) -> int:
-        """The largest number of images a class is filled to."""
+        """The largest number of images that a class is filled up to."""
         return max(arm.target for arm in self.arms) or max(self.value.target)
 
     def flat(self) -> dict[str, Any]:
-        """Every dotted key with its value, those of single models too, as JSON takes them."""
+        """Every dotted key with its value for JSON, including those of single models."""
         flat = {key: list(value) if isinstance(value, tuple) else value for key, value in self.settings.flat().items()}
         return flat | {
             f"{section}.{name}.{key}": value
@@ -106,7 +106,7 @@ class Design:
         }
 
     def preset_of(self, section: str, name: str, *, default: str = "default") -> str:
-        """The preset asked for of a model."""
+        """The preset chosen for a model."""
         return str(self.own[section].get(name, {}).get("preset", default))
 
     def overrides_of(self, section: str, name: str) -> dict[str, Any]:
@@ -115,17 +115,17 @@ class Design:
 
 
 def preset_names() -> list[str]:
-    """The experiments that come with medzoo."""
+    """List the experiments that come with medzoo."""
     return config.preset_names(_presets())
 
 
 def read_design(
     given: str, *, overrides: Mapping[str, Any] | None = None, options: Mapping[str, int | None] | None = None
 ) -> Design:
-    """The experiment in a preset or TOML file `given`, with `overrides` by key, then command line `options`.
+    """Read the experiment in a preset or TOML file `given`, with `overrides` by key, then command line `options`.
 
-    A file may go on from a preset: `extends = "udder-scale"`.
-    Raises: ConfigError and UnknownName for a key, name or value that cannot be taken, with its origin.
+    A file may extend a preset: `extends = "udder-scale"`.
+    Raises: ConfigError and UnknownName for a wrong key, name or value, with its origin.
     """
     layers = _read(given)
     layers.append(("--set", dict(overrides or {})))
@@ -148,7 +148,7 @@ def read_design(
 
 
 def _read(given: str) -> list[tuple[str, dict[str, Any]]]:
-    """The layers of a preset, or of a file and the preset it goes on from."""
+    """The layers of a preset, or of a file and the preset it extends."""
     path = Path(given)
     if path.suffix != ".toml" and not path.is_file():
         return [(f"preset {given}", config.read_preset(_presets(), given))]
@@ -164,7 +164,7 @@ def _presets() -> Any:
 
 
 def _as_list(key: str, value: Any) -> Any:
-    """One value where a list is expected stands for a list of one; a bare text for names with commas between."""
+    """Turn one value into a list where one is expected; split a text at commas."""
     if key not in _LISTS or isinstance(value, list | tuple):
         return value
     return value.split(",") if isinstance(value, str) else [value]
@@ -182,19 +182,20 @@ def _arms(settings: ExperimentSettings) -> tuple[Arm, ...]:
     arms = parse_arms(settings.arms, targets=settings.target, controls=settings.controls)
     arms = tuple({arm.name: arm for arm in (*arms, *rows)}.values())
     if not arms:
-        raise ConfigError("there is no arm", 'give some, as in arms = ["ddpm-var"], or controls = true')
+        raise ConfigError("there are no arms", 'give some, as in arms = ["ddpm-var"], or set controls = true')
     if settings.baseline not in (names := [arm.name for arm in arms]):
-        mend = "(the others are compared with it: set baseline to one of the arms"
+        hint = "(the others are compared with it: set baseline to one of the arms"
         if settings.baseline == "real":  # a control, so they were switched off
-            mend += ', or add "real" to arms'
-        raise UnknownName("baseline", settings.baseline, names, f"{mend})")
+            hint += ', or add "real" to arms'
+        raise UnknownName("baseline", settings.baseline, names, f"{hint})")
     return arms
 
 
 def _own(
     section: str, names: Sequence[str], values: Mapping[str, Any], origins: Mapping[str, str], *, strict: Set[str]
 ) -> dict[str, dict[str, Any]]:
-    """What is asked of single models; `strict` origins speak of those there are, others of ones taken out since too."""
+    """The settings of single models. Those of `strict` origins must name models of this experiment; those of earlier
+    layers may name ones that a later layer removed."""
     found: dict[str, dict[str, Any]] = {}
     for key, value in values.items():
         head, _, rest = key.partition(".")

@@ -20,8 +20,8 @@ from medzoo._version import __version__
 from medzoo.errors import MedzooError
 from medzoo.experiment.generators import Generator
 from medzoo.experiment.plan import ExperimentPlan
-from medzoo.experiment.recipes import Recipe, training_settings
-from medzoo.experiment.tasks import Cell, SamplingTask, TrainingTask, parameter_free_image
+from medzoo.experiment.recipes import Recipe, parameter_free_image, training_settings
+from medzoo.experiment.tasks import Cell, SamplingTask, TrainingTask
 from medzoo.experiment.training_sets import fraction_of
 from medzoo.experiment.worker import Worker
 from medzoo.models.devices import hardware

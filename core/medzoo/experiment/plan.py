@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,16 +14,21 @@ from typing import Any
 from medzoo._version import __version__
 from medzoo.data.dataset import Dataset
 from medzoo.errors import ConfigError, DataError
+from medzoo.experiment.arms import Arm
 from medzoo.experiment.config import Design
-from medzoo.experiment.folds import make_folds
-from medzoo.experiment.generators import find_generators
+from medzoo.experiment.folds import Fold, make_folds
+from medzoo.experiment.generators import count_seen_images, find_generators
+from medzoo.experiment.recipes import parameter_free_image
 from medzoo.experiment.results import EXPERIMENT, read_cell
-from medzoo.experiment.tasks import Cell, SamplingTask, Task, make_cells, tasks_of
+from medzoo.experiment.tasks import Cell, SamplingTask, Task, TrainingTask, tasks_of
+from medzoo.experiment.training_sets import synthetic_counts
 from medzoo.experiment.worker import Worker
 from medzoo.generation.mixture import Source
+from medzoo.generation.shares import exact_shares
 from medzoo.models.devices import hardware
 from medzoo.models.labels import check_labels
 from medzoo.runs.record import git_commit, read_run
+from medzoo.seeds import derive_seed
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,7 @@ class ExperimentPlan:
             "multi_label": data.multi_label,
             "baseline": design.value.baseline,
             "metric": design.value.metric,
-            "arms": [arm.to_dict() for arm in design.arms],
+            "arms": [asdict(arm) for arm in design.arms],
             "classifiers": list(design.value.classifiers),
             "warnings": list(self.warnings),
             "provenance": _provenance(self.worker),
@@ -125,10 +133,147 @@ def plan_experiment(
     )
     worker = Worker(design, images, generators, out, source.device, allow_upload)
     _check_models(worker)
-    cells = make_cells(
-        design, images, worker.recipes, generators, source.plugins, device=source.device, allow_leak=allow_leak
-    )
-    return ExperimentPlan(worker, cells)
+    return ExperimentPlan(worker, _TaskBuilder(worker, allow_leak=allow_leak).all_cells())
+
+
+class _TaskBuilder:
+    """Makes the cells of an experiment with the tasks they need, each under a hash of all it depends on."""
+
+    def __init__(self, worker: Worker, *, allow_leak: bool) -> None:
+        self._worker, self._allow_leak = worker, allow_leak
+        recipes, plugins = worker.recipes, worker.plugins
+        self._identities = {name: generator.identity(plugins) for name, generator in worker.generators.items()}
+        self._classifiers = {
+            name: [recipe.spec.name, plugins.plugin_of("classifier", recipe.spec.name).version]
+            for name, recipe in recipes.items()
+        }
+        self._stages = {
+            (name, arm.name): recipe.stages(arm) for name, recipe in recipes.items() for arm in worker.design.arms
+        }
+        self._image = list(parameter_free_image(recipes))
+        self._common = {"medzoo": __version__, "device": worker.device.partition(":")[0]}
+
+    def all_cells(self) -> tuple[Cell, ...]:
+        """Every cell, in the order to show them.
+
+        Raises:
+            ConfigError: an arm's target adds no image.
+            DataError: a published generator was trained on test images.
+        """
+        design, folds = self._worker.design, self._worker.images.folds
+        by_fold = {fold: self._cells(fold) for fold in folds}
+        return tuple(
+            by_fold[fold][arm.name, name, number]
+            for arm in design.arms
+            for name in design.value.classifiers
+            for fold in folds
+            for number in range(design.value.seeds)
+        )
+
+    def _cells(self, fold: Fold) -> dict[tuple[str, str, int], Cell]:
+        """The fold's cells by arm, classifier and seed number."""
+        settings, arms = self._worker.design.value, self._worker.design.arms
+        train = self._worker.images.subset(fold.train)
+        digests = {part: self._worker.images.digest(getattr(fold, part)) for part in ("train", "val", "test")}
+        added = {arm.name: synthetic_counts(train, arm) for arm in arms}
+        synthetic = {arm.name: self._by_generator(arm, added[arm.name]) for arm in arms}
+        # As many images as the largest filled training set, in every arm.
+        epoch_length = max(
+            len(train), *((0 if arm.pretrain else len(train)) + sum(added[arm.name].values()) for arm in arms)
+        )
+        draws = range(settings.seeds if settings.redraw else 1)
+        samplings = {
+            (name, draw): self._sampling(
+                name, [counts.get(name, {}) for counts in synthetic.values()], fold, draw, digests
+            )
+            for name in self._worker.generators
+            for draw in draws
+        }
+        found = {}
+        for arm in arms:
+            for classifier in settings.classifiers:
+                stages = self._stages[classifier, arm.name]
+                for number in range(settings.seeds):
+                    draw = number if settings.redraw else 0
+                    own = {name: samplings[name, draw] for name in synthetic[arm.name]}
+                    seed = self._seed("classifier", fold, number)
+                    key = self._key(
+                        "cell",
+                        images=digests,
+                        drawings={name: task.key for name, task in own.items()},
+                        synthetic=synthetic[arm.name],
+                        real_fraction=arm.real_fraction,
+                        classifier=self._classifiers[classifier],
+                        stages=[{"images": stage.images, "config": stage.config.flat()} for stage in stages],
+                        length=epoch_length,
+                        seed=seed,
+                    )
+                    found[arm.name, classifier, number] = Cell(
+                        key=key,
+                        fold=fold,
+                        arm=arm,
+                        classifier=classifier,
+                        number=number,
+                        seed=seed,
+                        synthetic=synthetic[arm.name],
+                        samplings=own,
+                        epoch_length=epoch_length,
+                        steps=sum(stage.steps(epoch_length) for stage in stages),
+                    )
+        return found
+
+    def _by_generator(self, arm: Arm, counts: Mapping[str, int]) -> dict[str, dict[str, int]]:
+        """Split an arm's images of each label over its generators."""
+        if arm.mixture and not counts:
+            raise ConfigError(
+                f"the arm '{arm.name}' adds no image: every class has {arm.target} or more", "raise target"
+            )
+        shares = [Fraction(str(share)) for share in arm.mixture.values()]
+        split = {label: exact_shares(count, shares) for label, count in counts.items()} if shares else {}
+        return {
+            name: {label: parts[place] for label, parts in split.items() if parts[place]}
+            for place, name in enumerate(arm.mixture)
+        }
+
+    def _sampling(
+        self, name: str, needed: Sequence[Mapping[str, int]], fold: Fold, draw: int, digests: Mapping[str, str]
+    ) -> SamplingTask:
+        """The task that makes at least the `needed` images of each arm, in whole batches."""
+        generator, size = self._worker.generators[name], self._worker.design.value.batch_size
+        training = None
+        if generator.kind == "trained":
+            seed = self._seed("generator", fold, 0)
+            key = self._key("training", train=digests["train"], seed=seed, **self._identities[name])
+            training = TrainingTask(key=key, generator=name, fold=fold, seed=seed)
+        seed = self._seed("images", fold, draw)
+        key = self._key(
+            "drawing",
+            train=digests["train"],
+            generator=[name, training.key if training is not None else self._identities[name]],
+            image=self._image if generator.kind == "parameter-free" else None,
+            batch_size=size,
+            seed=seed,
+        )
+        most = {label: max(counts.get(label, 0) for counts in needed) for label in sorted(set().union(*needed))}
+        return SamplingTask(
+            key=key,
+            fold=fold,
+            generator=name,
+            counts={label: -(-count // size) * size for label, count in most.items()},
+            seed=seed,
+            training=training,
+            seen=count_seen_images(generator, self._worker.images, fold, allow_leak=self._allow_leak)
+            if generator.kind == "published"
+            else {},
+        )
+
+    def _seed(self, what: str, fold: Fold, number: int) -> int:
+        # 31 bits: what every library takes for a seed.
+        return derive_seed(self._worker.design.value.seed, what, fold.repeat, fold.fold, number) % 2**31
+
+    def _key(self, kind: str, **identity: Any) -> str:
+        text = json.dumps({**self._common, "kind": kind, **identity}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
 def _check_folder(out: Path) -> None:

@@ -1,7 +1,7 @@
-"""How an arm's classifier is trained: in one or two stages that together take equal optimiser steps in all arms.
+"""Training recipes: an arm's classifier is trained in one or two stages, with equal optimizer steps in all arms.
 
-An epoch is one over as many images as the largest filled training set has, in every arm: smaller sets are gone through
-several times within it. Schedules, measurements on validation images and early stopping are thereby equal too.
+An epoch has as many images as the largest filled training set, in every arm: smaller sets are repeated within it.
+Learning-rate schedules, validation and early stopping are thereby equal too.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ _GEOMETRIC: Mapping[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One fit: its settings, and whether on the arm's real and synthetic images, or on one kind alone."""
+    """One call of `fit`: its settings, and which of the arm's images it is given."""
 
     config: config.Resolved[Any]
     images: Literal["all", "real", "synthetic"]
 
     def steps(self, length: int) -> int:
-        """Optimiser steps where an epoch is `length` images."""
+        """Optimizer steps if an epoch has `length` images."""
         training = training_settings(self.config)
         return training.max_steps or training.epochs * math.ceil(length / training.batch_size)
 
 
 def training_settings(settings: config.Resolved[Any]) -> RecipeSettings:
-    """Return a classifier's group `training`; what its own group lacks is off: no step limit, no choice of weights."""
+    """Return a classifier's group `training`; what it lacks is off: no step limit, no selection of weights."""
     own, off = settings.value.training, RecipeSettings(load_best_model_at_end=False)
     given = {field.name: getattr(own, field.name) for field in fields(off) if hasattr(own, field.name)}
     return replace(off, **given)
@@ -58,7 +58,7 @@ class Recipe:
     implied: Mapping[str, Any]
 
     def base(self) -> config.Resolved[Any]:
-        """The settings before an arm changes any."""
+        """The settings that no arm changes."""
         return self._resolved({})
 
     @property
@@ -68,7 +68,7 @@ class Recipe:
         return training.load_best_model_at_end or training.early_stopping_patience > 0
 
     def stages(self, arm: Arm) -> tuple[Stage, ...]:
-        """What to fit on, one after the other. Raises: ConfigError for a setting the classifier does not have."""
+        """The stages of training on an arm. Raises: ConfigError if the classifier lacks a setting."""
         changes: dict[str, Any] = dict(_GEOMETRIC) if arm.geometric else {}
         known = config.keys(self.spec.config)
         if "objective.class_weighted" in known:
@@ -76,7 +76,7 @@ class Recipe:
         elif arm.weighted:
             raise ConfigError(
                 f"'{self.name}' has no setting objective.class_weighted, which the arm '{arm.name}' needs",
-                f"{_INHERIT}, or leave weighted arms out: controls=false, pretrain.weighted=[false]",
+                f"{_INHERIT}, or leave out weighted arms: controls=false, pretrain.weighted=[false]",
             )
         if not arm.pretrain:
             return (Stage(config=self._resolved(changes), images="all"),)
@@ -88,20 +88,20 @@ class Recipe:
         return tuple(stages)
 
     def _halves(self, training: RecipeSettings, *, whole: bool) -> tuple[dict[str, int], dict[str, int]]:
-        """The length of pretraining and of what follows, "training.max_steps" or "training.epochs" of each."""
+        """The length of pretraining and of the second stage, "training.max_steps" or "training.epochs" of each."""
         key = "training.max_steps" if training.max_steps else "training.epochs"
         total = training.max_steps or training.epochs
         if whole:
             return {key: total}, {}
         if total < 2:
-            raise ConfigError(f"{key} = {total} cannot be shared by two stages", "give at least 2")
+            raise ConfigError(f"{key} = {total} cannot be split into two stages", "use at least 2")
         first = min(max(round(self.design.value.pretrain.share * total), 1), total - 1)
         return {key: first}, {key: total - first}
 
     def _resolved(self, changes: Mapping[str, Any]) -> config.Resolved[Any]:
         settings, own = self.design.value, self.design.own["classifier"].get(self.name, {})
         length = {"training.epochs": settings.epochs, "training.max_steps": settings.steps}
-        if set(length) & set(own):  # asked of this classifier alone
+        if set(length) & set(own):  # set for this classifier only
             length = {}
         given = {**{key: value for key, value in length.items() if value}, **changes}
         return config.resolve(
@@ -113,7 +113,7 @@ class Recipe:
 
 
 def make_recipes(design: Design, plugins: Plugins, *, multi_label: bool) -> dict[str, Recipe]:
-    """The classifiers by name, each setting of each arm checked. Raises: UnknownName, ConfigError."""
+    """Make the recipes of all classifiers, and check their settings for each arm. Raises: UnknownName, ConfigError."""
     from medzoo.models.loading import classifier_to_train
 
     recipes = {}
@@ -122,22 +122,30 @@ def make_recipes(design: Design, plugins: Plugins, *, multi_label: bool) -> dict
         lacking = [key for key in _NEEDED if key not in config.keys(spec.config)]
         if lacking:
             raise ConfigError(
-                f"'{name}' cannot take equal steps in all arms, for it lacks the settings {', '.join(lacking)}",
+                f"'{name}' cannot take equal steps in all arms: it lacks the settings {', '.join(lacking)}",
                 f"{_INHERIT}, which has them, or leave it out of the experiment's classifiers",
             )
         if multi_label and not spec.multi_label:
             raise ConfigError(
-                f"'{name}' takes one label an image, and the data has several", "choose another classifier"
+                f"'{name}' takes one label per image, but the data has several", "choose another classifier"
             )
         if "objective.class_weighted" in design.own["classifier"].get(name, {}):
             raise ConfigError(
-                f"classifier.{name}.objective.class_weighted is for arms to say", 'use the arm "weighted"'
+                f"classifier.{name}.objective.class_weighted is set by the arms", 'use the arm "weighted"'
             )
         recipes[name] = Recipe(name=name, spec=spec, design=design, implied=implied)
         for arm in design.arms:
             recipes[name].stages(arm)
     crops = {name: recipe.base().image.crop for name, recipe in recipes.items()}
     if len(set(crops.values())) > 1:
-        told = ", ".join(f"{name} {crop}" for name, crop in crops.items())
-        raise ConfigError(f"the classifiers crop images differently: {told}", "set classifier.NAME.image.crop alike")
+        listed = ", ".join(f"{name} {crop}" for name, crop in crops.items())
+        raise ConfigError(
+            f"the classifiers crop images differently: {listed}", "set the same classifier.NAME.image.crop for all"
+        )
     return recipes
+
+
+def parameter_free_image(recipes: Mapping[str, Recipe]) -> tuple[int, int, str]:
+    """Size, channels and crop of the images of a parameter-free generator: large enough for every classifier."""
+    seen = [recipe.base().image for recipe in recipes.values()]
+    return max(image.size for image in seen), max(image.channels for image in seen), seen[0].crop

@@ -6,8 +6,9 @@ import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
 import numpy as np
@@ -112,10 +113,6 @@ class ArmSummary:
         """Folds, or seeds, left out because a cell failed or is missing."""
         return next(iter(self.estimates.values())).n_failed
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return plain_mapping(asdict(self))
-
 
 @dataclass(frozen=True, kw_only=True)
 class ImageTest:
@@ -123,10 +120,6 @@ class ImageTest:
 
     seed: int
     comparison: Comparison
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, with the sentence."""
-        return {"seed": self.seed, **comparison_dict(self.comparison)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +188,7 @@ class Experiment:
         for cell in self.of(arm, classifier):
             unit = (0, cell.seed) if self.held_out else (cell.repeat, cell.fold)
             groups.setdefault(unit, []).append(cell.value(metric))
-        return {unit: _mean(groups[unit]) for unit in sorted(groups)}
+        return {unit: None if None in found else fmean(found) for unit, found in sorted(groups.items())}
 
     def summary(self, arm: str, classifier: str) -> ArmSummary:
         """The means of an arm with a classifier."""
@@ -207,25 +200,17 @@ class Experiment:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; undefined ones are null. Histories stay in the cells' own files."""
-        cells = [{key: value for key, value in cell.to_dict().items() if key != "history"} for cell in self.cells]
-        return {
-            "name": self.name,
-            "held_out": self.held_out,
-            "settings": dict(self.settings),
-            "origins": dict(self.origins),
-            "provenance": dict(self.provenance),
-            "classes": list(self.classes),
-            "multi_label": self.multi_label,
-            "baseline": self.baseline,
-            "metric": self.metric,
-            "arms": [arm.to_dict() for arm in self.arms],
-            "classifiers": list(self.classifiers),
-            "warnings": list(self.warnings),
-            "cells": cells,
-            "summaries": [summary.to_dict() for summary in self.summaries],
-            "comparisons": [comparison_dict(comparison) for comparison in self.comparisons],
-            "image_tests": [test.to_dict() for test in self.image_tests],
-        }
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "folder"}
+        return plain_mapping(
+            {
+                **values,
+                "arms": [asdict(arm) for arm in self.arms],
+                "cells": [{key: value for key, value in c.to_dict().items() if key != "history"} for c in self.cells],
+                "summaries": [asdict(summary) for summary in self.summaries],
+                "comparisons": [comparison_dict(comparison) for comparison in self.comparisons],
+                "image_tests": [{"seed": test.seed, **comparison_dict(test.comparison)} for test in self.image_tests],
+            }
+        )
 
 
 def comparison_dict(comparison: Comparison) -> dict[str, Any]:
@@ -272,11 +257,6 @@ def _undefined_as_nan(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: math.nan if value is None else value for name, value in values.items()}
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return math.fsum(known) / len(known) if len(known) == len(values) else None
-
-
 def load_results(folder: Path) -> Experiment:
     """Load the results of the experiment in `folder`, finished or not.
 
@@ -287,20 +267,14 @@ def load_results(folder: Path) -> Experiment:
     stored = _read_json(folder / EXPERIMENT)
     if stored is None:
         raise DataError(f"{folder} holds no experiment", "run one with `medzoo experiment run`")
-    arms = tuple(Arm.from_dict(arm) for arm in stored["arms"])
     cells = tuple(_cell(folder, entry) for entry in stored["cells"])
+    same = ("name", "settings", "origins", "provenance", "multi_label", "baseline", "metric")
     empty = Experiment(
         folder=folder,
-        name=stored["name"],
+        **{name: stored[name] for name in same},
         held_out=stored["held_out"] if "held_out" in stored else stored["scheme"] == "held-out",
-        settings=stored["settings"],
-        origins=stored["origins"],
-        provenance=stored["provenance"],
         classes=tuple(stored["classes"]),
-        multi_label=stored["multi_label"],
-        baseline=stored["baseline"],
-        metric=stored["metric"],
-        arms=arms,
+        arms=tuple(Arm(**arm) for arm in stored["arms"]),
         classifiers=tuple(stored["classifiers"]),
         cells=cells,
         summaries=(),

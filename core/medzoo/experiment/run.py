@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from functools import partial
 
 from medzoo.experiment.cells import run_cell
 from medzoo.experiment.plan import ExperimentPlan
-from medzoo.experiment.results import EXPERIMENT, RESULT, TRACEBACK, CellResult, Experiment, load_results
+from medzoo.experiment.results import EXPERIMENT, RESULT, TRACEBACK, CellResult, Experiment, load_results, plain_mapping
 from medzoo.experiment.scheduler import Failure, run_tasks
 from medzoo.experiment.tasks import Cell, SamplingTask, Task, TrainingTask
 from medzoo.experiment.worker import Worker
@@ -89,7 +90,7 @@ def _finish(record: RunRecord, plan: ExperimentPlan, result: Experiment, *, jobs
     record.seeds = {"seed": worker.design.value.seed}
     record.device = worker.device
     record.add_outputs([record.folder / EXPERIMENT, *(record.folder / "cells" / c.key / RESULT for c in result.cells)])
-    summaries = {f"{s.arm} / {s.classifier}": s.to_dict()["estimates"][result.metric] for s in result.summaries}
-    record.scores = {result.metric: summaries}
+    scores = {f"{s.arm} / {s.classifier}": asdict(s.estimates[result.metric]) for s in result.summaries}
+    record.scores = {result.metric: plain_mapping(scores)}
     record.extra = {"jobs": jobs, "failed": len(result.failed), "warnings": list(result.warnings)}
     record.finish()

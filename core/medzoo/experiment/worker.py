@@ -17,8 +17,8 @@ from medzoo.errors import ConfigError, DataError
 from medzoo.experiment.config import Design
 from medzoo.experiment.folds import Images
 from medzoo.experiment.generators import Generator
-from medzoo.experiment.recipes import Recipe, make_recipes
-from medzoo.experiment.tasks import SamplingTask, TrainingTask, parameter_free_image
+from medzoo.experiment.recipes import Recipe, make_recipes, parameter_free_image
+from medzoo.experiment.tasks import SamplingTask, TrainingTask
 from medzoo.experiment.training_sets import label_sets
 from medzoo.generation import run as filling
 from medzoo.generation.job import Job
