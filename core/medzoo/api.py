@@ -309,7 +309,7 @@ def evaluate(
         HubError, PluginError, ResourceError: a model or asset that cannot be had; a broken metric; no such device.
     """
     from medzoo.evaluation.evaluate import Request
-    from medzoo.report.evaluation.folder import note_memorization, refuse_other_folder, write_evaluation
+    from medzoo.report.evaluation.folder import note_memorization, check_output_folder, write_evaluation
     from medzoo.runs.progress import no_progress
     from medzoo.runs.record import RunRecord
 
@@ -335,7 +335,7 @@ def evaluate(
     )
     folder = _path("out", out)
     if folder is not None:
-        refuse_other_folder(folder)
+        check_output_folder(folder)
         record = RunRecord(job="evaluate", folder=folder)
     chosen = _source(device=device, settings=settings, source=source)
     measured = _measure(gen, request, chosen, n=n, checkpoints=checkpoints, progress=progress or no_progress)

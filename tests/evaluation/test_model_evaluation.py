@@ -19,7 +19,7 @@ from medzoo.evaluation.memorization import NOTE, CopyCheck
 from medzoo.evaluation.model_evaluation import draw, evaluate_checkpoints, evaluate_model
 from medzoo.models.loading import load_model
 from medzoo.plugins.lookup import load_plugins
-from medzoo.report.evaluation.folder import copy_note, note_copy_check
+from medzoo.report.evaluation.folder import memorization_note, save_memorization_note
 from medzoo.training.train import train
 
 COUNTS = {"normal": 5, "thick-wall": 4}
@@ -124,18 +124,18 @@ def test_the_copy_check_is_noted_as_a_card_reads_it(folders, tmp_path):
         per_class=4,
         progress=unheard,
     )
-    note = copy_note(measured.evaluation)
+    note = memorization_note(measured.evaluation)
     check = CopyCheck.of({NOTE: note})
     assert (check.metric, check.failed, check.n_real, check.n_fake) == ("nearest-train@means", False, 9, 8)
     run = tmp_path / "run"
     run.mkdir()
     for name in ("run.json", "config.json"):
         (run / name).write_bytes((folders / "run" / name).read_bytes())
-    note_copy_check(run, note)
+    save_memorization_note(run, note)
     for name in ("run.json", "config.json"):
         before, after = (json.loads((folder / name).read_text()) for folder in (folders / "run", run))
         assert after["notes"].pop(NOTE) == note
         assert after == before | {"notes": before.get("notes", {})}
     (run / "config.json").write_text("[]")
     with pytest.raises(DataError, match="finished training run"):
-        note_copy_check(run, note)
+        save_memorization_note(run, note)

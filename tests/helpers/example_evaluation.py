@@ -29,7 +29,7 @@ RESIZE = "64 x 64, grey repeated, bicubic"
 
 
 @dataclass
-class MadePictures:
+class MadeImages:
     """Sets of random images: `of[role]` are uint8 (N, C, H, W), image i of class i modulo their number."""
 
     classes: tuple[str, ...]
@@ -49,14 +49,14 @@ class MadePictures:
         return self.names[role][index] if role in self.names else f"{role}-{index}.png"
 
 
-def made_pictures(
+def made_images(
     classes: tuple[str, ...] = CLASSES, *, size: int = 16, channels: int = 1, train: bool = True, each: int = 4
-) -> MadePictures:
+) -> MadeImages:
     """As many random images of each class and set."""
     rng = np.random.default_rng(0)
     roles = (REAL, FAKE, TRAIN) if train else (REAL, FAKE)
     shape = (each * len(classes), channels, size, size)
-    return MadePictures(classes, {role: rng.integers(0, 256, shape, dtype=np.uint8) for role in roles})
+    return MadeImages(classes, {role: rng.integers(0, 256, shape, dtype=np.uint8) for role in roles})
 
 
 def facts(role: str, classes: tuple[str, ...], each: int, path: str = "") -> SetSummary:

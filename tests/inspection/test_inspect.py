@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import cdist
 
 from medzoo import ImageSpec
 from medzoo import config as settings
@@ -20,19 +21,13 @@ from medzoo.errors import ConfigError, DataError, UnknownName
 from medzoo.generation.mixture import make_source
 from medzoo.generation.sample import Request as SampleRequest
 from medzoo.generation.sample import prepare
-from medzoo.inspection.inspect import Inspection, Request, attended, inspect
-from medzoo.inspection.label_space import (
-    NO_LABEL,
-    cosine_similarities,
-    euclidean_distances,
-    label_space,
-    neighbourhoods,
-    principal_plane,
-)
+from medzoo.inspection.attention import sample_attention
+from medzoo.inspection.label_space import NO_LABEL, label_space, principal_components, tsne_embedding
 from medzoo.models.folder import save_model
 from medzoo.models.loading import LoadedModel, build_model, load_model
 from medzoo.plugins.lookup import load_plugins
 from medzoo.protocols import Generator
+from medzoo.report.inspection.report import Inspection, Request, inspect
 
 CLASSES = ("benign", "malignant", "normal")
 ALL_TABLES = {"cosine", "euclidean", "norms", "pca_labels", "tokens"}
@@ -65,8 +60,8 @@ def attending(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def looked(attending: Path, tmp_path_factory: pytest.TempPathFactory) -> Inspection:
-    return look(attending, tmp_path_factory.mktemp("looked") / "out", count=2)
+def inspected(attending: Path, tmp_path_factory: pytest.TempPathFactory) -> Inspection:
+    return look(attending, tmp_path_factory.mktemp("inspected") / "out", count=2)
 
 
 def look(model: Path, out: Path, **request: Any) -> Inspection:
@@ -83,55 +78,55 @@ def numbers(path: Path, *columns: str) -> np.ndarray:
     return np.array([[float(row[column]) for column in columns] for row in rows(path)])
 
 
-def test_every_picture_and_table_is_written_and_recorded(looked: Inspection) -> None:
+def test_inspect_writes_and_records_every_figure_and_table(inspected: Inspection) -> None:
     tables = {f"{name}.csv" for name in (*ALL_TABLES, "pca_tokens", "tsne", "attention")}
-    pictures = {f"{name}.png" for name in ("pca", "tsne", "distances", "norms", "attention")}
-    assert set(looked.files) == tables | pictures
-    assert looked.left_out == ()
-    for name in pictures:
-        assert decode(looked.folder / name).std() > 5
-    record = json.loads((looked.folder / "run.json").read_text())
-    assert {output["file"] for output in record["outputs"]} == tables | pictures
+    figures = {f"{name}.png" for name in ("pca", "tsne", "distances", "norms", "attention")}
+    assert set(inspected.files) == tables | figures
+    assert inspected.left_out == ()
+    for name in figures:
+        assert decode(inspected.folder / name).std() > 5
+    record = json.loads((inspected.folder / "run.json").read_text())
+    assert {output["file"] for output in record["outputs"]} == tables | figures
     assert record["seeds"] == {"seed": 0}
     assert 0.0 <= record["scores"]["tsne_disparity"] <= 1.0
     assert list(record["plugins"]) == ["ddpm-var"]
 
 
-def test_the_tables_hold_the_arrays(looked: Inspection, attending: Path) -> None:
+def test_inspect_tables_hold_the_arrays(inspected: Inspection, attending: Path) -> None:
     model = load(attending)
     space = label_space(model, seed=0)
     labels = (*CLASSES, NO_LABEL)
     assert space.labels == labels
     expected = model.model.label_tokens(torch.arange(4)).numpy()  # type: ignore[attr-defined]
     assert np.array_equal(space.tokens, expected)
-    folder, each = looked.folder, [(label, str(token)) for label in labels for token in range(1, 9)]
+    folder, each = inspected.folder, [(label, str(token)) for label in labels for token in range(1, 9)]
     assert [(row["label"], row["token"]) for row in rows(folder / "tokens.csv")] == each
     width = expected.shape[2]
     assert np.array_equal(numbers(folder / "tokens.csv", *(f"v{k}" for k in range(width))), expected.reshape(-1, width))
     assert np.array_equal(numbers(folder / "norms.csv", "norm").reshape(4, 8), space.norms)
     assert np.array_equal(numbers(folder / "cosine.csv", *labels), space.cosine)
     assert np.array_equal(numbers(folder / "euclidean.csv", *labels), space.euclidean)
-    assert space.classes_plane is not None
-    assert space.tokens_plane is not None
+    assert space.pca_labels is not None
+    assert space.pca_tokens is not None
     components = ("component_1", "component_2")
-    assert np.array_equal(numbers(folder / "pca_labels.csv", *components), space.classes_plane.points)
-    assert np.array_equal(numbers(folder / "pca_tokens.csv", *components), space.tokens_plane.points)
+    assert np.array_equal(numbers(folder / "pca_labels.csv", *components), space.pca_labels.points)
+    assert np.array_equal(numbers(folder / "pca_tokens.csv", *components), space.pca_tokens.points)
     assert space.tsne is not None
     told = numbers(folder / "tsne.csv", "x", "y").reshape(6, 32, 2)
-    assert np.array_equal(told, np.concatenate([space.tsne.maps, space.tsne.mean[None]]))
+    assert np.array_equal(told, np.concatenate([space.tsne.runs, space.tsne.mean[None]]))
 
 
-def test_attention_is_that_of_the_images_that_sample_draws(looked: Inspection, attending: Path) -> None:
+def test_sample_attention_matches_the_images_of_sample(inspected: Inspection, attending: Path) -> None:
     model = load(attending)
     seen = []
-    found = attended(model, CLASSES, count=2, seed=0, progress=lambda done, total: seen.append((done, total)))
+    found = sample_attention(model, CLASSES, count=2, seed=0, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(done, 2 * len(CLASSES)) for done in range(0, 2 * len(CLASSES) + 1, 2)]
     assert found is not None
     assert found.labels == tuple(label for label in CLASSES for _ in range(2))
     np.testing.assert_allclose(found.maps.sum(axis=1), 1.0, atol=1e-5)
-    told = numbers(looked.folder / "attention.csv", "share").reshape(found.maps.shape)
+    told = numbers(inspected.folder / "attention.csv", "share").reshape(found.maps.shape)
     assert np.array_equal(told.astype(np.float32), found.maps)
-    assert [int(row["seed"]) for row in rows(looked.folder / "attention.csv")[:: found.maps[0].size]] == list(
+    assert [int(row["seed"]) for row in rows(inspected.folder / "attention.csv")[:: found.maps[0].size]] == list(
         found.seeds
     )
     source = make_source(load_plugins(), device="cpu")
@@ -140,31 +135,29 @@ def test_attention_is_that_of_the_images_that_sample_draws(looked: Inspection, a
     assert np.abs(drawn.astype(int) - found.images).max() <= 1  # another batch size rounds otherwise
 
 
-def test_the_same_seed_repeats_every_file_and_another_one_does_not(
-    attending: Path, looked: Inspection, tmp_path: Path
-) -> None:
+def test_inspect_repeats_every_file_by_seed(attending: Path, inspected: Inspection, tmp_path: Path) -> None:
     again = look(attending, tmp_path / "again", count=2)
     other = look(attending, tmp_path / "other", count=2, seed=1)
-    for name in looked.files:
-        same = (looked.folder / name).read_bytes() == (again.folder / name).read_bytes()
+    for name in inspected.files:
+        same = (inspected.folder / name).read_bytes() == (again.folder / name).read_bytes()
         assert same, name
     changed = {
-        name for name in looked.files if (looked.folder / name).read_bytes() != (other.folder / name).read_bytes()
+        name for name in inspected.files if (inspected.folder / name).read_bytes() != (other.folder / name).read_bytes()
     }
     assert changed == {"tsne.csv", "tsne.png", "attention.csv", "attention.png"}
 
 
-def test_a_finished_folder_is_left_alone_and_another_job_refused(looked: Inspection, attending: Path) -> None:
-    before = {path: path.read_bytes() for path in looked.folder.iterdir()}
-    again = look(attending, looked.folder, count=2)
+def test_inspect_leaves_a_finished_folder_and_refuses_another_job(inspected: Inspection, attending: Path) -> None:
+    before = {path: path.read_bytes() for path in inspected.folder.iterdir()}
+    again = look(attending, inspected.folder, count=2)
     assert again.already_done
-    assert again.files == looked.files
-    assert {path: path.read_bytes() for path in looked.folder.iterdir()} == before
+    assert again.files == inspected.files
+    assert {path: path.read_bytes() for path in inspected.folder.iterdir()} == before
     with pytest.raises(DataError, match="holds another job: its n is 2, this one's is 1"):
-        look(attending, looked.folder)
+        look(attending, inspected.folder)
 
 
-def test_chosen_classes_have_their_attention_drawn(attending: Path, tmp_path: Path) -> None:
+def test_inspect_chosen_classes(attending: Path, tmp_path: Path) -> None:
     found = look(attending, tmp_path / "out", labels=("normal",))
     assert {row["label"] for row in rows(found.folder / "attention.csv")} == {"normal"}
     assert {row["label"] for row in rows(found.folder / "tokens.csv")} == {*CLASSES, NO_LABEL}
@@ -173,24 +166,24 @@ def test_chosen_classes_have_their_attention_drawn(attending: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("plugin", ["ddpm", "latent-ddpm", "dcgan"])
-def test_a_model_of_one_vector_a_label_says_what_is_left_out(plugin: str, tmp_path: Path) -> None:
+def test_inspect_single_vector_per_label_says_what_is_left_out(plugin: str, tmp_path: Path) -> None:
     found = look(make(tmp_path / "model", plugin), tmp_path / "out")
     assert set(found.files) == {f"{name}.csv" for name in ALL_TABLES} | {"pca.png", "distances.png", "norms.png"}
     told = " ".join(found.left_out)
-    assert "PCA of tokens: a label is one vector" in told
-    assert "tokens in all, too few to have neighbourhoods (10 are needed)" in told
+    assert "PCA of tokens: each label is a single vector" in told
+    assert "tokens, and 10 are needed" in told
     assert "attention maps: the network has no cross-attention to label tokens" in told
     with_null = plugin != "dcgan" and "no label" in {row["label"] for row in rows(found.folder / "norms.csv")}
     dropout = load(tmp_path / "model").config.flat().get("diffusion.label_dropout", 0.0)
     assert with_null == (dropout > 0)
 
 
-def test_a_label_that_was_never_dropped_has_no_row_for_none(tmp_path: Path) -> None:
+def test_label_space_without_label_dropout_has_no_null_label(tmp_path: Path) -> None:
     model = load(make(tmp_path / "model", "ddpm-var", overrides=["diffusion.label_dropout=0.0"]))
     assert label_space(model, seed=0).labels == CLASSES
 
 
-def test_several_labels_an_image_are_looked_at_one_by_one(tmp_path: Path) -> None:
+def test_inspect_multi_label(tmp_path: Path) -> None:
     folder = make(tmp_path / "model", "ldm", multi_label=True, overrides=["diffusion.label_dropout=0.1"])
     model = load(folder)
     space = label_space(model, seed=0)
@@ -202,60 +195,53 @@ def test_several_labels_an_image_are_looked_at_one_by_one(tmp_path: Path) -> Non
     assert {row["label"] for row in rows(found.folder / "attention.csv")} == set(CLASSES)
 
 
-def test_one_class_alone_has_no_plane(tmp_path: Path) -> None:
+def test_inspect_one_class_has_no_pca(tmp_path: Path) -> None:
     model = make(tmp_path / "model", "ddpm-var", classes=("cyst",), overrides=["diffusion.label_dropout=0.0"])
     found = look(model, tmp_path / "out")
     assert "pca.png" not in found.files
-    assert "PCA of labels: 1 of them, 3 are needed" in found.left_out
+    assert "PCA of labels: there are 1, and 3 are needed" in found.left_out
     assert numbers(found.folder / "cosine.csv", "cyst").item() == pytest.approx(1.0)
 
 
-def test_models_without_label_tokens_are_refused_and_leave_nothing(tmp_path: Path, monkeypatch: Any) -> None:
+def test_inspect_refuses_models_without_label_tokens(tmp_path: Path, monkeypatch: Any) -> None:
     blind = make(tmp_path / "blind", "dcgan", classes=("cyst",), overrides=["network.conditional=false"])
     with pytest.raises(ConfigError, match="reads no label"):
         look(blind, tmp_path / "out")
     model = make(tmp_path / "model", "ddpm")
     monkeypatch.delattr("medzoo_ddpm.model.DDPM.label_tokens")
-    with pytest.raises(ConfigError, match="'model' has no label tokens to look at"):
+    with pytest.raises(ConfigError, match="'model' has no label tokens to inspect"):
         look(model, tmp_path / "out")
     with pytest.raises(ConfigError, match="'classic' has no weights"):
         look(Path("classic"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_the_plane_keeps_the_distances_of_points_that_lie_in_one() -> None:
+def test_principal_components_keep_distances_within_a_plane() -> None:
     flat = np.random.default_rng(0).normal(size=(6, 2)) * [5.0, 1.0]
     turn, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(9, 9)))
-    plane = principal_plane(np.pad(flat, ((0, 0), (0, 7))) @ turn + 3.0)
+    plane = principal_components(np.pad(flat, ((0, 0), (0, 7))) @ turn + 3.0)
     assert plane is not None
-    np.testing.assert_allclose(euclidean_distances(plane.points), euclidean_distances(flat), atol=1e-9)
+    np.testing.assert_allclose(cdist(plane.points, plane.points), cdist(flat, flat), atol=1e-9)
     assert sum(plane.explained) == pytest.approx(1.0)
     assert plane.explained[0] > plane.explained[1]
-    assert principal_plane(flat[:2]) is None
+    assert principal_components(flat[:2]) is None
 
 
-def test_matrices_have_their_closed_forms() -> None:
-    vectors = np.array([[3.0, 4.0], [-4.0, 3.0], [-3.0, -4.0]])
-    np.testing.assert_allclose(cosine_similarities(vectors), [[1, 0, -1], [0, 1, 0], [-1, 0, 1]], atol=1e-12)
-    root = 5 * 2**0.5
-    np.testing.assert_allclose(euclidean_distances(vectors), [[0, root, 10], [root, 0, root], [10, root, 0]])
-
-
-def test_neighbourhoods_tell_groups_apart_and_repeat_by_seed() -> None:
+def test_tsne_embedding_separates_groups_and_repeats_by_seed() -> None:
     middles = np.repeat(100.0 * np.eye(3, 8), 8, axis=0)
     points = (middles + np.random.default_rng(0).normal(size=(24, 8))).astype(np.float32)
-    found, again = (neighbourhoods(points, seeds=[1, 2, 3]) for _ in range(2))
+    found, again = (tsne_embedding(points, seeds=[1, 2, 3]) for _ in range(2))
     assert found is not None
     assert again is not None
-    assert np.array_equal(found.maps, again.maps)
+    assert np.array_equal(found.runs, again.runs)
     assert found.perplexity < 24
-    assert not np.allclose(found.maps[0], found.maps[1], atol=1e-3)
-    np.testing.assert_allclose((found.maps**2).sum(axis=(1, 2)), 1.0, atol=0.35)
-    np.testing.assert_allclose(found.mean, found.maps.mean(axis=0))
-    for own in (*found.maps, found.mean):
+    assert not np.allclose(found.runs[0], found.runs[1], atol=1e-3)
+    np.testing.assert_allclose((found.runs**2).sum(axis=(1, 2)), 1.0, atol=0.35)
+    np.testing.assert_allclose(found.mean, found.runs.mean(axis=0))
+    for own in (*found.runs, found.mean):
         groups = own.reshape(3, 8, 2)
         within = np.linalg.norm(groups - groups.mean(axis=1, keepdims=True), axis=2).max()
-        centres = groups.mean(axis=1)
-        assert euclidean_distances(centres)[np.triu_indices(3, 1)].min() > 2 * within
+        centers = groups.mean(axis=1)
+        assert cdist(centers, centers)[np.triu_indices(3, 1)].min() > 2 * within
     assert found.disparity < 0.3
-    assert neighbourhoods(points[:9], seeds=[1]) is None
+    assert tsne_embedding(points[:9], seeds=[1]) is None

@@ -1,10 +1,10 @@
-"""The report in a real browser: quiet console, whole pictures, nothing wider than a phone."""
+"""The report in a real browser: no console messages, complete images, nothing wider than a phone."""
 
 from __future__ import annotations
 
 import pytest
 from helpers.browser import BROWSER, PHONE, look
-from helpers.example_evaluation import full_evaluation, made_pictures
+from helpers.example_evaluation import full_evaluation, made_images
 
 from medzoo.report.evaluation.report import write_report
 
@@ -12,13 +12,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason="no C
 
 
 @pytest.mark.parametrize("width", [PHONE, 1200])
-def test_the_report_fits_a_phone_and_a_desk(tmp_path, width):
+def test_write_report_page_fits_phone_and_desktop(tmp_path, width):
     names = ("malignant", '<b>&"x', "W" * 120)
-    pictures = made_pictures(names)
-    pictures.names = {
-        role: [f"/scans/{'long-folder-name' * 8}/{index}.png" for index in range(12)] for role in pictures.of
-    }
-    page = write_report(full_evaluation(names), pictures, tmp_path)[0].read_text("utf-8")
+    images = made_images(names)
+    images.names = {role: [f"/scans/{'long-folder-name' * 8}/{index}.png" for index in range(12)] for role in images.of}
+    page = write_report(full_evaluation(names), images, tmp_path)[0].read_text("utf-8")
     found, console = look(page, tmp_path, width)
     assert console == []
     assert found["broken"] == []
@@ -28,7 +26,7 @@ def test_the_report_fits_a_phone_and_a_desk(tmp_path, width):
     assert found["width"] <= width
 
 
-def test_the_browser_sees_what_is_wrong(tmp_path):
+def test_look_finds_a_broken_page(tmp_path):
     bad = "<!doctype html><p style='width:500px'>wide</p><img alt='gone' src='data:image/png;base64,x'>"
     found, console = look(f"{bad}<script>console.error('oh')</script>", tmp_path)
     assert found["width"] > PHONE

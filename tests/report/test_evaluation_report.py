@@ -11,23 +11,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.example_evaluation import CLASSES, MadePictures, full_evaluation, kid, made_evaluation, made_pictures, rows
+from helpers.example_evaluation import CLASSES, MadeImages, full_evaluation, kid, made_evaluation, made_images, rows
 from helpers.html_page import Page
 from PIL import Image
 
 from medzoo.evaluation.results import FAKE, Baseline, Evaluation, MetricResult, PairwiseResult, SkippedMetric
 from medzoo.protocols import Pair, Score
+from medzoo.report.evaluation.images import file_names
 from medzoo.report.evaluation.report import write_report
-from medzoo.report.evaluation.samples import file_names
-from medzoo.report.evaluation.text import best_epochs, copy_verdict, floors_told, gathered_warnings
-from medzoo.report.formatting import counted, interval, listed, number, sentence
+from medzoo.report.evaluation.text import (
+    compare_with_baselines,
+    describe_best_checkpoints,
+    group_warnings,
+    memorization_verdict,
+)
+from medzoo.report.formatting import as_sentence, format_interval, format_number, join_words, pluralize
 
 NASTY = ('<b>&"x', "$\\frac{$", "../../etc/passwd", "Ünï-漢字", "a" * 300, "no-utf8-\udcff")
 
 
-def write(evaluation: Evaluation, folder: Path, pictures: MadePictures | None = None) -> Page:
+def write(evaluation: Evaluation, folder: Path, images: MadeImages | None = None) -> Page:
     """The page of a report written into `folder`, where nothing else is."""
-    written = write_report(evaluation, pictures or made_pictures(evaluation.image.classes), folder)
+    written = write_report(evaluation, images or made_images(evaluation.image.classes), folder)
     assert written[0] == folder / "report.html"
     assert {path.name for path in written} == {path.name for path in folder.iterdir()}
     return Page(written[0].read_text("utf-8"))
@@ -37,8 +42,8 @@ def write(evaluation: Evaluation, folder: Path, pictures: MadePictures | None = 
 def report(tmp_path):
     """Write a report and read its page."""
 
-    def call(evaluation: Evaluation, pictures: MadePictures | None = None) -> Page:
-        return write(evaluation, tmp_path, pictures)
+    def call(evaluation: Evaluation, images: MadeImages | None = None) -> Page:
+        return write(evaluation, tmp_path, images)
 
     return call
 
@@ -75,23 +80,23 @@ def page(folder):
         (-3.2e12, "\u22123.200e12"),
     ],
 )
-def test_numbers_keep_four_digits_and_their_sign(value, text):
-    assert number(value) == text
+def test_format_number_keeps_four_digits_and_the_sign(value, text):
+    assert format_number(value) == text
 
 
-def test_words_around_numbers():
-    assert interval((-0.5, 0.25)) == "\u22120.5000 to 0.2500"
-    assert interval(None) == ""
-    assert (counted(1, "class", "classes"), counted(1200, "image")) == ("1 class", "1,200 images")
-    assert (sentence("it is small"), sentence("Yes."), sentence("")) == ("It is small.", "Yes.", "")
-    assert (listed(["a"]), listed(["a", "b", "c"])) == ("a", "a, b and c")
+def test_formatting_of_words_around_numbers():
+    assert format_interval((-0.5, 0.25)) == "\u22120.5000 to 0.2500"
+    assert format_interval(None) == ""
+    assert (pluralize(1, "class", "classes"), pluralize(1200, "image")) == ("1 class", "1,200 images")
+    assert (as_sentence("it is small"), as_sentence("Yes."), as_sentence("")) == ("It is small.", "Yes.", "")
+    assert (join_words(["a"]), join_words(["a", "b", "c"])) == ("a", "a, b and c")
 
 
-def test_the_page_says_everything(page):
+def test_write_report_page_has_every_section(page):
     for words in (
-        "12 synthetic images were compared with 12 real images, in 3 classes",
-        "all as 16 \u00d7 16 pixels, grey, no crop.",
-        "Copy check failed",
+        "12 synthetic images were compared with 12 real images in 3 classes",
+        "all at 16 \u00d7 16 pixels, grayscale, no crop.",
+        "Memorization check failed",
         "2 warnings",
         "19 of 125 real images show the same scan as a training image",
         "\u22120.003120",
@@ -110,11 +115,11 @@ def test_the_page_says_everything(page):
         assert words in page.text
 
 
-def test_the_page_is_accessible_and_alone(page):
+def test_write_report_page_is_accessible_and_self_contained(page):
     assert len(page.all("h1")) == 1
     assert page.all("html") == [{"lang": "en"}]
-    assert all(picture["alt"] for picture in page.all("img"))
-    assert all(picture["src"].startswith("data:image/") for picture in page.all("img"))
+    assert all(image["alt"] for image in page.all("img"))
+    assert all(image["src"].startswith("data:image/") for image in page.all("img"))
     assert all(header.get("scope") in ("row", "col") for header in page.all("th"))
     assert not page.all("script")
     assert {link.get("href", "")[:1] for link in page.all("a")} == {"#"}
@@ -124,14 +129,14 @@ def test_the_page_is_accessible_and_alone(page):
     assert len(named) == len(set(named))
 
 
-def test_names_are_text_wherever_they_stand(report):
-    page = report(full_evaluation(NASTY), made_pictures(NASTY))
+def test_write_report_escapes_hostile_names(report):
+    page = report(full_evaluation(NASTY), made_images(NASTY))
     assert not page.all("b")
     assert '<b>&"x' in page.text
     assert "$\\frac{$" in page.text
 
 
-def test_file_names_are_safe_and_differ(tmp_path):
+def test_file_names_are_safe_and_unique(tmp_path):
     names = file_names([*NASTY, "A b", "a-b", ""])
     assert len({name.lower() for name in names.values()}) == len(names)
     assert all(0 < len(name) < 70 and "/" not in name and not name.startswith(".") for name in names.values())
@@ -144,16 +149,16 @@ def test_file_names_are_safe_and_differ(tmp_path):
 def test_metrics_csv_has_a_row_for_every_number(folder):
     table = list(csv.DictReader(io.StringIO((folder / "metrics.csv").read_text("utf-8"))))
     first = table[0]
-    assert (first["name"], first["class"], first["figure"]) == ("kid@cnn-busi", "", "")
+    assert (first["name"], first["class"], first["detail"]) == ("kid@cnn-busi", "", "")
     assert (float(first["value"]), first["spread_over"], first["n_fake"]) == (-0.00312, "subsets", "500")
     assert (float(first["baseline_fake"]), first["baseline_n"], first["better"]) == (0.0312, "62", "lower")
-    assert [row["value"] for row in table if row["figure"] == "recall"] == ["0.05"]
-    assert [row["value"] for row in table if row["figure"] == "std"] == ["nan"]
+    assert [row["value"] for row in table if row["detail"] == "recall"] == ["0.05"]
+    assert [row["value"] for row in table if row["detail"] == "std"] == ["nan"]
     assert [row["missing"] for row in table if row["class"] == "benign"] == ["insufficient: 18 of 50 real images"] * 2
     assert {row["failed"] for row in table if row["name"].startswith("nearest-train")} == {"True"}
 
 
-def test_the_other_tables(folder):
+def test_write_report_pairwise_and_trend_csv(folder):
     pairwise = list(csv.DictReader(io.StringIO((folder / "pairwise.csv").read_text("utf-8"))))
     assert len(pairwise) == 12
     assert (pairwise[1]["first"], pairwise[1]["second"]) == ("real", "train")
@@ -161,19 +166,19 @@ def test_the_other_tables(folder):
     assert [row["step"] for row in trend] == ["500", "1000", "1500", "2000", "2500", "3000"]
 
 
-def test_json_holds_everything_and_no_nan(folder):
-    told = json.loads((folder / "evaluation.json").read_text("utf-8"), parse_constant=pytest.fail)
-    assert told["results"][3]["score"]["figures"] == {"std": None}
-    assert told["results"][0]["score"]["interval"] == pytest.approx([-0.00512, -0.00112])
-    assert told["results"][4]["score"]["pairs"][0] == {"fake": 0, "train": 1, "distance": 1.5}
-    assert told["sets"][0]["counts"] == dict.fromkeys(CLASSES, 4)
-    assert told["image"]["size"] == 16
+def test_evaluation_json_holds_everything_without_nan(folder):
+    found = json.loads((folder / "evaluation.json").read_text("utf-8"), parse_constant=pytest.fail)
+    assert found["results"][3]["score"]["details"] == {"std": None}
+    assert found["results"][0]["score"]["interval"] == pytest.approx([-0.00512, -0.00112])
+    assert found["results"][4]["score"]["pairs"][0] == {"fake": 0, "train": 1, "distance": 1.5}
+    assert found["sets"][0]["counts"] == dict.fromkeys(CLASSES, 4)
+    assert found["image"]["size"] == 16
 
 
-def test_pictures_lie_beside_the_page(folder):
+def test_write_report_saves_every_figure_as_png(folder):
     names = {path.name for path in folder.glob("*.png")}
     assert names == {
-        "floors.png",
+        "baselines.png",
         "trend.png",
         "histogram-intensity.png",
         "histogram-nearest-train@pixels.png",
@@ -183,61 +188,61 @@ def test_pictures_lie_beside_the_page(folder):
         "samples-normal.png",
     }
     for name in names:
-        with Image.open(folder / name) as picture:
-            assert min(picture.size) > 100
+        with Image.open(folder / name) as image:
+            assert min(image.size) > 100
 
 
-def test_the_same_evaluation_gives_the_same_page(report, folder, tmp_path):
+def test_write_report_is_reproducible(report, folder, tmp_path):
     report(full_evaluation())
     assert (tmp_path / "report.html").read_bytes() == (folder / "report.html").read_bytes()
 
 
-def test_one_metric_without_training_images(report):
+def test_write_report_without_training_images(report):
     evaluation = made_evaluation(results=(rows()[1],))
-    asked = report(evaluation, made_pictures())
-    assert "Copy check not made" in asked.text
-    assert "it was not asked for" in asked.text
-    page = report(replace(evaluation, sets=evaluation.sets[:2]), made_pictures(train=False))
+    asked = report(evaluation, made_images())
+    assert "Memorization check not run" in asked.text
+    assert "it was not requested" in asked.text
+    page = report(replace(evaluation, sets=evaluation.sets[:2]), made_images(train=False))
     assert "no training images were given" in page.text
     assert not {"nearest", "trend", "pairwise", "per-class", "histograms"} & {tag.get("id") for _, tag in page.tags}
 
 
-def test_nothing_measured_and_nothing_to_warn_of(report):
+def test_write_report_without_metrics(report):
     page = report(made_evaluation(results=()))
     assert "No warnings" in page.text
     assert "No metric was measured" in page.text
 
 
-def test_a_class_without_synthetic_images(report, tmp_path):
-    pictures = made_pictures()
-    pictures.of[FAKE] = pictures.of[FAKE][:2]
-    page = report(made_evaluation(results=rows(pairs=0)), pictures)
-    assert "There are no synthetic images of this class." in page.text
+def test_write_report_class_without_synthetic_images(report, tmp_path):
+    images = made_images()
+    images.of[FAKE] = images.of[FAKE][:2]
+    page = report(made_evaluation(results=rows(pairs=0)), images)
+    assert "No synthetic images of this class." in page.text
     with Image.open(tmp_path / "samples-normal.png") as one, Image.open(tmp_path / "samples-benign.png") as two:
         assert one.height < two.height
 
 
-def test_large_images_of_many_classes_stay_small(report, tmp_path):
+def test_write_report_of_large_images_stays_small(report, tmp_path):
     classes = tuple(f"finding {index}" for index in range(15))
     many = tuple(
         MetricResult(name=f"metric{index}@cnn", unit="", better="lower", score=kid(), baseline=rows()[0].baseline)
         for index in range(30)
     )
-    pictures = made_pictures(classes, size=192, channels=3, each=2)
-    report(full_evaluation(classes, results=(*many, *rows()), size=192, channels=3), pictures)
+    images = made_images(classes, size=192, channels=3, each=2)
+    report(full_evaluation(classes, results=(*many, *rows()), size=192, channels=3), images)
     assert (tmp_path / "report.html").stat().st_size < 5_000_000
 
 
-def test_many_small_images_are_not_shrunk(report):
-    page = report(made_evaluation(size=28), made_pictures(size=28))
-    tiles = [picture for picture in page.all("img") if picture.get("class") == "coarse"]
-    assert {picture["width"] for picture in tiles} == {"28"}
+def test_thumbnails_of_small_images_keep_their_size(report):
+    page = report(made_evaluation(size=28), made_images(size=28))
+    tiles = [image for image in page.all("img") if image.get("class") == "coarse"]
+    assert {image["width"] for image in tiles} == {"28"}
 
 
-def test_copy_verdicts():
+def test_memorization_verdict_cases():
     def verdict(*found: MetricResult) -> tuple[str, str]:
-        told = copy_verdict(made_evaluation(results=found))
-        return told.state, told.sentence
+        found_verdict = memorization_verdict(made_evaluation(results=found))
+        return found_verdict.state, found_verdict.sentence
 
     def row(name: str, **given: object) -> MetricResult:
         return MetricResult(name=name, unit="", better="lower", **given)
@@ -250,54 +255,54 @@ def test_copy_verdicts():
     assert "nearest-train@cnn" in sentence
     assert "pixels" not in sentence
     assert verdict(row("nearest-train@pixels", missing="1 training image is too few"))[1].endswith("too few.")
-    assert verdict()[0] == "not made"
+    assert verdict()[0] == "not run"
 
 
-def test_floors_are_judged_by_their_spread_and_side():
-    def told(better: str, real: float, fake: float, spread: float = 0.1) -> str:
+def test_compare_with_baselines_uses_spread_and_direction():
+    def compare(better: str, real: float, fake: float, spread: float = 0.1) -> str:
         floor = Baseline(n=9, draws=5, real=real, real_spread=spread, fake=fake, fake_spread=spread)
         row = MetricResult(name="m", unit="", better=better, score=kid(), baseline=floor)
-        return floors_told(made_evaluation(results=(row,)))[0].words
+        return compare_with_baselines(made_evaluation(results=(row,)))[0][1]
 
-    assert told("lower", 1.0, 2.0).startswith("worse")
-    assert told("higher", 1.0, 2.0).startswith("better")
-    assert told("lower", 1.0, 1.2).startswith("not told apart")
-    assert told("lower", 1.0, 2.0, math.nan) == "cannot be judged"
-    assert told("neither", 1.0, 2.0) == told("neither", 2.0, 1.0) == "other than real images among themselves"
+    assert compare("lower", 1.0, 2.0).startswith("worse")
+    assert compare("higher", 1.0, 2.0).startswith("better")
+    assert compare("lower", 1.0, 1.2) == "not distinguishable from real images"
+    assert compare("lower", 1.0, 2.0, math.nan) == "cannot be compared"
+    assert compare("neither", 1.0, 2.0) == compare("neither", 2.0, 1.0) == "different from real images"
 
 
-def test_the_best_epoch_is_told_with_what_follows():
-    (sentence,) = best_epochs(full_evaluation())
-    assert sentence.startswith("By kid@cnn-busi, epoch 40 (step 2,000) is best of 6 checkpoints, with 0.03000")
-    assert "those after it are no better" in sentence
+def test_describe_best_checkpoints_with_what_follows():
+    (sentence,) = describe_best_checkpoints(full_evaluation())
+    assert sentence.startswith("By kid@cnn-busi, the best of 6 checkpoints is epoch 40 (step 2,000), with 0.03000")
+    assert "later checkpoints are no better" in sentence
     points = full_evaluation().trend
-    (sentence,) = best_epochs(full_evaluation(trend=points[:4]))
-    assert "longer training may still help" in sentence
-    assert best_epochs(full_evaluation(trend=points[:1])) == []
+    (sentence,) = describe_best_checkpoints(full_evaluation(trend=points[:4]))
+    assert "longer training may help" in sentence
+    assert describe_best_checkpoints(full_evaluation(trend=points[:1])) == []
 
 
-def test_a_warning_of_many_metrics_is_told_once():
+def test_group_warnings_lists_each_once():
     twice = tuple(
         MetricResult(name=name, unit="", better="lower", score=kid(), warnings=("too few images",))
         for name in ("fid@a", "fid@b")
     )
-    (told,) = gathered_warnings(made_evaluation(results=twice))
-    assert (told.text, told.names) == ("too few images", ("fid@a", "fid@b"))
+    warnings = group_warnings(made_evaluation(results=twice))
+    assert warnings == {"too few images": ["fid@a", "fid@b"]}
 
 
-def test_a_pair_beyond_those_shown_stays_in_the_json(report, tmp_path):
+def test_evaluation_json_keeps_pairs_beyond_those_shown(report, tmp_path):
     pairs = tuple(Pair(fake=index % 12, train=index % 12, distance=float(index)) for index in range(20))
     row = MetricResult(
         name="nearest-train@pixels", unit="", better="lower", score=Score(value=0.0, n_real=9, n_fake=9, pairs=pairs)
     )
     page = report(made_evaluation(results=(row,)))
     assert page.text.count("nearest training image:") == 8
-    told = json.loads((tmp_path / "evaluation.json").read_text("utf-8"))
-    assert len(told["results"][0]["score"]["pairs"]) == 20
-    assert np.isfinite([pair["distance"] for pair in told["results"][0]["score"]["pairs"]]).all()
+    found = json.loads((tmp_path / "evaluation.json").read_text("utf-8"))
+    assert len(found["results"][0]["score"]["pairs"]) == 20
+    assert np.isfinite([pair["distance"] for pair in found["results"][0]["score"]["pairs"]]).all()
 
 
-def test_what_no_class_or_pair_has_is_told_in_one_line(report):
+def test_write_report_states_a_common_reason_once(report):
     small = "MS-SSIM needs sides over 160 pixels"
     rows = tuple(
         MetricResult(name="ms-ssim", unit="", better="neither", label=label, missing=small)
@@ -309,7 +314,7 @@ def test_what_no_class_or_pair_has_is_told_in_one_line(report):
     assert page.text.count(small) == 2
 
 
-def test_metrics_left_out_for_one_reason_stand_together(report):
+def test_write_report_groups_skipped_metrics(report):
     left = [
         SkippedMetric(name=f"{name}@inception", reason="no weights", hint="medzoo pull inception")
         for name in ("fid", "kid")
@@ -319,7 +324,7 @@ def test_metrics_left_out_for_one_reason_stand_together(report):
     assert page.text.count("medzoo pull inception") == 1
 
 
-def test_a_warning_names_a_few_metrics_and_counts_the_rest(report):
+def test_write_report_warning_names_a_few_metrics(report):
     many = tuple(
         MetricResult(name=f"m{k}@a", unit="", better="lower", score=kid(), warnings=("too few",)) for k in range(9)
     )

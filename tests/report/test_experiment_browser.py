@@ -1,4 +1,4 @@
-"""The reports of experiments in a real browser: quiet console, whole pictures, nothing wider than a phone."""
+"""The reports of experiments in a real browser: no console messages, complete images, nothing wider than a phone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from helpers.browser import BROWSER, PHONE, look
 from helpers.example_experiment import ARMS, made_experiment
 
 from medzoo.experiment.arms import Arm, parse_arms
-from medzoo.report.experiment.compare import side_by_side, write_comparison
+from medzoo.report.experiment.compare import compare_experiments, write_comparison
 from medzoo.report.experiment.report import write_experiment_report
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome is installed")]
@@ -33,13 +33,13 @@ def pages(tmp_path_factory):
     experiment = made_experiment(folder / "hostile", **HOSTILE)
     other = made_experiment(folder / "other", arms=parse_arms(["real"], targets=[500], controls=False), folds=2)
     write_experiment_report(experiment)
-    compared = write_comparison(side_by_side([experiment, other]), folder / "out")[0]
+    compared = write_comparison(compare_experiments([experiment, other]), folder / "out")[0]
     return {"report": folder / "hostile" / "report.html", "compare": compared}
 
 
 @pytest.mark.parametrize("width", [PHONE, 1200])
 @pytest.mark.parametrize("name", ["report", "compare"])
-def test_experiments_fit_a_phone_and_a_desk(pages, tmp_path, name, width):
+def test_write_experiment_report_page_fits_phone_and_desktop(pages, tmp_path, name, width):
     found, console = look(pages[name].read_text("utf-8"), tmp_path, width)
     assert console == []
     assert found["broken"] == []

@@ -1,4 +1,4 @@
-"""The report of an experiment: what it says of arms, failures and odd values, and that it repeats itself."""
+"""The report of an experiment: arms, failures, unusual values, reproducibility."""
 
 from __future__ import annotations
 
@@ -17,12 +17,18 @@ from helpers.html_page import Page
 from medzoo.classification.scores import RocCurve
 from medzoo.errors import IntegrityError
 from medzoo.experiment.arms import Arm, parse_arms, pretrain_arms
+from medzoo.report.experiment import tables
 from medzoo.report.experiment.controls import UNPRETRAINED, answers, control_comparisons
-from medzoo.report.experiment.curves import arm_curves, class_curves, mean_curve, read_curves
 from medzoo.report.experiment.figures import experiment_figures
 from medzoo.report.experiment.report import write_experiment_report
-from medzoo.report.experiment.score_tables import absent_told, class_found, confusion, pretrain_rows, score_tables
-from medzoo.report.experiment.text import limits, run_told
+from medzoo.report.experiment.roc_curves import arm_curves, class_curves, mean_curve, read_curves
+from medzoo.report.experiment.tables import (
+    class_means,
+    confusion_matrix,
+    describe_absent_classes,
+    score_tables,
+)
+from medzoo.report.experiment.text import describe_run, limitations
 
 FAILED = frozenset({("ldm", "resnet18", 2)})
 MISSING = frozenset({("classic", "cnn", 4)})
@@ -57,7 +63,7 @@ def table(data: bytes) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(data.decode())))
 
 
-def test_a_failed_cell_is_shown_with_its_error_and_never_left_out_silently(written, page):
+def test_write_experiment_report_shows_failed_cells(written, page):
     for words in (
         "Failed: resnet18 on ldm, fold 3. ResourceError: the device ran out of memory at step 412.",
         "1 of 70 cells have not been run yet (classic): means without them are partial.",
@@ -73,30 +79,33 @@ def test_a_failed_cell_is_shown_with_its_error_and_never_left_out_silently(writt
     assert (row["arm"], row["fold"], row["accuracy"], row["error"][:13]) == ("ldm", "2", "", "ResourceError")
 
 
-def test_the_page_says_what_was_run(page):
+def test_write_experiment_report_page_describes_the_run(page):
     for words in (
-        "Did a generator do more than duplicate, which repeats real images to the same count? No gain is shown in any "
-        "of 6 comparisons, which does not show that there is none. This is provisional, for not all cells have scores.",
-        "Did one do more than classic,",
-        "The data, data/scans, has 180 images of 3 classes (benign 80, malignant 60, normal 40).",
+        "Did any generator outperform duplicate, which oversamples real images to the same count? No significant gain "
+        "in any of 6 comparisons, which does not prove that there is none. This is provisional because not all cells "
+        "have scores.",
+        "Did any generator outperform classic,",
+        "The dataset, data/scans, has 180 images in 3 classes (benign 80, malignant 60, normal 40).",
         "cnn and resnet18 were trained on 7 arms (real, weighted, duplicate, classic, ddpm-var, ldm, "
-        "ldm=0.5+ddpm-var=0.5), once in each of 5 folds.",
-        "500 real images to train on, 56 to choose weights by and 36 to test on; every image is in one fold's test",
-        "Optimiser steps were equal in all arms: cnn 200, resnet18 200. Filled arms have 500 images a class.",
-        "ddpm-var and ldm were trained on each fold's training images alone.",
+        "ldm=0.5+ddpm-var=0.5), once per fold of a 5-fold cross-validation.",
+        "500 real images for training, 56 for validation (to select weights) and 36 for testing; every image is in "
+        "the test set of one fold.",
+        "The number of optimizer steps was the same in all arms: cnn 200, resnet18 200. Augmented arms have "
+        "500 images per class.",
+        "ddpm-var and ldm were trained on each fold's training images only.",
         "cnn started from scratch. resnet18 started from imagenet (timm/resnet18.a1_in1k).",
         "Against duplicate, ldm",
         "Against real, weighted",
-        "What may not be concluded",
+        "Limitations",
         "120 real, 180 synthetic",
         "not for diagnosis",
     ):
         assert words in page.text
 
 
-def test_the_page_is_accessible_and_alone(page):
+def test_write_experiment_report_page_is_accessible_and_self_contained(page):
     assert len(page.all("h1")) == 1
-    assert all(picture["alt"] and picture["src"].startswith("data:image/") for picture in page.all("img"))
+    assert all(image["alt"] and image["src"].startswith("data:image/") for image in page.all("img"))
     assert all(header.get("scope") in ("row", "col") for header in page.all("th"))
     assert not page.all("script")
     anchors = {link["href"][1:] for link in page.all("a")}
@@ -105,7 +114,7 @@ def test_the_page_is_accessible_and_alone(page):
     assert len(named) == len(set(named))
 
 
-def test_tables_hold_everything(written):
+def test_write_experiment_report_tables_hold_everything(written):
     assert len(table(written["cells.csv"])) == 70
     assert len(table(written["summaries.csv"])) == 7 * 2 * 6
     assert len(table(written["per_class.csv"])) == 68 * 3
@@ -122,13 +131,13 @@ def test_tables_hold_everything(written):
     assert [len(made) for made in found["control_comparisons"].values()] == [6, 6]
 
 
-def test_every_figure_is_a_file_too(written, page):
+def test_write_experiment_report_saves_every_figure(written, page):
     assert sum(name.startswith("figures/") for name in written) == len(page.all("img"))
     assert {"figures/confusion-cnn-real.png", "figures/mixing-ddpm-var-ldm-500.png"} <= set(written)
     assert all(data.startswith(b"\x89PNG") for name, data in written.items() if name.startswith("figures/"))
 
 
-def test_the_same_cells_give_the_same_bytes_and_old_figures_go(made):
+def test_write_experiment_report_is_reproducible_and_removes_old_figures(made):
     experiment = made(folds=2)
     first = {name: (experiment.folder / name).read_bytes() for name in write_experiment_report(experiment)}
     (experiment.folder / "figures" / "confusion-cnn-gone.png").touch()
@@ -136,7 +145,7 @@ def test_the_same_cells_give_the_same_bytes_and_old_figures_go(made):
     assert {f"figures/{path.name}" for path in (experiment.folder / "figures").iterdir()} < set(first)
 
 
-def test_names_are_text_wherever_they_stand(made):
+def test_write_experiment_report_escapes_hostile_names(made):
     arms = (*ARMS[:1], Arm(name=NASTY, mixture={NASTY: 1.0}, target=500), Arm(name="W" * 90))
     failed = frozenset({(NASTY, NASTY, 1)})
     experiment = made(
@@ -148,16 +157,16 @@ def test_names_are_text_wherever_they_stand(made):
     assert page.text.count(NASTY) > 10
 
 
-def test_one_arm_and_one_seed_are_reported_without_tests(made):
+def test_write_experiment_report_one_arm_and_seed(made):
     experiment = made(folds=0)
     write_experiment_report(experiment)
     text = Page((experiment.folder / "report.html").read_text("utf-8")).text
-    assert "No arm has images that a generator made." in text
-    assert "There is no other arm to compare it with." in text
+    assert "No arm has generated images." in text
+    assert "There is no other arm to compare with." in text
     assert "no interval: there are fewer than two values; n = 1" in text
 
 
-def test_nothing_run_yet_is_a_report_too(made):
+def test_write_experiment_report_before_anything_ran(made):
     experiment = made(
         arms=ARMS[:2], missing=frozenset((arm, "cnn", k) for arm in ("real", "weighted") for k in (0, 1)), folds=2
     )
@@ -165,39 +174,39 @@ def test_nothing_run_yet_is_a_report_too(made):
     page = Page((experiment.folder / "report.html").read_text("utf-8"))
     assert "0 of 4 cells have scores; 4 not run." in page.text
     assert "No fold has balanced accuracy of cnn with both weighted and real" in page.text
-    assert [picture["alt"] for picture in page.all("img")] == [
+    assert [image["alt"] for image in page.all("img")] == [
         "Balanced accuracy by arm. cnn: real not run, weighted not run."
     ]
 
 
-def test_absent_classes_are_named(made):
+def test_describe_absent_classes_names_folds(made):
     experiment = made(absent=frozenset({"normal"}), rare=frozenset({"malignant"}), folds=3)
-    assert absent_told(experiment) == [
-        "malignant has no test image in fold 2 and fold 3, whose means are over the other classes",
-        "normal has no test image: it counts in no mean",
+    assert describe_absent_classes(experiment) == [
+        "malignant has no test images in fold 2 and fold 3, where means exclude it",
+        "normal has no test images and is excluded from all means",
     ]
-    found = class_found(experiment, "real", "cnn")
+    found = class_means(experiment, "real", "cnn")
     assert math.isnan(found[2].recall)
     assert found[1].recall == experiment.cells[0].scores.per_class[1].recall
 
 
-def test_confusion_is_summed_over_folds(made):
+def test_confusion_matrix_is_summed_over_folds(made):
     experiment = made(folds=3)
     assert np.array_equal(
-        confusion(experiment, "real", "cnn"), sum(np.array(c.scores.confusion) for c in experiment.cells)
+        confusion_matrix(experiment, "real", "cnn"), sum(np.array(c.scores.confusion) for c in experiment.cells)
     )
 
 
-def test_several_labels_have_auc_and_no_confusion(made):
+def test_experiment_figures_multi_label(made):
     experiment = made(multi_label=True, folds=2, metric="auc")
     figures = experiment_figures(experiment, read_curves(experiment), {})
     kinds = {figure.kind for figure in figures.values()}
     assert "confusion" not in kinds
     assert "class-roc" in kinds
-    assert [found.metric for found in score_tables(experiment)] == ["auc", "balanced_accuracy", "accuracy", "f1"]
+    assert list(score_tables(experiment)) == ["auc", "balanced_accuracy", "accuracy", "f1"]
 
 
-def test_controls_are_those_of_the_same_count(tmp_path):
+def test_control_comparisons_have_the_same_count(tmp_path):
     arms = parse_arms(["ldm"], targets=[0, 500, 1000], controls=True)
     found = control_comparisons(made_experiment(tmp_path, arms=arms, classifiers=("cnn",)))
     assert {name: [(c.arm, c.baseline) for c in made] for name, made in found.items()} == {
@@ -207,7 +216,7 @@ def test_controls_are_those_of_the_same_count(tmp_path):
     assert [comparison.family for comparison in found["duplicate"]] == [2, 2]
 
 
-def test_the_baseline_as_control_keeps_the_experiments_own_comparisons(tmp_path):
+def test_control_comparisons_with_the_baseline_as_control(tmp_path):
     experiment = made_experiment(tmp_path, baseline="duplicate", classifiers=("cnn",))
     own = [found for found in experiment.comparisons if found.arm in ("ddpm-var", "ldm", "ldm=0.5+ddpm-var=0.5")]
     assert list(control_comparisons(experiment)["duplicate"]) == own
@@ -217,49 +226,49 @@ def test_the_baseline_as_control_keeps_the_experiments_own_comparisons(tmp_path)
 @pytest.mark.parametrize(
     ("skill", "short", "words"),
     [
-        ({"ldm": 9.0}, "Gain shown", "a gain is shown: ldm with cnn (+"),
-        ({"ldm": -9.0}, "No gain shown", "A loss is shown for ldm with cnn (\u2212"),
+        ({"ldm": 9.0}, "Significant gain", "Significant gain in 1 of 1 comparison: ldm with cnn (+"),
+        ({"ldm": -9.0}, "No significant gain", "Significant loss: ldm with cnn (\u2212"),
         (
             {"ldm": 1.4},
-            "No gain shown",
-            "No gain is shown in the one comparison, which does not show that there is none.",
+            "No significant gain",
+            "No significant gain in the one comparison, which does not prove that there is none.",
         ),
     ],
     ids=str,
 )
-def test_the_first_sentence_answers_whether_duplicate_was_beaten(made, skill, short, words):
+def test_answers_about_duplicate(made, skill, short, words):
     arms = parse_arms(["duplicate", "ldm"], targets=[500], controls=False)
     experiment = made(arms=arms, baseline="duplicate", skill={**SKILL, **skill})
     (found,) = answers(experiment, control_comparisons(experiment))
-    assert (found.short, found.state) == (short, "good" if short == "Gain shown" else "open")
+    assert (found.short, found.state) == (short, "good" if short == "Significant gain" else "open")
     assert words in found.sentence
 
 
-def test_without_duplicate_nothing_says_that_a_generator_helped(made):
+def test_answers_without_control(made):
     experiment = made(arms=parse_arms(["real", "ldm"], targets=[500], controls=False))
     (found,) = answers(experiment, control_comparisons(experiment))
     assert found.short == "No control"
 
 
-def test_too_few_values_leave_the_question_open(made):
+def test_answers_with_too_few_values(made):
     experiment = made(arms=parse_arms(["real", "duplicate", "ldm"], targets=[500], controls=False), folds=0)
     (found,) = answers(experiment, control_comparisons(experiment))
-    assert found.short == "Not answered"
+    assert found.short == "Not tested"
     assert "1 comparison could not be tested" in found.sentence
 
 
-def test_study_b_has_its_18_rows_and_each_its_counterpart(made):
+def test_pretrain_arms_and_their_controls(made):
     experiment = made(arms=(*parse_arms([], targets=[500], controls=True)[2:], *PRETRAIN), folds=0, seeds=2)
-    rows = pretrain_rows(experiment, "cnn")
-    assert len(rows) == 18
-    assert [row.arm.real_fraction for row in rows[8:]] == [0.0] * 2 + [0.1] * 4 + [1.0] * 4
+    arms = tables.pretrain_arms(experiment)
+    assert len(arms) == 18
+    assert [arm.real_fraction for arm in arms[8:]] == [0.0] * 2 + [0.1] * 4 + [1.0] * 4
     pairs = [(found.arm, found.baseline) for found in control_comparisons(experiment)[UNPRETRAINED]]
     assert len(pairs) == 8
     assert ("real 10%, pretrained, weighted", "real 10%, weighted") in pairs
     assert ("real 100%, pretrained", "real") in pairs
 
 
-def test_curves_are_averaged_at_equal_false_positive_rates():
+def test_mean_curve_averages_vertically():
     steep = RocCurve(name="a", false_positive_rate=(0.0, 0.0, 1.0), true_positive_rate=(0.0, 1.0, 1.0), auc=1.0)
     chance = RocCurve(name="a", false_positive_rate=(0.0, 1.0), true_positive_rate=(0.0, 1.0), auc=0.5)
     found = mean_curve([steep, chance])
@@ -271,14 +280,14 @@ def test_curves_are_averaged_at_equal_false_positive_rates():
     assert area == pytest.approx(found.auc)
 
 
-def test_the_area_of_an_arms_curve_is_its_mean_auc(made):
+def test_arm_curves_area_is_the_mean_auc(made):
     experiment = made()
     curve = arm_curves(experiment, read_curves(experiment), "cnn")["real"]
     assert curve.auc == pytest.approx(experiment.summary("real", "cnn").estimates["auc"].mean)
     assert np.trapezoid(curve.true_positive_rate, curve.false_positive_rate) == pytest.approx(curve.auc, abs=0.02)
 
 
-def test_two_classes_have_one_curve(made):
+def test_class_curves_of_two_classes(made):
     experiment = made(classes=("normal", "pneumonia"), folds=2)
     curves = read_curves(experiment)
     assert class_curves(experiment, curves, "cnn") == {}
@@ -286,7 +295,7 @@ def test_two_classes_have_one_curve(made):
     assert arm_curves(experiment, curves, "cnn")["real"].auc == pytest.approx(np.mean(last))
 
 
-def test_a_damaged_prediction_is_an_error_with_its_mend(made):
+def test_read_predictions_damaged_file(made):
     experiment = made(folds=2)
     path = Path(experiment.predictions(experiment.cells[1]))
     path.write_text("file,label\nx.png,benign\n")
@@ -294,22 +303,22 @@ def test_a_damaged_prediction_is_an_error_with_its_mend(made):
         write_experiment_report(experiment)
 
 
-def test_images_decided_differently_are_counted_seed_by_seed(made):
+def test_image_tests_are_listed_by_seed(made):
     experiment = made(arms=ARMS[:2], folds=0, seeds=3, failed=frozenset({("weighted", "cnn", 1)}))
     write_experiment_report(experiment)
     text = Page((experiment.folder / "report.html").read_text("utf-8")).text
     tests = [test.comparison.test for test in experiment.image_tests]
     assert len(tests) == 2
-    told = [f"{test.gained} : {test.lost} p = " for test in tests]
+    counts = [f"{test.gained} : {test.lost} p = " for test in tests]
     row = text.split("Seed 0 Seed 2 weighted ")[1]
-    assert row.startswith(told[0])
-    assert told[1] in row
+    assert row.startswith(counts[0])
+    assert counts[1] in row
     assert "adjusted over 2 tests" in text
 
 
-def test_a_published_generator_is_named_with_its_weights_and_lineage(made):
+def test_describe_run_published_generator(made):
     experiment = made(arms=parse_arms(["real", "ldm-busi"], targets=[500], controls=False), folds=0, seeds=2)
-    told = " ".join(run_told(experiment))
-    assert "ldm-busi is published (weights 777777777777) and was not trained here, nor on any test image." in told
-    assert "cnn was trained on 2 arms (real, ldm-busi), from 2 seeds each. There is one test part:" in told
-    assert any("All seeds share one split" in limit for limit in limits(experiment))
+    text = " ".join(describe_run(experiment))
+    assert "ldm-busi is a published model (weights 777777777777), not trained here; none of the test images" in text
+    assert "cnn was trained on 2 arms (real, ldm-busi), with 2 seeds each. The fixed split has" in text
+    assert any("All seeds share one split" in line for line in limitations(experiment))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from medzoo.experiment.forecast import Forecast
     from medzoo.experiment.plan import ExperimentPlan
     from medzoo.experiment.results import Experiment
-    from medzoo.report.experiment.compare import Side, SideBySide
+    from medzoo.report.experiment.compare import ComparedScore, ExperimentComparison
 
 logger = logging.getLogger(__name__)
 
@@ -186,19 +186,19 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="Folder for compare.html and compare.csv.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show experiments side by side, with differences where data, test images and steps are the same."""
+    """Compare experiments, with differences where data, test images and steps are the same."""
     import medzoo
-    from medzoo.report.experiment.compare import side_by_side, write_comparison
+    from medzoo.report.experiment.compare import compare_experiments, write_comparison
 
-    found = side_by_side([medzoo.load_experiment(folder) for folder in folders])
-    written = write_comparison(found, out) if out is not None else []
-    for name, why in found.apart.items():
+    comparison = compare_experiments([medzoo.load_experiment(folder) for folder in folders])
+    written = write_comparison(comparison, out) if out is not None else []
+    for name, why in comparison.incomparable.items():
         if why:
-            logger.warning(f"{name} cannot be compared with {next(iter(found.experiments))}: it has {why}")
+            logger.warning(f"{name} cannot be compared with {next(iter(comparison.experiments))}: it has {why}")
     if as_json:
-        print_json(found.to_dict())
+        print_json(comparison.to_dict())
     else:
-        _show_comparison(found)
+        _show_comparison(comparison)
         for path in written[:1]:
             print_text(str(path))
 
@@ -271,30 +271,30 @@ def _cells(plan: ExperimentPlan) -> list[dict[str, object]]:
     ]
 
 
-def _show_comparison(found: SideBySide) -> None:
-    first, *others = found.experiments
+def _show_comparison(comparison: ExperimentComparison) -> None:
+    first, *others = comparison.experiments
     columns = ["classifier", "arm", first]
     for name in others:
-        columns += [name] if found.apart[name] else [name, "difference"]
+        columns += [name] if comparison.incomparable[name] else [name, "difference"]
     rows = []
-    for line in found.lines:
-        row = [line.classifier, line.arm, _mean(line.sides[0])]
-        for name, side in zip(others, line.sides[1:], strict=True):
-            row += [_mean(side)] if found.apart[name] else [_mean(side), _difference(side)]
+    for compared in comparison.rows:
+        row = [compared.classifier, compared.arm, _mean(compared.scores[0])]
+        for name, score in zip(others, compared.scores[1:], strict=True):
+            row += [_mean(score)] if comparison.incomparable[name] else [_mean(score), _difference(score)]
         rows.append(row)
     print_table(columns, rows, right=columns[2:])
 
 
-def _mean(side: Side) -> str:
+def _mean(score: Side) -> str:
     """Return the mean, and of how many values where some are missing."""
-    if side.cell is None:
+    if score.cell is None:
         return ""
-    estimate = side.cell.estimate
+    estimate = score.cell.estimate
     if not estimate.n:
-        return side.cell.lost or "not defined"
-    return f"{estimate.mean:.3f}" + (f" ({side.cell.counts})" if estimate.partial else "")
+        return score.cell.incomplete or "not defined"
+    return f"{estimate.mean:.3f}" + (f" ({score.cell.counts})" if estimate.partial else "")
 
 
-def _difference(side: Side) -> str:
-    difference = side.difference
-    return side.reason if difference is None or not difference.n else f"{difference.mean:+.3f}"
+def _difference(score: ComparedScore) -> str:
+    difference = score.difference
+    return score.reason if difference is None or not difference.n else f"{difference.mean:+.3f}"

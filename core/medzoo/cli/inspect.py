@@ -31,9 +31,9 @@ def inspect(
 ) -> None:
     """Show what a generator has learned about its class labels."""
     from medzoo.generation.mixture import make_source
-    from medzoo.inspection.inspect import Request
-    from medzoo.inspection.inspect import inspect as run
     from medzoo.plugins.lookup import load_plugins
+    from medzoo.report.inspection.report import Request
+    from medzoo.report.inspection.report import inspect as run
 
     request = Request(generator=gen, out=out, labels=tuple(label or ()), count=n, seed=seed)
     source = make_source(load_plugins(), device=device, overrides=parse_overrides(overrides), mirror=from_)

@@ -1,4 +1,4 @@
-"""How a model's labels lie to each other: the numbers behind `medzoo inspect`, from label tokens alone."""
+"""How similar a model's labels are to each other, computed from its label tokens alone."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from medzoo.protocols import Generator, LabelTokens
 from medzoo.seeds import derive_seed
 
 NO_LABEL = "no label"
-TSNE_SEEDS = 5
+TSNE_RUNS = 5
 
-# Below these a plane through the points shows nothing, and neighbourhoods are all the same.
+# With fewer points, any two components explain everything, and all points are each other's neighbors.
 MIN_PCA, MIN_TSNE = 3, 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plane:
-    """Points (N, 2) on their two principal components, which carry the shares `explained` of their variance."""
+class PrincipalComponents:
+    """Points (N, 2) on their first two principal components, and the shares of variance these explain."""
 
     points: np.ndarray
     explained: tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Neighbourhoods:
-    """t-SNE maps (seeds, N, 2) of the same points, aligned, and their `mean` (N, 2).
+class TsneEmbedding:
+    """t-SNE embeddings (runs, N, 2) of the same points, aligned to each other, and their `mean` (N, 2).
 
-    `disparity` is the mean squared distance of the maps to their mean, where every map has a sum of squares of 1: 0 for
-    maps that agree, near 1 for maps that have nothing in common.
+    `disparity` is the mean squared distance of the runs from their mean, with each run scaled to a sum of squares of
+    1: 0 where all runs agree, near 1 where they have nothing in common.
     """
 
-    maps: np.ndarray
+    runs: np.ndarray
     mean: np.ndarray
     perplexity: float
     disparity: float
@@ -44,65 +44,69 @@ class Neighbourhoods:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelSpace:
-    """The tokens (labels, tokens, width) of `labels`, the last of which may be "no label", and what follows from them.
+    """The tokens (labels, tokens, width) of `labels`, the last of which may be "no label", and their similarities.
 
-    `cosine` and `euclidean` (labels, labels) and `classes_plane` compare labels by their tokens joined to one vector;
-    `tokens_plane` and `tsne` place every token by itself, those of the first label first.
+    `cosine` and `euclidean` (labels, labels) and `pca_labels` compare labels by their concatenated tokens;
+    `pca_tokens` and `tsne` place every token by itself, those of the first label first.
     """
 
     labels: tuple[str, ...]
     tokens: np.ndarray
     cosine: np.ndarray
     euclidean: np.ndarray
-    classes_plane: Plane | None
-    tokens_plane: Plane | None
-    tsne: Neighbourhoods | None
+    pca_labels: PrincipalComponents | None
+    pca_tokens: PrincipalComponents | None
+    tsne: TsneEmbedding | None
 
     @property
     def norms(self) -> np.ndarray:
-        """The Euclidean length of every token, (labels, tokens)."""
-        lengths: np.ndarray = np.linalg.norm(self.tokens.astype(np.float64), axis=2)
-        return lengths
+        """The Euclidean norm of every token, (labels, tokens)."""
+        norms: np.ndarray = np.linalg.norm(self.tokens.astype(np.float64), axis=2)
+        return norms
 
 
 def label_space(model: LoadedModel[Generator], *, seed: int) -> LabelSpace:
-    """How the labels of a model lie to each other; t-SNE starts from seeds that follow from `seed`."""
+    """Compare the labels of a model that has label tokens; the seeds of t-SNE derive from `seed`."""
+    from scipy.spatial.distance import cdist
+    from sklearn.metrics.pairwise import cosine_similarity
+
     generator = model.model
     assert isinstance(generator, LabelTokens)
     names = model.image.classes
-    given = label_tensor(model.image, names)
+    labels = label_tensor(model.image, names)
     if generator.no_label is not None:
-        names, given = (*names, NO_LABEL), torch.cat([given, generator.no_label[None].to(given)])
-    tokens = generator.label_tokens(given).float().cpu().numpy()
-    joined, each = tokens.reshape(len(tokens), -1), tokens.reshape(-1, tokens.shape[-1])
+        names, labels = (*names, NO_LABEL), torch.cat([labels, generator.no_label[None].to(labels)])
+    tokens = generator.label_tokens(labels).float().cpu().numpy()
+    joined, single = tokens.reshape(len(tokens), -1).astype(np.float64), tokens.reshape(-1, tokens.shape[-1])
     return LabelSpace(
         labels=names,
         tokens=tokens,
-        cosine=cosine_similarities(joined),
-        euclidean=euclidean_distances(joined),
-        classes_plane=principal_plane(joined),
-        tokens_plane=principal_plane(each),
-        tsne=neighbourhoods(each, seeds=[derive_seed(seed, "t-SNE", k) % 2**32 for k in range(TSNE_SEEDS)]),
+        cosine=cosine_similarity(joined),
+        euclidean=cdist(joined, joined),
+        pca_labels=principal_components(joined),
+        pca_tokens=principal_components(single),
+        tsne=tsne_embedding(single, seeds=[derive_seed(seed, "t-SNE", run) % 2**32 for run in range(TSNE_RUNS)]),
     )
 
 
-def principal_plane(vectors: np.ndarray) -> Plane | None:
-    """Vectors (N, D) on their first two principal components; None where there are too few for it."""
+def principal_components(vectors: np.ndarray) -> PrincipalComponents | None:
+    """Project vectors (N, D) on their first two principal components; return None for too few of them."""
     from sklearn.decomposition import PCA
 
     if len(vectors) < MIN_PCA or vectors.shape[1] < 2:
         return None
-    analysis = PCA(n_components=2, svd_solver="full")
-    points = analysis.fit_transform(vectors.astype(np.float64))
-    first, second = analysis.explained_variance_ratio_
-    return Plane(points=points, explained=(float(first), float(second)))
+    pca = PCA(n_components=2, svd_solver="full")
+    points = pca.fit_transform(vectors.astype(np.float64))
+    first, second = pca.explained_variance_ratio_
+    return PrincipalComponents(points=points, explained=(float(first), float(second)))
 
 
-def neighbourhoods(vectors: np.ndarray, *, seeds: Sequence[int]) -> Neighbourhoods | None:
-    """t-SNE of vectors (N, D), one map a seed (van der Maaten & Hinton 2008); None where there are too few for it.
+def tsne_embedding(vectors: np.ndarray, *, seeds: Sequence[int]) -> TsneEmbedding | None:
+    """Embed vectors (N, D) by t-SNE, once per seed (van der Maaten & Hinton 2008); return None for too few of them.
 
-    Maps start at random, so that what they agree on is no work of the start. They are moved, turned, mirrored and
-    scaled onto the first one, then onto their mean (generalised Procrustes analysis, Gower 1975).
+    Runs start from random positions, so that their agreement owes nothing to the start. They are aligned to the first
+    run, then to their mean, by translation, rotation, reflection and scaling (generalized Procrustes analysis, Gower
+    1975).
     """
     from scipy.spatial import procrustes
     from sklearn.manifold import TSNE
@@ -110,29 +114,13 @@ def neighbourhoods(vectors: np.ndarray, *, seeds: Sequence[int]) -> Neighbourhoo
     if len(vectors) < MIN_TSNE:
         return None
     perplexity = min(30.0, (len(vectors) - 1) / 3)
-    maps = [
+    runs = [
         TSNE(perplexity=perplexity, init="random", method="exact", random_state=seed).fit_transform(vectors)
         for seed in seeds
     ]
-    reference = maps[0].astype(np.float64)
+    reference = runs[0].astype(np.float64)
     for _ in range(2):
-        aligned = np.stack([procrustes(reference, own.astype(np.float64))[1] for own in maps])
+        aligned = np.stack([procrustes(reference, run.astype(np.float64))[1] for run in runs])
         reference = aligned.mean(axis=0)
-    disparity = float(np.mean([procrustes(reference, own)[2] for own in aligned]))
-    return Neighbourhoods(maps=aligned, mean=reference, perplexity=perplexity, disparity=disparity)
-
-
-def cosine_similarities(vectors: np.ndarray) -> np.ndarray:
-    """Cosines (N, N) between vectors (N, D)."""
-    from sklearn.metrics.pairwise import cosine_similarity
-
-    similarities: np.ndarray = cosine_similarity(vectors.astype(np.float64))
-    return similarities
-
-
-def euclidean_distances(vectors: np.ndarray) -> np.ndarray:
-    """Distances (N, N) between vectors (N, D)."""
-    from scipy.spatial.distance import cdist
-
-    distances: np.ndarray = cdist(vectors.astype(np.float64), vectors.astype(np.float64))
-    return distances
+    disparity = float(np.mean([procrustes(reference, run)[2] for run in aligned]))
+    return TsneEmbedding(runs=aligned, mean=reference, perplexity=perplexity, disparity=disparity)

@@ -1,4 +1,4 @@
-"""How reports write numbers: four significant digits, scores with three decimals, words for what is no number."""
+"""Format numbers, counts and lists for reports."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 MINUS = "\u2212"
 
 
-def number(value: float | None) -> str:
-    """The value with 4 significant digits, whole numbers as they are; "not defined" for NaN, "" for None."""
+def format_number(value: float | None) -> str:
+    """Format a value with 4 significant digits, integers in full; "not defined" for NaN, "" for None."""
     if value is None:
         return ""
     if math.isnan(value):
@@ -26,26 +26,26 @@ def number(value: float | None) -> str:
     return f"{sign}{digits}e{int(power)}".replace("e-", f"e{MINUS}")
 
 
-def scored(value: float) -> str:
-    """A score in [0, 1], or a difference of two, with 3 decimals; "not defined" for NaN."""
+def format_score(value: float) -> str:
+    """Format a score in [0, 1], or a difference of two, with 3 decimals; "not defined" for NaN."""
     return "not defined" if math.isnan(value) else f"{value:.3f}".replace("-", MINUS)
 
 
-def interval(bounds: tuple[float, float] | None) -> str:
-    """ "low to high"; "" for None."""
-    return "" if bounds is None else f"{number(bounds[0])} to {number(bounds[1])}"
+def format_interval(bounds: tuple[float, float] | None) -> str:
+    """Format bounds as "low to high"; "" for None."""
+    return "" if bounds is None else f"{format_number(bounds[0])} to {format_number(bounds[1])}"
 
 
-def counted(count: int, one: str, many: str = "") -> str:
-    """ "1 image", "1,200 images": `many` is the plural where it is not `one` with an s."""
+def pluralize(count: int, one: str, many: str = "") -> str:
+    """Format a count with its noun: "1 image", "1,200 images"; `many` is the plural where it is not `one` + "s"."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def sentence(text: str) -> str:
-    """The text with a capital at its beginning and a mark at its end."""
+def as_sentence(text: str) -> str:
+    """Capitalize the text and end it with a full stop."""
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?", ":")) or not text else ".")
 
 
-def listed(words: Sequence[str]) -> str:
-    """ "a", "a and b", "a, b and c"."""
+def join_words(words: Sequence[str]) -> str:
+    """Join words as "a", "a and b", "a, b and c"."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -1,4 +1,4 @@
-"""The frame of a report: one HTML file that needs nothing beside it, on any screen, by day, by night and on paper."""
+"""Render a report as a single HTML file without scripts or network access, for any screen, dark mode and print."""
 
 from __future__ import annotations
 
@@ -10,33 +10,31 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from medzoo.report.formatting import counted, interval, listed, number, scored, sentence
-from medzoo.report.style import Drawing
-
-_BREAK = Markup("<wbr>")
+from medzoo.report import formatting
+from medzoo.report.figures import RenderedFigure
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
-    """A picture within the page: its data URI, what it shows in words, its width in pixels."""
+class PageImage:
+    """An image embedded in the page: its data URI, alternative text, and width in pixels (0 for an SVG)."""
 
     uri: str
     alt: str
     width: int = 0
 
 
-def png_picture(png: bytes, *, alt: str, width: int) -> Picture:
-    """A picture from a PNG file's bytes."""
-    return Picture(uri=_uri(png, "image/png"), alt=alt, width=width)
+def png_image(png: bytes, *, alt: str, width: int) -> PageImage:
+    """Embed the bytes of a PNG file."""
+    return PageImage(uri=_data_uri(png, "image/png"), alt=alt, width=width)
 
 
-def drawn_picture(drawing: Drawing) -> Picture:
-    """A picture from a drawing, as the SVG that follows the reader's colour scheme."""
-    return Picture(uri=_uri(drawing.svg, "image/svg+xml"), alt=drawing.alt)
+def svg_image(figure: RenderedFigure) -> PageImage:
+    """Embed a figure as SVG, which follows the reader's color scheme."""
+    return PageImage(uri=_data_uri(figure.svg, "image/svg+xml"), alt=figure.alt)
 
 
 def render(template: str, values: Mapping[str, Any]) -> bytes:
-    """The page that a template of this package makes of `values`, UTF-8; whatever is not a template's is escaped."""
+    """Render a template of this package as UTF-8, escaping every value."""
     environment = Environment(
         loader=PackageLoader("medzoo.report"),
         autoescape=True,
@@ -44,29 +42,33 @@ def render(template: str, values: Mapping[str, Any]) -> bytes:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number, interval=interval, counted=counted, listed=listed)
-    environment.filters.update(scored=scored, sentence=sentence, breakable=breakable)
+    environment.filters.update(
+        number=formatting.format_number,
+        score=formatting.format_score,
+        interval=formatting.format_interval,
+        pluralize=formatting.pluralize,
+        join_words=formatting.join_words,
+        sentence=formatting.as_sentence,
+        breakable=breakable,
+    )
     environment.tests["nested"] = _nested
-    # A file name may hold a lone surrogate, where the system's bytes were no UTF-8.
+    # A file name may hold a lone surrogate, where the system's bytes were not UTF-8.
     return environment.get_template(template).render(dict(values)).encode("utf-8", "replace")
 
 
 def breakable(text: str) -> Markup:
-    """The text, escaped, with a place to break the line behind each mark of a path or a name."""
-    broken = Markup("")
-    for letter in str(text):
-        broken += Markup.escape(letter)
-        if letter in "/\\_@:=,":
-            broken += _BREAK
-    return broken
+    """Escape the text, and allow line breaks after the separators of paths and names."""
+    return Markup("").join(
+        Markup.escape(letter) + (Markup("<wbr>") if letter in "/\\_@:=," else "") for letter in str(text)
+    )
 
 
 def _nested(value: Any) -> bool:
-    """Whether a value of a record has parts that want lines of their own."""
+    """Check whether a value of a record has parts that need lines of their own."""
     return isinstance(value, Mapping) or (
         isinstance(value, list | tuple) and any(isinstance(part, Mapping | list | tuple) for part in value)
     )
 
 
-def _uri(data: bytes, kind: str) -> str:
+def _data_uri(data: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"

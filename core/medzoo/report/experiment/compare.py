@@ -1,8 +1,8 @@
-"""Several experiments side by side: what each found of the same arm and classifier, and where that can be compared."""
+"""Compare several experiments: the score of each arm and classifier, and differences where they are comparable."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,11 @@ from medzoo._version import __version__
 from medzoo.errors import ConfigError
 from medzoo.experiment.results import Experiment
 from medzoo.experiment.statistics import Estimate, paired_test
-from medzoo.report.evaluation.tables import Cell, csv_bytes, plain
-from medzoo.report.experiment.score_tables import TITLES, ScoreCell, score_cell
-from medzoo.report.experiment.text import arm_told, failures, run_told
-from medzoo.report.formatting import listed
+from medzoo.report.experiment.tables import TITLES, ScoreCell, score_cell
+from medzoo.report.experiment.text import describe_arm, describe_run, failures
+from medzoo.report.formatting import join_words
 from medzoo.report.page import render
+from medzoo.report.tables import Record, plain, to_csv
 from medzoo.storage.files import write_atomic
 
 PAGE, TABLE = "compare.html", "compare.csv"
@@ -29,11 +29,11 @@ COLUMNS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Side:
-    """One experiment's cell: None where it has no such arm with such a classifier.
+class ComparedScore:
+    """The score of an arm and classifier in one experiment; `cell` is None if it has no such arm or classifier.
 
-    `difference` is this minus the first experiment's, paired over folds or seeds; None, for the `reason` given, where
-    the two cannot be compared, and in the first ("").
+    `difference` is from the first experiment, paired over folds or seeds; None in the first, and where the two cannot
+    be compared, for the `reason` given.
     """
 
     cell: ScoreCell | None
@@ -42,89 +42,87 @@ class Side:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
-    """An arm with a classifier, and what each experiment has of it, in their order."""
+class ComparisonRow:
+    """An arm with a classifier, and its score in each experiment, in their order."""
 
     arm: str
     classifier: str
-    told: str
-    sides: tuple[Side, ...]
+    description: str
+    scores: tuple[ComparedScore, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SideBySide:
-    """Experiments by the names they are called here, in one `metric`.
+class ExperimentComparison:
+    """Experiments by unique names, compared in one `metric`.
 
-    `apart` says of each but the first why nothing of it can be compared with the first; "" where it can.
-    `settings` are those that differ, by key: a value an experiment, None where it has no such setting.
+    `incomparable` says for each but the first why none of it can be compared with the first; "" where it can.
+    `settings` are those that differ: a value per experiment, None where it has no such setting.
     """
 
     experiments: Mapping[str, Experiment]
     metric: str
-    lines: tuple[Line, ...]
-    apart: Mapping[str, str]
+    rows: tuple[ComparisonRow, ...]
+    incomparable: Mapping[str, str]
     settings: Mapping[str, tuple[Any, ...]]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; what is undefined is null."""
-        found: dict[str, Any] = plain(
+        """Return plain values for JSON; an undefined number is null."""
+        values: dict[str, Any] = plain(
             {
                 "experiments": list(self.experiments),
                 "metric": self.metric,
-                "not_comparable": self.apart,
-                "lines": self.lines,
+                "not_comparable": self.incomparable,
+                "rows": self.rows,
                 "settings": self.settings,
             }
         )
-        return found
+        return values
 
 
-def side_by_side(experiments: Sequence[Experiment]) -> SideBySide:
-    """The experiments beside each other, in the first one's metric. Raises: ConfigError for fewer than two."""
+def compare_experiments(experiments: Sequence[Experiment]) -> ExperimentComparison:
+    """Compare experiments in the metric of the first. Raises: ConfigError for fewer than two."""
     if len(experiments) < 2:
-        raise ConfigError("one experiment has nothing to be compared with", "give two folders or more")
-    named = _named(experiments)
+        raise ConfigError("one experiment was given, and a comparison needs at least two", "give another folder")
+    named = _unique_names(experiments)
     first = experiments[0]
-    apart = {name: _apart(first, experiment) for name, experiment in list(named.items())[1:]}
+    incomparable = {name: _difference(first, experiment) for name, experiment in list(named.items())[1:]}
     classifiers = dict.fromkeys(name for found in experiments for name in found.classifiers)
     arms = dict.fromkeys(arm.name for found in experiments for arm in found.arms)
-    pairs = [
-        (arm, name) for name in classifiers for arm in arms if any(_has(found, arm, name) for found in experiments)
-    ]
-    return SideBySide(
+    return ExperimentComparison(
         experiments=named,
         metric=first.metric,
-        lines=tuple(_line(named, apart, arm, classifier) for arm, classifier in pairs),
-        apart=apart,
-        settings=_differing(experiments),
+        rows=tuple(
+            _row(named, incomparable, arm, name)
+            for name in classifiers
+            for arm in arms
+            if any(_has(found, arm, name) for found in experiments)
+        ),
+        incomparable=incomparable,
+        settings=_differing_settings(experiments),
     )
 
 
-def write_comparison(found: SideBySide, out: Path) -> list[Path]:
-    """The paths of what was written into `out`: compare.html and compare.csv. Raises: ResourceError."""
+def write_comparison(comparison: ExperimentComparison, out: Path) -> list[Path]:
+    """Write compare.html and compare.csv into `out` and return their paths. Raises: ResourceError."""
+    by_classifier: dict[str, list[ComparisonRow]] = {}
+    for row in comparison.rows:
+        by_classifier.setdefault(row.classifier, []).append(row)
     values = {
-        "found": found,
+        "comparison": comparison,
         "version": __version__,
-        "metric_title": TITLES[found.metric],
-        "lines": _by_classifier(found.lines),
-        "run": {name: run_told(experiment) for name, experiment in found.experiments.items()},
-        "failures": {name: failures(experiment) for name, experiment in found.experiments.items()},
+        "metric_title": TITLES[comparison.metric],
+        "rows": by_classifier,
+        "run": {name: describe_run(experiment) for name, experiment in comparison.experiments.items()},
+        "failures": {name: failures(experiment) for name, experiment in comparison.experiments.items()},
     }
-    files = {PAGE: render("compare.html.j2", values), TABLE: _csv(found)}
+    files = {PAGE: render("compare.html.j2", values), TABLE: to_csv(_records(comparison), COLUMNS)}
     for name, data in files.items():
         write_atomic(out / name, data)
     return [out / name for name in files]
 
 
-def _by_classifier(lines: Sequence[Line]) -> dict[str, list[Line]]:
-    found: dict[str, list[Line]] = {}
-    for line in lines:
-        found.setdefault(line.classifier, []).append(line)
-    return found
-
-
-def _named(experiments: Sequence[Experiment]) -> dict[str, Experiment]:
-    """The experiments by their names, or by folder and number where two are called the same."""
+def _unique_names(experiments: Sequence[Experiment]) -> dict[str, Experiment]:
+    """Name experiments by their own names, or by folder and number where two have the same."""
     names = [found.name for found in experiments]
     if len(set(names)) < len(names):
         names = [found.folder.resolve().name for found in experiments]
@@ -133,62 +131,59 @@ def _named(experiments: Sequence[Experiment]) -> dict[str, Experiment]:
     return dict(zip(names, experiments, strict=True))
 
 
-def _apart(first: Experiment, other: Experiment) -> str:
-    """Why nothing of two experiments can be compared; "" where it can."""
+def _difference(first: Experiment, other: Experiment) -> str:
+    """Say why nothing in two experiments can be compared; "" where it can."""
     mine, its = (found.provenance["data"] for found in (first, other))
     reasons = []
     if (mine["fingerprint"], first.classes) != (its["fingerprint"], other.classes):
-        reasons.append("other data")
+        reasons.append("different data")
     if (first.held_out, mine["parts"]) != (other.held_out, its["parts"]):
-        reasons.append("another test scheme")
-    else:
-        keys = [key for key in _SCHEME if first.settings.get(key) != other.settings.get(key)]
-        reasons += [f"another {listed(keys)}"] if keys else []
-    return listed(reasons)
+        reasons.append("a different test split")
+    elif keys := [key for key in _SCHEME if first.settings.get(key) != other.settings.get(key)]:
+        reasons.append(f"different settings ({', '.join(keys)})")
+    return join_words(reasons)
 
 
-def _line(named: Mapping[str, Experiment], apart: Mapping[str, str], arm: str, classifier: str) -> Line:
+def _row(named: Mapping[str, Experiment], incomparable: Mapping[str, str], arm: str, classifier: str) -> ComparisonRow:
     first = next(iter(named.values()))
-    having = [found for found in named.values() if _has(found, arm, classifier)]
-    return Line(
+    example = next(found for found in named.values() if _has(found, arm, classifier))
+    return ComparisonRow(
         arm=arm,
         classifier=classifier,
-        told=arm_told(having[0].arm(arm), multi_label=having[0].multi_label),
-        sides=tuple(_side(first, found, apart.get(name), arm, classifier) for name, found in named.items()),
+        description=describe_arm(example.arm(arm), multi_label=example.multi_label),
+        scores=tuple(_score(first, found, incomparable.get(name), arm, classifier) for name, found in named.items()),
     )
 
 
-def _side(first: Experiment, found: Experiment, apart: str | None, arm: str, classifier: str) -> Side:
+def _score(first: Experiment, found: Experiment, reason: str | None, arm: str, classifier: str) -> ComparedScore:
+    """Compare a score with the first experiment's; `reason` is why it cannot be, None for the first itself."""
     if not _has(found, arm, classifier):
-        return Side(cell=None)
+        return ComparedScore(cell=None)
     cell = score_cell(found, arm, classifier, first.metric)
-    if apart is None or not _has(first, arm, classifier):
-        return Side(cell=cell)
-    reason = apart or _unlike(first, found, arm, classifier)
-    if reason:
-        return Side(cell=cell, reason=reason)
-    its, mine = (list(side.units(arm, classifier, first.metric).values()) for side in (found, first))
-    return Side(cell=cell, difference=paired_test(its, mine, repeats=first.repeats).difference)
+    if reason is None or not _has(first, arm, classifier):
+        return ComparedScore(cell=cell)
+    if reason := reason or _cell_difference(first, found, arm, classifier):
+        return ComparedScore(cell=cell, reason=reason)
+    its, mine = (list(one.units(arm, classifier, first.metric).values()) for one in (found, first))
+    return ComparedScore(cell=cell, difference=paired_test(its, mine, repeats=first.repeats).difference)
 
 
 def _has(experiment: Experiment, arm: str, classifier: str) -> bool:
     return classifier in experiment.classifiers and any(found.name == arm for found in experiment.arms)
 
 
-def _unlike(first: Experiment, other: Experiment, arm: str, classifier: str) -> str:
-    """Why two cells of comparable experiments are not: the same name may stand for other images or steps."""
-    steps = [{cell.steps for cell in found.of(arm, classifier)} for found in (first, other)]
-    if steps[0] != steps[1]:
-        mine, its = (listed([f"{count:,}" for count in sorted(counts)]) for counts in steps)
-        return f"{its} optimiser steps against {mine}"
-    if first.arm(arm) != other.arm(arm):
-        return "another arm of the same name"
-    return ""
+def _cell_difference(first: Experiment, other: Experiment, arm: str, classifier: str) -> str:
+    """Say why a cell of comparable experiments differs: the same name may stand for other images or steps."""
+    mine, its = (sorted({cell.steps for cell in found.of(arm, classifier)}) for found in (first, other))
+    if mine != its:
+        steps = [join_words([f"{count:,}" for count in counts]) for counts in (its, mine)]
+        return f"{steps[0]} optimizer steps vs. {steps[1]}"
+    return "" if first.arm(arm) == other.arm(arm) else "a different arm of the same name"
 
 
-def _differing(experiments: Sequence[Experiment]) -> dict[str, tuple[Any, ...]]:
-    """What was set differently, or done elsewhere."""
-    told = [
+def _differing_settings(experiments: Sequence[Experiment]) -> dict[str, tuple[Any, ...]]:
+    """Collect the settings, data, version and device that differ."""
+    values = [
         {
             "data": found.provenance["data"]["path"],
             "data fingerprint": found.provenance["data"]["fingerprint"][:16],
@@ -198,19 +193,19 @@ def _differing(experiments: Sequence[Experiment]) -> dict[str, tuple[Any, ...]]:
         }
         for found in experiments
     ]
-    keys = dict.fromkeys(key for values in told for key in values)
-    rows = {key: tuple(values.get(key) for values in told) for key in keys}
+    rows = {key: tuple(own.get(key) for own in values) for key in dict.fromkeys(key for own in values for key in own)}
     return {key: row for key, row in rows.items() if any(value != row[0] for value in row)}
 
 
-def _csv(found: SideBySide) -> bytes:
-    lines: list[tuple[Cell, ...]] = []
-    for line in found.lines:
-        for name, side in zip(found.experiments, line.sides, strict=True):
-            if side.cell is None:
+def _records(comparison: ExperimentComparison) -> Iterator[Record]:
+    for row in comparison.rows:
+        for name, score in zip(comparison.experiments, row.scores, strict=True):
+            if score.cell is None:
                 continue
-            estimate, other = side.cell.estimate, side.difference
-            gap = (other.mean, other.low, other.high, other.n) if other is not None else (None,) * 4
-            own = (getattr(estimate, field) for field in _ESTIMATE)
-            lines.append((name, line.arm, line.classifier, found.metric, *own, *gap, side.reason))
-    return csv_bytes(COLUMNS, lines)
+            record: dict[str, Any] = {"experiment": name, "metric": comparison.metric}
+            record |= {"arm": row.arm, "classifier": row.classifier}
+            record |= {field: getattr(score.cell.estimate, field) for field in _ESTIMATE}
+            if (found := score.difference) is not None:
+                record |= {"difference": found.mean, "difference_n": found.n}
+                record |= {"difference_low": found.low, "difference_high": found.high}
+            yield {**record, "not_compared": score.reason}

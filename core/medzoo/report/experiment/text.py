@@ -1,22 +1,21 @@
-"""What an experiment's report says in words: what was run, what went wrong, and what may not be concluded."""
+"""The text of an experiment's report: what was run, what failed, and the limitations of the results."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from medzoo.experiment.arms import CLASSIC, DUPLICATE, Arm
 from medzoo.experiment.results import CellResult, Experiment
-from medzoo.experiment.statistics import Estimate
 from medzoo.report.experiment.controls import generated
-from medzoo.report.experiment.score_tables import done
-from medzoo.report.formatting import counted, listed
+from medzoo.report.experiment.tables import finished
+from medzoo.report.formatting import join_words, pluralize
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """Cells of an arm with a classifier that failed with one `error`: `places` are their folds and seeds."""
+    """Cells of an arm with a classifier that failed with the same `error`; `places` are their folds and seeds."""
 
     arm: str
     classifier: str
@@ -24,108 +23,104 @@ class Failure:
     error: str
 
 
-def run_told(experiment: Experiment) -> list[str]:
-    """What was run, a sentence each."""
+def describe_run(experiment: Experiment) -> list[str]:
+    """Describe what was run, a sentence each."""
     return [
-        _data_told(experiment),
-        _grid_told(experiment),
-        _scheme_told(experiment),
-        _equal_told(experiment),
-        *_generators_told(experiment),
-        *_weights_told(experiment),
+        _describe_data(experiment),
+        _describe_cells(experiment),
+        _describe_split(experiment),
+        *_describe_training(experiment),
+        *_describe_generators(experiment),
+        *_describe_weights(experiment),
     ]
 
 
-def _data_told(experiment: Experiment) -> str:
+def _describe_data(experiment: Experiment) -> str:
     data = experiment.provenance["data"]
     counts = ", ".join(f"{name} {count:,}" for name, count in data["counts"].items())
-    labels = ", several of which an image may have" if experiment.multi_label else ""
-    classes = counted(len(experiment.classes), "class", "classes")
-    return f"The data, {data['path']}, has {counted(data['size'], 'image')} of {classes} ({counts}){labels}."
+    classes = pluralize(len(experiment.classes), "class", "classes")
+    several = "; an image may have several labels" if experiment.multi_label else ""
+    return f"The dataset, {data['path']}, has {pluralize(data['size'], 'image')} in {classes} ({counts}){several}."
 
 
-def _grid_told(experiment: Experiment) -> str:
-    arms = counted(len(experiment.arms), "arm")
+def _describe_cells(experiment: Experiment) -> str:
+    arms = pluralize(len(experiment.arms), "arm")
     if len(experiment.arms) <= 10:
         arms += f" ({', '.join(arm.name for arm in experiment.arms)})"
-    return f"{listed(experiment.classifiers)} {_was(experiment.classifiers)} trained on {arms}, {_each(experiment)}."
-
-
-def _each(experiment: Experiment) -> str:
     settings = experiment.settings
-    seeds = counted(settings["seeds"], "seed")
+    seeds = pluralize(settings["seeds"], "seed")
     if experiment.held_out:
-        return f"from {seeds} each"
-    folds, repeats = settings["folds"], settings["repeats"]
-    several = f" ({folds} in each of {repeats} repeats)" if repeats > 1 else ""
-    return f"{'once' if settings['seeds'] == 1 else f'from {seeds}'} in each of {folds * repeats} folds{several}"
+        how = f"with {seeds}" + (" each" if settings["seeds"] > 1 else "")
+    else:
+        once = "once" if settings["seeds"] == 1 else f"with {seeds}"
+        repeats = f", repeated {settings['repeats']} times" if settings["repeats"] > 1 else ""
+        how = f"{once} per fold of a {settings['folds']}-fold cross-validation{repeats}"
+    return f"{join_words(experiment.classifiers)} {_was(experiment.classifiers)} trained on {arms}, {how}."
 
 
-def _scheme_told(experiment: Experiment) -> str:
+def _describe_split(experiment: Experiment) -> str:
     parts = experiment.provenance["data"]["parts"]
-    sizes = {name: _range([part[name] for part in parts]) for name in ("train", "val", "test")}
-    of = f"{sizes['train']} real images to train on, {sizes['val']} to choose weights by and {sizes['test']} to test on"
+    train, val, test = (_range([part[name] for part in parts]) for name in ("train", "val", "test"))
+    sizes = f"{train} real images for training, {val} for validation (to select weights) and {test} for testing"
     if experiment.held_out:
-        return f"There is one test part: {of}."
+        return f"The fixed split has {sizes}."
     tested = sum(part["test"] for part in parts) / experiment.settings["repeats"]
-    every = "; every image is in one fold's test part" if tested == experiment.provenance["data"]["size"] else ""
-    return f"A fold has {of}{every}."
+    every = "; every image is in the test set of one fold" if tested == experiment.provenance["data"]["size"] else ""
+    return f"Each fold has {sizes}{every}."
 
 
-def _equal_told(experiment: Experiment) -> str:
+def _describe_training(experiment: Experiment) -> list[str]:
     steps = [
         f"{name} {_range([cell.steps for cell in experiment.cells if cell.classifier == name])}"
         for name in experiment.classifiers
     ]
-    targets = sorted({arm.target for arm in experiment.arms if arm.target})
-    unit = "images in all" if experiment.multi_label else "images a class"
-    filled = f" Filled arms have {listed([f'{target:,}' for target in targets])} {unit}." if targets else ""
-    stopped = [cell for cell in done(experiment.cells) if cell.steps_done < cell.steps]
-    early = (
-        f" {len(stopped)} of {counted(len(done(experiment.cells)), 'training')} stopped before, as the recipe has it."
-        if stopped
-        else ""
-    )
-    return f"Optimiser steps were equal in all arms: {', '.join(steps)}.{early}{filled}"
+    lines = [f"The number of optimizer steps was the same in all arms: {', '.join(steps)}."]
+    done = finished(experiment.cells)
+    if stopped := sum(cell.steps_done < cell.steps for cell in done):
+        lines.append(f"{stopped} of {pluralize(len(done), 'training')} stopped early, as configured.")
+    if targets := sorted({arm.target for arm in experiment.arms if arm.target}):
+        unit = "images in total" if experiment.multi_label else "images per class"
+        lines.append(f"Augmented arms have {join_words([f'{target:,}' for target in targets])} {unit}.")
+    return lines
 
 
-def _generators_told(experiment: Experiment) -> list[str]:
+def _describe_generators(experiment: Experiment) -> list[str]:
     facts: Mapping[str, Mapping[str, Any]] = experiment.provenance["generators"]
     trained = [name for name, fact in facts.items() if fact["kind"] == "trained"]
-    told = []
+    lines = []
     if trained:
-        where = "the training part alone" if experiment.held_out else "each fold's training images alone"
-        told.append(f"{listed(trained)} {_was(trained)} trained on {where}.")
+        where = "the training images only" if experiment.held_out else "each fold's training images only"
+        lines.append(f"{join_words(trained)} {_was(trained)} trained on {where}.")
     for name, fact in facts.items():
         if fact["kind"] == "published":
             weights = f"weights {fact['weights_sha256'][:12]}"
-            told.append(f"{name} is published ({weights}) and was not trained here{_lineage(experiment, name)}.")
+            lines.append(f"{name} is a published model ({weights}), not trained here{_lineage(experiment, name)}.")
         elif fact["kind"] == "weightless" and name not in (DUPLICATE, CLASSIC):
-            told.append(f"{name} makes its images without weights to train.")
-    return told
+            lines.append(f"{name} has no parameters to train.")
+    return lines
 
 
 def _lineage(experiment: Experiment, name: str) -> str:
-    """Whether a published generator knew test images; "" while no cell says it."""
+    """Say whether a published generator was trained on test images; "" while no cell has recorded it."""
     notes = [cell.notes[key] for cell in experiment.cells if (key := f"lineage of {name}") in cell.notes]
     if not notes:
         return ""
     seen = max(int(note["trained on test images"]) for note in notes)
-    return f"; it had been trained on {seen} of the test images" if seen else ", nor on any test image"
+    return f"; {seen or 'none'} of the test images {'was' if seen == 1 else 'were'} among its training images"
 
 
-def _weights_told(experiment: Experiment) -> list[str]:
-    """Where each classifier's weights came from; the second stage of pretraining starts from the first's."""
+def _describe_weights(experiment: Experiment) -> list[str]:
+    """Describe each classifier's initial weights; fine-tuning after pretraining starts from the pretrained ones."""
     pretrained = {arm.name for arm in experiment.arms if arm.pretrain and arm.real_fraction}
-    sources: dict[str, list[str]] = {}
+    by_source: dict[str, list[str]] = {}
     for name in experiment.classifiers:
-        own = [
+        sources = dict.fromkeys(
             str(cell.notes["weights"]["source"])
             for cell in experiment.cells
             if cell.classifier == name and cell.arm not in pretrained and "source" in cell.notes.get("weights", {})
-        ]
-        sources.setdefault(listed(list(dict.fromkeys(own))), []).append(name)
-    return [f"{listed(names)} started from {source}." for source, names in sources.items() if source]
+        )
+        by_source.setdefault(join_words(list(sources)), []).append(name)
+    return [f"{join_words(names)} started from {source}." for source, names in by_source.items() if source]
 
 
 def _was(names: Sequence[str]) -> str:
@@ -133,40 +128,40 @@ def _was(names: Sequence[str]) -> str:
 
 
 def _range(values: Sequence[int]) -> str:
-    """ "125", "120 to 125"."""
-    least, most = min(values), max(values)
-    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    """Format "125", or "120 to 125"."""
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def arm_told(arm: Arm, *, multi_label: bool) -> str:
-    """What an arm's classifiers were trained on."""
+def describe_arm(arm: Arm, *, multi_label: bool) -> str:
+    """Describe the training images of an arm."""
     real = "real images" if arm.real_fraction == 1 else f"{arm.real_fraction:.0%} of the real images"
     shares = [f"{share:.0%} {name}" if len(arm.mixture) > 1 else name for name, share in arm.mixture.items()]
+    mixture = " and ".join(shares)
     if arm.pretrain:
-        synthetic = f"{' and '.join(shares)} images"
-        told = f"first {synthetic}, then {real}" if arm.real_fraction else f"{synthetic} alone"
+        text = f"pretrained on {mixture} images, then {real}" if arm.real_fraction else f"{mixture} images only"
     elif shares:
-        unit = "in all" if multi_label else "a class"
-        told = f"{real}, filled to {arm.target:,} {unit} with {' and '.join(shares)}"
+        unit = "in total" if multi_label else "per class"
+        text = f"{real}, augmented to {arm.target:,} {unit} with {mixture}"
     else:
-        told = real
-    told += ", loss weighted by class" if arm.weighted else ""
-    return told + (", geometric augmentation" if arm.geometric else "")
+        text = real
+    text += ", class-weighted loss" if arm.weighted else ""
+    return text + (", geometric augmentation" if arm.geometric else "")
 
 
 def failures(experiment: Experiment) -> list[Failure]:
-    """Cells that failed, those with one error together."""
-    found: dict[tuple[str, str, str], list[str]] = {}
+    """Group the cells that failed by error."""
+    places: dict[tuple[str, str, str], list[str]] = {}
     for cell in experiment.failed:
-        found.setdefault((cell.arm, cell.classifier, cell.error), []).append(place(experiment, cell))
+        places.setdefault((cell.arm, cell.classifier, cell.error), []).append(describe_place(experiment, cell))
     return [
-        Failure(arm=arm, classifier=classifier, places=tuple(places), error=error or "no error was recorded")
-        for (arm, classifier, error), places in found.items()
+        Failure(arm=arm, classifier=classifier, places=tuple(own), error=error or "no error was recorded")
+        for (arm, classifier, error), own in places.items()
     ]
 
 
-def place(experiment: Experiment, cell: CellResult) -> str:
-    """Which fold and seed a cell is of, counted from 1 as folds are; "seed 0" as it was given."""
+def describe_place(experiment: Experiment, cell: CellResult) -> str:
+    """Name the repeat and fold of a cell, counted from 1, and its seed."""
     if experiment.held_out:
         return f"seed {cell.seed}"
     repeat = f"repeat {cell.repeat + 1}, " if experiment.settings["repeats"] > 1 else ""
@@ -174,73 +169,63 @@ def place(experiment: Experiment, cell: CellResult) -> str:
     return f"{repeat}fold {cell.fold + 1}{seed}"
 
 
-def progress_told(experiment: Experiment) -> str:
-    """How many cells have scores, failed, and were not run."""
-    told = f"{len(done(experiment.cells)):,} of {counted(len(experiment.cells), 'cell')} have scores"
-    lost = [f"{len(cells):,} {what}" for cells, what in _lost(experiment)]
-    return f"{told}; {listed(lost)}." if lost else f"{told}."
+def describe_progress(experiment: Experiment) -> str:
+    """Say how many cells have scores, failed, or were not run."""
+    text = f"{len(finished(experiment.cells)):,} of {pluralize(len(experiment.cells), 'cell')} have scores"
+    lost = [
+        f"{len(cells):,} {what}"
+        for cells, what in ((experiment.failed, "failed"), (experiment.missing, "not run"))
+        if cells
+    ]
+    return f"{text}; {join_words(lost)}." if lost else f"{text}."
 
 
-def _lost(experiment: Experiment) -> Iterable[tuple[Sequence[CellResult], str]]:
-    return ((cells, what) for cells, what in ((experiment.failed, "failed"), (experiment.missing, "not run")) if cells)
-
-
-def roc_told(experiment: Experiment) -> str:
-    """What the curves are means of."""
+def describe_roc(experiment: Experiment) -> str:
+    """Describe what the ROC curves average."""
     over = "seeds" if experiment.held_out else "folds"
     if len(experiment.classes) == 2 and not experiment.multi_label:
-        of = f"Of {experiment.classes[-1]} against {experiment.classes[0]}, over {over}"
+        what = f"Curves of {experiment.classes[-1]} vs. {experiment.classes[0]}, averaged over {over}"
     else:
-        of = f"Over {over} and classes, each against the rest"
-    return f"{of}: at each false positive rate, the mean true positive rate. In brackets, the mean area."
+        what = f"One-vs-rest curves, averaged over {over} and classes"
+    return f"{what}: the mean true positive rate at each false positive rate. In parentheses, the mean ROC AUC."
 
 
-def limits(experiment: Experiment) -> list[str]:
-    """What may not be concluded from this experiment."""
-    tested = experiment.metric.replace("_", " ")
-    told = [
-        f"Tests are of {tested} alone: in the other scores, differences between arms are not tested.",
-        "An arm for which no difference is shown is not shown to be equal: see how large one would have to be.",
-        f"Arms were compared with {experiment.baseline} and with their controls, not each with each: the highest mean "
-        "of many is high by luck too.",
-        "The images come from one source. Nothing here speaks for those of another scanner, hospital or population.",
-        *_limits_of_intervals(experiment),
-    ]
-    if experiment.failed or experiment.missing:
-        told.append(
-            "Means marked as partial leave out failed cells or those not run. If what is hard fails more often, they "
-            "are too high."
-        )
-    told.append("Scores of classifiers on such parts are for research on augmentation, and not for use on patients.")
-    return told
-
-
-def _limits_of_intervals(experiment: Experiment) -> list[str]:
-    """What the intervals leave out."""
+def limitations(experiment: Experiment) -> list[str]:
+    """List what must not be concluded from this experiment."""
     held_out = experiment.held_out
-    told = []
-    if any(_beyond(summary.estimates[experiment.metric]) for summary in experiment.summaries):
-        told.append(
-            "Intervals that reach below 0 or above 1 are those of the t distribution, which knows no bounds: with so "
-            "few values they say little more than that little is known."
+    estimates = [summary.estimates[experiment.metric] for summary in experiment.summaries]
+    lines = [
+        f"Differences were tested in {experiment.metric.replace('_', ' ')} only, not in the other scores.",
+        "The absence of a significant difference is not evidence of equality: see the smallest difference that each "
+        "comparison could have detected.",
+        f"Arms were compared with {experiment.baseline} and with their controls, not with each other: the highest of "
+        "many means is partly due to chance.",
+        "All images come from one source. The results may not generalize to other scanners, hospitals or populations.",
+    ]
+    if any(estimate.low < 0 or estimate.high > 1 for estimate in estimates):
+        lines.append(
+            "Intervals that extend below 0 or above 1 come from the t distribution, which is unbounded: with so few "
+            "values, they show little more than that the uncertainty is large."
         )
-    told.append(
-        "All seeds share one split: intervals are of training anew, not of other images, and are too narrow for those."
+    lines.append(
+        "All seeds share one split: intervals reflect the variation between trainings, not between samples of images, "
+        "for which they are too narrow."
         if held_out
-        else "Folds share training images. The correction for that (Nadeau & Bengio 2003) is an approximation, a rough "
-        "one where folds are few."
+        else "Folds share training images. The correction for this (Nadeau & Bengio 2003) is approximate, and coarse "
+        "with few folds."
     )
     if experiment.settings["seeds"] > 1 and not held_out:
-        told.append("Seeds of one fold were averaged before anything was tested: n counts folds.")
+        lines.append("Seeds within a fold were averaged before testing: n counts folds.")
     if generated(experiment) and not experiment.settings["redraw"]:
-        told.append(
-            "Each generator is one training, drawn from once: neither spread is in the intervals."
+        lines.append(
+            "Each generator was trained once and sampled once: intervals include neither source of variation."
             if held_out
-            else "Each generator was trained or taken once a fold and drawn from once: how trainings of it differ is "
-            "not in the intervals."
+            else "Each generator was trained or loaded once per fold and sampled once: intervals do not include the "
+            "variation between its trainings."
         )
-    return told
-
-
-def _beyond(found: Estimate) -> bool:
-    return found.low < 0 or found.high > 1
+    if experiment.failed or experiment.missing:
+        lines.append(
+            "Means marked as partial exclude cells that failed or were not run. If difficult cells fail more often, "
+            "these means are too high."
+        )
+    return [*lines, "The scores are for research on data augmentation, not for clinical use."]

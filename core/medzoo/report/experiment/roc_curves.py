@@ -1,9 +1,7 @@
-"""ROC curves of an experiment, from its cells' predictions: averaged over folds, seeds and classes."""
+"""ROC curves of an experiment, averaged over folds, seeds and classes, from the cells' predictions."""
 
 from __future__ import annotations
 
-import csv
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +11,6 @@ import numpy as np
 from medzoo.classification.scores import RocCurve, roc_points
 from medzoo.errors import IntegrityError
 from medzoo.experiment.results import Experiment
-from medzoo.report.experiment.score_tables import mean
 
 _GRID = np.linspace(0, 1, 101)
 
@@ -22,7 +19,7 @@ Curves = Mapping[str, Sequence[RocCurve]]
 
 
 def read_curves(experiment: Experiment) -> Curves:
-    """The ROC curves of every cell with scores. Raises: IntegrityError for predictions that cannot be read."""
+    """Compute the ROC curves of every cell with scores. Raises: IntegrityError for unreadable predictions."""
     return {
         cell.key: roc_points(
             *read_predictions(experiment.predictions(cell), experiment.classes, multi_label=experiment.multi_label),
@@ -35,62 +32,65 @@ def read_curves(experiment: Experiment) -> Curves:
 
 
 def read_predictions(path: Path, classes: Sequence[str], *, multi_label: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The labels, int64 (N,) or float32 (N, K), and probabilities, float64 (N, K), of a cell's predictions.csv.
+    """Read labels, int64 (N,) or float32 (N, K), and probabilities, float64 (N, K), of a cell's predictions.csv.
 
-    Raises: IntegrityError.
+    Raises:
+        IntegrityError: the file is missing or damaged.
     """
+    import pandas as pd
+
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        hot = np.array([[name in row["label"].split("|") for name in classes] for row in rows])
-        probabilities = np.array([[float(row[f"p_{name}"]) for name in classes] for row in rows])
-    except (OSError, KeyError, ValueError, AttributeError, csv.Error) as error:
+        # Classes may be called "NA" or "1".
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        hot = np.array([[name in label.split("|") for name in classes] for label in table["label"]])
+        probabilities = table[[f"p_{name}" for name in classes]].to_numpy(dtype=np.float64)
+    except (OSError, KeyError, ValueError) as error:
         raise IntegrityError(f"{path} cannot be read: {error}", f"delete {path.parent} and run it again") from None
     return (hot.astype(np.float32) if multi_label else hot.argmax(axis=1)), probabilities
 
 
 def arm_curves(experiment: Experiment, curves: Curves, classifier: str) -> dict[str, RocCurve]:
-    """By arm, the mean of all curves of its cells with a classifier; arms without any left out.
+    """Average the curves of each arm with a classifier over its cells and classes, without arms that have none.
 
-    Of two classes, one's curve is the other's seen from behind: then it is the last class's.
+    With two classes, the curve of one mirrors that of the other, and only the last class's is used.
     """
-    classes = experiment.classes[-1:] if _one_of_two(experiment) else experiment.classes
+    classes = experiment.classes[-1:] if _binary(experiment) else experiment.classes
     return _by_arm(experiment, curves, classifier, classes)
 
 
 def class_curves(experiment: Experiment, curves: Curves, classifier: str) -> dict[str, dict[str, RocCurve]]:
-    """By class and arm, the mean curve over the cells; {} for two classes, whose one curve `arm_curves` has."""
-    if _one_of_two(experiment):
+    """Average the curves of each class and arm over cells; {} for two classes, for which `arm_curves` has the curve."""
+    if _binary(experiment):
         return {}
-    found = {name: _by_arm(experiment, curves, classifier, (name,)) for name in experiment.classes}
-    return {name: by_arm for name, by_arm in found.items() if by_arm}
+    by_class = {name: _by_arm(experiment, curves, classifier, (name,)) for name in experiment.classes}
+    return {name: by_arm for name, by_arm in by_class.items() if by_arm}
 
 
-def _one_of_two(experiment: Experiment) -> bool:
+def _binary(experiment: Experiment) -> bool:
     return len(experiment.classes) == 2 and not experiment.multi_label
 
 
 def _by_arm(experiment: Experiment, curves: Curves, classifier: str, classes: Sequence[str]) -> dict[str, RocCurve]:
-    found = {}
+    by_arm = {}
     for arm in experiment.arms:
         cells = experiment.of(arm.name, classifier)
         own = [[curve for curve in curves.get(cell.key, ()) if curve.name in classes] for cell in cells]
         means = [mean_curve(group) for group in own if group]
         if means:
-            found[arm.name] = replace(mean_curve(means), name=arm.name)
-    return found
+            by_arm[arm.name] = replace(mean_curve(means), name=arm.name)
+    return by_arm
 
 
 def mean_curve(curves: Sequence[RocCurve]) -> RocCurve:
-    """The mean true positive rate at each of 101 false positive rates, and the mean area.
+    """Average the true positive rate at each of 101 false positive rates, and the area.
 
     Vertical averaging: Fawcett, "An introduction to ROC analysis", 2006, algorithm 3.
     """
     rates = [np.interp(_GRID, curve.false_positive_rate, curve.true_positive_rate) for curve in curves]
-    true = np.array([math.fsum(column) / len(rates) for column in zip(*rates, strict=True)])
+    areas = [curve.auc for curve in curves if not np.isnan(curve.auc)]
     return RocCurve(
         name=curves[0].name,
         false_positive_rate=(0.0, *_GRID.tolist()),
-        true_positive_rate=(0.0, *true.tolist()),
-        auc=mean([curve.auc for curve in curves]),
+        true_positive_rate=(0.0, *np.mean(rates, axis=0).tolist()),
+        auc=float(np.mean(areas)) if areas else float("nan"),
     )

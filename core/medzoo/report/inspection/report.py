@@ -1,0 +1,176 @@
+"""The folder of `medzoo inspect`: figures and tables of a model's label tokens and attention, and run.json."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medzoo._version import __version__
+from medzoo.errors import ConfigError, UnknownName
+from medzoo.generation.mixture import Source, load_from
+from medzoo.hub.repositories import check_source
+from medzoo.inspection.attention import SampledAttention, sample_attention
+from medzoo.inspection.label_space import MIN_PCA, MIN_TSNE, LabelSpace, label_space
+from medzoo.models.loading import LoadedModel
+from medzoo.protocols import Generator, LabelTokens
+from medzoo.report.inspection import figures
+from medzoo.report.tables import to_csv
+from medzoo.runs.identity import claim
+from medzoo.runs.progress import Progress, no_progress
+from medzoo.runs.record import RunRecord, read_run
+from medzoo.storage.files import write_atomic
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """The model to inspect, the folder to write to, and how many attention maps of which classes (all if empty)."""
+
+    generator: str
+    out: Path
+    labels: tuple[str, ...] = ()
+    count: int = 1
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """The files of an inspection, what was left out and why, and whether the folder had been finished before."""
+
+    folder: Path
+    files: tuple[str, ...]
+    left_out: tuple[str, ...]
+    already_done: bool
+
+
+def inspect(
+    request: Request,
+    source: Source,
+    *,
+    progress: Progress = no_progress,
+) -> Inspection:
+    """Inspect the label tokens of a model, and write figures, tables and run.json to a folder.
+
+    `progress` receives the number of images sampled for attention maps.
+
+    Raises:
+        ConfigError: the model has no label tokens.
+        UnknownName: an unknown model or class.
+        DataError: the folder holds another job.
+        HubError: weights that cannot be downloaded or are damaged.
+    """
+    record = RunRecord(job="inspect", folder=request.out)
+    check_source(request.generator, source.mirror)
+    model = load_from(request.generator, source)
+    for label in request.labels:
+        if label not in model.image.classes:
+            raise UnknownName("class", label, model.image.classes, f"(the classes of '{model.name}')")
+    labels = tuple(dict.fromkeys(request.labels)) or model.image.classes
+    if not isinstance(model.model, LabelTokens):
+        raise ConfigError(
+            f"'{model.name}' has no label tokens to inspect", f"its generator, {model.spec.name}, embeds no labels"
+        )
+    space = label_space(model, seed=request.seed)
+    claim(request.out, _identity(request, model, labels, source))
+    finished = read_run(request.out)
+    if finished is None:
+        attention = sample_attention(model, labels, count=request.count, seed=request.seed, progress=progress)
+        files = inspection_files(space, attention, title=model.name)
+        for name, content in files.items():
+            write_atomic(request.out / name, content)
+        record.add_outputs(request.out / name for name in sorted(files))
+        record.config, record.origins = model.config.flat(), model.config.origins
+        record.plugins = [source.plugins.plugin_of("generator", model.spec.name)]
+        record.weights = {model.name: model.weights_sha256 or ""}
+        record.seeds = {"seed": request.seed}
+        record.device = source.device
+        pca, tsne = space.pca_labels, space.tsne
+        record.scores = {
+            **({"pca_labels_explained": list(pca.explained)} if pca is not None else {}),
+            **({"tsne_perplexity": tsne.perplexity, "tsne_disparity": tsne.disparity} if tsne is not None else {}),
+        }
+        record.extra = {"left_out": _left_out(space, attention)}
+        record.finish()
+    written = finished or read_run(request.out)
+    assert written is not None  # just written
+    return Inspection(
+        folder=request.out,
+        files=tuple(str(output["file"]) for output in written["outputs"]),
+        left_out=tuple(written["left_out"]),
+        already_done=finished is not None,
+    )
+
+
+def _identity(request: Request, model: LoadedModel[Generator], labels: Sequence[str], source: Source) -> dict[str, Any]:
+    return {
+        "job": "inspect",
+        "medzoo": __version__,
+        "model": {"plugin": model.spec.name, "weights_sha256": model.weights_sha256, "config": model.config.flat()},
+        "labels": list(labels),
+        "n": request.count,
+        "seed": request.seed,
+        "device": source.device.partition(":")[0],
+    }
+
+
+def _left_out(space: LabelSpace, attention: SampledAttention | None) -> list[str]:
+    """Say what could not be shown and why, one line each."""
+    labels, tokens, _ = space.tokens.shape
+    lines = []
+    if space.pca_labels is None:
+        lines.append(f"PCA of labels: there are {labels}, and {MIN_PCA} are needed")
+    if tokens == 1:
+        lines.append("PCA of tokens: each label is a single vector")
+    elif space.pca_tokens is None:
+        lines.append(f"PCA of tokens: there are {labels * tokens}, and {MIN_PCA} are needed")
+    if space.tsne is None:
+        lines.append(f"t-SNE: there are {labels * tokens} tokens, and {MIN_TSNE} are needed")
+    if attention is None:
+        lines.append("attention maps: the network has no cross-attention to label tokens")
+    return lines
+
+
+def inspection_files(space: LabelSpace, attention: SampledAttention | None, *, title: str) -> dict[str, bytes]:
+    """Render every figure and table by file name. CSV numbers read back as exactly the float32 or float64 computed."""
+    several = space.tokens.shape[1] > 1
+    each = [(label, token) for label in space.labels for token in range(1, space.tokens.shape[1] + 1)]
+    by_label, by_token, plane = ["label"], ["label", "token"], ["component_1", "component_2"]
+    vectors = space.tokens.reshape(len(each), -1)
+    tables: dict[str, tuple[list[str], Sequence[Sequence[Any]], np.ndarray]] = {
+        "tokens": ([*by_token, *(f"v{k}" for k in range(vectors.shape[1]))], each, vectors),
+        "norms": ([*by_token, "norm"], each, space.norms.reshape(-1, 1)),
+        "cosine": ([*by_label, *space.labels], [(label,) for label in space.labels], space.cosine),
+        "euclidean": ([*by_label, *space.labels], [(label,) for label in space.labels], space.euclidean),
+    }
+    files = {
+        "distances.png": figures.similarities_figure(space, title=title),
+        "norms.png": figures.norms_figure(space, title=title),
+    }
+    if space.pca_labels is not None:
+        files["pca.png"] = figures.pca_figure(space, title=title)
+        tables["pca_labels"] = ([*by_label, *plane], [(label,) for label in space.labels], space.pca_labels.points)
+    if space.pca_tokens is not None and several:
+        tables["pca_tokens"] = ([*by_token, *plane], each, space.pca_tokens.points)
+    if space.tsne is not None:
+        files["tsne.png"] = figures.tsne_figure(space, title=title)
+        runs = [*map(str, range(1, len(space.tsne.runs) + 1)), "mean"]
+        points = np.concatenate([*space.tsne.runs, space.tsne.mean])
+        tables["tsne"] = (["run", *by_token, "x", "y"], [(run, *own) for run in runs for own in each], points)
+    if attention is not None:
+        files["attention.png"] = figures.attention_figure(attention, title=title)
+        keys = [
+            (label, seed, token + 1, row, column)
+            for label, seed in zip(attention.labels, attention.seeds, strict=True)
+            for token, row, column in np.ndindex(attention.maps.shape[1:])
+        ]
+        tables["attention"] = (
+            [*by_label, "seed", "token", "row", "column", "share"],
+            keys,
+            attention.maps.reshape(-1, 1),
+        )
+    for name, (columns, index, values) in tables.items():
+        files[f"{name}.csv"] = to_csv(([*key, *row] for key, row in zip(index, values.tolist(), strict=True)), columns)
+    return files
