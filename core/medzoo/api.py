@@ -309,7 +309,7 @@ def evaluate(
         HubError, PluginError, ResourceError: a model or asset that cannot be had; a broken metric; no such device.
     """
     from medzoo.evaluation.evaluate import Request
-    from medzoo.report.evaluation.folder import note_memorization, check_output_folder, write_evaluation
+    from medzoo.report.evaluation.folder import check_output_folder, note_memorization, write_evaluation
     from medzoo.runs.progress import no_progress
     from medzoo.runs.record import RunRecord
 

@@ -97,7 +97,7 @@ def build_wasserstein() -> Metric:
 
 
 def build_nearest_train() -> TrainMetric:
-    """Copy check."""
+    """Memorization check."""
     from medzoo_metrics.nearest_train import nearest_train
 
     return nearest_train
@@ -105,7 +105,7 @@ def build_nearest_train() -> TrainMetric:
 
 @hookimpl
 def register_metrics() -> list[MetricSpec]:
-    """Offer metrics of features, of pairs of images, of pixels, and the copy check."""
+    """Offer metrics of features, of pairs of images, of pixels, and the memorization check."""
     return [*_of_features(), *_of_pairs(), *_of_pixels(), _COPY_CHECK]
 
 
@@ -254,7 +254,7 @@ def _of_pixels() -> list[MetricSpec]:
 _COPY_CHECK = MetricSpec(
     contract=2,
     name="nearest-train",
-    summary="copy check: the share of synthetic images nearer to a training image than nearly all held-out ones are",
+    summary="memorization check: share of synthetic images nearer to a training image than nearly all held-out ones",
     unit="share",
     higher_is_better=False,
     build=build_nearest_train,

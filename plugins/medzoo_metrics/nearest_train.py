@@ -1,4 +1,4 @@
-"""Copy check: whether synthetic images are nearer to the training images than new real ones are."""
+"""Memorization check: whether synthetic images are nearer to the training images than new real ones are."""
 
 from __future__ import annotations
 

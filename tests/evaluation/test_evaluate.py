@@ -123,7 +123,7 @@ def test_classes_in_another_order_or_absent_are_matched_by_name(measure, tmp_pat
     assert "other shares (real a 60%, b 40%; synthetic b 50%, c 50%)" in told
 
 
-def test_training_images_enable_the_copy_check_and_the_table_of_pairs(measure, paths, tmp_path):
+def test_training_images_enable_the_memorization_check_and_the_table_of_pairs(measure, paths, tmp_path):
     train = write_set(tmp_path / "train", {"a": 5, "b": 5}, seed=3)
     copied = open_dataset(train).pixels(7)
     write_image(paths["fake"] / "a" / "000.png", copied[None, :, ::-1])

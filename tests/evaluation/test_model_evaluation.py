@@ -116,7 +116,7 @@ def test_a_folder_without_checkpoints_is_refused(folders, tmp_path):
         )
 
 
-def test_the_copy_check_is_noted_as_a_card_reads_it(folders, tmp_path):
+def test_the_memorization_check_is_noted_as_a_card_reads_it(folders, tmp_path):
     measured = evaluate_model(
         str(folders / "run"),
         request(folders, train=folders / "train", metrics=("nearest-train@means",)),

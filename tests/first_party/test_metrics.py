@@ -271,7 +271,7 @@ def train_of(vectors, mirrored):
     return Sample(size=len(vectors), features={"features": vectors, "mirrored": mirrored})
 
 
-def test_the_copy_check_by_hand():
+def test_the_memorization_check_by_hand():
     train = train_of(points(0.0, 10.0, 20.0), points(100.0, 110.0, 120.0))
     real = features_of(points(2.0, 13.0, 104.0))  # distances 2, 3, 4
     fake = features_of(points(110.5, 20.0, 5.0, 18.0))  # 0.5 of the mirrored second, 0 of the third, 5, 2
@@ -306,7 +306,7 @@ def test_smooth_images_that_are_near_to_everything_are_no_copies():
     assert score.details["relative share"] == 8 / 100
 
 
-def test_the_copy_check_finds_copies_and_lets_new_images_pass():
+def test_the_memorization_check_finds_copies_and_lets_new_images_pass():
     vectors = normal(150, 6)
     train = train_of(vectors, normal(150, 6, seed=1))
     real = features_of(normal(120, 6, seed=2))
@@ -326,7 +326,7 @@ def test_copies_are_found_where_a_held_out_image_is_a_training_image_too():
     assert (score.details["threshold"], score.value, score.failed) == (0.0, 1.0, True)
 
 
-def test_the_copy_check_errs_as_often_as_it_says():
+def test_the_memorization_check_errs_as_often_as_it_says():
     failed, seeds = 0, 300
     for seed in range(seeds):
         distances = np.random.default_rng(seed).normal(size=(160, 1)) ** 2
@@ -336,7 +336,7 @@ def test_the_copy_check_errs_as_often_as_it_says():
     assert stats.binomtest(failed, seeds, 0.01, alternative="greater").pvalue > 0.001
 
 
-def test_the_copy_check_of_equal_distances_finds_nothing():
+def test_the_memorization_check_of_equal_distances_finds_nothing():
     same = features_of(torch.zeros(50, 4))
     score = measure("nearest-train", same, same, train=train_of(torch.zeros(5, 4), torch.zeros(5, 4)))
     assert (score.value, score.details["expected share"], score.failed) == (1.0, 50 / 51, False)

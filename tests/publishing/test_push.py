@@ -223,19 +223,19 @@ def test_build_package_failed_memorization_check(card: Path) -> None:
     with pytest.raises(DataError, match=r"failed the memorization check.*nearest-train@pixels.*--accept-memorization"):
         pack(card)
     text = pack(card, accept_memorization=True).files["README.md"].decode()
-    assert text.index("## Copy check") < text.index("## Intended use")
-    assert "failed its copy check and was published all the same" in text
+    assert text.index("## Memorization check") < text.index("## Intended use")
+    assert "failed its memorization check and was published all the same" in text
 
 
 def test_build_package_passed_memorization_check(card: Path) -> None:
     note(card, copy_check={**FAILED, "verdict": "passed"})
-    assert b"Copy check" not in pack(card).files["README.md"]
+    assert b"Memorization check" not in pack(card).files["README.md"]
 
 
 @pytest.mark.parametrize("record", [{"verdict": "maybe"}, {"metric": "nearest"}, {**FAILED, "n_real": "many"}])
 def test_build_package_invalid_memorization_check(card: Path, record: Any) -> None:
     note(card, copy_check=record)
-    with pytest.raises(DataError, match="the record of the copy check has no usable"):
+    with pytest.raises(DataError, match="the record of the memorization check has no usable"):
         pack(card, accept_memorization=True)
 
 

@@ -55,7 +55,7 @@ class Brightness:
 
 
 class Nearness:
-    """An honest copy check in features."""
+    """An honest memorization check in features."""
 
     def __call__(self, real, fake, *, train, seed):
         for sample in (real, fake):
@@ -101,7 +101,7 @@ def test_an_honest_metric_passes_every_check():
     assert_metric(spec_of(Brightness))
 
 
-def test_an_honest_copy_check_passes_without_what_cannot_apply():
+def test_an_honest_memorization_check_passes_without_what_cannot_apply():
     results = check_metric(spec_of(Nearness, **COPIES))
     assert {result.name: result.detail for result in results if not result.passed} == {}
     assert {"identity", "colour"}.isdisjoint(result.name for result in results)

@@ -285,7 +285,7 @@ def _show_comparison(comparison: ExperimentComparison) -> None:
     print_table(columns, rows, right=columns[2:])
 
 
-def _mean(score: Side) -> str:
+def _mean(score: ComparedScore) -> str:
     """Return the mean, and of how many values where some are missing."""
     if score.cell is None:
         return ""

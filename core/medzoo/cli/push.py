@@ -39,7 +39,10 @@ def push(
     private: Annotated[bool, typer.Option("--private", help="Make it a private one.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Put this card over a newer one on the Hub.")] = False,
     accept_memorization: Annotated[
-        bool, typer.Option("--accept-memorization", help="Publish what failed its copy check; the card then says so.")
+        bool,
+        typer.Option(
+            "--accept-memorization", help="Publish what failed its memorization check; the card then says so."
+        ),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check, say what would be sent, and send nothing.")

@@ -1,4 +1,4 @@
-"""The record of a copy check in a model's notes, and what a card says of a model that failed it.
+"""The record of a memorization check in a model's notes, and what a card says of a model that failed it.
 
     "copy_check": {"verdict": "failed", "metric": "nearest-train@pixels", "n_real": 125, "n_fake": 500, ...}
 
@@ -16,13 +16,13 @@ from typing import Any
 from medzoo.errors import DataError
 
 NOTE = "copy_check"
-_HEADING = "## Copy check"
+_HEADING = "## Memorization check"
 _KINDS: Mapping[str, type] = {"verdict": str, "metric": str, "n_real": int, "n_fake": int}
 
 
 @dataclass(frozen=True, kw_only=True)
 class CopyCheck:
-    """What a copy check found."""
+    """What a memorization check found."""
 
     failed: bool
     metric: str
@@ -31,7 +31,7 @@ class CopyCheck:
 
     @classmethod
     def of(cls, notes: Mapping[str, Mapping[str, Any]]) -> CopyCheck | None:
-        """The copy check in a run's or a model's notes; None where there is none.
+        """The memorization check in a run's or a model's notes; None where there is none.
 
         Raises:
             DataError: there is one that cannot be understood.
@@ -42,7 +42,7 @@ class CopyCheck:
         wrong = [key for key, kind in _KINDS.items() if type(stated.get(key)) is not kind]
         if wrong or stated["verdict"] not in ("passed", "failed"):
             raise DataError(
-                f"the record of the copy check has no usable {wrong[0] if wrong else 'verdict'}",
+                f"the record of the memorization check has no usable {wrong[0] if wrong else 'verdict'}",
                 "it states verdict (passed or failed), metric, n_real and n_fake",
             )
         failed = stated["verdict"] == "failed"
@@ -55,9 +55,9 @@ def with_warning(text: str, check: CopyCheck) -> str:
         return text
     section = f"""{_HEADING}
 
-**This model failed its copy check and was published all the same.** By `{check.metric}`, its images ({check.n_fake}
-compared) are closer to the training images than held-out real images ({check.n_real}) are: it repeats training images,
-and its images are no more private than those.
+**This model failed its memorization check and was published all the same.** By `{check.metric}`, its images
+({check.n_fake} compared) are closer to the training images than held-out real images ({check.n_real}) are: it repeats
+training images, and its images are no more private than those.
 
 """
     before, heading, after = text.partition("## Intended use\n")
