@@ -211,7 +211,9 @@ def test_every_key_of_a_registry_file_is_documented(kind: str) -> None:
 
 
 def test_every_key_of_an_about_file_is_documented() -> None:
-    part = (DOCS / "publishing.md").read_text("utf-8").partition("## What a run does not know\n")[2].partition("\n## ")[0]
+    part = (
+        (DOCS / "publishing.md").read_text("utf-8").partition("## What a run does not know\n")[2].partition("\n## ")[0]
+    )
     assert {key.name for key in fields(About)} == told_in_tables(part)
 
 

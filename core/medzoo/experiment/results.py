@@ -188,7 +188,10 @@ class Experiment:
         for cell in self.of(arm, classifier):
             unit = (0, cell.seed) if self.held_out else (cell.repeat, cell.fold)
             groups.setdefault(unit, []).append(cell.value(metric))
-        return {unit: None if None in found else fmean(found) for unit, found in sorted(groups.items())}
+        return {
+            unit: None if None in found else fmean(value for value in found if value is not None)
+            for unit, found in sorted(groups.items())
+        }
 
     def summary(self, arm: str, classifier: str) -> ArmSummary:
         """The means of an arm with a classifier."""

@@ -77,7 +77,7 @@ NOTE_HEAD = "| of | what | value |"
 SCORE_HEAD = "| held-out score | value |"
 SAMPLES_PER_CLASS = 12
 SAMPLE_SIDE = 96
-TRAININGS: Mapping[str, str] = {job: kind for kind, job in TRAINING_JOBS.items()}
+TRAININGS: Mapping[str, Any] = {job: kind for kind, job in TRAINING_JOBS.items()}
 """The jobs whose runs get a card, and the kind of model each makes."""
 
 _SECTIONS = ("Training data", "Training", "Intended use", "Limits")
