@@ -25,7 +25,7 @@ def test_the_table_says_what_a_model_is_and_where(medzoo, publish):
     ]
     cells = [cell.strip() for cell in line if cell.strip()]
     assert cells == [
-        "ddpm-test", "ddpm", "simulated ultrasound", "2", "64 grey", "3.1M", "0.0", "CC-BY-4.0", "mirror"
+        "ddpm-test", "ddpm", "simulated ultrasound", "2", "64 gray", "3.1M", "0.0", "CC-BY-4.0", "mirror"
     ]  # fmt: skip
 
 

@@ -97,7 +97,7 @@ def _print(entries: Sequence[Entry]) -> None:
     for entry in entries:
         state, size = locate(entry)[0], megabytes(entry.bytes)
         if isinstance(entry, ModelEntry):
-            pixels = f"{entry.size} {'grey' if entry.channels == 1 else 'RGB'}"
+            pixels = f"{entry.size} {'gray' if entry.channels == 1 else 'RGB'}"
             facts = (entry.name, entry.plugin, entry.modality, len(entry.classes), pixels, count(entry.parameters))
             shown = f"{state}, deprecated" if entry.deprecated else state
             first = "id" if entry.kind == GENERATOR else CLASSIFIER
