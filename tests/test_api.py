@@ -202,7 +202,7 @@ def test_what_cannot_be_loaded_is_refused(tiny, scans, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"sampling.step": 3}, "did you mean sampling.num_inference_steps"),
+        ({"sampling.num_inference_step": 3}, "did you mean sampling.num_inference_steps"),
         ({"sampling.num_inference_steps": "three"}, "is not a whole number"),
         ({"sampling.num_inference_steps": None}, "settings cannot take sampling.num_inference_steps: None"),
         ({"sampling": {"steps": 3}}, 'keys are dotted: {"sampling.num_inference_steps": 20}'),

@@ -249,7 +249,7 @@ def test_a_worker_gets_the_real_images_to_vary(images):
         ({"classes": ["normal", "normal"]}, ConfigError, "must be given and differ"),
         ({"batch_size": 0}, ConfigError, "batch_size=0"),
         ({"memory_limit": 21 * 256 - 1}, ResourceError, "raise memory_limit"),
-        ({"settings": {"sampling.step": 1}}, UnknownName, "sampling.num_inference_steps"),
+        ({"settings": {"sampling.num_inference_step": 1}}, UnknownName, "sampling.num_inference_steps"),
         ({"per_class": "7"}, ConfigError, "per_class='7' is not a whole number"),
         ({"per_class": {"normal": 2.5}}, ConfigError, "per_class['normal']=2.5 is not a whole number"),
         (
