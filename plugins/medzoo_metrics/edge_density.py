@@ -1,27 +1,30 @@
-"""How much of the images is edge."""
+"""The share of edge pixels."""
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional
+from typing import TYPE_CHECKING
 
-from medzoo.protocols import Sample, Score
-from medzoo.toolkit.metric_samples import FAKE, REAL, batches_of, bootstrap_interval, expect_enough, grey
+from medzoo import MetricSpec, Sample, Score
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
 
 THRESHOLD = 0.05
 
 
 def edge_density(real: Sample, fake: Sample, *, seed: int) -> Score:
-    """The synthetic images' share of edge pixels over that of the real ones: below 1 they are smoother; NaN over 0.
+    """Compute the synthetic images' share of edge pixels over that of the real ones: below 1 they are smoother.
 
-    A pixel is on an edge where grey levels in [0, 1] rise by more than 0.05 a pixel. Figures: both shares.
-    Raises: DataError for fewer than two images a side.
+    A pixel is on an edge where gray levels in [0, 1] rise by more than 0.05 per pixel. The value is NaN if no real
+    image has an edge. Details: both shares.
     """
-    expect_enough("edge-density", 2, real=real, synthetic=fake)
+    import torch
+
+    from medzoo.toolkit.metric_samples import FAKE, REAL, batches_of, bootstrap_interval, grayscale
+
     shares = {
-        role: torch.cat([edge_shares(grey(batch)) for batch in batches_of("edge-density", sample, role)]).numpy()
+        role: torch.cat([edge_shares(grayscale(batch)) for batch in batches_of(sample)]).numpy()
         for role, sample in ((REAL, real), (FAKE, fake))
     }
     means = {role: float(values.mean()) for role, values in shares.items()}
@@ -32,13 +35,16 @@ def edge_density(real: Sample, fake: Sample, *, seed: int) -> Score:
         n_real=real.size,
         n_fake=fake.size,
         details=means,
-        method=f"share of pixels whose Sobel gradient / 8 is over {THRESHOLD} a pixel, colour as its luma (BT.601); "
+        method=f"share of pixels whose Sobel gradient / 8 is over {THRESHOLD} per pixel, color as its luma (BT.601); "
         "bootstrap over images",
     )
 
 
 def edge_shares(images: Tensor) -> Tensor:
-    """Each image's share of edge pixels (N,), float64, of grey images (N, H, W) in [0, 1]; borders are continued."""
+    """Compute each image's share of edge pixels (N,), float64, of gray images (N, H, W) in [0, 1]."""
+    import torch
+    from torch.nn import functional
+
     across = images.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 8.0
     padded = functional.pad(images[:, None], (1, 1, 1, 1), mode="replicate")
     gradient = functional.conv2d(padded, torch.stack([across, across.T])[:, None])
@@ -48,3 +54,13 @@ def edge_shares(images: Tensor) -> Tensor:
 def _ratio(real: np.ndarray, fake: np.ndarray, axis: int) -> np.ndarray:
     ratio: np.ndarray = fake.mean(axis=axis) / real.mean(axis=axis)
     return ratio
+
+
+EDGE_DENSITY = MetricSpec(
+    contract=2,
+    name="edge-density",
+    summary="the synthetic images' share of edge pixels over that of the real ones",
+    unit="ratio",
+    needs_pixels=True,
+    build=lambda: edge_density,
+)

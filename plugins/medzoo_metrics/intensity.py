@@ -1,23 +1,29 @@
-"""Grey levels of two sets: least, largest, mean, standard deviation, histogram."""
+"""Gray levels of two sets: minimum, maximum, mean, standard deviation, histogram."""
 
 from __future__ import annotations
 
-import numpy as np
+from typing import TYPE_CHECKING
 
-from medzoo.protocols import Histogram, Sample, Score
-from medzoo.toolkit.metric_samples import FAKE, REAL, bootstrap_interval, expect_enough
-from medzoo_metrics.levels import LEVELS, GreyLevels, grey_levels
+from medzoo import MetricSpec, Sample, Score
+from medzoo.protocols import Histogram
+
+if TYPE_CHECKING:
+    from medzoo_metrics.levels import GrayLevels
 
 BINS = 64
 
 
 def intensity(real: Sample, fake: Sample, *, seed: int) -> Score:
-    """The synthetic images' mean grey level less that of the real ones, in [-1, 1]; 0 for images as bright.
+    """Compute the synthetic images' mean gray level minus that of the real ones, in [-1, 1].
 
-    Figures: "min", "max", "mean" and "std" over all pixels of each set. Raises: DataError for fewer than two images.
+    Details: "min", "max", "mean" and "std" over all pixels of each set.
     """
-    expect_enough("intensity", 2, real=real, synthetic=fake)
-    levels = {role: grey_levels("intensity", sample, role) for role, sample in ((REAL, real), (FAKE, fake))}
+    import numpy as np
+
+    from medzoo.toolkit.metric_samples import FAKE, REAL, bootstrap_interval
+    from medzoo_metrics.levels import gray_levels
+
+    levels = {REAL: gray_levels(real), FAKE: gray_levels(fake)}
     interval = bootstrap_interval(
         lambda one, other, axis: other.mean(axis=axis) - one.mean(axis=axis),
         levels[REAL].means,
@@ -34,16 +40,28 @@ def intensity(real: Sample, fake: Sample, *, seed: int) -> Score:
             for role, found in levels.items()
             for name, value in (("min", found.low), ("max", found.high), ("mean", found.mean), ("std", found.std))
         },
-        method="grey levels in [0, 1] of all pixels, colour as its luma (BT.601); bootstrap over images",
+        method="gray levels in [0, 1] of all pixels, color as its luma (BT.601); bootstrap over images",
         histogram=Histogram(
-            title="Grey levels",
-            unit="grey level, 0 black, 1 white",
+            title="Gray levels",
+            unit="gray level, 0 black, 1 white",
             edges=tuple(np.linspace(0.0, 1.0, BINS + 1).tolist()),
             shares={role: _shares(found) for role, found in levels.items()},
         ),
     )
 
 
-def _shares(found: GreyLevels) -> tuple[float, ...]:
+def _shares(found: GrayLevels) -> tuple[float, ...]:
+    from medzoo_metrics.levels import LEVELS
+
     counts = found.counts.reshape(BINS, LEVELS // BINS).sum(axis=1)
     return tuple((counts / counts.sum()).tolist())
+
+
+INTENSITY = MetricSpec(
+    contract=2,
+    name="intensity",
+    summary="how much brighter the synthetic images are, and both sets' gray levels",
+    unit="gray levels, 0 to 1",
+    needs_pixels=True,
+    build=lambda: intensity,
+)

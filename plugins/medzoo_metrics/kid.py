@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-import numpy as np
-from torch_fidelity.metric_kid import kernel_poly, mmd2
+from medzoo import MetricSpec, Sample, Score
+from medzoo.specs import DOMAIN
 
-from medzoo.protocols import Sample, Score
-from medzoo.toolkit.metric_samples import FAKE, REAL, expect_enough, features_of
+if TYPE_CHECKING:
+    import numpy as np
 
 SUBSETS, SUBSET_SIZE = 100, 1000
 WHOLE = 5000  # images a set up to which one kernel matrix (100 MB) serves all subsets
 
 
 def kid(real: Sample, fake: Sample, *, seed: int) -> Score:
-    """The squared maximum mean discrepancy under the kernel (x.y / D + 1)^3, unbiased, so that it may be negative.
+    """Estimate the squared maximum mean discrepancy under the kernel (x.y / D + 1)^3, unbiased, so it may be negative.
 
-    It is the mean over seeded subsets of up to a thousand images. Raises: DataError for fewer than two images a side.
+    It is the mean over seeded subsets of up to a thousand images.
     """
-    expect_enough("kid", 2, real=real, synthetic=fake)
-    # Synthetic ones first, as one gives them to torch-fidelity, so that its subsets are drawn.
-    one, other = (features_of("kid", sample, role).numpy() for sample, role in ((fake, FAKE), (real, REAL)))
+    import numpy as np
+
+    from medzoo.toolkit.metric_samples import features_of
+
+    # Synthetic images first, as torch-fidelity takes them, so that the same subsets are drawn.
+    one, other = features_of(fake).numpy(), features_of(real).numpy()
     size = min(SUBSET_SIZE, real.size, fake.size)
     if size == real.size == fake.size:
         value, spread = float(_distance(one, other)), None
@@ -29,7 +33,7 @@ def kid(real: Sample, fake: Sample, *, seed: int) -> Score:
     else:
         values = np.array(list(_subset_distances(one, other, size, seed)))
         value, spread = float(values.mean()), float(values.std())
-        method = f"{SUBSETS} subsets of {size} images a side"
+        method = f"{SUBSETS} subsets of {size} images per set"
     return Score(
         value=value,
         spread=spread,
@@ -41,14 +45,19 @@ def kid(real: Sample, fake: Sample, *, seed: int) -> Score:
 
 
 def _distance(one: np.ndarray, other: np.ndarray) -> float:
+    from torch_fidelity.metric_kid import kernel_poly, mmd2
+
     return float(mmd2(kernel_poly(one, one), kernel_poly(one, other), kernel_poly(other, other)))
 
 
 def _subset_distances(one: np.ndarray, other: np.ndarray, size: int, seed: int) -> Iterator[float]:
-    """The distance of each of the subsets that torch-fidelity draws from the same seed, in its float32.
+    """Yield the distance of each subset that torch-fidelity draws from the same seed, in its float32.
 
-    Subsets overlap, so kernels are computed once and looked up, where they fit in memory.
+    Subsets overlap, so kernels are computed once and looked up if they fit in memory.
     """
+    import numpy as np
+    from torch_fidelity.metric_kid import kernel_poly, mmd2
+
     random = np.random.RandomState(seed % 2**32)
     kernels = None
     if max(len(one), len(other)) <= WHOLE:
@@ -61,3 +70,16 @@ def _subset_distances(one: np.ndarray, other: np.ndarray, size: int, seed: int) 
         else:
             chosen = (rows, rows), (rows, columns), (columns, columns)
             yield float(mmd2(*(kernel[np.ix_(*at)] for kernel, at in zip(kernels, chosen, strict=True))))
+
+
+KID = MetricSpec(
+    contract=2,
+    name="kid",
+    summary="kernel distance of the sets' features; unbiased, so it may be negative",
+    unit="distance",
+    higher_is_better=False,
+    needs_features=("features",),
+    extractors=("inception", DOMAIN),
+    baseline=True,
+    build=lambda: kid,
+)

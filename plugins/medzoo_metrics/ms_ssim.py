@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
-
+from medzoo import MetricSpec, Sample, Score
 from medzoo.errors import DataError
-from medzoo.protocols import Sample, Score
-from medzoo_metrics.pairs import between_sets, diversity
 from medzoo_metrics.ssim import PAIRS
 
-SIDE = 176  # four halvings leave 11 pixels, the window's side
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SIDE = 176  # four halvings leave 11 pixels, the side of the window
 _WHAT = "MS-SSIM of five scales, data range 1, negative terms cut to 0"
 
 
 def ms_ssim(real: Sample, fake: Sample, *, seed: int) -> Score:
-    """The mean MS-SSIM, in [0, 1], of random pairs of a real and a synthetic image.
+    """Compute the mean MS-SSIM, in [0, 1], of random pairs of a real and a synthetic image.
 
-    Raises: DataError for fewer than two images a side, or sides of 175 pixels or less.
+    Raises:
+        DataError: the images are too small.
     """
-    return between_sets("ms-ssim", similarity, _WHAT, real, fake, seed=seed, pairs=PAIRS)
+    from medzoo_metrics.pairs import between_sets
+
+    return between_sets(similarity, _WHAT, real, fake, seed=seed, pairs=PAIRS)
 
 
 def ms_ssim_diversity(real: Sample, fake: Sample, *, seed: int) -> Score:
-    """The mean MS-SSIM of pairs of synthetic images, lower for more varied ones; figures as in `pairs.diversity`."""
-    return diversity("ms-ssim-diversity", similarity, _WHAT, real, fake, seed=seed, pairs=PAIRS)
+    """Compute the mean MS-SSIM of pairs of synthetic images, lower for varied ones; details as in `diversity`."""
+    from medzoo_metrics.pairs import diversity
+
+    return diversity(similarity, _WHAT, real, fake, seed=seed, pairs=PAIRS)
 
 
 def similarity(first: Tensor, second: Tensor) -> Tensor:
-    """MS-SSIM of each pair (n,). Raises: DataError for images too small for five scales."""
+    """Compute the MS-SSIM (n,) of each pair. Raises: DataError for images too small for five scales."""
+    import torch
+    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
+
     height, width = first.shape[-2:]
     if min(height, width) < SIDE:
         raise DataError(
@@ -44,3 +50,24 @@ def similarity(first: Tensor, second: Tensor) -> Tensor:
         for one, other in zip(second, first, strict=True)
     ]
     return torch.stack(values)
+
+
+MS_SSIM = MetricSpec(
+    contract=2,
+    name="ms-ssim",
+    summary="multi-scale structural similarity of random pairs of a real and a synthetic image",
+    unit="MS-SSIM",
+    needs_pixels=True,
+    baseline=True,
+    build=lambda: ms_ssim,
+)
+
+MS_SSIM_DIVERSITY = MetricSpec(
+    contract=2,
+    name="ms-ssim-diversity",
+    summary="multi-scale structural similarity of synthetic images to each other",
+    unit="MS-SSIM",
+    needs_pixels=True,
+    needs_labels=True,
+    build=lambda: ms_ssim_diversity,
+)

@@ -1,18 +1,17 @@
-"""Memorization check: whether synthetic images are nearer to the training images than new real ones are."""
+"""Memorization: are synthetic images nearer to the training images than new real ones are?"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from scipy import stats
-from sklearn.metrics import pairwise_distances_argmin
-from sklearn.neighbors import NearestNeighbors
+from medzoo import MetricSpec, Sample, Score
+from medzoo.protocols import Histogram, Pair, TrainMetric
+from medzoo.specs import DOMAIN
 
-from medzoo.protocols import Histogram, Pair, Sample, Score
-from medzoo.toolkit.metric_samples import FAKE, REAL, TRAIN, expect_enough, features_of
+if TYPE_CHECKING:
+    import numpy as np
 
 PERCENTILE = 0.01
 SIGNIFICANCE = 0.01
@@ -32,18 +31,20 @@ class _Tail:
 
 
 def nearest_train(real: Sample, fake: Sample, *, train: Sample, seed: int) -> Score:
-    """The share of synthetic images as near to a training image as the nearest 1 % of the held-out `real` ones.
+    """Compute the share of synthetic images as near to a training image as the nearest 1 % of held-out `real` images.
 
-    Were the synthetic images as new as the held-out ones, their count below the k-th smallest of n held-out distances
-    would be beta-binomial with k and n + 1 - k; "p_value" is the chance of as many. Smooth and typical images are near
-    to all images, so the same is asked of the distance to the nearest training image over that to the nearest held-out
-    one ("relative share", "relative p_value"), which is small for copies alone. The check failed where both chances are
-    below 0.01. Mirrored training images count as copies too. Nothing is drawn from `seed`.
-    Raises: DataError for a side without two images.
+    If the synthetic images were as new as the held-out ones, their count below the k-th smallest of n held-out
+    distances would be beta-binomial with k and n + 1 - k; "p_value" is the probability of as many. Smooth and typical
+    images are near to all images, so the same test is made of the distance to the nearest training image over that to
+    the nearest held-out one ("relative share", "relative p_value"), which is small for copies only. It fails if both
+    probabilities are below 0.01. Mirrored training images count as copies too. `seed` is not used.
     """
-    expect_enough("nearest-train", 2, real=real, synthetic=fake, training=train)
-    ways = [features_of("nearest-train", train, TRAIN, layer).numpy() for layer in ("features", "mirrored")]
-    of_real, of_fake = (features_of("nearest-train", one, role).numpy() for one, role in ((real, REAL), (fake, FAKE)))
+    import numpy as np
+
+    from medzoo.toolkit.metric_samples import features_of
+
+    ways = [features_of(train, layer).numpy() for layer in ("features", "mirrored")]
+    of_real, of_fake = features_of(real).numpy(), features_of(fake).numpy()
     _, held_out = _nearest(of_real, ways)
     index, distances = _nearest(of_fake, ways)
     absolute = _tail(held_out, distances)
@@ -73,6 +74,8 @@ def nearest_train(real: Sample, fake: Sample, *, train: Sample, seed: int) -> Sc
 
 def _tail(held_out: np.ndarray, synthetic: np.ndarray) -> _Tail:
     """The lower tail of the held-out values, at their `PERCENTILE`, and what of the synthetic ones lies in it."""
+    import numpy as np
+
     threshold = np.sort(held_out)[max(1, int(PERCENTILE * len(held_out))) - 1]
     reach = threshold + _ROUNDING * np.median(held_out)
     rank = int((held_out <= reach).sum())  # more than asked for where values are equal
@@ -83,6 +86,8 @@ def _tail(held_out: np.ndarray, synthetic: np.ndarray) -> _Tail:
 
 def _chance(rank: int, held_out: int, synthetic: int) -> Any:
     """Of how many new images lie below the `rank`-th smallest of as new held-out ones."""
+    from scipy import stats
+
     return stats.betabinom(synthetic, rank, held_out + 1 - rank)
 
 
@@ -93,12 +98,17 @@ def _detectable(rank: int, held_out: int, synthetic: int) -> int:
 
 def _ratio(to_train: np.ndarray, to_held_out: np.ndarray) -> np.ndarray:
     """The distances' ratio, at most `_FAR`; 1 where both are 0."""
+    import numpy as np
+
     ratio: np.ndarray = np.divide(to_train, to_held_out, out=np.full(len(to_train), _FAR), where=to_held_out > 0)
     return np.where((to_train == 0) & (to_held_out == 0), 1.0, np.minimum(ratio, _FAR))
 
 
 def _to_others(images: np.ndarray) -> np.ndarray:
     """Each image's distance to the nearest of the others."""
+    import numpy as np
+    from sklearn.neighbors import NearestNeighbors
+
     second = NearestNeighbors(n_neighbors=2).fit(images).kneighbors(images, return_distance=False)
     own = second[:, 0] == np.arange(len(images))
     other = np.where(own, second[:, 1], second[:, 0])  # among equal images, the first need not be the image itself
@@ -118,6 +128,9 @@ def _warnings(absolute: _Tail, relative: _Tail, held_out: int) -> Iterator[str]:
 
 def _nearest(images: np.ndarray, ways: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """For each image the index of the nearest training image, those of the second way after the first, and how far."""
+    import numpy as np
+    from sklearn.metrics import pairwise_distances_argmin
+
     indices = np.stack([pairwise_distances_argmin(images, way) for way in ways])
     # Once more from differences: the search takes them from products, which leaves copies at 1e-8.
     distances = np.stack(
@@ -136,6 +149,10 @@ def _method(rank: int, held_out: int, trained_on: int) -> str:
 
 
 def _histogram(held_out: np.ndarray, distances: np.ndarray) -> Histogram:
+    import numpy as np
+
+    from medzoo.toolkit.metric_samples import FAKE, REAL
+
     largest = max(held_out.max(), distances.max()) or 1.0
     edges = np.linspace(0.0, largest, BINS + 1)
     return Histogram(
@@ -147,3 +164,23 @@ def _histogram(held_out: np.ndarray, distances: np.ndarray) -> Histogram:
             for role, values in ((REAL, held_out), (FAKE, distances))
         },
     )
+
+
+def build() -> TrainMetric:
+    """Return the metric, and import scikit-learn before it is called, for that changes the global random state."""
+    import sklearn.neighbors  # noqa: F401
+
+    return nearest_train
+
+
+NEAREST_TRAIN = MetricSpec(
+    contract=2,
+    name="nearest-train",
+    summary="memorization check: share of synthetic images nearer to a training image than nearly all held-out ones",
+    unit="share",
+    higher_is_better=False,
+    needs_features=("features",),
+    needs_train=("features", "mirrored"),
+    extractors=("pixels", DOMAIN),
+    build=build,
+)

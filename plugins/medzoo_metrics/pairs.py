@@ -1,4 +1,4 @@
-"""Means over pairs of images: within a set, how varied it is; between sets, how alike they are."""
+"""Means over pairs of images: within a set, its diversity; between sets, their similarity."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 from medzoo.protocols import Sample, Score
-from medzoo.toolkit.metric_samples import FAKE, REAL, bootstrap_interval, expect_enough, images_at, labels_of
+from medzoo.toolkit.metric_samples import bootstrap_interval, images_at, labels_of
 
 _BATCH = 32
 
 Compare = Callable[[Tensor, Tensor], Tensor]
-"""A number for each pair of images, (n,), of two batches float32 (n, C, H, W) in [0, 1]."""
+"""Compares two batches float32 (n, C, H, W) in [0, 1] pair by pair: (n,)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Within:
-    """Pairs of different images of one set, `first[k]` and `second[k]` by index, and their numbers."""
+    """Pairs of different images of one set, `first[k]` and `second[k]` by index, and their values."""
 
     first: np.ndarray
     second: np.ndarray
@@ -28,11 +28,11 @@ class _Within:
     same: np.ndarray
 
     def means(self) -> tuple[float, float, float]:
-        """The mean over all pairs, those within a class, and those between classes; NaN where there is none."""
+        """Return the mean over all pairs, those within a class, and those between classes; NaN if there is none."""
         return _mean(self.values), _mean(self.values[self.same]), _mean(self.values[~self.same])
 
     def interval(self, size: int, seed: int) -> tuple[float, float] | None:
-        """The 95 % interval of the mean over all pairs; images are resampled, for pairs that share one vary alike."""
+        """Bootstrap the 95 % interval of the mean over all pairs, by resampling images."""
 
         def mean(images: np.ndarray, axis: int) -> np.ndarray:
             drawn = np.moveaxis(images, axis, -1)
@@ -44,16 +44,15 @@ class _Within:
         return bootstrap_interval(mean, np.arange(size), seed=seed)
 
 
-def diversity(metric: str, compare: Compare, what: str, real: Sample, fake: Sample, *, seed: int, pairs: int) -> Score:
-    """The mean of `compare` over up to `pairs` seeded pairs of synthetic images, never of a real with a synthetic one.
+def diversity(compare: Compare, what: str, real: Sample, fake: Sample, *, seed: int, pairs: int) -> Score:
+    """Average `compare` over up to `pairs` seeded pairs of synthetic images.
 
-    Figures: the means over pairs within and between classes, and all three of the real set. `what` says in `method`
-    what `compare` gives. Raises: DataError for fewer than two images a side.
+    Details: the means over pairs within and between classes, and all three of the real set. `what` names `compare` in
+    the score's `method`.
     """
-    expect_enough(metric, 2, real=real, synthetic=fake)
-    mine = _within(metric, compare, fake, FAKE, seed, pairs)
+    mine = _within(compare, fake, seed, pairs)
     overall, within, between = mine.means()
-    reference = _within(metric, compare, real, REAL, seed, pairs).means()
+    reference = _within(compare, real, seed, pairs).means()
     names = ("real overall", "real within classes", "real between classes")
     return Score(
         value=overall,
@@ -67,18 +66,12 @@ def diversity(metric: str, compare: Compare, what: str, real: Sample, fake: Samp
     )
 
 
-def between_sets(
-    metric: str, compare: Compare, what: str, real: Sample, fake: Sample, *, seed: int, pairs: int
-) -> Score:
-    """The mean of `compare` over up to `pairs` of a real and a synthetic image, drawn whatever they show.
-
-    No image is in two pairs. Raises: DataError for fewer than two images a side.
-    """
-    expect_enough(metric, 2, real=real, synthetic=fake)
+def between_sets(compare: Compare, what: str, real: Sample, fake: Sample, *, seed: int, pairs: int) -> Score:
+    """Average `compare` over up to `pairs` random pairs of a real and a synthetic image; no image is in two pairs."""
     random = np.random.default_rng(seed)
     count = min(pairs, real.size, fake.size)
     chosen = [random.permutation(sample.size)[:count] for sample in (real, fake)]
-    values = _compared(metric, compare, (real, fake), (REAL, FAKE), chosen)
+    values = _compared(compare, (real, fake), chosen)
     return Score(
         value=float(values.mean()),
         spread=float(values.std()),
@@ -90,27 +83,24 @@ def between_sets(
     )
 
 
-def _within(metric: str, compare: Compare, sample: Sample, role: str, seed: int, pairs: int) -> _Within:
-    """Up to `pairs` different pairs of `sample`, all there are where they are fewer."""
+def _within(compare: Compare, sample: Sample, seed: int, pairs: int) -> _Within:
+    """Compare up to `pairs` different pairs of `sample`."""
     total = sample.size * (sample.size - 1) // 2
     number = np.random.default_rng(seed).choice(total, min(total, pairs), replace=False)
     # Pair (i, j), i < j, has the number j (j - 1) / 2 + i.
     second = ((1 + np.sqrt(1 + 8 * number.astype(np.float64))) // 2).astype(np.int64)
     first = number - second * (second - 1) // 2
     labels = labels_of(sample)
-    values = _compared(metric, compare, (sample, sample), (role, role), (first, second))
+    values = _compared(compare, (sample, sample), (first, second))
     return _Within(first=first, second=second, values=values, same=labels[first] == labels[second])
 
 
-def _compared(
-    metric: str, compare: Compare, samples: Sequence[Sample], roles: Sequence[str], chosen: Sequence[np.ndarray]
-) -> np.ndarray:
-    """`compare` of the images chosen from either sample, float64 (n,), a batch at a time."""
+def _compared(compare: Compare, samples: Sequence[Sample], chosen: Sequence[np.ndarray]) -> np.ndarray:
+    """Compare the images chosen from either sample, float64 (n,), in batches."""
     values = []
     for start in range(0, len(chosen[0]), _BATCH):
         first, second = (
-            images_at(metric, sample, role, indices[start : start + _BATCH])
-            for sample, role, indices in zip(samples, roles, chosen, strict=True)
+            images_at(sample, indices[start : start + _BATCH]) for sample, indices in zip(samples, chosen, strict=True)
         )
         values.append(compare(first, second).detach().cpu().double())
     return torch.cat(values).numpy()

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medzoo.toolkit.metric_samples import grey
+from medzoo.toolkit.metric_samples import grayscale
 
 SIDE = 32
 _FLAT = 1e-5  # below this norm a thumbnail is constant but for rounding
 
 
 class Pixels:
-    """An Extractor: grey thumbnails of 32 by 32, less their mean, of length 1; a constant image is the zero vector.
+    """An Extractor: gray thumbnails of 32 by 32, less their mean, of length 1; a constant image is the zero vector.
 
     The Euclidean distance of two is sqrt(2 (1 - r)), r being the correlation of the thumbnails.
     """
@@ -24,7 +24,7 @@ class Pixels:
     def __call__(self, images: Tensor) -> Mapping[str, Tensor]:
         """By the layer "features", float32 (N, 1024), of uint8 images (N, 1 or 3, H, W)."""
         small = functional.interpolate(
-            grey(images.float() / 255.0)[:, None], size=(SIDE, SIDE), mode="bilinear", antialias=True
+            grayscale(images.float() / 255.0)[:, None], size=(SIDE, SIDE), mode="bilinear", antialias=True
         )
         vectors = small.flatten(1)
         vectors = vectors - vectors.mean(dim=1, keepdim=True)

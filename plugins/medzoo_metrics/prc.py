@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from torch_fidelity.metric_prc import (
-    KEY_METRIC_F_SCORE,
-    KEY_METRIC_PRECISION,
-    KEY_METRIC_RECALL,
-    prc_features_to_metric,
-)
+from medzoo import MetricSpec, Sample, Score
+from medzoo.specs import DOMAIN
 
-from medzoo.protocols import Sample, Score
-from medzoo.toolkit.metric_samples import FAKE, REAL, expect_enough, features_of
-
-NEIGHBOURS = 3
+NEIGHBORS = 3
 
 
 def prc(real: Sample, fake: Sample, *, seed: int) -> Score:
-    """The harmonic mean of precision and recall, in [0, 1]; nothing is drawn from `seed`.
+    """Compute the harmonic mean of precision and recall, in [0, 1].
 
-    Precision: the share of synthetic images nearer to some real image than its third neighbour among the real ones is.
-    Recall: the same with the sets exchanged. Raises: DataError for fewer than four images a side.
+    Precision is the share of synthetic images that are nearer to some real image than its third neighbor among the real
+    images is; recall is the same with the sets exchanged. `seed` is not used.
     """
-    expect_enough("prc", NEIGHBOURS + 1, real=real, synthetic=fake)
+    from torch_fidelity.metric_prc import (
+        KEY_METRIC_F_SCORE,
+        KEY_METRIC_PRECISION,
+        KEY_METRIC_RECALL,
+        prc_features_to_metric,
+    )
+
+    from medzoo.toolkit.metric_samples import features_of
+
     found = prc_features_to_metric(
-        features_of("prc", fake, FAKE),  # torch-fidelity wants the synthetic ones first
-        features_of("prc", real, REAL),
-        prc_neighborhood=NEIGHBOURS,
+        features_of(fake),  # torch-fidelity takes the synthetic ones first
+        features_of(real),
+        prc_neighborhood=NEIGHBORS,
         save_cpu_ram=True,
         verbose=False,
     )
@@ -34,5 +35,20 @@ def prc(real: Sample, fake: Sample, *, seed: int) -> Score:
         n_real=real.size,
         n_fake=fake.size,
         details={"precision": found[KEY_METRIC_PRECISION], "recall": found[KEY_METRIC_RECALL]},
-        method=f"F-score; balls that reach to neighbour {NEIGHBOURS} of the same set",
+        method=f"F-score; balls that reach to neighbor {NEIGHBORS} of the same set",
     )
+
+
+PRC = MetricSpec(
+    contract=2,
+    name="prc",
+    summary="F-score of precision (synthetic among real images) and recall (real among synthetic ones)",
+    unit="share",
+    higher_is_better=True,
+    needs_features=("features",),
+    extractors=("vgg16", DOMAIN),
+    min_samples=NEIGHBORS + 1,
+    baseline=True,
+    symmetric=True,
+    build=lambda: prc,
+)

@@ -2,38 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
-
+from medzoo import MetricSpec, Sample, Score
 from medzoo.errors import DataError
-from medzoo.protocols import Sample, Score
-from medzoo_metrics.pairs import between_sets, diversity
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WINDOW = 11
-PAIRS = 200  # SSIM is slow: 20 to 40 ms a pair at 256 pixels
+PAIRS = 200  # SSIM is slow: 20 to 40 ms per pair at 256 pixels
 _WHAT = "SSIM, data range 1, Gaussian window of 11 pixels"
 
 
 def ssim(real: Sample, fake: Sample, *, seed: int) -> Score:
-    """The mean SSIM, in [-1, 1], of random pairs of a real and a synthetic image.
+    """Compute the mean SSIM, in [-1, 1], of random pairs of a real and a synthetic image.
 
-    Raises: DataError for fewer than two images a side, or images below 11 pixels.
+    Raises:
+        DataError: the images are too small.
     """
-    return between_sets("ssim", similarity, _WHAT, real, fake, seed=seed, pairs=PAIRS)
+    from medzoo_metrics.pairs import between_sets
+
+    return between_sets(similarity, _WHAT, real, fake, seed=seed, pairs=PAIRS)
 
 
 def ssim_diversity(real: Sample, fake: Sample, *, seed: int) -> Score:
-    """The mean SSIM of pairs of synthetic images, lower for more varied ones; figures as in `pairs.diversity`."""
-    return diversity("ssim-diversity", similarity, _WHAT, real, fake, seed=seed, pairs=PAIRS)
+    """Compute the mean SSIM of pairs of synthetic images, lower for more varied ones; details as in `diversity`."""
+    from medzoo_metrics.pairs import diversity
+
+    return diversity(similarity, _WHAT, real, fake, seed=seed, pairs=PAIRS)
 
 
 def similarity(first: Tensor, second: Tensor) -> Tensor:
-    """SSIM of each pair (n,). Raises: DataError for images smaller than its window."""
-    if min(first.shape[-2:]) < WINDOW:
-        raise DataError(f"SSIM needs images of at least {WINDOW} pixels a side, these are {_size(first)}")
+    """Compute the SSIM (n,) of each pair. Raises: DataError for images smaller than its window."""
+    import torch
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    height, width = first.shape[-2:]
+    if min(height, width) < WINDOW:
+        raise DataError(f"SSIM needs images of at least {WINDOW} pixels a side, these are {width}x{height}")
     # A pair at a time: more leave the processor's cache, which takes twice as long at 256 pixels.
     values: list[Any] = [
         structural_similarity_index_measure(one[None], other[None], data_range=1.0)
@@ -42,6 +49,22 @@ def similarity(first: Tensor, second: Tensor) -> Tensor:
     return torch.stack(values)
 
 
-def _size(images: Tensor) -> str:
-    height, width = images.shape[-2:]
-    return f"{width}x{height}"
+SSIM = MetricSpec(
+    contract=2,
+    name="ssim",
+    summary="structural similarity of random pairs of a real and a synthetic image",
+    unit="SSIM",
+    needs_pixels=True,
+    baseline=True,
+    build=lambda: ssim,
+)
+
+SSIM_DIVERSITY = MetricSpec(
+    contract=2,
+    name="ssim-diversity",
+    summary="structural similarity of synthetic images to each other",
+    unit="SSIM",
+    needs_pixels=True,
+    needs_labels=True,
+    build=lambda: ssim_diversity,
+)

@@ -58,7 +58,7 @@ def test_json_on_stdout_is_whole(medzoo, paths):
     told = json.loads(done.out)
     assert {row["name"] for row in told["results"]} == {"kid@cnn-udder", "intensity"}
     missing = {row["missing"] for row in told["per_class"] if row["name"] == "kid@cnn-udder"}
-    assert missing == {"insufficient: it needs 50 images a side, there are 3 real and 3 synthetic"}
+    assert missing == {"insufficient: it needs 50 images per set, there are 3 real and 3 synthetic"}
 
 
 def test_the_same_command_replaces_its_report_and_nothing_else(medzoo, paths):

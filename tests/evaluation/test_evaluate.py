@@ -99,13 +99,13 @@ def test_too_few_images_are_told_with_their_number(measure, tmp_path):
     fake = write_set(tmp_path / "two", {"a": 2})
     row = rows(measure(fake=fake))["brightness"]
     assert row.score is None
-    assert row.missing == "insufficient: it needs 3 images a side, there are 2 synthetic"
+    assert row.missing == "insufficient: it needs 3 images per set, there are 2 synthetic"
 
 
 def test_each_class_is_measured_by_itself_and_distances_only_of_enough_images(measure, tmp_path):
     evaluation = measure(per_class=True)
     of_a = rows(evaluation, "a")
-    assert "needs 50 images a side, there are 6 real and 6 synthetic" in of_a["mean-distance@means"].missing
+    assert "needs 50 images per set, there are 6 real and 6 synthetic" in of_a["mean-distance@means"].missing
     assert of_a["brightness"].score.details["real"] == pytest.approx(40 / 255, abs=0.01)
     assert rows(evaluation, "b")["brightness"].score.n_real == 4
     many = {"real": write_set(tmp_path / "r", {"a": 50}), "fake": write_set(tmp_path / "f", {"a": 50})}

@@ -163,8 +163,10 @@ class Measurer:
     ) -> tuple[Score | None, str]:
         """The score of the images at `of_real` and `of_fake`, or why there is none."""
         counts = {real.role: len(of_real), fake.role: len(of_fake)}
+        if one.spec.needs_train and train is not None:
+            counts[train.role] = len(train.data)
         if few := [f"{count} {role}" for role, count in counts.items() if count < least]:
-            return None, f"insufficient: it needs {least} images a side, there are {' and '.join(few)}"
+            return None, f"insufficient: it needs {least} images per set, there are {' and '.join(few)}"
         try:
             first, second = self._sample(one, real, of_real), self._sample(one, fake, of_fake)
             return self._measure(one, first, second, train, seed=derive_seed(self._seed, one.name)), ""
@@ -188,15 +190,23 @@ class Measurer:
     def _sample(
         self, one: Measurement, images: MeasuredSet, indices: np.ndarray, *, layers: Sequence[str] | None = None
     ) -> Sample:
-        """The part of a set at `indices`, with `layers`, or those the metric needs of real and synthetic images."""
+        """Select a set's images at `indices`, with `layers` or those the metric needs of real and synthetic images.
+
+        Raises:
+            DataError: features that are NaN or infinite.
+        """
         spec = one.spec
         found = images.features.get(one.extractor, {})
         rows = torch.from_numpy(indices)
+        features = {layer: found[layer][rows] for layer in (spec.needs_features if layers is None else layers)}
+        for layer, vectors in features.items():
+            if not bool(torch.isfinite(vectors).all()):
+                raise DataError(f"the {layer} of the {images.role} images have values that are NaN or infinite")
         return Sample(
             size=len(indices),
             pixels=FloatPixels(images.images, indices) if spec.needs_pixels or spec.needs_distance else None,
             labels=torch.from_numpy(images.labels[indices]) if spec.needs_labels else None,
-            features={layer: found[layer][rows] for layer in (spec.needs_features if layers is None else layers)},
+            features=features,
             distance=self._distance(one) if spec.needs_distance else None,
         )
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -81,17 +80,6 @@ class FakeSamples:
         source = torch.Generator().manual_seed(2)
         features = {name: torch.randn(count, WIDTH, generator=source) for name in self.spec.needs_train}
         return Sample(size=count, features=features)
-
-    def with_nan(self, sample: Sample) -> Iterator[tuple[str, Sample]]:
-        """By the name of what is spoilt: `sample` with a NaN in each of its images, or in a layer of their features."""
-        if isinstance(sample.pixels, Read):
-            pixels = sample.pixels.images.clone()
-            pixels[:, 0, 0, 0] = torch.nan
-            yield "pixels", replace(sample, pixels=Read(pixels))
-        for name, vectors in sample.features.items():
-            spoilt = vectors.clone()
-            spoilt[:, 0] = torch.nan
-            yield name, replace(sample, features={**sample.features, name: spoilt})
 
     def _sample(self, pixels: Tensor, features: dict[str, Tensor]) -> Sample:
         spec, count = self.spec, len(pixels)
