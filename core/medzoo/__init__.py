@@ -41,6 +41,20 @@ if TYPE_CHECKING:
     from medzoo.generation.synthetic_dataset import DrawnImages, Model, SyntheticImages
     from medzoo.hub.registry import ModelEntry
     from medzoo.training.train import TrainResult
+else:  # a type checker would take any name for one of the module's
+
+    def __getattr__(name: str) -> object:
+        """Import a public name when it is first asked for."""
+        if name == "classify":
+            return import_module("medzoo.classify")
+        if name not in _MODULES:
+            raise AttributeError(f"module 'medzoo' has no attribute '{name}'")
+        return getattr(import_module(_MODULES[name]), name)
+
+    def __dir__() -> list[str]:
+        """Return the names of the module, those that are imported when first asked for included."""
+        return sorted({*globals(), *__all__})
+
 
 # Imported when first asked for, so that `import medzoo` and the command line start without torch and numpy.
 _LAZY = {
@@ -108,17 +122,3 @@ __all__ = [
     "sample",
     "train",
 ]
-
-if not TYPE_CHECKING:  # a type checker would take any name for one of the module's
-
-    def __getattr__(name: str) -> object:
-        """Import a public name when it is first asked for."""
-        if name == "classify":
-            return import_module("medzoo.classify")
-        if name not in _MODULES:
-            raise AttributeError(f"module 'medzoo' has no attribute '{name}'")
-        return getattr(import_module(_MODULES[name]), name)
-
-    def __dir__() -> list[str]:
-        """Return the names of the module, those that are imported when first asked for included."""
-        return sorted({*globals(), *__all__})

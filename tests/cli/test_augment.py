@@ -73,7 +73,7 @@ def test_a_finished_job_says_so(medzoo, model, images):
     command = ("augment", "--gen", model, "--data", images, "--to", 6)
     first, again = medzoo(*command), medzoo(*command)
     assert again.code == 0
-    assert "finished before; nothing was done" in again.err
+    assert "already finished; nothing to do" in again.err
     assert again.out.splitlines()[-2:] == first.out.splitlines()[-2:]
 
 
@@ -81,7 +81,7 @@ def test_shards_tell_what_is_owed(medzoo, model, images):
     command = ("augment", "--gen", model, "--data", images, "--to", 6, "--batch-size", 4)
     first = medzoo(*command, "--shard", "1/2")
     assert "part 1 of 2" in first.err
-    assert "3 images are still to be made by other shards" in first.err
+    assert "3 images are left for other shards" in first.err
     assert first.out.splitlines()[-1] == "augmented-tiny-6"
     assert "still to be made" not in medzoo(*command, "--shard", "2/2").err
 
@@ -222,7 +222,7 @@ def test_sample_without_a_place_takes_one_of_its_own(medzoo, model):
         "seed": 0,
         "device": result["device"],
     }
-    assert "drawn before" in medzoo("sample", model, "--n", 2).err
+    assert "already sampled" in medzoo("sample", model, "--n", 2).err
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_a_plan_tells_cells_steps_time_and_disk_and_writes_nothing(medzoo, given
     assert found.code == 0, found.err
     plan = json.loads(found.out)
     assert (plan["cells"], plan["missing"], len(plan["cells_in_order"])) == (4, 4, 4)
-    assert plan["steps_a_cell"] == {"cnn": 2}
+    assert plan["steps_per_cell"] == {"cnn": 2}
     assert plan["seconds"] > 0
     assert plan["disk"] > 0
     # Of 14 images, 7 test and 2 choose weights in each fold; the other 5 are filled to 8 a class, by whole batches.

@@ -34,7 +34,7 @@ def test_files_are_named_on_stdout_and_what_is_left_out_on_stderr(medzoo, model,
     again = medzoo("inspect", model, "--out", "labels", "--device", "cpu")
     assert again.code == 0
     assert again.out == outcome.out
-    assert "nothing was done" in again.err
+    assert "nothing to do" in again.err
 
 
 def test_json_tells_the_same(medzoo, model):

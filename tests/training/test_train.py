@@ -29,6 +29,7 @@ from medzoo.data.phantom import CLASSES, phantom_dataset, write_phantom
 from medzoo.errors import ConfigError, DataError, IntegrityError, PluginError, UnknownName
 from medzoo.models.loading import load_model
 from medzoo.plugins.lookup import load_plugins
+from medzoo.runs.identity import PLAN
 from medzoo.training.train import TrainResult, train
 
 COUNTS = dict(zip(CLASSES, (6, 4, 3, 3), strict=True))
@@ -100,6 +101,20 @@ def run(
 @pytest.fixture(scope="module")
 def finished(udder: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run(udder, tmp_path_factory.mktemp("whole") / "run").folder
+
+
+def test_train_folder_of_an_earlier_version(udder: Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "begun"
+    with pytest.raises(Stop):
+        run(udder, out, display=StopAt(4))
+    plan = json.loads((out / PLAN).read_text())
+    for new, old in (("training.learning_rate", "training.rate"), ("sampling.num_inference_steps", "sampling.steps")):
+        plan["config"][old] = plan["config"].pop(new)
+    (out / PLAN).write_text(json.dumps(plan))
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(DataError, match=r"was begun with an earlier version of medzoo: its .* was renamed to"):
+        run(udder, out)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
 def test_a_run_leaves_model_curve_grids_and_record(finished: Path, udder: Dataset) -> None:

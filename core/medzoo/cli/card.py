@@ -1,4 +1,4 @@
-"""`medzoo card`: a training run as a model card folder."""
+"""`medzoo card`: write the model card of a training run."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def card(
     out: Annotated[Path, typer.Option(help="Folder for the card and its weights.")],
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting of sampling or prediction to publish with."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a sampling or prediction setting that is published."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a run's model card, and print its registry row."""
+    """Write the model card of a training run, and print its registry entry."""
     from medzoo.plugins.lookup import load_plugins
     from medzoo.publishing.card import SAMPLES, About, write_card
 
     row = write_card(run, out, About.read(about), plugins=load_plugins(), overrides=parse_overrides(overrides))
     look = out / SAMPLES if (out / SAMPLES).is_file() else out
-    logger.info(f"card written to {out}; look at {look}, then add this row to a registry file:")
+    logger.info(f"card written to {out}; check {look}, then add this entry to a registry file:")
     if as_json:
         print_json({"folder": out, "row": row})
     else:

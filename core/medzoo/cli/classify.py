@@ -65,7 +65,7 @@ def train(
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
-    """Train a classifier; the same command resumes an interrupted run."""
+    """Train a classifier; the same command resumes it."""
     import medzoo
 
     with TrainingDisplay(f"{classifier} on {data.name}") as display:

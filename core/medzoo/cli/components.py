@@ -1,4 +1,4 @@
-"""What plugins offer, as `medzoo show` tells it: models with their settings and presets, metrics, extractors."""
+"""What plugins provide, as `medzoo show` prints it: models with settings and presets, metrics, extractors."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ from medzoo.specs import ClassifierSpec, ExtractorSpec, GeneratorSpec, MetricSpe
 
 _DEFAULT = "default"
 TABLES = ("settings", "presets")
-"""Facts of a model's that `print_tables` prints."""
+"""Facts of a model that `print_tables` prints."""
 
 
-def find_offer(name: str, plugins: Plugins, registry: Registry) -> dict[str, Any]:
-    """The facts of what is called `name`, or of the plugin itself; nothing if there is neither.
+def find_component(name: str, plugins: Plugins, registry: Registry) -> dict[str, Any]:
+    """Return the facts of the component or plugin `name`; empty if there is none.
 
     "kid@inception" is the metric `kid`. Raises: PluginError for a model whose settings or presets cannot be read.
     """
@@ -35,7 +35,7 @@ def find_offer(name: str, plugins: Plugins, registry: Registry) -> dict[str, Any
 
 
 def print_tables(facts: dict[str, Any]) -> None:
-    """Nothing; a model's settings, its presets and what those change go to stdout, as tables."""
+    """Print a model's settings, its presets, and the values that those change."""
     presets = facts["presets"]
     print_text("")
     rows = [(each["key"], settings.shown(each["default"]), each["takes"], each["help"]) for each in facts["settings"]]
@@ -55,8 +55,8 @@ def print_tables(facts: dict[str, Any]) -> None:
     print_table(("setting", *presets), rows)
 
 
-def _offer(kind: str, spec: Spec, plugins: Plugins) -> dict[str, Any]:
-    """What everything that plugins offer has."""
+def _common(kind: str, spec: Spec, plugins: Plugins) -> dict[str, Any]:
+    """Return the facts that every component has."""
     row = plugins.plugin_of(kind, spec.name)
     distribution = f"{row.distribution} {row.version}".strip()
     return {kind: spec.name, "summary": spec.summary, "distribution": distribution, "contract": spec.contract}
@@ -65,7 +65,7 @@ def _offer(kind: str, spec: Spec, plugins: Plugins) -> dict[str, Any]:
 def _model(
     kind: str, spec: GeneratorSpec | ClassifierSpec, plugins: Plugins, registry: Registry, needs: dict[str, Any]
 ) -> dict[str, Any]:
-    facts = _offer(kind, spec, plugins) | {"multi_label": spec.multi_label} | needs
+    facts = _common(kind, spec, plugins) | {"multi_label": spec.multi_label} | needs
     try:
         facts |= _presets_and_settings(spec)
     except MedzooError as error:
@@ -74,7 +74,7 @@ def _model(
 
 
 def _presets_and_settings(spec: GeneratorSpec | ClassifierSpec) -> dict[str, Any]:
-    """Each preset with the settings in which it differs from the preset `default`, and every setting."""
+    """Return each preset with the settings that differ from the preset `default`, and all settings."""
     defaults = settings.resolve(spec.config, presets=spec.presets, preset=_DEFAULT).flat()
     presets = {}
     for name in sorted(settings.preset_names(spec.presets), key=lambda name: (name != _DEFAULT, name)):
@@ -90,7 +90,7 @@ def _presets_and_settings(spec: GeneratorSpec | ClassifierSpec) -> dict[str, Any
 
 
 def _metric(spec: MetricSpec, plugins: Plugins) -> dict[str, Any]:
-    return _offer("metric", spec, plugins) | {
+    return _common("metric", spec, plugins) | {
         "unit": spec.unit,
         "higher_is_better": spec.higher_is_better,
         "needs": spec.needs,
@@ -102,7 +102,7 @@ def _metric(spec: MetricSpec, plugins: Plugins) -> dict[str, Any]:
 
 
 def _extractor(spec: ExtractorSpec, plugins: Plugins) -> dict[str, Any]:
-    return _offer("extractor", spec, plugins) | {
+    return _common("extractor", spec, plugins) | {
         "version": spec.version,
         "gives": spec.gives,
         "preprocessing": spec.preprocessing,

@@ -28,7 +28,7 @@ def phantom(
     *,
     per_class: Annotated[int, typer.Option(help="Images of each class.")] = 100,
     counts: Annotated[str, typer.Option(help="Images by class instead, as normal=400,thick-wall=40.")] = "",
-    size: Annotated[int, typer.Option(help="Side of the images in pixels.")] = 128,
+    size: Annotated[int, typer.Option(help="Side of the images, in pixels.")] = 128,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
@@ -45,7 +45,7 @@ def phantom(
 
 
 def _parse_counts(text: str) -> dict[str, int]:
-    """Counts by class from "name=number,name=number"."""
+    """Return counts by class from "name=number,name=number"."""
     counts = {}
     for entry in text.split(","):
         name, _, number = entry.strip().partition("=")
@@ -104,14 +104,14 @@ def check(
 
 
 def _print_counts(counts: dict[str, dict[str, int]]) -> None:
-    """Nothing; a table of images by class and part goes to stdout."""
+    """Print a table of images by class and part."""
     names = list(next(iter(counts.values())))
     rows = [[name, *(of_part[name] for of_part in counts.values())] for name in names]
     print_table(("class", *counts), rows, right=tuple(counts))
 
 
 def _print_report(report: "DataReport") -> None:
-    """Nothing; the report goes to stdout, long lists cut short."""
+    """Print the report, long lists cut short."""
     _print_counts({part: dict(of_part) for part, of_part in report.counts.items()})
     print_text("")
     print_table(("size", "images"), list(report.sizes.items())[:_SHOWN], right=("images",))

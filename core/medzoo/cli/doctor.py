@@ -56,7 +56,7 @@ def _versions() -> Iterator[Finding]:
 
 
 def _devices() -> Iterator[Finding]:
-    """What torch can compute on; a torch that cannot be imported is a finding too."""
+    """Report the devices of torch, or that torch cannot be imported."""
     try:
         import torch
     except (ImportError, OSError) as error:
@@ -81,7 +81,7 @@ def _devices() -> Iterator[Finding]:
 
 
 def _places() -> Iterator[Finding]:
-    """Room and permission where medzoo writes."""
+    """Report free space and permissions where medzoo writes."""
     for name, folder in (("cache", cache_root()), ("here", Path.cwd())):
         existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
         free = shutil.disk_usage(existing).free
@@ -106,7 +106,7 @@ def _plugins(plugins: Plugins) -> Iterator[Finding]:
 
 
 def _models(plugins: Plugins) -> Iterator[Finding]:
-    """Each model: whether a source has it and, where one does, whether the bytes are right."""
+    """Report for each model whether a source has it, and whether its files are intact."""
     try:
         registry = load_registry(plugins=plugins)
     except ConfigError as error:

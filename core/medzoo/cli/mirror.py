@@ -1,4 +1,4 @@
-"""`medzoo mirror`: models as plain files, for machines without a network."""
+"""`medzoo mirror`: copy models into a folder, for machines without a network."""
 
 import logging
 from functools import partial
@@ -24,7 +24,7 @@ def mirror(
     assets: Annotated[bool, typer.Option("--assets", help="Add every asset.")] = False,
     json: Json = False,
 ) -> None:
-    """Write models into a folder for machines offline."""
+    """Copy models into a folder, for machines without a network."""
     plugins = load_plugins()
     registry = load_registry(plugins=plugins)
     entries: list[ModelEntry | AssetEntry] = [find_entry(name, registry, plugins) for name in names or ()]

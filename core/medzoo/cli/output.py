@@ -45,12 +45,12 @@ def logging_to_stderr() -> Iterator[None]:
 
 
 def print_text(text: str) -> None:
-    """Nothing; `text` goes to stdout."""
+    """Print `text` to stdout."""
     print(text)  # noqa: T201 - this is where results are printed
 
 
 def print_json(values: Any) -> None:
-    """Nothing; `values` go to stdout as JSON, in ASCII where stdout cannot take everything."""
+    """Print `values` to stdout as JSON, in ASCII where stdout cannot take everything."""
     everything = (sys.stdout.encoding or "").lower() in ("utf-8", "utf8")
     print_text(json.dumps(values, indent=2, ensure_ascii=not everything, default=str))
 
@@ -62,7 +62,7 @@ def print_table(
     right: Sequence[str] = (),
     file: TextIO | None = None,
 ) -> None:
-    """Nothing; a table goes to `file` (stdout), at full width where that is no terminal; `right` has number columns."""
+    """Print a table to `file` (stdout), at full width where that is not a terminal; columns in `right` hold numbers."""
     cells = [tuple(map(str, row)) for row in rows]
     stream = file or sys.stdout
     padded = [_padded(column, right=column[0] in right) for column in zip(columns, *cells, strict=True)]
@@ -76,7 +76,7 @@ def print_table(
 
 
 def _padded(cells: Sequence[str], *, right: bool) -> list[str]:
-    """The cells of a column, all as wide as its widest."""
+    """Return the cells of a column, padded to the widest."""
     widths = list(map(len if "".join(cells).isascii() else _width, cells))
     most = max(widths)
     if right:
@@ -85,7 +85,7 @@ def _padded(cells: Sequence[str], *, right: bool) -> list[str]:
 
 
 def _print_folded(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str], stream: TextIO) -> None:
-    """Nothing; a table wider than the terminal, its cells folded. rich takes 0.5 ms a row, so the rest goes without."""
+    """Print a table wider than the terminal, with folded cells; rich takes 0.5 ms per row, so only then."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -99,7 +99,7 @@ def _print_folded(columns: Sequence[str], rows: Iterable[Sequence[str]], right: 
 
 
 def _width(text: str) -> int:
-    """How many columns of a terminal `text` takes."""
+    """Return how many columns of a terminal `text` takes."""
     if text.isascii():
         return len(text)
     from rich.cells import cell_len
@@ -108,12 +108,12 @@ def _width(text: str) -> int:
 
 
 def megabytes(size: int) -> str:
-    """`size` bytes in MB, one decimal."""
+    """Return `size` bytes in MB, with one decimal."""
     return f"{size / 1e6:.1f}"
 
 
 def count(number: int) -> str:
-    """A number of parameters as people say it: 850, 12.3k, 3.1M."""
+    """Return a number of parameters in short: 850, 12.3k, 3.1M."""
     if number >= 1_000_000:
         return f"{number / 1e6:.1f}M"
     return f"{number / 1e3:.1f}k" if number >= 1_000 else str(number)

@@ -1,4 +1,4 @@
-"""`medzoo plugin`: what is installed, and whether it keeps the contract."""
+"""`medzoo plugin`: list, create, check, disable and enable plugins."""
 
 import logging
 import shlex
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, begin, check and disable plugins.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, create, check and disable plugins.")
 
 Name = Annotated[
     str,
-    typer.Argument(metavar="NAME", help="As `medzoo plugin list` names it; DISTRIBUTION/NAME where two are called so."),
+    typer.Argument(metavar="NAME", help="Plugin, as in `medzoo plugin list`; DISTRIBUTION/NAME if two have the name."),
 ]
 
 
@@ -52,12 +52,12 @@ def list_plugins(
 
 @app.command("new")
 def new_plugin(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What users will type, as in `medzoo train NAME`.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name that users will type, as in `medzoo train NAME`.")],
     kind: Annotated[str, typer.Option(help="generator, classifier or metric.")],
     out: Annotated[Path | None, typer.Option(help="Folder to write.  [default: medzoo-NAME]")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a working plugin to start from, with its tests."""
+    """Create a working plugin to start from, with its tests."""
     from medzoo.hub.registry import load_registry
     from medzoo.plugins.lookup import load_plugins
     from medzoo.scaffold import NewPlugin, check_name_is_free, write_plugin
@@ -98,18 +98,18 @@ def check_plugin(
 
 @app.command("disable")
 def disable(name: Name, json: Json = False) -> None:
-    """Leave a plugin out: it is installed but not imported."""
+    """Disable a plugin: it stays installed but is not imported."""
     _switch(name, enabled=False, json=json)
 
 
 @app.command("enable")
 def enable(name: Name, json: Json = False) -> None:
-    """Take a disabled plugin in again."""
+    """Enable a disabled plugin."""
     _switch(name, enabled=True, json=json)
 
 
 def _check(name: str, *, device: str, overrides: dict[str, Any]) -> "list[CheckResult]":
-    """What the checks of its kinds find. Raises: UnknownName; PluginError if its plugin is broken or contested."""
+    """Run the checks for its kinds. Raises: UnknownName; PluginError if its plugin is broken or its name contested."""
     plugins = load_plugins()
     known = {*plugins.generators, *plugins.classifiers, *plugins.metrics}
     if name not in known:
@@ -130,7 +130,7 @@ def _check(name: str, *, device: str, overrides: dict[str, Any]) -> "list[CheckR
 
 
 def _switch(name: str, *, enabled: bool, json: bool) -> None:
-    """Nothing; the plugin's state afterwards goes to stdout."""
+    """Enable or disable a plugin and print its state."""
     row = set_enabled(name, enabled=enabled)
     if json:
         print_json(asdict(row))

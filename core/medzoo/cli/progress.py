@@ -1,4 +1,4 @@
-"""How long jobs show where they are: a live bar on a terminal, else a line now and then."""
+"""Progress of long jobs: a live bar on a terminal, else a log line now and then."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ logger = logging.getLogger(__name__)
 
 
 class Display:
-    """A context; called with how many of how many are done, the first time before anything is.
+    """A context manager to call with how many of how many are done, the first time before any is.
 
-    What plugins print inside goes to stderr, for stdout is where the result goes.
+    What plugins print inside goes to stderr, because stdout is for the result.
     """
 
     EVERY = 10.0
@@ -31,7 +31,7 @@ class Display:
         self.bar: Progress | None = None
         self.task: TaskID | None = None
         self.first = 0
-        self.began = self.told = -1.0
+        self.began = self.logged = -1.0
         self.aside = contextlib.redirect_stdout(sys.stderr)
 
     def __enter__(self) -> Self:
@@ -46,20 +46,20 @@ class Display:
             self.bar.stop()
 
     def __call__(self, done: int, total: int, *, note: str = "") -> None:
-        """Show `done` of `total`, and a `note` of the job's own."""
+        """Show `done` of `total`, and a `note` after them."""
         if self.began < 0:
             self._start(done, total)
         pace = (done - self.first) / max(time.monotonic() - self.began, 1e-9)
         note = f"{note}, {pace:.1f} {self.unit}/s" if note else f"{pace:.1f} {self.unit}/s"
         if self.bar is not None and self.task is not None:
             self.bar.update(self.task, completed=done, note=note)
-        elif time.monotonic() - self.told >= self.EVERY and pace > 0:
-            self.told = time.monotonic()
+        elif time.monotonic() - self.logged >= self.EVERY and pace > 0:
+            self.logged = time.monotonic()
             logger.info(f"{self.title}: {done}/{total} {self.unit}, {note}, {duration((total - done) / pace)} left")
 
     def _start(self, done: int, total: int) -> None:
         self.first, self.began = done, time.monotonic()
-        self.told = self.began
+        self.logged = self.began
         if not sys.stderr.isatty():
             return
         from rich.console import Console
@@ -78,7 +78,7 @@ class Display:
 
 
 class TrainingDisplay(Display):
-    """The display of a training run, with its loss and learning rate."""
+    """The display of a training run, with loss and learning rate."""
 
     EVERY = 30.0
 
@@ -88,7 +88,7 @@ class TrainingDisplay(Display):
     def start(self, step: int, total: int) -> None:
         """Training begins after `step` of `total`."""
         if step:
-            logger.info(f"going on after step {step}")
+            logger.info(f"resuming from step {step}")
         self(step, total)
 
     def update(self, step: int, total: int, values: Mapping[str, float]) -> None:
@@ -102,14 +102,14 @@ class TrainingDisplay(Display):
 
 
 class DownloadDisplay:
-    """A context; called from several threads with a model, its file, and how many bytes of how many are there."""
+    """A context manager to call, from any thread, with a model, its file, and how many bytes of how many are there."""
 
     EVERY = 10.0
 
     def __init__(self) -> None:
         self.bars: Progress | None = None
         self.tasks: dict[str, TaskID] = {}
-        self.told: dict[str, float] = {}
+        self.logged: dict[str, float] = {}
         self.lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -125,8 +125,8 @@ class DownloadDisplay:
         with self.lock:
             if sys.stderr.isatty():
                 self._show(title, done, total)
-            elif time.monotonic() - self.told.setdefault(title, time.monotonic()) >= self.EVERY:
-                self.told[title] = time.monotonic()
+            elif time.monotonic() - self.logged.setdefault(title, time.monotonic()) >= self.EVERY:
+                self.logged[title] = time.monotonic()
                 logger.info(f"{title}: {done / 1e6:.1f} of {total / 1e6:.1f} MB")
 
     def _show(self, title: str, done: int, total: int) -> None:
@@ -147,7 +147,7 @@ def _download_bars() -> Progress:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: 0.4 s, 25 s, 3.2 min, 1.5 h."""
+    """Return seconds in words: 0.4 s, 25 s, 3.2 min, 1.5 h."""
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from medzoo.cli.components import TABLES, find_offer, print_tables
+from medzoo.cli.components import TABLES, find_component, print_tables
 from medzoo.cli.list import describe
 from medzoo.cli.output import Json, count, megabytes, print_json, print_text
 from medzoo.errors import UnknownName
@@ -30,7 +30,7 @@ def show(
     ],
     json: Json = False,
 ) -> None:
-    """Show all facts of a model, an asset or a plugin's offer."""
+    """Show all facts of a model, an asset or what a plugin provides."""
     plugins = load_plugins()
     registry = load_registry(plugins=plugins)
     assets = {entry.id: entry for entry in registry.assets}
@@ -41,7 +41,7 @@ def show(
     elif name in assets:
         facts = describe(assets[name]) | _origins(assets[name])
     else:
-        facts = find_offer(name, plugins, registry)
+        facts = find_component(name, plugins, registry)
     if not facts:
         plugins.check_usable(name)
         components = (*plugins.generators, *plugins.classifiers, *plugins.metrics, *plugins.extractors)

@@ -43,7 +43,7 @@ def train(
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
-    """Train a generator; the same command resumes an interrupted run."""
+    """Train a generator; the same command resumes it."""
     import medzoo
 
     with TrainingDisplay(f"{generator} on {data.name}") as display:

@@ -180,7 +180,7 @@ def _trained_on(run: Path, plan: Mapping[str, Any], data: Dataset) -> frozenset[
         description = json.loads((run / CONFIG).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(
-            f"{run} was started from '{plan['start']['name']}', and what that was trained on is told when it is done",
+            f"{run} was started from '{plan['start']['name']}', whose images the finished run states",
             "finish the run first",
         ) from None
     return frozenset(description["data"]["images"])
