@@ -37,7 +37,7 @@ def step(network, images, labels, timestep=5):
     return network(images, torch.full((len(images),), timestep), labels)
 
 
-def test_maps_of_all_layers_have_the_size_of_the_largest_and_sum_to_1(network):
+def test_recorded_attention_shape_and_sum(network):
     images, labels = noise(4), torch.tensor([0, 1, 0, 2])
     drawn, maps = recorded_attention(network.unet, lambda: step(network, images, labels), count=4)
     assert maps.shape == (4, 3, 16, 16)
@@ -47,7 +47,7 @@ def test_maps_of_all_layers_have_the_size_of_the_largest_and_sum_to_1(network):
     assert torch.equal(drawn, step(network, images, labels))
 
 
-def test_processors_are_put_back_after_a_failure_too(network):
+def test_recorded_attention_restores_processors_after_error(network):
     before = network.unet.attn_processors
 
     def fail():
@@ -61,7 +61,7 @@ def test_processors_are_put_back_after_a_failure_too(network):
     assert all(after[name] is before[name] for name in before)
 
 
-def test_steps_count_alike_and_only_the_first_rows(network):
+def test_recorded_attention_averages_steps_of_first_rows(network):
     images = noise(2)
 
     def maps(*timesteps, labels):
@@ -80,7 +80,7 @@ def test_steps_count_alike_and_only_the_first_rows(network):
     assert not torch.allclose(guided, maps(1, labels=[2, 2]), atol=1e-4), "the unlabelled half is another"
 
 
-def test_a_token_that_all_queries_prefer_has_all_of_the_share():
+def test_recorded_attention_preferred_token_gets_full_weight():
     """By hand: one head of width 1, whose keys are 0 and 1000 times a query of 1."""
     from diffusers.models.attention_processor import Attention
 

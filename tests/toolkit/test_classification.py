@@ -142,7 +142,7 @@ EVERYTHING = {
     ],
     ids=["adamw", "restarts", "step", "averaged", "stopped", "steps", "everything"],
 )
-def test_a_killed_and_resumed_training_ends_with_the_same_weights(changes):
+def test_fit_resumed_has_the_same_weights(changes):
     settings = settings_of(**changes)
     whole, told = fit(settings)
     for step, _, state in told.checkpoints:
@@ -152,7 +152,7 @@ def test_a_killed_and_resumed_training_ends_with_the_same_weights(changes):
         assert run.notes["validation"] == told.notes["validation"]
 
 
-def test_it_ends_patience_measurements_after_the_best_with_the_best_weights():
+def test_fit_early_stopping_keeps_best_weights():
     settings = settings_of(learning_rate=0.5, optimizer="sgd", early_stopping_patience=3, epochs=60)
     classifier, told = fit(settings)
     measured = {step: values["validation_loss"] for step, _, values in told.steps if "validation_loss" in values}
@@ -166,7 +166,7 @@ def test_it_ends_patience_measurements_after_the_best_with_the_best_weights():
     assert same(classifier, stopped)
 
 
-def test_without_best_it_ends_with_the_last_weights():
+def test_fit_without_best_model_keeps_last_weights():
     best, _ = fit(settings_of(learning_rate=0.5, optimizer="sgd"))
     last, told = fit(settings_of(learning_rate=0.5, optimizer="sgd", load_best_model_at_end=False))
     assert told.notes["validation"]["weights"] == "last"
@@ -175,7 +175,7 @@ def test_without_best_it_ends_with_the_last_weights():
     assert all(torch.equal(value, state[f"network.{name}"]) for name, value in last.network.state_dict().items())
 
 
-def test_the_validation_figures_are_those_of_the_network():
+def test_fit_validation_values_match_predict():
     classifier, told = fit(settings_of(epochs=1))
     _, _, values = told.steps[-1]
     data = Images(seed=1)
@@ -186,7 +186,7 @@ def test_the_validation_figures_are_those_of_the_network():
     assert values["balanced_accuracy"] == pytest.approx(sum(recalls) / 3)
 
 
-def test_validation_images_are_needed_only_to_choose():
+def test_fit_without_validation_images_cannot_select():
     with pytest.raises(DataError, match=r"no validation images.*load_best_model_at_end=false"):
         fit(settings_of(), validation=NoImages())
     _, told = fit(settings_of(load_best_model_at_end=False), validation=NoImages())
@@ -194,11 +194,11 @@ def test_validation_images_are_needed_only_to_choose():
     assert len(told.steps) == 16
 
 
-def test_steps_stand_in_place_of_epochs():
+def test_fit_max_steps_overrides_epochs():
     assert [fit(settings_of(max_steps=n))[1].steps[-1][:2] for n in (3, 10)] == [(3, 3), (10, 10)]
 
 
-def test_another_seed_gives_other_weights_and_the_global_state_none():
+def test_fit_depends_on_seed_not_on_global_random_state():
     settings = settings_of(**EVERYTHING)
     first, _ = fit(settings)
     torch.manual_seed(99)
@@ -209,7 +209,7 @@ def test_another_seed_gives_other_weights_and_the_global_state_none():
     assert not same(first, other)
 
 
-def test_pixels_are_standardised_by_the_training_images():
+def test_pixel_statistics_of_training_images():
     data = Images()
     mean, deviation = pixel_statistics(data)
     values = data.pixels.astype(np.float64) / 255.0
@@ -222,13 +222,13 @@ def test_pixels_are_standardised_by_the_training_images():
     assert told.notes["weights"] == {"source": "scratch", "pixels_standardised_by": "the training images"}
 
 
-def test_constant_images_are_not_divided_by_nothing():
+def test_pixel_statistics_constant_images():
     data = Images()
     data.pixels[:] = 128
     assert pixel_statistics(data)[1] == pytest.approx([1 / 255])
 
 
-def test_what_was_fitted_before_keeps_its_statistics():
+def test_fit_again_keeps_start_weights_and_statistics():
     calls = []
 
     def start():
@@ -260,7 +260,7 @@ def torch_rates(scheduler_of, steps=20):
     return rates
 
 
-def test_the_rates_are_those_of_torchs_schedulers():
+def test_rate_curve_matches_torch_schedulers():
     schedulers = torch.optim.lr_scheduler
     assert curve(lr_scheduler="constant") == [1.0] * 20
     assert curve(lr_scheduler="cosine") == pytest.approx(torch_rates(lambda o: schedulers.CosineAnnealingLR(o, 20)))
@@ -274,7 +274,7 @@ def test_the_rates_are_those_of_torchs_schedulers():
 @pytest.mark.parametrize(
     ("name", "kind"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
 )
-def test_the_optimisers_have_their_settings(name, kind):
+def test_make_optimizer_applies_settings(name, kind):
     body = Body()
     body.convolution.requires_grad_(False)
     settings = RecipeSettings(optimizer=name, beta1=0.8, beta2=0.95, weight_decay=0.01)
@@ -305,7 +305,7 @@ def loss_of(logits, labels, *, data, **objective):
     return value.item()
 
 
-def test_the_loss_is_cross_entropy_weighted_by_inverse_frequency():
+def test_objective_weighted_cross_entropy():
     data, logits = Images(), torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
     labels = torch.from_numpy(data.labels)
     assert loss_of(logits, labels, data=data) == pytest.approx(F.cross_entropy(logits, labels).item())
@@ -316,7 +316,7 @@ def test_the_loss_is_cross_entropy_weighted_by_inverse_frequency():
     assert loss_of(logits, labels, data=data, class_weighted=True) == pytest.approx(weighted)
 
 
-def test_several_labels_are_learned_by_binary_cross_entropy():
+def test_objective_multi_label_binary_cross_entropy():
     labels = (np.random.default_rng(0).random((30, 3)) < (0.5, 0.3, 0.1)).astype(np.float32)
     data, targets = Images(labels=labels), torch.from_numpy(labels)
     logits = torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
@@ -327,7 +327,7 @@ def test_several_labels_are_learned_by_binary_cross_entropy():
     assert loss_of(logits, targets, data=data, class_weighted=True) == pytest.approx(weighted)
 
 
-def test_mixup_mixes_images_as_it_mixes_their_targets():
+def test_mixup_mixes_images_and_targets_alike():
     images = torch.eye(4).view(4, 1, 2, 2)
     mixed, targets = mixup(images, torch.eye(4), alpha=0.4, random=torch.Generator().manual_seed(1))
     assert torch.equal(mixed.flatten(1), targets)
@@ -341,7 +341,7 @@ def draw(images, seed=0, **settings):
     return augment(images, AugmentationSettings(**settings), torch.Generator().manual_seed(seed))
 
 
-def test_no_augmentation_leaves_images_as_they_are():
+def test_augment_off_is_identity():
     images = torch.rand(4, 1, 8, 8)
     assert torch.equal(draw(images), images)
 
@@ -352,7 +352,7 @@ def test_no_augmentation_leaves_images_as_they_are():
     [{"vertical_flip": True}, {"rotation": 30.0}, {"translation": 0.2}, {"scale": 0.3}, {"randaugment_num_ops": 2}],
     ids=lambda settings: next(iter(settings)),
 )
-def test_each_image_is_varied_on_its_own_by_the_generators_draws(settings, channels):
+def test_augment_varies_each_image_by_the_generator(settings, channels):
     picture = torch.rand(1, channels, 16, 16, generator=torch.Generator().manual_seed(5))
     images = picture.expand(32, -1, -1, -1).contiguous()
     state = torch.get_rng_state()
@@ -366,7 +366,7 @@ def test_each_image_is_varied_on_its_own_by_the_generators_draws(settings, chann
     assert torch.equal(images[0], picture[0])
 
 
-def test_a_shift_is_no_larger_than_asked_for():
+def test_augment_translation_within_limit():
     images = torch.zeros(200, 1, 21, 21)
     images[:, :, 10, 10] = 1.0
     varied = draw(images, translation=0.2)
@@ -379,7 +379,7 @@ def test_a_shift_is_no_larger_than_asked_for():
         assert shift.mean().abs() < 0.1 * 21
 
 
-def test_a_rotation_turns_about_the_centre():
+def test_augment_rotation_turns_about_center():
     images = torch.zeros(50, 1, 33, 33)
     images[:, :, 16, 26] = 1.0
     varied = draw(images, rotation=30.0)
@@ -391,7 +391,7 @@ def test_a_rotation_turns_about_the_centre():
     assert -30.5 <= angles.min() < -25.0
 
 
-def test_randaugment_of_strength_0_moves_nothing():
+def test_augment_randaugment_magnitude_0():
     images = torch.rand(64, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     images = (images * 255).round() / 255
     changed = (draw(images, randaugment_num_ops=1, randaugment_magnitude=0) - images).abs().flatten(1).amax(dim=1)
@@ -399,7 +399,7 @@ def test_randaugment_of_strength_0_moves_nothing():
     assert (changed > 1e-6).float().mean() < 0.45
 
 
-def test_early_stopping_counts_from_the_lowest_loss():
+def test_early_stopping_counts_from_lowest_loss():
     losses = itertools.chain([3.0, 2.0, 2.5, 1.0, 1.0, 1.5], itertools.repeat(math.nan))
     network = nn.Linear(1, 1)
     stopping = EarlyStopping(

@@ -8,7 +8,7 @@ import torch
 from medzoo.toolkit.nn.conditioning import LabelEmbedding, drop_labels
 
 
-def test_labels_become_eight_tokens_of_256():
+def test_label_embedding_default_shapes():
     embedding = LabelEmbedding(classes=4)
     tokens = embedding(torch.tensor([0, 3, 4]))
     assert tokens.shape == (3, 8, 256)
@@ -16,7 +16,7 @@ def test_labels_become_eight_tokens_of_256():
     assert [tuple(layer.weight.shape) for layer in embedding.project[::2]] == [(512, 256), (2048, 512)]
 
 
-def test_the_tokens_are_the_projection_read_row_by_row():
+def test_label_embedding_tokens_are_projection_rows():
     embedding = LabelEmbedding(classes=2, width=6, hidden=5, tokens=3)
     with torch.no_grad():
         hidden = torch.nn.functional.silu(embedding.project[0](embedding.table.weight[1]))
@@ -24,7 +24,7 @@ def test_the_tokens_are_the_projection_read_row_by_row():
         assert torch.allclose(embedding(torch.tensor([1]))[0], flat.view(3, 6))
 
 
-def test_each_label_and_each_token_differs_and_each_image_is_its_own():
+def test_label_embedding_distinct_tokens_per_label():
     embedding = LabelEmbedding(classes=3)
     tokens = embedding(torch.tensor([0, 1, 2, 3]))
     flat = tokens.flatten(0, 1)
@@ -32,12 +32,12 @@ def test_each_label_and_each_token_differs_and_each_image_is_its_own():
     assert torch.allclose(embedding(torch.tensor([2, 2]))[1], tokens[2], atol=1e-6)
 
 
-def test_a_label_out_of_range_is_refused():
+def test_label_embedding_label_out_of_range_raises():
     with pytest.raises(IndexError):
         LabelEmbedding(classes=3)(torch.tensor([4]))
 
 
-def test_labels_are_dropped_sample_by_sample():
+def test_drop_labels_drops_each_sample_independently():
     labels = torch.arange(20_000) % 4
     dropped = drop_labels(labels, share=0.1, null=torch.tensor(4), generator=torch.Generator().manual_seed(0))
     gone = dropped == 4
@@ -50,7 +50,7 @@ def test_labels_are_dropped_sample_by_sample():
     assert batches.max() < 8
 
 
-def test_nothing_or_everything_can_be_dropped_and_the_input_stays():
+def test_drop_labels_none_or_all_keeps_input():
     labels = torch.tensor([0, 1, 2])
     source = torch.Generator().manual_seed(0)
     assert torch.equal(drop_labels(labels, share=0.0, null=torch.tensor(3), generator=source), labels)
@@ -58,7 +58,7 @@ def test_nothing_or_everything_can_be_dropped_and_the_input_stays():
     assert labels.tolist() == [0, 1, 2]
 
 
-def test_what_is_dropped_depends_on_the_generator_alone():
+def test_drop_labels_depends_only_on_generator():
     labels = torch.zeros(100, dtype=torch.int64)
 
     def drop(seed):

@@ -14,7 +14,7 @@ from medzoo.toolkit.devices import inference_copy, resolve_precision
 CPU = torch.device("cpu")
 
 
-def test_derived_seeds_depend_on_every_part_and_on_their_order():
+def test_derive_seed_depends_on_parts_and_order():
     parts = [(0,), (1,), (0, 1), (1, 0), (0, "1", 2), ("a", "b"), ("ab",), (12, 3), (1, 23)]
     seeds = [derive_seed(*part) for part in parts]
     assert len(set(seeds)) == len(parts)
@@ -22,11 +22,11 @@ def test_derived_seeds_depend_on_every_part_and_on_their_order():
     assert derive_seed(0, "step", 3) == derive_seed(0, "step", 3)
 
 
-def test_derived_seeds_are_the_same_on_every_machine():
+def test_derive_seed_known_value():
     assert derive_seed("udder", 7) == 1424258468035065852
 
 
-def test_a_generator_repeats_and_touches_no_global_state():
+def test_generator_repeats_without_global_random_state():
     before = torch.get_rng_state()
     assert torch.equal(torch.rand(3, generator=generator(1, "a")), torch.rand(3, generator=generator(1, "a")))
     assert not torch.equal(torch.rand(3, generator=generator(1, "a")), torch.rand(3, generator=generator(1, "b")))
@@ -34,17 +34,17 @@ def test_a_generator_repeats_and_touches_no_global_state():
 
 
 @pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "fp32")])
-def test_auto_takes_bf16_where_it_is_native(native, expected, monkeypatch):
+def test_resolve_precision_auto_uses_native_bf16(native, expected, monkeypatch):
     monkeypatch.setattr(devices, "has_bf16", lambda device: native)
     assert resolve_precision("auto", CPU) == expected
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_named_precision_is_taken(precision):
+def test_resolve_precision_explicit(precision):
     assert resolve_precision(precision, CPU) == precision
 
 
-def test_fp16_is_for_gpus():
+def test_resolve_precision_fp16_needs_gpu():
     assert resolve_precision("fp16", torch.device("cuda")) == "fp16"
     with pytest.raises(ResourceError, match=r"fp16 needs a GPU .set precision to bf16 or fp32"):
         resolve_precision("fp16", CPU)
@@ -65,7 +65,7 @@ class Net(nn.Module):
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
-def test_the_copy_has_the_precision_and_the_layout_and_the_original_stays(precision, dtype):
+def test_inference_copy_dtype_and_layout(precision, dtype):
     network = Net().train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     fast = inference_copy(network, precision)

@@ -18,13 +18,13 @@ def noise(count=COUNT, channels=1, side=16):
     return 2.0 * torch.rand(count, channels, side, side, generator=random(7)) - 1.0
 
 
-def test_nothing_is_changed_where_all_is_off():
+def test_differentiable_augment_off_is_identity():
     images = noise()
     assert differentiable_augment(images, color=0.0, translation=0.0, cutout=0.0, random=random()) is images
 
 
 @pytest.mark.parametrize("only", ["color", "translation", "cutout"])
-def test_each_change_is_on_alone_and_repeats_with_its_seed(only):
+def test_differentiable_augment_single_change_repeats_by_seed(only):
     images = noise()
     shares = {"color": 0.0, "translation": 0.0, "cutout": 0.0} | {only: 0.25}
     changed = differentiable_augment(images, **shares, random=random())
@@ -39,7 +39,7 @@ def test_each_change_is_on_alone_and_repeats_with_its_seed(only):
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.4])
-def test_brightness_and_contrast_stay_within_their_bounds_and_reach_them(strength):
+def test_change_color_brightness_and_contrast_bounds(strength):
     images = noise()
     changed = change_color(images, strength=strength, random=random())
     shift = (changed - images).mean(dim=(1, 2, 3))
@@ -50,7 +50,7 @@ def test_brightness_and_contrast_stay_within_their_bounds_and_reach_them(strengt
     assert 1.0 + 0.47 * strength < scale.max() <= 1.0 + 0.5 * strength + 1e-5
 
 
-def test_saturation_leaves_each_pixels_grey_to_brightness_and_contrast():
+def test_change_color_saturation_keeps_gray():
     images = noise(channels=3)
     changed = change_color(images, strength=1.0, random=random())
     grey, changed_grey = images.mean(dim=1), changed.mean(dim=1)
@@ -64,7 +64,7 @@ def test_saturation_leaves_each_pixels_grey_to_brightness_and_contrast():
     assert 1.9 < saturation.max() <= 2.0 + 1e-5
 
 
-def test_translation_moves_whole_images_by_every_shift_up_to_the_largest():
+def test_translate_covers_all_shifts():
     images = noise(channels=3) + 3.0
     moved = translate(images, share=0.125, random=random())
     seen = set()
@@ -89,7 +89,7 @@ def shifted(image, down, right):
     return moved
 
 
-def test_cutout_blanks_one_rectangle_centred_anywhere_in_the_image():
+def test_cut_out_blanks_one_rectangle():
     images = noise(channels=3) + 3.0
     cut = cut_out(images, share=0.5, random=random())
     blank = cut == 0
@@ -102,12 +102,12 @@ def test_cutout_blanks_one_rectangle_centred_anywhere_in_the_image():
     assert blank.any(dim=0).all(), "no pixel is spared for ever"
 
 
-def test_an_odd_square_is_cut_whole_where_it_fits():
+def test_cut_out_odd_size():
     cut = cut_out(torch.ones(COUNT, 1, 16, 16), share=3 / 16, random=random())
     assert {int(size) for size in (cut == 0).sum(dim=(1, 2, 3))} == {4, 6, 9}
 
 
-def test_gradients_come_back_to_the_pixels_that_were_seen():
+def test_differentiable_augment_gradients_reach_visible_pixels():
     images = (noise(8) + 3.0).requires_grad_()
     changed = differentiable_augment(images, color=0.0, translation=0.125, cutout=0.5, random=random())
     (gradient,) = torch.autograd.grad(changed.sum(), images)
@@ -117,7 +117,7 @@ def test_gradients_come_back_to_the_pixels_that_were_seen():
     assert (gradient != 0).all()
 
 
-def test_images_keep_their_shape_dtype_and_neighbours():
+def test_differentiable_augment_keeps_shape_dtype_and_other_images():
     images = noise(8).to(torch.bfloat16)
     settings = {"color": 1.0, "translation": 0.125, "cutout": 0.5}
     changed = differentiable_augment(images, **settings, random=random())

@@ -63,7 +63,7 @@ def point_denoiser(target, variance=None):
 
 
 @every_schedule
-def test_signal_and_noise_share_one_unit_and_run_from_picture_to_noise(schedule):
+def test_signal_and_noise_unit_variance(schedule):
     alpha, sigma = signal_and_noise(DiffusionSettings(beta_schedule=schedule))
     assert alpha.shape == sigma.shape == (1000,)
     assert torch.allclose(alpha**2 + sigma**2, torch.ones(1000))
@@ -72,7 +72,7 @@ def test_signal_and_noise_share_one_unit_and_run_from_picture_to_noise(schedule)
     assert alpha[-1] < 0.1
 
 
-def test_the_cosine_schedule_is_that_of_nichol_and_dhariwal():
+def test_signal_and_noise_cosine_matches_nichol_dhariwal():
     alpha, _ = signal_and_noise(DiffusionSettings(beta_schedule="cosine"))
     steps = torch.arange(1, 900, dtype=torch.float64)
 
@@ -85,7 +85,7 @@ def test_the_cosine_schedule_is_that_of_nichol_and_dhariwal():
 
 @every_sampler
 @pytest.mark.parametrize("steps", [1, 2, 7, 20, 61])
-def test_data_that_is_one_image_comes_back_exactly(sampler, steps):
+def test_sample_single_image_data_exact(sampler, steps):
     target = torch.linspace(-1, 1, 64).view(1, *SHAPE)
     images = sample(point_denoiser(target), sampler=sampler, steps=steps, seeds=range(3))
     assert images.dtype == torch.float32
@@ -93,7 +93,7 @@ def test_data_that_is_one_image_comes_back_exactly(sampler, steps):
 
 
 @pytest.mark.parametrize("variance", [-1.0, 0.0, 1.0])
-def test_the_last_step_adds_no_noise_whatever_the_learned_variance(variance):
+def test_sample_last_step_adds_no_noise(variance):
     target = torch.zeros(1, *SHAPE)
     images = sample(point_denoiser(target, variance), sampler="ddpm", steps=5, seeds=range(3), learned=True)
     assert torch.equal(images, target.expand(3, *SHAPE))
@@ -101,14 +101,14 @@ def test_the_last_step_adds_no_noise_whatever_the_learned_variance(variance):
 
 @every_sampler
 @every_schedule
-def test_gaussian_data_keeps_its_mean_and_spread(sampler, schedule):
+def test_sample_gaussian_data_mean_and_std(sampler, schedule):
     denoise = gaussian_denoiser(0.3, 0.15, schedule=schedule)
     images = sample(denoise, sampler=sampler, steps=1000, schedule=schedule)
     assert images.mean().item() == pytest.approx(0.3, abs=0.01)
     assert images.std().item() == pytest.approx(0.15, rel=0.03)
 
 
-def test_in_twenty_steps_the_second_order_comes_nearest():
+def test_sample_twenty_steps_second_order_is_closest():
     spread = {}
     for sampler in SAMPLERS:
         images = sample(gaussian_denoiser(-0.2, 0.3), sampler=sampler, steps=20)
@@ -119,12 +119,12 @@ def test_in_twenty_steps_the_second_order_comes_nearest():
 
 
 @pytest.mark.parametrize("steps", [61, 150, 600, 999])
-def test_numbers_of_steps_that_do_not_divide_do_no_harm(steps):
+def test_sample_num_steps_not_dividing_schedule(steps):
     images = sample(gaussian_denoiser(0.3, 0.15), sampler="ddim", steps=steps, seeds=range(16))
     assert images.std().item() == pytest.approx(0.15, rel=0.1)
 
 
-def test_ddim_is_the_closed_form_of_song():
+def test_sample_ddim_matches_closed_form():
     alpha, sigma = (scale.double() for scale in signal_and_noise(DiffusionSettings()))
     denoise = gaussian_denoiser(0.1, 0.3)
     noisy = seeded_noise([5], SHAPE)[0].double()
@@ -138,7 +138,7 @@ def test_ddim_is_the_closed_form_of_song():
     assert torch.allclose(images.double(), expected, atol=1e-5)
 
 
-def test_the_ancestral_sampler_takes_its_variance_from_the_network():
+def test_sample_ddpm_learned_variance():
     def drawn(variance, *, learned=True, steps=50):
         return sample(gaussian_denoiser(0.0, 0.1, variance=variance), sampler="ddpm", steps=steps, learned=learned)
 
@@ -148,7 +148,7 @@ def test_the_ancestral_sampler_takes_its_variance_from_the_network():
     assert lower.std() < drawn(0.0).std() < upper.std()
 
 
-def test_only_stochastic_samplers_draw_more_than_the_first_noise():
+def test_sample_only_stochastic_samplers_draw_extra_noise():
     for sampler in SAMPLERS:
         seen = []
 
@@ -162,7 +162,7 @@ def test_only_stochastic_samplers_draw_more_than_the_first_noise():
 
 
 @every_sampler
-def test_an_image_depends_on_its_own_seed_whatever_the_batch(sampler):
+def test_sample_image_depends_only_on_its_seed(sampler):
     denoise = gaussian_denoiser(0.0, 0.3)
     whole = sample(denoise, sampler=sampler, seeds=[3, 2**62 + 1, 5, 7])
     assert torch.equal(whole[1:2], sample(denoise, sampler=sampler, seeds=[2**62 + 1]))
@@ -170,7 +170,7 @@ def test_an_image_depends_on_its_own_seed_whatever_the_batch(sampler):
     assert (torch.cdist(whole.flatten(1), whole.flatten(1)) + 9 * torch.eye(4)).min() > 1.0
 
 
-def test_seeded_noise_is_standard_normal_and_its_generators_go_on():
+def test_seeded_noise_is_standard_normal():
     noise, generators = seeded_noise(range(200), (1, 16, 16))
     assert noise.mean().abs() < 0.02
     assert noise.std().item() == pytest.approx(1.0, abs=0.01)
@@ -180,7 +180,7 @@ def test_seeded_noise_is_standard_normal_and_its_generators_go_on():
 
 
 @pytest.mark.parametrize("of", [50, 1000])
-def test_every_number_of_steps_visits_as_many_timesteps_from_the_noisiest_down(of):
+def test_visited_timesteps_count_and_order(of):
     for steps in range(1, of + 1):
         visited = visited_timesteps(steps, of=of)
         assert len(visited) == steps
@@ -192,7 +192,7 @@ def test_every_number_of_steps_visits_as_many_timesteps_from_the_noisiest_down(o
 
 
 @every_sampler
-def test_the_scheduler_visits_those(sampler):
+def test_make_scheduler_uses_visited_timesteps(sampler):
     scheduler = make_scheduler(
         SamplingSettings(scheduler=sampler, num_inference_steps=61), DiffusionSettings(), learned_variance=False
     )
@@ -200,7 +200,7 @@ def test_the_scheduler_visits_those(sampler):
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_the_clean_image_follows_from_either_prediction(prediction):
+def test_to_clean_from_each_prediction_type(prediction):
     clean, noise = torch.rand(2, *SHAPE), torch.randn(2, *SHAPE)
     alpha, sigma = 0.6, 0.8
     predicted = noise if prediction == "epsilon" else alpha * noise - sigma * clean
@@ -231,19 +231,19 @@ def guided(network, *, guidance, labels=(0, 1)):
     )
 
 
-def test_without_guidance_the_network_sees_each_image_once():
+def test_guided_scale_1_single_forward():
     network = CountingNetwork()
     guided(network, guidance=1.0)(torch.zeros(2, *SHAPE), 400)
     assert network.batches == [(2, [400, 400], [0, 1])]
 
 
-def test_guidance_costs_one_forward_of_twice_the_batch():
+def test_guided_single_forward_of_doubled_batch():
     network = CountingNetwork()
     guided(network, guidance=3.0)(torch.zeros(2, *SHAPE), 400)
     assert network.batches == [(4, [400] * 4, [0, 1, 2, 2])]
 
 
-def test_guidance_moves_the_prediction_away_from_the_unlabelled_one():
+def test_guided_moves_away_from_unconditional_prediction():
     alpha, sigma = (scale[300].item() for scale in signal_and_noise(DiffusionSettings(beta_schedule="linear")))
     clean, variance = guided(CountingNetwork(outputs=2), guidance=1.5)(torch.zeros(2, *SHAPE), 300)
     predicted = torch.tensor([2 + 1.5 * (0 - 2), 2 + 1.5 * (1 - 2)])
@@ -252,7 +252,7 @@ def test_guidance_moves_the_prediction_away_from_the_unlabelled_one():
     assert torch.equal(variance, torch.tensor([0.0, -1.0]).view(2, 1, 1, 1).expand_as(variance)), "the labelled half's"
 
 
-def test_no_guidance_is_guidance_of_one_and_none_of_the_label_is_guidance_of_nought():
+def test_guided_scale_1_and_0_match_plain_predictions():
     noisy = torch.randn(2, *SHAPE)
     plain = guided(CountingNetwork(), guidance=1.0)(noisy, 300)[0]
     assert torch.allclose(guided(CountingNetwork(), guidance=1.0000001)(noisy, 300)[0], plain, atol=1e-4)
@@ -260,7 +260,7 @@ def test_no_guidance_is_guidance_of_one_and_none_of_the_label_is_guidance_of_nou
     assert torch.allclose(unlabelled, guided(CountingNetwork(), guidance=1.0, labels=(2, 2))(noisy, 300)[0])
 
 
-def test_the_clean_estimate_stays_in_the_data_range_and_has_float32():
+def test_guided_clips_to_data_range_in_float32():
     def network(noisy, timesteps, labels):
         return torch.full_like(noisy, 9.0).bfloat16()
 
@@ -271,7 +271,7 @@ def test_the_clean_estimate_stays_in_the_data_range_and_has_float32():
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 20, 61, 500, 999, 1000, 2000])
-def test_quadratic_spacing_visits_as_many_steps_and_more_of_them_near_the_image(steps):
+def test_visited_timesteps_quadratic_denser_near_image(steps):
     visited = visited_timesteps(steps, of=1000, spacing="quadratic")
     assert len(visited) == min(steps, 1000)
     assert visited[0] == 999
@@ -281,7 +281,7 @@ def test_quadratic_spacing_visits_as_many_steps_and_more_of_them_near_the_image(
         assert visited[-2] < visited_timesteps(steps, of=1000)[-2]
 
 
-def test_quadratic_spacing_keeps_grain_that_uniform_spacing_loses():
+def test_sample_quadratic_spacing_keeps_grain():
     shares = {}
     for spacing in ("uniform", "quadratic"):
         sampling = SamplingSettings(num_inference_steps=20, timestep_spacing=spacing)

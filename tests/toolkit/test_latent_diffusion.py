@@ -147,7 +147,7 @@ def same(one, other):
     return all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
 
 
-def test_two_stages_are_reported_as_one_run():
+def test_fit_reports_two_stages_as_one_run():
     model, log = fit()
     # 3 epochs of 2 steps; then 2 epochs over twice as many latents, the mirrored ones among them
     assert [(step, total) for step, total, _ in log.values] == [(step, 14) for step in range(1, 15)]
@@ -164,7 +164,7 @@ def test_two_stages_are_reported_as_one_run():
 
 
 @pytest.mark.parametrize("stop", [3, 6, 7, 12])
-def test_a_run_broken_off_in_either_stage_ends_with_the_same_weights(stop):
+def test_fit_resumed_in_either_stage_has_the_same_weights(stop):
     whole, log = fit()
     broken = Log(stop=stop)
     with pytest.raises(InterruptedError):
@@ -176,7 +176,7 @@ def test_a_run_broken_off_in_either_stage_ends_with_the_same_weights(stop):
 
 
 @pytest.mark.parametrize("end", [4, 6])
-def test_a_run_stopped_in_its_first_stage_does_not_begin_the_second(end):
+def test_fit_stopped_in_first_stage_skips_second(end):
     stopped, log = fit(Log(end=end))
     assert [values["stage"] for _, _, values in log.values] == [1] * end
     assert log.kept == {}
@@ -187,7 +187,7 @@ def test_a_run_stopped_in_its_first_stage_does_not_begin_the_second(end):
 
 
 @pytest.mark.parametrize("end", [4, 6, 8, 14])
-def test_a_checkpoint_restored_and_stopped_at_its_step_is_the_model_of_then(end):
+def test_fit_checkpoint_at_max_steps_is_the_stopped_model(end):
     _, whole = fit()
     stopped, log = fit(Log(end=end))
     restored, again = fit(Log(restored=whole.states[end], end=end))
@@ -196,14 +196,14 @@ def test_a_checkpoint_restored_and_stopped_at_its_step_is_the_model_of_then(end)
     assert again.values == []
 
 
-def test_checkpoints_tell_the_epoch_of_their_stage_and_the_step_after_which_there_are_images():
+def test_fit_checkpoint_epoch_and_first_image_step():
     _, log = fit()
     assert {int(state["images_from"]) for state in log.states.values()} == {6}
     assert log.states[4]["epoch"] == 2.0
     assert log.states[8]["epoch"] == 0.5
 
 
-def test_checkpoints_can_be_written_as_safetensors():
+def test_fit_checkpoints_are_valid_safetensors():
     from safetensors.torch import save
 
     _, log = fit()
@@ -211,7 +211,7 @@ def test_checkpoints_can_be_written_as_safetensors():
         save(state)
 
 
-def test_a_pretrained_autoencoder_is_left_as_it_is():
+def test_fit_pretrained_autoencoder_is_unchanged():
     filled = []
 
     def pretrain():
@@ -226,7 +226,7 @@ def test_a_pretrained_autoencoder_is_left_as_it_is():
     assert torch.equal(model.autoencoder.down.weight, torch.full_like(model.autoencoder.down.weight, 0.25))
 
 
-def test_previews_of_the_first_stage_show_images_beside_their_reconstructions():
+def test_fit_first_stage_previews_show_reconstructions():
     _, log = fit()
     step, shown = log.looks[0]
     assert step == 2
@@ -236,7 +236,7 @@ def test_previews_of_the_first_stage_show_images_beside_their_reconstructions():
         assert not (shown[place + 1] == own).flatten(1).all(dim=1).any()
 
 
-def test_latents_depend_on_images_weights_and_mirroring_alone():
+def test_content_key_depends_on_images_weights_and_mirroring():
     data, network = Images(), Halving()
     key = content_key(data, network, "latents", True)
     assert key == content_key(data, network, "latents", True)
@@ -247,14 +247,14 @@ def test_latents_depend_on_images_weights_and_mirroring_alone():
     assert len(others | {key}) == 4
 
 
-def test_the_first_fit_keeps_latents_under_the_key_of_the_trained_autoencoder():
+def test_fit_caches_latents_under_content_key():
     model, log = fit()
     key = content_key(Images(), model.autoencoder, "latents", True)
     assert list(log.kept) == [key]
     assert log.kept[key]["latents"].shape == (20, 2, 8, 8)
 
 
-def test_mirrored_images_follow_the_others():
+def test_encode_all_appends_mirrored_images():
     latents = encode_all(
         Images(), lambda images: images.flatten(1), mirrored=True, batch_size=3, device=torch.device("cpu")
     )
@@ -263,7 +263,7 @@ def test_mirrored_images_follow_the_others():
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 4), (7,)], ids=str)
-def test_standardised_latents_have_mean_0_and_deviation_1_and_come_back(shape):
+def test_standardizer_mean_0_std_1_round_trip(shape):
     latents = torch.randn(50, *shape, generator=torch.Generator().manual_seed(0)) * 3.0 + 5.0
     standardise = Standardiser(shape)
     standardise.measure(latents)
@@ -275,13 +275,13 @@ def test_standardised_latents_have_mean_0_and_deviation_1_and_come_back(shape):
     assert standardise.limit == values.abs().max()
 
 
-def test_a_constant_channel_does_not_divide_by_zero():
+def test_standardizer_constant_channel():
     standardise = Standardiser((2, 4, 4))
     standardise.measure(torch.zeros(5, 2, 4, 4))
     assert torch.equal(standardise(torch.zeros(1, 2, 4, 4)), torch.zeros(1, 2, 4, 4))
 
 
-def test_samples_lie_within_the_latents_measured_limit():
+def test_sample_clips_to_measured_latent_range():
     model, _ = fit()
     seen = []
     decode = model.autoencoder.decode
@@ -300,7 +300,7 @@ def batch(step=0):
     return Batch(torch.from_numpy(Images().pixels).float() / 255.0, torch.from_numpy(Images().labels), step)
 
 
-def test_the_divergence_is_the_closed_form_in_nats_a_pixel():
+def test_objective_kl_matches_closed_form():
     def network(images, noise):
         return images, torch.full((10, 2, 8, 8), 0.3), torch.full((10, 2, 8, 8), -0.7)
 
@@ -310,7 +310,7 @@ def test_the_divergence_is_the_closed_form_in_nats_a_pixel():
     assert terms["l1"].item() == 0.0
 
 
-def test_the_divergence_counts_more_from_step_to_step_of_its_warm_up():
+def test_objective_kl_warmup():
     def network(images, noise):
         return images, torch.ones(10, 2, 8, 8), torch.zeros(10, 2, 8, 8)
 
@@ -319,7 +319,7 @@ def test_the_divergence_counts_more_from_step_to_step_of_its_warm_up():
     assert values == pytest.approx([whole * share for share in (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)])
 
 
-def test_the_discriminator_wants_real_patches_above_and_made_ones_below():
+def test_objective_discriminator_hinge_loss():
     own = objective(adversarial_weight=1.0, discriminator_start_step=0, discriminator_channels=(4, 8))
     assert own.adversary is not None
     terms = own.judge(lambda images: images.mean(dim=(1, 2, 3)) * 0.0 + 0.25, Halving(), batch(), torch.Generator())
@@ -328,13 +328,13 @@ def test_the_discriminator_wants_real_patches_above_and_made_ones_below():
     assert own.adversary.network(torch.zeros(3, 1, 16, 16)).shape == (3, 1, 4, 4)
 
 
-def test_a_patch_is_judged_by_its_own_image_alone():
+def test_patch_discriminator_independent_across_batch():
     discriminator = PatchDiscriminator(1, (4, 8)).eval()
     images = torch.rand(4, 1, 16, 16)
     torch.testing.assert_close(discriminator(images)[:1], discriminator(images[:1]))
 
 
-def test_similarity_is_one_for_the_same_and_falls_with_noise():
+def test_similarity_identical_and_noisy_images():
     images = batch().images
     torch.testing.assert_close(similarity(images, images), torch.ones(10))
     noisy = (images + 0.2 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
@@ -342,7 +342,7 @@ def test_similarity_is_one_for_the_same_and_falls_with_noise():
     assert similarity(images[..., :8, :8], images[..., :8, :8]).isfinite().all()
 
 
-def test_quality_is_measured_on_reconstructions_from_the_means():
+def test_quality_uses_posterior_means():
     class Off(Halving):
         """Reconstructs everything 0.1 too bright, in [0, 1]."""
 
@@ -358,7 +358,7 @@ def test_quality_is_measured_on_reconstructions_from_the_means():
     assert reconstruct(Off(), batch().images).max() <= 1.0
 
 
-def test_latents_are_data_of_the_training_loop():
+def test_latents_as_training_data():
     latents = Latents(torch.randn(4, 3), labels=np.arange(4), classes=("a",))
     assert len(latents) == 4
     assert latents[2].dtype == np.float32

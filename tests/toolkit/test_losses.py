@@ -21,19 +21,19 @@ def random(*shape, seed=0):
     ("kind", "expected"),
     [("mse", 25.0 / 2), ("l1", 7.0 / 2), ("charbonnier", (math.sqrt(9 + 1e-6) + math.sqrt(16 + 1e-6)) / 2)],
 )
-def test_pixel_distances_by_hand(kind, expected):
+def test_pixel_distance_known_values(kind, expected):
     distance = losses.pixel_distance(torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 4.0]]), kind=kind)
     assert distance.item() == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["mse", "l1", "charbonnier"])
-def test_pixel_distances_are_symmetric_and_vanish_where_images_agree(kind):
+def test_pixel_distance_symmetric_and_zero_for_equal_images(kind):
     one, other = random(2, 1, 4, 4), random(2, 1, 4, 4, seed=1)
     assert losses.pixel_distance(one, other, kind=kind) == losses.pixel_distance(other, one, kind=kind)
     assert losses.pixel_distance(one, one, kind=kind).item() == pytest.approx(0.0, abs=1.001e-3)
 
 
-def test_charbonnier_is_smooth_where_l1_is_not():
+def test_pixel_distance_charbonnier_is_smooth():
     image = torch.zeros(1, requires_grad=True)
     losses.pixel_distance(image, torch.zeros(1), kind="charbonnier").backward()
     assert image.grad.item() == 0.0
@@ -42,7 +42,7 @@ def test_charbonnier_is_smooth_where_l1_is_not():
     assert far.grad.item() == pytest.approx(1.0, abs=1e-6)
 
 
-def test_the_edge_distance_of_one_bright_pixel_by_hand():
+def test_edge_distance_single_bright_pixel():
     target = torch.zeros(2, 1, 5, 5)
     prediction = target.clone()
     prediction[1, 0, 2, 2] = 1.0
@@ -51,7 +51,7 @@ def test_the_edge_distance_of_one_bright_pixel_by_hand():
     assert losses.edge_distance(target, prediction).tolist() == pytest.approx([0.0, 8.0 / 9.0])
 
 
-def test_the_edge_distance_ignores_brightness_and_slope_and_averages_channels():
+def test_edge_distance_ignores_brightness_and_averages_channels():
     image = random(1, 3, 8, 8)
     slope = torch.arange(8.0).view(1, 1, 1, 8)
     assert losses.edge_distance(image + 0.3 + 0.1 * slope, image).item() == pytest.approx(0.0, abs=1e-6)
@@ -61,7 +61,7 @@ def test_the_edge_distance_ignores_brightness_and_slope_and_averages_channels():
     assert losses.edge_distance(bright, image).item() == pytest.approx(one_channel.item() / 3, rel=1e-5)
 
 
-def test_gaussian_kl_is_that_of_torch_in_the_same_direction():
+def test_gaussian_kl_matches_torch():
     mean1, log1, mean2, log2 = (random(50, seed=seed) for seed in range(4))
     expected = kl_divergence(Normal(mean1, (log1 / 2).exp()), Normal(mean2, (log2 / 2).exp()))
     assert torch.allclose(losses.gaussian_kl(mean1, log1, mean2, log2), expected, atol=1e-4)
@@ -69,7 +69,7 @@ def test_gaussian_kl_is_that_of_torch_in_the_same_direction():
 
 
 @pytest.mark.parametrize(("mean", "log_variance"), [(0.0, -2.0), (0.9, -6.0), (-1.3, 0.0), (0.11, -9.0)])
-def test_the_likelihoods_of_the_256_levels_sum_to_one(mean, log_variance):
+def test_discretized_gaussian_nll_sums_to_one(mean, log_variance):
     levels = torch.arange(256, dtype=torch.float64) / 127.5 - 1.0
     nll = losses.discretized_gaussian_nll(
         levels,
@@ -83,7 +83,7 @@ def test_the_likelihoods_of_the_256_levels_sum_to_one(mean, log_variance):
     assert torch.exp(-nll[100]).item() == pytest.approx(max(share.item(), 1e-12), rel=1e-6)
 
 
-def test_the_likelihood_is_finite_and_has_a_gradient_in_float32():
+def test_discretized_gaussian_nll_finite_gradient_in_float32():
     log_variance = torch.tensor([-8.0, -8.0, 0.0], requires_grad=True)
     nll = losses.discretized_gaussian_nll(
         torch.tensor([0.0, 1.0, -1.0]), mean=torch.tensor([0.02, 0.9, 5.0]), log_variance=log_variance
@@ -127,7 +127,7 @@ every_network = pytest.mark.parametrize("network", ["vgg16", "lpips"])
 
 
 @every_network
-def test_the_perceptual_distance_is_one_number_an_image_nought_for_the_same_and_symmetric(network, trusted):
+def test_perceptual_distance_per_image_zero_and_symmetric(network, trusted):
     distance = losses.PerceptualDistance(network=network, weights=trusted)
     one = random(2, 3, 32, 32).clamp(-1, 1)
     other = one.clone()
@@ -143,7 +143,7 @@ def test_the_perceptual_distance_is_one_number_an_image_nought_for_the_same_and_
 
 
 @every_network
-def test_grey_counts_as_three_equal_channels(network, trusted):
+def test_perceptual_distance_grayscale_as_three_channels(network, trusted):
     distance = losses.PerceptualDistance(network=network, weights=trusted)
     one, other = random(1, 1, 32, 32), random(1, 1, 32, 32, seed=1)
     colour = distance(one.expand(-1, 3, -1, -1), other.expand(-1, 3, -1, -1))
@@ -151,7 +151,7 @@ def test_grey_counts_as_three_equal_channels(network, trusted):
 
 
 @every_network
-def test_it_teaches_images_and_never_changes_itself(network, trusted):
+def test_perceptual_distance_gradient_and_frozen_weights(network, trusted):
     distance = losses.PerceptualDistance(network=network, weights=trusted)
     image = random(1, 1, 28, 28).requires_grad_()
     distance(image, random(1, 1, 28, 28, seed=1)).sum().backward()
@@ -159,7 +159,7 @@ def test_it_teaches_images_and_never_changes_itself(network, trusted):
     assert not any(weight.requires_grad for weight in distance.parameters())
 
 
-def test_vgg16_features_are_compared_after_three_stages(trusted):
+def test_perceptual_distance_vgg16_layers(trusted):
     from torchvision.models import vgg16
 
     whole = vgg16(weights=None, init_weights=False).features
@@ -177,7 +177,7 @@ def test_vgg16_features_are_compared_after_three_stages(trusted):
     assert value.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_lpips_compares_the_given_weights(trusted):
+def test_perceptual_distance_lpips_uses_given_weights(trusted):
     distance = losses.PerceptualDistance(network="lpips", weights=trusted)
     state = torch.load(trusted, weights_only=True)
     own = dict(distance.distance.net.named_parameters())
@@ -187,13 +187,13 @@ def test_lpips_compares_the_given_weights(trusted):
 
 
 @every_network
-def test_building_it_leaves_the_global_random_state_alone(network, trusted):
+def test_perceptual_distance_keeps_global_random_state(network, trusted):
     before = torch.get_rng_state()
     losses.PerceptualDistance(network=network, weights=trusted)
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_weights_that_are_missing_or_others_are_refused_with_the_mend(tmp_path, vgg16_file):
+def test_perceptual_distance_invalid_weights_raise(tmp_path, vgg16_file):
     with pytest.raises(ResourceError, match=r"needs VGG16 ImageNet weights .`medzoo pull vgg16-imagenet`"):
         losses.PerceptualDistance(network="vgg16", weights="")
     with pytest.raises(ResourceError, match=r"cannot read the weights .*nowhere.pth: No such file"):

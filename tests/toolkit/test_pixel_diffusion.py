@@ -66,7 +66,7 @@ def terms_of(model, batch, seed=0):
     return Objective(model)(model.network, batch, torch.Generator().manual_seed(seed))
 
 
-def test_the_network_sees_images_noised_by_the_schedule_at_every_level(batch):
+def test_objective_adds_noise_by_schedule(batch):
     model = make_model(diffusion=DiffusionSettings(prediction_type="epsilon", label_dropout=0.0))
     objective = Objective(model)
     terms = objective(model.network, batch, torch.Generator().manual_seed(0))
@@ -81,14 +81,14 @@ def test_the_network_sees_images_noised_by_the_schedule_at_every_level(batch):
     assert terms["mse"].item() == pytest.approx(noise.square().mean().item(), rel=1e-3), "against an answer of nought"
 
 
-def test_the_last_step_of_the_schedule_is_drawn_too(batch):
+def test_objective_samples_last_timestep(batch):
     model = make_model(diffusion=DiffusionSettings(prediction_type="epsilon", num_train_timesteps=4))
     terms_of(model, batch)
     assert model.network.asked[0][1].unique().tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_a_perfect_network_has_no_loss(prediction, batch):
+def test_objective_perfect_prediction_has_zero_loss(prediction, batch):
     clean = batch.images * 2 - 1
     settings = DiffusionSettings(prediction_type=prediction)
     model = make_model(diffusion=settings, loss=LossSettings(pixel="mse", edge_weight=1.0))
@@ -107,7 +107,7 @@ def test_a_perfect_network_has_no_loss(prediction, batch):
 
 
 @pytest.mark.parametrize("kind", ["charbonnier", "l1", "mse"])
-def test_only_the_terms_with_a_weight_are_there_and_the_weight_counts(kind, batch):
+def test_objective_only_weighted_terms(kind, batch):
     assert set(terms_of(make_model(loss=LossSettings(pixel=kind)), batch)) == {kind}
     once = terms_of(make_model(loss=LossSettings(pixel=kind, edge_weight=0.5)), batch)
     twice = terms_of(make_model(loss=LossSettings(pixel=kind, edge_weight=1.0)), batch)
@@ -116,7 +116,7 @@ def test_only_the_terms_with_a_weight_are_there_and_the_weight_counts(kind, batc
     assert once[kind] == twice[kind]
 
 
-def test_the_perceptual_term_compares_clean_images_by_signal_power(batch, monkeypatch):
+def test_objective_perceptual_term_weighted_by_signal_power(batch, monkeypatch):
     class Stub(nn.Module):
         def __init__(self, *, network, weights):
             super().__init__()
@@ -139,7 +139,7 @@ def test_the_perceptual_term_compares_clean_images_by_signal_power(batch, monkey
     assert terms["perceptual"].item() == pytest.approx(0.25 * power.mean().item(), rel=1e-5)
 
 
-def test_labels_are_dropped_at_their_share(batch):
+def test_objective_label_dropout_rate(batch):
     model = make_model(diffusion=DiffusionSettings(label_dropout=0.5))
     for seed in range(20):
         terms_of(model, batch, seed)
@@ -147,7 +147,7 @@ def test_labels_are_dropped_at_their_share(batch):
     assert (labels == 3).double().mean().item() == pytest.approx(0.5, abs=0.07)
 
 
-def test_the_same_generator_gives_the_same_loss(batch):
+def test_objective_repeats_by_generator(batch):
     model = make_model()
     assert terms_of(model, batch, 1)["mse"] == terms_of(model, batch, 1)["mse"]
     assert terms_of(model, batch, 1)["mse"] != terms_of(model, batch, 2)["mse"]
@@ -178,7 +178,7 @@ def bound_by_numpy(clean, noisy, estimate, variance, step, *, steps):
 
 
 @pytest.mark.parametrize("steps", [10, 1000])
-def test_the_variational_bound_is_that_of_an_independent_calculation(steps):
+def test_variational_bound_matches_reference(steps):
     random = np.random.default_rng(0)
     times = [0, 1, 2, steps // 2, steps - 1]
     clean = random.integers(0, 256, (5, 1, 4, 4)) / 127.5 - 1
@@ -196,14 +196,14 @@ def test_the_variational_bound_is_that_of_an_independent_calculation(steps):
     assert found.tolist() == pytest.approx(expected, rel=2e-3, abs=5e-9)
 
 
-def test_the_bound_is_nought_for_the_true_mean_and_variance():
+def test_variational_bound_zero_for_true_posterior():
     model = make_model(learned=True, diffusion=DiffusionSettings(beta_schedule="linear", num_train_timesteps=10))
     clean, noisy = torch.rand(1, 1, 4, 4), torch.randn(1, 1, 4, 4)
     bound = Objective(model).variational_bound(clean, noisy, clean, torch.full_like(clean, -1.0), torch.tensor([5]))
     assert bound.item() == pytest.approx(0.0, abs=1e-6)
 
 
-def test_the_variational_term_trains_the_variance_and_stops_at_the_prediction(batch):
+def test_objective_variational_term_trains_only_variance(batch):
     diffusion = DiffusionSettings(prediction_type="epsilon", num_train_timesteps=100)
     model = make_model(learned=True, diffusion=diffusion, loss=LossSettings(vlb_weight=0.001))
     model.network.answer = lambda noisy, steps, labels: torch.zeros(COUNT, 2, 8, 8)
@@ -217,7 +217,7 @@ def test_the_variational_term_trains_the_variance_and_stops_at_the_prediction(ba
     assert (gradient[1] == 0).all()
 
 
-def test_the_variational_weight_counts_for_the_whole_chain(batch):
+def test_objective_variational_weight_covers_all_steps(batch):
     def term(steps, weight):
         diffusion = DiffusionSettings(prediction_type="epsilon", beta_schedule="linear", num_train_timesteps=steps)
         model = make_model(learned=True, diffusion=diffusion, loss=LossSettings(vlb_weight=weight))
@@ -233,13 +233,13 @@ def test_the_variational_weight_counts_for_the_whole_chain(batch):
         assert value.item() == pytest.approx(steps * weight * mean.item(), rel=1e-5)
 
 
-def test_without_a_weight_or_a_learned_variance_there_is_no_variational_term(batch):
+def test_objective_without_variational_weight(batch):
     model = make_model(learned=True, loss=LossSettings(vlb_weight=0.0))
     model.network.answer = lambda noisy, steps, labels: torch.zeros(COUNT, 2, 8, 8)
     assert set(terms_of(model, batch)) == {"mse"}
 
 
-def test_samples_are_what_the_network_predicts_in_zero_to_one():
+def test_sample_returns_prediction_in_unit_range():
     def answer(noisy, steps, labels):
         return noisy * 0 + 1e6 * (labels.view(-1, 1, 1, 1).to(noisy.dtype) - 0.5)
 
@@ -253,7 +253,7 @@ def test_samples_are_what_the_network_predicts_in_zero_to_one():
         assert (images[1] == 0.0).all()
 
 
-def test_guidance_asks_for_the_label_that_means_none():
+def test_sample_guidance_uses_null_label():
     asked = []
 
     def answer(noisy, steps, labels):
@@ -266,7 +266,7 @@ def test_guidance_asks_for_the_label_that_means_none():
     assert asked == [[2, 0, 3, 3]] * 2
 
 
-def test_the_sampling_copy_follows_the_weights_and_is_no_part_of_them():
+def test_sample_copy_follows_weights_outside_state_dict():
     model = make_model()
     first = model.sample([1], torch.tensor([0]))
     assert list(model.state_dict()) == ["network.offset"]
@@ -286,7 +286,7 @@ class Log(TrainingCallback, CheckpointStore):
         self.looks.append(sample([1], torch.tensor([0])))
 
 
-def test_after_fitting_the_model_samples_the_averaged_weights_it_previewed():
+def test_fit_samples_averaged_weights_of_last_preview():
     class Data:
         classes = IMAGE.classes
         labels = np.array([0, 1, 2, 0])
@@ -319,7 +319,7 @@ def test_after_fitting_the_model_samples_the_averaged_weights_it_previewed():
         ((), 16, 1, 4, "network.block_out_channels is empty"),
     ],
 )
-def test_widths_that_no_u_net_can_have_are_refused(widths, size, patch, groups, words):
+def test_unet_arguments_invalid_widths_raise(widths, size, patch, groups, words):
     network = UNetSettings(block_out_channels=widths, patch_size=patch, norm_num_groups=groups, attention_from=1)
     image = ImageSpec(size=size, channels=1, classes=("a",))
     if words is None:

@@ -14,13 +14,13 @@ def sha256(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_tensors_are_read_from_a_file_with_the_hash(tmp_path):
+def test_read_weights_matching_hash(tmp_path):
     path = tmp_path / "weights.pth"
     torch.save({"layer.weight": torch.arange(6.0)}, path)
     assert read_weights(path, sha256=sha256(path), mend="")["layer.weight"].tolist() == [0, 1, 2, 3, 4, 5]
 
 
-def test_another_file_is_refused_before_it_is_unpickled(tmp_path, monkeypatch):
+def test_read_weights_wrong_hash_raises_before_unpickling(tmp_path, monkeypatch):
     path = tmp_path / "weights.pth"
     torch.save({}, path)
     monkeypatch.setattr("torch.load", lambda *_, **__: pytest.fail("unpickled"))
@@ -35,7 +35,7 @@ class Harm:
         return print, ("harm",)
 
 
-def test_code_is_not_run_whatever_the_hash(tmp_path, capsys):
+def test_read_weights_runs_no_code(tmp_path, capsys):
     path = tmp_path / "weights.pth"
     torch.save({"layer": Harm()}, path)
     with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):

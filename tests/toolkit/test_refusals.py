@@ -35,7 +35,7 @@ CHEST = ImageSpec(size=4, channels=1, classes=("effusion", "edema"), multi_label
         ([1], torch.tensor([-1]), "label -1 is none"),
     ],
 )
-def test_a_request_that_makes_no_sense_is_refused(seeds, labels, message):
+def test_check_sample_request_invalid_raises(seeds, labels, message):
     with pytest.raises(DataError, match=message):
         check_sample_request(IMAGE, seeds, labels)
 
@@ -48,17 +48,17 @@ def test_a_request_that_makes_no_sense_is_refused(seeds, labels, message):
         (torch.tensor([[0.5, 0.0]]), "label 0.5 is none of the model's .labels are 0 or 1"),
     ],
 )
-def test_so_it_is_with_several_labels(labels, message):
+def test_check_sample_request_multi_label_invalid_raises(labels, message):
     with pytest.raises(DataError, match=message):
         check_sample_request(CHEST, [1], labels)
 
 
-def test_a_sound_request_is_taken():
+def test_check_sample_request_valid():
     check_sample_request(IMAGE, [1, 2, 3], torch.tensor([0, 1, 2]))
     check_sample_request(CHEST, [1, 2], torch.tensor([[0.0, 0.0], [1.0, 1.0]]))
 
 
-def test_sources_are_given_back_or_missed():
+def test_check_init_images_returned_or_raises():
     init_images = torch.rand(1, 1, 4, 4)
     assert check_init_images(IMAGE, [1], torch.tensor([0]), init_images) is init_images
     for wrong, given in ((None, "none"), (torch.rand(1, 3, 4, 4), r"\(1, 3, 4, 4\)"), (torch.rand(2, 1, 4, 4), "2, 1")):
@@ -67,7 +67,7 @@ def test_sources_are_given_back_or_missed():
 
 
 @pytest.mark.parametrize("shape", [(0, 1, 4, 4), (2, 3, 4, 4), (2, 1, 4, 5), (1, 4, 4)])
-def test_images_a_classifier_cannot_read_are_refused(shape):
+def test_check_images_wrong_shape_raises(shape):
     with pytest.raises(DataError, match=r"reads images \(N, 1, 4, 4\), not"):
         check_images(IMAGE, torch.zeros(shape))
     check_images(IMAGE, torch.zeros(1, 1, 4, 4))
@@ -84,7 +84,7 @@ class Labels:
         return len(self.labels)
 
 
-def test_training_on_nothing_is_refused():
+def test_check_not_empty_raises():
     nothing = Labels(np.empty(0, np.int64))
     with pytest.raises(DataError, match="no image to train on"):
         check_not_empty(nothing)
@@ -94,7 +94,7 @@ def test_training_on_nothing_is_refused():
         check_class_sizes(nothing, min_images=1)
 
 
-def test_classes_of_too_few_images_are_refused():
+def test_check_class_sizes_too_few_images_raise():
     labels = Labels(np.array([0, 0, 1, 1, 2]))
     check_class_sizes(labels, min_images=1)
     with pytest.raises(DataError, match="class 'normal' has 1 images to train on, at least 2 are needed"):
@@ -103,7 +103,7 @@ def test_classes_of_too_few_images_are_refused():
         check_class_sizes(Labels(np.array([0, 1])), min_images=1)
 
 
-def test_an_image_of_several_labels_counts_for_each():
+def test_check_class_sizes_multi_label():
     hot = Labels(np.array([[1, 1], [0, 1]], np.float32), classes=CHEST.classes)
     check_class_sizes(hot, min_images=1)
     with pytest.raises(DataError, match="class 'effusion' has 1 images"):

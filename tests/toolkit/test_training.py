@@ -99,7 +99,7 @@ def run(*, loss=denoise, log=None, seed=3, dropout=0.0, data=None, **changes):
     return torch.cat([weight.detach().flatten() for weight in network.parameters()]), log
 
 
-def test_a_run_reports_each_step_and_keeps_its_state():
+def test_train_reports_steps_and_saves_checkpoints():
     weights, log = run(validation_epochs=2)
     assert [(step, total) for step, total, _ in log.values] == [(step, 9) for step in range(1, 10)]
     assert sorted(log.states) == [2, 4, 6, 8, 9]
@@ -109,7 +109,7 @@ def test_a_run_reports_each_step_and_keeps_its_state():
     assert not torch.equal(weights, run(seed=4)[0])
 
 
-def test_the_loss_is_the_sum_of_its_terms():
+def test_train_loss_is_sum_of_terms():
     for _, _, values in run(loss=reproduce)[1].values:
         assert values["loss"] == pytest.approx(values["square"] + values["tenth"])
 
@@ -118,7 +118,7 @@ def test_the_loss_is_the_sum_of_its_terms():
 @pytest.mark.parametrize(
     "changes", [{}, {"dropout": 0.5}, {"gradient_accumulation_steps": 2}, {"class_balanced": False}], ids=str
 )
-def test_a_run_broken_off_and_started_again_ends_with_the_same_weights(stop, changes):
+def test_train_resumed_has_the_same_weights(stop, changes):
     weights, whole = run(**changes)
     broken = Log(stop=stop)
     with pytest.raises(InterruptedError):
@@ -132,7 +132,7 @@ def test_a_run_broken_off_and_started_again_ends_with_the_same_weights(stop, cha
     assert all(torch.equal(value, whole.states[9][name]) for name, value in log.states[9].items())
 
 
-def test_a_finished_run_started_again_does_nothing_more():
+def test_train_finished_run_does_nothing():
     weights, whole = run()
     again, log = run(log=Log(restored=whole.states[9]))
     assert torch.equal(again, weights)
@@ -140,7 +140,7 @@ def test_a_finished_run_started_again_does_nothing_more():
 
 
 @pytest.mark.parametrize("end", [1, 4, 8])
-def test_a_run_asked_to_stop_ends_with_the_averaged_weights_of_that_step(end):
+def test_train_max_steps_ends_with_averaged_weights(end):
     _, whole = run(checkpointing_steps=1, ema_decay=0.9)
     weights, log = run(log=Log(end=end), ema_decay=0.9)
     assert log.values == whole.values[:end], "the rate follows the whole schedule"
@@ -154,13 +154,13 @@ def test_a_run_asked_to_stop_ends_with_the_averaged_weights_of_that_step(end):
     assert again.states == {}
 
 
-def test_a_run_asked_to_stop_after_its_end_ends_there():
+def test_train_max_steps_beyond_end():
     weights, log = run(log=Log(end=1000))
     assert torch.equal(weights, run()[0])
     assert log.values[-1][:2] == (9, 9)
 
 
-def test_a_checkpoint_tells_its_epoch():
+def test_train_checkpoint_stores_epoch():
     _, log = run()
     assert {step: state["epoch"].item() for step, state in log.states.items()} == {
         step: pytest.approx(step / 3) for step in (2, 4, 6, 8, 9)
@@ -168,7 +168,7 @@ def test_a_checkpoint_tells_its_epoch():
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_the_global_random_state_neither_matters_nor_changes(dropout):
+def test_train_keeps_global_random_state(dropout):
     torch.manual_seed(1)
     before = torch.get_rng_state()
     first, _ = run(dropout=dropout)
@@ -177,7 +177,7 @@ def test_the_global_random_state_neither_matters_nor_changes(dropout):
     assert torch.equal(first, run(dropout=dropout)[0])
 
 
-def test_the_network_is_left_with_weights_averaged_at_the_decay_of_its_warm_up():
+def test_train_ema_weights_with_warmup_decay():
     weights, log = run(ema_decay=0.3, checkpointing_steps=1)
     names = [name for name in log.states[1] if name.startswith("network.")]
     for name in names:
@@ -192,7 +192,7 @@ def test_the_network_is_left_with_weights_averaged_at_the_decay_of_its_warm_up()
     assert not torch.equal(weights, torch.cat([log.states[9][name].flatten() for name in names]))
 
 
-def test_a_preview_sees_the_averaged_weights_and_leaves_the_others_untouched():
+def test_train_preview_uses_averaged_weights():
     weights, log = run(validation_epochs=1, checkpointing_steps=1, ema_decay=0.9)
     for step, seen in log.looks:
         state = log.states[step]
@@ -201,7 +201,7 @@ def test_a_preview_sees_the_averaged_weights_and_leaves_the_others_untouched():
     assert torch.equal(weights, run(validation_epochs=1000, ema_decay=0.9)[0])
 
 
-def test_whoever_keeps_a_copy_of_the_weights_is_told_when_they_change():
+def test_train_calls_weights_changed():
     events = []
     log = Log()
     log.on_preview = lambda step, sample: events.append("preview")
@@ -213,7 +213,7 @@ def test_whoever_keeps_a_copy_of_the_weights_is_told_when_they_change():
     assert events == ["changed", "preview", "changed", "changed"]
 
 
-def test_accumulated_micro_batches_make_the_step_of_the_whole_batch():
+def test_train_gradient_accumulation_matches_full_batch():
     still = {"loss": reproduce, "horizontal_flip": False, "color_jitter": 0.0}
     whole, log = run(**still)
     parts, parts_log = run(**still, gradient_accumulation_steps=4)
@@ -224,7 +224,7 @@ def test_accumulated_micro_batches_make_the_step_of_the_whole_batch():
 
 # Python 3.12 warns of any fork in a process with threads, and torch always has some.
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_reading_ahead_in_other_processes_changes_nothing():
+def test_train_num_workers_keeps_weights():
     assert torch.equal(run(num_workers=2)[0], run(num_workers=0)[0])
 
 
@@ -232,23 +232,23 @@ def rates(**changes):
     return [values["learning_rate"] / 1e-2 for _, _, values in run(**changes)[1].values]
 
 
-def test_the_rate_warms_up_and_falls_as_a_cosine_to_nought():
+def test_train_learning_rate_warmup_and_cosine():
     found = rates(warmup_steps=2)
     assert found[:2] == pytest.approx([0.5, 1.0])
     assert found[2:] == pytest.approx([(1 + math.cos(math.pi * k / 7)) / 2 for k in range(1, 8)], abs=1e-6)
     assert found[-1] == pytest.approx(0.0, abs=1e-9)
 
 
-def test_the_rate_can_stay():
+def test_train_learning_rate_constant():
     assert rates(warmup_steps=4, lr_scheduler="constant") == pytest.approx([0.25, 0.5, 0.75] + [1.0] * 6)
     assert rates(warmup_steps=0, lr_scheduler="constant") == pytest.approx([1.0] * 9)
 
 
-def test_a_warm_up_longer_than_the_run_is_cut_to_it():
+def test_train_warmup_longer_than_run():
     assert rates(warmup_steps=100) == pytest.approx([k / 9 for k in range(1, 10)])
 
 
-def test_clipping_bounds_the_step():
+def test_train_max_grad_norm_bounds_step():
     def steep(network, batch, random):
         return {"steep": 1e4 * network(batch.images).mean()}
 
@@ -265,7 +265,7 @@ def test_clipping_bounds_the_step():
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_stops_the_run_with_a_mend(value):
+def test_train_non_finite_loss_raises_with_hint(value):
     def diverging(network, batch, random):
         return {"bad": network(batch.images).mean() * value}
 
@@ -273,17 +273,17 @@ def test_a_loss_that_is_no_number_stops_the_run_with_a_mend(value):
         run(loss=diverging)
 
 
-def test_a_batch_that_does_not_divide_is_refused():
+def test_train_batch_not_divisible_raises():
     with pytest.raises(ConfigError, match=r"training.batch_size = 8 does not divide into 3 parts"):
         run(gradient_accumulation_steps=3)
 
 
-def test_half_precision_without_a_gpu_is_refused():
+def test_train_fp16_without_gpu_raises():
     with pytest.raises(ResourceError, match="fp16 needs a GPU"):
         run(mixed_precision="fp16")
 
 
-def test_bf16_trains_with_float32_weights():
+def test_train_bf16_keeps_float32_weights():
     weights, log = run(mixed_precision="bf16")
     assert weights.dtype == torch.float32
     assert all(value.dtype == torch.float32 for name, value in log.states[9].items() if name != "step")
@@ -291,7 +291,7 @@ def test_bf16_trains_with_float32_weights():
     assert not torch.equal(weights, run()[0])
 
 
-def test_balanced_epochs_draw_the_classes_equally_often():
+def test_epoch_order_balanced_draws_classes_equally():
     labels = torch.tensor([0] * 90 + [1] * 9 + [2])
     order = epoch_order(labels, count=30_000, balanced=True, seed=0, epoch=0)
     counts = torch.bincount(labels[order])
@@ -301,7 +301,7 @@ def test_balanced_epochs_draw_the_classes_equally_often():
     assert images[:90].max() < 165
 
 
-def test_unbalanced_epochs_take_each_image_in_turn():
+def test_epoch_order_unbalanced_visits_each_image():
     labels = torch.tensor([0] * 9 + [1])
     order = epoch_order(labels, count=24, balanced=False, seed=0, epoch=0)
     assert sorted(order[:10].tolist()) == sorted(order[10:20].tolist()) == list(range(10))
@@ -310,7 +310,7 @@ def test_unbalanced_epochs_take_each_image_in_turn():
 
 
 @pytest.mark.parametrize("balanced", [True, False])
-def test_an_epoch_s_order_depends_on_seed_and_epoch_alone(balanced):
+def test_epoch_order_depends_on_seed_and_epoch(balanced):
     labels = torch.arange(50) % 5
 
     def order(seed, epoch):
@@ -321,7 +321,7 @@ def test_an_epoch_s_order_depends_on_seed_and_epoch_alone(balanced):
     assert order(0, 0) != order(1, 0)
 
 
-def test_an_image_of_several_classes_is_as_rare_as_its_rarest():
+def test_epoch_order_multi_label_weighs_by_rarest_class():
     hot = torch.zeros(100, 3)
     hot[:, 0] = 1.0
     hot[:5, 1] = 1.0
@@ -335,7 +335,7 @@ def picture(count=400):
     return torch.rand(1, 1, 4, 4, generator=torch.Generator().manual_seed(0)).expand(count, -1, -1, -1) * 0.6 + 0.2
 
 
-def test_half_of_the_images_are_mirrored():
+def test_vary_flips_half_of_images():
     images = picture()
     varied = vary(images, flip=True, jitter=0.0, random=torch.Generator().manual_seed(0))
     mirrored = (varied == images.flip(-1)).flatten(1).all(dim=1)
@@ -343,7 +343,7 @@ def test_half_of_the_images_are_mirrored():
     assert 150 < mirrored.sum() < 250
 
 
-def test_jitter_changes_brightness_and_contrast_apart_and_within_its_bounds():
+def test_vary_color_jitter_bounds():
     images = picture()
     varied = vary(images, flip=False, jitter=0.1, random=torch.Generator().manual_seed(0))
     brightness = varied.mean(dim=(1, 2, 3)) / images.mean(dim=(1, 2, 3))
@@ -356,19 +356,19 @@ def test_jitter_changes_brightness_and_contrast_apart_and_within_its_bounds():
     assert 0.0 <= bright.min() < bright.max() == 1.0
 
 
-def test_without_variation_images_are_as_they_were():
+def test_vary_off_is_identity():
     images = picture(3)
     assert torch.equal(vary(images, flip=False, jitter=0.0, random=torch.Generator()), images)
 
 
-def test_a_compiled_run_takes_the_same_path():
+def test_train_compiled_matches_plain():
     if shutil.which("g++") is None and shutil.which("clang++") is None:
         pytest.skip("compiling needs a C++ compiler")
     plain, compiled = run(epochs=1)[0], run(epochs=1, compile=True)[0]
     assert torch.allclose(plain, compiled, atol=1e-4)
 
 
-def test_compiling_without_a_compiler_is_refused(monkeypatch):
+def test_train_compile_without_compiler_raises(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(ResourceError, match="needs a C\\+\\+ compiler, and no-such-compiler is not found"):
         run(compile=True)
@@ -381,7 +381,7 @@ class Vectors(Images):
         return super().__getitem__(index).astype(np.float32) - 300.0
 
 
-def test_float_data_reaches_the_loss_as_it_is():
+def test_train_float_data_reaches_loss_unchanged():
     def look(network, batch, random):
         assert batch.images.max() < 0.0
         assert (batch.images == batch.images.round()).all()
@@ -429,7 +429,7 @@ def run_against(*, log=None, rate=1e-2, **changes):
     return torch.cat([p.detach().flatten() for p in (*network.parameters(), *adversary.parameters())]), log
 
 
-def test_an_adversary_is_trained_in_turn_and_both_losses_are_reported():
+def test_train_adversary_alternates_and_reports_both_losses():
     weights, log = run_against()
     values = log.values[-1][2]
     assert set(values) == {"loss", "deceit", "adversary", "real", "made", "learning_rate"}
@@ -443,7 +443,7 @@ def test_an_adversary_is_trained_in_turn_and_both_losses_are_reported():
 
 @pytest.mark.parametrize("stop", [3, 8])
 @pytest.mark.parametrize("changes", [{}, {"gradient_accumulation_steps": 2}], ids=str)
-def test_a_run_against_an_adversary_goes_on_exactly(stop, changes):
+def test_train_adversary_resumed_has_the_same_weights(stop, changes):
     weights, whole = run_against(**changes)
     broken = Log(stop=stop)
     with pytest.raises(InterruptedError):
@@ -454,7 +454,7 @@ def test_a_run_against_an_adversary_goes_on_exactly(stop, changes):
     assert log.values == whole.values[newest:]
 
 
-def test_each_network_learns_from_its_own_loss_alone():
+def test_train_adversary_gradients_are_separate():
     """In the network's turn the adversary's weights gather no gradient."""
     seen = []
 
@@ -479,7 +479,7 @@ def test_each_network_learns_from_its_own_loss_alone():
     assert all(p.requires_grad for p in adversary.parameters())
 
 
-def test_the_monitor_looks_at_averaged_weights_before_each_preview():
+def test_train_monitor_sees_averaged_weights_before_preview():
     network, log, seen = make_network(), Log(), []
     train(
         network,
