@@ -189,7 +189,7 @@ def test_what_cannot_be_loaded_is_refused(tiny, scans, tmp_path, monkeypatch):
         medzoo.load("cnn-busi")
     with pytest.raises(DataError, match="no real images"):
         medzoo.load("classic")
-    with pytest.raises(ConfigError, match="varies no real images"):
+    with pytest.raises(ConfigError, match="does not vary real images"):
         medzoo.load(tiny, data=scans)
     with pytest.raises(ConfigError, match="unknown device 'gpu'"):
         medzoo.load(tiny, device="gpu")

@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from medzoo.evaluation.results import Evaluation
     from medzoo.experiment.plan import ExperimentPlan
     from medzoo.experiment.results import Experiment
-    from medzoo.generation.job import Job
     from medzoo.generation.mixture import Source
-    from medzoo.generation.run import AugmentationResult
+    from medzoo.generation.run import AugmentationResult, Job
     from medzoo.generation.sample import SampleResult
     from medzoo.generation.synthetic_dataset import Model, SyntheticImages
     from medzoo.models.loading import LoadedModel
@@ -151,7 +150,7 @@ def sample(
         HubError, ResourceError: as `load`; a full disk.
     """
     from medzoo.generation.run import run
-    from medzoo.generation.sample import Request, SampleResult, draw_grid, prepare
+    from medzoo.generation.sample import Request, SampleResult, prepare, sample_grid
     from medzoo.runs.progress import no_progress
 
     require((str, Path), "a model's name or a folder", gen=gen)
@@ -172,7 +171,7 @@ def sample(
     result = SampleResult(folder=None, grid=request.grid, counts=counts, seed=request.seed, device=job.device)
     if request.only_grid:
         assert request.grid is not None  # what `only_grid` means
-        draw_grid(job, request.grid, progress=progress or no_progress)
+        sample_grid(job, request.grid, progress=progress or no_progress)
         return result
     made = run(job, progress=progress or no_progress)
     return replace(result, folder=made.folder, already_done=made.already_done, requests=made.requests)

@@ -16,7 +16,7 @@ from medzoo.data.phantom import write_phantom
 from medzoo.errors import ConfigError, DataError
 from medzoo.evaluation.evaluate import Request
 from medzoo.evaluation.memorization import NOTE, CopyCheck
-from medzoo.evaluation.model_evaluation import draw, evaluate_checkpoints, evaluate_model
+from medzoo.evaluation.model_evaluation import evaluate_checkpoints, evaluate_model, sample_dataset
 from medzoo.models.loading import load_model
 from medzoo.plugins.lookup import load_plugins
 from medzoo.report.evaluation.folder import memorization_note, save_memorization_note
@@ -57,14 +57,16 @@ def request(folders, **changes):
 
 def test_images_are_drawn_class_by_class_and_hang_on_the_seed_alone(folders):
     model = load_model(folders / "run", plugins=load_plugins(), device="cpu")
-    one = draw(model, per_class=3, seed=1, batch_size=4, progress=unheard)
+    one = sample_dataset(model, per_class=3, seed=1, batch_size=4, progress=unheard)
     assert one.counts() == {"normal": 3, "thick-wall": 3}
     assert one.array.shape == (6, 16, 16)
-    other = draw(model, per_class=3, seed=1, batch_size=6, progress=unheard)
+    other = sample_dataset(model, per_class=3, seed=1, batch_size=6, progress=unheard)
     assert np.abs(one.array.astype(int) - other.array).max() <= 1
-    more = draw(model, per_class=5, seed=1, batch_size=4, progress=unheard)
+    more = sample_dataset(model, per_class=5, seed=1, batch_size=4, progress=unheard)
     assert np.abs(more.array[:3].astype(int) - one.array[:3]).max() <= 1
-    assert not np.array_equal(draw(model, per_class=3, seed=2, batch_size=4, progress=unheard).array, one.array)
+    assert not np.array_equal(
+        sample_dataset(model, per_class=3, seed=2, batch_size=4, progress=unheard).array, one.array
+    )
 
 
 def test_a_model_is_measured_by_images_drawn_from_it(folders):

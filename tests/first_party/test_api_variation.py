@@ -339,7 +339,7 @@ def test_one_image_that_cannot_be_had_loses_no_other(augment, api, tmp_path):
     api.answer = lambda asked: refusal(500, "overloaded") if "grade 1" in asked.fields["prompt"] else None
     outcome = augment("--set", "requests.max_retries=1", "--set", "requests.max_concurrency=2")
     assert outcome.code == 6
-    assert "4 of 7 images could not be had" in outcome.err
+    assert "4 of 7 images could not be made" in outcome.err
     for number in range(4):
         assert re.search(rf"grade 1/synthetic-api-variation-00000{number}.png \(of grade 1/roe-[34].png\)", outcome.err)
     assert "HTTP 500: overloaded (2 times)" in outcome.err
@@ -474,7 +474,7 @@ def test_the_key_is_in_no_traceback(augment, api, tmp_path, echo, monkeypatch):
 
 
 def test_the_error_that_stops_a_job_is_told_whichever_request_ends_first(augment, api, monkeypatch):
-    waits, ask = itertools.count(), asking._Asker._wait_for_leave
+    waits, ask = itertools.count(), asking._RequestRunner._wait_until_allowed
 
     def wait_for_leave(asker):
         if next(waits):
@@ -486,7 +486,7 @@ def test_the_error_that_stops_a_job_is_told_whichever_request_ends_first(augment
         ready = sorted(under_way, key=lambda future: not isinstance(future.exception(), asking._Stopped))
         return [(under_way.pop(future), future) for future in ready]
 
-    monkeypatch.setattr(asking._Asker, "_wait_for_leave", wait_for_leave)
+    monkeypatch.setattr(asking._RequestRunner, "_wait_until_allowed", wait_for_leave)
     monkeypatch.setattr(asking, "_finished", finished)
     api.answer = lambda asked: refusal(401, "no such key", "invalid_api_key")
     outcome = augment("--set", "requests.max_concurrency=3")

@@ -23,8 +23,7 @@ from medzoo.data.images import decode
 from medzoo.errors import ResourceError
 from medzoo.generation import run as filling
 from medzoo.generation import writer
-from medzoo.generation.forecast import forecast
-from medzoo.generation.sampler import Studio
+from medzoo.generation.sampler import Sampler
 from medzoo.models.loading import load_model
 from medzoo.plugins.lookup import load_plugins
 
@@ -212,7 +211,7 @@ def test_a_killed_job_goes_on_to_the_same_bytes(prepare, images, model, tmp_path
 
 
 def test_an_interrupt_leaves_what_the_next_run_goes_on_from(prepare, fill, whole, monkeypatch):
-    draw, calls = Studio.draw, []
+    draw, calls = Sampler.sample, []
 
     def interrupted(self, batch):
         calls.append(batch)
@@ -221,7 +220,7 @@ def test_an_interrupt_leaves_what_the_next_run_goes_on_from(prepare, fill, whole
         return draw(self, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Studio, "draw", interrupted)
+        patch.setattr(Sampler, "sample", interrupted)
         with pytest.raises(KeyboardInterrupt):
             filling.run(prepare(), **QUIET)
     outcome = fill()
@@ -318,20 +317,20 @@ def test_progress_counts_what_is_there(prepare):
 
 
 def test_a_forecast_counts_what_is_left(prepare, fill):
-    before = {row.label: row for row in forecast(prepare())}
+    before = {row.label: row for row in filling.forecast(prepare())}
     assert before["narrow-canal"].make == {"tiny": 9}
     assert all(row.seconds > 0 and row.there == 0 for row in before.values())
     folder = fill().folder
-    assert all(row.seconds == 0 for row in forecast(prepare()))
+    assert all(row.seconds == 0 for row in filling.forecast(prepare()))
     pictures(folder)[0].unlink()
-    after = {row.label: row for row in forecast(prepare())}
+    after = {row.label: row for row in filling.forecast(prepare())}
     assert after["narrow-canal"].there == 4
     assert after["narrow-canal"].seconds > 0 == after["normal"].seconds
 
 
 def test_a_forecast_writes_nothing(prepare):
     job = prepare()
-    forecast(job)
+    filling.forecast(job)
     assert not job.folder.exists()
 
 

@@ -1,4 +1,4 @@
-"""The ledger: what it grants, what it counts, and what it makes of a file that a crash or a full disk has left."""
+"""The ledger: what it reserves, what it counts, and what it makes of a file that a crash or a full disk has left."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from medzoo.errors import DataError, ResourceError
 from medzoo.generation.remote import ledger
-from medzoo.generation.remote.ledger import LEDGER, Ledger, Tally, read_tally
+from medzoo.generation.remote.ledger import LEDGER, Ledger, Usage, read_usage
 from medzoo.toolkit.remote import Service
 
 
@@ -21,8 +21,8 @@ def terms(**given):
     return Service(host="h", encrypted=True, beside="", side=64, parallel=4, currency="USD", **{**free, **given})
 
 
-def grant(book, file="a/1.png", **given):
-    return book.grant("gen", file, 7, terms=terms(**given))
+def reserve(open_ledger, file="a/1.png", **given):
+    return open_ledger.reserve("gen", file, 7, terms=terms(**given))
 
 
 @pytest.mark.parametrize(
@@ -30,86 +30,86 @@ def grant(book, file="a/1.png", **given):
     [("done", 1, False), ("failed", 1, False), ("lost", 1, True), ("refused", 0, False)],
 )
 def test_what_an_outcome_costs_and_whether_the_key_is_kept(tmp_path, outcome, charged, same_key):
-    with Ledger(tmp_path) as book:
-        ticket = grant(book)
-        assert book.tally("gen") == Tally(sent=1, charged=1)
-        book.settle(ticket, outcome)
-    assert read_tally(tmp_path, "gen") == Tally(sent=1, charged=charged)
-    with Ledger(tmp_path) as book:
-        assert (grant(book).idempotency_key == ticket.idempotency_key) == same_key
+    with Ledger(tmp_path) as open_ledger:
+        reservation = reserve(open_ledger)
+        assert read_usage(tmp_path, "gen") == Usage(sent=1, charged=1)
+        open_ledger.settle(reservation, outcome)
+    assert read_usage(tmp_path, "gen") == Usage(sent=1, charged=charged)
+    with Ledger(tmp_path) as open_ledger:
+        assert (reserve(open_ledger).idempotency_key == reservation.idempotency_key) == same_key
 
 
 def test_a_request_that_was_not_settled_counts_and_keeps_its_key(tmp_path):
-    with Ledger(tmp_path) as book:
-        ticket = grant(book)
-    with Ledger(tmp_path) as book:
-        assert book.tally("gen").sent == 1
+    with Ledger(tmp_path) as open_ledger:
+        reservation = reserve(open_ledger)
+    with Ledger(tmp_path) as open_ledger:
+        assert read_usage(tmp_path, "gen").sent == 1
         with pytest.raises(ResourceError, match="max_requests = 1 is reached"):
-            grant(book, max_requests=1)
-        assert grant(book).idempotency_key == ticket.idempotency_key
+            reserve(open_ledger, max_requests=1)
+        assert reserve(open_ledger).idempotency_key == reservation.idempotency_key
 
 
 def test_keys_differ_between_pictures_and_jobs(tmp_path):
     keys = set()
     for job in ("one", "two"):
         (tmp_path / job).mkdir()
-        with Ledger(tmp_path / job) as book:
-            keys |= {grant(book, file).idempotency_key for file in ("a/1.png", "b/1.png")}
+        with Ledger(tmp_path / job) as open_ledger:
+            keys |= {reserve(open_ledger, file).idempotency_key for file in ("a/1.png", "b/1.png")}
     assert len(keys) == 4
 
 
 def test_money_is_added_exactly(tmp_path):
-    with Ledger(tmp_path) as book:
+    with Ledger(tmp_path) as open_ledger:
         for _ in range(3):
-            grant(book, max_cost=0.3)
+            reserve(open_ledger, max_cost=0.3)
         with pytest.raises(
             ResourceError, match=r"max_cost = 0.3 is reached: 3 requests were sent, for at most 0.3 USD"
         ):
-            grant(book, max_cost=0.3)
+            reserve(open_ledger, max_cost=0.3)
 
 
 def test_threads_do_not_pass_a_cap(tmp_path):
-    granted = []
+    reserved = []
 
     def ask(number):
         for turn in range(20):
             try:
-                granted.append(grant(book, f"a/{number}-{turn}.png", max_requests=25).number)
+                reserved.append(reserve(open_ledger, f"a/{number}-{turn}.png", max_requests=25).number)
             except ResourceError:
                 return
 
-    with Ledger(tmp_path) as book:
+    with Ledger(tmp_path) as open_ledger:
         threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    assert sorted(granted) == list(range(1, 26))
+    assert sorted(reserved) == list(range(1, 26))
 
 
-def test_a_line_that_a_crash_cut_short_granted_nothing(tmp_path):
-    with Ledger(tmp_path) as book:
-        grant(book)
+def test_a_line_that_a_crash_cut_short_reserves_nothing(tmp_path):
+    with Ledger(tmp_path) as open_ledger:
+        reserve(open_ledger)
     path = tmp_path / LEDGER
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"sent": 2, "gen')
-    assert read_tally(tmp_path, "gen").sent == 1
-    with Ledger(tmp_path) as book:
-        assert grant(book).number == 2
+    assert read_usage(tmp_path, "gen").sent == 1
+    with Ledger(tmp_path) as open_ledger:
+        assert reserve(open_ledger).number == 2
     assert path.read_bytes().startswith(whole + b'{"sent": 2, "generator"')
     assert [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @pytest.mark.parametrize("line", [b"garbage", b"[]", b'{"settled": 9, "outcome": "done"}', b'{"sent": 2}', b'{"x": 1}'])
 def test_a_damaged_ledger_is_refused(tmp_path, line):
-    with Ledger(tmp_path) as book:
-        grant(book)
+    with Ledger(tmp_path) as open_ledger:
+        reserve(open_ledger)
     with (tmp_path / LEDGER).open("ab") as file:
         file.write(line + b"\n")
     with pytest.raises(DataError, match="is damaged"), Ledger(tmp_path):
         pass
     with pytest.raises(DataError, match="is damaged"):
-        read_tally(tmp_path, "gen")
+        read_usage(tmp_path, "gen")
 
 
 def test_one_process_at_a_time_has_it(tmp_path):
@@ -120,7 +120,7 @@ def test_one_process_at_a_time_has_it(tmp_path):
 
 
 @pytest.mark.parametrize("short", [True, False], ids=["half a line", "no line"])
-def test_a_full_disk_grants_nothing_and_leaves_the_ledger_whole(tmp_path, monkeypatch, short):
+def test_a_full_disk_reserves_nothing_and_leaves_the_ledger_whole(tmp_path, monkeypatch, short):
     write = os.write
 
     def full(file, data):
@@ -128,17 +128,17 @@ def test_a_full_disk_grants_nothing_and_leaves_the_ledger_whole(tmp_path, monkey
             return write(file, data[:10])
         raise OSError(errno.ENOSPC, "no space")
 
-    with Ledger(tmp_path) as book:
-        first = grant(book)
+    with Ledger(tmp_path) as open_ledger:
+        first = reserve(open_ledger)
         with monkeypatch.context() as patch:
             patch.setattr(ledger.os, "write", full)
             with pytest.raises(ResourceError, match="the disk is full"):
-                grant(book)
-        assert book.tally("gen").sent == 1
-        book.settle(first, "done")
-    assert read_tally(tmp_path, "gen").sent == 1
+                reserve(open_ledger)
+        assert read_usage(tmp_path, "gen").sent == 1
+        open_ledger.settle(first, "done")
+    assert read_usage(tmp_path, "gen").sent == 1
 
 
 def test_a_folder_without_requests_has_no_tally(tmp_path):
-    assert read_tally(tmp_path / "nowhere", "gen").sent == 0
+    assert read_usage(tmp_path / "nowhere", "gen").sent == 0
     assert not (tmp_path / "nowhere").exists()

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections import Counter
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,9 @@ from medzoo.data.images import prepare as square
 from medzoo.data.phantom import write_phantom
 from medzoo.errors import ConfigError, DataError, PluginError, UnknownName
 from medzoo.generation import run as filling
-from medzoo.generation.mixture import PHANTOM_COUNTS
+from medzoo.generation.mixture import parse_mixture
+from medzoo.generation.plan import exact_shares
+from medzoo.generation.real_images import PHANTOM_COUNTS
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -72,7 +75,7 @@ def test_classic_alone_keeps_the_images_own_size(fill, prepare):
     outcome = fill(generators=("classic",))
     assert decode(next(outcome.folder.glob("normal/synthetic-*"))).shape == (24, 24)
     asked = prepare(generators=("classic",), overrides=("image.size=32", "image.channels=3"), out=None)
-    assert (asked.studio.models[0].image.size, asked.studio.models[0].image.channels) == (32, 3)
+    assert (asked.sampler.models[0].image.size, asked.sampler.models[0].image.channels) == (32, 3)
 
 
 def test_colour_images_stay_colour(fill, tmp_path):
@@ -86,8 +89,8 @@ def test_colour_images_stay_colour(fill, tmp_path):
 def test_a_setting_goes_to_the_generators_that_know_it(prepare, model):
     both = {"generators": (f"{model}=0.5", "classic=0.5")}
     job = prepare(**both, overrides=("sampling.num_inference_steps=3", "rotation=7"))
-    assert job.studio.models[0].config.flat()["sampling.num_inference_steps"] == 3
-    assert job.studio.models[1].config.flat()["rotation"] == 7
+    assert job.sampler.models[0].config.flat()["sampling.num_inference_steps"] == 3
+    assert job.sampler.models[1].config.flat()["rotation"] == 7
     with pytest.raises(UnknownName, match="rotaton"):
         prepare(**both, overrides=("rotaton=7",))
 
@@ -313,7 +316,59 @@ def test_a_request_out_of_range_is_refused(prepare, change):
 
 def test_a_generator_that_breaks_its_contract_is_named(prepare):
     job = prepare()
-    lying = replace(job.studio.models[0], image=replace(job.studio.models[0].image, size=8))
-    job.studio.models = (lying,)
-    with pytest.raises(PluginError, match=r"'ddpm' gave \(5, 1, 16, 16\) for \(5, 1, 8, 8\)"):
+    lying = replace(job.sampler.models[0], image=replace(job.sampler.models[0].image, size=8))
+    job.sampler.models = (lying,)
+    with pytest.raises(PluginError, match=r"'ddpm' returned \(5, 1, 16, 16\) instead of \(5, 1, 8, 8\)"):
         filling.run(job, progress=lambda done, total: None)
+
+
+def test_one_generator_has_the_whole_share():
+    assert parse_mixture(["ddpm"]) == [("ddpm", Fraction(1))]
+    assert parse_mixture(["ddpm=1"]) == [("ddpm", Fraction(1))]
+
+
+def test_shares_are_exact():
+    assert parse_mixture(["a=0.8", "b=0.2"]) == [("a", Fraction(4, 5)), ("b", Fraction(1, 5))]
+    thirds = parse_mixture(["a=0.3333333", "b=0.3333333", "c=1/3"])
+    assert sum(share for _, share in thirds) == 1
+
+
+def test_a_folder_may_hold_an_equals_sign(tmp_path):
+    folder = tmp_path / "lr=0.1"
+    folder.mkdir()
+    assert parse_mixture([str(folder)]) == [(str(folder), Fraction(1))]
+    assert parse_mixture([f"{folder}=0.5", "b=0.5"])[0] == (str(folder), Fraction(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "no generator"),
+        (["a", "b"], "'a' has none"),
+        (["a=0.5", "b"], "'b' has none"),
+        (["a=0.5", "a=0.5"], "'a' is given twice"),
+        (["a=0.5", "b=0.4"], "sum to 0.9"),
+        (["a=1.5", "b=-0.5"], "more than 0"),
+        (["a=1", "b=0"], "more than 0"),
+        (["a=0.8", "b=x"], "must be a number"),
+        (["a=nan", "b=1"], "must be a number"),
+        (["a=1/0", "b=1"], "must be a number"),
+    ],
+)
+def test_a_wrong_mixture_is_refused(given, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_mixture(given)
+
+
+@pytest.mark.parametrize(
+    ("total", "shares", "counts"),
+    [
+        (10, ["4/5", "1/5"], [8, 2]),
+        (7, ["1/2", "1/2"], [4, 3]),
+        (10, ["1/3", "1/3", "1/3"], [4, 3, 3]),
+        (0, ["1/2", "1/2"], [0, 0]),
+        (1, ["1/10", "9/10"], [0, 1]),
+    ],
+)
+def test_integer_shares_sum_to_the_total(total, shares, counts):
+    assert exact_shares(total, [Fraction(share) for share in shares]) == counts

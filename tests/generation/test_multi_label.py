@@ -11,7 +11,7 @@ import torch
 
 from medzoo.data.dataset import open_dataset
 from medzoo.data.images import decode, write_image
-from medzoo.generation.plan import Picture
+from medzoo.generation.plan import PlannedImage
 from medzoo.models.labels import join_labels, label_tensor, split_label
 from medzoo.specs import ImageSpec
 
@@ -194,7 +194,7 @@ def test_labels_become_a_multi_hot_tensor():
 
 def test_several_labels_name_a_folder_that_every_system_takes():
     assert split_label(join_labels(("a", "b"))) == ["a", "b"]
-    picture = Picture(generator=0, generator_name="g", label="a|b", index=7)
+    picture = PlannedImage(generator=0, generator_name="g", label="a|b", index=7)
     assert picture.file == "a+b/synthetic-g-000007.png"
 
 

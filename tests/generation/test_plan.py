@@ -8,7 +8,7 @@ from fractions import Fraction
 import pytest
 
 from medzoo.errors import ConfigError, DataError
-from medzoo.generation.plan import Picture, distinct, file_safe, make_plan, parse_shard
+from medzoo.generation.plan import PlannedImage, distinct, file_safe, make_plan, parse_shard
 from medzoo.models.labels import check_labels
 
 HALVES = (Fraction(4, 5), Fraction(1, 5))
@@ -25,12 +25,12 @@ def test_every_class_is_filled_exactly_and_shares_are_whole():
     assert [made.count(label) for label in "xyz"] == [37, 100, 0]
     by_generator = {(cell.generator, cell.label): cell.count for cell in made.cells}
     assert by_generator == {(0, "x"): 30, (1, "x"): 7, (0, "y"): 80, (1, "y"): 20}
-    assert made.total == 137 == len(set(made.pictures()))
+    assert made.total == 137 == len(set(made.images()))
 
 
 def test_a_batch_holds_one_generators_pictures_in_order():
     batches = list(plan().batches())
-    assert [picture for batch in batches for picture in batch] == list(plan().pictures())
+    assert [picture for batch in batches for picture in batch] == list(plan().images())
     assert all(len({picture.generator for picture in batch}) == 1 for batch in batches)
     assert [len(batch) for batch in batches] == [7] * 15 + [5] + [7] * 3 + [6]
 
@@ -45,11 +45,11 @@ def test_shards_share_the_same_batches_out(shards):
 
 def test_a_seed_hangs_on_the_picture_and_the_base_seed_alone():
     fewer, more = plan(target=90), plan(target=200, batch_size=3)
-    seeds = {picture.file: fewer.seed_of(picture) for picture in fewer.pictures()}
-    assert seeds.items() <= {picture.file: more.seed_of(picture) for picture in more.pictures()}.items()
+    seeds = {picture.file: fewer.seed_of(picture) for picture in fewer.images()}
+    assert seeds.items() <= {picture.file: more.seed_of(picture) for picture in more.images()}.items()
     assert len(set(seeds.values())) == len(seeds)
     assert all(0 <= seed < 2**32 for seed in seeds.values())
-    first = next(fewer.pictures())
+    first = next(fewer.images())
     assert plan(seed=1).seed_of(first) != fewer.seed_of(first)
 
 
@@ -57,7 +57,7 @@ def test_all_sources_are_used_once_before_any_is_used_twice():
     made = plan()
 
     def turn(name, number):
-        pictures = [Picture(generator=0, generator_name=name, label="x", index=5 * number + i) for i in range(5)]
+        pictures = [PlannedImage(generator=0, generator_name=name, label="x", index=5 * number + i) for i in range(5)]
         return [made.source_of(picture, 5) for picture in pictures]
 
     turns = [turn("a", number) for number in range(6)]

@@ -70,7 +70,7 @@ def test_a_sample_is_what_augment_would_draw(sampling, fill, tmp_path):
 def test_a_grid_alone_leaves_no_folder(sampling, tmp_path):
     job = sampling(grid=tmp_path / "grid.png", count=10)
     assert sample.Request(generator="x", grid=tmp_path).only_grid
-    sample.draw_grid(job, job.sheet, **QUIET)
+    sample.sample_grid(job, job.sheet, **QUIET)
     assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
     # Ten images a class in rows of eight, six times as large.
     assert decode(tmp_path / "grid.png").shape[0] > 3 * 2 * 6 * 16
@@ -78,7 +78,7 @@ def test_a_grid_alone_leaves_no_folder(sampling, tmp_path):
 
 def test_folder_and_grid_show_the_same_images(sampling, tmp_path):
     job = sampling(grid=tmp_path / "alone.png")
-    sample.draw_grid(job, job.sheet, **QUIET)
+    sample.sample_grid(job, job.sheet, **QUIET)
     outcome = filling.run(sampling(out=tmp_path / "out", grid=tmp_path / "grid.png"), **QUIET)
     assert outcome.sheet == tmp_path / "grid.png"
     assert (tmp_path / "grid.png").read_bytes() == (tmp_path / "alone.png").read_bytes()
@@ -96,7 +96,7 @@ def test_sources_are_asked_for_where_they_are_needed_and_nowhere_else(sampling, 
     with pytest.raises(DataError, match="none of their own") as caught:
         sampling(generator="classic")
     assert "--data" in caught.value.hint
-    with pytest.raises(ConfigError, match="varies no real images"):
+    with pytest.raises(ConfigError, match="does not vary real images"):
         sampling(data=images)
     job = sampling(generator="duplicate", data=images, labels=("normal",))
     folder = filling.run(job, **QUIET).folder
@@ -117,12 +117,8 @@ def test_two_hashes_are_told_apart_by_their_starts(tmp_path):
 
 
 def test_settings_of_sampling_can_be_set_and_no_others(sampling):
-    assert (
-        sampling(overrides=("sampling.num_inference_steps=2",))
-        .studio.models[0]
-        .config.flat()["sampling.num_inference_steps"]
-        == 2
-    )
+    (model,) = sampling(overrides=("sampling.num_inference_steps=2",)).sampler.models
+    assert model.config.flat()["sampling.num_inference_steps"] == 2
     with pytest.raises(ConfigError, match=r"network\.layers_per_block cannot change"):
         sampling(overrides=("network.layers_per_block=2",))
     with pytest.raises(UnknownName, match=r"sampling\.step'.*\[from --set\]"):

@@ -1,11 +1,8 @@
-"""Synthetic images as a torch Dataset: the same bits in any order and worker, drawn once, when they are asked for."""
+"""Synthetic images as a torch Dataset: the same bits in any order and in any worker."""
 
 from __future__ import annotations
 
-import multiprocessing
 import pickle
-import threading
-import time
 
 import numpy as np
 import pytest
@@ -19,7 +16,7 @@ from torchvision.datasets import ImageFolder
 from medzoo import as_dataset, load
 from medzoo.data.images import decode
 from medzoo.errors import ConfigError, MedzooError, ResourceError, UnknownName
-from medzoo.generation.sampler import Studio
+from medzoo.generation.sampler import Sampler
 from medzoo.generation.synthetic_dataset import SyntheticImages
 
 
@@ -56,23 +53,6 @@ def test_a_dataset_looks_like_an_image_folder(dataset):
             synthetic[index]
 
 
-def test_nothing_is_drawn_before_it_is_asked_for(dataset, monkeypatch):
-    drawn = []
-    draw = Studio.draw
-    monkeypatch.setattr(Studio, "draw", lambda studio, batch: drawn.append(len(batch)) or draw(studio, batch))
-    synthetic = dataset()
-    assert drawn == []
-    synthetic[9]
-    synthetic[10]
-    assert drawn == [4]
-    seen = []
-    synthetic.draw_all(progress=lambda done, total: seen.append((done, total)))
-    assert drawn == [4] * 5 + [1]
-    assert seen == [(0, 21), (4, 21), (8, 21), (12, 21), (16, 21), (20, 21), (21, 21)]
-    stacked(synthetic)
-    assert len(drawn) == 6
-
-
 def test_its_images_are_those_that_sample_writes_in_any_order(medzoo, dataset, model, tmp_path):
     out = tmp_path / "drawn"
     options = ("--n", 7, "--seed", 3, "--batch-size", 4, "--out", out, "--device", "cpu")
@@ -101,86 +81,33 @@ def test_a_class_of_which_nothing_is_drawn_may_be_unknown_to_the_model(dataset):
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_a_worker_draws_the_same_images(dataset, method, monkeypatch):
+def test_synthetic_images_in_workers(dataset, method, monkeypatch):
     synthetic = dataset()
-    synthetic[0]
-    loader = DataLoader(synthetic, batch_size=5, num_workers=1, multiprocessing_context=method)
+    monkeypatch.setattr(Sampler, "sample", None)
+    loader = DataLoader(synthetic, batch_size=5, num_workers=2, multiprocessing_context=method)
     images, labels = map(torch.cat, zip(*loader, strict=True))
-    assert torch.equal(images, stacked(dataset()))
+    assert torch.equal(images, stacked(synthetic))
     assert labels.tolist() == synthetic.targets
-    if method == "fork":  # what a forked worker drew is there for all
-        monkeypatch.setattr(Studio, "draw", None)
-        assert torch.equal(stacked(synthetic), images)
 
 
-def test_no_batch_is_drawn_twice_by_forked_workers(dataset, monkeypatch):
-    drawn = multiprocessing.Value("i", 0)
-    draw = Studio.draw
-
-    def count(studio, batch):
-        with drawn.get_lock():
-            drawn.value += 1
-        time.sleep(0.02)  # long enough for the other worker to ask for the same batch
-        return draw(studio, batch)
-
+def test_synthetic_images_pickled(dataset):
     synthetic = dataset()
-    monkeypatch.setattr(Studio, "draw", count)
-    loader = DataLoader(synthetic, batch_size=3, shuffle=True, num_workers=2, multiprocessing_context="fork")
-    for _ in range(2):
-        assert sum(len(images) for images, _ in loader) == 21
-    assert drawn.value == 6
-    assert torch.equal(stacked(synthetic), stacked(dataset()))
+    data = pickle.dumps(synthetic)
+    assert len(data) < 21 * 256 + 2000  # the images as uint8, and no model
+    assert torch.equal(stacked(pickle.loads(data)), stacked(synthetic))
 
 
-def test_a_worker_that_is_killed_while_it_draws_holds_up_no_other(dataset, monkeypatch):
-    synthetic = dataset()
-    context = multiprocessing.get_context("fork")
-    began = context.Event()
-
-    def hang(studio, batch):
-        began.set()
-        time.sleep(300)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Studio, "draw", hang)
-        worker = context.Process(target=synthetic.draw_all)
-        worker.start()
-        assert began.wait(120)
-        worker.kill()
-        worker.join()
-    assert torch.equal(stacked(synthetic), stacked(dataset()))
+def test_synthetic_images_of_varied_real_images(images):
+    varied = as_dataset("duplicate", per_class=9, data=images, device="cpu")
+    originals = {decode(path).tobytes() for path in images.glob("*/*.png")}
+    assert {image.tobytes() for image in as_uint8(stacked(varied))} == originals
 
 
-def test_it_can_be_pickled_with_what_was_drawn(dataset, monkeypatch):
-    synthetic = dataset()
-    synthetic[5]
-    copy = pickle.loads(pickle.dumps(synthetic))
-    assert torch.equal(stacked(copy), stacked(synthetic))
-    synthetic.draw_all()
-    whole = pickle.loads(pickle.dumps(synthetic))
-    monkeypatch.setattr(Studio, "draw", None)
-    assert torch.equal(stacked(whole), stacked(synthetic))
-
-
-def test_a_forked_worker_is_told_that_it_cannot_draw_on_a_gpu(model):
+def test_synthetic_images_progress(model):
+    seen = []
     loaded = load(model, device="cpu")
-    loaded.device = "cuda:0"
-    synthetic = SyntheticImages(loaded, per_class=2)
-    context = multiprocessing.get_context("fork")
-    answers = context.SimpleQueue()
-
-    def ask():
-        try:
-            answers.put(synthetic[0][1])
-        except ResourceError as error:
-            answers.put(str(error))
-
-    for answer in ("a forked worker cannot draw on cuda:0 (call draw_all() before", 0):
-        worker = context.Process(target=ask)
-        worker.start()
-        assert str(answers.get()).startswith(str(answer))
-        worker.join()
-        synthetic.draw_all()
+    SyntheticImages(loaded, per_class=7, batch_size=4, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(0, 21), (4, 21), (8, 21), (12, 21), (16, 21), (20, 21), (21, 21)]
 
 
 def test_it_trains_beside_real_images(dataset, images):
@@ -228,19 +155,12 @@ def test_items_of_a_multi_label_model_are_multi_hot(install_plugin, tmp_path):
     assert (images.shape, labels.shape) == ((3, 1, 16, 16), (3, 3))
 
 
-def test_a_worker_gets_the_real_images_to_vary(images):
-    varied = as_dataset("duplicate", per_class=9, data=images, device="cpu")
-    originals = {decode(path).tobytes() for path in images.glob("*/*.png")}
-    sent = pickle.loads(pickle.dumps(varied))
-    assert {image.tobytes() for image in as_uint8(stacked(sent))} == originals
-
-
 @pytest.mark.parametrize(
     ("changed", "error", "told"),
     [
         ({"per_class": 0}, ConfigError, "per_class=0"),
-        ({"per_class": {"normal": 0}}, ConfigError, "cannot be drawn"),
-        ({"per_class": {"normal": 3, "thick-wall": -1}}, ConfigError, "cannot be drawn"),
+        ({"per_class": {"normal": 0}}, ConfigError, "samples nothing"),
+        ({"per_class": {"normal": 3, "thick-wall": -1}}, ConfigError, "samples nothing"),
         ({"per_class": {"normel": 3}}, UnknownName, "did you mean normal"),
         ({"per_class": {"normal": 3}, "labels": "normal"}, ConfigError, "leave labels out"),
         ({"labels": ["normel"]}, UnknownName, "did you mean normal"),
@@ -291,20 +211,3 @@ def test_a_loaded_model_can_be_drawn_from(dataset, model):
 def test_a_name_is_no_loaded_model(model):
     with pytest.raises(ConfigError, match=r"model=.* is not a loaded model .load it"):
         SyntheticImages(str(model), per_class=1)
-
-
-def test_threads_draw_no_batch_twice(dataset, monkeypatch):
-    images, drawn, draw = dataset(), [], Studio.draw
-
-    def slowly(studio, pictures):
-        drawn.append(pictures[0])
-        time.sleep(0.02)
-        return draw(studio, pictures)
-
-    monkeypatch.setattr(Studio, "draw", slowly)
-    threads = [threading.Thread(target=lambda: [images[k] for k in range(len(images))]) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(drawn) == len(images._batches)

@@ -15,13 +15,13 @@ from medzoo.data.dataset import Dataset, open_dataset
 from medzoo.data.images import decode
 from medzoo.errors import ResourceError
 from medzoo.generation import writer
-from medzoo.generation.writer import PictureWriter, is_there, original_files, place_originals, sweep
+from medzoo.generation.writer import ImageWriter, is_there, original_files, place_originals, remove_partial_files
 
 PIXELS = np.zeros((1, 4, 4), np.uint8)
 
 
 def test_files_are_there_when_the_writer_ends(tmp_path):
-    with PictureWriter() as pictures:
+    with ImageWriter() as pictures:
         for index in range(20):
             pictures.write(tmp_path / f"{index}.png", PIXELS + index)
     assert [decode(tmp_path / f"{index}.png")[0, 0] for index in range(20)] == list(range(20))
@@ -35,7 +35,7 @@ def test_no_more_pictures_wait_than_allowed(tmp_path, monkeypatch):
         done.append(path)
 
     monkeypatch.setattr(writer, "write_image", slow)
-    with PictureWriter(threads=2, waiting=3) as pictures:
+    with ImageWriter(threads=2, max_pending=3) as pictures:
         for index in range(30):
             pictures.write(tmp_path / f"{index}.png", PIXELS)
             submitted.append(index)
@@ -47,7 +47,7 @@ def test_no_more_pictures_wait_than_allowed(tmp_path, monkeypatch):
 def test_writing_goes_on_beside_the_caller(tmp_path, monkeypatch):
     names = []
     monkeypatch.setattr(writer, "write_image", lambda path, pixels: names.append(threading.current_thread().name))
-    with PictureWriter() as pictures:
+    with ImageWriter() as pictures:
         pictures.write(tmp_path / "a.png", PIXELS)
     assert names
     assert threading.current_thread().name not in names
@@ -62,7 +62,7 @@ def test_a_full_disk_stops_the_job(tmp_path, monkeypatch, count):
     monkeypatch.setattr(Path, "write_bytes", full)
 
     def fill():
-        with PictureWriter(waiting=4) as pictures:
+        with ImageWriter(max_pending=4) as pictures:
             for index in range(count):
                 pictures.write(tmp_path / f"{index}.png", PIXELS)
 
@@ -73,7 +73,7 @@ def test_a_full_disk_stops_the_job(tmp_path, monkeypatch, count):
 
 def test_what_is_drawn_is_written_though_the_job_is_interrupted(tmp_path):
     def interrupted():
-        with PictureWriter(threads=1, waiting=100) as pictures:
+        with ImageWriter(threads=1, max_pending=100) as pictures:
             for index in range(50):
                 pictures.write(tmp_path / f"{index}.png", PIXELS)
             raise KeyboardInterrupt
@@ -92,7 +92,7 @@ def test_what_waits_behind_a_failure_is_dropped(tmp_path, monkeypatch):
         raise ResourceError("no")
 
     def fill():
-        with PictureWriter(threads=1, waiting=20) as pictures:
+        with ImageWriter(threads=1, max_pending=20) as pictures:
             for index in range(50):
                 pictures.write(tmp_path / f"{index}.png", PIXELS)
 
@@ -167,7 +167,7 @@ def test_leftovers_are_swept_and_files_being_written_stay(tmp_path):
     for path in (old, fresh, picture):
         path.touch()
     os.utime(old, (1, 1))
-    sweep(tmp_path, before=time.time() - 600)
+    remove_partial_files(tmp_path, before=time.time() - 600)
     assert not old.exists()
     assert fresh.exists()
     assert picture.exists()

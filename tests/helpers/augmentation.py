@@ -13,7 +13,6 @@ from medzoo.cli.options import parse_overrides
 from medzoo.data.phantom import write_phantom
 from medzoo.generation import augment
 from medzoo.generation import run as filling
-from medzoo.generation.job import Job
 from medzoo.generation.mixture import make_source
 from medzoo.plugins.lookup import load_plugins
 
@@ -33,7 +32,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def prepare(model: Path, images: Path, tmp_path: Path) -> Callable[..., Job]:
+def prepare(model: Path, images: Path, tmp_path: Path) -> Callable[..., filling.Job]:
     """Prepare an augment job: the tiny model on the scans up to 12 in batches of 5, unless told otherwise."""
 
     def call(
@@ -41,7 +40,7 @@ def prepare(model: Path, images: Path, tmp_path: Path) -> Callable[..., Job]:
         device: str = "cpu",
         overrides: tuple[str, ...] = (),
         **request: Any,
-    ) -> Job:
+    ) -> filling.Job:
         given = {"generators": (str(model),), "target": 12, "data": images, "out": tmp_path / "out", "batch_size": 5}
         source = make_source(load_plugins(), device=device, overrides=parse_overrides(overrides))
         return augment.prepare(augment.Request(**{**given, **request}), source)
@@ -50,7 +49,7 @@ def prepare(model: Path, images: Path, tmp_path: Path) -> Callable[..., Job]:
 
 
 @pytest.fixture
-def fill(prepare: Callable[..., Job]) -> Callable[..., filling.Outcome]:
+def fill(prepare: Callable[..., filling.Job]) -> Callable[..., filling.Outcome]:
     """Prepare an augment job and run it."""
 
     def call(**request: Any) -> filling.Outcome:

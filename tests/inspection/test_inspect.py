@@ -131,7 +131,7 @@ def test_sample_attention_matches_the_images_of_sample(inspected: Inspection, at
     )
     source = make_source(load_plugins(), device="cpu")
     job = prepare(SampleRequest(generator=str(attending), count=2), source)
-    drawn = np.concatenate([job.studio.draw(batch) for batch in job.plan.batches()])
+    drawn = np.concatenate([job.sampler.sample(batch) for batch in job.plan.batches()])
     assert np.abs(drawn.astype(int) - found.images).max() <= 1  # another batch size rounds otherwise
 
 

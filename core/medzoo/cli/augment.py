@@ -23,12 +23,10 @@ from medzoo.cli.options import (
 )
 from medzoo.cli.output import Json, print_json, print_table, print_text
 from medzoo.cli.progress import Display, duration
-from medzoo.cli.requests import quotes_as_dict, show_quotes, show_requests
+from medzoo.cli.requests import request_plans_as_dict, show_request_plans, show_requests
 
 if TYPE_CHECKING:
-    from medzoo.generation.forecast import Forecast
-    from medzoo.generation.job import Job
-    from medzoo.generation.run import AugmentationResult
+    from medzoo.generation.run import AugmentationResult, Forecast, Job
 
 logger = logging.getLogger(__name__)
 
@@ -72,9 +70,7 @@ def augment(
 ) -> None:
     """Fill every class of an image set up to N images."""
     from medzoo.api import plan_augmentation
-    from medzoo.generation.forecast import forecast
-    from medzoo.generation.remote.consent import quotes
-    from medzoo.generation.run import run
+    from medzoo.generation.run import forecast, run
 
     job = plan_augmentation(
         gen,
@@ -93,14 +89,14 @@ def augment(
         allow_upload=allow_upload,
         source=source,
     )
-    plan, requests = forecast(job), quotes(job)
+    plan, requests = forecast(job), job.requests()
     _show_plan(job, plan, besides=", besides the requests" if requests else "")
     if dry_run or job.allow_upload:  # without permission, the error says it
-        show_quotes(job, requests)
+        show_request_plans(requests)
     if dry_run:
         if as_json:
             rows = [vars(row) for row in plan]
-            print_json({"folder": job.folder, "classes": rows, "requests": quotes_as_dict(requests)})
+            print_json({"folder": job.folder, "classes": rows, "requests": request_plans_as_dict(requests)})
         return
     with Display("sampling") as display:
         result = run(job, progress=display)
@@ -112,7 +108,7 @@ def augment(
 
 def _show_plan(job: Job, plan: list[Forecast], *, besides: str) -> None:
     """Print what will be done to stderr."""
-    sizes = sorted({f"{model.image.size}x{model.image.size}" for model in job.studio.models})
+    sizes = sorted({f"{model.image.size}x{model.image.size}" for model in job.sampler.models})
     which, shards = job.shard
     part = f", part {which} of {shards}" if shards > 1 else ""
     logger.info(

@@ -7,45 +7,42 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medzoo.generation.job import Job
-    from medzoo.generation.remote.consent import Quote
+    from medzoo.generation.remote.consent import RequestPlan
 
 logger = logging.getLogger(__name__)
 
 
-def show_quotes(job: Job, quotes: Sequence[Quote]) -> None:
+def show_request_plans(plans: Sequence[RequestPlan]) -> None:
     """Log what would be sent where, at what price."""
-    from medzoo.generation.remote.consent import describe_upload
-
-    for quote in quotes:
-        sent, cost = quote.tally.sent, float(quote.tally.cost(quote.service.price))
+    for plan in plans:
+        sent, cost = plan.usage.sent, float(plan.usage.cost(plan.service.price))
         if sent:
-            logger.info(f"{_spent(quote.name, sent, cost, quote.service.currency)} so far")
-        if not quote.pictures:
+            logger.info(f"{_spent(plan.name, sent, cost, plan.service.currency)} so far")
+        if not plan.images:
             continue
-        logger.info(describe_upload(job, quote))
-        if quote.covered < len(quote.pictures):
+        logger.info(plan.describe())
+        if plan.allowed < len(plan.images):
             logger.info(
-                f"its limits allow {quote.covered} of them; the job stops there and resumes when they are raised"
+                f"its limits allow {plan.allowed} of them; the job stops there and resumes when they are raised"
             )
 
 
-def quotes_as_dict(quotes: Sequence[Quote]) -> list[dict[str, Any]]:
-    """Return the quotes as plain values for JSON."""
+def request_plans_as_dict(plans: Sequence[RequestPlan]) -> list[dict[str, Any]]:
+    """Return the planned requests as plain values for JSON."""
     return [
         {
-            "generator": quote.name,
-            "host": quote.service.host,
-            "requests": len(quote.pictures),
-            "images": quote.sources,
-            "price": quote.service.price,
-            "cost": float(quote.cost),
-            "currency": quote.service.currency,
-            "covered": quote.covered,
-            "sent": quote.tally.sent,
-            "spent": float(quote.tally.cost(quote.service.price)),
+            "generator": plan.name,
+            "host": plan.service.host,
+            "requests": len(plan.images),
+            "images": plan.sources,
+            "price": plan.service.price,
+            "cost": float(plan.cost),
+            "currency": plan.service.currency,
+            "covered": plan.allowed,
+            "sent": plan.usage.sent,
+            "spent": float(plan.usage.cost(plan.service.price)),
         }
-        for quote in quotes
+        for plan in plans
     ]
 
 

@@ -18,7 +18,7 @@ from medzoo.data.decoded_cache import Decoded
 from medzoo.data.images import SUFFIXES, probe
 from medzoo.errors import DataError
 from medzoo.evaluation.results import FAKE, OTHER, REAL, TRAIN, SetSummary
-from medzoo.generation.metadata import METADATA
+from medzoo.generation.writer import METADATA
 from medzoo.specs import ImageSpec
 
 logger = logging.getLogger(__name__)

@@ -1,26 +1,23 @@
-"""Images drawn from a model, or from each checkpoint of its training, and what the metrics say of them."""
+"""Evaluate the images that a model, or each checkpoint of its training, samples."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from medzoo.data.dataset import Dataset
-from medzoo.data.images import to_uint8
 from medzoo.errors import ConfigError, DataError
 from medzoo.evaluation.evaluate import Measured, Request, evaluate
 from medzoo.evaluation.results import TrendPoint
-from medzoo.generation.mixture import Source, load_from
-from medzoo.models.labels import label_tensor
+from medzoo.generation.mixture import Source, alone, load_from
 from medzoo.models.loading import LoadedModel
 from medzoo.protocols import Generator
 from medzoo.runs.progress import Progress
-from medzoo.seeds import derive_seed
 from medzoo.training.checkpoints import checkpoints, load_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -31,14 +28,16 @@ TREND_METRICS = ("kid",)
 
 
 def evaluate_model(given: str, request: Request, source: Source, *, per_class: int, progress: Progress) -> Measured:
-    """What the metrics say of images drawn from the model that `given` (GEN) means, `per_class` of each class.
+    """Evaluate the images that `medzoo sample GEN --n PER_CLASS` writes with the request's seed and batch size.
 
-    `request.fake` is not looked at. Raises: as `evaluate`, and what loading the model raises; ConfigError for a
-    generator that varies real images, or is multi-label.
+    `request.fake` is ignored. Raises: as `evaluate`, and as loading the model; ConfigError for a generator that varies
+    real images, or is multi-label.
     """
     model = load_from(given, source)
-    drawn = draw(model, per_class=per_class, seed=request.seed, batch_size=request.batch_size, progress=progress)
-    return evaluate(_of(request, model, drawn), source, progress=progress)
+    fake = sample_dataset(
+        model, per_class=per_class, seed=request.seed, batch_size=request.batch_size, progress=progress
+    )
+    return evaluate(_of(request, model, fake), source, progress=progress)
 
 
 def evaluate_checkpoints(
@@ -50,10 +49,10 @@ def evaluate_checkpoints(
     per_class: int,
     progress: Progress,
 ) -> Measured:
-    """The evaluation of images drawn from the run's last checkpoint, with the trend over all of them.
+    """Evaluate the images that the run's last checkpoint samples, with the trend over all checkpoints.
 
     Each point is measured at the same n, on images of the same seeds. `train` are the run's training images.
-    Raises: as `evaluate`; DataError for a folder that is no training run, or without checkpoints that draw images.
+    Raises: as `evaluate`; DataError for a folder that is not a training run, or without checkpoints that sample images.
     """
     wanted = request.metrics or TREND_METRICS
     points: list[TrendPoint] = []
@@ -66,8 +65,15 @@ def evaluate_checkpoints(
             logger.warning(f"step {checkpoint.step}: {error.message}")
             continue
         logger.info(f"step {checkpoint.step} ({place} of {len(found)})")
-        drawn = draw(model, per_class=per_class, seed=request.seed, batch_size=request.batch_size, progress=progress)
-        own = _of(request, model, drawn)
+        fake = sample_dataset(
+            model,
+            per_class=per_class,
+            seed=request.seed,
+            batch_size=request.batch_size,
+            progress=progress,
+            name=run.resolve().name,
+        )
+        own = _of(request, model, fake)
         is_last = place == len(found)
         asked = own if is_last else replace(own, metrics=wanted, per_class=False, other=None)
         with _errors_only(when=last is not None and not is_last):
@@ -79,7 +85,7 @@ def evaluate_checkpoints(
         ]
         last = measured
     if last is None:
-        raise DataError(f"{run} has no checkpoint from which images can be drawn", "train it for longer, with --keep 0")
+        raise DataError(f"{run} has no checkpoint that samples images", "train it for longer, with --keep 0")
     return replace(last, evaluation=replace(last.evaluation, trend=tuple(points)))
 
 
@@ -96,43 +102,31 @@ def _errors_only(when: bool) -> Iterator[None]:
         evaluation.setLevel(level)
 
 
-def _of(request: Request, model: LoadedModel[Generator], drawn: Dataset) -> Request:
+def _of(request: Request, model: LoadedModel[Generator], fake: Dataset) -> Request:
     crop = request.crop if request.crop != "none" else model.crop
-    return replace(request, fake=drawn, models=(model,), crop=crop)
+    return replace(request, fake=fake, models=(model,), crop=crop)
 
 
-def draw(model: LoadedModel[Generator], *, per_class: int, seed: int, batch_size: int, progress: Progress) -> Dataset:
-    """Images of each class, `per_class` of each, as a dataset in memory.
+def sample_dataset(
+    model: LoadedModel[Generator], *, per_class: int, seed: int, batch_size: int, progress: Progress, name: str = ""
+) -> Dataset:
+    """Sample `per_class` images of each class, those of `medzoo sample`, as a dataset in memory.
 
+    `name` replaces the model's own, from which seeds are derived.
     Raises: ConfigError for a generator that varies real images, or whose images have several labels.
     """
     if model.needs_init_images or model.image.multi_label:
         why = "varies real images" if model.needs_init_images else "makes images of several labels"
         raise ConfigError(
-            f"'{model.name}' {why}", "make images with `medzoo sample` or `medzoo augment`, and give them with --fake"
+            f"'{model.name}' {why}", "write images with `medzoo sample` or `medzoo augment`, and give them with --fake"
         )
-    labels = np.repeat(np.arange(len(model.image.classes)), per_class)
-    batches = []
-    progress(0, len(labels))
-    for batch in _batches(labels, batch_size):
-        names = [model.image.classes[labels[place]] for place in batch]
-        seeds = [
-            derive_seed(seed, "evaluate", name, int(place) % per_class)
-            for name, place in zip(names, batch, strict=True)
-        ]
-        batches.append(to_uint8(model.model.sample(seeds, label_tensor(model.image, names))))
-        progress(int(batch[-1]) + 1, len(labels))
-    pixels = np.concatenate(batches)
-    stored = pixels[:, 0] if model.image.channels == 1 else np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
+    counts = dict.fromkeys(model.image.classes, per_class)
+    sampler = alone(model, name=name).sampler(counts, real=None, batch_size=batch_size, seed=seed)
+    pixels = sampler.sample_all(progress=progress)
     return Dataset(
         path=Path(model.name),
         classes=model.image.classes,
-        labels=labels.astype(np.int64),
-        names=tuple(f"{model.image.classes[label]}/{place % per_class:05d}" for place, label in enumerate(labels)),
-        array=stored,
+        labels=np.repeat(np.arange(len(counts)), per_class),
+        names=tuple(image.file for image in sampler.plan.images()),
+        array=pixels[:, 0] if model.image.channels == 1 else np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)),
     )
-
-
-def _batches(labels: Sequence[int] | np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    for start in range(0, len(labels), batch_size):
-        yield np.arange(start, min(start + batch_size, len(labels)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from medzoo.generation.shares import parse_mixture
+from medzoo.generation.mixture import parse_mixture
 
 REAL, WEIGHTED, DUPLICATE, CLASSIC = "real", "weighted", "duplicate", "classic"
 CONTROLS = (REAL, WEIGHTED, DUPLICATE, CLASSIC)

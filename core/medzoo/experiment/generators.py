@@ -23,9 +23,13 @@ Kind = Literal["trained", "published", "parameter-free"]
 
 @dataclass(frozen=True, kw_only=True)
 class Generator:
-    """One generator; a published one has a `folder`, a hash and fingerprints of its training images."""
+    """One generator; a published one has a `folder`, a hash and fingerprints of its training images.
+
+    `model_name` is used in file names and seeds, as `medzoo sample` does, so that it samples the same images.
+    """
 
     name: str
+    model_name: str
     kind: Kind
     plugin: str
     preset: str
@@ -93,6 +97,7 @@ def find_generators(
             spec = plugins.generator(name)
             generator = Generator(
                 name=name,
+                model_name=name,
                 kind="trained" if spec.trainable else "parameter-free",
                 plugin=name,
                 preset=design.preset_of("generator", name),
@@ -123,8 +128,10 @@ def _published(
             f"'{name}' is already trained and takes no preset", "set single settings: sampling.num_inference_steps=50"
         )
     description = read_description(folder)
+    model_name = resolved.entry.id if resolved.entry is not None else str(description.get("id", ""))
     generator = Generator(
         name=name,
+        model_name=model_name or folder.resolve().name,
         kind="published",
         plugin=resolved.spec.name,
         preset="default",

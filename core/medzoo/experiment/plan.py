@@ -24,7 +24,7 @@ from medzoo.experiment.tasks import Cell, SamplingTask, Task, TrainingTask, task
 from medzoo.experiment.training_sets import synthetic_counts
 from medzoo.experiment.worker import Worker
 from medzoo.generation.mixture import Source
-from medzoo.generation.shares import exact_shares
+from medzoo.generation.plan import exact_shares
 from medzoo.models.devices import hardware
 from medzoo.models.labels import check_labels
 from medzoo.runs.record import git_commit, read_run

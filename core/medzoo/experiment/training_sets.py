@@ -11,7 +11,7 @@ import numpy as np
 from medzoo.data.dataset import Dataset
 from medzoo.data.decoded_cache import Decoded
 from medzoo.experiment.arms import Arm
-from medzoo.generation.shares import exact_shares
+from medzoo.generation.plan import exact_shares
 from medzoo.models.labels import join_labels
 from medzoo.seeds import derive_seed
 

@@ -20,11 +20,10 @@ from medzoo.experiment.generators import Generator
 from medzoo.experiment.recipes import Recipe, make_recipes, parameter_free_image
 from medzoo.experiment.tasks import SamplingTask, TrainingTask
 from medzoo.experiment.training_sets import label_sets
-from medzoo.generation import run as filling
-from medzoo.generation.job import Job
 from medzoo.generation.plan import Cell as PlanCell
 from medzoo.generation.plan import Plan, distinct, file_safe
-from medzoo.generation.sampler import Studio, refuse_without_sources
+from medzoo.generation.run import Job, run
+from medzoo.generation.sampler import Sampler
 from medzoo.models.labels import split_label
 from medzoo.models.loading import LoadedModel
 from medzoo.plugins.lookup import Plugins, load_plugins
@@ -111,13 +110,11 @@ class Worker:
         data = self.images.subset(task.fold.train)
         real, plan = label_sets(data), self._plan(task)
         model = self._model(task, data, real)
-        refuse_without_sources([model], plan, real)
-        filling.run(
+        run(
             Job(
                 kind="experiment",
                 folder=self.home / "sets" / task.key,
-                plan=plan,
-                studio=Studio([model], plan, real=real),
+                sampler=Sampler([model], plan, real=real),
                 labels=real.classes,
                 identity={"job": "experiment", "key": task.key},
                 plugins=self.plugins,
@@ -134,7 +131,7 @@ class Worker:
         The indices are int64.
         """
         data, folder = self.images.data, self.home / "sets" / task.key
-        pictures = list(self._plan(task).pictures())
+        pictures = list(self._plan(task).images())
         hot = np.zeros((len(pictures), len(data.classes)), np.float32)
         for row, picture in enumerate(pictures):
             hot[row, [data.classes.index(name) for name in split_label(picture.label)]] = 1
@@ -149,7 +146,7 @@ class Worker:
 
     def _plan(self, task: SamplingTask) -> Plan:
         cells = tuple(PlanCell(generator=0, label=label, count=count) for label, count in task.counts.items())
-        names = tuple(distinct([file_safe(task.generator)]))
+        names = tuple(distinct([file_safe(self.generators[task.generator].model_name)]))
         return Plan(names=names, cells=cells, batch_size=self.design.value.batch_size, seed=task.seed)
 
     def _model(self, task: SamplingTask, data: Dataset, real: Dataset) -> LoadedModel[protocols.Generator]:

@@ -1,4 +1,4 @@
-"""Fill every class of an imbalanced image set up to a target count; nothing that exists is deleted."""
+"""Augment an imbalanced image set: add synthetic images to every class up to a target count."""
 
 from __future__ import annotations
 
@@ -11,19 +11,11 @@ from typing import Any
 from medzoo._version import __version__
 from medzoo.data.dataset import Dataset
 from medzoo.errors import ConfigError, DataError
-from medzoo.generation.job import Job
-from medzoo.generation.metadata import listing_digest, sheet_beside
-from medzoo.generation.mixture import (
-    Mixture,
-    Source,
-    find_data,
-    lineage,
-    load_mixture,
-    refuse_unknown_classes,
-)
-from medzoo.generation.plan import Plan, make_plan
-from medzoo.generation.sampler import Studio, refuse_without_sources
-from medzoo.generation.writer import ORIGINALS, original_files
+from medzoo.generation.mixture import Mixture, Source, check_classes, lineage, load_mixture
+from medzoo.generation.real_images import find_data
+from medzoo.generation.run import Job
+from medzoo.generation.sampler import Sampler
+from medzoo.generation.writer import ORIGINALS, listing_digest, original_files, sheet_beside
 from medzoo.models.labels import check_labels
 from medzoo.models.loading import LoadedModel
 from medzoo.protocols import Generator
@@ -34,10 +26,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What to fill, to what count, with which generators (GEN or GEN=SHARE).
+    """Which images to augment, to what count, with which generators (GEN or GEN=SHARE).
 
-    `originals`: "link" (hard links, copies where they cannot be), "copy" or "omit". `shard` (k, n) does every n-th
-    batch from the k-th. `classes` names an npz's numbers. `allow_upload` lets real images leave this machine.
+    `originals` is "link" (hard links, or copies where links are impossible), "copy" or "omit". `shard` (k, n) runs
+    every n-th batch from the k-th. `classes` names an npz's labels. `allow_upload` permits sending real images to
+    services.
     """
 
     generators: tuple[str, ...]
@@ -55,15 +48,15 @@ class Request:
 
 
 def prepare(request: Request, source: Source) -> Job:
-    """The job that `request` means, with models loaded and everything checked; nothing is written yet.
+    """Load the models, check everything and return the run that `request` asks for; nothing is written yet.
 
     Raises:
-        ConfigError, UnknownName: an option, generator or setting that cannot be taken.
+        ConfigError, UnknownName: an invalid option, generator or setting.
         DataError: images that cannot be read, classes a model does not know, held-out images it was trained on.
-        HubError: weights that cannot be had or are damaged.
+        HubError: weights that are not available or damaged.
     """
     if request.target < 1 or request.batch_size < 1:
-        raise ConfigError(f"--to {request.target}, --batch-size {request.batch_size}", "both count from 1")
+        raise ConfigError(f"--to {request.target}, --batch-size {request.batch_size}", "both must be at least 1")
     if request.originals not in ORIGINALS:
         raise ConfigError(f"--originals cannot take '{request.originals}'", f"it takes {', '.join(ORIGINALS)}")
 
@@ -73,30 +66,25 @@ def prepare(request: Request, source: Source) -> Job:
     mixture, real = load_mixture(request.generators, source, open_real=open_real)
     assert real is not None  # find_data gives images or raises
     check_labels(real.classes)
-    plan = make_plan(
-        {label: max(0, request.target - count) for label, count in real.counts().items()},
-        names=mixture.names,
-        shares=mixture.shares,
-        batch_size=request.batch_size,
-        seed=request.seed,
-    )
-    refuse_unknown_classes(mixture, real, [label for label in real.classes if plan.count(label)])
-    refuse_without_sources(mixture.models, plan, real)
-    _tell_oddities(request, mixture, real, plan)
+    wanted = {label: max(0, request.target - count) for label, count in real.counts().items()}
+    check_classes(mixture, real, [label for label, count in wanted.items() if count])
+    sampler = mixture.sampler(wanted, real=real, batch_size=request.batch_size, seed=request.seed)
+    _log_warnings(request, mixture, real)
+    if not sampler.plan.total and request.originals == "omit":
+        raise ConfigError(f"every class has at least {request.target} images and --originals omit leaves none to write")
     folder = request.out or Path(f"augmented-{'-'.join(mixture.names)}-{request.target}")
-    _refuse_inside(folder, real)
-    job = _job(request, source, mixture, real, plan, folder)
+    _check_outside(folder, real)
+    job = _job(request, source, mixture, real, sampler, folder)
     refuse_other(job.folder, job.identity)
     return job
 
 
-def _job(request: Request, source: Source, mixture: Mixture, real: Dataset, plan: Plan, folder: Path) -> Job:
+def _job(request: Request, source: Source, mixture: Mixture, real: Dataset, sampler: Sampler, folder: Path) -> Job:
     leaks = lineage(mixture, real, allow_leak=request.allow_leak)
     return Job(
         kind="augment",
         folder=folder,
-        plan=plan,
-        studio=Studio(mixture.models, plan, real=real),
+        sampler=sampler,
         labels=real.classes,
         identity=_identity(request, source, mixture, real),
         plugins=source.plugins,
@@ -119,34 +107,31 @@ def _job(request: Request, source: Source, mixture: Mixture, real: Dataset, plan
     )
 
 
-def _tell_oddities(request: Request, mixture: Mixture, real: Dataset, plan: Plan) -> None:
-    """Notices of what a reader of the plan might miss. Raises: ConfigError if there is nothing to do at all."""
+def _log_warnings(request: Request, mixture: Mixture, real: Dataset) -> None:
+    """Log what a reader of the plan might miss."""
     counts = real.counts()
     above = [f"{label} has {count}" for label, count in counts.items() if count > request.target]
     if above:
-        logger.info(f"above --to {request.target}, so nothing is made and nothing deleted: {', '.join(above)}")
+        logger.info(f"above --to {request.target}, so nothing is added or deleted: {', '.join(above)}")
     for label, count in counts.items():
         if not count:
-            logger.warning(f"class '{label}' has no real image at all: all {request.target} will be synthetic")
+            logger.warning(f"class '{label}' has no real images: all {request.target} will be synthetic")
     unseen = sorted({name for model in mixture.models for name in model.image.classes} - set(real.classes))
     if unseen:
-        logger.warning(f"known to the model but absent from the data, so not made: {', '.join(unseen)}")
+        logger.warning(f"known to the model but not in the data, so not sampled: {', '.join(unseen)}")
     for part, images in real.held_out.items():
-        logger.info(
-            f"the {len(images)} {part} images are held out: they stay where they are and get no synthetic company"
-        )
-    if not plan.total and request.originals == "omit":
-        raise ConfigError(f"every class has at least {request.target} images and --originals omit leaves none to write")
+        logger.info(f"the {len(images)} {part} images are held out: they stay where they are and are not augmented")
 
 
-def _refuse_inside(folder: Path, real: Dataset) -> None:
+def _check_outside(folder: Path, real: Dataset) -> None:
+    """Raise DataError if `folder` is in the folder of the real images."""
     home, out = real.path.resolve(), folder.resolve()
     if real.files is not None and real.path.is_dir() and (out == home or home in out.parents):
-        raise DataError(f"{folder} lies in the data folder {real.path}", "choose an --out elsewhere")
+        raise DataError(f"{folder} is inside the data folder {real.path}", "choose another --out")
 
 
 def _identity(request: Request, source: Source, mixture: Mixture, real: Dataset) -> Mapping[str, Any]:
-    """What makes two jobs the same, so that either may go on with the other's pictures."""
+    """Return what two runs must have in common for one to resume the other."""
     return {
         "job": "augment",
         "medzoo": __version__,

@@ -1,24 +1,19 @@
-"""What a filling job starts from: the models of a mixture, the real images, and whether the two go together."""
+"""Mixtures of generators (`a=0.8`, `b=0.2`): parse and load them, and check them against the real images."""
 
 from __future__ import annotations
 
-import csv
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from medzoo import config as settings
-from medzoo.data.dataset import Dataset, open_dataset
-from medzoo.data.images import probe
-from medzoo.data.phantom import phantom_dataset
+from medzoo.data.dataset import Dataset
 from medzoo.errors import ConfigError, DataError
-from medzoo.generation.plan import distinct, file_safe
-from medzoo.generation.shares import parse_mixture
+from medzoo.generation.plan import distinct, file_safe, make_plan
+from medzoo.generation.real_images import natural_image
+from medzoo.generation.sampler import Sampler
 from medzoo.hub.registry import Registry, load_registry, resolve
 from medzoo.hub.repositories import check_source
 from medzoo.models.devices import pick_device
@@ -27,14 +22,7 @@ from medzoo.plugins.lookup import Plugins
 from medzoo.protocols import Generator
 from medzoo.specs import ImageSpec
 
-logger = logging.getLogger(__name__)
-
-
-DEFAULT_DATA = Path("datasets/train")
-
-# The embedded set: imbalanced as a clinic's archive is, and so small that even a demonstration adds to every class.
-PHANTOM_COUNTS: Mapping[str, int] = {"normal": 20, "thick-wall": 12, "narrow-canal": 8, "echogenic-content": 6}
-PHANTOM_SEED = 2024
+_EXAMPLE = "for instance --gen ddpm-busi=0.8 --gen ddpm-var-busi=0.2"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,16 +38,21 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Mixture:
-    """Models with their shares, which sum to 1, and the file-safe names under which their pictures go."""
+    """Models, their shares, which sum to 1, and the file-safe names used in file names and seeds."""
 
     models: tuple[LoadedModel[Generator], ...]
     shares: tuple[Fraction, ...]
     names: tuple[str, ...]
 
-    def describe(self) -> dict[str, Any]:
-        """What of each model decides its pictures, by name.
+    def sampler(self, counts: Mapping[str, int], *, real: Dataset | None, batch_size: int, seed: int) -> Sampler:
+        """Return a sampler of `counts` images of each label. Raises: DataError, as `Sampler`."""
+        plan = make_plan(counts, names=self.names, shares=self.shares, batch_size=batch_size, seed=seed)
+        return Sampler(self.models, plan, real=real)
 
-        Settings under `requests.` only say how a service is asked, so that a job may go on with others.
+    def describe(self) -> dict[str, Any]:
+        """Return what determines each model's images, by name.
+
+        Settings under `requests.` are left out: they do not change the images, so a resumed run may change them.
         """
         return {
             name: {
@@ -74,12 +67,60 @@ class Mixture:
         }
 
 
+def alone(model: LoadedModel[Generator], *, name: str = "") -> Mixture:
+    """Return a mixture of one loaded model; `name` replaces the model's own in file names and seeds."""
+    return Mixture(models=(model,), shares=(Fraction(1),), names=tuple(distinct([file_safe(name or model.name)])))
+
+
+def parse_mixture(given: Sequence[str]) -> list[tuple[str, Fraction]]:
+    """Parse "GEN" and "GEN=SHARE" arguments to names and shares, which are positive and sum to exactly 1.
+
+    Raises:
+        ConfigError: shares that do not sum to 1 within 1e-6, a missing share, or a repeated name.
+    """
+    if not given:
+        raise ConfigError("no generator is given", "name one with --gen; `medzoo list` shows them")
+    if len(given) == 1 and _split(given[0])[1] is None:
+        return [(given[0], Fraction(1))]
+    names, shares = [], []
+    for text in given:
+        name, share = _split(text)
+        if share is None:
+            raise ConfigError(f"a mixture needs a share for every generator, '{text}' has none", _EXAMPLE)
+        if name in names:
+            raise ConfigError(f"the generator '{name}' is given twice", "add up its shares")
+        names.append(name)
+        shares.append(_share(share, text))
+    total = sum(shares, Fraction(0))
+    if abs(total - 1) > Fraction(1, 10**6):
+        raise ConfigError(f"the shares of a mixture must sum to 1, these sum to {float(total):g}", _EXAMPLE)
+    return [(name, share / total) for name, share in zip(names, shares, strict=True)]
+
+
+def _split(text: str) -> tuple[str, str | None]:
+    """Split "NAME=SHARE" at the last '='; the path of an existing folder is a name even if it contains one."""
+    name, equals, share = text.rpartition("=")
+    if not equals or Path(text).is_dir():
+        return text, None
+    return name, share
+
+
+def _share(share: str, text: str) -> Fraction:
+    try:
+        value = Fraction(share)
+    except (ValueError, ZeroDivisionError):
+        raise ConfigError(f"the share in '{text}' must be a number, not '{share}'", _EXAMPLE) from None
+    if value <= 0:
+        raise ConfigError(f"the share in '{text}' must be more than 0", _EXAMPLE)
+    return value
+
+
 def load_mixture(
     given: Sequence[str], source: Source, *, open_real: Callable[[LoadedModel[Generator] | None], Dataset | None]
 ) -> tuple[Mixture, Dataset | None]:
-    """The models that the GEN arguments mean, and the real images, which `open_real` finds for the first model.
+    """Load the models that the GEN arguments mean, and the real images, which `open_real` finds for the first model.
 
-    Generators without weights make images like the first model's, or like the real ones where they are alone.
+    Generators without weights make images like the first model's, or like the real ones if there is no such model.
     Raises: UnknownName, ConfigError, HubError, DataError.
     """
     pairs = parse_mixture(given)
@@ -107,7 +148,7 @@ def _is_weightless(given: str, source: Source) -> bool:
 
 
 def _overrides_by_generator(given: Sequence[str], source: Source) -> dict[str, dict[str, Any]]:
-    """Each generator's part of the overrides; one that no generator knows goes to all, to be refused there."""
+    """Return each generator's part of the overrides; an unknown key goes to all, where it raises."""
     known = {name: set(settings.keys(resolve(name, source.registry, source.plugins).spec.config)) for name in given}
     found: dict[str, dict[str, Any]] = {name: {} for name in given}
     for key, value in source.overrides.items():
@@ -123,7 +164,7 @@ def load_from(
     image: ImageSpec | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> LoadedModel[Generator]:
-    """The model that a GEN argument means, by `models.load_by_name`; with `overrides` in place of the source's."""
+    """Load the model that a GEN argument means, with `overrides` in place of the source's."""
     return load_by_name(
         given,
         image=image,
@@ -152,89 +193,25 @@ def _load_weightless(
     return load_from(given, source, image=natural_image(real, asked), overrides=overrides)
 
 
-def natural_image(data: Dataset, asked: Mapping[str, Any]) -> ImageSpec:
-    """Images like the real ones: their median shorter side, colour if any has it, unless `asked` for otherwise."""
-    if data.files is not None:
-        headers = [probe(file) for file in data.files]
-        side = int(np.median([min(width, height) for width, height, _ in headers]))
-        grey = all(mode in ("1", "L", "LA", "I", "F") or mode.startswith("I;16") for _, _, mode in headers)
-    else:
-        assert data.array is not None  # a dataset has files or an array
-        side, grey = min(data.array.shape[1:3]), data.array.ndim == 3
-    size = asked.get("image.size", min(max(side, 8), 1024))
-    channels = asked.get("image.channels", 1 if grey else 3)
-    return ImageSpec(size=size, channels=channels, classes=data.classes)
-
-
-def find_data(
-    path: Path | None, lead: LoadedModel[Generator] | None, *, classes: Sequence[str] | None, skip_bad: bool
-) -> Dataset:
-    """The real images: those at `path`, else ./datasets/train, else the set medzoo can make for the model.
-
-    Raises: DataError if there are none, if they are multi-label, or if some are synthetic already.
-    """
-    if path is None and DEFAULT_DATA.exists():
-        path = DEFAULT_DATA
-        logger.info(f"real images: ./{DEFAULT_DATA} (no --data given)")
-    if path is not None:
-        data = open_dataset(path, skip_bad=skip_bad, classes=classes)
-        _refuse_synthetic(path)
-        for name, reason in (entry for part in (data, *data.held_out.values()) for entry in part.bad):
-            logger.warning(f"left out {name}: {reason}")
-    elif lead is not None and lead.demo_dataset == "phantom":
-        data = phantom_dataset(PHANTOM_COUNTS, size=lead.image.size, seed=PHANTOM_SEED)
-        logger.warning(
-            "real images: none given and no ./datasets/train here, so simulated ultrasound stands in for them"
-        )
-    else:
-        whose = (
-            f"'{lead.name}' has no embedded images" if lead is not None else "these generators have none of their own"
-        )
-        raise DataError(f"no real images: ./{DEFAULT_DATA} does not exist and {whose}", "give them with --data DIR")
-    if data.multi_label:
-        raise DataError(
-            f"{data.path} is multi-label: an image may have several classes, so filling one class changes others",
-            "give a set with one label an image",
-        )
-    return data
-
-
-def _refuse_synthetic(path: Path) -> None:
-    """Nothing. Raises: DataError for a folder, or its metadata.csv, that tells of synthetic images."""
-    tables = (path / "metadata.csv", path / "train" / "metadata.csv") if path.is_dir() else (path,)
-    for table in tables:
-        if not table.is_file() or table.suffix.lower() != ".csv":
-            continue
-        with table.open(encoding="utf-8", newline="") as file:
-            synthetic = sum(row.get("origin") == "synthetic" for row in csv.DictReader(file))
-        if synthetic:
-            raise DataError(
-                f"{table.parent} holds {synthetic} synthetic images, by its {table.name}; they would count as real",
-                "give the folder of the real images",
-            )
-
-
-def refuse_unknown_classes(mixture: Mixture, data: Dataset, labels: Sequence[str]) -> None:
-    """Nothing. Raises: DataError if a model cannot make one of `labels`."""
+def check_classes(mixture: Mixture, data: Dataset, labels: Sequence[str]) -> None:
+    """Raise DataError if a model does not know one of `labels`."""
     for model in mixture.models:
         unknown = [label for label in labels if label not in model.image.classes]
         if not unknown:
             continue
         if all(label.isdecimal() for label in data.classes) and data.array is not None:
-            mend = (
-                f"name the npz's classes in their order with --classes, as in --classes {','.join(model.image.classes)}"
-            )
+            hint = f"name the npz's classes in order, as in --classes {','.join(model.image.classes)}"
         else:
-            mend = f"rename the class folders, or train on them: medzoo train {model.spec.name} --data {data.path}"
+            hint = f"rename the class folders, or train on them: medzoo train {model.spec.name} --data {data.path}"
         raise DataError(
             f"'{model.name}' does not know the class{'es' if len(unknown) > 1 else ''} {', '.join(unknown)}; "
             f"it knows {', '.join(model.image.classes)}, the data has {', '.join(data.classes)}",
-            mend,
+            hint,
         )
 
 
 def lineage(mixture: Mixture, data: Dataset, *, allow_leak: bool) -> dict[str, Any]:
-    """By model: how many images it was trained on, and how many of those are in the data and its held-out parts.
+    """Return, by model, how many images it was trained on and how many of them are in the data and its held-out parts.
 
     Raises: DataError if a held-out image is among them, unless `allow_leak`.
     """
@@ -250,8 +227,8 @@ def lineage(mixture: Mixture, data: Dataset, *, allow_leak: bool) -> dict[str, A
             if count and not allow_leak:
                 raise DataError(
                     f"'{model.name}' was trained on {count} of the {len(data.held_out[part])} {part} images of "
-                    f"{data.path}, so nothing measured on them would hold",
-                    "take a model trained on the training part alone; --allow-leak goes on and records it",
+                    f"{data.path}, so no result measured on them would be valid",
+                    "use a model trained on the training part only, or --allow-leak, which is recorded",
                 )
         among = sum(digest in model.trained_on for digest in data.fingerprints())
         found[name] = {"trained_on": len(model.trained_on), "among_the_real": among, "held_out": seen}
@@ -261,7 +238,7 @@ def lineage(mixture: Mixture, data: Dataset, *, allow_leak: bool) -> dict[str, A
 def make_source(
     plugins: Plugins, *, device: str, overrides: Mapping[str, Any] | None = None, mirror: str | None = None
 ) -> Source:
-    """Where models come from and run: the whole catalogue, on `device` ("auto", "cpu", "cuda:0").
+    """Return a source of all installed and published models, run on `device` ("auto", "cpu", "cuda:0").
 
     Raises: ConfigError, ResourceError for a device that cannot be used.
     """

@@ -1,9 +1,10 @@
-"""What a filling job makes: which generator draws which picture, in what order, from which seed, into which file."""
+"""The plan of what to sample: which generator samples which image, in what order, from which seed, into which file."""
 
 from __future__ import annotations
 
 import functools
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,21 +14,20 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from medzoo.errors import ConfigError
-from medzoo.generation.shares import exact_shares
 from medzoo.models.labels import split_label
 from medzoo.seeds import derive_seed
 
-# Hugging Face's imagefolder takes these as words of a file name for names of splits, and leaves all other files out.
+# Hugging Face's imagefolder reads these words in a file name as names of splits, and then skips all other files.
 _SPLIT_WORD = re.compile(
     r"(?<![A-Za-z])(train|training|validation|valid|dev|val|test|testing|eval|evaluation)(?![A-Za-z])"
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
-    """One picture to be made: `index` counts the pictures of its label and generator.
+class PlannedImage:
+    """One image to sample: `index` counts the images of its label and generator.
 
-    `label` is a class name, or several as `join_labels` gives them: what a multi-label model is to show at once.
+    `label` is a class name, or several joined by `join_labels` for a multi-label model.
     """
 
     generator: int
@@ -37,14 +37,14 @@ class Picture:
 
     @property
     def file(self) -> str:
-        """Its file, relative to the job's folder, which names several labels as in effusion+edema."""
+        """The file, relative to the run's folder; several labels are joined as in effusion+edema."""
         folder = "+".join(split_label(self.label))  # Windows takes no '|' in a name
         return f"{folder}/synthetic-{self.generator_name}-{self.index:06d}.png"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """How many pictures of one label one generator makes."""
+    """How many images of one label one generator samples."""
 
     generator: int
     label: str
@@ -53,7 +53,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """All pictures of a job. Their order, and so the batches, follows from generators, labels and counts alone."""
+    """All images of a run. Their order, and so the batches, depends on generators, labels and counts alone."""
 
     names: tuple[str, ...]
     cells: tuple[Cell, ...]
@@ -62,52 +62,52 @@ class Plan:
 
     @property
     def total(self) -> int:
-        """Pictures in all."""
+        """The number of images."""
         return sum(cell.count for cell in self.cells)
 
     def count(self, label: str) -> int:
-        """Pictures of one label."""
+        """Return the number of images of one label."""
         return sum(cell.count for cell in self.cells if cell.label == label)
 
-    def pictures(self, *, generator: int | None = None, label: str | None = None) -> Iterator[Picture]:
-        """Every picture, or one generator's or label's, in order: by generator, label and index."""
+    def images(self, *, generator: int | None = None, label: str | None = None) -> Iterator[PlannedImage]:
+        """Yield the images, or those of one generator or label, ordered by generator, label and index."""
         for cell in self.cells:
             if generator in (None, cell.generator) and label in (None, cell.label):
                 name = self.names[cell.generator]
                 for index in range(cell.count):
-                    yield Picture(generator=cell.generator, generator_name=name, label=cell.label, index=index)
+                    yield PlannedImage(generator=cell.generator, generator_name=name, label=cell.label, index=index)
 
-    def batches(self, shard: tuple[int, int] = (1, 1)) -> Iterator[list[Picture]]:
-        """The batches of shard k of n, which takes every n-th batch; a batch is one generator's."""
+    def batches(self, shard: tuple[int, int] = (1, 1)) -> Iterator[list[PlannedImage]]:
+        """Yield the batches of shard k of n, which takes every n-th batch; a batch has one generator."""
         which, shards = shard
         number = 0
         for generator in range(len(self.names)):
-            pictures = self.pictures(generator=generator)
-            while batch := list(itertools.islice(pictures, self.batch_size)):
+            images = self.images(generator=generator)
+            while batch := list(itertools.islice(images, self.batch_size)):
                 if number % shards == which - 1:
                     yield batch
                 number += 1
 
-    def seed_of(self, picture: Picture) -> int:
-        """The seed of a picture, whatever the counts of the others.
+    def seed_of(self, image: PlannedImage) -> int:
+        """Return the 32-bit seed of an image, which depends on no other image of the plan.
 
-        32 bits, which is all torch's CPU generator takes in: counted up from a random start, so that no two pictures of
-        a class start from the same noise.
+        Seeds count up from a start derived from the plan's seed, the generator and the label, so that no two images of
+        a class start from the same noise. torch's CPU generator uses 32 bits only.
         """
-        start = derive_seed(self.seed, picture.generator_name, picture.label)
-        return (start + picture.index) % 2**32
+        start = derive_seed(self.seed, image.generator_name, image.label)
+        return (start + image.index) % 2**32
 
-    def source_of(self, picture: Picture, available: int) -> int:
-        """Which of `available` real images of its class a picture varies: all once, shuffled, before any twice."""
-        turn, place = divmod(picture.index, available)
-        order = _shuffled(derive_seed(self.seed, picture.generator_name, picture.label, "sources", turn), available)
+    def source_of(self, image: PlannedImage, available: int) -> int:
+        """Return which of `available` real images an image varies: each once in random order before any twice."""
+        turn, place = divmod(image.index, available)
+        order = _shuffled(derive_seed(self.seed, image.generator_name, image.label, "sources", turn), available)
         return int(order[place])
 
-    def spread(self, label: str, count: int) -> list[Picture]:
-        """Up to `count` pictures of a label, evenly over its generators and indices."""
-        pictures = self.count(label)
-        wanted = {int(place) for place in np.linspace(0, pictures - 1, min(count, pictures))}
-        return [picture for place, picture in enumerate(self.pictures(label=label)) if place in wanted]
+    def spread(self, label: str, count: int) -> list[PlannedImage]:
+        """Return up to `count` images of a label, spread evenly over its generators and indices."""
+        images = self.count(label)
+        wanted = {int(place) for place in np.linspace(0, images - 1, min(count, images))}
+        return [image for place, image in enumerate(self.images(label=label)) if place in wanted]
 
 
 @functools.lru_cache(maxsize=64)
@@ -116,31 +116,42 @@ def _shuffled(seed: int, count: int) -> np.ndarray:
 
 
 def make_plan(
-    wanted: Mapping[str, int],
+    counts: Mapping[str, int],
     *,
     names: Sequence[str],
     shares: Sequence[Fraction],
     batch_size: int,
     seed: int,
 ) -> Plan:
-    """The plan that makes so many pictures of each label as `wanted` says, of the generators by their `shares`."""
-    split = {label: exact_shares(count, shares) for label, count in wanted.items()}
+    """Plan `counts` images of each label, divided between the generators `names` by their `shares`."""
+    split = {label: exact_shares(count, shares) for label, count in counts.items()}
     cells = tuple(
-        Cell(generator=generator, label=label, count=counts[generator])
+        Cell(generator=generator, label=label, count=own[generator])
         for generator in range(len(names))
-        for label, counts in split.items()
-        if counts[generator]
+        for label, own in split.items()
+        if own[generator]
     )
     return Plan(names=tuple(names), cells=cells, batch_size=batch_size, seed=seed)
 
 
+def exact_shares(total: int, shares: Sequence[Fraction]) -> list[int]:
+    """Return integers proportional to `shares` that sum to `total` (largest remainder, ties to the earlier)."""
+    whole = sum(shares, Fraction(0))
+    exact = [total * share / whole for share in shares]
+    counts = [math.floor(value) for value in exact]
+    by_remainder = sorted(range(len(shares)), key=lambda i: counts[i] - exact[i])
+    for i in by_remainder[: total - sum(counts)]:
+        counts[i] += 1
+    return counts
+
+
 def file_safe(name: str) -> str:
-    """`name` in letters, digits and '.', '_', '-'."""
+    """Return `name` with every run of characters other than letters, digits, '.', '_' and '-' replaced by '-'."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-") or "model"
 
 
 def distinct(names: Sequence[str]) -> list[str]:
-    """The file names, each different from those before it and none one that a reader takes for a split's."""
+    """Return the file names made unique, none of which a reader mistakes for the name of a split."""
     taken: dict[str, int] = {}
     found = []
     for name in (_SPLIT_WORD.sub(lambda word: word[0].upper(), name) for name in names):
@@ -155,8 +166,10 @@ def distinct(names: Sequence[str]) -> list[str]:
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """(k, n) from "k/n". Raises: ConfigError unless 1 <= k <= n."""
+    """Parse "k/n" as (k, n). Raises: ConfigError unless 1 <= k <= n."""
     which, slash, shards = text.partition("/")
     if not (slash and which.isdecimal() and shards.isdecimal() and 1 <= int(which) <= int(shards)):
-        raise ConfigError(f"--shard cannot take '{text}'", "write --shard 1/2 for the first of two parts of the work")
+        raise ConfigError(
+            f"--shard '{text}' is not k/n with 1 <= k <= n", "write --shard 1/2 for the first half of the work"
+        )
     return int(which), int(shards)

@@ -1,4 +1,4 @@
-"""The filling job: draws what its plan lacks, batch by batch, into a folder that is complete once run.json is there."""
+"""Run a plan into a folder: sample what is missing batch by batch; run.json, written last, marks it complete."""
 
 from __future__ import annotations
 
@@ -10,15 +10,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from medzoo.data.dataset import Dataset
 from medzoo.data.images import decode
-from medzoo.generation.job import Job
-from medzoo.generation.metadata import write_metadata, write_sheet
-from medzoo.generation.plan import Picture
-from medzoo.generation.remote.consent import Quote, quotes, refuse_upload, spent
-from medzoo.generation.remote.requests import Failure, draw_remote, refuse_failures
-from medzoo.generation.writer import PictureWriter, is_there, place_originals, sweep
+from medzoo.generation.plan import Plan, PlannedImage
+from medzoo.generation.remote.consent import RequestPlan, check_upload, plan_requests, request_summary
+from medzoo.generation.remote.requests import Failure, check_failures, sample_remote
+from medzoo.generation.sampler import Sampler
+from medzoo.generation.writer import (
+    ImageWriter,
+    is_there,
+    place_originals,
+    remove_partial_files,
+    write_metadata,
+    write_sheet,
+)
+from medzoo.plugins.lookup import Plugins
 from medzoo.runs.identity import claim
 from medzoo.runs.progress import Progress
 from medzoo.runs.record import RUN, RunRecord, read_run
@@ -29,8 +35,69 @@ MODELS = "models"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run that writes sampled images to `folder`.
+
+    `identity` decides whether a run may resume another one; `labels` are all classes in order. `originals` are the
+    files in the folder that hold the real images, or empty to leave them out, and `how` is "link", "copy" or "omit".
+    `sheet` is the path of the contact sheet, with up to `tiles` images a row. `data` and `facts` are added to run.json.
+    `allow_upload` permits sending real images to the services of remote generators.
+    """
+
+    kind: str
+    folder: Path
+    sampler: Sampler
+    labels: tuple[str, ...]
+    identity: Mapping[str, Any]
+    plugins: Plugins
+    device: str
+    originals: tuple[str, ...] = ()
+    how: str = "omit"
+    sheet: Path | None = None
+    tiles: int = 8
+    shard: tuple[int, int] = (1, 1)
+    allow_upload: bool = False
+    data: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def plan(self) -> Plan:
+        """What is sampled."""
+        return self.sampler.plan
+
+    @property
+    def real(self) -> Dataset | None:
+        """The real images, if there are any."""
+        return self.sampler.real
+
+    def requests(self) -> list[RequestPlan]:
+        """Plan the requests to the services of remote generators. Raises: DataError on a damaged ledger."""
+        return plan_requests(self.sampler, self.folder, self.shard)
+
+    def is_complete(self, batch: Sequence[PlannedImage]) -> bool:
+        """Return whether every image of `batch` is in the folder."""
+        return all(is_there(self.folder / image.file) for image in batch)
+
+    def missing(self) -> int:
+        """Count the files that are not in the folder yet, originals included."""
+        images = sum(not is_there(self.folder / image.file) for image in self.plan.images())
+        return images + sum(not is_there(self.folder / name) for name in self.originals)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """One class before a run: real images, images to sample by generator, those already `there`, seconds needed."""
+
+    label: str
+    real: int
+    make: Mapping[str, int]
+    there: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClassResult:
-    """One class after the job: images there, pictures drawn just now, and the seconds that took."""
+    """One class after a run: its real and synthetic images, how many were sampled by this run, and in what time."""
 
     label: str
     real: int
@@ -41,9 +108,9 @@ class ClassResult:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentationResult:
-    """What a job left; `missing` counts the pictures other shards still owe, and only without any is there a record.
+    """The result of a run. `missing` counts the images that other shards still owe; run.json is written at 0.
 
-    `requests` says, for each generator that asked a service, how many it sent and what they cost.
+    `requests` maps each remote generator to the number of its requests and their cost.
     """
 
     folder: Path
@@ -55,42 +122,74 @@ class AugmentationResult:
     requests: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
+def forecast(job: Job) -> list[Forecast]:
+    """Forecast a run class by class; the time is measured on a few images of each generator that has work.
+
+    No request is sent to a service, so the time of remote generators is not included.
+    """
+    owed: Counter[tuple[int, str]] = Counter()
+    there: Counter[str] = Counter()
+    remote = {request.name for request in job.requests()}
+    for batch in job.plan.batches(job.shard):
+        complete = job.is_complete(batch)
+        for image in batch:
+            if complete or (image.generator_name in remote and is_there(job.folder / image.file)):
+                there[image.label] += 1
+            else:
+                owed[image.generator, image.label] += 1
+    pace = {
+        generator: 0.0 if job.plan.names[generator] in remote else job.sampler.seconds_per_image(generator)
+        for generator in {generator for generator, _ in owed}
+    }
+    real = job.real.counts() if job.real is not None else {}
+    return [
+        Forecast(
+            label=label,
+            real=real.get(label, 0),
+            make={job.plan.names[cell.generator]: cell.count for cell in job.plan.cells if cell.label == label},
+            there=there[label],
+            seconds=sum(pace[generator] * count for (generator, own), count in owed.items() if own == label),
+        )
+        for label in job.labels
+    ]
+
+
 def run(job: Job, *, progress: Progress) -> AugmentationResult:
-    """The folder of the finished job; a job that was killed goes on with the batches it lacks.
+    """Complete the job's folder. A run that was killed resumes with the batches that are missing.
 
     Raises:
         ConfigError: real images would be uploaded, and the job does not allow it.
-        DataError: the folder holds another job or other files.
-        ResourceError: a service fails or a cap on requests is reached, the disk is full or read-only, memory runs out;
-            what was written stays good.
+        DataError: the folder holds another run or other files.
+        ResourceError: a service fails or a cap on requests is reached, the disk is full or read-only, out of memory;
+            the files written so far stay valid.
     """
     record = RunRecord(job=job.kind, folder=job.folder)
     started = time.time()
-    asked = quotes(job)
-    refuse_upload(job, asked)
+    remote = job.requests()
+    check_upload(remote, allow_upload=job.allow_upload)
     claim(job.folder, job.identity)
-    if read_run(job.folder) is not None and not _lacking(job):
+    if read_run(job.folder) is not None and not job.missing():
         if job.sheet is not None and not job.sheet.exists():
-            _draw_sheet(job)
-        return _outcome(job, how=job.how, missing=0, already_done=True, requests=spent(job.folder, asked))
+            _write_sheet(job)
+        return _outcome(job, how=job.how, missing=0, already_done=True, requests=request_summary(job.folder, remote))
     with disk_errors(job.folder):
         (job.folder / RUN).unlink(missing_ok=True)
     how = job.how
     if job.originals and job.real is not None:
         how = place_originals(job.real, job.originals, job.folder, how=job.how)
-    made = _Made(total=sum(len(batch) for batch in job.plan.batches(job.shard)), progress=progress)
-    _draw_batches(job, made, but={quote.name for quote in asked})
-    _draw_requests(job, asked, made)
-    missing = _lacking(job)
-    requests = spent(job.folder, asked)
+    count = _Count(total=sum(len(batch) for batch in job.plan.batches(job.shard)), progress=progress)
+    _sample_local(job, count, skip={request.name for request in remote})
+    _sample_remote(remote, count)
+    missing = job.missing()
+    requests = request_summary(job.folder, remote)
     if not missing:
-        sweep(job.folder, before=started)
-        _conclude(job, record, how=how, seconds=made.seconds, requests=requests)
-    return _outcome(job, how=how, missing=missing, already_done=False, made=made, requests=requests)
+        remove_partial_files(job.folder, before=started)
+        _finish(job, record, how=how, seconds=count.seconds, requests=requests)
+    return _outcome(job, how=how, missing=missing, already_done=False, count=count, requests=requests)
 
 
-class _Made:
-    """What there is of a job, and by class the pictures drawn just now and the seconds that took."""
+class _Count:
+    """Count the images there are, and by class those sampled by this run with the seconds they took."""
 
     def __init__(self, *, total: int, progress: Progress) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
@@ -99,97 +198,84 @@ class _Made:
         progress(0, total)
 
     def found(self, count: int) -> None:
-        """So many pictures were there before."""
+        """Count images that were there before."""
         self._there += count
         self._progress(self._there, self._total)
 
-    def drew(self, pictures: Sequence[Picture], seconds: float) -> None:
-        """These pictures were drawn in `seconds`."""
-        for picture in pictures:
-            self.seconds[picture.label] += seconds / len(pictures)
-            self.drawn[picture.label] += 1
-        self.found(len(pictures))
+    def sampled(self, images: Sequence[PlannedImage], seconds: float) -> None:
+        """Count images that were sampled in `seconds`."""
+        for image in images:
+            self.seconds[image.label] += seconds / len(images)
+            self.drawn[image.label] += 1
+        self.found(len(images))
 
 
-def _draw_batches(job: Job, made: _Made, *, but: Set[str]) -> None:
-    """Nothing; the pictures of this machine's generators, all `but` those named, are there."""
-    with PictureWriter(waiting=2 * job.plan.batch_size) as writer:
+def _sample_local(job: Job, count: _Count, *, skip: Set[str]) -> None:
+    """Write the missing images of all generators but those in `skip`."""
+    with ImageWriter(max_pending=2 * job.plan.batch_size) as writer:
         for batch in job.plan.batches(job.shard):
-            if batch[0].generator_name in but:
+            if batch[0].generator_name in skip:
                 continue
-            if is_complete(job, batch):
-                made.found(len(batch))
+            if job.is_complete(batch):
+                count.found(len(batch))
                 continue
             started = time.perf_counter()
-            # Drawn whole even if only one file is missing: rounding depends on the company in a batch.
-            for picture, pixels in zip(batch, job.studio.draw(batch), strict=True):
-                if not is_there(job.folder / picture.file):
-                    writer.write(job.folder / picture.file, pixels)
-            made.drew(batch, time.perf_counter() - started)
+            # The whole batch even if only one file is missing: rounding depends on the batch.
+            for image, pixels in zip(batch, job.sampler.sample(batch), strict=True):
+                if not is_there(job.folder / image.file):
+                    writer.write(job.folder / image.file, pixels)
+            count.sampled(batch, time.perf_counter() - started)
 
 
-def _draw_requests(job: Job, asked: Sequence[Quote], made: _Made) -> None:
-    """Nothing; the pictures of services are there. Raises: as `draw_remote`; ResourceError for those that failed."""
+def _sample_remote(remote: Sequence[RequestPlan], count: _Count) -> None:
+    """Write the images of services. Raises: as `sample_remote`; ResourceError naming the images that failed."""
     failures: list[Failure] = []
-    for quote in asked:
-        made.found(quote.there)
+    for request in remote:
+        count.found(request.there)
         last = time.perf_counter()
 
-        def done(picture: Picture) -> None:
+        def done(image: PlannedImage) -> None:
             nonlocal last
             now = time.perf_counter()
-            made.drew([picture], now - last)
+            count.sampled([image], now - last)
             last = now
 
-        failures += draw_remote(job, quote, done=done)
-    refuse_failures(failures, of=sum(len(quote.pictures) for quote in asked))
+        failures += sample_remote(request, done=done)
+    check_failures(failures, total=sum(len(request.images) for request in remote))
 
 
-def is_complete(job: Job, batch: Sequence[Picture]) -> bool:
-    """Whether all of a batch is there, so that it need not be drawn."""
-    return all(is_there(job.folder / picture.file) for picture in batch)
-
-
-def _lacking(job: Job) -> int:
-    """Files that are not there yet, originals included."""
-    pictures = sum(not is_there(job.folder / picture.file) for picture in job.plan.pictures())
-    return pictures + sum(not is_there(job.folder / name) for name in job.originals)
-
-
-def _draw_sheet(job: Job) -> None:
-    def look(picture: Picture) -> np.ndarray:
-        return decode(job.folder / picture.file)
-
+def _write_sheet(job: Job) -> None:
     if job.sheet is not None:
-        write_sheet(job.sheet, job.studio, job.labels, look=look, tiles=job.tiles)
+        write_sheet(
+            job.sheet, job.sampler, job.labels, look=lambda image: decode(job.folder / image.file), tiles=job.tiles
+        )
 
 
-def _conclude(
+def _finish(
     job: Job, record: RunRecord, *, how: str, seconds: Mapping[str, float], requests: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    """Nothing; the contact sheet, metadata.csv and, last, run.json are there."""
-    _draw_sheet(job)
-    record.add_outputs([write_metadata(job.folder, job.studio, job.originals)])
+    """Write the contact sheet, metadata.csv and, last, run.json."""
+    _write_sheet(job)
+    record.add_outputs([write_metadata(job.folder, job.sampler, job.originals)])
     if job.sheet is not None and job.sheet.exists():
         file = os.path.relpath(job.sheet, job.folder)
         record.outputs.append({"file": Path(file).as_posix(), "sha256": sha256_file(job.sheet)})
+    models = dict(zip(job.plan.names, job.sampler.models, strict=True))
     config: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for model, name in zip(job.studio.models, job.plan.names, strict=True):
+    for name, model in models.items():
         config |= {f"{name}.{key}": value for key, value in model.config.flat().items()}
         origins |= {f"{name}.{key}": origin for key, origin in model.config.origins.items()}
     record.config, record.origins = config, origins
-    weights = ((name, model.weights_sha256) for name, model in zip(job.plan.names, job.studio.models, strict=True))
-    record.weights = {name: digest for name, digest in weights if digest is not None}
-    folders = ((name, model.folder) for name, model in zip(job.plan.names, job.studio.models, strict=True))
-    used = {job.plugins.plugin_of("generator", model.spec.name).name for model in job.studio.models}
+    record.weights = {name: model.weights_sha256 for name, model in models.items() if model.weights_sha256 is not None}
+    used = {job.plugins.plugin_of("generator", model.spec.name).name for model in job.sampler.models}
     record.plugins = [row for row in job.plugins.infos if row.name in used]
     record.seeds = {"seed": job.plan.seed}
     record.device = job.device
     real = job.real.counts() if job.real is not None else {}
     record.extra = {
         "plan": dict(job.identity),
-        MODELS: {name: str(folder.resolve()) for name, folder in folders if folder is not None},
+        MODELS: {name: str(model.folder.resolve()) for name, model in models.items() if model.folder is not None},
         "counts": {label: {"real": real.get(label, 0), "synthetic": job.plan.count(label)} for label in job.labels},
         "originals": how,
         "drawing_seconds": round(sum(seconds.values()), 3),
@@ -207,23 +293,22 @@ def _outcome(
     missing: int,
     already_done: bool,
     requests: Mapping[str, Mapping[str, Any]],
-    made: _Made | None = None,
+    count: _Count | None = None,
 ) -> AugmentationResult:
     real = job.real.counts() if job.originals and job.real is not None else {}
-    classes = tuple(
-        ClassResult(
-            label=label,
-            real=real.get(label, 0),
-            synthetic=job.plan.count(label),
-            drawn=made.drawn[label] if made else 0,
-            seconds=made.seconds[label] if made else 0.0,
-        )
-        for label in job.labels
-    )
     return AugmentationResult(
         folder=job.folder,
         sheet=job.sheet if job.sheet is not None and job.sheet.exists() else None,
-        classes=classes,
+        classes=tuple(
+            ClassResult(
+                label=label,
+                real=real.get(label, 0),
+                synthetic=job.plan.count(label),
+                drawn=count.drawn[label] if count else 0,
+                seconds=count.seconds[label] if count else 0.0,
+            )
+            for label in job.labels
+        ),
         missing=missing,
         already_done=already_done,
         how=how,

@@ -1,4 +1,4 @@
-"""Pictures drawn batch by batch: seeds, labels and real images in, uint8 pixels out."""
+"""Sample images from generators: the one road by which every command and the Python API get their images."""
 
 from __future__ import annotations
 
@@ -14,109 +14,115 @@ from torch import Tensor
 from medzoo.data.dataset import Dataset
 from medzoo.data.images import prepare, to_float, to_uint8
 from medzoo.errors import DataError, PluginError, ResourceError
-from medzoo.generation.plan import Picture, Plan
+from medzoo.generation.plan import Plan, PlannedImage
 from medzoo.models.labels import label_tensor
 from medzoo.models.loading import LoadedModel
 from medzoo.protocols import Generator
+from medzoo.runs.progress import Progress, no_progress
 
-_PROBE_SIZE = 8
-_PROBE_PATIENCE = 1.0
+_TIMED_IMAGES = 8
+_TIMED_SECONDS = 1.0
 # Real images that generators vary are kept prepared up to this size in bytes.
 _CACHE_BYTES = 128 * 1024**2
 
 
-class Studio:
-    """The models of a job with the real images they may vary."""
+class Sampler:
+    """Sample the images of `plan`: `models[k]` is the plan's generator k and varies `real` images where it needs any.
 
-    def __init__(self, models: Sequence[LoadedModel[Generator]], plan: Plan, *, real: Dataset | None) -> None:
+    An image depends on its model, its label, the plan's seed and its index; up to rounding, it does not depend on the
+    other images of its batch. So `augment`, `sample`, `evaluate`, `experiment` and the Python API give the same images.
+
+    Raises:
+        DataError: a generator that varies real images would sample a class that has none.
+    """
+
+    def __init__(self, models: Sequence[LoadedModel[Generator]], plan: Plan, *, real: Dataset | None = None) -> None:
         self.models = models
         self.plan = plan
         self.real = real
         self._by_label: dict[str, np.ndarray] = {}
         largest = max(model.image.channels * model.image.size**2 for model in models)
-        self._square = functools.lru_cache(maxsize=max(1, _CACHE_BYTES // largest))(self._prepare)
+        self._prepared = functools.lru_cache(maxsize=max(1, _CACHE_BYTES // largest))(self._prepare)
+        counts = real.counts() if real is not None else {}
+        for cell in plan.cells:
+            if models[cell.generator].needs_init_images and not counts.get(cell.label):
+                raise DataError(
+                    f"'{models[cell.generator].name}' varies real images, and class '{cell.label}' has none",
+                    "use a generator that needs no real images, or give --data with images of that class",
+                )
 
-    def draw(self, pictures: Sequence[Picture]) -> np.ndarray:
-        """The pictures, all of one generator, as uint8 (N, C, H, W).
+    def sample(self, batch: Sequence[PlannedImage]) -> np.ndarray:
+        """Sample a batch of one generator's images: uint8 (N, C, H, W).
 
         Raises:
-            PluginError: the generator does not keep its contract.
+            PluginError: the generator breaks its contract.
             ResourceError: out of memory.
         """
-        model = self.models[pictures[0].generator]
-        init_images = self._sources(pictures) if model.needs_init_images else None
+        model = self.models[batch[0].generator]
+        init_images = None
+        if model.needs_init_images:
+            init_images = torch.from_numpy(to_float(np.stack([self.source_pixels(image) for image in batch])))
         try:
             images = model.model.sample(
-                [self.plan.seed_of(picture) for picture in pictures],
-                label_tensor(model.image, [picture.label for picture in pictures]),
+                [self.plan.seed_of(image) for image in batch],
+                label_tensor(model.image, [image.label for image in batch]),
                 init_images=init_images,
             )
-            _check(images, model, count=len(pictures))
+            expected = (len(batch), model.image.channels, model.image.size, model.image.size)
+            if not isinstance(images, Tensor) or tuple(images.shape) != expected:
+                got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+                raise PluginError(
+                    f"'{model.spec.name}' returned {got} instead of {expected}",
+                    f"run `medzoo plugin check {model.spec.name}`",
+                )
             return to_uint8(images)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise ResourceError(
-                f"out of memory drawing {len(pictures)} images at once with '{model.name}'", "lower --batch-size"
+                f"out of memory sampling {len(batch)} images at once with '{model.name}'", "lower --batch-size"
             ) from error
 
-    def source(self, picture: Picture) -> int | None:
-        """The index of the real image a picture varies; None where its generator needs none."""
-        if not self.models[picture.generator].needs_init_images:
+    def sample_all(self, *, progress: Progress = no_progress) -> np.ndarray:
+        """Sample the whole plan of a single generator: uint8 (N, C, H, W) in the plan's order. Raises: as `sample`."""
+        image = self.models[0].image
+        pixels = np.empty((self.plan.total, image.channels, image.size, image.size), np.uint8)
+        done = 0
+        progress(done, len(pixels))
+        for batch in self.plan.batches():
+            pixels[done : done + len(batch)] = self.sample(batch)
+            done += len(batch)
+            progress(done, len(pixels))
+        return pixels
+
+    def source(self, image: PlannedImage) -> int | None:
+        """Return the index of the real image that `image` varies, or None if its generator needs none."""
+        if not self.models[image.generator].needs_init_images:
             return None
-        own = self._indices(picture.label)
-        return int(own[self.plan.source_of(picture, len(own))])
+        assert self.real is not None  # checked on construction
+        if image.label not in self._by_label:
+            label = self.real.classes.index(image.label)
+            self._by_label[image.label] = np.flatnonzero(self.real.labels == label)
+        own = self._by_label[image.label]
+        return int(own[self.plan.source_of(image, len(own))])
 
-    def source_pixels(self, picture: Picture) -> np.ndarray:
-        """The real image a picture varies, as its generator sees it: uint8 (C, H, W)."""
-        return self._square(picture.generator, self.source(picture))
+    def source_pixels(self, image: PlannedImage) -> np.ndarray:
+        """Return the real image that `image` varies, as its generator reads it: uint8 (C, H, W)."""
+        return self._prepared(image.generator, self.source(image))
 
-    def seconds_an_image(self, generator: int) -> float:
-        """Measured on a few images, fewer the slower they are; the first one alone pays for what happens once."""
-        pictures = list(itertools.islice(self.plan.pictures(generator=generator), _PROBE_SIZE))
-        seconds = self._seconds(pictures[:1])
-        if seconds > 10 * _PROBE_PATIENCE:
+    def seconds_per_image(self, generator: int) -> float:
+        """Time a few images, fewer the slower they are; the first call is not counted, as it includes one-time work."""
+        images = list(itertools.islice(self.plan.images(generator=generator), _TIMED_IMAGES))
+
+        def timed(batch: Sequence[PlannedImage]) -> float:
+            started = time.perf_counter()
+            self.sample(batch)
+            return time.perf_counter() - started
+
+        if (seconds := timed(images[:1])) > 10 * _TIMED_SECONDS:
             return seconds
-        seconds = self._seconds(pictures[:1])
-        return seconds if seconds > _PROBE_PATIENCE else self._seconds(pictures) / len(pictures)
-
-    def _seconds(self, pictures: Sequence[Picture]) -> float:
-        started = time.perf_counter()
-        self.draw(pictures)
-        return time.perf_counter() - started
-
-    def _indices(self, label: str) -> np.ndarray:
-        assert self.real is not None  # generators that vary real images are refused without data
-        if label not in self._by_label:
-            self._by_label[label] = np.flatnonzero(self.real.labels == self.real.classes.index(label))
-        return self._by_label[label]
-
-    def _sources(self, pictures: Sequence[Picture]) -> Tensor:
-        """float32 (N, C, H, W) in [0, 1] on the CPU."""
-        return torch.from_numpy(to_float(np.stack([self.source_pixels(picture) for picture in pictures])))
+        return seconds if (seconds := timed(images[:1])) > _TIMED_SECONDS else timed(images) / len(images)
 
     def _prepare(self, generator: int, index: int | None) -> np.ndarray:
-        """A real image as the generator sees it, uint8 (C, H, W)."""
         assert self.real is not None
         assert index is not None
         model = self.models[generator]
         return prepare(self.real.pixels(index), size=model.image.size, channels=model.image.channels, crop=model.crop)
-
-
-def refuse_without_sources(models: Sequence[LoadedModel[Generator]], plan: Plan, real: Dataset | None) -> None:
-    """Nothing. Raises: DataError for a generator that varies real images of a class without any."""
-    counts = real.counts() if real is not None else {}
-    for cell in plan.cells:
-        model = models[cell.generator]
-        if model.needs_init_images and not counts.get(cell.label):
-            raise DataError(
-                f"'{model.name}' varies real images, and class '{cell.label}' has none",
-                "fill it with a generator that needs no real images, or give --data with images of it",
-            )
-
-
-def _check(images: Tensor, model: LoadedModel[Generator], *, count: int) -> None:
-    expected = (count, model.image.channels, model.image.size, model.image.size)
-    if not isinstance(images, Tensor) or tuple(images.shape) != expected:
-        got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-        raise PluginError(
-            f"'{model.spec.name}' gave {got} for {expected}", f"run `medzoo plugin check {model.spec.name}`"
-        )

@@ -1,13 +1,15 @@
-"""Files of a filling job, written while the next pictures are drawn; originals put beside them."""
+"""Write the folder of a run: sampled images in the background, real images beside them, metadata.csv, contact sheet."""
 
 from __future__ import annotations
 
+import csv
 import errno
+import hashlib
 import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -15,46 +17,51 @@ from types import TracebackType
 import numpy as np
 
 from medzoo.data.dataset import Dataset
-from medzoo.data.images import write_image
-from medzoo.generation.plan import distinct
+from medzoo.data.images import contact_sheet, prepare, write_image
+from medzoo.generation.plan import PlannedImage, distinct
+from medzoo.generation.sampler import Sampler
 from medzoo.storage.files import disk_errors, make_folder, temporary_beside
 
 ORIGINALS = ("link", "copy", "omit")
+METADATA = "metadata.csv"
+FIELDS = ("file_name", "label", "origin", "generator", "weights_sha256", "seed", "source_image", "sha256")
 
-# Why a hard link cannot be made although a copy can: another disk, a disk without links, too many links.
+_COLUMNS = 8
+_TILE_SIDE = 96
+# Errors of hard links where a copy is possible: another disk, a disk without links, too many links.
 _UNLINKABLE = {errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EACCES}
 _STALE_SECONDS = 60.0
 
 
-class PictureWriter:
-    """Encodes and writes pictures in a few threads; at most `waiting` of them are held in memory.
+class ImageWriter:
+    """Encode and write images in a few threads, with at most `max_pending` of them in memory.
 
-    Used as a context: its end waits for the last file, after an interrupt too, for drawing costs more than writing. A
-    failure to write is raised by the next call, and what waits then is dropped.
+    As a context manager, it waits for the last file on exit, after an interrupt too, because sampling costs more than
+    writing. A failure to write is raised by the next call, and the pending images are dropped.
     """
 
-    def __init__(self, *, threads: int = 2, waiting: int = 64) -> None:
+    def __init__(self, *, threads: int = 2, max_pending: int = 64) -> None:
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="writer")
         self._pending: deque[Future[None]] = deque()
-        self._waiting = waiting
+        self._max_pending = max_pending
         self._failed = False
 
     def write(self, path: Path, pixels: np.ndarray) -> None:
-        """Write uint8 (C, H, W) to `path`, soon. Raises: ResourceError, perhaps for an earlier picture."""
-        self._settle(self._waiting - 1)
+        """Queue uint8 (C, H, W) to be written to `path`. Raises: ResourceError, perhaps for an earlier image."""
+        self._wait(self._max_pending - 1)
         self._pending.append(self._pool.submit(write_image, path, pixels))
 
     def finish(self) -> None:
         """Wait for every file. Raises: ResourceError."""
-        self._settle(0)
+        self._wait(0)
 
-    def _settle(self, waiting: int) -> None:
-        while len(self._pending) > waiting:
+    def _wait(self, pending: int) -> None:
+        while len(self._pending) > pending:
             self._failed = True  # unless the result says otherwise
             self._pending.popleft().result()
             self._failed = False
 
-    def __enter__(self) -> PictureWriter:
+    def __enter__(self) -> ImageWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -66,7 +73,7 @@ class PictureWriter:
 
 
 def is_there(path: Path) -> bool:
-    """Whether `path` is a file that holds something."""
+    """Return whether `path` is a file with content."""
     try:
         return path.stat().st_size > 0
     except (FileNotFoundError, NotADirectoryError):
@@ -74,7 +81,7 @@ def is_there(path: Path) -> bool:
 
 
 def original_files(data: Dataset) -> list[str]:
-    """Where the job's folder keeps each real image: in its class folder under its own name, made distinct."""
+    """Return the file of each real image in the run's folder: in its class folder, under its own name made unique."""
     found = [""] * len(data)
     for number, label in enumerate(data.classes):
         own = np.flatnonzero(data.labels == number).tolist()
@@ -90,9 +97,9 @@ def _own_name(data: Dataset, index: int) -> str:
 
 
 def place_originals(data: Dataset, files: Sequence[str], folder: Path, *, how: str) -> str:
-    """How the real images were put into `folder`: "link" or "copy"; those already there are left alone.
+    """Put the real images into `folder`, and return how: "link" or "copy". Existing files are left alone.
 
-    Originals keep their bytes; images without a file of their own (npz, simulated) are written as PNG.
+    Originals keep their bytes; images without a file (npz, simulated) are written as PNG.
     Raises: ResourceError.
     """
     for index, name in enumerate(files):
@@ -116,9 +123,7 @@ def _linked(source: Path, target: Path) -> bool:
         try:
             os.link(source, target)
         except OSError as error:
-            if (
-                error.errno == errno.EEXIST
-            ):  # another shard was faster, or a crash has left an empty file to be replaced
+            if error.errno == errno.EEXIST:  # another shard was faster, or a crash left an empty file to replace
                 return is_there(target)
             if error.errno not in _UNLINKABLE:
                 raise
@@ -126,8 +131,8 @@ def _linked(source: Path, target: Path) -> bool:
     return True
 
 
-def sweep(folder: Path, *, before: float) -> None:
-    """Nothing; half-written files of killed processes go: those from `before` (seconds since 1970), or a minute old."""
+def remove_partial_files(folder: Path, *, before: float) -> None:
+    """Delete the half-written files of killed processes: those from before the time `before`, or a minute old."""
     stale = max(before, time.time() - _STALE_SECONDS)
     for path in (*folder.glob(".*.part"), *folder.glob("*/.*.part")):
         try:
@@ -135,3 +140,84 @@ def sweep(folder: Path, *, before: float) -> None:
                 path.unlink()
         except FileNotFoundError:  # its process was alive and has moved it into place
             continue
+
+
+def listing_digest(data: Dataset) -> str:
+    """Return the SHA-256 of the images' names and labels in order, on which file names and img2img sources depend."""
+    lines = (f"{name}\t{data.classes[label]}" for name, label in zip(data.names, data.labels.tolist(), strict=True))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def write_metadata(folder: Path, sampler: Sampler, originals: Sequence[str]) -> Path:
+    """Write metadata.csv, one row per file: originals first, then synthetic images in the plan's order.
+
+    Raises: ResourceError.
+    """
+    path = folder / METADATA
+    with temporary_beside(path) as temporary:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(FIELDS)
+            for row in _rows(sampler, originals):
+                digest = hashlib.sha256((folder / row[0]).read_bytes()).hexdigest()
+                writer.writerow((*row, digest))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    return path
+
+
+def _rows(sampler: Sampler, originals: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    real, plan = sampler.real, sampler.plan
+    for index, name in enumerate(originals):
+        assert real is not None  # originals are its files
+        yield name, real.classes[int(real.labels[index])], "real", "", "", "", real.names[index]
+    for image in plan.images():
+        weights = sampler.models[image.generator].weights_sha256 or ""
+        source = sampler.source(image)
+        source_name = real.names[source] if real is not None and source is not None else ""
+        seed = str(plan.seed_of(image))
+        yield image.file, image.label, "synthetic", image.generator_name, weights, seed, source_name
+
+
+def sheet_beside(folder: Path) -> Path:
+    """Return the path of a folder's contact sheet: beside it, as Hugging Face expects metadata of images inside."""
+    named = folder if folder.name not in ("", "..") else folder.resolve()
+    return named.parent / f"{named.name}.contact-sheet.png"
+
+
+def write_sheet(
+    path: Path,
+    sampler: Sampler,
+    labels: Sequence[str],
+    *,
+    look: Callable[[PlannedImage], np.ndarray],
+    tiles: int = _COLUMNS,
+) -> bool:
+    """Write a contact sheet: for each label a row of real and one of up to `tiles` synthetic images.
+
+    `look` returns the pixels of an image as decoded. Returns False if there is nothing to show. Raises: ResourceError.
+    """
+    size = max(model.image.size for model in sampler.models)
+    channels = max(model.image.channels for model in sampler.models)
+    crop = sampler.models[0].crop
+    rows: list[tuple[str, np.ndarray]] = []
+    for label in labels:
+        made = [look(image) for image in sampler.plan.spread(label, tiles)]
+        found = (("real", _real_pixels(sampler.real, label), crop), ("synthetic", made, "none"))
+        for origin, pixels, how in found:
+            if pixels:
+                squares = [prepare(own, size=size, channels=channels, crop=how) for own in pixels]
+                rows.append((f"{label}\n{origin}", np.stack(squares)))
+    if rows:
+        write_image(path, contact_sheet(rows, columns=_COLUMNS, scale=max(1, _TILE_SIDE // size)))
+    return bool(rows)
+
+
+def _real_pixels(real: Dataset | None, label: str) -> list[np.ndarray]:
+    """Return a few images of a class as stored, evenly over the data."""
+    if real is None or label not in real.classes:
+        return []
+    own = np.flatnonzero(real.labels == real.classes.index(label))
+    places = {int(place) for place in np.linspace(0, len(own) - 1, min(_COLUMNS, len(own)))}
+    return [real.pixels(int(own[place])) for place in sorted(places)]

@@ -47,7 +47,7 @@ def sample_attention(
         batch_size=count,
         seed=seed,
     )
-    planned = list(plan.pictures())
+    planned = list(plan.images())
     images: list[np.ndarray] = []
     maps: list[Tensor] = []
     for index, label in enumerate(labels):

@@ -1,4 +1,4 @@
-"""Pictures that a service makes: a request for each, several at once, repeated where that may help."""
+"""Images made by a service: one request each, several at once, retried where that may help."""
 
 from __future__ import annotations
 
@@ -13,107 +13,107 @@ import numpy as np
 
 from medzoo.data.images import decode, encode_png, prepare
 from medzoo.errors import DataError, MedzooError, ResourceError
-from medzoo.generation.job import Job
-from medzoo.generation.plan import Picture
-from medzoo.generation.remote.consent import Quote
+from medzoo.generation.plan import PlannedImage
+from medzoo.generation.remote.consent import RequestPlan
 from medzoo.generation.remote.ledger import Ledger
 from medzoo.generation.writer import is_there
 from medzoo.storage.files import temporary_beside, write_atomic
 from medzoo.toolkit.remote import RequestError
 
-# Pictures in a row that cannot be had before the job stops: the service is down, and each request may cost.
-_HOPELESS = 8
+# Failures in a row after which the run stops: the service is down, and each request may cost.
+_MAX_FAILURES_IN_A_ROW = 8
 _LONGEST_BACKOFF = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """A picture that could not be had: its file, the real image it varies, and why."""
+    """An image that could not be made: its file, the real image it varies, and the reason."""
 
     file: str
     source: str
     reason: str
 
 
-def refuse_failures(failures: Sequence[Failure], *, of: int) -> None:
-    """Nothing, if there are none. Raises: ResourceError that names them, by what went wrong."""
+def check_failures(failures: Sequence[Failure], *, total: int) -> None:
+    """Raise ResourceError that lists the `failures`, grouped by reason, if there are any."""
     files: dict[str, list[str]] = {}
     for failure in failures:
         files.setdefault(failure.reason, []).append(f"{failure.file} (of {failure.source})")
     if files:
-        told = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in files.items())
         raise ResourceError(
-            f"{len(failures)} of {of} images could not be had: {told}",
-            "the others are there; run the same command again to ask for the missing ones only",
+            f"{len(failures)} of {total} images could not be made: "
+            + "; ".join(f"{', '.join(names)}: {reason}" for reason, names in files.items()),
+            "the others are in the folder; run the same command again to request the missing ones only",
         )
 
 
-def draw_remote(job: Job, quote: Quote, *, done: Callable[[Picture], None]) -> list[Failure]:
-    """The pictures of a quote that could not be had; all others are on disk, and `done` was told of each.
+def sample_remote(plan: RequestPlan, *, done: Callable[[PlannedImage], None]) -> list[Failure]:
+    """Request the images of `plan`, call `done` for each that is on disk, and return those that failed.
 
-    Stopped at any moment, what is there is whole, and what is missing is asked for by the next call.
+    Stopped at any moment, every file is whole, and the next call requests what is missing.
+
     Raises:
-        ResourceError: a cap is reached, many pictures fail in a row, or the disk cannot be written.
-        MedzooError: as `RemoteGenerator.request` for what stops the job.
+        ResourceError: a cap is reached, many images fail in a row, or the disk cannot be written.
+        MedzooError: as `RemoteGenerator.request` for what aborts the run.
     """
     failures: list[Failure] = []
     row = 0
-    pool = ThreadPoolExecutor(max_workers=quote.service.parallel, thread_name_prefix="request")
-    with Ledger(job.folder) as ledger, pool:
-        asker = _Asker(job, quote, ledger)
+    pool = ThreadPoolExecutor(max_workers=plan.service.parallel, thread_name_prefix="request")
+    with Ledger(plan.folder) as ledger, pool:
+        runner = _RequestRunner(plan, ledger)
         try:
-            for picture, future in _as_finished(asker, quote, pool):
+            for image, future in _as_finished(runner, plan, pool):
                 try:
                     future.result()
                 except _Stopped:
-                    continue  # the error that stops the job is another request's, which is still to finish here
+                    continue  # another request's error stops the run, and is raised when that one finishes
                 except RequestError as error:
-                    failures.append(asker.failure(picture, error))
+                    failures.append(runner.failure(image, error))
                     row += 1
-                    if row == _HOPELESS:
-                        raise _hopeless(quote, row, error) from None
+                    if row == _MAX_FAILURES_IN_A_ROW:
+                        raise ResourceError(
+                            f"{row} images in a row could not be made by {plan.service.host}, the last one because: "
+                            f"{error.message}",
+                            "run the same command again when the service works; it requests the missing images only",
+                        ) from None
                 else:
                     row = 0
-                    done(picture)
+                    done(image)
         finally:
-            asker.stop()  # who waits to try again gives up; an answer on its way is paid for, and is kept
+            runner.stop()  # retries give up; an answer under way is paid for, and is kept
     return failures
 
 
-def _as_finished(asker: _Asker, quote: Quote, pool: ThreadPoolExecutor) -> Iterator[tuple[Picture, Future[None]]]:
-    """Each picture once its requests have ended, well or not; as many are under way as the service takes."""
-    under_way: dict[Future[None], Picture] = {}
-    for picture in quote.pictures:
-        if asker.is_made(picture):  # by a process that had the ledger since the quote was made
+def _as_finished(
+    runner: _RequestRunner, plan: RequestPlan, pool: ThreadPoolExecutor
+) -> Iterator[tuple[PlannedImage, Future[None]]]:
+    """Yield each image when its requests have ended, keeping as many under way as the service accepts."""
+    under_way: dict[Future[None], PlannedImage] = {}
+
+    for image in plan.images:
+        if is_there(plan.folder / image.file):  # made by a process that had the ledger since the plan was made
             continue
-        if len(under_way) == quote.service.parallel:
+        if len(under_way) == plan.service.parallel:
             yield from _finished(under_way)
-        under_way[pool.submit(asker.make, picture, asker.source(picture))] = picture
+        under_way[pool.submit(runner.make, image, runner.source(image))] = image
     while under_way:
         yield from _finished(under_way)
 
 
-def _finished(under_way: dict[Future[None], Picture]) -> list[tuple[Picture, Future[None]]]:
+def _finished(under_way: dict[Future[None], PlannedImage]) -> list[tuple[PlannedImage, Future[None]]]:
     ready, _ = wait(under_way, return_when=FIRST_COMPLETED)
     return [(under_way.pop(future), future) for future in ready]
 
 
-def _hopeless(quote: Quote, row: int, last: RequestError) -> ResourceError:
-    return ResourceError(
-        f"{row} images in a row could not be had from {quote.service.host}, the last for this: {last.message}",
-        "run the same command again when it is well; it asks for the missing images only",
-    )
-
-
 class _Stopped(Exception):
-    """Another request's error, or the user, ends the job: nothing more is asked for."""
+    """Another request's error, or the user, ends the run: nothing more is requested."""
 
 
-class _Asker:
-    """One generator's requests: granted, sent, repeated, looked at, and the picture written."""
+class _RequestRunner:
+    """Reserve, send, retry and check one generator's requests, and write the images."""
 
-    def __init__(self, job: Job, quote: Quote, ledger: Ledger) -> None:
-        self._job, self._quote, self._ledger = job, quote, ledger
+    def __init__(self, plan: RequestPlan, ledger: Ledger) -> None:
+        self._plan, self._ledger = plan, ledger
         self._stopping = threading.Event()
         self._not_before = 0.0
         # Reading an image file sets warning filters, which are one per process.
@@ -121,32 +121,29 @@ class _Asker:
         self._jitter = random.Random()
 
     def stop(self) -> None:
-        """Nothing; no further request is sent."""
+        """Send no further request."""
         self._stopping.set()
 
-    def failure(self, picture: Picture, error: RequestError) -> Failure:
-        """What is told of a picture that could not be had."""
-        real, source = self._job.real, self._job.studio.source(picture)
+    def failure(self, image: PlannedImage, error: RequestError) -> Failure:
+        """Describe an image that could not be made."""
+        real, source = self._plan.sampler.real, self._plan.sampler.source(image)
         assert real is not None
         assert source is not None
-        return Failure(file=picture.file, source=real.names[source], reason=error.message)
+        return Failure(file=image.file, source=real.names[source], reason=error.message)
 
-    def is_made(self, picture: Picture) -> bool:
-        """Whether the picture is on disk."""
-        return is_there(self._job.folder / picture.file)
-
-    def source(self, picture: Picture) -> bytes:
-        """What is sent for a picture: pixels alone, as a PNG."""
+    def source(self, image: PlannedImage) -> bytes:
+        """Return what is sent for an image: a PNG of pixels alone."""
         with self._reading:
-            pixels = self._job.studio.source_pixels(picture)
-        return encode_png(prepare(_decoded(pixels), size=self._quote.service.side, channels=3, crop="none"))
+            pixels = self._plan.sampler.source_pixels(image)
+        decoded = pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
+        return encode_png(prepare(decoded, size=self._plan.service.side, channels=3, crop="none"))
 
-    def make(self, picture: Picture, source: bytes) -> None:
-        """Nothing; the picture is on disk. Raises: RequestError once no retry is left, and as `draw_remote`."""
-        service = self._quote.service
+    def make(self, image: PlannedImage, source: bytes) -> None:
+        """Write the image, retrying requests. Raises: RequestError once no retry is left, and as `sample_remote`."""
+        service = self._plan.service
         for attempt in range(service.retries + 1):
             try:
-                self._ask(picture, source)
+                self._request(image, source)
             except RequestError as error:
                 if not error.again or attempt == service.retries:
                     times = f" ({attempt + 1} times)" if attempt else ""
@@ -155,34 +152,34 @@ class _Asker:
             else:
                 return
 
-    def _ask(self, picture: Picture, source: bytes) -> None:
-        """Nothing; the picture is on disk, by one request. Raises: as `make`."""
-        self._wait_for_leave()
-        seed = self._job.plan.seed_of(picture)
-        ticket = self._ledger.grant(self._quote.name, picture.file, seed, terms=self._quote.service)
+    def _request(self, image: PlannedImage, source: bytes) -> None:
+        """Write the image by one request. Raises: as `make`."""
+        self._wait_until_allowed()
+        seed = self._plan.sampler.plan.seed_of(image)
+        reservation = self._ledger.reserve(self._plan.name, image.file, seed, terms=self._plan.service)
         try:
-            answer = self._quote.generator.request(
-                source, picture.label, seed=seed, idempotency_key=ticket.idempotency_key
+            answer = self._plan.generator.request(
+                source, image.label, seed=seed, idempotency_key=reservation.idempotency_key
             )
         except RequestError as error:
-            self._ledger.settle(ticket, error.outcome)
+            self._ledger.settle(reservation, error.outcome)
             raise
         except MedzooError:
-            self._ledger.settle(ticket, "refused")
+            self._ledger.settle(reservation, "refused")
             self.stop()
             raise
         try:
-            pixels = self._read(picture, answer)
+            pixels = self._read(image, answer)
         except RequestError as error:
-            self._ledger.settle(ticket, error.outcome)
+            self._ledger.settle(reservation, error.outcome)
             raise
-        # Settled only when it is safe: after a crash in between, the request keeps its key and may come free.
-        write_atomic(self._job.folder / picture.file, encode_png(pixels))
-        self._ledger.settle(ticket, "done")
+        # Settled after writing: if a crash comes between, the request keeps its key and may not be charged again.
+        write_atomic(self._plan.folder / image.file, encode_png(pixels))
+        self._ledger.settle(reservation, "done")
 
-    def _read(self, picture: Picture, answer: bytes) -> np.ndarray:
-        """The pixels of an answer, uint8 (C, H, W). Raises: RequestError for what is no picture."""
-        with temporary_beside(self._job.folder / picture.file) as temporary, self._reading:
+    def _read(self, image: PlannedImage, answer: bytes) -> np.ndarray:
+        """Decode an answer to uint8 (C, H, W). Raises: RequestError for an unusable image."""
+        with temporary_beside(self._plan.folder / image.file) as temporary, self._reading:
             temporary.write_bytes(answer)
             try:
                 pixels = decode(temporary)
@@ -190,40 +187,35 @@ class _Asker:
                 reason = error.message.replace(str(temporary), "the answer")
                 raise RequestError(reason, outcome="failed", again=True) from None
         height, width = pixels.shape[:2]
-        side = self._quote.service.side
+        side = self._plan.service.side
         if min(height, width) * 2 < side:
             raise RequestError(
                 f"the answer has {width}x{height} pixels, not the {side}x{side} asked for", outcome="failed", again=True
             )
         if pixels.std() < 1.0:
-            raise RequestError("the answer is an image of one colour", outcome="failed", again=True)
-        image = self._quote.generator.image
-        return prepare(pixels, size=image.size, channels=image.channels, crop="center")
+            raise RequestError("the answer is an image of one color", outcome="failed", again=True)
+        spec = self._plan.generator.image
+        return prepare(pixels, size=spec.size, channels=spec.channels, crop="center")
 
     def _back_off(self, attempt: int, error: RequestError) -> None:
-        """Nothing; the time has come to try again. Raises: ResourceError if the service asks for more than patience."""
-        service = self._quote.service
+        """Wait before the next try. Raises: ResourceError if the service asks for more time than `patience`."""
+        service = self._plan.service
         backoff = min(_LONGEST_BACKOFF, service.backoff * 2**attempt) * self._jitter.uniform(0.5, 1.0)
         if error.wait > service.patience:
             raise ResourceError(
                 f"{service.host} asks to wait {error.wait:.0f} seconds, more than requests.max_retry_after = "
                 f"{service.patience:g}: {error.message}",
-                "run the same command again then; it asks for the missing images only",
+                "run the same command again then; it requests the missing images only",
             )
         if error.wait:
-            # The limit is on the account and not on the thread, so that all of them wait.
+            # The limit is on the account and not on the thread, so all threads wait.
             self._not_before = max(self._not_before, time.monotonic() + error.wait + backoff)
         elif self._stopping.wait(backoff):
             raise _Stopped
 
-    def _wait_for_leave(self) -> None:
+    def _wait_until_allowed(self) -> None:
         while (left := self._not_before - time.monotonic()) > 0:
             if self._stopping.wait(left):
                 raise _Stopped
         if self._stopping.is_set():
             raise _Stopped
-
-
-def _decoded(pixels: np.ndarray) -> np.ndarray:
-    """uint8 (H, W) or (H, W, 3), as from a file, of uint8 (C, H, W)."""
-    return pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
