@@ -86,7 +86,7 @@ def test_if_nothing_can_be_measured_it_says_why(measure):
         measure(metrics=("large",))
 
 
-def test_the_floor_is_of_equal_numbers_of_images(measure, tmp_path):
+def test_the_baseline_is_of_equal_numbers_of_images(measure, tmp_path):
     sets = {"real": write_set(tmp_path / "r", {"a": 11}), "fake": write_set(tmp_path / "f", {"a": 4}, shift=20)}
     floor = rows(measure(**sets))["mean-distance@means"].baseline
     assert (floor.n, floor.draws) == (4, 4)
@@ -120,7 +120,7 @@ def test_classes_in_another_order_or_absent_are_matched_by_name(measure, tmp_pat
     told = " ".join(evaluation.warnings)
     assert "class 'a' has no synthetic image" in told
     assert "class 'c' has no real image" in told
-    assert "other shares (real a 60%, b 40%; synthetic b 50%, c 50%)" in told
+    assert "class proportions differ (real a 60%, b 40%; synthetic b 50%, c 50%)" in told
 
 
 def test_training_images_enable_the_memorization_check_and_the_table_of_pairs(measure, paths, tmp_path):
@@ -186,11 +186,11 @@ def test_real_images_that_were_trained_on_are_refused_unless_allowed_or_left_out
     (known,) = evaluation.provenance["lineage"]["trained"]
     assert (known["who"], known["trained_on"], known["real_among_them"]) == ("training images", 10, 1)
     evaluation = measure(train=train, leave_out_seen=True)
-    assert evaluation.facts(REAL).counts == {"a": 5, "b": 4}
+    assert evaluation.summary(REAL).counts == {"a": 5, "b": 4}
     assert rows(evaluation)["brightness"].score.n_real == 9
     assert evaluation.provenance["lineage"]["left_out"] == 1
     assert any("left out 1 of the 10 real images" in text for text in logged)
-    with pytest.raises(DataError, match="every real image was trained on"):
+    with pytest.raises(DataError, match="every real image was used in training"):
         measure(train=paths["real"], leave_out_seen=True)
 
 
@@ -219,8 +219,8 @@ def test_constant_images_and_other_codecs_are_told(measure, paths):
     write_image(paths["fake"] / "a" / "003.png", np.full((1, 12, 12), 9, np.uint8))
     Image.new("L", (12, 12)).save(paths["real"] / "a" / "x.jpg")
     told = " ".join(measure().warnings)
-    assert "1 synthetic images are of one grey or colour all over: a/003.png" in told
-    assert "other codecs (real JPEG/PNG, synthetic PNG)" in told
+    assert "1 synthetic images have a single grey level or color: a/003.png" in told
+    assert "different image codecs (real JPEG/PNG, synthetic PNG)" in told
 
 
 def test_datasets_in_memory_are_measured_too(measure, paths):

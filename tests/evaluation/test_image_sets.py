@@ -7,8 +7,6 @@ import pytest
 from helpers.evaluation_sets import write_metadata, write_set
 from PIL import Image
 
-from medzoo.data.dataset import open_dataset
-from medzoo.data.decoded_cache import Decoded
 from medzoo.data.images import write_image
 from medzoo.errors import DataError
 from medzoo.evaluation.image_sets import UNLABELLED, Origin, common_image, open_sets
@@ -59,7 +57,7 @@ def test_a_folder_without_class_folders_is_one_class(tmp_path, open_):
     (tmp_path / "flat" / ".hidden.png").write_bytes(b"")
     fake = open_(**paths, **{FAKE: tmp_path / "flat"})[FAKE]
     assert fake.data.counts() == {UNLABELLED: 4}
-    assert fake.sizes == {(9, 9): 4}
+    assert fake.formats.sizes == {(9, 9): 4}
 
 
 def test_an_unreadable_image_is_refused_or_left_out_and_told(tmp_path, open_, logged):
@@ -77,7 +75,7 @@ def test_real_images_with_parts_are_the_test_part_and_those_trained_on_the_train
     fake = write_set(tmp_path / "fake", {"a": 2, "b": 2})
     sets = open_(**{REAL: tmp_path / "split", FAKE: fake})
     assert {role: len(one.data) for role, one in sets.items()} == {TRAIN: 10, REAL: 4, FAKE: 4}
-    assert "measured against its test part" in logged[0]
+    assert "its test part is the real set" in logged[0]
     own = open_(**{REAL: tmp_path / "split", FAKE: fake, TRAIN: fake})
     assert len(own[TRAIN].data) == 4
 
@@ -92,7 +90,7 @@ def test_images_of_several_labels_are_compared_without_them(tmp_path, open_, log
         TRAIN: {UNLABELLED: 1},
         FAKE: {"a": 2},
     }
-    assert "chest.csv has several labels an image: its images are compared without them" in logged[0]
+    assert "chest.csv has several labels per image: its images are compared without them" in logged[0]
 
 
 @pytest.mark.parametrize(("real", "fake", "given", "side"), [(20, 12, None, 12), (12, 20, None, 12), (20, 12, 16, 16)])
@@ -121,6 +119,8 @@ def test_images_that_are_not_square_are_told_of(tmp_path, open_):
     Image.new("L", (30, 12)).save(tmp_path / "real" / "a" / "0.jpg")
     Image.new("L", (12, 12)).save(tmp_path / "real" / "a" / "1.png")
     sets = open_(**paths, **{REAL: tmp_path / "real"})
-    assert "1 real images were resized, 1 of them made square" in common_image(sets, size=None)[1]
-    facts = sets[REAL].facts(Decoded(open_dataset(tmp_path / "real"), size=12, channels=1, crop="none"))
+    image, message = common_image(sets, size=None)
+    assert "1 real images were resized, 1 of them made square" in message
+    sets[REAL].decode(image, crop="none")
+    facts = sets[REAL].summary()
     assert (facts.sizes, facts.colour, facts.codecs, facts.size) == ("12x12 to 30x12", "grey", "JPEG, PNG", 2)

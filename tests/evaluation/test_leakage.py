@@ -51,7 +51,7 @@ def test_images_of_a_run_of_one_s_own_tell_what_it_was_trained_on(measure, run, 
     assert json.loads((drawn / "run.json").read_text())["models"] == {"run": str(run)}
     facts = measure(write_set(tmp_path / "unseen", {"normal": 6}), drawn)
     assert facts == {"who": "run", "weights_sha256": weights, "trained_on": 2, "real_among_them": 0}
-    assert not [text for text in logged if "nobody can say" in text]
+    assert not [text for text in logged if "are unknown" in text]
     with pytest.raises(DataError, match="'run' was trained on 2 of the 16 real images"):
         measure(images, drawn)
 
@@ -69,14 +69,14 @@ def test_it_is_said_when_the_model_is_no_longer_there(measure, run, drawn, image
     if fate == "trained on":
         make_model(run, trained_on=open_dataset(images).fingerprints(), seed=1)
     assert measure(images, drawn)["trained_on"] is None
-    told = f"'run' is in no registry here and no longer in {run}, so nobody can say what it was trained on"
+    told = f"'run' is in no registry here and no longer in {run}, so its training images are unknown"
     assert told in logged
 
 
 def test_without_a_record_no_folder_is_looked_for(measure, drawn, images, logged):
     (drawn / "run.json").unlink()
     assert measure(images, drawn)["trained_on"] is None
-    assert "'run' is in no registry here, so nobody can say what it was trained on" in logged
+    assert "'run' is in no registry here, so its training images are unknown" in logged
 
 
 def test_a_published_model_that_is_not_here_can_be_pulled(measure, monkeypatch, tmp_path, logged):
@@ -86,4 +86,6 @@ def test_a_published_model_that_is_not_here_can_be_pulled(measure, monkeypatch, 
     write_metadata(fake, generator="ddpm-busi", weights=weights)
     monkeypatch.setattr("medzoo.evaluation.leakage.locate", lambda row: ("hub", None))
     assert measure(write_set(tmp_path / "real", {"a": 6}, seed=1), fake)["trained_on"] is None
-    assert any("'ddpm-busi' is not on this machine (medzoo pull ddpm-busi), so nobody can" in text for text in logged)
+    assert any(
+        "'ddpm-busi' is not on this machine (medzoo pull ddpm-busi), so its training images" in text for text in logged
+    )

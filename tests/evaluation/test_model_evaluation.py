@@ -71,7 +71,7 @@ def test_images_are_drawn_class_by_class_and_hang_on_the_seed_alone(folders):
 
 def test_a_model_is_measured_by_images_drawn_from_it(folders):
     measured = evaluate_model(str(folders / "run"), request(folders), source_of_tests(), per_class=4, progress=unheard)
-    facts = measured.evaluation.facts("synthetic")
+    facts = measured.evaluation.summary("synthetic")
     assert facts.counts == {"normal": 4, "thick-wall": 4}
     (known,) = measured.evaluation.provenance["lineage"]["trained"]
     assert (known["who"], known["trained_on"], known["real_among_them"]) == ("run", 9, 0)

@@ -151,7 +151,7 @@ def test_a_plan_that_is_none_is_refused(prepare, tmp_path):
 
 @pytest.mark.parametrize("place", [".", "aug", "normal/aug"])
 def test_a_folder_within_the_data_is_refused(prepare, images, place):
-    with pytest.raises(DataError, match="lies in the data folder"):
+    with pytest.raises(DataError, match="is inside the data folder"):
         prepare(out=images / place)
 
 
@@ -175,7 +175,7 @@ def test_a_class_that_is_full_need_not_be_known(fill, images, tmp_path):
 
 def test_classes_the_data_lacks_are_told(prepare, other, logged):
     prepare(generators=(str(other),))
-    assert "known to the model but absent from the data, so not made: extra" in logged
+    assert "known to the model but not in the data, so not sampled: extra" in logged
 
 
 def test_an_npz_takes_names_and_its_originals_become_files(fill, prepare, tmp_path):

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medzoo.data.dataset import Dataset
-from medzoo.data.decoded_cache import Decoded
 from medzoo.data.images import CROPS
 from medzoo.errors import ConfigError, DataError, PluginError
-from medzoo.evaluation.dataset_warnings import oddities
-from medzoo.evaluation.image_sets import ImageSet, common_image, described, open_sets
-from medzoo.evaluation.leakage import Lineage, Seen, find_seen, refuse_seen
-from medzoo.evaluation.measurement import MeasuredSet, Measurer
-from medzoo.evaluation.metric_selection import choose
+from medzoo.evaluation.dataset_warnings import dataset_warnings
+from medzoo.evaluation.image_sets import EvaluationSet, common_image, open_sets
+from medzoo.evaluation.leakage import Lineage, Seen, check_unseen, find_seen
+from medzoo.evaluation.metric_computation import MetricComputer
+from medzoo.evaluation.metric_selection import select_metrics
 from medzoo.evaluation.results import FAKE, OTHER, REAL, TRAIN, Evaluation, MetricResult, PairwiseResult, SkippedMetric
 from medzoo.generation.mixture import Source
 from medzoo.models.loading import LoadedModel
@@ -61,53 +60,54 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Measured:
-    """An evaluation with the images it is of, by role, for a report to show."""
+    """An evaluation with its image sets by role, which a report shows."""
 
     evaluation: Evaluation
-    sets: Mapping[str, MeasuredSet]
+    sets: Mapping[str, EvaluationSet]
 
 
 def evaluate(request: Request, source: Source, *, progress: Progress = no_progress) -> Measured:
-    """What the metrics say of the synthetic images; nothing is written but the caches.
+    """Compare synthetic with real images; nothing is written but the caches.
 
     Raises:
-        UnknownName, PluginError: a metric or an extractor that is not there.
+        UnknownName, PluginError: an unknown or broken metric or extractor.
         HubError: a metric named by the user needs weights that are not on this machine.
-        DataError: sets that cannot be read or compared, held-out images that a model was trained on, or no metric that
-            could be measured.
+        DataError: sets that cannot be read or compared, real images that a model was trained on, or no metric that can
+            be computed.
     """
     _check(request)
     paths = {REAL: request.real, FAKE: request.fake, TRAIN: request.train, OTHER: request.other}
-    given = open_sets(paths, classes=request.classes, skip_bad=request.skip_bad)
-    image, resized = common_image(given, size=request.size)
+    sets = open_sets(paths, classes=request.classes, skip_bad=request.skip_bad)
+    image, resized = common_image(sets, size=request.size)
     logger.info(resized)
-    chosen, skipped = choose(request.metrics, source, classes=_labels(given), has_train=TRAIN in given)
+    classes = tuple(name for name, count in sets[REAL].data.counts().items() if count)
+    chosen, skipped = select_metrics(request.metrics, source, classes=classes, has_train=TRAIN in sets)
     if skipped:
         logger.info(f"skipped metrics: {_skipped_summary(skipped)}")
-    sets = {role: _measured(one, image, request.crop) for role, one in given.items()}
-    seen = find_seen(given, sets, source, models=request.models)
-    lineage = _settle(seen, given, sets, request, image)
+    for one in sets.values():
+        one.decode(image, crop="none" if one.role == FAKE else request.crop)
+    lineage = _handle_seen(find_seen(sets, source, models=request.models), sets, request, image)
     of_pairs = [one for one in chosen if one.spec.name in _PAIRWISE] if len(sets) > 2 else []
-    measurer = Measurer(chosen, source, pairwise=of_pairs, seed=request.seed, batch_size=request.batch_size)
-    measurer.extract(sets.values(), progress=progress)
-    results = [measurer.row(one, sets, fake=FAKE) for one in chosen]
+    computer = MetricComputer(chosen, source, pairwise=of_pairs, seed=request.seed, batch_size=request.batch_size)
+    computer.extract(sets.values(), progress=progress)
+    results = [computer.compute(one, sets) for one in chosen]
     if all(result.score is None for result in results):
-        check_no_errors(measurer.errors)
+        check_no_errors(computer.errors)
         raise DataError(
             f"nothing could be measured: {results[0].name}: {results[0].missing}", "give more or larger images"
         )
     evaluation = Evaluation(
-        sets=tuple(one.facts(sets[role].images) for role, one in given.items()),
+        sets=tuple(one.summary() for one in sets.values()),
         image=image,
         crop=request.crop,
         resized=resized,
         seed=request.seed,
         results=tuple(results),
-        per_class=tuple(_per_class(measurer, sets, given)) if request.per_class else (),
-        pairwise=tuple(_pairwise(measurer, sets)),
+        per_class=tuple(_per_class(computer, sets)) if request.per_class else (),
+        pairwise=tuple(_pairwise(computer, sets)),
         skipped=tuple(skipped),
-        errors=measurer.errors,
-        warnings=(*oddities(given, sets), *lineage.warnings),
+        errors=computer.errors,
+        warnings=(*dataset_warnings(sets), *lineage.warnings),
         provenance={"lineage": lineage.facts()},
     )
     return Measured(evaluation=evaluation, sets=sets)
@@ -126,11 +126,6 @@ def _check(request: Request) -> None:
         raise ConfigError(f"--batch-size {request.batch_size}, --size {request.size}", "at least 1 and 8 pixels")
 
 
-def _labels(sets: Mapping[str, ImageSet]) -> tuple[str, ...]:
-    """The classes that images of the real set have."""
-    return tuple(name for name, count in sets[REAL].data.counts().items() if count)
-
-
 def _skipped_summary(skipped: Sequence[SkippedMetric]) -> str:
     """One line: the metrics that each command makes available."""
     by_hint: dict[str, list[str]] = {}
@@ -139,49 +134,35 @@ def _skipped_summary(skipped: Sequence[SkippedMetric]) -> str:
     return "; ".join(f"{', '.join(names)} ({hint})" for hint, names in by_hint.items())
 
 
-def _measured(one: ImageSet, image: ImageSpec, crop: str) -> MeasuredSet:
-    how = "none" if one.role == FAKE else crop
-    images = Decoded(one.data, size=image.size, channels=image.channels, crop=how)
-    classes = tuple(dict.fromkeys([*image.classes, *one.data.classes]))
-    return MeasuredSet(role=one.role, data=one.data, images=images, classes=classes)
+def _handle_seen(seen: Sequence[Seen], sets: dict[str, EvaluationSet], request: Request, image: ImageSpec) -> Lineage:
+    """Return the lineage of the real images, and leave those used in training out of `sets` if the request says so.
 
-
-def _settle(
-    seen: Sequence[Seen],
-    given: dict[str, ImageSet],
-    sets: dict[str, MeasuredSet],
-    request: Request,
-    image: ImageSpec,
-) -> Lineage:
-    """What is known of the real images' lineage; those left out are in neither mapping any more.
-
-    Raises: DataError for images that were trained on, unless the request says what to do with them.
+    Raises: DataError for images used in training, unless the request says what to do with them.
     """
-    data = given[REAL].data
-    places = {place for one in seen for place in one.indices}
-    lineage = Lineage(seen=tuple(seen), count=len(data), left_out=len(places) if request.leave_out_seen else 0)
-    if not places or (request.allow_leak and not request.leave_out_seen):
+    data = sets[REAL].data
+    trained_on = {index for one in seen for index in one.indices}
+    left_out = len(trained_on) if request.leave_out_seen else 0
+    lineage = Lineage(seen=tuple(seen), count=len(data), left_out=left_out)
+    if not trained_on or (request.allow_leak and not request.leave_out_seen):
         return lineage
     if not request.leave_out_seen:
-        refuse_seen(lineage)
-    if len(places) == len(data):
-        raise DataError("every real image was trained on", "give images that no model has seen")
-    logger.info(f"left out {len(places)} of the {len(data)} real images, which were trained on")
-    given[REAL] = described(REAL, data.subset([place for place in range(len(data)) if place not in places]))
-    sets[REAL] = _measured(given[REAL], image, request.crop)
+        check_unseen(lineage)
+    if len(trained_on) == len(data):
+        raise DataError("every real image was used in training", "give images that no model has seen")
+    logger.info(f"left out {len(trained_on)} of the {len(data)} real images, which were used in training")
+    sets[REAL] = EvaluationSet(REAL, data.subset([index for index in range(len(data)) if index not in trained_on]))
+    sets[REAL].decode(image, crop=request.crop)
     return lineage
 
 
-def _per_class(
-    measurer: Measurer, sets: Mapping[str, MeasuredSet], given: Mapping[str, ImageSet]
-) -> list[MetricResult]:
-    """Each measurement of each class; FID only where it was asked for by name, for its bias grows as n falls."""
-    chosen = [one for one in measurer.measurements if one.chosen or one.spec.name not in ("fid", "isc")]
-    labels = dict.fromkeys([*given[REAL].data.classes, *given[FAKE].data.classes])
-    return [measurer.row(one, sets, fake=FAKE, label=label) for label in labels for one in chosen]
+def _per_class(computer: MetricComputer, sets: Mapping[str, EvaluationSet]) -> list[MetricResult]:
+    """Compute each metric of each class; FID only if it was asked for by name, as its bias grows when n falls."""
+    chosen = [one for one in computer.metrics if one.chosen or one.spec.name not in ("fid", "isc")]
+    labels = dict.fromkeys([*sets[REAL].data.classes, *sets[FAKE].data.classes])
+    return [computer.compute(one, sets, label=label) for label in labels for one in chosen]
 
 
-def _pairwise(measurer: Measurer, sets: Mapping[str, MeasuredSet]) -> list[PairwiseResult]:
-    """Study B's table: its metrics between any two of the sets, where there are more than two."""
+def _pairwise(computer: MetricComputer, sets: Mapping[str, EvaluationSet]) -> list[PairwiseResult]:
+    """Compute the metrics between any two of the sets, if there are more than two."""
     pairs = itertools.combinations([role for role in (TRAIN, REAL, FAKE, OTHER) if role in sets], 2)
-    return [measurer.pair(one, sets[first], sets[second]) for first, second in pairs for one in measurer.pairwise]
+    return [computer.compute_pair(one, sets[a], sets[b]) for a, b in pairs for one in computer.pairwise]

@@ -1,4 +1,4 @@
-"""Extractors made ready, and the vectors they give of a set's images: computed once and kept by what they depend on."""
+"""Load extractors, and extract features of image sets: computed once and cached by everything they depend on."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _CLASSIFIER_LAYERS = ("features", "logits")
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedExtractor:
-    """An extractor with its weights on a device. `identity` changes whenever the same images give other vectors."""
+    """An extractor with its weights on a device. `identity` changes whenever the features of the same images do."""
 
     name: str
     extract: Extractor
@@ -45,9 +45,9 @@ class LoadedExtractor:
 
 
 class ClassifierExtractor:
-    """A classifier as an extractor: its representation as "features", the logarithms of its probabilities as "logits".
+    """A classifier as an extractor: its representation is "features", the log of its probabilities "logits".
 
-    Images come to its size by bicubic resampling with antialiasing, colour becomes grey as its luma, grey is repeated.
+    Images are resized by bicubic interpolation with antialiasing; color becomes grey as its luma, grey is repeated.
     """
 
     def __init__(self, classifier: Classifier) -> None:
@@ -67,7 +67,7 @@ class ClassifierExtractor:
 
 
 class _Layers(Mapping[str, Tensor]):
-    """What a classifier makes of images, each layer computed when it is asked for: a metric seldom needs both."""
+    """The layers of a classifier, each computed when it is accessed: a metric seldom needs both."""
 
     def __init__(self, classifier: Classifier, images: Tensor) -> None:
         self._classifier, self._images = classifier, images
@@ -90,18 +90,18 @@ class _Layers(Mapping[str, Tensor]):
 
 
 def domain_classifier(registry: Registry, classes: Sequence[str]) -> ModelEntry | None:
-    """The published classifier at hand that knows all `classes`, the one with the fewest others; None without any."""
+    """Return the available classifier that knows all `classes` and the fewest others, or None."""
     known = [row for row in registry.entries if row.kind == "classifier" and row.newest and not row.deprecated]
     fitting = [row for row in known if set(classes) <= set(row.classes) and locate(row)[0] in _AT_HAND]
     return min(fitting, key=lambda row: (len(row.classes), not row.default, row.id), default=None)
 
 
-def refuse_missing(name: str, source: Source) -> None:
-    """Nothing, where the extractor `name` can be loaded without a network.
+def check_available(name: str, source: Source) -> None:
+    """Check that the extractor `name` can be loaded without a network.
 
     Raises:
-        UnknownName: no plugin provides it and no published classifier is called so.
-        HubError: its weights are not here; the command that gets them.
+        UnknownName: no plugin provides it and no published classifier has that name.
+        HubError: its weights are not on this machine; the hint is the command that downloads them.
     """
     rows: list[ModelEntry | AssetEntry]
     if name in source.plugins.extractors:
@@ -120,8 +120,8 @@ def refuse_missing(name: str, source: Source) -> None:
 
 
 def load_extractor(name: str, source: Source) -> LoadedExtractor:
-    """The extractor `name`: a plugin's, or a published classifier. Raises: as `refuse_missing`; IntegrityError."""
-    refuse_missing(name, source)
+    """Load the extractor `name`: of a plugin, or a classifier. Raises: as `check_available`; IntegrityError."""
+    check_available(name, source)
     if name in source.plugins.extractors:
         return _from_plugin(source.plugins.extractors[name], source)
     loaded = load_by_name(name, kind=CLASSIFIER, registry=source.registry, plugins=source.plugins, device=source.device)
@@ -158,26 +158,26 @@ def _from_plugin(spec: ExtractorSpec, source: Source) -> LoadedExtractor:
 
 
 def _read_asset(path: Path, row: AssetEntry) -> Mapping[str, Tensor]:
-    """The tensors of an asset of one file, whose bytes have been checked."""
+    """Read the tensors of an asset of one file, whose hash was checked."""
     if path.suffix == ".safetensors":
         return load_file(path)
     return read_weights(path, sha256=row.files[0].sha256, mend=f"medzoo pull {row.name}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """What is to be extracted: of which images, by which extractor, which layers ("mirrored" among them)."""
+class Extraction:
+    """Which `layers` ("mirrored" may be one) to extract from which images by which extractor."""
 
     images: Decoded
     extractor: LoadedExtractor
     layers: tuple[str, ...]
 
 
-def extract_all(wanted: Iterable[Wanted], *, batch_size: int, progress: Progress) -> list[dict[str, Tensor]]:
-    """For each, its layers float32 (N, D) on the CPU: those kept by an earlier run are read, the others computed.
+def extract_all(wanted: Iterable[Extraction], *, batch_size: int, progress: Progress) -> list[dict[str, Tensor]]:
+    """Return the layers of each extraction, float32 (N, D) on the CPU, from the cache or computed.
 
     `progress` counts images. They are extracted while later ones are decoded.
-    Raises: PluginError for an extractor that gives another number of rows, or lacks a layer.
+    Raises: PluginError for an extractor that returns a wrong number of rows, or lacks a layer.
     """
     jobs = list(wanted)
     found = [_read_kept(job) if job.images.complete else {} for job in jobs]
@@ -200,8 +200,8 @@ def extract_all(wanted: Iterable[Wanted], *, batch_size: int, progress: Progress
     return found
 
 
-def _passes(job: Wanted, kept: Mapping[str, Tensor]) -> Iterator[tuple[tuple[str, ...], bool]]:
-    """The layers each pass over the images gives, and whether it mirrors them."""
+def _passes(job: Extraction, kept: Mapping[str, Tensor]) -> Iterator[tuple[tuple[str, ...], bool]]:
+    """Yield the layers of each pass over the images, and whether it mirrors them."""
     plain = tuple(layer for layer in job.layers if layer != MIRRORED and layer not in kept)
     if plain:
         yield plain, False
@@ -209,14 +209,14 @@ def _passes(job: Wanted, kept: Mapping[str, Tensor]) -> Iterator[tuple[tuple[str
         yield ("features",), True
 
 
-def _batches(job: Wanted, batch_size: int, *, mirrored: bool) -> Iterator[Tensor]:
+def _batches(job: Extraction, batch_size: int, *, mirrored: bool) -> Iterator[Tensor]:
     for start in range(0, len(job.images), batch_size):
         images = torch.from_numpy(job.images[start : start + batch_size])
         yield images.flip(-1) if mirrored else images
 
 
 @torch.inference_mode()
-def _extract(job: Wanted, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+def _extract(job: Extraction, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
     given: Any = job.extractor.extract(images.to(job.extractor.device))
     check = f"run `medzoo plugin check {job.extractor.name}`"
     if lacking := [layer for layer in layers if layer not in given]:
@@ -229,13 +229,13 @@ def _extract(job: Wanted, images: Tensor, layers: Sequence[str]) -> dict[str, Te
     return rows
 
 
-def _read_kept(job: Wanted) -> dict[str, Tensor]:
-    """The layers an earlier run has kept."""
+def _read_kept(job: Extraction) -> dict[str, Tensor]:
+    """Read the layers that an earlier run cached."""
     paths = {layer: _path(job, layer) for layer in job.layers}
     return {layer: load_file(path)["rows"] for layer, path in paths.items() if path.is_file()}
 
 
-def _path(job: Wanted, layer: str) -> Path:
-    """Where a layer is kept: its name hangs on the pixels, the extractor with its weights, and the kind of device."""
+def _path(job: Extraction, layer: str) -> Path:
+    """Return the cache path of a layer, which depends on the pixels, the extractor, its weights and the device."""
     facts = f"{job.images.digest}\n{job.extractor.identity}\n{layer}\n{job.extractor.device.partition(':')[0]}"
     return features_root() / f"{hashlib.sha256(facts.encode()).hexdigest()[:40]}.safetensors"

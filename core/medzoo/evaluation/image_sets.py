@@ -1,21 +1,22 @@
-"""The image sets of an evaluation: opened by role, brought to one size and colour, and refused where they lie."""
+"""The image sets of an evaluation: open them by role, check that they are what they claim, and decode them alike."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from torch import Tensor
 
 from medzoo.data.dataset import Dataset, open_dataset
 from medzoo.data.decoded_cache import Decoded
-from medzoo.data.images import SUFFIXES, probe
+from medzoo.data.image_formats import image_formats
+from medzoo.data.images import SUFFIXES
 from medzoo.errors import DataError
 from medzoo.evaluation.results import FAKE, OTHER, REAL, TRAIN, SetSummary
 from medzoo.generation.writer import METADATA
@@ -27,7 +28,6 @@ logger = logging.getLogger(__name__)
 UNLABELLED = "all images"
 """The class of a folder of images without class folders."""
 
-_GREY = ("1", "L", "LA", "I", "F")
 _LARGEST = 1024
 
 
@@ -39,39 +39,56 @@ class Origin:
     weights_sha256: str
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ImageSet:
-    """One set as it was given. `origins` are those of synthetic images, as far as their metadata.csv tells."""
+class EvaluationSet:
+    """One image set: `data` and `formats` as given, and after `decode`, `images` as all sets are compared.
 
-    role: str
-    data: Dataset
-    sizes: Counter[tuple[int, int]]
-    grey: bool
-    codecs: tuple[str, ...]
-    origins: tuple[Origin, ...] = ()
+    `origins` are those of synthetic images, as far as their metadata.csv states them. `features` holds what extractors
+    computed: by extractor and layer, float32 (N, D).
+    """
 
-    def facts(self, images: Decoded) -> SetSummary:
-        """What a report says of it."""
-        low, high = min(self.sizes, key=_area), max(self.sizes, key=_area)
-        one = f"{low[0]}x{low[1]}"
+    def __init__(self, role: str, data: Dataset, origins: tuple[Origin, ...] = ()) -> None:
+        self.role = role
+        self.data = data
+        self.origins = origins
+        self.formats = image_formats(data)
+        self.classes = data.classes
+        self.features: dict[str, dict[str, Tensor]] = {}
+        self._images: Decoded | None = None
+
+    def decode(self, image: ImageSpec, *, crop: str) -> None:
+        """Start decoding the images to the size and channels of `image`, whose classes come before the set's others."""
+        self._images = Decoded(self.data, size=image.size, channels=image.channels, crop=crop)
+        self.classes = tuple(dict.fromkeys([*image.classes, *self.data.classes]))
+
+    @property
+    def images(self) -> Decoded:
+        """The decoded images."""
+        assert self._images is not None  # `decode` comes first
+        return self._images
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """int64 (N,), label k meaning `classes[k]`."""
+        places = np.array([self.classes.index(name) for name in self.data.classes])
+        return np.asarray(places[self.data.labels])
+
+    def indices(self, label: str = "") -> np.ndarray:
+        """Return the indices of the images of a class, or of all images."""
+        return np.flatnonzero(self.labels == self.classes.index(label)) if label else np.arange(len(self.data))
+
+    def summary(self) -> SetSummary:
+        """Summarize the set for a report."""
+        sizes = sorted(self.formats.sizes, key=lambda size: size[0] * size[1])
+        low, high = (f"{width}x{height}" for width, height in (sizes[0], sizes[-1]))
         return SetSummary(
             role=self.role,
             path=str(self.data.path),
             counts=self.data.counts(),
-            sizes=one if low == high else f"{one} to {high[0]}x{high[1]}",
-            colour="grey" if self.grey else "colour",
-            codecs=", ".join(self.codecs),
-            fingerprint=hashlib.sha256("\n".join(sorted(images.fingerprints())).encode()).hexdigest(),
+            sizes=low if low == high else f"{low} to {high}",
+            colour="grey" if self.formats.grey else "colour",
+            codecs=", ".join(self.formats.codecs),
+            fingerprint=hashlib.sha256("\n".join(sorted(self.images.fingerprints())).encode()).hexdigest(),
         )
-
-    @property
-    def side(self) -> int:
-        """The median of the images' shorter sides, in pixels."""
-        return int(np.median([min(size) for size, count in self.sizes.items() for _ in range(count)]))
-
-
-def _area(size: tuple[int, int]) -> int:
-    return size[0] * size[1]
 
 
 def open_sets(
@@ -79,22 +96,22 @@ def open_sets(
     *,
     classes: Sequence[str] | None,
     skip_bad: bool,
-) -> dict[str, ImageSet]:
-    """The sets by role; `classes` names an npz's numbers.
+) -> dict[str, EvaluationSet]:
+    """Open the sets by role; `classes` names an npz's labels.
 
-    Real images of a path with parts are its test or val part; its train part are then those trained on, unless others
-    are given. Images of several labels are compared without them.
+    Of a path with parts, the real images are its test or val part, and its train part is the training set unless
+    another is given. Images of several labels are compared without them.
 
-    Raises: DataError for synthetic images in the place of real ones, or real ones in the place of synthetic.
+    Raises: DataError for synthetic images given as real ones, or the reverse.
     """
-    sets: dict[str, ImageSet] = {}
+    sets: dict[str, EvaluationSet] = {}
     for role in (REAL, FAKE, TRAIN, OTHER):
         wanted = given.get(role)
         if wanted is None:
             continue
         data = wanted if isinstance(wanted, Dataset) else _open(wanted, classes=classes, skip_bad=skip_bad)
         if data.multi_label:
-            logger.info(f"{data.path} has several labels an image: its images are compared without them")
+            logger.info(f"{data.path} has several labels per image: its images are compared without them")
             data = _without_labels(data)
         for name, reason in data.bad:
             logger.warning(f"left out {name}: {reason}")
@@ -102,19 +119,19 @@ def open_sets(
             part = "test" if "test" in data.held_out else "val"
             if given.get(TRAIN) is None:
                 logger.info(
-                    f"{data.path} has parts: measured against its {part} part; its train part are those trained on"
+                    f"{data.path} has parts: its {part} part is the real set, and its train part the training set"
                 )
-                sets[TRAIN] = described(TRAIN, replace(data, held_out={}))
+                sets[TRAIN] = EvaluationSet(TRAIN, replace(data, held_out={}))
             else:
-                logger.info(f"{data.path} has parts: measured against its {part} part")
+                logger.info(f"{data.path} has parts: its {part} part is the real set")
             data = data.held_out[part]
-        data, origins = _chosen(role, replace(data, held_out={}))
-        sets[role] = described(role, data, origins)
+        data, origins = _select(role, replace(data, held_out={}))
+        sets[role] = EvaluationSet(role, data, origins)
     return sets
 
 
 def _open(path: Path, *, classes: Sequence[str] | None, skip_bad: bool) -> Dataset:
-    """A dataset, or a folder of images without class folders as one of a single class."""
+    """Open a dataset; a folder of images without class folders becomes one of a single class."""
     path = Path(path)
     entries = sorted(path.iterdir()) if path.is_dir() else []
     files = [entry for entry in entries if entry.is_file() and entry.name.lower().endswith(SUFFIXES)]
@@ -131,28 +148,13 @@ def _open(path: Path, *, classes: Sequence[str] | None, skip_bad: bool) -> Datas
 
 
 def _without_labels(data: Dataset) -> Dataset:
-    """The images, and those held out, as ones of a single class."""
+    """Return the images, and those held out, as images of a single class."""
     held_out = {part: _without_labels(images) for part, images in data.held_out.items()}
     return replace(data, classes=(UNLABELLED,), labels=np.zeros(len(data), np.int64), held_out=held_out)
 
 
-def described(role: str, data: Dataset, origins: tuple[Origin, ...] = ()) -> ImageSet:
-    """The set of these images, with what their headers say of them."""
-    if data.files is not None:
-        headers = [probe(file) for file in data.files]
-        sizes = Counter((width, height) for width, height, _ in headers)
-        grey = all(mode in _GREY or mode.startswith("I;16") for _, _, mode in headers)
-        formats = Image.registered_extensions()
-        codecs = tuple(sorted({formats.get(file.suffix.lower(), file.suffix) for file in data.files}))
-    else:
-        assert data.array is not None  # a dataset has files or an array
-        height, width = data.array.shape[1:3]
-        sizes, grey, codecs = Counter({(width, height): len(data)}), data.array.ndim == 3, ("array",)
-    return ImageSet(role=role, data=data, sizes=sizes, grey=grey, codecs=codecs, origins=origins)
-
-
-def _chosen(role: str, data: Dataset) -> tuple[Dataset, tuple[Origin, ...]]:
-    """The images of a set that belong to its role by its metadata.csv, and where synthetic ones come from."""
+def _select(role: str, data: Dataset) -> tuple[Dataset, tuple[Origin, ...]]:
+    """Return the images of a set that have its role by its metadata.csv, and the origins of synthetic ones."""
     rows = _metadata(data)
     synthetic = {name: row for name, row in rows.items() if row.get("origin") == "synthetic"}
     if role != FAKE:
@@ -169,15 +171,15 @@ def _chosen(role: str, data: Dataset) -> tuple[Dataset, tuple[Origin, ...]]:
         raise DataError(f"{data.path} holds no synthetic image, by its {METADATA}", "give the folder of synthetic ones")
     if len(own) < len(data):
         logger.info(f"{data.path}: the {len(own)} synthetic of its {len(data)} images are measured, by its {METADATA}")
-    told = [synthetic[data.names[k]] for k in own]
     origins = dict.fromkeys(
-        Origin(generator=row.get("generator", ""), weights_sha256=row.get("weights_sha256", "")) for row in told
+        Origin(generator=row.get("generator", ""), weights_sha256=row.get("weights_sha256", ""))
+        for row in (synthetic[data.names[k]] for k in own)
     )
     return data.subset(own), tuple(origins)
 
 
 def _metadata(data: Dataset) -> dict[str, dict[str, str]]:
-    """The rows of the set's metadata.csv by file name; none where there is no such file of medzoo's."""
+    """Return the rows of the set's metadata.csv by file name, if medzoo wrote such a file."""
     folder = data.path if data.path.is_dir() else data.path.parent
     table = data.path if data.path.name == METADATA else folder / METADATA
     if data.array is not None or not table.is_file():
@@ -186,28 +188,27 @@ def _metadata(data: Dataset) -> dict[str, dict[str, str]]:
         with table.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table} cannot be read: {error}", "mend or remove it") from error
+        raise DataError(f"{table} cannot be read: {error}", "repair or remove it") from error
     return {row["file_name"]: row for row in rows if row.get("file_name") and "origin" in row}
 
 
-def common_image(sets: Mapping[str, ImageSet], *, size: int | None) -> tuple[ImageSpec, str]:
-    """As what all sets are compared, and a sentence that says so.
+def common_image(sets: Mapping[str, EvaluationSet], *, size: int | None) -> tuple[ImageSpec, str]:
+    """Return the size, channels and classes in which all sets are compared, and a sentence about it.
 
-    `size`, or the smaller one of the real and the synthetic images' sides: enlarging would compare interpolation.
+    The side is `size`, or the smaller one of the real and synthetic images: enlarging would compare interpolation.
     """
     real, fake = sets[REAL], sets[FAKE]
-    side = size or min(real.side, fake.side, _LARGEST)
-    grey = all(one.grey for one in sets.values())
+    side = size or min(real.formats.side, fake.formats.side, _LARGEST)
+    grey = all(one.formats.grey for one in sets.values())
     classes = tuple(dict.fromkeys([*real.data.classes, *fake.data.classes]))
     image = ImageSpec(size=side, channels=1 if grey else 3, classes=classes)
-    told = [f"all images are compared at {side}x{side} pixels in {'grey' if grey else 'colour'}"]
+    parts = [f"all images are compared at {side}x{side} pixels in {'grey' if grey else 'color'}"]
     for one in sets.values():
-        others = sum(count for size_, count in one.sizes.items() if size_ != (side, side))
-        if others:
-            stretched = sum(count for (width, height), count in one.sizes.items() if width != height)
-            bent = f", {stretched} of them made square" if stretched else ""
-            larger = " enlarged" if one.side < side else " resized"
-            told.append(f"{others} {one.role} images were{larger}{bent}")
-        if one.grey and not grey:
-            told.append(f"the {one.role} images' grey was repeated")
-    return image, "; ".join(told) + " (bicubic, antialiased)" * any("were" in part for part in told)
+        sizes = one.formats.sizes
+        if others := sum(count for size_, count in sizes.items() if size_ != (side, side)):
+            squared = sum(count for (width, height), count in sizes.items() if width != height)
+            larger = " enlarged" if one.formats.side < side else " resized"
+            parts.append(f"{others} {one.role} images were{larger}{f', {squared} of them made square' * bool(squared)}")
+        if one.formats.grey and not grey:
+            parts.append(f"the {one.role} images' grey was repeated")
+    return image, "; ".join(parts) + " (bicubic, antialiased)" * any("were" in part for part in parts)

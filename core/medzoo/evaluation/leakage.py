@@ -1,4 +1,4 @@
-"""Whether the images that a model is judged by are ones it was trained on."""
+"""Leakage: whether real images of an evaluation were used to train the model that it evaluates."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medzoo.errors import DataError
-from medzoo.evaluation.image_sets import ImageSet, Origin
-from medzoo.evaluation.measurement import MeasuredSet
+from medzoo.evaluation.image_sets import EvaluationSet, Origin
 from medzoo.evaluation.results import FAKE, REAL, TRAIN
 from medzoo.generation.mixture import Source
 from medzoo.generation.run import MODELS
@@ -26,9 +25,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """Which real images, by index, are among those that `who` was trained on: a model, or "" for the training set.
+    """Which real images, by index, `who` was trained on: a model, or "" for the training set.
 
-    `trained_on` counts the latter; None where nobody can say what the model was trained on.
+    `trained_on` is the number of its training images, or None if they are unknown.
     """
 
     who: str
@@ -36,15 +35,15 @@ class Seen:
     trained_on: int | None
     indices: tuple[int, ...]
 
-    def told(self, count: int) -> str:
-        """A sentence about it, of `count` real images in all."""
+    def describe(self, count: int) -> str:
+        """Describe it in a sentence; `count` is the number of real images."""
         shared = f"{len(self.indices)} of the {count} real images"
         return f"'{self.who}' was trained on {shared}" if self.who else f"{shared} are among the training images"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lineage:
-    """What is known of the `count` real images that were given, and how many were `left_out` for it."""
+    """What is known of the training on the `count` real images given, `left_out` of which were left out for it."""
 
     seen: tuple[Seen, ...]
     count: int
@@ -52,12 +51,12 @@ class Lineage:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """A sentence for each training that knew images which were measured all the same."""
-        told = (f"{one.told(self.count)}: the numbers flatter it" for one in self.seen if one.indices)
-        return () if self.left_out else tuple(told)
+        """A sentence for each training on images that were evaluated nevertheless."""
+        warnings = (f"{one.describe(self.count)}: the results are too optimistic" for one in self.seen if one.indices)
+        return () if self.left_out else tuple(warnings)
 
     def facts(self) -> dict[str, Any]:
-        """It as plain values, for run.json."""
+        """Return plain values for run.json."""
         trained = [
             {"who": one.who or "training images", "weights_sha256": one.weights_sha256}
             | {"trained_on": one.trained_on, "real_among_them": len(one.indices)}
@@ -67,16 +66,15 @@ class Lineage:
 
 
 def find_seen(
-    given: Mapping[str, ImageSet],
-    sets: Mapping[str, MeasuredSet],
+    sets: Mapping[str, EvaluationSet],
     source: Source,
     *,
     models: Sequence[LoadedModel[Generator]],
 ) -> list[Seen]:
-    """What is known of the real images' place in trainings: of the training set, of the models that the synthetic
-    images' metadata.csv names, as far as a registry knows them, and of `models`."""
+    """Find the real images used in trainings: in the training set, by the models that the metadata.csv of the synthetic
+    images names, as far as a registry knows them, and by `models`."""
     found: list[Seen] = []
-    for who, weights, trained_on in _trainings(given, sets, source, models=models):
+    for who, weights, trained_on in _trainings(sets, source, models=models):
         shared: tuple[int, ...] = ()
         if trained_on is not None:
             digests = sets[REAL].images.fingerprints()
@@ -86,36 +84,35 @@ def find_seen(
     return found
 
 
-def refuse_seen(lineage: Lineage) -> None:
-    """Nothing. Raises: DataError if some of the real images were trained on."""
+def check_unseen(lineage: Lineage) -> None:
+    """Raise DataError if real images were used in training."""
     for one in lineage.seen:
         if one.indices:
             raise DataError(
-                f"{one.told(lineage.count)}, so nothing measured on them would hold",
-                "--leave-out-seen measures on the others; --allow-leak goes on with all and records it",
+                f"{one.describe(lineage.count)}, so no result measured on them would be valid",
+                "--leave-out-seen evaluates on the others; --allow-leak uses all and records it",
             )
 
 
 def _trainings(
-    given: Mapping[str, ImageSet],
-    sets: Mapping[str, MeasuredSet],
+    sets: Mapping[str, EvaluationSet],
     source: Source,
     *,
     models: Sequence[LoadedModel[Generator]],
 ) -> Iterator[tuple[str, str, Collection[str] | None]]:
-    """Who was trained: its name, its weights, and the fingerprints of the images, None where they are unknown."""
+    """Yield the name, the weights and the fingerprints of the images (None if unknown) of each training."""
     if TRAIN in sets:
         yield "", "", frozenset(sets[TRAIN].images.fingerprints())
-    for origin in given[FAKE].origins:
-        yield origin.generator, origin.weights_sha256, _images_of(origin, given[FAKE].data.path, source)
+    for origin in sets[FAKE].origins:
+        yield origin.generator, origin.weights_sha256, _images_of(origin, sets[FAKE].data.path, source)
     for model in models:
         yield model.name, model.weights_sha256 or "", model.trained_on
 
 
 def _images_of(origin: Origin, made: Path, source: Source) -> frozenset[str] | None:
-    """The fingerprints of the images that the model of these weights was trained on; None if nobody knows.
+    """Return the fingerprints of the training images of the model with these weights, or None if they are unknown.
 
-    It is a published one, or in the folder that is named by the run.json of the images `made` with it.
+    The model is a published one, or in the folder named by the run.json of the images `made` with it.
     """
     if not origin.weights_sha256:
         return None
@@ -131,13 +128,13 @@ def _images_of(origin: Origin, made: Path, source: Source) -> frozenset[str] | N
         if description.get("weights_sha256") == origin.weights_sha256:
             return frozenset(map(str, description["data"].get("images", ())))
         missing += f" and no longer in {home}"
-    logger.warning(f"'{origin.generator}' {missing}, so nobody can say what it was trained on")
+    logger.warning(f"'{origin.generator}' {missing}, so its training images are unknown")
     return None
 
 
 def _home(origin: Origin, made: Path) -> Path | None:
-    """The folder that the model was in when it made the images, as their run.json tells."""
+    """Return the folder that the model was in when it made the images, by their run.json."""
     record = read_run(made if made.is_dir() else made.parent) or {}
     folders = record.get(MODELS)
-    told = folders.get(origin.generator) if isinstance(folders, Mapping) else None
-    return Path(told) if isinstance(told, str) else None
+    named = folders.get(origin.generator) if isinstance(folders, Mapping) else None
+    return Path(named) if isinstance(named, str) else None

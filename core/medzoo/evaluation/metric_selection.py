@@ -1,4 +1,4 @@
-"""Which metrics an evaluation measures, with which extractors, and what it has to leave out."""
+"""Select the metrics of an evaluation and their extractors, and say which are skipped."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medzoo.errors import DataError, HubError, UnknownName
-from medzoo.evaluation.features import MIRRORED, domain_classifier, refuse_missing
+from medzoo.evaluation.features import MIRRORED, check_available, domain_classifier
 from medzoo.evaluation.results import SkippedMetric
 from medzoo.generation.mixture import Source
 from medzoo.specs import DOMAIN, MetricSpec
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measurement:
-    """A metric with the extractor it is measured with, where it needs one; `chosen` by the user, by name."""
+class SelectedMetric:
+    """A metric with its extractor, if it needs one; `chosen` if the user named it."""
 
     spec: MetricSpec
     extractor: str = ""
@@ -22,72 +22,72 @@ class Measurement:
 
     @property
     def name(self) -> str:
-        """What is printed, and may be typed: `kid@cnn-busi`, `ssim`."""
+        """The name as printed and typed: `kid@cnn-busi`, `ssim`."""
         return f"{self.spec.name}@{self.extractor}" if self.extractor else self.spec.name
 
     @property
     def needs_extractor(self) -> bool:
-        """Whether it is measured in an extractor's vectors or by its distance."""
+        """Whether it is computed from an extractor's features or distance."""
         return bool(self.spec.needs_features or self.spec.needs_distance or self.spec.needs_train)
 
 
-def choose(
+def select_metrics(
     names: Sequence[str], source: Source, *, classes: Sequence[str], has_train: bool
-) -> tuple[list[Measurement], list[SkippedMetric]]:
-    """What `names` ask for, or without any all that can be measured here, and what had to be left out.
+) -> tuple[list[SelectedMetric], list[SkippedMetric]]:
+    """Return the metrics in `names`, or without any every metric that can be computed here, and those skipped.
 
     Raises:
-        UnknownName, PluginError: a metric or an extractor that is not there.
+        UnknownName, PluginError: an unknown or broken metric or extractor.
         HubError: an extractor named by the user whose weights are not on this machine.
         DataError: a metric named by the user that needs training images, without any.
     """
-    chosen: list[Measurement] = []
-    left_out: list[SkippedMetric] = []
+    chosen: list[SelectedMetric] = []
+    skipped: list[SkippedMetric] = []
     for name in names:
         metric, _, extractor = name.partition("@")
         spec = source.plugins.metric(metric)
         if extractor:
             chosen.append(_named(spec, extractor, source))
         else:
-            chosen += _expanded(spec, source, classes=classes, left_out=left_out, chosen=True)
+            chosen += _expanded(spec, source, classes=classes, skipped=skipped, chosen=True)
     for spec in [] if names else source.plugins.metrics.values():
-        chosen += _expanded(spec, source, classes=classes, left_out=left_out, chosen=False)
+        chosen += _expanded(spec, source, classes=classes, skipped=skipped, chosen=False)
     kept = [one for one in chosen if has_train or not one.spec.needs_train]
     for one in chosen:
         if one not in kept and names:
             raise DataError(f"{one.name} compares with the images that were trained on", "give them with --train DIR")
         if one not in kept:
-            left_out.append(SkippedMetric(name=one.name, reason="no training images were given", hint="--train DIR"))
-    if not kept and left_out:
-        raise HubError(f"{left_out[0].name} cannot be measured: {left_out[0].reason}", left_out[0].hint)
-    return list(dict.fromkeys(kept)), left_out
+            skipped.append(SkippedMetric(name=one.name, reason="no training images were given", hint="--train DIR"))
+    if not kept and skipped:
+        raise HubError(f"{skipped[0].name} cannot be measured: {skipped[0].reason}", skipped[0].hint)
+    return list(dict.fromkeys(kept)), skipped
 
 
-def _named(spec: MetricSpec, extractor: str, source: Source) -> Measurement:
-    measurement = Measurement(spec=spec, extractor=extractor, chosen=True)
-    if not measurement.needs_extractor:
-        raise UnknownName("metric", measurement.name, [spec.name], f"('{spec.name}' needs no extractor)")
-    refuse_missing(extractor, source)
-    _refuse_unfit(spec, extractor, source)
-    return measurement
+def _named(spec: MetricSpec, extractor: str, source: Source) -> SelectedMetric:
+    metric = SelectedMetric(spec=spec, extractor=extractor, chosen=True)
+    if not metric.needs_extractor:
+        raise UnknownName("metric", metric.name, [spec.name], f"('{spec.name}' needs no extractor)")
+    check_available(extractor, source)
+    _check_fit(spec, extractor, source)
+    return metric
 
 
-def _refuse_unfit(spec: MetricSpec, extractor: str, source: Source) -> None:
-    """Nothing. Raises: UnknownName for an extractor that does not give what the metric needs."""
+def _check_fit(spec: MetricSpec, extractor: str, source: Source) -> None:
+    """Raise UnknownName for an extractor that lacks what the metric needs."""
     needed = {*spec.needs_features, *spec.needs_train} - {MIRRORED}
     offered = source.plugins.extractors.get(extractor)
     gives = set(offered.layers) if offered else {"features", "logits"}  # a classifier has these
     if needed <= gives and (not spec.needs_distance or (offered is not None and offered.perceptual)):
         return
     fitting = [name for name in spec.extractors if name != DOMAIN]
-    raise UnknownName(f"extractor of {spec.name}", extractor, fitting, f"('{extractor}' does not give what it needs)")
+    raise UnknownName(f"extractor of {spec.name}", extractor, fitting, f"('{extractor}' lacks what it needs)")
 
 
 def _expanded(
-    spec: MetricSpec, source: Source, *, classes: Sequence[str], left_out: list[SkippedMetric], chosen: bool
-) -> list[Measurement]:
-    """The metric with each of its own extractors that is at hand; the others go to `left_out`."""
-    plain = Measurement(spec=spec, chosen=chosen)
+    spec: MetricSpec, source: Source, *, classes: Sequence[str], skipped: list[SkippedMetric], chosen: bool
+) -> list[SelectedMetric]:
+    """Return the metric with each of its default extractors that is available; the others go to `skipped`."""
+    plain = SelectedMetric(spec=spec, chosen=chosen)
     if not plain.needs_extractor:
         return [plain]
     found = []
@@ -97,14 +97,14 @@ def _expanded(
             row = domain_classifier(source.registry, classes)
             if row is None:
                 why = f"no classifier at hand knows the classes {', '.join(classes)}"
-                mend = "medzoo list --kind classifier"
-                left_out.append(SkippedMetric(name=f"{spec.name}@{DOMAIN}", reason=why, hint=mend))
+                hint = "medzoo list --kind classifier"
+                skipped.append(SkippedMetric(name=f"{spec.name}@{DOMAIN}", reason=why, hint=hint))
                 continue
             name = row.id
         try:
-            refuse_missing(name, source)
+            check_available(name, source)
         except HubError as error:
-            left_out.append(SkippedMetric(name=f"{spec.name}@{name}", reason=error.message, hint=error.hint))
+            skipped.append(SkippedMetric(name=f"{spec.name}@{name}", reason=error.message, hint=error.hint))
         else:
-            found.append(Measurement(spec=spec, extractor=name, chosen=chosen))
+            found.append(SelectedMetric(spec=spec, extractor=name, chosen=chosen))
     return found

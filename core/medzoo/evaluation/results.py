@@ -1,4 +1,4 @@
-"""What an evaluation found, as plain values: `medzoo evaluate` makes it, the report, CSV and JSON tell it."""
+"""The results of an evaluation as plain values, which the report, CSV and JSON show."""
 
 from __future__ import annotations
 
@@ -27,17 +27,16 @@ class SetSummary:
 
     @property
     def size(self) -> int:
-        """How many images it has."""
+        """The number of images."""
         return sum(self.counts.values())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline:
-    """What sampling alone makes of a metric, at `n` images a side, as means over seeded draws.
+    """The real-vs-real baseline of a metric at `n` images per set, as means over seeded draws.
 
     `real` is the metric between two disjoint halves of the real images, `fake` between such a half and as many
-    synthetic ones; the two can be compared, which the metric on whole sets and its floor cannot where it depends on
-    their size.
+    synthetic ones. Both have the same `n`, so they can be compared even if the metric depends on it.
     `real_spread` and `fake_spread` are standard deviations over the draws.
     """
 
@@ -51,10 +50,9 @@ class Baseline:
 
 @dataclass(frozen=True, kw_only=True)
 class MetricResult:
-    """A metric of the synthetic images: a `score`, or in `missing` why there is none. `label` "" is of all classes.
+    """A metric of the synthetic images of a class, or of all (`label` ""): a `score`, or why it is `missing`.
 
-    `name` is the metric's with its extractor, `preprocessing` what that does to images, `weights` its hash ("" for an
-    extractor without any).
+    `name` includes the extractor, whose `preprocessing` and hash of `weights` ("" without any) follow.
     """
 
     name: str
@@ -71,7 +69,7 @@ class MetricResult:
 
 @dataclass(frozen=True, kw_only=True)
 class PairwiseResult:
-    """A metric between two of the sets, named by their roles (study B's table)."""
+    """A metric between two of the sets, named by their roles."""
 
     first: str
     second: str
@@ -82,7 +80,7 @@ class PairwiseResult:
 
 @dataclass(frozen=True, kw_only=True)
 class SkippedMetric:
-    """A metric that could not be had, why, and the command that gets it."""
+    """A metric that was not computed, the reason, and the command that makes it available."""
 
     name: str
     reason: str
@@ -91,7 +89,7 @@ class SkippedMetric:
 
 @dataclass(frozen=True, kw_only=True)
 class TrendPoint:
-    """A metric on images drawn from one checkpoint; `epoch` may lie between two."""
+    """A metric on images sampled from one checkpoint; `epoch` may be fractional."""
 
     step: int
     epoch: float
@@ -101,7 +99,7 @@ class TrendPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Everything an evaluation found.
+    """All results of an evaluation.
 
     All sets were compared as `image` and `crop` say; `resized` is a sentence about it. `errors` maps a metric that
     raised what no metric may to the message. `provenance` is what run.json says of the job: command, versions, seeds,
@@ -122,6 +120,6 @@ class Evaluation:
     warnings: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
-    def facts(self, role: str) -> SetSummary | None:
-        """The set of that role, if there is one."""
+    def summary(self, role: str) -> SetSummary | None:
+        """Return the summary of the set in a role, if there is one."""
         return next((facts for facts in self.sets if facts.role == role), None)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medzoo.data.images import contact_sheet, encode_png, prepare
-from medzoo.evaluation.measurement import MeasuredSet
+from medzoo.evaluation.image_sets import EvaluationSet
 from medzoo.evaluation.results import FAKE, REAL, TRAIN, Evaluation
 from medzoo.protocols import Pair
 from medzoo.report.page import PageImage, png_image
@@ -27,7 +27,7 @@ _SMALLEST, _LARGEST, _SHEET_SIDE, _SHEET_TILE = 32, 160, 256, 96
 class MeasuredImages:
     """The images of the sets that were compared, by role ("real", "synthetic", "train") and index."""
 
-    def __init__(self, sets: Mapping[str, MeasuredSet], classes: tuple[str, ...]) -> None:
+    def __init__(self, sets: Mapping[str, EvaluationSet], classes: tuple[str, ...]) -> None:
         self.classes = classes  # including those that only one set has
         self._sets = sets
 
@@ -42,7 +42,7 @@ class MeasuredImages:
         own = self._sets[role]
         if label is not None and label not in own.classes:
             return []
-        places = np.arange(len(own.data)) if label is None else own.of_class(label)
+        places = own.indices(label or "")
         spread = {int(place) for place in np.linspace(0, len(places) - 1, min(count, len(places)))}
         return [int(places[place]) for place in sorted(spread)]
 

@@ -52,7 +52,7 @@ def memorization_verdict(evaluation: Evaluation) -> Verdict:
     measured = [(row.name, row.score) for row in rows if row.score]
     if not measured:
         skipped = [entry.reason for entry in evaluation.skipped if entry.name.partition("@")[0] == MEMORIZATION]
-        not_requested = "no training images were given" if evaluation.facts(TRAIN) is None else "it was not requested"
+        not_requested = "no training images were given" if evaluation.summary(TRAIN) is None else "it was not requested"
         reason = next(iter([row.missing for row in rows if row.missing] + skipped), not_requested)
         return Verdict(state="not run", sentence=f"Whether training images were memorized is unknown: {reason}.")
     failed = [name for name, score in measured if score.failed]
