@@ -20,7 +20,7 @@ import torch
 
 from medzoo import Extractor
 from medzoo.data.images import write_image
-from medzoo.evaluation.evaluate import Request, evaluate
+from medzoo.evaluation.evaluate import EvaluateRequest, evaluate
 from medzoo.evaluation.features import load_extractor
 from medzoo.generation.mixture import make_source
 from medzoo.plugins.lookup import load_plugins
@@ -49,7 +49,7 @@ def main() -> None:
         extractor = load_extractor("inception", source)
         bare = time_bare(extractor.extract, asked.n, asked.side, clock)
         print(f"bare extractor, {2 * asked.n} images in memory: {bare:.1f} s")
-        request = Request(real=sets[0], fake=sets[1], metrics=tuple(f"{name}@inception" for name in METRICS))
+        request = EvaluateRequest(real=sets[0], fake=sets[1], metrics=tuple(f"{name}@inception" for name in METRICS))
         for title in ("medzoo, four metrics with floors", "medzoo again, features kept"):
             start = clock()
             measured = evaluate(request, source)

@@ -18,7 +18,7 @@ from medzoo.toolkit.remote import RemoteGenerator
 
 if TYPE_CHECKING:
     from medzoo.data.dataset import Dataset
-    from medzoo.evaluation.evaluate import Measured, Request
+    from medzoo.evaluation.evaluate import EvaluateRequest, Measured
     from medzoo.evaluation.results import Evaluation
     from medzoo.experiment.plan import ExperimentPlan
     from medzoo.experiment.results import Experiment
@@ -150,12 +150,12 @@ def sample(
         HubError, ResourceError: as `load`; a full disk.
     """
     from medzoo.generation.run import run
-    from medzoo.generation.sample import Request, SampleResult, prepare, sample_grid
+    from medzoo.generation.sample import SampleRequest, SampleResult, prepare, sample_grid
     from medzoo.runs.progress import no_progress
 
     require((str, Path), "a model's name or a folder", gen=gen)
     require(bool, "True or False", allow_upload=allow_upload)
-    request = Request(
+    request = SampleRequest(
         generator=str(gen),
         labels=(labels,) if isinstance(labels, str) else names("labels", labels or ()),
         count=whole_number("n", n),
@@ -307,7 +307,7 @@ def evaluate(
         DataError: images that cannot be read or compared, or that a model was trained on; `out` holds other files.
         HubError, PluginError, ResourceError: a model or asset that cannot be had; a broken metric; no such device.
     """
-    from medzoo.evaluation.evaluate import Request
+    from medzoo.evaluation.evaluate import EvaluateRequest
     from medzoo.report.evaluation.folder import check_output_folder, note_memorization, write_evaluation
     from medzoo.runs.progress import no_progress
     from medzoo.runs.record import RunRecord
@@ -316,7 +316,7 @@ def evaluate(
         raise ConfigError("give either synthetic images or a generator to sample them from", "--fake DIR, or GEN")
     if checkpoints and (gen is None or train is None):
         raise ConfigError("--checkpoints needs a training run and its images", "medzoo evaluate RUN --train DIR ...")
-    request = Request(
+    request = EvaluateRequest(
         real=_existing("real", real),
         fake=_path("fake", fake) or Path(),
         train=_path("train", train),
@@ -347,7 +347,7 @@ def evaluate(
 
 
 def _measure(
-    gen: str | Path | None, request: Request, source: Source, *, n: int, checkpoints: bool, progress: Progress
+    gen: str | Path | None, request: EvaluateRequest, source: Source, *, n: int, checkpoints: bool, progress: Progress
 ) -> Measured:
     from medzoo.data.dataset import open_dataset
     from medzoo.evaluation.evaluate import evaluate
@@ -507,14 +507,16 @@ def as_dataset(
     settings: Mapping[str, Any] | None = None,
     source: str | None = None,
     memory_limit: int = 2 * 1024**3,
+    progress: Callable[[int, int], None] | None = None,
 ) -> SyntheticImages:
-    """Return a torch Dataset of synthetic images, sampled when first asked for; see `SyntheticImages` for its items.
+    """Return a torch Dataset of synthetic images, sampled now; see `SyntheticImages` for its items.
 
     `per_class` is the number of images of each class, or a mapping from class to number. `labels` are the classes to
     sample; a multi-label model shows all of them together. `classes` are the class names in the order of the items'
     label numbers: give those of the real images that are trained on too (ImageFolder's `classes`); by default the
-    model's own. `batch_size` is the number of images sampled at once, whatever a DataLoader asks for. The other
-    arguments are those of `load`; with a loaded `Model`, leave out `data`, `device`, `settings` and `source`.
+    model's own. `batch_size` is the number of images sampled at once, whatever a DataLoader asks for. `progress` is
+    called with the number of images sampled so far and that of all. The other arguments are those of `load`; with a
+    loaded `Model`, leave out `data`, `device`, `settings` and `source`.
 
     The images are those that `medzoo sample` writes for the same counts, seed and batch size, and those that
     `medzoo augment` adds to classes that lack as many.
@@ -547,6 +549,7 @@ def as_dataset(
         seed=seed,
         batch_size=batch_size,
         memory_limit=memory_limit,
+        progress=progress,
     )
 
 
@@ -572,11 +575,11 @@ def plan_augmentation(
 
     The arguments are those of `augment`; it raises what `augment` raises.
     """
-    from medzoo.generation.augment import Request, prepare
+    from medzoo.generation.augment import AugmentRequest, prepare
     from medzoo.generation.plan import parse_shard
 
     require(bool, "True or False", skip_bad=skip_bad, allow_leak=allow_leak, allow_upload=allow_upload)
-    request = Request(
+    request = AugmentRequest(
         generators=_gens(gen),
         target=whole_number("to", to),
         data=_path("data", data),

@@ -9,7 +9,7 @@ from helpers.evaluation_sets import MEANS, source_of_tests, write_metadata, writ
 from medzoo.data.dataset import Dataset, open_dataset
 from medzoo.data.images import write_image
 from medzoo.errors import ConfigError, DataError, HubError, UnknownName
-from medzoo.evaluation.evaluate import Request, evaluate
+from medzoo.evaluation.evaluate import EvaluateRequest, evaluate
 from medzoo.evaluation.results import FAKE, OTHER, REAL, TRAIN
 from medzoo.hub.registry import WEIGHTS, load_registry
 from medzoo.storage.paths import features_root
@@ -30,7 +30,7 @@ def measure(paths):
     def call(**changes):
         MEANS.seen = 0
         watched = []
-        measured = evaluate(Request(**paths | changes), source, progress=lambda *seen: watched.append(seen))
+        measured = evaluate(EvaluateRequest(**paths | changes), source, progress=lambda *seen: watched.append(seen))
         measure.watched = watched
         return measured.evaluation
 

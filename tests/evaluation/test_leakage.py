@@ -11,7 +11,7 @@ from helpers.tiny import make_model
 
 from medzoo.data.dataset import open_dataset
 from medzoo.errors import DataError
-from medzoo.evaluation.evaluate import Request, evaluate
+from medzoo.evaluation.evaluate import EvaluateRequest, evaluate
 from medzoo.generation import run as filling
 from medzoo.generation import sample
 from medzoo.generation.mixture import make_source
@@ -28,7 +28,7 @@ def run(tmp_path, images):
 @pytest.fixture
 def drawn(run, tmp_path):
     """Images that `medzoo sample` drew with it."""
-    request = sample.Request(generator=str(run), count=4, out=tmp_path / "drawn")
+    request = sample.SampleRequest(generator=str(run), count=4, out=tmp_path / "drawn")
     job = sample.prepare(request, make_source(load_plugins(), device="cpu"))
     return filling.run(job, progress=lambda done, total: None).folder
 
@@ -38,7 +38,7 @@ def measure():
     """What an evaluation of these images against those real ones says of trainings."""
 
     def call(real, fake):
-        request = Request(real=real, fake=fake)
+        request = EvaluateRequest(real=real, fake=fake)
         measured = evaluate(request, source_of_tests(), progress=lambda *seen: None)
         (facts,) = measured.evaluation.provenance["lineage"]["trained"]
         return facts

@@ -14,7 +14,7 @@ from medzoo.cli.options import parse_overrides
 from medzoo.data.dataset import open_dataset
 from medzoo.data.phantom import write_phantom
 from medzoo.errors import ConfigError, DataError
-from medzoo.evaluation.evaluate import Request
+from medzoo.evaluation.evaluate import EvaluateRequest
 from medzoo.evaluation.memorization import NOTE, CopyCheck
 from medzoo.evaluation.model_evaluation import evaluate_checkpoints, evaluate_model, sample_dataset
 from medzoo.models.loading import load_model
@@ -52,7 +52,7 @@ def folders(tmp_path_factory):
 
 
 def request(folders, **changes):
-    return Request(real=folders / "real", fake=folders, **changes)
+    return EvaluateRequest(real=folders / "real", fake=folders, **changes)
 
 
 def test_images_are_drawn_class_by_class_and_hang_on_the_seed_alone(folders):
@@ -79,7 +79,7 @@ def test_a_model_is_measured_by_images_drawn_from_it(folders):
 
 def test_a_model_judged_by_its_training_images_is_refused(folders):
     own = request(folders, allow_leak=False)
-    leaked = Request(**{**vars(own), "real": folders / "train"})
+    leaked = EvaluateRequest(**{**vars(own), "real": folders / "train"})
     with pytest.raises(DataError, match=r"'run' was trained on 9 of the 9 real images"):
         evaluate_model(str(folders / "run"), leaked, source_of_tests(), per_class=2, progress=unheard)
 

@@ -266,7 +266,7 @@ def test_without_data_the_models_own_set_is_simulated(prepare, model, tmp_path, 
     assert job.real.counts() == PHANTOM_COUNTS
     assert any("simulated ultrasound" in text for text in logged)
     assert job.folder == Path("augmented-own-24")
-    with pytest.raises(DataError, match="'tiny' has no embedded images") as caught:
+    with pytest.raises(DataError, match="'tiny' has no demo dataset") as caught:
         prepare(data=None)
     assert "--data" in caught.value.hint
     with pytest.raises(DataError, match="none of their own"):

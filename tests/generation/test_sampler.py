@@ -14,7 +14,7 @@ from medzoo.data.images import decode
 from medzoo.data.phantom import write_phantom
 from medzoo.errors import DataError
 from medzoo.evaluation import model_evaluation
-from medzoo.evaluation.evaluate import Request
+from medzoo.evaluation.evaluate import EvaluateRequest
 from medzoo.experiment.tasks import SamplingTask
 from medzoo.experiment.worker import Worker
 from medzoo.generation import run, sample
@@ -34,7 +34,7 @@ def pngs(folder):
 def sampled(model, tmp_path_factory):
     """The images of `medzoo sample`, uint8 (N, H, W), class by class."""
     source = make_source(load_plugins(), device="cpu")
-    request = sample.Request(
+    request = sample.SampleRequest(
         generator=str(model), count=EACH, seed=SEED, batch_size=BATCH, out=tmp_path_factory.mktemp("sampled") / "out"
     )
     job = sample.prepare(request, source)
@@ -53,7 +53,7 @@ def test_sampler_from_evaluate(sampled, model, tmp_path, monkeypatch):
     write_phantom(tmp_path / "real", counts=dict.fromkeys(CLASSES, 4), size=16, seed=0)
     measured = []
     monkeypatch.setattr(model_evaluation, "evaluate", lambda request, source, **_: measured.append(request.fake))
-    request = Request(real=tmp_path / "real", fake=tmp_path, seed=SEED, batch_size=BATCH)
+    request = EvaluateRequest(real=tmp_path / "real", fake=tmp_path, seed=SEED, batch_size=BATCH)
     model_evaluation.evaluate_model(str(model), request, source_of_tests(), per_class=EACH, progress=lambda *_: None)
     np.testing.assert_array_equal(measured[0].array, sampled)
     assert measured[0].labels.tolist() == [k for k in range(len(CLASSES)) for _ in range(EACH)]

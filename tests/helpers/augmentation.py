@@ -43,7 +43,7 @@ def prepare(model: Path, images: Path, tmp_path: Path) -> Callable[..., filling.
     ) -> filling.Job:
         given = {"generators": (str(model),), "target": 12, "data": images, "out": tmp_path / "out", "batch_size": 5}
         source = make_source(load_plugins(), device=device, overrides=parse_overrides(overrides))
-        return augment.prepare(augment.Request(**{**given, **request}), source)
+        return augment.prepare(augment.AugmentRequest(**{**given, **request}), source)
 
     return call
 

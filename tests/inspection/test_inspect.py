@@ -19,8 +19,7 @@ from medzoo.cli.options import parse_overrides
 from medzoo.data.images import decode
 from medzoo.errors import ConfigError, DataError, UnknownName
 from medzoo.generation.mixture import make_source
-from medzoo.generation.sample import Request as SampleRequest
-from medzoo.generation.sample import prepare
+from medzoo.generation.sample import SampleRequest, prepare
 from medzoo.inspection.attention import sample_attention
 from medzoo.inspection.label_space import NO_LABEL, label_space, principal_components, tsne_embedding
 from medzoo.models.folder import save_model

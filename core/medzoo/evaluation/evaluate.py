@@ -30,7 +30,7 @@ _PAIRWISE = ("fid", "kid", "ssim", "ms-ssim")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class EvaluateRequest:
     """What to measure. Each set is a folder of class folders, or of images without any, a CSV, an npz, or a dataset.
 
     `real` are held-out images, `train` those the generator was trained on, `other` some of another kind, for study B's
@@ -66,7 +66,7 @@ class Measured:
     sets: Mapping[str, EvaluationSet]
 
 
-def evaluate(request: Request, source: Source, *, progress: Progress = no_progress) -> Measured:
+def evaluate(request: EvaluateRequest, source: Source, *, progress: Progress = no_progress) -> Measured:
     """Compare synthetic with real images; nothing is written but the caches.
 
     Raises:
@@ -119,7 +119,7 @@ def check_no_errors(errors: Mapping[str, str]) -> None:
         raise PluginError(f"metric '{name}': {message}", f"run `medzoo plugin check {name.partition('@')[0]}`")
 
 
-def _check(request: Request) -> None:
+def _check(request: EvaluateRequest) -> None:
     if request.crop not in CROPS:
         raise ConfigError(f"--crop cannot take '{request.crop}'", f"it takes {', '.join(CROPS)}")
     if request.batch_size < 1 or (request.size is not None and request.size < 8):
@@ -134,7 +134,9 @@ def _skipped_summary(skipped: Sequence[SkippedMetric]) -> str:
     return "; ".join(f"{', '.join(names)} ({hint})" for hint, names in by_hint.items())
 
 
-def _handle_seen(seen: Sequence[Seen], sets: dict[str, EvaluationSet], request: Request, image: ImageSpec) -> Lineage:
+def _handle_seen(
+    seen: Sequence[Seen], sets: dict[str, EvaluationSet], request: EvaluateRequest, image: ImageSpec
+) -> Lineage:
     """Return the lineage of the real images, and leave those used in training out of `sets` if the request says so.
 
     Raises: DataError for images used in training, unless the request says what to do with them.

@@ -96,7 +96,7 @@ def _expanded(
         if wanted == DOMAIN:
             row = domain_classifier(source.registry, classes)
             if row is None:
-                why = f"no classifier at hand knows the classes {', '.join(classes)}"
+                why = f"no classifier on this machine knows the classes {', '.join(classes)}"
                 hint = "medzoo list --kind classifier"
                 skipped.append(SkippedMetric(name=f"{spec.name}@{DOMAIN}", reason=why, hint=hint))
                 continue

@@ -12,7 +12,7 @@ import numpy as np
 
 from medzoo.data.dataset import Dataset
 from medzoo.errors import ConfigError, DataError
-from medzoo.evaluation.evaluate import Measured, Request, evaluate
+from medzoo.evaluation.evaluate import EvaluateRequest, Measured, evaluate
 from medzoo.evaluation.results import TrendPoint
 from medzoo.generation.mixture import Source, alone, load_from
 from medzoo.models.loading import LoadedModel
@@ -27,7 +27,9 @@ PER_CLASS = 100
 TREND_METRICS = ("kid",)
 
 
-def evaluate_model(given: str, request: Request, source: Source, *, per_class: int, progress: Progress) -> Measured:
+def evaluate_model(
+    given: str, request: EvaluateRequest, source: Source, *, per_class: int, progress: Progress
+) -> Measured:
     """Evaluate the images that `medzoo sample GEN --n PER_CLASS` writes with the request's seed and batch size.
 
     `request.fake` is ignored. Raises: as `evaluate`, and as loading the model; ConfigError for a generator that varies
@@ -42,7 +44,7 @@ def evaluate_model(given: str, request: Request, source: Source, *, per_class: i
 
 def evaluate_checkpoints(
     run: Path,
-    request: Request,
+    request: EvaluateRequest,
     source: Source,
     *,
     train: Dataset,
@@ -102,7 +104,7 @@ def _errors_only(when: bool) -> Iterator[None]:
         evaluation.setLevel(level)
 
 
-def _of(request: Request, model: LoadedModel[Generator], fake: Dataset) -> Request:
+def _of(request: EvaluateRequest, model: LoadedModel[Generator], fake: Dataset) -> EvaluateRequest:
     crop = request.crop if request.crop != "none" else model.crop
     return replace(request, fake=fake, models=(model,), crop=crop)
 

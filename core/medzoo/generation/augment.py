@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class AugmentRequest:
     """Which images to augment, to what count, with which generators (GEN or GEN=SHARE).
 
     `originals` is "link" (hard links, or copies where links are impossible), "copy" or "omit". `shard` (k, n) runs
@@ -47,7 +47,7 @@ class Request:
     allow_upload: bool = False
 
 
-def prepare(request: Request, source: Source) -> Job:
+def prepare(request: AugmentRequest, source: Source) -> Job:
     """Load the models, check everything and return the run that `request` asks for; nothing is written yet.
 
     Raises:
@@ -79,7 +79,9 @@ def prepare(request: Request, source: Source) -> Job:
     return job
 
 
-def _job(request: Request, source: Source, mixture: Mixture, real: Dataset, sampler: Sampler, folder: Path) -> Job:
+def _job(
+    request: AugmentRequest, source: Source, mixture: Mixture, real: Dataset, sampler: Sampler, folder: Path
+) -> Job:
     leaks = lineage(mixture, real, allow_leak=request.allow_leak)
     return Job(
         kind="augment",
@@ -107,7 +109,7 @@ def _job(request: Request, source: Source, mixture: Mixture, real: Dataset, samp
     )
 
 
-def _log_warnings(request: Request, mixture: Mixture, real: Dataset) -> None:
+def _log_warnings(request: AugmentRequest, mixture: Mixture, real: Dataset) -> None:
     """Log what a reader of the plan might miss."""
     counts = real.counts()
     above = [f"{label} has {count}" for label, count in counts.items() if count > request.target]
@@ -130,7 +132,7 @@ def _check_outside(folder: Path, real: Dataset) -> None:
         raise DataError(f"{folder} is inside the data folder {real.path}", "choose another --out")
 
 
-def _identity(request: Request, source: Source, mixture: Mixture, real: Dataset) -> Mapping[str, Any]:
+def _identity(request: AugmentRequest, source: Source, mixture: Mixture, real: Dataset) -> Mapping[str, Any]:
     """Return what two runs must have in common for one to resume the other."""
     return {
         "job": "augment",

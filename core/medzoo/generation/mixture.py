@@ -123,28 +123,19 @@ def load_mixture(
     Generators without weights make images like the first model's, or like the real ones if there is no such model.
     Raises: UnknownName, ConfigError, HubError, DataError.
     """
-    pairs = parse_mixture(given)
-    for name, _ in pairs:
+    shares = dict(parse_mixture(given))
+    for name in shares:
         check_source(name, source.mirror)
-    weightless = [_is_weightless(name, source) for name, _ in pairs]
-    overrides = _overrides_by_generator([name for name, _ in pairs], source)
-    models: list[LoadedModel[Generator] | None] = [
-        None if bare else load_from(name, source, overrides=overrides[name])
-        for (name, _), bare in zip(pairs, weightless, strict=True)
-    ]
-    lead = next((model for model in models if model is not None), None)
+    overrides = _overrides_by_generator(list(shares), source)
+    found = {name: resolve(name, source.registry, source.plugins) for name in shares}
+    bare = [name for name, one in found.items() if one.entry is None and one.folder is None]
+    loaded = {name: load_from(name, source, overrides=overrides[name]) for name in shares if name not in bare}
+    lead = next(iter(loaded.values()), None)
     real = open_real(lead)
-    for place, (name, _) in enumerate(pairs):
-        if weightless[place]:
-            models[place] = _load_weightless(name, lead, real, source, overrides[name])
-    loaded = tuple(model for model in models if model is not None)
-    names = tuple(distinct([file_safe(model.name) for model in loaded]))
-    return Mixture(models=loaded, shares=tuple(share for _, share in pairs), names=names), real
-
-
-def _is_weightless(given: str, source: Source) -> bool:
-    found = resolve(given, source.registry, source.plugins)
-    return found.entry is None and found.folder is None
+    loaded |= {name: _load_parameter_free(name, lead, real, source, overrides[name]) for name in bare}
+    models = tuple(loaded[name] for name in shares)
+    names = tuple(distinct([file_safe(model.name) for model in models]))
+    return Mixture(models=models, shares=tuple(shares.values()), names=names), real
 
 
 def _overrides_by_generator(given: Sequence[str], source: Source) -> dict[str, dict[str, Any]]:
@@ -176,7 +167,7 @@ def load_from(
     )
 
 
-def _load_weightless(
+def _load_parameter_free(
     given: str,
     lead: LoadedModel[Generator] | None,
     real: Dataset | None,

@@ -46,9 +46,7 @@ def find_data(
             "real images: none given and no ./datasets/train here, so simulated ultrasound stands in for them"
         )
     else:
-        whose = (
-            f"'{lead.name}' has no embedded images" if lead is not None else "these generators have none of their own"
-        )
+        whose = f"'{lead.name}' has no demo dataset" if lead is not None else "these generators have none of their own"
         raise DataError(f"no real images: ./{DEFAULT_DATA} does not exist and {whose}", "give them with --data DIR")
     if data.multi_label:
         raise DataError(

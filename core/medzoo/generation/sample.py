@@ -25,7 +25,7 @@ from medzoo.runs.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class SampleRequest:
     """Which generator, which classes (all if empty), how many images of each, and where they go.
 
     A multi-label model shows all `labels` together on each image. Without `out` and `grid`, images go into
@@ -66,7 +66,7 @@ class SampleResult:
     requests: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def prepare(request: Request, source: Source) -> Job:
+def prepare(request: SampleRequest, source: Source) -> Job:
     """Load the model, check everything and return the run that `request` asks for; nothing is written yet.
 
     Raises:
