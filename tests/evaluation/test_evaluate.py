@@ -43,7 +43,7 @@ def rows(evaluation, label=""):
     return {row.name: row for row in found if row.label == label}
 
 
-def test_all_that_can_be_had_is_measured_and_the_rest_named_with_the_command_that_gets_it(measure, logged):
+def test_evaluate_default_metrics(measure, logged):
     evaluation = measure()
     assert set(rows(evaluation)) == {"mean-distance@means", "brightness", "large", "look@means"}
     left_out = {one.name: one.hint for one in evaluation.skipped}
@@ -59,7 +59,7 @@ def test_all_that_can_be_had_is_measured_and_the_rest_named_with_the_command_tha
     assert rows(evaluation)["large"].missing == "large needs sides over 160 pixels"
 
 
-def test_metrics_are_chosen_by_name_with_or_without_their_extractor(measure):
+def test_evaluate_named_metrics(measure):
     assert set(rows(measure(metrics=("brightness", "mean-distance")))) == {"brightness", "mean-distance@means"}
     assert set(rows(measure(metrics=("mean-distance@means",)))) == {"mean-distance@means"}
 
@@ -75,18 +75,18 @@ def test_metrics_are_chosen_by_name_with_or_without_their_extractor(measure):
         ("nearest-train", DataError, "trained on"),
     ],
 )
-def test_what_cannot_be_measured_when_asked_for_is_an_error_with_its_mend(measure, metric, error, match):
+def test_evaluate_unavailable_metrics(measure, metric, error, match):
     with pytest.raises(error, match=match) as raised:
         measure(metrics=(metric,))
     assert raised.value.hint or error is UnknownName
 
 
-def test_if_nothing_can_be_measured_it_says_why(measure):
+def test_evaluate_nothing_computable(measure):
     with pytest.raises(DataError, match="nothing could be measured: large: large needs sides over 160"):
         measure(metrics=("large",))
 
 
-def test_the_baseline_is_of_equal_numbers_of_images(measure, tmp_path):
+def test_evaluate_baseline_of_equal_n(measure, tmp_path):
     sets = {"real": write_set(tmp_path / "r", {"a": 11}), "fake": write_set(tmp_path / "f", {"a": 4}, shift=20)}
     floor = rows(measure(**sets))["mean-distance@means"].baseline
     assert (floor.n, floor.draws) == (4, 4)
@@ -95,14 +95,14 @@ def test_the_baseline_is_of_equal_numbers_of_images(measure, tmp_path):
     assert floor.real_spread > 0
 
 
-def test_too_few_images_are_told_with_their_number(measure, tmp_path):
+def test_evaluate_too_few_images(measure, tmp_path):
     fake = write_set(tmp_path / "two", {"a": 2})
     row = rows(measure(fake=fake))["brightness"]
     assert row.score is None
     assert row.missing == "insufficient: it needs 3 images per set, there are 2 synthetic"
 
 
-def test_each_class_is_measured_by_itself_and_distances_only_of_enough_images(measure, tmp_path):
+def test_evaluate_per_class(measure, tmp_path):
     evaluation = measure(per_class=True)
     of_a = rows(evaluation, "a")
     assert "needs 50 images per set, there are 6 real and 6 synthetic" in of_a["mean-distance@means"].missing
@@ -112,7 +112,7 @@ def test_each_class_is_measured_by_itself_and_distances_only_of_enough_images(me
     assert rows(measure(**many, per_class=True), "a")["mean-distance@means"].score.value == pytest.approx(0)
 
 
-def test_classes_in_another_order_or_absent_are_matched_by_name(measure, tmp_path):
+def test_evaluate_class_order(measure, tmp_path):
     fake = write_set(tmp_path / "only-b", {"b": 4, "c": 4}, shift=40)
     evaluation = measure(fake=fake, per_class=True)
     assert rows(evaluation, "b")["brightness"].score.value == pytest.approx(0, abs=0.01)
@@ -123,7 +123,7 @@ def test_classes_in_another_order_or_absent_are_matched_by_name(measure, tmp_pat
     assert "class proportions differ (real a 60%, b 40%; synthetic b 50%, c 50%)" in told
 
 
-def test_training_images_enable_the_memorization_check_and_the_table_of_pairs(measure, paths, tmp_path):
+def test_evaluate_training_images(measure, paths, tmp_path):
     train = write_set(tmp_path / "train", {"a": 5, "b": 5}, seed=3)
     copied = open_dataset(train).pixels(7)
     write_image(paths["fake"] / "a" / "000.png", copied[None, :, ::-1])
@@ -134,7 +134,7 @@ def test_training_images_enable_the_memorization_check_and_the_table_of_pairs(me
     assert {facts.role for facts in evaluation.sets} == {REAL, FAKE, TRAIN}
 
 
-def test_study_b_compares_every_pair_of_sets(measure, tmp_path, monkeypatch):
+def test_evaluate_pairwise(measure, tmp_path, monkeypatch):
     monkeypatch.setattr("medzoo.evaluation.evaluate._PAIRWISE", ("mean-distance", "look"))
     train = write_set(tmp_path / "train", {"a": 6, "b": 4}, seed=3)
     other = write_set(tmp_path / "other", {"shirt": 4}, seed=4, shift=150)
@@ -145,7 +145,7 @@ def test_study_b_compares_every_pair_of_sets(measure, tmp_path, monkeypatch):
     assert table[FAKE, OTHER, "mean-distance@means"] > table[TRAIN, FAKE, "mean-distance@means"]
 
 
-def test_a_second_run_reads_no_pixel_and_extracts_nothing(measure, monkeypatch):
+def test_evaluate_uses_caches(measure, monkeypatch):
     first = measure(seed=3)
     assert MEANS.seen == 20
 
@@ -158,7 +158,7 @@ def test_a_second_run_reads_no_pixel_and_extracts_nothing(measure, monkeypatch):
     assert MEANS.seen == 0
 
 
-def test_kept_features_hang_on_the_pixels(measure, paths, tmp_path):
+def test_evaluate_cache_depends_on_pixels(measure, paths, tmp_path):
     measure()
     paths["fake"].rename(tmp_path / "moved")
     measure(fake=tmp_path / "moved")
@@ -170,12 +170,12 @@ def test_kept_features_hang_on_the_pixels(measure, paths, tmp_path):
     assert len(list(features_root().iterdir())) == len(kept) + 1
 
 
-def test_batches_make_no_difference(measure):
+def test_evaluate_batch_size(measure):
     values = [rows(measure(batch_size=size, seed=5))["look@means"].score.value for size in (1, 3, 64)]
     assert values[0] == values[1] == values[2]
 
 
-def test_real_images_that_were_trained_on_are_refused_unless_allowed_or_left_out(measure, paths, logged, tmp_path):
+def test_evaluate_leakage(measure, paths, logged, tmp_path):
     train = write_set(tmp_path / "train", {"a": 5, "b": 5}, seed=3)
     write_image(train / "a" / "000.png", open_dataset(paths["real"]).pixels(0)[None])
     with pytest.raises(DataError, match=r"1 of the 10 real images are among the training images") as raised:
@@ -194,7 +194,7 @@ def test_real_images_that_were_trained_on_are_refused_unless_allowed_or_left_out
         measure(train=paths["real"], leave_out_seen=True)
 
 
-def test_the_model_that_made_the_images_is_found_by_its_weights(measure, paths, monkeypatch, logged):
+def test_evaluate_leakage_by_weights(measure, paths, monkeypatch, logged):
     row = load_registry().model("ddpm-busi")
     weights = next(file.sha256 for file in row.files if file.name == WEIGHTS)
     write_metadata(paths["fake"], generator="ddpm-busi", weights=weights)
@@ -213,7 +213,7 @@ def test_the_model_that_made_the_images_is_found_by_its_weights(measure, paths, 
     assert any("'mine' is in no registry here" in text for text in logged)
 
 
-def test_constant_images_and_other_codecs_are_told(measure, paths):
+def test_evaluate_dataset_warnings(measure, paths):
     from PIL import Image
 
     write_image(paths["fake"] / "a" / "003.png", np.full((1, 12, 12), 9, np.uint8))
@@ -223,7 +223,7 @@ def test_constant_images_and_other_codecs_are_told(measure, paths):
     assert "different image codecs (real JPEG/PNG, synthetic PNG)" in told
 
 
-def test_datasets_in_memory_are_measured_too(measure, paths):
+def test_evaluate_datasets_in_memory(measure, paths):
     real, fake = (open_dataset(path) for path in paths.values())
     arrays = [np.stack([data.pixels(k) for k in range(len(data))]) for data in (real, fake)]
     sets = {
@@ -234,6 +234,6 @@ def test_datasets_in_memory_are_measured_too(measure, paths):
 
 
 @pytest.mark.parametrize("change", [{"crop": "middle"}, {"size": 4}, {"batch_size": 0}])
-def test_settings_out_of_bounds_are_refused(measure, change):
+def test_evaluate_out_of_range(measure, change):
     with pytest.raises(ConfigError):
         measure(**change)

@@ -26,7 +26,7 @@ class Counting:
         return images.flatten(1)
 
 
-def test_only_the_layer_that_is_asked_for_is_computed() -> None:
+def test_classifier_extractor_computes_one_layer() -> None:
     classifier = Counting()
     layers = ClassifierExtractor(classifier)(torch.full((2, 1, 4, 4), 255, dtype=torch.uint8))
     assert set(layers) == {"features", "logits"}
@@ -36,13 +36,13 @@ def test_only_the_layer_that_is_asked_for_is_computed() -> None:
     assert classifier.asked == ["features"]
 
 
-def test_logits_are_the_logarithms_of_probabilities_and_finite() -> None:
+def test_classifier_extractor_logits() -> None:
     layers = ClassifierExtractor(Counting())(torch.full((1, 1, 4, 4), 255, dtype=torch.uint8))
     torch.testing.assert_close(layers["logits"].exp(), torch.tensor([[0.0, 1.0]]), atol=1e-9, rtol=0.0)
     assert layers["logits"].isfinite().all()
 
 
-def test_colour_becomes_grey_as_its_luma_and_size_the_classifier_s() -> None:
+def test_classifier_extractor_resizes() -> None:
     red = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
     red[:, 0] = 255
     features = ClassifierExtractor(Counting())(red)["features"]

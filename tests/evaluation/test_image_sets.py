@@ -25,7 +25,7 @@ def sets_of(tmp_path, **sides):
     return {role: write_set(tmp_path / role, {"a": 3, "b": 2}, side=side) for role, side in sides.items()}
 
 
-def test_synthetic_images_in_the_place_of_real_ones_are_refused(tmp_path, open_):
+def test_open_sets_synthetic_given_as_real(tmp_path, open_):
     paths = sets_of(tmp_path, real=12, synthetic=12)
     write_metadata(paths[FAKE], synthetic="00[01].png")
     with pytest.raises(DataError, match=r"holds 4 synthetic images.*given as real ones"):
@@ -34,7 +34,7 @@ def test_synthetic_images_in_the_place_of_real_ones_are_refused(tmp_path, open_)
         open_(**paths, **{TRAIN: paths[FAKE]})
 
 
-def test_of_a_filled_folder_the_synthetic_images_alone_are_taken(tmp_path, open_, logged):
+def test_open_sets_augmented_folder(tmp_path, open_, logged):
     paths = sets_of(tmp_path, real=12, synthetic=12)
     write_metadata(paths[FAKE], synthetic="00[01].png", generator="ddpm-x", weights="ab")
     fake = open_(**paths)[FAKE]
@@ -43,14 +43,14 @@ def test_of_a_filled_folder_the_synthetic_images_alone_are_taken(tmp_path, open_
     assert "the 4 synthetic of its 5 images" in logged[0]
 
 
-def test_a_folder_of_real_images_alone_is_no_synthetic_set(tmp_path, open_):
+def test_open_sets_real_given_as_synthetic(tmp_path, open_):
     paths = sets_of(tmp_path, real=12, synthetic=12)
     write_metadata(paths[FAKE], synthetic="none")
     with pytest.raises(DataError, match="holds no synthetic image"):
         open_(**paths)
 
 
-def test_a_folder_without_class_folders_is_one_class(tmp_path, open_):
+def test_open_sets_without_class_folders(tmp_path, open_):
     paths = sets_of(tmp_path, real=12)
     for number in range(4):
         write_image(tmp_path / "flat" / f"{number}.png", np.full((1, 9, 9), number, np.uint8))
@@ -60,7 +60,7 @@ def test_a_folder_without_class_folders_is_one_class(tmp_path, open_):
     assert fake.formats.sizes == {(9, 9): 4}
 
 
-def test_an_unreadable_image_is_refused_or_left_out_and_told(tmp_path, open_, logged):
+def test_open_sets_unreadable_image(tmp_path, open_, logged):
     paths = sets_of(tmp_path, real=12, synthetic=12)
     (paths[FAKE] / "a" / "000.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"000\.png"):
@@ -69,7 +69,7 @@ def test_an_unreadable_image_is_refused_or_left_out_and_told(tmp_path, open_, lo
     assert any("left out a/000.png" in text for text in logged)
 
 
-def test_real_images_with_parts_are_the_test_part_and_those_trained_on_the_train_part(tmp_path, open_, logged):
+def test_open_sets_with_parts(tmp_path, open_, logged):
     for part, count in (("train", 5), ("val", 3), ("test", 2)):
         write_set(tmp_path / "split" / part, {"a": count, "b": count})
     fake = write_set(tmp_path / "fake", {"a": 2, "b": 2})
@@ -80,7 +80,7 @@ def test_real_images_with_parts_are_the_test_part_and_those_trained_on_the_train
     assert len(own[TRAIN].data) == 4
 
 
-def test_images_of_several_labels_are_compared_without_them(tmp_path, open_, logged):
+def test_open_sets_multi_label(tmp_path, open_, logged):
     write_set(tmp_path / "chest", {"a": 3})
     rows = ("000.png,a|b,train", "001.png,a,test", "002.png,,test")
     (tmp_path / "chest" / "chest.csv").write_text("\n".join(["file,labels,split", *(f"a/{row}" for row in rows)]))
@@ -94,7 +94,7 @@ def test_images_of_several_labels_are_compared_without_them(tmp_path, open_, log
 
 
 @pytest.mark.parametrize(("real", "fake", "given", "side"), [(20, 12, None, 12), (12, 20, None, 12), (20, 12, 16, 16)])
-def test_images_are_compared_at_the_smaller_side_unless_another_is_given(tmp_path, open_, real, fake, given, side):
+def test_common_image_size(tmp_path, open_, real, fake, given, side):
     sets = open_(**sets_of(tmp_path, real=real, synthetic=fake))
     image, told = common_image(sets, size=given)
     assert (image.size, image.channels, image.classes) == (side, 1, ("a", "b"))
@@ -104,7 +104,7 @@ def test_images_are_compared_at_the_smaller_side_unless_another_is_given(tmp_pat
     assert ("enlarged" in told) == (given == 16)
 
 
-def test_one_colour_set_makes_all_of_them_colour(tmp_path, open_):
+def test_common_image_color(tmp_path, open_):
     paths = sets_of(tmp_path, real=12) | {OTHER: write_set(tmp_path / "other", {"c": 2}, channels=3)}
     paths[FAKE] = write_set(tmp_path / "fake", {"b": 2, "d": 1}, side=12)
     image, told = common_image(open_(**paths), size=None)
@@ -113,7 +113,7 @@ def test_one_colour_set_makes_all_of_them_colour(tmp_path, open_):
     assert "the real images' grey was repeated" in told
 
 
-def test_images_that_are_not_square_are_told_of(tmp_path, open_):
+def test_common_image_not_square(tmp_path, open_):
     paths = sets_of(tmp_path, synthetic=12)
     (tmp_path / "real" / "a").mkdir(parents=True)
     Image.new("L", (30, 12)).save(tmp_path / "real" / "a" / "0.jpg")

@@ -46,7 +46,7 @@ def measure():
     return call
 
 
-def test_images_of_a_run_of_one_s_own_tell_what_it_was_trained_on(measure, run, drawn, images, logged, tmp_path):
+def test_find_seen_by_run(measure, run, drawn, images, logged, tmp_path):
     weights = json.loads((run / "config.json").read_text())["weights_sha256"]
     assert json.loads((drawn / "run.json").read_text())["models"] == {"run": str(run)}
     facts = measure(write_set(tmp_path / "unseen", {"normal": 6}), drawn)
@@ -56,7 +56,7 @@ def test_images_of_a_run_of_one_s_own_tell_what_it_was_trained_on(measure, run, 
         measure(images, drawn)
 
 
-def test_a_filled_folder_tells_it_too(measure, run, fill, images):
+def test_find_seen_by_augmented_folder(measure, run, fill, images):
     filled = fill(generators=(f"{run}=1/2", "classic=1/2")).folder
     assert json.loads((filled / "run.json").read_text())["models"] == {"run": str(run)}
     with pytest.raises(DataError, match="'run' was trained on 2 of the 16 real images"):
@@ -64,7 +64,7 @@ def test_a_filled_folder_tells_it_too(measure, run, fill, images):
 
 
 @pytest.mark.parametrize("fate", ["gone", "trained on"])
-def test_it_is_said_when_the_model_is_no_longer_there(measure, run, drawn, images, logged, fate):
+def test_find_seen_model_gone(measure, run, drawn, images, logged, fate):
     shutil.rmtree(run)
     if fate == "trained on":
         make_model(run, trained_on=open_dataset(images).fingerprints(), seed=1)
@@ -73,13 +73,13 @@ def test_it_is_said_when_the_model_is_no_longer_there(measure, run, drawn, image
     assert told in logged
 
 
-def test_without_a_record_no_folder_is_looked_for(measure, drawn, images, logged):
+def test_find_seen_without_record(measure, drawn, images, logged):
     (drawn / "run.json").unlink()
     assert measure(images, drawn)["trained_on"] is None
     assert "'run' is in no registry here, so its training images are unknown" in logged
 
 
-def test_a_published_model_that_is_not_here_can_be_pulled(measure, monkeypatch, tmp_path, logged):
+def test_find_seen_published_model(measure, monkeypatch, tmp_path, logged):
     row = load_registry().model("ddpm-busi")
     weights = next(file.sha256 for file in row.files if file.name == WEIGHTS)
     fake = write_set(tmp_path / "fake", {"a": 6})

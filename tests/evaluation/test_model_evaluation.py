@@ -55,7 +55,7 @@ def request(folders, **changes):
     return EvaluateRequest(real=folders / "real", fake=folders, **changes)
 
 
-def test_images_are_drawn_class_by_class_and_hang_on_the_seed_alone(folders):
+def test_sample_dataset_depends_on_the_seed(folders):
     model = load_model(folders / "run", plugins=load_plugins(), device="cpu")
     one = sample_dataset(model, per_class=3, seed=1, batch_size=4, progress=unheard)
     assert one.counts() == {"normal": 3, "thick-wall": 3}
@@ -69,7 +69,7 @@ def test_images_are_drawn_class_by_class_and_hang_on_the_seed_alone(folders):
     )
 
 
-def test_a_model_is_measured_by_images_drawn_from_it(folders):
+def test_evaluate_model(folders):
     measured = evaluate_model(str(folders / "run"), request(folders), source_of_tests(), per_class=4, progress=unheard)
     facts = measured.evaluation.summary("synthetic")
     assert facts.counts == {"normal": 4, "thick-wall": 4}
@@ -77,19 +77,19 @@ def test_a_model_is_measured_by_images_drawn_from_it(folders):
     assert (known["who"], known["trained_on"], known["real_among_them"]) == ("run", 9, 0)
 
 
-def test_a_model_judged_by_its_training_images_is_refused(folders):
+def test_evaluate_model_on_its_training_images(folders):
     own = request(folders, allow_leak=False)
     leaked = EvaluateRequest(**{**vars(own), "real": folders / "train"})
     with pytest.raises(DataError, match=r"'run' was trained on 9 of the 9 real images"):
         evaluate_model(str(folders / "run"), leaked, source_of_tests(), per_class=2, progress=unheard)
 
 
-def test_a_generator_that_varies_real_images_is_refused(folders):
+def test_evaluate_model_img2img(folders):
     with pytest.raises(ConfigError):
         evaluate_model("duplicate", request(folders), source_of_tests(), per_class=2, progress=unheard)
 
 
-def test_the_trend_has_a_point_for_each_checkpoint_at_equal_n(folders, logged):
+def test_evaluate_checkpoints_trend(folders, logged):
     measured = evaluate_checkpoints(
         folders / "run",
         request(folders, metrics=("mean-distance@means",)),
@@ -106,7 +106,7 @@ def test_the_trend_has_a_point_for_each_checkpoint_at_equal_n(folders, logged):
     assert [text for text in logged if text.startswith("step ")] == [f"step {2 * k} ({k} of 4)" for k in (1, 2, 3, 4)]
 
 
-def test_a_folder_without_checkpoints_is_refused(folders, tmp_path):
+def test_evaluate_checkpoints_without_any(folders, tmp_path):
     with pytest.raises(DataError, match="no training run"):
         evaluate_checkpoints(
             make_model(tmp_path / "model"),
@@ -118,7 +118,7 @@ def test_a_folder_without_checkpoints_is_refused(folders, tmp_path):
         )
 
 
-def test_the_memorization_check_is_noted_as_a_card_reads_it(folders, tmp_path):
+def test_memorization_note_in_card(folders, tmp_path):
     measured = evaluate_model(
         str(folders / "run"),
         request(folders, train=folders / "train", metrics=("nearest-train@means",)),

@@ -52,7 +52,7 @@ def whole(fill, tmp_path):
     return content(fill(out=tmp_path / "whole").folder)
 
 
-def test_every_class_reaches_the_target_and_the_originals_stay(fill, images, tmp_path):
+def test_run_reaches_the_target(fill, images, tmp_path):
     before = content(images)
     outcome = fill()
     assert {row.label: (row.real, row.synthetic) for row in outcome.classes} == {
@@ -71,7 +71,7 @@ def test_every_class_reaches_the_target_and_the_originals_stay(fill, images, tmp
     assert not outcome.missing
 
 
-def test_every_file_has_its_row(fill, model):
+def test_metadata_has_a_row_per_file(fill, model):
     outcome = fill()
     table = rows(outcome.folder)
     assert sorted(row["file_name"] for row in table) == sorted(
@@ -91,7 +91,7 @@ def test_every_file_has_its_row(fill, model):
     assert len({row["seed"] for row in table}) == 1 + 20
 
 
-def test_the_folder_is_an_image_folder_to_both_readers(fill):
+def test_folder_is_read_by_torchvision_and_hugging_face(fill):
     from torchvision.datasets import ImageFolder
 
     folder = fill().folder
@@ -107,7 +107,7 @@ def test_the_folder_is_an_image_folder_to_both_readers(fill):
     assert open_dataset(folder).counts() == dict.fromkeys(found.classes, TARGET)
 
 
-def test_the_record_says_what_was_done(fill, model):
+def test_record_states_the_run(fill, model):
     outcome = fill()
     record = json.loads((outcome.folder / "run.json").read_text())
     assert record["job"] == "augment"
@@ -123,7 +123,7 @@ def test_the_record_says_what_was_done(fill, model):
         assert hashlib.sha256((outcome.folder / output["file"]).read_bytes()).hexdigest() == output["sha256"]
 
 
-def test_a_picture_is_what_the_model_draws_for_its_class(fill, model):
+def test_run_writes_the_images_of_the_model(fill, model):
     """Though the data's classes are in another order than the model's."""
     folder = fill(batch_size=1).folder
     loaded = load_model(model, plugins=load_plugins(), device="cpu")
@@ -135,7 +135,7 @@ def test_a_picture_is_what_the_model_draws_for_its_class(fill, model):
             assert np.abs(decode(folder / row["file_name"]) - drawn * 255).max() <= 0.51
 
 
-def test_the_same_job_again_does_nothing(fill):
+def test_run_of_a_finished_folder(fill):
     first = fill()
     files = {path: path.stat().st_mtime_ns for path in first.folder.rglob("*")}
     again = fill()
@@ -146,7 +146,7 @@ def test_the_same_job_again_does_nothing(fill):
     assert [row.synthetic for row in again.classes] == [row.synthetic for row in first.classes]
 
 
-def test_a_missing_and_an_empty_file_are_made_again(fill, whole):
+def test_run_replaces_missing_and_empty_files(fill, whole):
     folder = fill().folder
     lost, emptied = pictures(folder)[3], pictures(folder)[11]
     lost.unlink()
@@ -157,7 +157,7 @@ def test_a_missing_and_an_empty_file_are_made_again(fill, whole):
     assert content(folder) == whole
 
 
-def test_a_lost_contact_sheet_is_drawn_again(fill):
+def test_run_replaces_a_lost_contact_sheet(fill):
     sheet = fill().sheet
     before = sheet.read_bytes()
     sheet.unlink()
@@ -165,7 +165,7 @@ def test_a_lost_contact_sheet_is_drawn_again(fill):
     assert sheet.read_bytes() == before
 
 
-def test_the_batch_size_changes_no_more_than_rounding(fill, tmp_path):
+def test_run_of_another_batch_size(fill, tmp_path):
     many, one = fill(out=tmp_path / "a", batch_size=20), fill(out=tmp_path / "b", batch_size=1)
     for left, right in zip(pictures(many.folder), pictures(one.folder), strict=True):
         assert left.relative_to(many.folder) == right.relative_to(one.folder)
@@ -173,7 +173,7 @@ def test_the_batch_size_changes_no_more_than_rounding(fill, tmp_path):
 
 
 @pytest.mark.parametrize("order", [(1, 2), (2, 1)])
-def test_shards_make_the_same_bytes_and_the_last_concludes(fill, whole, order):
+def test_run_shards(fill, whole, order):
     first = fill(shard=(order[0], 2))
     assert 0 < first.missing < 20
     assert first.sheet is None
@@ -185,7 +185,7 @@ def test_shards_make_the_same_bytes_and_the_last_concludes(fill, whole, order):
     assert content(second.folder) == whole
 
 
-def test_a_killed_job_goes_on_to_the_same_bytes(prepare, images, model, tmp_path):
+def test_run_resumes_after_kill(prepare, images, model, tmp_path):
     """SIGKILL amid the work, twice; then the same command to its end, against one that nothing stopped."""
     out, target = tmp_path / "killed", 150
     command = f"--gen {model} --data {images} --to {target} --batch-size 4 --out {out} --device cpu"
@@ -210,7 +210,7 @@ def test_a_killed_job_goes_on_to_the_same_bytes(prepare, images, model, tmp_path
     assert resumed.sheet.read_bytes() == straight.sheet.read_bytes()
 
 
-def test_an_interrupt_leaves_what_the_next_run_goes_on_from(prepare, fill, whole, monkeypatch):
+def test_run_resumes_after_interrupt(prepare, fill, whole, monkeypatch):
     draw, calls = Sampler.sample, []
 
     def interrupted(self, batch):
@@ -228,7 +228,7 @@ def test_an_interrupt_leaves_what_the_next_run_goes_on_from(prepare, fill, whole
     assert content(outcome.folder) == whole
 
 
-def test_a_full_disk_loses_nothing(prepare, fill, whole, monkeypatch):
+def test_run_on_a_full_disk(prepare, fill, whole, monkeypatch):
     write, written = writer.write_image, []
 
     def filling_up(path, pixels):
@@ -269,7 +269,7 @@ def mount(tmp_path):
 
 @pytest.mark.skipif(shutil.which("mount") is None or os.geteuid() != 0, reason="only root mounts a disk")
 @pytest.mark.parametrize(("options", "reason"), [("size=64k", "the disk is full"), ("ro", "the disk is read-only")])
-def test_a_disk_that_takes_no_more_gives_one_line(medzoo, mount, images, model, options, reason):
+def test_run_on_a_disk_that_fails(medzoo, mount, images, model, options, reason):
     out = mount(options) / "out"
     outcome = medzoo(
         *f"augment --gen {model} --data {images} --to 60 --originals omit --device cpu --out {out}".split()
@@ -280,7 +280,7 @@ def test_a_disk_that_takes_no_more_gives_one_line(medzoo, mount, images, model, 
     assert len(pictures(out)) < 164
 
 
-def test_originals_can_be_left_out_or_copied(fill, images, tmp_path):
+def test_run_originals(fill, images, tmp_path):
     without = fill(originals="omit", out=tmp_path / "without")
     assert len(content(without.folder)) == 20 + 2
     assert {row["origin"] for row in rows(without.folder)} == {"synthetic"}
@@ -293,7 +293,7 @@ def test_originals_can_be_left_out_or_copied(fill, images, tmp_path):
     }
 
 
-def test_a_target_below_what_exists_deletes_nothing(fill, images, logged):
+def test_run_below_existing_counts(fill, images, logged):
     outcome = fill(target=5)
     assert {row.label: (row.real, row.synthetic) for row in outcome.classes} == {
         "narrow-canal": (3, 2),
@@ -304,19 +304,19 @@ def test_a_target_below_what_exists_deletes_nothing(fill, images, logged):
     assert len(list((outcome.folder / "normal").iterdir())) == 9
 
 
-def test_a_set_that_is_full_already_is_only_linked(fill, images):
+def test_run_of_a_full_set(fill, images):
     outcome = fill(target=1)
     assert sum(row.synthetic for row in outcome.classes) == 0
     assert len(rows(outcome.folder)) == 16
 
 
-def test_progress_counts_what_is_there(prepare):
+def test_run_progress(prepare):
     seen = []
     filling.run(prepare(), progress=lambda done, total: seen.append((done, total)))
     assert seen == [(0, 20), (5, 20), (10, 20), (15, 20), (20, 20)]
 
 
-def test_a_forecast_counts_what_is_left(prepare, fill):
+def test_forecast_counts(prepare, fill):
     before = {row.label: row for row in filling.forecast(prepare())}
     assert before["narrow-canal"].make == {"tiny": 9}
     assert all(row.seconds > 0 and row.there == 0 for row in before.values())
@@ -328,7 +328,7 @@ def test_a_forecast_counts_what_is_left(prepare, fill):
     assert after["narrow-canal"].seconds > 0 == after["normal"].seconds
 
 
-def test_a_forecast_writes_nothing(prepare):
+def test_forecast_writes_nothing(prepare):
     job = prepare()
     filling.forecast(job)
     assert not job.folder.exists()
@@ -336,7 +336,7 @@ def test_a_forecast_writes_nothing(prepare):
 
 # Python's warning filters are one per process: of two threads, each may lift what the other has set.
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-def test_two_runs_of_one_job_at_once_make_the_same_bytes(prepare, whole):
+def test_run_twice_at_once(prepare, whole):
     """As when a shard is started twice: each writes whole files, so neither harms the other."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -347,7 +347,7 @@ def test_two_runs_of_one_job_at_once_make_the_same_bytes(prepare, whole):
     assert content(outcomes[0].folder) == whole
 
 
-def test_moved_data_is_the_same_data(fill, images, tmp_path):
+def test_run_of_moved_data(fill, images, tmp_path):
     folder = fill().folder
     shutil.copytree(images, tmp_path / "moved")
     assert fill(data=tmp_path / "moved").already_done

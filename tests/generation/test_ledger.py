@@ -29,7 +29,7 @@ def reserve(open_ledger, file="a/1.png", **given):
     ("outcome", "charged", "same_key"),
     [("done", 1, False), ("failed", 1, False), ("lost", 1, True), ("refused", 0, False)],
 )
-def test_what_an_outcome_costs_and_whether_the_key_is_kept(tmp_path, outcome, charged, same_key):
+def test_settle_outcomes(tmp_path, outcome, charged, same_key):
     with Ledger(tmp_path) as open_ledger:
         reservation = reserve(open_ledger)
         assert read_usage(tmp_path, "gen") == Usage(sent=1, charged=1)
@@ -39,7 +39,7 @@ def test_what_an_outcome_costs_and_whether_the_key_is_kept(tmp_path, outcome, ch
         assert (reserve(open_ledger).idempotency_key == reservation.idempotency_key) == same_key
 
 
-def test_a_request_that_was_not_settled_counts_and_keeps_its_key(tmp_path):
+def test_reserve_after_an_unsettled_request(tmp_path):
     with Ledger(tmp_path) as open_ledger:
         reservation = reserve(open_ledger)
     with Ledger(tmp_path) as open_ledger:
@@ -49,7 +49,7 @@ def test_a_request_that_was_not_settled_counts_and_keeps_its_key(tmp_path):
         assert reserve(open_ledger).idempotency_key == reservation.idempotency_key
 
 
-def test_keys_differ_between_pictures_and_jobs(tmp_path):
+def test_reserve_keys(tmp_path):
     keys = set()
     for job in ("one", "two"):
         (tmp_path / job).mkdir()
@@ -58,7 +58,7 @@ def test_keys_differ_between_pictures_and_jobs(tmp_path):
     assert len(keys) == 4
 
 
-def test_money_is_added_exactly(tmp_path):
+def test_reserve_exact_cost(tmp_path):
     with Ledger(tmp_path) as open_ledger:
         for _ in range(3):
             reserve(open_ledger, max_cost=0.3)
@@ -68,7 +68,7 @@ def test_money_is_added_exactly(tmp_path):
             reserve(open_ledger, max_cost=0.3)
 
 
-def test_threads_do_not_pass_a_cap(tmp_path):
+def test_reserve_in_threads(tmp_path):
     reserved = []
 
     def ask(number):
@@ -87,7 +87,7 @@ def test_threads_do_not_pass_a_cap(tmp_path):
     assert sorted(reserved) == list(range(1, 26))
 
 
-def test_a_line_that_a_crash_cut_short_reserves_nothing(tmp_path):
+def test_ledger_with_a_truncated_line(tmp_path):
     with Ledger(tmp_path) as open_ledger:
         reserve(open_ledger)
     path = tmp_path / LEDGER
@@ -101,7 +101,7 @@ def test_a_line_that_a_crash_cut_short_reserves_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("line", [b"garbage", b"[]", b'{"settled": 9, "outcome": "done"}', b'{"sent": 2}', b'{"x": 1}'])
-def test_a_damaged_ledger_is_refused(tmp_path, line):
+def test_ledger_damaged(tmp_path, line):
     with Ledger(tmp_path) as open_ledger:
         reserve(open_ledger)
     with (tmp_path / LEDGER).open("ab") as file:
@@ -112,7 +112,7 @@ def test_a_damaged_ledger_is_refused(tmp_path, line):
         read_usage(tmp_path, "gen")
 
 
-def test_one_process_at_a_time_has_it(tmp_path):
+def test_ledger_of_two_processes(tmp_path):
     with Ledger(tmp_path), pytest.raises(ResourceError, match="another process"), Ledger(tmp_path):
         pass
     with Ledger(tmp_path):
@@ -120,7 +120,7 @@ def test_one_process_at_a_time_has_it(tmp_path):
 
 
 @pytest.mark.parametrize("short", [True, False], ids=["half a line", "no line"])
-def test_a_full_disk_reserves_nothing_and_leaves_the_ledger_whole(tmp_path, monkeypatch, short):
+def test_reserve_on_a_full_disk(tmp_path, monkeypatch, short):
     write = os.write
 
     def full(file, data):
@@ -139,6 +139,6 @@ def test_a_full_disk_reserves_nothing_and_leaves_the_ledger_whole(tmp_path, monk
     assert read_usage(tmp_path, "gen").sent == 1
 
 
-def test_a_folder_without_requests_has_no_tally(tmp_path):
+def test_read_usage_without_requests(tmp_path):
     assert read_usage(tmp_path / "nowhere", "gen").sent == 0
     assert not (tmp_path / "nowhere").exists()

@@ -37,7 +37,7 @@ def other(tmp_path_factory):
     return make_model(folder, classes=("extra", *sorted(CLASSES)), seed=1)
 
 
-def test_a_mixture_shares_every_class_out_exactly(fill, model, other):
+def test_prepare_exact_shares(fill, model, other):
     outcome = fill(generators=(f"{model}=0.8", f"{other}=0.2"), target=19)
     made = Counter((row["label"], row["generator"]) for row in rows(outcome.folder) if row["origin"] == "synthetic")
     assert made == {
@@ -51,13 +51,13 @@ def test_a_mixture_shares_every_class_out_exactly(fill, model, other):
     assert len({row["weights_sha256"] for row in rows(outcome.folder)}) == 3
 
 
-def test_two_models_of_one_folder_name_stay_apart(fill, model, tmp_path):
+def test_prepare_models_of_one_name(fill, model, tmp_path):
     twin = shutil.copytree(model, tmp_path / "runs" / "tiny")
     folder = fill(generators=(f"{model}=0.5", f"{twin}=0.5")).folder
     assert {row["generator"] for row in rows(folder)} == {"", "tiny", "tiny-2"}
 
 
-def test_real_images_are_repeated_as_the_model_beside_sees_them(fill, model, images):
+def test_prepare_oversampling_beside_a_model(fill, model, images):
     folder = fill(generators=(f"{model}=0.5", "duplicate=0.5"), target=20).folder
     repeated = [row for row in rows(folder) if row["generator"] == "duplicate"]
     assert Counter(row["label"] for row in repeated) == {"normal": 5, "thick-wall": 8, "narrow-canal": 8}
@@ -71,14 +71,14 @@ def test_real_images_are_repeated_as_the_model_beside_sees_them(fill, model, ima
     assert sorted(count for name, count in uses.items() if name.startswith("narrow")) == [2, 3, 3]
 
 
-def test_classic_alone_keeps_the_images_own_size(fill, prepare):
+def test_prepare_classic_image_size(fill, prepare):
     outcome = fill(generators=("classic",))
     assert decode(next(outcome.folder.glob("normal/synthetic-*"))).shape == (24, 24)
     asked = prepare(generators=("classic",), overrides=("image.size=32", "image.channels=3"), out=None)
     assert (asked.sampler.models[0].image.size, asked.sampler.models[0].image.channels) == (32, 3)
 
 
-def test_colour_images_stay_colour(fill, tmp_path):
+def test_prepare_classic_color(fill, tmp_path):
     for index in range(3):
         grey, colour = np.full((1, 20, 30), 50, np.uint8), np.full((3, 40, 20), (index,), np.uint8)
         write_image(tmp_path / "rgb" / "a" / f"{index}.png", grey if index else colour)
@@ -86,7 +86,7 @@ def test_colour_images_stay_colour(fill, tmp_path):
     assert {decode(path).shape for path in folder.glob("a/synthetic-*")} == {(20, 20, 3)}
 
 
-def test_a_setting_goes_to_the_generators_that_know_it(prepare, model):
+def test_prepare_overrides_by_generator(prepare, model):
     both = {"generators": (f"{model}=0.5", "classic=0.5")}
     job = prepare(**both, overrides=("sampling.num_inference_steps=3", "rotation=7"))
     assert job.sampler.models[0].config.flat()["sampling.num_inference_steps"] == 3
@@ -95,7 +95,7 @@ def test_a_setting_goes_to_the_generators_that_know_it(prepare, model):
         prepare(**both, overrides=("rotaton=7",))
 
 
-def test_another_job_in_the_folder_is_refused_by_its_first_difference(fill, prepare, other):
+def test_prepare_over_another_run(fill, prepare, other):
     fill()
     for change, key in (
         ({"target": 13}, "to is 12, this one's is 13"),
@@ -113,7 +113,7 @@ def test_another_job_in_the_folder_is_refused_by_its_first_difference(fill, prep
         assert "another --out" in caught.value.hint
 
 
-def test_other_weights_are_another_job(fill, prepare, model, tmp_path):
+def test_prepare_over_a_run_of_other_weights(fill, prepare, model, tmp_path):
     copy = shutil.copytree(model, tmp_path / "tiny")
     fill(generators=(str(copy),))
     make_model(copy, seed=9)
@@ -121,7 +121,7 @@ def test_other_weights_are_another_job(fill, prepare, model, tmp_path):
         prepare(generators=(str(copy),))
 
 
-def test_other_images_are_another_job(fill, prepare, images, tmp_path):
+def test_prepare_over_a_run_of_other_images(fill, prepare, images, tmp_path):
     fill()
     copy = shutil.copytree(images, tmp_path / "scans")
     next(copy.glob("normal/*")).unlink()
@@ -130,19 +130,19 @@ def test_other_images_are_another_job(fill, prepare, images, tmp_path):
 
 
 @pytest.mark.parametrize("make", [lambda out: out.write_text("x"), lambda out: (out / "sub").mkdir(parents=True)])
-def test_a_folder_in_use_is_refused(prepare, tmp_path, make):
+def test_prepare_folder_in_use(prepare, tmp_path, make):
     make(tmp_path / "out")
     with pytest.raises(DataError, match=r"is a file|holds other files"):
         prepare()
 
 
-def test_a_folder_with_hidden_files_alone_is_free(fill, tmp_path):
+def test_prepare_folder_of_hidden_files(fill, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "..medzoo-plan.json.00.part").touch()
     assert not fill().missing
 
 
-def test_a_plan_that_is_none_is_refused(prepare, tmp_path):
+def test_prepare_invalid_plan_file(prepare, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".medzoo-plan.json").write_text("[1")
     with pytest.raises(DataError, match="not a job's plan"):
@@ -150,12 +150,12 @@ def test_a_plan_that_is_none_is_refused(prepare, tmp_path):
 
 
 @pytest.mark.parametrize("place", [".", "aug", "normal/aug"])
-def test_a_folder_within_the_data_is_refused(prepare, images, place):
+def test_prepare_folder_inside_the_data(prepare, images, place):
     with pytest.raises(DataError, match="is inside the data folder"):
         prepare(out=images / place)
 
 
-def test_unknown_classes_name_both_sides(prepare, images, tmp_path):
+def test_prepare_unknown_classes(prepare, images, tmp_path):
     copy = shutil.copytree(images, tmp_path / "scans")
     (copy / "normal").rename(copy / "healthy")
     with pytest.raises(DataError) as caught:
@@ -166,19 +166,19 @@ def test_unknown_classes_name_both_sides(prepare, images, tmp_path):
     assert "medzoo train ddpm" in caught.value.hint
 
 
-def test_a_class_that_is_full_need_not_be_known(fill, images, tmp_path):
+def test_prepare_unknown_class_that_is_full(fill, images, tmp_path):
     copy = shutil.copytree(images, tmp_path / "scans")
     (copy / "normal").rename(copy / "healthy")
     outcome = fill(data=copy, target=9)
     assert {row.label: row.synthetic for row in outcome.classes} == {"healthy": 0, "narrow-canal": 6, "thick-wall": 5}
 
 
-def test_classes_the_data_lacks_are_told(prepare, other, logged):
+def test_prepare_classes_absent_from_the_data(prepare, other, logged):
     prepare(generators=(str(other),))
     assert "known to the model but not in the data, so not sampled: extra" in logged
 
 
-def test_an_npz_takes_names_and_its_originals_become_files(fill, prepare, tmp_path):
+def test_prepare_npz(fill, prepare, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (9, 28, 28), dtype=np.uint8)
     labels = np.array([0, 1, 1, 2, 2, 2, 1, 1, 0])
     np.savez(tmp_path / "x.npz", train_images=images, train_labels=labels)
@@ -197,7 +197,7 @@ def test_an_npz_takes_names_and_its_originals_become_files(fill, prepare, tmp_pa
     assert real[0]["source_image"] == "train/00000"
 
 
-def test_a_class_without_images_is_filled_by_models_alone(fill, prepare, tmp_path, logged):
+def test_prepare_class_without_images(fill, prepare, tmp_path, logged):
     images = np.zeros((3, 28, 28), np.uint8)
     np.savez(tmp_path / "x.npz", train_images=images, train_labels=np.array([0, 1, 1]))
     given = {"data": tmp_path / "x.npz", "classes": CLASSES, "target": 2}
@@ -208,7 +208,7 @@ def test_a_class_without_images_is_filled_by_models_alone(fill, prepare, tmp_pat
         prepare(**given, generators=("duplicate",), out=tmp_path / "other")
 
 
-def test_several_labels_an_image_cannot_be_filled(prepare, tmp_path):
+def test_prepare_multi_label_data(prepare, tmp_path):
     np.savez(tmp_path / "x.npz", train_images=np.zeros((2, 8, 8), np.uint8), train_labels=np.eye(2, dtype=np.int64))
     with pytest.raises(DataError, match="multi-label"):
         prepare(data=tmp_path / "x.npz")
@@ -222,7 +222,7 @@ def parted(images, tmp_path):
     return tmp_path / "parted"
 
 
-def test_a_model_that_saw_held_out_images_is_refused(prepare, fill, parted, tmp_path):
+def test_prepare_model_trained_on_held_out_images(prepare, fill, parted, tmp_path):
     seen = open_dataset(parted).held_out["test"].fingerprints()[:2]
     leaky = make_model(tmp_path / "leaky", trained_on=[*seen, *open_dataset(parted).fingerprints()])
     given = {"generators": (str(leaky),), "data": parted}
@@ -236,7 +236,7 @@ def test_a_model_that_saw_held_out_images_is_refused(prepare, fill, parted, tmp_
     }
 
 
-def test_held_out_images_get_no_company(fill, parted, tmp_path, logged):
+def test_prepare_held_out_images_are_not_augmented(fill, parted, tmp_path, logged):
     honest = make_model(tmp_path / "honest", trained_on=open_dataset(parted).fingerprints())
     outcome = fill(generators=(str(honest),), data=parted)
     assert sum(row.real for row in outcome.classes) == 16
@@ -244,14 +244,14 @@ def test_held_out_images_get_no_company(fill, parted, tmp_path, logged):
     assert any("3 test images are held out" in text for text in logged)
 
 
-def test_synthetic_images_are_not_taken_for_real(fill, prepare, tmp_path):
+def test_prepare_synthetic_data(fill, prepare, tmp_path):
     made = fill().folder
     for data in (made, made / "metadata.csv"):
         with pytest.raises(DataError, match="holds 20 synthetic images"):
             prepare(data=data, out=tmp_path / "again", target=20)
 
 
-def test_without_data_the_folder_here_is_taken(prepare, images, tmp_path, monkeypatch, logged):
+def test_prepare_default_data(prepare, images, tmp_path, monkeypatch, logged):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(images, tmp_path / "datasets" / "train")
     job = prepare(data=None)
@@ -259,7 +259,7 @@ def test_without_data_the_folder_here_is_taken(prepare, images, tmp_path, monkey
     assert any("./datasets/train" in text for text in logged)
 
 
-def test_without_data_the_models_own_set_is_simulated(prepare, model, tmp_path, monkeypatch, logged):
+def test_prepare_demo_dataset(prepare, model, tmp_path, monkeypatch, logged):
     monkeypatch.chdir(tmp_path)
     own = make_model(tmp_path / "own", classes=tuple(PHANTOM_COUNTS), embedded="phantom")
     job = prepare(data=None, generators=(str(own),), out=None, target=24)
@@ -273,7 +273,7 @@ def test_without_data_the_models_own_set_is_simulated(prepare, model, tmp_path, 
         prepare(data=None, generators=("classic",))
 
 
-def test_the_simulated_set_is_always_the_same(fill, tmp_path, monkeypatch):
+def test_demo_dataset_is_reproducible(fill, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     own = make_model(tmp_path / "own", classes=tuple(PHANTOM_COUNTS), embedded="phantom")
     given = {"data": None, "generators": (str(own),), "target": 22}
@@ -282,7 +282,7 @@ def test_the_simulated_set_is_always_the_same(fill, tmp_path, monkeypatch):
     assert fill(**given).already_done
 
 
-def test_unreadable_images_are_named_or_left_out(prepare, fill, images, tmp_path, logged):
+def test_prepare_unreadable_headers(prepare, fill, images, tmp_path, logged):
     copy = shutil.copytree(images, tmp_path / "scans")
     (copy / "normal" / "bad.png").write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"bad\.png"):
@@ -294,7 +294,7 @@ def test_unreadable_images_are_named_or_left_out(prepare, fill, images, tmp_path
     assert record["left_out"][0][0] == "normal/bad.png"
 
 
-def test_an_image_broken_behind_its_header_is_named_before_anything_is_written(prepare, images, tmp_path):
+def test_prepare_unreadable_pixels(prepare, images, tmp_path):
     copy = shutil.copytree(images, tmp_path / "scans")
     broken = next(copy.glob("normal/*"))
     broken.write_bytes(broken.read_bytes()[:-200])
@@ -303,18 +303,18 @@ def test_an_image_broken_behind_its_header_is_named_before_anything_is_written(p
     assert not (tmp_path / "out").exists()
 
 
-def test_nothing_to_do_at_all_is_refused(prepare):
+def test_prepare_nothing_to_do(prepare):
     with pytest.raises(ConfigError, match="every class has at least 3 images"):
         prepare(target=3, originals="omit")
 
 
 @pytest.mark.parametrize("change", [{"target": 0}, {"batch_size": 0}, {"originals": "move"}])
-def test_a_request_out_of_range_is_refused(prepare, change):
+def test_prepare_out_of_range(prepare, change):
     with pytest.raises(ConfigError):
         prepare(**change)
 
 
-def test_a_generator_that_breaks_its_contract_is_named(prepare):
+def test_run_generator_that_breaks_its_contract(prepare):
     job = prepare()
     lying = replace(job.sampler.models[0], image=replace(job.sampler.models[0].image, size=8))
     job.sampler.models = (lying,)
@@ -322,18 +322,18 @@ def test_a_generator_that_breaks_its_contract_is_named(prepare):
         filling.run(job, progress=lambda done, total: None)
 
 
-def test_one_generator_has_the_whole_share():
+def test_parse_mixture_one_generator():
     assert parse_mixture(["ddpm"]) == [("ddpm", Fraction(1))]
     assert parse_mixture(["ddpm=1"]) == [("ddpm", Fraction(1))]
 
 
-def test_shares_are_exact():
+def test_parse_mixture_exact_shares():
     assert parse_mixture(["a=0.8", "b=0.2"]) == [("a", Fraction(4, 5)), ("b", Fraction(1, 5))]
     thirds = parse_mixture(["a=0.3333333", "b=0.3333333", "c=1/3"])
     assert sum(share for _, share in thirds) == 1
 
 
-def test_a_folder_may_hold_an_equals_sign(tmp_path):
+def test_parse_mixture_folder_with_an_equals_sign(tmp_path):
     folder = tmp_path / "lr=0.1"
     folder.mkdir()
     assert parse_mixture([str(folder)]) == [(str(folder), Fraction(1))]
@@ -355,7 +355,7 @@ def test_a_folder_may_hold_an_equals_sign(tmp_path):
         (["a=1/0", "b=1"], "must be a number"),
     ],
 )
-def test_a_wrong_mixture_is_refused(given, message):
+def test_parse_mixture_invalid(given, message):
     with pytest.raises(ConfigError, match=message):
         parse_mixture(given)
 
@@ -370,5 +370,5 @@ def test_a_wrong_mixture_is_refused(given, message):
         (1, ["1/10", "9/10"], [0, 1]),
     ],
 )
-def test_integer_shares_sum_to_the_total(total, shares, counts):
+def test_exact_shares_sum_to_the_total(total, shares, counts):
     assert exact_shares(total, [Fraction(share) for share in shares]) == counts

@@ -130,7 +130,7 @@ def pictures(folder):
     return found
 
 
-def test_a_csv_of_several_labels_an_image_trains_a_model(run):
+def test_train_multi_label_csv(run):
     description = json.loads((run / "config.json").read_text())
     assert description["image"]["multi_label"] is True
     counts = {"atelectasis": 6, "edema": 6, "effusion": 9}
@@ -139,13 +139,13 @@ def test_a_csv_of_several_labels_an_image_trains_a_model(run):
     assert preview.shape[0] > 3 * 4 * SIZE  # one row a class, four times as large
 
 
-def test_without_labels_each_class_is_drawn_alone(run, medzoo, tmp_path):
+def test_sample_multi_label_each_class(run, medzoo, tmp_path):
     assert medzoo("sample", run, "--n", 3, "--out", tmp_path / "out").code == 0
     assert pictures(tmp_path / "out") == {name: [{name}] * 3 for name in CORNERS}
 
 
 @pytest.mark.parametrize("given", [("effusion", "edema"), ("edema", "effusion", "edema")])
-def test_labels_given_together_condition_every_image_together(run, medzoo, tmp_path, given):
+def test_sample_multi_label_joined(run, medzoo, tmp_path, given):
     chosen = [word for label in given for word in ("--label", label)]
     outcome = medzoo("sample", run, *chosen, "--n", 5, "--out", tmp_path / "out", "--json")
     assert json.loads(outcome.out)["counts"] == {"edema|effusion": 5}
@@ -160,7 +160,7 @@ def test_labels_given_together_condition_every_image_together(run, medzoo, tmp_p
     assert record["counts"] == {"edema|effusion": {"real": 0, "synthetic": 5}}
 
 
-def test_the_order_in_which_labels_are_given_does_not_matter(run, medzoo, tmp_path):
+def test_sample_multi_label_order(run, medzoo, tmp_path):
     for labels in (("edema", "effusion"), ("effusion", "edema")):
         chosen = [word for label in labels for word in ("--label", label)]
         outcome = medzoo("sample", run, *chosen, "--n", 2, "--out", tmp_path / "out", "--grid", tmp_path / "grid.png")
@@ -169,20 +169,20 @@ def test_the_order_in_which_labels_are_given_does_not_matter(run, medzoo, tmp_pa
     assert (tmp_path / "grid.png").exists()
 
 
-def test_one_label_is_drawn_as_among_all(run, medzoo, tmp_path):
+def test_sample_multi_label_subset(run, medzoo, tmp_path):
     assert medzoo("sample", run, "--n", 2, "--out", tmp_path / "all").code == 0
     assert medzoo("sample", run, "--n", 2, "--out", tmp_path / "one", "--label", "edema").code == 0
     for path in (tmp_path / "one" / "edema").iterdir():
         assert path.read_bytes() == (tmp_path / "all" / "edema" / path.name).read_bytes()
 
 
-def test_an_unknown_class_among_several_is_told_the_nearest(run, medzoo):
+def test_sample_multi_label_unknown_class(run, medzoo):
     outcome = medzoo("sample", run, "--label", "edema", "--label", "efusion")
     assert outcome.code == 2
     assert "did you mean effusion?" in outcome.err
 
 
-def test_labels_become_a_multi_hot_tensor():
+def test_label_tensor_multi_hot():
     image = ImageSpec(size=8, channels=1, classes=("a", "b", "c"), multi_label=True)
     hot = label_tensor(image, ["b", "a|c"])
     assert hot.dtype == torch.float32
@@ -192,7 +192,7 @@ def test_labels_become_a_multi_hot_tensor():
     assert label_tensor(ImageSpec(size=8, channels=1, classes=("a", "b")), ["b", "a"]).tolist() == [1, 0]
 
 
-def test_several_labels_name_a_folder_that_every_system_takes():
+def test_planned_image_file_of_several_labels():
     assert split_label(join_labels(("a", "b"))) == ["a", "b"]
     picture = PlannedImage(generator=0, generator_name="g", label="a|b", index=7)
     assert picture.file == "a+b/synthetic-g-000007.png"
@@ -212,7 +212,7 @@ train_command = "medzoo train quilt"
 """
 
 
-def test_its_card_is_listed_shown_and_sampled_from(run, medzoo, tmp_path, monkeypatch):
+def test_card_of_a_multi_label_model(run, medzoo, tmp_path, monkeypatch):
     (tmp_path / "about.toml").write_text(ABOUT)
     card = tmp_path / "cards" / "quilt-findings"
     outcome = medzoo("card", run, "--about", tmp_path / "about.toml", "--out", card)

@@ -20,7 +20,7 @@ def plan(real=None, *, target=100, names=("a", "b"), shares=HALVES, batch_size=7
     return make_plan(wanted, names=names, shares=shares, batch_size=batch_size, seed=seed)
 
 
-def test_every_class_is_filled_exactly_and_shares_are_whole():
+def test_make_plan_counts():
     made = plan()
     assert [made.count(label) for label in "xyz"] == [37, 100, 0]
     by_generator = {(cell.generator, cell.label): cell.count for cell in made.cells}
@@ -28,7 +28,7 @@ def test_every_class_is_filled_exactly_and_shares_are_whole():
     assert made.total == 137 == len(set(made.images()))
 
 
-def test_a_batch_holds_one_generators_pictures_in_order():
+def test_batches_have_one_generator():
     batches = list(plan().batches())
     assert [picture for batch in batches for picture in batch] == list(plan().images())
     assert all(len({picture.generator for picture in batch}) == 1 for batch in batches)
@@ -36,14 +36,14 @@ def test_a_batch_holds_one_generators_pictures_in_order():
 
 
 @pytest.mark.parametrize("shards", [1, 2, 3, 50])
-def test_shards_share_the_same_batches_out(shards):
+def test_batches_of_shards(shards):
     whole = list(plan().batches())
     parts = [list(plan().batches((which, shards))) for which in range(1, shards + 1)]
     assert sorted((batch for part in parts for batch in part), key=whole.index) == whole
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-def test_a_seed_hangs_on_the_picture_and_the_base_seed_alone():
+def test_seed_of_depends_on_image_and_seed():
     fewer, more = plan(target=90), plan(target=200, batch_size=3)
     seeds = {picture.file: fewer.seed_of(picture) for picture in fewer.images()}
     assert seeds.items() <= {picture.file: more.seed_of(picture) for picture in more.images()}.items()
@@ -53,7 +53,7 @@ def test_a_seed_hangs_on_the_picture_and_the_base_seed_alone():
     assert plan(seed=1).seed_of(first) != fewer.seed_of(first)
 
 
-def test_all_sources_are_used_once_before_any_is_used_twice():
+def test_source_of_uses_each_once():
     made = plan()
 
     def turn(name, number):
@@ -66,7 +66,7 @@ def test_all_sources_are_used_once_before_any_is_used_twice():
     assert turns == [turn("a", number) for number in range(6)] != [turn("b", number) for number in range(6)]
 
 
-def test_a_spread_covers_generators_and_is_no_larger_than_the_class():
+def test_spread_over_generators():
     shown = plan().spread("x", 8)
     assert len(shown) == 8
     assert {picture.generator for picture in shown} == {0, 1}
@@ -74,7 +74,7 @@ def test_a_spread_covers_generators_and_is_no_larger_than_the_class():
     assert plan().spread("z", 8) == []
 
 
-def test_names_become_distinct_whatever_their_case():
+def test_distinct_ignores_case():
     assert distinct(["a.png", "A.png", "a.png", "b.png", "a-2.png"]) == [
         "a.png",
         "A-2.png",
@@ -92,33 +92,33 @@ SPLIT = re.compile(r"(^|.*[-._ 0-9])(train|training|validation|valid|dev|val|tes
     "name",
     ["train_001.png", "a-test.png", "val1.png", "x 2 dev 3.png", "p1.training.png", "test-train.png", "1val.png"],
 )
-def test_no_file_is_taken_for_a_splits(name):
+def test_distinct_avoids_split_names(name):
     assert SPLIT.fullmatch(name)
     assert not SPLIT.fullmatch(distinct([name])[0])
     assert distinct([name])[0].casefold() == name
 
 
-def test_other_names_stay():
+def test_distinct_keeps_other_names():
     names = ["latest.png", "retrain_1.png", "Größe (1).JPG", "valve.png"]
     assert distinct(names) == names
 
 
-def test_a_generators_name_is_safe_in_a_file_name():
+def test_file_safe():
     assert file_safe("runs/busi var") == "runs-busi-var"
     assert file_safe("..") == "model"
 
 
 @pytest.mark.parametrize("text", ["", "1", "0/2", "3/2", "1/0", "a/b", "1/2/3", "-1/2"])
-def test_a_shard_that_is_none_is_refused(text):
+def test_parse_shard_invalid(text):
     with pytest.raises(ConfigError, match="--shard"):
         parse_shard(text)
 
 
-def test_a_shard_is_read():
+def test_parse_shard():
     assert parse_shard("2/3") == (2, 3)
 
 
 @pytest.mark.parametrize("label", ["", "..", ".hidden", "a/b", "a\\b", "a|b", "a\nb"])
-def test_a_class_that_cannot_be_a_folder_is_refused(label):
+def test_check_labels_invalid(label):
     with pytest.raises(DataError, match="cannot be a folder"):
         check_labels(["fine", label])

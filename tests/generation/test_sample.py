@@ -37,7 +37,7 @@ def files(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.glob("*/*.png"))
 
 
-def test_every_class_is_drawn_into_a_folder_of_the_generators_name(sampling):
+def test_prepare_default_folder(sampling):
     outcome = filling.run(sampling(), **QUIET)
     assert outcome.folder.as_posix() == "samples-tiny"
     assert files(outcome.folder) == sorted(f"{name}/synthetic-tiny-{i:06d}.png" for name in CLASSES for i in range(4))
@@ -46,12 +46,12 @@ def test_every_class_is_drawn_into_a_folder_of_the_generators_name(sampling):
     assert record["counts"]["normal"] == {"real": 0, "synthetic": 4}
 
 
-def test_chosen_classes_alone_are_drawn(sampling):
+def test_prepare_labels(sampling):
     outcome = filling.run(sampling(labels=("normal", "thick-wall", "normal")), **QUIET)
     assert {name.partition("/")[0] for name in files(outcome.folder)} == {"normal", "thick-wall"}
 
 
-def test_the_same_seed_gives_the_same_images_and_another_others(sampling, tmp_path):
+def test_run_depends_on_the_seed(sampling, tmp_path):
     seen = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         folder = filling.run(sampling(out=tmp_path / name, seed=seed), **QUIET).folder
@@ -60,14 +60,14 @@ def test_the_same_seed_gives_the_same_images_and_another_others(sampling, tmp_pa
     assert not set(seen[0]) & set(seen[2])
 
 
-def test_a_sample_is_what_augment_would_draw(sampling, fill, tmp_path):
+def test_run_matches_augment(sampling, fill, tmp_path):
     drawn = filling.run(sampling(count=3), **QUIET).folder
     made = fill(originals="omit").folder
     for file in files(drawn):
         assert np.abs(decode(drawn / file).astype(int) - decode(made / file)).max() <= 1
 
 
-def test_a_grid_alone_leaves_no_folder(sampling, tmp_path):
+def test_sample_grid_alone(sampling, tmp_path):
     job = sampling(grid=tmp_path / "grid.png", count=10)
     assert sample.SampleRequest(generator="x", grid=tmp_path).only_grid
     sample.sample_grid(job, job.sheet, **QUIET)
@@ -76,7 +76,7 @@ def test_a_grid_alone_leaves_no_folder(sampling, tmp_path):
     assert decode(tmp_path / "grid.png").shape[0] > 3 * 2 * 6 * 16
 
 
-def test_folder_and_grid_show_the_same_images(sampling, tmp_path):
+def test_sample_grid_matches_the_folder(sampling, tmp_path):
     job = sampling(grid=tmp_path / "alone.png")
     sample.sample_grid(job, job.sheet, **QUIET)
     outcome = filling.run(sampling(out=tmp_path / "out", grid=tmp_path / "grid.png"), **QUIET)
@@ -86,13 +86,13 @@ def test_folder_and_grid_show_the_same_images(sampling, tmp_path):
     assert (tmp_path / "more.png").exists()
 
 
-def test_an_unknown_class_is_told_the_nearest(sampling):
+def test_prepare_unknown_class(sampling):
     with pytest.raises(UnknownName, match="unknown class 'normel'") as caught:
         sampling(labels=("normel",))
     assert "did you mean normal?" in caught.value.hint
 
 
-def test_sources_are_asked_for_where_they_are_needed_and_nowhere_else(sampling, images):
+def test_prepare_real_images(sampling, images):
     with pytest.raises(DataError, match="none of their own") as caught:
         sampling(generator="classic")
     assert "--data" in caught.value.hint
@@ -104,19 +104,19 @@ def test_sources_are_asked_for_where_they_are_needed_and_nowhere_else(sampling, 
     assert {(folder / file).read_bytes() for file in files(folder)} <= originals
 
 
-def test_another_sample_in_the_folder_is_refused(sampling, tmp_path):
+def test_prepare_over_another_sample(sampling, tmp_path):
     filling.run(sampling(), **QUIET)
     with pytest.raises(DataError, match="its n is 4, this one's is 5"):
         sampling(count=5)
 
 
-def test_two_hashes_are_told_apart_by_their_starts(tmp_path):
+def test_check_same_run_shortens_hashes(tmp_path):
     claim(tmp_path, {"data": "0" * 64})
     with pytest.raises(DataError, match=r"its data is 000000000000\.\.\., this one's is 111111111111\.\.\. "):
         refuse_other(tmp_path, {"data": "1" * 64})
 
 
-def test_settings_of_sampling_can_be_set_and_no_others(sampling):
+def test_prepare_settings(sampling):
     (model,) = sampling(overrides=("sampling.num_inference_steps=2",)).sampler.models
     assert model.config.flat()["sampling.num_inference_steps"] == 2
     with pytest.raises(ConfigError, match=r"network\.layers_per_block cannot change"):
@@ -126,12 +126,12 @@ def test_settings_of_sampling_can_be_set_and_no_others(sampling):
 
 
 @pytest.mark.parametrize("change", [{"count": 0}, {"batch_size": 0}])
-def test_a_request_out_of_range_is_refused(sampling, change):
+def test_prepare_out_of_range(sampling, change):
     with pytest.raises(ConfigError):
         sampling(**change)
 
 
-def test_a_class_that_cannot_be_a_folder_is_refused(sampling, tmp_path):
+def test_prepare_invalid_class_name(sampling, tmp_path):
     odd = make_model(tmp_path / "odd", classes=("a/b", "c"))
     with pytest.raises(DataError, match="cannot be a folder's name"):
         sampling(generator=str(odd))

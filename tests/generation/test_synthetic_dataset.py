@@ -37,7 +37,7 @@ def dataset(model):
     return make
 
 
-def test_a_dataset_looks_like_an_image_folder(dataset):
+def test_synthetic_images_like_image_folder(dataset):
     synthetic = dataset()
     assert isinstance(synthetic, torch.utils.data.Dataset)
     assert len(synthetic) == 21
@@ -53,7 +53,7 @@ def test_a_dataset_looks_like_an_image_folder(dataset):
             synthetic[index]
 
 
-def test_its_images_are_those_that_sample_writes_in_any_order(medzoo, dataset, model, tmp_path):
+def test_synthetic_images_match_sample(medzoo, dataset, model, tmp_path):
     out = tmp_path / "drawn"
     options = ("--n", 7, "--seed", 3, "--batch-size", 4, "--out", out, "--device", "cpu")
     assert medzoo("sample", model, *options).code == 0
@@ -63,7 +63,7 @@ def test_its_images_are_those_that_sample_writes_in_any_order(medzoo, dataset, m
     assert torch.equal(forwards, backwards)
 
 
-def test_with_what_the_classes_lack_they_are_those_that_augment_writes(medzoo, dataset, model, images, tmp_path):
+def test_synthetic_images_match_augment(medzoo, dataset, model, images, tmp_path):
     out = tmp_path / "filled"
     options = ("--data", images, "--to", 9, "--originals", "omit", "--seed", 3, "--batch-size", 4, "--out", out)
     assert medzoo("augment", "--gen", model, *options, "--device", "cpu").code == 0
@@ -75,7 +75,7 @@ def test_with_what_the_classes_lack_they_are_those_that_augment_writes(medzoo, d
     np.testing.assert_array_equal(as_uint8(stacked(synthetic)), written)
 
 
-def test_a_class_of_which_nothing_is_drawn_may_be_unknown_to_the_model(dataset):
+def test_synthetic_images_of_an_unknown_class(dataset):
     synthetic = dataset(per_class={"normal": 2, "swollen": 0}, classes=["swollen", "normal"])
     assert synthetic.targets == [1, 1]
 
@@ -110,7 +110,7 @@ def test_synthetic_images_progress(model):
     assert seen == [(0, 21), (4, 21), (8, 21), (12, 21), (16, 21), (20, 21), (21, 21)]
 
 
-def test_it_trains_beside_real_images(dataset, images):
+def test_synthetic_images_beside_real_images(dataset, images):
     def to_tensor(image):
         return torch.from_numpy(np.array(image.convert("L").resize((16, 16)), np.float32) / 255).unsqueeze(0)
 
@@ -135,13 +135,13 @@ def test_it_trains_beside_real_images(dataset, images):
     assert (torch.stack(named) - stacked(alone)).abs().max() <= 1.01 / 255
 
 
-def test_transforms_are_called_on_items(dataset):
+def test_synthetic_images_transforms(dataset):
     synthetic = dataset(transform=lambda image: image.mean().item(), target_transform=str)
     plain = dataset()
     assert synthetic[3] == (plain[3][0].mean().item(), "0")
 
 
-def test_items_of_a_multi_label_model_are_multi_hot(install_plugin, tmp_path):
+def test_synthetic_images_multi_label(install_plugin, tmp_path):
     install_plugin("quilt", LABELS_PLUGIN)
     quilt = make_untrained("quilt", tmp_path / "quilt", classes=FINDINGS, multi_label=True)
     together = as_dataset(quilt, per_class=2, labels=["edema", "effusion"], device="cpu")
@@ -187,14 +187,14 @@ def test_items_of_a_multi_label_model_are_multi_hot(install_plugin, tmp_path):
     ],
     ids=str,
 )
-def test_datasets_that_cannot_be_are_refused(dataset, changed, error, told):
+def test_synthetic_images_invalid(dataset, changed, error, told):
     with pytest.raises(error) as caught:
         dataset(**changed)
     assert isinstance(caught.value, MedzooError)
     assert told in str(caught.value)
 
 
-def test_a_loaded_model_can_be_drawn_from(dataset, model):
+def test_synthetic_images_of_a_loaded_model(dataset, model):
     loaded = load(model, device="cpu")
     counts = {name: np.int64(7) for name in CLASSES}
     assert torch.equal(stacked(as_dataset(loaded, per_class=counts, seed=3, batch_size=4)), stacked(dataset()))
@@ -208,6 +208,6 @@ def test_a_loaded_model_can_be_drawn_from(dataset, model):
             as_dataset(loaded, per_class=1, **late)
 
 
-def test_a_name_is_no_loaded_model(model):
+def test_synthetic_images_of_a_name(model):
     with pytest.raises(ConfigError, match=r"model=.* is not a loaded model .load it"):
         SyntheticImages(str(model), per_class=1)

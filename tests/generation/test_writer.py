@@ -20,14 +20,14 @@ from medzoo.generation.writer import ImageWriter, is_there, original_files, plac
 PIXELS = np.zeros((1, 4, 4), np.uint8)
 
 
-def test_files_are_there_when_the_writer_ends(tmp_path):
+def test_image_writer_finishes(tmp_path):
     with ImageWriter() as pictures:
         for index in range(20):
             pictures.write(tmp_path / f"{index}.png", PIXELS + index)
     assert [decode(tmp_path / f"{index}.png")[0, 0] for index in range(20)] == list(range(20))
 
 
-def test_no_more_pictures_wait_than_allowed(tmp_path, monkeypatch):
+def test_image_writer_max_pending(tmp_path, monkeypatch):
     submitted, done, most = [], [], []
 
     def slow(path, pixels):
@@ -44,7 +44,7 @@ def test_no_more_pictures_wait_than_allowed(tmp_path, monkeypatch):
     assert max(most) <= 3
 
 
-def test_writing_goes_on_beside_the_caller(tmp_path, monkeypatch):
+def test_image_writer_in_the_background(tmp_path, monkeypatch):
     names = []
     monkeypatch.setattr(writer, "write_image", lambda path, pixels: names.append(threading.current_thread().name))
     with ImageWriter() as pictures:
@@ -58,7 +58,7 @@ def full(self, data):
 
 
 @pytest.mark.parametrize("count", [1, 100])
-def test_a_full_disk_stops_the_job(tmp_path, monkeypatch, count):
+def test_image_writer_on_a_full_disk(tmp_path, monkeypatch, count):
     monkeypatch.setattr(Path, "write_bytes", full)
 
     def fill():
@@ -71,7 +71,7 @@ def test_a_full_disk_stops_the_job(tmp_path, monkeypatch, count):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_drawn_is_written_though_the_job_is_interrupted(tmp_path):
+def test_image_writer_after_an_interrupt(tmp_path):
     def interrupted():
         with ImageWriter(threads=1, max_pending=100) as pictures:
             for index in range(50):
@@ -83,7 +83,7 @@ def test_what_is_drawn_is_written_though_the_job_is_interrupted(tmp_path):
     assert len(list(tmp_path.iterdir())) == 50
 
 
-def test_what_waits_behind_a_failure_is_dropped(tmp_path, monkeypatch):
+def test_image_writer_drops_after_a_failure(tmp_path, monkeypatch):
     tried = []
 
     def failing(path, pixels):
@@ -102,7 +102,7 @@ def test_what_waits_behind_a_failure_is_dropped(tmp_path, monkeypatch):
     assert len(tried) < 10
 
 
-def test_an_empty_file_is_not_there(tmp_path):
+def test_is_there_empty_file(tmp_path):
     (tmp_path / "a").touch()
     assert not is_there(tmp_path / "a")
     assert not is_there(tmp_path / "a" / "b")
@@ -110,7 +110,7 @@ def test_an_empty_file_is_not_there(tmp_path):
     assert is_there(tmp_path / "a")
 
 
-def test_originals_are_linked(images, tmp_path):
+def test_place_originals_links(images, tmp_path):
     data = open_dataset(images)
     files = original_files(data)
     assert place_originals(data, files, tmp_path, how="link") == "link"
@@ -119,7 +119,7 @@ def test_originals_are_linked(images, tmp_path):
     assert place_originals(data, files, tmp_path, how="link") == "link"
 
 
-def test_originals_are_copied_where_no_link_can_be(images, tmp_path, monkeypatch):
+def test_place_originals_copies(images, tmp_path, monkeypatch):
     def other_disk(source, target):
         raise OSError(errno.EXDEV, "Invalid cross-device link")
 
@@ -132,7 +132,7 @@ def test_originals_are_copied_where_no_link_can_be(images, tmp_path, monkeypatch
         assert not (tmp_path / name).samefile(data.file(index))
 
 
-def test_originals_that_are_links_are_followed(images, tmp_path):
+def test_place_originals_symbolic_links(images, tmp_path):
     linked = tmp_path / "linked"
     for folder in images.iterdir():
         (linked / folder.name).mkdir(parents=True)
@@ -143,7 +143,7 @@ def test_originals_that_are_links_are_followed(images, tmp_path):
     assert not any(path.is_symlink() for path in (tmp_path / "out").rglob("*"))
 
 
-def test_arrays_are_written_as_they_are(tmp_path):
+def test_place_originals_arrays(tmp_path):
     array = np.random.default_rng(0).integers(0, 256, (4, 6, 6, 3), dtype=np.uint8)
     names = tuple(f"train/{index:05d}" for index in range(4))
     data = Dataset(path=Path("x.npz"), classes=("0", "1"), labels=np.array([1, 0, 1, 1]), names=names, array=array)
@@ -153,7 +153,7 @@ def test_arrays_are_written_as_they_are(tmp_path):
     assert all((decode(tmp_path / name) == array[index]).all() for index, name in enumerate(files))
 
 
-def test_originals_of_one_name_both_stay(tmp_path):
+def test_place_originals_same_name(tmp_path):
     files = [tmp_path / "p1" / "a.png", tmp_path / "p2" / "a.png", tmp_path / "synthetic-tiny-000000.png"]
     data = Dataset(
         path=tmp_path, classes=("x",), labels=np.zeros(3, np.int64), names=("p1/a.png", "p2/a.png", "s"), files=files
@@ -161,7 +161,7 @@ def test_originals_of_one_name_both_stay(tmp_path):
     assert original_files(data) == ["x/a.png", "x/a-2.png", "x/real-synthetic-tiny-000000.png"]
 
 
-def test_leftovers_are_swept_and_files_being_written_stay(tmp_path):
+def test_remove_partial_files(tmp_path):
     (tmp_path / "x").mkdir()
     old, fresh, picture = tmp_path / "x" / ".a.png.00.part", tmp_path / ".b.png.00.part", tmp_path / "x" / "a.png"
     for path in (old, fresh, picture):
