@@ -402,7 +402,7 @@ def test_a_cap_holds_through_threads_retries_and_runs(augment, api, tmp_path, ca
     assert len(api.asked) == 10
     again = augment(*price, "--set", cap)
     assert again.code == 6
-    assert "caps allow for 0 of them" in again.err
+    assert "limits allow 0 of them" in again.err
     assert len(api.asked) == 10
     api.answer = lambda asked: None
     assert augment(*price, "--set", "requests.max_requests=17", "--set", "requests.max_cost=0.68").code == 0

@@ -165,7 +165,7 @@ def test_sample_multi_label_order(run, medzoo, tmp_path):
         chosen = [word for label in labels for word in ("--label", label)]
         outcome = medzoo("sample", run, *chosen, "--n", 2, "--out", tmp_path / "out", "--grid", tmp_path / "grid.png")
         assert outcome.code == 0, outcome.err
-    assert "drawn before" in outcome.err
+    assert "already sampled" in outcome.err
     assert (tmp_path / "grid.png").exists()
 
 
