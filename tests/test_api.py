@@ -268,13 +268,13 @@ def test_a_sample_of_another_type_is_refused_by_name(tiny, given):
 
 
 WRONG = [
-    (medzoo.list_models, {"modality": 3}, "modality=3 is not a text"),
+    (medzoo.list_models, {"modality": 3}, "modality=3 is not a string"),
     (medzoo.list_models, {"classes": 1}, "classes=1 is not a list of names"),
     (medzoo.load, {"gen": 3}, "gen=3 is not a model's name or a folder"),
     (medzoo.load, {"gen": ["dcgan-busi"]}, "gen=['dcgan-busi'] is not a model's name or a folder"),
     (medzoo.load, {"gen": "duplicate", "data": 3}, "data=3 is not a path"),
-    (medzoo.load, {"gen": "classic", "device": 0}, "device=0 is not a text"),
-    (medzoo.load, {"gen": "classic", "source": 1}, "source=1 is not a text"),
+    (medzoo.load, {"gen": "classic", "device": 0}, "device=0 is not a string"),
+    (medzoo.load, {"gen": "classic", "source": 1}, "source=1 is not a string"),
     (
         medzoo.load,
         {"gen": "classic", "settings": ["sampling.num_inference_steps=2"]},

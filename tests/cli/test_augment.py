@@ -186,10 +186,11 @@ def test_a_terminal_shows_a_bar(model, images, here):
 
 
 def test_without_a_terminal_a_line_comes_now_and_then(model, images, capsys, monkeypatch):
+    from medzoo.cli.output import logging_to_stderr
     from medzoo.cli.progress import Display
 
     monkeypatch.setattr(Display, "EVERY", 0.0)
-    with Display("drawing") as display:
+    with logging_to_stderr(), Display("drawing") as display:
         for done in (10, 20, 30):
             display(done, 30)
     lines = capsys.readouterr().err.splitlines()

@@ -195,7 +195,7 @@ def test_a_killed_run_started_again_ends_with_the_same_weights(folder: Path, tmp
     assert not (tmp_path / "killed" / "run.json").exists()
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
-    assert "going on after step" in done.stderr
+    assert "resuming from step" in done.stderr
     whole = [sys.executable, "-m", "medzoo", *command(folder, tmp_path / "whole", *more)]
     subprocess.run(whole, check=True, capture_output=True, timeout=200)
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("killed", "whole")]
@@ -241,7 +241,7 @@ def test_what_does_not_fit_of_another_model_stays_fresh(finished: Path, tmp_path
     some, whole = map(int, taken.split(" of "))
     assert some == whole - 1  # the class table has another number of rows
     with pytest.raises(ConfigError, match="no weights of 'run' fit"):
-        run(two, tmp_path / "var", plugin="ddpm-var", start=replace(start, generator=torch.nn.Conv2d(1, 1, 7)))
+        run(two, tmp_path / "var", plugin="ddpm-var", start=replace(start, model=torch.nn.Conv2d(1, 1, 7)))
 
 
 def test_a_finished_run_is_left_alone(finished: Path, udder: Dataset) -> None:
@@ -289,11 +289,11 @@ def test_a_flipped_bit_in_a_trained_model_is_noticed(finished: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [
-        ("plugin", 3, "lacks plugin"),
+        ("plugin", 3, "plugin missing"),
         ("image", {}, r"image\.size is missing"),
         ("image", {"size": "x", "channels": 1, "classes": ["a"], "multi_label": False}, r"image\.size"),
         ("image", {"size": 16, "channels": 1, "classes": [1], "multi_label": False}, r"image\.classes"),
-        ("config", [], "lacks config"),
+        ("config", [], "config missing"),
         ("config", {"image.size": 1_000_000}, "out of range"),
         ("data", {"images": 3}, r"data\.images"),
     ],
@@ -332,7 +332,7 @@ def test_multi_label_data_trains_no_single_label_model(tmp_path: Path) -> None:
     labels[0, 1] = 1
     source = phantom_dataset(counts=dict.fromkeys(CLASSES, 1), size=32, seed=0)
     both = Dataset(path=Path("two"), classes=CLASSES, labels=labels, names=source.names, array=source.array)
-    with pytest.raises(ConfigError, match="one label an image"):
+    with pytest.raises(ConfigError, match="one label per image"):
         run(both, tmp_path / "run")
 
 
