@@ -62,7 +62,7 @@ def wait_for(condition, process):
 
 
 @pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
-def test_a_stopped_job_asks_for_what_it_lacks_and_no_more(start, api, tmp_path, way):
+def test_augment_resume_requests_only_missing_images(start, api, tmp_path, way):
     process = start()
     wait_for(lambda: len(api.asked) >= 5, process)
     process.send_signal(way)
@@ -98,7 +98,7 @@ def test_a_stopped_job_asks_for_what_it_lacks_and_no_more(start, api, tmp_path, 
     assert requests["cost_at_most"] == 0.5 * requests["requests"]
 
 
-def test_a_cap_counts_what_was_under_way_when_the_job_was_killed(start, api):
+def test_augment_max_requests_counts_requests_in_flight_when_killed(start, api):
     process = start("--set", f"requests.max_requests={IMAGES}")
     wait_for(lambda: len(api.asked) >= 5, process)
     process.kill()
@@ -110,7 +110,7 @@ def test_a_cap_counts_what_was_under_way_when_the_job_was_killed(start, api):
     assert IMAGES - 3 <= len(api.asked) <= IMAGES
 
 
-def test_two_processes_do_not_ask_for_one_job(start, api):
+def test_augment_concurrent_processes_are_refused(start, api):
     go_on = threading.Event()
 
     def answer(asked):

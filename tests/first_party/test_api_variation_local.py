@@ -50,7 +50,7 @@ def sample(generator, seeds=(1, 2), labels=(0, 1), shift=0.0):
     return generator.sample(seeds, torch.tensor(labels), init_images=init_images)
 
 
-def test_an_image_follows_its_seed_and_its_source(pipeline):
+def test_sample_depends_on_seed_and_source_image(pipeline):
     generator = build(pipeline)
     first = sample(generator)
     assert torch.equal(first, sample(build(pipeline)))
@@ -59,7 +59,7 @@ def test_an_image_follows_its_seed_and_its_source(pipeline):
     assert (first != sample(generator, shift=0.4)).flatten(1).any(dim=1).all()
 
 
-def test_a_text_to_image_pipeline_runs_as_image_to_image(text_pipeline):
+def test_sample_text_to_image_pipeline_as_image_to_image(text_pipeline):
     generator = build(text_pipeline, "diffusers.num_inference_steps=4", "diffusers.strength=0.5")
     first = sample(generator)
     assert type(generator.provider._pipeline).__name__ == "StableDiffusionImg2ImgPipeline"
@@ -71,18 +71,18 @@ def test_a_text_to_image_pipeline_runs_as_image_to_image(text_pipeline):
     )
 
 
-def test_it_runs_in_bf16(pipeline):
+def test_sample_bf16(pipeline):
     images = sample(build(pipeline, "diffusers.mixed_precision=bf16"))
     assert images.dtype == torch.float32
     assert (images - sample(build(pipeline))).abs().max() < 0.1
 
 
-def test_too_little_strength_is_told(text_pipeline):
+def test_sample_too_low_strength_raises(text_pipeline):
     with pytest.raises(ConfigError, match="leaves no step to take"):
         sample(build(text_pipeline, "diffusers.num_inference_steps=1", "diffusers.strength=0.5"))
 
 
-def test_nothing_leaves_the_machine_and_no_leave_is_needed(medzoo, pipeline, scans, tmp_path, monkeypatch):
+def test_sample_makes_no_connection(medzoo, pipeline, scans, tmp_path, monkeypatch):
     def refuse(*address):
         raise AssertionError(f"connects to {address}")
 
@@ -98,14 +98,14 @@ def test_nothing_leaves_the_machine_and_no_leave_is_needed(medzoo, pipeline, sca
     assert not list((tmp_path / "out").glob(".medzoo-requests*"))
 
 
-def test_pickled_weights_are_not_read(tmp_path):
+def test_sample_pickled_weights_raise(tmp_path):
     folder = make_variation_pipeline(tmp_path / "pickled", safe=False)
     assert list(folder.glob("unet/*.bin"))
     with pytest.raises(HubError, match="cannot be had"):
         sample(build(folder))
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path):
+def test_sample_missing_folder_raises(tmp_path):
     with pytest.raises(HubError, match=r"cannot be had.*model_index\.json"):
         sample(build(tmp_path / "nowhere"))
 
@@ -113,7 +113,7 @@ def test_a_folder_that_is_not_there_is_told(tmp_path):
 @pytest.mark.parametrize(
     "name", ["DDPMPipeline", "NoSuchPipeline", "StableDiffusionInpaintPipelineLegacy", None, ["my", "code"]]
 )
-def test_a_pipeline_that_varies_no_image_is_refused(pipeline, tmp_path, name):
+def test_sample_pipeline_without_img2img_raises(pipeline, tmp_path, name):
     folder = shutil.copytree(pipeline, tmp_path / "other")
     index = json.loads((folder / "model_index.json").read_text())
     (folder / "model_index.json").write_text(json.dumps({**index, "_class_name": name}))
@@ -121,14 +121,14 @@ def test_a_pipeline_that_varies_no_image_is_refused(pipeline, tmp_path, name):
         sample(build(folder))
 
 
-def test_no_pipeline_and_no_sources_are_told(pipeline):
+def test_sample_without_pipeline_or_init_images_raises(pipeline):
     with pytest.raises(ConfigError, match=r"diffusers\.model"):
         sample(build(""))
     with pytest.raises(DataError, match=r"varies real images.* none given"):
         build(pipeline).sample([1], torch.tensor([0]))
 
 
-def test_without_transformers_the_mend_is_told(pipeline, monkeypatch):
+def test_sample_without_transformers_names_pip_extra(pipeline, monkeypatch):
     monkeypatch.setattr("medzoo_api_variation.diffusers_provider.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"medzoo\[variation\]"):
         sample(build(pipeline))

@@ -33,21 +33,21 @@ def photos():
     return torch.rand(64, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
 
 
-def test_with_all_off_the_sources_come_back(photos):
+def test_classic_all_off_returns_init_images(photos):
     images = vary(classic(), photos)
     assert torch.equal(images, photos)
     assert images.data_ptr() != photos.data_ptr()
 
 
 @pytest.mark.parametrize(("setting", "axis"), [("horizontal_flip", -1), ("vertical_flip", -2)])
-def test_a_flip_mirrors_one_axis(setting, axis, photos):
+def test_classic_flip_mirrors_one_axis(setting, axis, photos):
     assert torch.equal(vary(classic(f"{setting}=1"), photos), photos.flip(axis))
     halves = vary(classic(f"{setting}=0.5"), photos)
     mirrored = [torch.equal(image, photo.flip(axis)) for image, photo in zip(halves, photos, strict=True)]
     assert 18 < sum(mirrored) < 46  # 32 expected, standard deviation 4
 
 
-def test_brightness_scales_by_its_range():
+def test_classic_brightness_factor_range():
     images = vary(classic("brightness=0.2"), torch.full((200, 1, SIZE, SIZE), 0.5)).flatten(1)
     assert torch.equal(images.amin(dim=1), images.amax(dim=1))
     factors = images[:, 0] / 0.5
@@ -56,7 +56,7 @@ def test_brightness_scales_by_its_range():
     assert abs(factors.mean() - 1.0) < 0.03
 
 
-def test_brightness_clips_at_white():
+def test_classic_brightness_clips_at_white():
     assert vary(classic("brightness=1"), torch.full((20, 1, SIZE, SIZE), 0.9)).max() == 1.0
 
 
@@ -76,13 +76,13 @@ def blob():
     return image
 
 
-def test_translation_moves_by_up_to_its_share_of_the_side(blob):
+def test_classic_translation_range(blob):
     moved = centre_of(vary(classic("translation=0.25"), blob)) - 15.5
     assert 7.0 < moved.abs().max() <= 8.01
     assert (moved[:, 0] - moved[:, 1]).abs().max() > 1.0, "the two axes are drawn apart"
 
 
-def test_rotation_keeps_the_centre_and_turns_the_rest(blob):
+def test_classic_rotation_turns_about_center(blob):
     assert (centre_of(vary(classic("rotation=90"), blob)) - 15.5).abs().max() < 0.2
     bar = torch.zeros(100, 1, SIZE, SIZE)
     bar[:, :, 14:18, 4:28] = 1.0
@@ -92,13 +92,13 @@ def test_rotation_keeps_the_centre_and_turns_the_rest(blob):
     assert height.max() >= 20
 
 
-def test_zoom_scales_the_area_by_its_range(blob):
+def test_classic_zoom_area_range(blob):
     area = vary(classic("zoom=0.5"), blob).sum(dim=(1, 2, 3)) / 16.0
     assert 0.2 < area.min() < 0.5
     assert 1.8 < area.max() < 2.4
 
 
-def test_shear_moves_rows_against_each_other_and_no_columns(blob):
+def test_classic_shear_shifts_rows_only(blob):
     stripe = torch.zeros(20, 1, SIZE, SIZE)
     stripe[:, :, :, 15:17] = 1.0
     sheared = vary(classic("shear=30"), stripe)
@@ -106,11 +106,11 @@ def test_shear_moves_rows_against_each_other_and_no_columns(blob):
     assert torch.allclose(sheared[:, :, 15:17], stripe[:, :, 15:17], atol=0.5)
 
 
-def test_what_leaves_the_frame_leaves_black():
+def test_classic_translation_fills_with_black():
     assert vary(classic("translation=1"), torch.ones(20, 1, SIZE, SIZE)).amin(dim=(1, 2, 3)).max() == 0.0
 
 
-def test_noise_has_its_standard_deviation_and_stays_in_range(photos):
+def test_classic_noise_std_and_range(photos):
     grey = torch.full((64, 1, SIZE, SIZE), 0.5)
     grain = vary(classic("noise=0.05"), grey) - grey
     assert abs(grain.std() - 0.05) < 0.001
@@ -118,7 +118,7 @@ def test_noise_has_its_standard_deviation_and_stays_in_range(photos):
     assert 0.0 == noisy.min() < noisy.max() == 1.0
 
 
-def test_erasing_blackens_one_rectangle_of_two_to_twenty_percent():
+def test_classic_erasing_one_rectangle_of_2_to_20_percent():
     erased = vary(classic("erasing=1", channels=3), torch.ones(200, 3, SIZE, SIZE)) == 0.0
     assert (erased[:, 0] == erased[:, 1]).all()
     tall = erased[:, 0].any(dim=2).sum(dim=1)
@@ -133,14 +133,14 @@ def test_erasing_blackens_one_rectangle_of_two_to_twenty_percent():
     assert 40 < some.sum() < 80  # 60 expected, standard deviation 6.5
 
 
-def test_transforms_draw_apart_so_that_one_more_leaves_the_others_as_they_were():
+def test_classic_transforms_draw_independently():
     pictures = torch.full((50, 1, SIZE, SIZE), 0.4)
     bright = vary(classic("brightness=0.5"), pictures)
     both = vary(classic("brightness=0.5", "noise=0.001", "erasing=0"), pictures)
     assert (both - bright).abs().max() < 0.01
 
 
-def test_an_image_depends_on_its_own_seed(photos):
+def test_classic_image_depends_only_on_its_seed(photos):
     generator = classic("brightness=0.5", "rotation=30", "noise=0.1", "erasing=0.5")
     seeds = [10**15 + k for k in range(len(photos))]
     whole = vary(generator, photos, seeds)
@@ -149,18 +149,18 @@ def test_an_image_depends_on_its_own_seed(photos):
 
 
 @pytest.mark.parametrize("init_images", [None, torch.zeros(1, 1, SIZE, SIZE)], ids=["none", "one"])
-def test_sources_are_needed_one_a_seed(init_images):
+def test_classic_sample_requires_init_image_per_seed(init_images):
     with pytest.raises(DataError, match=r"\(2, 1, 32, 32\) are needed, (none|\(1, 1, 32, 32\)) given .give"):
         classic().sample([1, 2], torch.zeros(2, dtype=torch.int64), init_images=init_images)
 
 
 @pytest.mark.parametrize("override", ["horizontal_flip=1.5", "rotation=-1", "zoom=1", "shear=90", "noise=-0.1"])
-def test_a_range_that_makes_no_sense_is_refused(override):
+def test_classic_range_out_of_bounds_raises(override):
     with pytest.raises(ConfigError, match="out of range"):
         classic(override)
 
 
-def test_study_b_turns_and_shifts_but_neither_brightens_nor_stands_on_its_head():
+def test_classic_paper_b_preset():
     spec = medzoo_classic.register_generators()[0]
     flat = resolve(spec.config, presets=spec.presets, preset="paper-b").flat()
     assert (flat["rotation"], flat["translation"], flat["vertical_flip"], flat["brightness"]) == (30.0, 0.1, 0.0, 0.0)

@@ -53,7 +53,7 @@ def fit(classifier):
     return run.notes
 
 
-def test_the_classifiers_of_the_studies_are_offered():
+def test_register_classifiers_provides_published_networks():
     assert set(SPECS) == {"cnn", "resnet18", "swin_tiny", "vit_tiny", "convnext_tiny", "resnet50-frozen", "timm"}
 
 
@@ -65,13 +65,13 @@ def test_check_classifier_first_party_plugin_passes(spec):
 
 
 @every_classifier
-def test_it_ships_the_three_presets(spec):
+def test_presets_required_names(spec):
     assert {"tiny", "default", "paper"} <= set(preset_names(spec.presets))
     assert {"image.size", "image.channels", "image.crop"} <= set(keys(spec.config))
 
 
 @every_preset
-def test_a_preset_resolves_and_builds_without_memory(spec, preset):
+def test_presets_resolve_and_build_on_meta(spec, preset):
     resolved = resolve(spec.config, presets=spec.presets, preset=preset)
     assert build(spec.config, resolved.flat()) == resolved.value
     settings = resolved.value.image
@@ -82,20 +82,20 @@ def test_a_preset_resolves_and_builds_without_memory(spec, preset):
 
 
 @pytest.mark.parametrize("kind", SPECS)
-def test_what_works_offline_asks_for_no_download(kind):
+def test_presets_default_and_tiny_need_no_download(kind):
     for preset in ("tiny", "default"):
         resolved = resolve(SPECS[kind].config, presets=SPECS[kind].presets, preset=preset)
         assert resolved.flat().get("network.weights", "scratch") == "scratch"
 
 
-def test_cnn_is_small_enough_to_be_bundled():
+def test_cnn_size_and_features():
     classifier = make("cnn", preset="default")
     assert sum(value.numel() for value in classifier.state_dict().values()) * 2 < 1_300_000
     assert classifier.features(torch.rand(2, 1, 64, 64)).shape == (2, 128)
 
 
 @every_classifier
-def test_images_of_28_pixels_are_resized_as_it_says(spec):
+def test_fit_resizes_28_pixel_images(spec):
     resolved = resolve(spec.config, presets=spec.presets, overrides={"image.size": 28}, preset="tiny")
     with torch.random.fork_rng():
         classifier = spec.build(resolved.value, ImageSpec(size=28, channels=3, classes=CLASSES), "cpu")
@@ -108,16 +108,16 @@ def test_images_of_28_pixels_are_resized_as_it_says(spec):
 
 
 @pytest.mark.parametrize(("size", "side"), [(28, 64), (64, 64), (100, 128), (224, 224)])
-def test_a_network_of_patches_sees_whole_patches(size, side):
+def test_vit_input_size_is_multiple_of_patch(size, side):
     assert make("vit_tiny", "network.input_size=0", f"image.size={size}").network.side == side
 
 
-def test_a_side_that_gives_no_whole_patches_is_refused():
+def test_build_input_size_not_multiple_of_patch_raises():
     with pytest.raises(ConfigError, match=r"needs a multiple of 32.*set it to 96"):
         make("swin_tiny", "network.input_size=100")
 
 
-def test_another_size_or_number_of_channels_is_refused():
+def test_predict_wrong_size_or_channels_raises():
     classifier = make("cnn")
     with pytest.raises(DataError, match=r"reads images \(N, 1, 16, 16\), not \(2, 3, 16, 16\)"):
         classifier.predict(torch.rand(2, 3, 16, 16))
@@ -125,7 +125,7 @@ def test_another_size_or_number_of_channels_is_refused():
         classifier.features(torch.rand(2, 1, 17, 16))
 
 
-def test_timm_takes_any_network_of_timm():
+def test_timm_accepts_any_timm_network():
     assert fit(make("timm", "network.name=test_nfnet"))["weights"]["source"] == "scratch"
     with pytest.raises(UnknownName, match=r"unknown network of timm 'resnet43'.*resnet"):
         make("timm", "network.name=resnet43")
@@ -133,7 +133,7 @@ def test_timm_takes_any_network_of_timm():
         make("resnet18", "network.name=resnet34")
 
 
-def test_the_frozen_backbone_stays_as_it_is_statistics_included():
+def test_fit_frozen_backbone_is_unchanged():
     classifier = make("resnet50-frozen")
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
     fit(classifier)
@@ -142,7 +142,7 @@ def test_the_frozen_backbone_stays_as_it_is_statistics_included():
     assert changed == layers | {"network.mean", "network.deviation"}
 
 
-def test_the_new_dense_layers_are_xavier_normal():
+def test_build_dense_layers_xavier_normal():
     body = make("resnet50-frozen", "network.hidden_dim=512").network.body
     weight = body.dense[0].weight
     assert weight.std().item() == pytest.approx((2.0 / sum(weight.shape)) ** 0.5, rel=0.02)
@@ -164,7 +164,7 @@ def published(tmp_path):
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("kind", ["resnet18", "resnet50-frozen"])
-def test_published_weights_are_where_training_begins(published, kind, channels):
+def test_fit_starts_from_pretrained_weights(published, kind, channels):
     state, settings = published
     classifier = make(kind, *settings, "network.normalization=weights", "training.learning_rate=0", channels=channels)
     notes = fit(classifier)
@@ -179,7 +179,7 @@ def test_published_weights_are_where_training_begins(published, kind, channels):
     assert classifier.network.mean.flatten().tolist() == pytest.approx(wanted)
 
 
-def test_weights_that_were_loaded_before_are_what_training_begins_with(published):
+def test_fit_loaded_weights_take_precedence_over_pretrained(published):
     _, settings = published
     trained = make("resnet18")
     classifier = make("resnet18", *settings, "training.learning_rate=0")
@@ -190,7 +190,7 @@ def test_weights_that_were_loaded_before_are_what_training_begins_with(published
     assert notes["weights"] == {"source": "the classifier's own, from before this training"}
 
 
-def test_another_file_of_weights_is_refused(published, tmp_path):
+def test_fit_wrong_weights_file_raises(published, tmp_path):
     _, settings = published
     with pytest.raises(IntegrityError, match="expected 000000000000"):
         fit(make("resnet18", *settings, f"network.weights_sha256={'0' * 64}"))
@@ -203,7 +203,7 @@ def test_another_file_of_weights_is_refused(published, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["resnet18", "resnet50-frozen"])
-def test_weights_that_the_hub_does_not_give_are_an_error(kind, monkeypatch, tmp_path):
+def test_fit_weights_missing_on_hub_raise(kind, monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     classifier = make(kind, "network.weights=imagenet")
@@ -214,14 +214,14 @@ def test_weights_that_the_hub_does_not_give_are_an_error(kind, monkeypatch, tmp_
     assert all(torch.equal(value, before[name]) for name, value in classifier.state_dict().items())
 
 
-def test_settings_that_would_do_nothing_are_refused():
+def test_build_settings_without_effect_raise():
     with pytest.raises(ConfigError, match=r"network\.weights_file is for network\.weights=imagenet"):
         make("resnet18", "network.weights_file=model.safetensors")
     with pytest.raises(ConfigError, match=r"network\.normalization=weights is for network\.weights=imagenet"):
         make("resnet18", "network.normalization=weights")
 
 
-def test_the_assets_are_those_of_the_registry():
+def test_assets_match_registry():
     rows = {row["id"]: row for row in tomllib.loads((ROOT / "registry.toml").read_text("utf-8"))["asset"]}
     for network, (asset, sha256) in ASSETS.items():
         (file,) = rows[asset]["files"]
@@ -229,7 +229,7 @@ def test_the_assets_are_those_of_the_registry():
         assert rows[asset]["repo"] == timm.get_pretrained_cfg(network).hf_hub_id
 
 
-def test_study_a_is_the_paper_preset():
+def test_resnet18_paper_preset():
     config = resolve(SPECS["resnet18"].config, presets=SPECS["resnet18"].presets, preset="paper").value
     augmentation, training = config.augmentation, config.training
     assert (augmentation.mixup_alpha, config.objective.label_smoothing, config.network.dropout) == (0.05, 0.05, 0.2)
@@ -247,7 +247,7 @@ def test_study_a_is_the_paper_preset():
         assert other.network.weights == "imagenet"
 
 
-def test_study_b_has_its_preset():
+def test_resnet18_study_b_preset():
     config = resolve(SPECS["resnet18"].config, presets=SPECS["resnet18"].presets, preset="study-b").value
     training = config.training
     assert (training.optimizer, training.learning_rate, training.beta1, training.batch_size) == ("sgd", 0.001, 0.9, 32)

@@ -28,7 +28,7 @@ every_preset = pytest.mark.parametrize(
 )
 
 
-def test_the_generators_of_this_version_are_registered_under_their_names():
+def test_register_generators_provides_entry_point_names():
     assert {"ddpm", "ddpm-var", "classic", "duplicate", "api-variation"} <= {spec.name for spec in GENERATORS}
     assert {spec.name for spec in GENERATORS} <= set(ENTRY_POINTS)
 
@@ -48,12 +48,12 @@ def test_check_generator_first_party_plugin_passes(spec, overrides):
 
 
 @every_generator
-def test_it_ships_the_three_presets(spec):
+def test_presets_required_names(spec):
     assert {"tiny", "default", "paper"} <= set(preset_names(spec.presets))
 
 
 @every_preset
-def test_a_preset_resolves_and_builds_without_memory(spec, preset):
+def test_presets_resolve_and_build_on_meta(spec, preset):
     resolved = resolve(spec.config, presets=spec.presets, preset=preset)
     assert build(spec.config, resolved.flat()) == resolved.value
     flat = resolved.flat()
@@ -65,12 +65,12 @@ def test_a_preset_resolves_and_builds_without_memory(spec, preset):
 
 
 @every_preset
-def test_a_preset_sets_only_what_it_changes_or_names(spec, preset):
+def test_read_preset_is_not_empty(spec, preset):
     assert read_preset(spec.presets, preset), "an empty preset says nothing about the model it stands for"
 
 
 @every_generator
-def test_every_setting_says_what_it_means(spec):
+def test_config_every_setting_has_help(spec):
     def leaves(kind):
         for field in dataclasses.fields(kind):
             default = getattr(kind(), field.name)
@@ -85,7 +85,7 @@ def test_every_setting_says_what_it_means(spec):
 
 
 @every_generator
-def test_it_draws_colour_images_of_two_classes(spec, overrides):
+def test_sample_rgb_images_of_two_classes(spec, overrides):
     settings = ["image.channels=3", *overrides(spec)]
     resolved = resolve(spec.config, presets=spec.presets, preset="tiny", overrides=parse_overrides(settings))
     image = ImageSpec(size=16, channels=3, classes=("a", "b"))

@@ -88,7 +88,7 @@ class Log(TrainingCallback, CheckpointStore):
 
 @pytest.mark.parametrize("size", [16, 32, 64, 128])
 @pytest.mark.parametrize("norm", ["batch", "spectral"])
-def test_sides_double_from_four_and_back(size, norm):
+def test_networks_shapes_for_each_image_size(size, norm):
     model = build("tiny", f"image.size={size}", "image.channels=3", f"discriminator.norm={norm}")
     labels = torch.tensor([0, 2])
     images = model.network(torch.randn(2, 8), labels)
@@ -103,12 +103,12 @@ def test_sides_double_from_four_and_back(size, norm):
 
 
 @pytest.mark.parametrize("size", [8, 28, 48, 96])
-def test_sides_that_are_not_four_doubled_are_refused(size):
+def test_build_invalid_image_size_raises(size):
     with pytest.raises(ConfigError, match=rf"image.size = {size} is not .*16, 32, 64 or 128"):
         build("tiny", f"image.size={size}")
 
 
-def test_the_networks_are_those_of_the_paper():
+def test_networks_match_paper():
     model = build("paper")
     ups = layers_of(model.network, nn.ConvTranspose2d)
     assert [up.in_channels for up in ups] == [100 + 16, 1024, 512, 256, 128]
@@ -138,7 +138,7 @@ def test_the_networks_are_those_of_the_paper():
     assert (training.max_grad_norm, training.warmup_steps, training.lr_scheduler) == (0.0, 0, "constant")
 
 
-def test_spectral_normalisation_takes_the_place_of_batch_norm():
+def test_discriminator_spectral_norm_replaces_batch_norm():
     discriminator = discriminator_of(build("tiny", "discriminator.norm=spectral"))
     assert not layers_of(discriminator, nn.BatchNorm2d)
     for _ in range(100):  # each pass sharpens the estimate of the largest singular value
@@ -149,7 +149,7 @@ def test_spectral_normalisation_takes_the_place_of_batch_norm():
         assert torch.linalg.matrix_norm(weight.flatten(1), ord=2).item() == pytest.approx(1.0, abs=0.02)
 
 
-def test_the_discriminator_compares_the_class_with_what_it_sees():
+def test_discriminator_projects_class_embedding():
     discriminator = discriminator_of(build("tiny", "discriminator.norm=batch")).eval()
     images = torch.rand(1, 1, 16, 16)
     with torch.no_grad():
@@ -160,7 +160,7 @@ def test_the_discriminator_compares_the_class_with_what_it_sees():
     assert one != other
 
 
-def test_the_class_reaches_the_generator_only_through_its_embedding():
+def test_generator_class_enters_through_embedding():
     network = build("tiny").network.eval()
     latents = torch.randn(1, 8)
 
@@ -174,7 +174,7 @@ def test_the_class_reaches_the_generator_only_through_its_embedding():
     assert torch.equal(at(0), at(2))
 
 
-def test_an_unconditional_model_takes_one_class_and_no_more():
+def test_build_unconditional_takes_one_class():
     with pytest.raises(ConfigError, match=r"network.conditional=false cannot tell 3 classes apart") as error:
         build("tiny", "network.conditional=false")
     assert "each class's images alone" in error.value.hint
@@ -187,7 +187,7 @@ def test_an_unconditional_model_takes_one_class_and_no_more():
     assert discriminator(images, torch.zeros(2, dtype=torch.int64)).shape == (2,)
 
 
-def test_the_default_fits_two_megabytes_in_half_precision():
+def test_default_preset_size_in_half_precision():
     model = build("default", device="meta")
     assert (model.image.size, model.image.channels) == (64, 1)
     assert sum(value.numel() for value in model.state_dict().values()) * 2 < 2.0e6
@@ -236,7 +236,7 @@ def softplus(value):
     ],
 )
 @pytest.mark.parametrize("verdict", [0.3, -0.7, 4.0])
-def test_the_terms_are_those_of_the_game(loss, of_real, of_fake, of_generator, verdict):
+def test_game_terms_match_loss(loss, of_real, of_fake, of_generator, verdict):
     game, random = Game(configured("tiny", f"loss={loss}", *OFF)), torch.Generator()
     judge, painter = Judge(verdict), Painter(-0.5)
     terms = game.discriminator_terms(judge, painter, WHITE, random)
@@ -250,7 +250,7 @@ def test_the_terms_are_those_of_the_game(loss, of_real, of_fake, of_generator, v
     }
 
 
-def test_the_generator_learns_in_its_own_turn_alone():
+def test_game_generator_gradient_only_in_its_turn():
     game, random = Game(configured("tiny", *OFF)), torch.Generator()
     judge, painter = Judge(1.0), Painter(-0.5)
     sum(game.discriminator_terms(judge, painter, WHITE, random).values()).backward()
@@ -260,7 +260,7 @@ def test_the_generator_learns_in_its_own_turn_alone():
     assert painter.brightness.grad < 0, "brighter is what this judge takes for real"
 
 
-def test_both_kinds_are_shown_in_the_same_range_with_the_same_labels_and_fresh_noise():
+def test_game_real_and_generated_share_range_and_labels():
     game, random = Game(configured("tiny", *OFF)), torch.Generator().manual_seed(0)
     judge, painter = Judge(1.0), Painter(-0.5)
     game.discriminator_terms(judge, painter, WHITE, random)
@@ -272,7 +272,7 @@ def test_both_kinds_are_shown_in_the_same_range_with_the_same_labels_and_fresh_n
     assert not torch.equal(first, second)
 
 
-def test_real_and_generated_images_are_augmented_in_both_turns():
+def test_game_augments_real_and_generated_in_both_turns():
     game, random = Game(configured("tiny", *OFF[:2], "discriminator.cutout=0.5")), torch.Generator().manual_seed(0)
     judge, painter = Judge(1.0), Painter(-0.5)
     game.discriminator_terms(judge, painter, WHITE, random)
@@ -283,7 +283,7 @@ def test_real_and_generated_images_are_augmented_in_both_turns():
 # statistics that stand
 
 
-def test_standing_statistics_are_those_of_the_weights_and_no_batch_counts():
+def test_set_standing_statistics_depends_on_weights():
     model = build("tiny")
     data = Data()
     batches = standing_batches(data, model.config, seed=0, device=torch.device("cpu"))
@@ -314,19 +314,19 @@ def fitted():
     return model, log
 
 
-def test_both_losses_are_logged_with_their_terms(fitted):
+def test_fit_logs_both_losses_and_terms(fitted):
     for values in fitted[1].values:
         assert values["loss"] == pytest.approx(values["non-saturating"])
         assert values["adversary"] == pytest.approx(values["real"] + values["fake"])
 
 
-def test_after_fitting_the_model_samples_what_it_last_previewed(fitted):
+def test_fit_samples_match_last_preview(fitted):
     model, log = fitted
     assert torch.equal(log.looks[-1], model.sample([1, 2, 3], torch.tensor([0, 1, 2])))
     assert not torch.equal(log.looks[0], log.looks[-1])
 
 
-def test_the_statistics_in_the_model_are_those_of_the_averaged_weights(fitted):
+def test_fit_batch_norm_statistics_of_ema_weights(fitted):
     model, _ = fitted
     again = build("tiny")
     again.load_state_dict(model.state_dict())
@@ -337,13 +337,13 @@ def test_the_statistics_in_the_model_are_those_of_the_averaged_weights(fitted):
     assert not torch.allclose(model.network.layers[1].running_var, found, rtol=1e-4)
 
 
-def test_the_discriminator_is_in_the_checkpoints_and_not_in_the_model(fitted):
+def test_fit_discriminator_in_checkpoints_but_not_in_model(fitted):
     model, log = fitted
     assert all(name.startswith("network.") for name in model.state_dict())
     assert any(name.startswith("adversary.layers.") for name in log.states[-1])
 
 
-def test_fresh_discriminators_depend_on_the_seed_alone():
+def test_fresh_discriminator_depends_only_on_seed():
     model = build("tiny")
 
     def weights(seed, elsewhere):
@@ -356,7 +356,7 @@ def test_fresh_discriminators_depend_on_the_seed_alone():
     assert not torch.equal(first[name], third[name])
 
 
-def test_an_unconditional_model_fits_one_class():
+def test_fit_unconditional_one_class():
     class One(Data):
         classes = ("class 0",)
         labels = np.zeros(12, dtype=np.int64)
@@ -374,7 +374,7 @@ def test_an_unconditional_model_fits_one_class():
 # collapse
 
 
-def test_pairwise_distance_is_the_root_mean_square_over_pairs():
+def test_pairwise_distance_is_mean_rms_over_pairs():
     images = torch.stack([torch.full((1, 32, 32), brightness) for brightness in (0.0, 0.3, 0.9)])
     assert pairwise_distance(images) == pytest.approx((0.3 + 0.9 + 0.6) / 3, rel=1e-5)
     grain = 0.5 * (torch.arange(32).view(1, -1) + torch.arange(32).view(-1, 1)).remainder(2)
@@ -398,7 +398,7 @@ def black(seeds, labels):
     return torch.zeros(len(seeds), 1, 16, 16)
 
 
-def test_a_class_whose_images_are_alike_is_named_with_the_mend():
+def test_collapse_monitor_warns_of_similar_images():
     def draw(seeds, labels):
         images = real_images(seeds, labels)
         return images if labels[0] != 1 else images[:1] + 0.01 * (images - images[:1])
@@ -416,20 +416,20 @@ def test_a_class_whose_images_are_alike_is_named_with_the_mend():
     assert "at least 50% expected" in warning
 
 
-def test_images_as_varied_as_real_ones_are_not_warned_of_nor_anything_at_nought():
+def test_collapse_monitor_diverse_images_or_threshold_0_no_warning():
     assert looked_at(real_images).warnings == []
     same = looked_at(black, warn_below=0.0)
     assert same.warnings == []
     assert set(same.notes.popitem()[1].values()) == {0.0}
 
 
-def test_the_beginning_is_measured_and_not_warned_of():
+def test_collapse_monitor_early_steps_no_warning():
     early = looked_at(black, since=8)
     assert (len(early.notes), early.warnings) == (1, [])
     assert len(looked_at(black, since=7).warnings) == 1
 
 
-def test_the_same_seeds_are_looked_at_each_time():
+def test_collapse_monitor_uses_same_seeds():
     seen = []
 
     def draw(seeds, labels):

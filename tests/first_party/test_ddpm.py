@@ -25,14 +25,14 @@ def build(preset, *overrides, classes=3, size=None, channels=None, device="cpu")
 
 
 @pytest.mark.parametrize(("patch", "channels"), [(1, 1), (2, 1), (2, 3)])
-def test_the_network_predicts_one_value_a_pixel(patch, channels):
+def test_network_output_shape(patch, channels):
     network = build("tiny", f"network.patch_size={patch}", channels=channels).network
     output = network(torch.rand(2, channels, 16, 16), torch.tensor([3, 40]), torch.tensor([0, 3]))
     assert output.shape == (2, channels, 16, 16)
     assert network.unet.config.in_channels == channels * patch**2
 
 
-def test_the_label_and_the_time_reach_every_pixel():
+def test_network_label_and_timestep_reach_every_pixel():
     network = build("tiny").network.eval()
     noisy = torch.rand(1, 1, 16, 16)
 
@@ -55,12 +55,12 @@ def test_the_label_and_the_time_reach_every_pixel():
         ("network.block_out_channels=[]", "network.block_out_channels is empty"),
     ],
 )
-def test_a_network_that_cannot_be_is_refused(override, words):
+def test_build_invalid_network_raises(override, words):
     with pytest.raises(ConfigError, match=words):
         build("tiny", override)
 
 
-def test_study_a_is_as_published():
+def test_paper_preset_matches_study_a():
     model = build("paper", classes=4, device="meta")
     config = model.network.unet.config
     assert (model.image.size, config.in_channels, config.out_channels) == (256, 3, 3)
@@ -72,7 +72,7 @@ def test_study_a_is_as_published():
     assert (training.lr_scheduler, training.class_balanced, training.horizontal_flip) == ("cosine", True, True)
 
 
-def test_study_b_is_as_published():
+def test_paper_b_preset_matches_study_b():
     model = build("paper-b", classes=2)
     assert (model.image.size, model.image.channels) == (28, 1)
     assert (model.settings.loss.pixel, model.settings.diffusion.beta_schedule) == ("l1", "cosine")
@@ -90,5 +90,5 @@ def test_study_b_is_as_published():
         assert model.network(torch.rand(1, 1, 28, 28), torch.tensor([5]), torch.tensor([2])).shape == (1, 1, 28, 28)
 
 
-def test_the_default_fits_eight_megabytes_in_half_precision():
+def test_default_preset_size_in_half_precision():
     assert sum(value.numel() for value in build("default", classes=4, device="meta").parameters()) * 2 < 8 * 2**20

@@ -24,14 +24,14 @@ def build(preset, *overrides, classes=3, channels=None, device="cpu"):
 
 
 @pytest.mark.parametrize(("patch", "channels"), [(1, 1), (2, 1), (1, 3), (2, 3)])
-def test_the_network_predicts_and_places_the_variance_of_each_pixel(patch, channels):
+def test_network_output_has_variance_channels(patch, channels):
     network = build("tiny", f"network.patch_size={patch}", channels=channels).network
     output = network(torch.rand(2, channels, 16, 16), torch.tensor([3, 40]), torch.tensor([0, 3]))
     assert output.shape == (2, 2 * channels, 16, 16)
 
 
 @pytest.mark.parametrize("patch", [1, 2])
-def test_the_first_half_of_the_networks_outputs_is_the_prediction(patch):
+def test_network_first_half_of_output_is_prediction(patch):
     network = build("tiny", f"network.patch_size={patch}", channels=3).network.eval()
     with torch.no_grad():
         network.unet.conv_out.weight.zero_()
@@ -42,7 +42,7 @@ def test_the_first_half_of_the_networks_outputs_is_the_prediction(patch):
     assert (output[:, 3:] == 2.0).all()
 
 
-def test_the_label_reaches_the_network_only_through_its_tokens():
+def test_network_label_enters_through_tokens():
     network = build("tiny").network.eval()
     noisy = torch.rand(1, 1, 16, 16)
 
@@ -57,7 +57,7 @@ def test_the_label_reaches_the_network_only_through_its_tokens():
     assert torch.equal(at(0), at(1))
 
 
-def test_study_a_is_as_published():
+def test_paper_preset_matches_study_a():
     model = build("paper", classes=4, device="meta")
     network = model.network
     assert model.image.size == 256
@@ -82,5 +82,5 @@ def test_study_a_is_as_published():
     assert (training.batch_size, training.epochs, training.learning_rate, training.ema_decay) == (13, 50, 5e-5, 0.9999)
 
 
-def test_the_default_fits_eight_megabytes_in_half_precision():
+def test_default_preset_size_in_half_precision():
     assert sum(value.numel() for value in build("default", classes=4, device="meta").parameters()) * 2 < 8 * 2**20

@@ -16,7 +16,7 @@ def duplicate():
     return spec.build(spec.config(), ImageSpec(size=8, channels=3, classes=("a",)), "cpu")
 
 
-def test_the_sources_come_back_whatever_the_seeds(duplicate):
+def test_duplicate_returns_init_images(duplicate):
     init_images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     labels = torch.zeros(4, dtype=torch.int64)
     images = duplicate.sample([1, 2, 3, 4], labels, init_images=init_images)
@@ -27,11 +27,11 @@ def test_the_sources_come_back_whatever_the_seeds(duplicate):
 
 
 @pytest.mark.parametrize("init_images", [None, torch.zeros(3, 3, 8, 8)], ids=["none", "three"])
-def test_sources_are_needed_one_a_seed(init_images, duplicate):
+def test_duplicate_sample_requires_init_image_per_seed(init_images, duplicate):
     with pytest.raises(DataError, match=r"\(2, 3, 8, 8\) are needed, (none|\(3, 3, 8, 8\)) given"):
         duplicate.sample([1, 2], torch.zeros(2, dtype=torch.int64), init_images=init_images)
 
 
-def test_it_has_nothing_to_learn(duplicate):
+def test_duplicate_fit_is_parameter_free(duplicate):
     assert duplicate.state_dict() == {}
     duplicate.fit([], seed=0)

@@ -48,7 +48,7 @@ def build(preset, *overrides, size=None, channels=1, multi_label=False, device="
         (16, 1, ("autoencoder.block_out_channels=[8]",)),
     ],
 )
-def test_an_image_becomes_one_vector_and_an_image_again(size, channels, overrides):
+def test_autoencoder_round_trip_shapes(size, channels, overrides):
     autoencoder = build("tiny", *overrides, size=size, channels=channels).autoencoder
     images = torch.rand(3, channels, size, size) * 2 - 1
     mean, log_variance = autoencoder.encode(images)
@@ -56,7 +56,7 @@ def test_an_image_becomes_one_vector_and_an_image_again(size, channels, override
     assert autoencoder.decode(mean).shape == images.shape
 
 
-def test_every_pixel_reaches_the_vector_and_every_dimension_reaches_the_image():
+def test_autoencoder_every_pixel_reaches_latent_and_back():
     autoencoder = build("tiny", size=32).autoencoder.eval()
     images = torch.rand(1, 1, 32, 32, requires_grad=True)
     mean, log_variance = autoencoder.encode(images)
@@ -69,7 +69,7 @@ def test_every_pixel_reaches_the_vector_and_every_dimension_reaches_the_image():
         assert (autoencoder.decode(moved) - made).abs().amax() > 0
 
 
-def test_the_posterior_is_drawn_from_with_the_noise_that_is_given():
+def test_autoencoder_posterior_uses_given_noise():
     autoencoder = build("tiny").autoencoder.eval()
     images, noise = torch.rand(2, 1, 16, 16), torch.randn(2, 16)
     with torch.no_grad():
@@ -78,7 +78,7 @@ def test_the_posterior_is_drawn_from_with_the_noise_that_is_given():
         assert torch.equal(autoencoder(images, torch.zeros(2, 16))[0], autoencoder.decode(mean))
 
 
-def test_an_extreme_variance_stays_a_number():
+def test_autoencoder_extreme_variance_stays_finite():
     autoencoder = build("tiny").autoencoder.eval()
     with torch.no_grad():
         autoencoder.encoder[-1].bias[16:] = 1e4
@@ -86,7 +86,7 @@ def test_an_extreme_variance_stays_a_number():
     assert torch.isfinite(torch.exp(log_variance)).all()
 
 
-def test_time_and_labels_reach_every_dimension_and_labels_add_up():
+def test_network_timestep_and_labels_reach_every_dimension():
     network = build("tiny", multi_label=True).network.eval()
     noisy = torch.randn(1, 16)
 
@@ -103,7 +103,7 @@ def test_time_and_labels_reach_every_dimension_and_labels_add_up():
         assert torch.equal(at(10, 1, 1, 0), at(10, 1, 0, 0)), "the rows of both labels are summed"
 
 
-def test_one_label_an_image_reads_the_same_rows():
+def test_network_single_label_matches_multi_hot():
     network = build("tiny").network.eval()
     noisy, steps = torch.randn(3, 16), torch.tensor([1, 20, 40])
     with torch.no_grad():
@@ -122,12 +122,12 @@ def test_one_label_an_image_reads_the_same_rows():
         ("autoencoder.block_out_channels=[]", "autoencoder.block_out_channels is empty"),
     ],
 )
-def test_a_network_that_cannot_be_is_refused(override, words):
+def test_build_invalid_network_raises(override, words):
     with pytest.raises(ConfigError, match=words):
         build("tiny", override)
 
 
-def test_study_d_is_as_published():
+def test_paper_preset_matches_study_d():
     model = build("paper", multi_label=True, device="meta")
     own = model.settings.reconstruction
     assert (model.image.size, model.image.channels, model.autoencoder.latent_shape) == (256, 1, (256,))
@@ -137,7 +137,7 @@ def test_study_d_is_as_published():
     assert model.settings.sampling.num_inference_steps == model.settings.diffusion.num_train_timesteps == 1000
 
 
-def test_the_default_fits_four_megabytes_in_half_precision():
+def test_default_preset_size_in_half_precision():
     assert sum(value.numel() for value in build("default", device="meta").parameters()) <= 1_900_000
 
 
@@ -196,7 +196,7 @@ def shown(path):
 
 
 @pytest.mark.parametrize("asked", [("effusion",), ("edema",), ("effusion", "edema"), ("edema", "atelectasis")])
-def test_the_labels_asked_for_are_shown_together(trained, medzoo, tmp_path, asked):
+def test_sample_multi_label_shows_requested_labels(trained, medzoo, tmp_path, asked):
     chosen = [word for label in asked for word in ("--label", label)]
     assert medzoo("sample", trained, *chosen, "--n", 20, "--out", tmp_path / "out").code == 0
     pictures = list((tmp_path / "out" / "+".join(sorted(asked))).iterdir())
@@ -205,7 +205,7 @@ def test_the_labels_asked_for_are_shown_together(trained, medzoo, tmp_path, aske
     assert right >= 18, f"{right} of 20 pictures show {asked} and nothing else"
 
 
-def test_the_run_and_the_model_tell_how_images_survive_the_autoencoder(trained):
+def test_train_records_reconstruction_quality(trained):
     for file in ("run.json", "config.json"):
         facts = json.loads((trained / file).read_text())["notes"]
         assert facts["reconstruction"]["psnr_db"] > 15

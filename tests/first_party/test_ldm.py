@@ -45,7 +45,7 @@ def build(preset, *overrides, classes=3, channels=None, device="cpu"):
 
 
 @pytest.mark.parametrize(("patch", "channels"), [(1, 1), (2, 1), (4, 3)])
-def test_an_image_becomes_a_latent_and_comes_back(patch, channels):
+def test_autoencoder_round_trip_shapes(patch, channels):
     autoencoder = build("tiny", f"autoencoder.patch_size={patch}", channels=channels).autoencoder
     side = 16 // (2 * patch)
     assert autoencoder.latent_shape == (2, side, side)
@@ -54,7 +54,7 @@ def test_an_image_becomes_a_latent_and_comes_back(patch, channels):
     assert autoencoder.decode(mean).shape == (3, channels, 16, 16)
 
 
-def test_the_reconstruction_varies_with_the_posteriors_noise():
+def test_autoencoder_reconstruction_depends_on_noise():
     autoencoder = build("tiny").autoencoder
     images = torch.rand(2, 1, 16, 16)
     still, mean, log_variance = autoencoder(images, torch.zeros(2, 2, 8, 8))
@@ -64,7 +64,7 @@ def test_the_reconstruction_varies_with_the_posteriors_noise():
     assert log_variance.shape == mean.shape
 
 
-def test_an_image_that_does_not_halve_is_refused():
+def test_build_image_size_not_divisible_raises():
     with pytest.raises(ConfigError, match=r"a side of 18 does not divide by 4"):
         build("tiny", "image.size=18", "autoencoder.patch_size=2")
 
@@ -105,7 +105,7 @@ class Notes(TrainingCallback):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_published_autoencoder_is_taken_as_it_is(published, channels):
+def test_fit_pretrained_autoencoder_is_unchanged(published, channels):
     model = build("tiny", f"autoencoder.pretrained={published}", channels=channels)
     log = Notes()
     model.fit(Images(channels), seed=0, callback=log)
@@ -120,7 +120,7 @@ def test_a_published_autoencoder_is_taken_as_it_is(published, channels):
     assert log.notes["latents"]["scale_factor"] == pytest.approx(1.0 / spread, rel=1e-4)
 
 
-def test_a_model_is_loaded_without_its_published_autoencoder(published):
+def test_load_state_dict_without_pretrained_autoencoder(published):
     """The weights are in the model; only training needs to read them from elsewhere."""
     trained = build("tiny", f"autoencoder.pretrained={published}")
     trained.fit(Images(), seed=0)
@@ -130,7 +130,7 @@ def test_a_model_is_loaded_without_its_published_autoencoder(published):
     assert torch.equal(*images)
 
 
-def test_an_autoencoder_of_another_shape_is_refused_with_the_settings_it_needs(published):
+def test_fit_pretrained_autoencoder_of_other_shape_raises(published):
     model = build("tiny", f"autoencoder.pretrained={published}", "autoencoder.block_out_channels=[8,16]")
     with pytest.raises(
         ConfigError, match=r"another shape .*autoencoder.block_out_channels=\[8, 8\], autoencoder.norm_num_groups=4"
@@ -138,7 +138,7 @@ def test_an_autoencoder_of_another_shape_is_refused_with_the_settings_it_needs(p
         model.fit(Images(), seed=0)
 
 
-def test_an_autoencoder_that_cannot_be_had_is_an_error_that_says_what_to_do(tmp_path, monkeypatch):
+def test_fit_pretrained_autoencoder_unavailable_raises(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     model = build("tiny", "autoencoder.pretrained=stabilityai/sd-vae-ft-mse")
     with pytest.raises(HubError, match=r"'stabilityai/sd-vae-ft-mse' cannot be had.*give its folder as autoencoder"):
@@ -149,7 +149,7 @@ def test_an_autoencoder_that_cannot_be_had_is_an_error_that_says_what_to_do(tmp_
         model.fit(Images(), seed=0)
 
 
-def test_pickled_weights_are_not_read(published):
+def test_fit_pickled_weights_raise(published):
     weights = published / "diffusion_pytorch_model.safetensors"
     weights.rename(published / "diffusion_pytorch_model.bin")
     model = build("tiny", f"autoencoder.pretrained={published}")
@@ -157,7 +157,7 @@ def test_pickled_weights_are_not_read(published):
         model.fit(Images(), seed=0)
 
 
-def test_the_perceptual_term_compares_decoded_images_by_signal_power(tmp_path, monkeypatch):
+def test_objective_perceptual_term_weighted_by_signal_power(tmp_path, monkeypatch):
     from torchvision.models import vgg16
 
     with torch.random.fork_rng():
@@ -175,7 +175,7 @@ def test_the_perceptual_term_compares_decoded_images_by_signal_power(tmp_path, m
     assert all(p.grad is None for p in model.autoencoder.parameters())
 
 
-def test_study_a_is_as_published():
+def test_paper_preset_matches_study_a():
     model = build("paper", classes=4, device="meta")
     settings = model.settings
     assert model.image.size == 512

@@ -38,7 +38,7 @@ def test_check_metric_first_party_plugin_passes(name):
 
 
 @pytest.mark.parametrize("name", ["pixels", "alexnet", "inception"])
-def test_an_extractor_keeps_the_contract(name):
+def test_check_extractor_first_party_plugin_passes(name):
     weights = {
         "pixels": dict,
         "alexnet": lambda: {"alexnet-imagenet": torchvision_state("alexnet")},
@@ -48,7 +48,7 @@ def test_an_extractor_keeps_the_contract(name):
     assert {result.name: result.detail for result in results if not result.passed} == {}
 
 
-def test_what_each_metric_asks_for():
+def test_metric_specs_requirements():
     assert [name for name in NAMES if PLUGINS.metric(name).baseline] == [
         "fid",
         "kid",
@@ -71,7 +71,7 @@ def with_moments(count, mean, deviation):
 
 
 @pytest.mark.parametrize(("real", "fake"), [(30, 20), (30, 4), (4, 4)])
-def test_the_fid_of_gaussians_is_the_closed_form(real, fake):
+def test_fid_gaussians_match_closed_form(real, fake):
     one, other = (
         with_moments(real, [0.0, 1.0, 2.0], [1.0, 2.0, 3.0]),
         with_moments(fake, [1.0, 1.0, 0.0], [2.0, 2.0, 1.0]),
@@ -80,14 +80,14 @@ def test_the_fid_of_gaussians_is_the_closed_form(real, fake):
     assert measure("fid", features_of(one), features_of(other)).value == pytest.approx(10.0, rel=1e-9)
 
 
-def test_the_fid_of_fewer_images_than_features_and_of_equal_sets():
+def test_fid_few_images_and_equal_sets():
     few, other = features_of(normal(5, 300)), features_of(normal(7, 300, seed=1, shift=1.0))
     there, back = measure("fid", few, other).value, measure("fid", other, few).value
     assert there == pytest.approx(back, rel=1e-9)
     assert measure("fid", few, few).value == pytest.approx(0.0, abs=1e-9 * there)
 
 
-def test_kid_by_hand():
+def test_kid_known_value():
     real, fake = torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([[0.0, 0.0], [2.0, 0.0]])
     # kernel (x.y / 2 + 1)^3; within: k(x1, x2) = 1 and k(y1, y2) = 1; between: 1, (1 + 1)^3 = 8, 1, 1
     expected = 1.0 + 1.0 - 2.0 * (1.0 + 8.0 + 1.0 + 1.0) / 4.0
@@ -97,7 +97,7 @@ def test_kid_by_hand():
     assert (score.spread, score.spread_over) == (None, "")
 
 
-def test_kid_draws_subsets_from_its_seed_where_sets_differ_in_size():
+def test_kid_unequal_sizes_draw_subsets_by_seed():
     real, fake = features_of(normal(40)), features_of(normal(25, seed=1))
     first, again, other = (measure("kid", real, fake, seed=seed) for seed in (1, 1, 2))
     assert first == again
@@ -106,14 +106,14 @@ def test_kid_draws_subsets_from_its_seed_where_sets_differ_in_size():
     assert (first.spread_over, "100 subsets of 25 images" in first.method) == ("subsets", True)
 
 
-def test_kid_looks_kernels_up_as_it_would_compute_them(monkeypatch):
+def test_kid_lookup_matches_direct_computation(monkeypatch):
     real, fake = features_of(normal(40)), features_of(normal(25, seed=1))
     looked_up = measure("kid", real, fake)
     monkeypatch.setattr("medzoo_metrics.kid.WHOLE", 10)
     assert measure("kid", real, fake).value == pytest.approx(looked_up.value, rel=1e-5)
 
 
-def test_the_inception_score_of_sure_and_of_unsure_logits():
+def test_isc_confident_and_uniform_logits():
     sure = 100.0 * torch.eye(5).repeat(3, 1)
     unsure = torch.zeros(15, 5)
     score = measure("isc", features_of(unsure, logits=unsure), features_of(sure, logits=sure))
@@ -123,14 +123,14 @@ def test_the_inception_score_of_sure_and_of_unsure_logits():
     assert measure("isc", features_of(sure, logits=sure), features_of(alike, logits=alike)).value == pytest.approx(1.0)
 
 
-def test_the_inception_score_takes_fewer_splits_of_fewer_images():
+def test_isc_fewer_splits_for_fewer_images():
     logits = normal(35, 5)
     score = measure("isc", features_of(logits, logits=logits), features_of(logits[:19], logits=logits[:19]))
     assert score.method.startswith("mean over splits: 1 of the synthetic images, 3 of the real ones")
     assert score.spread is None
 
 
-def test_precision_and_recall_by_hand_and_which_set_is_real():
+def test_prc_known_values():
     real = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0, 5.0])[:, None]
     fake = torch.tensor([1.9, 2.0, 2.1, 2.2, 50.0])[:, None]
     # all but 50 lie in some real image's ball; of the balls of the synthetic ones, those around 1.9 to 2.2 reach 0.3 at
@@ -150,7 +150,7 @@ def gap(first, second):
     return (first - second).abs().mean(dim=(1, 2, 3))
 
 
-def test_lpips_diversity_by_hand_within_and_between_classes_of_one_set():
+def test_lpips_diversity_within_and_between_classes():
     fake = sample_of(grey_sets(0, 51, 255), classes=2, distance=gap)  # classes 0, 1, 0
     real = sample_of(grey_sets(0, 255), classes=1, distance=gap)
     score = measure("lpips-diversity", real, fake)
@@ -162,7 +162,7 @@ def test_lpips_diversity_by_hand_within_and_between_classes_of_one_set():
     assert score.spread == pytest.approx(np.std([0.2, 0.8, 1.0]))
 
 
-def test_diversity_draws_500_different_pairs_of_many_and_its_interval_holds_the_mean_of_all():
+def test_diversity_samples_500_distinct_pairs():
     asked = []
 
     def compare(first, second):
@@ -182,7 +182,7 @@ def test_diversity_draws_500_different_pairs_of_many_and_its_interval_holds_the_
     assert measure("lpips-diversity", fake, fake, seed=4).value != score.value
 
 
-def test_similarity_between_sets_pairs_no_image_twice():
+def test_ssim_pairs_use_no_image_twice():
     pixels = images(12, side=16)
     score = measure("ssim", sample_of(pixels), sample_of(pixels[:9]), seed=1)
     assert "9 random pairs" in score.method
@@ -195,14 +195,14 @@ def test_similarity_between_sets_pairs_no_image_twice():
     ("name", "side", "told"),
     [("ssim", 10, "at least 11 pixels .* 10x10"), ("ms-ssim", 175, "over 160 pixels.* 175x175")],
 )
-def test_images_too_small_for_a_similarity_are_refused(name, side, told):
+def test_similarity_of_too_small_images_raises(name, side, told):
     small = sample_of(images(2, side=side))
     for metric in (name, f"{name}-diversity"):
         with pytest.raises(DataError, match=told):
             measure(metric, small, small)
 
 
-def test_intensity_by_hand():
+def test_intensity_known_values():
     real, fake = sample_of(grey_sets(0, 102)), sample_of(grey_sets(51, 255, 255))
     score = measure("intensity", real, fake)
     assert score.value == pytest.approx(11 / 15 - 0.2)
@@ -224,7 +224,7 @@ def test_intensity_by_hand():
     assert score.histogram.edges[-1] == 1.0
 
 
-def test_colour_counts_as_its_luma():
+def test_intensity_color_uses_luma():
     red = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
     red[:, 0] = 255
     white = torch.full((2, 3, 8, 8), 255, dtype=torch.uint8)
@@ -232,7 +232,7 @@ def test_colour_counts_as_its_luma():
     assert (score.details["real mean"], score.details["synthetic mean"]) == pytest.approx((0.299, 1.0))
 
 
-def test_levels_are_read_in_parts_that_agree_with_the_whole(monkeypatch):
+def test_pixel_metrics_chunks_match_whole(monkeypatch):
     real, fake = sample_of(images(7)), sample_of(images(5, seed=1))
     whole = [measure(name, real, fake) for name in ("intensity", "edge-density", "wasserstein")]
     monkeypatch.setattr("medzoo.toolkit.metric_samples.CHUNK", 2)
@@ -240,7 +240,7 @@ def test_levels_are_read_in_parts_that_agree_with_the_whole(monkeypatch):
     assert [score.value for score in parts] == pytest.approx([score.value for score in whole], rel=1e-9)
 
 
-def test_the_edge_density_of_a_step_by_hand_and_which_set_is_real():
+def test_edge_density_of_a_step():
     step = grey_sets(0, 0)
     step[..., 8:] = 255  # 2 of 16 columns rise by half a grey range a pixel
     faint = grey_sets(0, 0)
@@ -253,7 +253,7 @@ def test_the_edge_density_of_a_step_by_hand_and_which_set_is_real():
     assert undefined.interval is None
 
 
-def test_wasserstein_by_hand():
+def test_wasserstein_known_values():
     score = measure("wasserstein", sample_of(grey_sets(0, 51)), sample_of(grey_sets(51, 102, 51, 102)))
     assert score.value == pytest.approx(0.2)
     same = sample_of(images(3))
@@ -268,7 +268,7 @@ def train_of(vectors, mirrored):
     return Sample(size=len(vectors), features={"features": vectors, "mirrored": mirrored})
 
 
-def test_the_memorization_check_by_hand():
+def test_nearest_train_known_values():
     train = train_of(points(0.0, 10.0, 20.0), points(100.0, 110.0, 120.0))
     real = features_of(points(2.0, 13.0, 104.0))  # distances 2, 3, 4
     fake = features_of(points(110.5, 20.0, 5.0, 18.0))  # 0.5 of the mirrored second, 0 of the third, 5, 2
@@ -288,7 +288,7 @@ def test_the_memorization_check_by_hand():
     assert score.details["relative share"] == 1 / 4
 
 
-def test_smooth_images_that_are_near_to_everything_are_no_copies():
+def test_nearest_train_smooth_images_are_not_copies():
     train = train_of(normal(200, 16), normal(200, 16, seed=1))
     real = features_of(normal(120, 16, seed=2))
     smooth = measure("nearest-train", real, features_of(normal(100, 16, seed=3) * 0.3), train=train)
@@ -303,7 +303,7 @@ def test_smooth_images_that_are_near_to_everything_are_no_copies():
     assert score.details["relative share"] == 8 / 100
 
 
-def test_the_memorization_check_finds_copies_and_lets_new_images_pass():
+def test_nearest_train_finds_copies_and_passes_new_images():
     vectors = normal(150, 6)
     train = train_of(vectors, normal(150, 6, seed=1))
     real = features_of(normal(120, 6, seed=2))
@@ -315,7 +315,7 @@ def test_the_memorization_check_finds_copies_and_lets_new_images_pass():
     assert new.value <= 0.05
 
 
-def test_copies_are_found_where_a_held_out_image_is_a_training_image_too():
+def test_nearest_train_finds_copies_despite_leaked_images():
     vectors = normal(150, 6)
     train = train_of(vectors, normal(150, 6, seed=1))
     leaked = torch.cat([normal(99, 6, seed=2), vectors[:1]])
@@ -323,7 +323,7 @@ def test_copies_are_found_where_a_held_out_image_is_a_training_image_too():
     assert (score.details["threshold"], score.value, score.failed) == (0.0, 1.0, True)
 
 
-def test_the_memorization_check_errs_as_often_as_it_says():
+def test_nearest_train_false_positive_rate():
     failed, seeds = 0, 300
     for seed in range(seeds):
         distances = np.random.default_rng(seed).normal(size=(160, 1)) ** 2
@@ -333,13 +333,13 @@ def test_the_memorization_check_errs_as_often_as_it_says():
     assert stats.binomtest(failed, seeds, 0.01, alternative="greater").pvalue > 0.001
 
 
-def test_the_memorization_check_of_equal_distances_finds_nothing():
+def test_nearest_train_equal_distances():
     same = features_of(torch.zeros(50, 4))
     score = measure("nearest-train", same, same, train=train_of(torch.zeros(5, 4), torch.zeros(5, 4)))
     assert (score.value, score.details["expected share"], score.failed) == (1.0, 50 / 51, False)
 
 
-def test_thumbnails_are_as_far_as_their_correlation_tells():
+def test_pixels_distance_matches_correlation():
     extractor = PLUGINS.extractor("pixels").build({}, "cpu")
     pixels = images(2, side=32)
     one, other = extractor(pixels)["features"]

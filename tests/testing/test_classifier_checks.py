@@ -101,7 +101,7 @@ def failures(spec):
     return {result.name: result.detail for result in check_classifier(spec) if not result.passed}
 
 
-def test_an_honest_classifier_passes_every_check(spec_of):
+def test_check_classifier_valid_passes(spec_of):
     results = check_classifier(spec_of(Light))
     assert {result.name: result.detail for result in results if not result.passed} == {}
     assert [result.name for result in results] == [
@@ -113,7 +113,7 @@ def test_an_honest_classifier_passes_every_check(spec_of):
     assert_classifier(spec_of(Light))
 
 
-def test_a_multi_label_one_is_checked_twice(spec_of):
+def test_check_classifier_multi_label_runs_both_ways(spec_of):
     results = check_classifier(spec_of(Light, multi_label=True))
     assert {result.name: result.detail for result in results if not result.passed} == {}
     assert len(results) == 2 * 21 - 2
@@ -268,7 +268,7 @@ class Draws(Light):
         (Draws, "global random state", "numpy in predict, random in predict"),
     ],
 )
-def test_a_broken_promise_fails_its_own_check(spec_of, broken, check, detail):
+def test_check_classifier_violation_fails_its_check(spec_of, broken, check, detail):
     found = failures(spec_of(broken))
     assert check in found, found
     assert detail in found[check]
@@ -288,7 +288,7 @@ def test_check_classifier_slow_call_reports_seconds_and_passes(spec_of, monkeypa
     assert spent["fit"] > 0.25  # it asks for features in each step
 
 
-def test_each_check_is_a_test_of_its_own(pytester, spec_of, monkeypatch):
+def test_classifier_checks_each_check_is_a_test(pytester, spec_of, monkeypatch):
     monkeypatch.setattr(medzoo, "SPEC_UNDER_TEST", spec_of(Confused), raising=False)
     pytester.makepyfile(
         "from medzoo import SPEC_UNDER_TEST\nfrom medzoo.testing import classifier_checks\n\n"
@@ -298,6 +298,6 @@ def test_each_check_is_a_test_of_its_own(pytester, spec_of, monkeypatch):
     result.assert_outcomes(passed=20, failed=1, skipped=1)
 
 
-def test_the_assertion_names_the_classifier_and_what_it_breaks(spec_of):
+def test_assert_classifier_message_names_failed_checks(spec_of):
     with pytest.raises(AssertionError, match=r"classifier 'light' breaks its contract\n  probabilities: expected"):
         assert_classifier(spec_of(Logits))

@@ -32,19 +32,19 @@ def medzoo(site: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_it_is_listed_with_its_distribution_and_version(site):
+def test_plugin_list_shows_distribution_and_version(site):
     (row,) = [row for row in json.loads(medzoo(site, "plugin", "list", "--json")) if row["name"] == "average"]
     assert (row["distribution"], row["version"], row["state"]) == ("medzoo-average", "1.0", "ok")
     assert row["provides"] == ["generator average"]
 
 
-def test_it_passes_the_checks_with_the_presets_it_ships(site):
+def test_plugin_check_passes_with_its_presets(site):
     results = json.loads(medzoo(site, "plugin", "check", "average", "--json"))
     assert {result["name"] for result in results} >= {"preset", "fit repeats", "rebatching", "save and load"}
     assert all(result["passed"] for result in results)
 
 
-def test_it_is_trained_and_fills_a_set(site, tmp_path):
+def test_train_and_augment(site, tmp_path):
     data, run, filled = (str(tmp_path / name) for name in ("data", "run", "filled"))
     medzoo(site, "data", "phantom", data, "--per-class", "6", "--size", "16")
     medzoo(site, "train", "average", "--data", data, "--out", run, "--set", "image.size=16")
@@ -54,7 +54,7 @@ def test_it_is_trained_and_fills_a_set(site, tmp_path):
     assert record["plugins"] == {"average": {"distribution": "medzoo-average", "version": "1.0"}}
 
 
-def test_a_stranger_s_code_imports_only_what_strangers_may(site):
+def test_example_plugin_imports_only_public_modules(site):
     for path in (site / "medzoo_average").glob("*.py"):
         for line in path.read_text("utf-8").splitlines():
             if line.lstrip().startswith(("import medzoo", "from medzoo")):

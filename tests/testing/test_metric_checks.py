@@ -77,7 +77,7 @@ def failures(spec):
     return {result.name: result.detail for result in check_metric(spec) if not result.passed}
 
 
-def test_an_honest_metric_passes_every_check():
+def test_check_metric_valid_passes():
     results = check_metric(spec_of(Brightness))
     assert {result.name: result.detail for result in results if not result.passed} == {}
     assert [result.name for result in results] == [
@@ -88,7 +88,7 @@ def test_an_honest_metric_passes_every_check():
     assert_metric(spec_of(Brightness))
 
 
-def test_an_honest_memorization_check_passes_without_what_cannot_apply():
+def test_check_metric_memorization_metric_skips_inapplicable_checks():
     results = check_metric(spec_of(Nearness, **COPIES))
     assert {result.name: result.detail for result in results if not result.passed} == {}
     assert {"identity", "colour"}.isdisjoint(result.name for result in results)
@@ -148,7 +148,7 @@ SCORES = {
 
 
 @pytest.mark.parametrize("broken", SCORES, ids=lambda kind: kind.__name__)
-def test_what_is_no_score_fails_that_check_and_stops_there(broken):
+def test_check_metric_invalid_score_stops_the_checks(broken):
     results = check_metric(spec_of(broken))
     assert (results[-1].name, results[-1].passed) == ("score", False)
     assert results[-1].detail.startswith(SCORES[broken])
@@ -167,7 +167,7 @@ class OutOfRange(Nearness):
 @pytest.mark.parametrize(
     ("broken", "told"), [(FartherFirst, "the closest pairs first"), (OutOfRange, "expected indices into")]
 )
-def test_pairs_are_closest_first_and_name_images(broken, told):
+def test_check_metric_pairs_must_be_sorted_and_name_images(broken, told):
     assert told in failures(spec_of(broken, **COPIES))["score"]
 
 
@@ -256,18 +256,18 @@ CHECKS = {
 
 
 @pytest.mark.parametrize("broken", CHECKS, ids=lambda kind: kind.__name__)
-def test_a_broken_promise_fails_the_check_named_for_it(broken):
+def test_check_metric_violation_fails_its_check(broken):
     assert set(failures(spec_of(broken))) == CHECKS[broken]
 
 
-def test_a_metric_that_says_it_is_symmetric_has_to_be():
+def test_check_metric_symmetric_is_verified():
     results = {result.name: result for result in check_metric(spec_of(Brightness, symmetric=True))}
     assert results["symmetry"].passed
     assert set(failures(spec_of(Lopsided, symmetric=True))) == {"symmetry"}
     assert failures(spec_of(Lopsided)) == {}
 
 
-def test_the_memory_of_a_score_is_bounded(monkeypatch):
+def test_check_metric_memory_limit(monkeypatch):
     class Heavy(Brightness):
         def value(self, means):
             torch.ones(30_000_000).sum()
@@ -294,7 +294,7 @@ def test_check_metric_slow_score_reports_seconds_and_passes(monkeypatch):
     assert float(found[1]) >= 0.05
 
 
-def test_each_check_is_a_test_of_its_own(pytester, monkeypatch):
+def test_metric_checks_each_check_is_a_test(pytester, monkeypatch):
     monkeypatch.setattr(medzoo, "SPEC_UNDER_TEST", spec_of(NeverNought), raising=False)
     pytester.makepyfile(
         "from medzoo import SPEC_UNDER_TEST\nfrom medzoo.testing import metric_checks\n\n"
@@ -304,7 +304,7 @@ def test_each_check_is_a_test_of_its_own(pytester, monkeypatch):
     result.assert_outcomes(passed=15, failed=1, skipped=2)
 
 
-def test_a_metric_that_changes_its_samples_is_caught():
+def test_check_metric_changed_samples_fail():
     assert failures(spec_of(Spoils, **COPIES))["inputs"] == "it changed the samples it was given"
 
 
@@ -318,13 +318,13 @@ def test_a_metric_that_changes_its_samples_is_caught():
         ({"extractors": ("inception",)}, "it names extractors it does not need"),
     ],
 )
-def test_a_spec_that_says_what_cannot_be_fails(changes, told):
+def test_check_metric_invalid_spec_fails(changes, told):
     (result,) = [result for result in check_metric(spec_of(Brightness, **changes)) if not result.passed]
     assert result.name == "spec"
     assert told in result.detail
 
 
-def test_the_failures_of_an_assertion_are_named():
+def test_assert_metric_message_names_failed_checks():
     with pytest.raises(AssertionError, match="metric 'brightness' breaks its contract\n  identity: expected about 0"):
         assert_metric(spec_of(NeverNought))
 
@@ -348,7 +348,7 @@ def extractor_of(kind, **changes):
     return ExtractorSpec(**{**fields, "build": lambda weights, device: kind(), "perceptual": True, **changes})
 
 
-def test_an_honest_extractor_passes_every_check():
+def test_check_extractor_valid_passes():
     results = check_extractor(extractor_of(Means))
     assert [(result.name, result.passed) for result in results] == [
         (name, True) for name in ("build", "layers", "channels", "rows", "distance")
@@ -397,12 +397,12 @@ EXTRACTORS = {
 
 
 @pytest.mark.parametrize("broken", EXTRACTORS, ids=lambda kind: kind.__name__)
-def test_an_extractor_that_breaks_its_promise_is_caught(broken):
+def test_check_extractor_violation_fails_its_check(broken):
     found = {result.name for result in check_extractor(extractor_of(broken)) if not result.passed}
     assert found == EXTRACTORS[broken]
 
 
-def test_an_extractor_that_cannot_be_built_is_checked_no_further():
+def test_check_extractor_build_error_stops_the_checks():
     results = check_extractor(extractor_of(Means, build=lambda weights, device: weights["missing"]))
     (result,) = results
     assert result.name == "build"

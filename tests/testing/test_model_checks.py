@@ -112,7 +112,7 @@ def failures(spec):
     return {result.name: result.detail for result in check_generator(spec) if not result.passed}
 
 
-def test_an_honest_generator_passes_every_check(spec_of):
+def test_check_generator_valid_passes(spec_of):
     results = check_generator(spec_of(Grain))
     assert {result.name: result.detail for result in results if not result.passed} == {}
     assert [result.name for result in results] == [
@@ -186,7 +186,7 @@ IMAGES = {
 
 
 @pytest.mark.parametrize("broken", IMAGES, ids=lambda kind: kind.__name__)
-def test_what_are_no_images_fails_the_images_check_and_stops_there(broken, spec_of):
+def test_check_generator_invalid_images_stop_the_checks(broken, spec_of):
     results = check_generator(spec_of(broken))
     assert results[-1].name == "images"
     assert not results[-1].passed
@@ -260,11 +260,11 @@ SAMPLING = {
 
 
 @pytest.mark.parametrize("broken", SAMPLING, ids=lambda kind: kind.__name__)
-def test_a_sampler_that_breaks_its_promise_is_caught(broken, spec_of):
+def test_check_generator_sampling_violation_fails_its_check(broken, spec_of):
     assert set(failures(spec_of(broken))) == SAMPLING[broken]
 
 
-def test_the_global_random_state_names_whose_it_is(spec_of):
+def test_check_generator_global_random_state_names_library(spec_of):
     detail = failures(spec_of(SetsSeed))["global random state"]
     assert detail.startswith("expected random draws from the seeds alone, but global state changed: numpy in fit")
     assert {"numpy in sample", "random in sample", "torch in sample"} < set(detail.partition(": ")[2].split(", "))
@@ -399,7 +399,7 @@ FITTING = {
 
 
 @pytest.mark.parametrize("broken", FITTING, ids=lambda kind: kind.__name__)
-def test_a_fit_that_breaks_its_promise_is_caught(broken, spec_of):
+def test_check_generator_fit_violation_fails_its_check(broken, spec_of):
     check, detail = FITTING[broken]
     assert failures(spec_of(broken))[check] == detail
 
@@ -425,7 +425,7 @@ class Unrepeatable(Grain):
         self.brightness.data += Unrepeatable.built
 
 
-def test_weights_are_float32_and_keep_their_names(spec_of):
+def test_check_generator_weights_dtype_and_names(spec_of):
     assert (
         failures(spec_of(HalfWeights))["weights"]
         == "expected float32 weights or whole numbers, 'brightness' is torch.float16"
@@ -433,7 +433,7 @@ def test_weights_are_float32_and_keep_their_names(spec_of):
     assert failures(spec_of(GrowsKeys))["weights"] == "state_dict has other keys than in a fresh model: seen"
 
 
-def test_a_build_that_cannot_be_repeated_or_is_no_generator_stops_the_checks(spec_of):
+def test_check_generator_invalid_build_stops_the_checks(spec_of):
     assert set(failures(spec_of(Unrepeatable))) == {"build"}
     assert "has no 'fit'" in failures(spec_of(lambda config, image, device: nn.Identity()))["build"]
     made = [result.name for result in check_generator(spec_of(lambda config, image, device: 1 / 0))]
@@ -441,7 +441,7 @@ def test_a_build_that_cannot_be_repeated_or_is_no_generator_stops_the_checks(spe
     assert failures(spec_of(lambda config, image, device: 1 / 0))["build"].startswith("it raised ZeroDivisionError")
 
 
-def test_the_image_spec_must_be_the_one_that_was_given(spec_of):
+def test_check_generator_changed_image_spec_fails(spec_of):
     def build(config, image, device):
         generator = Grain(config, image, device)
         generator.image = None
@@ -450,14 +450,14 @@ def test_the_image_spec_must_be_the_one_that_was_given(spec_of):
     assert failures(spec_of(build))["build"] == "expected the ImageSpec it was built for, its image is None"
 
 
-def test_presets_are_needed(spec_of, presets):
+def test_check_generator_missing_or_invalid_preset_fails(spec_of, presets):
     (presets / "tiny.toml").rename(presets / "small.toml")
     assert failures(spec_of(Grain)) == {"preset": "expected a preset tiny.toml for tests, found: default, small"}
     (presets / "tiny.toml").write_text("epoch = 3\n")
     assert "unknown setting 'epoch'" in failures(spec_of(Grain))["preset"]
 
 
-def test_settings_must_hold_the_images_size(spec_of, presets):
+def test_check_generator_settings_without_image_size_fail(spec_of, presets):
     @dataclass(frozen=True, kw_only=True)
     class Bare:
         epochs: int = 1
@@ -533,11 +533,11 @@ SHOWING = {
 
 
 @pytest.mark.parametrize("broken", SHOWING, ids=lambda kind: kind.__name__)
-def test_a_wrong_view_of_labels_fails_its_check_alone(broken, spec_of):
+def test_check_generator_wrong_label_tokens_or_attention_maps_fail(broken, spec_of):
     assert failures(spec_of(broken)) == dict([SHOWING[broken]])
 
 
-def test_what_a_generator_shows_of_its_labels_is_checked_where_it_does(spec_of):
+def test_check_generator_label_tokens_only_where_offered(spec_of):
     names = [
         {result.name for result in check_generator(spec_of(kind))} for kind in (Grain, ShowsTokens, ShowsAttention)
     ]
@@ -579,7 +579,7 @@ class SameMemory(Varies):
         return init_images
 
 
-def test_sources_are_checked_where_they_are_needed(spec_of):
+def test_check_generator_init_images(spec_of):
     def found(build):
         return failures(spec_of(build, needs_init_images=True, trainable=False))
 
@@ -593,7 +593,7 @@ def test_sources_are_checked_where_they_are_needed(spec_of):
     assert found(SameMemory) == {"images": "expected new images, sample gave the init_images' own memory back"}
 
 
-def test_what_a_fit_tells_beside_its_steps_is_heard(spec_of):
+def test_check_generator_fit_counts_callback_calls(spec_of):
     results = {result.name: result for result in check_generator(spec_of(Tells))}
     assert all(result.passed for result in results.values())
     assert results["fit"].detail == "3 steps, 3 checkpoints, 1 previews, 1 notes, 1 warnings"
@@ -660,12 +660,12 @@ MULTI = {
 
 
 @pytest.mark.parametrize("broken", MULTI, ids=lambda kind: kind.__name__)
-def test_a_broken_promise_to_several_labels_fails_its_multi_label_check_alone(broken, spec_of):
+def test_check_generator_multi_label_violation_fails_its_check(broken, spec_of):
     assert set(failures(spec_of(broken, multi_label=True))) == MULTI[broken]
     assert failures(spec_of(broken)) == {}
 
 
-def test_a_multi_label_generator_is_checked_both_ways(spec_of):
+def test_check_generator_multi_label_runs_both_ways(spec_of):
     both = check_generator(spec_of(Tells, multi_label=True))
     assert all(result.passed for result in both), [result for result in both if not result.passed]
     single = [result.name for result in check_generator(spec_of(Tells))]
@@ -674,7 +674,7 @@ def test_a_multi_label_generator_is_checked_both_ways(spec_of):
     assert [result.name for result in both] == single + multi
 
 
-def test_the_multi_label_checks_wait_for_the_single_label_ones_to_give_pictures(spec_of):
+def test_check_generator_multi_label_waits_for_single_label_images(spec_of):
     assert check_generator(spec_of(Double, multi_label=True))[-1].name == "images"
     assert set(failures(spec_of(OneImage, multi_label=True))) == {"seeds differ", "multi-label seeds differ"}
 
@@ -684,7 +684,7 @@ class NoLabels(Grain):
         return self.brightness.mean()
 
 
-def test_the_combinations_that_are_not_told_apart_are_named(spec_of):
+def test_check_generator_names_indistinguishable_label_combinations(spec_of):
     for broken, detail in (
         (StrongestLabel, "no label gave that of the first"),
         (FirstOfLabels, "the first gave that of both"),
@@ -693,7 +693,7 @@ def test_the_combinations_that_are_not_told_apart_are_named(spec_of):
         assert found == f"expected another image for other labels, {detail}"
 
 
-def test_a_generator_that_leaves_labels_aside_disobeys(spec_of):
+def test_check_generator_ignored_labels_fail(spec_of):
     results = {result.name: result for result in check_generator(spec_of(NoLabels, multi_label=True))}
     assert {name for name, result in results.items() if not result.passed} == {
         "label obedience",
@@ -783,7 +783,7 @@ BOUNDS = {
 
 
 @pytest.mark.parametrize("broken", BOUNDS, ids=lambda kind: kind.__name__)
-def test_what_a_model_may_not_do_fails_its_check_alone(broken, spec_of, tmp_path, monkeypatch):
+def test_check_generator_resource_violation_fails_its_check(broken, spec_of, tmp_path, monkeypatch):
     (tmp_path / "weights.bin").write_text("0")
     monkeypatch.setattr(f"{__name__}.LEFT_HERE", tmp_path / "weights.bin")
     monkeypatch.setattr(bounds, "MAX_MEMORY", 100_000_000)
@@ -802,7 +802,7 @@ def test_check_generator_slow_call_reports_seconds_and_passes(spec_of, monkeypat
     assert float(found["fit"]) >= 0.3
 
 
-def test_a_file_that_a_setting_names_may_be_read(spec_of, tmp_path, monkeypatch):
+def test_check_generator_may_read_a_file_named_in_settings(spec_of, tmp_path, monkeypatch):
     @dataclass(frozen=True, kw_only=True)
     class Named(GrainConfig):
         weights_file: str = setting(str(tmp_path / "weights.bin"), "a file")
@@ -812,7 +812,7 @@ def test_a_file_that_a_setting_names_may_be_read(spec_of, tmp_path, monkeypatch)
     assert failures(spec_of(ReadsAFile, config=Named)) == {}
 
 
-def test_what_other_threads_open_is_theirs(spec_of, tmp_path):
+def test_check_generator_ignores_files_of_other_threads(spec_of, tmp_path):
     (tmp_path / "log.txt").write_text("0")
     done = threading.Event()
 
@@ -842,7 +842,7 @@ class KeepsNone(Grain):
         super().fit(data, seed=seed, callback=callback, checkpoints=checkpoints)
 
 
-def test_a_fit_whose_resuming_cannot_be_seen_fails_and_one_without_checkpoints_says_so(spec_of):
+def test_check_generator_resuming_needs_an_intermediate_checkpoint(spec_of):
     found = failures(spec_of(KeepsTheLastAlone))
     assert set(found) == {"fit resumes"}
     assert "expected a checkpoint before the last of 3 steps" in found["fit resumes"]
@@ -850,7 +850,7 @@ def test_a_fit_whose_resuming_cannot_be_seen_fails_and_one_without_checkpoints_s
     assert "an interrupted fit begins anew" in results["fit resumes"].detail
 
 
-def test_every_preset_and_default_is_held_to_the_rules(spec_of, presets):
+def test_check_generator_validates_presets_and_defaults(spec_of, presets):
     @dataclass(frozen=True, kw_only=True)
     class Impossible(GrainConfig):
         depth: int = setting(0, "layers", min=1)
@@ -865,7 +865,7 @@ def test_every_preset_and_default_is_held_to_the_rules(spec_of, presets):
     assert "expected a preset default.toml" in failures(spec_of(Grain))["preset"]
 
 
-def test_a_spec_whose_plugin_is_broken_elsewhere_is_not_called_light(install_plugin):
+def test_check_generator_broken_plugin_fails_registration(install_plugin):
     broken = "import os\nif 'FAR' not in os.environ:\n    raise OSError('no license')\n" + PLUGIN.format(heavy="")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FAR", "1")
@@ -877,7 +877,7 @@ def test_a_spec_whose_plugin_is_broken_elsewhere_is_not_called_light(install_plu
     assert "is broken: OSError: no license" in result.detail
 
 
-def test_modules_imported_late_may_read_their_files(spec_of, tmp_path, monkeypatch):
+def test_check_generator_late_imports_may_read_files(spec_of, tmp_path, monkeypatch):
     (tmp_path / "late.py").write_text("from pathlib import Path\nPath(__file__).with_suffix('.txt').read_text()\n")
     (tmp_path / "late.txt").write_text("table")
     monkeypatch.syspath_prepend(tmp_path)
@@ -891,7 +891,7 @@ def test_modules_imported_late_may_read_their_files(spec_of, tmp_path, monkeypat
     assert failures(spec_of(ImportsLate)) == {}
 
 
-def test_the_spec_says_what_it_is(spec_of):
+def test_check_generator_invalid_spec_fails(spec_of):
     @dataclass(frozen=True, kw_only=True)
     class Silent(GrainConfig):
         depth: int = 3
@@ -907,7 +907,7 @@ def test_the_spec_says_what_it_is(spec_of):
         assert detail in found["spec"]
 
 
-def test_a_preset_that_trains_longer_is_taken_where_the_tiny_one_is_too_short(spec_of, presets):
+def test_check_generator_longer_preset_where_tiny_is_too_short(spec_of, presets):
     class Slow(Grain):
         def draw(self, seed, step):
             return 0.02
@@ -943,7 +943,7 @@ def register_generators():
 
 
 @pytest.mark.parametrize(("heavy", "loaded"), [("", None), ("import torch", "torch"), ("import numpy", "numpy")])
-def test_an_installed_plugin_s_registration_is_light(install_plugin, heavy, loaded):
+def test_check_generator_installed_plugin_registration(install_plugin, heavy, loaded):
     site = install_plugin("far", PLUGIN.format(heavy=heavy))
     (site / "presets").mkdir()
     spec = load_plugins().generator("far")
@@ -959,7 +959,7 @@ def outcomes(pytester, spec_line, checks):
     return pytester.runpytest_inprocess("-q", "-rs", "-p", "no:cacheprovider", "-W", "error")
 
 
-def test_each_check_is_a_test_of_its_own(pytester, spec_of, monkeypatch):
+def test_generator_checks_each_check_is_a_test(pytester, spec_of, monkeypatch):
     monkeypatch.setattr(medzoo, "SPEC_UNDER_TEST", spec_of(OneImage), raising=False)
     result = outcomes(pytester, "from medzoo import SPEC_UNDER_TEST as SPEC", "generator_checks")
     result.assert_outcomes(passed=22, failed=1, skipped=5)
@@ -967,19 +967,19 @@ def test_each_check_is_a_test_of_its_own(pytester, spec_of, monkeypatch):
     result.stdout.fnmatch_lines(["*does not apply to generator 'grain'*"])
 
 
-def test_tests_after_a_failed_build_are_skipped(pytester, spec_of, monkeypatch):
+def test_generator_checks_skip_after_failed_build(pytester, spec_of, monkeypatch):
     monkeypatch.setattr(medzoo, "SPEC_UNDER_TEST", spec_of(Unrepeatable), raising=False)
     result = outcomes(pytester, "from medzoo import SPEC_UNDER_TEST as SPEC", "generator_checks")
     result.stdout.fnmatch_lines(["*'build' failed before it*"])
     assert result.parseoutcomes()["failed"] == 1
 
 
-def test_assert_generator_lists_what_failed(spec_of):
+def test_assert_generator_message_names_failed_checks(spec_of):
     with pytest.raises(AssertionError, match=r"'grain' breaks its contract\n  seeds differ: expected another image"):
         assert_generator(spec_of(OneImage))
 
 
-def test_an_interrupt_is_not_swallowed_and_a_system_exit_is_a_failure(spec_of):
+def test_check_generator_interrupt_propagates_and_exit_fails(spec_of):
     def interrupted(config, image, device):
         raise KeyboardInterrupt
 
@@ -995,7 +995,7 @@ def test_an_interrupt_is_not_swallowed_and_a_system_exit_is_a_failure(spec_of):
     assert "raise SystemExit(3)" in result.traceback
 
 
-def test_checking_leaves_the_global_random_states_alone(spec_of):
+def test_check_generator_keeps_global_random_state(spec_of):
     before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
     check_generator(spec_of(GlobalFit))
     check_generator(spec_of(SetsSeed))
