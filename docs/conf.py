@@ -1,4 +1,4 @@
-"""How Sphinx builds medzoo's documentation: `make docs`. Nothing here reads the network."""
+"""Configure Sphinx for `make docs`. The build needs no network."""
 
 import sys
 from pathlib import Path
@@ -14,7 +14,7 @@ version = release = medzoo.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 nitpicky = True
-# Types of libraries whose documentation is not linked: a build needs no network.
+# Types of libraries that are not linked, since the build needs no network.
 nitpick_ignore_regex = [("py:class", r"Tensor|Path|Traversable|np\.ndarray|(collections\.abc|numpy|pathlib|torch)\..+")]
 
 highlight_language = "text"
@@ -28,9 +28,9 @@ html_show_copyright = False
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 
-# Docstrings are plain text in which a word between backticks is code.
+# Docstrings are plain text with code between backticks.
 default_role = "literal"
-smartquotes = False  # they would make one dash of --set
+smartquotes = False  # would turn the hyphens of --set into a dash
 autodoc_member_order = "bysource"
 autodoc_class_signature = "separated"
 autodoc_preserve_defaults = True
@@ -38,19 +38,19 @@ maximum_signature_line_length = 110
 
 
 def write_reference(app: Sphinx) -> None:
-    """Nothing; docs/reference holds the pages that are written from the code."""
+    """Write the generated pages to docs/reference."""
     from reference_pages import write
 
     write(app.srcdir / "reference")
 
 
 def drop_inherited(app: Sphinx, what: str, name: str, of: object, options: object, lines: list[str]) -> None:
-    """Nothing; an `__init__` without a docstring of its own does not show that of a base class."""
+    """Hide the docstring that an `__init__` inherits from a base class."""
     if name.endswith(".__init__") and not of.__doc__:
         lines.clear()
 
 
 def setup(app: Sphinx) -> None:
-    """Nothing; the reference is written before pages are read."""
+    """Write the reference before Sphinx reads the pages."""
     app.connect("builder-inited", write_reference)
     app.connect("autodoc-process-docstring", drop_inherited)

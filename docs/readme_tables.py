@@ -1,4 +1,4 @@
-"""Writes README.md's tables and its plugin example from what they describe: `make readme`."""
+"""Generate README.md's tables and plugin example from the code: `make readme`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXAMPLE = ROOT / "tests" / "example_plugin"
 
 
 def verbs() -> str:
-    """A table of the command line's verbs, each with the first line of its help."""
+    """Return a table of the commands, each with the first line of its help."""
     group = typer.main.get_command(app)
     context = group.make_context("medzoo", [], resilient_parsing=True)
     rows = []
@@ -26,48 +26,48 @@ def verbs() -> str:
         command = group.get_command(context, name)
         inner = ", ".join(f"`{inner}`" for inner in getattr(command, "commands", {}))
         rows.append(f"| `medzoo {name}`{f' ({inner})' if inner else ''} | {command.help.strip().splitlines()[0]} |")
-    return "\n".join(["| verb | what it does |", "|---|---|", *rows])
+    return "\n".join(["| command | description |", "|---|---|", *rows])
 
 
 def generators() -> str:
-    """A table of the generators that come with medzoo."""
+    """Return a table of the first-party generators."""
     plugins = load_plugins()
     rows = [
         f"| `{name}` | {spec.summary} | {'yes' if spec.trainable else 'no'} | {'yes' if spec.multi_label else 'no'} |"
         for name, spec in sorted(plugins.generators.items())
         if plugins.plugin_of("generator", name).distribution == "medzoo"
     ]
-    return "\n".join(["| generator | what it is | learns | several labels an image |", "|---|---|---|---|", *rows])
+    return "\n".join(["| generator | description | trainable | multi-label |", "|---|---|---|---|", *rows])
 
 
 def classifiers() -> str:
-    """A table of the kinds of classifier that come with medzoo."""
+    """Return a table of the first-party classifiers."""
     plugins = load_plugins()
     rows = [
         f"| `{name}` | {spec.summary} | {'yes' if spec.multi_label else 'no'} |"
         for name, spec in sorted(plugins.classifiers.items())
         if plugins.plugin_of("classifier", name).distribution == "medzoo"
     ]
-    return "\n".join(["| classifier | what it is | several labels an image |", "|---|---|---|", *rows])
+    return "\n".join(["| classifier | description | multi-label |", "|---|---|---|", *rows])
 
 
 def metrics() -> str:
-    """A table of the metrics that come with medzoo, and what they are measured with."""
+    """Return a table of the first-party metrics with their extractors."""
     plugins = load_plugins()
     rows = [
         f"| `{name}` | {spec.summary} | {spec.better} | {', '.join(map(_extractor, spec.extractors))} |"
         for name, spec in sorted(plugins.metrics.items())
         if plugins.plugin_of("metric", name).distribution == "medzoo"
     ]
-    return "\n".join(["| metric | what it is | better | measured with |", "|---|---|---|---|", *rows])
+    return "\n".join(["| metric | description | better | extractors |", "|---|---|---|---|", *rows])
 
 
 def _extractor(name: str) -> str:
-    return "a classifier of the domain" if name == DOMAIN else f"`{name}`"
+    return "a classifier of the same classes" if name == DOMAIN else f"`{name}`"
 
 
 def models() -> str:
-    """A table of the bundled generators."""
+    """Return a table of the bundled generators."""
     rows = [
         f"{_facts(row)} | {row.parameters / 1e6:.1f} M | {row.bytes / 1e6:.1f} | {row.license} |"
         for row in _bundled(GENERATOR)
@@ -77,7 +77,7 @@ def models() -> str:
 
 
 def classifier_models() -> str:
-    """A table of the bundled classifiers, with what their cards say they scored on held-out images."""
+    """Return a table of the bundled classifiers, with the scores on held-out images from their cards."""
     rows = [
         f"{_facts(row)} | {_score(row)} | {row.parameters / 1e6:.2f} M | {row.bytes / 1e6:.1f} | {row.license} |"
         for row in _bundled(CLASSIFIER)
@@ -102,7 +102,7 @@ def _score(row: ModelEntry) -> str:
 
 
 def example() -> str:
-    """The example plugin's files."""
+    """Return the files of the example plugin as Markdown."""
     parts = []
     for path in (EXAMPLE / "pyproject.toml", *sorted((EXAMPLE / "medzoo_average").glob("*.py"))):
         language = "toml" if path.suffix == ".toml" else "python"
@@ -111,7 +111,7 @@ def example() -> str:
 
 
 def render(text: str) -> str:
-    """`text` with the part between each pair of markers written anew."""
+    """Return `text` with the part between each pair of markers replaced."""
     parts = {
         "verbs": verbs,
         "generators": generators,

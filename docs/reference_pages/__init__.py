@@ -1,4 +1,4 @@
-"""The pages of docs/reference, written from the code they describe when the site is built."""
+"""Generate the pages of docs/reference from the code that they document, when the site is built."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reference_pages.toolkit import toolkit_pages
 
 
 def render() -> dict[str, str]:
-    """Every generated page, Markdown, by its path under docs/reference."""
+    """Return the Markdown of every generated page by its path under docs/reference."""
     return {
         **hook_pages(),
         **toolkit_pages(),
@@ -26,14 +26,14 @@ def render() -> dict[str, str]:
 
 
 def write(folder: Path) -> None:
-    """Nothing; `folder` then holds the generated pages and no others. What has not changed keeps its time."""
+    """Write the generated pages to `folder` and remove other pages; unchanged files keep their modification times."""
     pages = {folder / name: text for name, text in render().items()}
     for path in folder.rglob("*.md"):
         if path not in pages:
             path.unlink()
     for path, text in pages.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Sphinx reads pages again by their times.
+        # Sphinx reads a page again if its modification time has changed.
         if not path.is_file() or path.read_text("utf-8") != text:
             path.write_text(text, "utf-8")
     for name, picture in pictures().items():

@@ -1,6 +1,6 @@
-"""One page for each verb of the command line, with its sub-verbs, arguments and options, from the Typer app itself.
+"""Generate one page per command, with its subcommands, arguments and options, from the Typer app.
 
-sphinx-click, which does this for click, takes no command of Typer's own copy of click.
+sphinx-click, which does this for click, does not accept the commands of Typer's vendored click.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from reference_pages.markdown import escaped, page, table, toctree
 
 
 def commands() -> Iterator[tuple[str, Any]]:
-    """Every verb of medzoo's own and every sub-verb, as ("data split", its command), groups before what they hold."""
+    """Yield every command and subcommand of medzoo as ("data split", command), groups before their subcommands."""
     group: Any = typer.main.get_command(app)
     context = group.make_context("medzoo", [], resilient_parsing=True)
     for name in VERBS:
@@ -27,7 +27,7 @@ def commands() -> Iterator[tuple[str, Any]]:
 
 
 def command_pages() -> dict[str, str]:
-    """A page for each verb, and one that lists them."""
+    """Return a page for each command, and the index."""
     pages: dict[str, list[str]] = {}
     summaries = []
     for path, command in commands():
@@ -37,10 +37,10 @@ def command_pages() -> dict[str, str]:
         pages.setdefault(verb, []).append(command_section(path, command, level=2 if inner else 1))
     index = page(
         "# Command line",
-        "`medzoo VERB --help` prints what stands here. Results go to stdout, as JSON with `--json`; progress and "
-        "notices go to stderr. [Exit codes](../../exit-codes.md) and "
-        "[environment variables](../../environment.md) have pages of their own.",
-        table(("command", "what it does"), summaries),
+        "These pages show the output of `medzoo COMMAND --help`. Results are printed on stdout, as JSON with `--json`; "
+        "progress and log messages go to stderr. See also the [exit codes](../../exit-codes.md) and the "
+        "[environment variables](../../environment.md).",
+        table(("command", "description"), summaries),
         toctree(pages),
     )
     return {"command-line/index.md": index} | {
@@ -49,12 +49,12 @@ def command_pages() -> dict[str, str]:
 
 
 def summary(command: Any) -> str:
-    """The first line of a command's help."""
+    """Return the first paragraph of a command's help."""
     return inspect.cleandoc(command.help or "").partition("\n\n")[0].replace("\n", " ")
 
 
 def command_section(path: str, command: Any, *, level: int) -> str:
-    """A heading, the usage, the help, and each argument and option of one command."""
+    """Return the heading, help, usage, arguments and options of one command."""
     context = typer.Context(command, info_name=path)
     usage = " ".join(["medzoo", path, *command.collect_usage_pieces(context)])
     blocks = [
@@ -67,9 +67,9 @@ def command_section(path: str, command: Any, *, level: int) -> str:
 
 
 def parameter_entry(parameter: Any, context: typer.Context) -> str:
-    """An argument or option as `--help` tells it: its names, meaning, default and range."""
-    names, told = parameter.get_help_record(context)
-    about, _, notes = told.rpartition("  [") if told.endswith("]") else (told, "", "")
+    """Return an argument or option as `--help` shows it: its names, description, default and range."""
+    names, text = parameter.get_help_record(context)
+    description, _, notes = text.rpartition("  [") if text.endswith("]") else (text, "", "")
     extra = f" *({escaped(notes.removesuffix(']'))})*" if notes else ""
-    # Sphinx tells several names of an option apart by commas.
-    return f"```{{option}} {names.replace(' / ', ', ')}\n{escaped(about)}{extra}\n```"
+    # Sphinx separates the names of an option by commas.
+    return f"```{{option}} {names.replace(' / ', ', ')}\n{escaped(description)}{extra}\n```"

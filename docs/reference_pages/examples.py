@@ -1,4 +1,4 @@
-"""Implementations of the hooks that no plugin of medzoo's own needs; the hooks' page shows them."""
+"""Example implementations, for the hooks page, of hooks that no first-party plugin uses."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +10,7 @@ from medzoo import hookimpl
 
 @hookimpl
 def register_registries() -> list[Path]:
-    """Show the models that registry.toml beside this module names."""
+    """Add the models listed in registry.toml in this package."""
     return [Path(__file__).with_name("registry.toml")]
 
 

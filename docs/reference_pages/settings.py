@@ -1,4 +1,4 @@
-"""One page for each generator and classifier: every setting, and what each preset makes of it."""
+"""Generate one page per generator and classifier with all settings and presets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reference_pages.markdown import escaped, page, table, toctree
 
 
 def own_models() -> list[tuple[str, GeneratorSpec | ClassifierSpec]]:
-    """The generators, then the classifiers that come with medzoo, as ("generator", its spec)."""
+    """Return medzoo's own generators and classifiers as ("generator", spec)."""
     plugins = load_plugins()
     offered: dict[str, Mapping[str, GeneratorSpec | ClassifierSpec]] = {
         "generator": plugins.generators,
@@ -32,18 +32,17 @@ def own_models() -> list[tuple[str, GeneratorSpec | ClassifierSpec]]:
 
 
 def settings_pages() -> dict[str, str]:
-    """A page for each generator, each classifier and experiments, and one that lists them."""
+    """Return a page for each generator, each classifier and experiments, and the index."""
     models = own_models()
     rows = [(f"[`{spec.name}`]({spec.name}.md)", kind, escaped(spec.summary)) for kind, spec in models]
     index = page(
         "# Settings",
-        "A setting's value comes from its default, then the preset (`--preset`), then a TOML file (`--config`), then "
-        "`--set key=value`; `run.json` keeps where each came from. `--set` takes TOML: "
-        "`--set network.block_out_channels=[32,64]`, "
-        "and words without quotes. A key or value that cannot be taken is refused with the nearest spelling. "
-        "`medzoo show NAME` lists the settings and presets of any installed plugin.",
+        "Settings are layered: the default, then the preset (`--preset`), then a TOML file (`--config`), then "
+        "`--set key=value`; `run.json` records where each value came from. Values of `--set` are TOML, as in "
+        "`--set network.block_out_channels=[32,64]`; strings need no quotes. An unknown key or value is an error that "
+        "suggests the closest match. `medzoo show NAME` lists the settings and presets of any installed plugin.",
         table(
-            ("settings of", "kind", "what it is"),
+            ("settings of", "kind", "description"),
             [*rows, ("[experiments](experiments.md)", "TOML file", "arms, classifiers, folds and seeds")],
         ),
         toctree([*(spec.name for _, spec in models), "experiments"]),
@@ -56,26 +55,26 @@ def settings_pages() -> dict[str, str]:
 
 
 def experiment_page() -> str:
-    """The settings of an experiment; its presets are whole experiments and told of elsewhere."""
+    """Return the page on an experiment's settings; its presets are described in docs/experiments.md."""
     values = config.flatten(ExperimentSettings())
     return page(
         "# experiments",
-        "The keys of an experiment's TOML file; [Did it help?](../../experiments.md) says how they work together.",
+        "The keys of an experiment's TOML file; [Experiments](../../experiments.md) explains how they work together.",
         *tables(ExperimentSettings, values),
     )
 
 
 def model_page(kind: str, spec: GeneratorSpec | ClassifierSpec) -> str:
-    """The settings and presets of one generator or classifier."""
+    """Return the page with the settings and presets of one generator or classifier."""
     command = (
         f"`{TRAIN_COMMANDS[kind]} {spec.name}`"
         if getattr(spec, "trainable", True)
-        else f"`--gen {spec.name}`; it learns nothing"
+        else f"`--gen {spec.name}`; it is not trained"
     )
     values = config.resolve(spec.config, presets=spec.presets).flat()
     return page(
         f"# {spec.name}",
-        f"A {kind}: {escaped(spec.summary)}. Used as {command}. The defaults are those of the preset `default`.",
+        f"A {kind}: {escaped(spec.summary)}. Use it as {command}. The defaults are those of the preset `default`.",
         *tables(spec.config, values),
         "## Presets",
         *presets(spec),
@@ -83,20 +82,20 @@ def model_page(kind: str, spec: GeneratorSpec | ClassifierSpec) -> str:
 
 
 def tables(schema: type[Any], values: dict[str, Any]) -> list[str]:
-    """A table of settings for each group, under the group's name and meaning."""
+    """Return a table of settings for each group, under the group's name and description."""
     blocks = []
-    known = sorted(config.settings_of(schema), key=lambda setting: "." in setting.key)  # its own first
+    known = sorted(config.settings_of(schema), key=lambda setting: "." in setting.key)  # top-level first
     for prefix, group in itertools.groupby(known, key=lambda setting: setting.key.rpartition(".")[0]):
         found = list(group)
         about = inspect.cleandoc(found[0].group.__doc__ or "").partition("\n\n")[0]
         rows = [(f"`{each.key}`", shown(values[each.key]), takes(each), escaped(each.help)) for each in found]
         blocks += [f"## {prefix or 'Settings'}", escaped(about) if prefix else ""]
-        blocks.append(table(("setting", "default", "takes", "meaning"), rows))
+        blocks.append(table(("setting", "default", "values", "description"), rows))
     return blocks
 
 
 def presets(spec: GeneratorSpec | ClassifierSpec) -> list[str]:
-    """What each preset is, in its file's own words, and a table of the settings in which presets differ."""
+    """Return each preset's description from its file, and a table of the settings in which presets differ."""
     names = sorted(config.preset_names(spec.presets), key=lambda name: (name != "default", name))
     flat = {name: config.resolve(spec.config, presets=spec.presets, preset=name).flat() for name in names}
     differing = [key for key in flat["default"] if len({repr(values[key]) for values in flat.values()}) > 1]
@@ -105,15 +104,15 @@ def presets(spec: GeneratorSpec | ClassifierSpec) -> list[str]:
         "\n".join(
             f"- `{name}`: {escaped(config.preset_about(spec.presets, name)) or 'the defaults.'}" for name in names
         ),
-        table(("setting", *(f"`{name}`" for name in names)), rows) if rows else "They set the same values.",
+        table(("setting", *(f"`{name}`" for name in names)), rows) if rows else "All presets have the same values.",
     ]
 
 
 def takes(setting: Setting) -> str:
-    """The values a setting takes; its choices as code."""
+    """Return the values that a setting takes, choices as code."""
     return ", ".join(f"`{choice}`" for choice in setting.choices) if setting.choices else setting.takes
 
 
 def shown(value: Any) -> str:
-    """A setting's value as `--set` takes it, as code."""
+    """Return a setting's value as `--set` takes it, as code."""
     return f"`{config.shown(value)}`"

@@ -1,4 +1,4 @@
-"""The toolkit: one page for each of its public modules, and one that lists them."""
+"""Generate one page per public module of the toolkit."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from reference_pages.markdown import escaped, page, table, toctree
 from reference_pages.settings import shown, takes
 
 LIGHT = ("classifier_settings", "nn.resolutions", "settings")
-_INNER = ("training.train_state", "training.state")  # what others need of them is offered by `training.loop`
+_INNER = ("training.train_state", "training.state")  # internal; `training.loop` exports the public parts
 
 
 def toolkit_pages() -> dict[str, str]:
-    """A page for each module, and their index."""
+    """Return a page for each module, and the index."""
     modules = {name: importlib.import_module(f"{toolkit.__name__}.{name}") for name in module_names()}
     rows = [(f"[`{name}`]({name}.md)", escaped(summary(module))) for name, module in modules.items()]
     light = ", ".join(f"`{name}`" for name in LIGHT)
     index = page(
         "# Toolkit",
-        "What trained models share, in `medzoo.toolkit`: a plugin imports what it needs, as in "
+        "`medzoo.toolkit` contains code shared by trained models. A plugin imports what it needs, as in "
         "`from medzoo.toolkit.training.loop import train`. [Train a network](../../toolkit.md) shows how the parts "
-        f"work together. {light} load no torch and may be imported beside the spec; all others belong into the model's "
-        "module.",
-        table(("module", "what it has"), rows),
+        f"work together. {light} do not import torch, so the module of the spec may import them; import all others in "
+        "the module of the model.",
+        table(("module", "description"), rows),
         toctree(modules),
     )
     return {"toolkit/index.md": index} | {f"toolkit/{name}.md": module_page(m) for name, m in modules.items()}
 
 
 def module_names() -> list[str]:
-    """The modules that plugins may import."""
+    """Return the names of the modules that plugins may import."""
     found = (m.name.removeprefix(f"{toolkit.__name__}.") for m in _modules() if not m.ispkg)
     return sorted(name for name in found if name not in _INNER)
 
@@ -47,19 +47,19 @@ def _modules() -> Iterator[pkgutil.ModuleInfo]:
 
 
 def summary(module: ModuleType) -> str:
-    """The first paragraph of a module's docstring."""
+    """Return the first paragraph of a module's docstring."""
     return inspect.cleandoc(module.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
 
 
 def module_page(module: ModuleType) -> str:
-    """A module's docstring, its constants, functions and classes."""
+    """Return a module's docstring, constants, functions and classes."""
     name = module.__name__
     entries = (entry(name, part) for part in public(module))
     return page(f"# {name}", module_entry(module), constants(module), *entries)
 
 
 def public(module: ModuleType) -> list[Any]:
-    """The functions and classes of a module that plugins may use: those it defines, or those in its `__all__`."""
+    """Return a module's public functions and classes: those in `__all__`, or else those it defines."""
     found = vars(module)
     if "__all__" in found:
         return [found[name] for name in found["__all__"]]
@@ -68,7 +68,7 @@ def public(module: ModuleType) -> list[Any]:
 
 
 def entry(module: str, part: Any) -> str:
-    """A function's signature and docstring; a class's too, with its methods, and its fields or settings."""
+    """Return the signature and docstring of a function, or of a class with its methods and fields or settings."""
     path = f"{module}.{part.__name__}"
     if not inspect.isclass(part):
         return page(f"## {part.__name__}", f"```{{eval-rst}}\n.. autofunction:: {path}\n```")
@@ -78,12 +78,12 @@ def entry(module: str, part: Any) -> str:
 
 
 def described(field: dataclasses.Field[Any]) -> bool:
-    """Whether a field is a setting, or holds settings."""
-    return "about" in field.metadata or dataclasses.is_dataclass(field.default)
+    """Return whether a field is a setting or a group of settings."""
+    return "help" in field.metadata or dataclasses.is_dataclass(field.default)
 
 
 def settings_entry(path: str, group: type[Any]) -> str:
-    """What a group of settings is, and a table of them; of a group within it, the class."""
+    """Return a settings class with a table of its settings; nested groups are given by their class."""
     own = {each.key: each for each in config.settings_of(group)}
     rows = []
     for name, value in vars(group()).items():
@@ -91,4 +91,6 @@ def settings_entry(path: str, group: type[Any]) -> str:
             rows.append((f"`{name}`", shown(value), takes(own[name]), escaped(own[name].help)))
         else:
             rows.append((f"`{name}`", "", f"`{type(value).__name__}`", ""))
-    return page(f"## {group.__name__}", autoclass(group, path), table(("setting", "default", "takes", "meaning"), rows))
+    return page(
+        f"## {group.__name__}", autoclass(group, path), table(("setting", "default", "values", "description"), rows)
+    )

@@ -85,7 +85,7 @@ def register_generators() -> list[GeneratorSpec]:
         GeneratorSpec(
             contract=2,
             name="api-variation",
-            summary="real images varied by an image API they are uploaded to, or by a local open-weights pipeline",
+            summary="variations of real images by an image API (uploads them) or a local open-weights pipeline",
             config=ApiVariationConfig,
             presets=files(__name__) / "presets",
             build=build,

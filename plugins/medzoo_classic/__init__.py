@@ -40,7 +40,7 @@ def register_generators() -> list[GeneratorSpec]:
         GeneratorSpec(
             contract=2,
             name="classic",
-            summary="real images mirrored and brightened; turned, shifted, sheared, zoomed, noisy or erased on request",
+            summary="classical augmentation: flips, brightness; optional rotation, shift, shear, zoom, noise, erasing",
             config=ClassicConfig,
             presets=files(__name__) / "presets",
             build=build,

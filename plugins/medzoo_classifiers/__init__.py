@@ -45,13 +45,13 @@ def build_frozen(config: FrozenConfig, image: ImageSpec, device: str) -> Classif
 def register_classifiers() -> list[ClassifierSpec]:
     """Offer study C's classifiers, study A's, and whatever timm has."""
     return [
-        _spec("cnn", "three convolutions, three dense layers; the smallest (study C)", CNNConfig, build_cnn),
+        _spec("cnn", "three convolutional and three dense layers; the smallest (study C)", CNNConfig, build_cnn),
         _spec("resnet18", "ResNet-18 (He et al. 2016)", ResNet18Config, build_timm),
         _spec("swin_tiny", "Swin Transformer, tiny (Liu et al. 2021)", SwinConfig, build_timm),
-        _spec("vit_tiny", "Vision Transformer, tiny, patches of 16 (Dosovitskiy et al. 2021)", ViTConfig, build_timm),
+        _spec("vit_tiny", "Vision Transformer, tiny, patch size 16 (Dosovitskiy et al. 2021)", ViTConfig, build_timm),
         _spec("convnext_tiny", "ConvNeXt, tiny (Liu et al. 2022)", ConvNeXtConfig, build_timm),
         _spec("resnet50-frozen", "two dense layers on a frozen ResNet-50 (study C)", FrozenConfig, build_frozen),
-        _spec("timm", "any network of timm: timm:NAME, or network.name=NAME", TimmConfig, build_timm),
+        _spec("timm", "any timm model: timm:NAME, or network.name=NAME", TimmConfig, build_timm),
     ]
 
 

@@ -70,7 +70,7 @@ def register_generators() -> list[GeneratorSpec]:
         GeneratorSpec(
             contract=2,
             name="dcgan",
-            summary="class-conditional adversarial network of convolutions; one pass an image",
+            summary="class-conditional convolutional GAN; one forward pass per image",
             config=DCGANConfig,
             presets=files(__name__) / "presets",
             build=build,

@@ -30,7 +30,7 @@ def register_generators() -> list[GeneratorSpec]:
         GeneratorSpec(
             contract=2,
             name="duplicate",
-            summary="real images repeated as they are: the control for equal counts",
+            summary="oversampling: unchanged copies of real images, the control for equal counts",
             config=DuplicateConfig,
             presets=files(__name__) / "presets",
             build=build,

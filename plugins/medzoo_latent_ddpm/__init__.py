@@ -56,7 +56,7 @@ def register_generators() -> list[GeneratorSpec]:
         GeneratorSpec(
             contract=2,
             name="latent-ddpm",
-            summary="diffusion on one vector an image, with labels that add up and classifier-free guidance",
+            summary="diffusion on one latent vector per image, with additive labels and classifier-free guidance",
             config=LatentDDPMConfig,
             presets=files(__name__) / "presets",
             build=build,

@@ -59,7 +59,7 @@ def _ratio(real: np.ndarray, fake: np.ndarray, axis: int) -> np.ndarray:
 EDGE_DENSITY = MetricSpec(
     contract=2,
     name="edge-density",
-    summary="the synthetic images' share of edge pixels over that of the real ones",
+    summary="edge pixel fraction, synthetic / real",
     unit="ratio",
     needs_pixels=True,
     build=lambda: edge_density,

@@ -42,24 +42,24 @@ def build_pixels(weights: Weights, device: str) -> Extractor:
     return Pixels()
 
 
-_ENLARGED = "LPIPS on [-1, 1], sides below 32 pixels enlarged"
+_ENLARGED = "LPIPS on [-1, 1], upsampled if a side is below 32 pixels"
 
 EXTRACTORS = (
     ExtractorSpec(
         contract=2,
         name="inception",
-        summary="Inception-v3 of 2015 as torch-fidelity ported it",
+        summary="Inception-v3 (2015), as ported by torch-fidelity",
         layers=("features", "logits"),
-        preprocessing="resized to 299x299 as TensorFlow 1 does (bilinear, no antialiasing), grey repeated",
+        preprocessing="resized to 299x299 as in TensorFlow 1 (bilinear, no antialiasing), gray repeated to RGB",
         build=build_inception,
         assets=("inception-fid",),
     ),
     ExtractorSpec(
         contract=2,
         name="vgg16",
-        summary="VGG16 trained on ImageNet: the second fully connected layer; LPIPS",
+        summary="VGG16 trained on ImageNet: second fully connected layer, and LPIPS",
         layers=("features",),
-        preprocessing=f"resized to 224x224 (bilinear, no antialiasing), grey repeated; {_ENLARGED}",
+        preprocessing=f"resized to 224x224 (bilinear, no antialiasing), gray repeated to RGB; {_ENLARGED}",
         build=build_vgg16,
         assets=("vgg16-imagenet",),
         perceptual=True,
@@ -69,7 +69,7 @@ EXTRACTORS = (
         name="alexnet",
         summary="AlexNet trained on ImageNet: LPIPS",
         layers=(),
-        preprocessing=f"grey repeated; {_ENLARGED}",
+        preprocessing=f"gray repeated to RGB; {_ENLARGED}",
         build=build_alexnet,
         assets=("alexnet-imagenet",),
         perceptual=True,
@@ -77,9 +77,9 @@ EXTRACTORS = (
     ExtractorSpec(
         contract=2,
         name="pixels",
-        summary="thumbnails, whose distance is one of correlation",
+        summary="normalized thumbnails; their distance measures correlation",
         layers=("features",),
-        preprocessing="grey (luma BT.601), resized to 32x32 with antialiasing, less the mean, divided by the norm",
+        preprocessing="gray (BT.601 luma), resized to 32x32 with antialiasing, mean subtracted, divided by the norm",
         build=build_pixels,
     ),
 )

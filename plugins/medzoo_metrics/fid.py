@@ -60,7 +60,7 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
 FID = MetricSpec(
     contract=2,
     name="fid",
-    summary="Frechet distance of the sets' features; biased in the number of images",
+    summary="Frechet distance between the features of both sets; biased upward for few images",
     unit="distance",
     higher_is_better=False,
     needs_features=("features",),

@@ -60,7 +60,7 @@ def _shares(found: GrayLevels) -> tuple[float, ...]:
 INTENSITY = MetricSpec(
     contract=2,
     name="intensity",
-    summary="how much brighter the synthetic images are, and both sets' gray levels",
+    summary="difference in mean gray level, synthetic - real, and gray-level statistics of both sets",
     unit="gray levels, 0 to 1",
     needs_pixels=True,
     build=lambda: intensity,

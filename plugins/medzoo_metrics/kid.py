@@ -75,7 +75,7 @@ def _subset_distances(one: np.ndarray, other: np.ndarray, size: int, seed: int) 
 KID = MetricSpec(
     contract=2,
     name="kid",
-    summary="kernel distance of the sets' features; unbiased, so it may be negative",
+    summary="kernel distance between the features of both sets; unbiased, so it may be negative",
     unit="distance",
     higher_is_better=False,
     needs_features=("features",),

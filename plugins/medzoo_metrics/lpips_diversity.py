@@ -18,7 +18,7 @@ def lpips_diversity(real: Sample, fake: Sample, *, seed: int) -> Score:
 LPIPS_DIVERSITY = MetricSpec(
     contract=2,
     name="lpips-diversity",
-    summary="how different synthetic images look from each other",
+    summary="mean LPIPS distance between synthetic images",
     unit="LPIPS",
     needs_pixels=True,
     needs_labels=True,

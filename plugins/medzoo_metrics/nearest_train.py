@@ -176,7 +176,7 @@ def build() -> TrainMetric:
 NEAREST_TRAIN = MetricSpec(
     contract=2,
     name="nearest-train",
-    summary="memorization check: share of synthetic images nearer to a training image than nearly all held-out ones",
+    summary="memorization check: fraction of synthetic images closer to a training image than 99 % of held-out images",
     unit="share",
     higher_is_better=False,
     needs_features=("features",),

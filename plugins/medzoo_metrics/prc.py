@@ -42,7 +42,7 @@ def prc(real: Sample, fake: Sample, *, seed: int) -> Score:
 PRC = MetricSpec(
     contract=2,
     name="prc",
-    summary="F-score of precision (synthetic among real images) and recall (real among synthetic ones)",
+    summary="F-score of precision (realism of synthetic images) and recall (coverage of real images)",
     unit="share",
     higher_is_better=True,
     needs_features=("features",),

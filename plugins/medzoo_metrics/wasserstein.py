@@ -28,7 +28,7 @@ def wasserstein(real: Sample, fake: Sample, *, seed: int) -> Score:
 WASSERSTEIN = MetricSpec(
     contract=2,
     name="wasserstein",
-    summary="distance of the sets' gray-level histograms",
+    summary="Wasserstein distance between gray-level histograms",
     unit="gray levels, 0 to 1",
     higher_is_better=False,
     needs_pixels=True,
