@@ -31,13 +31,13 @@ def damaged(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_bad_header_is_found_on_opening(damaged: Path) -> None:
+def test_open_dataset_invalid_header_raises(damaged: Path) -> None:
     with pytest.raises(DataError, match=r"001\.png is empty") as caught:
         open_dataset(damaged)
     assert "--skip-bad" in caught.value.hint
 
 
-def test_verify_finds_damage_behind_the_header(damaged: Path) -> None:
+def test_verify_finds_truncated_image(damaged: Path) -> None:
     (damaged / "a" / "001.png").unlink()
     found = open_dataset(damaged)
     with pytest.raises(DataError, match=r"b/000\.png cannot be read: image file is truncated"):
@@ -48,7 +48,7 @@ def test_verify_finds_damage_behind_the_header(damaged: Path) -> None:
     assert len(found.subset([0]).verify()) == 1
 
 
-def test_skip_bad_goes_on_and_lists(damaged: Path) -> None:
+def test_open_dataset_skip_bad_lists_bad_files(damaged: Path) -> None:
     found = open_dataset(damaged, skip_bad=True)
     assert found.counts() == {"a": 3, "b": 1}
     assert [name for name, _ in found.bad] == ["a/001.png", "b/000.png"]
@@ -64,7 +64,7 @@ def test_skip_bad_goes_on_and_lists(damaged: Path) -> None:
 # Datasets
 
 
-def test_fingerprints_follow_pixels_not_files(tmp_path: Path) -> None:
+def test_fingerprints_depend_on_pixels_not_files(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "png", {"a": 2, "b": 1})
     found = open_dataset(root)
     copy = tmp_path / "bmp"
@@ -92,7 +92,7 @@ def fields(array: np.ndarray, labels: list[int] | None = None) -> dict[str, obje
     }
 
 
-def test_the_sets_fingerprint_knows_labels_but_no_order() -> None:
+def test_fingerprint_depends_on_labels_but_not_order() -> None:
     array = noise(3, 6, 6)
     base = Dataset(**fields(array, [0, 0, 1]))
     assert len(base.fingerprint()) == 64
@@ -101,7 +101,7 @@ def test_the_sets_fingerprint_knows_labels_but_no_order() -> None:
     assert base.subset([0, 1]).fingerprint() != base.fingerprint()
 
 
-def test_images_are_decoded_once_for_fingerprints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fingerprints_decode_images_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = open_dataset(write_folder(tmp_path, {"a": 3}))
     digests = found.fingerprints()
     monkeypatch.setattr(data, "decode_all", lambda _files: pytest.fail("decoded again"))
@@ -109,7 +109,7 @@ def test_images_are_decoded_once_for_fingerprints(tmp_path: Path, monkeypatch: p
     assert found.fingerprint()
 
 
-def test_a_subset_keeps_what_belongs_together(tmp_path: Path) -> None:
+def test_subset_keeps_labels_and_patients(tmp_path: Path) -> None:
     write_folder(tmp_path, {"x": 3})
     lines = [f"x/{index:03d}.png,{label},p{index}" for index, label in enumerate("aba")]
     found = open_dataset(write_csv(tmp_path / "l.csv", "file,label,patient", *lines))
@@ -121,7 +121,7 @@ def test_a_subset_keeps_what_belongs_together(tmp_path: Path) -> None:
     assert found.subset([0]).counts() == {"a": 1, "b": 0}
 
 
-def test_a_dataset_of_uneven_parts_is_refused() -> None:
+def test_dataset_inconsistent_fields_raise() -> None:
     with pytest.raises(DataError, match="differ in number"):
         Dataset(**fields(noise(3, 4, 4), [0, 1]))
     with pytest.raises(DataError, match="either as files or as an array"):
@@ -131,7 +131,7 @@ def test_a_dataset_of_uneven_parts_is_refused() -> None:
 # Views
 
 
-def test_a_view_prepares_images_and_reorders_labels(tmp_path: Path) -> None:
+def test_view_prepares_images_and_reorders_labels(tmp_path: Path) -> None:
     found = open_dataset(write_folder(tmp_path, {"a": 2, "b": 1}, side=20))
     view = found.view(ImageSpec(size=8, channels=3, classes=("b", "c", "a")), crop="center")
     assert isinstance(view, LabeledImages)
@@ -147,7 +147,7 @@ def test_a_view_prepares_images_and_reorders_labels(tmp_path: Path) -> None:
     assert len(list(view)) == 3
 
 
-def test_a_view_hands_out_copies(tmp_path: Path) -> None:
+def test_view_returns_copies(tmp_path: Path) -> None:
     view = open_dataset(write_folder(tmp_path, {"a": 1})).view(
         ImageSpec(size=8, channels=1, classes=("a",)), crop="none"
     )
@@ -156,7 +156,7 @@ def test_a_view_hands_out_copies(tmp_path: Path) -> None:
     assert view[0].max() > 0
 
 
-def test_images_are_decoded_once_while_they_fit_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_view_decodes_images_once_if_they_fit_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = open_dataset(write_folder(tmp_path, {"a": 2}))
     spec = ImageSpec(size=8, channels=1, classes=("a",))
     decoded: list[Path] = []
@@ -171,7 +171,7 @@ def test_images_are_decoded_once_while_they_fit_in_memory(tmp_path: Path, monkey
         assert len(decoded) == expected
 
 
-def test_a_class_the_model_does_not_know_is_refused(tmp_path: Path) -> None:
+def test_view_unknown_class_raises(tmp_path: Path) -> None:
     found = open_dataset(write_folder(tmp_path, {"benign": 1, "malignant": 1}))
     spec = ImageSpec(size=8, channels=1, classes=("benign", "maligant"))
     with pytest.raises(UnknownName, match=r"'malignant'.*did you mean maligant"):
@@ -179,7 +179,7 @@ def test_a_class_the_model_does_not_know_is_refused(tmp_path: Path) -> None:
     assert found.subset([0]).view(spec, crop="none").labels.tolist() == [0]
 
 
-def test_multi_labels_fit_multi_label_models_only() -> None:
+def test_view_multi_label_requires_multi_label_model() -> None:
     many = Dataset(**{**fields(noise(2, 8, 8)), "labels": np.array([[1, 1], [0, 0]], np.float32)})
     assert many.view(
         ImageSpec(size=8, channels=1, classes=("b", "x", "a"), multi_label=True), crop="none"
@@ -195,7 +195,7 @@ def test_multi_labels_fit_multi_label_models_only() -> None:
     assert view.labels.tolist() == [[0, 1], [1, 0]]
 
 
-def test_views_travel_to_other_processes(tmp_path: Path) -> None:
+def test_view_is_picklable(tmp_path: Path) -> None:
     found = open_dataset(write_folder(tmp_path, {"a": 3}))
     view = found.view(ImageSpec(size=8, channels=1, classes=("a",)), crop="none")
     first = view[0]
@@ -205,7 +205,7 @@ def test_views_travel_to_other_processes(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="mkfifo is a call of POSIX systems")
-def test_a_pipe_named_like_an_image_does_not_hang(tmp_path: Path) -> None:
+def test_open_dataset_pipe_named_like_an_image_raises(tmp_path: Path) -> None:
     write_folder(tmp_path, {"a": 1})
     os.mkfifo(tmp_path / "a" / "pipe.png")
     with pytest.raises(DataError, match=r"pipe\.png is not a file"):

@@ -35,7 +35,7 @@ def no_decoding(monkeypatch):
     monkeypatch.setattr(Dataset, "all_pixels", refuse)
 
 
-def test_it_gives_what_preparing_each_image_gives(folder):
+def test_decoded_matches_prepare(folder):
     data = open_dataset(folder)
     images = open_decoded(folder, channels=3)
     expected = np.stack([prepare(data.pixels(k), size=8, channels=3, crop="none") for k in range(len(data))])
@@ -49,7 +49,7 @@ def test_it_gives_what_preparing_each_image_gives(folder):
     assert np.array_equal(images[:], expected)
 
 
-def test_a_second_run_decodes_nothing_and_finds_the_same(folder, monkeypatch):
+def test_decoded_second_run_reads_the_cache(folder, monkeypatch):
     first = open_decoded(folder)
     pixels, digest = first[:], first.digest
     no_decoding(monkeypatch)
@@ -59,14 +59,14 @@ def test_a_second_run_decodes_nothing_and_finds_the_same(folder, monkeypatch):
     assert (second.digest, second.fingerprints()) == (digest, first.fingerprints())
 
 
-def test_the_digest_hangs_on_the_pixels_and_not_on_where_they_lie(folder, tmp_path):
+def test_decoded_digest_depends_on_pixels_not_folder(folder, tmp_path):
     digest = open_decoded(folder).digest
     folder.rename(tmp_path / "moved")
     assert open_decoded(tmp_path / "moved").digest == digest
     assert open_decoded(tmp_path / "moved", size=9).digest != digest
 
 
-def test_a_changed_file_is_decoded_anew(folder):
+def test_decoded_changed_file_is_decoded_again(folder):
     before = open_decoded(folder)
     before_digest = before.digest
     write_image(folder / "a" / "0.png", np.zeros((1, 20, 14), np.uint8))
@@ -75,7 +75,7 @@ def test_a_changed_file_is_decoded_anew(folder):
     assert not after[:1].any()
 
 
-def test_images_are_there_before_the_last_is_decoded(folder, monkeypatch):
+def test_decoded_yields_images_before_all_are_decoded(folder, monkeypatch):
     held, whole = threading.Event(), Dataset.all_pixels
 
     def slow(self):
@@ -93,7 +93,7 @@ def test_images_are_there_before_the_last_is_decoded(folder, monkeypatch):
     assert np.array_equal(images[:][:4], first)
 
 
-def test_an_unreadable_image_is_told_and_leaves_nothing_behind(folder):
+def test_decoded_unreadable_image_raises_and_leaves_no_entry(folder):
     images = Decoded(open_dataset(folder), size=8, channels=1, crop="none")
     assert images.digest
     data = open_dataset(folder)
@@ -107,7 +107,7 @@ def test_an_unreadable_image_is_told_and_leaves_nothing_behind(folder):
 
 
 @pytest.mark.parametrize("damage", ["index", "pixels", "shape"])
-def test_a_damaged_entry_of_the_cache_is_replaced(folder, damage):
+def test_decoded_corrupt_cache_entry_is_replaced(folder, damage):
     first = open_decoded(folder)
     digest = first.digest
     (entry,) = pixels_root().iterdir()
@@ -125,7 +125,7 @@ def test_a_damaged_entry_of_the_cache_is_replaced(folder, damage):
     assert open_decoded(folder).complete
 
 
-def test_an_array_is_kept_by_its_pixels(tmp_path):
+def test_decoded_npz_is_cached_by_pixels(tmp_path):
     np.savez(
         tmp_path / "set.npz", train_images=np.arange(3 * 36, dtype=np.uint8).reshape(3, 6, 6), train_labels=[0, 1, 1]
     )

@@ -31,7 +31,7 @@ def scan(seed: int = 0, side: int = 96) -> np.ndarray:
     return np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC))
 
 
-def test_thumbnails_are_standardised() -> None:
+def test_thumbnails_are_standardized() -> None:
     found = thumbnails(in_memory([scan(0), scan(1), np.full((96, 96), 70, np.uint8)]))
     assert found.shape == (3, 1024)
     assert found.dtype == np.float32
@@ -39,7 +39,7 @@ def test_thumbnails_are_standardised() -> None:
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), [1, 1, 0], atol=1e-5)
 
 
-def test_pairs_are_those_that_correlate_above_the_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_near_pairs_correlate_above_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     base = rng.standard_normal((40, 1024))
     # Mixing in independent noise of variance v gives a correlation of 1 / sqrt(1 + v): .995 and .985 here.
@@ -56,7 +56,7 @@ def test_pairs_are_those_that_correlate_above_the_threshold(monkeypatch: pytest.
     assert near_pairs(vectors[:0]).shape == (0, 2)
 
 
-def test_scans_saved_anew_are_near_duplicates_and_others_are_not(tmp_path: Path) -> None:
+def test_duplicate_groups_resaved_scans(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     original = Image.fromarray(scan(0))
     original.save(tmp_path / "a" / "0.png")
@@ -68,12 +68,12 @@ def test_scans_saved_anew_are_near_duplicates_and_others_are_not(tmp_path: Path)
     assert duplicate_groups(open_dataset(tmp_path)).tolist() == [0, 0, 0, 0, 1, 2, 3, 4, 5]
 
 
-def test_blank_images_group_only_when_equal() -> None:
+def test_duplicate_groups_blank_images_only_when_equal() -> None:
     blank = [np.full((32, 32), value, np.uint8) for value in (0, 200, 0)]
     assert duplicate_groups(in_memory(blank)).tolist() == [0, 1, 0]
 
 
-def test_groups_are_connected_components_numbered_by_appearance() -> None:
+def test_components_numbered_by_appearance() -> None:
     pairs = np.array([[4, 1], [1, 2], [5, 6]])
     assert components(pairs, count=7).tolist() == [0, 1, 1, 2, 1, 3, 3]
     assert components(np.empty((0, 2), np.int64), count=3).tolist() == [0, 1, 2]
@@ -96,7 +96,7 @@ def faulty(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_report_counts_everything(faulty: Path) -> None:
+def test_check_dataset_counts_every_problem(faulty: Path) -> None:
     report = check_dataset(open_dataset(faulty, skip_bad=True))
     assert report.counts == {"train": {"a": 4, "b": 4}, "test": {"a": 3, "b": 1}}
     assert report.sizes == {"12x12": 9, "96x96": 2, "7x9": 1}
@@ -116,7 +116,7 @@ def test_the_report_counts_everything(faulty: Path) -> None:
     assert report.to_dict()["problems"] == list(report.problems)
 
 
-def test_a_clean_set_has_no_problems(tmp_path: Path) -> None:
+def test_check_dataset_clean_set_has_no_problems(tmp_path: Path) -> None:
     path = write_npz(tmp_path / "d.npz", train_images=noise(6, 32, 32, 3), train_labels=np.arange(6) % 2)
     report = check_dataset(open_dataset(path))
     assert report.problems == ()

@@ -28,7 +28,7 @@ def save(path: Path, pixels: np.ndarray, **options: object) -> Path:
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tif"])
 @pytest.mark.parametrize("shape", [(9, 13), (9, 13, 3)])
-def test_lossless_files_keep_their_pixels(tmp_path: Path, suffix: str, shape: tuple[int, ...]) -> None:
+def test_decode_lossless_formats(tmp_path: Path, suffix: str, shape: tuple[int, ...]) -> None:
     pixels = noise(*shape)
     decoded = decode(save(tmp_path / f"a.{suffix}", pixels))
     assert decoded.dtype == np.uint8
@@ -36,7 +36,7 @@ def test_lossless_files_keep_their_pixels(tmp_path: Path, suffix: str, shape: tu
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_sixteen_bits_scale_from_the_whole_range_not_the_images_own(tmp_path: Path, suffix: str) -> None:
+def test_decode_16_bit_scales_full_range(tmp_path: Path, suffix: str) -> None:
     values = np.array([[0, 128, 129, 257, 1000, 32768, 65535]], np.uint16)
     np.testing.assert_array_equal(decode(save(tmp_path / f"a.{suffix}", values)), [[0, 0, 1, 1, 4, 128, 255]])
     # A dim image stays dim: stretching it would give grey levels up to 255.
@@ -44,7 +44,7 @@ def test_sixteen_bits_scale_from_the_whole_range_not_the_images_own(tmp_path: Pa
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
-def test_wide_pixels_count_as_16_bit_or_are_refused(tmp_path: Path, dtype: type) -> None:
+def test_decode_32_bit_integers_within_16_bit_range_only(tmp_path: Path, dtype: type) -> None:
     whole = save(tmp_path / "whole.tif", np.array([[0, 257, 65535]], dtype))
     np.testing.assert_array_equal(decode(whole), [[0, 1, 255]])
     for values in ([[0, 65536]], [[-1, 5]]):
@@ -52,13 +52,13 @@ def test_wide_pixels_count_as_16_bit_or_are_refused(tmp_path: Path, dtype: type)
             decode(save(tmp_path / "wide.tif", np.array(values, dtype)))
 
 
-def test_fractions_are_refused(tmp_path: Path) -> None:
+def test_decode_float_pixels_raise(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="fractions") as caught:
         decode(save(tmp_path / "a.tif", np.array([[0.25, 1.0]], np.float32)))
     assert "8 or 16 bits" in caught.value.hint
 
 
-def test_palettes_become_rgb(tmp_path: Path) -> None:
+def test_decode_palette_as_rgb(tmp_path: Path) -> None:
     image = Image.new("P", (2, 1))
     image.putpalette([10, 20, 30, 200, 100, 50])
     image.putdata([0, 1])
@@ -71,14 +71,14 @@ def test_palettes_become_rgb(tmp_path: Path) -> None:
     np.testing.assert_array_equal(decode(tmp_path / "c.png"), [[[0, 0, 0], [200, 100, 50]]])
 
 
-def test_transparency_is_composited_on_black(tmp_path: Path) -> None:
+def test_decode_alpha_on_black(tmp_path: Path) -> None:
     rgba = np.array([[[200, 100, 50, 255], [200, 100, 50, 0], [200, 100, 50, 51]]], np.uint8)
     np.testing.assert_array_equal(decode(save(tmp_path / "a.png", rgba)), [[[200, 100, 50], [0, 0, 0], [40, 20, 10]]])
     grey = np.array([[[200, 255], [200, 0], [200, 51]]], np.uint8)
     np.testing.assert_array_equal(decode(save(tmp_path / "b.png", grey)), [[200, 0, 40]])
 
 
-def test_one_bit_and_cmyk_are_read(tmp_path: Path) -> None:
+def test_decode_1_bit_and_cmyk(tmp_path: Path) -> None:
     np.testing.assert_array_equal(decode(save(tmp_path / "a.png", np.array([[True, False]]))), [[255, 0]])
     Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "b.jpg", quality=100)
     red = decode(tmp_path / "b.jpg")
@@ -86,7 +86,7 @@ def test_one_bit_and_cmyk_are_read(tmp_path: Path) -> None:
     np.testing.assert_allclose(red[4, 4], [255, 0, 0], atol=3)
 
 
-def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+def test_decode_applies_exif_orientation(tmp_path: Path) -> None:
     pixels = np.zeros((8, 16), np.uint8)
     pixels[:, 8:] = 255
     exif = Image.Exif()
@@ -97,7 +97,7 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     assert upright[-6:].min() > 220
 
 
-def test_probe_reads_size_and_mode(tmp_path: Path) -> None:
+def test_probe_size_and_mode(tmp_path: Path) -> None:
     assert probe(save(tmp_path / "a.png", noise(5, 7, 3))) == (7, 5, "RGB")
 
 
@@ -116,19 +116,19 @@ def forged_png(path: Path, width: int, height: int) -> Path:
 
 
 @pytest.mark.parametrize("width", [10_001, 20_001, 2**31 - 1])
-def test_enormous_images_are_refused_by_their_header(tmp_path: Path, width: int) -> None:
+def test_decode_huge_image_raises_from_header(tmp_path: Path, width: int) -> None:
     with pytest.raises(DataError, match=r"a\.png has more than 100 megapixels"):
         decode(forged_png(tmp_path / "a.png", width, 10_000))
 
 
-def test_a_large_image_within_the_limit_does_not_warn(tmp_path: Path) -> None:
+def test_probe_large_image_within_limit_does_not_warn(tmp_path: Path) -> None:
     # 95 megapixels: Pillow by itself warns of a decompression bomb from 89 on.
     assert probe(forged_png(tmp_path / "a.png", 9_500, 10_000))[0] == 9_500
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif"])
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
-def test_truncated_files_are_refused_by_name(tmp_path: Path, suffix: str, share: float) -> None:
+def test_decode_truncated_file_raises_with_name(tmp_path: Path, suffix: str, share: float) -> None:
     path = save(tmp_path / f"cut.{suffix}", noise(64, 64))
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
@@ -139,7 +139,7 @@ def test_truncated_files_are_refused_by_name(tmp_path: Path, suffix: str, share:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_garbled_files_are_either_read_or_refused(tmp_path: Path, seed: int) -> None:
+def test_decode_corrupt_bytes_succeed_or_raise_data_error(tmp_path: Path, seed: int) -> None:
     rng = np.random.default_rng(seed)
     path = save(tmp_path / f"a.{['png', 'jpg', 'bmp', 'tif'][seed % 4]}", noise(32, 32, 3))
     content = bytearray(path.read_bytes())
@@ -150,7 +150,7 @@ def test_garbled_files_are_either_read_or_refused(tmp_path: Path, seed: int) -> 
         assert decode(path).dtype == np.uint8
 
 
-def test_empty_missing_and_foreign_files_are_refused(tmp_path: Path) -> None:
+def test_decode_empty_missing_and_foreign_files_raise(tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("not an image")
     for name, message in (
@@ -164,7 +164,7 @@ def test_empty_missing_and_foreign_files_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "gif"])
-def test_several_frames_are_refused(tmp_path: Path, suffix: str) -> None:
+def test_decode_multiple_frames_raise(tmp_path: Path, suffix: str) -> None:
     frames = [Image.fromarray(noise(8, 8, seed=seed)) for seed in range(3)]
     path = tmp_path / f"film.{suffix}"
     frames[0].save(path, save_all=True, append_images=frames[1:])
@@ -172,7 +172,7 @@ def test_several_frames_are_refused(tmp_path: Path, suffix: str) -> None:
         decode(path)
 
 
-def test_decode_all_keeps_order_and_yields_errors_in_place(tmp_path: Path) -> None:
+def test_decode_all_keeps_order_and_yields_errors(tmp_path: Path) -> None:
     images = [noise(6, 6, seed=seed) for seed in range(70)]
     paths = [save(tmp_path / f"{index}.png", pixels) for index, pixels in enumerate(images)]
     paths[66].write_bytes(b"broken")

@@ -14,7 +14,7 @@ from medzoo.data.phantom import CLASSES, DYNAMIC_RANGE, envelope, phantom_datase
 from medzoo.errors import ConfigError, DataError, ResourceError, UnknownName
 
 
-def test_the_same_label_seed_and_size_give_the_same_scan() -> None:
+def test_simulate_repeats_by_label_seed_and_size() -> None:
     for label in CLASSES:
         first = simulate(label, seed=3, size=64)
         assert first.dtype == np.uint8
@@ -24,7 +24,7 @@ def test_the_same_label_seed_and_size_give_the_same_scan() -> None:
     assert not np.array_equal(simulate("normal", seed=3), simulate("thick-wall", seed=3))
 
 
-def test_classes_share_no_anatomy_at_the_same_seed() -> None:
+def test_simulate_classes_differ_at_the_same_seed() -> None:
     # The gland at the top looks alike in all classes, so that equal draws would show as correlation there.
     scans = {label: [simulate(label, seed=seed)[:30] for seed in range(12)] for label in ("normal", "narrow-canal")}
     rest = {label: np.stack(tops) - np.mean(tops, axis=0) for label, tops in scans.items()}
@@ -32,14 +32,14 @@ def test_classes_share_no_anatomy_at_the_same_seed() -> None:
     assert abs(np.mean([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in pairs])) < 0.2
 
 
-def test_size_changes_resolution_not_anatomy() -> None:
+def test_simulate_size_changes_only_resolution() -> None:
     small, middle = simulate("normal", seed=5, size=32), simulate("normal", seed=5, size=128)
     shrunk = middle.reshape(32, 4, 32, 4).mean(axis=(1, 3))
     assert np.corrcoef(small.ravel(), shrunk.ravel())[0, 1] > 0.98
     assert simulate("normal", seed=5, size=160).shape == (160, 160)
 
 
-def test_scans_use_the_grey_scale_of_b_mode() -> None:
+def test_simulate_b_mode_gray_levels() -> None:
     scans = np.stack([simulate(label, seed=seed) for label in CLASSES for seed in range(10)])
     assert (scans < 30).mean() > 0.2  # water and cistern return next to nothing
     assert 0.001 < (scans > 230).mean() < 0.1  # interfaces are bright, few pixels are saturated
@@ -50,7 +50,7 @@ def speckle(side: int = 300) -> np.ndarray:
     return envelope(np.full((side, side), 4.0), rng=np.random.default_rng(0))
 
 
-def test_speckle_of_uniform_tissue_is_rayleigh_before_compression() -> None:
+def test_envelope_speckle_is_rayleigh() -> None:
     from scipy.stats import kstest
 
     amplitude = speckle()
@@ -62,7 +62,7 @@ def test_speckle_of_uniform_tissue_is_rayleigh_before_compression() -> None:
     assert kstest(sparse, "rayleigh", args=(0, np.sqrt(2))).pvalue > 0.01
 
 
-def test_speckle_grains_are_longer_across_than_along_the_beam() -> None:
+def test_envelope_speckle_is_wider_across_the_beam() -> None:
     intensity = np.square(speckle())
     intensity -= intensity.mean()
     along = (intensity[2:] * intensity[:-2]).mean() / intensity.var()
@@ -72,7 +72,7 @@ def test_speckle_grains_are_longer_across_than_along_the_beam() -> None:
     assert across == pytest.approx(np.exp(-(2**2) / (2 * 1.75**2)), abs=0.05)
 
 
-def test_classes_differ_where_their_names_say() -> None:
+def test_simulate_classes_differ_in_named_regions() -> None:
     mean = {label: np.mean([simulate(label, seed=seed) for seed in range(40)], axis=0) for label in CLASSES}
     cistern = np.s_[40:80, 54:74]
     above_tip = np.s_[80:92, 50:78]
@@ -82,7 +82,7 @@ def test_classes_differ_where_their_names_say() -> None:
     assert mean["narrow-canal"][above_tip].mean() > mean["normal"][above_tip].mean() + 30
 
 
-def test_a_simple_classifier_learns_the_classes_but_not_perfectly() -> None:
+def test_phantom_dataset_classes_are_learnable() -> None:
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
     def features(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -95,7 +95,7 @@ def test_a_simple_classifier_learns_the_classes_but_not_perfectly() -> None:
     assert 0.6 < accuracy < 0.99
 
 
-def test_written_and_kept_scans_are_the_same(tmp_path: Path) -> None:
+def test_write_phantom_matches_phantom_dataset(tmp_path: Path) -> None:
     counts = {"thick-wall": 2, "normal": 5}
     write_phantom(tmp_path / "set", counts=counts, size=32, seed=7)
     written, kept = open_dataset(tmp_path / "set"), phantom_dataset(counts, size=32, seed=7)
@@ -109,7 +109,7 @@ def test_written_and_kept_scans_are_the_same(tmp_path: Path) -> None:
     assert not set(other.fingerprints()) & set(kept.fingerprints())
 
 
-def test_an_interrupt_leaves_nothing_and_the_same_command_works(tmp_path: Path, monkeypatch) -> None:
+def test_write_phantom_interrupted_leaves_nothing(tmp_path: Path, monkeypatch) -> None:
     written = []
 
     def interrupted(path: Path, pixels: np.ndarray) -> None:
@@ -126,14 +126,14 @@ def test_an_interrupt_leaves_nothing_and_the_same_command_works(tmp_path: Path, 
     assert len(list((tmp_path / "scans" / "normal").iterdir())) == 4
 
 
-def test_an_empty_folder_is_filled_and_stays_itself(tmp_path: Path) -> None:
+def test_write_phantom_fills_an_empty_folder(tmp_path: Path) -> None:
     before = tmp_path.stat().st_ino
     write_phantom(tmp_path, counts={"normal": 1}, size=32, seed=0)
     assert [path.name for path in tmp_path.iterdir()] == ["normal"]
     assert tmp_path.stat().st_ino == before
 
 
-def test_a_full_disk_is_told_by_the_folder_asked_for(tmp_path: Path, monkeypatch) -> None:
+def test_write_phantom_full_disk_names_requested_folder(tmp_path: Path, monkeypatch) -> None:
     def full(path: Path, pixels: np.ndarray) -> None:
         raise ResourceError(f"cannot write {path}: the disk is full", "free some space")
 
@@ -143,7 +143,7 @@ def test_a_full_disk_is_told_by_the_folder_asked_for(tmp_path: Path, monkeypatch
     assert list(tmp_path.iterdir()) == []
 
 
-def test_unusable_requests_are_refused(tmp_path: Path) -> None:
+def test_simulate_invalid_arguments_raise(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="did you mean thick-wall"):
         simulate("thick-wal", seed=0)
     for seed, size in ((-1, 64), (0, 7)):

@@ -25,20 +25,20 @@ from medzoo.errors import ConfigError, DataError, ResourceError
 # Preparing
 
 
-def test_a_fitting_image_is_left_untouched() -> None:
+def test_prepare_matching_image_is_unchanged() -> None:
     pixels = noise(16, 16)
     for crop in ("none", "center"):
         np.testing.assert_array_equal(prepare(pixels, size=16, channels=1, crop=crop)[0], pixels)
 
 
-def test_shrinking_is_antialiased() -> None:
+def test_prepare_antialiases_when_downscaling() -> None:
     # Stripes of one pixel are finer than the small image can show: their mean is left. Point sampling gives 0 or 255.
     stripes = np.tile(np.array([0, 255], np.uint8), (128, 64))
     small = prepare(stripes, size=16, channels=1, crop="none")[0]
     np.testing.assert_allclose(small[:, 1:-1], 127.5, atol=1)
 
 
-def test_shrinking_keeps_what_the_small_image_can_show() -> None:
+def test_prepare_downscaling_keeps_low_frequencies() -> None:
     # One period of a cosine over 256 pixels, averaged over 16 pixels a sample by the bicubic kernel.
     wave = 127.5 + 100 * np.cos(2 * np.pi * (np.arange(256) + 0.5) / 256)
     small = prepare(np.tile(np.rint(wave).astype(np.uint8), (256, 1)), size=16, channels=1, crop="none")[0]
@@ -46,13 +46,13 @@ def test_shrinking_keeps_what_the_small_image_can_show() -> None:
     np.testing.assert_allclose(small[8, 2:-2], expected[2:-2], atol=3)
 
 
-def test_centre_takes_the_largest_centred_square() -> None:
+def test_prepare_center_crop() -> None:
     pixels = noise(10, 16)
     np.testing.assert_array_equal(prepare(pixels, size=10, channels=1, crop="center")[0], pixels[:, 3:13])
     np.testing.assert_array_equal(prepare(pixels.T, size=10, channels=1, crop="center")[0], pixels[:, 3:13].T)
 
 
-def test_none_does_not_keep_the_aspect() -> None:
+def test_prepare_crop_none_ignores_aspect_ratio() -> None:
     pixels = np.zeros((8, 32), np.uint8)
     pixels[:, 16:] = 200
     small = prepare(pixels, size=8, channels=1, crop="none")[0]
@@ -60,7 +60,7 @@ def test_none_does_not_keep_the_aspect() -> None:
     assert small[:, 5:].min() > 180
 
 
-def test_dark_border_keeps_the_disc_and_pads_to_a_square() -> None:
+def test_prepare_dark_border_crops_disc_to_square() -> None:
     rows, columns = np.mgrid[:240, :400]
     retina = np.where((rows - 120) ** 2 + (columns - 250) ** 2 < 90**2, 180, 4).astype(np.uint8)
     retina[5, 7] = 255  # a hot pixel is not the retina
@@ -71,18 +71,18 @@ def test_dark_border_keeps_the_disc_and_pads_to_a_square() -> None:
     assert min(found[0, 1, 45], found[0, -2, 45], found[0, 45, 1], found[0, 45, -2]) > 100
 
 
-def test_dark_border_pads_a_cut_disc_with_black() -> None:
+def test_prepare_dark_border_pads_cut_disc() -> None:
     pixels = np.full((40, 80), 200, np.uint8)
     wide = prepare(pixels, size=80, channels=1, crop="dark-border")[0]
     np.testing.assert_array_equal(wide[20:60], pixels)
     assert wide[:20].max() == wide[60:].max() == 0
 
 
-def test_a_black_image_survives_dark_border() -> None:
+def test_prepare_dark_border_black_image() -> None:
     assert prepare(np.zeros((20, 30), np.uint8), size=8, channels=1, crop="dark-border").max() == 0
 
 
-def test_channels_are_repeated_or_weighed_by_itu_601() -> None:
+def test_prepare_channel_conversion() -> None:
     grey = noise(4, 4)
     np.testing.assert_array_equal(prepare(grey, size=4, channels=3, crop="none"), np.stack([grey] * 3))
     colour = noise(4, 4, 3)
@@ -90,7 +90,7 @@ def test_channels_are_repeated_or_weighed_by_itu_601() -> None:
     np.testing.assert_allclose(prepare(colour, size=4, channels=1, crop="none")[0], luma, atol=0.51)
 
 
-def test_unusable_requests_are_refused() -> None:
+def test_prepare_invalid_arguments_raise() -> None:
     with pytest.raises(ConfigError, match="unknown crop 'center'"):
         prepare(noise(4, 4), size=4, channels=1, crop="center")
     with pytest.raises(ConfigError, match="1 or 3 channels"):
@@ -103,12 +103,12 @@ def test_unusable_requests_are_refused() -> None:
 # Floats
 
 
-def test_floats_are_clipped_scaled_and_rounded() -> None:
+def test_to_uint8_clips_scales_and_rounds() -> None:
     values = np.array([-1, 0, 0.4 / 255, 0.6 / 255, 0.5, 254.4 / 255, 1, 7], np.float32)
     np.testing.assert_array_equal(to_uint8(values), [0, 0, 0, 1, 128, 254, 255, 255])
 
 
-def test_floats_come_back_as_the_same_pixels() -> None:
+def test_to_float_round_trip() -> None:
     pixels = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
     floats = to_float(pixels)
     assert floats.dtype == np.float32
@@ -116,7 +116,7 @@ def test_floats_come_back_as_the_same_pixels() -> None:
     np.testing.assert_array_equal(to_uint8(floats), pixels)
 
 
-def test_tensors_are_taken() -> None:
+def test_to_uint8_accepts_tensors() -> None:
     torch = pytest.importorskip("torch")
     images = torch.tensor([[[[0.0, 1.0]]]], requires_grad=True)
     np.testing.assert_array_equal(to_uint8(images), [[[[0, 255]]]])
@@ -124,7 +124,7 @@ def test_tensors_are_taken() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_values_that_are_no_numbers_are_refused(bad: float) -> None:
+def test_to_uint8_non_finite_raises(bad: float) -> None:
     with pytest.raises(DataError, match="not numbers"):
         to_uint8(np.array([0.5, bad], np.float32))
 
@@ -133,7 +133,7 @@ def test_values_that_are_no_numbers_are_refused(bad: float) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_png_bytes_are_the_same_each_time_and_hold_the_pixels(tmp_path: Path, channels: int) -> None:
+def test_encode_png_is_deterministic_and_lossless(tmp_path: Path, channels: int) -> None:
     pixels = noise(channels, 11, 7)
     assert encode_png(pixels) == encode_png(pixels.copy(order="F"))
     write_image(tmp_path / "new" / "a.png", pixels)
@@ -141,13 +141,13 @@ def test_png_bytes_are_the_same_each_time_and_hold_the_pixels(tmp_path: Path, ch
     np.testing.assert_array_equal(decoded, pixels[0] if channels == 1 else pixels.transpose(1, 2, 0))
 
 
-def test_png_refuses_what_is_no_image() -> None:
+def test_encode_png_invalid_pixels_raise() -> None:
     for wrong in (noise(4, 4), noise(2, 4, 4), np.zeros((1, 4, 4), np.float32)):
         with pytest.raises(DataError, match="expected uint8 pixels"):
             encode_png(wrong)
 
 
-def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_bytes_full_disk_keeps_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.png"
     write_bytes(path, b"old")
 
@@ -164,7 +164,7 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pyte
 # Sheets
 
 
-def test_a_grid_lays_images_out_row_by_row() -> None:
+def test_grid_places_images_row_by_row() -> None:
     images = np.stack([np.full((1, 4, 4), value, np.uint8) for value in (10, 60, 110)])
     sheet = grid(images, columns=2, gap=1)
     assert sheet.shape == (3, 11, 11)
@@ -174,7 +174,7 @@ def test_a_grid_lays_images_out_row_by_row() -> None:
     assert sheet[0, 7, 7] > 200  # nothing there: the light ground
 
 
-def test_a_contact_sheet_names_its_rows_and_scales_pixels() -> None:
+def test_contact_sheet_labels_rows_and_scales_pixels() -> None:
     images = noise(3, 3, 20, 20)
     named = contact_sheet([("normal", images), ("ill", images[:1])], columns=3, scale=2)
     margin = named.shape[2] - 3 * 42 - 2
@@ -185,11 +185,11 @@ def test_a_contact_sheet_names_its_rows_and_scales_pixels() -> None:
     np.testing.assert_array_equal(named[:, 3:43:2, margin + 3 : margin + 43 : 2][:, :20, :20], images[0])
 
 
-def test_rows_of_small_images_leave_room_for_their_names() -> None:
+def test_contact_sheet_small_images_leave_room_for_labels() -> None:
     sheet = contact_sheet([("two\nlines", noise(1, 1, 8, 8)), ("x", noise(1, 1, 8, 8))], columns=1)
     assert sheet.shape[1] > 40
 
 
-def test_an_empty_sheet_is_refused() -> None:
+def test_contact_sheet_empty_raises() -> None:
     with pytest.raises(DataError, match="at least one row"):
         contact_sheet([], columns=2)

@@ -17,14 +17,14 @@ from medzoo.errors import DataError
 # Folders
 
 
-def test_a_name_in_another_encoding_is_shown_and_refused(tmp_path: Path) -> None:
+def test_open_dataset_non_utf8_name_raises(tmp_path: Path) -> None:
     write_folder(tmp_path, {"normal": 1})
     os.rename(os.fsencode(tmp_path / "normal"), os.fsencode(tmp_path) + b"/\xd6dem")
     with pytest.raises(DataError, match=r"a name that is not UTF-8: \\udcd6dem/000.png"):
         open_dataset(tmp_path)
 
 
-def test_class_folders_are_read_in_sorted_order(tmp_path: Path) -> None:
+def test_open_dataset_class_folders_sorted(tmp_path: Path) -> None:
     write_folder(tmp_path, {"pneumonia": 2, "normal": 3})
     found = open_dataset(tmp_path)
     assert found.classes == ("normal", "pneumonia")
@@ -44,7 +44,7 @@ def test_class_folders_are_read_in_sorted_order(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.pixels(0), noise(12, 12, seed=3))
 
 
-def test_nested_and_oddly_cased_files_count_hidden_and_foreign_ones_do_not(tmp_path: Path) -> None:
+def test_open_dataset_nested_images_count_but_not_hidden_files(tmp_path: Path) -> None:
     write_folder(tmp_path, {"a": 1})
     for name in ("a/series 2/x.PNG", "a/y.Jpeg", "a/z.TIFF", "a/w.bmp"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -56,7 +56,7 @@ def test_nested_and_oddly_cased_files_count_hidden_and_foreign_ones_do_not(tmp_p
 
 
 @pytest.mark.parametrize("opened", ["", "train"])
-def test_train_val_and_test_folders_are_parts(tmp_path: Path, opened: str) -> None:
+def test_open_dataset_train_val_test_folders(tmp_path: Path, opened: str) -> None:
     for part, count in (("train", 3), ("valid", 1), ("test", 2)):
         write_folder(tmp_path / part, {"a": count, "b": 1}, seed=10 * count)
     found = open_dataset(tmp_path / opened)
@@ -66,7 +66,7 @@ def test_train_val_and_test_folders_are_parts(tmp_path: Path, opened: str) -> No
     assert found.held_out["test"].file(0) == tmp_path / "test" / "a" / "000.png"
 
 
-def test_a_held_out_class_may_be_absent_but_not_new(tmp_path: Path) -> None:
+def test_open_dataset_held_out_classes_must_be_known(tmp_path: Path) -> None:
     write_folder(tmp_path / "train", {"a": 1, "b": 1})
     write_folder(tmp_path / "test", {"b": 1})
     assert open_dataset(tmp_path).held_out["test"].labels.tolist() == [1]
@@ -75,14 +75,14 @@ def test_a_held_out_class_may_be_absent_but_not_new(tmp_path: Path) -> None:
         open_dataset(tmp_path)
 
 
-def test_classes_may_be_ordered_but_not_left_out(tmp_path: Path) -> None:
+def test_open_dataset_classes_order_and_completeness(tmp_path: Path) -> None:
     write_folder(tmp_path, {"a": 1, "b": 2})
     assert open_dataset(tmp_path, classes=("b", "a", "c")).counts() == {"b": 2, "a": 1, "c": 0}
     with pytest.raises(DataError, match=r"class 'b' .* is not among the classes given: a"):
         open_dataset(tmp_path, classes=("a",))
 
 
-def test_paths_that_hold_no_dataset_say_what_would(tmp_path: Path) -> None:
+def test_open_dataset_without_images_raises(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere does not exist"):
         open_dataset(tmp_path / "nowhere")
     with pytest.raises(DataError, match="holds no images") as caught:
@@ -103,7 +103,7 @@ def test_paths_that_hold_no_dataset_say_what_would(tmp_path: Path) -> None:
 # CSV
 
 
-def test_a_csv_names_files_labels_and_patients(tmp_path: Path) -> None:
+def test_csv_files_labels_and_patients(tmp_path: Path) -> None:
     write_folder(tmp_path / "scans", {"x": 3})
     path = tmp_path / "list.csv"
     path.write_bytes("\ufeffFile, Label,patient,note\r\n".encode() + b"scans/x/000.png,ill,p1,\r\n")
@@ -117,7 +117,7 @@ def test_a_csv_names_files_labels_and_patients(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.pixels(2), noise(12, 12, seed=3))
 
 
-def test_several_labels_make_a_multi_hot_set(tmp_path: Path) -> None:
+def test_csv_multiple_labels_as_multi_hot(tmp_path: Path) -> None:
     write_folder(tmp_path, {"x": 4})
     path = write_csv(tmp_path / "l.csv", "file,label", "x/000.png,b|a", "x/001.png,c", "x/002.png,", "x/003.png,c | c")
     found = open_dataset(path)
@@ -127,20 +127,20 @@ def test_several_labels_make_a_multi_hot_set(tmp_path: Path) -> None:
     assert found.counts() == {"a": 1, "b": 1, "c": 2}
 
 
-def test_a_labels_column_is_multi_hot_whatever_it_holds(tmp_path: Path) -> None:
+def test_csv_labels_column_is_multi_hot(tmp_path: Path) -> None:
     write_folder(tmp_path, {"x": 2})
     found = open_dataset(write_csv(tmp_path / "l.csv", "file,labels", "x/000.png,a", "x/001.png,b"))
     assert found.labels.tolist() == [[1, 0], [0, 1]]
 
 
-def test_a_column_may_have_the_name_that_hugging_face_gives_it(tmp_path: Path) -> None:
+def test_csv_file_name_column(tmp_path: Path) -> None:
     write_folder(tmp_path, {"x": 2})
     found = open_dataset(write_csv(tmp_path / "metadata.csv", "file_name,label", "x/000.png,a|b", "x/001.png,b"))
     assert found.names == ("x/000.png", "x/001.png")
     assert found.labels.tolist() == [[1, 1], [0, 1]]
 
 
-def test_a_split_column_holds_parts_out(tmp_path: Path) -> None:
+def test_csv_split_column(tmp_path: Path) -> None:
     write_folder(tmp_path, {"x": 4})
     lines = ["x/000.png,a,train", "x/001.png,a,TEST", "x/002.png,b,validation", "x/003.png,b,train"]
     found = open_dataset(write_csv(tmp_path / "l.csv", "file,label,split", *lines))
@@ -169,7 +169,7 @@ def test_a_split_column_holds_parts_out(tmp_path: Path) -> None:
         (["file,label", '"x/000.png,a'], "not a CSV in UTF-8"),
     ],
 )
-def test_csv_faults_are_named_with_their_line(tmp_path: Path, lines: list[str], message: str) -> None:
+def test_csv_errors_name_the_line(tmp_path: Path, lines: list[str], message: str) -> None:
     write_folder(tmp_path, {"x": 2})
     with pytest.raises(DataError, match=message) as caught:
         open_dataset(write_csv(tmp_path / "list.csv", *lines))
@@ -177,7 +177,7 @@ def test_csv_faults_are_named_with_their_line(tmp_path: Path, lines: list[str], 
     assert "\n" not in str(caught.value)
 
 
-def test_a_csv_in_another_encoding_is_refused(tmp_path: Path) -> None:
+def test_csv_other_encoding_raises(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_bytes("file,label\na.png,gesäuge\n".encode("latin-1"))
     with pytest.raises(DataError, match="not a CSV in UTF-8"):
         open_dataset(tmp_path / "l.csv")
@@ -186,7 +186,7 @@ def test_a_csv_in_another_encoding_is_refused(tmp_path: Path) -> None:
 # npz
 
 
-def test_npz_arrays_are_read_with_their_parts(tmp_path: Path) -> None:
+def test_npz_images_and_splits(tmp_path: Path) -> None:
     train, val = noise(3, 5, 5, 3), noise(2, 5, 5, 3, seed=1)
     path = write_npz(
         tmp_path / "d.npz",
@@ -208,7 +208,7 @@ def test_npz_arrays_are_read_with_their_parts(tmp_path: Path) -> None:
         open_dataset(path, classes=("x", "y"))
 
 
-def test_an_npz_may_name_its_classes_and_have_many_labels(tmp_path: Path) -> None:
+def test_npz_class_names_and_multi_label(tmp_path: Path) -> None:
     path = write_npz(
         tmp_path / "d.npz",
         train_images=noise(2, 4, 4),
@@ -236,12 +236,12 @@ def test_an_npz_may_name_its_classes_and_have_many_labels(tmp_path: Path) -> Non
         ({"train_images": noise(2, 4, 4), "train_labels": np.array([None, 1])}, "cannot be read"),
     ],
 )
-def test_npz_faults_are_named(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
+def test_npz_errors_are_reported(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
     with pytest.raises(DataError, match=message):
         open_dataset(write_npz(tmp_path / "d.npz", **arrays))
 
 
-def test_a_damaged_npz_is_refused(tmp_path: Path) -> None:
+def test_npz_damaged_raises(tmp_path: Path) -> None:
     path = write_npz(tmp_path / "d.npz", train_images=noise(9, 9, 9), train_labels=np.zeros(9, int))
     content = path.read_bytes()
     for damage in (content[: len(content) // 2], b"", content[:300] + b"?" * 9 + content[309:]):
@@ -255,7 +255,7 @@ def test_a_damaged_npz_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_garbled_npz_is_either_read_or_refused(tmp_path: Path, seed: int) -> None:
+def test_npz_corrupt_bytes_succeed_or_raise_data_error(tmp_path: Path, seed: int) -> None:
     rng = np.random.default_rng(seed)
     path = tmp_path / "d.npz"
     np.savez_compressed(path, train_images=noise(4, 6, 6), train_labels=np.array([0, 1, 0, 1]))

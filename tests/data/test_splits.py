@@ -33,7 +33,7 @@ def in_memory(labels: list[int] | np.ndarray, *, patients: list[str] | None = No
 
 
 @pytest.mark.parametrize("seed", range(25))
-def test_groups_stay_whole_and_classes_keep_their_shares(seed: int) -> None:
+def test_assign_groups_keeps_groups_and_class_shares(seed: int) -> None:
     rng = np.random.default_rng(seed)
     classes, groups_of_class = int(rng.integers(2, 6)), rng.integers(12, 120, 5)
     sizes = [rng.integers(1, 5, count) for count in groups_of_class[:classes]]
@@ -55,14 +55,14 @@ def test_groups_stay_whole_and_classes_keep_their_shares(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_single_images_split_to_the_nearest_whole_number(seed: int) -> None:
+def test_assign_groups_rounds_to_nearest_count(seed: int) -> None:
     labels = np.repeat([0, 1, 2], [100, 40, 10])
     parts = assign_groups(labels[:, None] == np.arange(3), np.arange(150), shares=SHARES, seed=seed)
     assert [np.bincount(parts[labels == k]).tolist() for k in range(3)] == [[80, 10, 10], [32, 4, 4], [8, 1, 1]]
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_rare_and_multiple_labels_reach_every_part(seed: int) -> None:
+def test_assign_groups_multi_label_reaches_every_part(seed: int) -> None:
     rng = np.random.default_rng(seed)
     hot = rng.random((300, 6)) < [0.5, 0.3, 0.2, 0.1, 0.05, 0]
     hot[:3, 5] = True
@@ -72,14 +72,14 @@ def test_rare_and_multiple_labels_reach_every_part(seed: int) -> None:
     assert np.abs(np.bincount(parts) / 300 - SHARES).max() < 0.04
 
 
-def test_images_without_any_label_are_shared_out_too() -> None:
+def test_assign_groups_unlabeled_images() -> None:
     hot = np.zeros((100, 2), np.bool_)
     hot[:20, 0] = hot[20:40, 1] = True
     parts = assign_groups(hot, np.arange(100), shares=SHARES, seed=0)
     np.testing.assert_allclose(np.bincount(parts[40:]), [48, 6, 6], atol=1)
 
 
-def test_the_seed_decides_and_repeats() -> None:
+def test_split_dataset_repeats_by_seed() -> None:
     dataset = in_memory(np.repeat([0, 1], 40))
     first, again, other = (split_dataset(dataset, seed=seed) for seed in (1, 1, 2))
     assert list(first) == ["train", "val", "test"]
@@ -89,7 +89,7 @@ def test_the_seed_decides_and_repeats() -> None:
     assert together == sorted(dataset.names)
 
 
-def test_patients_are_never_shared() -> None:
+def test_split_dataset_separates_patients() -> None:
     rng = np.random.default_rng(0)
     patients = [f"p{k}" for k in rng.integers(0, 40, 200)]
     parts = split_dataset(in_memory(rng.integers(0, 2, 200), patients=patients), seed=0)
@@ -98,7 +98,7 @@ def test_patients_are_never_shared() -> None:
     assert sum(map(len, seen)) == len(set(patients))
 
 
-def test_duplicates_are_never_shared_even_across_classes() -> None:
+def test_split_dataset_keeps_duplicates_together_across_classes() -> None:
     dataset = in_memory(np.repeat([0, 1], 30), side=48)
     array = np.asarray(dataset.array).copy()
     # Each second image has a darker, brightened copy in the other class.
@@ -113,19 +113,19 @@ def test_duplicates_are_never_shared_even_across_classes() -> None:
             assert part_of[f"{index:04d}"] == part_of[f"{(index + 31) % 60:04d}"]
 
 
-def test_a_part_may_be_left_out() -> None:
+def test_split_dataset_part_may_be_empty() -> None:
     parts = split_dataset(in_memory([0, 1] * 20), fractions={"train": 0.75, "val": 0, "test": 0.25}, seed=0)
     assert {part: len(images) for part, images in parts.items()} == {"train": 30, "test": 10}
 
 
 @pytest.mark.parametrize("fractions", [(0.8, 0.1, 0.2), (1.2, -0.1, -0.1), (0.0, 0.0, 0.0)])
-def test_fractions_must_add_up(fractions: tuple[float, ...]) -> None:
+def test_split_dataset_fractions_must_sum_to_1(fractions: tuple[float, ...]) -> None:
     named = dict(zip(("train", "val", "test"), fractions, strict=True))
     with pytest.raises(ConfigError, match="add up to 1"):
         split_dataset(in_memory([0, 1]), fractions=named, seed=0)
 
 
-def test_a_class_of_too_few_groups_is_refused() -> None:
+def test_split_dataset_too_few_groups_raises() -> None:
     patients = [f"p{index}" for index in range(20)] + ["q1", "q2", "q2", "q2"]
     few = in_memory([0] * 20 + [1] * 4, patients=patients)
     with pytest.raises(DataError, match="class 'c1' has too few separate groups") as caught:
@@ -134,7 +134,7 @@ def test_a_class_of_too_few_groups_is_refused() -> None:
     assert split_dataset(few, fractions={"train": 0.8, "test": 0.2}, seed=0)["test"].counts()["c1"] > 0
 
 
-def test_a_set_that_is_split_is_not_split_again(tmp_path: Path) -> None:
+def test_split_dataset_already_split_raises(tmp_path: Path) -> None:
     write_folder(tmp_path / "train", {"a": 3, "b": 3})
     write_folder(tmp_path / "test", {"a": 1, "b": 1})
     with pytest.raises(DataError, match="is split already: it has test"):
@@ -149,7 +149,7 @@ def read_record(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def test_class_folders_are_linked_and_recorded(tmp_path: Path) -> None:
+def test_write_split_links_class_folders(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "images", {"a": 10, "b": 20})
     Image.fromarray(noise(12, 12, seed=1)).save(root / "a" / "copy.png")  # the same image as a/000.png
     dataset = open_dataset(root)
@@ -180,7 +180,7 @@ def test_class_folders_are_linked_and_recorded(tmp_path: Path) -> None:
     }
 
 
-def test_files_are_copied_where_they_cannot_be_linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_split_copies_where_links_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_self: Path, _target: Path) -> None:
         raise OSError(errno.EXDEV, "Invalid cross-device link")
 
@@ -193,7 +193,7 @@ def test_files_are_copied_where_they_cannot_be_linked(tmp_path: Path, monkeypatc
     np.testing.assert_array_equal(copies.pixels(0), open_dataset(root).pixels(0))
 
 
-def test_a_csv_gives_a_csv_a_part_with_files_that_resolve(tmp_path: Path) -> None:
+def test_write_split_csv_with_resolvable_paths(tmp_path: Path) -> None:
     write_folder(tmp_path / "scans", {"x": 30})
     lines = [f"scans/x/{index:03d}.png,{'ab'[index % 2]},p{index // 2}" for index in range(30)]
     dataset = open_dataset(write_csv(tmp_path / "list.csv", "file,label,patient", *lines))
@@ -207,7 +207,7 @@ def test_a_csv_gives_a_csv_a_part_with_files_that_resolve(tmp_path: Path) -> Non
     assert whole.held_out["test"].patients == parts["test"].patients
 
 
-def test_parts_of_a_multi_label_csv_stay_multi_label(tmp_path: Path) -> None:
+def test_write_split_multi_label_csv(tmp_path: Path) -> None:
     write_folder(tmp_path, {"x": 40})
     lines = [
         f"x/{index:03d}.png,{('a', 'b', 'a|b', '')[index % 4] if index < 8 else 'ab'[index % 2]}" for index in range(40)
@@ -220,7 +220,7 @@ def test_parts_of_a_multi_label_csv_stay_multi_label(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found.labels, images.labels)
 
 
-def test_an_npz_gives_an_npz_of_parts(tmp_path: Path) -> None:
+def test_write_split_npz(tmp_path: Path) -> None:
     path = write_npz(tmp_path / "d.npz", train_images=noise(20, 6, 6), train_labels=np.arange(20)[:, None] % 2)
     parts = write_split(open_dataset(path, classes=("no", "yes")), out=tmp_path / "out", seed=0)
     found = open_dataset(tmp_path / "out" / "split.npz")
@@ -230,7 +230,9 @@ def test_an_npz_gives_an_npz_of_parts(tmp_path: Path) -> None:
     assert len(read_record(tmp_path / "out" / "split.csv")) == 20
 
 
-def test_nothing_is_overwritten_and_nothing_half_written_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_split_overwrites_nothing_and_leaves_no_partial_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dataset = open_dataset(write_folder(tmp_path / "images", {"a": 10, "b": 10}))
     out = tmp_path / "out"
     out.mkdir()
