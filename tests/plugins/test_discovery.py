@@ -58,7 +58,7 @@ def raising(error):
 GOOD = ("good", providing("good-one"))
 
 
-def test_entry_points_agree_with_the_standard_library(install_plugin):
+def test_entry_points_match_importlib_metadata(install_plugin):
     install_plugin("foreign", "")
     expected = {
         (point.name, point.value, point.dist.name, point.dist.version)
@@ -67,7 +67,7 @@ def test_entry_points_agree_with_the_standard_library(install_plugin):
     assert {(info.name, info.module, info.distribution, info.version) for info in entry_points()} == expected
 
 
-def test_first_party_plugins_come_through_entry_points():
+def test_load_plugins_first_party_entry_points():
     plugins = load_plugins()
     assert {"ddpm", "ddpm-var", "classic", "duplicate"} <= set(plugins.generators)
     for name in ("ddpm", "classic"):
@@ -76,14 +76,14 @@ def test_first_party_plugins_come_through_entry_points():
         assert row(plugins, name).state == "ok"
 
 
-def test_an_extra_plugin_is_found_by_name():
+def test_load_plugins_extra_plugin():
     plugins = load_plugins(extra=[GOOD])
     assert plugins.generator("good-one").name == "good-one"
     assert plugins.plugin_of("generator", "good-one").name == "good"
     assert row(plugins, "good").provides == ("generator good-one",)
 
 
-def test_an_unknown_name_offers_the_nearest_spelling_and_names_broken_plugins():
+def test_generator_unknown_name_suggests_nearest_and_broken_plugins():
     plugins = load_plugins(extra=[GOOD, ("bad", object())])
     with pytest.raises(UnknownName) as caught:
         plugins.generator("god-one")
@@ -105,7 +105,7 @@ def test_an_unknown_name_offers_the_nearest_spelling_and_names_broken_plugins():
         (providing("same", "same"), "two generators called 'same'"),
     ],
 )
-def test_a_broken_plugin_is_a_row_with_its_reason_and_the_others_go_on(plugin, reason):
+def test_load_plugins_broken_plugin_keeps_the_others(plugin, reason):
     plugins = load_plugins(extra=[("bad", plugin), GOOD])
     bad = row(plugins, "bad")
     assert (bad.state, bad.provides) == ("broken", ())
@@ -116,7 +116,7 @@ def test_a_broken_plugin_is_a_row_with_its_reason_and_the_others_go_on(plugin, r
         plugins.generator("bad")
 
 
-def test_a_hook_with_a_wrong_argument_breaks_its_plugin():
+def test_load_plugins_wrong_hook_argument_breaks_plugin():
     class Plugin:
         @medzoo.hookimpl
         def register_generators(self, wrong):
@@ -125,7 +125,7 @@ def test_a_hook_with_a_wrong_argument_breaks_its_plugin():
     assert "wrong" in row(load_plugins(extra=[("bad", Plugin())]), "bad").error
 
 
-def test_a_plugin_that_raises_at_import_breaks_only_itself(install_plugin):
+def test_load_plugins_import_error_breaks_only_the_plugin(install_plugin):
     install_plugin("foreign", "raise OSError('no license server')", distribution="foreign-zoo")
     plugins = load_plugins()
     bad = row(plugins, "foreign")
@@ -134,17 +134,17 @@ def test_a_plugin_that_raises_at_import_breaks_only_itself(install_plugin):
     assert plugins.generator("ddpm")
 
 
-def test_a_plugin_that_exits_at_import_breaks_only_itself(install_plugin):
+def test_load_plugins_exit_at_import_breaks_only_the_plugin(install_plugin):
     install_plugin("foreign", "import sys; sys.exit(0)")
     assert row(load_plugins(), "foreign").state == "broken"
 
 
-def test_a_plugin_that_raises_keyboard_interrupt_breaks_only_itself(install_plugin):
+def test_load_plugins_keyboard_interrupt_at_import_breaks_only_the_plugin(install_plugin):
     install_plugin("foreign", "raise KeyboardInterrupt")
     assert "it raised KeyboardInterrupt" in row(load_plugins(), "foreign").error
 
 
-def test_ctrl_c_while_a_plugin_is_asked_is_the_user_s(install_plugin):
+def test_load_plugins_ctrl_c_interrupts_medzoo(install_plugin):
     install_plugin("foreign", "import time; time.sleep(3)")
     before = sys.stdout
     timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
@@ -155,7 +155,7 @@ def test_ctrl_c_while_a_plugin_is_asked_is_the_user_s(install_plugin):
     assert sys.stdout is before
 
 
-def test_a_missing_module_is_a_broken_row(install_plugin):
+def test_load_plugins_missing_module_breaks_plugin(install_plugin):
     site = install_plugin("foreign", "")
     for module in site.glob("*.py"):
         module.unlink()
@@ -169,7 +169,7 @@ REGISTERS = (
 )
 
 
-def test_two_plugins_claiming_one_name_are_both_named_and_keep_their_others(install_plugin):
+def test_load_plugins_name_conflict_names_both_plugins(install_plugin):
     install_plugin("one", REGISTERS.format(contract=2, names=("contested", "own-1")), distribution="first-zoo")
     install_plugin("two", REGISTERS.format(contract=2, names=("contested", "own-2")), distribution="second-zoo")
     plugins = load_plugins()
@@ -182,7 +182,7 @@ def test_two_plugins_claiming_one_name_are_both_named_and_keep_their_others(inst
     assert {row.distribution for row in plugins.infos if row.state == "conflict"} == {"first-zoo", "second-zoo"}
 
 
-def test_a_plugin_that_takes_a_name_of_medzoo_s_is_broken_and_medzoo_s_goes_on(install_plugin):
+def test_load_plugins_foreign_plugin_cannot_replace_a_built_in(install_plugin):
     install_plugin("ddpm", REGISTERS.format(contract=2, names=("ddpm", "own-1")), distribution="foreign-zoo")
     plugins = load_plugins()
     assert plugins.plugin_of("generator", "ddpm").distribution == "medzoo"
@@ -195,7 +195,7 @@ def test_a_plugin_that_takes_a_name_of_medzoo_s_is_broken_and_medzoo_s_goes_on(i
         plugins.generator("own-1")
 
 
-def test_medzoo_s_own_can_give_way_to_a_plugin_of_its_name(install_plugin):
+def test_set_enabled_disabled_built_in_gives_way_to_plugin(install_plugin):
     install_plugin("ddpm", REGISTERS.format(contract=2, names=("ddpm",)), distribution="foreign-zoo")
     set_enabled("medzoo/ddpm", enabled=False)
     assert load_plugins().plugin_of("generator", "ddpm").distribution == "foreign-zoo"
@@ -204,7 +204,7 @@ def test_medzoo_s_own_can_give_way_to_a_plugin_of_its_name(install_plugin):
 @pytest.mark.parametrize(
     ("contract", "mend"), [(CONTRACT + 1, "version of medzoo"), (OLDEST_CONTRACT - 1, "version of the plugin")]
 )
-def test_a_plugin_of_another_contract_is_broken_and_says_which(install_plugin, contract, mend):
+def test_load_plugins_unsupported_contract_breaks_plugin(install_plugin, contract, mend):
     source = REGISTERS.format(contract=contract, names=("later",)).replace("summary=''", "called_otherwise=''")
     install_plugin("foreign", source)
     error = row(load_plugins(), "foreign").error
@@ -212,14 +212,14 @@ def test_a_plugin_of_another_contract_is_broken_and_says_which(install_plugin, c
     assert mend in error
 
 
-def test_a_spec_without_a_contract_is_refused():
+def test_generator_spec_without_contract_raises():
     with pytest.raises(PluginError, match=r"GeneratorSpec states no contract .write contract=2"):
         GeneratorSpec(name="x", summary="", config=dict, presets=None, build=None)
     with pytest.raises(PluginError, match="contract '1'"):
         GeneratorSpec(contract="1", name="x", summary="", config=dict, presets=None, build=None)
 
 
-def test_a_spec_can_be_changed_and_copied():
+def test_generator_spec_replace_and_copy():
     changed = replace(generator("x"), name="y")
     assert (changed.name, copy.copy(changed)) == ("y", changed)
 
@@ -250,7 +250,7 @@ while not GO_ON.exists() and time.monotonic() < END: HANGS.touch(); {stuck}
 
 @pytest.mark.usefixtures("only_foreign_is_timed")
 @pytest.mark.parametrize("stuck", ["time.sleep(0.1)", "pass", "threading.Event().wait(0.1)"])
-def test_load_plugins_hanging_import_is_left_behind_with_the_place(install_plugin, monkeypatch, tmp_path, stuck):
+def test_load_plugins_hanging_import_times_out(install_plugin, monkeypatch, tmp_path, stuck):
     monkeypatch.setenv("MEDZOO_PLUGIN_TIMEOUT", "0.4")
     site = install_plugin("foreign", HANGS.format(here=str(tmp_path), stuck=stuck))
     try:
@@ -267,7 +267,7 @@ def test_load_plugins_hanging_import_is_left_behind_with_the_place(install_plugi
     assert plugins.generator("ddpm")
 
 
-def test_a_plugin_that_hangs_when_asked_is_left_behind(monkeypatch):
+def test_load_plugins_hanging_hook_times_out(monkeypatch):
     load_plugins()  # first, for the limit is one for all
     monkeypatch.setenv("MEDZOO_PLUGIN_TIMEOUT", "0.2")
     go_on, finished = threading.Event(), threading.Event()
@@ -286,19 +286,19 @@ def test_a_plugin_that_hangs_when_asked_is_left_behind(monkeypatch):
 
 
 @pytest.mark.parametrize("given", ["soon", "0", "-1", "nan", "inf"])
-def test_a_time_limit_that_is_none_is_told(install_plugin, monkeypatch, given):
+def test_load_plugins_invalid_timeout_raises(install_plugin, monkeypatch, given):
     monkeypatch.setenv("MEDZOO_PLUGIN_TIMEOUT", given)
     with pytest.raises(ConfigError, match="is not a time limit"):
         load_plugins(extra=[GOOD])
 
 
-def test_load_plugins_sends_to_stderr_what_a_plugin_prints(install_plugin, capsys):
+def test_load_plugins_redirects_plugin_output_to_stderr(install_plugin, capsys):
     install_plugin("foreign", "print('hello from afar')\n" + REGISTERS.format(contract=2, names=("far",)))
     assert row(load_plugins(), "foreign").state == "ok"
     assert capsys.readouterr() == ("", "hello from afar\n")
 
 
-def test_a_disabled_plugin_is_not_imported(install_plugin):
+def test_load_plugins_disabled_plugin_is_not_imported(install_plugin):
     install_plugin("foreign", "raise SystemExit('imported')", distribution="foreign-zoo")
     assert set_enabled("foreign", enabled=False).state == "disabled"
     assert row(load_plugins(), "foreign").state == "disabled"
@@ -310,20 +310,20 @@ def test_a_disabled_plugin_is_not_imported(install_plugin):
     assert "imported" in row(load_plugins(), "foreign").error
 
 
-def test_set_enabled_false_does_not_import_a_plugin_that_may_hang(install_plugin, tmp_path):
+def test_set_enabled_false_does_not_import_the_plugin(install_plugin, tmp_path):
     install_plugin("foreign", f"import pathlib; pathlib.Path({str(tmp_path / 'imported')!r}).touch()")
     set_enabled("foreign", enabled=False)
     assert row(load_plugins(), "foreign").state == "disabled"
     assert not (tmp_path / "imported").exists()
 
 
-def test_enabling_says_what_the_plugin_then_is(install_plugin):
+def test_set_enabled_true_returns_the_new_state(install_plugin):
     install_plugin("ddpm", REGISTERS.format(contract=2, names=("ddpm",)), distribution="foreign-zoo")
     set_enabled("foreign-zoo/ddpm", enabled=False)
     assert "is taken by medzoo" in set_enabled("foreign-zoo/ddpm", enabled=True).error
 
 
-def test_a_file_of_disabled_plugins_that_cannot_be_read_is_told(user_folders):
+def test_load_plugins_unreadable_disabled_file(user_folders):
     file = user_folders / "config" / "medzoo" / "disabled-plugins.txt"
     file.parent.mkdir(parents=True)
     file.write_bytes(b"\xff\xfe")
@@ -334,7 +334,7 @@ def test_a_file_of_disabled_plugins_that_cannot_be_read_is_told(user_folders):
     forget_installed()
 
 
-def test_two_threads_may_ask_at_once_and_stdout_stays(install_plugin):
+def test_load_plugins_from_several_threads(install_plugin):
     install_plugin("foreign", "import time; time.sleep(0.3)\n" + REGISTERS.format(contract=2, names=("far",)))
     before, found = sys.stdout, []
     threads = [threading.Thread(target=lambda: found.append(load_plugins())) for _ in range(3)]
@@ -346,7 +346,7 @@ def test_two_threads_may_ask_at_once_and_stdout_stays(install_plugin):
     assert len({id(plugins.generator("far")) for plugins in found}) == 1
 
 
-def test_disabling_names_a_plugin_and_no_other(install_plugin):
+def test_set_enabled_requires_an_unambiguous_name(install_plugin):
     install_plugin("ddpm", REGISTERS.format(contract=2, names=("far",)), distribution="foreign-zoo")
     with pytest.raises(ConfigError, match=r"two plugins are called 'ddpm' .name one: medzoo/ddpm or foreign-zoo/ddpm"):
         set_enabled("ddpm", enabled=False)
@@ -356,7 +356,7 @@ def test_disabling_names_a_plugin_and_no_other(install_plugin):
     assert load_plugins().generator("ddpm")
 
 
-def test_a_plugin_that_is_gone_can_be_forgotten(user_folders):
+def test_set_enabled_removed_plugin(user_folders):
     file = user_folders / "config" / "medzoo" / "disabled-plugins.txt"
     file.parent.mkdir(parents=True)
     file.write_text("gone-zoo/gone\nmedzoo/dcgan\n")
@@ -366,7 +366,7 @@ def test_a_plugin_that_is_gone_can_be_forgotten(user_folders):
     forget_installed()
 
 
-def test_one_name_may_be_a_generator_and_a_metric():
+def test_load_plugins_same_name_for_generator_and_metric():
     def metrics():
         return [
             MetricSpec(
@@ -385,7 +385,7 @@ def test_one_name_may_be_a_generator_and_a_metric():
     assert plugins.metric("good-one")
 
 
-def test_a_plugin_that_fails_to_add_commands_is_broken_and_the_others_add_theirs():
+def test_commands_failing_plugin_keeps_the_others():
     class Bad:
         @medzoo.hookimpl
         def register_commands(self, app):
@@ -403,7 +403,7 @@ def test_a_plugin_that_fails_to_add_commands_is_broken_and_the_others_add_theirs
     assert row(plugins, "fine").state == "ok"
 
 
-def test_plugins_are_imported_once_a_process(install_plugin):
+def test_load_plugins_imports_once_per_process(install_plugin):
     install_plugin("foreign", "import sys, medzoo; sys.test_imports = getattr(sys, 'test_imports', 0) + 1")
     load_plugins()
     load_plugins()

@@ -19,18 +19,18 @@ def caught(call):
     raise AssertionError("nothing was raised")
 
 
-def test_the_place_is_the_plugin_s_and_not_the_library_s_it_called():
+def test_failure_names_the_plugin_line():
     error = caught(lambda: torch.zeros(2) @ torch.zeros(3))
     assert re.fullmatch(r"RuntimeError: .* \(plugins/test_foreign_errors\.py:\d+\)", failure(error))
     assert re.fullmatch(r"plugins/test_foreign_errors\.py:\d+", raised_at(caught(lambda: json.loads("{"))))
 
 
-def test_an_error_of_medzoo_s_is_told_as_it_is():
+def test_failure_medzoo_error_keeps_its_message():
     def refuse():
         raise DataError("no images", "give some")
 
     assert failure(caught(refuse)) == "no images (give some)"
 
 
-def test_several_lines_become_one_and_an_error_without_a_place_has_none():
+def test_failure_single_line_without_location():
     assert failure(ValueError("two\nlines")) == "ValueError: two lines"

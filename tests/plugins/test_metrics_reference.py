@@ -82,28 +82,28 @@ def projected():
     return scores, [features_of(found, logits=found) for found in vectors]
 
 
-def test_fid_is_torch_fidelitys(metric, projected):
+def test_fid_matches_torch_fidelity(metric, projected):
     scores, samples = projected
     score = metric("fid")(*samples, seed=7)
     assert score.value == pytest.approx(scores["frechet_inception_distance"], rel=CLOSE)
     assert (score.n_real, score.n_fake) == (60, 50)
 
 
-def test_kid_is_torch_fidelitys_of_the_same_subsets(metric, projected):
+def test_kid_matches_torch_fidelity(metric, projected):
     scores, samples = projected
     score = metric("kid")(*samples, seed=7)
     assert score.value == pytest.approx(scores["kernel_inception_distance_mean"], rel=CLOSE)
     assert score.spread == pytest.approx(scores["kernel_inception_distance_std"], rel=CLOSE)
 
 
-def test_isc_is_torch_fidelitys(metric, projected):
+def test_isc_matches_torch_fidelity(metric, projected):
     scores, samples = projected
     score = metric("isc")(*samples, seed=7)
     assert score.value == pytest.approx(scores["inception_score_mean"], rel=CLOSE)
     assert score.spread == pytest.approx(scores["inception_score_std"], rel=CLOSE)
 
 
-def test_precision_and_recall_are_torch_fidelitys_for_generated_then_real(metric, projected):
+def test_prc_matches_torch_fidelity(metric, projected):
     scores, samples = projected
     score = metric("prc")(*samples, seed=7)
     assert score.details["precision"] == pytest.approx(scores["precision"])
@@ -112,7 +112,7 @@ def test_precision_and_recall_are_torch_fidelitys_for_generated_then_real(metric
     assert score.details["precision"] != score.details["recall"]
 
 
-def test_inception_gives_torch_fidelitys_scores_from_pixels(metric, tmp_path):
+def test_inception_matches_torch_fidelity_from_pixels(metric, tmp_path):
     state = inception_state()
     torch.save(state, tmp_path / "inception.pth")
     real, fake = images(5), images(4, seed=1, light=0.05)
@@ -128,7 +128,7 @@ def test_inception_gives_torch_fidelitys_scores_from_pixels(metric, tmp_path):
     assert kernel.value == pytest.approx(scores["kernel_inception_distance_mean"], rel=CLOSE)
 
 
-def test_vgg16_gives_torch_fidelitys_features_and_a_distance(tmp_path, monkeypatch):
+def test_vgg16_matches_torch_fidelity_features(tmp_path, monkeypatch):
     for name in ("normal_", "kaiming_normal_", "kaiming_uniform_", "uniform_"):  # for weights that are replaced at once
         monkeypatch.setattr(nn.init, name, lambda tensor, *arguments, **options: tensor)
     state = torchvision_state("vgg16")
@@ -143,7 +143,7 @@ def test_vgg16_gives_torch_fidelitys_features_and_a_distance(tmp_path, monkeypat
     assert extractor.distance(pixels[:1], pixels[1:]).item() > 0.0
 
 
-def test_alexnet_gives_the_lpips_distance():
+def test_alexnet_matches_lpips():
     state = torchvision_state("alexnet")
     extractor = load_plugins().extractor("alexnet").build({"alexnet-imagenet": state}, "cpu")
     one, other = images(3, channels=3), images(3, channels=3, seed=1)
@@ -173,7 +173,7 @@ def reference_lpips(state, first, second):
     ],
 )
 @pytest.mark.parametrize("channels", [1, 3])
-def test_similarity_is_torchmetrics_for_each_pair(metric, name, side, reference, channels):
+def test_ssim_matches_torchmetrics_per_pair(metric, name, side, reference, channels):
     real, fake = (sample_of(images(2, side=side, channels=channels, seed=seed)) for seed in (0, 1))
     score = metric(name)(real, fake, seed=3)
     ways = [
@@ -187,7 +187,7 @@ def test_similarity_is_torchmetrics_for_each_pair(metric, name, side, reference,
     assert alone.value == pytest.approx(expected, rel=CLOSE)
 
 
-def test_edges_are_scipys_sobel(metric):
+def test_edge_density_matches_scipy_sobel(metric):
     real, fake = (sample_of(images(3, side=20, seed=seed)) for seed in (0, 1))
     score = metric("edge-density")(real, fake, seed=0)
 
@@ -199,7 +199,7 @@ def test_edges_are_scipys_sobel(metric):
     assert 0.0 < score.details["real"] < 1.0
 
 
-def test_wasserstein_is_scipys_on_all_pixels(metric):
+def test_wasserstein_matches_scipy(metric):
     real, fake = sample_of(images(3)), sample_of(images(4, seed=1, light=0.1))
     expected = stats.wasserstein_distance(real.pixels.flatten(), fake.pixels.flatten())
     assert metric("wasserstein")(real, fake, seed=0).value == pytest.approx(expected, rel=CLOSE)

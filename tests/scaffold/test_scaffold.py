@@ -36,14 +36,14 @@ def run_in(folder: Path, *command: str) -> None:
 
 @pytest.mark.parametrize("name", ["x", "My-gan", LONGEST])
 @every_kind
-def test_what_is_written_is_clean_by_its_own_settings(tmp_path, kind, name):
+def test_write_plugin_passes_ruff(tmp_path, kind, name):
     folder = tmp_path / "plugin"
     write_plugin(NewPlugin(name=name, kind=kind), folder)
     run_in(folder, "ruff", "check", "--no-cache", ".")
     run_in(folder, "ruff", "format", "--no-cache", "--check", ".")
 
 
-def test_what_is_written_is_typed_strictly(tmp_path):
+def test_write_plugin_passes_mypy_strict(tmp_path):
     # One after the other, for mypy reads torch anew wherever it finds no cache, which takes 20 s.
     for kind in SUMMARIES:
         write_plugin(NewPlugin(name=f"my-{kind}", kind=kind), tmp_path / kind)
@@ -51,7 +51,7 @@ def test_what_is_written_is_typed_strictly(tmp_path):
 
 
 @every_kind
-def test_its_settings_are_as_strict_as_medzoo_s(kind):
+def test_render_ruff_settings_match_medzoo(kind):
     own = tomllib.loads(render(NewPlugin(name="my-gan", kind=kind))["pyproject.toml"])["tool"]
     medzoo = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]
     assert own["ruff"]["lint"]["select"] == medzoo["ruff"]["lint"]["select"]
@@ -62,7 +62,7 @@ def test_its_settings_are_as_strict_as_medzoo_s(kind):
 
 
 @every_kind
-def test_names_version_and_contract_are_filled_in(kind):
+def test_render_fills_name_version_and_contract(kind):
     files = render(NewPlugin(name="My-gan", kind=kind))
     project = tomllib.loads(files["pyproject.toml"])["project"]
     assert project["name"] == "medzoo-My-gan"
@@ -73,13 +73,13 @@ def test_names_version_and_contract_are_filled_in(kind):
 
 
 @with_weights
-def test_a_plugin_with_weights_has_presets_and_the_text_of_a_card(kind):
+def test_render_plugin_with_weights_has_presets_and_card(kind):
     files = render(NewPlugin(name="my-gan", kind=kind))
     assert {"card.toml", "src/medzoo_my_gan/presets/tiny.toml", "src/medzoo_my_gan/presets/default.toml"} <= set(files)
 
 
 @with_weights
-def test_a_card_is_refused_until_its_author_has_said_every_thing(tmp_path, kind):
+def test_render_card_requires_every_field(tmp_path, kind):
     text = render(NewPlugin(name="my-gan", kind=kind))["card.toml"]
     asked = [line.removeprefix("# ") for line in text.splitlines() if line.endswith(' = ""')]
     path = tmp_path / "card.toml"
@@ -94,13 +94,13 @@ def test_a_card_is_refused_until_its_author_has_said_every_thing(tmp_path, kind)
     assert About.read(path).limits.startswith("- ")
 
 
-def test_an_unknown_kind_is_refused_with_the_nearest():
+def test_new_plugin_unknown_kind_suggests_nearest():
     with pytest.raises(UnknownName, match="did you mean generator"):
         NewPlugin(name="my-gan", kind="generater")
 
 
 @pytest.mark.parametrize("name", ["", "3d", "my gan", "my.gan", "-gan", "gan-", "gän", "../gan", LONGEST + "x"])
-def test_a_name_that_no_module_could_have_is_refused(name):
+def test_new_plugin_invalid_name_raises(name):
     with pytest.raises(ConfigError, match="is not a valid plugin name"):
         NewPlugin(name=name, kind="metric")
 
@@ -115,12 +115,12 @@ def test_a_name_that_no_module_could_have_is_refused(name):
         ("ldm-busi", "it is a published model"),
     ],
 )
-def test_a_taken_name_is_refused_with_its_owner(name, whose):
+def test_check_name_is_free_taken_name_names_owner(name, whose):
     with pytest.raises(ConfigError, match=whose):
         check_name_is_free(NewPlugin(name=name, kind="generator"), load_plugins(), load_registry())
 
 
-def test_a_folder_with_files_is_refused_and_left_as_it_is(tmp_path):
+def test_write_plugin_folder_with_files_raises(tmp_path):
     (tmp_path / "README.md").write_text("mine")
     with pytest.raises(DataError, match="already exists"):
         write_plugin(NewPlugin(name="my-gan", kind="metric"), tmp_path)
@@ -130,21 +130,21 @@ def test_a_folder_with_files_is_refused_and_left_as_it_is(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["notes"]
 
 
-def test_a_fresh_repository_of_git_is_filled(tmp_path):
+def test_write_plugin_accepts_fresh_git_repository(tmp_path):
     (tmp_path / ".git").mkdir()
     assert write_plugin(NewPlugin(name="my-gan", kind="metric"), tmp_path) == sorted(
         path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()
     )
 
 
-def test_hidden_files_are_not_written_over(tmp_path):
+def test_write_plugin_keeps_hidden_files(tmp_path):
     (tmp_path / ".gitignore").write_text("mine")
     with pytest.raises(DataError, match=r"\.gitignore already exists"):
         write_plugin(NewPlugin(name="my-gan", kind="metric"), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [".gitignore"]
 
 
-def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
+def test_write_plugin_full_disk_leaves_nothing(tmp_path, monkeypatch):
     write = Path.write_text
 
     def write_three(path, *arguments, **options):
@@ -158,7 +158,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_verb_prints_the_folder_and_what_to_do_next(medzoo, tmp_path, monkeypatch):
+def test_plugin_new_prints_folder_and_next_steps(medzoo, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     outcome = medzoo("plugin", "new", "my-gan", "--kind", "generator")
     assert (outcome.code, outcome.out) == (0, "medzoo-my-gan\n")
@@ -168,7 +168,7 @@ def test_the_verb_prints_the_folder_and_what_to_do_next(medzoo, tmp_path, monkey
     assert (again.code, again.out) == (5, "")
 
 
-def test_the_verb_answers_in_json(medzoo, tmp_path):
+def test_plugin_new_json(medzoo, tmp_path):
     outcome = medzoo("plugin", "new", "my-gan", "--kind", "metric", "--out", tmp_path / "new", "--json")
     told = json.loads(outcome.out)
     assert (told["folder"], told["distribution"], told["module"]) == (
@@ -183,7 +183,7 @@ def test_the_verb_answers_in_json(medzoo, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code"), [(["cnn", "--kind", "generator"], 2), (["3d", "--kind", "metric"], 2), (["a"], 2)]
 )
-def test_the_verb_refuses_with_an_exit_code(medzoo, tmp_path, monkeypatch, arguments, code):
+def test_plugin_new_error_exit_codes(medzoo, tmp_path, monkeypatch, arguments, code):
     monkeypatch.chdir(tmp_path)
     outcome = medzoo("plugin", "new", *arguments)
     assert (outcome.code, outcome.out) == (code, "")

@@ -60,14 +60,14 @@ def run(environment: Environment, folder: Path, images: tuple[Path, Path]) -> Pa
 
 
 @every_kind
-def test_it_is_listed(medzoo, kind):
+def test_plugin_list_shows_new_plugin(medzoo, kind):
     rows = {row["name"]: row for row in json.loads(medzoo("plugin", "list", "--json"))}
     row = rows[NAMES[kind]]
     assert (row["distribution"], row["version"], row["state"]) == (f"medzoo-{NAMES[kind]}", "0.1.0", "ok")
     assert row["provides"] == [f"{kind} {NAMES[kind]}"]
 
 
-def test_medzoo_list_names_what_can_be_trained(environment):
+def test_list_shows_trainable_plugins(environment):
     told = environment.run("medzoo", "list").stderr.splitlines()
     for kind in ("generator", "classifier"):
         (line,) = [line for line in told if line.startswith(f"{kind}s without a published model: ")]
@@ -75,43 +75,43 @@ def test_medzoo_list_names_what_can_be_trained(environment):
 
 
 @every_kind
-def test_it_passes_medzoo_s_checks(medzoo, kind):
+def test_plugin_check_passes(medzoo, kind):
     results = json.loads(medzoo("plugin", "check", NAMES[kind], "--json"))
     assert len(results) > 8
     assert all(result["passed"] for result in results)
 
 
 @every_kind
-def test_its_own_tests_pass_as_written(environment, folder, kind):
+def test_pytest_of_new_plugin_passes(environment, folder, kind):
     done = environment.run("pytest", "-q", "-p", "no:cacheprovider", cwd=folder / f"medzoo-{NAMES[kind]}")
     assert "failed" not in done.stdout
     assert " passed" in done.stdout
 
 
-def test_the_generator_is_trained_and_sampled(medzoo, folder, run):
+def test_sample_trained_generator(medzoo, folder, run):
     medzoo("sample", run, "--n", 2, "--grid", "grid.png", "--set", "sampling.spread=0.5")
     assert (folder / "grid.png").stat().st_size > 0
 
 
-def test_the_generator_fills_a_set(medzoo, folder, run, images):
+def test_augment_with_trained_generator(medzoo, folder, run, images):
     medzoo("augment", "--gen", run, "--data", images[0], "--to", 22, "--out", "filled")
     assert {len(list(each.iterdir())) for each in (folder / "filled").iterdir() if each.is_dir()} == {22}
 
 
-def test_the_metric_measures_the_generator(medzoo, run, images):
+def test_evaluate_with_new_metric(medzoo, run, images):
     measured = medzoo("evaluate", run, "--real", images[1], "--n", 6, "--metric", NAMES["metric"], "--json")
     (row,) = json.loads(measured)["results"]
     assert row["name"] == NAMES["metric"]
     assert 0.0 <= row["score"]["value"] < 0.1
 
 
-def test_the_classifier_learns_the_classes(medzoo, images):
+def test_classify_trained_classifier_learns_classes(medzoo, images):
     medzoo("classify", "train", NAMES["classifier"], "--data", images[0], "--out", "runs/centroid")
     scores = json.loads(medzoo("classify", "test", "runs/centroid", "--data", images[1], "--json"))["scores"]
     assert scores["balanced_accuracy"] > 0.5  # a guess is right in a quarter of four classes
 
 
-def test_nothing_is_published_before_its_author_has_said_all(environment, folder, run):
+def test_push_incomplete_card_is_refused(environment, folder, run):
     about = folder / f"medzoo-{NAMES['generator']}" / "card.toml"
     push = ("push", str(run), "--repo", "me/model", "--dry-run", "--about")
     refused = environment.run("medzoo", *push, str(about), code=2)
