@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
@@ -94,15 +95,37 @@ class Spec:
         return super().__new__(cls)
 
 
+class _ImportedClass:
+    """A field for a class, or for its import path as in "package.module:Class", imported when it is first read."""
+
+    def __set__(self, spec: object, value: type[Any] | str) -> None:
+        vars(spec)["config"] = value
+
+    def __get__(self, spec: object, owner: type[object]) -> Any:
+        if spec is None:
+            raise AttributeError  # as dataclasses ask for a default, of which there is none
+        value: Any = vars(spec)["config"]
+        if isinstance(value, str):
+            module, _, name = value.partition(":")
+            try:
+                value = getattr(importlib.import_module(module), name)
+            except (ImportError, AttributeError) as error:
+                raise PluginError(f"its settings cannot be imported: {error}", "check `config` of the spec") from error
+            vars(spec)["config"] = value
+        return value
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec(Spec, Generic[M_co]):
     """A kind of model. `config` is a dataclass of settings (medzoo.config), `presets` a folder of TOML files.
+
+    `config` may be an import path, "package.module:Class": `medzoo list` is faster where settings are not imported.
 
     `build(config, image, device)` imports the model and returns it with fresh weights on `device` ("cpu", "cuda:0").
     `multi_label`: its labels may be multi-hot.
     """
 
-    config: type[Any]
+    config: Any = _ImportedClass()  # type[Any] | str when given, type[Any] when read
     presets: Traversable
     build: Callable[[Any, ImageSpec, str], M_co]
     multi_label: bool = False

@@ -18,7 +18,7 @@ from medzoo.toolkit.devices import resolve_precision
 from medzoo.toolkit.remote import Service
 
 if TYPE_CHECKING:
-    from medzoo_api_variation import DiffusersSettings
+    from medzoo_api_variation.settings import DiffusersSettings
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -21,7 +21,7 @@ from medzoo_api_variation.openai_provider import OpenAIProvider
 from medzoo_api_variation.providers import Provider
 
 if TYPE_CHECKING:
-    from medzoo_api_variation import ApiVariationConfig
+    from medzoo_api_variation.settings import ApiVariationConfig
 
 
 class ApiVariation(nn.Module):

@@ -18,7 +18,7 @@ from medzoo.errors import ConfigError, MedzooError, ResourceError
 from medzoo.toolkit.remote import RequestError, Service
 
 if TYPE_CHECKING:
-    from medzoo_api_variation import OpenAISettings, RequestSettings
+    from medzoo_api_variation.settings import OpenAISettings, RequestSettings
 
 # Models with images/variations; the newer ones only edit.
 _VARIATION_MODELS = ("dall-e-2",)

@@ -17,7 +17,7 @@ from medzoo.seeds import generator
 from medzoo.toolkit.validation import check_init_images
 
 if TYPE_CHECKING:
-    from medzoo_classic import ClassicConfig
+    from medzoo_classic.settings import ClassicConfig
 
 
 class Classic(nn.Module):

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medzoo import Classifier, ClassifierSpec, ImageSpec, hookimpl
-from medzoo_classifiers.settings import (
-    CNNConfig,
-    ConvNeXtConfig,
-    FrozenConfig,
-    ResNet18Config,
-    SwinConfig,
-    TimmConfig,
-    ViTConfig,
-)
+
+if TYPE_CHECKING:
+    from medzoo_classifiers.settings import CNNConfig, FrozenConfig, TimmConfig
 
 
 def build_cnn(config: CNNConfig, image: ImageSpec, device: str) -> Classifier:
@@ -45,20 +39,24 @@ def build_frozen(config: FrozenConfig, image: ImageSpec, device: str) -> Classif
 def register_classifiers() -> list[ClassifierSpec]:
     """Offer study C's classifiers, study A's, and whatever timm has."""
     return [
-        _spec("cnn", "three convolutional and three dense layers; the smallest (study C)", CNNConfig, build_cnn),
-        _spec("resnet18", "ResNet-18 (He et al. 2016)", ResNet18Config, build_timm),
-        _spec("swin_tiny", "Swin Transformer, tiny (Liu et al. 2021)", SwinConfig, build_timm),
-        _spec("vit_tiny", "Vision Transformer, tiny, patch size 16 (Dosovitskiy et al. 2021)", ViTConfig, build_timm),
-        _spec("convnext_tiny", "ConvNeXt, tiny (Liu et al. 2022)", ConvNeXtConfig, build_timm),
-        _spec("resnet50-frozen", "two dense layers on a frozen ResNet-50 (study C)", FrozenConfig, build_frozen),
-        _spec("timm", "any timm model: timm:NAME, or network.name=NAME", TimmConfig, build_timm),
+        _spec("cnn", "three convolutional and three dense layers; the smallest (study C)", "CNNConfig", build_cnn),
+        _spec("resnet18", "ResNet-18 (He et al. 2016)", "ResNet18Config", build_timm),
+        _spec("swin_tiny", "Swin Transformer, tiny (Liu et al. 2021)", "SwinConfig", build_timm),
+        _spec("vit_tiny", "Vision Transformer, tiny, patch size 16 (Dosovitskiy et al. 2021)", "ViTConfig", build_timm),
+        _spec("convnext_tiny", "ConvNeXt, tiny (Liu et al. 2022)", "ConvNeXtConfig", build_timm),
+        _spec("resnet50-frozen", "two dense layers on a frozen ResNet-50 (study C)", "FrozenConfig", build_frozen),
+        _spec("timm", "any timm model: timm:NAME, or network.name=NAME", "TimmConfig", build_timm),
     ]
 
 
-def _spec(
-    name: str, summary: str, config: type[Any], build: Callable[[Any, ImageSpec, str], Classifier]
-) -> ClassifierSpec:
+def _spec(name: str, summary: str, config: str, build: Callable[[Any, ImageSpec, str], Classifier]) -> ClassifierSpec:
     presets = files(__name__) / "presets" / name
     return ClassifierSpec(
-        contract=2, name=name, summary=summary, config=config, presets=presets, build=build, multi_label=True
+        contract=2,
+        name=name,
+        summary=summary,
+        config=f"{__name__}.settings:{config}",
+        presets=presets,
+        build=build,
+        multi_label=True,
     )

@@ -12,7 +12,7 @@ from medzoo.toolkit.training.batches import Batch
 from medzoo.toolkit.training.diffaugment import differentiable_augment
 
 if TYPE_CHECKING:
-    from medzoo_dcgan import DCGANConfig
+    from medzoo_dcgan.settings import DCGANConfig
 
 
 class Game:

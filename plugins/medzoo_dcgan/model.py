@@ -16,10 +16,10 @@ from medzoo.toolkit.devices import FastSampling
 from medzoo.toolkit.diffusion.process import seeded_noise
 from medzoo.toolkit.training.loop import Adversary, steps_of, train
 from medzoo.toolkit.validation import check_not_empty, check_sample_request
-from medzoo_dcgan import DCGANConfig
 from medzoo_dcgan.collapse import CollapseMonitor
 from medzoo_dcgan.game import Game
 from medzoo_dcgan.networks import DiscriminatorNetwork, GeneratorNetwork
+from medzoo_dcgan.settings import DCGANConfig
 from medzoo_dcgan.standing import set_standing_statistics, standing_batches
 
 

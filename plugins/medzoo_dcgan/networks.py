@@ -16,7 +16,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from medzoo import ImageSpec
 from medzoo.errors import ConfigError
-from medzoo_dcgan import DiscriminatorSettings, NetworkSettings
+from medzoo_dcgan.settings import DiscriminatorSettings, NetworkSettings
 
 
 class GeneratorNetwork(nn.Module):

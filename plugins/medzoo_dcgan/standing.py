@@ -17,7 +17,7 @@ from medzoo.seeds import generator
 from medzoo.toolkit.training.batches import epoch_order
 
 if TYPE_CHECKING:
-    from medzoo_dcgan import DCGANConfig
+    from medzoo_dcgan.settings import DCGANConfig
 
 BATCHES = 16
 

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from medzoo import Generator, GeneratorSpec, ImageSpec, hookimpl
-from medzoo.config import setting
-from medzoo.toolkit.settings import PixelDiffusionSettings, UNetSettings
 
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkSettings(UNetSettings):
-    """The U-Net and its self-attention."""
-
-    attention_head_dim: int = setting(8, "channels of an attention head", min=1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DDPMConfig(PixelDiffusionSettings):
-    """Settings of `ddpm`; the defaults are a mid-sized model for 64 pixels."""
-
-    network: NetworkSettings = NetworkSettings()
+if TYPE_CHECKING:
+    from medzoo_ddpm.settings import DDPMConfig
 
 
 def build(config: DDPMConfig, image: ImageSpec, device: str) -> Generator:
@@ -39,7 +26,7 @@ def register_generators() -> list[GeneratorSpec]:
             contract=2,
             name="ddpm",
             summary="class-conditional diffusion on pixels, optional classifier-free guidance",
-            config=DDPMConfig,
+            config="medzoo_ddpm.settings:DDPMConfig",
             presets=files(__name__) / "presets",
             build=build,
         )

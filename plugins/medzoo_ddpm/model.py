@@ -14,7 +14,7 @@ from medzoo.toolkit.diffusion.pixel import PixelDiffusion
 from medzoo.toolkit.nn.unet import unet_arguments
 
 if TYPE_CHECKING:
-    from medzoo_ddpm import DDPMConfig
+    from medzoo_ddpm.settings import DDPMConfig
 
 
 class ClassUNet(nn.Module):

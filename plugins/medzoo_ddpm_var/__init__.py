@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from medzoo import Generator, GeneratorSpec, ImageSpec, hookimpl
-from medzoo.toolkit.settings import PixelDiffusionSettings, TokenUNetSettings
 
-
-@dataclass(frozen=True, kw_only=True)
-class DDPMVarConfig(PixelDiffusionSettings):
-    """Settings of `ddpm-var`."""
-
-    network: TokenUNetSettings = TokenUNetSettings()
+if TYPE_CHECKING:
+    from medzoo_ddpm_var.settings import DDPMVarConfig
 
 
 def build(config: DDPMVarConfig, image: ImageSpec, device: str) -> Generator:
@@ -31,7 +26,7 @@ def register_generators() -> list[GeneratorSpec]:
             contract=2,
             name="ddpm-var",
             summary="diffusion on pixels with learned variance, label tokens and classifier-free guidance",
-            config=DDPMVarConfig,
+            config="medzoo_ddpm_var.settings:DDPMVarConfig",
             presets=files(__name__) / "presets",
             build=build,
         )

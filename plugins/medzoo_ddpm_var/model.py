@@ -14,7 +14,7 @@ from medzoo.toolkit.nn.attention import recorded_attention
 from medzoo.toolkit.nn.unet import TokenUNet
 
 if TYPE_CHECKING:
-    from medzoo_ddpm_var import DDPMVarConfig
+    from medzoo_ddpm_var.settings import DDPMVarConfig
 
 
 class DDPMVar(PixelDiffusion):

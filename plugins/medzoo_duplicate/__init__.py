@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from medzoo import Generator, GeneratorSpec, ImageSpec, hookimpl
-from medzoo.toolkit.settings import ImageSettings
 
-
-@dataclass(frozen=True, kw_only=True)
-class DuplicateConfig:
-    """Settings of `duplicate`."""
-
-    image: ImageSettings = ImageSettings()
+if TYPE_CHECKING:
+    from medzoo_duplicate.settings import DuplicateConfig
 
 
 def build(config: DuplicateConfig, image: ImageSpec, device: str) -> Generator:
@@ -31,7 +26,7 @@ def register_generators() -> list[GeneratorSpec]:
             contract=2,
             name="duplicate",
             summary="oversampling: unchanged copies of real images, the control for equal counts",
-            config=DuplicateConfig,
+            config="medzoo_duplicate.settings:DuplicateConfig",
             presets=files(__name__) / "presets",
             build=build,
             needs_init_images=True,

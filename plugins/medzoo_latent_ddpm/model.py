@@ -19,7 +19,7 @@ from medzoo.toolkit.nn.conditioning import embed_labels
 from medzoo.toolkit.nn.resolutions import lowest_side
 
 if TYPE_CHECKING:
-    from medzoo_latent_ddpm import AutoencoderSettings, LatentDDPMConfig, NetworkSettings
+    from medzoo_latent_ddpm.settings import AutoencoderSettings, LatentDDPMConfig, NetworkSettings
 
 # Variances beyond these are no different in effect, and their exponentials would leave the range of a float.
 _LOG_VARIANCES = (-30.0, 20.0)

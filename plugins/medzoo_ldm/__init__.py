@@ -2,40 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from medzoo import Generator, GeneratorSpec, ImageSpec, hookimpl
-from medzoo.config import setting
-from medzoo.toolkit.settings import LatentDiffusionSettings, TokenUNetSettings
 
-
-@dataclass(frozen=True, kw_only=True)
-class AutoencoderSettings:
-    """diffusers' AutoencoderKL: each width after the first halves the side."""
-
-    pretrained: str = setting("", 'published weights: a Hub id or a folder of diffusers\' AutoencoderKL; "" trains one')
-    latent_channels: int = setting(4, "channels of a latent", min=1)
-    block_out_channels: tuple[int, ...] = setting((128, 256, 512, 512), "channels at each resolution", min=1)
-    layers_per_block: int = setting(2, "residual blocks at each resolution", min=1)
-    norm_num_groups: int = setting(32, "groups of the group normalization", min=1)
-    mid_block_add_attention: bool = setting(True, "self-attention at the lowest resolution")
-    patch_size: int = setting(1, "side of the squares of pixels folded into channels (2 quarters the work)", min=1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkSettings(TokenUNetSettings):
-    """The U-Net on latents; `patch` folds latents."""
-
-    cross_attention_dim: int = setting(512, "width of a label token", min=1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LDMConfig(LatentDiffusionSettings):
-    """Settings of `ldm`."""
-
-    autoencoder: AutoencoderSettings = AutoencoderSettings()
-    network: NetworkSettings = NetworkSettings()
+if TYPE_CHECKING:
+    from medzoo_ldm.settings import LDMConfig
 
 
 def build(config: LDMConfig, image: ImageSpec, device: str) -> Generator:
@@ -53,7 +26,7 @@ def register_generators() -> list[GeneratorSpec]:
             contract=2,
             name="ldm",
             summary="diffusion on an autoencoder's latents, with label tokens and classifier-free guidance",
-            config=LDMConfig,
+            config="medzoo_ldm.settings:LDMConfig",
             presets=files(__name__) / "presets",
             build=build,
             multi_label=True,

@@ -19,7 +19,7 @@ from medzoo.toolkit.nn.resolutions import lowest_side
 from medzoo.toolkit.nn.unet import TokenUNet
 
 if TYPE_CHECKING:
-    from medzoo_ldm import AutoencoderSettings, LDMConfig
+    from medzoo_ldm.settings import AutoencoderSettings, LDMConfig
 
 
 class KLAutoencoder(nn.Module):

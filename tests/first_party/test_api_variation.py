@@ -569,7 +569,7 @@ DOCS = (Path(__file__).resolve().parents[2] / "docs" / "api-variation.md").read_
 
 def test_docs_name_existing_settings():
     from medzoo.config import keys
-    from medzoo_api_variation import ApiVariationConfig
+    from medzoo_api_variation.settings import ApiVariationConfig
 
     named = set(re.findall(r"`((?:openai|diffusers|requests|image)\.\w+)`", DOCS))
     named |= set(re.findall(r"--set ([\w.]+)=", DOCS))

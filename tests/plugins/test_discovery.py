@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import replace
 from importlib import metadata
+from types import SimpleNamespace
 
 import pytest
 
@@ -222,6 +223,14 @@ def test_generator_spec_without_contract_raises():
 def test_generator_spec_replace_and_copy():
     changed = replace(generator("x"), name="y")
     assert (changed.name, copy.copy(changed)) == ("y", changed)
+
+
+def test_model_spec_imports_config_when_it_is_read():
+    spec = replace(generator("x"), config="types:SimpleNamespace")
+    assert vars(spec)["config"] == "types:SimpleNamespace"
+    assert spec.config is SimpleNamespace
+    with pytest.raises(PluginError, match="settings cannot be imported"):
+        _ = replace(spec, config="types:Missing").config
 
 
 @pytest.fixture
