@@ -46,7 +46,7 @@ def verb(medzoo):
 # The package
 
 
-def test_importing_and_listing_load_no_heavy_library():
+def test_import_and_list_models_load_no_heavy_library():
     program = (
         "import sys, medzoo; light = set(sys.modules)\n"
         "assert 'load' in dir(medzoo)\n"
@@ -58,14 +58,14 @@ def test_importing_and_listing_load_no_heavy_library():
     assert done.returncode == 0, done.stderr
 
 
-def test_every_public_name_is_there_and_no_other():
+def test_all_names_exist():
     assert set(medzoo.__all__) <= set(dir(medzoo))
     assert not [name for name in medzoo.__all__ if getattr(medzoo, name) is None]
     with pytest.raises(AttributeError, match="module 'medzoo' has no attribute 'lood'"):
         medzoo.lood  # noqa: B018
 
 
-def test_every_public_function_and_class_is_documented():
+def test_all_names_are_documented():
     assert not [name for name in medzoo.__all__ if not getattr(medzoo, name).__doc__]
 
 
@@ -86,7 +86,7 @@ def test_every_public_function_and_class_is_documented():
     ],
     ids=str,
 )
-def test_listed_models_are_those_the_verb_lists(verb, words, facts, options):
+def test_list_models_matches_cli(verb, words, facts, options):
     rows = json.loads(verb("list", "--json", *options).out)
     listed = medzoo.list_models(*words, **facts)
     assert [row.id for row in listed] == [row["id"] for row in rows if row["kind"] != "asset"]
@@ -102,7 +102,7 @@ def test_listed_models_are_those_the_verb_lists(verb, words, facts, options):
         ({"license": "apache"}, "apache-2.0"),
     ],
 )
-def test_a_fact_no_model_has_is_refused_with_the_nearest(facts, near):
+def test_list_models_unknown_value_suggests_nearest(facts, near):
     with pytest.raises(UnknownName, match=f"did you mean .*{near}"):
         medzoo.list_models(**facts)
 
@@ -121,7 +121,7 @@ def test_list_models_warns_of_a_broken_plugin(install_plugin, capsys, caplog):
 
 
 @pytest.mark.parametrize("labels", [None, ("normal", "thick-wall"), "narrow-canal"], ids=str)
-def test_sampled_images_are_those_the_verb_writes(verb, tiny, tmp_path, labels):
+def test_sample_matches_cli(verb, tiny, tmp_path, labels):
     named = CLASSES if labels is None else (labels,) if isinstance(labels, str) else labels
     asked = [] if labels is None else [option for label in named for option in ("--label", label)]
     out = tmp_path / "drawn"
@@ -137,7 +137,7 @@ def test_sampled_images_are_those_the_verb_writes(verb, tiny, tmp_path, labels):
     np.testing.assert_array_equal(as_uint8(images), np.concatenate([pngs(out, label) for label in named]))
 
 
-def test_a_loaded_model_says_what_it_is(tiny):
+def test_load_model_attributes(tiny):
     model = medzoo.load(
         Path(tiny), device="cpu", settings={"sampling.num_inference_steps": 2, "sampling.mixed_precision": "fp32"}
     )
@@ -150,7 +150,7 @@ def test_a_loaded_model_says_what_it_is(tiny):
     assert isinstance(model.generator, medzoo.Generator)
 
 
-def test_a_multi_label_model_shows_all_labels_together(verb, install_plugin, tmp_path):
+def test_sample_multi_label_shows_all_labels(verb, install_plugin, tmp_path):
     install_plugin("quilt", LABELS_PLUGIN)
     quilt = make_untrained("quilt", tmp_path / "quilt", classes=FINDINGS, multi_label=True)
     out = tmp_path / "drawn"
@@ -164,7 +164,7 @@ def test_a_multi_label_model_shows_all_labels_together(verb, install_plugin, tmp
     assert model.sample(n=2).labels.tolist() == torch.eye(3).repeat_interleave(2, dim=0).tolist()
 
 
-def test_real_images_are_varied_as_by_the_verb(verb, scans, tmp_path):
+def test_sample_init_images_match_cli(verb, scans, tmp_path):
     out = tmp_path / "varied"
     assert verb("sample", "classic", "--data", scans, "--n", 7, "--out", out, "--device", "cpu").code == 0
     model = medzoo.load("classic", data=str(scans), device="cpu")
@@ -172,7 +172,7 @@ def test_real_images_are_varied_as_by_the_verb(verb, scans, tmp_path):
     np.testing.assert_array_equal(as_uint8(model.sample("normal", n=7).images), pngs(out, "normal"))
 
 
-def test_a_trained_generator_that_varies_real_images_is_given_them(install_plugin, scans, tmp_path):
+def test_sample_trained_img2img_generator(install_plugin, scans, tmp_path):
     source = LABELS_PLUGIN.replace("quilt", "haze").replace("multi_label=True", "needs_init_images=True")
     install_plugin("haze", source.replace('torch.einsum("nk,kchw->nchw", labels, self.effect)', "10 * init_images"))
     folder = make_untrained("haze", tmp_path / "model", classes=CLASSES)
@@ -181,7 +181,7 @@ def test_a_trained_generator_that_varies_real_images_is_given_them(install_plugi
         medzoo.load(folder, device="cpu")
 
 
-def test_what_cannot_be_loaded_is_refused(tiny, scans, tmp_path, monkeypatch):
+def test_load_invalid_model_raises(tiny, scans, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UnknownName, match="did you mean dcgan-busi"):
         medzoo.load("dcgan-bussi")
@@ -214,13 +214,13 @@ def test_what_cannot_be_loaded_is_refused(tiny, scans, tmp_path, monkeypatch):
     ],
     ids=str,
 )
-def test_settings_that_cannot_be_are_refused(tiny, settings, told):
+def test_load_invalid_settings_raise(tiny, settings, told):
     with pytest.raises(ConfigError) as caught:
         medzoo.load(tiny, device="cpu", settings=settings)
     assert told in str(caught.value)
 
 
-def test_samples_that_cannot_be_are_refused(tiny):
+def test_sample_invalid_arguments_raise(tiny):
     model = medzoo.load(tiny, device="cpu")
     with pytest.raises(UnknownName, match=r"unknown class 'normel'.*did you mean normal"):
         model.sample("normel")
@@ -231,17 +231,17 @@ def test_samples_that_cannot_be_are_refused(tiny):
 
 
 @pytest.mark.parametrize("labels", [0, 1, ["normal", 1], {"normal"}, torch.tensor([0]), np.array(["normal"])], ids=repr)
-def test_classes_are_drawn_by_name_alone(tiny, labels):
+def test_sample_labels_by_name_only(tiny, labels):
     with pytest.raises(ConfigError, match=r"labels=.* is not a list of names .classes go by their names: thick-wall"):
         medzoo.load(tiny, device="cpu").sample(labels)
 
 
-def test_no_class_is_not_every_class(tiny):
+def test_sample_empty_labels_raise(tiny):
     with pytest.raises(ConfigError, match=r"labels=\[\] names no class .leave it out for every class"):
         medzoo.load(tiny, device="cpu").sample([])
 
 
-def test_numbers_of_other_libraries_are_taken(tiny):
+def test_sample_accepts_numpy_and_torch_integers(tiny):
     model = medzoo.load(tiny, device="cpu")
     drawn = model.sample("normal", n=np.int64(2), seed=torch.tensor(3), batch_size=np.uint8(4))
     assert torch.equal(drawn.images, model.sample("normal", n=2, seed=3, batch_size=4).images)
@@ -261,7 +261,7 @@ def test_numbers_of_other_libraries_are_taken(tiny):
     ],
     ids=str,
 )
-def test_a_sample_of_another_type_is_refused_by_name(tiny, given):
+def test_sample_wrong_type_names_argument(tiny, given):
     (name,) = given
     with pytest.raises(ConfigError, match=f"^{name}=.* is not a whole number"):
         medzoo.load(tiny, device="cpu").sample(**given)
@@ -295,7 +295,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("function", "given", "told"), WRONG, ids=[told for *_, told in WRONG])
-def test_an_argument_of_another_type_is_refused_by_name(function, given, told, scans):
+def test_wrong_type_names_argument(function, given, told, scans):
     needs_data = function is not medzoo.list_models and "data" not in given
     with pytest.raises(ConfigError) as caught:
         function(**(given | {"data": scans} if needs_data else given))
@@ -305,7 +305,7 @@ def test_an_argument_of_another_type_is_refused_by_name(function, given, told, s
 # augment
 
 
-def test_augment_says_that_it_takes_no_loaded_model(tiny, scans):
+def test_augment_loaded_model_raises(tiny, scans):
     model = medzoo.load(tiny, device="cpu")
     for gen in (model, [model], {model: 1.0}):
         with pytest.raises(ConfigError, match=r"gen=Model.*is not a model's name or a folder .give what `load` takes"):
@@ -332,7 +332,7 @@ def files(folder):
     ],
     ids=["one", "mapping", "sequence"],
 )
-def test_augment_fills_the_folder_that_the_verb_fills(verb, tiny, scans, tmp_path, gen, options):
+def test_augment_matches_cli(verb, tiny, scans, tmp_path, gen, options):
     given = (
         "--data",
         scans,
@@ -373,7 +373,7 @@ def test_augment_fills_the_folder_that_the_verb_fills(verb, tiny, scans, tmp_pat
     ).already_done  # fmt: skip
 
 
-def test_augment_sends_nothing_anywhere(scans, tmp_path):
+def test_augment_never_uploads(scans, tmp_path):
     with pytest.raises(ConfigError, match="--allow-upload"):
         medzoo.augment("api-variation", to=7, data=scans, out=tmp_path / "out", device="cpu")
 
@@ -381,7 +381,7 @@ def test_augment_sends_nothing_anywhere(scans, tmp_path):
 # docs/python.md
 
 
-def test_the_page_runs(tmp_path, monkeypatch, capfd):
+def test_python_page_runs(tmp_path, monkeypatch, capfd):
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     assert len(blocks) >= 6
     monkeypatch.chdir(tmp_path)

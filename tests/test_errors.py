@@ -16,20 +16,20 @@ from medzoo.errors import (
     ("kind", "code"),
     [(ConfigError, 2), (PluginError, 3), (HubError, 4), (IntegrityError, 4), (DataError, 5), (ResourceError, 6)],
 )
-def test_each_kind_has_its_exit_code_and_keeps_message_and_hint(kind, code):
+def test_medzoo_error_exit_code_message_and_hint(kind, code):
     error = kind("what happened", "what to do")
     assert isinstance(error, MedzooError)
     assert (error.exit_code, error.message, error.hint) == (code, "what happened", "what to do")
     assert str(error) == "what happened (what to do)"
 
 
-def test_an_unknown_name_offers_the_nearest_spelling():
+def test_unknown_name_suggests_nearest():
     error = UnknownName("generator", "dppm", ["ddpm", "classic"])
     assert error.exit_code == 2
     assert error.message == "unknown generator 'dppm'"
     assert error.hint == "did you mean ddpm?"
 
 
-def test_an_unknown_name_like_no_other_gets_all_names():
+def test_unknown_name_without_match_lists_all():
     assert UnknownName("generator", "zzz", ["b", "a"]).hint == "known: a, b"
     assert UnknownName("generator", "zzz", []).hint == "known: none"

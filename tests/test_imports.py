@@ -36,7 +36,7 @@ def test_import_has_no_side_effects():
 
 
 @pytest.mark.parametrize("arguments", LIGHT, ids=" ".join)
-def test_light_verbs_load_no_heavy_library(arguments):
+def test_light_commands_load_no_heavy_library(arguments):
     program = (
         "import sys; from medzoo.cli.app import run\n"
         f"code = run({arguments!r})\n"

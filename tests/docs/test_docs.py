@@ -101,18 +101,18 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, object]]:
 
 
 @on_site
-def test_it_builds_without_a_warning(site: Site) -> None:
+def test_sphinx_build_has_no_warnings(site: Site) -> None:
     assert site.said == ""
     assert site.code == 0
 
 
 @on_site
-def test_every_hook_is_documented(site: Site) -> None:
+def test_hooks_are_documented(site: Site) -> None:
     assert not missing_hooks(hookspecs, site.names["py:function"])
 
 
 @on_site
-def test_every_public_function_and_class_is_documented(site: Site) -> None:
+def test_public_api_is_documented(site: Site) -> None:
     public = [getattr(medzoo, name) for name in medzoo.__all__ if name not in ("__version__", "hookimpl")]
     known = site.names["py:function"] | site.names["py:class"]
     homes = {each: {f"medzoo.{each.__name__}", f"{each.__module__}.{each.__name__}"} for each in public}
@@ -122,7 +122,7 @@ def test_every_public_function_and_class_is_documented(site: Site) -> None:
 
 
 @on_site
-def test_every_part_of_the_toolkit_is_documented(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_toolkit_is_documented(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(DOCS)
     from reference_pages.toolkit import module_names, public
 
@@ -136,7 +136,7 @@ def test_every_part_of_the_toolkit_is_documented(site: Site, monkeypatch: pytest
     assert told_in_tables(table) == modules.keys()
 
 
-def test_the_light_parts_of_the_toolkit_load_no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_toolkit_light_modules_do_not_import_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(DOCS)
     from reference_pages.toolkit import LIGHT
 
@@ -146,7 +146,7 @@ def test_the_light_parts_of_the_toolkit_load_no_torch(monkeypatch: pytest.Monkey
     assert ran.stdout == "True False\n"
 
 
-def test_the_examples_of_hooks_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hook_examples_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(DOCS)
     from reference_pages import examples
 
@@ -160,14 +160,14 @@ def test_the_examples_of_hooks_work(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @on_site
-def test_every_verb_and_option_is_documented(site: Site, commands: list[tuple[str, object]]) -> None:
+def test_cli_options_are_documented(site: Site, commands: list[tuple[str, object]]) -> None:
     assert len(commands) > 20
     assert not missing_parameters(commands, site.names["std:cmdoption"])
 
 
 @on_site
 @pytest.mark.parametrize("kind", ["generators", "classifiers"])
-def test_every_setting_is_documented(site: Site, kind: str) -> None:
+def test_settings_are_documented(site: Site, kind: str) -> None:
     specs = getattr(load_plugins(), kind)
     own = [spec for name, spec in specs.items() if load_plugins().plugin_of(kind[:-1], name).distribution == "medzoo"]
     assert own
@@ -176,13 +176,13 @@ def test_every_setting_is_documented(site: Site, kind: str) -> None:
 
 
 @on_site
-def test_every_setting_of_an_experiment_is_documented(site: Site) -> None:
+def test_experiment_settings_are_documented(site: Site) -> None:
     assert not missing_settings(ExperimentSettings, site.page("reference/settings/experiments.md"))
 
 
 @on_site
 @pytest.mark.parametrize("kind", ["metric", "extractor"])
-def test_every_metric_and_extractor_is_documented(site: Site, kind: str) -> None:
+def test_metrics_and_extractors_are_documented(site: Site, kind: str) -> None:
     page = site.page("reference/metrics.md")
     offers = [offer.split() for row in load_plugins().infos if row.distribution == "medzoo" for offer in row.provides]
     names = [name for offered, name in offers if offered == kind]
@@ -190,7 +190,7 @@ def test_every_metric_and_extractor_is_documented(site: Site, kind: str) -> None
     assert not [name for name in names if f"\n| `{name}` |" not in page]
 
 
-def test_every_exit_code_is_documented() -> None:
+def test_exit_codes_are_documented() -> None:
     page = (DOCS / "exit-codes.md").read_text("utf-8")
     assert RequestError in family(MedzooError)
     assert not missing_exit_codes(family(MedzooError), page)
@@ -198,19 +198,19 @@ def test_every_exit_code_is_documented() -> None:
     assert "\n| 130 | |" in page
 
 
-def test_every_environment_variable_is_documented() -> None:
+def test_environment_variables_are_documented() -> None:
     code = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in ROOT.glob("[cp][ol]*/**/*.py")}
     assert "core/medzoo/places.py" in code
     assert not missing_variables(code, (DOCS / "environment.md").read_text("utf-8"))
 
 
 @pytest.mark.parametrize("kind", KEYS)
-def test_every_key_of_a_registry_file_is_documented(kind: str) -> None:
+def test_registry_file_keys_are_documented(kind: str) -> None:
     part = (DOCS / "registry.md").read_text("utf-8").partition(f"## `[[{kind}]]`\n")[2].partition("\n## ")[0]
     assert KEYS[kind].keys() == told_in_tables(part)
 
 
-def test_every_key_of_an_about_file_is_documented() -> None:
+def test_card_toml_keys_are_documented() -> None:
     part = (
         (DOCS / "publishing.md").read_text("utf-8").partition("## What a run does not know\n")[2].partition("\n## ")[0]
     )
@@ -218,7 +218,7 @@ def test_every_key_of_an_about_file_is_documented() -> None:
 
 
 @pytest.mark.parametrize(("page", "command"), COMMANDS)
-def test_every_command_parses(page: str, command: str) -> None:
+def test_commands_parse(page: str, command: str) -> None:
     assert not fault_of(command), page
 
 
@@ -231,7 +231,7 @@ def test_every_command_parses(page: str, command: str) -> None:
         if re.search("--preset|--set", command) and page not in ("tutorial.md", "toolkit.md")
     ],
 )
-def test_every_preset_and_setting_of_a_command_exists(command: str) -> None:
+def test_commands_use_existing_presets_and_settings(command: str) -> None:
     context, plugins = parse(command), load_plugins()
     given, overrides = context.params, context.params["overrides"] or ()
     if "experiment" in given:
@@ -244,19 +244,19 @@ def test_every_preset_and_setting_of_a_command_exists(command: str) -> None:
 
 
 @pytest.mark.parametrize(("page", "experiment"), EXPERIMENTS)
-def test_every_experiment_file_is_accepted(page: str, experiment: str, tmp_path: Path) -> None:
+def test_experiment_files_are_valid(page: str, experiment: str, tmp_path: Path) -> None:
     path = tmp_path / "experiment.toml"
     path.write_text(experiment, "utf-8")
     assert read_design(str(path)).arms, page
 
 
 @pytest.mark.parametrize("preset", preset_names())
-def test_every_experiment_is_in_the_studies(preset: str) -> None:
+def test_experiment_presets_are_documented(preset: str) -> None:
     assert f"`{preset}`" in (DOCS / "experiments.md").read_text("utf-8")
     assert any(f"medzoo experiment plan {preset}" in command for _, command in COMMANDS)
 
 
-def test_pages_are_written_once_and_old_ones_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_keeps_unchanged_pages_and_removes_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(DOCS)
     from reference_pages import write
 

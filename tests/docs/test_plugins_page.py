@@ -26,7 +26,7 @@ PLUGINS = load_plugins()
         (metric_suite(PLUGINS.metric("fid")), ("Metrics",)),
     ],
 )
-def test_every_check_is_explained_in_its_table(suite, sections):
+def test_plugins_page_explains_every_check(suite, sections):
     told = set()
     for section in sections:
         table = PAGE.partition(f"\n### {section}\n")[2].partition("\n### ")[0]
@@ -35,7 +35,7 @@ def test_every_check_is_explained_in_its_table(suite, sections):
     assert {name.removeprefix("multi-label ") for name in suite.names} == told
 
 
-def test_its_numbers_are_the_code_s():
+def test_plugins_page_limits_match_code():
     assert f"within {discovery._SECONDS:g} seconds (`{discovery.TIMEOUT}`" in PAGE
     assert f"a guide: {bounds.GUIDE_SECONDS:g} s on a current CPU" in PAGE
     assert bounds.MAX_MEMORY == 1 << 30

@@ -14,7 +14,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
-def test_the_tables_are_up_to_date() -> None:
+def test_readme_tables_are_current() -> None:
     spec = importlib.util.spec_from_file_location("readme_tables", ROOT / "docs" / "readme_tables.py")
     assert spec is not None
     assert spec.loader is not None
@@ -23,21 +23,21 @@ def test_the_tables_are_up_to_date() -> None:
     assert tables.render(README) == README, "run `make readme`"
 
 
-def test_it_opens_with_the_two_commands() -> None:
+def test_readme_starts_with_make_commands() -> None:
     assert [line.split()[:2] for line in BLOCKS[0].splitlines()] == [["make", "demo"], ["make", "test"]]
 
 
 @pytest.mark.parametrize("command", commands_in(README))
-def test_every_command_parses(command: str) -> None:
+def test_readme_commands_parse(command: str) -> None:
     assert not fault_of(command)
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:core|tests|bench|docs)/[\w./-]+)`", README))))
-def test_every_file_it_names_exists(path: str) -> None:
+def test_readme_files_exist(path: str) -> None:
     assert (ROOT / path).exists()
 
 
-def test_every_hook_is_documented() -> None:
+def test_readme_hooks_are_documented() -> None:
     from medzoo import hookspecs
 
     hooks = [name for name in vars(hookspecs) if name.startswith("register_")]
@@ -46,7 +46,7 @@ def test_every_hook_is_documented() -> None:
     assert not [name for name in hooks if f"`{name}`" not in README]
 
 
-def test_the_python_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readme_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (block,) = re.findall(r"^## From Python\n\n```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "toolkit.md"
 
 
-def test_a_reader_who_does_all_of_it_gets_what_it_says(tmp_path):
+def test_toolkit_page_works_as_written(tmp_path):
     environment, folder = Environment.create(tmp_path / "environment"), tmp_path / "medzoo-cvae"
     shown = list(steps(PAGE.read_text("utf-8")))
     assert Command(command="pytest", printed=()) in shown, "it makes all checks of both plugins"

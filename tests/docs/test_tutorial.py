@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 TUTORIAL = Path(__file__).resolve().parents[2] / "docs" / "tutorial.md"
 
 
-def test_a_reader_who_does_all_of_it_gets_what_it_says(tmp_path):
+def test_tutorial_works_as_written(tmp_path):
     environment, folder = Environment.create(tmp_path / "environment"), tmp_path / "medzoo-eigen"
     for step in steps(TUTORIAL.read_text("utf-8")):
         step.do(folder, environment)
@@ -38,7 +38,7 @@ def kid(report: Path) -> float:
         "`eigen.py`\n\n```python\nprint()\n",
     ],
 )
-def test_a_block_that_nobody_would_run_is_refused(page):
+def test_steps_block_without_command_raises(page):
     with pytest.raises(AssertionError, match="a block"):
         list(steps(page))
 
@@ -51,13 +51,13 @@ def test_a_block_that_nobody_would_run_is_refused(page):
         ("medzoo plugin check nothing", "result  check", "medzoo plugin check nothing: 2"),
     ],
 )
-def test_a_command_that_answers_otherwise_is_found(tmp_path, command, printed, why):
+def test_command_unexpected_output_raises(tmp_path, command, printed, why):
     environment = Environment.create(tmp_path / "environment")
     with pytest.raises(AssertionError, match=re.escape(why)):
         Command(command=command, printed=(printed,)).do(tmp_path, environment)
 
 
-def test_a_part_takes_the_place_of_the_one_of_its_name():
+def test_replaced_swaps_a_function():
     source = "class A:\n    @staticmethod\n    def f():\n        return 1\n\n    def g(self):\n        return 2\n"
     found = replaced(source, "f", "    def f():\n        return 3\n")
     assert found == "class A:\n    def f():\n        return 3\n\n    def g(self):\n        return 2\n"

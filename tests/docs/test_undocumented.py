@@ -21,7 +21,7 @@ from medzoo.config import setting
 from medzoo.errors import MedzooError
 
 
-def test_a_hook_is_missed() -> None:
+def test_missing_hooks_found() -> None:
     module = ModuleType("made_up")
 
     def register_colours() -> None:
@@ -35,7 +35,7 @@ def test_a_hook_is_missed() -> None:
     assert missing_hooks(module, ["made_up.register_smells"]) == ["register_colours", "register_smells"]
 
 
-def test_a_command_or_option_is_missed() -> None:
+def test_missing_parameters_found() -> None:
     def paint(
         colour: Annotated[str, typer.Argument(help="Of the wall.")],
         coats: Annotated[int, typer.Option(help="How many.")] = 1,
@@ -66,13 +66,13 @@ class _Outer:
     inner: _Inner = _Inner()
 
 
-def test_a_setting_is_missed() -> None:
+def test_missing_settings_found() -> None:
     page = "| `inner.depth` | `1` | how deep |\n| `inner.width` | `1` | |\n"
     assert missing_settings(_Outer, page) == ["inner.width"]
     assert missing_settings(_Outer, "inner.depth") == ["inner.depth", "inner.width"]
 
 
-def test_an_exit_code_is_missed() -> None:
+def test_missing_exit_codes_found() -> None:
     class WeatherError(MedzooError):
         exit_code = 7
 
@@ -80,7 +80,7 @@ def test_an_exit_code_is_missed() -> None:
     assert missing_exit_codes([WeatherError], "\n| 6 | `WeatherError` | it rains |") == ["WeatherError"]
 
 
-def test_an_environment_variable_is_missed() -> None:
+def test_missing_variables_found() -> None:
     code = {"a.py": 'os.environ.get("EDITOR")', "b.py": '"see MEDZOO_CACHE"', "c.py": 'os.environ["CXX"]'}
     assert missing_variables(code, "| `MEDZOO_CACHE`, `CXX` | |\n") == ["EDITOR (a.py)"]
     assert missing_variables(code, "MEDZOO_CACHE EDITOR CXX") == ["CXX (c.py)", "EDITOR (a.py)", "MEDZOO_CACHE (b.py)"]
@@ -89,12 +89,12 @@ def test_an_environment_variable_is_missed() -> None:
 @pytest.mark.parametrize(
     "command", ["medzoo smaple", "medzoo data splti", "medzoo list --jsn", "medzoo sample", "medzoo augment --to 0"]
 )
-def test_a_command_that_does_not_parse_is_found(command: str) -> None:
+def test_fault_of_invalid_command(command: str) -> None:
     assert commands_in(f"```\n$ MEDZOO_CACHE=here {command}  # a remark\n```") == [command]
     assert command in fault_of(command)
 
 
-def test_commands_are_read_from_blocks_alone() -> None:
+def test_commands_in_reads_only_shell_blocks() -> None:
     shell = "```sh\nmedzoo list \\\n  --json > here\npython x.py\n```"
     page = f"medzoo list\n{shell}\n```python\nmedzoo show x\n```\nmedzoo pull x\n"
     assert [command.split() for command in commands_in(page)] == [["medzoo", "list", "--json"]]

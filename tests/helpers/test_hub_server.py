@@ -37,7 +37,7 @@ def push(api, files=FILES, repo="acme/model", **options):
     return api.create_commit(repo, additions(files), commit_message="Add", **options)
 
 
-def test_a_push_and_a_pull_by_the_client(hub_server, api):
+def test_hub_server_push_and_pull(hub_server, api):
     assert whoami()["name"] == "acme"
     api.create_repo("acme/model", private=True)
     first = api.model_info("acme/model").sha
@@ -56,7 +56,7 @@ def test_a_push_and_a_pull_by_the_client(hub_server, api):
     assert not any("authorization" in request.headers for request in elsewhere)
 
 
-def test_the_same_content_is_not_committed_twice(hub_server, api):
+def test_hub_server_same_content_is_not_committed_twice(hub_server, api):
     api.create_repo("acme/model")
     first = push(api)
     assert push(api).oid == first.oid
@@ -64,7 +64,7 @@ def test_the_same_content_is_not_committed_twice(hub_server, api):
     assert len(hub_server.asked("PUT")) == 1
 
 
-def test_trees_and_path_infos_show_files_with_their_hashes(hub_server, api):
+def test_hub_server_trees_and_path_infos(hub_server, api):
     hub_server.store.put("acme/model", FILES)
     tree = {entry.path: entry for entry in api.list_repo_tree("acme/model", recursive=True)}
     assert set(tree) == {".gitattributes", "sub", *FILES}
@@ -77,7 +77,7 @@ def test_trees_and_path_infos_show_files_with_their_hashes(hub_server, api):
     assert [entry.path for entry in api.get_paths_info("acme/model", ["config.json", "none"])] == ["config.json"]
 
 
-def test_commits_delete_and_refuse_a_stale_parent(hub_server, api):
+def test_hub_server_deletes_and_refuses_stale_parent(hub_server, api):
     stale = hub_server.store.put("acme/model", FILES)
     api.create_commit("acme/model", [CommitOperationDelete("sub/")], commit_message="Less")
     assert not api.file_exists("acme/model", "sub/notes.json")
@@ -88,7 +88,7 @@ def test_commits_delete_and_refuse_a_stale_parent(hub_server, api):
     assert not api.repo_exists("acme/model")
 
 
-def test_refusals_carry_what_the_client_tells_apart(hub_server, api, monkeypatch):
+def test_hub_server_errors_map_to_client_exceptions(hub_server, api, monkeypatch):
     hub_server.store.put("acme/model", FILES, private=True)
     hub_server.store.put("acme/gated", FILES)
     hub_server.store.repos["acme/gated"].gated = True
@@ -110,13 +110,13 @@ def test_refusals_carry_what_the_client_tells_apart(hub_server, api, monkeypatch
         push(api, token="hf_read")
 
 
-def test_a_card_is_judged_by_its_front_matter(hub_server):
+def test_hub_server_validates_card_front_matter(hub_server):
     ModelCard("---\nlicense: mit\n---\n# A\n").validate()
     with pytest.raises((ValueError, BadRequestError)):
         HfApi().create_commit("acme/model", additions({"README.md": b"---\na: [\n---\n"}), commit_message="Bad")
 
 
-def test_a_range_is_answered_and_one_past_the_end_refused(hub_server):
+def test_hub_server_range_requests(hub_server):
     hub_server.store.put("acme/model", FILES)
     url = f"{hub_server.url}/acme/model/resolve/main/model.safetensors"
     part = get_session().get(url, headers={"Range": "bytes=1000-"})
@@ -126,7 +126,7 @@ def test_a_range_is_answered_and_one_past_the_end_refused(hub_server):
     assert get_session().get(url, headers={"Range": f"bytes={len(WEIGHTS)}-"}).status_code == 416
 
 
-def test_faults_come_in_order_and_end(hub_server):
+def test_hub_server_failures_in_order(hub_server):
     hub_server.store.put("acme/model", FILES)
     url = f"{hub_server.url}/acme/model/resolve/main/model.safetensors"
     hub_server.fail("GET .*safetensors", status=429, headers={"Retry-After": "1"}, after=1)
@@ -142,7 +142,7 @@ def test_faults_come_in_order_and_end(hub_server):
     assert get_session().get(url).content == WEIGHTS
 
 
-def test_a_lost_answer_leaves_the_commit(hub_server, api):
+def test_hub_server_lost_response_keeps_commit(hub_server, api):
     api.create_repo("acme/model")
     hub_server.fail("POST .*/commit/main", lost=True)
     with pytest.raises(HTTPError):

@@ -67,7 +67,7 @@ def files_under(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_wheel_holds_code_catalogue_cards_and_presets(site):
+def test_wheel_contains_code_registry_cards_and_presets(site):
     held = files_under(site)
     tracked = subprocess.run(
         ["git", "-C", str(ROOT), "ls-files", "core/medzoo", *(f"plugins/{name}" for name in PLUGINS)],
@@ -86,7 +86,7 @@ def test_the_wheel_holds_code_catalogue_cards_and_presets(site):
     }
 
 
-def test_the_wheel_declares_the_entry_points_and_the_command(site):
+def test_wheel_entry_points_and_command(site):
     (info,) = site.glob("*.dist-info")
     text = (info / "entry_points.txt").read_text()
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -95,12 +95,12 @@ def test_the_wheel_declares_the_entry_points_and_the_command(site):
     assert "[console_scripts]\nmedzoo = medzoo.cli.app:main" in text
 
 
-def test_the_wheel_answers_outside_the_repository(elsewhere, site):
+def test_wheel_imports_outside_the_repository(elsewhere, site):
     program = "import medzoo, medzoo_ddpm; print(medzoo.__file__); print(medzoo_ddpm.__file__)"
     assert all(Path(line).is_relative_to(site) for line in elsewhere("-c", program).splitlines())
 
 
-def test_the_wheel_lists_and_shows_what_the_checkout_does(elsewhere, medzoo, site):
+def test_wheel_list_and_show_match_checkout(elsewhere, medzoo, site):
     def facts(text):
         return [
             {key: value for key, value in row.items() if key not in ("origin", "folder")} for row in json.loads(text)
@@ -115,14 +115,14 @@ def test_the_wheel_lists_and_shows_what_the_checkout_does(elsewhere, medzoo, sit
     assert elsewhere("-m", "medzoo", "plugin", "list") == medzoo("plugin", "list").out
 
 
-def test_the_wheel_pulls_every_model_it_carries(elsewhere, tmp_path):
+def test_wheel_pull_every_bundled_model(elsewhere, tmp_path):
     for row in json.loads(elsewhere("-m", "medzoo", "list", "--kind", "model", "--json")):
         folder = Path(elsewhere("-m", "medzoo", "pull", row["id"]).strip())
         assert folder.is_relative_to(tmp_path)
         assert (folder / "model.safetensors").stat().st_size > 0
 
 
-def test_the_wheels_presets_are_read(elsewhere):
+def test_wheel_presets_resolve(elsewhere):
     program = (
         "from medzoo.plugins.lookup import load_plugins; from medzoo import config\n"
         "specs = load_plugins().generators\n"

@@ -10,7 +10,7 @@ from medzoo.errors import DataError
 from medzoo.runs.identity import claim
 
 
-def test_claim_refuses_a_folder_begun_under_former_setting_names(tmp_path):
+def test_claim_folder_with_old_setting_names_raises(tmp_path):
     claim(tmp_path / "run", {"config": {"training.rate": 0.1, "training.epochs": 3}})
     plan = tmp_path / "run" / ".medzoo-plan.json"
     before = plan.read_bytes()

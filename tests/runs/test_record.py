@@ -14,7 +14,7 @@ from medzoo.runs.record import RunRecord, git_commit, library_versions, read_run
 from medzoo.storage.files import sha256_file, write_atomic, write_json_atomic
 
 
-def test_a_finished_run_says_all_about_itself(tmp_path):
+def test_run_record_finish_writes_every_field(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "1.png").write_bytes(b"pixels")
     record = RunRecord(
@@ -50,42 +50,42 @@ def test_a_finished_run_says_all_about_itself(tmp_path):
     assert run["seconds"] >= 0
 
 
-def test_no_record_means_unfinished(tmp_path):
+def test_read_run_unfinished_is_none(tmp_path):
     RunRecord(job="train", folder=tmp_path)
     assert read_run(tmp_path) is None
     assert read_run(tmp_path / "none") is None
 
 
 @pytest.mark.parametrize("text", ["{", "[]", ""])
-def test_a_damaged_record_is_named(tmp_path, text):
+def test_read_run_damaged_record_raises(tmp_path, text):
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(DataError, match=r"run\.json is not a run's record"):
         read_run(tmp_path)
 
 
-def test_a_number_that_is_none_is_refused(tmp_path):
+def test_run_record_nan_score_raises(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         RunRecord(job="evaluate", folder=tmp_path, scores={"fid": float("nan")}).finish()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_versions_name_what_is_absent():
+def test_library_versions_include_missing_packages():
     versions = library_versions()
     assert versions["python"].startswith("3.")
     assert set(versions) >= {"torch", "diffusers", "accelerate", "numpy"}
 
 
-def test_the_commit_is_a_full_hash_or_nothing():
+def test_git_commit_is_full_hash_or_none():
     commit = git_commit()
     assert commit is None or len(commit.removesuffix("-dirty")) == 40
 
 
-def test_without_git_there_is_no_commit(monkeypatch):
+def test_git_commit_without_git_is_none(monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert git_commit() is None
 
 
-def test_a_file_is_written_whole_with_ordinary_permissions(tmp_path):
+def test_write_atomic_replaces_file_with_default_permissions(tmp_path):
     path = tmp_path / "new" / "file"
     write_atomic(path, b"one")
     write_atomic(path, b"two")
@@ -97,7 +97,7 @@ def test_a_file_is_written_whole_with_ordinary_permissions(tmp_path):
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+def test_write_json_atomic_failure_keeps_old_file(tmp_path, monkeypatch):
     path = tmp_path / "file"
     write_json_atomic(path, {"old": 1})
 
@@ -111,7 +111,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
-def test_an_error_that_is_not_the_disks_stays_itself(tmp_path, monkeypatch):
+def test_write_atomic_other_os_error_is_unchanged(tmp_path, monkeypatch):
     def fail(handle):
         raise OSError(errno.EIO, "input/output error")
 
