@@ -147,7 +147,7 @@ def test_simulate_invalid_arguments_raise(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="did you mean thick-wall"):
         simulate("thick-wal", seed=0)
     for seed, size in ((-1, 64), (0, 7)):
-        with pytest.raises(ConfigError, match="size of at least 8 and a seed from 0"):
+        with pytest.raises(ConfigError, match="size of at least 8 and a seed of at least 0"):
             simulate("normal", seed=seed, size=size)
     for counts in ({}, {"normal": 0}):
         with pytest.raises(ConfigError, match="at least one"):

@@ -1,7 +1,7 @@
-"""Simulated B-mode ultrasound of a teat in a water bath, in four classes: a stand-in for images nobody may share.
+"""Simulate B-mode ultrasound of a teat in a water bath, in four classes, in place of images that cannot be shared.
 
-A map of echo strength (gland, teat wall with skin and mucosa, cistern, canal, water) scatters as complex Gaussian
-noise, is blurred by the pulse and beam, attenuated on the way, and its envelope log-compressed. Uniform tissue thus
+A map of echo strength (gland, teat wall with skin and mucosa, cistern, canal, water) is multiplied by complex Gaussian
+noise, blurred by pulse and beam, attenuated with depth, and the envelope is log-compressed. Uniform tissue therefore
 shows fully developed speckle, Rayleigh distributed before compression (Wagner et al., "Statistics of speckle in
 ultrasound B-scans", IEEE Trans. Sonics Ultrason. 30, 1983).
 """
@@ -23,9 +23,9 @@ from medzoo.storage.files import new_folder
 CLASSES = ("normal", "thick-wall", "narrow-canal", "echogenic-content")
 
 DYNAMIC_RANGE = 50.0
-# Side in pixels of the simulated field; smaller images are shrunk from it as a saved scan would be.
+# Side in pixels of the simulated field; smaller images are downsampled from it, as a saved scan would be.
 _FIELD = 128
-# Cut off after blurring, where the filter has seen beyond the edge.
+# Cropped after blurring, to avoid the filter's boundary effects.
 _MARGIN = 8
 # Standard deviations of pulse (along depth) and beam (across) in pixels of a 128 pixel field.
 _PULSE, _BEAM = 0.85, 1.75
@@ -33,7 +33,7 @@ _PULSE, _BEAM = 0.85, 1.75
 
 @dataclass(frozen=True, kw_only=True)
 class _Anatomy:
-    """One teat. Lengths are in half image sides, echo strengths in dB under the brightest interface."""
+    """The anatomy of one teat. Lengths are in half image sides, echo strengths in dB below the brightest interface."""
 
     shift: float
     tilt: float
@@ -55,7 +55,7 @@ class _Anatomy:
 
 
 def _draw_anatomy(label: str, rng: np.random.Generator) -> _Anatomy:
-    """Random anatomy of a class. Ranges of the classes overlap where findings shade into normal."""
+    """Sample a random anatomy of a class. The ranges of the classes overlap where a finding is borderline."""
     draw = rng.uniform
     narrow = label == "narrow-canal"
     filled = label == "echogenic-content"
@@ -82,14 +82,19 @@ def _draw_anatomy(label: str, rng: np.random.Generator) -> _Anatomy:
 
 
 def simulate(label: str, *, seed: int, size: int = 128) -> np.ndarray:
-    """One simulated scan of class `label`: uint8 (size, size), the same for the same label, seed and size.
+    """Simulate one scan of class `label`, uint8 (size, size), determined by label, seed and size.
 
-    Raises: UnknownName on a label outside CLASSES; ConfigError on a negative seed or a size under 8.
+    Example:
+        >>> scan = simulate("thick-wall", seed=0, size=64)
+
+    Raises:
+        UnknownName: a label that is not in CLASSES.
+        ConfigError: a negative seed or a size below 8.
     """
     if label not in CLASSES:
         raise UnknownName("phantom class", label, CLASSES)
     if size < 8 or seed < 0:
-        raise ConfigError(f"a phantom needs a size of at least 8 and a seed from 0, not {size} and {seed}")
+        raise ConfigError(f"a phantom needs a size of at least 8 and a seed of at least 0, not {size} and {seed}")
     rng = np.random.default_rng([CLASSES.index(label), seed])
     anatomy = _draw_anatomy(label, rng)
     field = max(size, _FIELD)
@@ -97,7 +102,7 @@ def simulate(label: str, *, seed: int, size: int = 128) -> np.ndarray:
     strength, fluid = _echo_map(anatomy, side=field, margin=margin, rng=rng)
     received = strength + _loss(fluid, side=field, rng=rng)
     amplitude = envelope(10 ** (received / 10), rng=rng, scale=field / _FIELD)
-    # Noise of the receiver lies under everything, strongest where gain makes up for depth.
+    # Receiver noise sets the floor of the signal.
     level = 20 * np.log10(amplitude + 10 ** (rng.uniform(-62, -54) / 20)) + rng.uniform(-2, 7)
     pixels = np.rint(np.clip(1 + level / DYNAMIC_RANGE, 0, 1) * 255).astype(np.uint8)
     inner = np.ascontiguousarray(pixels[margin:-margin, margin:-margin])
@@ -105,10 +110,11 @@ def simulate(label: str, *, seed: int, size: int = 128) -> np.ndarray:
 
 
 def envelope(power: np.ndarray, *, rng: np.random.Generator, scale: float = 1.0) -> np.ndarray:
-    """Echo amplitudes (H, W) of scatterers with mean power `power` (H, W): Rayleigh distributed where it is uniform.
+    """Simulate echo amplitudes (H, W) of scatterers with mean power `power` (H, W).
 
-    Scatterers are circular complex Gaussian; pulse and beam are one Gaussian kernel each, `scale` pixels as wide as in
-    a 128 pixel field, normalised so that the mean squared amplitude of uniform tissue is its power.
+    Scatterers are circular complex Gaussian, so amplitudes are Rayleigh distributed where the power is uniform. Pulse
+    and beam are Gaussian kernels, `scale` times as wide as in a 128 pixel field, normalized so that the mean squared
+    amplitude of uniform tissue is its power.
     """
     from scipy.ndimage import gaussian_filter
 
@@ -121,7 +127,7 @@ def envelope(power: np.ndarray, *, rng: np.random.Generator, scale: float = 1.0)
 
 
 def _kernel_norm(scale: float) -> float:
-    """The square root of the blur kernel's energy: by how much white noise is weakened."""
+    """Return the square root of the blur kernel's energy, the factor by which it attenuates white noise."""
     from scipy.ndimage import gaussian_filter1d
 
     impulse = np.zeros(2 * int(8 * scale) + 9)
@@ -131,7 +137,7 @@ def _kernel_norm(scale: float) -> float:
 
 
 def _echo_map(anatomy: _Anatomy, *, side: int, margin: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Echo strength in dB and where there is fluid, each (side + 2 margin) squared."""
+    """Return the echo strength in dB and the mask of fluid, each of (side + 2 margin) squared."""
     steps = (np.arange(-margin, side + margin, dtype=np.float32) + 0.5) * (2 / side) - 1
     across, along = _teat_axes(anatomy, steps)
     outer, inner = _profiles(anatomy, along)
@@ -139,11 +145,11 @@ def _echo_map(anatomy: _Anatomy, *, side: int, margin: int, rng: np.random.Gener
     from_lumen = np.abs(across) - inner - np.where(inner > 0.08, _uneven(along, rng), 0)
     inside, lumen = depth_in_wall > 0, from_lumen < 0
     mottle = _mottle(steps.size, rng, cells=12)
-    # Gland tissue passes into teat wall over the base of the teat.
+    # Gland tissue blends into the teat wall at the base of the teat.
     share = 1 / (1 + np.exp((along - anatomy.base) / 0.08))
     tissue = anatomy.tissue + share * (anatomy.gland - anatomy.tissue) + mottle * (1.5 + 2.5 * share)
     tissue -= 7 * np.exp(-(((depth_in_wall - 0.5 * anatomy.wall) / (0.22 * anatomy.wall)) ** 2)) * (1 - share)
-    # An interface mirrors most where it faces the probe, least where the beam grazes it.
+    # An interface reflects most where it is perpendicular to the beam.
     facing = 7 * (np.abs(np.gradient(depth_in_wall, axis=0)) * side / 2).clip(0, 1) - 5 + 2 * mottle
     tissue = np.maximum(tissue, anatomy.skin + facing - 6 * (depth_in_wall / 0.035) ** 2)
     tissue = np.maximum(tissue, anatomy.mucosa + facing - 6 * (from_lumen / 0.03) ** 2)
@@ -156,7 +162,7 @@ def _echo_map(anatomy: _Anatomy, *, side: int, margin: int, rng: np.random.Gener
 
 
 def _teat_axes(anatomy: _Anatomy, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates across and along the teat of each pixel, in half image sides; along grows towards the tip."""
+    """Return each pixel's coordinates across and along the teat, in half image sides; along increases to the tip."""
     x, y = steps[None, :] - anatomy.shift, steps[:, None]
     sine, cosine = np.sin(anatomy.tilt), np.cos(anatomy.tilt)
     along = cosine * y + sine * x
@@ -164,7 +170,7 @@ def _teat_axes(anatomy: _Anatomy, steps: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _profiles(anatomy: _Anatomy, along: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Half widths of skin and lumen (cistern, then canal) at each place along the teat."""
+    """Return the half widths of skin and lumen (cistern, then canal) at each position along the teat."""
     above = np.maximum(anatomy.base - along, 0)
     cap = 0.75 * anatomy.half_width
     outer = (anatomy.half_width + anatomy.flare * above**1.3) * _rounded(along, anatomy.tip, cap)
@@ -177,7 +183,7 @@ def _profiles(anatomy: _Anatomy, along: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def _uneven(along: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A shallow wave along the teat, in half image sides: no wall is perfectly smooth."""
+    """Return random wall irregularities along the teat, in half image sides."""
     uneven = np.zeros_like(along)
     for rate, phase, height in zip(
         rng.uniform(3, 14, 3), rng.uniform(0, 2 * np.pi, 3), rng.normal(0, 0.011, 3), strict=True
@@ -187,39 +193,39 @@ def _uneven(along: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _rounded(along: np.ndarray, end: float, length: float) -> np.ndarray:
-    """1 up to `length` before `end`, then falling like an ellipse to 0."""
+    """Return 1 up to `length` before `end`, then an elliptical decrease to 0."""
     ratio = np.clip((along - end + length) / length, 0, 1)
     return np.sqrt(1 - ratio**2)
 
 
 def _ducts(across: np.ndarray, along: np.ndarray, anatomy: _Anatomy, rng: np.random.Generator) -> list[np.ndarray]:
-    """Masks of a few vessels and milk ducts in the gland and wall."""
+    """Return masks of a few vessels and milk ducts in the gland and wall."""
     masks = []
     for _ in range(rng.integers(1, 5)):
         side = rng.choice((-1, 1))
-        centre_along = anatomy.base - rng.uniform(-0.3, 0.6)
-        centre_across = side * (anatomy.half_width + rng.uniform(-0.1, 0.4))
+        center_along = anatomy.base - rng.uniform(-0.3, 0.6)
+        center_across = side * (anatomy.half_width + rng.uniform(-0.1, 0.4))
         long, short = rng.uniform(0.04, 0.11), rng.uniform(0.02, 0.045)
-        masks.append(((along - centre_along) / long) ** 2 + ((across - centre_across) / short) ** 2 < 1)
+        masks.append(((along - center_along) / long) ** 2 + ((across - center_across) / short) ** 2 < 1)
     return masks
 
 
 def _mottle(side: int, rng: np.random.Generator, *, cells: int) -> np.ndarray:
-    """A smooth random field (side, side) of about unit variance, `cells` patches across."""
+    """Return a smooth random field (side, side) of about unit variance, with `cells` patches per side."""
     coarse = Image.fromarray(rng.standard_normal((cells, cells), dtype=np.float32))
     return 1.5 * np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC))
 
 
 def _haze(steps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Reverberation in dB that veils fluid near the probe, (side, 1)."""
+    """Return the reverberation in dB that obscures fluid near the probe, (side, 1)."""
     depth = (steps[:, None] + 1) / 2
     return rng.uniform(-44, -34) - rng.uniform(60, 140) * np.maximum(depth, 0)
 
 
 def _loss(fluid: np.ndarray, *, side: int, rng: np.random.Generator) -> np.ndarray:
-    """Attenuation in dB on the way in and out, less what time-gain compensation restores.
+    """Return the round-trip gain in dB: time-gain compensation minus attenuation.
 
-    Fluid attenuates little, so that what lies behind it shows brighter.
+    Fluid attenuates little, so tissue behind it appears brighter.
     """
     tissue = rng.uniform(12, 20)
     absorbed = np.cumsum(np.where(fluid, 1.0, tissue), axis=0) / side
@@ -228,25 +234,29 @@ def _loss(fluid: np.ndarray, *, side: int, rng: np.random.Generator) -> np.ndarr
 
 
 def phantom_dataset(counts: Mapping[str, int], *, size: int, seed: int) -> Dataset:
-    """Simulated scans in memory, `counts[label]` of each class; the images `write_phantom` writes.
+    """Simulate `counts[label]` scans of each class in memory: the images that `write_phantom` writes.
 
-    Raises: UnknownName on a label outside CLASSES; ConfigError on a count below 1.
+    Raises:
+        UnknownName: a label that is not in CLASSES.
+        ConfigError: no classes, or a count below 1.
     """
-    drawn = list(_scans(counts, size=size, seed=seed))
+    scans = list(_scans(counts, size=size, seed=seed))
     classes = tuple(sorted(counts))
     return Dataset(
         path=Path("phantom"),
         classes=classes,
-        labels=np.array([classes.index(label) for label, _, _ in drawn], np.int64),
-        names=tuple(name for _, name, _ in drawn),
-        array=np.stack([pixels for _, _, pixels in drawn]),
+        labels=np.array([classes.index(label) for label, _, _ in scans], np.int64),
+        names=tuple(name for _, name, _ in scans),
+        array=np.stack([pixels for _, _, pixels in scans]),
     )
 
 
 def write_phantom(folder: Path, *, counts: Mapping[str, int], size: int, seed: int) -> None:
-    """Nothing; writes simulated scans as `folder`/<class>/<class>-00001.png and on, all of them or none.
+    """Write simulated scans to `folder`/<class>/<class>-00001.png and so on, all of them or none.
 
-    Raises: DataError if `folder` holds anything; as `phantom_dataset` and `images.write_image` otherwise.
+    Raises:
+        DataError: `folder` is not empty.
+        UnknownName, ConfigError: as `phantom_dataset`.
     """
     with new_folder(folder) as new:
         for _, name, pixels in _scans(counts, size=size, seed=seed):
@@ -254,11 +264,11 @@ def write_phantom(folder: Path, *, counts: Mapping[str, int], size: int, seed: i
 
 
 def _scans(counts: Mapping[str, int], *, size: int, seed: int) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Label, file name and pixels of each scan, by sorted label."""
+    """Yield the label, file name and pixels of each scan, by sorted label."""
     if not counts or min(counts.values()) < 1:
-        raise ConfigError("a phantom needs at least one class, and at least one image of each")
+        raise ConfigError("a phantom needs at least one class and at least one image per class")
     for label in sorted(counts):
         for index in range(counts[label]):
-            # Seeds of two sets never meet as long as a class has fewer than a million images.
+            # Seeds of two sets are disjoint as long as a class has fewer than a million images.
             pixels = simulate(label, seed=seed * 1_000_000 + index, size=size)
             yield label, f"{label}/{label}-{index + 1:05d}.png", pixels
