@@ -19,27 +19,27 @@ ADDING = (
 )
 
 
-def test_no_arguments_print_the_help(medzoo):
+def test_medzoo_without_arguments_prints_help(medzoo):
     outcome = medzoo()
     assert outcome.code == 2
     for verb in VERBS:
         assert f"  {verb} " in outcome.out + outcome.err
 
 
-def test_help_describes_every_verb_in_one_line(medzoo):
+def test_help_describes_every_command_in_one_line(medzoo):
     outcome = medzoo("--help")
     assert outcome.code == 0
     assert "..." not in outcome.out.replace("[ARGS]...", "")
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_has_help(medzoo, verb):
+def test_command_help(medzoo, verb):
     outcome = medzoo(verb, "--help")
     assert outcome.code == 0
     assert f"Usage: medzoo {verb}" in outcome.out
 
 
-def test_the_version_is_printed(medzoo):
+def test_version(medzoo):
     assert medzoo("--version").out == f"medzoo {package.__version__}\n"
 
 
@@ -54,7 +54,7 @@ def test_the_version_is_printed(medzoo):
         (["show", "a", "b"], "got unexpected extra argument", "`medzoo show --help`"),
     ],
 )
-def test_a_wrong_word_is_one_line_with_its_mend_and_code_2(medzoo, arguments, message, hint):
+def test_unknown_command_or_option_exits_2(medzoo, arguments, message, hint):
     outcome = medzoo(*arguments)
     assert outcome.code == 2
     assert outcome.out == ""
@@ -67,7 +67,7 @@ def test_a_wrong_word_is_one_line_with_its_mend_and_code_2(medzoo, arguments, me
     ("error", "code"),
     [(ConfigError, 2), (PluginError, 3), (HubError, 4), (IntegrityError, 4), (DataError, 5), (ResourceError, 6)],
 )
-def test_an_error_is_two_lines_and_its_exit_code(medzoo, monkeypatch, error, code):
+def test_error_message_hint_and_exit_code(medzoo, monkeypatch, error, code):
     def fail(**_):
         raise error("what happened", "what to do")
 
@@ -77,7 +77,7 @@ def test_an_error_is_two_lines_and_its_exit_code(medzoo, monkeypatch, error, cod
     assert outcome.err == "error: what happened\n  what to do\n"
 
 
-def test_a_full_disk_anywhere_is_one_line(medzoo, monkeypatch):
+def test_full_disk_is_one_line(medzoo, monkeypatch):
     def fail(**_):
         raise OSError(28, "No space left on device", "out/1.png")
 
@@ -87,7 +87,7 @@ def test_a_full_disk_anywhere_is_one_line(medzoo, monkeypatch):
     assert outcome.err.startswith("error: cannot write out/1.png: the disk is full")
 
 
-def test_a_forbidden_file_is_one_line(medzoo, monkeypatch):
+def test_permission_error_is_one_line(medzoo, monkeypatch):
     def fail(**_):
         raise OSError(13, "Permission denied", "scans/normal")
 
@@ -97,7 +97,7 @@ def test_a_forbidden_file_is_one_line(medzoo, monkeypatch):
     assert outcome.err.startswith("error: cannot use scans/normal: permission is denied\n  see to its permissions")
 
 
-def test_a_bug_keeps_its_traceback(medzoo, monkeypatch):
+def test_unexpected_error_keeps_traceback(medzoo, monkeypatch):
     def fail(**_):
         raise ZeroDivisionError
 
@@ -106,7 +106,7 @@ def test_a_bug_keeps_its_traceback(medzoo, monkeypatch):
         medzoo("list")
 
 
-def test_ctrl_c_says_how_to_go_on(medzoo, monkeypatch):
+def test_ctrl_c_says_how_to_resume(medzoo, monkeypatch):
     def interrupt(**_):
         raise KeyboardInterrupt
 
@@ -115,7 +115,7 @@ def test_ctrl_c_says_how_to_go_on(medzoo, monkeypatch):
     assert (outcome.code, outcome.err) == (130, "interrupted; run the same command again to go on\n")
 
 
-def test_a_real_ctrl_c_exits_130(install_plugin, user_folders):
+def test_sigint_exits_130(install_plugin, user_folders):
     site = install_plugin("slow", "import pathlib, time; pathlib.Path('started').touch(); time.sleep(60)")
     process = subprocess.Popen(
         [sys.executable, "-m", "medzoo", "list"],
@@ -135,7 +135,7 @@ def test_a_real_ctrl_c_exits_130(install_plugin, user_folders):
     assert err == "interrupted; run the same command again to go on\n"
 
 
-def test_a_closed_pipe_is_quiet(publish):
+def test_closed_pipe_is_silent(publish):
     publish("ddpm-test")
     command = f"{sys.executable} -m medzoo list --json | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
@@ -143,26 +143,26 @@ def test_a_closed_pipe_is_quiet(publish):
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
-def test_a_name_the_terminal_cannot_show_is_escaped(tmp_path, form):
+def test_unencodable_name_is_escaped(tmp_path, form):
     write_image(tmp_path / "Ödem" / "a.png", np.zeros((1, 8, 8), np.uint8))
     command = [sys.executable, "-m", "medzoo", "data", "check", str(tmp_path), *form]
     shown = subprocess.run(command, capture_output=True, check=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert (rb"\u00d6dem" if form else rb"\xd6dem") in shown.stdout
 
 
-def test_python_m_runs_the_same_command():
+def test_python_m_medzoo_runs_the_same_command():
     done = subprocess.run([sys.executable, "-m", "medzoo", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"medzoo {package.__version__}\n"
 
 
-def test_a_plugin_adds_a_command(medzoo, install_plugin):
+def test_plugin_adds_a_command(medzoo, install_plugin):
     install_plugin("foreign", ADDING.format("greet", "print('hello ' * times)"))
     assert medzoo("greet", "--times", 2).out == "hello hello \n"
     assert "greet" in medzoo("--help").out
     assert "did you mean greet" in medzoo("gret").err
 
 
-def test_a_plugin_cannot_take_a_verb(medzoo, install_plugin):
+def test_plugin_cannot_replace_a_command(medzoo, install_plugin):
     install_plugin("foreign", ADDING.format("list", "print('mine')"), distribution="foreign-zoo")
     assert "mine" not in medzoo("list").out
     outcome = medzoo("--help")
@@ -170,7 +170,7 @@ def test_a_plugin_cannot_take_a_verb(medzoo, install_plugin):
     assert "plugin 'foreign' of foreign-zoo: its command 'list' is taken and left out" in outcome.err
 
 
-def test_a_plugin_that_fails_to_add_commands_leaves_the_help_whole(medzoo, install_plugin):
+def test_plugin_failing_to_add_commands_keeps_help(medzoo, install_plugin):
     install_plugin(
         "foreign", "import medzoo\n@medzoo.hookimpl\ndef register_commands(app):\n    raise ValueError('no')\n"
     )

@@ -40,7 +40,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_plan_comes_first_and_the_paths_last(medzoo, model, images):
+def test_augment_prints_plan_then_paths(medzoo, model, images):
     outcome = medzoo("augment", "--gen", model, "--data", images, "--to", 6)
     assert outcome.code == 0
     assert "7 synthetic images of 16x16 pixels into augmented-tiny-6" in outcome.err
@@ -53,7 +53,7 @@ def test_a_plan_comes_first_and_the_paths_last(medzoo, model, images):
     assert all(Path(line).exists() for line in lines[-2:])
 
 
-def test_json_is_all_that_goes_to_stdout(medzoo, model, images):
+def test_augment_json(medzoo, model, images):
     outcome = medzoo("augment", "--gen", model, "--data", images, "--to", 6, "--json")
     result = json.loads(outcome.out)
     assert result["folder"] == "augmented-tiny-6"
@@ -62,14 +62,14 @@ def test_json_is_all_that_goes_to_stdout(medzoo, model, images):
     assert [row["synthetic"] for row in result["classes"]] == [3, 4]
 
 
-def test_a_dry_run_shows_the_plan_and_writes_nothing(medzoo, model, images, here):
+def test_augment_dry_run_writes_nothing(medzoo, model, images, here):
     outcome = medzoo("augment", "--gen", model, "--data", images, "--to", 6, "--dry-run", "--json")
     assert outcome.code == 0
     assert [row["make"] for row in json.loads(outcome.out)["classes"]] == [{"tiny": 3}, {"tiny": 4}]
     assert not list(here.iterdir())
 
 
-def test_a_finished_job_says_so(medzoo, model, images):
+def test_augment_finished_run(medzoo, model, images):
     command = ("augment", "--gen", model, "--data", images, "--to", 6)
     first, again = medzoo(*command), medzoo(*command)
     assert again.code == 0
@@ -77,7 +77,7 @@ def test_a_finished_job_says_so(medzoo, model, images):
     assert again.out.splitlines()[-2:] == first.out.splitlines()[-2:]
 
 
-def test_shards_tell_what_is_owed(medzoo, model, images):
+def test_augment_shards(medzoo, model, images):
     command = ("augment", "--gen", model, "--data", images, "--to", 6, "--batch-size", 4)
     first = medzoo(*command, "--shard", "1/2")
     assert "part 1 of 2" in first.err
@@ -86,7 +86,7 @@ def test_shards_tell_what_is_owed(medzoo, model, images):
     assert "still to be made" not in medzoo(*command, "--shard", "2/2").err
 
 
-def test_copies_are_told_where_links_were_wanted(medzoo, model, images, monkeypatch):
+def test_augment_reports_copies_instead_of_links(medzoo, model, images, monkeypatch):
     def other_disk(source, target):
         raise OSError(18, "Invalid cross-device link")
 
@@ -125,7 +125,7 @@ def test_copies_are_told_where_links_were_wanted(medzoo, model, images, monkeypa
         ("--gen duplicate --to 6", 5, "give them with --data"),
     ],
 )
-def test_bad_input_gives_one_line_and_the_mend(medzoo, model, images, here, arguments, code, told):
+def test_augment_invalid_arguments(medzoo, model, images, here, arguments, code, told):
     (here / "file.txt").write_text("kept")
     words = {"MODEL": str(model), "DATA": str(images), "FILE": "file.txt"}
     outcome = medzoo("augment", *re.sub("|".join(words), lambda word: words[word[0]], arguments).split())
@@ -138,7 +138,7 @@ def test_bad_input_gives_one_line_and_the_mend(medzoo, model, images, here, argu
     assert (here / "file.txt").read_text() == "kept"
 
 
-def test_damaged_weights_are_refused_before_anything_is_written(medzoo, images, here):
+def test_augment_damaged_weights(medzoo, images, here):
     damaged = make_model(here / "damaged")
     weights = damaged / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
@@ -148,7 +148,7 @@ def test_damaged_weights_are_refused_before_anything_is_written(medzoo, images, 
     assert [path.name for path in here.iterdir()] == ["damaged"]
 
 
-def test_ctrl_c_leaves_what_the_same_command_goes_on_from(medzoo, model, images, here):
+def test_augment_resumes_after_ctrl_c(medzoo, model, images, here):
     command = f"augment --gen {model} --data {images} --to 200 --batch-size 4 --device cpu --out out"
     process = subprocess.Popen([sys.executable, "-m", "medzoo", *command.split()], stderr=subprocess.PIPE, text=True)
     while len(list(here.glob("out/*/synthetic-*"))) < 20 and process.poll() is None:
@@ -165,7 +165,7 @@ def test_ctrl_c_leaves_what_the_same_command_goes_on_from(medzoo, model, images,
     assert len(list(here.glob("out/*/synthetic-*"))) == 395
 
 
-def test_a_terminal_shows_a_bar(model, images, here):
+def test_augment_progress_bar_on_terminal(model, images, here):
     command = f"augment --gen {model} --data {images} --to 40 --device cpu"
     main, terminal = pty.openpty()
     process = subprocess.Popen(
@@ -185,7 +185,7 @@ def test_a_terminal_shows_a_bar(model, images, here):
     assert b"images/s" in shown
 
 
-def test_without_a_terminal_a_line_comes_now_and_then(model, images, capsys, monkeypatch):
+def test_progress_lines_without_terminal(model, images, capsys, monkeypatch):
     from medzoo.cli.output import logging_to_stderr
     from medzoo.cli.progress import Display
 
@@ -199,13 +199,13 @@ def test_without_a_terminal_a_line_comes_now_and_then(model, images, capsys, mon
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.25, "0.2 s"), (25, "25 s"), (192, "3.2 min"), (5400, "1.5 h")])
-def test_durations_are_told_as_people_do(seconds, text):
+def test_duration_format(seconds, text):
     from medzoo.cli.progress import duration
 
     assert duration(seconds) == text
 
 
-def test_sample_prints_its_folder_and_grid(medzoo, model):
+def test_sample_prints_folder_and_grid(medzoo, model):
     outcome = medzoo("sample", model, "--label", "normal", "--n", 3, "--out", "out", "--grid", "grid.png")
     assert outcome.code == 0
     assert outcome.out.split() == ["out", "grid.png"]
@@ -213,12 +213,12 @@ def test_sample_prints_its_folder_and_grid(medzoo, model):
     assert len(list(Path("out").glob("normal/*.png"))) == 3
 
 
-def test_sample_onto_a_grid_leaves_the_grid_alone(medzoo, model, here):
+def test_sample_grid_only(medzoo, model, here):
     assert medzoo("sample", model, "--n", 2, "--grid", "grid.png").out == "grid.png\n"
     assert [path.name for path in here.iterdir()] == ["grid.png"]
 
 
-def test_sample_without_a_place_takes_one_of_its_own(medzoo, model):
+def test_sample_default_folder(medzoo, model):
     result = json.loads(medzoo("sample", model, "--n", 2, "--json").out)
     assert result == {
         "folder": "samples-tiny",
@@ -242,7 +242,7 @@ def test_sample_without_a_place_takes_one_of_its_own(medzoo, model):
         ("MODEL --grid FILE/grid.png", 6, "a file is in the way"),
     ],
 )
-def test_bad_input_to_sample_gives_one_line(medzoo, model, here, arguments, code, told):
+def test_sample_invalid_arguments(medzoo, model, here, arguments, code, told):
     (here / "file.txt").write_text("kept")
     outcome = medzoo("sample", *arguments.replace("MODEL", str(model)).replace("FILE", "file.txt").split())
     assert outcome.code == code

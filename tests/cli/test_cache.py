@@ -6,7 +6,7 @@ import os
 from medzoo.storage.paths import latents_root
 
 
-def test_the_cache_lists_models_with_their_size_and_last_use(medzoo, publish):
+def test_cache_lists_models_with_size_and_last_use(medzoo, publish):
     assert "0.0 MB in" in medzoo("cache").err
     published = publish("ddpm-test")
     folder = medzoo("pull", "ddpm-test").out.strip()
@@ -21,7 +21,7 @@ def test_the_cache_lists_models_with_their_size_and_last_use(medzoo, publish):
     assert "ddpm-test" in medzoo("cache").out
 
 
-def test_one_model_or_all_are_removed(medzoo, publish):
+def test_cache_remove_one_or_all(medzoo, publish):
     folders = []
     for name in ("ddpm-test", "ddpm-other"):
         publish(name)
@@ -33,7 +33,7 @@ def test_one_model_or_all_are_removed(medzoo, publish):
     assert json.loads(medzoo("cache", "--json").out) == []
 
 
-def test_what_is_not_there_is_not_removed(medzoo, publish):
+def test_cache_remove_unknown_model(medzoo, publish):
     publish("ddpm-test")
     medzoo("pull", "ddpm-test")
     outcome = medzoo("cache", "remove", "ddpm-tset")
@@ -44,7 +44,7 @@ def test_what_is_not_there_is_not_removed(medzoo, publish):
     assert len(json.loads(medzoo("cache", "--json").out)) == 1
 
 
-def test_latents_of_trainings_are_listed_and_removed(medzoo):
+def test_cache_latents_listed_and_removed(medzoo):
     kept = latents_root() / f"{'0' * 64}.safetensors"
     kept.parent.mkdir(parents=True)
     kept.write_bytes(b"x" * 1000)

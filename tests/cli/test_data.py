@@ -17,7 +17,7 @@ from medzoo.data.phantom import CLASSES
 Medzoo = Callable[..., Any]
 
 
-def test_phantom_writes_as_many_images_as_asked(medzoo: Medzoo, tmp_path: Path) -> None:
+def test_data_phantom_writes_requested_counts(medzoo: Medzoo, tmp_path: Path) -> None:
     answer = medzoo("data", "phantom", tmp_path / "even", "--per-class", 2, "--size", 32)
     assert answer.code == 0
     assert "writing 8 images" in answer.err
@@ -40,16 +40,14 @@ def test_phantom_writes_as_many_images_as_asked(medzoo: Medzoo, tmp_path: Path) 
         ("norml=3", 2, "did you mean normal?"),
     ],
 )
-def test_phantom_refuses_counts_it_cannot_take(
-    medzoo: Medzoo, tmp_path: Path, counts: str, code: int, message: str
-) -> None:
+def test_data_phantom_invalid_counts(medzoo: Medzoo, tmp_path: Path, counts: str, code: int, message: str) -> None:
     answer = medzoo("data", "phantom", tmp_path / "x", "--counts", counts)
     assert answer.code == code
     assert message in answer.err
     assert not (tmp_path / "x").exists()
 
 
-def test_split_prints_and_writes_the_parts(medzoo: Medzoo, tmp_path: Path) -> None:
+def test_data_split_prints_and_writes_parts(medzoo: Medzoo, tmp_path: Path) -> None:
     write_folder(tmp_path / "images", {"a": 20, "b": 10})
     (tmp_path / "images" / "b" / "broken.png").write_bytes(b"")
     refused = medzoo("data", "split", tmp_path / "images", "--out", tmp_path / "out")
@@ -72,7 +70,7 @@ def test_split_prints_and_writes_the_parts(medzoo: Medzoo, tmp_path: Path) -> No
     assert "not an empty folder" in again.err
 
 
-def test_split_takes_shares_and_refuses_wrong_ones(medzoo: Medzoo, tmp_path: Path) -> None:
+def test_data_split_fractions(medzoo: Medzoo, tmp_path: Path) -> None:
     write_folder(tmp_path / "images", {"a": 10})
     shares = ("--train", 0.5, "--val", 0, "--test", 0.5)
     answer = medzoo("data", "split", tmp_path / "images", "--out", tmp_path / "out", *shares)
@@ -82,7 +80,7 @@ def test_split_takes_shares_and_refuses_wrong_ones(medzoo: Medzoo, tmp_path: Pat
     assert "add up to 1" in wrong.err
 
 
-def test_check_lists_problems_and_fails_only_when_strict(medzoo: Medzoo, tmp_path: Path) -> None:
+def test_data_check_fails_only_when_strict(medzoo: Medzoo, tmp_path: Path) -> None:
     write_folder(tmp_path, {"a": 12, "b": 3})
     clean = medzoo("data", "check", tmp_path, "--strict")
     assert clean.code == 0
@@ -103,7 +101,7 @@ def test_check_lists_problems_and_fails_only_when_strict(medzoo: Medzoo, tmp_pat
     assert len(json.loads(strict.out)["groups"]) == 11
 
 
-def test_check_of_nothing_says_what_is_missing(medzoo: Medzoo, tmp_path: Path) -> None:
+def test_data_check_missing_folder(medzoo: Medzoo, tmp_path: Path) -> None:
     answer = medzoo("data", "check", tmp_path / "nowhere")
     assert answer.code == 5
     assert "does not exist" in answer.err

@@ -31,7 +31,7 @@ def paths(sets, tmp_path, monkeypatch):
     return ("--real", sets / "real", "--fake", sets / "fake")
 
 
-def test_offline_it_measures_all_that_needs_no_download_and_says_what_was_left_out(medzoo, paths, sets):
+def test_evaluate_offline_lists_skipped_metrics(medzoo, paths, sets):
     done = medzoo("evaluate", *paths, "--train", sets / "train", "--out", "report")
     assert done.code == 0, done.err
     measured = {line.split()[0] for line in done.out.splitlines() if line.strip()}
@@ -53,7 +53,7 @@ def test_offline_it_measures_all_that_needs_no_download_and_says_what_was_left_o
         assert {row["name"] for row in csv.DictReader(file)} >= {"kid@cnn-udder", "intensity"}
 
 
-def test_json_on_stdout_is_whole(medzoo, paths):
+def test_evaluate_json(medzoo, paths):
     done = medzoo("evaluate", *paths, *FAST, "--per-class", "--json")
     told = json.loads(done.out)
     assert {row["name"] for row in told["results"]} == {"kid@cnn-udder", "intensity"}
@@ -61,7 +61,7 @@ def test_json_on_stdout_is_whole(medzoo, paths):
     assert missing == {"insufficient: it needs 50 images per set, there are 3 real and 3 synthetic"}
 
 
-def test_the_same_command_replaces_its_report_and_nothing_else(medzoo, paths):
+def test_evaluate_again_replaces_only_its_report(medzoo, paths):
     assert medzoo("evaluate", *paths, *FAST, "--out", "report").code == 0
     first = Path("report/metrics.csv").read_bytes()
     assert medzoo("evaluate", *paths, *FAST, "--out", "report").code == 0
@@ -74,7 +74,7 @@ def test_the_same_command_replaces_its_report_and_nothing_else(medzoo, paths):
     assert [path.name for path in Path("mine").iterdir()] == ["notes.txt"]
 
 
-def test_a_model_is_measured_by_images_drawn_from_it(medzoo, paths, sets, tmp_path):
+def test_evaluate_model_samples_images(medzoo, paths, sets, tmp_path):
     model = make_model(tmp_path / "model", classes=CLASSES)
     done = medzoo("evaluate", model, *paths[:2], "--n", 3, *FAST)
     assert done.code == 0, done.err
@@ -92,13 +92,13 @@ def test_a_model_is_measured_by_images_drawn_from_it(medzoo, paths, sets, tmp_pa
         (("--train", "nowhere"), 5, "nowhere does not exist"),
     ],
 )
-def test_what_cannot_be_done_is_said_with_its_mend(medzoo, paths, arguments, code, says):
+def test_evaluate_invalid_arguments(medzoo, paths, arguments, code, says):
     done = medzoo("evaluate", *paths, *arguments)
     assert (done.code, done.out) == (code, "")
     assert says in done.err
 
 
-def test_either_images_or_a_model_are_given(medzoo, paths, sets):
+def test_evaluate_requires_images_or_a_model(medzoo, paths, sets):
     assert medzoo("evaluate", *paths[:2]).code == 2
     both = medzoo("evaluate", "ddpm-udder", *paths)
     assert both.code == 2
@@ -106,7 +106,7 @@ def test_either_images_or_a_model_are_given(medzoo, paths, sets):
     assert "--train" in medzoo("evaluate", "ddpm-udder", *paths[:2], "--checkpoints").err
 
 
-def test_real_images_that_were_trained_on_are_refused_with_both_ways_out(medzoo, paths, sets):
+def test_evaluate_training_images_as_real_are_refused(medzoo, paths, sets):
     done = medzoo("evaluate", *paths, "--train", sets / "real", *FAST)
     assert done.code == 5
     assert "12 of the 12 real images are among the training images" in done.err
@@ -114,7 +114,7 @@ def test_real_images_that_were_trained_on_are_refused_with_both_ways_out(medzoo,
     assert medzoo("evaluate", *paths, "--train", sets / "real", *FAST, "--allow-leak").code == 0
 
 
-def test_the_documented_python_runs(sets, tmp_path, monkeypatch, capsys):
+def test_metrics_page_python_example_runs(sets, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(sets)
     (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "metrics.md").read_text(), flags=re.S)
     (tmp_path / "example.py").write_text(code)

@@ -29,14 +29,14 @@ def given(tmp_path: Path) -> list[object]:
     return [tmp_path / "design.toml", "--data", tmp_path / "data", "--device", "cpu"]
 
 
-def test_presets_are_listed(medzoo):
+def test_experiment_presets(medzoo):
     listed = json.loads(medzoo("experiment", "presets", "--json").out)
     assert {"udder-scale", "udder-models", "udder-mix", "pretrain", "traditional-vs-generated", "latent"} == {
         row["name"] for row in listed
     }
 
 
-def test_a_plan_tells_cells_steps_time_and_disk_and_writes_nothing(medzoo, given, tmp_path):
+def test_experiment_plan_writes_nothing(medzoo, given, tmp_path):
     found = medzoo("experiment", "plan", *given, "--seeds", 2, "--json")
     assert found.code == 0, found.err
     plan = json.loads(found.out)
@@ -54,7 +54,7 @@ def test_a_plan_tells_cells_steps_time_and_disk_and_writes_nothing(medzoo, given
     assert "?" in told.out
 
 
-def test_a_run_shows_results_and_the_same_command_does_nothing_more(medzoo, given, tmp_path):
+def test_experiment_run_again_does_nothing(medzoo, given, tmp_path):
     first = medzoo("experiment", "run", *given, "--out", tmp_path / "x")
     assert first.code == 0, first.err
     assert first.out.splitlines()[0].split() == ["classifier", "arm", "balanced", "accuracy", "95", "%", "n"]
@@ -66,7 +66,7 @@ def test_a_run_shows_results_and_the_same_command_does_nothing_more(medzoo, give
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "x" / "cells").rglob("*")} == before
 
 
-def test_what_cannot_be_done_is_told_in_a_line_with_a_mend(medzoo, given, tmp_path):
+def test_experiment_invalid_arguments(medzoo, given, tmp_path):
     for arguments, code, message in (
         (("plan", *given, "--set", "tarrget=3"), 2, "unknown setting 'tarrget'\n  did you mean target"),
         (("plan", *given, "--folds", "1"), 2, "folds = 1 leaves nothing to train on"),
@@ -80,7 +80,7 @@ def test_what_cannot_be_done_is_told_in_a_line_with_a_mend(medzoo, given, tmp_pa
         assert message in found.err
 
 
-def test_failed_cells_give_an_exit_code(medzoo, given, tmp_path):
+def test_experiment_run_failed_cells_exit_code(medzoo, given, tmp_path):
     failing = ["--set", "classifier.cnn.training.learning_rate=1e30", "--set", "classifier.cnn.training.optimizer=sgd"]
     found = medzoo("experiment", "run", *given, "--out", tmp_path / "x", *failing, "--epochs", 9)
     assert found.code == 2  # there is no such option

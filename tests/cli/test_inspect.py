@@ -19,7 +19,7 @@ def empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "here")
 
 
-def test_files_are_named_on_stdout_and_what_is_left_out_on_stderr(medzoo, model, tmp_path):
+def test_inspect_prints_files_and_what_is_left_out(medzoo, model, tmp_path):
     outcome = medzoo("inspect", model, "--out", "labels", "--device", "cpu")
     assert outcome.code == 0
     assert [path.name for path in (tmp_path / "here").iterdir()] == ["labels"]
@@ -37,7 +37,7 @@ def test_files_are_named_on_stdout_and_what_is_left_out_on_stderr(medzoo, model,
     assert "nothing to do" in again.err
 
 
-def test_json_tells_the_same(medzoo, model):
+def test_inspect_json(medzoo, model):
     outcome = medzoo("inspect", model, "--out", "labels", "--device", "cpu", "--json")
     told = json.loads(outcome.out)
     assert told["folder"] == "labels"
@@ -55,7 +55,7 @@ def test_json_tells_the_same(medzoo, model):
         (["MODEL", "--n", "0"], "error: invalid value for '--n'"),
     ],
 )
-def test_what_cannot_be_looked_at_is_refused_with_code_2_and_leaves_nothing(medzoo, model, tmp_path, given, message):
+def test_inspect_invalid_model_exits_2(medzoo, model, tmp_path, given, message):
     arguments = [model if word == "MODEL" else word for word in given]
     outcome = medzoo("inspect", *arguments, "--out", "labels", "--device", "cpu")
     assert outcome.code == 2

@@ -7,7 +7,7 @@ from medzoo.hub.registry import load_registry
 from medzoo.hub.sources import fetch_model
 
 
-def test_the_table_says_what_a_model_is_and_where(medzoo, publish):
+def test_list_shows_model_and_location(medzoo, publish):
     publish("ddpm-test")
     outcome = medzoo("list", "ddpm-test")
     assert outcome.code == 0
@@ -29,7 +29,7 @@ def test_the_table_says_what_a_model_is_and_where(medzoo, publish):
     ]  # fmt: skip
 
 
-def test_the_state_follows_the_model(medzoo, publish, monkeypatch):
+def test_list_state_of_a_model(medzoo, publish, monkeypatch):
     publish("ddpm-test", mirror=False)
     assert medzoo("list", "ddpm-test").out.split()[-1] == "missing"
     mirror = str(publish("ddpm-test").mirror)
@@ -37,7 +37,7 @@ def test_the_state_follows_the_model(medzoo, publish, monkeypatch):
     assert medzoo("list", "ddpm-test").out.split()[-1] == "cached"
 
 
-def test_the_list_knows_the_place_of_every_model_that_show_knows(medzoo, publish, monkeypatch):
+def test_list_and_show_agree_on_location(medzoo, publish, monkeypatch):
     at_hub = f'repo = "org/ddpm-hub"\nrevision = "{"a" * 40}"'
     files = [publish("ddpm-none", mirror=False), publish("ddpm-hub", mirror=False, extra=at_hub), publish("ddpm-test")]
     monkeypatch.setenv("MEDZOO_REGISTRY", ":".join(str(published.registry) for published in files))
@@ -47,7 +47,7 @@ def test_the_list_knows_the_place_of_every_model_that_show_knows(medzoo, publish
     assert states == {name: json.loads(medzoo("show", name, "--json").out)["state"] for name in states}
 
 
-def test_words_keep_the_models_that_have_them_all(medzoo, publish):
+def test_list_words_must_all_match(medzoo, publish):
     publish("ddpm-test")
 
     def ids(*words):
@@ -58,13 +58,13 @@ def test_words_keep_the_models_that_have_them_all(medzoo, publish):
     assert ids("ddpm-test", "nowhere") == []
 
 
-def test_no_match_is_said_on_stderr(medzoo, publish):
+def test_list_without_match(medzoo, publish):
     outcome = medzoo("list", "nowhere")
     assert (outcome.code, outcome.out) == (0, "")
     assert "no entry has the words: nowhere" in outcome.err
 
 
-def test_json_holds_every_fact(medzoo, publish):
+def test_list_json(medzoo, publish):
     published = publish("ddpm-test")
     outcome = medzoo("list", "ddpm-test", "--json")
     (row,) = json.loads(outcome.out)
@@ -75,7 +75,7 @@ def test_json_holds_every_fact(medzoo, publish):
     assert {file["name"] for file in row["files"]} == set(published.files)
 
 
-def test_generators_without_weights_are_named(medzoo):
+def test_list_names_parameter_free_generators(medzoo):
     assert "generators that need no weights: api-variation, classic, duplicate" in medzoo("list").err
 
 
@@ -108,7 +108,7 @@ def register_classifiers():
 """
 
 
-def test_what_learns_and_has_no_model_yet_is_named_with_the_command_that_trains_one(medzoo, install_plugin):
+def test_list_names_trainable_plugins_with_command(medzoo, install_plugin):
     before = medzoo("list")
     assert "generators without a published model" not in before.err
     install_plugin("fresh", FRESH)
@@ -125,18 +125,18 @@ def test_what_learns_and_has_no_model_yet_is_named_with_the_command_that_trains_
 
 
 @pytest.mark.parametrize("options", [("ddpm",), ("--json",)])
-def test_a_part_of_the_catalogue_is_listed_without_what_stands_in_no_row(medzoo, options):
+def test_list_filtered_omits_trainable_plugins(medzoo, options):
     assert "without a published model" not in medzoo("list", *options).err
 
 
-def test_what_a_plugin_prints_stands_in_no_result(medzoo, install_plugin):
+def test_list_json_excludes_plugin_output(medzoo, install_plugin):
     install_plugin("foreign", "print('welcome')")
     outcome = medzoo("list", "--json")
     json.loads(outcome.out)
     assert "broken plugins: foreign" in outcome.err
 
 
-def test_a_broken_plugin_does_not_break_the_list(medzoo, publish, install_plugin):
+def test_list_broken_plugin(medzoo, publish, install_plugin):
     publish("ddpm-test")
     install_plugin("foreign", "raise OSError('no')")
     outcome = medzoo("list")
@@ -145,7 +145,7 @@ def test_a_broken_plugin_does_not_break_the_list(medzoo, publish, install_plugin
     assert "broken plugins: foreign" in outcome.err
 
 
-def test_a_long_table_is_not_folded_in_a_pipe(medzoo, publish):
+def test_list_long_row_in_a_pipe(medzoo, publish):
     publish("ddpm-" + "x" * 200)
     assert "ddpm-" + "x" * 200 in medzoo("list").out
 
@@ -195,7 +195,7 @@ def listed(medzoo, publish):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_options_keep_the_rows_that_have_it(listed, options, model, asset):
+def test_list_options_filter_rows(listed, options, model, asset):
     ids = listed(*options)
     assert ("ddpm-test" in ids, "encoder" in ids) == (model, asset)
 
@@ -210,14 +210,14 @@ def test_options_keep_the_rows_that_have_it(listed, options, model, asset):
         ("--license", "apache", "did you mean apache-2.0"),
     ],
 )
-def test_a_value_no_row_has_is_refused_with_the_nearest(medzoo, option, value, hint):
+def test_list_unknown_option_value_suggests_nearest(medzoo, option, value, hint):
     outcome = medzoo("list", option, value)
     assert outcome.code == 2
     assert f"unknown {option.strip('-')} '{value}'" in outcome.err
     assert hint in outcome.err
 
 
-def test_assets_have_a_table_of_their_own(medzoo, listed):
+def test_list_assets_in_their_own_table(medzoo, listed):
     models, *_, assets = medzoo("list").out.split("\n\n")
     assert "ddpm-test" in models
     cells = next(line for line in assets.splitlines() if line.startswith("encoder")).split()
@@ -227,7 +227,7 @@ def test_assets_have_a_table_of_their_own(medzoo, listed):
     assert medzoo("list", "--kind", "asset").out == assets
 
 
-def test_versions_are_listed_and_the_bare_id_is_the_newest(medzoo, publish, monkeypatch):
+def test_list_versions(medzoo, publish, monkeypatch):
     first = publish("ddpm-test").registry
     second = publish("ddpm-test", extra="version = 2").registry
     monkeypatch.setenv("MEDZOO_REGISTRY", f"{first}:{second}")
@@ -237,7 +237,7 @@ def test_versions_are_listed_and_the_bare_id_is_the_newest(medzoo, publish, monk
     assert [(row["version"], row["newest"]) for row in rows] == [(1, False), (2, True)]
 
 
-def test_a_deprecated_model_is_marked_and_its_successor_named(medzoo, publish):
+def test_list_deprecated_model_names_successor(medzoo, publish):
     publish("ddpm-test", extra='deprecated = "its labels were wrong"\nsuccessor = "ddpm-udder"')
     outcome = medzoo("list", "ddpm-test")
     assert outcome.out.rstrip().endswith("mirror, deprecated")
@@ -245,19 +245,19 @@ def test_a_deprecated_model_is_marked_and_its_successor_named(medzoo, publish):
     assert outcome.err.count("deprecated") == 1
 
 
-def test_a_table_wider_than_the_terminal_is_folded(monkeypatch, capsys):
+def test_print_table_wraps_at_terminal_width(monkeypatch, capsys):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "20")
     print_table(("name", "n"), [("a" * 30, 1)], right=("n",))
     assert capsys.readouterr().out.splitlines()[1:] == ["a" * 17 + "  1", "a" * 13 + " " * 7]
 
 
-def test_columns_of_wide_letters_stand_in_line(capsys):
+def test_print_table_aligns_wide_characters(capsys):
     print_table(("name", "n"), [("乳房", 7), ("teat", 10)], right=("n",))
     assert capsys.readouterr().out.splitlines() == ["name   n", "乳房   7", "teat  10"]
 
 
-def test_classifiers_have_a_table_of_their_own(medzoo, publish):
+def test_list_classifiers_in_their_own_table(medzoo, publish):
     publish("tell-test", extra='kind = "classifier"')
     generators, classifiers, _ = medzoo("list").out.split("\n\n")
     assert "tell-test" not in generators

@@ -15,7 +15,7 @@ def mirror(tmp_path):
     return tmp_path / "mirror"
 
 
-def test_a_mirror_of_a_model_is_a_source_elsewhere(medzoo, publish_on_hub, mirror, user_folders, monkeypatch):
+def test_mirror_is_a_source_elsewhere(medzoo, publish_on_hub, mirror, user_folders, monkeypatch):
     published = publish_on_hub("ddpm-test")
     outcome = medzoo("mirror", mirror, "ddpm-test")
     assert (outcome.code, outcome.out) == (0, f"{mirror / 'ddpm-test'}\n")
@@ -28,7 +28,7 @@ def test_a_mirror_of_a_model_is_a_source_elsewhere(medzoo, publish_on_hub, mirro
     assert medzoo("pull", "ddpm-test").code == 0
 
 
-def test_a_second_run_copies_nothing(medzoo, publish_on_hub, hub_server, mirror):
+def test_mirror_again_copies_nothing(medzoo, publish_on_hub, hub_server, mirror):
     publish_on_hub("ddpm-test")
     medzoo("mirror", mirror, "ddpm-test")
     dates = {path: path.stat().st_mtime_ns for path in mirror.rglob("*")}
@@ -39,7 +39,7 @@ def test_a_second_run_copies_nothing(medzoo, publish_on_hub, hub_server, mirror)
     assert hub_server.asked() == []
 
 
-def test_a_damaged_or_partial_model_is_written_anew(publish, mirror):
+def test_write_mirror_replaces_damaged_or_partial_model(publish, mirror):
     published = publish("ddpm-test")
     row = load_registry().model("ddpm-test")
     assert [item.copied for item in write_mirror([row], mirror)] == [True]
@@ -49,7 +49,7 @@ def test_a_damaged_or_partial_model_is_written_anew(publish, mirror):
     assert {path.name: path.read_bytes() for path in (mirror / "ddpm-test").iterdir()} == published.files
 
 
-def test_a_model_that_cannot_be_written_leaves_no_folder(publish, mirror, monkeypatch):
+def test_write_mirror_failure_leaves_no_folder(publish, mirror, monkeypatch):
     publish("ddpm-test")
     row = load_registry().model("ddpm-test")
     cached = fetch_model(row)
@@ -60,7 +60,7 @@ def test_a_model_that_cannot_be_written_leaves_no_folder(publish, mirror, monkey
     assert list(mirror.iterdir()) == []
 
 
-def test_other_files_in_a_models_folder_are_not_deleted(publish, mirror):
+def test_write_mirror_keeps_other_files(publish, mirror):
     publish("ddpm-test")
     (mirror / "ddpm-test").mkdir(parents=True)
     (mirror / "ddpm-test" / "notes.txt").write_text("mine")
@@ -69,7 +69,7 @@ def test_other_files_in_a_models_folder_are_not_deleted(publish, mirror):
     assert (mirror / "ddpm-test" / "notes.txt").read_text() == "mine"
 
 
-def test_a_full_disk_exits_6(medzoo, publish, mirror, monkeypatch):
+def test_mirror_full_disk_exits_6(medzoo, publish, mirror, monkeypatch):
     publish("ddpm-test")
     fetch_model(load_registry().model("ddpm-test"))
 
@@ -83,7 +83,7 @@ def test_a_full_disk_exits_6(medzoo, publish, mirror, monkeypatch):
     assert list(mirror.iterdir()) == []
 
 
-def test_without_ids_every_model_is_mirrored(medzoo, mirror):
+def test_mirror_all_models(medzoo, mirror):
     outcome = medzoo("mirror", mirror)
     assert outcome.code == 0
     assert {path.name for path in mirror.iterdir()} == {row.folder for row in load_registry().entries}

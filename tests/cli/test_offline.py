@@ -31,7 +31,7 @@ def run_offline(folder: Path, *lines: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_bundled_models_are_listed_shown_pulled_sampled_and_augmented_without_a_network(tmp_path):
+def test_bundled_models_work_offline(tmp_path):
     for name in ("benign", "malignant", "normal"):
         (tmp_path / "real" / name).mkdir(parents=True)
         Image.new("L", (64, 64), 90).save(tmp_path / "real" / name / "0.png")
@@ -52,7 +52,7 @@ def test_bundled_models_are_listed_shown_pulled_sampled_and_augmented_without_a_
     assert (tmp_path / "carried" / "dcgan-busi" / "model.safetensors").is_file()
 
 
-def test_the_guard_notices_a_use_of_the_network(tmp_path):
+def test_run_offline_detects_network_use(tmp_path):
     done = run_offline(tmp_path, "pull hf:acme/model")
     assert done.returncode != 0
     assert "socket." in done.stderr

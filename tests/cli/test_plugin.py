@@ -6,13 +6,13 @@ from medzoo.data.phantom import write_phantom
 from medzoo.testing import CheckResult
 
 
-def test_plugins_are_listed_with_what_they_offer(medzoo):
+def test_plugin_list(medzoo):
     lines = [line.split() for line in medzoo("plugin", "list").out.splitlines()]
     assert lines[0] == ["plugin", "distribution", "version", "state", "provides"]
     assert any(line[0] == "ddpm" and line[3:] == ["ok", "generator", "ddpm"] for line in lines)
 
 
-def test_a_broken_plugin_shows_its_error_and_on_request_its_traceback(medzoo, install_plugin):
+def test_plugin_list_broken_plugin_and_traceback(medzoo, install_plugin):
     install_plugin("foreign", "raise OSError('no license server')", distribution="foreign-zoo")
     brief = medzoo("plugin", "list")
     assert brief.code == 0
@@ -23,7 +23,7 @@ def test_a_broken_plugin_shows_its_error_and_on_request_its_traceback(medzoo, in
     assert "raise OSError" in full.out
 
 
-def test_a_plugin_that_fails_to_add_commands_is_broken(medzoo, install_plugin):
+def test_plugin_list_failing_register_commands(medzoo, install_plugin):
     install_plugin(
         "foreign", "import medzoo\n@medzoo.hookimpl\ndef register_commands(app):\n    raise ValueError('no')\n"
     )
@@ -33,7 +33,7 @@ def test_a_plugin_that_fails_to_add_commands_is_broken(medzoo, install_plugin):
     assert rows["ddpm"]["state"] == "ok"
 
 
-def test_the_hooks_of_each_plugin_are_listed_on_request(medzoo):
+def test_plugin_list_hooks(medzoo):
     lines = [line.split() for line in medzoo("plugin", "list", "--hooks").out.splitlines()]
     assert lines[0] == ["plugin", "distribution", "version", "state", "hooks"]
     assert next(line for line in lines if line[0] == "metrics")[4:] == ["register_extractors,", "register_metrics"]
@@ -41,7 +41,7 @@ def test_the_hooks_of_each_plugin_are_listed_on_request(medzoo):
     assert rows["classifiers"]["hooks"] == ["register_classifiers"]
 
 
-def test_a_plugin_is_disabled_and_enabled(medzoo, install_plugin):
+def test_plugin_disable_and_enable(medzoo, install_plugin):
     install_plugin("foreign", "raise OSError('no license server')", distribution="foreign-zoo")
     assert medzoo("plugin", "disable", "foreign").out == "foreign-zoo/foreign disabled\n"
     assert medzoo("list").err.count("foreign") == 0
@@ -56,7 +56,7 @@ def test_a_plugin_is_disabled_and_enabled(medzoo, install_plugin):
     assert medzoo("plugin", "disable", "forein").code == 2
 
 
-def test_what_a_plugin_prints_disturbs_no_json(medzoo, install_plugin):
+def test_plugin_list_json_excludes_plugin_output(medzoo, install_plugin):
     install_plugin(
         "foreign",
         "import medzoo\nprint('welcome')\nregister_generators = medzoo.hookimpl(lambda: [])",
@@ -121,7 +121,7 @@ def faulty(install_plugin, tmp_path):
     return install
 
 
-def test_what_a_plugin_raises_is_told_as_the_plugin_s(medzoo, faulty, tmp_path):
+def test_train_plugin_error_exits_3(medzoo, faulty, tmp_path):
     faulty("raise KeyError('oops')")
     outcome = medzoo("train", "faulty", "--data", tmp_path / "data", "--out", tmp_path / "run")
     assert outcome.code == 3
@@ -130,7 +130,7 @@ def test_what_a_plugin_raises_is_told_as_the_plugin_s(medzoo, faulty, tmp_path):
     assert outcome.err.splitlines()[-2].endswith(".py:20)")
 
 
-def test_what_a_plugin_prints_at_work_goes_to_stderr(medzoo, faulty, tmp_path):
+def test_train_plugin_output_goes_to_stderr(medzoo, faulty, tmp_path):
     faulty("return")
     outcome = medzoo("train", "faulty", "--data", tmp_path / "data", "--out", tmp_path / "run", "--json")
     assert outcome.code == 0, outcome.err
@@ -138,7 +138,7 @@ def test_what_a_plugin_prints_at_work_goes_to_stderr(medzoo, faulty, tmp_path):
     assert "fitting" in outcome.err
 
 
-def test_a_metric_that_raises_leaves_the_others_their_results(medzoo, install_plugin, tmp_path):
+def test_evaluate_failing_metric_keeps_other_results(medzoo, install_plugin, tmp_path):
     install_plugin(
         "far",
         "import medzoo\n\ndef far(real, fake, *, seed):\n    return 1 / 0\n\n@medzoo.hookimpl\n"
@@ -164,13 +164,13 @@ def checks(monkeypatch):
     return results
 
 
-def test_a_generator_that_passes_exits_0(medzoo, checks):
+def test_plugin_check_pass_exits_0(medzoo, checks):
     outcome = medzoo("plugin", "check", "classic")
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.splitlines()[1].split() == ["ok", "shape", "0.50", "4", "images"]
 
 
-def test_a_generator_that_fails_exits_3_and_names_the_checks(medzoo, checks):
+def test_plugin_check_failure_exits_3(medzoo, checks):
     checks.append(CheckResult(name="range", passed=False, detail="2.5 is above 1", seconds=0.1))
     outcome = medzoo("plugin", "check", "classic")
     assert outcome.code == 3
@@ -179,18 +179,18 @@ def test_a_generator_that_fails_exits_3_and_names_the_checks(medzoo, checks):
     assert json.loads(medzoo("plugin", "check", "classic", "--json").out)[1]["passed"] is False
 
 
-def test_a_real_generator_is_checked(medzoo):
+def test_plugin_check_generator(medzoo):
     outcome = medzoo("plugin", "check", "duplicate")
     assert outcome.code == 0, outcome.out
 
 
-def test_a_metric_is_checked(medzoo):
+def test_plugin_check_metric(medzoo):
     outcome = medzoo("plugin", "check", "wasserstein")
     assert outcome.code == 0, outcome.out
     assert "identity" in outcome.out
 
 
-def test_an_unknown_generator_offers_the_nearest_spelling(medzoo):
+def test_plugin_check_unknown_name_suggests_nearest(medzoo):
     outcome = medzoo("plugin", "check", "clasic")
     assert outcome.code == 2
     assert "did you mean classic" in outcome.err

@@ -11,14 +11,14 @@ from medzoo.hub.sources import verify_folder
 from medzoo.storage.paths import bundled_root
 
 
-def test_a_pulled_models_folder_is_the_result(medzoo, publish):
+def test_pull_prints_folder(medzoo, publish):
     publish("ddpm-test")
     outcome = medzoo("pull", "ddpm-test")
     assert (outcome.code, outcome.err) == (0, "")
     verify_folder(Path(outcome.out.strip()), load_registry().model("ddpm-test"))
 
 
-def test_a_model_is_pulled_from_a_folder(medzoo, publish):
+def test_pull_from_folder(medzoo, publish):
     published = publish("ddpm-test", mirror=False)
     outcome = medzoo("pull", "ddpm-test", "--from", published.mirror, "--json")
     (pulled,) = json.loads(outcome.out)
@@ -27,14 +27,14 @@ def test_a_model_is_pulled_from_a_folder(medzoo, publish):
     assert Path(pulled["path"], "config.json").is_file()
 
 
-def test_a_model_no_source_has_exits_4(medzoo, publish):
+def test_pull_missing_model_exits_4(medzoo, publish):
     publish("ddpm-test", mirror=False)
     outcome = medzoo("pull", "ddpm-test")
     assert (outcome.code, outcome.out) == (4, "")
     assert "medzoo pull ddpm-test --from DIR" in outcome.err
 
 
-def test_a_flipped_byte_exits_4_and_leaves_nothing(medzoo, publish, user_folders):
+def test_pull_corrupt_file_exits_4_and_leaves_nothing(medzoo, publish, user_folders):
     published = publish("ddpm-test")
     path = published.path("model.safetensors")
     path.write_bytes(path.read_bytes().replace(b"ddpm", b"eepm", 1))
@@ -44,7 +44,7 @@ def test_a_flipped_byte_exits_4_and_leaves_nothing(medzoo, publish, user_folders
     assert not list(user_folders.rglob("*.safetensors*"))
 
 
-def test_an_unknown_model_among_known_ones_pulls_nothing(medzoo, publish, user_folders):
+def test_pull_unknown_model_pulls_nothing(medzoo, publish, user_folders):
     publish("ddpm-test")
     outcome = medzoo("pull", "ddpm-test", "ddpm-tset")
     assert outcome.code == 2
@@ -52,13 +52,13 @@ def test_an_unknown_model_among_known_ones_pulls_nothing(medzoo, publish, user_f
     assert not (user_folders / "cache").exists()
 
 
-def test_a_generator_without_weights_has_nothing_to_pull(medzoo):
+def test_pull_generator_without_weights(medzoo):
     outcome = medzoo("pull", "classic")
     assert outcome.code == 2
     assert "'classic' has no weights to pull" in outcome.err
 
 
-def test_several_models_and_a_place_on_the_hub_are_pulled_at_once(medzoo, publish, publish_on_hub, hub_server):
+def test_pull_several_models_and_a_hub_repository(medzoo, publish, publish_on_hub, hub_server):
     publish("ddpm-first", mirror=False)
     weights = b"weights" * 1000
     stated = {"plugin": "ddpm", "weights_sha256": hashlib.sha256(weights).hexdigest()}
@@ -74,7 +74,7 @@ def test_several_models_and_a_place_on_the_hub_are_pulled_at_once(medzoo, publis
     assert f"hf:acme/foreign is now hf:acme/foreign@{commit}" in outcome.err
 
 
-def test_an_asset_is_pulled_as_the_file_it_is(medzoo, publish_on_hub, monkeypatch):
+def test_pull_asset(medzoo, publish_on_hub, monkeypatch):
     published = publish_on_hub("ddpm-test")
     entry = load_registry().model("ddpm-test")
     file = next(file for file in entry.files if file.name == "model.safetensors")
@@ -96,7 +96,7 @@ files = [{{ name = "{file.name}", sha256 = "{file.sha256}", bytes = {file.bytes}
     assert "backbone" in medzoo("cache").out
 
 
-def test_pulling_says_what_arrives_now_and_then(medzoo, publish_on_hub, hub_server, monkeypatch):
+def test_pull_shows_progress(medzoo, publish_on_hub, hub_server, monkeypatch):
     monkeypatch.setattr("medzoo.cli.progress.DownloadDisplay.EVERY", 0.0)
     publish_on_hub("ddpm-test")
     assert "ddpm-test/model.safetensors: 0.0 of 0.0 MB" in medzoo("pull", "ddpm-test").err
@@ -107,7 +107,7 @@ def test_pulling_says_what_arrives_now_and_then(medzoo, publish_on_hub, hub_serv
     ({"body": flip(9)}, "is corrupt: its sha256 is"),
     ({"cut": 10, "times": 100}, "cannot download"),
 ])  # fmt: skip
-def test_a_hub_that_fails_exits_4_and_the_next_pull_succeeds(medzoo, publish_on_hub, hub_server, fault, reason):
+def test_pull_hub_failure_exits_4_then_succeeds(medzoo, publish_on_hub, hub_server, fault, reason):
     publish_on_hub("ddpm-test")
     hub_server.fail("GET /[0-9a-f]{64}/model.safetensors", **{"chunk": 1, **fault})
     outcome = medzoo("pull", "ddpm-test")
@@ -118,7 +118,7 @@ def test_a_hub_that_fails_exits_4_and_the_next_pull_succeeds(medzoo, publish_on_
     assert medzoo("pull", "ddpm-test").code == 0
 
 
-def test_a_place_on_the_hub_draws_the_same_images_as_the_bundled_model(medzoo, hub_server, tmp_path):
+def test_sample_hub_repository_matches_bundled_model(medzoo, hub_server, tmp_path):
     card = bundled_root() / "cards" / "dcgan-busi"
     commit = hub_server.store.put("acme/dcgan", {path.name: path.read_bytes() for path in card.iterdir()})
     drawn = []
@@ -131,7 +131,7 @@ def test_a_place_on_the_hub_draws_the_same_images_as_the_bundled_model(medzoo, h
     assert len(set(drawn[0])) == 3
 
 
-def test_a_place_on_the_hub_has_no_other_source(medzoo, tmp_path):
+def test_pull_hub_repository_with_other_source(medzoo, tmp_path):
     for verb in (["pull"], ["sample", "--n", "1"]):
         assert "is on the Hub, not in bundled" in medzoo(*verb, "hf:acme/model", "--from", "bundled").err
     assert medzoo("pull", "hf:model").code == 2

@@ -53,7 +53,7 @@ def zoo(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-def test_a_model_goes_there_and_comes_back_the_same(
+def test_push_then_pull_gives_the_same_model(
     medzoo: Callable[..., Any],
     hub_server: HubServer,
     run: Path,
@@ -89,7 +89,7 @@ def test_a_model_goes_there_and_comes_back_the_same(
     assert before == after
 
 
-def test_a_dry_run_says_what_would_be_sent_and_sends_nothing(
+def test_push_dry_run_sends_nothing(
     medzoo: Callable[..., Any], hub_server: HubServer, card: Path, about: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("HF_TOKEN")
@@ -104,9 +104,7 @@ def test_a_dry_run_says_what_would_be_sent_and_sends_nothing(
     assert sorted(card.iterdir()) == before
 
 
-def test_the_result_is_one_document_for_programs(
-    medzoo: Callable[..., Any], hub_server: HubServer, card: Path, about: Path
-) -> None:
+def test_push_json(medzoo: Callable[..., Any], hub_server: HubServer, card: Path, about: Path) -> None:
     arguments = ("push", card, "--about", about, "--repo", REPO, "--create", "--json")
     (first,) = json.loads(medzoo(*arguments).out)
     assert tomllib.loads(first["row"])["model"][0]["revision"] == first["commit"]
@@ -116,9 +114,7 @@ def test_the_result_is_one_document_for_programs(
     assert "no commit was made" in again.err
 
 
-def test_every_reason_against_it_is_told_at_once(
-    medzoo: Callable[..., Any], hub_server: HubServer, card: Path, about: Path
-) -> None:
+def test_push_reports_all_problems(medzoo: Callable[..., Any], hub_server: HubServer, card: Path, about: Path) -> None:
     (card / "model.pkl").write_bytes(b"x")
     note(card, copy_check={"verdict": "failed", "metric": "nearest-train@pixels", "n_real": 40, "n_fake": 200})
     refused = medzoo("push", card, "--about", about, "--repo", REPO, "--create")
@@ -133,7 +129,7 @@ def test_every_reason_against_it_is_told_at_once(
     assert b"published all the same" in commit.files["README.md"].data
 
 
-def test_a_missing_repository_exits_4_and_names_the_option(
+def test_push_missing_repository_exits_4(
     medzoo: Callable[..., Any], hub_server: HubServer, card: Path, about: Path
 ) -> None:
     refused = medzoo("push", card, "--about", about, "--repo", REPO)
@@ -141,7 +137,7 @@ def test_a_missing_repository_exits_4_and_names_the_option(
     assert "--create" in refused.err
 
 
-def test_the_token_is_never_shown(
+def test_push_never_shows_token(
     medzoo: Callable[..., Any], hub_server: HubServer, card: Path, about: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = []
@@ -153,7 +149,7 @@ def test_the_token_is_never_shown(
     assert said == [0, 0, 4]  # what is there already needs no right to write
 
 
-def test_all_bundled_models_go_to_an_organisation(medzoo: Callable[..., Any], hub_server: HubServer, zoo: Path) -> None:
+def test_push_all_bundled_models(medzoo: Callable[..., Any], hub_server: HubServer, zoo: Path) -> None:
     pushed = medzoo("push", "--all", "--org", "acme", "--create", "--update-registry")
     assert pushed.code == 0, pushed.err
     assert pushed.out == ""
@@ -171,7 +167,7 @@ def test_all_bundled_models_go_to_an_organisation(medzoo: Callable[..., Any], hu
     assert not [path for path in zoo.rglob(".*") if path.is_file()]
 
 
-def test_nothing_of_all_goes_while_one_is_not_fit(medzoo: Callable[..., Any], hub_server: HubServer, zoo: Path) -> None:
+def test_push_all_stops_if_one_model_is_invalid(medzoo: Callable[..., Any], hub_server: HubServer, zoo: Path) -> None:
     with (zoo / "cards" / "tiny-b" / "README.md").open("a") as file:
         file.write("More.\n")
     refused = medzoo("push", "--all", "--org", "acme", "--create")
@@ -180,7 +176,7 @@ def test_nothing_of_all_goes_while_one_is_not_fit(medzoo: Callable[..., Any], hu
     assert hub_server.asked() == []
 
 
-def test_a_row_is_written_where_it_is_asked(
+def test_push_update_registry(
     medzoo: Callable[..., Any], hub_server: HubServer, card: Path, about: Path, tmp_path: Path, user_folders: Path
 ) -> None:
     arguments = ("push", card, "--about", about, "--repo", REPO, "--create", "--update-registry")
@@ -202,7 +198,7 @@ def test_a_row_is_written_where_it_is_asked(
         (("ddpm-udde",), "did you mean ddpm-udder"),
     ],
 )
-def test_contradictions_exit_2(medzoo: Callable[..., Any], arguments: tuple[str, ...], message: str) -> None:
+def test_push_conflicting_options_exit_2(medzoo: Callable[..., Any], arguments: tuple[str, ...], message: str) -> None:
     refused = medzoo("push", *arguments)
     assert refused.code == 2
     assert message in refused.err

@@ -33,7 +33,7 @@ def gauss(install_plugin, tmp_path):
     return presets
 
 
-def test_a_model_is_shown_with_training_files_and_card(medzoo, publish):
+def test_show_model(medzoo, publish):
     published = publish("ddpm-test")
     outcome = medzoo("show", "ddpm-test")
     assert outcome.code == 0
@@ -46,13 +46,13 @@ def test_a_model_is_shown_with_training_files_and_card(medzoo, publish):
     assert "license: cc-by-4.0" not in outcome.out
 
 
-def test_a_missing_model_is_shown_without_card(medzoo, publish):
+def test_show_missing_model(medzoo, publish):
     publish("ddpm-test", mirror=False)
     facts = json.loads(medzoo("show", "ddpm-test", "--json").out)
     assert (facts["state"], facts["card"], facts["training"]) == ("missing", None, {})
 
 
-def test_json_holds_the_training(medzoo, publish):
+def test_show_json_training(medzoo, publish):
     publish("ddpm-test")
     facts = json.loads(medzoo("show", "ddpm-test", "--json").out)
     assert facts["training"]["data name"] == "phantom"
@@ -60,7 +60,7 @@ def test_json_holds_the_training(medzoo, publish):
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b'{"data": 3}'])
-def test_a_config_nobody_can_read_costs_only_the_training(medzoo, publish, content):
+def test_show_unreadable_config(medzoo, publish, content):
     published = publish("ddpm-test")
     size = len(published.files["config.json"])
     published.path("config.json").write_bytes(content.ljust(size))
@@ -69,7 +69,7 @@ def test_a_config_nobody_can_read_costs_only_the_training(medzoo, publish, conte
     assert "training" not in outcome.out
 
 
-def test_a_generator_is_shown_with_presets_and_models(medzoo, publish):
+def test_show_generator(medzoo, publish):
     publish("ddpm-test")
     facts = json.loads(medzoo("show", "ddpm", "--json").out)
     assert facts["generator"] == "ddpm"
@@ -78,21 +78,21 @@ def test_a_generator_is_shown_with_presets_and_models(medzoo, publish):
     assert "needs init images        yes" in medzoo("show", "classic").out
 
 
-def test_an_unknown_name_offers_the_nearest_spelling(medzoo, publish):
+def test_show_unknown_name_suggests_nearest(medzoo, publish):
     publish("ddpm-test")
     outcome = medzoo("show", "ddpm-tset")
     assert outcome.code == 2
     assert "error: unknown model, asset or plugin 'ddpm-tset'\n  did you mean" in outcome.err
 
 
-def test_an_asset_is_shown_with_where_it_comes_from(medzoo):
+def test_show_asset(medzoo):
     facts = json.loads(medzoo("show", "inception-fid", "--json").out)
     assert (facts["kind"], facts["license"]) == ("asset", "apache-2.0")
     assert facts["url"].endswith(facts["files"][0]["name"])
     assert "95.6 MB, sha256 6726825d" in medzoo("show", "inception-fid").out
 
 
-def test_a_version_is_shown_by_name(medzoo, publish, monkeypatch):
+def test_show_version(medzoo, publish, monkeypatch):
     first = publish("ddpm-test").registry
     second = publish("ddpm-test", extra="version = 2").registry
     monkeypatch.setenv("MEDZOO_REGISTRY", f"{first}:{second}")
@@ -104,14 +104,14 @@ def test_a_version_is_shown_by_name(medzoo, publish, monkeypatch):
     assert "unknown version 'ddpm-test@v3'\n  did you mean ddpm-test@v" in outcome.err
 
 
-def test_a_deprecated_model_is_shown_with_its_successor(medzoo, publish):
+def test_show_deprecated_model_names_successor(medzoo, publish):
     publish("ddpm-test", extra='deprecated = "its labels were wrong"\nsuccessor = "ddpm-udder"')
     outcome = medzoo("show", "ddpm-test")
     assert "ddpm-test is deprecated: its labels were wrong; use ddpm-udder" in outcome.err
     assert ["successor", "ddpm-udder"] in [line.split() for line in outcome.out.splitlines()]
 
 
-def test_the_file_that_gave_each_key_is_told(medzoo, publish, monkeypatch, tmp_path):
+def test_show_origins_of_each_key(medzoo, publish, monkeypatch, tmp_path):
     published = publish("ddpm-test")
     assert "origins" not in json.loads(medzoo("show", "ddpm-test", "--json").out)
     later = tmp_path / "own_rows.toml"
@@ -123,7 +123,7 @@ def test_the_file_that_gave_each_key_is_told(medzoo, publish, monkeypatch, tmp_p
     assert f"set by {later} id, license" in medzoo("show", "ddpm-test").out
 
 
-def test_a_classifier_is_shown_with_its_models(medzoo, publish, gauss, install_plugin):
+def test_show_classifier(medzoo, publish, gauss, install_plugin):
     published = publish("ddpm-test", extra='kind = "classifier"')
     source = GAUSS.replace("generators", "classifiers").replace("GeneratorSpec", "ClassifierSpec")
     install_plugin("tell", f"PRESETS = {str(gauss)!r}\n{source.replace('gauss', 'tell')}")
@@ -162,7 +162,7 @@ def test_show_settings_and_presets_of_a_plugin(medzoo, gauss):
     assert ["spread", "1.0", "2.0"] in lines
 
 
-def test_presets_that_change_nothing_have_no_table(medzoo, gauss):
+def test_show_presets_without_changes(medzoo, gauss):
     (gauss / "tiny.toml").write_text("image.size = 32")
     out = medzoo("show", "gauss").out
     assert "setting         default  takes" in out
@@ -185,14 +185,14 @@ def test_presets_that_change_nothing_have_no_table(medzoo, gauss):
     ],
     ids=["no folder", "no default", "no TOML", "unknown key"],
 )
-def test_a_preset_that_cannot_be_read_is_named_with_its_plugin(medzoo, gauss, break_it, told):
+def test_show_unreadable_preset(medzoo, gauss, break_it, told):
     break_it(gauss)
     outcome = medzoo("show", "gauss")
     assert (outcome.code, outcome.out) == (3, "")
     assert f"error: generator 'gauss' of gauss-lab 1.0: {told.format(presets=gauss)}" in outcome.err
 
 
-def test_a_metric_is_shown_with_what_it_needs(medzoo):
+def test_show_metric(medzoo):
     facts = json.loads(medzoo("show", "kid", "--json").out)
     assert (facts["metric"], facts["distribution"].split()[0], facts["contract"]) == ("kid", "medzoo", 2)
     assert (facts["unit"], facts["higher_is_better"], facts["min_samples"]) == ("distance", False, 2)
@@ -208,7 +208,7 @@ def test_a_metric_is_shown_with_what_it_needs(medzoo):
     assert "needs                    pixels" in medzoo("show", "ssim").out
 
 
-def test_an_extractor_is_shown_with_what_it_gives(medzoo):
+def test_show_extractor(medzoo):
     facts = json.loads(medzoo("show", "inception", "--json").out)
     assert (facts["extractor"], facts["version"], facts["contract"]) == ("inception", "1", 2)
     assert (facts["gives"], facts["assets"]) == (["features", "logits"], ["inception-fid"])
@@ -216,7 +216,7 @@ def test_an_extractor_is_shown_with_what_it_gives(medzoo):
     assert "gives                    features, logits" in medzoo("show", "inception").out
 
 
-def test_a_plugin_that_is_called_otherwise_is_shown_with_its_offers(medzoo, gauss, install_plugin):
+def test_show_plugin_with_other_name(medzoo, gauss, install_plugin):
     facts = json.loads(medzoo("show", "metrics", "--json").out)
     assert (facts["plugin"], facts["module"]) == ("metrics", "medzoo_metrics")
     assert {"metric kid", "extractor inception"} <= set(facts["provides"])
@@ -225,5 +225,5 @@ def test_a_plugin_that_is_called_otherwise_is_shown_with_its_offers(medzoo, gaus
     assert "error: plugin 'torn' of" in medzoo("show", "torn").err
 
 
-def test_a_name_misspelt_is_looked_for_among_metrics_too(medzoo):
+def test_show_misspelled_metric(medzoo):
     assert "did you mean intensity" in medzoo("show", "intensty").err

@@ -157,7 +157,7 @@ def test_to_dict_is_plain(beside):
     assert values["rows"][0]["scores"][1]["difference"]["mean"] == 0
 
 
-def test_compare_verb_prints_a_table_and_writes_a_page(beside, tmp_path, medzoo):
+def test_experiment_compare_prints_table_and_writes_page(beside, tmp_path, medzoo):
     beside({"name": "second", "failed": frozenset({("ldm", "cnn", 1)})}, {"name": "third", "fingerprint": "aa" * 32})
     folders = [tmp_path / name for name in "012"]
     outcome = medzoo("experiment", "compare", *folders, "--out", tmp_path / "out")
