@@ -29,7 +29,7 @@ def drawn(seed=0, n=200, count=3):
     return labels, np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
 
 
-def test_scores_counted_by_hand():
+def test_classification_scores_known_values():
     """Of 4 benign images 3 are right and 1 is called malignant; of 2 malignant ones 1 is right; 1 normal is right."""
     scores = classification_scores(np.array([0, 0, 0, 0, 1, 1, 2]), sure([0, 0, 0, 1, 1, 0, 2]), CLASSES)
     assert scores.n == 7
@@ -45,7 +45,7 @@ def test_scores_counted_by_hand():
     assert scores.absent == scores.one_sided == scores.unpredicted == ()
 
 
-def test_scores_agree_with_scikit_learn_where_every_class_is_there():
+def test_classification_scores_match_scikit_learn():
     labels, probabilities = drawn()
     scores = classification_scores(labels, probabilities, CLASSES)
     predicted = probabilities.argmax(axis=1)
@@ -57,7 +57,7 @@ def test_scores_agree_with_scikit_learn_where_every_class_is_there():
     assert np.array_equal(scores.confusion, metrics.confusion_matrix(labels, predicted))
 
 
-def test_an_absent_class_is_named_and_left_out_of_every_mean():
+def test_classification_scores_absent_class():
     """One benign image is taken for the absent class; that costs benign's recall and nothing else."""
     scores = classification_scores(np.array([0, 0, 1, 1]), sure([0, 2, 1, 1]), CLASSES)
     normal = scores.per_class[2]
@@ -70,14 +70,14 @@ def test_an_absent_class_is_named_and_left_out_of_every_mean():
     assert scores.confusion == ((1, 0, 1), (0, 2, 0), (0, 0, 0))
 
 
-def test_a_class_never_predicted_has_precision_zero_and_is_named():
+def test_classification_scores_class_never_predicted():
     scores = classification_scores(np.array([0, 0, 1, 2]), sure([0, 0, 0, 2]), CLASSES)
     assert scores.unpredicted == ("malignant",)
     assert scores.per_class[1].precision == scores.per_class[1].f1 == 0.0
     assert scores.precision == pytest.approx((2 / 3 + 0 + 1) / 3)
 
 
-def test_one_class_alone_has_no_auc():
+def test_classification_scores_single_class_has_no_auc():
     scores = classification_scores(np.array([1, 1]), sure([1, 0]), CLASSES)
     assert math.isnan(scores.auc)
     assert scores.one_sided == CLASSES
@@ -89,7 +89,7 @@ MULTI_HOT = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 0]])
 MULTI_PROBABILITIES = np.array([[0.9, 0.1, 0.2], [0.5, 0.4, 0.1], [0.6, 0.7, 0.9], [0.1, 0.2, 0.3]])
 
 
-def test_multi_label_scores_counted_by_hand():
+def test_classification_scores_multi_label_known_values():
     scores = classification_scores(MULTI_HOT, MULTI_PROBABILITIES, CLASSES, multi_label=True)
     first, second, third = scores.per_class
     assert (first.support, first.accuracy, first.recall, first.precision) == (2, 0.75, 1.0, pytest.approx(2 / 3))
@@ -104,7 +104,7 @@ def test_multi_label_scores_counted_by_hand():
     assert scores.confusion == ()
 
 
-def test_a_label_every_image_has_counts_except_in_auc_and_balanced_accuracy():
+def test_classification_scores_multi_label_always_present_label():
     labels = MULTI_HOT.copy()
     labels[:, 2] = 1
     scores = classification_scores(labels, MULTI_PROBABILITIES, CLASSES, multi_label=True)
@@ -115,7 +115,7 @@ def test_a_label_every_image_has_counts_except_in_auc_and_balanced_accuracy():
     assert scores.balanced_accuracy == pytest.approx(0.75)
 
 
-def test_json_has_none_for_nan():
+def test_to_dict_nan_is_none():
     scores = classification_scores(np.array([0, 1]), sure([0, 1]), CLASSES)
     told = json.loads(json.dumps(scores.to_dict(), allow_nan=False))
     assert told["per_class"][2] == {
@@ -130,7 +130,7 @@ def test_json_has_none_for_nan():
     assert told["confusion"] == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]
 
 
-def test_roc_curves_are_thinned_and_keep_their_ends_and_areas():
+def test_roc_points_limit_keeps_ends_and_area():
     labels, probabilities = drawn(n=3000)
     scores = classification_scores(labels, probabilities, CLASSES)
     curves = roc_points(labels, probabilities, CLASSES, limit=100)
@@ -144,7 +144,7 @@ def test_roc_curves_are_thinned_and_keep_their_ends_and_areas():
         assert curve.auc == score.auc == pytest.approx(np.trapezoid(true, false), abs=0.005)
 
 
-def test_roc_curves_of_the_classes_that_have_one():
+def test_roc_points_skips_classes_without_curve():
     curves = roc_points(MULTI_HOT, MULTI_PROBABILITIES, CLASSES, multi_label=True)
     assert [(curve.name, curve.auc) for curve in curves] == [("benign", 0.75), ("malignant", 1.0)]
 
@@ -163,7 +163,7 @@ def test_roc_curves_of_the_classes_that_have_one():
         ([], np.empty((0, 2)), False, "no images"),
     ],
 )
-def test_what_cannot_be_scored_is_refused_and_named(labels, probabilities, multi_label, message):
+def test_classification_scores_invalid_input_raises(labels, probabilities, multi_label, message):
     for score in (classification_scores, roc_points):
         with pytest.raises(DataError, match=message):
             score(np.array(labels), np.array(probabilities), ("a", "b"), multi_label=multi_label)

@@ -1,7 +1,7 @@
 """Using a deprecated model works, and names the model to use instead once."""
 
 
-def test_sampling_from_a_deprecated_model_names_its_successor_once(medzoo, monkeypatch, tmp_path):
+def test_sample_deprecated_model_warns_once(medzoo, monkeypatch, tmp_path):
     own = tmp_path / "own.toml"
     own.write_text('[[model]]\nid = "dcgan-busi"\ndeprecated = "too blurred"\nsuccessor = "ddpm-busi"\n')
     monkeypatch.setenv("MEDZOO_REGISTRY", str(own))

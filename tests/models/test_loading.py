@@ -46,7 +46,7 @@ def published(tmp_path, monkeypatch) -> Path:
     return folder
 
 
-def test_a_saved_classifier_is_the_one_that_is_loaded(tmp_path):
+def test_load_model_saved_classifier(tmp_path):
     folder = make_classifier(tmp_path / "run", trained_on=["aa", "bb"])
     loaded = load(folder)
     assert (loaded.name, loaded.spec, loaded.crop) == ("run", SPEC, "none")
@@ -58,19 +58,19 @@ def test_a_saved_classifier_is_the_one_that_is_loaded(tmp_path):
 
 
 @pytest.mark.parametrize("given", ["tell", "nearest-mean"])
-def test_a_published_classifier_is_loaded_by_id_and_by_plugin(published, given):
+def test_load_by_name_published_classifier(published, given):
     loaded = load(given)
     assert loaded.name == "tell"
     assert torch.equal(loaded.model.predict(IMAGES), load(published).model.predict(IMAGES))
 
 
-def test_a_classifier_on_the_hub_is_loaded_by_its_place(tmp_path, hub_server):
+def test_load_by_name_classifier_on_hub(tmp_path, hub_server):
     folder = make_classifier(tmp_path / "tell")
     hub_server.store.put("acme/tell", {path.name: path.read_bytes() for path in folder.iterdir()})
     assert torch.equal(load("hf:acme/tell").model.predict(IMAGES), load(folder).model.predict(IMAGES))
 
 
-def test_only_settings_of_prediction_can_change(tmp_path):
+def test_load_model_only_inference_settings_can_change(tmp_path):
     folder = make_classifier(tmp_path / "run")
     loaded = load(folder, overrides={"prediction.sharpness": 0})
     assert loaded.model.predict(IMAGES).unique().tolist() == [0.5]
@@ -81,7 +81,7 @@ def test_only_settings_of_prediction_can_change(tmp_path):
         load(folder, overrides={"prediction.sharpnes": 1})
 
 
-def test_damaged_weights_are_refused(tmp_path):
+def test_load_model_damaged_weights_raise(tmp_path):
     folder = make_classifier(tmp_path / "run")
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
@@ -89,7 +89,7 @@ def test_damaged_weights_are_refused(tmp_path):
         load(folder)
 
 
-def test_a_generators_folder_is_no_classifier_nor_the_reverse(tmp_path):
+def test_load_model_of_other_kind_raises(tmp_path):
     generator, classifier = make_model(tmp_path / "generator"), make_classifier(tmp_path / "classifier")
     with pytest.raises(ConfigError, match="is a generator, not a classifier"):
         load(generator)
@@ -100,7 +100,7 @@ def test_a_generators_folder_is_no_classifier_nor_the_reverse(tmp_path):
         )
 
 
-def test_a_classifier_to_train_is_called_by_its_plugins_name():
+def test_classifier_to_train_by_plugin_name():
     plugins = plugins_with_it()
     assert classifier_to_train("nearest-mean", plugins) == (SPEC, {})
     with pytest.raises(ConfigError, match="'ddpm' is a generator, not a classifier"):

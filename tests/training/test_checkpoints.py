@@ -103,9 +103,7 @@ def preview(model: LoadedModel[Generator]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("plugin", ["ddpm", "ddpm-var", "dcgan"])
-def test_a_checkpoint_draws_the_preview_of_its_step_and_writes_nothing(
-    udder: Dataset, tmp_path: Path, plugin: str
-) -> None:
+def test_load_checkpoint_samples_its_preview_and_writes_nothing(udder: Dataset, tmp_path: Path, plugin: str) -> None:
     folder = run(udder, tmp_path / "run", plugin=plugin, overrides=SHORT)
     before = files(folder)
     sheets = [decode(folder / "samples" / f"step-{step:08d}.png") for step in (4, 8)]
@@ -115,7 +113,7 @@ def test_a_checkpoint_draws_the_preview_of_its_step_and_writes_nothing(
     assert files(folder) == before
 
 
-def test_checkpoints_are_told_with_their_epoch_oldest_first(finished: Path) -> None:
+def test_checkpoints_with_epochs_oldest_first(finished: Path) -> None:
     assert [(found.step, found.epoch) for found in checkpoints(finished)] == [(4, 2.0), (8, 4.0)]
     assert [found.path.name for found in checkpoints(finished)] == [
         "step-00000004.safetensors",
@@ -123,7 +121,7 @@ def test_checkpoints_are_told_with_their_epoch_oldest_first(finished: Path) -> N
     ]
 
 
-def test_the_last_checkpoint_is_the_finished_model(finished: Path, udder: Dataset) -> None:
+def test_checkpoints_last_is_finished_model(finished: Path, udder: Dataset) -> None:
     model = load(finished, checkpoints(finished)[-1], udder)
     saved = load_file(finished / "model.safetensors")
     assert all(torch.equal(value, model.model.state_dict()[name]) for name, value in saved.items())
@@ -132,7 +130,7 @@ def test_the_last_checkpoint_is_the_finished_model(finished: Path, udder: Datase
     assert model.image == load_model(finished, plugins=load_plugins(), device="cpu").image
 
 
-def test_the_finished_model_stands_for_a_last_checkpoint_that_is_gone(udder: Dataset, tmp_path: Path) -> None:
+def test_checkpoints_finished_model_replaces_missing_last(udder: Dataset, tmp_path: Path) -> None:
     folder = run(udder, tmp_path / "run", plugin="ddpm", overrides=SHORT)
     gone = folder / "checkpoints" / "step-00000008.safetensors"
     last = load(folder, checkpoints(folder)[-1], udder).model.state_dict()
@@ -143,7 +141,7 @@ def test_the_finished_model_stands_for_a_last_checkpoint_that_is_gone(udder: Dat
     assert all(torch.equal(value, last[name]) for name, value in again.items())
 
 
-def test_an_unfinished_run_has_models_too(udder: Dataset, finished: Path, tmp_path: Path) -> None:
+def test_checkpoints_unfinished_run(udder: Dataset, finished: Path, tmp_path: Path) -> None:
     with pytest.raises(PowerCut):
         run(udder, tmp_path / "cut", plugin="ddpm", overrides=SHORT, last=6)
     (only,) = checkpoints(tmp_path / "cut")
@@ -155,7 +153,7 @@ def test_an_unfinished_run_has_models_too(udder: Dataset, finished: Path, tmp_pa
     assert (later / "model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
 
 
-def test_of_two_stages_the_first_one_s_checkpoints_are_refused(staged: Path, udder: Dataset) -> None:
+def test_load_checkpoint_first_of_two_stages_raises(staged: Path, udder: Dataset) -> None:
     found = checkpoints(staged)
     assert [(point.step, point.epoch) for point in found] == [(2, 1.0), (4, 2.0), (6, 0.5), (8, 1.0)]
     for early in found[:2]:
@@ -171,7 +169,7 @@ def test_of_two_stages_the_first_one_s_checkpoints_are_refused(staged: Path, udd
     assert files(staged) == before
 
 
-def test_other_images_and_other_folders_are_refused(finished: Path, tmp_path: Path) -> None:
+def test_load_checkpoint_other_images_or_folder_raises(finished: Path, tmp_path: Path) -> None:
     other = phantom_dataset(counts=COUNTS, size=32, seed=6)
     with pytest.raises(DataError, match="was trained on other images"):
         load(finished, checkpoints(finished)[0], other)
@@ -179,14 +177,14 @@ def test_other_images_and_other_folders_are_refused(finished: Path, tmp_path: Pa
         checkpoints(tmp_path)
 
 
-def test_classes_in_another_order_are_other_images(finished: Path, udder: Dataset) -> None:
+def test_load_checkpoint_other_class_order_raises(finished: Path, udder: Dataset) -> None:
     turned = replace(udder, classes=udder.classes[::-1], labels=len(udder.classes) - 1 - udder.labels)
     assert turned.fingerprint() == udder.fingerprint()
     with pytest.raises(DataError, match="was trained on other images"):
         load(finished, checkpoints(finished)[0], turned)
 
 
-def test_a_damaged_checkpoint_is_named(udder: Dataset, tmp_path: Path) -> None:
+def test_load_checkpoint_damaged_raises(udder: Dataset, tmp_path: Path) -> None:
     folder = run(udder, tmp_path / "run", plugin="ddpm", overrides=SHORT)
     (first, last) = checkpoints(folder)
     first.path.write_bytes(first.path.read_bytes()[:-100])
@@ -195,7 +193,7 @@ def test_a_damaged_checkpoint_is_named(udder: Dataset, tmp_path: Path) -> None:
     load(folder, last, udder)
 
 
-def test_a_generator_that_trains_on_is_found_out(finished: Path, udder: Dataset, monkeypatch: Any) -> None:
+def test_load_checkpoint_generator_that_keeps_training_raises(finished: Path, udder: Dataset, monkeypatch: Any) -> None:
     from medzoo.toolkit.diffusion.pixel import PixelDiffusion
 
     def fit(self: Any, data: Any, *, seed: int, callback: Any, checkpoints: Any) -> None:
@@ -206,16 +204,14 @@ def test_a_generator_that_trains_on_is_found_out(finished: Path, udder: Dataset,
         load(finished, checkpoints(finished)[0], udder)
 
 
-def test_without_an_epoch_in_the_file_it_is_not_a_number(udder: Dataset, tmp_path: Path) -> None:
+def test_checkpoints_epoch_missing_is_nan(udder: Dataset, tmp_path: Path) -> None:
     folder = run(udder, tmp_path / "run", plugin="ddpm", overrides=SHORT)
     path = checkpoints(folder)[0].path
     save_file({name: value for name, value in load_file(path).items() if name != "epoch"}, path)
     assert math.isnan(checkpoints(folder)[0].epoch)
 
 
-def test_a_run_that_started_from_a_model_tells_its_images_when_it_is_done(
-    udder: Dataset, finished: Path, tmp_path: Path
-) -> None:
+def test_load_checkpoint_trained_on_includes_start_model(udder: Dataset, finished: Path, tmp_path: Path) -> None:
     other = phantom_dataset(counts=COUNTS, size=32, seed=6)
     start = load_model(finished, plugins=load_plugins(), device="cpu")
     with pytest.raises(PowerCut):
@@ -227,7 +223,7 @@ def test_a_run_that_started_from_a_model_tells_its_images_when_it_is_done(
     assert model.trained_on == {*udder.fingerprints(), *other.fingerprints()}
 
 
-def test_all_checkpoints_are_kept_where_asked(udder: Dataset, tmp_path: Path) -> None:
+def test_checkpoints_all_kept_with_checkpointing_steps_1(udder: Dataset, tmp_path: Path) -> None:
     every = [*SHORT[:2], "training.checkpointing_steps=1", "training.validation_epochs=4"]
     folder = run(udder, tmp_path / "all", plugin="ddpm", overrides=every)
     assert [point.step for point in checkpoints(folder)] == list(range(1, 9))

@@ -117,7 +117,7 @@ def test_train_folder_of_an_earlier_version(udder: Dataset, tmp_path: Path) -> N
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
-def test_a_run_leaves_model_curve_grids_and_record(finished: Path, udder: Dataset) -> None:
+def test_train_writes_model_curve_grids_and_record(finished: Path, udder: Dataset) -> None:
     record = json.loads((finished / "run.json").read_text())
     assert record["config"]["image.size"] == 16
     assert record["origins"]["image.size"] == "preset tiny"
@@ -138,7 +138,7 @@ def test_a_run_leaves_model_curve_grids_and_record(finished: Path, udder: Datase
     assert description["image"]["classes"] == sorted(CLASSES)
 
 
-def test_the_saved_model_samples_what_the_trained_one_would(finished: Path) -> None:
+def test_train_saved_model_samples_like_preview(finished: Path) -> None:
     model = load_model(finished, plugins=load_plugins(), device="cpu")
     images = model.model.sample([1, 2], torch.tensor([0, 3]))
     again = load_model(finished, plugins=load_plugins(), device="cpu").model.sample([1, 2], torch.tensor([0, 3]))
@@ -151,14 +151,16 @@ def test_the_saved_model_samples_what_the_trained_one_would(finished: Path) -> N
     assert not torch.equal(saved[name], average["network." + name.removeprefix("network.")])
 
 
-def test_only_the_newest_checkpoints_stay(finished: Path) -> None:
+def test_train_keeps_newest_checkpoints(finished: Path) -> None:
     kept = sorted(path.name for path in (finished / "checkpoints").iterdir())
     assert kept == ["step-00000006.safetensors", "step-00000008.safetensors"]
 
 
 @pytest.mark.parametrize("plugin", ["ddpm", "ddpm-var"])
 @pytest.mark.parametrize("last", [2, 5, 8])
-def test_an_interrupted_run_ends_with_the_same_weights(udder: Dataset, tmp_path: Path, plugin: str, last: int) -> None:
+def test_train_interrupted_resumes_with_the_same_weights(
+    udder: Dataset, tmp_path: Path, plugin: str, last: int
+) -> None:
     whole = run(udder, tmp_path / "whole", plugin=plugin).folder
     with pytest.raises(Stop):
         run(udder, tmp_path / "cut", plugin=plugin, display=StopAt(last))
@@ -185,7 +187,7 @@ def wait_for(condition: Callable[[], bool], *, seconds: float, process: subproce
         time.sleep(0.01)
 
 
-def test_a_killed_run_started_again_ends_with_the_same_weights(folder: Path, tmp_path: Path) -> None:
+def test_train_killed_resumes_with_the_same_weights(folder: Path, tmp_path: Path) -> None:
     more = ["--set", "training.epochs=60"]
     arguments = [sys.executable, "-m", "medzoo", *command(folder, tmp_path / "killed", *more)]
     with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
@@ -202,7 +204,7 @@ def test_a_killed_run_started_again_ends_with_the_same_weights(folder: Path, tmp
     assert weights[0] == weights[1]
 
 
-def test_two_processes_train_one_model(folder: Path, tmp_path: Path) -> None:
+def test_train_two_processes(folder: Path, tmp_path: Path) -> None:
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     flat = ["--set", "training.horizontal_flip=false", "--set", "training.color_jitter=0.0"]
@@ -219,7 +221,7 @@ def test_two_processes_train_one_model(folder: Path, tmp_path: Path) -> None:
     assert torch.isfinite(model.model.sample([0], torch.tensor([0]))).all()
 
 
-def test_a_run_starts_from_another_model_s_weights(finished: Path, udder: Dataset, tmp_path: Path) -> None:
+def test_train_start_from_another_model(finished: Path, udder: Dataset, tmp_path: Path) -> None:
     start = load_model(finished, plugins=load_plugins(), device="cpu")
     other = phantom_dataset(counts=dict.fromkeys(CLASSES, 2), size=32, seed=9)
     kept = ["training.learning_rate=0.0", "training.epochs=1"]
@@ -234,7 +236,7 @@ def test_a_run_starts_from_another_model_s_weights(finished: Path, udder: Datase
         run(other, tmp_path / "more", overrides=kept)
 
 
-def test_what_does_not_fit_of_another_model_stays_fresh(finished: Path, tmp_path: Path) -> None:
+def test_train_start_skips_weights_that_do_not_fit(finished: Path, tmp_path: Path) -> None:
     start = load_model(finished, plugins=load_plugins(), device="cpu")
     two = phantom_dataset(counts={CLASSES[0]: 4, CLASSES[1]: 4}, size=32, seed=9)
     taken = run(two, tmp_path / "two", overrides=["training.epochs=1"], start=start).record["started_from"]["tensors"]
@@ -244,14 +246,14 @@ def test_what_does_not_fit_of_another_model_stays_fresh(finished: Path, tmp_path
         run(two, tmp_path / "var", plugin="ddpm-var", start=replace(start, model=torch.nn.Conv2d(1, 1, 7)))
 
 
-def test_a_finished_run_is_left_alone(finished: Path, udder: Dataset) -> None:
+def test_train_finished_run(finished: Path, udder: Dataset) -> None:
     before = (finished / "model.safetensors").stat().st_mtime_ns
     result = run(udder, finished)
     assert result.already_done
     assert (finished / "model.safetensors").stat().st_mtime_ns == before
 
 
-def test_another_run_s_folder_is_refused_naming_the_difference(finished: Path, udder: Dataset) -> None:
+def test_train_other_settings_raise_with_difference(finished: Path, udder: Dataset) -> None:
     with pytest.raises(DataError, match=r"training\.learning_rate is 0\.0002, this one's is 0\.001"):
         run(udder, finished, overrides=["training.learning_rate=0.001"])
     with pytest.raises(DataError, match="seed is 3, this one's is 4"):
@@ -260,14 +262,14 @@ def test_another_run_s_folder_is_refused_naming_the_difference(finished: Path, u
         run(udder.subset(range(12)), finished)
 
 
-def test_a_folder_with_other_things_is_refused(udder: Dataset, tmp_path: Path) -> None:
+def test_train_folder_with_other_files_raises(udder: Dataset, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(DataError, match="holds other files"):
         run(udder, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_a_damaged_checkpoint_is_named(udder: Dataset, tmp_path: Path) -> None:
+def test_train_damaged_checkpoint_raises(udder: Dataset, tmp_path: Path) -> None:
     with pytest.raises(Stop):
         run(udder, tmp_path / "run", display=StopAt(5))
     newest = tmp_path / "run" / "checkpoints" / "step-00000003.safetensors"
@@ -276,7 +278,7 @@ def test_a_damaged_checkpoint_is_named(udder: Dataset, tmp_path: Path) -> None:
         run(udder, tmp_path / "run")
 
 
-def test_a_flipped_bit_in_a_trained_model_is_noticed(finished: Path, tmp_path: Path) -> None:
+def test_load_model_flipped_bit_raises(finished: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(finished, copy)
     content = bytearray((copy / "model.safetensors").read_bytes())
@@ -298,7 +300,7 @@ def test_a_flipped_bit_in_a_trained_model_is_noticed(finished: Path, tmp_path: P
         ("data", {"images": 3}, r"data\.images"),
     ],
 )
-def test_a_damaged_description_is_named(finished: Path, tmp_path: Path, key: str, value: object, told: str) -> None:
+def test_load_model_damaged_config_raises(finished: Path, tmp_path: Path, key: str, value: object, told: str) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(finished, copy)
     description = json.loads((copy / "config.json").read_text())
@@ -307,7 +309,7 @@ def test_a_damaged_description_is_named(finished: Path, tmp_path: Path, key: str
         load_model(copy, plugins=load_plugins(), device="cpu")
 
 
-def test_a_generator_without_weights_is_not_trained(udder: Dataset, tmp_path: Path) -> None:
+def test_train_generator_without_weights_raises(udder: Dataset, tmp_path: Path) -> None:
     plugins = load_plugins()
     spec = plugins.generator("duplicate")
     config = settings.resolve(spec.config, presets=spec.presets, preset="tiny")
@@ -315,19 +317,19 @@ def test_a_generator_without_weights_is_not_trained(udder: Dataset, tmp_path: Pa
         train(spec, config, udder, tmp_path / "x", plugins=plugins, display=Silent())
 
 
-def test_unknown_settings_get_the_nearest_spelling(folder: Path, tmp_path: Path) -> None:
+def test_resolve_unknown_setting_suggests_nearest(folder: Path, tmp_path: Path) -> None:
     spec = load_plugins().generator("ddpm")
     with pytest.raises(UnknownName, match=r"did you mean training\.epochs"):
         settings.resolve(spec.config, presets=spec.presets, overrides={"training.epoch": 3})
 
 
-def test_tensorboard_gets_every_loss(udder: Dataset, tmp_path: Path) -> None:
+def test_train_tensorboard_logs_losses(udder: Dataset, tmp_path: Path) -> None:
     run(udder, tmp_path / "run", overrides=["training.epochs=1"], tensorboard=True)
     (log,) = (tmp_path / "run" / "tensorboard").iterdir()
     assert b"train/loss" in log.read_bytes()
 
 
-def test_multi_label_data_trains_no_single_label_model(tmp_path: Path) -> None:
+def test_train_multi_label_data_for_single_label_model_raises(tmp_path: Path) -> None:
     labels = np.eye(4, dtype=np.float32)[[0, 1, 2, 3]]
     labels[0, 1] = 1
     source = phantom_dataset(counts=dict.fromkeys(CLASSES, 1), size=32, seed=0)
@@ -336,7 +338,7 @@ def test_multi_label_data_trains_no_single_label_model(tmp_path: Path) -> None:
         run(both, tmp_path / "run")
 
 
-def test_a_plugin_without_an_image_size_is_named(udder: Dataset, tmp_path: Path) -> None:
+def test_train_plugin_without_image_size_raises(udder: Dataset, tmp_path: Path) -> None:
     @dataclass(frozen=True, kw_only=True)
     class Bare:
         spread: float = 1.0
@@ -349,7 +351,7 @@ def test_a_plugin_without_an_image_size_is_named(udder: Dataset, tmp_path: Path)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_class_that_cannot_be_a_folder_is_refused_before_training_starts(folder: Path, tmp_path: Path) -> None:
+def test_train_invalid_class_folder_name_raises(folder: Path, tmp_path: Path) -> None:
     images = sorted(folder.rglob("*.png"))[:2]
     table = tmp_path / "data.csv"
     table.write_text(f"file,label\n{images[0]},normal\n{images[1]},wall/thick\n")
@@ -358,7 +360,7 @@ def test_a_class_that_cannot_be_a_folder_is_refused_before_training_starts(folde
     assert not (tmp_path / "run").exists()
 
 
-def test_images_are_verified_before_training_starts(folder: Path, tmp_path: Path) -> None:
+def test_train_verifies_images_first(folder: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     for path in folder.rglob("*.png"):
         copy = broken / path.relative_to(folder)
@@ -371,9 +373,7 @@ def test_images_are_verified_before_training_starts(folder: Path, tmp_path: Path
     assert not (tmp_path / "run").exists()
 
 
-def test_the_record_names_the_plugin_that_offers_the_generator(
-    udder: Dataset, tmp_path: Path, install_plugin: Callable[..., Path]
-) -> None:
+def test_train_record_names_the_plugin(udder: Dataset, tmp_path: Path, install_plugin: Callable[..., Path]) -> None:
     source = (
         "from dataclasses import replace\n"
         "import medzoo_ddpm\n"
@@ -387,9 +387,7 @@ def test_the_record_names_the_plugin_that_offers_the_generator(
     assert record["plugins"] == {"stranger": {"distribution": "medzoo-stranger", "version": "1.0"}}
 
 
-def test_no_training_starts_from_a_model_without_weights(
-    folder: Path, tmp_path: Path, medzoo: Callable[..., Any]
-) -> None:
+def test_train_start_model_without_weights_exits_2(folder: Path, tmp_path: Path, medzoo: Callable[..., Any]) -> None:
     outcome = medzoo("train", "ddpm", "--data", folder, "--out", tmp_path / "run", "--start", "classic")
     assert outcome.code == 2
     assert "'classic' has no weights" in outcome.err

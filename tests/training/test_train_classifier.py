@@ -250,7 +250,7 @@ def test_score_near_duplicates(data, train):
         score(model, open_dataset(data / "test"), near=0.99, progress=quiet)
 
 
-def test_an_unknown_part_or_class_is_named(data, train, tmp_path):
+def test_score_unknown_part_or_class_raises(data, train, tmp_path):
     model = loaded(train(open_dataset(data)))
     with pytest.raises(UnknownName, match=r"unknown part 'tset'.*did you mean test"):
         score(model, open_dataset(data), part="tset", progress=quiet)
@@ -261,7 +261,7 @@ def test_an_unknown_part_or_class_is_named(data, train, tmp_path):
         score(model, open_dataset(other), progress=quiet)
 
 
-def test_recorded_scores_stand_in_the_runs_notes(data, train):
+def test_record_scores_in_run_notes(data, train):
     run = train(open_dataset(data))
     result = score(loaded(run), open_dataset(data), near=0.99, progress=quiet)
     record_scores(run, result)
