@@ -190,7 +190,7 @@ def test_resolve_presets_without_folder(given):
         resolve(Settings, presets=given)
 
 
-def test_shown_value_can_be_set_again(presets):
+def test_shown_round_trip(presets):
     given = Settings(network=Network(widths=(4, 8)), note="Größe", flip=False, rate=1e-4)
     overrides = [f"{key}={shown(value)}" for key, value in flatten(given).items()]
     assert resolve(Settings, presets=presets, overrides=parse_overrides(overrides)).value == given
@@ -325,7 +325,7 @@ class Trained:
         ("rate", None),
     ],
 )
-def test_renamed_finds_todays_name(key, new):
+def test_renamed_returns_current_name(key, new):
     assert renamed(key, keys(Trained)) == new
 
 

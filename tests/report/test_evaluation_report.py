@@ -84,7 +84,7 @@ def test_format_number_keeps_four_digits_and_the_sign(value, text):
     assert format_number(value) == text
 
 
-def test_formatting_of_words_around_numbers():
+def test_format_interval_pluralize_as_sentence_and_join_words():
     assert format_interval((-0.5, 0.25)) == "\u22120.5000 to 0.2500"
     assert format_interval(None) == ""
     assert (pluralize(1, "class", "classes"), pluralize(1200, "image")) == ("1 class", "1,200 images")
@@ -136,7 +136,7 @@ def test_write_report_escapes_hostile_names(report):
     assert "$\\frac{$" in page.text
 
 
-def test_file_names_are_safe_and_unique(tmp_path):
+def test_file_names_safe_and_unique(tmp_path):
     names = file_names([*NASTY, "A b", "a-b", ""])
     assert len({name.lower() for name in names.values()}) == len(names)
     assert all(0 < len(name) < 70 and "/" not in name and not name.startswith(".") for name in names.values())
@@ -146,7 +146,7 @@ def test_file_names_are_safe_and_unique(tmp_path):
     }
 
 
-def test_metrics_csv_has_a_row_for_every_number(folder):
+def test_write_report_metrics_csv_row_per_number(folder):
     table = list(csv.DictReader(io.StringIO((folder / "metrics.csv").read_text("utf-8"))))
     first = table[0]
     assert (first["name"], first["class"], first["detail"]) == ("kid@cnn-busi", "", "")
@@ -233,7 +233,7 @@ def test_write_report_of_large_images_stays_small(report, tmp_path):
     assert (tmp_path / "report.html").stat().st_size < 5_000_000
 
 
-def test_thumbnails_of_small_images_keep_their_size(report):
+def test_write_report_thumbnails_of_small_images_keep_size(report):
     page = report(made_evaluation(size=28), made_images(size=28))
     tiles = [image for image in page.all("img") if image.get("class") == "coarse"]
     assert {image["width"] for image in tiles} == {"28"}

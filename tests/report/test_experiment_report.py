@@ -303,7 +303,7 @@ def test_read_predictions_damaged_file(made):
         write_experiment_report(experiment)
 
 
-def test_image_tests_are_listed_by_seed(made):
+def test_write_experiment_report_image_tests_by_seed(made):
     experiment = made(arms=ARMS[:2], folds=0, seeds=3, failed=frozenset({("weighted", "cnn", 1)}))
     write_experiment_report(experiment)
     text = Page((experiment.folder / "report.html").read_text("utf-8")).text

@@ -107,7 +107,7 @@ def test_histogram_figure_of_any_sets():
     assert {"real", "synthetic", "other", NASTY, "px"} <= set(words(figure))
 
 
-def test_figures_are_not_cut_off_by_long_names():
+def test_figures_fit_long_names():
     name = "a-metric-of-" + "W" * 60
     floor = Baseline(n=1024, draws=3, real=0.1, real_spread=0.1, fake=0.2, fake_spread=0.1)
     many = {f"{name} {k}": {f"{name} {k}": SCORED for k in range(3)} for k in range(2)}
