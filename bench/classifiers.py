@@ -1,7 +1,7 @@
-"""How fast a classifier is trained beside timm's own loop: the same network, images, batch, optimiser and precision.
+"""How fast a classifier is trained beside timm's own loop: the same network, images, batch, optimizer and precision.
 
 timm's loop is what its train.py does for a step: a batch of its loader's tensors, the loss under autocast, the backward
-pass, the optimiser, and the learning rate of the step. Its images come through torch's DataLoader with one process and
+pass, the optimizer, and the learning rate of the step. Its images come through torch's DataLoader with one process and
 the same augmentation, a random mirror, as a transform of torchvision on each image.
 """
 

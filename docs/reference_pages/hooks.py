@@ -74,8 +74,8 @@ def module_entry(module: ModuleType) -> str:
 
 def constants(module: ModuleType) -> str:
     """Return a table of a module's documented constants, or "" if there are none."""
-    analysed = ModuleAnalyzer.for_module(module.__name__).find_attr_docs()
-    notes = {name: " ".join(lines).strip() for (_, name), lines in analysed.items()}
+    analyzed = ModuleAnalyzer.for_module(module.__name__).find_attr_docs()
+    notes = {name: " ".join(lines).strip() for (_, name), lines in analyzed.items()}
     rows = [(f"`{name}`", f"`{vars(module)[name]!r}`", escaped(note)) for name, note in notes.items()]
     return table(("constant", "value", "meaning"), rows) if rows else ""
 

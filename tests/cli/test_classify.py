@@ -18,7 +18,7 @@ PLUGIN = "from helpers.tiny_classifier import register_classifiers\n"
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Two classes of grey levels, in three parts."""
+    """Two classes of gray levels, in three parts."""
     for part, first in {"train": 0, "val": 10, "test": 20}.items():
         for name, level in {"bright": 200, "dark": 50}.items():
             for index in range(4):

@@ -40,7 +40,7 @@ def test_evaluate_offline_lists_skipped_metrics(medzoo, paths, sets):
     (left_out,) = [line for line in done.err.splitlines() if line.startswith("skipped metrics")]
     assert "fid@inception" in left_out
     assert "medzoo pull inception-fid" in left_out
-    assert "compared at 32x32 pixels in grey" in done.err
+    assert "compared at 32x32 pixels in gray" in done.err
     assert "below 2048 images FID is biased upwards" in done.err
     assert done.out.splitlines()[-1] == "report/report.html"
     record = json.loads(Path("report/run.json").read_text())

@@ -162,7 +162,7 @@ files = [{ name = "encoder.pth", sha256 = "%s", bytes = 2_000_000 }]
 
 @pytest.fixture
 def listed(medzoo, publish):
-    """Ids listed with these options, of a catalogue that also holds a model and an asset for a test."""
+    """Ids listed with these options, of a catalog that also holds a model and an asset for a test."""
     publish("ddpm-test", extra=ASSET)
 
     def ids(*options):

@@ -39,7 +39,7 @@ def test_decode_lossless_formats(tmp_path: Path, suffix: str, shape: tuple[int, 
 def test_decode_16_bit_scales_full_range(tmp_path: Path, suffix: str) -> None:
     values = np.array([[0, 128, 129, 257, 1000, 32768, 65535]], np.uint16)
     np.testing.assert_array_equal(decode(save(tmp_path / f"a.{suffix}", values)), [[0, 0, 1, 1, 4, 128, 255]])
-    # A dim image stays dim: stretching it would give grey levels up to 255.
+    # A dim image stays dim: stretching it would give gray levels up to 255.
     assert decode(save(tmp_path / f"b.{suffix}", values[:, :5])).max() == 4
 
 
@@ -74,8 +74,8 @@ def test_decode_palette_as_rgb(tmp_path: Path) -> None:
 def test_decode_alpha_on_black(tmp_path: Path) -> None:
     rgba = np.array([[[200, 100, 50, 255], [200, 100, 50, 0], [200, 100, 50, 51]]], np.uint8)
     np.testing.assert_array_equal(decode(save(tmp_path / "a.png", rgba)), [[[200, 100, 50], [0, 0, 0], [40, 20, 10]]])
-    grey = np.array([[[200, 255], [200, 0], [200, 51]]], np.uint8)
-    np.testing.assert_array_equal(decode(save(tmp_path / "b.png", grey)), [[200, 0, 40]])
+    gray = np.array([[[200, 255], [200, 0], [200, 51]]], np.uint8)
+    np.testing.assert_array_equal(decode(save(tmp_path / "b.png", gray)), [[200, 0, 40]])
 
 
 def test_decode_1_bit_and_cmyk(tmp_path: Path) -> None:

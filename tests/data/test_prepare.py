@@ -83,11 +83,11 @@ def test_prepare_dark_border_black_image() -> None:
 
 
 def test_prepare_channel_conversion() -> None:
-    grey = noise(4, 4)
-    np.testing.assert_array_equal(prepare(grey, size=4, channels=3, crop="none"), np.stack([grey] * 3))
-    colour = noise(4, 4, 3)
-    luma = colour @ np.array([0.299, 0.587, 0.114])
-    np.testing.assert_allclose(prepare(colour, size=4, channels=1, crop="none")[0], luma, atol=0.51)
+    gray = noise(4, 4)
+    np.testing.assert_array_equal(prepare(gray, size=4, channels=3, crop="none"), np.stack([gray] * 3))
+    color = noise(4, 4, 3)
+    luma = color @ np.array([0.299, 0.587, 0.114])
+    np.testing.assert_allclose(prepare(color, size=4, channels=1, crop="none")[0], luma, atol=0.51)
 
 
 def test_prepare_invalid_arguments_raise() -> None:

@@ -24,20 +24,20 @@ from medzoo.errors import MedzooError
 def test_missing_hooks_found() -> None:
     module = ModuleType("made_up")
 
-    def register_colours() -> None:
-        """Return colours."""
+    def register_colors() -> None:
+        """Return colors."""
 
     def register_smells() -> None: ...
 
-    vars(module).update(register_colours=register_colours, register_smells=register_smells)
-    both = ["made_up.register_colours", "made_up.register_smells"]
+    vars(module).update(register_colors=register_colors, register_smells=register_smells)
+    both = ["made_up.register_colors", "made_up.register_smells"]
     assert missing_hooks(module, both) == ["register_smells"]
-    assert missing_hooks(module, ["made_up.register_smells"]) == ["register_colours", "register_smells"]
+    assert missing_hooks(module, ["made_up.register_smells"]) == ["register_colors", "register_smells"]
 
 
 def test_missing_parameters_found() -> None:
     def paint(
-        colour: Annotated[str, typer.Argument(help="Of the wall.")],
+        color: Annotated[str, typer.Argument(help="Of the wall.")],
         coats: Annotated[int, typer.Option(help="How many.")] = 1,
         dry: Annotated[bool, typer.Option()] = False,
     ) -> None:
@@ -49,10 +49,10 @@ def test_missing_parameters_found() -> None:
     app.command()(paint)
     app.command()(clean)
     commands = list(typer.main.get_group(app).commands.items())
-    told = {"medzoo-paint.colour", "medzoo-paint.--coats", "medzoo-paint.--dry", "medzoo-paint.--no-dry"}
+    told = {"medzoo-paint.color", "medzoo-paint.--coats", "medzoo-paint.--dry", "medzoo-paint.--no-dry"}
     assert missing_parameters(commands, told) == ["paint --dry", "clean"]
     assert missing_parameters(commands, told - {"medzoo-paint.--coats"}) == ["paint --coats", "paint --dry", "clean"]
-    assert missing_parameters(commands, told - {"medzoo-paint.colour"})[0] == "paint colour"
+    assert missing_parameters(commands, told - {"medzoo-paint.color"})[0] == "paint color"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,7 +53,7 @@ def test_evaluate_default_metrics(measure, logged):
     assert "mean-distance@absent, nearest-train@absent, look@absent (medzoo pull inception-fid)" in told
     assert "nearest-train@means (--train DIR)" in told
     row = rows(evaluation)["mean-distance@means"]
-    assert row.score.value == pytest.approx(40, abs=4)  # 20 grey levels in each of four quarters
+    assert row.score.value == pytest.approx(40, abs=4)  # 20 gray levels in each of four quarters
     assert (row.preprocessing, row.score.n_real, row.score.n_fake) == ("quarters", 10, 10)
     assert rows(evaluation)["brightness"].score.value == pytest.approx(20 / 255, abs=0.01)
     assert rows(evaluation)["large"].missing == "large needs sides over 160 pixels"
@@ -219,7 +219,7 @@ def test_evaluate_dataset_warnings(measure, paths):
     write_image(paths["fake"] / "a" / "003.png", np.full((1, 12, 12), 9, np.uint8))
     Image.new("L", (12, 12)).save(paths["real"] / "a" / "x.jpg")
     told = " ".join(measure().warnings)
-    assert "1 synthetic images have a single grey level or color: a/003.png" in told
+    assert "1 synthetic images have a single gray level or color: a/003.png" in told
     assert "different image codecs (real JPEG/PNG, synthetic PNG)" in told
 
 

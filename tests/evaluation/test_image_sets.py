@@ -9,7 +9,7 @@ from PIL import Image
 
 from medzoo.data.images import write_image
 from medzoo.errors import DataError
-from medzoo.evaluation.image_sets import UNLABELLED, Origin, common_image, open_sets
+from medzoo.evaluation.image_sets import UNLABELED, Origin, common_image, open_sets
 from medzoo.evaluation.results import FAKE, OTHER, REAL, TRAIN
 
 
@@ -56,7 +56,7 @@ def test_open_sets_without_class_folders(tmp_path, open_):
         write_image(tmp_path / "flat" / f"{number}.png", np.full((1, 9, 9), number, np.uint8))
     (tmp_path / "flat" / ".hidden.png").write_bytes(b"")
     fake = open_(**paths, **{FAKE: tmp_path / "flat"})[FAKE]
-    assert fake.data.counts() == {UNLABELLED: 4}
+    assert fake.data.counts() == {UNLABELED: 4}
     assert fake.formats.sizes == {(9, 9): 4}
 
 
@@ -86,8 +86,8 @@ def test_open_sets_multi_label(tmp_path, open_, logged):
     (tmp_path / "chest" / "chest.csv").write_text("\n".join(["file,labels,split", *(f"a/{row}" for row in rows)]))
     sets = open_(**{REAL: tmp_path / "chest" / "chest.csv", FAKE: write_set(tmp_path / "fake", {"a": 2})})
     assert {role: one.data.counts() for role, one in sets.items()} == {
-        REAL: {UNLABELLED: 2},
-        TRAIN: {UNLABELLED: 1},
+        REAL: {UNLABELED: 2},
+        TRAIN: {UNLABELED: 1},
         FAKE: {"a": 2},
     }
     assert "chest.csv has several labels per image: its images are compared without them" in logged[0]
@@ -98,7 +98,7 @@ def test_common_image_size(tmp_path, open_, real, fake, given, side):
     sets = open_(**sets_of(tmp_path, real=real, synthetic=fake))
     image, told = common_image(sets, size=given)
     assert (image.size, image.channels, image.classes) == (side, 1, ("a", "b"))
-    assert f"compared at {side}x{side} pixels in grey" in told
+    assert f"compared at {side}x{side} pixels in gray" in told
     assert ("5 real images were" in told) == (real != side)
     assert ("5 synthetic images were" in told) == (fake != side)
     assert ("enlarged" in told) == (given == 16)
@@ -110,7 +110,7 @@ def test_common_image_color(tmp_path, open_):
     image, told = common_image(open_(**paths), size=None)
     assert image.channels == 3
     assert image.classes == ("a", "b", "d")
-    assert "the real images' grey was repeated" in told
+    assert "the real images' gray was repeated" in told
 
 
 def test_common_image_not_square(tmp_path, open_):
@@ -123,4 +123,4 @@ def test_common_image_not_square(tmp_path, open_):
     assert "1 real images were resized, 1 of them made square" in message
     sets[REAL].decode(image, crop="none")
     facts = sets[REAL].summary()
-    assert (facts.sizes, facts.colour, facts.codecs, facts.size) == ("12x12 to 30x12", "grey", "JPEG, PNG", 2)
+    assert (facts.sizes, facts.color, facts.codecs, facts.size) == ("12x12 to 30x12", "gray", "JPEG, PNG", 2)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.logs import logged_messages
-from helpers.tiny_labels import LABELS_PLUGIN, write_labelled
+from helpers.tiny_labels import LABELS_PLUGIN, write_labeled
 
 from medzoo.cli.options import parse_overrides
 from medzoo.data.dataset import Dataset, open_dataset
@@ -101,7 +101,7 @@ def outcome(result: Experiment) -> Mapping[str, object]:
 def test_plan_experiment_presets(name, data, split, tmp_path):
     images = split if read_design(name).value.folds == 0 else data
     if name == "latent":
-        images = open_dataset(write_labelled(tmp_path / "labelled", per_set=12))
+        images = open_dataset(write_labeled(tmp_path / "labeled", per_set=12))
     found = forecast(prepared(name, images, tmp_path / "x"), measure=False)
     assert found.cells == found.missing == len(found.arms) * len(found.steps_per_cell) * found.folds * found.seeds
     assert set(CONTROLS) <= {arm.name.partition("@")[0] for arm in found.arms}
@@ -482,7 +482,7 @@ def test_run_pretraining(data, tiny, tmp_path):
 
 def test_run_multi_label(tiny, tmp_path, install_plugin):
     install_plugin("quilt", LABELS_PLUGIN)
-    images = open_dataset(write_labelled(tmp_path / "labelled", per_set=6))
+    images = open_dataset(write_labeled(tmp_path / "labeled", per_set=6))
     change = {"arms": ["quilt"], "target": 40, "metric": "auc"}
     result, _ = complete(prepared(tiny(**change), images, tmp_path / "x"))
     assert result.failed == ()

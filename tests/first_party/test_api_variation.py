@@ -241,7 +241,7 @@ FAILURES = {
     "a file": Reply(body=b'{"data": [{"url": "file:///etc/passwd"}]}'),
     "no image": with_image(b"garbage"),
     "half an image": lambda asked: with_image(variation(asked)[:200]),
-    "one colour": with_image(png(Image.new("RGB", (64, 64), "black"))),
+    "one color": with_image(png(Image.new("RGB", (64, 64), "black"))),
     "a stamp": with_image(png(Image.radial_gradient("L").resize((8, 8)))),
     "cut": lambda asked: Reply(body=with_image(variation(asked)).body, cut=True),
     "too slow": Reply(delay=4.0),

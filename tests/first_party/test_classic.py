@@ -60,8 +60,8 @@ def test_classic_brightness_clips_at_white():
     assert vary(classic("brightness=1"), torch.full((20, 1, SIZE, SIZE), 0.9)).max() == 1.0
 
 
-def centre_of(images):
-    """Row and column of each image's centre of mass."""
+def center_of(images):
+    """Row and column of each image's center of mass."""
     weight = images.flatten(1).sum(dim=1)
     place = torch.arange(images.shape[-1], dtype=torch.float32)
     rows = (images.sum(dim=(1, 3)) * place).sum(dim=1) / weight
@@ -77,13 +77,13 @@ def blob():
 
 
 def test_classic_translation_range(blob):
-    moved = centre_of(vary(classic("translation=0.25"), blob)) - 15.5
+    moved = center_of(vary(classic("translation=0.25"), blob)) - 15.5
     assert 7.0 < moved.abs().max() <= 8.01
     assert (moved[:, 0] - moved[:, 1]).abs().max() > 1.0, "the two axes are drawn apart"
 
 
 def test_classic_rotation_turns_about_center(blob):
-    assert (centre_of(vary(classic("rotation=90"), blob)) - 15.5).abs().max() < 0.2
+    assert (center_of(vary(classic("rotation=90"), blob)) - 15.5).abs().max() < 0.2
     bar = torch.zeros(100, 1, SIZE, SIZE)
     bar[:, :, 14:18, 4:28] = 1.0
     turned = vary(classic("rotation=90"), bar)
@@ -111,8 +111,8 @@ def test_classic_translation_fills_with_black():
 
 
 def test_classic_noise_std_and_range(photos):
-    grey = torch.full((64, 1, SIZE, SIZE), 0.5)
-    grain = vary(classic("noise=0.05"), grey) - grey
+    gray = torch.full((64, 1, SIZE, SIZE), 0.5)
+    grain = vary(classic("noise=0.05"), gray) - gray
     assert abs(grain.std() - 0.05) < 0.001
     noisy = vary(classic("noise=0.5"), photos)
     assert 0.0 == noisy.min() < noisy.max() == 1.0

@@ -20,7 +20,7 @@ from medzoo.toolkit.training import losses
 from medzoo.toolkit.training.batches import Batch
 
 SPEC = medzoo_ldm.register_generators()[0]
-# As the tiny preset's autoencoder, but on three colours.
+# As the tiny preset's autoencoder, but on three colors.
 SHAPE = {
     "in_channels": 3,
     "out_channels": 3,

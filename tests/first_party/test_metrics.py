@@ -141,7 +141,7 @@ def test_prc_known_values():
     assert measure("prc", features_of(fake), features_of(real)).details["recall"] == pytest.approx(4 / 5)
 
 
-def grey_sets(*levels, side=16):
+def gray_sets(*levels, side=16):
     """One constant image a level."""
     return torch.tensor(levels, dtype=torch.uint8)[:, None, None, None].expand(-1, 1, side, side).clone()
 
@@ -151,8 +151,8 @@ def gap(first, second):
 
 
 def test_lpips_diversity_within_and_between_classes():
-    fake = sample_of(grey_sets(0, 51, 255), classes=2, distance=gap)  # classes 0, 1, 0
-    real = sample_of(grey_sets(0, 255), classes=1, distance=gap)
+    fake = sample_of(gray_sets(0, 51, 255), classes=2, distance=gap)  # classes 0, 1, 0
+    real = sample_of(gray_sets(0, 255), classes=1, distance=gap)
     score = measure("lpips-diversity", real, fake)
     assert score.value == pytest.approx((0.2 + 0.8 + 1.0) / 3)
     assert score.details["within classes"] == pytest.approx(1.0)
@@ -170,13 +170,13 @@ def test_diversity_samples_500_distinct_pairs():
         asked.extend(zip(*light, strict=True))
         return gap(first, second)
 
-    fake = sample_of(grey_sets(*range(0, 240, 4)), distance=compare)
-    score = measure("lpips-diversity", sample_of(grey_sets(0, 255), distance=gap), fake, seed=3)
+    fake = sample_of(gray_sets(*range(0, 240, 4)), distance=compare)
+    score = measure("lpips-diversity", sample_of(gray_sets(0, 255), distance=gap), fake, seed=3)
     assert asked.pop() == pytest.approx((0.0, 1.0))  # the one pair of real images
     assert len(set(asked)) == len(asked) == 500
     assert all(one != other for one, other in asked)
-    grey = fake.pixels.mean(dim=(1, 2, 3))
-    everything = torch.pdist(grey[:, None]).mean().item()
+    gray = fake.pixels.mean(dim=(1, 2, 3))
+    everything = torch.pdist(gray[:, None]).mean().item()
     assert score.interval[0] < everything < score.interval[1]
     assert score.interval[1] - score.interval[0] > 4 * score.spread / math.sqrt(500)  # pairs share images
     assert measure("lpips-diversity", fake, fake, seed=4).value != score.value
@@ -203,7 +203,7 @@ def test_similarity_of_too_small_images_raises(name, side, told):
 
 
 def test_intensity_known_values():
-    real, fake = sample_of(grey_sets(0, 102)), sample_of(grey_sets(51, 255, 255))
+    real, fake = sample_of(gray_sets(0, 102)), sample_of(gray_sets(51, 255, 255))
     score = measure("intensity", real, fake)
     assert score.value == pytest.approx(11 / 15 - 0.2)
     assert score.details == pytest.approx(
@@ -241,9 +241,9 @@ def test_pixel_metrics_chunks_match_whole(monkeypatch):
 
 
 def test_edge_density_of_a_step():
-    step = grey_sets(0, 0)
-    step[..., 8:] = 255  # 2 of 16 columns rise by half a grey range a pixel
-    faint = grey_sets(0, 0)
+    step = gray_sets(0, 0)
+    step[..., 8:] = 255  # 2 of 16 columns rise by half a gray range a pixel
+    faint = gray_sets(0, 0)
     faint[..., 8:] = 25  # by 0.049
     score = measure("edge-density", sample_of(step[:1].repeat(3, 1, 1, 1)), sample_of(step))
     assert (score.value, score.details) == (1.0, {"real": 0.125, "synthetic": 0.125})
@@ -254,7 +254,7 @@ def test_edge_density_of_a_step():
 
 
 def test_wasserstein_known_values():
-    score = measure("wasserstein", sample_of(grey_sets(0, 51)), sample_of(grey_sets(51, 102, 51, 102)))
+    score = measure("wasserstein", sample_of(gray_sets(0, 51)), sample_of(gray_sets(51, 102, 51, 102)))
     assert score.value == pytest.approx(0.2)
     same = sample_of(images(3))
     assert measure("wasserstein", same, same).value == 0.0
@@ -347,4 +347,4 @@ def test_pixels_distance_matches_correlation():
     assert (one - other).norm().item() == pytest.approx(math.sqrt(2 * (1 - correlation)), rel=1e-4)
     brighter = extractor((pixels // 2) + 60)["features"][0]
     assert (one - brighter).norm().item() < 0.05
-    assert not extractor(grey_sets(128, 7, side=100))["features"].any()
+    assert not extractor(gray_sets(128, 7, side=100))["features"].any()

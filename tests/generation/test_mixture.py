@@ -80,8 +80,8 @@ def test_prepare_classic_image_size(fill, prepare):
 
 def test_prepare_classic_color(fill, tmp_path):
     for index in range(3):
-        grey, colour = np.full((1, 20, 30), 50, np.uint8), np.full((3, 40, 20), (index,), np.uint8)
-        write_image(tmp_path / "rgb" / "a" / f"{index}.png", grey if index else colour)
+        gray, color = np.full((1, 20, 30), 50, np.uint8), np.full((3, 40, 20), (index,), np.uint8)
+        write_image(tmp_path / "rgb" / "a" / f"{index}.png", gray if index else color)
     folder = fill(generators=("duplicate",), data=tmp_path / "rgb", target=5).folder
     assert {decode(path).shape for path in folder.glob("a/synthetic-*")} == {(20, 20, 3)}
 

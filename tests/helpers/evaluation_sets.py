@@ -21,7 +21,7 @@ from medzoo.protocols import Pair
 def write_set(
     folder: Path, counts: dict[str, int], *, side: int = 12, channels: int = 1, seed: int = 0, shift: int = 0
 ) -> Path:
-    """A folder of class folders; images of class k are about 40 (k + 1) + shift grey."""
+    """A folder of class folders; images of class k are about 40 (k + 1) + shift gray."""
     random = np.random.default_rng(seed)
     for place, (label, count) in enumerate(counts.items()):
         for number in range(count):
@@ -44,7 +44,7 @@ def write_metadata(folder: Path, *, synthetic: str = "*.png", generator: str = "
 
 
 class Means:
-    """Four numbers an image: the mean grey of its quarters. Counts the images it has seen."""
+    """Four numbers an image: the mean gray of its quarters. Counts the images it has seen."""
 
     def __init__(self) -> None:
         self.seen = 0
@@ -116,7 +116,7 @@ class TestPlugin:
 
     @medzoo.hookimpl
     def register_metrics(self):
-        means = {"unit": "grey levels", "higher_is_better": False, "extractors": ("absent", "means")}
+        means = {"unit": "gray levels", "higher_is_better": False, "extractors": ("absent", "means")}
         return [
             MetricSpec(
                 contract=2,

@@ -25,7 +25,7 @@ from medzoo.protocols import Histogram, Pair, Score
 from medzoo.specs import ImageSpec
 
 CLASSES = ("benign", "malignant", "normal")
-RESIZE = "64 x 64, grey repeated, bicubic"
+RESIZE = "64 x 64, gray repeated, bicubic"
 
 
 @dataclass
@@ -66,7 +66,7 @@ def facts(role: str, classes: tuple[str, ...], each: int, path: str = "") -> Set
         path=path or f"/data/{role}",
         counts=dict.fromkeys(classes, each),
         sizes="190x335 to 1024x719",
-        colour="grey",
+        color="gray",
         codecs="PNG",
         fingerprint="3f" * 32,
     )

@@ -119,7 +119,7 @@ def make_classifier(folder: Path, *, classes: Sequence[str] = CLASSES, trained_o
 
 
 def write_images(root: Path, counts: Mapping[str, int], *, seed: int) -> Path:
-    """`root` with class folders of noise around each class's grey level, no two images alike."""
+    """`root` with class folders of noise around each class's gray level, no two images alike."""
     random = np.random.default_rng(seed)
     for name, count in counts.items():
         (root / name).mkdir(parents=True)

@@ -69,7 +69,7 @@ def register_generators():
 '''
 
 
-def write_labelled(folder: Path, *, per_set: int) -> Path:
+def write_labeled(folder: Path, *, per_set: int) -> Path:
     """A CSV of noisy images of 16 pixels, `per_set` of each set of labels, one of them empty."""
     random = np.random.default_rng(0)
     rows = ["file,labels"]

@@ -27,8 +27,8 @@ def metric():
     return lambda name: load_plugins().metric(name).build()
 
 
-class Colour(torch.utils.data.Dataset):
-    """Grey images as torch-fidelity wants them: three equal channels."""
+class Color(torch.utils.data.Dataset):
+    """Gray images as torch-fidelity wants them: three equal channels."""
 
     def __init__(self, pixels):
         self.pixels = pixels
@@ -45,7 +45,7 @@ def fidelity(fake, real, **wanted):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its data loader and its deprecated calls
         return torch_fidelity.calculate_metrics(
-            input1=Colour(fake), input2=Colour(real), cuda=False, cache=False, verbose=False, batch_size=16, **wanted
+            input1=Color(fake), input2=Color(real), cuda=False, cache=False, verbose=False, batch_size=16, **wanted
         )
 
 

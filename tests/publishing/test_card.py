@@ -125,7 +125,7 @@ def test_about_read_bundled_models(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "problem"),
-    [("id = 'x'", "lacks dataset"), ("x = [", "not valid TOML"), ("colour = 'red'", "lacks")],
+    [("id = 'x'", "lacks dataset"), ("x = [", "not valid TOML"), ("color = 'red'", "lacks")],
 )
 def test_about_read_invalid_file(tmp_path: Path, text: str, problem: str) -> None:
     path = tmp_path / "about.toml"

@@ -103,7 +103,7 @@ def test_write_report_page_has_every_section(page):
         "over subsets",
         "\u22120.005120 to \u22120.001120",
         "125 real, 500 synthetic",
-        "64 x 64, grey repeated, bicubic",
+        "64 x 64, gray repeated, bicubic",
         "Not measured: it needs sides over 160 pixels, these have 64",
         "insufficient: 18 of 50 real images",
         "std not defined",

@@ -189,7 +189,7 @@ class SameFeatures(Light):
         return torch.ones(len(images), 4)
 
 
-class BatchNormalised(Light):
+class BatchNormalized(Light):
     def predict(self, images):
         features = self.features(images)
         return self.layer(features - features.mean(dim=0)).softmax(dim=1).detach()
@@ -259,9 +259,9 @@ class Draws(Light):
         (HalfProbabilities, "probabilities", "they are off by 0.5"),
         (OneColumn, "probabilities", "of shape (8, 3), got (8, 1)"),
         (SameFeatures, "features", "all are equal"),
-        (BatchNormalised, "rebatching", "probabilities changed by"),
+        (BatchNormalized, "rebatching", "probabilities changed by"),
         (Unsaved, "save and load", "gives other probabilities"),
-        (Confused, "learns", "right of black, grey and white"),
+        (Confused, "learns", "right of black, gray and white"),
         (Anything, "bad images", "expected a MedzooError for no image in predict, none was raised"),
         (FitsNothing, "fit on nothing", "none was raised"),
         (Fetches, "network", "predict: 127.0.0.1"),

@@ -25,7 +25,7 @@ FEATURES = {"needs_features": ("features",)}
 
 
 class Brightness:
-    """An honest metric: the distance of the mean grey levels of some images of each set, drawn from the seed."""
+    """An honest metric: the distance of the mean gray levels of some images of each set, drawn from the seed."""
 
     def __call__(self, real, fake, *, seed):
         means = [self.mean(sample, seed) for sample in (real, fake)]
@@ -61,7 +61,7 @@ def spec_of(metric, **changes):
     fields = {
         "contract": 2,
         "name": "brightness",
-        "summary": "grey",
+        "summary": "gray",
         "unit": "levels",
         "higher_is_better": False,
         "baseline": True,
@@ -82,7 +82,7 @@ def test_check_metric_valid_passes():
     assert {result.name: result.detail for result in results if not result.passed} == {}
     assert [result.name for result in results] == [
         "spec", "build", "score", "identity", "direction", "seed repeats", "inputs", "few images",
-        "constant images", "colour", "files", "network", "stdout", "time", "memory", "global random state",
+        "constant images", "color", "files", "network", "stdout", "time", "memory", "global random state",
     ]  # fmt: skip
     assert all(result.detail and "\n" not in result.detail for result in results)
     assert_metric(spec_of(Brightness))
@@ -91,7 +91,7 @@ def test_check_metric_valid_passes():
 def test_check_metric_memorization_metric_skips_inapplicable_checks():
     results = check_metric(spec_of(Nearness, **COPIES))
     assert {result.name: result.detail for result in results if not result.passed} == {}
-    assert {"identity", "colour"}.isdisjoint(result.name for result in results)
+    assert {"identity", "color"}.isdisjoint(result.name for result in results)
 
 
 class Number(Brightness):
@@ -217,7 +217,7 @@ class Divides(Brightness):
         return super().value(means) / max(abs(means[0] - 0.5), 1e-9) if means[0] != 0.5 else float("inf")
 
 
-class GreyAlone(Brightness):
+class GrayAlone(Brightness):
     def mean(self, sample, seed):
         assert sample.pixels[[0]].shape[1] == 1, "one channel"
         return super().mean(sample, seed)
@@ -249,7 +249,7 @@ CHECKS = {
     SetsSeed: {"global random state"},
     WantsThree: {"few images"},
     Divides: {"constant images"},
-    GreyAlone: {"colour"},
+    GrayAlone: {"color"},
     Reads: {"files"},
     Asks: {"network"},
 }
@@ -333,8 +333,8 @@ class Means:
     """An honest extractor: the mean and the largest value of an image."""
 
     def __call__(self, images):
-        grey = images.float().mean(dim=1).flatten(1)
-        return {"features": self.rows(torch.stack([grey.mean(dim=1), grey.amax(dim=1)], dim=1))}
+        gray = images.float().mean(dim=1).flatten(1)
+        return {"features": self.rows(torch.stack([gray.mean(dim=1), gray.amax(dim=1)], dim=1))}
 
     def rows(self, vectors):
         return vectors

@@ -282,7 +282,7 @@ def record_scores(run: Path, result: ClassifierResult) -> None:
     of = "test images" + (f" ({result.left_out} that it was trained on left out)" if result.left_out else "")
     notes |= _notes(HELD_OUT, result.scores, of=of)
     if result.near is not None:
-        of = f"test images whose 32x32 grey correlates below {result.near.threshold:g} with every training image"
+        of = f"test images whose 32x32 gray correlates below {result.near.threshold:g} with every training image"
         notes |= _notes(HELD_OUT_APART, result.near.scores, of=of)
     write_json_atomic(run / RUN, {**record, "notes": notes})
 

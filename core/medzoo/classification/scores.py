@@ -33,7 +33,7 @@ _SUM_TOLERANCE = 1e-2
 class ClassScore:
     """A class against the rest, in [0, 1] or NaN where undefined; `support` is its number of test images.
 
-    `accuracy` is the share of its images that were recognised, hence equal to `recall`; of a label in multi-label
+    `accuracy` is the share of its images that were recognized, hence equal to `recall`; of a label in multi-label
     classification it is the share of all images on which the decision about the label was right.
     `precision` is 0 for a class that has test images and was never predicted, as in scikit-learn.
     """

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Simulate, split and check labelled images.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Simulate, split and check labeled images.")
 
 Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
 _SHOWN = 10

@@ -26,7 +26,7 @@ def push(
     ] = "",
     everything: Annotated[bool, typer.Option("--all", help="All models that came with medzoo.")] = False,
     repo: Annotated[str, typer.Option(metavar="ORG/NAME", help="Repository; default: what the registry says.")] = "",
-    org: Annotated[str, typer.Option(help="User or organisation, for a repository called as the model.")] = "",
+    org: Annotated[str, typer.Option(help="User or organization, for a repository called as the model.")] = "",
     about: Annotated[
         Path | None, typer.Option(help="TOML file with what a run cannot know, as for `medzoo card`.")
     ] = None,

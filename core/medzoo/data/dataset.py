@@ -1,4 +1,4 @@
-"""Labelled image sets: opened from folders, CSV or npz, fingerprinted, and prepared for a model."""
+"""Labeled image sets: opened from folders, CSV or npz, fingerprinted, and prepared for a model."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ class PreparedImages:
 
     def __init__(self, *, dataset: Dataset, image: ImageSpec, crop: str) -> None:
         self.classes = image.classes
-        self.labels = _relabelled(dataset, image)
+        self.labels = _relabeled(dataset, image)
         self._dataset = dataset
         self._image = image
         self._crop = crop
@@ -177,7 +177,7 @@ class PreparedImages:
         return square
 
 
-def _relabelled(dataset: Dataset, image: ImageSpec) -> np.ndarray:
+def _relabeled(dataset: Dataset, image: ImageSpec) -> np.ndarray:
     """The dataset's labels in the order of `image.classes`: int64 (N,) or float32 multi-hot (N, K)."""
     if dataset.multi_label and not image.multi_label:
         raise DataError(
@@ -199,7 +199,7 @@ def fingerprint_of(pixels: np.ndarray) -> str:
 
 
 def open_dataset(path: Path, *, skip_bad: bool = False, classes: Sequence[str] | None = None) -> Dataset:
-    """The labelled images at `path`: class folders, train/val/test folders of them, a CSV, or a MedMNIST npz.
+    """The labeled images at `path`: class folders, train/val/test folders of them, a CSV, or a MedMNIST npz.
 
     `classes` names an npz's numbers, or fixes the order of a folder's or CSV's class names. Where the path sets parts
     aside, the result is the training part and `held_out` has the others. Headers are read; `verify` reads the rest, as

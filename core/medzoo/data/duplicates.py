@@ -17,13 +17,13 @@ _ROWS = 512
 
 
 def thumbnails(dataset: Dataset) -> np.ndarray:
-    """Each image as grey 32x32 of zero mean and unit norm: float32 (N, 1024); a blank image is all zeros."""
+    """Each image as gray 32x32 of zero mean and unit norm: float32 (N, 1024); a blank image is all zeros."""
     found = np.zeros((len(dataset), THUMBNAIL * THUMBNAIL), np.float32)
     for row, pixels in zip(found, dataset.all_pixels(), strict=True):
         row[:] = prepare(pixels, size=THUMBNAIL, channels=1, crop="none").ravel()
     found -= found.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(found, axis=1, keepdims=True)
-    # A blank image correlates with nothing; the bound is far below one grey level in one pixel.
+    # A blank image correlates with nothing; the bound is far below one gray level in one pixel.
     scaled = np.zeros_like(found)
     np.divide(found, norms, out=scaled, where=norms > 1e-3)
     return scaled
@@ -60,7 +60,7 @@ def components(pairs: np.ndarray, *, count: int) -> np.ndarray:
 def duplicate_groups(dataset: Dataset) -> np.ndarray:
     """The duplicate group of each image, int64 (N,): images linked by equal or nearly equal pixels share one.
 
-    Nearly equal means a correlation above 0.99 of 32x32 grey thumbnails. Raises: DataError on an unreadable image.
+    Nearly equal means a correlation above 0.99 of 32x32 gray thumbnails. Raises: DataError on an unreadable image.
     """
     pairs = np.concatenate([near_pairs(thumbnails(dataset)), equal_pairs(dataset.fingerprints())])
     return components(pairs, count=len(dataset))

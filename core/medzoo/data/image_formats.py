@@ -11,15 +11,15 @@ from PIL import Image
 from medzoo.data.dataset import Dataset
 from medzoo.data.images import probe
 
-_GREY = ("1", "L", "LA", "I", "F")
+_GRAY = ("1", "L", "LA", "I", "F")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFormats:
-    """How often each size (width, height) occurs, whether all images are grey, and the codecs, such as "PNG"."""
+    """How often each size (width, height) occurs, whether all images are gray, and the codecs, such as "PNG"."""
 
     sizes: Counter[tuple[int, int]]
-    grey: bool
+    gray: bool
     codecs: tuple[str, ...]
 
     @property
@@ -35,9 +35,9 @@ def image_formats(data: Dataset) -> ImageFormats:
         formats = Image.registered_extensions()
         return ImageFormats(
             sizes=Counter((width, height) for width, height, _ in headers),
-            grey=all(mode in _GREY or mode.startswith("I;16") for _, _, mode in headers),
+            gray=all(mode in _GRAY or mode.startswith("I;16") for _, _, mode in headers),
             codecs=tuple(sorted({formats.get(file.suffix.lower(), file.suffix) for file in data.files})),
         )
     assert data.array is not None  # a dataset has files or an array
     height, width = data.array.shape[1:3]
-    return ImageFormats(sizes=Counter({(width, height): len(data)}), grey=data.array.ndim == 3, codecs=("array",))
+    return ImageFormats(sizes=Counter({(width, height): len(data)}), gray=data.array.ndim == 3, codecs=("array",))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CROPS = ("none", "center", "dark-border")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 MAX_PIXELS = 100_000_000
-# Luma at or below this is border; the black around a retina carries JPEG noise of a few grey levels.
+# Luma at or below this is border; the black around a retina carries JPEG noise of a few gray levels.
 DARK = 10
 # A row or column with fewer bright pixels than this share is border too, so that hot pixels do not widen the box.
 DARK_SHARE = 0.01
@@ -49,9 +49,9 @@ def probe(path: Path) -> tuple[int, int, str]:
 
 
 def decode(path: Path) -> np.ndarray:
-    """The pixels of an image file in its native size: uint8, (H, W) for grey or (H, W, 3) for RGB.
+    """The pixels of an image file in its native size: uint8, (H, W) for gray or (H, W, 3) for RGB.
 
-    16-bit grey is scaled from its whole range (65535 becomes 255), never by the image's own extremes. Transparency is
+    16-bit gray is scaled from its whole range (65535 becomes 255), never by the image's own extremes. Transparency is
     composited on black, EXIF orientation is applied, palettes and CMYK become RGB.
     Raises: DataError naming the file if it is missing, empty, broken, animated, or larger than 100 megapixels.
     """
@@ -134,22 +134,22 @@ def _eight_bit(image: Image.Image, path: Path) -> np.ndarray:
                 f"{path} has pixels outside 0..65535 or fractions", f"save it with 8 or 16 bits a pixel; {_SKIP}"
             )
         return np.rint(wide.astype(np.float64) / 257).astype(np.uint8)
-    grey = image.mode in ("1", "L", "LA", "La")
+    gray = image.mode in ("1", "L", "LA", "La")
     if image.has_transparency_data:
-        # convert() to RGBA knows every way a file states transparency: an alpha band, a key colour, palette entries.
+        # convert() to RGBA knows every way a file states transparency: an alpha band, a key color, palette entries.
         layered = image.convert("RGBA")
         flat = Image.new("RGB", image.size)
         flat.paste(layered.convert("RGB"), mask=layered.getchannel("A"))
         image = flat
-    return np.array(image.convert("L" if grey else "RGB"))
+    return np.array(image.convert("L" if gray else "RGB"))
 
 
 def prepare(pixels: np.ndarray, *, size: int, channels: int, crop: str) -> np.ndarray:
     """The image a model sees, uint8 (C, size, size), from decoded uint8 (H, W) or (H, W, 3).
 
-    `crop`: "none" resizes without keeping the aspect, "center" takes the largest centred square, "dark-border" the box
+    `crop`: "none" resizes without keeping the aspect, "center" takes the largest centered square, "dark-border" the box
     of what is not black, padded with black to a square. Resizing is bicubic with the kernel widened when shrinking
-    (antialiased); a size that already fits is left untouched. Grey becomes RGB by repetition, RGB grey by ITU-R 601.
+    (antialiased); a size that already fits is left untouched. Gray becomes RGB by repetition, RGB gray by ITU-R 601.
     Raises: ConfigError on an unknown crop or channel count; DataError on pixels that are not a decoded image.
     """
     if crop not in CROPS:
@@ -160,7 +160,7 @@ def prepare(pixels: np.ndarray, *, size: int, channels: int, crop: str) -> np.nd
         raise DataError(f"expected uint8 pixels (H, W) or (H, W, 3), got {pixels.dtype} {pixels.shape}")
     image = Image.fromarray(np.ascontiguousarray(pixels)).convert("L" if channels == 1 else "RGB")
     if crop == "center":
-        image = _centre(image)
+        image = _center(image)
     elif crop == "dark-border":
         image = _without_dark_border(image)
     image = image.resize((size, size), Image.Resampling.BICUBIC)
@@ -168,7 +168,7 @@ def prepare(pixels: np.ndarray, *, size: int, channels: int, crop: str) -> np.nd
     return square[None] if channels == 1 else np.ascontiguousarray(square.transpose(2, 0, 1))
 
 
-def _centre(image: Image.Image) -> Image.Image:
+def _center(image: Image.Image) -> Image.Image:
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     return image.crop((left, top, left + side, top + side))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from medzoo.data.decoded_cache import Decoded
-from medzoo.evaluation.image_sets import UNLABELLED, EvaluationSet
+from medzoo.evaluation.image_sets import UNLABELED, EvaluationSet
 from medzoo.evaluation.results import FAKE, REAL
 
 _SHARES_APART = 0.05
@@ -18,8 +18,8 @@ def dataset_warnings(sets: Mapping[str, EvaluationSet]) -> list[str]:
     """Return a sentence for each peculiarity of the sets that affects every metric."""
     real, fake = sets[REAL].data.counts(), sets[FAKE].data.counts()
     found: list[str] = []
-    labelled = UNLABELLED not in real and UNLABELLED not in fake
-    if labelled:
+    labeled = UNLABELED not in real and UNLABELED not in fake
+    if labeled:
         for name in dict.fromkeys([*real, *fake]):
             if not real.get(name) or not fake.get(name):
                 lacking = REAL if not real.get(name) else FAKE
@@ -28,7 +28,7 @@ def dataset_warnings(sets: Mapping[str, EvaluationSet]) -> list[str]:
         if apart > _SHARES_APART:
             shares = "; ".join(f"{role} {_shares(counts)}" for role, counts in ((REAL, real), (FAKE, fake)))
             found.append(f"the class proportions differ ({shares}), which distances between the sets include")
-    elif (UNLABELLED in real) != (UNLABELLED in fake):
+    elif (UNLABELED in real) != (UNLABELED in fake):
         found.append("one of the two sets has no class folders, so classes were not compared")
     codecs = {role: sets[role].formats.codecs for role in (REAL, FAKE) if sets[role].formats.codecs != ("array",)}
     if len(set(codecs.values())) > 1:
@@ -37,7 +37,7 @@ def dataset_warnings(sets: Mapping[str, EvaluationSet]) -> list[str]:
     for role, one in sets.items():
         if constant := _constant(one.images):
             names = ", ".join(one.data.names[place] for place in constant[:3])
-            found.append(f"{len(constant)} {role} images have a single grey level or color: {names}")
+            found.append(f"{len(constant)} {role} images have a single gray level or color: {names}")
     return found
 
 

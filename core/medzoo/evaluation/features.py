@@ -47,7 +47,7 @@ class LoadedExtractor:
 class ClassifierExtractor:
     """A classifier as an extractor: its representation is "features", the log of its probabilities "logits".
 
-    Images are resized by bicubic interpolation with antialiasing; color becomes grey as its luma, grey is repeated.
+    Images are resized by bicubic interpolation with antialiasing; color becomes gray as its luma, gray is repeated.
     """
 
     def __init__(self, classifier: Classifier) -> None:
@@ -125,11 +125,11 @@ def load_extractor(name: str, source: Source) -> LoadedExtractor:
     if name in source.plugins.extractors:
         return _from_plugin(source.plugins.extractors[name], source)
     loaded = load_by_name(name, kind=CLASSIFIER, registry=source.registry, plugins=source.plugins, device=source.device)
-    size, colour = loaded.image.size, "grey" if loaded.image.channels == 1 else "RGB"
+    size, color = loaded.image.size, "gray" if loaded.image.channels == 1 else "RGB"
     return LoadedExtractor(
         name=name,
         extract=ClassifierExtractor(loaded.model),
-        preprocessing=f"{size}x{size} {colour}, bicubic with antialiasing",
+        preprocessing=f"{size}x{size} {color}, bicubic with antialiasing",
         weights=loaded.weights_sha256 or "",
         identity=f"classifier {loaded.spec.name} {loaded.weights_sha256} {sorted(loaded.config.flat().items())}",
         device=source.device,

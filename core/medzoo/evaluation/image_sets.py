@@ -25,7 +25,7 @@ from medzoo.specs import ImageSpec
 logger = logging.getLogger(__name__)
 
 
-UNLABELLED = "all images"
+UNLABELED = "all images"
 """The class of a folder of images without class folders."""
 
 _LARGEST = 1024
@@ -85,7 +85,7 @@ class EvaluationSet:
             path=str(self.data.path),
             counts=self.data.counts(),
             sizes=low if low == high else f"{low} to {high}",
-            colour="grey" if self.formats.grey else "colour",
+            color="gray" if self.formats.gray else "color",
             codecs=", ".join(self.formats.codecs),
             fingerprint=hashlib.sha256("\n".join(sorted(self.images.fingerprints())).encode()).hexdigest(),
         )
@@ -142,7 +142,7 @@ def _open(path: Path, *, classes: Sequence[str] | None, skip_bad: bool) -> Datas
     else:
         names = tuple(file.name for file in files)
         labels = np.zeros(len(files), np.int64)
-        data = Dataset(path=path, classes=(UNLABELLED,), labels=labels, names=names, files=tuple(files))
+        data = Dataset(path=path, classes=(UNLABELED,), labels=labels, names=names, files=tuple(files))
         data = data.verify(skip_bad=True) if skip_bad else data
     return data
 
@@ -150,7 +150,7 @@ def _open(path: Path, *, classes: Sequence[str] | None, skip_bad: bool) -> Datas
 def _without_labels(data: Dataset) -> Dataset:
     """Return the images, and those held out, as images of a single class."""
     held_out = {part: _without_labels(images) for part, images in data.held_out.items()}
-    return replace(data, classes=(UNLABELLED,), labels=np.zeros(len(data), np.int64), held_out=held_out)
+    return replace(data, classes=(UNLABELED,), labels=np.zeros(len(data), np.int64), held_out=held_out)
 
 
 def _select(role: str, data: Dataset) -> tuple[Dataset, tuple[Origin, ...]]:
@@ -199,16 +199,16 @@ def common_image(sets: Mapping[str, EvaluationSet], *, size: int | None) -> tupl
     """
     real, fake = sets[REAL], sets[FAKE]
     side = size or min(real.formats.side, fake.formats.side, _LARGEST)
-    grey = all(one.formats.grey for one in sets.values())
+    gray = all(one.formats.gray for one in sets.values())
     classes = tuple(dict.fromkeys([*real.data.classes, *fake.data.classes]))
-    image = ImageSpec(size=side, channels=1 if grey else 3, classes=classes)
-    parts = [f"all images are compared at {side}x{side} pixels in {'grey' if grey else 'color'}"]
+    image = ImageSpec(size=side, channels=1 if gray else 3, classes=classes)
+    parts = [f"all images are compared at {side}x{side} pixels in {'gray' if gray else 'color'}"]
     for one in sets.values():
         sizes = one.formats.sizes
         if others := sum(count for size_, count in sizes.items() if size_ != (side, side)):
             squared = sum(count for (width, height), count in sizes.items() if width != height)
             larger = " enlarged" if one.formats.side < side else " resized"
             parts.append(f"{others} {one.role} images were{larger}{f', {squared} of them made square' * bool(squared)}")
-        if one.formats.grey and not grey:
-            parts.append(f"the {one.role} images' grey was repeated")
+        if one.formats.gray and not gray:
+            parts.append(f"the {one.role} images' gray was repeated")
     return image, "; ".join(parts) + " (bicubic, antialiased)" * any("were" in part for part in parts)

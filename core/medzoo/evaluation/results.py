@@ -21,7 +21,7 @@ class SetSummary:
     path: str
     counts: Mapping[str, int]
     sizes: str
-    colour: str
+    color: str
     codecs: str
     fingerprint: str
 

@@ -78,5 +78,5 @@ def natural_image(data: Dataset, asked: Mapping[str, Any]) -> ImageSpec:
     """
     formats = image_formats(data)
     size = asked.get("image.size", min(max(formats.side, 8), 1024))
-    channels = asked.get("image.channels", 1 if formats.grey else 3)
+    channels = asked.get("image.channels", 1 if formats.gray else 3)
     return ImageSpec(size=size, channels=channels, classes=data.classes)

@@ -128,8 +128,8 @@ def _learns(subject: ClassifierSubject) -> str:
     truth = torch.from_numpy(data.labels)
     guessed = subject.predict(images, model=learner).argmax(dim=1)
     share = (guessed == (truth.argmax(dim=1) if subject.multi_label else truth)).float().mean().item()
-    expect(share > _LEARNED, f"expected more than {_LEARNED:.0%} right of black, grey and white, got {share:.0%}")
-    return f"black, grey and white are told apart: {share:.0%} right"
+    expect(share > _LEARNED, f"expected more than {_LEARNED:.0%} right of black, gray and white, got {share:.0%}")
+    return f"black, gray and white are told apart: {share:.0%} right"
 
 
 def _bad_images(subject: ClassifierSubject) -> str:

@@ -96,12 +96,12 @@ def _layers(subject: _Subject) -> str:
     return ", ".join(f"{name} of {vectors.shape[1]}" for name, vectors in layers.items()) or "no layers"
 
 
-def _colour(subject: _Subject) -> str:
+def _color(subject: _Subject) -> str:
     layers = subject.extract(subject.images(3))
-    grey, repeated = subject.extract(subject.images()), subject.extract(subject.images().expand(-1, 3, -1, -1).clone())
+    gray, repeated = subject.extract(subject.images()), subject.extract(subject.images().expand(-1, 3, -1, -1).clone())
     for name in layers:
-        _expect_close(grey[name], repeated[name], f"'{name}' of grey images that are given as three equal channels")
-    return "grey counts as three equal channels"
+        _expect_close(gray[name], repeated[name], f"'{name}' of gray images that are given as three equal channels")
+    return "gray counts as three equal channels"
 
 
 def _rows(subject: _Subject) -> str:
@@ -136,7 +136,7 @@ def _expect_close(one: Tensor, other: Tensor, what: str) -> None:
 _CHECKS: Mapping[str, Callable[[_Subject], str | None]] = {
     "build": _build,
     "layers": _layers,
-    "channels": _colour,
+    "channels": _color,
     "rows": _rows,
     "distance": _distance,
 }

@@ -71,7 +71,7 @@ class FakeSamples:
         return self._sample(pixels, features)
 
     def constant(self, count: int) -> Sample:
-        """`count` images of one grey."""
+        """`count` images of one gray."""
         zeros = torch.zeros(count, WIDTH)
         return self._sample(torch.full((count, 1, self.side, self.side), 0.5), {"features": zeros, "logits": zeros})
 

@@ -36,7 +36,7 @@ def check_generator(
     It is built from its `tiny` preset, with `overrides` (key=value) for what no preset can know, for three classes,
     fitted on 24 made-up images and asked for pictures; where the spec is multi-label, once more with multi-hot labels,
     in the checks whose names begin with "multi-label". To see whether it obeys labels, it is fitted on plain black,
-    grey and white images, with its preset `quick` if there is one. Checks that cannot apply are left out: fitting for a
+    gray and white images, with its preset `quick` if there is one. Checks that cannot apply are left out: fitting for a
     spec that is not trainable, init_images for one that needs none, and all that follows a failure to build or to give
     pictures.
     """

@@ -164,11 +164,11 @@ def _constant(subject: MetricSubject) -> str:
     return f"{values[0]:.3g} between constant images, {values[1]:.3g} for constant synthetic ones"
 
 
-def _colour(subject: MetricSubject) -> str | None:
+def _color(subject: MetricSubject) -> str | None:
     if not subject.spec.needs_pixels:
         return None
     real, fake = subject.sets.good(subject.reals, channels=3), subject.sets.good(subject.fakes, seed=1, channels=3)
-    return f"{subject.score(real, fake).value:.4g} for colour images"
+    return f"{subject.score(real, fake).value:.4g} for color images"
 
 
 def _expect_numbers(score: Score) -> None:
@@ -205,7 +205,7 @@ _STAGES: tuple[Stage[MetricSubject], ...] = (
             "inputs": _inputs,
             "few images": _few_images,
             "constant images": _constant,
-            "colour": _colour,
+            "color": _color,
             **BOUNDS,
         }
     ),

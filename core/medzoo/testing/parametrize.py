@@ -31,22 +31,22 @@ def generator_checks(
         check()
     ```
     """
-    return _parametrised(generator_suite(spec, device=device, overrides=overrides))
+    return _parametrized(generator_suite(spec, device=device, overrides=overrides))
 
 
 def classifier_checks(
     spec: ClassifierSpec, *, device: str = "cpu", overrides: Mapping[str, Any] | None = None
 ) -> pytest.MarkDecorator:
     """As `generator_checks`, for a classifier."""
-    return _parametrised(classifier_suite(spec, device=device, overrides=overrides))
+    return _parametrized(classifier_suite(spec, device=device, overrides=overrides))
 
 
 def metric_checks(spec: MetricSpec) -> pytest.MarkDecorator:
     """As `generator_checks`, for a metric."""
-    return _parametrised(metric_suite(spec))
+    return _parametrized(metric_suite(spec))
 
 
-def _parametrised(suite: Suite[Any]) -> pytest.MarkDecorator:
+def _parametrized(suite: Suite[Any]) -> pytest.MarkDecorator:
     import pytest
 
     checks = [pytest.param(functools.partial(_make, suite, name), id=name) for name in suite.names]

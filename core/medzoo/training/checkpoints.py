@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A state of a run after optimiser step `step`, in the file `path`: a checkpoint's, or the finished model's.
+    """A state of a run after optimizer step `step`, in the file `path`: a checkpoint's, or the finished model's.
 
     `epoch` counts passes over the training images, within the stage of training where there are several; NaN where
     the generator's own training loop does not tell it.
