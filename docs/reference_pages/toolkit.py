@@ -16,7 +16,7 @@ from reference_pages.markdown import escaped, page, table, toctree
 from reference_pages.settings import shown, takes
 
 LIGHT = ("classifier_settings", "nn.resolutions", "settings")
-_INNER = ("training.train_state", "training.state")  # internal; `training.loop` exports the public parts
+_INNER = ("training.state",)  # internal; `training.loop` exports the public parts
 
 
 def toolkit_pages() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The network of `cnn`: three convolutions with batch normalisation, three dense layers (study C)."""
+"""The network of `cnn`: three convolutions with batch normalization, three dense layers (study C)."""
 
 from __future__ import annotations
 

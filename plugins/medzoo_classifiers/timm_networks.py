@@ -54,7 +54,7 @@ class TimmBody(nn.Module):
 class FrozenBody(nn.Module):
     """Class logits (N, K) by two new dense layers on a network of timm that is not trained (study C).
 
-    The backbone stays in evaluation mode, so that its batch normalisation keeps the published statistics too. The dense
+    The backbone stays in evaluation mode, so that its batch normalization keeps the published statistics too. The dense
     layers begin Xavier-normal (Glorot & Bengio 2010) with biases of 0.
     """
 
@@ -169,8 +169,8 @@ def _from_file(settings: TimmSettings) -> dict[str, Tensor]:
         raise ConfigError(
             f"nothing tells which file the weights of {settings.name} are", "give its network.weights_sha256"
         )
-    mend = f"`medzoo pull {asset}` prints the file" if asset else "give timm's model.safetensors of this network"
-    return read_weights(Path(settings.weights_file), sha256=expected, mend=mend)
+    hint = f"`medzoo pull {asset}` prints the file" if asset else "give timm's model.safetensors of this network"
+    return read_weights(Path(settings.weights_file), sha256=expected, hint=hint)
 
 
 def _create(

@@ -14,13 +14,13 @@ from medzoo.protocols import CheckpointStore, LabeledImages, TrainingCallback
 from medzoo.seeds import derive_seed, global_draws_from
 from medzoo.toolkit.devices import FastSampling
 from medzoo.toolkit.diffusion.process import seeded_noise
-from medzoo.toolkit.training.loop import Adversary, steps_of, train
+from medzoo.toolkit.training.loop import Discriminator, steps_of, train
 from medzoo.toolkit.validation import check_not_empty, check_sample_request
+from medzoo_dcgan.batch_norm import batch_norm_batches, set_batch_norm_statistics
 from medzoo_dcgan.collapse import CollapseMonitor
-from medzoo_dcgan.game import Game
+from medzoo_dcgan.gan_loss import GANLoss
 from medzoo_dcgan.networks import DiscriminatorNetwork, GeneratorNetwork
 from medzoo_dcgan.settings import DCGANConfig
-from medzoo_dcgan.standing import set_standing_statistics, standing_batches
 
 
 class DCGAN(FastSampling):
@@ -61,23 +61,23 @@ class DCGAN(FastSampling):
         check_not_empty(data)
         config = self.config
         self._fast.clear()
-        standing = standing_batches(data, config, seed=seed, device=self.device)
+        batches = batch_norm_batches(data, config, seed=seed, device=self.device)
 
         def draw(seeds: Sequence[int], labels: Tensor) -> Tensor:
             if not self._fast:
                 self.fast(
-                    config.sampling.mixed_precision, set_standing_statistics(copy.deepcopy(self.network), standing)
+                    config.sampling.mixed_precision, set_batch_norm_statistics(copy.deepcopy(self.network), batches)
                 )
             return self.sample(seeds, labels)
 
-        game = Game(config)
+        gan_loss = GANLoss(config)
         since = steps_of(len(data), config.training) // 5
         monitor = CollapseMonitor(
             data, draw, warn_below=config.collapse_threshold, since=since, seed=seed, callback=callback
         )
         train(
             self.network,
-            game.generator_terms,
+            gan_loss.generator_loss,
             data,
             config.training,
             seed=seed,
@@ -86,13 +86,13 @@ class DCGAN(FastSampling):
             sample=draw,
             weights_changed=self._fast.clear,
             monitor=monitor,
-            adversary=Adversary(
+            discriminator=Discriminator(
                 network=self._fresh_discriminator(seed),
-                loss=game.discriminator_terms,
-                rate=config.discriminator.learning_rate,
+                loss=gan_loss.discriminator_loss,
+                learning_rate=config.discriminator.learning_rate,
             ),
         )
-        set_standing_statistics(self.network, standing)
+        set_batch_norm_statistics(self.network, batches)
         self._fast.clear()
 
     def _fresh_discriminator(self, seed: int) -> nn.Module:

@@ -34,7 +34,7 @@ class GeneratorNetwork(nn.Module):
             layers += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False)]
             layers += [nn.BatchNorm2d(after), nn.ReLU()]
         self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], image.channels, 4, stride=2, padding=1))
-        self.layers.apply(initialise)
+        self.layers.apply(init_weights)
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
         """Images (N, C, H, W) in [-1, 1] from noise (N, latent) and labels (N,)."""
@@ -47,7 +47,7 @@ class GeneratorNetwork(nn.Module):
 class DiscriminatorNetwork(nn.Module):
     """Image and class to a logit, high for real: a strided convolution a resolution, batch norm, leaky ReLU.
 
-    `spectral` normalises each layer's weights instead (Miyato et al. 2018).
+    `spectral` normalizes each layer's weights instead (Miyato et al. 2018).
     """
 
     def __init__(self, settings: DiscriminatorSettings, image: ImageSpec, *, conditional: bool) -> None:
@@ -62,7 +62,7 @@ class DiscriminatorNetwork(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.head = normed(nn.Conv2d(widths[-1], 1, 4))
         self.projection = normed(nn.Embedding(len(image.classes), widths[-1])) if conditional else None
-        self.apply(initialise)
+        self.apply(init_weights)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Logits (N,) of images (N, C, H, W) in [-1, 1] and labels (N,)."""
@@ -86,7 +86,7 @@ def resolutions(size: int) -> int:
 
 
 @torch.no_grad()
-def initialise(module: nn.Module) -> None:
+def init_weights(module: nn.Module) -> None:
     """Nothing; `module` then has weights from N(0, 0.02^2), batch norm gains from N(1, 0.02^2), biases of 0.
 
     Radford et al. 2016, section 3; the gains as in their code.

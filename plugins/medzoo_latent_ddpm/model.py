@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from medzoo import ImageSpec
 from medzoo.toolkit.diffusion.latent import LatentDiffusion
 from medzoo.toolkit.nn.conditioning import embed_labels
-from medzoo.toolkit.nn.resolutions import lowest_side
+from medzoo.toolkit.nn.resolutions import bottleneck_size
 
 if TYPE_CHECKING:
     from medzoo_latent_ddpm.settings import AutoencoderSettings, LatentDDPMConfig, NetworkSettings
@@ -29,13 +29,13 @@ class VectorAutoencoder(nn.Module):
     """A variational autoencoder (Kingma & Welling 2014) of residual blocks, between images and vectors.
 
     Raises:
-        ConfigError: as `resolutions.lowest_side`.
+        ConfigError: as `resolutions.bottleneck_size`.
     """
 
     def __init__(self, settings: AutoencoderSettings, image: ImageSpec) -> None:
         super().__init__()
         widths, groups = settings.block_out_channels, settings.norm_num_groups
-        side = lowest_side(image.size, widths=widths, groups=groups, patch=settings.patch_size, part="autoencoder")
+        side = bottleneck_size(image.size, widths=widths, groups=groups, patch=settings.patch_size, part="autoencoder")
         folded = image.channels * settings.patch_size**2
         self.latent_shape = (settings.latent_dim,)
         self.encoder = nn.Sequential(
@@ -82,7 +82,7 @@ class VectorAutoencoder(nn.Module):
 
 
 class VectorDenoiser(nn.Module):
-    """A residual MLP whose layer normalisation is scaled and shifted by time and labels (Peebles & Xie 2023, adaLN)."""
+    """A residual MLP whose layer normalization is scaled and shifted by time and labels (Peebles & Xie 2023, adaLN)."""
 
     def __init__(self, settings: NetworkSettings, *, latent: int, classes: int) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ from medzoo import ImageSpec
 from medzoo.toolkit.diffusion.latent import LatentDiffusion
 from medzoo.toolkit.nn.attention import recorded_attention
 from medzoo.toolkit.nn.pretrained import load_autoencoder
-from medzoo.toolkit.nn.resolutions import lowest_side
+from medzoo.toolkit.nn.resolutions import bottleneck_size
 from medzoo.toolkit.nn.unet import TokenUNet
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 class KLAutoencoder(nn.Module):
-    """An AutoencoderKL whose images may be folded first; published ones see grey images as three equal channels."""
+    """An AutoencoderKL whose images may be folded first; published ones see gray images as three equal channels."""
 
     def __init__(self, settings: AutoencoderSettings, image: ImageSpec) -> None:
         super().__init__()
-        side = lowest_side(
+        side = bottleneck_size(
             image.size,
             widths=settings.block_out_channels,
             groups=settings.norm_num_groups,
@@ -36,12 +36,12 @@ class KLAutoencoder(nn.Module):
         )
         self.patch = settings.patch_size
         self.channels = image.channels
-        self.colours = 3 if settings.pretrained else image.channels
+        self.colors = 3 if settings.pretrained else image.channels
         self.latent_shape = (settings.latent_channels, side, side)
         levels = len(settings.block_out_channels)
         self.vae = AutoencoderKL(
-            in_channels=self.colours * settings.patch_size**2,
-            out_channels=self.colours * settings.patch_size**2,
+            in_channels=self.colors * settings.patch_size**2,
+            out_channels=self.colors * settings.patch_size**2,
             down_block_types=("DownEncoderBlock2D",) * levels,
             up_block_types=("UpDecoderBlock2D",) * levels,
             block_out_channels=settings.block_out_channels,
@@ -54,14 +54,14 @@ class KLAutoencoder(nn.Module):
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the variance, (N, latent channels, h, w) each, of images (N, C, H, W) in [-1, 1]."""
-        coloured = images.expand(-1, self.colours, -1, -1)
-        posterior = self.vae.encode(functional.pixel_unshuffle(coloured, self.patch)).latent_dist
+        colored = images.expand(-1, self.colors, -1, -1)
+        posterior = self.vae.encode(functional.pixel_unshuffle(colored, self.patch)).latent_dist
         return posterior.mean, posterior.logvar
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images (N, C, H, W) in [-1, 1], a little beyond at times."""
         images = functional.pixel_shuffle(self.vae.decode(latents).sample, self.patch)
-        return images if self.colours == self.channels else images.mean(dim=1, keepdim=True)
+        return images if self.colors == self.channels else images.mean(dim=1, keepdim=True)
 
     def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Reconstruction from a latent drawn with `noise`, and the posterior's mean and logarithm of the variance."""

@@ -1,4 +1,4 @@
-"""DCGAN: its networks, its game, standing statistics, the collapse warning, and what fitting leaves behind."""
+"""DCGAN: its networks, GAN loss, batch-norm statistics, the collapse warning, and what fitting leaves behind."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from medzoo.config import resolve
 from medzoo.errors import ConfigError
 from medzoo.protocols import CheckpointStore, TrainingCallback
 from medzoo.toolkit.training.batches import Batch
+from medzoo_dcgan.batch_norm import batch_norm_batches, set_batch_norm_statistics
 from medzoo_dcgan.collapse import CollapseMonitor, pairwise_distance
-from medzoo_dcgan.game import Game
+from medzoo_dcgan.gan_loss import GANLoss
 from medzoo_dcgan.networks import DiscriminatorNetwork
-from medzoo_dcgan.standing import set_standing_statistics, standing_batches
 
 SPEC = medzoo_dcgan.register_generators()[0]
 
@@ -130,11 +130,20 @@ def test_networks_match_paper():
             elif weight.numel() > 1000:
                 assert weight.mean().item() == pytest.approx(float(norm), abs=0.003)
                 assert weight.std().item() == pytest.approx(0.02, rel=0.1)
-    training, judge = model.config.training, model.config.discriminator
-    assert (training.learning_rate, judge.learning_rate, training.beta1, training.batch_size, training.epochs) == (
-        *(2e-4, 2e-4, 0.5, 128, 50),
+    training, other = model.config.training, model.config.discriminator
+    assert (
+        training.learning_rate,
+        other.learning_rate,
+        training.beta1,
+        training.batch_size,
+        training.epochs,
+    ) == (*(2e-4, 2e-4, 0.5, 128, 50),)
+    assert (other.color, other.translation, other.cutout, other.norm) == (
+        0.0,
+        0.0,
+        0.0,
+        "batch",
     )
-    assert (judge.color, judge.translation, judge.cutout, judge.norm) == (0.0, 0.0, 0.0, "batch")
     assert (training.max_grad_norm, training.warmup_steps, training.lr_scheduler) == (0.0, 0, "constant")
 
 
@@ -193,10 +202,10 @@ def test_default_preset_size_in_half_precision():
     assert sum(value.numel() for value in model.state_dict().values()) * 2 < 2.0e6
 
 
-# the game
+# the GAN loss
 
 
-class Judge(nn.Module):
+class Critic(nn.Module):
     """Gives every image the logit `verdict` times its mean, and keeps what it was shown."""
 
     def __init__(self, verdict):
@@ -236,61 +245,64 @@ def softplus(value):
     ],
 )
 @pytest.mark.parametrize("verdict", [0.3, -0.7, 4.0])
-def test_game_terms_match_loss(loss, of_real, of_fake, of_generator, verdict):
-    game, random = Game(configured("tiny", f"loss={loss}", *OFF)), torch.Generator()
-    judge, painter = Judge(verdict), Painter(-0.5)
-    terms = game.discriminator_terms(judge, painter, WHITE, random)
+def test_gan_loss_matches_formula(loss, of_real, of_fake, of_generator, verdict):
+    gan_loss, random = GANLoss(configured("tiny", f"loss={loss}", *OFF)), torch.Generator()
+    critic, painter = Critic(verdict), Painter(-0.5)
+    terms = gan_loss.discriminator_loss(critic, painter, WHITE, random)
     assert {name: term.item() for name, term in terms.items()} == {
         "real": pytest.approx(of_real(verdict)),
         "fake": pytest.approx(of_fake(-0.5 * verdict)),
     }
-    terms = game.generator_terms(painter, judge, WHITE, random)
+    terms = gan_loss.generator_loss(painter, critic, WHITE, random)
     assert {name: term.item() for name, term in terms.items()} == {
         loss: pytest.approx(of_generator(-0.5 * verdict), abs=1e-6)
     }
 
 
-def test_game_generator_gradient_only_in_its_turn():
-    game, random = Game(configured("tiny", *OFF)), torch.Generator()
-    judge, painter = Judge(1.0), Painter(-0.5)
-    sum(game.discriminator_terms(judge, painter, WHITE, random).values()).backward()
+def test_gan_loss_generator_gradient_only_in_its_turn():
+    gan_loss, random = GANLoss(configured("tiny", *OFF)), torch.Generator()
+    critic, painter = Critic(1.0), Painter(-0.5)
+    sum(gan_loss.discriminator_loss(critic, painter, WHITE, random).values()).backward()
     assert painter.brightness.grad is None
-    assert judge.verdict.grad is not None
-    sum(game.generator_terms(painter, judge, WHITE, random).values()).backward()
-    assert painter.brightness.grad < 0, "brighter is what this judge takes for real"
+    assert critic.verdict.grad is not None
+    sum(gan_loss.generator_loss(painter, critic, WHITE, random).values()).backward()
+    assert painter.brightness.grad < 0, "brighter is what this critic scores as real"
 
 
-def test_game_real_and_generated_share_range_and_labels():
-    game, random = Game(configured("tiny", *OFF)), torch.Generator().manual_seed(0)
-    judge, painter = Judge(1.0), Painter(-0.5)
-    game.discriminator_terms(judge, painter, WHITE, random)
-    game.generator_terms(painter, judge, WHITE, random)
-    assert [images.mean().item() for images, _ in judge.shown] == [1.0, -0.5, -0.5]
-    assert all(torch.equal(labels, WHITE.labels) for _, labels in [*judge.shown, *painter.given])
+def test_gan_loss_real_and_generated_share_range_and_labels():
+    gan_loss, random = GANLoss(configured("tiny", *OFF)), torch.Generator().manual_seed(0)
+    critic, painter = Critic(1.0), Painter(-0.5)
+    gan_loss.discriminator_loss(critic, painter, WHITE, random)
+    gan_loss.generator_loss(painter, critic, WHITE, random)
+    assert [images.mean().item() for images, _ in critic.shown] == [1.0, -0.5, -0.5]
+    assert all(torch.equal(labels, WHITE.labels) for _, labels in [*critic.shown, *painter.given])
     first, second = (latents for latents, _ in painter.given)
     assert first.shape == (4, 8)
     assert not torch.equal(first, second)
 
 
-def test_game_augments_real_and_generated_in_both_turns():
-    game, random = Game(configured("tiny", *OFF[:2], "discriminator.cutout=0.5")), torch.Generator().manual_seed(0)
-    judge, painter = Judge(1.0), Painter(-0.5)
-    game.discriminator_terms(judge, painter, WHITE, random)
-    game.generator_terms(painter, judge, WHITE, random)
-    assert [sorted(images.unique().tolist()) for images, _ in judge.shown] == [[0.0, 1.0], [-0.5, 0.0], [-0.5, 0.0]]
+def test_gan_loss_augments_real_and_generated_in_both_turns():
+    gan_loss, random = (
+        GANLoss(configured("tiny", *OFF[:2], "discriminator.cutout=0.5")),
+        torch.Generator().manual_seed(0),
+    )
+    critic, painter = Critic(1.0), Painter(-0.5)
+    gan_loss.discriminator_loss(critic, painter, WHITE, random)
+    gan_loss.generator_loss(painter, critic, WHITE, random)
+    assert [sorted(images.unique().tolist()) for images, _ in critic.shown] == [[0.0, 1.0], [-0.5, 0.0], [-0.5, 0.0]]
 
 
-# statistics that stand
+# batch-norm statistics
 
 
-def test_set_standing_statistics_depends_on_weights():
+def test_set_batch_norm_statistics_depends_on_weights():
     model = build("tiny")
     data = Data()
-    batches = standing_batches(data, model.config, seed=0, device=torch.device("cpu"))
+    batches = batch_norm_batches(data, model.config, seed=0, device=torch.device("cpu"))
     assert [(latents.shape, labels.shape) for latents, labels in batches] == [((8, 8), (8,))] * 16
     shares = torch.cat([labels for _, labels in batches]).bincount(minlength=3) / 128
     assert shares.tolist() == pytest.approx([1 / 3] * 3, abs=0.15), "classes as often as in training"
-    network = set_standing_statistics(model.network, batches)
+    network = set_batch_norm_statistics(model.network, batches)
     first, norm = network.layers[:2]
     with torch.no_grad():
         given = [
@@ -300,7 +312,7 @@ def test_set_standing_statistics_depends_on_weights():
     assert torch.allclose(norm.running_mean, means.mean(dim=0), atol=1e-6)
     assert norm.momentum == 0.1
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    set_standing_statistics(network, batches)
+    set_batch_norm_statistics(network, batches)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
@@ -330,10 +342,14 @@ def test_fit_batch_norm_statistics_of_ema_weights(fitted):
     model, _ = fitted
     again = build("tiny")
     again.load_state_dict(model.state_dict())
-    set_standing_statistics(again.network, standing_batches(Data(), model.config, seed=0, device=torch.device("cpu")))
+    set_batch_norm_statistics(
+        again.network, batch_norm_batches(Data(), model.config, seed=0, device=torch.device("cpu"))
+    )
     found = again.network.layers[1].running_var
     assert torch.allclose(model.network.layers[1].running_var, found, rtol=1e-4)
-    set_standing_statistics(again.network, standing_batches(Data(), model.config, seed=1, device=torch.device("cpu")))
+    set_batch_norm_statistics(
+        again.network, batch_norm_batches(Data(), model.config, seed=1, device=torch.device("cpu"))
+    )
     assert not torch.allclose(model.network.layers[1].running_var, found, rtol=1e-4)
 
 

@@ -409,8 +409,8 @@ def test_early_stopping_counts_from_lowest_loss():
         with torch.no_grad():
             network.weight.fill_(step)
         assert not stopping.stopped
-        stopping.judge(step)
-    stopping.judge(7)  # what is not a number is no lower
+        stopping.evaluate(step)
+    stopping.evaluate(7)  # what is not a number is no lower
     assert stopping.stopped
     assert (stopping.best_step, stopping.lowest) == (4, 1.0)
     stopping.finish()

@@ -13,7 +13,7 @@ from medzoo import ImageSpec
 from medzoo.protocols import CheckpointStore, TrainingCallback
 from medzoo.toolkit.diffusion.autoencoder import PatchDiscriminator, Reconstruction, quality, reconstruct, similarity
 from medzoo.toolkit.diffusion.latent import LatentDiffusion
-from medzoo.toolkit.diffusion.latents import Latents, Standardiser, content_key, encode_all
+from medzoo.toolkit.diffusion.latents import Latents, Standardizer, content_key, encode_all
 from medzoo.toolkit.settings import (
     DiffusionSettings,
     LatentDiffusionSettings,
@@ -265,7 +265,7 @@ def test_encode_all_appends_mirrored_images():
 @pytest.mark.parametrize("shape", [(3, 4, 4), (7,)], ids=str)
 def test_standardizer_mean_0_std_1_round_trip(shape):
     latents = torch.randn(50, *shape, generator=torch.Generator().manual_seed(0)) * 3.0 + 5.0
-    standardise = Standardiser(shape)
+    standardise = Standardizer(shape)
     standardise.measure(latents)
     values = standardise(latents)
     others = [axis for axis in range(values.ndim) if axis != 1]
@@ -276,7 +276,7 @@ def test_standardizer_mean_0_std_1_round_trip(shape):
 
 
 def test_standardizer_constant_channel():
-    standardise = Standardiser((2, 4, 4))
+    standardise = Standardizer((2, 4, 4))
     standardise.measure(torch.zeros(5, 2, 4, 4))
     assert torch.equal(standardise(torch.zeros(1, 2, 4, 4)), torch.zeros(1, 2, 4, 4))
 
@@ -321,11 +321,13 @@ def test_objective_kl_warmup():
 
 def test_objective_discriminator_hinge_loss():
     own = objective(adversarial_weight=1.0, discriminator_start_step=0, discriminator_channels=(4, 8))
-    assert own.adversary is not None
-    terms = own.judge(lambda images: images.mean(dim=(1, 2, 3)) * 0.0 + 0.25, Halving(), batch(), torch.Generator())
+    assert own.discriminator is not None
+    terms = own.discriminator_loss(
+        lambda images: images.mean(dim=(1, 2, 3)) * 0.0 + 0.25, Halving(), batch(), torch.Generator()
+    )
     assert terms["judged_real"].item() == pytest.approx(0.75)
     assert terms["judged_made"].item() == pytest.approx(1.25)
-    assert own.adversary.network(torch.zeros(3, 1, 16, 16)).shape == (3, 1, 4, 4)
+    assert own.discriminator.network(torch.zeros(3, 1, 16, 16)).shape == (3, 1, 4, 4)
 
 
 def test_patch_discriminator_independent_across_batch():

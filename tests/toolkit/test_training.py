@@ -15,7 +15,7 @@ from medzoo.errors import ConfigError, ResourceError
 from medzoo.protocols import CheckpointStore, TrainingCallback
 from medzoo.toolkit.settings import TrainingSettings
 from medzoo.toolkit.training.batches import epoch_order, vary
-from medzoo.toolkit.training.loop import Adversary, train
+from medzoo.toolkit.training.loop import Discriminator, train
 
 
 class Images:
@@ -390,22 +390,24 @@ def test_train_float_data_reaches_loss_unchanged():
     run(loss=look, data=Vectors(), epochs=1, color_jitter=0.5, horizontal_flip=True)
 
 
-def judge(adversary, network, batch, random):
+def discriminate(discriminator, network, batch, random):
     """Tell real images from what the network makes of noise."""
     with torch.no_grad():
         made = network(torch.randn(batch.images.shape, generator=random))
-    return {"real": F.relu(1.0 - adversary(batch.images)).mean(), "made": F.relu(1.0 + adversary(made)).mean()}
+    return {"real": F.relu(1.0 - discriminator(batch.images)).mean(), "made": F.relu(1.0 + discriminator(made)).mean()}
 
 
-def deceive(network, adversary, batch, random):
+def deceive(network, discriminator, batch, random):
     """Make of noise what passes for real."""
-    return {"deceit": -adversary(network(torch.randn(batch.images.shape, generator=random))).mean()}
+    return {"deceit": -discriminator(network(torch.randn(batch.images.shape, generator=random))).mean()}
 
 
 def run_against(*, log=None, rate=1e-2, **changes):
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        adversary = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.SiLU(), nn.Dropout(0.2), nn.Conv2d(4, 1, 3))
+        discriminator = nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.SiLU(), nn.Dropout(0.2), nn.Conv2d(4, 1, 3)
+        )
     network, log = make_network(), log or Log()
     settings = {
         "epochs": 3,
@@ -424,12 +426,12 @@ def run_against(*, log=None, rate=1e-2, **changes):
         callback=log,
         checkpoints=log,
         sample=lambda seeds, labels: torch.zeros(1),
-        adversary=Adversary(network=adversary, loss=judge, rate=rate),
+        discriminator=Discriminator(network=discriminator, loss=discriminate, learning_rate=rate),
     )
-    return torch.cat([p.detach().flatten() for p in (*network.parameters(), *adversary.parameters())]), log
+    return torch.cat([p.detach().flatten() for p in (*network.parameters(), *discriminator.parameters())]), log
 
 
-def test_train_adversary_alternates_and_reports_both_losses():
+def test_train_discriminator_alternates_and_reports_both_losses():
     weights, log = run_against()
     values = log.values[-1][2]
     assert set(values) == {"loss", "deceit", "adversary", "real", "made", "learning_rate"}
@@ -437,13 +439,13 @@ def test_train_adversary_alternates_and_reports_both_losses():
     assert values["adversary"] == pytest.approx(values["real"] + values["made"])
     idle, _ = run_against(rate=0.0)
     changed = (weights != idle).float()
-    assert changed.mean() > 0.9  # the adversary's rate moves both: its own weights, and the network's through it
+    assert changed.mean() > 0.9  # the discriminator's rate moves both: its own weights, and the network's through it
     assert all(p.requires_grad for p in make_network().parameters())
 
 
 @pytest.mark.parametrize("stop", [3, 8])
 @pytest.mark.parametrize("changes", [{}, {"gradient_accumulation_steps": 2}], ids=str)
-def test_train_adversary_resumed_has_the_same_weights(stop, changes):
+def test_train_discriminator_resumed_has_the_same_weights(stop, changes):
     weights, whole = run_against(**changes)
     broken = Log(stop=stop)
     with pytest.raises(InterruptedError):
@@ -454,15 +456,15 @@ def test_train_adversary_resumed_has_the_same_weights(stop, changes):
     assert log.values == whole.values[newest:]
 
 
-def test_train_adversary_gradients_are_separate():
-    """In the network's turn the adversary's weights gather no gradient."""
+def test_train_discriminator_gradients_are_separate():
+    """In the network's turn the discriminator's weights gather no gradient."""
     seen = []
 
-    def watch(network, adversary, batch, random):
-        seen.append([p.requires_grad for p in adversary.parameters()])
-        return deceive(network, adversary, batch, random)
+    def watch(network, discriminator, batch, random):
+        seen.append([p.requires_grad for p in discriminator.parameters()])
+        return deceive(network, discriminator, batch, random)
 
-    adversary = nn.Conv2d(1, 1, 3)
+    discriminator = nn.Conv2d(1, 1, 3)
     train(
         make_network(),
         watch,
@@ -472,11 +474,11 @@ def test_train_adversary_gradients_are_separate():
         callback=Log(),
         checkpoints=Log(),
         sample=lambda seeds, labels: torch.zeros(1),
-        adversary=Adversary(network=adversary, loss=judge, rate=1e-3),
+        discriminator=Discriminator(network=discriminator, loss=discriminate, learning_rate=1e-3),
     )
     assert seen
     assert not any(flag for flags in seen for flag in flags)
-    assert all(p.requires_grad for p in adversary.parameters())
+    assert all(p.requires_grad for p in discriminator.parameters())
 
 
 def test_train_monitor_sees_averaged_weights_before_preview():

@@ -161,7 +161,7 @@ def _read_asset(path: Path, row: AssetEntry) -> Mapping[str, Tensor]:
     """Read the tensors of an asset of one file, whose hash was checked."""
     if path.suffix == ".safetensors":
         return load_file(path)
-    return read_weights(path, sha256=row.files[0].sha256, mend=f"medzoo pull {row.name}")
+    return read_weights(path, sha256=row.files[0].sha256, hint=f"medzoo pull {row.name}")
 
 
 @dataclass(frozen=True, kw_only=True)

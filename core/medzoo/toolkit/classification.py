@@ -1,4 +1,4 @@
-"""Classifiers of images: a network that sees standardised pixels in the size it needs, and its training."""
+"""Classifiers of images: a network that sees standardized pixels in the size it needs, and its training."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PREDICT_BATCH = 64
 
 
 class Body(Protocol):
-    """An `nn.Module` over standardised images, float32 (N, C, side, side), of mean 0 and deviation 1."""
+    """An `nn.Module` over standardized images, float32 (N, C, side, side), of mean 0 and deviation 1."""
 
     def __call__(self, images: Tensor) -> Tensor:
         """Class logits (N, K)."""
@@ -34,7 +34,7 @@ class Body(Protocol):
         """The representation before the last layer, (N, D)."""
 
 
-class StandardisedNetwork(nn.Module):
+class StandardizedNetwork(nn.Module):
     """`body` behind what it needs: images in [0, 1] are resized to `side` and brought to mean 0 and deviation 1.
 
     The statistics are buffers, so that they are kept with the weights. Resizing is bilinear and antialiased.
@@ -52,20 +52,20 @@ class StandardisedNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Class logits of images (N, C, H, W) in [0, 1]."""
-        logits: Tensor = self.body(self._standardised(images))
+        logits: Tensor = self.body(self._standardize(images))
         return logits
 
     def features(self, images: Tensor) -> Tensor:
         """The representation before the last layer, (N, D)."""
-        features: Tensor = self.body.features(self._standardised(images))
+        features: Tensor = self.body.features(self._standardize(images))
         return features
 
-    def standardise_by(self, mean: Sequence[float], deviation: Sequence[float]) -> None:
+    def set_statistics(self, mean: Sequence[float], deviation: Sequence[float]) -> None:
         """Take the statistics of each channel, of pixels in [0, 1]."""
         for buffer, values in ((self.mean, mean), (self.deviation, deviation)):
             buffer.copy_(torch.tensor(values).view(1, -1, 1, 1))
 
-    def _standardised(self, images: Tensor) -> Tensor:
+    def _standardize(self, images: Tensor) -> Tensor:
         if images.shape[-2:] != (self.side, self.side):
             images = functional.interpolate(images, size=(self.side, self.side), mode="bilinear", antialias=True)
         return (images - self.mean) / self.deviation
@@ -94,7 +94,7 @@ class Start:
 class ImageClassifier(nn.Module):
     """A Classifier over a `Body`, trained as `config` says; it works in fp32 but for training's mixed precision.
 
-    The body sees images of `side` pixels, to which those of `image.size` are resized, standardised by the mean and the
+    The body sees images of `side` pixels, to which those of `image.size` are resized, standardized by the mean and the
     deviation of the training images.
     `start` gives the body the weights that training begins with. `fit` alone calls it, and only where nothing is known
     yet: not when it goes on from a checkpoint, nor when the classifier was fitted or given weights before.
@@ -112,7 +112,7 @@ class ImageClassifier(nn.Module):
         super().__init__()
         self.config = config
         self.image = image
-        network = StandardisedNetwork(body, side=side, channels=image.channels)
+        network = StandardizedNetwork(body, side=side, channels=image.channels)
         # In training's layout from the start, for that decides how convolutions round.
         self.network = network.to(memory_format=torch.channels_last)
         self._start = start
@@ -191,7 +191,7 @@ class ImageClassifier(nn.Module):
                 statistics, of = (start.mean, start.deviation), "the weights' training images"
             else:
                 statistics, of = pixel_statistics(data), "the training images"
-            self.network.standardise_by(*statistics)
+            self.network.set_statistics(*statistics)
             callback.log_metadata("weights", {"source": start.source, "pixels_standardised_by": of})
         else:
             callback.log_metadata("weights", {"source": "the classifier's own, from before this training"})

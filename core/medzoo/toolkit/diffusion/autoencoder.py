@@ -14,7 +14,7 @@ from medzoo.seeds import derive_seed, global_draws_from
 from medzoo.toolkit.settings import ReconstructionSettings, TrainingSettings
 from medzoo.toolkit.training import losses
 from medzoo.toolkit.training.batches import Batch, pixels
-from medzoo.toolkit.training.loop import Adversary, train
+from medzoo.toolkit.training.loop import Discriminator, train
 
 _LOOK_BATCH = 16
 
@@ -38,20 +38,20 @@ class Autoencoder(Protocol):
 class PatchDiscriminator(nn.Sequential):
     """Scores (N, 1, h, w), one a patch of the images (N, C, H, W): is it real? (Isola et al. 2017, section 3.2.2).
 
-    Spectral normalisation in place of batch normalisation, so that a score depends on its own image alone.
+    Spectral normalization in place of batch normalization, so that a score depends on its own image alone.
     """
 
     def __init__(self, channels: int, widths: Sequence[int]) -> None:
         layers: list[nn.Module] = []
         before = channels
         for width in widths:
-            layers += [_normalised(nn.Conv2d(before, width, 4, stride=2, padding=1)), nn.LeakyReLU(0.2)]
+            layers += [_spectral_norm(nn.Conv2d(before, width, 4, stride=2, padding=1)), nn.LeakyReLU(0.2)]
             before = width
-        super().__init__(*layers, _normalised(nn.Conv2d(before, 1, 3, padding=1)))
+        super().__init__(*layers, _spectral_norm(nn.Conv2d(before, 1, 3, padding=1)))
 
 
 class Reconstruction:
-    """What an autoencoder minimises (Rombach et al. 2022, appendix G): terms by name, scalars to be summed.
+    """What an autoencoder minimizes (Rombach et al. 2022, appendix G): terms by name, scalars to be summed.
 
     `perceptual` and `discriminator` are there where their weights are not 0.
     """
@@ -68,12 +68,12 @@ class Reconstruction:
         self.settings = settings
         self.latent_shape = latent_shape
         self.perceptual = losses.perceptual_distance(settings, device)
-        self.adversary: Adversary | None = None
+        self.discriminator: Discriminator | None = None
         if settings.adversarial_weight > 0:
             with global_draws_from(derive_seed(seed, "discriminator"), device):
                 discriminator = PatchDiscriminator(channels, settings.discriminator_channels).to(device)
-            self.adversary = Adversary(
-                network=discriminator, loss=self.judge, rate=settings.discriminator_learning_rate
+            self.discriminator = Discriminator(
+                network=discriminator, loss=self.discriminator_loss, learning_rate=settings.discriminator_learning_rate
             )
 
     def __call__(self, network: nn.Module, *others: Any) -> dict[str, Tensor]:
@@ -96,7 +96,7 @@ class Reconstruction:
             terms["adversarial"] = -settings.adversarial_weight * discriminators[0](made).float().mean()
         return terms
 
-    def judge(
+    def discriminator_loss(
         self, discriminator: nn.Module, network: nn.Module, batch: Batch, random: torch.Generator
     ) -> dict[str, Tensor]:
         """The discriminator's hinge loss (Lim & Ye 2017) on the images and their reconstructions."""
@@ -142,7 +142,7 @@ def train_autoencoder(
         callback=callback,
         checkpoints=checkpoints,
         sample=look,
-        adversary=objective.adversary,
+        discriminator=objective.discriminator,
     )
     autoencoder.eval()
 
@@ -190,9 +190,9 @@ def similarity(first: Tensor, second: Tensor) -> Tensor:
     return value
 
 
-def _normalised(layer: nn.Module) -> nn.Module:
-    normalised: nn.Module = nn.utils.parametrizations.spectral_norm(layer)
-    return normalised
+def _spectral_norm(layer: nn.Module) -> nn.Module:
+    normalized: nn.Module = nn.utils.parametrizations.spectral_norm(layer)
+    return normalized
 
 
 def _side_by_side(autoencoder: Any, data: LabeledImages, seeds: Sequence[int], labels: Tensor) -> Tensor:

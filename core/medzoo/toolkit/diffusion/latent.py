@@ -16,7 +16,7 @@ from medzoo.seeds import derive_seed
 from medzoo.specs import ImageSpec
 from medzoo.toolkit.devices import FastSampling
 from medzoo.toolkit.diffusion.autoencoder import Reconstruction, quality, train_autoencoder
-from medzoo.toolkit.diffusion.latents import Latents, Standardiser, content_key, encode_all
+from medzoo.toolkit.diffusion.latents import Latents, Standardizer, content_key, encode_all
 from medzoo.toolkit.diffusion.process import ForwardProcess, GuidedDenoiser, draw, to_clean
 from medzoo.toolkit.nn.conditioning import null_label
 from medzoo.toolkit.settings import LatentDiffusionSettings, LatentLossSettings
@@ -33,7 +33,7 @@ _QUALITY_IMAGES = 256
 class LatentDiffusion(FastSampling):
     """A Generator over an `autoencoding.Autoencoder` and `network(noisy latents, timesteps, labels)`.
 
-    The network sees standardised latents. `pretrain`, where given, fills the autoencoder with published weights, and
+    The network sees standardized latents. `pretrain`, where given, fills the autoencoder with published weights, and
     then only the network is trained.
     """
 
@@ -49,7 +49,7 @@ class LatentDiffusion(FastSampling):
         super().__init__()
         self.autoencoder = autoencoder
         self.network = network
-        self.standardise = Standardiser(autoencoder.latent_shape)
+        self.standardise = Standardizer(autoencoder.latent_shape)
         self.settings = settings
         self.image = image
         self.null = null_label(image)
@@ -132,7 +132,7 @@ class LatentDiffusion(FastSampling):
         )
 
     def _encode(self, data: LabeledImages, *, mirrored: bool, checkpoints: CheckpointStore) -> Latents:
-        """The standardised latents of `data`, and of its mirrored images after them; `standardise` knows them now."""
+        """The standardized latents of `data`, and of its mirrored images after them; `standardise` knows them now."""
 
         @torch.inference_mode()
         def encode(images: Tensor) -> Tensor:
@@ -216,7 +216,7 @@ class Objective:
             self.autoencoder.requires_grad_(False)
 
     def __call__(self, network: nn.Module, batch: Batch, random: torch.Generator) -> dict[str, Tensor]:
-        """The weighted terms, scalars whose sum is minimised; `batch.images` holds standardised latents."""
+        """The weighted terms, scalars whose sum is minimized; `batch.images` holds standardized latents."""
         clean = batch.images
         given = self.add_noise(clean, batch.labels, random)
         predicted = network(given.noisy, given.steps, given.labels).float()
@@ -231,6 +231,6 @@ class Objective:
             terms["perceptual"] = self.settings.perceptual_weight * (visible * self.perceptual(made, real)).mean()
         return terms
 
-    def _decode(self, standardised: Tensor) -> Tensor:
-        images: Tensor = self.autoencoder.decode(self.standardise.restore(standardised))
+    def _decode(self, standardized: Tensor) -> Tensor:
+        images: Tensor = self.autoencoder.decode(self.standardise.restore(standardized))
         return images

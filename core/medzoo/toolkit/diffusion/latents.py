@@ -1,4 +1,4 @@
-"""Latents of a whole data set: encoded once, kept by content, standardised."""
+"""Latents of a whole data set: encoded once, kept by content, standardized."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Latents:
         return values
 
 
-class Standardiser(nn.Module):
+class Standardizer(nn.Module):
     """Latents to mean 0 and deviation 1 and back, by channel (N, C, H, W) or by dimension (N, D).
 
-    `limit` is the largest standardised value that was measured: what lies beyond it is no latent of a real image.
+    `limit` is the largest standardized value that was measured: what lies beyond it is no latent of a real image.
     """
 
     mean: Tensor
@@ -55,12 +55,12 @@ class Standardiser(nn.Module):
         self.limit.copy_(self(latents.to(self.mean.device)).abs().max())
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Standardised latents."""
+        """Standardized latents."""
         return (latents - self.mean) / self.deviation
 
-    def restore(self, standardised: Tensor) -> Tensor:
+    def restore(self, standardized: Tensor) -> Tensor:
         """Latents as the autoencoder knows them."""
-        return standardised * self.deviation + self.mean
+        return standardized * self.deviation + self.mean
 
 
 def encode_all(

@@ -118,7 +118,7 @@ class Objective:
         self.perceptual = losses.perceptual_distance(self.settings, model.device)
 
     def __call__(self, network: nn.Module, batch: Batch, random: torch.Generator) -> dict[str, Tensor]:
-        """The weighted terms, scalars whose sum is minimised; every draw comes from `random`."""
+        """The weighted terms, scalars whose sum is minimized; every draw comes from `random`."""
         diffusion, settings = self.model.settings.diffusion, self.settings
         clean = batch.images * 2.0 - 1.0
         given = self.add_noise(clean, batch.labels, random)

@@ -95,8 +95,8 @@ class GuidedDenoiser:
     """A network with its labels, (N,) or multi-hot, and the largest absolute value of clean data, as a `Denoiser`.
 
     `null` is the label that says nothing, of one image (`conditioning.null_label`); 1 of `guidance` is none.
-    Guidance pushes the prediction away from the unlabelled one by `guidance` (Ho & Salimans 2022, eq. 6, where its
-    scale is 1 + w); labelled and unlabelled halves share one forward pass.
+    Guidance pushes the prediction away from the unlabeled one by `guidance` (Ho & Salimans 2022, eq. 6, where its
+    scale is 1 + w); labeled and unlabeled halves share one forward pass.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class GuidedDenoiser:
         self.alpha, self.sigma = signal_and_noise(settings)
 
     def __call__(self, noisy: Tensor, timestep: int) -> tuple[Tensor, Tensor | None]:
-        """Clean data (N, C, ...), float32, clipped to its limit, and the labelled half's variance output."""
+        """Clean data (N, C, ...), float32, clipped to its limit, and the labeled half's variance output."""
         inputs = torch.cat([noisy, noisy]) if self.guided else noisy
         steps = torch.full((inputs.shape[0],), timestep, device=noisy.device)
         output = self.network(inputs, steps, self.labels)
@@ -126,8 +126,8 @@ class GuidedDenoiser:
         variance = output[: noisy.shape[0], channels:].float() if output.shape[1] > channels else None
         predicted = output[:, :channels].float()
         if self.guided:
-            labelled, unlabelled = predicted.chunk(2)
-            predicted = unlabelled + self.guidance * (labelled - unlabelled)
+            labeled, unlabeled = predicted.chunk(2)
+            predicted = unlabeled + self.guidance * (labeled - unlabeled)
         alpha, sigma = self.alpha[timestep].item(), self.sigma[timestep].item()
         clean = to_clean(predicted, noisy, alpha=alpha, sigma=sigma, prediction=self.prediction)
         return clean.clamp(-self.limit, self.limit), variance

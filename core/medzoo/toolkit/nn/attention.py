@@ -15,7 +15,7 @@ from torch.nn import functional
 def recorded_attention(unet: Any, draw: Callable[[], Tensor], *, count: int) -> tuple[Tensor, Tensor]:
     """What `draw` gives by calling `unet`, and where its images attend to each token, as `protocols.AttentionMaps`.
 
-    Of each batch the first `count` rows are looked at, which under classifier-free guidance are the labelled ones.
+    Of each batch the first `count` rows are looked at, which under classifier-free guidance are the labeled ones.
     Maps are float32 (count, tokens, h, w) and sum to 1 over tokens.
     """
     kept = unet.attn_processors

@@ -33,8 +33,8 @@ def embed_labels(table: nn.Embedding, labels: Tensor) -> Tensor:
     if labels.ndim == 1:
         rows: Tensor = table(labels)
         return rows
-    unlabelled = (labels < 0).any(dim=1, keepdim=True)
-    weights = torch.cat([labels.clamp(min=0), unlabelled.to(labels.dtype)], dim=1)
+    unlabeled = (labels < 0).any(dim=1, keepdim=True)
+    weights = torch.cat([labels.clamp(min=0), unlabeled.to(labels.dtype)], dim=1)
     return weights.to(table.weight.dtype) @ table.weight
 
 

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from medzoo.errors import ConfigError, HubError, IntegrityError, ResourceError
 
 
-def read_weights(path: Path, *, sha256: str, mend: str) -> dict[str, Tensor]:
+def read_weights(path: Path, *, sha256: str, hint: str) -> dict[str, Tensor]:
     """The tensors by name, on the CPU, of a file that others published, read only if it has that SHA-256.
 
     A .safetensors file is read as such, any other as torch's .pth, of which only tensors are unpickled
-    (`weights_only`), and those from the very bytes that were hashed. `mend` is the hint of the errors.
+    (`weights_only`), and those from the very bytes that were hashed. `hint` is the hint of the errors.
 
     Raises:
         ResourceError: the file cannot be read.
@@ -28,10 +28,10 @@ def read_weights(path: Path, *, sha256: str, mend: str) -> dict[str, Tensor]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ResourceError(f"cannot read the weights {path}: {error.strerror}", mend) from error
+        raise ResourceError(f"cannot read the weights {path}: {error.strerror}", hint) from error
     digest = hashlib.sha256(data).hexdigest()
     if digest != sha256:
-        raise IntegrityError(f"{path} has sha256 {digest[:12]}..., expected {sha256[:12]}...", mend)
+        raise IntegrityError(f"{path} has sha256 {digest[:12]}..., expected {sha256[:12]}...", hint)
     if path.suffix == ".safetensors":
         return load_safetensors(data)
     state: dict[str, Tensor] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
@@ -56,13 +56,13 @@ def load_autoencoder(autoencoder: Any, source: str) -> None:
             published: Any = AutoencoderKL.from_pretrained(source, use_safetensors=True)
     except OSError as error:  # diffusers' one answer to whatever is missing, on disk or on the Hub
         reason = str(error).strip().splitlines()[0]
-        mend = (
+        hint = (
             f"{source} should hold config.json and diffusion_pytorch_model.safetensors"
             if Path(source).exists()
             else "fetch it where there is a network (`medzoo pull sd-vae-ft-mse` prints the folder of study A's), and "
             "give its folder as autoencoder.pretrained"
         )
-        raise HubError(f"the autoencoder '{source}' cannot be had: {reason}", mend) from error
+        raise HubError(f"the autoencoder '{source}' cannot be had: {reason}", hint) from error
     _refuse_other_shape(autoencoder, published, source)
     autoencoder.load_state_dict(published.state_dict())
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from medzoo.errors import ConfigError
 
 
-def lowest_side(side: int, *, widths: Sequence[int], groups: int, patch: int, part: str) -> int:
+def bottleneck_size(side: int, *, widths: Sequence[int], groups: int, patch: int, part: str) -> int:
     """The side at the last resolution, from squares of `side` whose `patch` places a side are folded into channels.
 
     `part` names the settings ("network", "autoencoder").

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medzoo.toolkit.nn.conditioning import LabelEmbedding
-from medzoo.toolkit.nn.resolutions import lowest_side
+from medzoo.toolkit.nn.resolutions import bottleneck_size
 from medzoo.toolkit.settings import TokenUNetSettings, UNetSettings
 
 
@@ -53,9 +53,9 @@ def unet_arguments(network: UNetSettings, *, size: int, attention: str) -> dict[
     """What diffusers' U-Nets have in common as arguments; levels from `attention_from` on are `attention` blocks.
 
     Raises:
-        ConfigError: as `resolutions.lowest_side`.
+        ConfigError: as `resolutions.bottleneck_size`.
     """
-    lowest_side(
+    bottleneck_size(
         size,
         widths=network.block_out_channels,
         groups=network.norm_num_groups,

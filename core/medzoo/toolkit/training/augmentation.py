@@ -28,7 +28,7 @@ def augment(images: Tensor, settings: AugmentationSettings, random: torch.Genera
 
 
 def _affine(images: Tensor, settings: AugmentationSettings, random: torch.Generator) -> Tensor:
-    """Images rotated, shifted and scaled about their centre, black where nothing is known."""
+    """Images rotated, shifted and scaled about their center, black where nothing is known."""
     angle, right, down, size = 2.0 * torch.rand(4, len(images), generator=random) - 1.0
     angle = torch.deg2rad(angle * settings.rotation)
     zoom = 1.0 / (1.0 + settings.scale * size)

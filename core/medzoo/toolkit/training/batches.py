@@ -19,7 +19,7 @@ from medzoo.toolkit.settings import TrainingSettings
 
 @dataclass(frozen=True)
 class Batch:
-    """Images float32 (N, C, H, W) in [0, 1] and their labels, on the training device, for optimiser step `step`.
+    """Images float32 (N, C, H, W) in [0, 1] and their labels, on the training device, for optimizer step `step`.
 
     `labels` are int64 (N,), or float32 multi-hot (N, K). `step` counts from 0. `images` are varied already, as
     `training.horizontal_flip` and `training.color_jitter` say. Where a model is trained on latents, `images` holds

@@ -32,14 +32,14 @@ def differentiable_augment(
 def change_color(images: Tensor, *, strength: float, random: torch.Generator) -> Tensor:
     """`images` with up to half of `strength` added, then saturation and contrast scaled by up to 1 +- their share.
 
-    Saturation is scaled by up to 1 +- `strength`, contrast by up to 1 +- half of it. Grey images have no saturation.
+    Saturation is scaled by up to 1 +- `strength`, contrast by up to 1 +- half of it. Gray images have no saturation.
     """
     count = images.shape[0]
     draws = strength * (2.0 * torch.rand(3, count, generator=random) - 1.0).to(images.device, images.dtype)
     brightness, saturation, contrast = draws.view(3, count, 1, 1, 1).unbind()
     images = images + brightness / 2.0
-    grey = images.mean(dim=1, keepdim=True)
-    images = (images - grey) * (1.0 + saturation) + grey
+    gray = images.mean(dim=1, keepdim=True)
+    images = (images - gray) * (1.0 + saturation) + gray
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     return (images - mean) * (1.0 + contrast / 2.0) + mean
 
@@ -56,7 +56,7 @@ def translate(images: Tensor, *, share: float, random: torch.Generator) -> Tenso
 
 
 def cut_out(images: Tensor, *, share: float, random: torch.Generator) -> Tensor:
-    """`images`, each with a rectangle of `share` of the sides set to 0; its centre is anywhere in the image."""
+    """`images`, each with a rectangle of `share` of the sides set to 0; its center is anywhere in the image."""
     count, _, height, width = images.shape
     inside = []
     for side in (height, width):

@@ -51,7 +51,7 @@ def gaussian_kl(mean1: Tensor, log_variance1: Tensor, mean2: Tensor, log_varianc
 def discretized_gaussian_nll(images: Tensor, *, mean: Tensor, log_variance: Tensor) -> Tensor:
     """Negative log-likelihood in nats, element by element, of 8-bit `images` in [-1, 1] under a Gaussian.
 
-    Its discretisation is that of Ho et al. 2020, eq. 13.
+    Its discretization is that of Ho et al. 2020, eq. 13.
     """
     scale = torch.exp(-0.5 * log_variance) / math.sqrt(2.0)
 
@@ -114,9 +114,9 @@ def perceptual_distance(settings: PerceptualSettings, device: torch.device) -> P
 
 
 def _read_vgg16(weights: str) -> dict[str, Tensor]:
-    mend = (
+    hint = (
         "`medzoo pull vgg16-imagenet` prints the file for loss.perceptual_weights_file; or set loss.perceptual_weight=0"
     )
     if not weights:
-        raise ResourceError("the perceptual loss needs VGG16 ImageNet weights", mend)
-    return read_weights(Path(weights), sha256=VGG16_SHA256, mend=mend)
+        raise ResourceError("the perceptual loss needs VGG16 ImageNet weights", hint)
+    return read_weights(Path(weights), sha256=VGG16_SHA256, hint=hint)

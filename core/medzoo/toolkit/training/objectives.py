@@ -1,4 +1,4 @@
-"""What a classifier minimises on a batch, and how wrong it is on validation images."""
+"""What a classifier minimizes on a batch, and how wrong it is on validation images."""
 
 from __future__ import annotations
 

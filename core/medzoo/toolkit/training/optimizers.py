@@ -1,4 +1,4 @@
-"""The optimisers and learning rates of training recipes."""
+"""The optimizers and learning rates of training recipes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from medzoo.toolkit.classifier_settings import RecipeSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """An optimiser of the network, the share of the peak rate at each step, and how many steps there are."""
+    """An optimizer of the network, the share of the peak rate at each step, and how many steps there are."""
 
     optimizer: torch.optim.Optimizer
     rate_factor: Callable[[int], float]
@@ -22,7 +22,7 @@ class Recipe:
 
 
 def make_optimizer(network: nn.Module, settings: RecipeSettings, *, rate: float) -> torch.optim.Optimizer:
-    """The optimiser of `network`'s weights that are to be trained, at the peak `rate`."""
+    """The optimizer of `network`'s weights that are to be trained, at the peak `rate`."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     decay = settings.weight_decay
     betas = (settings.beta1, settings.beta2)
@@ -34,7 +34,7 @@ def make_optimizer(network: nn.Module, settings: RecipeSettings, *, rate: float)
 
 
 def rate_curve(settings: RecipeSettings, *, total: int, steps_per_epoch: int) -> Callable[[int], float]:
-    """The share of the peak rate at each optimiser step, counted from 1; epochs count from the first step.
+    """The share of the peak rate at each optimizer step, counted from 1; epochs count from the first step.
 
     "warm-restarts" is SGDR (Loshchilov & Hutter 2017, equation 5).
     """

@@ -18,8 +18,8 @@ class Selection(Protocol):
     def stopped(self) -> bool:
         """Whether training is to end here."""
 
-    def judge(self, step: int) -> Mapping[str, float]:
-        """Figures of the network after optimiser step `step`, for `on_step_end`."""
+    def evaluate(self, step: int) -> Mapping[str, float]:
+        """Figures of the network after optimizer step `step`, for `on_step_end`."""
 
     def state(self) -> Mapping[str, Tensor]:
         """What `load` takes back."""
@@ -55,8 +55,8 @@ class EarlyStopping:
         """The lowest validation loss so far."""
         return self._lowest
 
-    def judge(self, step: int) -> Mapping[str, float]:
-        """The figures after optimiser step `step`."""
+    def evaluate(self, step: int) -> Mapping[str, float]:
+        """The figures after optimizer step `step`."""
         values = self._measure()
         if values["validation_loss"] < self._lowest:
             self._lowest, self._since, self.best_step = values["validation_loss"], 0, step

@@ -1,4 +1,4 @@
-"""The moving parts of one training run: networks, optimisers, averaged weights, and their state as tensors."""
+"""The state of a training run: networks, optimizers, averaged weights, and all of it as tensors for a checkpoint."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ from medzoo.toolkit.devices import resolve_precision
 from medzoo.toolkit.settings import TrainingSettings
 from medzoo.toolkit.training.batches import Batch, vary
 from medzoo.toolkit.training.optimizers import Recipe
-from medzoo.toolkit.training.train_state import Player, adamw
 
 
 class Loss(Protocol):
-    """What a network minimises on a batch: called as `loss(network, batch, random)`.
+    """The loss of a network on a batch: called as `loss(network, batch, random)`.
 
     Three rules make mixed precision, compilation, several processes and exact resume work whatever the loss is:
 
@@ -38,45 +37,125 @@ class Loss(Protocol):
     """
 
     def __call__(self, network: nn.Module, batch: Batch, random: torch.Generator, /) -> Mapping[str, Tensor]:
-        """The terms by name, scalars with gradients, each times its weight; training minimises their sum.
+        """Return the terms by name, scalars with gradients, each times its weight; training minimizes their sum.
 
         Names are columns of the run's loss table, beside "loss", their sum, and "learning_rate".
         """
 
 
-class OpposedLoss(Protocol):
-    """What one of two networks minimises that are trained against each other: `loss(network, other, batch, random)`.
+class AdversarialLoss(Protocol):
+    """The loss of one of two adversarial networks: called as `loss(network, other, batch, random)`.
 
-    `network` is the one whose turn it is. The same rules hold for both as for the network of a `Loss`; no gradient
-    reaches the weights of `other`.
+    `network` is the one that is updated. The rules of `Loss` hold for both; no gradient reaches the weights of
+    `other`.
     """
 
     def __call__(
         self, network: nn.Module, other: nn.Module, batch: Batch, random: torch.Generator, /
     ) -> Mapping[str, Tensor]:
-        """The terms by name, as a `Loss` gives them; none where the turn is to be skipped."""
+        """Return the terms by name, as a `Loss` does; none to skip this update."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adversary:
-    """A second network, trained against the first, before it on each batch (Goodfellow et al. 2014).
+class Discriminator:
+    """A discriminator, updated before the trained network on each batch (Goodfellow et al. 2014).
 
-    `loss(adversary, network, batch, random)` draws the network's images without gradient. `rate` is the adversary's
-    peak learning rate; its optimiser is otherwise as the first network's.
+    `loss(discriminator, network, batch, random)` generates the network's images without gradient. `learning_rate` is
+    the discriminator's peak learning rate; its other optimizer settings are the trained network's.
     """
 
     network: nn.Module
-    loss: OpposedLoss
-    rate: float
+    loss: AdversarialLoss
+    learning_rate: float
 
 
 def steps_of(length: int, settings: TrainingSettings) -> int:
-    """Optimiser steps that training on `length` images takes: `epochs` times the batches of an epoch, rounded up."""
+    """Return the optimizer steps that training on `length` images takes: `epochs` times the batches per epoch."""
     return settings.epochs * math.ceil(length / settings.batch_size)
 
 
+class TrainState:
+    """A network in training and its optimizer.
+
+    Its own loss calls `network`; the other network's loss calls `unsynced`.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        rate_factor: Callable[[int], float],
+        *,
+        rate: float,
+        accelerator: Any,
+    ) -> None:
+        network.to(memory_format=torch.channels_last)
+        self.raw = network
+        self.rate = rate
+        self._rate_factor = rate_factor
+        self.network, self.optimizer = accelerator.prepare(_Wrapped(network), optimizer)
+        self._accelerator = accelerator
+        self._unsynced: nn.Module | None = None
+
+    @property
+    def unsynced(self) -> nn.Module:
+        """Return the network in its mixed precision, without gradient synchronization between processes."""
+        if self._unsynced is None:
+            unsynced: nn.Module = self._accelerator.prepare_model(_Wrapped(self.raw), evaluation_mode=True)
+            self._unsynced = unsynced.train()
+        return self._unsynced
+
+    def set_rate(self, step: int) -> None:
+        """Set the learning rate of optimizer step `step`, counted from 1."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * self._rate_factor(step)
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let gradients pass through the network without collecting any for its weights."""
+        trained = [parameter for parameter in self.raw.parameters() if parameter.requires_grad]
+        for parameter in trained:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in trained:
+                parameter.requires_grad_(True)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the network's tensors, and the optimizer's as "parameter index.name"."""
+        moments = self.optimizer.state_dict()["state"]
+        flat = {f"{i}.{key}": torch.as_tensor(value) for i, own in moments.items() for key, value in own.items()}
+        return self.raw.state_dict(), flat
+
+    def load(self, network: Mapping[str, Tensor], optimizer: Mapping[str, Tensor]) -> None:
+        """Load what `state` returned."""
+        self.raw.load_state_dict(network)
+        moments: dict[int, dict[str, Tensor]] = {}
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        for name, value in optimizer.items():
+            index, _, key = name.partition(".")
+            like = parameters[int(index)]
+            # A fused optimizer walks memory in order, so moments need the strides of their parameter.
+            ordered = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+            moments.setdefault(int(index), {})[key] = ordered
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+
+
+class _Wrapped(nn.Module):
+    """A module for accelerate to wrap, so that mixed precision replaces `forward` here, not on the network itself."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """Return the network's output."""
+        return self.network(*inputs)
+
+
 class Run:
-    """The moving parts of one training run, and their state as tensors."""
+    """A training run: one optimizer step at a time, and its state as tensors."""
 
     def __init__(
         self,
@@ -85,7 +164,7 @@ class Run:
         *,
         length: int,
         seed: int,
-        adversary: Adversary | None,
+        discriminator: Discriminator | None,
         recipe: Recipe | None,
     ) -> None:
         from accelerate import Accelerator
@@ -109,50 +188,51 @@ class Run:
         self.steps_per_epoch = math.ceil(length / settings.batch_size)
         self.total = recipe.total if recipe is not None else steps_of(length, settings)
         self.raw = network
-        self.player = self._player(network, recipe or self._recipe(network), rate=settings.learning_rate)
+        self.train_state = self._train_state(network, recipe or self._recipe(network), rate=settings.learning_rate)
         self.average: Any = None
         if settings.ema_decay > 0:
             self.average = EMAModel(network.parameters(), decay=settings.ema_decay, foreach=True)
-        self.adversary = adversary
-        self.opponent: Player | None = None
-        if adversary is not None:
-            self.opponent = self._player(adversary.network, self._recipe(adversary.network), rate=adversary.rate)
+        self.discriminator = discriminator
+        self.discriminator_state: TrainState | None = None
+        if discriminator is not None:
+            own = self._recipe(discriminator.network)
+            self.discriminator_state = self._train_state(discriminator.network, own, rate=discriminator.learning_rate)
 
     def _recipe(self, network: nn.Module) -> Recipe:
-        optimizer, rate_factor = adamw(network, self.settings, total=self.total)
+        optimizer, rate_factor = _adamw(network, self.settings, total=self.total)
         return Recipe(optimizer=optimizer, rate_factor=rate_factor, total=self.total)
 
-    def _player(self, network: nn.Module, recipe: Recipe, *, rate: float) -> Player:
-        return Player(network, recipe.optimizer, recipe.rate_factor, rate=rate, accelerator=self.accelerator)
+    def _train_state(self, network: nn.Module, recipe: Recipe, *, rate: float) -> TrainState:
+        return TrainState(network, recipe.optimizer, recipe.rate_factor, rate=rate, accelerator=self.accelerator)
 
     @property
     def world(self) -> int:
-        """Processes that share a batch."""
+        """Return the number of processes that share a batch."""
         return int(self.accelerator.num_processes)
 
     @property
     def rank(self) -> int:
-        """This process's number among them."""
+        """Return the number of this process, counted from 0."""
         return int(self.accelerator.process_index)
 
-    def optimise(self, loss: Loss | OpposedLoss, batches: Iterator[tuple[Tensor, Tensor]]) -> dict[str, float]:
-        """Take one optimizer step; return `loss` and `adversary` (sums), their terms, and `learning_rate`."""
+    def optimize(self, loss: Loss | AdversarialLoss, batches: Iterator[tuple[Tensor, Tensor]]) -> dict[str, float]:
+        """Take one optimizer step; return both losses ("loss", "adversary"), their terms, and "learning_rate"."""
         pairs: list[tuple[Batch, torch.Generator]] = []
         for micro in range(self.settings.gradient_accumulation_steps):
             random = generator(self.seed, "step", self.step, micro, self.rank)
             pairs.append((self._prepare(next(batches), random), random))
-        opposed: dict[str, float] = {}
-        if self.adversary is not None and self.opponent is not None:
+        discriminator_values: dict[str, float] = {}
+        if self.discriminator is not None and self.discriminator_state is not None:
             own_draws = (generator(self.seed, "adversary", self.step, micro, self.rank) for micro in range(len(pairs)))
-            judged = [(batch, random) for (batch, _), random in zip(pairs, own_draws, strict=True)]
-            terms = self._turn(self.opponent, self.adversary.loss, judged, against=self.player)
-            opposed = {"adversary": sum(terms.values()), **terms}
-        terms = self._turn(self.player, loss, pairs, against=self.opponent)
+            own = [(batch, random) for (batch, _), random in zip(pairs, own_draws, strict=True)]
+            terms = self._update(self.discriminator_state, self.discriminator.loss, own, other=self.train_state)
+            discriminator_values = {"adversary": sum(terms.values()), **terms}
+        terms = self._update(self.train_state, loss, pairs, other=self.discriminator_state)
         values = {
             "loss": sum(terms.values()),
             **terms,
-            **opposed,
-            "learning_rate": self.player.optimizer.param_groups[0]["lr"],
+            **discriminator_values,
+            "learning_rate": self.train_state.optimizer.param_groups[0]["lr"],
         }
         self.step += 1
         if self.average is not None:
@@ -164,38 +244,38 @@ class Run:
             )
         return values
 
-    def _turn(
+    def _update(
         self,
-        player: Player,
+        trained: TrainState,
         loss: Callable[..., Mapping[str, Tensor]],
         batches: Sequence[tuple[Batch, torch.Generator]],
         *,
-        against: Player | None,
+        other: TrainState | None,
     ) -> dict[str, float]:
-        """Make one player's optimiser step on all micro-batches and return its terms' means.
+        """Update one network on all micro-batches and return the means of its terms.
 
-        `loss` is called with the other player's network too where there is one.
+        `loss` is called with the `other` network too if there is one.
         """
-        player.network.train()
-        player.set_rate(self.step + 1)
+        trained.network.train()
+        trained.set_rate(self.step + 1)
         totals: dict[str, float] = {}
-        stream = "layers" if player is self.player else "adversary layers"
-        others = () if against is None else (against.shown,)
-        with against.frozen() if against is not None else contextlib.nullcontext():
+        stream = "layers" if trained is self.train_state else "adversary layers"
+        others = () if other is None else (other.unsynced,)
+        with other.frozen() if other is not None else contextlib.nullcontext():
             for micro, (batch, random) in enumerate(batches):
                 layers = derive_seed(self.seed, stream, self.step, micro, self.rank)
                 with (
-                    self.accelerator.accumulate(player.network),
+                    self.accelerator.accumulate(trained.network),
                     global_draws_from(layers, self.accelerator.device),
                 ):
-                    terms = loss(player.network, *others, batch, random)
+                    terms = loss(trained.network, *others, batch, random)
                     if not terms:
                         continue
                     self.accelerator.backward(torch.stack(list(terms.values())).sum())
                     if self.accelerator.sync_gradients and self.settings.max_grad_norm > 0:
-                        self.accelerator.clip_grad_norm_(player.network.parameters(), self.settings.max_grad_norm)
-                    player.optimizer.step()
-                    player.optimizer.zero_grad()
+                        self.accelerator.clip_grad_norm_(trained.network.parameters(), self.settings.max_grad_norm)
+                    trained.optimizer.step()
+                    trained.optimizer.zero_grad()
                 for name, value in terms.items():
                     totals[name] = totals.get(name, 0.0) + value.item() / self.settings.gradient_accumulation_steps
         return totals
@@ -215,7 +295,7 @@ class Run:
 
     @contextlib.contextmanager
     def averaged(self, weights_changed: Callable[[], None]) -> Iterator[None]:
-        """Nothing; inside, the network holds its averaged weights, where there are any."""
+        """Put the averaged weights, if there are any, into the network for the duration of the context."""
         if self.average is None:
             yield
             return
@@ -227,10 +307,10 @@ class Run:
         weights_changed()
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that the next step depends on, by name; `load` takes it back."""
+        """Return everything that the next step depends on, by name, for `load`."""
         state: dict[str, Tensor] = {}
-        for player, network_prefix, optimizer_prefix in self._stored():
-            network, optimizer = player.state()
+        for trained, network_prefix, optimizer_prefix in self._stored():
+            network, optimizer = trained.state()
             state |= {f"{network_prefix}.{name}": value for name, value in network.items()}
             state |= {f"{optimizer_prefix}.{name}": value for name, value in optimizer.items()}
         state |= {f"average.{name}": value for name, value in self._averages()}
@@ -242,10 +322,10 @@ class Run:
         return {name: value.detach().contiguous() for name, value in state.items()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from `state`."""
+        """Resume from `state`."""
         self.step = int(state["step"])
-        for player, network_prefix, optimizer_prefix in self._stored():
-            player.load(below(state, f"{network_prefix}."), below(state, f"{optimizer_prefix}."))
+        for trained, network_prefix, optimizer_prefix in self._stored():
+            trained.load(below(state, f"{network_prefix}."), below(state, f"{optimizer_prefix}."))
         for name, shadow in self._averages():
             shadow.data.copy_(state[f"average.{name}"])
         if self.average is not None:
@@ -257,18 +337,39 @@ class Run:
             self.accelerator.scaler.load_state_dict(scaler)
 
     def _averages(self) -> list[tuple[str, Tensor]]:
-        """The averaged weights by name; none where nothing is averaged."""
+        """Return the averaged weights by name; none without averaging."""
         if self.average is None:
             return []
         names = (name for name, _ in self.raw.named_parameters())
         return list(zip(names, self.average.shadow_params, strict=True))
 
-    def _stored(self) -> list[tuple[Player, str, str]]:
-        """The players with their prefixes in the state: their network's and their optimiser's."""
-        players = [(self.player, "network", "optimizer")]
-        if self.opponent is not None:
-            players.append((self.opponent, "adversary", "adversary_optimizer"))
-        return players
+    def _stored(self) -> list[tuple[TrainState, str, str]]:
+        """Return each network's train state with the prefixes of its network and its optimizer in checkpoints."""
+        states = [(self.train_state, "network", "optimizer")]
+        if self.discriminator_state is not None:
+            states.append((self.discriminator_state, "adversary", "adversary_optimizer"))
+        return states
+
+
+def _adamw(
+    network: nn.Module, settings: TrainingSettings, *, total: int
+) -> tuple[torch.optim.Optimizer, Callable[[int], float]]:
+    """Return AdamW and, for each step, its share of the peak learning rate (stateless, so nothing to resume)."""
+    from diffusers.optimization import get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup
+
+    optimizer = torch.optim.AdamW(
+        network.parameters(),
+        lr=settings.learning_rate,
+        betas=(settings.beta1, settings.beta2),
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+    warmup = min(settings.warmup_steps, total)
+    if settings.lr_scheduler == "cosine":
+        curve = get_cosine_schedule_with_warmup(optimizer, warmup, total)
+    else:
+        curve = get_constant_schedule_with_warmup(optimizer, warmup)
+    return optimizer, curve.lr_lambdas[0]
 
 
 def _require_compiler() -> None:
@@ -281,5 +382,5 @@ def _require_compiler() -> None:
 
 
 def below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names start with `prefix`, under the rest of their names."""
+    """Return the tensors whose names start with `prefix`, without the prefix."""
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

@@ -24,7 +24,7 @@ BATCHES = 16
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def standing_batches(
+def batch_norm_batches(
     data: LabeledImages, config: DCGANConfig, *, seed: int, device: torch.device
 ) -> list[tuple[Tensor, Tensor]]:
     """Noise (N, latent) and labels (N,), in batches as large and as balanced as those of training."""
@@ -35,7 +35,7 @@ def standing_batches(
     return list(zip(latents.to(device).chunk(BATCHES), labels.to(device).chunk(BATCHES), strict=True))
 
 
-def set_standing_statistics(network: Network, batches: Sequence[tuple[Tensor, Tensor]]) -> Network:
+def set_batch_norm_statistics(network: Network, batches: Sequence[tuple[Tensor, Tensor]]) -> Network:
     """`network`, its running statistics now the means over `batches`."""
     update_bn(({"latents": latents, "labels": labels} for latents, labels in batches), _Unpacked(network))
     return network

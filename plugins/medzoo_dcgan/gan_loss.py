@@ -1,4 +1,4 @@
-"""What the two networks of a DCGAN minimise."""
+"""What the two networks of a DCGAN minimize."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from medzoo_dcgan.settings import DCGANConfig
 
 
-class Game:
+class GANLoss:
     """Both players' terms, for the training loop; every draw comes from its `random`."""
 
     def __init__(self, config: DCGANConfig) -> None:
         self.config = config
 
-    def discriminator_terms(
+    def discriminator_loss(
         self, discriminator: nn.Module, generator: nn.Module, batch: Batch, random: torch.Generator
     ) -> dict[str, Tensor]:
         """Its loss on real images and on generated ones (Goodfellow et al. 2014, eq. 1; hinge: Lim & Ye 2017)."""
@@ -34,10 +34,10 @@ class Game:
             return {"real": (1.0 - on_real).relu().mean(), "fake": (1.0 + on_fake).relu().mean()}
         return {"real": functional.softplus(-on_real).mean(), "fake": functional.softplus(on_fake).mean()}
 
-    def generator_terms(
+    def generator_loss(
         self, generator: nn.Module, discriminator: nn.Module, batch: Batch, random: torch.Generator
     ) -> dict[str, Tensor]:
-        """Its loss, under the name of the game (Goodfellow et al. 2014, section 3; hinge: Lim & Ye 2017)."""
+        """Its loss, under the name of the gan_loss (Goodfellow et al. 2014, section 3; hinge: Lim & Ye 2017)."""
         fake = self._augment(self._generate(generator, batch, random), random)
         logits = discriminator(fake, batch.labels).float()
         if self.config.loss == "hinge":
