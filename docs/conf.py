@@ -15,7 +15,12 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 nitpicky = True
 # Types of libraries that are not linked, since the build needs no network.
-nitpick_ignore_regex = [("py:class", r"Tensor|Path|Traversable|np\.ndarray|(collections\.abc|numpy|pathlib|torch)\..+")]
+nitpick_ignore_regex = [
+    ("py:class", r"Tensor|Path|Traversable|np\.ndarray|(collections\.abc|numpy|pathlib|torch)\..+"),
+    # Internal types in signatures, and a type argument that is named in quotes.
+    ("py:class", r"Display|ExperimentPlan|medzoo\.data\.dataset\.Dataset|Classifier"),
+    ("py:obj", r"medzoo\.specs\.M_co"),
+]
 
 highlight_language = "text"
 html_theme = "furo"

@@ -380,10 +380,8 @@ def plan_experiment(
     allow_upload: bool = False,
     skip_bad: bool = False,
 ) -> ExperimentPlan:
-    """Check an experiment and return its tasks; nothing is written. The arguments are those of `run_experiment`.
-
-    Raises:
-        as `run_experiment`.
+    """Check an experiment and return its tasks; nothing is written. The arguments are those of `run_experiment`,
+    and it raises what `run_experiment` raises.
     """
     from medzoo.data.dataset import open_dataset
     from medzoo.experiment.config import read_design

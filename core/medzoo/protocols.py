@@ -23,7 +23,7 @@ class LabeledImages(Protocol):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes: label k means `classes[k]`."""
+        """The class names; label k means `classes[k]`."""
 
     @property
     def labels(self) -> np.ndarray:

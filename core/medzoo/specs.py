@@ -202,7 +202,7 @@ class MetricSpec(Spec):
 
     @property
     def better(self) -> str:
-        """The better direction, in a word: "higher", "lower" or "neither"."""
+        """Whether "higher", "lower" or "neither" is better."""
         return {True: "higher", False: "lower", None: "neither"}[self.higher_is_better]
 
     @property
