@@ -112,7 +112,7 @@ def load(
     chosen = _source(device=device, settings=settings, source=source)
     mixture, real = load_alone(str(gen), chosen, data=_path("data", data))
     for model in mixture.models:
-        _refuse_service(model)
+        _check_not_remote(model)
     return Model(mixture, real, device=chosen.device)
 
 
@@ -682,14 +682,14 @@ def _check_settings(settings: Mapping[str, Any] | None) -> Mapping[str, Any]:
 
 
 def _is_setting(value: object) -> bool:
-    """Whether a setting may have this value, by its type."""
+    """Return whether a setting may have this value, by its type."""
     if isinstance(value, list | tuple):
         return all(map(_is_setting, value))
     return isinstance(value, bool | int | float | str)
 
 
 def _gens(gen: str | Path | Sequence[str] | Mapping[str, float]) -> tuple[str, ...]:
-    """The generators as `--gen` takes them. Raises: ConfigError for what is none, as a loaded model."""
+    """Return the generators in the form of `--gen`. Raises: ConfigError for anything else, such as a loaded model."""
     several = gen if isinstance(gen, Mapping | Sequence) and not isinstance(gen, str) else [gen]
     hint = "give what `load` takes, several as a mapping to their shares"
     for each in several:
@@ -714,8 +714,8 @@ def _classes(given: Sequence[str] | None) -> tuple[str, ...] | None:
     return None if given is None else names("classes", given)
 
 
-def _refuse_service(model: LoadedModel[Generator]) -> None:
-    """Nothing. Raises: ConfigError for a generator whose images a service makes, from real ones sent there."""
+def _check_not_remote(model: LoadedModel[Generator]) -> None:
+    """Raise ConfigError for a generator whose images are made by a remote service, from real images sent there."""
     generator = model.model
     if isinstance(generator, RemoteGenerator) and generator.service is not None:
         raise ConfigError(

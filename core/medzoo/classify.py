@@ -125,13 +125,13 @@ def test(
     from medzoo.data.dataset import open_dataset
     from medzoo.runs.progress import no_progress
     from medzoo.runs.record import RunRecord
-    from medzoo.storage.files import refuse_occupied
+    from medzoo.storage.files import check_empty
 
     require((str, Path), "a path", data=data)
     require((str, Path, NoneType), "a path", out=out)
     folder = None if out is None else Path(out)
     if folder is not None:
-        refuse_occupied(folder)
+        check_empty(folder)
         run = RunRecord(job="classify test", folder=folder)
     plugins = load_plugins()
     loaded = _load(model, plugins, device=device, source=source)

@@ -1,11 +1,11 @@
-"""The one exception family of medzoo: what was given, what was expected, and the command that mends it."""
+"""The one exception family of medzoo: what was given, what was expected, and the command that fixes it."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class MedzooError(Exception):
-    """A failure a user can mend: `message` says what happened, `hint` what to do; `exit_code` is the shell's."""
+    """A failure that a user can fix: `message` says what happened, `hint` what to do; `exit_code` is the shell's."""
 
     exit_code = 1
 
@@ -19,13 +19,13 @@ class MedzooError(Exception):
 
 
 class ConfigError(MedzooError):
-    """An option, key or value that cannot be taken."""
+    """An invalid option, key or value."""
 
     exit_code = 2
 
 
 class UnknownName(ConfigError):
-    """A name nothing answers to; the hint offers the nearest spelling."""
+    """An unknown name; the hint suggests the nearest known ones."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         choices = sorted(known)
@@ -38,19 +38,19 @@ class UnknownName(ConfigError):
 
 
 class PluginError(MedzooError):
-    """A plugin that fails to import, to answer, or to keep its contract."""
+    """A plugin that fails to import, raises an error, or breaks its contract."""
 
     exit_code = 3
 
 
 class HubError(MedzooError):
-    """A source of models that cannot be reached or does not hold what was asked."""
+    """A source of models that cannot be reached or does not hold what was requested."""
 
     exit_code = 4
 
 
 class IntegrityError(HubError):
-    """Bytes that are not the bytes the registry names."""
+    """Bytes whose SHA-256 is not the one in the registry."""
 
 
 class DataError(MedzooError):

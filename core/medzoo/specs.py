@@ -46,12 +46,15 @@ class ImageSpec:
             raise ConfigError(f"class names must be given and differ: {', '.join(self.classes) or 'none'}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for config.json."""
+        """Return plain values for config.json."""
         return {**asdict(self), "classes": list(self.classes)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ImageSpec:
-        """The inverse of `to_dict`. Raises: ConfigError on values that `to_dict` cannot have given."""
+        """Create a spec from the values of `to_dict`.
+
+        Raises: ConfigError on values that `to_dict` cannot have given.
+        """
         kinds = {"size": int, "channels": int, "classes": list, "multi_label": bool}
         if wrong := [key for key, kind in kinds.items() if not isinstance(values.get(key), kind)]:
             raise ConfigError(f"image.{wrong[0]} is missing or of the wrong type")
@@ -208,11 +211,11 @@ class MetricSpec(Spec):
     @property
     def needs(self) -> list[str]:
         """What it asks of the images, in words."""
-        told = [
+        requirements = [
             ("pixels", self.needs_pixels),
             ("labels", self.needs_labels),
             (" and ".join(self.needs_features), self.needs_features),
             ("perceptual distance", self.needs_distance),
             (f"{' and '.join(self.needs_train)} of the training images", self.needs_train),
         ]
-        return [words for words, needed in told if needed]
+        return [words for words, needed in requirements if needed]

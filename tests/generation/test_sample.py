@@ -15,7 +15,7 @@ from medzoo.generation import run as filling
 from medzoo.generation import sample
 from medzoo.generation.mixture import make_source
 from medzoo.plugins.lookup import load_plugins
-from medzoo.runs.identity import claim, refuse_other
+from medzoo.runs.identity import check_same_run, lock_run_dir
 
 QUIET = {"progress": lambda done, total: None}
 
@@ -111,9 +111,9 @@ def test_prepare_over_another_sample(sampling, tmp_path):
 
 
 def test_check_same_run_shortens_hashes(tmp_path):
-    claim(tmp_path, {"data": "0" * 64})
+    lock_run_dir(tmp_path, {"data": "0" * 64})
     with pytest.raises(DataError, match=r"its data is 000000000000\.\.\., this one's is 111111111111\.\.\. "):
-        refuse_other(tmp_path, {"data": "1" * 64})
+        check_same_run(tmp_path, {"data": "1" * 64})
 
 
 def test_prepare_settings(sampling):

@@ -15,7 +15,7 @@ from medzoo.data.dataset import Dataset, open_dataset
 from medzoo.data.images import decode
 from medzoo.errors import ResourceError
 from medzoo.generation import writer
-from medzoo.generation.writer import ImageWriter, is_there, original_files, place_originals, remove_partial_files
+from medzoo.generation.writer import ImageWriter, is_written, original_files, place_originals, remove_partial_files
 
 PIXELS = np.zeros((1, 4, 4), np.uint8)
 
@@ -104,10 +104,10 @@ def test_image_writer_drops_after_a_failure(tmp_path, monkeypatch):
 
 def test_is_there_empty_file(tmp_path):
     (tmp_path / "a").touch()
-    assert not is_there(tmp_path / "a")
-    assert not is_there(tmp_path / "a" / "b")
+    assert not is_written(tmp_path / "a")
+    assert not is_written(tmp_path / "a" / "b")
     (tmp_path / "a").write_bytes(b"x")
-    assert is_there(tmp_path / "a")
+    assert is_written(tmp_path / "a")
 
 
 def test_place_originals_links(images, tmp_path):

@@ -337,7 +337,7 @@ def test_load_plugins_unreadable_disabled_file(user_folders):
     file.parent.mkdir(parents=True)
     file.write_bytes(b"\xff\xfe")
     forget_installed()
-    with pytest.raises(ConfigError, match=r"disabled-plugins\.txt.*mend or remove it"):
+    with pytest.raises(ConfigError, match=r"disabled-plugins\.txt.*fix or remove it"):
         load_plugins()
     file.unlink()
     forget_installed()

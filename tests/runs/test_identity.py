@@ -7,16 +7,16 @@ import json
 import pytest
 
 from medzoo.errors import DataError
-from medzoo.runs.identity import claim
+from medzoo.runs.identity import lock_run_dir
 
 
 def test_claim_folder_with_old_setting_names_raises(tmp_path):
-    claim(tmp_path / "run", {"config": {"training.rate": 0.1, "training.epochs": 3}})
+    lock_run_dir(tmp_path / "run", {"config": {"training.rate": 0.1, "training.epochs": 3}})
     plan = tmp_path / "run" / ".medzoo-plan.json"
     before = plan.read_bytes()
     with pytest.raises(
         DataError, match=r"earlier version of medzoo: its config\.training\.rate was renamed to config\.t"
     ):
-        claim(tmp_path / "run", {"config": {"training.learning_rate": 0.1, "training.epochs": 3}})
+        lock_run_dir(tmp_path / "run", {"config": {"training.learning_rate": 0.1, "training.epochs": 3}})
     assert plan.read_bytes() == before
     assert json.loads(before)["config"]["training.rate"] == 0.1

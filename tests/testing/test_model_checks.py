@@ -394,7 +394,7 @@ FITTING = {
     WarnsAtLength: ("fit", "expected a warning of one line, got 'it\\ncollapsed'"),
     KeepsUnderAPath: ("fit", "expected a key of letters, digits, '-' and '_', got 'latents/1'"),
     KeepsNumbers: ("fit", "expected tensors in what is kept, 'means' is none"),
-    KeepsOneKeyForAll: ("fit repeats", "expected a key that tells tensors apart, 'means' stood for others before"),
+    KeepsOneKeyForAll: ("fit repeats", "expected a key that distinguishes tensors, 'means' stood for others before"),
 }
 
 
@@ -847,7 +847,7 @@ def test_check_generator_resuming_needs_an_intermediate_checkpoint(spec_of):
     assert set(found) == {"fit resumes"}
     assert "expected a checkpoint before the last of 3 steps" in found["fit resumes"]
     results = {result.name: result for result in check_generator(spec_of(KeepsNone))}
-    assert "an interrupted fit begins anew" in results["fit resumes"].detail
+    assert "an interrupted fit starts from the beginning" in results["fit resumes"].detail
 
 
 def test_check_generator_validates_presets_and_defaults(spec_of, presets):

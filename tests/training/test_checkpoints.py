@@ -159,7 +159,7 @@ def test_load_checkpoint_first_of_two_stages_raises(staged: Path, udder: Dataset
     for early in found[:2]:
         with pytest.raises(DataError, match=f"step {early.step} holds only the autoencoder") as refused:
             load(staged, early, udder)
-        assert refused.value.hint == "images can be drawn from checkpoints after step 4"
+        assert refused.value.hint == "use a checkpoint after step 4"
     saved = load_file(staged / "model.safetensors")
     before = files(staged)
     half, whole = (load(staged, point, udder).model.state_dict() for point in found[2:])

@@ -79,7 +79,7 @@ class ClassificationScores:
     unpredicted: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The scores as JSON takes them: NaN becomes None."""
+        """Return the scores as JSON takes them: NaN becomes None."""
         return {name: _plain(value) for name, value in asdict(self).items()}
 
 
@@ -96,7 +96,7 @@ class RocCurve:
 def classification_scores(
     labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], *, multi_label: bool = False
 ) -> ClassificationScores:
-    """The scores of `probabilities` (N, K) in [0, 1] against `labels`: int (N,), or 0 and 1 (N, K) for multi-label.
+    """Score `probabilities` (N, K) in [0, 1] against `labels`: int (N,), or 0 and 1 (N, K) for multi-label.
 
     A single label is predicted by the highest probability, the first of equal ones; in multi-label classification,
     each label whose probability is at least 0.5.
@@ -137,7 +137,7 @@ def roc_points(
     multi_label: bool = False,
     limit: int = 200,
 ) -> tuple[RocCurve, ...]:
-    """The ROC curve of each class that some but not all test images have, at most `limit` (2 or more) points each.
+    """Return the ROC curve, of at most `limit` (2 or more) points, of each class that some but not all images have.
 
     Arguments and Raises are those of `classification_scores`. The area is that of the curve before points were left
     out.
@@ -163,7 +163,7 @@ def roc_points(
 def _per_class(
     truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], *, multi_label: bool
 ) -> tuple[ClassScore, ...]:
-    """Each class's scores; `truth` and `predicted` are bool (N, K)."""
+    """Return each class's scores; `truth` and `predicted` are bool (N, K)."""
     precision, recall, f1, support = precision_recall_fscore_support(
         truth, predicted, average=None, zero_division=np.nan
     )
@@ -180,14 +180,14 @@ def _per_class(
 
 
 def _auc(positive: np.ndarray, probability: np.ndarray) -> float:
-    """The area under the ROC curve, NaN where all images or none are positive."""
+    """Return the area under the ROC curve, NaN where all images or none are positive."""
     if positive.all() or not positive.any():
         return math.nan
     return float(roc_auc_score(positive, probability))
 
 
 def _balanced(truth: np.ndarray, predicted: np.ndarray) -> list[float]:
-    """(sensitivity + specificity) / 2 of each label, NaN where all images or none have it."""
+    """Return (sensitivity + specificity) / 2 of each label, NaN where all images or none have it."""
     counts = multilabel_confusion_matrix(truth, predicted)
     right = np.diagonal(counts, axis1=1, axis2=2)
     total = counts.sum(axis=2)
@@ -203,13 +203,13 @@ def _confusion(truth: np.ndarray, predicted: np.ndarray) -> tuple[tuple[int, ...
 
 
 def _mean(values: Sequence[float]) -> float:
-    """The mean of the values that are defined, NaN where none is."""
+    """Return the mean of the values that are defined, NaN where none is."""
     defined = [value for value in values if not math.isnan(value)]
     return math.fsum(defined) / len(defined) if defined else math.nan
 
 
 def _truth(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], *, multi_label: bool) -> np.ndarray:
-    """The labels as bool (N, K), after both were found to be what `classification_scores` takes."""
+    """Return the labels as bool (N, K) after checking the arguments of `classification_scores`."""
     _check_probabilities(probabilities, classes, sums_to_one=not multi_label)
     expected = probabilities.shape if multi_label else probabilities.shape[:1]
     if labels.shape != expected:
@@ -248,7 +248,7 @@ def _named(classes: Sequence[str], chosen: np.ndarray) -> tuple[str, ...]:
 
 
 def _plain(value: Any) -> Any:
-    """`value` with NaN as None and tuples as lists, all the way down."""
+    """Return `value` with NaN as None and tuples as lists, recursively."""
     if isinstance(value, float):
         return None if math.isnan(value) else value
     if isinstance(value, dict):

@@ -140,7 +140,7 @@ def _show(evaluation: Evaluation, out: Path | None) -> None:
 
 
 def _remarks(rows: Sequence[MetricResult]) -> dict[str, list[str]]:
-    """What has to be said of the rows, each with the rows it is said of; of a class only what is not said of all."""
+    """Map each remark to the rows it applies to; a class is named only where the remark does not apply to all."""
     remarks: dict[str, list[str]] = {}
     for row in rows:
         failed = "FAILED, look at the pairs in the report" if row.score is not None and row.score.failed else ""
@@ -151,7 +151,7 @@ def _remarks(rows: Sequence[MetricResult]) -> dict[str, list[str]]:
 
 
 def _cells(row: MetricResult) -> tuple[str, ...]:
-    """Value, spread, interval, the baseline and its counterpart, numbers of images; "-" where there is no score."""
+    """Return value, spread, interval, baseline and its counterpart, and counts; "-" where there is no score."""
     score, baseline = row.score, row.baseline
     if score is None:
         return "-", "", "", "", "", "", ""

@@ -86,13 +86,13 @@ class TrainingDisplay(Display):
         super().__init__(title, unit="steps")
 
     def start(self, step: int, total: int) -> None:
-        """Training begins after `step` of `total`."""
+        """Show that training begins after `step` of `total`."""
         if step:
             logger.info(f"resuming from step {step}")
         self(step, total)
 
     def update(self, step: int, total: int, values: Mapping[str, float]) -> None:
-        """Step `step` of `total` is done with these losses."""
+        """Show that step `step` of `total` is done with these losses."""
         shown = (("loss", ".4f"), ("adversary", ".4f"), ("learning_rate", ".1e"))
         self(step, total, note=", ".join(f"{name} {values[name]:{form}}" for name, form in shown if name in values))
 

@@ -62,7 +62,7 @@ def push(
     from medzoo.publishing.package import Request, build_package, bundled_models
     from medzoo.publishing.push import publish
 
-    _refuse_contradictions(given, everything=everything, repo=repo, about=about, private=private, create=create)
+    _check_options(given, everything=everything, repo=repo, about=about, private=private, create=create)
     plugins = load_plugins()
     registry = load_registry(plugins=plugins)
     facts = About.read(about) if about is not None else None
@@ -83,19 +83,17 @@ def push(
         logger.info(f"checking {request.given}, and what its weights make")
         packages.append(build_package(request, registry=registry, plugins=plugins))
     if dry_run:
-        _tell_packages(packages, as_json=as_json)
+        _print_packages(packages, as_json=as_json)
         return
-    told = []
+    rows = []
     for package in packages:
         published = publish(package, create=create, private=private, force=force)
-        told.append(_tell(published, registry, update=update_registry, file=registry_file, as_json=as_json))
+        rows.append(_report(published, registry, update=update_registry, file=registry_file, as_json=as_json))
     if as_json:
-        print_json(told)
+        print_json(rows)
 
 
-def _refuse_contradictions(
-    given: str, *, everything: bool, repo: str, about: Path | None, private: bool, create: bool
-) -> None:
+def _check_options(given: str, *, everything: bool, repo: str, about: Path | None, private: bool, create: bool) -> None:
     if bool(given) == everything:
         raise ConfigError("say what to push", "medzoo push ID, or --all for all models that came with medzoo")
     if everything and (repo or about is not None):
@@ -105,15 +103,15 @@ def _refuse_contradictions(
 
 
 def _number(version: str) -> int | None:
-    """The number in v3. Raises: ConfigError."""
+    """Parse the number in v3. Raises: ConfigError."""
     digits = version.removeprefix("v")
     if version and not (digits.isdigit() and int(digits) > 0):
         raise ConfigError(f"'{version}' is no version", "v1, v2 and so on")
     return int(digits) if version else None
 
 
-def _tell_packages(packages: list[Package], *, as_json: bool) -> None:
-    """Nothing; what would be sent has been told."""
+def _print_packages(packages: list[Package], *, as_json: bool) -> None:
+    """Print what would be sent."""
     if as_json:
         print_json(
             [{"id": package.id, "repo": package.repo, "tag": package.tag, **_row(package)} for package in packages]
@@ -130,10 +128,10 @@ def _row(package: Package) -> dict[str, Any]:
     return {"files": package.entry["files"], "bytes": sum(file["bytes"] for file in package.entry["files"])}
 
 
-def _tell(
+def _report(
     published: Published, registry: Registry, *, update: bool, file: Path | None, as_json: bool
 ) -> dict[str, Any]:
-    """What was published, for programs; people have been told, and the row printed or written."""
+    """Log what was published, print or write its registry row, and return both for JSON output."""
     from medzoo.hub.registry_file import entry_toml, update_registry
 
     package, row = published.package, published.entry
@@ -142,7 +140,7 @@ def _tell(
     else:
         logger.info(f"{package.id}: {package.repo} has all of this already, as {published.commit}; no commit was made")
     if update or file is not None:
-        path = file or _home(package.id, registry)
+        path = file or _registry_file(package.id, registry)
         update_registry(path, row)
         logger.info(f"its row is in {path}")
     elif not as_json:
@@ -158,8 +156,8 @@ def _tell(
     }
 
 
-def _home(model_id: str, registry: Registry) -> Path:
-    """The registry file a model's row belongs into: where it is now, unless that came with an installed medzoo."""
+def _registry_file(model_id: str, registry: Registry) -> Path:
+    """Return the registry file a model's row belongs into: where it is, unless that came with an installed medzoo."""
     from medzoo.storage.paths import bundled_root, config_root
 
     row = registry.models.get(model_id)

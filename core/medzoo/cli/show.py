@@ -57,7 +57,7 @@ def show(
 
 
 def _model(entry: ModelEntry, registry: Registry) -> dict[str, Any]:
-    """The entry, its training facts from config.json and the start of its card; both empty while it is missing."""
+    """Return the entry, its training facts from config.json and the start of its card, empty while they are missing."""
     facts = describe(entry) | _origins(entry)
     versions = sorted(other.version for other in registry.entries if other.id == entry.id)
     facts["versions"] = [f"v{version}" for version in versions] if len(versions) > 1 else []
@@ -70,7 +70,7 @@ def _model(entry: ModelEntry, registry: Registry) -> dict[str, Any]:
 
 
 def _origins(entry: ModelEntry | AssetEntry) -> dict[str, Any]:
-    """Which keys each registry file gave, where more than one file speaks of the entry."""
+    """Return which keys each registry file gave, where more than one file describes the entry."""
     files = dict.fromkeys(entry.origins.values())
     if len(files) == 1:
         return {}
@@ -78,7 +78,7 @@ def _origins(entry: ModelEntry | AssetEntry) -> dict[str, Any]:
 
 
 def _training(path: Path) -> dict[str, Any]:
-    """What config.json says about the training and its data, or nothing."""
+    """Return what config.json says about the training and its data, or {}."""
     try:
         description = json_lib.loads(path.read_text("utf-8"))
         data, training = description.get("data", {}), description.get("training", {})
@@ -96,7 +96,7 @@ def _training(path: Path) -> dict[str, Any]:
 
 
 def _card_start(path: Path) -> list[str]:
-    """The first lines of a card's text, after its front matter."""
+    """Return the first lines of a card's text, after its front matter."""
     lines = path.read_text("utf-8").splitlines()
     if lines and lines[0] == "---" and "---" in lines[1:]:
         lines = lines[lines.index("---", 1) + 1 :]
@@ -104,7 +104,7 @@ def _card_start(path: Path) -> list[str]:
 
 
 def _print(facts: dict[str, Any]) -> None:
-    """Nothing; one line a fact goes to stdout, then the files and the start of the card."""
+    """Print one line per fact, then the files and the start of the card."""
     if "parameters" in facts:
         facts = {**facts, "parameters": count(facts["parameters"])}
     if "bytes" in facts:

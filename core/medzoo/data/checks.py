@@ -60,12 +60,12 @@ class DataReport:
         return tuple(found)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, `problems` included."""
+        """Return plain values for JSON, `problems` included."""
         return {**asdict(self), "problems": list(self.problems)}
 
 
 def check_dataset(dataset: Dataset) -> DataReport:
-    """The report on a dataset and its held-out parts; unreadable files are those in `bad`.
+    """Report on a dataset and its held-out parts; unreadable files are those in `bad`.
 
     Raises: DataError on a file that cannot be read; open the dataset with `skip_bad` to have them listed.
     """
@@ -91,7 +91,7 @@ def check_dataset(dataset: Dataset) -> DataReport:
 
 
 def _looks(dataset: Dataset) -> Iterator[tuple[int, int, str]]:
-    """Width, height and Pillow mode of each image."""
+    """Yield width, height and Pillow mode of each image."""
     if dataset.files is not None:
         yield from map(probe, dataset.files)
     else:
@@ -100,7 +100,7 @@ def _looks(dataset: Dataset) -> Iterator[tuple[int, int, str]]:
 
 
 def _duplicates(parts: Mapping[str, Dataset]) -> tuple[Duplicates, Duplicates, tuple[tuple[str, ...], ...]]:
-    """Exact duplicates, near ones, and the groups both make over all parts."""
+    """Return exact duplicates, near ones, and the groups that both make over all parts."""
     digests = [digest for part in parts.values() for digest in part.fingerprints()]
     vectors = np.concatenate([thumbnails(part) for part in parts.values()])
     part_of = np.repeat(np.arange(len(parts)), [len(part) for part in parts.values()])

@@ -55,15 +55,15 @@ class Dataset:
         return self.labels.ndim == 2
 
     def file(self, index: int) -> Path | None:
-        """The file image `index` comes from, or None where it lies in an array."""
+        """Return the file that image `index` comes from, or None where it lies in an array."""
         return self.files[index] if self.files is not None else None
 
     def pixels(self, index: int) -> np.ndarray:
-        """Image `index` as stored: uint8 (H, W) or (H, W, 3). Raises: DataError if its file cannot be read."""
+        """Return image `index` as stored: uint8 (H, W) or (H, W, 3). Raises: DataError if its file cannot be read."""
         return decode(self.files[index]) if self.files is not None else self._array[index]
 
     def all_pixels(self) -> Iterator[np.ndarray]:
-        """Every image as stored, in order, several decoded at once. Raises: DataError on a file that is unreadable."""
+        """Yield every image as stored, in order, several decoded at once. Raises: DataError on an unreadable file."""
         for pixels in decode_all(self.files) if self.files is not None else self._array:
             if isinstance(pixels, DataError):
                 raise pixels
@@ -75,17 +75,17 @@ class Dataset:
         return self.array
 
     def counts(self) -> dict[str, int]:
-        """Images by class name, classes without any included."""
+        """Count images by class name, classes without any included."""
         return dict(zip(self.classes, self.hot().sum(axis=0).tolist(), strict=True))
 
     def hot(self) -> np.ndarray:
-        """Whether image i has class k: bool (N, K)."""
+        """Return whether image i has class k: bool (N, K)."""
         if self.multi_label:
             return self.labels > 0
         return np.asarray(self.labels[:, None] == np.arange(len(self.classes)))
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Dataset:
-        """The images at `indices`, in that order, with the same classes and nothing held out."""
+        """Return the images at `indices`, in that order, with the same classes and nothing held out."""
         chosen = [int(index) for index in indices]
         return replace(
             self,
@@ -103,11 +103,11 @@ class Dataset:
         return tuple(map(fingerprint_of, self.all_pixels()))
 
     def fingerprints(self) -> tuple[str, ...]:
-        """One an image, as `fingerprint_of` gives it, whatever file holds it."""
+        """Return the fingerprint of each image, as from `fingerprint_of`, whatever file holds it."""
         return self._fingerprints
 
     def fingerprint(self) -> str:
-        """The SHA-256 of all images and their class names, in 64 hex digits; the order of images does not matter."""
+        """Return the SHA-256 of all images and their class names, 64 hex digits, whatever the order of images."""
         lines = sorted(
             f"{digest} {'|'.join(sorted(self.classes[k] for k in np.flatnonzero(row)))}"
             for digest, row in zip(self._fingerprints, self.hot(), strict=True)
@@ -115,7 +115,7 @@ class Dataset:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def verify(self, *, skip_bad: bool = False) -> Dataset:
-        """This dataset with every image, held-out ones included, decoded once and found readable.
+        """Return this dataset with every image, held-out ones included, decoded once and found readable.
 
         With `skip_bad`, the readable part of it, the others listed in `bad`.
         Raises: DataError naming the first unreadable file and how many there are, or if no image is left.
@@ -137,7 +137,7 @@ class Dataset:
         return replace(good, held_out=held_out, bad=self.bad + bad)
 
     def view(self, image: ImageSpec, *, crop: str) -> PreparedImages:
-        """The images as a model of `image` sees them, uint8 (C, size, size), with labels in its class order.
+        """Return the images as a model of `image` sees them, uint8 (C, size, size), with labels in its class order.
 
         `crop` as in `images.prepare`. Images are decoded when first asked for.
         Raises: UnknownName on a class the model does not know; DataError if only the data is multi-label.
@@ -163,7 +163,7 @@ class PreparedImages:
         return len(self._dataset)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Image `index`: uint8 (C, size, size)."""
+        """Return image `index`: uint8 (C, size, size)."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
         if self._cache is not None and self._cached[index]:
@@ -178,7 +178,7 @@ class PreparedImages:
 
 
 def _relabeled(dataset: Dataset, image: ImageSpec) -> np.ndarray:
-    """The dataset's labels in the order of `image.classes`: int64 (N,) or float32 multi-hot (N, K)."""
+    """Return the dataset's labels in the order of `image.classes`: int64 (N,) or float32 multi-hot (N, K)."""
     if dataset.multi_label and not image.multi_label:
         raise DataError(
             f"{dataset.path} has several labels an image; the model takes one", "give a dataset of single labels"
@@ -194,17 +194,17 @@ def _relabeled(dataset: Dataset, image: ImageSpec) -> np.ndarray:
 
 
 def fingerprint_of(pixels: np.ndarray) -> str:
-    """The first 16 hex digits of the SHA-256 of an image's shape and pixels, uint8 (H, W) or (H, W, 3) as stored."""
+    """Return the first 16 hex digits of the SHA-256 of an image's shape and pixels, uint8 (H, W) or (H, W, 3)."""
     return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:16]
 
 
 def open_dataset(path: Path, *, skip_bad: bool = False, classes: Sequence[str] | None = None) -> Dataset:
-    """The labeled images at `path`: class folders, train/val/test folders of them, a CSV, or a MedMNIST npz.
+    """Open the labeled images at `path`: class folders, train/val/test folders of them, a CSV, or a MedMNIST npz.
 
     `classes` names an npz's numbers, or fixes the order of a folder's or CSV's class names. Where the path sets parts
     aside, the result is the training part and `held_out` has the others. Headers are read; `verify` reads the rest, as
     does `skip_bad`, which goes on without unreadable files and lists them in `bad`.
-    Raises: DataError naming the file or folder and how to mend it.
+    Raises: DataError naming the file or folder and how to fix it.
     """
     contents = read(Path(path), classes=classes)
     parts = {

@@ -50,7 +50,7 @@ class Decoded:
         return len(self.dataset)
 
     def __getitem__(self, index: slice | Sequence[int] | np.ndarray) -> np.ndarray:
-        """The images at `index`, copied: uint8 (n, C, size, size). Waits for those not decoded yet."""
+        """Return the images at `index`, copied: uint8 (n, C, size, size). Waits for those not decoded yet."""
         chosen = index if isinstance(index, slice) else np.asarray(index, np.int64).reshape(-1)
         last = max(range(len(self))[chosen] if isinstance(chosen, slice) else chosen, default=-1)
         return np.array(self._wait(int(last) + 1)[chosen])
@@ -71,12 +71,12 @@ class Decoded:
         return self._digest
 
     def fingerprints(self) -> tuple[str, ...]:
-        """As `Dataset.fingerprints`, of the images as stored, without decoding them once more."""
+        """Return `Dataset.fingerprints` of the images as stored, without decoding them once more."""
         assert self.digest
         return tuple(self._fingerprints)
 
     def _key(self) -> str:
-        """What the files were when they were decoded: other bytes in one of them change its time or its size."""
+        """Identify the files as they are decoded: other bytes in one of them change its time or its size."""
         facts: list[object] = [_FORMAT, self.size, self.channels, self.crop]
         if self.dataset.array is not None:
             facts += [self.dataset.array.shape, hashlib.sha256(self.dataset.array.tobytes()).hexdigest()]
@@ -89,7 +89,7 @@ class Decoded:
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
     def _kept(self) -> tuple[np.ndarray, list[str], str] | None:
-        """The images decoded by an earlier run, their fingerprints and digest, if there are such."""
+        """Return the images decoded by an earlier run, their fingerprints and digest, if there are any."""
         try:
             index = json.loads((self._folder / _INDEX).read_text("utf-8"))
             pixels: np.ndarray = np.load(self._folder / _PIXELS, mmap_mode="r", allow_pickle=False)
@@ -145,7 +145,7 @@ class Decoded:
             yield fingerprint_of(stored), square
 
     def _wait(self, count: int) -> np.ndarray:
-        """The file's pixels, the first `count` of which are decoded."""
+        """Return the file's pixels once the first `count` are decoded."""
         with self._changed:
             self._changed.wait_for(lambda: self._error is not None or self._ready >= count)
             pixels = self._pixels

@@ -17,7 +17,7 @@ _ROWS = 512
 
 
 def thumbnails(dataset: Dataset) -> np.ndarray:
-    """Each image as gray 32x32 of zero mean and unit norm: float32 (N, 1024); a blank image is all zeros."""
+    """Return each image as gray 32x32 of zero mean and unit norm: float32 (N, 1024), zeros for a blank image."""
     found = np.zeros((len(dataset), THUMBNAIL * THUMBNAIL), np.float32)
     for row, pixels in zip(found, dataset.all_pixels(), strict=True):
         row[:] = prepare(pixels, size=THUMBNAIL, channels=1, crop="none").ravel()
@@ -30,7 +30,7 @@ def thumbnails(dataset: Dataset) -> np.ndarray:
 
 
 def near_pairs(vectors: np.ndarray) -> np.ndarray:
-    """Pairs (M, 2) int64 of rows i < j of `thumbnails` whose correlation is above 0.99, in order."""
+    """Return pairs (M, 2) int64 of rows i < j of `thumbnails` whose correlation is above 0.99, in order."""
     found = []
     for start in range(0, len(vectors), _ROWS):
         close = vectors[start : start + _ROWS] @ vectors[start:].T > THRESHOLD
@@ -40,14 +40,17 @@ def near_pairs(vectors: np.ndarray) -> np.ndarray:
 
 
 def equal_pairs(fingerprints: Sequence[str]) -> np.ndarray:
-    """Pairs (M, 2) int64 that tie each image to the first of the same fingerprint."""
+    """Return pairs (M, 2) int64 that tie each image to the first of the same fingerprint."""
     first: dict[str, int] = {}
     pairs = [(first.setdefault(digest, index), index) for index, digest in enumerate(fingerprints)]
     return np.array([pair for pair in pairs if pair[0] != pair[1]], np.int64).reshape(-1, 2)
 
 
 def components(pairs: np.ndarray, *, count: int) -> np.ndarray:
-    """The group of each of `count` images, int64 (count,), numbered from 0 by first appearance; pairs share a group."""
+    """Return the group of each of `count` images, int64 (count,), numbered from 0 by first appearance.
+
+    Images of a pair share a group.
+    """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -58,7 +61,7 @@ def components(pairs: np.ndarray, *, count: int) -> np.ndarray:
 
 
 def duplicate_groups(dataset: Dataset) -> np.ndarray:
-    """The duplicate group of each image, int64 (N,): images linked by equal or nearly equal pixels share one.
+    """Return the duplicate group of each image, int64 (N,), shared by images of equal or nearly equal pixels.
 
     Nearly equal means a correlation above 0.99 of 32x32 gray thumbnails. Raises: DataError on an unreadable image.
     """

@@ -34,11 +34,11 @@ _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
 # What Pillow's decoders raise on broken bytes, beside OSError.
 _BROKEN = (SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError, ZeroDivisionError)
 _SKIP = "--skip-bad goes on without such files and lists them"
-_SKIP_HINT = f"mend or remove it; {_SKIP}"
+_SKIP_HINT = f"fix or remove it; {_SKIP}"
 
 
 def probe(path: Path) -> tuple[int, int, str]:
-    """Width, height and Pillow mode of an image file, from its header alone.
+    """Return width, height and Pillow mode of an image file, from its header alone.
 
     Raises: DataError where `decode` would already fail on the header.
     """
@@ -49,7 +49,7 @@ def probe(path: Path) -> tuple[int, int, str]:
 
 
 def decode(path: Path) -> np.ndarray:
-    """The pixels of an image file in its native size: uint8, (H, W) for gray or (H, W, 3) for RGB.
+    """Decode an image file in its native size: uint8, (H, W) for gray or (H, W, 3) for RGB.
 
     16-bit gray is scaled from its whole range (65535 becomes 255), never by the image's own extremes. Transparency is
     composited on black, EXIF orientation is applied, palettes and CMYK become RGB.
@@ -61,7 +61,7 @@ def decode(path: Path) -> np.ndarray:
 
 
 def decode_all(paths: Sequence[Path]) -> Iterator[np.ndarray | DataError]:
-    """The pixels of each file as from `decode`, in order, several decoded at once; a bad file yields its DataError."""
+    """Decode each file as `decode` does, in order, several at once; a bad file yields its DataError."""
 
     def attempt(path: Path) -> np.ndarray | DataError:
         try:
@@ -79,7 +79,7 @@ def decode_all(paths: Sequence[Path]) -> Iterator[np.ndarray | DataError]:
 
 
 def _opened(path: Path) -> Image.Image:
-    """An image whose header has been read and found to be one still picture of bearable size."""
+    """Open an image; its header must be that of one still picture of bearable size."""
     try:
         if not path.is_file():
             raise DataError(f"{path} is not a file", f"check the path; {_SKIP}")
@@ -125,7 +125,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _eight_bit(image: Image.Image, path: Path) -> np.ndarray:
-    """uint8 (H, W) or (H, W, 3) from any Pillow mode."""
+    """Convert any Pillow mode to uint8 (H, W) or (H, W, 3)."""
     if image.mode.startswith(("I", "F")):
         wide = np.asarray(image)
         # Modes I and F state no range; whole numbers of 16 bits are the one reading that needs no guess.
@@ -145,7 +145,7 @@ def _eight_bit(image: Image.Image, path: Path) -> np.ndarray:
 
 
 def prepare(pixels: np.ndarray, *, size: int, channels: int, crop: str) -> np.ndarray:
-    """The image a model sees, uint8 (C, size, size), from decoded uint8 (H, W) or (H, W, 3).
+    """Return the image a model sees, uint8 (C, size, size), from decoded uint8 (H, W) or (H, W, 3).
 
     `crop`: "none" resizes without keeping the aspect, "center" takes the largest centered square, "dark-border" the box
     of what is not black, padded with black to a square. Resizing is bicubic with the kernel widened when shrinking
@@ -188,23 +188,23 @@ def _without_dark_border(image: Image.Image) -> Image.Image:
 
 
 def to_uint8(images: Tensor | np.ndarray) -> np.ndarray:
-    """uint8 pixels of the same shape from floats in [0, 1]: clipped, scaled by 255, rounded.
+    """Convert floats in [0, 1] to uint8 pixels of the same shape: clipped, scaled by 255, rounded.
 
     Takes a torch tensor of any float type on any device, or a numpy array. Raises: DataError on NaN or infinity.
     """
     values = np.asarray(images if isinstance(images, np.ndarray) else images.detach().float().cpu().numpy(), np.float32)
     if not np.isfinite(values).all():
-        raise DataError("images hold values that are not numbers", "the model diverged; train it anew, perhaps slower")
+        raise DataError("images hold NaN or infinite values", "the model diverged; retrain with a lower learning rate")
     return np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
 
 
 def to_float(pixels: np.ndarray) -> np.ndarray:
-    """float32 in [0, 1] of the same shape from uint8 pixels; the inverse of `to_uint8`."""
+    """Convert uint8 pixels to float32 in [0, 1] of the same shape; the inverse of `to_uint8`."""
     return pixels.astype(np.float32) / np.float32(255)
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
-    """A PNG file's bytes from uint8 (C, H, W), C 1 or 3; the same pixels give the same bytes."""
+    """Return a PNG file's bytes for uint8 (C, H, W), C 1 or 3; the same pixels give the same bytes."""
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[0] not in (1, 3):
         raise DataError(f"expected uint8 pixels (1, H, W) or (3, H, W), got {pixels.dtype} {pixels.shape}")
     image = Image.fromarray(np.ascontiguousarray(pixels[0] if pixels.shape[0] == 1 else pixels.transpose(1, 2, 0)))
@@ -214,7 +214,7 @@ def encode_png(pixels: np.ndarray) -> bytes:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Nothing; `path` then holds `data` whole, or on failure what it held before.
+    """Write `data` to `path` atomically: on failure the file keeps what it held before.
 
     Raises: ResourceError when the disk is full, read-only or not ours to write on.
     """
@@ -225,17 +225,17 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_image(path: Path, pixels: np.ndarray) -> None:
-    """Nothing; writes uint8 (C, H, W) to `path` as a PNG, whole or not at all."""
+    """Write uint8 (C, H, W) to `path` as a PNG, atomically."""
     write_bytes(path, encode_png(pixels))
 
 
 def grid(images: np.ndarray, *, columns: int, gap: int = 2) -> np.ndarray:
-    """One uint8 RGB picture (3, H, W) of uint8 images (n, C, h, w), row after row, on a light ground."""
+    """Return one uint8 RGB picture (3, H, W) of uint8 images (n, C, h, w), row after row, on a light ground."""
     return _sheet([("", images)], columns=columns, scale=1, gap=gap)
 
 
 def contact_sheet(rows: Sequence[tuple[str, np.ndarray]], *, columns: int, scale: int = 1) -> np.ndarray:
-    """One uint8 RGB picture (3, H, W): each row's name at the left, its uint8 images (n, C, h, w) beside it.
+    """Return one uint8 RGB picture (3, H, W): each row's name at the left, its uint8 images (n, C, h, w) beside it.
 
     A row of more than `columns` images goes on below. `scale` repeats each pixel that many times.
     """

@@ -45,9 +45,9 @@ class Contents:
 
 
 def read(path: Path, *, classes: Sequence[str] | None) -> Contents:
-    """The contents of `path`, whichever of the known layouts it has; `classes` names or orders the classes.
+    """Read `path`, whichever of the known layouts it has; `classes` names or orders the classes.
 
-    Raises: DataError naming the file or folder and how to mend it.
+    Raises: DataError naming the file or folder and how to fix it.
     """
     if not path.exists():
         raise DataError(f"{path} does not exist", "check the path")
@@ -59,7 +59,10 @@ def read(path: Path, *, classes: Sequence[str] | None) -> Contents:
 
 
 def _named(path: Path, parts: Mapping[str, Listing], classes: Sequence[str] | None) -> tuple[str, ...]:
-    """The class names in label order: as given, or the training part's, sorted. Other parts may not add any."""
+    """Return the class names in label order: as given, or the training part's, sorted.
+
+    Other parts may not add any.
+    """
     found = {part: {name for names in listing.labels for name in names} for part, listing in parts.items()}
     known = tuple(classes) if classes is not None else tuple(sorted(found["train"]))
     for part, names in found.items():
@@ -88,7 +91,7 @@ def _images_under(folder: Path) -> list[Path]:
 
 
 def _part_folders(folder: Path) -> dict[str, Path]:
-    """The train, val and test folders in `folder` by part; empty unless there is a train folder of class folders."""
+    """Find the train, val and test folders in `folder`; {} unless there is a train folder of class folders."""
     parts: dict[str, Path] = {}
     for entry in _subfolders(folder):
         part = PARTS.get(entry.name.lower())
@@ -122,12 +125,12 @@ def _read_class_folders(root: Path) -> Listing:
         files += found
         labels += [(folder.name,)] * len(found)
     names = tuple(file.relative_to(root).as_posix() for file in files)
-    _refuse_foreign_names(root, names)
+    _check_encoding(root, names)
     return Listing(names=names, labels=tuple(labels), files=tuple(files))
 
 
-def _refuse_foreign_names(root: Path, names: Iterable[str]) -> None:
-    """Nothing. Raises: DataError on a name in another encoding, which no table or record of a job could hold."""
+def _check_encoding(root: Path, names: Iterable[str]) -> None:
+    """Check that names are in UTF-8, as tables and records need. Raises: DataError."""
     for name in names:
         try:
             name.encode()
@@ -137,7 +140,7 @@ def _refuse_foreign_names(root: Path, names: Iterable[str]) -> None:
 
 
 def _read_csv(path: Path, *, classes: Sequence[str] | None) -> Contents:
-    """Rows of file, label and perhaps patient and split; several labels of one image are joined by '|'.
+    """Read rows of file, label and perhaps patient and split; several labels of one image are joined by '|'.
 
     Labels are multi-hot if any row joins several, or if the column is called "labels".
     """
@@ -155,7 +158,7 @@ def _read_csv(path: Path, *, classes: Sequence[str] | None) -> Contents:
 
 
 def _csv_rows(path: Path) -> list[dict[str, str]]:
-    """Each row's stripped values by column, with its line number under "line"."""
+    """Return each row's stripped values by column, with its line number under "line"."""
     rows: dict[str, dict[str, str]] = {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -178,7 +181,7 @@ def _csv_rows(path: Path) -> list[dict[str, str]]:
                     )
                 rows[row["file"]] = row
     except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not a CSV in UTF-8: {error}", "save it anew as CSV, UTF-8") from error
+        raise DataError(f"{path} is not a CSV in UTF-8: {error}", "save it as CSV in UTF-8") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}", "check the file and its permissions") from error
     if not rows:
@@ -187,13 +190,13 @@ def _csv_rows(path: Path) -> list[dict[str, str]]:
 
 
 def _csv_row(path: Path, values: Mapping[str, str | None], *, line: int) -> dict[str, str]:
-    """One row's stripped values by column, checked."""
+    """Return one row's stripped values by column, checked."""
     # DictReader puts surplus values under None, and None in place of missing ones.
     if None in values or None in values.values():
-        raise DataError(f"{path} line {line} has more or fewer values than the first line", "mend the line")
+        raise DataError(f"{path} line {line} has more or fewer values than the first line", "fix the line")
     row = {column: (value or "").strip() for column, value in values.items()} | {"line": str(line)}
     if not row["file"]:
-        raise DataError(f"{path} line {line} names no file", "mend or remove the line")
+        raise DataError(f"{path} line {line} names no file", "fix or remove the line")
     if "labels" in row:
         row["label"] = row["labels"]
     if "split" in row:
@@ -225,7 +228,7 @@ def _csv_listing(path: Path, rows: Iterable[Mapping[str, str]]) -> Listing:
 
 
 def _read_npz(path: Path, *, classes: Sequence[str] | None) -> Contents:
-    """MedMNIST's arrays: {train,val,test}_images uint8 (N, H, W[, 3]) and _labels (N,), (N, 1) or multi-hot (N, K)."""
+    """Read MedMNIST arrays: {train,val,test}_images uint8 (N, H, W[, 3]), _labels (N,), (N, 1) or multi-hot (N, K)."""
     try:
         with path.open("rb") as stream:
             if not zipfile.is_zipfile(stream):
@@ -254,7 +257,7 @@ def _read_npz(path: Path, *, classes: Sequence[str] | None) -> Contents:
 
 
 def _npz_arrays(path: Path, arrays: Mapping[str, np.ndarray], part: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images and int labels (N, 1 or K) of one part, checked."""
+    """Return images and int labels (N, 1 or K) of one part, checked."""
     for key in (f"{part}_images", f"{part}_labels"):
         if key not in arrays:
             raise DataError(f"{path} has no array '{key}'", f"it holds {', '.join(sorted(arrays)) or 'nothing'}")

@@ -15,13 +15,13 @@ from medzoo.data.dataset import Dataset
 from medzoo.data.duplicates import duplicate_groups
 from medzoo.data.images import write_bytes
 from medzoo.errors import ConfigError, DataError
-from medzoo.storage.files import new_folder, refuse_occupied
+from medzoo.storage.files import check_empty, new_folder
 
 FRACTIONS: Mapping[str, float] = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 
 def split_dataset(dataset: Dataset, *, fractions: Mapping[str, float] = FRACTIONS, seed: int) -> dict[str, Dataset]:
-    """Parts of `dataset` by name in about these fractions of every class; parts of fraction 0 are left out.
+    """Split `dataset` into parts by name, in about these fractions of every class; a fraction of 0 gives no part.
 
     All images of a patient, or of a duplicate group where patients are unknown, fall in one part; every class falls in
     every part. The same dataset, fractions and seed give the same parts.
@@ -35,14 +35,14 @@ def split_dataset(dataset: Dataset, *, fractions: Mapping[str, float] = FRACTION
 def write_split(
     dataset: Dataset, *, out: Path, fractions: Mapping[str, float] = FRACTIONS, seed: int
 ) -> dict[str, Dataset]:
-    """The parts from `split_dataset`, after they were written into the new folder `out`.
+    """Write the parts from `split_dataset` into the new folder `out` and return them.
 
     Class folders become train/, val/ and test/ folders of hard links (copies across disks), a CSV one CSV a part, an
     npz one npz. split.csv, itself a dataset unless images lie in an npz, lists each image's part and group, the seed,
     and the image's fingerprint.
     Raises: DataError if `out` holds anything; ResourceError if it cannot be written; else as `split_dataset`.
     """
-    refuse_occupied(out)
+    check_empty(out)
     groups, parts = _plan(dataset, fractions=fractions, seed=seed)
     split = _subsets(dataset, parts)
     linked = dataset.files is not None and dataset.path.is_dir()
@@ -69,7 +69,7 @@ def write_split(
 
 
 def _plan(dataset: Dataset, *, fractions: Mapping[str, float], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Each image's group, int64 (N,), and part name, str (N,)."""
+    """Return each image's group, int64 (N,), and part name, str (N,)."""
     shares = {part: share for part, share in fractions.items() if share > 0}
     if min(fractions.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-6:
         given = ", ".join(f"{part} {share:g}" for part, share in fractions.items())
@@ -102,7 +102,7 @@ def _plan(dataset: Dataset, *, fractions: Mapping[str, float], seed: int) -> tup
 
 
 def assign_groups(hot: np.ndarray, groups: np.ndarray, *, shares: np.ndarray, seed: int) -> np.ndarray:
-    """The part of each image, int64 (N,) in 0..P-1: groups stay whole, classes come close to `shares` (P,).
+    """Assign each image a part, int64 (N,) in 0..P-1: groups stay whole, classes come close to `shares` (P,).
 
     `hot` is bool (N, K), `groups` int64 (N,). Greedy, as scikit-learn's StratifiedGroupKFold, which makes only parts
     of equal size: first one small group of each class, rarest first, goes to every part; then the rest, largest first,
@@ -155,12 +155,12 @@ def _link_files(folder: Path, split: Mapping[str, Dataset]) -> None:
 
 
 def _relative(dataset: Dataset, folder: Path) -> list[str]:
-    """Each image's file as seen from `folder`."""
+    """Return each image's file as seen from `folder`."""
     return [os.path.relpath(file, folder) for file in dataset.files or ()]
 
 
 def _columns(dataset: Dataset, names: Sequence[str]) -> dict[str, Sequence[object]]:
-    """The columns `open_dataset` reads; several labels are joined by '|' under the name that says there may be."""
+    """Return the columns that `open_dataset` reads; several labels of an image are joined by '|' under "labels"."""
     labels = ["|".join(dataset.classes[k] for k in np.flatnonzero(row)) for row in dataset.hot()]
     columns: dict[str, Sequence[object]] = {"file": names, "labels" if dataset.multi_label else "label": labels}
     if dataset.patients is not None:

@@ -127,7 +127,7 @@ def _check(request: EvaluateRequest) -> None:
 
 
 def _skipped_summary(skipped: Sequence[SkippedMetric]) -> str:
-    """One line: the metrics that each command makes available."""
+    """Return one line: the metrics that each command makes available."""
     by_hint: dict[str, list[str]] = {}
     for one in skipped:
         by_hint.setdefault(one.hint, []).append(one.name)

@@ -55,7 +55,7 @@ class ClassifierExtractor:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Mapping[str, Tensor]:
-        """As `Extractor`."""
+        """Compute features as `Extractor` says."""
         spec = self.classifier.image
         seen = images.float() / 255.0
         if seen.shape[1] == 3 and spec.channels == 1:

@@ -31,7 +31,7 @@ class CopyCheck:
 
     @classmethod
     def of(cls, notes: Mapping[str, Mapping[str, Any]]) -> CopyCheck | None:
-        """The memorization check in a run's or a model's notes; None where there is none.
+        """Return the memorization check in a run's or a model's notes, or None.
 
         Raises:
             DataError: there is one that cannot be understood.
@@ -50,7 +50,7 @@ class CopyCheck:
 
 
 def with_warning(text: str, check: CopyCheck) -> str:
-    """A card's text that states, before its intended use, that the model failed `check`; unchanged if it does."""
+    """Return card text with a warning before its intended use if the model failed `check`, else unchanged."""
     if _HEADING in text.splitlines():
         return text
     section = f"""{_HEADING}

@@ -72,7 +72,7 @@ def run_cell(worker: Worker, cell: Cell) -> CellResult:
 
 
 def _predict(classifier: Classifier, images: Decoded, indices: Sequence[int]) -> np.ndarray:
-    """The probabilities of the images at `indices`: float32 (N, K)."""
+    """Return the probabilities of the images at `indices`: float32 (N, K)."""
     found = []
     for start in range(0, len(indices), _BATCH):
         pixels = torch.from_numpy(to_float(images[indices[start : start + _BATCH]]))
@@ -160,7 +160,7 @@ class _Training:
         return sum(float(run.rows[-1].get("seconds", 0.0)) for run in self.runs if run.rows)
 
     def history(self) -> tuple[Mapping[str, float], ...]:
-        """Measured steps and some of the others; the count of steps continues over stages."""
+        """Return measured steps and some of the others; the count of steps continues over stages."""
         found: list[Mapping[str, float]] = []
         before = 0
         for phase, run in enumerate(self.runs, start=1):
@@ -180,7 +180,7 @@ class _Training:
         return tuple(found)
 
     def notes(self) -> dict[str, Mapping[str, float | str]]:
-        """What the classifier logged, its last stage first, and which images the generators were trained on."""
+        """Return what the classifier logged, its last stage first, and which images the generators were trained on."""
         found: dict[str, Mapping[str, float | str]] = {}
         for run in self.runs:
             found |= run.notes

@@ -62,7 +62,7 @@ class Comparison:
         return self._undefined(self.test) or self._of_repeats(self.test)
 
     def _measured(self, low: float, high: float) -> str:
-        """What was measured, the interval and the test."""
+        """Return what was measured, the interval and the test."""
         verb = "raised" if self.difference > 0 else "lowered" if self.difference < 0 else "changed"
         p = f"Holm-adjusted {_p(self.p)} over {self.family} comparisons" if self.family > 1 else _p(self.p)
         return (
@@ -93,7 +93,7 @@ class Comparison:
         return text + "."
 
     def _undefined(self, test: PairedTest) -> str:
-        """The sentence where the test is undefined, "" where it is not."""
+        """Return the sentence where the test is undefined, "" where it is not."""
         found, unit = test.difference, test.repeats.unit
         score = f"{self.metric} of {self.classifier}"
         total = _count(found.n + found.n_failed, unit)

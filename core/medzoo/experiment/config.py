@@ -96,7 +96,7 @@ class Design:
         return max(arm.target for arm in self.arms) or max(self.value.target)
 
     def flat(self) -> dict[str, Any]:
-        """Every dotted key with its value for JSON, including those of single models."""
+        """Return every dotted key with its value for JSON, including those of single models."""
         flat = {key: list(value) if isinstance(value, tuple) else value for key, value in self.settings.flat().items()}
         return flat | {
             f"{section}.{name}.{key}": value
@@ -106,7 +106,7 @@ class Design:
         }
 
     def preset_of(self, section: str, name: str, *, default: str = "default") -> str:
-        """The preset chosen for a model."""
+        """Return the preset chosen for a model."""
         return str(self.own[section].get(name, {}).get("preset", default))
 
     def overrides_of(self, section: str, name: str) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def read_design(
 
 
 def _read(given: str) -> list[tuple[str, dict[str, Any]]]:
-    """The layers of a preset, or of a file and the preset it extends."""
+    """Return the layers of a preset, or of a file and the preset it extends."""
     path = Path(given)
     if path.suffix != ".toml" and not path.is_file():
         return [(f"preset {given}", config.read_preset(_presets(), given))]
@@ -194,8 +194,10 @@ def _arms(settings: ExperimentSettings) -> tuple[Arm, ...]:
 def _own(
     section: str, names: Sequence[str], values: Mapping[str, Any], origins: Mapping[str, str], *, strict: Set[str]
 ) -> dict[str, dict[str, Any]]:
-    """The settings of single models. Those of `strict` origins must name models of this experiment; those of earlier
-    layers may name ones that a later layer removed."""
+    """Return the settings of single models.
+
+    Those of `strict` origins must name models of this experiment; earlier layers may name removed ones.
+    """
     found: dict[str, dict[str, Any]] = {}
     for key, value in values.items():
         head, _, rest = key.partition(".")

@@ -50,15 +50,15 @@ class Images:
     facts: Mapping[str, Any]
 
     def subset(self, indices: Sequence[int]) -> Dataset:
-        """The images at `indices`."""
+        """Return the images at `indices`."""
         return self.data.subset(indices)
 
     def seen(self, indices: Sequence[int]) -> frozenset[str]:
-        """The fingerprints of the images at `indices`."""
+        """Return the fingerprints of the images at `indices`."""
         return frozenset(self.fingerprints[index] for index in indices)
 
     def digest(self, indices: Sequence[int]) -> str:
-        """The SHA-256 of the images at `indices` and their classes, in their order."""
+        """Return the SHA-256 of the images at `indices` and their classes, in their order."""
         hot = self.data.hot()
         lines = (f"{self.fingerprints[index]} {np.flatnonzero(hot[index]).tolist()}" for index in indices)
         return hashlib.sha256("\n".join([*self.data.classes, *lines]).encode()).hexdigest()
@@ -106,7 +106,7 @@ def _cross_validation(data: Dataset, settings: ExperimentSettings) -> Images:
 
 
 def _groups(data: Dataset) -> np.ndarray:
-    """The group of each image, int64 (N,): the patient's images, or duplicates if patients are unknown."""
+    """Return each image's group, int64 (N,): the patient's images, or duplicates if patients are unknown."""
     if data.patients is not None:
         return np.unique(data.patients, return_inverse=True)[1].astype(np.int64)
     return duplicate_groups(data)
@@ -165,7 +165,7 @@ def _held_out(
 
 
 def _without_seen(images: Images, fold: Fold, others: Set[str]) -> Images:
-    """The images without test images that are training or validation images, or among `others`."""
+    """Return the images without test images that are training or validation images, or among `others`."""
     seen = others | images.seen((*fold.train, *fold.val))
     kept = tuple(index for index in fold.test if images.fingerprints[index] not in seen)
     if not kept:
@@ -181,7 +181,7 @@ def _without_seen(images: Images, fold: Fold, others: Set[str]) -> Images:
 
 
 def _leaks(images: Images, fold: Fold, *, allow_leak: bool) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Warnings and facts about test images that are also training images. Raises: as `make_folds`."""
+    """Return warnings and facts about test images that are also training images. Raises: as `make_folds`."""
     known = images.seen((*fold.train, *fold.val))
     patients = images.data.patients
     if patients is not None and not allow_leak:
@@ -242,7 +242,7 @@ def _joined(parts: Sequence[Dataset]) -> Dataset:
 
 
 def _labels(part: Dataset, classes: Sequence[str]) -> np.ndarray:
-    """The part's labels in the order of `classes`."""
+    """Return the part's labels in the order of `classes`."""
     places = [classes.index(name) for name in part.classes]
     if not part.multi_label:
         return np.asarray(np.array(places)[part.labels], np.int64)

@@ -103,7 +103,7 @@ class Forecast:
         return sum(model.disk for model in self.models)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {**asdict(self), "steps": self.steps, "seconds": self.seconds, "disk": self.disk}
 
 
@@ -197,7 +197,7 @@ def _generator(
 
 
 def _image(worker: Worker, generator: Generator) -> ImageSpec:
-    """The images a generator makes."""
+    """Return the images a generator makes."""
     data, published = worker.images.data, generator.image(worker.plugins)
     if published is not None:
         return published
@@ -318,7 +318,7 @@ def _seconds_per_image(act: Callable[[int], None]) -> float:
 
 
 def _kept(facts: Mapping[str, Any], device: str, measure: Callable[[], _Timing]) -> _Timing:
-    """What was measured on this machine a few hours ago, or is now."""
+    """Return the timing measured on this machine in the last hours, or measure it."""
     whole = {**facts, "medzoo": __version__, "hardware": hardware(device)}
     key = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:20]
     path = cache_root() / "timings" / f"{key}.json"

@@ -39,7 +39,7 @@ class Generator:
     trained_on: frozenset[str] = frozenset()
 
     def config(self, plugins: Plugins) -> config.Resolved[Any]:
-        """The settings it is trained and used with."""
+        """Return the settings it is trained and used with."""
         spec = self.spec(plugins)
         if self.folder is not None:
             saved = saved_settings(spec, read_description(self.folder), self.folder)[1]
@@ -47,17 +47,17 @@ class Generator:
         return config.resolve(spec.config, presets=spec.presets, preset=self.preset, overrides=self.overrides)
 
     def spec(self, plugins: Plugins) -> GeneratorSpec:
-        """The plugin's description."""
+        """Return the plugin's description."""
         return plugins.generator(self.plugin)
 
     def image(self, plugins: Plugins) -> ImageSpec | None:
-        """The images a published generator makes, None for the others."""
+        """Return the images a published generator makes, None for the others."""
         if self.folder is None:
             return None
         return saved_settings(self.spec(plugins), read_description(self.folder), self.folder)[0]
 
     def identity(self, plugins: Plugins) -> dict[str, Any]:
-        """What its images depend on, apart from the images it is trained on."""
+        """Return what its images depend on, apart from the images it is trained on."""
         known = {"plugin": self.plugin, "version": plugins.plugin_of("generator", self.plugin).version}
         if self.kind == "published":
             return {**known, "weights_sha256": self.weights_sha256, "overrides": dict(self.overrides)}

@@ -154,7 +154,7 @@ class _TaskBuilder:
         self._common = {"medzoo": __version__, "device": worker.device.partition(":")[0]}
 
     def all_cells(self) -> tuple[Cell, ...]:
-        """Every cell, in the order to show them.
+        """Return every cell, in the order to show them.
 
         Raises:
             ConfigError: an arm's target adds no image.
@@ -171,7 +171,7 @@ class _TaskBuilder:
         )
 
     def _cells(self, fold: Fold) -> dict[tuple[str, str, int], Cell]:
-        """The fold's cells by arm, classifier and seed number."""
+        """Return the fold's cells by arm, classifier and seed number."""
         settings, arms = self._worker.design.value, self._worker.design.arms
         train = self._worker.images.subset(fold.train)
         digests = {part: self._worker.images.digest(getattr(fold, part)) for part in ("train", "val", "test")}
@@ -238,7 +238,7 @@ class _TaskBuilder:
     def _sampling(
         self, name: str, needed: Sequence[Mapping[str, int]], fold: Fold, draw: int, digests: Mapping[str, str]
     ) -> SamplingTask:
-        """The task that makes at least the `needed` images of each arm, in whole batches."""
+        """Return the task that makes at least the `needed` images of each arm, in whole batches."""
         generator, size = self._worker.generators[name], self._worker.design.value.batch_size
         training = None
         if generator.kind == "trained":

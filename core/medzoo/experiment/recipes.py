@@ -36,7 +36,7 @@ class Stage:
     images: Literal["all", "real", "synthetic"]
 
     def steps(self, length: int) -> int:
-        """Optimizer steps if an epoch has `length` images."""
+        """Return the optimizer steps if an epoch has `length` images."""
         training = training_settings(self.config)
         return training.max_steps or training.epochs * math.ceil(length / training.batch_size)
 
@@ -58,7 +58,7 @@ class Recipe:
     implied: Mapping[str, Any]
 
     def base(self) -> config.Resolved[Any]:
-        """The settings that no arm changes."""
+        """Return the settings that no arm changes."""
         return self._resolved({})
 
     @property
@@ -68,7 +68,7 @@ class Recipe:
         return training.load_best_model_at_end or training.early_stopping_patience > 0
 
     def stages(self, arm: Arm) -> tuple[Stage, ...]:
-        """The stages of training on an arm. Raises: ConfigError if the classifier lacks a setting."""
+        """Return the stages of training on an arm. Raises: ConfigError if the classifier lacks a setting."""
         changes: dict[str, Any] = dict(_GEOMETRIC) if arm.geometric else {}
         known = config.keys(self.spec.config)
         if "objective.class_weighted" in known:
@@ -88,7 +88,7 @@ class Recipe:
         return tuple(stages)
 
     def _halves(self, training: RecipeSettings, *, whole: bool) -> tuple[dict[str, int], dict[str, int]]:
-        """The length of pretraining and of the second stage, "training.max_steps" or "training.epochs" of each."""
+        """Return "training.max_steps" or "training.epochs" of pretraining and of the second stage."""
         key = "training.max_steps" if training.max_steps else "training.epochs"
         total = training.max_steps or training.epochs
         if whole:
@@ -146,6 +146,6 @@ def make_recipes(design: Design, plugins: Plugins, *, multi_label: bool) -> dict
 
 
 def parameter_free_image(recipes: Mapping[str, Recipe]) -> tuple[int, int, str]:
-    """Size, channels and crop of the images of a parameter-free generator: large enough for every classifier."""
+    """Return size, channels and crop for a parameter-free generator: large enough for every classifier."""
     seen = [recipe.base().image for recipe in recipes.values()]
     return max(image.size for image in seen), max(image.channels for image in seen), seen[0].crop

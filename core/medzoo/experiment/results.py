@@ -73,11 +73,11 @@ class CellResult:
         return self.n_train - self.n_real
 
     def value(self, metric: str) -> float | None:
-        """A score by its name in METRICS; None unless the cell is done, NaN if undefined."""
+        """Return a score by its name in METRICS; None unless the cell is done, NaN if undefined."""
         return None if self.scores is None else float(getattr(self.scores, metric))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; undefined ones are null."""
+        """Return plain values for JSON; undefined ones are null."""
         scores = None if self.scores is None else self.scores.to_dict()
         return {**plain_mapping(asdict(self)), "scores": scores}
 
@@ -163,11 +163,11 @@ class Experiment:
         return tuple(cell for cell in self.cells if cell.status == "missing")
 
     def arm(self, name: str) -> Arm:
-        """The arm of that name."""
+        """Return the arm of that name."""
         return next(arm for arm in self.arms if arm.name == name)
 
     def of(self, arm: str, classifier: str) -> tuple[CellResult, ...]:
-        """The cells of an arm with a classifier: all repeats, folds and seeds."""
+        """Return the cells of an arm with a classifier: all repeats, folds and seeds."""
         return tuple(cell for cell in self.cells if (cell.arm, cell.classifier) == (arm, classifier))
 
     @property
@@ -180,7 +180,7 @@ class Experiment:
         return folds(train=train, test=test)
 
     def units(self, arm: str, classifier: str, metric: str) -> dict[tuple[int, int], float | None]:
-        """One value per fold (repeat, fold), the mean of its seeds; if held out, one per seed (0, seed).
+        """Return one value per fold (repeat, fold), the mean of its seeds; if held out, one per seed (0, seed).
 
         None if one of its cells has no scores.
         """
@@ -194,15 +194,15 @@ class Experiment:
         }
 
     def summary(self, arm: str, classifier: str) -> ArmSummary:
-        """The means of an arm with a classifier."""
+        """Return the means of an arm with a classifier."""
         return next(found for found in self.summaries if (found.arm, found.classifier) == (arm, classifier))
 
     def predictions(self, cell: CellResult) -> Path:
-        """The cell's CSV of test images: file, label, predicted, and a probability p_CLASS per class."""
+        """Return the cell's CSV of test images: file, label, predicted, and a probability p_CLASS per class."""
         return self.folder / "cells" / cell.key / PREDICTIONS
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; undefined ones are null. Histories stay in the cells' own files."""
+        """Return plain values for JSON; undefined ones are null. Histories stay in the cells' own files."""
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "folder"}
         return plain_mapping(
             {
@@ -217,7 +217,7 @@ class Experiment:
 
 
 def comparison_dict(comparison: Comparison) -> dict[str, Any]:
-    """Plain values of a comparison for JSON, with its sentence."""
+    """Return plain values of a comparison for JSON, with its sentence."""
     derived = {
         "test": "mcnemar" if isinstance(comparison.test, McNemarTest) else "paired-t",
         "difference": comparison.difference,
@@ -231,7 +231,7 @@ def comparison_dict(comparison: Comparison) -> dict[str, Any]:
 
 
 def plain_mapping(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values as JSON takes them, all the way down: NaN and infinities become None, tuples lists."""
+    """Return the values as JSON takes them, recursively: NaN and infinities become None, tuples lists."""
     return {name: _plain(value) for name, value in values.items()}
 
 
@@ -244,7 +244,7 @@ def _plain(value: Any) -> Any:
 
 
 def _scores(values: Mapping[str, Any]) -> ClassificationScores:
-    """The inverse of `ClassificationScores.to_dict`."""
+    """Invert `ClassificationScores.to_dict`."""
     tuples = {name: tuple(values[name]) for name in ("classes", "absent", "one_sided", "unpredicted")}
     return ClassificationScores(
         **{
@@ -318,7 +318,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _of_cells(cells: Sequence[CellResult]) -> list[str]:
-    """Warnings about cells without scores, and those of classifiers."""
+    """Return warnings about cells without scores, and those of classifiers."""
     found = []
     for status, what in (("failed", "failed"), ("missing", "have not been run yet")):
         lost = [cell for cell in cells if cell.status == status]
@@ -344,7 +344,7 @@ def _summaries(experiment: Experiment, repeats: Repeats) -> tuple[ArmSummary, ..
 
 
 def _others(experiment: Experiment) -> list[tuple[str, str]]:
-    """Every arm but the baseline, with every classifier."""
+    """Return every arm but the baseline, with every classifier."""
     arms = [arm.name for arm in experiment.arms if arm.name != experiment.baseline]
     return [(arm, classifier) for classifier in experiment.classifiers for arm in arms]
 
@@ -368,7 +368,7 @@ def _comparisons(experiment: Experiment, repeats: Repeats) -> tuple[Comparison, 
 
 
 def _image_tests(experiment: Experiment) -> tuple[ImageTest, ...]:
-    """McNemar's tests, if there is one test set and an image has one label."""
+    """Run McNemar's tests, if there is one test set and an image has one label."""
     if not experiment.held_out or experiment.multi_label:
         return ()
     seeds: list[int] = []
@@ -396,7 +396,7 @@ def _image_tests(experiment: Experiment) -> tuple[ImageTest, ...]:
 
 
 def _right(experiment: Experiment, cell: CellResult) -> np.ndarray:
-    """Whether each test image was classified correctly, bool (N,)."""
+    """Return whether each test image was classified correctly, bool (N,)."""
     path = experiment.predictions(cell)
     try:
         with path.open(newline="", encoding="utf-8") as file:

@@ -124,7 +124,7 @@ def _run_in_pool(pool: ProcessPoolExecutor, queue: _Queue, *, jobs: int) -> None
 
 
 def _cores() -> int:
-    """The processor's cores that this process may use."""
+    """Return how many CPU cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -153,7 +153,7 @@ def _attempt_in_process(task: Task) -> Failure | None:
 
 
 def _attempt(work: Callable[[Any], object], task: Task) -> Failure | None:
-    """None after the task is done, or its failure."""
+    """Run the task and return None, or its failure."""
     try:
         work(task)
     except Exception as error:  # noqa: BLE001 - plugins may raise anything, and other tasks can still be done

@@ -39,7 +39,7 @@ class Repeats:
     ratio: float
 
     def factor(self, n: int) -> float:
-        """Variance of the mean of `n` scores, divided by theirs: 1/n + n_test/n_train (Nadeau & Bengio 2003)."""
+        """Return the variance of the mean of `n` scores over theirs: 1/n + n_test/n_train (Nadeau & Bengio 2003)."""
         return 1 / n + self.ratio
 
     @property
@@ -53,7 +53,7 @@ SEEDS = Repeats("seed", 0.0)
 
 
 def folds(*, train: float, test: float) -> Repeats:
-    """Folds with `train` and `test` real images on average, also of a repeated k-fold or of random resampling.
+    """Describe folds of `train` and `test` real images on average, also of repeated k-fold or random resampling.
 
     Average several seeds of a fold first: they share its test images. Raises: DataError unless both are above 0.
     """
@@ -190,7 +190,7 @@ def paired_test(
 
 
 def mcnemar_test(arm: np.ndarray, baseline: np.ndarray) -> McNemarTest:
-    """McNemar's test, from which test images the two classified correctly: bool (N,) each, in the same order.
+    """Run McNemar's test on which test images the two classified correctly: bool (N,) each, in the same order.
 
     Exact for fewer than 25 images that only one of them got right, otherwise chi-squared with continuity correction.
     Raises: DataError for no images, other shapes, or another dtype.
@@ -238,7 +238,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def detectable_difference(test: PairedTest, *, alpha: float) -> float:
-    """The smallest true difference that the test detects with 80% power at level `alpha`, NaN if undefined.
+    """Return the smallest true difference that the test detects with 80% power at level `alpha`, NaN if undefined.
 
     The observed spread is taken for the true one; the power is that of the noncentral t distribution.
     """
@@ -250,7 +250,7 @@ def detectable_difference(test: PairedTest, *, alpha: float) -> float:
 
 
 def _numbers(values: Sequence[float | None]) -> np.ndarray:
-    """The values as float64, NaN for failed ones."""
+    """Return the values as float64, NaN for failed ones."""
     given = np.array([math.nan if value is None else value for value in values], np.float64)
     if not given.size or np.isinf(given).any():
         raise DataError(f"expected finite values, got {list(values)}")
@@ -258,7 +258,7 @@ def _numbers(values: Sequence[float | None]) -> np.ndarray:
 
 
 def _noncentrality(t: float, df: int, *, above: float) -> float:
-    """The noncentrality at which a share `above` of the t distribution lies above `t`.
+    """Return the noncentrality at which a share `above` of the t distribution lies above `t`.
 
     A noncentral t is (Z + noncentrality) / s, with s a root mean square of df normals; the share is the mean of the
     normal tail over s, at the midpoints of equal shares. It holds for every t: SciPy's nctdtrinc does not return for
@@ -271,7 +271,7 @@ def _noncentrality(t: float, df: int, *, above: float) -> float:
 
 @lru_cache(maxsize=32)
 def _scales(df: int) -> np.ndarray:
-    """The root mean square of `df` normals at the midpoints of equal shares, float64 (2000,)."""
+    """Return the root mean square of `df` normals at the midpoints of equal shares, float64 (2000,)."""
     return np.asarray(np.sqrt(stats.chi2.ppf((np.arange(2000) + 0.5) / 2000, df) / df))
 
 

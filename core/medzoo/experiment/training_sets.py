@@ -85,13 +85,13 @@ class ConcatDataset:
         return len(self._row)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Image `index`: uint8 (C, size, size)."""
+        """Return image `index`: uint8 (C, size, size)."""
         pixels: np.ndarray = self._sources[self._source[index]][[self._row[index]]][0]
         return pixels
 
 
 def _repeated(count: int, length: int, *, seed: int) -> np.ndarray:
-    """`length` indices below `count`, int64, each equally often or once more."""
+    """Return `length` indices below `count`, int64, each equally often or once more."""
     if not count:
         return np.empty(0, np.int64)
     rest = np.random.default_rng(seed).permutation(count)[: length % count]

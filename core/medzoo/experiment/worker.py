@@ -36,10 +36,10 @@ class NoProgress:
     """A progress display that shows nothing: the experiment shows its own."""
 
     def start(self, step: int, total: int) -> None:
-        """Training begins."""
+        """Note that training begins."""
 
     def update(self, step: int, total: int, values: Mapping[str, float]) -> None:
-        """A step is done."""
+        """Count a step."""
 
     def warn(self, message: str) -> None:
         """Ignore a warning, which run.json keeps."""
@@ -126,7 +126,7 @@ class Worker:
         )
 
     def synthetic(self, task: SamplingTask, counts: Mapping[str, int]) -> tuple[Dataset, np.ndarray]:
-        """The images that `sample` left, in the classes of the data, and which are the first `counts` of each label.
+        """Return the images `sample` made, in the classes of the data, and which are the first `counts` of each label.
 
         The indices are int64.
         """

@@ -19,7 +19,7 @@ from medzoo.generation.writer import ORIGINALS, listing_digest, original_files, 
 from medzoo.models.labels import check_labels
 from medzoo.models.loading import LoadedModel
 from medzoo.protocols import Generator
-from medzoo.runs.identity import refuse_other
+from medzoo.runs.identity import check_same_run
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def prepare(request: AugmentRequest, source: Source) -> Job:
     folder = request.out or Path(f"augmented-{'-'.join(mixture.names)}-{request.target}")
     _check_outside(folder, real)
     job = _job(request, source, mixture, real, sampler, folder)
-    refuse_other(job.folder, job.identity)
+    check_same_run(job.folder, job.identity)
     return job
 
 

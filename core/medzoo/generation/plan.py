@@ -156,7 +156,7 @@ def distinct(names: Sequence[str]) -> list[str]:
     found = []
     for name in (_SPLIT_WORD.sub(lambda word: word[0].upper(), name) for name in names):
         path = PurePosixPath(name)
-        candidate, key = name, name.casefold()  # some disks do not tell letters' case
+        candidate, key = name, name.casefold()  # some file systems ignore case
         while candidate.casefold() in taken:
             taken[key] += 1
             candidate = f"{path.stem}-{taken[key]}{path.suffix}"

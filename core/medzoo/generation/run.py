@@ -18,14 +18,14 @@ from medzoo.generation.remote.requests import Failure, check_failures, sample_re
 from medzoo.generation.sampler import Sampler
 from medzoo.generation.writer import (
     ImageWriter,
-    is_there,
+    is_written,
     place_originals,
     remove_partial_files,
     write_metadata,
     write_sheet,
 )
 from medzoo.plugins.lookup import Plugins
-from medzoo.runs.identity import claim
+from medzoo.runs.identity import lock_run_dir
 from medzoo.runs.progress import Progress
 from medzoo.runs.record import RUN, RunRecord, read_run
 from medzoo.storage.files import disk_errors, sha256_file
@@ -76,12 +76,12 @@ class Job:
 
     def is_complete(self, batch: Sequence[PlannedImage]) -> bool:
         """Return whether every image of `batch` is in the folder."""
-        return all(is_there(self.folder / image.file) for image in batch)
+        return all(is_written(self.folder / image.file) for image in batch)
 
     def missing(self) -> int:
         """Count the files that are not in the folder yet, originals included."""
-        images = sum(not is_there(self.folder / image.file) for image in self.plan.images())
-        return images + sum(not is_there(self.folder / name) for name in self.originals)
+        images = sum(not is_written(self.folder / image.file) for image in self.plan.images())
+        return images + sum(not is_written(self.folder / name) for name in self.originals)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +133,7 @@ def forecast(job: Job) -> list[Forecast]:
     for batch in job.plan.batches(job.shard):
         complete = job.is_complete(batch)
         for image in batch:
-            if complete or (image.generator_name in remote and is_there(job.folder / image.file)):
+            if complete or (image.generator_name in remote and is_written(job.folder / image.file)):
                 there[image.label] += 1
             else:
                 owed[image.generator, image.label] += 1
@@ -167,7 +167,7 @@ def run(job: Job, *, progress: Progress) -> AugmentationResult:
     started = time.time()
     remote = job.requests()
     check_upload(remote, allow_upload=job.allow_upload)
-    claim(job.folder, job.identity)
+    lock_run_dir(job.folder, job.identity)
     if read_run(job.folder) is not None and not job.missing():
         if job.sheet is not None and not job.sheet.exists():
             _write_sheet(job)
@@ -222,7 +222,7 @@ def _sample_local(job: Job, count: _Count, *, skip: Set[str]) -> None:
             started = time.perf_counter()
             # The whole batch even if only one file is missing: rounding depends on the batch.
             for image, pixels in zip(batch, job.sampler.sample(batch), strict=True):
-                if not is_there(job.folder / image.file):
+                if not is_written(job.folder / image.file):
                     writer.write(job.folder / image.file, pixels)
             count.sampled(batch, time.perf_counter() - started)
 

@@ -20,7 +20,7 @@ from medzoo.generation.writer import listing_digest, write_sheet
 from medzoo.models.labels import check_labels, join_labels
 from medzoo.models.loading import LoadedModel
 from medzoo.protocols import Generator
-from medzoo.runs.identity import refuse_other
+from medzoo.runs.identity import check_same_run
 from medzoo.runs.progress import Progress
 
 
@@ -106,7 +106,7 @@ def prepare(request: SampleRequest, source: Source) -> Job:
         data={"path": str(real.path), "fingerprint": real.fingerprint()} if real is not None else {},
     )
     if not request.only_grid:
-        refuse_other(job.folder, job.identity)
+        check_same_run(job.folder, job.identity)
     return job
 
 

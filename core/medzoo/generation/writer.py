@@ -72,7 +72,7 @@ class ImageWriter:
             self._pool.shutdown(wait=True, cancel_futures=self._failed)
 
 
-def is_there(path: Path) -> bool:
+def is_written(path: Path) -> bool:
     """Return whether `path` is a file with content."""
     try:
         return path.stat().st_size > 0
@@ -104,7 +104,7 @@ def place_originals(data: Dataset, files: Sequence[str], folder: Path, *, how: s
     """
     for index, name in enumerate(files):
         target, source = folder / name, data.file(index)
-        if is_there(target):
+        if is_written(target):
             continue
         if source is None:
             pixels = data.pixels(index)
@@ -124,7 +124,7 @@ def _linked(source: Path, target: Path) -> bool:
             os.link(source, target)
         except OSError as error:
             if error.errno == errno.EEXIST:  # another shard was faster, or a crash left an empty file to replace
-                return is_there(target)
+                return is_written(target)
             if error.errno not in _UNLINKABLE:
                 raise
             return False

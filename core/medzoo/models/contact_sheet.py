@@ -19,7 +19,7 @@ def class_sheet(
     seeds: Mapping[str, Sequence[int]],
     side: int,
 ) -> np.ndarray:
-    """A contact sheet, uint8 (3, H, W): one row a class, drawn by `sample` from the class's `seeds`.
+    """Draw a contact sheet, uint8 (3, H, W): one row per class, sampled by `sample` from the class's `seeds`.
 
     Images smaller than about `side` pixels are enlarged by a whole factor.
     """

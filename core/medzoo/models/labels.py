@@ -16,24 +16,27 @@ _JOINT = "|"
 
 
 def join_labels(classes: Sequence[str]) -> str:
-    """The one label that stands for several classes at once, as in "effusion|edema"."""
+    """Join several classes into the one label that stands for them, as in "effusion|edema"."""
     return _JOINT.join(classes)
 
 
 def split_label(label: str) -> list[str]:
-    """The class names in a label: the inverse of `join_labels`."""
+    """Split a label into its class names: the inverse of `join_labels`."""
     return label.split(_JOINT)
 
 
 def check_labels(labels: Sequence[str]) -> None:
-    """Nothing. Raises: DataError for a class name that cannot be a folder's everywhere; '|' would read as two names."""
+    """Check that class names can name folders on every system and hold no '|', which separates names.
+
+    Raises: DataError.
+    """
     for label in labels:
         if not label or label.startswith(".") or set(label) & {*"/\\\0\n\r", _JOINT}:
             raise DataError(f"the class name '{label}' cannot be a folder's name", "rename the class")
 
 
 def label_tensor(image: ImageSpec, labels: Sequence[str]) -> Tensor:
-    """Labels as a model takes them: int64 (N,), or float32 multi-hot (N, K) where it is multi-label.
+    """Return labels as a model takes them: int64 (N,), or float32 multi-hot (N, K) where it is multi-label.
 
     A multi-label model's labels may each be several class names, as `plan.join_labels` gives them.
     """

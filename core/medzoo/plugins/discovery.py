@@ -176,7 +176,7 @@ def load_plugin(info: PluginInfo, load: Callable[[], object]) -> LoadedPlugin:
 
 
 def hooks_of(manager: pluggy.PluginManager) -> set[str]:
-    """Names of the hooks the manager's one plugin implements."""
+    """Return the names of the hooks that the manager's one plugin implements."""
     return {caller.name for plugin in manager.get_plugins() for caller in manager.get_hookcallers(plugin) or ()}
 
 
@@ -213,7 +213,7 @@ def call_plugin(name: str, call: Callable[[], T], *, seconds: float) -> T:
 
 
 def time_limit() -> float:
-    """Seconds that a plugin may take to be imported and registered. Raises: ConfigError for an invalid setting."""
+    """Return the seconds a plugin may take to import and register. Raises: ConfigError for an invalid setting."""
     given = os.environ.get(TIMEOUT, "")
     try:
         seconds = float(given) if given else _DEFAULT_TIMEOUT

@@ -1,4 +1,4 @@
-"""Errors of code that is not medzoo's, told in one line with the place where they were raised."""
+"""Describe errors of code outside medzoo in one line, with the place where they were raised."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _LENGTH = 400
 
 
 def failure(error: BaseException) -> str:
-    """`error` in a line: what it is, what it says, and where, as in "KeyError: 'a' (medzoo_mine/model.py:12)"."""
+    """Describe `error` in a line: type, message and place, as in "KeyError: 'a' (medzoo_mine/model.py:12)"."""
     text = str(error) if isinstance(error, MedzooError) else f"{type(error).__name__}: {error}"
     place = raised_at(error)
-    told = textwrap.shorten(text, _LENGTH)
-    return f"{told} ({place})" if place and not isinstance(error, MedzooError) else told
+    description = textwrap.shorten(text, _LENGTH)
+    return f"{description} ({place})" if place and not isinstance(error, MedzooError) else description
 
 
 def raised_at(error: BaseException) -> str:
-    """The last line of a plugin's code that the error went through, as in "medzoo_mine/model.py:12"; "" for none."""
+    """Return the last line of plugin code that the error passed, as in "medzoo_mine/model.py:12"; "" for none."""
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
         if not is_library(frame):
             return f"{'/'.join(Path(frame.f_code.co_filename).parts[-2:])}:{line}"
@@ -39,7 +39,7 @@ def raised_at(error: BaseException) -> str:
 
 
 def is_library(frame: FrameType) -> bool:
-    """Whether a frame is of medzoo, of Python, or of a library that plugins call, and so not to blame."""
+    """Return whether a frame is of medzoo, Python, or a library that plugins call, and so not to blame."""
     file, top = frame.f_code.co_filename, str(frame.f_globals.get("__name__", "")).partition(".")[0]
     of_python = file.startswith(("<", _PYTHON)) and not any(name in file for name in _INSTALLED)
     return top in _LIBRARIES or of_python

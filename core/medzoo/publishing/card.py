@@ -112,7 +112,7 @@ FORMS: Mapping[str, Form] = {
 
 
 def form_of(description: Mapping[str, Any]) -> Form:
-    """The form of the kind of model that a config.json describes."""
+    """Return the form of the kind of model that a config.json describes."""
     return FORMS[description.get("kind", GENERATOR)]
 
 
@@ -192,7 +192,7 @@ def samples_sheet(model: LoadedModel[Generator]) -> np.ndarray:
 
 
 def entry_values(about: About, model: LoadedModel[Any], folder: Path) -> dict[str, Any]:
-    """The values of the registry entry of a card folder, by key; "generator" is the default kind."""
+    """Return the values of the registry entry of a card folder, by key; "generator" is the default kind."""
     return {
         "id": about.id,
         "kind": model.kind if model.kind != GENERATOR else "",
@@ -215,17 +215,17 @@ def entry_values(about: About, model: LoadedModel[Any], folder: Path) -> dict[st
 
 
 def count_rows(counts: Mapping[str, int]) -> list[str]:
-    """The rows of the table of training images."""
+    """Return the rows of the table of training images."""
     return [f"| {name} | {count} |" for name, count in counts.items()]
 
 
 def setting_rows(settings: Mapping[str, Any]) -> list[str]:
-    """The rows of the table of settings."""
+    """Return the rows of the table of settings."""
     return [f"| `{key}` | `{to_toml(value)}` |" for key, value in settings.items()]
 
 
 def note_rows(notes: Notes) -> list[str]:
-    """The rows of the table of what the training measured, without held-out scores."""
+    """Return the rows of the table of what the training measured, without held-out scores."""
     return [
         f"| {topic} | {name.replace('_', ' ')} | {_format(value)} |"
         for topic, facts in notes.items()
@@ -235,7 +235,7 @@ def note_rows(notes: Notes) -> list[str]:
 
 
 def score_rows(notes: Notes, topic: str) -> list[str]:
-    """The rows of the table of scores noted under `topic`; a class's recall with its number of images."""
+    """Return the rows of the table of scores under `topic`; a class's recall with its number of images."""
     support = {f"recall {name}": count for name, count in notes.get(f"{topic}_by_class", {}).items()}
     return [
         f"| {name.replace('_', ' ')}{f', {support[name]} images' if name in support else ''} | {_format(value)} |"
@@ -253,7 +253,7 @@ def _table(head: str, rows: Sequence[str]) -> str:
 
 
 def _card_text(about: About, model: LoadedModel[Any], record: Mapping[str, Any], *, selected_on: str) -> str:
-    """The model card in Markdown, with the Hub's front matter. `selected_on`: a classifier's validation images."""
+    """Return the model card in Markdown with the Hub's front matter. `selected_on`: classifier validation images."""
     form, image, notes, seconds = FORMS[model.kind], model.image, record.get("notes", {}), record["training_seconds"]
     front = front_matter(
         form.task,
@@ -343,7 +343,7 @@ def _listed(classes: tuple[str, ...]) -> str:
 
 
 def _scores(notes: Notes) -> str:
-    """The held-out scores, a table for each set of test images."""
+    """Return the held-out scores, a table for each set of test images."""
     return "\n".join(
         f"On {notes[topic]['of']}; balanced accuracy, F1 and AUC are means over classes:\n\n"
         f"{_table(SCORE_HEAD, score_rows(notes, topic))}\n"

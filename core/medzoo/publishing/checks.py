@@ -138,7 +138,7 @@ def _sections(card: Card) -> Iterator[Problem]:
 
 
 def _figures(card: Card) -> Iterator[Problem]:
-    """Tables and the model-index may state only what config.json and the run's record hold."""
+    """Check that tables and the model-index state only what config.json and the run record hold."""
     known = {"|---|---|", "|---|---|---|", COUNT_HEAD, SETTING_HEAD, NOTE_HEAD, SCORE_HEAD}
     known |= {*count_rows(_table(card.description, "data", "counts")), *setting_rows(card.description["config"])}
     known |= {*note_rows(card.notes), *score_rows(card.notes, HELD_OUT), *score_rows(card.notes, HELD_OUT_APART)}
@@ -187,7 +187,7 @@ def _local_identifiers(card: Card) -> Iterator[Problem]:
 
 
 def _strings(value: Any) -> Iterator[str]:
-    """All texts in JSON values, keys included, without JSON's escapes."""
+    """Yield all texts in JSON values, keys included, without JSON's escapes."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping | list):
@@ -198,7 +198,7 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def _agreement(card: Card) -> Iterator[Problem]:
-    """config.json must be complete, and agree with the registry entry."""
+    """Check that config.json is complete and agrees with the registry entry."""
     image = _table(card.description, "image")
     counts = _table(card.description, "data", "counts")
     classes = image.get("classes") or []
@@ -257,7 +257,7 @@ class Problem:
 
 
 def _weights_problems(folder: Path, *, plugins: Plugins) -> Iterator[Problem]:
-    """The weights must be those config.json names, all that the model has, and give plausible outputs."""
+    """Check that the weights are those config.json names, all that the model has, with plausible outputs."""
     try:
         model = load_published(folder, plugins=plugins)
         with safe_open(folder / WEIGHTS, "pt") as weights:
@@ -274,7 +274,7 @@ def _weights_problems(folder: Path, *, plugins: Plugins) -> Iterator[Problem]:
 
 
 def _prediction_problems(model: LoadedModel[Classifier]) -> Iterator[Problem]:
-    """A classifier must predict probabilities."""
+    """Check that a classifier predicts probabilities."""
     shape = (2, model.image.channels, model.image.size, model.image.size)
     probabilities = model.model.predict(torch.rand(shape, generator=torch.Generator().manual_seed(0)))
     valid = probabilities.shape == (2, len(model.image.classes)) and bool(
@@ -290,7 +290,7 @@ def _prediction_problems(model: LoadedModel[Classifier]) -> Iterator[Problem]:
 
 
 def _sample_problems(folder: Path, model: LoadedModel[Generator]) -> Iterator[Problem]:
-    """A generator must sample valid images, and those that its card shows."""
+    """Check that a generator samples valid images, and those that its card shows."""
     images = model.model.sample([0], _first_label(model))
     side = model.image.size
     if images.shape != (1, model.image.channels, side, side) or not images.isfinite().all():
@@ -304,7 +304,7 @@ def _sample_problems(folder: Path, model: LoadedModel[Generator]) -> Iterator[Pr
 
 
 def _png_problems(path: Path) -> Iterator[Problem]:
-    """A PNG must hold its image and nothing else."""
+    """Check that a PNG holds its image and nothing else."""
     data = path.read_bytes()
     chunks, place = [], 8
     while place + 8 <= len(data):
@@ -319,12 +319,12 @@ def _png_problems(path: Path) -> Iterator[Problem]:
 
 
 def _tiles_width(side: int) -> int:
-    """Pixels from the right that show a sheet's samples, without the names beside them, which depend on fonts."""
+    """Return the width, from the right, of a sheet's samples without the names, which depend on fonts."""
     return SAMPLES_PER_CLASS * side * max(1, round(SAMPLE_SIDE / side))
 
 
 def _differ(shown: np.ndarray, sampled: np.ndarray, *, width: int) -> bool:
-    """Whether some block of two images (H, W, 3) looks different."""
+    """Return whether some block of two images (H, W, 3) looks different."""
     if shown.ndim != 3 or shown.shape[0] != sampled.shape[0] or shown.shape[1] < width:
         return True
     difference = np.abs(shown[:, -width:].astype(float) - sampled[:, -width:]).mean(axis=2)

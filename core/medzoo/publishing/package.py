@@ -136,7 +136,7 @@ def bundled_models(registry: Registry) -> tuple[ModelEntry, ...]:
 
 
 def _find_card(request: Request, *, registry: Registry, plugins: Plugins) -> tuple[Path, ModelEntry | None, bool]:
-    """The card folder, its registry entry if a model's id was given, and whether that entry pins its files."""
+    """Return the card folder, its registry entry if a model's id was given, and whether that entry pins its files."""
     folder = Path(request.given)
     if request.given in registry.models:
         if is_model_folder(folder):
@@ -173,14 +173,14 @@ def _record_of(request: Request) -> dict[str, Any] | None:
 
 
 def _pins(entry: ModelEntry | None, folder: Path) -> bool:
-    """Whether the entry names exactly the card text in the folder, which then must not be completed."""
+    """Return whether the entry names exactly the card text in the folder, which then must not be completed."""
     readme = folder / README
     named = {file.name: file.sha256 for file in entry.files} if entry is not None else {}
     return readme.is_file() and named.get(README) == sha256_file(readme)
 
 
 def _readme(folder: Path, description: Mapping[str, Any], *, notes: Mapping[str, Any], pinned: bool) -> str:
-    """The text of the card; if no entry pins it, with what its front matter lacks."""
+    """Return the text of the card; if no entry pins it, with what its front matter lacks."""
     try:
         text = (folder / README).read_text("utf-8")
     except FileNotFoundError:
@@ -199,7 +199,7 @@ def _readme(folder: Path, description: Mapping[str, Any], *, notes: Mapping[str,
 
 
 def _entry(request: Request, folder: Path, previous: ModelEntry | None, *, plugins: Plugins) -> dict[str, Any]:
-    """The values of the registry entry that describe the model: by `about`, or else by the `previous` entry."""
+    """Return the registry values that describe the model: by `about`, or else by the `previous` entry."""
     model = load_published(folder, plugins=plugins)
     if request.about is not None:
         values = entry_values(request.about, model, folder)
@@ -213,7 +213,7 @@ def _entry(request: Request, folder: Path, previous: ModelEntry | None, *, plugi
 
 
 def _bases(registry: Registry, model_id: str, repo: str, folder: Path) -> tuple[str, ...]:
-    """Commits of `repo` that this folder was published as, by the registry and by the folder's own record."""
+    """Return commits of `repo` that this folder was published as, by the registry and the folder's own record."""
     commits = [entry.revision for entry in registry.entries if (entry.id, entry.repo) == (model_id, repo)]
     commits = [commit for commit in commits if commit]
     try:

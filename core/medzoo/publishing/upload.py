@@ -31,7 +31,7 @@ class Remote:
     tags: Mapping[str, str]
 
     def lacks(self, name: str, data: bytes) -> bool:
-        """Whether the repository holds no file with this name and content."""
+        """Return whether the repository holds no file with this name and content."""
         return not blob_ids(data) & self.files.get(name, frozenset())
 
 
@@ -90,7 +90,7 @@ class Repository:
             self._api.create_repo(self.repo, private=private)
 
     def readme_ids(self, commits: Sequence[str]) -> frozenset[str]:
-        """The ids of README.md in those of the commits that exist. Raises: HubError."""
+        """Return the ids of README.md in those of the commits that exist. Raises: HubError."""
         from huggingface_hub import RepoFile
         from huggingface_hub.errors import RevisionNotFoundError
 
@@ -164,7 +164,7 @@ class Repository:
             ) from None
 
     def _hub_error(self, error: Any) -> HubError:
-        """The HubError for an HTTP status."""
+        """Return the HubError for an HTTP status."""
         status = error.response.status_code
         message = self._safe(error.server_message or f"status {status}")
         if status >= 500:
@@ -184,13 +184,13 @@ class Repository:
         )
 
     def _safe(self, error: object) -> str:
-        """The start of a message on one line, without the token."""
+        """Return the start of a message on one line, without the token."""
         text = " ".join(str(error).split())[:300]
         return text.replace(self._token or "\0", "***")
 
 
 def blob_ids(data: bytes) -> frozenset[str]:
-    """The ids a file with this content has on the Hub: git's for a small one, SHA-256 for a large one."""
+    """Return the ids that a file of this content has on the Hub: git's for a small one, SHA-256 for a large one."""
     git = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False)
     return frozenset((git.hexdigest(), hashlib.sha256(data).hexdigest()))
 

@@ -1,4 +1,4 @@
-"""Whose a folder is: a job writes its plan there first, so that the same job may go on and another is refused."""
+"""The identity of a run: written to its folder first, so that the same job can resume and another is rejected."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ from medzoo.storage.files import make_folder, write_json_atomic
 PLAN = ".medzoo-plan.json"
 
 
-def claim(folder: Path, identity: Mapping[str, Any]) -> None:
-    """Nothing; `folder` then belongs to the job that `identity` describes. Raises: as `refuse_other`; ResourceError."""
-    refuse_other(folder, identity)
+def lock_run_dir(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Record in `folder` that it belongs to the job that `identity` describes.
+
+    Raises: as `check_same_run`; ResourceError.
+    """
+    check_same_run(folder, identity)
     if not (folder / PLAN).is_file():
         make_folder(folder)
         write_json_atomic(folder / PLAN, identity)
 
 
-def refuse_other(folder: Path, identity: Mapping[str, Any]) -> None:
-    """Nothing. Raises: DataError if `folder` belongs to another job than `identity` describes, or holds other files."""
+def check_same_run(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Raise DataError if `folder` belongs to another job than `identity` describes, or holds other files."""
     path = folder / PLAN
     # Looked at before the plan is, for another shard may write its plan and first pictures between the two.
     occupied = folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir())
@@ -51,12 +54,12 @@ def refuse_other(folder: Path, identity: Mapping[str, Any]) -> None:
             its, own = _short(theirs.get(key)), _short(ours.get(key))
             raise DataError(
                 f"{folder} holds another job: its {key} is {its}, this one's is {own}",
-                "choose another --out, or repeat the first command to go on with that job",
+                "choose another --out, or repeat the first command to resume that job",
             )
 
 
 def _short(value: object) -> str:
-    """A value as people compare it: the start of a hash tells it from another."""
+    """Shorten a value for a message: the start of a hash distinguishes it from another."""
     text = str(value)
     return text if len(text) <= 40 else f"{text[:12]}..."
 

@@ -26,7 +26,7 @@ _LIBRARIES = ("torch", "torchvision", "diffusers", "accelerate", "safetensors", 
 
 
 def library_versions() -> dict[str, str | None]:
-    """Installed versions of Python and the libraries results depend on; None for one that is absent."""
+    """Return the versions of Python and of the libraries that results depend on, None for those not installed."""
     versions: dict[str, str | None] = {"python": platform.python_version()}
     for name in _LIBRARIES:
         try:
@@ -37,7 +37,7 @@ def library_versions() -> dict[str, str | None]:
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout medzoo runs from, "-dirty" behind it if files differ; None outside a checkout."""
+    """Return the commit of the checkout medzoo runs from, with "-dirty" if files differ; None outside a checkout."""
     root = Path(__file__).resolve().parents[3]
     if not (root / ".git").exists():
         return None
@@ -74,12 +74,12 @@ class RunRecord:
     _clock: float = field(default_factory=time.monotonic, repr=False)
 
     def add_outputs(self, paths: Iterable[Path]) -> None:
-        """Nothing; files of the run's folder are named in the record by relative path and SHA-256."""
+        """Record files of the run's folder by relative path and SHA-256."""
         for path in paths:
             self.outputs.append({"file": path.relative_to(self.folder).as_posix(), "sha256": sha256_file(path)})
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as it stands now, ended now."""
+        """Return the record with the present time as its end."""
         return {
             "job": self.job,
             "command": list(self.command),
@@ -103,14 +103,14 @@ class RunRecord:
         }
 
     def finish(self) -> Path:
-        """The path of run.json, written whole as the last thing the job does. Raises: ResourceError."""
+        """Write run.json atomically, as the last step of the job, and return its path. Raises: ResourceError."""
         path = self.folder / RUN
         write_json_atomic(path, self.to_dict())
         return path
 
 
 def read_run(folder: Path) -> dict[str, Any] | None:
-    """The record of a finished run, or None if the folder holds none. Raises: DataError if it is not JSON."""
+    """Read a finished run's record; None if the folder holds none. Raises: DataError if it is not JSON."""
     path = folder / RUN
     try:
         record = json.loads(path.read_text("utf-8"))

@@ -28,38 +28,38 @@ _REFUSALS = {
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Nothing; inside it, a full, read-only or forbidden disk becomes a ResourceError that names `path`."""
+    """Turn the errors of a full, read-only or forbidden disk into a ResourceError that names `path`."""
     try:
         yield
     except OSError as error:
         reason = _REFUSALS.get(error.errno or 0)
         if reason is None:
             raise
-        mend = "free some space or choose another folder" if error.errno in _FULL else "choose another folder"
-        raise ResourceError(f"cannot write {path}: {reason}", mend) from error
+        hint = "free some space or choose another folder" if error.errno in _FULL else "choose another folder"
+        raise ResourceError(f"cannot write {path}: {reason}", hint) from error
 
 
 def make_folder(path: Path) -> Path:
-    """`path`, which exists afterwards. Raises: ResourceError."""
+    """Create `path`, parents included, if it is missing, and return it. Raises: ResourceError."""
     with disk_errors(path):
         path.mkdir(parents=True, exist_ok=True)
     return path
 
 
-def refuse_occupied(folder: Path) -> None:
-    """Nothing. Raises: DataError unless `folder` holds nothing, hidden files aside, or is not there yet."""
+def check_empty(folder: Path) -> None:
+    """Check that `folder` is missing or empty, hidden files aside. Raises: DataError."""
     if folder.exists() and not (folder.is_dir() and all(entry.name.startswith(".") for entry in folder.iterdir())):
         raise DataError(f"{folder} is not an empty folder", "give another folder, or empty this one")
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A hidden folder to be filled, that takes the place of `path` at the end, or vanishes if an error comes first.
+    """Yield a hidden folder to fill; it replaces `path` at the end, or is removed after an error.
 
-    A job without a plan to go on by is thus whole or not begun, and its command works again after an interrupt.
-    Raises: as `refuse_occupied`; ResourceError.
+    A job that cannot resume is thus complete or not begun, and its command works again after an interrupt.
+    Raises: as `check_empty`; ResourceError.
     """
-    refuse_occupied(path)
+    check_empty(path)
     final = path.resolve()  # "." has no name to put another beside
     # A folder that is there already may be another disk's, which nothing beside it can replace.
     there = final.is_dir()
@@ -81,7 +81,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def temporary_beside(path: Path) -> Iterator[Path]:
-    """An empty file in the folder of `path`, to be moved over it with `replace`; gone at the end unless moved."""
+    """Yield an empty file beside `path`, to be moved over it with `replace`; it is removed at the end unless moved."""
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.part")
     with disk_errors(path):
@@ -93,7 +93,7 @@ def temporary_beside(path: Path) -> Iterator[Path]:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Nothing; `path` holds all of `data` afterwards, or what it held before. Raises: ResourceError."""
+    """Write `data` to `path` atomically. Raises: ResourceError."""
     with temporary_beside(path) as temporary:
         with temporary.open("wb") as file:
             file.write(data)
@@ -103,12 +103,12 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def write_json_atomic(path: Path, values: Any) -> None:
-    """Nothing; `path` holds `values` as indented JSON afterwards. Raises: ResourceError."""
+    """Write `values` to `path` as indented JSON, atomically. Raises: ResourceError."""
     write_atomic(path, (json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
 def sha256_file(path: Path) -> str:
-    """The SHA-256 of a file's bytes, 64 hexadecimal digits."""
+    """Return the SHA-256 of a file's bytes, 64 hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):

@@ -7,7 +7,7 @@ from medzoo.errors import ResourceError
 
 
 def bundled_root() -> Path:
-    """The folder of registry.toml and cards/ that came with medzoo: inside the package, or a checkout's root."""
+    """Return the folder of registry.toml and cards/ that came with medzoo: in the package, or a checkout's root."""
     package = Path(__file__).resolve().parents[1]
     for root in (package / "bundled", package.parent.parent):
         if (root / "registry.toml").is_file():
@@ -16,29 +16,29 @@ def bundled_root() -> Path:
 
 
 def cache_root() -> Path:
-    """MEDZOO_CACHE, or `medzoo` in the user's cache folder; it need not exist."""
+    """Return MEDZOO_CACHE, or `medzoo` in the user's cache folder; it need not exist."""
     if own := os.environ.get("MEDZOO_CACHE"):
         return Path(own).expanduser().absolute()
     return _user_folder("XDG_CACHE_HOME", ".cache")
 
 
 def latents_root() -> Path:
-    """Where training keeps latents by the hash of all they depend on; it need not exist."""
+    """Return the folder of cached latents, named by the hash of all they depend on; it need not exist."""
     return cache_root() / "latents"
 
 
 def pixels_root() -> Path:
-    """Where images lie decoded, by the files they come from and the size they were brought to; it need not exist."""
+    """Return the folder of decoded images, named by their files and the size they are resized to; it need not exist."""
     return cache_root() / "pixels"
 
 
 def features_root() -> Path:
-    """Where an extractor's vectors are kept by the hash of all they depend on; it need not exist."""
+    """Return the folder of extractors' cached features, named by the hash of all they depend on; it need not exist."""
     return cache_root() / "features"
 
 
 def config_root() -> Path:
-    """`medzoo` in the user's folder of settings; it need not exist."""
+    """Return `medzoo` in the user's configuration folder; it need not exist."""
     return _user_folder("XDG_CONFIG_HOME", ".config")
 
 

@@ -1,4 +1,4 @@
-"""The conformance kit: whether a plugin's models keep the contract, told in seconds from their `tiny` preset.
+"""The conformance kit: whether a plugin's models keep the contract, checked in seconds with their `tiny` preset.
 
 As tests of a plugin's own, one for each check, with pytest:
 

@@ -28,7 +28,7 @@ class ClassifierSubject(ModelSubject[Classifier]):
             model.fit(images, validation=images, seed=5, callback=run, checkpoints=run)
 
     def images(self) -> Tensor:
-        """Eight images that tell a classifier's answers apart."""
+        """Eight images that give a classifier different outputs."""
         data = self.fake_images()
         chosen = range(0, len(data), len(data) // BATCH)
         return torch.stack([torch.from_numpy(data[index]) for index in chosen]).float() / 255.0

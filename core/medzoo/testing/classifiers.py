@@ -59,7 +59,7 @@ def _fit(subject: ClassifierSubject) -> str:
     subject.fit(subject.model, run)
     shared.expect_finite_losses(run)
     step, total, _ = run.steps[-1]
-    expect(step <= total, f"expected at most the {total} steps told, the last was {step}")
+    expect(step <= total, f"expected at most the {total} steps reported, the last was {step}")
     fresh = subject.build().state_dict()
     moved = [k for k, v in subject.model.state_dict().items() if not torch.equal(v.cpu(), fresh[k].cpu())]
     expect(bool(moved), "fit changed no weight")

@@ -41,8 +41,8 @@ class _Subject:
         layers = extractor(images)
         expect(before == global_states(_CPU), "it touched the global random state")
         expect(torch.equal(given, images), "it changed the images it was given")
-        told = ", ".join(sorted(self.spec.layers)) or "none"
-        expect(set(layers) == set(self.spec.layers), f"expected the layers {told}, got {', '.join(sorted(layers))}")
+        declared = ", ".join(sorted(self.spec.layers)) or "none"
+        expect(set(layers) == set(self.spec.layers), f"expected the layers {declared}, got {', '.join(sorted(layers))}")
         for name, vectors in layers.items():
             expect(vectors.ndim == 2 and len(vectors) == len(images), f"expected '{name}' (N, D), got {vectors.shape}")
             expect(vectors.dtype == torch.float32, f"expected '{name}' in float32, got {vectors.dtype}")

@@ -69,8 +69,8 @@ def _fit(subject: GeneratorSubject) -> str | None:
     expect(
         step == total, f"expected the last callback.on_step_end to be step {total} of {total}, got {step} of {total}"
     )
-    told = f"{run.previews} previews, {len(run.notes)} notes, {len(run.warnings)} warnings"
-    return f"{len(run.steps)} steps, {len(run.checkpoints)} checkpoints, {told}"
+    counts = f"{run.previews} previews, {len(run.notes)} notes, {len(run.warnings)} warnings"
+    return f"{len(run.steps)} steps, {len(run.checkpoints)} checkpoints, {counts}"
 
 
 def _fit_stops(subject: GeneratorSubject) -> str | None:
@@ -107,7 +107,7 @@ def _seeds_repeat(subject: GeneratorSubject) -> str:
 
 def _seeds_differ(subject: GeneratorSubject) -> str | None:
     if subject.spec.needs_init_images:
-        return None  # the source already tells images apart, so a seed need not
+        return None  # the source already distinguishes images, so a seed need not
     images = subject.sample(labels=subject.labels[:1].expand_as(subject.labels)).flatten(1)
     apart = torch.cdist(images, images, p=float("inf")) + torch.eye(BATCH)
     expect(bool(apart.min() > ATOL), f"expected another image for each seed, two differ by {apart.min().item():.1g}")
@@ -206,8 +206,8 @@ def _save_and_load(subject: GeneratorSubject) -> str:
     loaded.load_state_dict(load(save(state)))
     expect_equal(state, loaded.state_dict(), "a model that loaded them")
     before, after = subject.sample(), subject.sample(model=loaded)
-    told = f"a model that loaded them gives other images: {_distance(before, after)}"
-    expect(torch.equal(before, after), f"{told} {shared.LAYOUT if torch.allclose(before, after, atol=ATOL) else ''}")
+    note = f"a model that loaded them gives other images: {_distance(before, after)}"
+    expect(torch.equal(before, after), f"{note} {shared.LAYOUT if torch.allclose(before, after, atol=ATOL) else ''}")
     return "saved as safetensors and loaded into a fresh model: the same images"
 
 

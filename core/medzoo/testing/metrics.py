@@ -79,10 +79,10 @@ def _score(subject: MetricSubject) -> str:
         score = subject.score()
     _expect_numbers(score)
     expect(math.isfinite(score.value), f"expected a finite value for images without a fault, got {score.value}")
-    given, told = (subject.reals, subject.fakes), (score.n_real, score.n_fake)
+    given, reported = (subject.reals, subject.fakes), (score.n_real, score.n_fake)
     expect(
-        given == told,
-        f"expected n_real, n_fake = {given} for {given[0]} real and {given[1]} synthetic images, got {told}",
+        given == reported,
+        f"expected n_real, n_fake = {given} for {given[0]} real and {given[1]} synthetic images, got {reported}",
     )
     if score.histogram is not None:
         _expect_histogram(score.histogram)

@@ -110,7 +110,7 @@ def weights(subject: Subject) -> str:
 
 
 def expect_finite_losses(run: RecordingCallback) -> None:
-    """Raise ContractError unless a fit told its steps, rising, with finite losses."""
+    """Raise ContractError unless a fit reported its steps, rising, with finite losses."""
     expect(bool(run.steps), "fit made no call of callback.on_step_end")
     bad = [f"{k} = {v}" for _, _, values in run.steps for k, v in values.items() if not math.isfinite(v)]
     expect(not bad, f"expected finite loss values, got {bad[0] if bad else ''}")
@@ -135,7 +135,7 @@ def fit_resumes(subject: Subject) -> str | None:
     if not subject.trainable or steps < 2:
         return None
     if not subject.first.checkpoints:
-        return f"of {steps} steps no checkpoint is kept: an interrupted fit begins anew"
+        return f"of {steps} steps no checkpoint is kept: an interrupted fit starts from the beginning"
     expect(
         bool(unfinished),
         f"expected a checkpoint before the last of {steps} steps, to go on from; let tiny.toml ask for one, as by "

@@ -73,7 +73,7 @@ class RecordingCallback(TrainingCallback, CheckpointStore):
             made = _copied(compute(), "what is cached")
             first = self.kept.setdefault(key, made)
             same = first.keys() == made.keys() and all(torch.equal(first[name], made[name]) for name in first)
-            expect(same, f"expected a key that tells tensors apart, '{key}' stood for others before")
+            expect(same, f"expected a key that distinguishes tensors, '{key}' stood for others before")
             self._made.add(key)
         return _copied(self.kept[key], "what is cached")
 

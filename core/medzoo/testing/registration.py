@@ -39,8 +39,8 @@ def light_registration(kind: str, spec: GeneratorSpec | ClassifierSpec | MetricS
         check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
-    told = done.stderr.strip().splitlines()
-    expect(done.returncode == 0, f"in a fresh interpreter, {row.module} is broken: {told[-1] if told else ''}")
+    output = done.stderr.strip().splitlines()
+    expect(done.returncode == 0, f"in a fresh interpreter, {row.module} is broken: {output[-1] if output else ''}")
     loaded = ", ".join(done.stdout.split())
     expect(not loaded, f"expected {row.module} to load nothing heavy, it loads {loaded}: import that in `build`")
     return f"{row.module} loads neither torch nor any other large library"

@@ -35,7 +35,7 @@ class Checkpoint:
     """A state of a run after optimizer step `step`, in the file `path`: a checkpoint's, or the finished model's.
 
     `epoch` counts passes over the training images, within the stage of training where there are several; NaN where
-    the generator's own training loop does not tell it.
+    the generator's own training loop does not record it.
     """
 
     path: Path
@@ -44,7 +44,7 @@ class Checkpoint:
 
 
 def checkpoints(run: Path) -> list[Checkpoint]:
-    """The checkpoints in the folder of a run, finished or not, oldest first, and the finished model if it is later.
+    """List the checkpoints in a run's folder, finished or not, oldest first, and the finished model if it is later.
 
     Raises:
         DataError: `run` is no training run.
@@ -65,7 +65,7 @@ def checkpoints(run: Path) -> list[Checkpoint]:
 def load_checkpoint(
     run: Path, checkpoint: Checkpoint, *, plugins: Plugins, device: str, data: Dataset
 ) -> LoadedModel[Generator]:
-    """The model that `run` would have made, had its training ended with `checkpoint`; no step is trained.
+    """Load the model `run` would have made, had its training ended with `checkpoint`; no step is trained.
 
     `data` are the run's training images, for models depend on them in other ways too, as by statistics of latents.
 
@@ -78,9 +78,9 @@ def load_checkpoint(
     if checkpoint.path == run / WEIGHTS:
         return load_model(run, plugins=plugins, device=device, name=name)
     plan = _plan(run)
-    _refuse_other_images(run, plan, data)
+    _check_same_images(run, plan, data)
     state = read_checkpoint(checkpoint.path)
-    _refuse_without_images(checkpoint, state)
+    _check_can_sample(checkpoint, state)
     spec = plugins.generator(plan["plugin"])
     saved = settings.rename_saved(spec.config, plan["config"])
     resolved = settings.Resolved(value=settings.build(spec.config, saved), origins=dict.fromkeys(saved, "run"))
@@ -131,7 +131,7 @@ class _OneCheckpoint(CheckpointStore):
 
 
 def _plan(run: Path) -> dict[str, Any]:
-    """What the run in this folder set out to do. Raises: DataError if there is none."""
+    """Read the plan of the run in this folder. Raises: DataError if there is none."""
     try:
         plan = json.loads((run / PLAN).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -144,7 +144,7 @@ def _plan(run: Path) -> dict[str, Any]:
 
 
 def _described(path: Path) -> Checkpoint:
-    """A checkpoint by what its file says, of which only that is read."""
+    """Describe a checkpoint by the metadata of its file, of which only that is read."""
     try:
         with safe_open(path, framework="pt") as file:
             epoch = file.get_tensor("epoch").item() if "epoch" in file.keys() else math.nan  # noqa: SIM118 - no mapping
@@ -153,26 +153,26 @@ def _described(path: Path) -> Checkpoint:
     return Checkpoint(path=path, step=int(path.stem.removeprefix("step-")), epoch=epoch)
 
 
-def _refuse_other_images(run: Path, plan: Mapping[str, Any], data: Dataset) -> None:
+def _check_same_images(run: Path, plan: Mapping[str, Any], data: Dataset) -> None:
     same = plan["data"]["fingerprint"] == data.fingerprint() and plan["data"]["classes"] == list(data.classes)
     if not same:
         raise DataError(f"{run} was trained on other images than {data.path}", "give the run's --data")
 
 
-def _refuse_without_images(checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> None:
+def _check_can_sample(checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> None:
     begins = int(state.get("images_from", 0))
     if checkpoint.step <= begins:
         raise DataError(
-            f"the checkpoint of step {checkpoint.step} holds only the autoencoder, which draws nothing by itself",
-            f"images can be drawn from checkpoints after step {begins}",
+            f"the checkpoint of step {checkpoint.step} holds only the autoencoder, which cannot generate images",
+            f"use a checkpoint after step {begins}",
         )
 
 
 def _trained_on(run: Path, plan: Mapping[str, Any], data: Dataset) -> frozenset[str]:
-    """The fingerprints of all images the model has seen, those of a model it was started from among them.
+    """Return the fingerprints of all images the model has seen, those of a model it started from included.
 
     Raises:
-        DataError: it was started from another model, whose images config.json will tell only when the run is finished.
+        DataError: it was started from another model, whose images config.json lists only when the run is finished.
     """
     if "start" not in plan:
         return frozenset(data.fingerprints())

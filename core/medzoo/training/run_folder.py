@@ -34,13 +34,13 @@ class Display(Protocol):
     """Shows a run's progress to whoever watches."""
 
     def start(self, step: int, total: int) -> None:
-        """Training begins after `step` of `total` steps."""
+        """Note that training begins after `step` of `total` steps."""
 
     def update(self, step: int, total: int, values: Mapping[str, float]) -> None:
-        """Step `step` of `total` is done with these losses."""
+        """Note that step `step` of `total` is done with these losses."""
 
     def warn(self, message: str) -> None:
-        """Something looks wrong."""
+        """Display a warning."""
 
 
 class ScalarLog(Protocol):

@@ -23,7 +23,7 @@ from medzoo.models.folder import save_model
 from medzoo.models.labels import check_labels
 from medzoo.models.loading import LoadedModel, build_model, copy_matching_weights
 from medzoo.plugins.lookup import Plugins
-from medzoo.runs.identity import claim
+from medzoo.runs.identity import lock_run_dir
 from medzoo.runs.record import TRAINING_JOBS, RunRecord, read_run
 from medzoo.specs import ClassifierSpec, GeneratorSpec, ImageSpec, ModelSpec
 from medzoo.storage.files import write_atomic
@@ -137,7 +137,7 @@ def train(
     record = RunRecord(job=TRAINING_JOBS[kind], folder=out)
     identity = _identity(record.job, spec, config, data, split, seed=seed, start=start)
     if state.is_main_process:
-        claim(out, identity)
+        lock_run_dir(out, identity)
     state.wait_for_everyone()
     finished = read_run(out)
     if finished is not None:

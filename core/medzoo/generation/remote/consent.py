@@ -12,7 +12,7 @@ from medzoo.errors import ConfigError
 from medzoo.generation.plan import PlannedImage
 from medzoo.generation.remote.ledger import Usage, read_usage
 from medzoo.generation.sampler import Sampler
-from medzoo.generation.writer import is_there
+from medzoo.generation.writer import is_written
 from medzoo.toolkit.remote import RemoteGenerator, Service
 
 
@@ -73,7 +73,7 @@ def plan_requests(sampler: Sampler, folder: Path, shard: tuple[int, int]) -> lis
         if not isinstance(model.model, RemoteGenerator) or model.model.service is None:
             continue
         planned = [image for batch in sampler.plan.batches(shard) for image in batch if image.generator == number]
-        images = tuple(image for image in planned if not is_there(folder / image.file))
+        images = tuple(image for image in planned if not is_written(folder / image.file))
         found.append(
             RequestPlan(
                 name=name,

@@ -16,7 +16,7 @@ from medzoo.errors import DataError, MedzooError, ResourceError
 from medzoo.generation.plan import PlannedImage
 from medzoo.generation.remote.consent import RequestPlan
 from medzoo.generation.remote.ledger import Ledger
-from medzoo.generation.writer import is_there
+from medzoo.generation.writer import is_written
 from medzoo.storage.files import temporary_beside, write_atomic
 from medzoo.toolkit.remote import RequestError
 
@@ -91,7 +91,7 @@ def _as_finished(
     under_way: dict[Future[None], PlannedImage] = {}
 
     for image in plan.images:
-        if is_there(plan.folder / image.file):  # made by a process that had the ledger since the plan was made
+        if is_written(plan.folder / image.file):  # made by a process that had the ledger since the plan was made
             continue
         if len(under_way) == plan.service.parallel:
             yield from _finished(under_way)

@@ -77,7 +77,7 @@ def compare_with_baselines(evaluation: Evaluation) -> list[tuple[MetricResult, s
 
 
 def _compare(found: Baseline, better: str) -> str:
-    """A difference counts from two standard deviations over the draws, of both together."""
+    """Compare two means; a difference counts from two standard deviations over the draws, of both together."""
     gap = found.real - found.fake if better == "higher" else found.fake - found.real
     noise = 2 * math.hypot(found.real_spread, found.fake_spread)
     if math.isnan(gap) or math.isnan(noise):

@@ -19,7 +19,7 @@ from medzoo.models.loading import LoadedModel
 from medzoo.protocols import Generator, LabelTokens
 from medzoo.report.inspection import figures
 from medzoo.report.tables import to_csv
-from medzoo.runs.identity import claim
+from medzoo.runs.identity import lock_run_dir
 from medzoo.runs.progress import Progress, no_progress
 from medzoo.runs.record import RunRecord, read_run
 from medzoo.storage.files import write_atomic
@@ -74,7 +74,7 @@ def inspect(
             f"'{model.name}' has no label tokens to inspect", f"its generator, {model.spec.name}, embeds no labels"
         )
     space = label_space(model, seed=request.seed)
-    claim(request.out, _identity(request, model, labels, source))
+    lock_run_dir(request.out, _identity(request, model, labels, source))
     finished = read_run(request.out)
     if finished is None:
         attention = sample_attention(model, labels, count=request.count, seed=request.seed, progress=progress)
