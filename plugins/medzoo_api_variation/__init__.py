@@ -1,4 +1,4 @@
-"""`api-variation`: variations of real images, by an image API or a local open-weights pipeline (study C)."""
+"""`api-variation`: variations of real images by an image API or a local open-weights pipeline (study C)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def build(config: ApiVariationConfig, image: ImageSpec, device: str) -> Generator:
-    """A generator that varies its init_images; a pipeline is loaded on `device` with the first image."""
+    """Build a generator that varies its init_images; a pipeline is loaded on `device` with the first image."""
     from medzoo_api_variation.model import ApiVariation
 
     return ApiVariation(config, image, device)
@@ -20,7 +20,7 @@ def build(config: ApiVariationConfig, image: ImageSpec, device: str) -> Generato
 
 @hookimpl
 def register_generators() -> list[GeneratorSpec]:
-    """Offer `api-variation`."""
+    """Provide `api-variation`."""
     return [
         GeneratorSpec(
             contract=2,

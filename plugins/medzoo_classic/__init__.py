@@ -1,4 +1,4 @@
-"""Classic augmentation: real images, mirrored, brightened, turned, shifted, sheared, zoomed (studies B and C)."""
+"""Classical augmentation of real images: flips, brightness, rotation, shift, shear, zoom (studies B and C)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def build(config: ClassicConfig, image: ImageSpec, device: str) -> Generator:
-    """A generator that varies its init_images; `device` is theirs, for it has no weights."""
+    """Build a generator that augments its init_images on their own device; it has no weights."""
     from medzoo_classic.model import Classic
 
     return Classic(config, image)
@@ -20,7 +20,7 @@ def build(config: ClassicConfig, image: ImageSpec, device: str) -> Generator:
 
 @hookimpl
 def register_generators() -> list[GeneratorSpec]:
-    """Offer `classic`."""
+    """Provide `classic`."""
     return [
         GeneratorSpec(
             contract=2,

@@ -1,4 +1,4 @@
-"""Classifiers of images: study C's small network, and the networks of timm."""
+"""Image classifiers: study C's small network, and timm models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def build_cnn(config: CNNConfig, image: ImageSpec, device: str) -> Classifier:
-    """A small convolutional network with fresh weights on `device`."""
+    """Build a small convolutional network with fresh weights on `device`."""
     from medzoo.toolkit.classification import ImageClassifier
     from medzoo_classifiers.cnn import CNN
 
@@ -22,14 +22,14 @@ def build_cnn(config: CNNConfig, image: ImageSpec, device: str) -> Classifier:
 
 
 def build_timm(config: TimmConfig, image: ImageSpec, device: str) -> Classifier:
-    """A network of timm with fresh weights on `device`; published ones are read when its training begins."""
+    """Build a timm model with fresh weights on `device`; pretrained weights are loaded when training starts."""
     from medzoo_classifiers.timm_networks import TimmBody, classifier
 
     return classifier(config, image, TimmBody(config.network, image)).to(device)
 
 
 def build_frozen(config: FrozenConfig, image: ImageSpec, device: str) -> Classifier:
-    """Two new dense layers on a network of timm, on `device`; its published weights are read when training begins."""
+    """Build two dense layers on a frozen timm model; its pretrained weights are loaded when training starts."""
     from medzoo_classifiers.timm_networks import FrozenBody, classifier
 
     return classifier(config, image, FrozenBody(config.network, image)).to(device)
@@ -37,7 +37,7 @@ def build_frozen(config: FrozenConfig, image: ImageSpec, device: str) -> Classif
 
 @hookimpl
 def register_classifiers() -> list[ClassifierSpec]:
-    """Offer study C's classifiers, study A's, and whatever timm has."""
+    """Provide study C's classifiers, study A's, and whatever timm has."""
     return [
         _spec("cnn", "three convolutional and three dense layers; the smallest (study C)", "CNNConfig", build_cnn),
         _spec("resnet18", "ResNet-18 (He et al. 2016)", "ResNet18Config", build_timm),

@@ -1,4 +1,4 @@
-"""DCGAN: a generative adversarial network of convolutions (Goodfellow et al. 2014, Radford et al. 2016; study C)."""
+"""DCGAN: a convolutional generative adversarial network (Goodfellow et al. 2014, Radford et al. 2016; study C)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def build(config: DCGANConfig, image: ImageSpec, device: str) -> Generator:
-    """A DCGAN with fresh weights on `device`."""
+    """Build a DCGAN with fresh weights on `device`."""
     from medzoo_dcgan.model import DCGAN
 
     return DCGAN(config, image).to(device)
@@ -20,7 +20,7 @@ def build(config: DCGANConfig, image: ImageSpec, device: str) -> Generator:
 
 @hookimpl
 def register_generators() -> list[GeneratorSpec]:
-    """Offer `dcgan`."""
+    """Provide `dcgan`."""
     return [
         GeneratorSpec(
             contract=2,

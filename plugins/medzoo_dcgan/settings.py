@@ -20,14 +20,16 @@ class NetworkSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class DiscriminatorSettings:
-    """The discriminator and its augmentation, against overfitting a small set."""
+    """The discriminator and its DiffAugment (Zhao et al. 2020), which reduces overfitting on small data sets."""
 
     base_channels: int = setting(32, "channels at the highest resolution, doubled at each lower one", min=1)
     norm: str = setting("batch", "batch or spectral normalization", choices=("batch", "spectral"))
     learning_rate: float = setting(2e-4, "peak learning rate", min=0.0)
-    color: float = setting(0.0, "differentiable augmentation: strength of color changes (1 is common)", min=0.0)
-    translation: float = setting(0.0, "the same: largest shift, share of the side (0.125)", min=0.0, max=0.5)
-    cutout: float = setting(0.0, "the same: side of a blanked square, share of the side (0.5)", min=0.0, max=1.0)
+    color: float = setting(0.0, "DiffAugment: strength of color changes (often 1)", min=0.0)
+    translation: float = setting(
+        0.0, "DiffAugment: largest shift, fraction of the side (often 0.125)", min=0.0, max=0.5
+    )
+    cutout: float = setting(0.0, "DiffAugment: side of a cutout, fraction of the side (often 0.5)", min=0.0, max=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,10 @@ class DCGANConfig:
     discriminator: DiscriminatorSettings = DiscriminatorSettings()
     loss: str = setting("non-saturating", "adversarial loss", choices=("non-saturating", "hinge"))
     collapse_threshold: float = setting(
-        0.5, "warn below this share of the real images' pairwise distance; 0 never warns", min=0.0, max=1.0
+        0.5,
+        "warn of collapse below this fraction of the pairwise distance of real images; 0: never",
+        min=0.0,
+        max=1.0,
     )
     training: TrainingSettings = TrainingSettings(
         learning_rate=2e-4, beta1=0.5, warmup_steps=0, lr_scheduler="constant", max_grad_norm=0.0, ema_decay=0.999

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def build(config: DDPMConfig, image: ImageSpec, device: str) -> Generator:
-    """A DDPM with fresh weights on `device`."""
+    """Build a DDPM with fresh weights on `device`."""
     from medzoo_ddpm.model import build_model
 
     return build_model(config, image, device)
@@ -20,7 +20,7 @@ def build(config: DDPMConfig, image: ImageSpec, device: str) -> Generator:
 
 @hookimpl
 def register_generators() -> list[GeneratorSpec]:
-    """Offer `ddpm`."""
+    """Provide `ddpm`."""
     return [
         GeneratorSpec(
             contract=2,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def build(config: DDPMVarConfig, image: ImageSpec, device: str) -> Generator:
-    """A DDPM with learned variance, fresh weights, on `device`."""
+    """Build a DDPM with learned variance and fresh weights on `device`."""
     from medzoo_ddpm_var.model import build_model
 
     return build_model(config, image, device)
@@ -20,7 +20,7 @@ def build(config: DDPMVarConfig, image: ImageSpec, device: str) -> Generator:
 
 @hookimpl
 def register_generators() -> list[GeneratorSpec]:
-    """Offer `ddpm-var`."""
+    """Provide `ddpm-var`."""
     return [
         GeneratorSpec(
             contract=2,

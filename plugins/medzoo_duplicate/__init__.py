@@ -1,4 +1,4 @@
-"""Real images repeated: the control that every generator has to beat."""
+"""Oversampling of real images: the control that every generator has to beat."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def build(config: DuplicateConfig, image: ImageSpec, device: str) -> Generator:
-    """A generator that gives its init_images back; `config` and `device` change nothing."""
+    """Build a generator that returns its init_images; `config` and `device` have no effect."""
     from medzoo_duplicate.model import Duplicate
 
     return Duplicate(image)
@@ -20,7 +20,7 @@ def build(config: DuplicateConfig, image: ImageSpec, device: str) -> Generator:
 
 @hookimpl
 def register_generators() -> list[GeneratorSpec]:
-    """Offer `duplicate`."""
+    """Provide `duplicate`."""
     return [
         GeneratorSpec(
             contract=2,

@@ -1,4 +1,4 @@
-"""Diffusion on vectors: a variational autoencoder to one vector an image, and an MLP that denoises them (study D)."""
+"""Diffusion on vectors: a variational autoencoder with one vector per image, and a denoising MLP (study D)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def build(config: LatentDDPMConfig, image: ImageSpec, device: str) -> Generator:
-    """A diffusion model on an autoencoder's vectors, fresh weights, on `device`."""
+    """Build a diffusion model on an autoencoder's vectors, with fresh weights on `device`."""
     from medzoo_latent_ddpm.model import build_model
 
     return build_model(config, image, device)
@@ -20,7 +20,7 @@ def build(config: LatentDDPMConfig, image: ImageSpec, device: str) -> Generator:
 
 @hookimpl
 def register_generators() -> list[GeneratorSpec]:
-    """Offer `latent-ddpm`."""
+    """Provide `latent-ddpm`."""
     return [
         GeneratorSpec(
             contract=2,

@@ -10,7 +10,7 @@ from medzoo.toolkit.settings import LatentDiffusionSettings
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderSettings:
-    """Residual blocks down to a few places, a vector, and back; each width after the first halves the side."""
+    """A convolutional encoder to a vector and a decoder; each width after the first halves the resolution."""
 
     latent_dim: int = setting(256, "dimensions of the vector", min=1)
     block_out_channels: tuple[int, ...] = setting((64, 128, 256, 256), "channels at each resolution", min=1)
@@ -23,7 +23,7 @@ class AutoencoderSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSettings:
-    """The residual MLP on vectors."""
+    """The residual MLP that denoises the vectors."""
 
     hidden_dim: int = setting(512, "width of the residual stream", min=1)
     num_blocks: int = setting(4, "residual blocks", min=1)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def build(config: LDMConfig, image: ImageSpec, device: str) -> Generator:
-    """A latent diffusion model, fresh weights, on `device`."""
+    """Build a latent diffusion model with fresh weights on `device`."""
     from medzoo_ldm.model import build_model
 
     return build_model(config, image, device)
@@ -20,7 +20,7 @@ def build(config: LDMConfig, image: ImageSpec, device: str) -> Generator:
 
 @hookimpl
 def register_generators() -> list[GeneratorSpec]:
-    """Offer `ldm`."""
+    """Provide `ldm`."""
     return [
         GeneratorSpec(
             contract=2,

@@ -10,7 +10,7 @@ from medzoo.toolkit.settings import LatentDiffusionSettings, TokenUNetSettings
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderSettings:
-    """diffusers' AutoencoderKL: each width after the first halves the side."""
+    """diffusers' AutoencoderKL: each width after the first halves the resolution."""
 
     pretrained: str = setting("", 'published weights: a Hub id or a folder of diffusers\' AutoencoderKL; "" trains one')
     latent_channels: int = setting(4, "channels of a latent", min=1)
