@@ -8,7 +8,7 @@ from pathlib import Path
 from reference_pages.command_line import command_pages
 from reference_pages.hooks import hook_pages
 from reference_pages.measures import measure_pages
-from reference_pages.models import model_pages, pictures
+from reference_pages.models import model_pages, sample_images
 from reference_pages.settings import settings_pages
 from reference_pages.toolkit import toolkit_pages
 
@@ -36,5 +36,5 @@ def write(folder: Path) -> None:
         # Sphinx reads a page again if its modification time has changed.
         if not path.is_file() or path.read_text("utf-8") != text:
             path.write_text(text, "utf-8")
-    for name, picture in pictures().items():
-        shutil.copyfile(picture, folder / name)
+    for name, image in sample_images().items():
+        shutil.copyfile(image, folder / name)

@@ -36,6 +36,6 @@ def card(entry: ModelEntry) -> str:
     return re.sub(r"^# .*$", lambda title: f"# {entry.id}\n\n**{title[0][2:]}**", body, count=1, flags=re.MULTILINE)
 
 
-def pictures() -> dict[str, Path]:
+def sample_images() -> dict[str, Path]:
     """Return the sample images of the cards by their paths under docs/reference."""
     return {f"models/{path.parent.name}.png": path for path in bundled_root().glob("cards/*/samples.png")}

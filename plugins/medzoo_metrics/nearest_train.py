@@ -123,7 +123,7 @@ def _warnings(absolute: _Tail, relative: _Tail, held_out: int) -> Iterator[str]:
             "smoother or more typical than real ones, which is no copying"
         )
     if held_out < 1 / PERCENTILE:
-        yield f"{held_out} held-out images are too few to tell their nearest 1 %"
+        yield f"{held_out} held-out images are too few to estimate the 1st percentile of their distances"
 
 
 def _nearest(images: np.ndarray, ways: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -283,7 +283,7 @@ def test_nearest_train_known_values():
     orders = sum(math.comb(7 - 1 - below, 2) for below in (3, 4))
     assert score.details["p_value"] == pytest.approx(orders / math.comb(7, 3))
     assert not score.failed
-    assert "3 held-out images are too few to tell their nearest 1 %" in score.warnings
+    assert "3 held-out images are too few to estimate the 1st percentile of their distances" in score.warnings
     # held-out images are 11, 11 and 91 from each other: 2/11, 3/11, 4/91; of the others the nearest is 104, 13, 2, 13
     assert score.details["relative share"] == 1 / 4
 
