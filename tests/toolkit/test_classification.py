@@ -403,7 +403,7 @@ def test_early_stopping_counts_from_lowest_loss():
     losses = itertools.chain([3.0, 2.0, 2.5, 1.0, 1.0, 1.5], itertools.repeat(math.nan))
     network = nn.Linear(1, 1)
     stopping = EarlyStopping(
-        network, RecipeSettings(early_stopping_patience=3), measure=lambda: {"validation_loss": next(losses)}
+        network, RecipeSettings(early_stopping_patience=3), evaluate=lambda: {"validation_loss": next(losses)}
     )
     for step in range(1, 7):
         with torch.no_grad():

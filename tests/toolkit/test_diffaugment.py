@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from medzoo.toolkit.training.diffaugment import change_color, cut_out, differentiable_augment, translate
+from medzoo.toolkit.training.diffaugment import cut_out, differentiable_augment, jitter_color, translate
 
 COUNT = 200
 
@@ -29,7 +29,7 @@ def test_differentiable_augment_single_change_repeats_by_seed(only):
     shares = {"color": 0.0, "translation": 0.0, "cutout": 0.0} | {only: 0.25}
     changed = differentiable_augment(images, **shares, random=random())
     direct = {
-        "color": lambda: change_color(images, strength=0.25, random=random()),
+        "color": lambda: jitter_color(images, strength=0.25, random=random()),
         "translation": lambda: translate(images, share=0.25, random=random()),
         "cutout": lambda: cut_out(images, share=0.25, random=random()),
     }[only]()
@@ -39,9 +39,9 @@ def test_differentiable_augment_single_change_repeats_by_seed(only):
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.4])
-def test_change_color_brightness_and_contrast_bounds(strength):
+def test_jitter_color_brightness_and_contrast_bounds(strength):
     images = noise()
-    changed = change_color(images, strength=strength, random=random())
+    changed = jitter_color(images, strength=strength, random=random())
     shift = (changed - images).mean(dim=(1, 2, 3))
     assert 0.47 * strength < shift.abs().max() <= 0.5 * strength + 1e-6
     assert shift.min() < -0.4 * strength
@@ -50,9 +50,9 @@ def test_change_color_brightness_and_contrast_bounds(strength):
     assert 1.0 + 0.47 * strength < scale.max() <= 1.0 + 0.5 * strength + 1e-5
 
 
-def test_change_color_saturation_keeps_gray():
+def test_jitter_color_saturation_keeps_gray():
     images = noise(channels=3)
-    changed = change_color(images, strength=1.0, random=random())
+    changed = jitter_color(images, strength=1.0, random=random())
     grey, changed_grey = images.mean(dim=1), changed.mean(dim=1)
     mean, changed_mean = grey.mean(dim=(1, 2)), changed_grey.mean(dim=(1, 2))
     contrast = changed_grey.std(dim=(1, 2)) / grey.std(dim=(1, 2))
@@ -113,7 +113,7 @@ def test_differentiable_augment_gradients_reach_visible_pixels():
     (gradient,) = torch.autograd.grad(changed.sum(), images)
     assert torch.equal(gradient.sum(dim=(1, 2, 3)), (changed != 0).sum(dim=(1, 2, 3)).float())
     assert set(gradient.unique().tolist()) == {0.0, 1.0}
-    (gradient,) = torch.autograd.grad(change_color(images, strength=1.0, random=random()).square().sum(), images)
+    (gradient,) = torch.autograd.grad(jitter_color(images, strength=1.0, random=random()).square().sum(), images)
     assert (gradient != 0).all()
 
 

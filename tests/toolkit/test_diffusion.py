@@ -10,8 +10,8 @@ import torch
 
 from medzoo.toolkit.diffusion.process import (
     GuidedDenoiser,
-    draw,
     make_scheduler,
+    sample_clean,
     seeded_noise,
     signal_and_noise,
     to_clean,
@@ -29,7 +29,7 @@ every_schedule = pytest.mark.parametrize("schedule", SCHEDULES)
 
 
 def sample(denoiser, *, sampler="dpm-solver++", steps=20, schedule="cosine", of=1000, seeds=range(64), learned=False):
-    return draw(
+    return sample_clean(
         denoiser,
         list(seeds),
         SHAPE,
@@ -285,7 +285,7 @@ def test_sample_quadratic_spacing_keeps_grain():
     shares = {}
     for spacing in ("uniform", "quadratic"):
         sampling = SamplingSettings(num_inference_steps=20, timestep_spacing=spacing)
-        images = draw(
+        images = sample_clean(
             gaussian_denoiser(0.1, 0.05),
             range(64),
             SHAPE,

@@ -266,18 +266,18 @@ def test_encode_all_appends_mirrored_images():
 def test_standardizer_mean_0_std_1_round_trip(shape):
     latents = torch.randn(50, *shape, generator=torch.Generator().manual_seed(0)) * 3.0 + 5.0
     standardise = Standardizer(shape)
-    standardise.measure(latents)
+    standardise.fit(latents)
     values = standardise(latents)
     others = [axis for axis in range(values.ndim) if axis != 1]
     torch.testing.assert_close(values.mean(dim=others), torch.zeros(shape[0]), atol=1e-5, rtol=0)
     torch.testing.assert_close(values.std(dim=others, correction=0), torch.ones(shape[0]))
-    torch.testing.assert_close(standardise.restore(values), latents)
+    torch.testing.assert_close(standardise.inverse(values), latents)
     assert standardise.limit == values.abs().max()
 
 
 def test_standardizer_constant_channel():
     standardise = Standardizer((2, 4, 4))
-    standardise.measure(torch.zeros(5, 2, 4, 4))
+    standardise.fit(torch.zeros(5, 2, 4, 4))
     assert torch.equal(standardise(torch.zeros(1, 2, 4, 4)), torch.zeros(1, 2, 4, 4))
 
 

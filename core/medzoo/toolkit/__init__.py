@@ -1,1 +1,1 @@
-"""What plugin authors build with. Import the modules by name; this package itself loads nothing."""
+"""Building blocks for plugin authors. Import the modules by name; this package itself loads nothing."""

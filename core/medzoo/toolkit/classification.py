@@ -1,4 +1,4 @@
-"""Classifiers of images: a network that sees standardized pixels in the size it needs, and its training."""
+"""Image classifiers: a network on standardized pixels of the size it needs, and its training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from medzoo.protocols import CheckpointStore, LabeledImages, TrainingCallback
 from medzoo.specs import ImageSpec
 from medzoo.toolkit.classifier_settings import ClassifierSettings, RecipeSettings
 from medzoo.toolkit.training.loop import steps_of, train
-from medzoo.toolkit.training.objectives import Objective, measure
+from medzoo.toolkit.training.objectives import Objective, evaluate
 from medzoo.toolkit.training.optimizers import Recipe, make_optimizer, rate_curve
 from medzoo.toolkit.training.selection import EarlyStopping
 from medzoo.toolkit.validation import check_images, check_not_empty
@@ -28,16 +28,16 @@ class Body(Protocol):
     """An `nn.Module` over standardized images, float32 (N, C, side, side), of mean 0 and deviation 1."""
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Class logits (N, K)."""
+        """Return class logits (N, K)."""
 
     def features(self, images: Tensor) -> Tensor:
-        """The representation before the last layer, (N, D)."""
+        """Return the features before the last layer, (N, D)."""
 
 
 class StandardizedNetwork(nn.Module):
-    """`body` behind what it needs: images in [0, 1] are resized to `side` and brought to mean 0 and deviation 1.
+    """`body` on images in [0, 1], resized to `side` pixels and standardized to mean 0 and standard deviation 1.
 
-    The statistics are buffers, so that they are kept with the weights. Resizing is bilinear and antialiased.
+    The statistics are buffers, so that they are saved with the weights. Resizing is bilinear and antialiased.
     """
 
     mean: Tensor
@@ -51,17 +51,17 @@ class StandardizedNetwork(nn.Module):
         self.register_buffer("deviation", torch.ones(1, channels, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Class logits of images (N, C, H, W) in [0, 1]."""
+        """Return class logits (N, K) of images (N, C, H, W) in [0, 1]."""
         logits: Tensor = self.body(self._standardize(images))
         return logits
 
     def features(self, images: Tensor) -> Tensor:
-        """The representation before the last layer, (N, D)."""
+        """Return the features before the last layer, (N, D)."""
         features: Tensor = self.body.features(self._standardize(images))
         return features
 
     def set_statistics(self, mean: Sequence[float], deviation: Sequence[float]) -> None:
-        """Take the statistics of each channel, of pixels in [0, 1]."""
+        """Set the mean and standard deviation of each channel, of pixels in [0, 1]."""
         for buffer, values in ((self.mean, mean), (self.deviation, deviation)):
             buffer.copy_(torch.tensor(values).view(1, -1, 1, 1))
 
@@ -72,7 +72,7 @@ class StandardizedNetwork(nn.Module):
 
 
 def pixel_statistics(data: LabeledImages) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel over all images' pixels in [0, 1]; at least 1/255."""
+    """Return mean and standard deviation of each channel over all pixels in [0, 1]; deviations are at least 1/255."""
     sums = squares = torch.zeros(())
     for index in range(len(data)):
         image = torch.from_numpy(data[index]).double() / 255.0
@@ -84,7 +84,7 @@ def pixel_statistics(data: LabeledImages) -> tuple[list[float], list[float]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """Weights that a body was given: where they are from, and the pixel statistics they go with, if they have any."""
+    """Initial weights of a body: their source and, if they need them, the pixel statistics of their training images."""
 
     source: str
     mean: Sequence[float] | None = None
@@ -92,12 +92,12 @@ class Start:
 
 
 class ImageClassifier(nn.Module):
-    """A Classifier over a `Body`, trained as `config` says; it works in fp32 but for training's mixed precision.
+    """A Classifier over a `Body`, trained with the settings `config`; fp32 except for training's mixed precision.
 
-    The body sees images of `side` pixels, to which those of `image.size` are resized, standardized by the mean and the
+    The body sees images of `side` pixels, resized from `image.size` and standardized by the mean and standard
     deviation of the training images.
-    `start` gives the body the weights that training begins with. `fit` alone calls it, and only where nothing is known
-    yet: not when it goes on from a checkpoint, nor when the classifier was fitted or given weights before.
+    `start` gives the body its initial weights. Only `fit` calls it, and only for a fresh classifier: not when training
+    resumes from a checkpoint, nor if the classifier was fitted or given weights before.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class ImageClassifier(nn.Module):
         self.config = config
         self.image = image
         network = StandardizedNetwork(body, side=side, channels=image.channels)
-        # In training's layout from the start, for that decides how convolutions round.
+        # The memory layout of training from the start, because it decides how convolutions round.
         self.network = network.to(memory_format=torch.channels_last)
         self._start = start
         self._fresh = True
@@ -121,7 +121,7 @@ class ImageClassifier(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Return the device of the weights."""
         return self.network.mean.device
 
     def fit(
@@ -133,17 +133,22 @@ class ImageClassifier(nn.Module):
         callback: TrainingCallback = TrainingCallback(),
         checkpoints: CheckpointStore = CheckpointStore(),
     ) -> None:
-        """Train on `data`, by `training.load_best_model_at_end` to the weights of the lowest loss on `validation`.
+        """Train on `data`; `training.load_best_model_at_end` keeps the weights of the lowest loss on `validation`.
 
-        Raises: DataError without images, or without validation images that the settings need.
+        Raises:
+            DataError: there are no images, or no validation images although the settings need them.
         """
         check_not_empty(data)
         training = self.config.training
-        self._refuse_missing(validation)
+        if len(validation) == 0 and (training.load_best_model_at_end or training.early_stopping_patience):
+            raise DataError(
+                "there are no validation images to choose weights by",
+                "give some, or set training.load_best_model_at_end=false and training.early_stopping_patience=0",
+            )
         if checkpoints.load_checkpoint() is None:
             self._begin(data, callback)
         objective = Objective(self.config, data, device=self.device)
-        stopping = EarlyStopping(self.network, training, measure=lambda: measure(self.network, validation, objective))
+        stopping = EarlyStopping(self.network, training, evaluate=lambda: evaluate(self.network, validation, objective))
         train(
             self.network,
             objective,
@@ -159,32 +164,33 @@ class ImageClassifier(nn.Module):
         self._fresh = False
         self.eval()
         if stopping.best_step:
-            found: dict[str, float | str] = {"loss": stopping.lowest, "at_step": stopping.best_step}
+            values: dict[str, float | str] = {"loss": stopping.lowest, "at_step": stopping.best_step}
             callback.log_metadata(
-                "validation", {**found, "weights": "best" if training.load_best_model_at_end else "last"}
+                "validation", {**values, "weights": "best" if training.load_best_model_at_end else "last"}
             )
 
     @torch.inference_mode()
     def predict(self, images: Tensor) -> Tensor:
-        """Class probabilities, float32 (N, K); they sum to 1 unless an image may have several labels.
+        """Return class probabilities, float32 (N, K); they sum to 1 unless an image may have several labels.
 
-        Raises: DataError for no images, or other ones than `image` says.
+        Raises:
+            DataError: there are no images, or their shape does not match `image`.
         """
-        logits = self._in_parts(self.network, images)
+        logits = self._in_batches(self.network, images)
         return logits.sigmoid() if self.image.multi_label else logits.softmax(dim=1)
 
     @torch.inference_mode()
     def features(self, images: Tensor) -> Tensor:
-        """The representation before the last layer, float32 (N, D). Raises: as `predict`."""
-        return self._in_parts(self.network.features, images)
+        """Return the features before the last layer, float32 (N, D). Raises: as `predict`."""
+        return self._in_batches(self.network.features, images)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Take weights that `state_dict` gave."""
+        """Load weights, which `fit` then keeps as its initial ones."""
         self._fresh = False
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
     def _begin(self, data: LabeledImages, callback: TrainingCallback) -> None:
-        """Give a fresh network its weights and statistics, and tell them and the size it sees."""
+        """Give a fresh network its initial weights and pixel statistics; log their source and the resizing."""
         if self._fresh:
             start = self._start()
             if start.mean is not None and start.deviation is not None:
@@ -199,19 +205,11 @@ class ImageClassifier(nn.Module):
             how = "bilinear, antialiased, in the model"
             callback.log_metadata("resize", {"from": self.image.size, "to": self.network.side, "how": how})
 
-    def _in_parts(self, call: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    def _in_batches(self, call: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         check_images(self.image, images)
         self.eval()
-        parts = images.to(self.device).split(_PREDICT_BATCH)
-        return torch.cat([call(part.contiguous(memory_format=torch.channels_last)).float() for part in parts])
-
-    def _refuse_missing(self, validation: LabeledImages) -> None:
-        training = self.config.training
-        if len(validation) == 0 and (training.load_best_model_at_end or training.early_stopping_patience):
-            raise DataError(
-                "there are no validation images to choose weights by",
-                "give some, or set training.load_best_model_at_end=false and training.early_stopping_patience=0",
-            )
+        batches = images.to(self.device).split(_PREDICT_BATCH)
+        return torch.cat([call(batch.contiguous(memory_format=torch.channels_last)).float() for batch in batches])
 
 
 def _recipe(network: nn.Module, training: RecipeSettings, *, length: int) -> Recipe:

@@ -13,7 +13,7 @@ from medzoo.errors import ResourceError
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether bf16 arithmetic is native on `device`."""
+    """Return whether bf16 arithmetic is native on `device`."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
@@ -23,10 +23,10 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """ "fp32", "bf16" or "fp16" for `device`; "auto" takes bf16 where it is native.
+    """Return "fp32", "bf16" or "fp16" for `device`; "auto" is bf16 where it is native, else fp32.
 
     Raises:
-        ResourceError: fp16 asked for on a CPU.
+        ResourceError: fp16 on a CPU.
     """
     if precision == "auto":
         return "bf16" if has_bf16(device) else "fp32"
@@ -36,26 +36,26 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 
 class FastSampling(nn.Module):
-    """A module that draws from frozen copies of its parts: `fast` makes them when needed, new weights drop them."""
+    """A module that samples with frozen copies of its submodules: `fast` makes them once, new weights discard them."""
 
     def __init__(self) -> None:
         super().__init__()
         self._fast: list[Any] = []  # a list, so that copies are no submodules and stay out of state_dict
 
     def fast(self, precision: str, *parts: nn.Module) -> list[Any]:
-        """The copies of `parts`, in `precision`."""
+        """Return the copies of `parts`, in `precision`."""
         if not self._fast:
             self._fast += [inference_copy(part, precision) for part in parts]
         return self._fast
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Take weights that `state_dict` gave."""
+        """Load weights and discard the copies of the old ones."""
         self._fast.clear()
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
 
 def inference_copy(network: nn.Module, precision: str) -> nn.Module:
-    """A frozen copy of `network` in `precision` and channels-last layout, which is the fastest way to sample."""
+    """Return a frozen copy of `network` in `precision` and channels-last layout, the fastest for sampling."""
     device = next(network.parameters()).device
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[resolve_precision(precision, device)]
     fast = copy.deepcopy(network).eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""What every model refuses alike: images asked for or given that make no sense."""
+"""Checks of images and labels that all models share."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from medzoo.specs import ImageSpec
 
 
 def check_sample_request(image: ImageSpec, seeds: Sequence[int], labels: Tensor) -> None:
-    """Nothing, if `Generator.sample` can be asked for an image of each of these seeds and labels.
+    """Check the seeds and labels given to `Generator.sample`.
 
     Raises:
-        DataError: no seeds; not one label a seed; labels of another dtype, that are none of the classes or, where
-            multi-label, neither 0 nor 1.
+        DataError: no seeds; not one label per seed; labels of another dtype or outside the classes; multi-label,
+            values other than 0 and 1.
     """
     count, classes = len(seeds), len(image.classes)
     if not count:
@@ -35,10 +35,10 @@ def check_sample_request(image: ImageSpec, seeds: Sequence[int], labels: Tensor)
 
 
 def check_init_images(image: ImageSpec, seeds: Sequence[int], labels: Tensor, init_images: Tensor | None) -> Tensor:
-    """`init_images`, for a generator that varies one a seed.
+    """Return `init_images` after checking that there is one per seed, and the request.
 
     Raises:
-        DataError: none, or of another shape; and as `check_sample_request`.
+        DataError: no `init_images`, or of another shape; and as `check_sample_request`.
     """
     check_sample_request(image, seeds, labels)
     expected = (len(seeds), image.channels, image.size, image.size)
@@ -49,7 +49,7 @@ def check_init_images(image: ImageSpec, seeds: Sequence[int], labels: Tensor, in
 
 
 def check_images(image: ImageSpec, images: Tensor) -> None:
-    """Nothing, if a classifier built for `image` can look at `images`. Raises: DataError for none, or another shape."""
+    """Check that `images` (N, C, H, W), N at least 1, match `image`. Raises: DataError."""
     expected = (image.channels, image.size, image.size)
     if images.ndim != 4 or tuple(images.shape[1:]) != expected or not len(images):
         raise DataError(
@@ -59,15 +59,16 @@ def check_images(image: ImageSpec, images: Tensor) -> None:
 
 
 def check_not_empty(data: LabeledImages, *, purpose: str = "to train on") -> None:
-    """Nothing, if there is an image for this `purpose`. Raises: DataError."""
+    """Check that `data` has an image. Raises: DataError."""
     if not len(data):
         raise DataError(f"there is no image {purpose}", "`medzoo data check` shows what a folder holds")
 
 
 def check_class_sizes(data: LabeledImages, *, min_images: int) -> None:
-    """Nothing, if each class has `min_images` images to train on, those of several labels counted for each.
+    """Check that each class has at least `min_images` images; one of several labels counts for each.
 
-    Raises: DataError for a class that has fewer, and for no images at all.
+    Raises:
+        DataError: a class has fewer, or there are no images.
     """
     check_not_empty(data)
     labels = torch.from_numpy(data.labels)

@@ -1,4 +1,4 @@
-"""The training of an autoencoder, whatever its network: reconstruction, divergence, a patch discriminator, quality."""
+"""Training of an autoencoder: reconstruction loss, KL divergence, patch discriminator, reconstruction quality."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from medzoo.toolkit.training import losses
 from medzoo.toolkit.training.batches import Batch, pixels
 from medzoo.toolkit.training.loop import Discriminator, train
 
-_LOOK_BATCH = 16
+_BATCH = 16
 
 
 class Autoencoder(Protocol):
-    """An `nn.Module` that turns images (N, C, H, W) in [-1, 1] into latents `(N, *latent_shape)` and back.
+    """An `nn.Module` between images (N, C, H, W) in [-1, 1] and latents `(N, *latent_shape)`.
 
-    Called as `autoencoder(images, noise)` with standard normal noise `(N, *latent_shape)`, it gives the
-    reconstruction of a latent drawn from the posterior, and the posterior's mean and logarithm of the variance.
+    `autoencoder(images, noise)` with standard normal noise `(N, *latent_shape)` returns the reconstruction from a
+    latent drawn from the posterior, and the posterior's mean and log-variance.
     """
 
     latent_shape: tuple[int, ...]
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and logarithm of the variance of the latents of images (N, C, H, W), `(N, *latent_shape)` each."""
+        """Return mean and log-variance, `(N, *latent_shape)` each, of the latents of images (N, C, H, W)."""
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Images (N, C, H, W) in [-1, 1] of latents `(N, *latent_shape)`."""
+        """Return images (N, C, H, W) in [-1, 1] for latents `(N, *latent_shape)`."""
 
 
 class PatchDiscriminator(nn.Sequential):
-    """Scores (N, 1, h, w), one a patch of the images (N, C, H, W): is it real? (Isola et al. 2017, section 3.2.2).
+    """Logits (N, 1, h, w), one per patch of the images (N, C, H, W), high for real ones (Isola et al. 2017, 3.2.2).
 
-    Spectral normalization in place of batch normalization, so that a score depends on its own image alone.
+    Spectral instead of batch normalization, so that a logit depends on its own image only.
     """
 
     def __init__(self, channels: int, widths: Sequence[int]) -> None:
@@ -51,9 +51,9 @@ class PatchDiscriminator(nn.Sequential):
 
 
 class Reconstruction:
-    """What an autoencoder minimizes (Rombach et al. 2022, appendix G): terms by name, scalars to be summed.
+    """The loss of an autoencoder (Rombach et al. 2022, appendix G): terms by name, scalars to be summed.
 
-    `perceptual` and `discriminator` are there where their weights are not 0.
+    `perceptual` and `discriminator` are None if their weights are 0.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Reconstruction:
             )
 
     def __call__(self, network: nn.Module, *others: Any) -> dict[str, Tensor]:
-        """The terms, from `(network, batch, random)` or `(network, discriminator, batch, random)`."""
+        """Return the terms for `(network, batch, random)` or `(network, discriminator, batch, random)`."""
         *discriminators, batch, random = others
         settings = self.settings
         images = batch.images * 2.0 - 1.0
@@ -86,8 +86,8 @@ class Reconstruction:
         if settings.kl_weight > 0:
             zero = torch.zeros_like(mean)
             nats = losses.gaussian_kl(mean, log_variance, zero, zero).flatten(1).sum(dim=1).mean()
-            rising = min(1.0, (batch.step + 1) / settings.kl_warmup_steps) if settings.kl_warmup_steps else 1.0
-            terms["kl"] = settings.kl_weight * rising * nats / images[0].numel()
+            warmup = min(1.0, (batch.step + 1) / settings.kl_warmup_steps) if settings.kl_warmup_steps else 1.0
+            terms["kl"] = settings.kl_weight * warmup * nats / images[0].numel()
         if settings.ssim_weight > 0:
             terms["ssim"] = settings.ssim_weight * (1.0 - similarity((made + 1.0) / 2.0, batch.images).mean())
         if self.perceptual is not None:
@@ -99,7 +99,7 @@ class Reconstruction:
     def discriminator_loss(
         self, discriminator: nn.Module, network: nn.Module, batch: Batch, random: torch.Generator
     ) -> dict[str, Tensor]:
-        """The discriminator's hinge loss (Lim & Ye 2017) on the images and their reconstructions."""
+        """Return the discriminator's hinge loss (Lim & Ye 2017) on the images and their reconstructions."""
         if batch.step < self.settings.discriminator_start_step:
             return {}
         images = batch.images * 2.0 - 1.0
@@ -128,11 +128,7 @@ def train_autoencoder(
     callback: TrainingCallback = TrainingCallback(),
     checkpoints: CheckpointStore = CheckpointStore(),
 ) -> None:
-    """Train an `Autoencoder` in place; its previews show images and, beside each, its reconstruction."""
-
-    def look(seeds: Sequence[int], labels: Tensor) -> Tensor:
-        return _side_by_side(autoencoder, data, seeds, labels)
-
+    """Train an `Autoencoder` in place; previews show images, each beside its reconstruction."""
     train(
         autoencoder,
         objective,
@@ -141,7 +137,7 @@ def train_autoencoder(
         seed=seed,
         callback=callback,
         checkpoints=checkpoints,
-        sample=look,
+        sample=lambda seeds, labels: _side_by_side(autoencoder, data, seeds, labels),
         discriminator=objective.discriminator,
     )
     autoencoder.eval()
@@ -149,10 +145,10 @@ def train_autoencoder(
 
 @torch.inference_mode()
 def reconstruct(autoencoder: Any, images: Tensor) -> Tensor:
-    """Reconstructions, float32 (N, C, H, W) in [0, 1], of images in [0, 1] by their latents' means."""
+    """Return reconstructions, float32 (N, C, H, W) in [0, 1], of images in [0, 1] from the means of their latents."""
     training = autoencoder.training
     autoencoder.eval()
-    parts = [autoencoder.decode(autoencoder.encode(part * 2.0 - 1.0)[0]) for part in images.split(_LOOK_BATCH)]
+    parts = [autoencoder.decode(autoencoder.encode(part * 2.0 - 1.0)[0]) for part in images.split(_BATCH)]
     autoencoder.train(training)
     return ((torch.cat(parts) + 1.0) / 2.0).clamp(0.0, 1.0).float()
 
@@ -160,14 +156,17 @@ def reconstruct(autoencoder: Any, images: Tensor) -> Tensor:
 def quality(
     autoencoder: Any, data: LabeledImages, *, count: int, perceptual: losses.PerceptualDistance | None
 ) -> dict[str, float | str]:
-    """Mean PSNR in dB, SSIM and, with `perceptual`, LPIPS of reconstructions of up to `count` images, evenly chosen."""
+    """Return mean PSNR in dB, SSIM and, with `perceptual`, LPIPS of the reconstructions of `count` images.
+
+    The images are evenly spaced in `data`; all of them if it has fewer than `count`.
+    """
     from torchmetrics.functional.image import peak_signal_noise_ratio
 
     device = next(autoencoder.parameters()).device
     chosen = torch.linspace(0, len(data) - 1, min(count, len(data))).long().unique().tolist()
     sums: dict[str, float] = {}
-    for start in range(0, len(chosen), _LOOK_BATCH):
-        part = chosen[start : start + _LOOK_BATCH]
+    for start in range(0, len(chosen), _BATCH):
+        part = chosen[start : start + _BATCH]
         images = pixels(data, part).to(device)
         made = reconstruct(autoencoder, images)
         signal = peak_signal_noise_ratio(made, images, data_range=1.0, reduction="none", dim=(1, 2, 3))
@@ -181,12 +180,12 @@ def quality(
 
 
 def similarity(first: Tensor, second: Tensor) -> Tensor:
-    """SSIM (N,) of images in [0, 1] (Wang et al. 2004); in images of 10 pixels or less with a smaller window."""
+    """Return SSIM (N,) of images in [0, 1] (Wang et al. 2004), with a smaller window below 11 pixels."""
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     spread = 1.5 if min(first.shape[-2:]) > 10 else 0.9
     value = structural_similarity_index_measure(first, second, sigma=spread, data_range=1.0, reduction="none")
-    assert isinstance(value, Tensor)  # a pair comes only where the contrast's part is asked for
+    assert isinstance(value, Tensor)  # it returns a pair only if the contrast term is requested
     return value
 
 
@@ -196,7 +195,7 @@ def _spectral_norm(layer: nn.Module) -> nn.Module:
 
 
 def _side_by_side(autoencoder: Any, data: LabeledImages, seeds: Sequence[int], labels: Tensor) -> Tensor:
-    """Training images of the asked labels, chosen by the seeds, and after each its reconstruction."""
+    """Return training images with `labels`, chosen by the seeds, each followed by its reconstruction."""
     device = next(autoencoder.parameters()).device
     known = torch.from_numpy(data.labels)
     has = known == labels[:, None] if known.ndim == 1 else (known @ labels.float().T > 0).T

@@ -1,6 +1,6 @@
-"""A diffusion model on the latents of an autoencoder: its two trainings and its sampler (Rombach et al. 2022).
+"""A diffusion model on the latents of an autoencoder: two training stages and sampling (Rombach et al. 2022).
 
-A plugin brings the two networks, and may bring a pretrained autoencoder.
+A plugin provides the two networks; the autoencoder may be pretrained.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from medzoo.specs import ImageSpec
 from medzoo.toolkit.devices import FastSampling
 from medzoo.toolkit.diffusion.autoencoder import Reconstruction, quality, train_autoencoder
 from medzoo.toolkit.diffusion.latents import Latents, Standardizer, content_key, encode_all
-from medzoo.toolkit.diffusion.process import ForwardProcess, GuidedDenoiser, draw, to_clean
+from medzoo.toolkit.diffusion.process import ForwardProcess, GuidedDenoiser, sample_clean, to_clean
 from medzoo.toolkit.nn.conditioning import null_label
 from medzoo.toolkit.settings import LatentDiffusionSettings, LatentLossSettings
 from medzoo.toolkit.training import losses
@@ -31,10 +31,10 @@ _QUALITY_IMAGES = 256
 
 
 class LatentDiffusion(FastSampling):
-    """A Generator over an `autoencoding.Autoencoder` and `network(noisy latents, timesteps, labels)`.
+    """A Generator over an `autoencoder.Autoencoder` and `network(noisy latents, timesteps, labels)`.
 
-    The network sees standardized latents. `pretrain`, where given, fills the autoencoder with published weights, and
-    then only the network is trained.
+    The network sees standardized latents. `pretrain`, if given, loads published weights into the autoencoder, and only
+    the network is trained.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class LatentDiffusion(FastSampling):
         super().__init__()
         self.autoencoder = autoencoder
         self.network = network
+        # checkpoints have keys "standardise.*"
         self.standardise = Standardizer(autoencoder.latent_shape)
         self.settings = settings
         self.image = image
@@ -57,12 +58,12 @@ class LatentDiffusion(FastSampling):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Return the device of the weights."""
         return self.standardise.mean.device
 
     @property
     def no_label(self) -> Tensor | None:
-        """The label that says nothing, where the network was trained with it."""
+        """Return the null label of classifier-free guidance; None if the network was trained without it."""
         return self.null if self.settings.diffusion.label_dropout > 0 else None
 
     def fit(
@@ -73,9 +74,11 @@ class LatentDiffusion(FastSampling):
         callback: TrainingCallback = TrainingCallback(),
         checkpoints: CheckpointStore = CheckpointStore(),
     ) -> None:
-        """Train the autoencoder, unless it is a pretrained one, then the network on the latents of `data`.
+        """Train the autoencoder, unless it is pretrained, then the network on the latents of `data`.
 
-        Raises: DataError, ResourceError.
+        Raises:
+            DataError: there are no images.
+            ResourceError: as `training.loop.train`.
         """
         check_not_empty(data)
         self._fast.clear()
@@ -132,7 +135,7 @@ class LatentDiffusion(FastSampling):
         )
 
     def _encode(self, data: LabeledImages, *, mirrored: bool, checkpoints: CheckpointStore) -> Latents:
-        """The standardized latents of `data`, and of its mirrored images after them; `standardise` knows them now."""
+        """Return the standardized latents of `data`, then those of its mirrored images; fit `standardise` to them."""
 
         @torch.inference_mode()
         def encode(images: Tensor) -> Tensor:
@@ -147,7 +150,7 @@ class LatentDiffusion(FastSampling):
         raw = checkpoints.cached(content_key(data, self.autoencoder, "latents", mirrored), make)["latents"].to(
             self.device
         )
-        self.standardise.measure(raw)
+        self.standardise.fit(raw)
         labels = torch.from_numpy(data.labels)
         both = torch.cat([labels, labels]) if mirrored else labels
         return Latents(self.standardise(raw), labels=both.numpy(), classes=data.classes)
@@ -171,12 +174,16 @@ class LatentDiffusion(FastSampling):
         )
 
     def sampling_networks(self) -> list[Any]:
-        """The frozen copies of the network and the autoencoder that `sample` calls."""
+        """Return the frozen copies of the network and the autoencoder that `sample` calls."""
         return self.fast(self.settings.sampling.mixed_precision, self.network, self.autoencoder)
 
     @torch.inference_mode()
     def sample(self, seeds: Sequence[int], labels: Tensor, *, init_images: Tensor | None = None) -> Tensor:
-        """One image a seed, float32 (N, C, H, W) in [0, 1]; `init_images` are not used. Raises: DataError."""
+        """Generate one image per seed, float32 (N, C, H, W) in [0, 1]; `init_images` are not used.
+
+        Raises:
+            DataError: as `check_sample_request`.
+        """
         check_sample_request(self.image, seeds, labels)
         sampling = self.settings.sampling
         network, autoencoder = self.sampling_networks()
@@ -189,7 +196,7 @@ class LatentDiffusion(FastSampling):
             settings=self.settings.diffusion,
             limit=self.standardise.limit.item(),
         )
-        latents = draw(
+        latents = sample_clean(
             denoiser,
             seeds,
             self.autoencoder.latent_shape,
@@ -198,12 +205,12 @@ class LatentDiffusion(FastSampling):
             learned_variance=False,
             device=self.device,
         )
-        images: Tensor = autoencoder.decode(self.standardise.restore(latents).to(dtype)).float()
+        images: Tensor = autoencoder.decode(self.standardise.inverse(latents).to(dtype)).float()
         return ((images + 1.0) / 2.0).clamp(0.0, 1.0).contiguous()
 
 
 class Objective:
-    """The training loss of a `LatentDiffusion`'s network, term by term."""
+    """The training loss of a `LatentDiffusion`'s network, by terms."""
 
     def __init__(self, model: LatentDiffusion) -> None:
         self.settings: LatentLossSettings = model.settings.loss
@@ -216,7 +223,7 @@ class Objective:
             self.autoencoder.requires_grad_(False)
 
     def __call__(self, network: nn.Module, batch: Batch, random: torch.Generator) -> dict[str, Tensor]:
-        """The weighted terms, scalars whose sum is minimized; `batch.images` holds standardized latents."""
+        """Return the weighted terms, scalars to be summed; `batch.images` holds standardized latents."""
         clean = batch.images
         given = self.add_noise(clean, batch.labels, random)
         predicted = network(given.noisy, given.steps, given.labels).float()
@@ -232,5 +239,5 @@ class Objective:
         return terms
 
     def _decode(self, standardized: Tensor) -> Tensor:
-        images: Tensor = self.autoencoder.decode(self.standardise.restore(standardized))
+        images: Tensor = self.autoencoder.decode(self.standardise.inverse(standardized))
         return images

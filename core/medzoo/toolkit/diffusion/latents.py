@@ -1,4 +1,4 @@
-"""Latents of a whole data set: encoded once, kept by content, standardized."""
+"""Latents of a whole data set: encoded once, cached by content, standardized."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from medzoo.toolkit.training.batches import pixels
 
 
 class Latents:
-    """Latents with the labels of their images, as `toolkit.training.train` takes data: float32, used as they are."""
+    """Latents with the labels of their images, as data for `training.loop.train`: float32, not augmented."""
 
     def __init__(self, values: Tensor, *, labels: np.ndarray, classes: tuple[str, ...]) -> None:
         self.classes = classes
@@ -25,15 +25,15 @@ class Latents:
         return len(self._values)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Latent `index`: float32 (C, H, W) or (D,)."""
+        """Return latent `index`, float32 (C, H, W) or (D,)."""
         values: np.ndarray = self._values[index]
         return values
 
 
 class Standardizer(nn.Module):
-    """Latents to mean 0 and deviation 1 and back, by channel (N, C, H, W) or by dimension (N, D).
+    """Standardizes latents to mean 0 and standard deviation 1, per channel (N, C, H, W) or dimension (N, D).
 
-    `limit` is the largest standardized value that was measured: what lies beyond it is no latent of a real image.
+    `limit` is the largest absolute standardized value of the fitted latents: no real image's latent lies beyond it.
     """
 
     mean: Tensor
@@ -42,31 +42,31 @@ class Standardizer(nn.Module):
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
-        kept = (1, shape[0], *(1 for _ in shape[1:]))
-        self.register_buffer("mean", torch.zeros(kept))
-        self.register_buffer("deviation", torch.ones(kept))
+        channels = (1, shape[0], *(1 for _ in shape[1:]))
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("deviation", torch.ones(channels))
         self.register_buffer("limit", torch.tensor(4.0))
 
-    def measure(self, latents: Tensor) -> None:
-        """Take the statistics of `latents` (N, ...)."""
+    def fit(self, latents: Tensor) -> None:
+        """Set the statistics to those of `latents` (N, ...)."""
         others = [axis for axis in range(latents.ndim) if axis != 1]
         self.mean.copy_(latents.mean(dim=others, keepdim=True))
         self.deviation.copy_(latents.std(dim=others, keepdim=True, correction=0).clamp(min=1e-6))
         self.limit.copy_(self(latents.to(self.mean.device)).abs().max())
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Standardized latents."""
+        """Standardize latents (N, ...)."""
         return (latents - self.mean) / self.deviation
 
-    def restore(self, standardized: Tensor) -> Tensor:
-        """Latents as the autoencoder knows them."""
+    def inverse(self, standardized: Tensor) -> Tensor:
+        """Undo `forward`."""
         return standardized * self.deviation + self.mean
 
 
 def encode_all(
     data: LabeledImages, encode: Callable[[Tensor], Tensor], *, mirrored: bool, batch_size: int, device: torch.device
 ) -> Tensor:
-    """Latents float32 of every image, on the CPU; with `mirrored`, those of the mirrored images follow.
+    """Encode every image of `data`: float32 latents on the CPU; with `mirrored`, those of the mirrored images follow.
 
     `encode` takes images float32 (N, C, H, W) in [0, 1].
     """
@@ -80,7 +80,7 @@ def encode_all(
 
 
 def content_key(data: LabeledImages, network: nn.Module, *details: object) -> str:
-    """64 hex digits that change with any image of `data`, any weight of `network` and any of `details`."""
+    """Return a SHA-256 of the images of `data`, the weights of `network` and `details`, as a cache key."""
     digest = hashlib.sha256(repr(details).encode())
     for name, value in sorted(network.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())

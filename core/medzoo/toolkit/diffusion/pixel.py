@@ -1,4 +1,4 @@
-"""A diffusion model on pixels: the training objective and the sampler, over a network that a plugin brings."""
+"""A diffusion model on pixels: training objective and sampling, over a network that a plugin provides."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from medzoo.protocols import CheckpointStore, LabeledImages, TrainingCallback
 from medzoo.specs import ImageSpec
 from medzoo.toolkit.devices import FastSampling
-from medzoo.toolkit.diffusion.process import ForwardProcess, GuidedDenoiser, draw, to_clean
+from medzoo.toolkit.diffusion.process import ForwardProcess, GuidedDenoiser, sample_clean, to_clean
 from medzoo.toolkit.nn.conditioning import null_label
 from medzoo.toolkit.settings import PixelDiffusionSettings
 from medzoo.toolkit.training import losses
@@ -24,9 +24,9 @@ from medzoo.toolkit.validation import check_not_empty, check_sample_request
 class PixelDiffusion(FastSampling):
     """A Generator over `network(noisy, timesteps, labels)`, whose label `len(image.classes)` means "no label".
 
-    The network gives C channels, or 2C where `learned_variance`: the prediction, then the variance's place between
-    its two bounds, trained by the variational term with the prediction's gradient stopped (Nichol & Dhariwal 2021,
-    eq. 15 and 16).
+    The network returns C channels or, if `learned_variance`, 2C: the prediction, then the interpolation of the
+    log-variance between its two bounds (Nichol & Dhariwal 2021, eq. 15). The variance is trained by the variational
+    term with the prediction's gradient stopped (eq. 16).
     """
 
     def __init__(
@@ -46,12 +46,12 @@ class PixelDiffusion(FastSampling):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Return the device of the weights."""
         return next(self.network.parameters()).device
 
     @property
     def no_label(self) -> Tensor | None:
-        """The label that says nothing, where the network was trained with it."""
+        """Return the null label of classifier-free guidance; None if the network was trained without it."""
         return self.null if self.settings.diffusion.label_dropout > 0 else None
 
     def fit(
@@ -62,7 +62,12 @@ class PixelDiffusion(FastSampling):
         callback: TrainingCallback = TrainingCallback(),
         checkpoints: CheckpointStore = CheckpointStore(),
     ) -> None:
-        """Train the network; afterwards it holds the averaged weights. Raises: DataError, ResourceError."""
+        """Train the network, up to its averaged (EMA) weights.
+
+        Raises:
+            DataError: there are no images.
+            ResourceError: as `training.loop.train`.
+        """
         check_not_empty(data)
         self._fast.clear()
         objective = Objective(self)
@@ -79,12 +84,16 @@ class PixelDiffusion(FastSampling):
         )
 
     def sampling_network(self) -> Any:
-        """The frozen copy of the network that `sample` calls."""
+        """Return the frozen copy of the network that `sample` calls."""
         return self.fast(self.settings.sampling.mixed_precision, self.network)[0]
 
     @torch.inference_mode()
     def sample(self, seeds: Sequence[int], labels: Tensor, *, init_images: Tensor | None = None) -> Tensor:
-        """One image a seed, float32 (N, C, H, W) in [0, 1]; `init_images` are not used. Raises: DataError."""
+        """Generate one image per seed, float32 (N, C, H, W) in [0, 1]; `init_images` are not used.
+
+        Raises:
+            DataError: as `check_sample_request`.
+        """
         check_sample_request(self.image, seeds, labels)
         network = self.sampling_network()
         dtype = next(network.parameters()).dtype
@@ -95,7 +104,7 @@ class PixelDiffusion(FastSampling):
             guidance=self.settings.sampling.guidance_scale,
             settings=self.settings.diffusion,
         )
-        images = draw(
+        images = sample_clean(
             denoiser,
             seeds,
             (self.image.channels, self.image.size, self.image.size),
@@ -108,7 +117,7 @@ class PixelDiffusion(FastSampling):
 
 
 class Objective:
-    """The training loss of a `PixelDiffusion`, term by term."""
+    """The training loss of a `PixelDiffusion`, by terms."""
 
     def __init__(self, model: PixelDiffusion) -> None:
         self.model = model
@@ -118,7 +127,7 @@ class Objective:
         self.perceptual = losses.perceptual_distance(self.settings, model.device)
 
     def __call__(self, network: nn.Module, batch: Batch, random: torch.Generator) -> dict[str, Tensor]:
-        """The weighted terms, scalars whose sum is minimized; every draw comes from `random`."""
+        """Return the weighted terms, scalars to be summed; every random draw comes from `random`."""
         diffusion, settings = self.model.settings.diffusion, self.settings
         clean = batch.images * 2.0 - 1.0
         given = self.add_noise(clean, batch.labels, random)
@@ -131,9 +140,8 @@ class Objective:
         if self.model.learned_variance and settings.vlb_weight > 0:
             bound = self.variational_bound(clean, given.noisy, estimate.detach(), variance, given.steps)
             terms["variational"] = settings.vlb_weight * diffusion.num_train_timesteps * bound.mean()
-        visible = (
-            given.alpha.flatten() ** 2
-        )  # at high noise the estimate is a guess, so image terms count by signal power
+        # at high noise the estimate is a guess, so image terms count by signal power
+        visible = given.alpha.flatten() ** 2
         estimate = estimate.clamp(-1.0, 1.0)
         if settings.edge_weight > 0:
             terms["edge"] = settings.edge_weight * (visible * losses.edge_distance(estimate, clean)).mean()
@@ -144,10 +152,10 @@ class Objective:
     def variational_bound(
         self, clean: Tensor, noisy: Tensor, estimate: Tensor, variance: Tensor, steps: Tensor
     ) -> Tensor:
-        """One step's term of the variational bound, bits per dimension (N,) (Nichol & Dhariwal 2021, eq. 4 to 7)."""
+        """Return the terms of the bound at `steps`, bits per dimension (N,) (Nichol & Dhariwal 2021, eq. 4-7)."""
         low, high, of_clean, of_noisy = (values[steps].view(-1, 1, 1, 1) for values in self.posterior)
-        place = (variance + 1.0) / 2.0
-        log_variance = place * high + (1.0 - place) * low
+        share = (variance + 1.0) / 2.0
+        log_variance = share * high + (1.0 - share) * low
         true_mean = of_clean * clean + of_noisy * noisy
         mean = of_clean * estimate.clamp(-1.0, 1.0) + of_noisy * noisy
         divergence = losses.gaussian_kl(true_mean, low, mean, log_variance).mean(dim=(1, 2, 3))
@@ -156,15 +164,15 @@ class Objective:
 
 
 def posterior_coefficients(alpha: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """One step back, as (log of its least variance, log of its largest, weight of the clean image, of the noisy one).
+    """Return the posterior of each reverse step: log of its smallest and largest variance, weights of clean and noisy.
 
     float32 (steps,) each, from the signal scales `alpha` (steps,) (Nichol & Dhariwal 2021, eq. 10 to 12 and 15).
     """
     kept = alpha.double() ** 2
     before = torch.cat([kept.new_ones(1), kept[:-1]])
     beta = 1.0 - kept / before
-    least = beta * (1.0 - before) / (1.0 - kept)
-    least[0] = least[1]  # the true value is 0 at the first step, whose logarithm has no use
+    smallest = beta * (1.0 - before) / (1.0 - kept)
+    smallest[0] = smallest[1]  # it is 0 at the first step, whose logarithm is undefined
     of_clean = beta * before.sqrt() / (1.0 - kept)
     of_noisy = (1.0 - before) * (1.0 - beta).sqrt() / (1.0 - kept)
-    return least.log().float(), beta.log().float(), of_clean.float(), of_noisy.float()
+    return smallest.log().float(), beta.log().float(), of_clean.float(), of_noisy.float()

@@ -1,7 +1,7 @@
 """Noise, samplers and classifier-free guidance over any denoising network.
 
 A `Denoiser` turns noisy images and a timestep into an estimate of the clean images. The schedulers of diffusers do the
-stepping; they are told `prediction_type="sample"`, so one estimate, clipped to the data range, serves all of them.
+stepping with `prediction_type="sample"`, so one estimate, clipped to the data range, serves all of them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Denoiser(Protocol):
     """One call of the network during sampling."""
 
     def __call__(self, noisy: Tensor, timestep: int) -> tuple[Tensor, Tensor | None]:
-        """Clean images (N, C, ...) within their limit and, where learned, the variance's place in its range [-1, 1]."""
+        """Return clean images (N, C, ...) within their limit and, if learned, the variance output in [-1, 1]."""
 
 
 SCHEDULES: Mapping[str, Mapping[str, Any]] = {
@@ -36,19 +36,19 @@ SCHEDULES: Mapping[str, Mapping[str, Any]] = {
 
 
 def signal_and_noise(settings: DiffusionSettings) -> tuple[Tensor, Tensor]:
-    """Scales (alpha, sigma), float32 (steps,) each: noisy = alpha * clean + sigma * noise, alpha^2 + sigma^2 = 1."""
+    """Return (alpha, sigma), float32 (steps,) each: noisy = alpha * clean + sigma * noise, alpha^2 + sigma^2 = 1."""
     from diffusers import DDPMScheduler
 
     scheduler: Any = DDPMScheduler(
         num_train_timesteps=settings.num_train_timesteps, **SCHEDULES[settings.beta_schedule]
     )
-    kept: Tensor = scheduler.alphas_cumprod
-    return kept.sqrt(), (1.0 - kept).sqrt()
+    signal: Tensor = scheduler.alphas_cumprod
+    return signal.sqrt(), (1.0 - signal).sqrt()
 
 
 @dataclass(frozen=True)
 class Noised:
-    """Clean data with noise: what the network sees (`noisy`, `steps`, `labels`) and is to predict (`target`).
+    """Clean data with noise: the network's input (`noisy`, `steps`, `labels`) and its `target`.
 
     noisy = alpha * clean + sigma * noise, the scales shaped to broadcast.
     """
@@ -70,7 +70,7 @@ class ForwardProcess:
         self.alpha, self.sigma = (scale.to(device) for scale in signal_and_noise(settings))
 
     def __call__(self, clean: Tensor, labels: Tensor, random: torch.Generator) -> Noised:
-        """`clean` (N, C, ...) with noise; every draw comes from `random`."""
+        """Add noise to `clean` (N, C, ...); every random draw comes from `random`."""
         steps = torch.randint(0, self.settings.num_train_timesteps, (clean.shape[0],), generator=random).to(
             clean.device
         )
@@ -83,18 +83,18 @@ class ForwardProcess:
 
 
 def seeded_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> tuple[Tensor, list[torch.Generator]]:
-    """Standard normal noise `(N, *shape)` on the CPU, and the generators to draw more from.
+    """Return standard normal noise `(N, *shape)` on the CPU, and the generators to draw more from.
 
-    Image i comes from `seeds[i]` alone.
+    Row i depends on `seeds[i]` only.
     """
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     return torch.stack([torch.randn(shape, generator=source) for source in generators]), generators
 
 
 class GuidedDenoiser:
-    """A network with its labels, (N,) or multi-hot, and the largest absolute value of clean data, as a `Denoiser`.
+    """A `Denoiser` over a network with labels, (N,) or multi-hot; clean data is clipped to [-`limit`, `limit`].
 
-    `null` is the label that says nothing, of one image (`conditioning.null_label`); 1 of `guidance` is none.
+    `null` is the null label of one image (`conditioning.null_label`); `guidance` 1 is off.
     Guidance pushes the prediction away from the unlabeled one by `guidance` (Ho & Salimans 2022, eq. 6, where its
     scale is 1 + w); labeled and unlabeled halves share one forward pass.
     """
@@ -118,7 +118,7 @@ class GuidedDenoiser:
         self.alpha, self.sigma = signal_and_noise(settings)
 
     def __call__(self, noisy: Tensor, timestep: int) -> tuple[Tensor, Tensor | None]:
-        """Clean data (N, C, ...), float32, clipped to its limit, and the labeled half's variance output."""
+        """Return clean data (N, C, ...), float32, clipped, and the variance output of the labeled half."""
         inputs = torch.cat([noisy, noisy]) if self.guided else noisy
         steps = torch.full((inputs.shape[0],), timestep, device=noisy.device)
         output = self.network(inputs, steps, self.labels)
@@ -136,7 +136,7 @@ class GuidedDenoiser:
 def to_clean(
     predicted: Tensor, noisy: Tensor, *, alpha: Tensor | float, sigma: Tensor | float, prediction: str
 ) -> Tensor:
-    """Clean data (N, C, ...) from what a network predicts of it.
+    """Return clean data (N, C, ...) for the network's prediction.
 
     `prediction` is "epsilon", the noise, or "v_prediction", v = alpha * noise - sigma * clean.
     """
@@ -145,7 +145,7 @@ def to_clean(
     return alpha * noisy - sigma * predicted
 
 
-def draw(
+def sample_clean(
     denoiser: Denoiser,
     seeds: Sequence[int],
     shape: tuple[int, ...],
@@ -155,11 +155,11 @@ def draw(
     learned_variance: bool,
     device: torch.device,
 ) -> Tensor:
-    """Clean data `(N, *shape)`, float32, within `denoiser`'s limit; row i depends on `seeds[i]` and what it says of it.
+    """Sample clean data `(N, *shape)`, float32, within `denoiser`'s limit; row i depends on `seeds[i]` and its label.
 
-    The sampler is "dpm-solver++" (multistep, Lu et al. 2022, algorithm 2), "sde-dpm-solver++" (its stochastic kind,
-    which mends a small network's errors as it goes), "ddim" (Song et al. 2021, eta 0) or "ddpm" (ancestral, Ho et al.
-    2020, algorithm 2; with the learned variance of Nichol & Dhariwal 2021 where there is one).
+    The sampler is "dpm-solver++" (multistep, Lu et al. 2022, algorithm 2), "sde-dpm-solver++" (its stochastic variant,
+    which corrects a small network's errors), "ddim" (Song et al. 2021, eta 0) or "ddpm" (ancestral, Ho et al.
+    2020, algorithm 2; with the learned variance of Nichol & Dhariwal 2021 if there is one).
     """
     noisy, generators = seeded_noise(seeds, shape)
     noisy = noisy.to(device)
@@ -209,10 +209,10 @@ def make_scheduler(sampling: SamplingSettings, diffusion: DiffusionSettings, *, 
 
 
 def visited_timesteps(steps: int, *, of: int, spacing: str = "uniform") -> list[int]:
-    """`steps` of the timesteps 0 to `of - 1`, falling, the noisiest among them (Lin et al. 2024).
+    """Return `steps` of the timesteps 0 to `of - 1`, descending from the noisiest (Lin et al. 2024).
 
-    `spacing` "uniform" or "quadratic" (Song et al. 2021, appendix D.2), which leaves less noise to the last step and so
-    keeps fine grain. diffusers counts in floating point, and for one number of steps in twenty visits -1 as well.
+    `spacing` is "uniform" or "quadratic" (Song et al. 2021, appendix D.2), which leaves less noise to the last step and
+    so keeps fine grain. diffusers counts in floating point, and for one number of steps in twenty visits -1 as well.
     """
     steps = min(steps, of)
     power = 2 if spacing == "quadratic" else 1

@@ -1,4 +1,4 @@
-"""Where a U-Net of diffusers looks: its cross-attention to label tokens, recorded while it draws."""
+"""Cross-attention of a diffusers U-Net to label tokens, recorded during sampling."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from torch.nn import functional
 
 
 @torch.inference_mode()
-def recorded_attention(unet: Any, draw: Callable[[], Tensor], *, count: int) -> tuple[Tensor, Tensor]:
-    """What `draw` gives by calling `unet`, and where its images attend to each token, as `protocols.AttentionMaps`.
+def recorded_attention(unet: Any, sample: Callable[[], Tensor], *, count: int) -> tuple[Tensor, Tensor]:
+    """Return what `sample()` gives by calling `unet`, and its attention to each token, as `protocols.AttentionMaps`.
 
-    Of each batch the first `count` rows are looked at, which under classifier-free guidance are the labeled ones.
+    The first `count` rows of each batch are recorded: under classifier-free guidance the labeled ones.
     Maps are float32 (count, tokens, h, w) and sum to 1 over tokens.
     """
     kept = unet.attn_processors
     recorders = {name: _Recorder(processor, count=count) for name, processor in kept.items()}
     unet.set_attn_processor(dict(recorders))
     try:
-        drawn = draw()
+        samples = sample()
     finally:
         unet.set_attn_processor(dict(kept))
     maps = [recorder.map() for recorder in recorders.values() if recorder.calls]
     side = max(own.shape[-1] for own in maps)
-    # interpolation weighs all tokens alike, so that their shares still sum to 1
+    # interpolation treats all tokens alike, so their weights still sum to 1
     same = [functional.interpolate(own, size=(side, side), mode="bilinear") for own in maps]
-    return drawn, torch.stack(same).mean(dim=0)
+    return samples, torch.stack(same).mean(dim=0)
 
 
 class _Recorder:
-    """An attention processor that does what another does, and sums up the weights of cross-attention (softmax)."""
+    """An attention processor that wraps another and sums the softmax weights of cross-attention."""
 
     def __init__(self, processor: Any, *, count: int) -> None:
         self.processor = processor
@@ -49,7 +49,7 @@ class _Recorder:
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
     ) -> Tensor:
-        """What the other processor gives; diffusers fixes these arguments."""
+        """Return the wrapped processor's output; diffusers fixes these arguments."""
         if encoder_hidden_states is not None:
             queries, keys = attn.to_q(hidden_states[: self.count]), attn.to_k(encoder_hidden_states[: self.count])
             queries, keys = (attn.head_to_batch_dim(part.float()) for part in (queries, keys))
@@ -60,8 +60,8 @@ class _Recorder:
         return output
 
     def map(self) -> Tensor:
-        """Mean weights over heads and calls, (N, tokens, side, side)."""
-        assert self._total is not None  # asked only of recorders that were called
+        """Return the mean weights over heads and calls, (N, tokens, side, side)."""
+        assert self._total is not None  # only called recorders are asked
         mean = (self._total / self.calls).transpose(1, 2)
         side = math.isqrt(mean.shape[-1])
         return mean.reshape(*mean.shape[:2], side, side)

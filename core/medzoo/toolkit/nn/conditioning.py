@@ -1,4 +1,4 @@
-"""How a label reaches a network."""
+"""Label embeddings, and the null label of classifier-free guidance."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from medzoo.specs import ImageSpec
 
 
 class LabelEmbedding(nn.Module):
-    """Turns labels into `tokens` vectors for cross-attention.
+    """Embeds labels as `tokens` vectors for cross-attention.
 
     Embedding(classes + 1, width) -> Linear -> SiLU -> Linear, read as (N, tokens, width). The last row of the table
-    stands for "no label".
+    is the null label.
     """
 
     def __init__(self, *, classes: int, width: int = 256, hidden: int = 512, tokens: int = 8) -> None:
@@ -22,14 +22,16 @@ class LabelEmbedding(nn.Module):
         self.project = nn.Sequential(nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, width * tokens))
 
     def forward(self, labels: Tensor) -> Tensor:
-        """Tokens (N, tokens, width) of labels (N,) or multi-hot (N, classes), "no label" as `null_label` says it."""
+        """Return tokens (N, tokens, width) of labels (N,) or multi-hot (N, classes), or of `null_label`."""
         vectors: Tensor = self.project(embed_labels(self.table, labels))
         return vectors.view(vectors.shape[0], self.tokens, -1)
 
 
 def embed_labels(table: nn.Embedding, labels: Tensor) -> Tensor:
-    """Rows (N, width) of `table`, whose last row stands for "no label": one an int64 label (N,), or the sum over those
-    of a multi-hot label (N, classes)."""
+    """Return rows (N, width) of `table`, whose last row is the null label.
+
+    A row for each int64 label (N,), or the sum of the rows of each multi-hot label (N, classes).
+    """
     if labels.ndim == 1:
         rows: Tensor = table(labels)
         return rows
@@ -39,9 +41,9 @@ def embed_labels(table: nn.Embedding, labels: Tensor) -> Tensor:
 
 
 def null_label(image: ImageSpec) -> Tensor:
-    """The label that says nothing: one past the last class, int64 (); multi-hot, float32 (K,) of -1.
+    """Return the null label: one past the last class, int64 (); multi-label, float32 (K,) of -1.
 
-    All 0 says that none of the classes is there.
+    A multi-hot label of zeros is different: none of the classes is present.
     """
     if image.multi_label:
         return torch.full((len(image.classes),), -1.0)
@@ -49,6 +51,6 @@ def null_label(image: ImageSpec) -> Tensor:
 
 
 def drop_labels(labels: Tensor, *, share: float, null: Tensor, generator: torch.Generator) -> Tensor:
-    """`labels`, (N,) or multi-hot, a random `share` of them replaced by `null` (Ho & Salimans 2022, algorithm 1)."""
+    """Replace a random `share` of `labels`, (N,) or multi-hot, by `null` (Ho & Salimans 2022, algorithm 1)."""
     drop = (torch.rand(labels.shape[0], generator=generator) < share).to(labels.device)
     return torch.where(drop.view(-1, *(1 for _ in labels.shape[1:])), null.to(labels).expand_as(labels), labels)

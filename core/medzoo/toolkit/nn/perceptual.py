@@ -1,4 +1,4 @@
-"""LPIPS on given weights: the calibrated distance of Zhang et al. 2018, without a download."""
+"""LPIPS (Zhang et al. 2018) on given weights, without a download."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor
 
 
 def build_lpips(net: str, state: Mapping[str, Tensor]) -> Any:
-    """LPIPS ("vgg" or "alex") on the backbone `state`, torchvision's names; frozen.
+    """Build LPIPS ("vgg" or "alex") on the backbone `state`, named as in torchvision; frozen.
 
-    Called with two batches of images (N, 3, H, W) in [-1, 1], it gives distances (N, 1, 1, 1).
-    The global random state stays as it was.
+    Called with two batches of images (N, 3, H, W) in [-1, 1], it returns distances (N, 1, 1, 1).
+    The global random state is unchanged.
     """
     import lpips
 

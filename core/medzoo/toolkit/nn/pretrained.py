@@ -1,4 +1,4 @@
-"""Published weights that a model starts from or a loss compares with."""
+"""Published weights for models and losses."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from medzoo.errors import ConfigError, HubError, IntegrityError, ResourceError
 
 
 def read_weights(path: Path, *, sha256: str, hint: str) -> dict[str, Tensor]:
-    """The tensors by name, on the CPU, of a file that others published, read only if it has that SHA-256.
+    """Read the tensors of a published file, by name, on the CPU, if the file has the given SHA-256.
 
-    A .safetensors file is read as such, any other as torch's .pth, of which only tensors are unpickled
-    (`weights_only`), and those from the very bytes that were hashed. `hint` is the hint of the errors.
+    A .safetensors file is read as such, any other as torch's .pth with `weights_only`, from the same bytes that were
+    hashed. `hint` is the hint of the errors.
 
     Raises:
         ResourceError: the file cannot be read.
-        IntegrityError: it is another file.
+        IntegrityError: its SHA-256 is another.
     """
     try:
         data = path.read_bytes()
@@ -39,13 +39,13 @@ def read_weights(path: Path, *, sha256: str, hint: str) -> dict[str, Tensor]:
 
 
 def load_autoencoder(autoencoder: Any, source: str) -> None:
-    """Fill diffusers' `autoencoder` with the weights of `source`, a Hub id (cached by huggingface_hub) or a folder.
+    """Load into diffusers' `autoencoder` the weights of `source`, a Hub id (cached by huggingface_hub) or a folder.
 
-    Safetensors only. HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE mean what they mean to huggingface_hub.
+    Safetensors only. huggingface_hub reads HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE.
 
     Raises:
-        HubError: it cannot be had.
-        ConfigError: it is an autoencoder of another shape.
+        HubError: the weights cannot be loaded.
+        ConfigError: the shapes of the weights differ from the settings'.
     """
     from diffusers import AutoencoderKL
 
@@ -54,7 +54,7 @@ def load_autoencoder(autoencoder: Any, source: str) -> None:
             # diffusers still names an argument that huggingface_hub no longer has
             warnings.filterwarnings("ignore", message="The `local_dir_use_symlinks` argument")
             published: Any = AutoencoderKL.from_pretrained(source, use_safetensors=True)
-    except OSError as error:  # diffusers' one answer to whatever is missing, on disk or on the Hub
+    except OSError as error:  # diffusers raises it for anything missing, on disk or on the Hub
         reason = str(error).strip().splitlines()[0]
         hint = (
             f"{source} should hold config.json and diffusion_pytorch_model.safetensors"
@@ -63,11 +63,11 @@ def load_autoencoder(autoencoder: Any, source: str) -> None:
             "give its folder as autoencoder.pretrained"
         )
         raise HubError(f"the autoencoder '{source}' cannot be had: {reason}", hint) from error
-    _refuse_other_shape(autoencoder, published, source)
+    _check_shapes(autoencoder, published, source)
     autoencoder.load_state_dict(published.state_dict())
 
 
-def _refuse_other_shape(own: nn.Module, published: nn.Module, source: str) -> None:
+def _check_shapes(own: nn.Module, published: nn.Module, source: str) -> None:
     mine, theirs = ({name: tuple(value.shape) for name, value in net.state_dict().items()} for net in (own, published))
     if mine == theirs:
         return

@@ -1,4 +1,4 @@
-"""The resolutions of a convolutional network: one width each, every one after the first at half the side."""
+"""Sizes of a convolutional network's resolutions: each after the first has half the side."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from medzoo.errors import ConfigError
 
 
 def bottleneck_size(side: int, *, widths: Sequence[int], groups: int, patch: int, part: str) -> int:
-    """The side at the last resolution, from squares of `side` whose `patch` places a side are folded into channels.
+    """Return the side at the last resolution, for inputs of `side` pixels folded by `patch` (pixel unshuffle).
 
-    `part` names the settings ("network", "autoencoder").
+    `widths` are the channels at each resolution; `part` names the settings in errors ("network", "autoencoder").
+
     Raises:
-        ConfigError: no widths, a width that does not divide into the groups, or a side that does not halve so often.
+        ConfigError: no widths, a width not divisible by the groups, or a side not divisible by the downsampling.
     """
     if not widths:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""diffusers' U-Nets as medzoo's models use them."""
+"""U-Nets of diffusers with label tokens and pixel folding."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from medzoo.toolkit.settings import TokenUNetSettings, UNetSettings
 
 
 class TokenUNet(nn.Module):
-    """A U-Net that attends to the label's tokens, over squares of `size` (pixels, or places of a latent).
+    """A U-Net that attends to label tokens, on images or latents of side `size`.
 
-    It gives `outputs` values a channel: 2 where the variance is learned.
+    It returns `outputs` values per channel: 2 if the variance is learned.
     """
 
     def __init__(self, network: TokenUNetSettings, *, size: int, channels: int, classes: int, outputs: int = 1) -> None:
@@ -41,7 +41,7 @@ class TokenUNet(nn.Module):
         )
 
     def forward(self, noisy: Tensor, timesteps: Tensor, labels: Tensor) -> Tensor:
-        """Outputs (N, outputs * C, H, W) for noisy data (N, C, H, W), timesteps (N,) and labels, (N,) or multi-hot."""
+        """Return (N, outputs * C, H, W) for noisy data (N, C, H, W), timesteps (N,) and labels, (N,) or multi-hot."""
         folded = functional.pixel_unshuffle(noisy, self.patch)
         tokens = self.embedding(labels)
         output: Tensor = self.unet(folded, timesteps, encoder_hidden_states=tokens, return_dict=False)[0]
@@ -50,7 +50,7 @@ class TokenUNet(nn.Module):
 
 
 def unet_arguments(network: UNetSettings, *, size: int, attention: str) -> dict[str, Any]:
-    """What diffusers' U-Nets have in common as arguments; levels from `attention_from` on are `attention` blocks.
+    """Return the shared arguments of diffusers' U-Nets; levels from `attention_from` on are `attention` blocks.
 
     Raises:
         ConfigError: as `resolutions.bottleneck_size`.

@@ -1,4 +1,4 @@
-"""Augmentation of whole batches, each image drawn on its own: affine maps and RandAugment."""
+"""Augmentation of whole batches with independent draws per image: affine maps and RandAugment."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _LEVELS = 30.0
 
 
 def augment(images: Tensor, settings: AugmentationSettings, random: torch.Generator) -> Tensor:
-    """`images` (N, C, H, W) in [0, 1], varied as `settings` say but for mixup."""
+    """Augment `images` (N, C, H, W) in [0, 1] as in `settings`, except for mixup."""
     if settings.vertical_flip:
-        turned = (torch.rand(len(images), generator=random) < 0.5).to(images.device)
-        images = torch.where(turned.view(-1, 1, 1, 1), images.flip(-2), images)
+        flipped = (torch.rand(len(images), generator=random) < 0.5).to(images.device)
+        images = torch.where(flipped.view(-1, 1, 1, 1), images.flip(-2), images)
     if settings.rotation or settings.translation or settings.scale:
         images = _affine(images, settings, random)
     for _ in range(settings.randaugment_num_ops):
-        images = _one_operation_each(images, settings.randaugment_magnitude, random)
+        images = _randaugment(images, settings.randaugment_magnitude, random)
     return images
 
 
 def _affine(images: Tensor, settings: AugmentationSettings, random: torch.Generator) -> Tensor:
-    """Images rotated, shifted and scaled about their center, black where nothing is known."""
+    """Rotate, shift and scale images about their center, padded with black."""
     angle, right, down, size = 2.0 * torch.rand(4, len(images), generator=random) - 1.0
     angle = torch.deg2rad(angle * settings.rotation)
     zoom = 1.0 / (1.0 + settings.scale * size)
@@ -40,10 +40,10 @@ def _affine(images: Tensor, settings: AugmentationSettings, random: torch.Genera
     return functional.grid_sample(images, grid, align_corners=False)
 
 
-def _one_operation_each(images: Tensor, magnitude: int, random: torch.Generator) -> Tensor:
-    """One of RandAugment's operations on each image (Cubuk et al. 2020), at torchvision's 31 levels of strength.
+def _randaugment(images: Tensor, magnitude: int, random: torch.Generator) -> Tensor:
+    """Apply a random RandAugment operation to each image (Cubuk et al. 2020), at torchvision's 31 magnitudes.
 
-    Each image has its own operation and direction; those that share them are worked on together.
+    Operation and sign are drawn per image; images with the same draw are processed together.
     """
     names = list(_OPERATIONS)
     chosen = torch.randint(2 * len(names), (len(images),), generator=random)

@@ -1,4 +1,4 @@
-"""Which images make up which batch, and how they are varied: a function of the seed and the step alone."""
+"""Batches and their augmentation, as a function of the seed and the step only."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ from medzoo.toolkit.settings import TrainingSettings
 class Batch:
     """Images float32 (N, C, H, W) in [0, 1] and their labels, on the training device, for optimizer step `step`.
 
-    `labels` are int64 (N,), or float32 multi-hot (N, K). `step` counts from 0. `images` are varied already, as
-    `training.horizontal_flip` and `training.color_jitter` say. Where a model is trained on latents, `images` holds
-    those.
+    `labels` are int64 (N,), or float32 multi-hot (N, K). `step` counts from 0. `images` are augmented already, by
+    `training.horizontal_flip` and `training.color_jitter`. A model trained on latents finds them in `images`.
     """
 
     images: Tensor
@@ -32,12 +31,12 @@ class Batch:
 
 
 def pixels(data: LabeledImages, indices: Iterable[int]) -> Tensor:
-    """The images at `indices`, float32 (N, C, H, W) in [0, 1], on the CPU."""
+    """Return the images at `indices`, float32 (N, C, H, W) in [0, 1], on the CPU."""
     return torch.stack([torch.from_numpy(data[index]) for index in indices]).float() / 255.0
 
 
 def vary(images: Tensor, *, flip: bool, jitter: float, random: torch.Generator) -> Tensor:
-    """`images` (N, C, H, W) in [0, 1], half of them mirrored, brightness and contrast changed by up to `jitter`."""
+    """Flip half of `images` (N, C, H, W) in [0, 1], and change brightness and contrast by up to `jitter`."""
     count = images.shape[0]
     if flip:
         mirrored = (torch.rand(count, generator=random) < 0.5).to(images.device)
@@ -50,10 +49,10 @@ def vary(images: Tensor, *, flip: bool, jitter: float, random: torch.Generator) 
 
 
 def epoch_order(labels: Tensor, *, count: int, balanced: bool, seed: int, epoch: int) -> Tensor:
-    """`count` indices into the data for one epoch, int64 (count,).
+    """Return `count` indices into the data for one epoch, int64 (count,).
 
-    Classes are drawn equally often where `balanced`, else each image in turn.
-    A multi-label image is as rare as the rarest of its labels.
+    `balanced` draws classes equally often, with replacement; otherwise the order is a permutation. A multi-label image
+    is weighted by the rarest of its labels.
     """
     random = generator(seed, "epoch", epoch)
     if balanced:
@@ -77,10 +76,10 @@ def loader(
     world: int,
     seed: int,
 ) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Micro-batches (uint8 images (n, C, H, W), labels) of process `rank` of `world` for each of `steps`.
+    """Return a DataLoader of micro-batches (uint8 images (n, C, H, W), labels) for `steps`, for process `rank`.
 
     Raises:
-        ConfigError: the batch does not divide into processes and micro-batches.
+        ConfigError: the batch size is not divisible by `world` processes times micro-batches.
     """
     parts = world * settings.gradient_accumulation_steps
     if settings.batch_size % parts:
@@ -102,12 +101,12 @@ def loader(
 
     pairs = _Pairs(data)
     batches: Any = indices(pairs.labels)
-    random = generator(seed, "loader")  # its draws do not matter, but left to itself it takes them from global state
+    random = generator(seed, "loader")  # its draws have no effect, but by default it would advance the global state
     return DataLoader(pairs, batch_sampler=batches, num_workers=settings.num_workers, generator=random)
 
 
 class _Pairs(Dataset[tuple[Tensor, Tensor]]):
-    """`LabeledImages` as torch's DataLoader wants it."""
+    """`LabeledImages` as a torch Dataset."""
 
     def __init__(self, data: LabeledImages) -> None:
         self.data = data

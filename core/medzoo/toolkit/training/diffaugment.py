@@ -1,7 +1,7 @@
-"""Differentiable augmentation of what a discriminator sees (Zhao et al. 2020), so that it cannot learn images by heart.
+"""Differentiable augmentation of a discriminator's input (Zhao et al. 2020), against overfitting.
 
-Real and generated images pass through the same random changes, in the discriminator's turn and in the generator's,
-whose gradients flow back through them; so the changes do not leak into what is generated.
+Real and generated images are augmented in the updates of both networks, and the generator's gradients flow through the
+augmentation, so it does not leak into the generated images.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from torch.nn import functional
 def differentiable_augment(
     images: Tensor, *, color: float, translation: float, cutout: float, random: torch.Generator
 ) -> Tensor:
-    """`images` (N, C, H, W) in [-1, 1], each changed in its own way; values may leave that range, as in the paper.
+    """Augment `images` (N, C, H, W) in [-1, 1], each by its own draws; values may leave that range, as in the paper.
 
     `color` is the strength of brightness, saturation and contrast changes (1 in the paper), `translation` the largest
-    shift and `cutout` the side of a blanked square, both as shares of the image's side (0.125 and 0.5 in the paper);
-    what is blanked or shifted in is 0, the middle of the range. 0 switches each of them off.
+    shift and `cutout` the side of an erased square, both as shares of the image's side (0.125 and 0.5 in the paper).
+    Erased and padded pixels are 0, the middle of the range. 0 switches an augmentation off.
     """
     if color > 0:
-        images = change_color(images, strength=color, random=random)
+        images = jitter_color(images, strength=color, random=random)
     if translation > 0:
         images = translate(images, share=translation, random=random)
     if cutout > 0:
@@ -29,10 +29,10 @@ def differentiable_augment(
     return images
 
 
-def change_color(images: Tensor, *, strength: float, random: torch.Generator) -> Tensor:
-    """`images` with up to half of `strength` added, then saturation and contrast scaled by up to 1 +- their share.
+def jitter_color(images: Tensor, *, strength: float, random: torch.Generator) -> Tensor:
+    """Change brightness, saturation and contrast of `images`.
 
-    Saturation is scaled by up to 1 +- `strength`, contrast by up to 1 +- half of it. Gray images have no saturation.
+    Add up to half of `strength`, then scale saturation by up to 1 +- `strength` and contrast by up to 1 +- half of it.
     """
     count = images.shape[0]
     draws = strength * (2.0 * torch.rand(3, count, generator=random) - 1.0).to(images.device, images.dtype)
@@ -45,7 +45,7 @@ def change_color(images: Tensor, *, strength: float, random: torch.Generator) ->
 
 
 def translate(images: Tensor, *, share: float, random: torch.Generator) -> Tensor:
-    """`images` moved by whole pixels, up to `share` of the side along each axis; 0 fills what is bared."""
+    """Shift `images` by whole pixels, up to `share` of the side along each axis, padded with 0."""
     count, channels, height, width = images.shape
     down, right = round(height * share), round(width * share)
     rows = _starts(count, 2 * down, random) + torch.arange(height)
@@ -56,19 +56,19 @@ def translate(images: Tensor, *, share: float, random: torch.Generator) -> Tenso
 
 
 def cut_out(images: Tensor, *, share: float, random: torch.Generator) -> Tensor:
-    """`images`, each with a rectangle of `share` of the sides set to 0; its center is anywhere in the image."""
+    """Set a rectangle of `share` of the sides to 0 in each of `images`, centered anywhere in the image."""
     count, _, height, width = images.shape
     inside = []
     for side in (height, width):
         size = round(side * share)
         first = _starts(count, side - size % 2, random) - size // 2
-        place = torch.arange(side)
-        inside.append((place >= first) & (place < first + size))
+        position = torch.arange(side)
+        inside.append((position >= first) & (position < first + size))
     rows, columns = inside
     kept = ~(rows.view(count, 1, height, 1) & columns.view(count, 1, 1, width))
     return images * kept.to(images.device, images.dtype)
 
 
 def _starts(count: int, last: int, random: torch.Generator) -> Tensor:
-    """Whole numbers from 0 to `last`, int64 (count, 1)."""
+    """Draw integers from 0 to `last`, int64 (count, 1)."""
     return torch.randint(0, last + 1, (count, 1), generator=random)

@@ -18,7 +18,7 @@ VGG16_SHA256 = "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0
 
 
 def pixel_distance(prediction: Tensor, target: Tensor, *, kind: str) -> Tensor:
-    """Mean distance over all elements, a scalar.
+    """Return the mean distance over all elements, a scalar.
 
     `kind` is "mse", "l1" or "charbonnier" (sqrt(d^2 + 1e-6), Charbonnier 1994).
     """
@@ -30,7 +30,7 @@ def pixel_distance(prediction: Tensor, target: Tensor, *, kind: str) -> Tensor:
 
 
 def edge_distance(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute difference of the Laplacians of two image batches (N, C, H, W), per image: (N,)."""
+    """Return the mean absolute difference of the Laplacians of two image batches (N, C, H, W), per image: (N,)."""
     kernel = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]], device=prediction.device)
     difference = (prediction - target).flatten(0, 1).unsqueeze(1)
     laplacian = functional.conv2d(difference, kernel[None, None].to(difference.dtype))
@@ -38,7 +38,7 @@ def edge_distance(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def gaussian_kl(mean1: Tensor, log_variance1: Tensor, mean2: Tensor, log_variance2: Tensor) -> Tensor:
-    """KL divergence in nats of N(mean1, e^log_variance1) from N(mean2, e^log_variance2), element by element."""
+    """Return the KL divergence in nats of N(mean1, e^log_variance1) from N(mean2, e^log_variance2), elementwise."""
     return 0.5 * (
         log_variance2
         - log_variance1
@@ -49,9 +49,9 @@ def gaussian_kl(mean1: Tensor, log_variance1: Tensor, mean2: Tensor, log_varianc
 
 
 def discretized_gaussian_nll(images: Tensor, *, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Negative log-likelihood in nats, element by element, of 8-bit `images` in [-1, 1] under a Gaussian.
+    """Return the negative log-likelihood in nats, element by element, of 8-bit `images` in [-1, 1] under a Gaussian.
 
-    Its discretization is that of Ho et al. 2020, eq. 13.
+    Discretized as in Ho et al. 2020, eq. 13.
     """
     scale = torch.exp(-0.5 * log_variance) / math.sqrt(2.0)
 
@@ -64,14 +64,14 @@ def discretized_gaussian_nll(images: Tensor, *, mean: Tensor, log_variance: Tens
 
 
 class PerceptualDistance(nn.Module):
-    """Distance of two image batches in the features of an ImageNet VGG16; frozen.
+    """The distance of two image batches in the features of an ImageNet VGG16; frozen.
 
     `network` "vgg16" compares the activations after relu1_2, relu2_2 and relu3_3 (Johnson et al. 2016); "lpips" is the
     calibrated distance of Zhang et al. 2018 on the same backbone. `weights` is the path of torchvision's file.
 
     Raises:
-        ResourceError: no file is named, or it cannot be read.
-        IntegrityError: it is another file.
+        ResourceError: no file is given, or it cannot be read.
+        IntegrityError: its SHA-256 is another.
     """
 
     def __init__(self, *, network: str, weights: str) -> None:
@@ -82,7 +82,7 @@ class PerceptualDistance(nn.Module):
         else:
             from torchvision.models import vgg16
 
-            with torch.device("meta"):  # no numbers are drawn for weights that are replaced at once
+            with torch.device("meta"):  # no random weights, since they are replaced
                 features = vgg16(weights=None, init_weights=False).features
             inner = {name.removeprefix("features."): value for name, value in state.items() if "features." in name}
             features.load_state_dict(inner, assign=True)
@@ -91,7 +91,7 @@ class PerceptualDistance(nn.Module):
         self.requires_grad_(False).eval()
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Distance per image (N,) of batches (N, 1 or 3, H, W) in [-1, 1]."""
+        """Return the distance per image (N,) of batches (N, 1 or 3, H, W) in [-1, 1]."""
         first, second = (images.expand(-1, 3, -1, -1) for images in (first, second))
         if self.network == "lpips":
             lpips_distance: Tensor = self.distance(first, second)
@@ -107,7 +107,7 @@ class PerceptualDistance(nn.Module):
 
 
 def perceptual_distance(settings: PerceptualSettings, device: torch.device) -> PerceptualDistance | None:
-    """The distance that the settings name, on `device`; None where its weight is 0. Raises: as `PerceptualDistance`."""
+    """Build the distance of the settings on `device`; None if its weight is 0. Raises: as `PerceptualDistance`."""
     if settings.perceptual_weight == 0:
         return None
     return PerceptualDistance(network=settings.perceptual_network, weights=settings.perceptual_weights_file).to(device)

@@ -1,4 +1,4 @@
-"""What a classifier minimizes on a batch, and how wrong it is on validation images."""
+"""The training loss of a classifier, and its evaluation on validation images."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from medzoo.toolkit.classifier_settings import ClassifierSettings
 from medzoo.toolkit.training.augmentation import augment
 from medzoo.toolkit.training.batches import Batch, pixels
 
-_MEASURE_BATCH = 64
+_BATCH = 64
 
 
 class Objective:
-    """Cross-entropy, or binary cross-entropy where labels are multi-hot, of augmented and mixed-up batches.
+    """Cross-entropy, or binary cross-entropy for multi-hot labels, of batches after augmentation and mixup.
 
-    Classes weigh the inverse of their frequency in `data`, the mean image 1, where the settings ask for it.
+    With `objective.class_weighted`, classes are weighted by their inverse frequency in `data`, the mean image by 1.
     """
 
     def __init__(self, settings: ClassifierSettings, data: LabeledImages, *, device: torch.device) -> None:
@@ -30,12 +30,12 @@ class Objective:
         positives = positives.clamp(min=1).float()
         rarity = (len(labels) - positives) / positives if self.multi_label else len(labels) / self.classes / positives
         self._weights = rarity.to(device) if settings.objective.class_weighted else None
-        # Images drawn balanced are weighed by their drawing, so what is measured on validation images is weighed too.
+        # Balanced sampling weights classes too, so the validation loss is weighted in both cases.
         balanced = settings.objective.class_weighted or settings.training.class_balanced
         self._validation_weights = rarity.to(device) if balanced else None
 
     def __call__(self, network: nn.Module, batch: Batch, random: torch.Generator) -> dict[str, Tensor]:
-        """The loss, its images augmented and mixed by draws from `random`."""
+        """Return the loss on images augmented and mixed with draws from `random`."""
         augmentation = self.settings.augmentation
         images, targets = augment(batch.images, augmentation, random), self._targets(batch.labels)
         if augmentation.mixup_alpha > 0:
@@ -44,7 +44,7 @@ class Objective:
         return {"entropy": self._entropy(logits, targets, self._weights, self.settings.objective.label_smoothing)}
 
     def validation_loss(self, logits: Tensor, labels: Tensor) -> float:
-        """The mean loss, without label smoothing, of `labels` given float32 `logits` (N, K)."""
+        """Return the mean loss, without label smoothing, of `labels` given float32 `logits` (N, K)."""
         return self._entropy(logits, self._targets(labels), self._validation_weights, smoothing=0.0).item()
 
     def _targets(self, labels: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ class Objective:
 
 
 def mixup(images: Tensor, targets: Tensor, *, alpha: float, random: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Each image and its targets mixed with another's of the batch (Zhang et al. 2018, section 2)."""
+    """Mix each image and its targets with another's of the batch (Zhang et al. 2018, section 2)."""
     seed = int(torch.randint(2**62, (), generator=random))
     shares = np.random.default_rng(seed).beta(alpha, alpha, len(images)).astype(np.float32)
     partner = torch.randperm(len(images), generator=random).to(images.device)
@@ -68,17 +68,17 @@ def mixup(images: Tensor, targets: Tensor, *, alpha: float, random: torch.Genera
 
 
 @torch.no_grad()
-def measure(network: nn.Module, data: LabeledImages, objective: Objective) -> dict[str, float]:
-    """`validation_loss` of the network on `data`, and its `balanced_accuracy` where an image has one label."""
+def evaluate(network: nn.Module, data: LabeledImages, objective: Objective) -> dict[str, float]:
+    """Return the network's `validation_loss` on `data` and, for single labels, its `balanced_accuracy`."""
     device = next(network.parameters()).device
     network.eval()
-    starts = range(0, len(data), _MEASURE_BATCH)
-    parts = [pixels(data, range(start, min(start + _MEASURE_BATCH, len(data)))).to(device) for start in starts]
-    logits = torch.cat([network(part.contiguous(memory_format=torch.channels_last)).float() for part in parts])
+    starts = range(0, len(data), _BATCH)
+    batches = [pixels(data, range(start, min(start + _BATCH, len(data)))).to(device) for start in starts]
+    logits = torch.cat([network(batch.contiguous(memory_format=torch.channels_last)).float() for batch in batches])
     labels = torch.from_numpy(data.labels).to(device)
     values = {"validation_loss": objective.validation_loss(logits, labels)}
     if not objective.multi_label:
-        right = (logits.argmax(dim=1) == labels).double()
-        recalls = [right[labels == k].mean() for k in labels.unique().tolist()]
+        correct = (logits.argmax(dim=1) == labels).double()
+        recalls = [correct[labels == k].mean() for k in labels.unique().tolist()]
         values["balanced_accuracy"] = torch.stack(recalls).mean().item()
     return values

@@ -1,4 +1,4 @@
-"""The optimizers and learning rates of training recipes."""
+"""Optimizers and learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from medzoo.toolkit.classifier_settings import RecipeSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """An optimizer of the network, the share of the peak rate at each step, and how many steps there are."""
+    """An optimizer, the factor of the peak learning rate at each step, and the number of steps."""
 
     optimizer: torch.optim.Optimizer
     rate_factor: Callable[[int], float]
@@ -22,11 +22,11 @@ class Recipe:
 
 
 def make_optimizer(network: nn.Module, settings: RecipeSettings, *, rate: float) -> torch.optim.Optimizer:
-    """The optimizer of `network`'s weights that are to be trained, at the peak `rate`."""
+    """Return the optimizer of `network`'s trainable weights, at the peak learning rate `rate`."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     decay = settings.weight_decay
     betas = (settings.beta1, settings.beta2)
-    if settings.optimizer == "sgd":  # not fused, for on a CPU that copies what is not in the order of its weights
+    if settings.optimizer == "sgd":  # not fused: on a CPU that copies gradients not laid out as their weights
         return torch.optim.SGD(trained, lr=rate, momentum=settings.beta1, weight_decay=decay)
     if settings.optimizer == "adam":
         return torch.optim.Adam(trained, lr=rate, betas=betas, weight_decay=decay, fused=True)
@@ -34,7 +34,7 @@ def make_optimizer(network: nn.Module, settings: RecipeSettings, *, rate: float)
 
 
 def rate_curve(settings: RecipeSettings, *, total: int, steps_per_epoch: int) -> Callable[[int], float]:
-    """The share of the peak rate at each optimizer step, counted from 1; epochs count from the first step.
+    """Return the factor of the peak learning rate by optimizer step, counted from 1.
 
     "warm-restarts" is SGDR (Loshchilov & Hutter 2017, equation 5).
     """

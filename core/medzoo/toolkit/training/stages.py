@@ -1,4 +1,4 @@
-"""Several trainings that make one model one after another; to callbacks and checkpoints they are a single run."""
+"""Training in several stages, which callbacks and checkpoints see as a single run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def train_stages(
         if stop is not None and stop <= starts[number]:
             return
         if state is not None and number < current:
-            # In the layout in which training left it, for that decides how its convolutions round.
+            # The memory layout of training, because it decides how convolutions round.
             stage.network.to(memory_format=torch.channels_last)
             stage.network.load_state_dict(below(state, f"finished.{number}."))
             continue
@@ -106,7 +106,7 @@ class StageRun(TrainingCallback, CheckpointStore):
         self._callback.on_step_end(self._before + step, self._total, {**metrics, "stage": self._number + 1})
 
     def on_preview(self, step: int, sample: Callable[[Sequence[int], Tensor], Tensor]) -> None:
-        """Preview what this stage makes."""
+        """Pass the preview on."""
         self._callback.on_preview(self._before + step, sample)
 
     def log_metadata(self, name: str, value: Mapping[str, float | str]) -> None:
