@@ -59,7 +59,7 @@ class ImageSpec:
         if wrong := [key for key, kind in kinds.items() if not isinstance(values.get(key), kind)]:
             raise ConfigError(f"image.{wrong[0]} is missing or of the wrong type")
         if not all(isinstance(name, str) for name in values["classes"]):
-            raise ConfigError("image.classes holds what is no name")
+            raise ConfigError("image.classes holds values that are not strings")
         return cls(
             size=values["size"],
             channels=values["channels"],

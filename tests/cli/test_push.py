@@ -190,11 +190,11 @@ def test_push_update_registry(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "say what to push"),
-        (("x", "--all"), "say what to push"),
-        (("--all", "--repo", "a/b"), "one repository a model"),
+        ((), "give either a model to push or --all"),
+        (("x", "--all"), "give either a model to push or --all"),
+        (("--all", "--repo", "a/b"), "takes neither --repo nor --about"),
         (("x", "--private"), "add --create"),
-        (("x", "--version", "one"), "'one' is no version"),
+        (("x", "--version", "one"), "'one' is not a version"),
         (("ddpm-udde",), "did you mean ddpm-udder"),
     ],
 )

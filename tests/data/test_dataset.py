@@ -187,7 +187,7 @@ def test_view_multi_label_requires_multi_label_model() -> None:
         [1, 0, 1],
         [0, 0, 0],
     ]
-    with pytest.raises(DataError, match="several labels an image"):
+    with pytest.raises(DataError, match="several labels per image"):
         many.view(ImageSpec(size=8, channels=1, classes=("a", "b")), crop="none")
     single = Dataset(**fields(noise(2, 8, 8), [1, 0]))
     view = single.view(ImageSpec(size=8, channels=1, classes=("a", "b"), multi_label=True), crop="none")

@@ -91,8 +91,8 @@ def test_prepare_channel_conversion() -> None:
 
 
 def test_prepare_invalid_arguments_raise() -> None:
-    with pytest.raises(ConfigError, match="unknown crop 'center'"):
-        prepare(noise(4, 4), size=4, channels=1, crop="center")
+    with pytest.raises(ConfigError, match="unknown crop 'square'"):
+        prepare(noise(4, 4), size=4, channels=1, crop="square")
     with pytest.raises(ConfigError, match="1 or 3 channels"):
         prepare(noise(4, 4), size=4, channels=2, crop="none")
     for wrong in (noise(4, 4, 4), np.zeros((4, 4), np.float32)):
@@ -125,7 +125,7 @@ def test_to_uint8_accepts_tensors() -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_to_uint8_non_finite_raises(bad: float) -> None:
-    with pytest.raises(DataError, match="not numbers"):
+    with pytest.raises(DataError, match="NaN or infinite"):
         to_uint8(np.array([0.5, bad], np.float32))
 
 

@@ -137,7 +137,7 @@ def test_split_dataset_too_few_groups_raises() -> None:
 def test_split_dataset_already_split_raises(tmp_path: Path) -> None:
     write_folder(tmp_path / "train", {"a": 3, "b": 3})
     write_folder(tmp_path / "test", {"a": 1, "b": 1})
-    with pytest.raises(DataError, match="is split already: it has test"):
+    with pytest.raises(DataError, match="already has parts: test"):
         split_dataset(open_dataset(tmp_path), seed=0)
 
 

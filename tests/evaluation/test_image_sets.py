@@ -28,9 +28,9 @@ def sets_of(tmp_path, **sides):
 def test_open_sets_synthetic_given_as_real(tmp_path, open_):
     paths = sets_of(tmp_path, real=12, synthetic=12)
     write_metadata(paths[FAKE], synthetic="00[01].png")
-    with pytest.raises(DataError, match=r"holds 4 synthetic images.*given as real ones"):
+    with pytest.raises(DataError, match=r"holds 4 synthetic images.*given as real images"):
         open_(**{REAL: paths[FAKE], FAKE: paths[FAKE]})
-    with pytest.raises(DataError, match="given as train ones"):
+    with pytest.raises(DataError, match="given as train images"):
         open_(**paths, **{TRAIN: paths[FAKE]})
 
 
@@ -40,7 +40,7 @@ def test_open_sets_augmented_folder(tmp_path, open_, logged):
     fake = open_(**paths)[FAKE]
     assert fake.data.counts() == {"a": 2, "b": 2}
     assert fake.origins == (Origin(generator="ddpm-x", weights_sha256="ab"),)
-    assert "the 4 synthetic of its 5 images" in logged[0]
+    assert "its 4 synthetic images of 5" in logged[0]
 
 
 def test_open_sets_real_given_as_synthetic(tmp_path, open_):

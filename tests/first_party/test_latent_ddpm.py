@@ -1,4 +1,4 @@
-"""`latent-ddpm`: its two networks, its presets, and several labels an image from a CSV to the samples."""
+"""`latent-ddpm`: its two networks, its presets, and several labels per image from a CSV to the samples."""
 
 from __future__ import annotations
 

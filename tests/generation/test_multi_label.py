@@ -1,4 +1,4 @@
-"""Several labels an image, from the CSV to the samples: trained, shown, sampled one by one and together, read again."""
+"""Several labels per image, from the CSV to the samples: trained, sampled one by one and together, read again."""
 
 from __future__ import annotations
 

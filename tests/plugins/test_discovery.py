@@ -269,7 +269,7 @@ def test_load_plugins_hanging_import_times_out(install_plugin, monkeypatch, tmp_
         (tmp_path / "go-on").touch()
     bad = row(plugins, "foreign")
     assert bad.state == "broken"
-    assert "did not answer within 0.4 s" in bad.error
+    assert "did not return within 0.4 s" in bad.error
     assert re.search(r"plugin_\w+\.py:3", bad.error)
     assert "medzoo plugin disable foreign" in bad.error
     assert str(site) in bad.traceback
@@ -291,7 +291,7 @@ def test_load_plugins_hanging_hook_times_out(monkeypatch):
         assert not finished.is_set()
     finally:
         go_on.set()
-    assert "did not answer within 0.2 s" in row(plugins, "slow").error
+    assert "did not return within 0.2 s" in row(plugins, "slow").error
 
 
 @pytest.mark.parametrize("given", ["soon", "0", "-1", "nan", "inf"])

@@ -138,7 +138,7 @@ class Raises(Brightness):
 SCORES = {
     Number: "expected a Score, got float",
     Swapped: "expected n_real, n_fake = (22, 20)",
-    Integer: "expected floats, finite or NaN, 'images' is none",
+    Integer: "expected floats, finite or NaN, but 'images' is not one",
     NotANumber: "expected a finite value",
     SpreadOfNothing: "expected spread and spread_over both or neither",
     Backwards: "expected an interval from low to high",

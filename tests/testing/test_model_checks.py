@@ -387,13 +387,13 @@ FITTING = {
         "1 of 1 weights differ in a fit restored at step 1 from one stopped there: brightness",
     ),
     ResumesElsewhere: ("fit resumes", "1 of 1 weights differ in a fit resumed at step 1: brightness"),
-    BadCheckpoint: ("fit", "expected tensors in a checkpoint, 'step' is none"),
+    BadCheckpoint: ("fit", "expected tensors in a checkpoint, but 'step' is not one"),
     BadPreview: ("fit", "expected images of shape (3, 1, 8, 8), got (3, 1, 4, 4)"),
-    NotesNoNumber: ("fit", "expected texts and finite numbers in note 'reconstruction', 'psnr' is none"),
-    NotesATensor: ("fit", "expected texts and finite numbers in note 'reconstruction', 'psnr' is none"),
+    NotesNoNumber: ("fit", "expected texts and finite numbers in the metadata 'reconstruction', but 'psnr' is neither"),
+    NotesATensor: ("fit", "expected texts and finite numbers in the metadata 'reconstruction', but 'psnr' is neither"),
     WarnsAtLength: ("fit", "expected a warning of one line, got 'it\\ncollapsed'"),
     KeepsUnderAPath: ("fit", "expected a key of letters, digits, '-' and '_', got 'latents/1'"),
-    KeepsNumbers: ("fit", "expected tensors in what is kept, 'means' is none"),
+    KeepsNumbers: ("fit", "expected tensors in what is cached, but 'means' is not one"),
     KeepsOneKeyForAll: ("fit repeats", "expected a key that distinguishes tensors, 'means' stood for others before"),
 }
 

@@ -112,7 +112,7 @@ def test_train_folder_of_an_earlier_version(udder: Dataset, tmp_path: Path) -> N
         plan["config"][old] = plan["config"].pop(new)
     (out / PLAN).write_text(json.dumps(plan))
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    with pytest.raises(DataError, match=r"was begun with an earlier version of medzoo: its .* was renamed to"):
+    with pytest.raises(DataError, match=r"was started with an earlier version of medzoo: its .* was renamed to"):
         run(udder, out)
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 

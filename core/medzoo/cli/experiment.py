@@ -69,7 +69,7 @@ def presets(as_json: Json = False) -> None:
 def plan(
     experiment: Given,
     data: Data,
-    out: Annotated[Path | None, typer.Option(help="Folder of a run: what is done there is not planned again.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of a run: its finished tasks are not planned again.")] = None,
     test: Test = None,
     folds: Folds = None,
     seeds: Seeds = None,

@@ -25,37 +25,38 @@ def push(
         str, typer.Argument(metavar="ID|RUN|DIR", help="A model, a finished training run, or a card folder.")
     ] = "",
     everything: Annotated[bool, typer.Option("--all", help="All models that came with medzoo.")] = False,
-    repo: Annotated[str, typer.Option(metavar="ORG/NAME", help="Repository; default: what the registry says.")] = "",
-    org: Annotated[str, typer.Option(help="User or organization, for a repository called as the model.")] = "",
+    repo: Annotated[str, typer.Option(metavar="ORG/NAME", help="Repository.  [default: the one in the registry]")] = "",
+    org: Annotated[str, typer.Option(help="User or organization; the repository is named after the model.")] = "",
     about: Annotated[
-        Path | None, typer.Option(help="TOML file with what a run cannot know, as for `medzoo card`.")
+        Path | None, typer.Option(help="TOML file of title, data, license and limits, as for `medzoo card`.")
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting of sampling or prediction to publish a run with."),
+        typer.Option("--set", metavar="KEY=VALUE", help="A sampling or prediction setting that is published."),
     ] = None,
-    version: Annotated[str, typer.Option(metavar="vN", help="Number of the model's version, and tag there.")] = "",
-    create: Annotated[bool, typer.Option("--create", help="Make the repository if it is not there.")] = False,
-    private: Annotated[bool, typer.Option("--private", help="Make it a private one.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Put this card over a newer one on the Hub.")] = False,
+    version: Annotated[str, typer.Option(metavar="vN", help="Version of the model and tag in the repository.")] = "",
+    create: Annotated[bool, typer.Option("--create", help="Create the repository if missing.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Make the new repository private.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a newer card on the Hub.")] = False,
     accept_memorization: Annotated[
         bool,
         typer.Option(
-            "--accept-memorization", help="Publish what failed its memorization check; the card then says so."
+            "--accept-memorization", help="Publish a model that failed its memorization check; the card states it."
         ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check, say what would be sent, and send nothing.")
+        bool, typer.Option("--dry-run", help="Check the model and list what would be sent, without sending it.")
     ] = False,
     update_registry: Annotated[
-        bool, typer.Option("--update-registry", help="Write the row instead of printing it.")
+        bool, typer.Option("--update-registry", help="Write the registry entry instead of printing it.")
     ] = False,
     registry_file: Annotated[
-        Path | None, typer.Option("--registry", metavar="FILE", help="Where; default: the file that has the row now.")
+        Path | None,
+        typer.Option("--registry", metavar="FILE", help="Registry file to write.  [default: the entry's own]"),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check a model, send it to the Hub, and print its registry row."""
+    """Check a model, send it to the Hub, and print its registry entry."""
     from medzoo.hub.registry import load_registry
     from medzoo.plugins.lookup import load_plugins
     from medzoo.publishing.card import About
@@ -80,7 +81,7 @@ def push(
     ]
     packages = []
     for request in requests:
-        logger.info(f"checking {request.given}, and what its weights make")
+        logger.info(f"checking {request.given} and samples of its weights")
         packages.append(build_package(request, registry=registry, plugins=plugins))
     if dry_run:
         _print_packages(packages, as_json=as_json)
@@ -95,18 +96,21 @@ def push(
 
 def _check_options(given: str, *, everything: bool, repo: str, about: Path | None, private: bool, create: bool) -> None:
     if bool(given) == everything:
-        raise ConfigError("say what to push", "medzoo push ID, or --all for all models that came with medzoo")
+        raise ConfigError(
+            "give either a model to push or --all",
+            "medzoo push ID, or medzoo push --all",
+        )
     if everything and (repo or about is not None):
-        raise ConfigError("--all goes to one repository a model", "--org ORG, without --repo and --about")
+        raise ConfigError("--all takes neither --repo nor --about: each model has its own", "pass --org ORG")
     if private and not create:
-        raise ConfigError("--private is for a repository that is made now", "add --create")
+        raise ConfigError("--private applies only to a new repository", "add --create")
 
 
 def _number(version: str) -> int | None:
     """Parse the number in v3. Raises: ConfigError."""
     digits = version.removeprefix("v")
     if version and not (digits.isdigit() and int(digits) > 0):
-        raise ConfigError(f"'{version}' is no version", "v1, v2 and so on")
+        raise ConfigError(f"'{version}' is not a version", "write v1, v2 and so on")
     return int(digits) if version else None
 
 
@@ -121,7 +125,7 @@ def _print_packages(packages: list[Package], *, as_json: bool) -> None:
         print_text(f"{package.id} -> {package.repo}" + (f", tag {package.tag}" if package.tag else ""))
         for file in package.entry["files"]:
             print_text(f"  {file['sha256']}  {file['bytes']:>12,}  {file['name']}")
-    logger.info("nothing was sent; files the Hub has already are not sent again")
+    logger.info("dry run: nothing was sent; files that the Hub already has will not be sent again")
 
 
 def _row(package: Package) -> dict[str, Any]:
@@ -131,20 +135,20 @@ def _row(package: Package) -> dict[str, Any]:
 def _report(
     published: Published, registry: Registry, *, update: bool, file: Path | None, as_json: bool
 ) -> dict[str, Any]:
-    """Log what was published, print or write its registry row, and return both for JSON output."""
+    """Log what was published, print or write its registry entry, and return both for JSON output."""
     from medzoo.hub.registry_file import entry_toml, update_registry
 
     package, row = published.package, published.entry
     if published.sent:
         logger.info(f"{package.id}: sent {', '.join(published.sent)} to {package.repo} as {published.commit}")
     else:
-        logger.info(f"{package.id}: {package.repo} has all of this already, as {published.commit}; no commit was made")
+        logger.info(f"{package.id}: {package.repo} already has these files, as {published.commit}; no commit was made")
     if update or file is not None:
         path = file or _registry_file(package.id, registry)
         update_registry(path, row)
-        logger.info(f"its row is in {path}")
+        logger.info(f"its entry is in {path}")
     elif not as_json:
-        logger.info("its row, for a registry file:")
+        logger.info("its entry, for a registry file:")
         print_text(entry_toml(row))
     return {
         "id": package.id,

@@ -25,7 +25,7 @@ Labels = Annotated[
 ]
 Count = Annotated[int, typer.Option(min=1, help="Images per class.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for the images.  [default: samples-GEN, unless --grid]")]
-Grid = Annotated[Path | None, typer.Option(help="PNG that shows all images, a row or more per class.")]
+Grid = Annotated[Path | None, typer.Option(help="PNG with all images, one or more rows per class.")]
 Data = Annotated[Path | None, typer.Option(help="Real images, for generators that vary them.")]
 
 

@@ -25,7 +25,7 @@ def show(
         str,
         typer.Argument(
             metavar="ID",
-            help="A model (id@v1: that version), asset, generator, classifier, metric, extractor or plugin.",
+            help="A model (id@v1 for a version), asset, generator, classifier, metric, extractor or plugin.",
         ),
     ],
     json: Json = False,

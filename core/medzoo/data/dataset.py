@@ -181,7 +181,7 @@ def _relabeled(dataset: Dataset, image: ImageSpec) -> np.ndarray:
     """Return the dataset's labels in the order of `image.classes`: int64 (N,) or float32 multi-hot (N, K)."""
     if dataset.multi_label and not image.multi_label:
         raise DataError(
-            f"{dataset.path} has several labels an image; the model takes one", "give a dataset of single labels"
+            f"{dataset.path} has several labels per image, but the model takes one", "give a dataset of single labels"
         )
     for name, count in dataset.counts().items():
         if count and name not in image.classes:

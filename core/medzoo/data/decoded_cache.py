@@ -39,7 +39,7 @@ class Decoded:
         self._fingerprints: list[str] = []
         self._digest = ""
         self._pixels: np.ndarray | None = None
-        if kept := self._kept():
+        if kept := self._cached():
             self._pixels, self._fingerprints, self._digest = kept
             self._ready = len(self)
             os.utime(self._folder)  # used now, as `medzoo cache` shows
@@ -88,7 +88,7 @@ class Decoded:
             facts.append([str(file.absolute()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns])
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
-    def _kept(self) -> tuple[np.ndarray, list[str], str] | None:
+    def _cached(self) -> tuple[np.ndarray, list[str], str] | None:
         """Return the images decoded by an earlier run, their fingerprints and digest, if there are any."""
         try:
             index = json.loads((self._folder / _INDEX).read_text("utf-8"))
@@ -132,7 +132,7 @@ class Decoded:
                 self._changed.notify_all()
         pixels.flush()
         write_json_atomic(part / _INDEX, {"fingerprints": self._fingerprints, "digest": digest.hexdigest()})
-        if not self._kept():  # another run may have been faster; what is there and unsound gives way
+        if not self._cached():  # another run may have been faster; what is there and unsound gives way
             shutil.rmtree(self._folder, ignore_errors=True)
             part.replace(self._folder)
         with self._changed:

@@ -33,7 +33,7 @@ DARK_SHARE = 0.01
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
 # What Pillow's decoders raise on broken bytes, beside OSError.
 _BROKEN = (SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError, ZeroDivisionError)
-_SKIP = "--skip-bad goes on without such files and lists them"
+_SKIP = "--skip-bad skips such files and lists them"
 _SKIP_HINT = f"fix or remove it; {_SKIP}"
 
 
@@ -131,7 +131,8 @@ def _eight_bit(image: Image.Image, path: Path) -> np.ndarray:
         # Modes I and F state no range; whole numbers of 16 bits are the one reading that needs no guess.
         if not (np.all(wide >= 0) and np.all(wide <= 65535) and np.all(wide == np.floor(wide))):
             raise DataError(
-                f"{path} has pixels outside 0..65535 or fractions", f"save it with 8 or 16 bits a pixel; {_SKIP}"
+                f"{path} has pixel values that are fractions or outside 0..65535",
+                f"save it with 8 or 16 bits per pixel; {_SKIP}",
             )
         return np.rint(wide.astype(np.float64) / 257).astype(np.uint8)
     gray = image.mode in ("1", "L", "LA", "La")
@@ -244,7 +245,7 @@ def contact_sheet(rows: Sequence[tuple[str, np.ndarray]], *, columns: int, scale
 
 def _sheet(rows: Sequence[tuple[str, np.ndarray]], *, columns: int, scale: int, gap: int) -> np.ndarray:
     if columns < 1 or scale < 1 or not rows or not all(len(images) for _, images in rows):
-        raise DataError("a contact sheet needs at least one row, one column and one image a row")
+        raise DataError("a contact sheet needs at least one row, one column and one image per row")
     font = ImageFont.load_default(14)
     ruler = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     texts = [ruler.multiline_textbbox((0, 0), name, font=font) for name, _ in rows]

@@ -177,7 +177,7 @@ def _csv_rows(path: Path) -> list[dict[str, str]]:
                 if earlier := rows.get(row["file"]):
                     raise DataError(
                         f"{path} line {row['line']}: {row['file']} is already on line {earlier['line']}",
-                        "keep one row an image; join several labels by |",
+                        "keep one row per image and join its labels with |",
                     )
                 rows[row["file"]] = row
     except (csv.Error, UnicodeDecodeError) as error:
@@ -270,11 +270,15 @@ def _npz_arrays(path: Path, arrays: Mapping[str, np.ndarray], part: str) -> tupl
         raise DataError(f"{path}: {part}_labels is {labels.dtype} {labels.shape}", "give whole numbers (N,) or (N, K)")
     if len(images) != len(labels) or not len(images):
         raise DataError(
-            f"{path}: {part} has {len(images)} images and {len(labels)} labels", "give one label an image, at least one"
+            f"{path}: {part} has {len(images)} images and {len(labels)} labels",
+            "give one label per image",
         )
     labels = labels.reshape(len(labels), -1).astype(np.int64)
     if labels.min() < 0 or (labels.shape[1] > 1 and labels.max() > 1):
-        raise DataError(f"{path}: {part}_labels holds {labels.min()}..{labels.max()}", "classes count from 0; hot is 1")
+        raise DataError(
+            f"{path}: {part}_labels holds {labels.min()}..{labels.max()}",
+            "use 0 to K-1, or multi-hot 0 and 1",
+        )
     return images, labels
 
 

@@ -26,7 +26,7 @@ def split_dataset(dataset: Dataset, *, fractions: Mapping[str, float] = FRACTION
     All images of a patient, or of a duplicate group where patients are unknown, fall in one part; every class falls in
     every part. The same dataset, fractions and seed give the same parts.
     Raises: ConfigError on fractions that do not add up to 1; DataError on a class of too few groups, an unreadable
-    image, or a dataset that is split already.
+    image, or a dataset that already has parts.
     """
     _, parts = _plan(dataset, fractions=fractions, seed=seed)
     return _subsets(dataset, parts)
@@ -75,11 +75,11 @@ def _plan(dataset: Dataset, *, fractions: Mapping[str, float], seed: int) -> tup
         given = ", ".join(f"{part} {share:g}" for part, share in fractions.items())
         raise ConfigError(f"fractions must lie in 0..1 and add up to 1, not {given}")
     if seed < 0:
-        raise ConfigError(f"a seed counts from 0, not {seed}")
+        raise ConfigError(f"the seed must be at least 0, not {seed}")
     if dataset.held_out:
         raise DataError(
-            f"{dataset.path} is split already: it has {', '.join(dataset.held_out)}",
-            "use it as it is, or gather its images in one set of class folders",
+            f"{dataset.path} already has parts: {', '.join(dataset.held_out)}",
+            "use them, or put all images into one set of class folders",
         )
     if dataset.patients is not None:
         groups = np.unique(dataset.patients, return_inverse=True)[1].astype(np.int64)

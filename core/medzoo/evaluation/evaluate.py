@@ -123,7 +123,9 @@ def _check(request: EvaluateRequest) -> None:
     if request.crop not in CROPS:
         raise ConfigError(f"--crop cannot take '{request.crop}'", f"it takes {', '.join(CROPS)}")
     if request.batch_size < 1 or (request.size is not None and request.size < 8):
-        raise ConfigError(f"--batch-size {request.batch_size}, --size {request.size}", "at least 1 and 8 pixels")
+        raise ConfigError(
+            f"--batch-size {request.batch_size} or --size {request.size} is too small", "use 1 and 8 or more"
+        )
 
 
 def _skipped_summary(skipped: Sequence[SkippedMetric]) -> str:

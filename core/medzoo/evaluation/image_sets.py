@@ -160,17 +160,17 @@ def _select(role: str, data: Dataset) -> tuple[Dataset, tuple[Origin, ...]]:
     if role != FAKE:
         if count := sum(name in synthetic for name in data.names):
             raise DataError(
-                f"{data.path} holds {count} synthetic images, by its {METADATA}; they were given as {role} ones",
-                "give a folder of real images alone",
+                f"{data.path} holds {count} synthetic images by its {METADATA}, but was given as {role} images",
+                "give a folder of real images only",
             )
         return data, ()
     if not rows:
         return data, ()
     own = [k for k, name in enumerate(data.names) if name in synthetic]
     if not own:
-        raise DataError(f"{data.path} holds no synthetic image, by its {METADATA}", "give the folder of synthetic ones")
+        raise DataError(f"{data.path} holds no synthetic images by its {METADATA}", "give a folder of synthetic images")
     if len(own) < len(data):
-        logger.info(f"{data.path}: the {len(own)} synthetic of its {len(data)} images are measured, by its {METADATA}")
+        logger.info(f"{data.path}: evaluating its {len(own)} synthetic images of {len(data)}, by its {METADATA}")
     origins = dict.fromkeys(
         Origin(generator=row.get("generator", ""), weights_sha256=row.get("weights_sha256", ""))
         for row in (synthetic[data.names[k]] for k in own)

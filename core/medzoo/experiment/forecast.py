@@ -273,7 +273,7 @@ def _time_classifier(recipe: Recipe, image: ImageSpec, *, device: str) -> _Timin
 
         return _Timing(step=timer.seconds, image=_seconds_per_image(predict), weights=4 * count_parameters(classifier))
 
-    return _kept({"classifier": recipe.spec.name, "config": config.flat(), "image": image.to_dict()}, device, measure)
+    return _cached({"classifier": recipe.spec.name, "config": config.flat(), "image": image.to_dict()}, device, measure)
 
 
 def _time_generator(worker: Worker, generator: Generator, image: ImageSpec, *, images: int) -> _Timing:
@@ -299,7 +299,7 @@ def _time_generator(worker: Worker, generator: Generator, image: ImageSpec, *, i
         )
 
     facts = {"generator": spec.name, "config": config.flat(), "image": image.to_dict(), "images": images}
-    return _kept(facts, worker.device, measure)
+    return _cached(facts, worker.device, measure)
 
 
 def _seconds_per_image(act: Callable[[int], None]) -> float:
@@ -317,7 +317,7 @@ def _seconds_per_image(act: Callable[[int], None]) -> float:
     return second if second > _SLOW else timed(_IMAGES)
 
 
-def _kept(facts: Mapping[str, Any], device: str, measure: Callable[[], _Timing]) -> _Timing:
+def _cached(facts: Mapping[str, Any], device: str, measure: Callable[[], _Timing]) -> _Timing:
     """Return the timing measured on this machine in the last hours, or measure it."""
     whole = {**facts, "medzoo": __version__, "hardware": hardware(device)}
     key = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:20]

@@ -56,7 +56,7 @@ def prepare(request: AugmentRequest, source: Source) -> Job:
         HubError: weights that are not available or damaged.
     """
     if request.target < 1 or request.batch_size < 1:
-        raise ConfigError(f"--to {request.target}, --batch-size {request.batch_size}", "both must be at least 1")
+        raise ConfigError(f"--to {request.target} or --batch-size {request.batch_size} is too small", "use at least 1")
     if request.originals not in ORIGINALS:
         raise ConfigError(f"--originals cannot take '{request.originals}'", f"it takes {', '.join(ORIGINALS)}")
 

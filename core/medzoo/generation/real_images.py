@@ -66,7 +66,7 @@ def _check_real(path: Path) -> None:
             synthetic = sum(row.get("origin") == "synthetic" for row in csv.DictReader(file))
         if synthetic:
             raise DataError(
-                f"{table.parent} holds {synthetic} synthetic images, by its {table.name}; they would count as real",
+                f"{table.parent} holds {synthetic} synthetic images by its {table.name}, which would count as real",
                 "give the folder of the real images",
             )
 

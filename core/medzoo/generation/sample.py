@@ -75,7 +75,7 @@ def prepare(request: SampleRequest, source: Source) -> Job:
         HubError: weights that are not available or damaged.
     """
     if request.count < 1 or request.batch_size < 1:
-        raise ConfigError(f"--n {request.count}, --batch-size {request.batch_size}", "both must be at least 1")
+        raise ConfigError(f"--n {request.count} or --batch-size {request.batch_size} is too small", "use at least 1")
     if request.grid is not None and request.grid.suffix.lower() != ".png":
         raise ConfigError(f"--grid {request.grid} does not end in .png", "the grid is a PNG: --grid grid.png")
     mixture, real = load_alone(request.generator, source, data=request.data)

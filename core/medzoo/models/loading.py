@@ -81,7 +81,7 @@ def build_model(
         model = spec.build(config.value, image, device)
     wanted: type[Any] = Classifier if isinstance(spec, ClassifierSpec) else Generator
     if not isinstance(model, wanted):
-        raise PluginError(f"{spec.name} built no {wanted.__name__}", f"run `medzoo plugin check {spec.name}`")
+        raise PluginError(f"{spec.name} did not build a {wanted.__name__}", f"run `medzoo plugin check {spec.name}`")
     return model
 
 
@@ -228,7 +228,7 @@ def load_by_name(
         folder = fetch_model(found.entry, source=source)
         return load_model(folder, plugins=plugins, device=device, kind=kind, overrides=overrides, name=found.entry.id)
     if image is None:
-        raise ConfigError(f"'{name}' has no weights", "`medzoo list` shows the models that have")
+        raise ConfigError(f"'{name}' has no weights", "`medzoo list` shows the models that have weights")
     return parameter_free_model(found.spec, image=image, device=device, overrides=overrides)
 
 
@@ -242,7 +242,7 @@ def classifier_to_train(name: str, plugins: Plugins) -> tuple[ClassifierSpec, di
     plugin, colon, network = name.partition(":")
     if colon and plugin == TIMM:
         if not network:
-            raise ConfigError(f"'{name}' names no network", "timm:resnet34, or any other that timm has")
+            raise ConfigError(f"'{name}' names no network", "write timm:resnet34, or another model name of timm")
         return plugins.classifier(TIMM), {"network.name": network}
     if name in plugins.generators and name not in plugins.classifiers:
         check_kind(name, GENERATOR, expected=CLASSIFIER, train=True)

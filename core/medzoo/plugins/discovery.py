@@ -231,7 +231,7 @@ def _timeout(name: str, seconds: float, thread: threading.Thread) -> PluginError
     foreign = [own for own in frames if not is_library(own)]
     place = f" (at {foreign[0].f_code.co_filename}:{foreign[0].f_lineno})" if foreign else ""
     error = PluginError(
-        f"it did not answer within {seconds:g} s{place}",
+        f"it did not return within {seconds:g} s{place}",
         f"`medzoo plugin disable {name}` disables it; {TIMEOUT}=SECONDS waits longer",
     )
     if frame is not None:

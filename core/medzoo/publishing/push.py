@@ -1,4 +1,4 @@
-"""Publish a checked package on the Hub: one commit, its tag, and its registry row."""
+"""Publish a checked package on the Hub: one commit, its tag, and its registry entry."""
 
 from __future__ import annotations
 

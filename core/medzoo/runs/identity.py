@@ -46,7 +46,7 @@ def check_same_run(folder: Path, identity: Mapping[str, Any]) -> None:
     for key in theirs:
         if new := renamed(key, ours):
             raise DataError(
-                f"{folder} was begun with an earlier version of medzoo: its {key} was renamed to {new}",
+                f"{folder} was started with an earlier version of medzoo: its {key} was renamed to {new}",
                 "choose another --out, or finish it with that version",
             )
     for key in [*ours, *(key for key in theirs if key not in ours)]:

@@ -12,7 +12,7 @@ def bundled_root() -> Path:
     for root in (package / "bundled", package.parent.parent):
         if (root / "registry.toml").is_file():
             return root
-    raise ResourceError(f"registry.toml is missing beside {package}", "install medzoo again")
+    raise ResourceError(f"registry.toml is missing beside {package}", "reinstall medzoo")
 
 
 def cache_root() -> Path:

@@ -129,7 +129,7 @@ def _learns(subject: ClassifierSubject) -> str:
     guessed = subject.predict(images, model=learner).argmax(dim=1)
     share = (guessed == (truth.argmax(dim=1) if subject.multi_label else truth)).float().mean().item()
     expect(share > _LEARNED, f"expected more than {_LEARNED:.0%} right of black, gray and white, got {share:.0%}")
-    return f"black, gray and white are told apart: {share:.0%} right"
+    return f"black, gray and white are distinguished: {share:.0%} right"
 
 
 def _bad_images(subject: ClassifierSubject) -> str:

@@ -110,7 +110,7 @@ def _rows(subject: _Subject) -> str:
     for name, vectors in whole.items():
         _expect_close(vectors, backwards[name].flip(0), f"'{name}' in reverse order")
         _expect_close(vectors[:1], alone[name], f"'{name}' of an image alone")
-    return "a row is its image's own"
+    return "each row depends only on its own image"
 
 
 def _distance(subject: _Subject) -> str | None:

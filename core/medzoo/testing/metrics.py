@@ -175,7 +175,7 @@ def _expect_numbers(score: Score) -> None:
     """Raise ContractError unless all numbers of `score` are floats, finite or NaN, and consistent."""
     numbers = {"value": score.value, **score.details, **({} if score.spread is None else {"spread": score.spread})}
     strange = [name for name, number in numbers.items() if not isinstance(number, float) or math.isinf(number)]
-    expect(not strange, f"expected floats, finite or NaN, '{strange[0] if strange else ''}' is none")
+    expect(not strange, f"expected floats, finite or NaN, but '{strange[0] if strange else ''}' is not one")
     expect((score.spread is None) == (score.spread_over == ""), "expected spread and spread_over both or neither")
     if score.interval is not None:
         low, high = score.interval

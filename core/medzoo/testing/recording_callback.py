@@ -57,7 +57,8 @@ class RecordingCallback(TrainingCallback, CheckpointStore):
         bad = [key for key, entry in value.items() if not isinstance(entry, float | int | str)]
         bad += [key for key, entry in value.items() if isinstance(entry, float) and not math.isfinite(entry)]
         expect(
-            not bad, f"expected texts and finite numbers in the metadata '{name}', '{bad[0] if bad else ''}' is none"
+            not bad,
+            f"expected texts and finite numbers in the metadata '{name}', but '{bad[0] if bad else ''}' is neither",
         )
         self.notes[name] = dict(value)
 
@@ -85,5 +86,5 @@ class RecordingCallback(TrainingCallback, CheckpointStore):
 def _copied(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
     """Copies of `tensors` as a file would give them back: on the CPU, without gradients."""
     strange = [name for name, value in tensors.items() if not isinstance(value, Tensor)]
-    expect(not strange, f"expected tensors in {where}, '{strange[0] if strange else ''}' is none")
+    expect(not strange, f"expected tensors in {where}, but '{strange[0] if strange else ''}' is not one")
     return {name: value.detach().cpu().clone() for name, value in tensors.items()}

@@ -190,10 +190,10 @@ class _RequestRunner:
         side = self._plan.service.side
         if min(height, width) * 2 < side:
             raise RequestError(
-                f"the answer has {width}x{height} pixels, not the {side}x{side} asked for", outcome="failed", again=True
+                f"the response has {width}x{height} pixels instead of {side}x{side}", outcome="failed", again=True
             )
         if pixels.std() < 1.0:
-            raise RequestError("the answer is an image of one color", outcome="failed", again=True)
+            raise RequestError("the response is an image of a single color", outcome="failed", again=True)
         spec = self._plan.generator.image
         return prepare(pixels, size=spec.size, channels=spec.channels, crop="center")
 
