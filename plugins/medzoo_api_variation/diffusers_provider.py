@@ -1,4 +1,4 @@
-"""The private provider: an open-weights pipeline of diffusers, which sends nothing anywhere."""
+"""The local provider: an open-weights pipeline of diffusers, which uploads nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class DiffusersProvider:
-    """Varies pictures by the pipeline of a Hub id or folder, one at a time, so that none depends on its company."""
+    """Varies images with a pipeline from a Hub id or folder, one at a time, so that none depends on its batch."""
 
     def __init__(self, settings: DiffusersSettings, device: str) -> None:
         self._settings = settings
@@ -34,22 +34,22 @@ class DiffusersProvider:
 
     @property
     def service(self) -> Service | None:
-        """None: the images stay here."""
+        """Return None: the images stay on this machine."""
         return None
 
     def connect(self) -> None:
-        """Load the pipeline. Raises: ConfigError if it varies no images; HubError if it cannot be had."""
+        """Load the pipeline. Raises: ConfigError if it is not image-to-image; HubError if it cannot be loaded."""
         with self._loading:
             if self._pipeline is None:
                 self._pipeline = load_pipeline(self._settings, self._device)
 
-    def vary(self, picture: bytes, prompt: str, *, seed: int, idempotency_key: str) -> bytes:
-        """A PNG of the pipeline's size, drawn from `seed`."""
+    def vary(self, image: bytes, prompt: str, *, seed: int, idempotency_key: str) -> bytes:
+        """Return a PNG of the pipeline's size, generated from `seed`."""
         self.connect()
         side = self._settings.size
-        with Image.open(io.BytesIO(picture)) as opened:
+        with Image.open(io.BytesIO(image)) as opened:
             source = opened.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
-        offered = {
+        supported = {
             "image": source,
             "prompt": prompt,
             "height": side,
@@ -59,18 +59,21 @@ class DiffusersProvider:
             "guidance_scale": self._settings.guidance_scale,
             "generator": generator("api-variation", seed),
         }
-        taken = {name: offered[name] for name in _parameters(self._pipeline) & offered.keys()}
-        (made,) = self._pipeline(**taken).images
+        arguments = {name: supported[name] for name in _parameters(self._pipeline) & supported.keys()}
+        (variation,) = self._pipeline(**arguments).images
         buffer = io.BytesIO()
-        made.save(buffer, format="PNG")
+        variation.save(buffer, format="PNG")
         return buffer.getvalue()
 
 
 def load_pipeline(settings: DiffusersSettings, device: str) -> Any:
-    """The pipeline on `device`, of the class that its model_index.json names or of that class's image-to-image sister.
+    """Load the pipeline on `device`: its model_index.json's class, or the image-to-image counterpart of it.
 
     Safetensors only, and only classes of diffusers itself.
-    Raises: ConfigError, HubError.
+
+    Raises:
+        ConfigError: no model is given, transformers is missing, or the pipeline is not image-to-image.
+        HubError: the pipeline cannot be loaded.
     """
     if not settings.model:
         raise ConfigError(
@@ -86,13 +89,13 @@ def load_pipeline(settings: DiffusersSettings, device: str) -> Any:
         pipeline: Any = _class_for(str(index.get("_class_name"))).from_pretrained(
             settings.model, revision=settings.revision, use_safetensors=True, dtype=dtype
         )
-    except OSError as error:  # diffusers' one answer to whatever is missing, on disk or on the Hub
+    except OSError as error:  # diffusers raises it for anything missing, on disk or on the Hub
         reason = str(error).strip().splitlines()[0]
         raise HubError(
             f"the pipeline '{settings.model}' cannot be had: {reason}",
             "it should hold model_index.json and safetensors weights; pickled weights are not read",
         ) from error
-    except ValueError as error:  # no class of diffusers makes an image of an image by these weights
+    except ValueError as error:  # diffusers has no image-to-image class for these weights
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(
             f"the pipeline '{settings.model}' makes no image of another: {reason}",
@@ -109,9 +112,10 @@ def load_pipeline(settings: DiffusersSettings, device: str) -> Any:
 
 
 def _class_for(name: str) -> Any:
-    """The class `name` if it makes one image of another, else the one that finds its image-to-image sister.
+    """Return the class `name` if it is image-to-image, else the class that finds its image-to-image counterpart.
 
-    Raises: ValueError if diffusers has no such class.
+    Raises:
+        ValueError: diffusers has no such class.
     """
     import diffusers
 
@@ -124,5 +128,5 @@ def _class_for(name: str) -> Any:
 
 
 def _parameters(pipeline: Any) -> Set[str]:
-    """The names of what a pipeline takes when called."""
+    """Return the names of the arguments of a pipeline's call."""
     return inspect.signature(pipeline.__call__).parameters.keys()

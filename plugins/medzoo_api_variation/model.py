@@ -1,4 +1,4 @@
-"""The generator: its provider, and pictures to and from files' bytes in memory."""
+"""The generator: its provider, and images to and from encoded files in memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class ApiVariation(nn.Module):
-    """A RemoteGenerator without weights of its own: image i is what the provider makes of `init_images[i]`."""
+    """A RemoteGenerator without weights of its own: image i is the provider's variation of `init_images[i]`."""
 
     def __init__(self, config: ApiVariationConfig, image: ImageSpec, device: str) -> None:
         super().__init__()
@@ -39,16 +39,16 @@ class ApiVariation(nn.Module):
 
     @property
     def service(self) -> Service | None:
-        """The API; None where a pipeline runs on this machine."""
+        """Return the API; None if a pipeline runs on this machine."""
         return self.provider.service
 
     def connect(self) -> None:
-        """Be ready for requests. Raises: ConfigError."""
+        """Prepare for requests. Raises: ConfigError."""
         self.provider.connect()
 
-    def request(self, picture: bytes, label: str, *, seed: int, idempotency_key: str) -> bytes:
-        """An image file's bytes, by one request to the API. Raises: as `RemoteGenerator.request`."""
-        return self.provider.vary(picture, self._prompt(label), seed=seed, idempotency_key=idempotency_key)
+    def request(self, image: bytes, label: str, *, seed: int, idempotency_key: str) -> bytes:
+        """Send one request to the API and return the bytes of an image file. Raises: as `RemoteGenerator.request`."""
+        return self.provider.vary(image, self._prompt(label), seed=seed, idempotency_key=idempotency_key)
 
     def fit(
         self,
@@ -58,15 +58,15 @@ class ApiVariation(nn.Module):
         callback: TrainingCallback = TrainingCallback(),
         checkpoints: CheckpointStore = CheckpointStore(),
     ) -> None:
-        """Do nothing: there is nothing to learn."""
+        """Do nothing: there are no weights to train."""
 
     def sample(self, seeds: Sequence[int], labels: Tensor, *, init_images: Tensor | None = None) -> Tensor:
-        """One variation a seed by the local pipeline, each on its own: float32 (N, C, H, W) in [0, 1].
+        """Generate one variation per seed with the local pipeline, float32 (N, C, H, W) in [0, 1].
 
         Raises:
-            DataError: no init_images, or other labels or init_images than one a seed.
-            ConfigError: an API makes the images, whose requests must be allowed and counted.
-            HubError: the pipeline cannot be had.
+            DataError: no init_images, or not one label and one init_image per seed.
+            ConfigError: the provider is an API, whose requests must be allowed and counted.
+            HubError: the pipeline cannot be loaded.
         """
         if self.service is not None:
             raise ConfigError(
@@ -78,7 +78,7 @@ class ApiVariation(nn.Module):
         return torch.stack([self._vary(source, self.image.classes[label], seed) for source, label, seed in rows])
 
     def _vary(self, source: Tensor, label: str, seed: int) -> Tensor:
-        """One image float32 (C, H, W)."""
+        """Return the variation of one image, float32 (C, H, W)."""
         answer = self.provider.vary(_to_png(source), self._prompt(label), seed=seed, idempotency_key="")
         with Image.open(io.BytesIO(answer)) as opened:
             square = (self.image.size, self.image.size)
@@ -91,7 +91,7 @@ class ApiVariation(nn.Module):
 
 
 def _to_png(image: Tensor) -> bytes:
-    """An RGB PNG of float pixels (C, H, W) in [0, 1]."""
+    """Encode float pixels (C, H, W) in [0, 1] as an RGB PNG."""
     pixels = (image.expand(3, -1, -1) * 255.0).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG")

@@ -1,4 +1,4 @@
-"""The provider that uploads: OpenAI's images API, or any that speaks like it, through OpenAI's own client."""
+"""The provider that uploads: OpenAI's images API or a compatible one, through OpenAI's client."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PIECE = 6
 
 
 class OpenAIProvider:
-    """Varies pictures by one request each; it repeats none, for whoever calls counts what is charged."""
+    """Varies images by one request each, without retries: the caller counts what is charged."""
 
     def __init__(self, settings: OpenAISettings, requests: RequestSettings, *, prompt: str) -> None:
         self._settings, self._requests = settings, requests
@@ -72,11 +72,11 @@ class OpenAIProvider:
 
     @property
     def service(self) -> Service | None:
-        """The API and its terms."""
+        """Return the API and its terms."""
         return self._terms
 
     def connect(self) -> None:
-        """Have a client with the key of the environment; nothing is sent. Raises: ConfigError."""
+        """Create a client with the key of the environment; send nothing. Raises: ConfigError."""
         if self._client is not None:
             return
         variable = self._requests.api_key_env
@@ -91,7 +91,7 @@ class OpenAIProvider:
             raise ConfigError("provider = openai needs the openai client", "pip install 'medzoo[api]'") from error
 
         timeout = openai.Timeout(self._requests.timeout, connect=min(30.0, self._requests.timeout))
-        # A redirect would carry the image to a host that the user was not told of.
+        # A redirect would send the image to a host that the user has not confirmed.
         self._http = openai.DefaultHttpxClient(follow_redirects=False, timeout=timeout)
         self._client = openai.OpenAI(
             api_key=self._key,
@@ -101,19 +101,21 @@ class OpenAIProvider:
             http_client=self._http,
         )
 
-    def vary(self, picture: bytes, prompt: str, *, seed: int, idempotency_key: str) -> bytes:
-        """The image file's bytes of one request's answer; the API takes no seed.
+    def vary(self, image: bytes, prompt: str, *, seed: int, idempotency_key: str) -> bytes:
+        """Send one request and return the bytes of the image file in its response; the API takes no seed.
 
-        Raises: RequestError; ConfigError and ResourceError for what no other request can mend either.
+        Raises:
+            RequestError: this request gave no image.
+            ConfigError, ResourceError: no other request can succeed either.
         """
         self.connect()
-        answer = self._send(picture, prompt, idempotency_key)
+        answer = self._send(image, prompt, idempotency_key)
         if isinstance(answer, MedzooError):
             raise answer  # here and not where it was caught, so that no traceback shows the client's error, nor the key
         return self._image_of(answer)
 
-    def _send(self, picture: bytes, prompt: str, idempotency_key: str) -> bytes | MedzooError:
-        """The body of the answer, or what went wrong."""
+    def _send(self, image: bytes, prompt: str, idempotency_key: str) -> bytes | MedzooError:
+        """Return the body of the response, or the error."""
         import httpx2
         import openai
 
@@ -131,11 +133,11 @@ class OpenAIProvider:
                 f"/images/{self._endpoint}",
                 cast_to=httpx2.Response,
                 body=fields,
-                files=[("image", ("image.png", picture, "image/png"))],
+                files=[("image", ("image.png", image, "image/png"))],
                 options={"headers": {"Content-Type": "multipart/form-data", "Idempotency-Key": idempotency_key}},
             )
         except openai.APIStatusError as error:
-            return self._refusal(error.status_code, error.response.headers, error.body)
+            return self._error_of(error.status_code, error.response.headers, error.body)
         except openai.APITimeoutError:
             return self._lost(f"no answer within {self._requests.timeout:g} seconds")
         except openai.APIConnectionError as error:
@@ -150,8 +152,8 @@ class OpenAIProvider:
     def _lost(self, what: str) -> RequestError:
         return RequestError(f"{self._host}: {what}", outcome="lost", again=True)
 
-    def _refusal(self, status: int, headers: Mapping[str, str], body: object) -> MedzooError:
-        """What an answer with an error status means."""
+    def _error_of(self, status: int, headers: Mapping[str, str], body: object) -> MedzooError:
+        """Return the error for a response with an error status."""
         code, words = self._words(body)
         said = f"{self._host} answered HTTP {status}{words}"
         if status == 402 or code in _NO_MONEY:
@@ -168,7 +170,7 @@ class OpenAIProvider:
         return RequestError(said, outcome="refused", again=again, wait=asked_wait(headers) if again else 0.0)
 
     def _words(self, body: object) -> tuple[str, str]:
-        """The code and the words of an error's body; the words are withheld if they hold any piece of the key."""
+        """Return code and message of an error's body; the message is withheld if it contains a piece of the key."""
         inner = body.get("error", body) if isinstance(body, Mapping) else body
         values = inner if isinstance(inner, Mapping) else {"message": inner}
         code, message = str(values.get("code") or ""), str(values.get("message") or "")
@@ -187,7 +189,7 @@ class OpenAIProvider:
         )
 
     def _image_of(self, answer: bytes) -> bytes:
-        """The bytes of the image in an answer's JSON, or where its URL points. Raises: RequestError."""
+        """Return the bytes of the image in a response's JSON, or from its URL. Raises: RequestError."""
         try:
             entry = json.loads(answer)["data"][0]
             encoded, url = entry.get("b64_json"), entry.get("url")
@@ -200,7 +202,7 @@ class OpenAIProvider:
         raise RequestError(f"{self._host} answered with no image", outcome="failed", again=True)
 
     def _download(self, url: str) -> bytes:
-        """What `url` holds, asked for without the key. Raises: RequestError."""
+        """Download `url` without sending the key. Raises: RequestError."""
         import httpx2
 
         for attempt in range(_DOWNLOADS):
@@ -217,7 +219,7 @@ class OpenAIProvider:
 
 
 def asked_wait(headers: Mapping[str, str]) -> float:
-    """The seconds that Retry-After asks to wait, as a number or a date; 0 where it does not."""
+    """Return the seconds of a Retry-After header, a number or a date; 0 without one."""
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
             seconds = float(headers.get(name, "")) * unit
@@ -231,7 +233,7 @@ def asked_wait(headers: Mapping[str, str]) -> float:
 
 
 def _host_of(base_url: str) -> str:
-    """The host that images go to. Raises: ConfigError for what is no address, or holds a secret."""
+    """Return the host that images are sent to. Raises: ConfigError for an invalid URL, or one with credentials."""
     try:
         parts = urlsplit(base_url)
         host = parts.hostname

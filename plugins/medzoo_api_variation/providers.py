@@ -1,4 +1,4 @@
-"""What a provider is: one picture in, one variation out."""
+"""The protocol of a provider: one image in, one variation out."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from medzoo.toolkit.remote import Service
 
 
 class Provider(Protocol):
-    """Varies pictures, here or elsewhere."""
+    """Varies images, on this machine or through an API."""
 
     @property
     def service(self) -> Service | None:
-        """Whom it asks; None if it works on this machine."""
+        """Return the API; None on this machine."""
 
     def connect(self) -> None:
-        """Be ready; nothing is sent. Raises: ConfigError for what is missing."""
+        """Prepare for requests; send nothing. Raises: ConfigError for what is missing."""
 
-    def vary(self, picture: bytes, prompt: str, *, seed: int, idempotency_key: str) -> bytes:
-        """An image file's bytes: a variation of `picture`, an RGB PNG.
+    def vary(self, image: bytes, prompt: str, *, seed: int, idempotency_key: str) -> bytes:
+        """Return the bytes of an image file, a variation of `image`, an RGB PNG.
 
-        `seed` decides it where the provider takes one; `idempotency_key` is the same when a request is repeated whose
-        answer was lost. Raises: as `RemoteGenerator.request`.
+        `seed` is used if the provider takes one; `idempotency_key` is the same when a request is repeated whose
+        response was lost. Raises: as `RemoteGenerator.request`.
         """

@@ -1,4 +1,4 @@
-"""The transforms of `classic`, drawn image by image."""
+"""Classical augmentation, with independent draws per image."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Classic(nn.Module):
-    """A Generator without weights: image i is `init_images[i]` under transforms drawn from `seeds[i]`."""
+    """A Generator without weights: image i is `init_images[i]`, augmented with draws from `seeds[i]`."""
 
     def __init__(self, config: ClassicConfig, image: ImageSpec) -> None:
         super().__init__()
@@ -36,22 +36,22 @@ class Classic(nn.Module):
         callback: TrainingCallback = TrainingCallback(),
         checkpoints: CheckpointStore = CheckpointStore(),
     ) -> None:
-        """Do nothing: there is nothing to learn."""
+        """Do nothing: there are no weights to train."""
 
     @torch.inference_mode()
     def sample(self, seeds: Sequence[int], labels: Tensor, *, init_images: Tensor | None = None) -> Tensor:
-        """One varied source a seed, float32 (N, C, H, W) in [0, 1].
+        """Augment one init_image per seed, float32 (N, C, H, W) in [0, 1].
 
         Raises:
-            DataError: no init_images, or other labels or init_images than one a seed.
+            DataError: no init_images, or not one label and one init_image per seed.
         """
         init_images = check_init_images(self.image, seeds, labels, init_images)
         return torch.stack([self.vary(source, seed) for source, seed in zip(init_images, seeds, strict=True)])
 
     def vary(self, image: Tensor, seed: int) -> Tensor:
-        """One image (C, H, W) under the transforms that `seed` draws; what leaves the frame is lost, gaps are black.
+        """Augment one image (C, H, W) with draws from `seed`; it is padded with black.
 
-        Each transform has draws of its own, so switching one on or off leaves the others' as they were.
+        Each transform has its own draws, so switching one on or off does not change the others.
         """
         random = generator("classic", seed)
         chances = torch.rand(2, generator=random).tolist()
@@ -61,7 +61,7 @@ class Classic(nn.Module):
             image = functional.horizontal_flip(image)
         if chances[1] < self.config.vertical_flip:
             image = functional.vertical_flip(image)
-        image = self._move(image, changes[1:])
+        image = self._affine(image, changes[1:])
         image = functional.adjust_brightness(image, 1.0 + self.config.brightness * changes[0])
         if self.config.noise > 0:
             grain = torch.randn(image.shape, generator=random).to(image.device)
@@ -70,10 +70,10 @@ class Classic(nn.Module):
             image = erase(image, rectangle[1:])
         return image
 
-    def _move(self, image: Tensor, changes: Sequence[float]) -> Tensor:
+    def _affine(self, image: Tensor, changes: Sequence[float]) -> Tensor:
         config = self.config
         if not any((config.rotation, config.translation, config.shear, config.zoom)):
-            return image  # resampling, even by nothing, would blur
+            return image  # resampling blurs, even by the identity
         turn, right, down, lean, scale = changes
         moved: Tensor = functional.affine(
             image,
@@ -86,17 +86,17 @@ class Classic(nn.Module):
         return moved
 
 
-def erase(image: Tensor, places: Sequence[float]) -> Tensor:
-    """`image` with a black rectangle (Zhong et al. 2020): 2 to 20% of the area, sides 1:3 to 3:1.
+def erase(image: Tensor, draws: Sequence[float]) -> Tensor:
+    """Erase a rectangle of `image` to black (Zhong et al. 2020): 2 to 20% of the area, aspect ratio 1:3 to 3:1.
 
-    `places` are four numbers in [0, 1): area, aspect, top, left.
+    `draws` are four numbers in [0, 1): area, aspect ratio, top, left.
     """
     height, width = image.shape[-2:]
-    area = (0.02 + 0.18 * places[0]) * height * width
-    aspect = math.exp(math.log(3.0) * (2.0 * places[1] - 1.0))
+    area = (0.02 + 0.18 * draws[0]) * height * width
+    aspect = math.exp(math.log(3.0) * (2.0 * draws[1] - 1.0))
     tall = min(height, max(1, round(math.sqrt(area * aspect))))
     wide = min(width, max(1, round(math.sqrt(area / aspect))))
-    top, left = int(places[2] * (height - tall + 1)), int(places[3] * (width - wide + 1))
+    top, left = int(draws[2] * (height - tall + 1)), int(draws[3] * (width - wide + 1))
     black = torch.zeros(image.shape[0], tall, wide, dtype=image.dtype, device=image.device)
     erased: Tensor = functional.erase(image, top, left, tall, wide, black)
     return erased

@@ -8,7 +8,7 @@ from medzoo_classifiers.settings import CNNSettings
 
 
 class CNN(nn.Module):
-    """Class logits (N, K) of images (N, C, side, side); the representation is what the second dense layer gives."""
+    """Class logits (N, K) of images (N, C, side, side); features are the output of the second dense layer."""
 
     def __init__(self, settings: CNNSettings, *, channels: int, classes: int) -> None:
         super().__init__()
@@ -35,11 +35,11 @@ class CNN(nn.Module):
         self.head = nn.Sequential(nn.Dropout(settings.dropout), nn.Linear(second, classes))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Class logits (N, K)."""
+        """Return class logits (N, K)."""
         logits: Tensor = self.head(self.features(images))
         return logits
 
     def features(self, images: Tensor) -> Tensor:
-        """The representation before the last layer, (N, D)."""
+        """Return the features before the last layer, (N, D)."""
         features: Tensor = self.dense(self.convolutions(images))
         return features

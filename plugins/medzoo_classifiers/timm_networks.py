@@ -1,4 +1,4 @@
-"""Networks of timm as bodies of classifiers: how they are made, and how they get their published weights."""
+"""Networks of timm as bodies of classifiers, and their published weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from medzoo_classifiers.settings import FrozenConfig, FrozenSettings, SwinSettin
 
 _LEAST_SIDE = 64
 _PATCHES = 32
-"""Networks that are built for one size need it to be a multiple of this: their patches, halved at each stage."""
+"""Networks with a fixed input size need a multiple of this: their patches, halved at each stage."""
 
 ASSETS = {
     "resnet18": ("resnet18-imagenet", "80c49dee3da4822c009c5a7fe591e9223c5a2cfcf95a4067ca4dfb5a7b89c612"),
@@ -30,32 +30,32 @@ ASSETS = {
     ),
     "vit_tiny_patch16_224": ("vit-tiny-imagenet", "fecf81b492bd13ee7a5297cb74d1d417aac8bf7e1b7d96aed89c4691984587ed"),
 }  # fmt: skip
-"""The asset of medzoo's registry that holds a network's ImageNet weights, and the SHA-256 of its file."""
+"""The asset of medzoo's registry with a network's ImageNet weights, and the SHA-256 of its file."""
 
 
 class TimmBody(nn.Module):
-    """Class logits (N, K) by the whole network of timm, its last layer a new one."""
+    """A network of timm with a new last layer, trained as a whole."""
 
     def __init__(self, settings: TimmSettings, image: ImageSpec) -> None:
         super().__init__()
         self.backbone: Any = _create(settings, image, classes=len(image.classes), dropout=settings.dropout)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Class logits (N, K)."""
+        """Return class logits (N, K)."""
         logits: Tensor = self.backbone(images)
         return logits
 
     def features(self, images: Tensor) -> Tensor:
-        """The pooled representation before the last layer, (N, D)."""
+        """Return the pooled features before the last layer, (N, D)."""
         features: Tensor = self.backbone.forward_head(self.backbone.forward_features(images), pre_logits=True)
         return features
 
 
 class FrozenBody(nn.Module):
-    """Class logits (N, K) by two new dense layers on a network of timm that is not trained (study C).
+    """Two new dense layers on a frozen network of timm (study C).
 
-    The backbone stays in evaluation mode, so that its batch normalization keeps the published statistics too. The dense
-    layers begin Xavier-normal (Glorot & Bengio 2010) with biases of 0.
+    The backbone stays in evaluation mode, so that batch normalization keeps the published statistics too. The dense
+    layers are initialized Xavier-normal (Glorot & Bengio 2010) with biases of 0.
     """
 
     def __init__(self, settings: FrozenSettings, image: ImageSpec) -> None:
@@ -76,12 +76,12 @@ class FrozenBody(nn.Module):
         return self
 
     def forward(self, images: Tensor) -> Tensor:
-        """Class logits (N, K)."""
+        """Return class logits (N, K)."""
         logits: Tensor = self.head(self.features(images))
         return logits
 
     def features(self, images: Tensor) -> Tensor:
-        """What the first dense layer gives, (N, D)."""
+        """Return the output of the first dense layer, (N, D)."""
         with torch.no_grad():
             pooled = self.backbone(images)
         features: Tensor = self.dense(pooled)
@@ -89,15 +89,16 @@ class FrozenBody(nn.Module):
 
 
 def classifier(config: TimmConfig | FrozenConfig, image: ImageSpec, body: TimmBody | FrozenBody) -> ImageClassifier:
-    """The classifier over `body`, which gets its published weights, where the settings ask for them, in `fit`."""
+    """Return the classifier over `body`; `fit` loads published weights into it if the settings ask for them."""
     start = partial(starting_weights, body, config.network, image)
     return ImageClassifier(config, image, body, side=side_of(config.network, image), start=start)
 
 
 def side_of(settings: TimmSettings, image: ImageSpec) -> int:
-    """Return the side the network sees: `network.input_size`, or the image's, raised to the least it can pool.
+    """Return the side the network sees: `network.input_size`, or the image's, raised to the smallest it can pool.
 
-    Raises: ConfigError on one that the network cannot be built for.
+    Raises:
+        ConfigError: the network cannot be built for `network.input_size`.
     """
     fixed = _published_config(settings).fixed_input_size
     if settings.input_size == 0:
@@ -112,14 +113,14 @@ def side_of(settings: TimmSettings, image: ImageSpec) -> int:
 
 
 def starting_weights(body: TimmBody | FrozenBody, settings: TimmSettings, image: ImageSpec) -> Start:
-    """Where the weights `body` now has are from; ImageNet's are read from a file or the Hub, all but the last layer.
+    """Load the initial weights of `body` and return their source: random, or ImageNet's except for the last layer.
 
-    One channel is given the sum of the three channels' filters, and another size resampled position embeddings.
+    For one channel, the filters of the three channels are summed; for another size, position embeddings are resampled.
 
     Raises:
-        HubError: they cannot be had.
-        IntegrityError, ResourceError: the file is another one, or cannot be read.
-        ConfigError: they are of another shape than the settings say.
+        HubError: the weights cannot be downloaded.
+        IntegrityError, ResourceError: the file has another SHA-256, or cannot be read.
+        ConfigError: the shapes of the weights differ from the settings'.
     """
     if settings.weights == "scratch":
         return Start(source="scratch")
@@ -129,7 +130,7 @@ def starting_weights(body: TimmBody | FrozenBody, settings: TimmSettings, image:
     if settings.weights_file:
         overlay = {"state_dict": _from_file(settings)}
         source = f"{source}, from a file"
-    # timm draws all weights before it takes the published ones
+    # timm initializes all weights at random before it loads the published ones
     with global_draws_from(0, torch.device("cpu")):
         published = _published(settings, image, overlay)
     heads = (config.classifier,) if isinstance(config.classifier, str) else config.classifier
@@ -144,10 +145,10 @@ def starting_weights(body: TimmBody | FrozenBody, settings: TimmSettings, image:
 
 def _published(settings: TimmSettings, image: ImageSpec, overlay: dict[str, Any] | None) -> Any:
     try:
-        # Only with the classes of the published network does timm insist on finding every weight.
+        # Only with the published number of classes does timm require every weight.
         classes = _published_config(settings).num_classes
         return _create(settings, image, classes=classes, dropout=0.0, pretrained=True, overlay=overlay)
-    except OSError as error:  # what huggingface_hub raises whenever the Hub cannot be asked or has no such file
+    except OSError as error:  # huggingface_hub raises it if the Hub is unreachable or has no such file
         known = ASSETS.get(settings.name)
         how = f"`medzoo pull {known[0]}` prints it" if known else "with its network.weights_sha256"
         raise HubError(
@@ -155,7 +156,7 @@ def _published(settings: TimmSettings, image: ImageSpec, overlay: dict[str, Any]
             f"fetch their file where there is a network ({how}) and give it as network.weights_file, or set "
             "network.weights=scratch",
         ) from error
-    except RuntimeError as error:  # what timm raises where nothing was published, and torch on other shapes
+    except RuntimeError as error:  # timm raises it if no weights are published, torch on other shapes
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(
             f"{settings.name} cannot begin with ImageNet weights: {reason}", "set network.weights=scratch"
@@ -182,7 +183,7 @@ def _create(
     pretrained: bool = False,
     overlay: dict[str, Any] | None = None,
 ) -> Any:
-    """The network with random weights, or with the published ones."""
+    """Build the network with random or published weights."""
     shape: dict[str, Any] = {}
     if _published_config(settings).fixed_input_size:
         shape["img_size"] = side_of(settings, image)
@@ -201,7 +202,7 @@ def _create(
 
 
 def _published_config(settings: TimmSettings) -> Any:
-    """What timm knows of the network's published weights. Raises: UnknownName for a network it has not."""
+    """Return timm's metadata of the network's published weights. Raises: UnknownName."""
     config = timm.get_pretrained_cfg(settings.name) if timm.is_model(settings.name) else None
     if config is None:
         raise UnknownName("network of timm", settings.name, timm.list_models())
@@ -209,5 +210,5 @@ def _published_config(settings: TimmSettings) -> Any:
 
 
 def _channels(values: tuple[float, ...], image: ImageSpec) -> list[float]:
-    """The statistics of three channels as those of the image's."""
+    """Return per-channel statistics for the image's channels: averaged if their number differs."""
     return list(values) if image.channels == len(values) else [sum(values) / len(values)] * image.channels

@@ -1,6 +1,6 @@
-"""Batch norm statistics for sampling: an image may not depend on its batch, so they must stand (Brock et al. 2019).
+"""Batch-norm statistics for sampling, so that no image depends on its batch (Brock et al. 2019).
 
-The running statistics of training belong to the weights as they were at each step, not to their average.
+The running statistics of training belong to the weights at each step, not to their average.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Network = TypeVar("Network", bound=nn.Module)
 def batch_norm_batches(
     data: LabeledImages, config: DCGANConfig, *, seed: int, device: torch.device
 ) -> list[tuple[Tensor, Tensor]]:
-    """Noise (N, latent) and labels (N,), in batches as large and as balanced as those of training."""
+    """Return batches of noise (N, latent) and labels (N,), as large and as balanced as those of training."""
     count = BATCHES * config.training.batch_size
     labels = torch.from_numpy(data.labels)
     labels = labels[epoch_order(labels, count=count, balanced=config.training.class_balanced, seed=seed, epoch=0)]
@@ -36,13 +36,13 @@ def batch_norm_batches(
 
 
 def set_batch_norm_statistics(network: Network, batches: Sequence[tuple[Tensor, Tensor]]) -> Network:
-    """`network`, its running statistics now the means over `batches`."""
+    """Set the running statistics of `network` to the means over `batches`, and return it."""
     update_bn(({"latents": latents, "labels": labels} for latents, labels in batches), _Unpacked(network))
     return network
 
 
 class _Unpacked(nn.Module):
-    """A network under the one argument that `update_bn` gives."""
+    """A network called with the single argument that `update_bn` passes."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Whether the generator has collapsed: do its images of a class differ as real ones do?"""
+"""Mode collapse: the diversity of generated images within a class, compared with real ones."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ SIDE = 16
 
 
 class CollapseMonitor:
-    """Measures the same seeds of each class at every preview, and warns of classes whose images are too alike.
+    """Compares the same seeds of each class at every preview, and warns of classes with too little diversity.
 
-    It warns from step `since` on, for in the beginning all images are alike.
+    It warns from step `since` on: early in training all images are alike.
     """
 
     def __init__(
         self,
         data: LabeledImages,
-        draw: Callable[[Sequence[int], Tensor], Tensor],
+        sample: Callable[[Sequence[int], Tensor], Tensor],
         *,
         warn_below: float,
         since: int,
         seed: int,
         callback: TrainingCallback,
     ) -> None:
-        self.draw = draw
+        self.sample = sample
         self.warn_below = warn_below
         self.since = since
         self.callback = callback
         self.classes = data.classes
         self.seeds = [derive_seed(seed, "collapse", i) for i in range(IMAGES)]
-        self.real = [self._of_real(data, label, seed=seed) for label in range(len(data.classes))]
+        self.real = [self._real_distance(data, label, seed=seed) for label in range(len(data.classes))]
 
     def __call__(self, step: int) -> None:
-        """Measure, note the shares, and warn of those that are too low."""
+        """Log the pairwise distance of each class relative to real images; warn of classes below `warn_below`."""
         shares: dict[str, float] = {}
         for label, (name, real) in enumerate(zip(self.classes, self.real, strict=True)):
             if real > 0:
-                fake = self.draw(self.seeds, torch.full((IMAGES,), label))
+                fake = self.sample(self.seeds, torch.full((IMAGES,), label))
                 shares[name] = round(pairwise_distance(fake) / real, 3)
         self.callback.log_metadata("pairwise distance over that of real images", shares)
         low = [f"{name} {share:.0%}" for name, share in shares.items() if share < self.warn_below]
@@ -58,7 +58,7 @@ class CollapseMonitor:
             )
 
     @staticmethod
-    def _of_real(data: LabeledImages, label: int, *, seed: int) -> float:
+    def _real_distance(data: LabeledImages, label: int, *, seed: int) -> float:
         members = torch.from_numpy(data.labels == label).nonzero().flatten()
         order = torch.randperm(len(members), generator=generator(seed, "collapse", label))
         chosen = members[order[:IMAGES]].tolist()
@@ -68,9 +68,9 @@ class CollapseMonitor:
 
 
 def pairwise_distance(images: Tensor) -> float:
-    """Mean over pairs of `images` (N, C, H, W), N at least 2, of the root mean square difference.
+    """Return the mean over pairs of `images` (N, C, H, W), N at least 2, of the root mean square difference.
 
-    They are first reduced to 16 pixels a side, so that grain, which any two images differ in, counts for little.
+    Images are first reduced to 16 pixels per side, so that noise counts little.
     """
     small = functional.adaptive_avg_pool2d(images, min(SIDE, images.shape[-1])).flatten(1)
     return functional.pdist(small).mean().item() / math.sqrt(small.shape[1])

@@ -1,4 +1,4 @@
-"""What the two networks of a DCGAN minimize."""
+"""The losses of the two networks of a DCGAN."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class GANLoss:
-    """Both players' terms, for the training loop; every draw comes from its `random`."""
+    """The losses of discriminator and generator, for the training loop; every draw comes from its `random`."""
 
     def __init__(self, config: DCGANConfig) -> None:
         self.config = config
@@ -24,7 +24,7 @@ class GANLoss:
     def discriminator_loss(
         self, discriminator: nn.Module, generator: nn.Module, batch: Batch, random: torch.Generator
     ) -> dict[str, Tensor]:
-        """Its loss on real images and on generated ones (Goodfellow et al. 2014, eq. 1; hinge: Lim & Ye 2017)."""
+        """Return the loss on real and on generated images (Goodfellow et al. 2014, eq. 1; hinge: Lim & Ye 2017)."""
         with torch.no_grad():
             fake = self._generate(generator, batch, random)
         # each kind is a batch of its own, so that batch norm never mixes the two
@@ -37,7 +37,7 @@ class GANLoss:
     def generator_loss(
         self, generator: nn.Module, discriminator: nn.Module, batch: Batch, random: torch.Generator
     ) -> dict[str, Tensor]:
-        """Its loss, under the name of the gan_loss (Goodfellow et al. 2014, section 3; hinge: Lim & Ye 2017)."""
+        """Return the loss, by its name in the settings (Goodfellow et al. 2014, section 3; hinge: Lim & Ye 2017)."""
         fake = self._augment(self._generate(generator, batch, random), random)
         logits = discriminator(fake, batch.labels).float()
         if self.config.loss == "hinge":

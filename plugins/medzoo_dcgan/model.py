@@ -1,4 +1,4 @@
-"""The generator `dcgan`: how it is trained, and how it draws images."""
+"""The generator `dcgan`: training and sampling."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from medzoo_dcgan.settings import DCGANConfig
 
 
 class DCGAN(FastSampling):
-    """A Generator over `network(latents, labels)`; one forward pass makes an image.
+    """A Generator over `network(latents, labels)`; one forward pass per image.
 
-    The discriminator lives in `fit` alone and its checkpoints: it is no part of `state_dict`, as it draws nothing, so
-    training that starts from another run's weights starts with a fresh discriminator.
+    The discriminator exists only in `fit` and its checkpoints, not in `state_dict`: training that starts from another
+    run's weights starts with a fresh discriminator.
 
     Raises:
-        ConfigError: an image size that is not 4 doubled at least twice, or an unconditional model of several classes.
+        ConfigError: an image size that is not a power of two from 16 on, or an unconditional model of several classes.
     """
 
     def __init__(self, config: DCGANConfig, image: ImageSpec) -> None:
@@ -46,7 +46,7 @@ class DCGAN(FastSampling):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Return the device of the weights."""
         return next(self.network.parameters()).device
 
     def fit(
@@ -57,13 +57,13 @@ class DCGAN(FastSampling):
         callback: TrainingCallback = TrainingCallback(),
         checkpoints: CheckpointStore = CheckpointStore(),
     ) -> None:
-        """Train the network; afterwards it holds the averaged weights, and batch norm statistics that suit them."""
+        """Train the network, up to its averaged (EMA) weights and their batch-norm statistics."""
         check_not_empty(data)
         config = self.config
         self._fast.clear()
         batches = batch_norm_batches(data, config, seed=seed, device=self.device)
 
-        def draw(seeds: Sequence[int], labels: Tensor) -> Tensor:
+        def sample_averaged(seeds: Sequence[int], labels: Tensor) -> Tensor:
             if not self._fast:
                 self.fast(
                     config.sampling.mixed_precision, set_batch_norm_statistics(copy.deepcopy(self.network), batches)
@@ -73,7 +73,7 @@ class DCGAN(FastSampling):
         gan_loss = GANLoss(config)
         since = steps_of(len(data), config.training) // 5
         monitor = CollapseMonitor(
-            data, draw, warn_below=config.collapse_threshold, since=since, seed=seed, callback=callback
+            data, sample_averaged, warn_below=config.collapse_threshold, since=since, seed=seed, callback=callback
         )
         train(
             self.network,
@@ -83,7 +83,7 @@ class DCGAN(FastSampling):
             seed=seed,
             callback=callback,
             checkpoints=checkpoints,
-            sample=draw,
+            sample=sample_averaged,
             weights_changed=self._fast.clear,
             monitor=monitor,
             discriminator=Discriminator(
@@ -104,12 +104,12 @@ class DCGAN(FastSampling):
 
     @property
     def no_label(self) -> Tensor | None:
-        """None: its network always reads a class."""
+        """Return None: the network has no null label."""
         return None
 
     @torch.inference_mode()
     def label_tokens(self, labels: Tensor) -> Tensor:
-        """The vectors that the network reads beside its noise, (N, 1, width). Raises: ConfigError without any."""
+        """Return the class embeddings, (N, 1, width). Raises: ConfigError for an unconditional model."""
         if self.network.embedding is None:
             raise ConfigError("this dcgan reads no label: network.conditional is false")
         vectors: Tensor = self.network.embedding(labels.to(self.device))
@@ -117,7 +117,11 @@ class DCGAN(FastSampling):
 
     @torch.inference_mode()
     def sample(self, seeds: Sequence[int], labels: Tensor, *, init_images: Tensor | None = None) -> Tensor:
-        """One image a seed, float32 (N, C, H, W) in [0, 1]; `init_images` are not used. Raises: DataError."""
+        """Generate one image per seed, float32 (N, C, H, W) in [0, 1]; `init_images` are not used.
+
+        Raises:
+            DataError: as `check_sample_request`.
+        """
         check_sample_request(self.image, seeds, labels)
         (network,) = self.fast(self.config.sampling.mixed_precision, self.network)
         latents, _ = seeded_noise(seeds, (self.config.network.latent_dim,))

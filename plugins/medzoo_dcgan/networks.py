@@ -1,8 +1,8 @@
 """The two networks of Radford et al. 2016, class-conditional.
 
-The generator reads the class beside its noise (Mirza & Osindero 2014); the discriminator compares it with what it sees
-by a projection (Miyato & Koyama 2018, eq. 3). Kernels are 4 wide, which stride 2 divides: no checkerboards (Odena et
-al. 2016).
+The generator concatenates a class embedding to its noise (Mirza & Osindero 2014); the discriminator projects its
+features on one (Miyato & Koyama 2018, eq. 3). Kernels of width 4 are divisible by the stride 2, which avoids
+checkerboard artifacts (Odena et al. 2016).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from medzoo_dcgan.settings import DiscriminatorSettings, NetworkSettings
 
 
 class GeneratorNetwork(nn.Module):
-    """Noise and class to image: a transposed convolution a resolution, batch norm, ReLU, tanh."""
+    """Maps noise and class to an image: one transposed convolution per resolution, batch norm, ReLU, tanh."""
 
     def __init__(self, settings: NetworkSettings, image: ImageSpec) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class GeneratorNetwork(nn.Module):
         self.layers.apply(init_weights)
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
-        """Images (N, C, H, W) in [-1, 1] from noise (N, latent) and labels (N,)."""
+        """Return images (N, C, H, W) in [-1, 1] for noise (N, latent) and labels (N,)."""
         if self.embedding is not None:
             latents = torch.cat([latents, self.embedding(labels)], dim=1)
         images: Tensor = self.layers(latents[:, :, None, None])
@@ -45,15 +45,15 @@ class GeneratorNetwork(nn.Module):
 
 
 class DiscriminatorNetwork(nn.Module):
-    """Image and class to a logit, high for real: a strided convolution a resolution, batch norm, leaky ReLU.
+    """Maps image and class to a logit, high for real: one strided convolution per resolution, norm, leaky ReLU.
 
-    `spectral` normalizes each layer's weights instead (Miyato et al. 2018).
+    `norm` is batch normalization, or spectral normalization of the weights (Miyato et al. 2018).
     """
 
     def __init__(self, settings: DiscriminatorSettings, image: ImageSpec, *, conditional: bool) -> None:
         super().__init__()
         batch_norm = settings.norm == "batch"
-        normed: Callable[[nn.Module], nn.Module] = _as_it_is if batch_norm else spectral_norm
+        normed: Callable[[nn.Module], nn.Module] = _unchanged if batch_norm else spectral_norm
         widths = [settings.base_channels << level for level in range(resolutions(image.size))]
         layers = [normed(nn.Conv2d(image.channels, widths[0], 4, stride=2, padding=1)), nn.LeakyReLU(0.2)]
         for before, after in pairwise(widths):
@@ -65,19 +65,19 @@ class DiscriminatorNetwork(nn.Module):
         self.apply(init_weights)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Logits (N,) of images (N, C, H, W) in [-1, 1] and labels (N,)."""
-        seen = self.layers(images)
-        logits: Tensor = self.head(seen).flatten()
+        """Return logits (N,) of images (N, C, H, W) in [-1, 1] and labels (N,)."""
+        features = self.layers(images)
+        logits: Tensor = self.head(features).flatten()
         if self.projection is not None:
-            logits = logits + (self.projection(labels) * seen.sum(dim=(2, 3))).sum(dim=1)
+            logits = logits + (self.projection(labels) * features.sum(dim=(2, 3))).sum(dim=1)
         return logits
 
 
 def resolutions(size: int) -> int:
-    """How often 4 pixels are doubled to give `size`.
+    """Return how often 4 pixels are doubled to give `size`.
 
     Raises:
-        ConfigError: `size` is no power of two, or below 16.
+        ConfigError: `size` is not a power of two, or below 16.
     """
     levels = size.bit_length() - 3
     if size < 16 or size != 4 << levels:
@@ -87,9 +87,9 @@ def resolutions(size: int) -> int:
 
 @torch.no_grad()
 def init_weights(module: nn.Module) -> None:
-    """Nothing; `module` then has weights from N(0, 0.02^2), batch norm gains from N(1, 0.02^2), biases of 0.
+    """Initialize weights from N(0, 0.02^2), batch-norm scales from N(1, 0.02^2), biases with 0.
 
-    Radford et al. 2016, section 3; the gains as in their code.
+    Radford et al. 2016, section 3; the scales as in their code.
     """
     if isinstance(module, nn.BatchNorm2d):
         nn.init.normal_(module.weight, 1.0, 0.02)
@@ -99,5 +99,5 @@ def init_weights(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def _as_it_is(module: nn.Module) -> nn.Module:
+def _unchanged(module: nn.Module) -> nn.Module:
     return module

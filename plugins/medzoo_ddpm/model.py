@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ClassUNet(nn.Module):
-    """A U-Net whose time embedding carries the class; class `classes` means "no label"."""
+    """A U-Net with a class embedding added to the time embedding; the last class is the null label."""
 
     def __init__(self, config: DDPMConfig, image: ImageSpec) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class ClassUNet(nn.Module):
         )
 
     def forward(self, noisy: Tensor, timesteps: Tensor, labels: Tensor) -> Tensor:
-        """Prediction (N, C, H, W) for noisy images (N, C, H, W), timesteps (N,) and labels (N,)."""
+        """Return predictions (N, C, H, W) for noisy images (N, C, H, W), timesteps (N,) and labels (N,)."""
         folded = functional.pixel_unshuffle(noisy, self.patch)
         output: Tensor = self.unet(folded, timesteps, class_labels=labels, return_dict=False)[0]
         return functional.pixel_shuffle(output, self.patch)
@@ -47,10 +47,10 @@ class DDPM(PixelDiffusion):
 
     @torch.inference_mode()
     def label_tokens(self, labels: Tensor) -> Tensor:
-        """The vectors added to the embedding of time, (N, 1, width)."""
+        """Return the class embeddings, added to the time embedding, (N, 1, width)."""
         return self.network.unet.class_embedding(labels.to(self.device)).unsqueeze(1)
 
 
 def build_model(config: DDPMConfig, image: ImageSpec, device: str) -> DDPM:
-    """A `DDPM` with fresh weights."""
+    """Build a `DDPM` with fresh weights."""
     return DDPM(ClassUNet(config, image), config, image=image, learned_variance=False).to(device)

@@ -1,4 +1,4 @@
-"""`ddpm-var`: a U-Net attending to label tokens, with two outputs a channel."""
+"""`ddpm-var`: a U-Net attending to label tokens, with two outputs per channel."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
 
 class DDPMVar(PixelDiffusion):
-    """A `PixelDiffusion` over a `TokenUNet`, which shows where it attends (`protocols.AttentionMaps`)."""
+    """A `PixelDiffusion` over a `TokenUNet`, with attention maps (`protocols.AttentionMaps`)."""
 
     network: TokenUNet
 
     @torch.inference_mode()
     def label_tokens(self, labels: Tensor) -> Tensor:
-        """The tokens that the U-Net attends to, (N, tokens, width)."""
+        """Return the tokens that the U-Net attends to, (N, tokens, width)."""
         tokens: Tensor = self.network.embedding(labels.to(self.device))
         return tokens
 
     def attention_maps(self, seeds: Sequence[int], labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The images `sample` gives, and the attention of each of their places to each token."""
+        """Return the images of `sample`, and the attention of each position to each token."""
         unet = self.sampling_network().unet
         return recorded_attention(unet, lambda: self.sample(seeds, labels), count=len(seeds))
 
 
 def build_model(config: DDPMVarConfig, image: ImageSpec, device: str) -> DDPMVar:
-    """A `DDPMVar` with fresh weights."""
+    """Build a `DDPMVar` with fresh weights."""
     network = TokenUNet(config.network, size=image.size, channels=image.channels, classes=len(image.classes), outputs=2)
     return DDPMVar(network, config, image=image, learned_variance=True).to(device)

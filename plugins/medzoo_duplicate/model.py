@@ -1,4 +1,4 @@
-"""The identity as a Generator."""
+"""Oversampling: the identity as a Generator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from medzoo.toolkit.validation import check_init_images
 
 
 class Duplicate(nn.Module):
-    """A Generator without weights: image i is `init_images[i]`."""
+    """A Generator without weights that oversamples: image i is a copy of `init_images[i]`."""
 
     def __init__(self, image: ImageSpec) -> None:
         super().__init__()
@@ -26,12 +26,12 @@ class Duplicate(nn.Module):
         callback: TrainingCallback = TrainingCallback(),
         checkpoints: CheckpointStore = CheckpointStore(),
     ) -> None:
-        """Do nothing: there is nothing to learn."""
+        """Do nothing: there are no weights to train."""
 
     def sample(self, seeds: Sequence[int], labels: Tensor, *, init_images: Tensor | None = None) -> Tensor:
-        """A copy of the init_images, one a seed, whatever the seeds: float32 (N, C, H, W) in [0, 1].
+        """Return a copy of the init_images, one per seed, float32 (N, C, H, W) in [0, 1]; seeds have no effect.
 
         Raises:
-            DataError: no init_images, or other labels or init_images than one a seed.
+            DataError: no init_images, or not one label and one init_image per seed.
         """
         return check_init_images(self.image, seeds, labels, init_images).clone()

@@ -21,12 +21,12 @@ from medzoo.toolkit.nn.resolutions import bottleneck_size
 if TYPE_CHECKING:
     from medzoo_latent_ddpm.settings import AutoencoderSettings, LatentDDPMConfig, NetworkSettings
 
-# Variances beyond these are no different in effect, and their exponentials would leave the range of a float.
+# The exponentials of log-variances beyond these would overflow or underflow.
 _LOG_VARIANCES = (-30.0, 20.0)
 
 
 class VectorAutoencoder(nn.Module):
-    """A variational autoencoder (Kingma & Welling 2014) of residual blocks, between images and vectors.
+    """A variational autoencoder (Kingma & Welling 2014) with residual blocks and vectors as latents.
 
     Raises:
         ConfigError: as `resolutions.bottleneck_size`.
@@ -66,17 +66,17 @@ class VectorAutoencoder(nn.Module):
         )
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and logarithm of the variance, (N, latent) each, of images (N, C, H, W) in [-1, 1]."""
+        """Return mean and log-variance, (N, latent) each, of images (N, C, H, W) in [-1, 1]."""
         mean, log_variance = self.encoder(images).chunk(2, dim=1)
         return mean, log_variance.clamp(*_LOG_VARIANCES)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Images (N, C, H, W) in [-1, 1], a little beyond at times."""
+        """Return images (N, C, H, W), approximately in [-1, 1]."""
         images: Tensor = self.decoder(latents)
         return images
 
     def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Reconstruction from a latent drawn with `noise`, and the posterior's mean and logarithm of the variance."""
+        """Return the reconstruction of a latent drawn with `noise`, and the posterior's mean and log-variance."""
         mean, log_variance = self.encode(images)
         return self.decode(mean + torch.exp(0.5 * log_variance) * noise), mean, log_variance
 
@@ -95,7 +95,7 @@ class VectorDenoiser(nn.Module):
         self.leave = nn.Linear(settings.hidden_dim, latent)
 
     def forward(self, noisy: Tensor, timesteps: Tensor, labels: Tensor) -> Tensor:
-        """Outputs (N, D) for noisy vectors (N, D), timesteps (N,) and labels, (N,) or multi-hot (N, classes)."""
+        """Return (N, D) for noisy vectors (N, D), timesteps (N,) and labels, (N,) or multi-hot (N, classes)."""
         time: Tensor = self.time(self.waves(timesteps).to(noisy.dtype))
         given = time + embed_labels(self.labels, labels)
         stream = self.enter(noisy).unsqueeze(1)  # diffusers' blocks take sequences: a vector is one token
@@ -106,19 +106,19 @@ class VectorDenoiser(nn.Module):
 
 
 class _ImageBlock(ResnetBlock2D):
-    """A residual block of diffusers that is given no time, and may double or halve the side."""
+    """A residual block of diffusers without time embedding, optionally up- or downsampling by 2."""
 
     def __init__(self, before: int, after: int, groups: int, *, up: bool = False, down: bool = False) -> None:
         super().__init__(in_channels=before, out_channels=after, temb_channels=None, groups=groups, up=up, down=down)
 
     def forward(self, images: Tensor) -> Tensor:
-        """What the block makes of `images` (N, C, H, W)."""
+        """Return the block's output for `images` (N, C, H, W)."""
         made: Tensor = super().forward(images, None)
         return made
 
 
 class _VectorBlock(nn.Module):
-    """Adds to a stream (N, 1, width) what an MLP makes of it, given an embedding (N, embedding)."""
+    """Adds an MLP's output to the residual stream (N, 1, width), conditioned on an embedding (N, embedding)."""
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__()
@@ -139,12 +139,12 @@ class LatentDDPM(LatentDiffusion):
 
     @torch.inference_mode()
     def label_tokens(self, labels: Tensor) -> Tensor:
-        """The vectors added to the embedding of time, (N, 1, width); those of several labels add up."""
+        """Return the label embeddings, added to the time embedding, (N, 1, width); summed for several labels."""
         return embed_labels(self.network.labels, labels.to(self.device)).unsqueeze(1)
 
 
 def build_model(config: LatentDDPMConfig, image: ImageSpec, device: str) -> LatentDDPM:
-    """A `LatentDDPM` over a `VectorAutoencoder`, fresh weights."""
+    """Build a `LatentDDPM` over a `VectorAutoencoder`, with fresh weights."""
     autoencoder = VectorAutoencoder(config.autoencoder, image)
     network = VectorDenoiser(config.network, latent=config.autoencoder.latent_dim, classes=len(image.classes))
     return LatentDDPM(autoencoder, network, config, image=image).to(device)
@@ -155,7 +155,7 @@ def _modulated_norm(settings: NetworkSettings) -> AdaLayerNormContinuous:
 
 
 def _descent(widths: Sequence[int], layers: int) -> list[tuple[int, int, bool]]:
-    """Each residual block's width above, width below, and whether the side halves in between."""
+    """Return each residual block's input channels, output channels, and whether it downsamples."""
     passed = [widths[0], *(width for width in widths for _ in range(layers))]
     return [
         (above, below, block > 0 and block % layers == 0)

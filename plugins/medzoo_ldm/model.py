@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class KLAutoencoder(nn.Module):
-    """An AutoencoderKL whose images may be folded first; published ones see gray images as three equal channels."""
+    """An AutoencoderKL with optional pixel folding; pretrained ones repeat gray images to three channels."""
 
     def __init__(self, settings: AutoencoderSettings, image: ImageSpec) -> None:
         super().__init__()
@@ -53,41 +53,41 @@ class KLAutoencoder(nn.Module):
         )
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and logarithm of the variance, (N, latent channels, h, w) each, of images (N, C, H, W) in [-1, 1]."""
+        """Return mean and log-variance, (N, latent channels, h, w) each, of images (N, C, H, W) in [-1, 1]."""
         colored = images.expand(-1, self.colors, -1, -1)
         posterior = self.vae.encode(functional.pixel_unshuffle(colored, self.patch)).latent_dist
         return posterior.mean, posterior.logvar
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Images (N, C, H, W) in [-1, 1], a little beyond at times."""
+        """Return images (N, C, H, W), approximately in [-1, 1]."""
         images = functional.pixel_shuffle(self.vae.decode(latents).sample, self.patch)
         return images if self.colors == self.channels else images.mean(dim=1, keepdim=True)
 
     def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Reconstruction from a latent drawn with `noise`, and the posterior's mean and logarithm of the variance."""
+        """Return the reconstruction of a latent drawn with `noise`, and the posterior's mean and log-variance."""
         mean, log_variance = self.encode(images)
         return self.decode(mean + torch.exp(0.5 * log_variance) * noise), mean, log_variance
 
 
 class LDM(LatentDiffusion):
-    """A `LatentDiffusion` over a `TokenUNet`, which shows where it attends (`protocols.AttentionMaps`)."""
+    """A `LatentDiffusion` over a `TokenUNet`, with attention maps (`protocols.AttentionMaps`)."""
 
     network: TokenUNet
 
     @torch.inference_mode()
     def label_tokens(self, labels: Tensor) -> Tensor:
-        """The tokens that the U-Net attends to, (N, tokens, width)."""
+        """Return the tokens that the U-Net attends to, (N, tokens, width)."""
         tokens: Tensor = self.network.embedding(labels.to(self.device))
         return tokens
 
     def attention_maps(self, seeds: Sequence[int], labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The images `sample` gives, and the attention of each place of their latents to each token."""
+        """Return the images of `sample`, and the attention of each latent position to each token."""
         unet = self.sampling_networks()[0].unet
         return recorded_attention(unet, lambda: self.sample(seeds, labels), count=len(seeds))
 
 
 def build_model(config: LDMConfig, image: ImageSpec, device: str) -> LDM:
-    """An `LDM` over a `KLAutoencoder`, fresh weights."""
+    """Build an `LDM` over a `KLAutoencoder`, with fresh weights."""
     autoencoder = KLAutoencoder(config.autoencoder, image)
     channels, side, _ = autoencoder.latent_shape
     network = TokenUNet(config.network, size=side, channels=channels, classes=len(image.classes))

@@ -17,5 +17,5 @@ class AlexNet:
         self.distance = Perceptual(build_lpips("alex", state), device)
 
     def __call__(self, images: Tensor) -> Mapping[str, Tensor]:
-        """No vectors."""
+        """Return no features."""
         return {}

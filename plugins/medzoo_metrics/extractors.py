@@ -1,4 +1,4 @@
-"""The extractors of `medzoo_metrics`: what they are, and how each is built."""
+"""The extractors of `medzoo_metrics`: their specs and builders."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ if TYPE_CHECKING:
 
 
 def build_inception(weights: Weights, device: str) -> Extractor:
-    """Inception-v3."""
+    """Build Inception-v3."""
     from medzoo_metrics.inception import build_inception
 
     return build_inception(weights["inception-fid"], device)
 
 
 def build_vgg16(weights: Weights, device: str) -> PerceptualExtractor:
-    """VGG16 and LPIPS on it."""
+    """Build VGG16 and LPIPS on it."""
     from medzoo_metrics.vgg16 import VGG16
 
     return VGG16(weights["vgg16-imagenet"], device)
 
 
 def build_alexnet(weights: Weights, device: str) -> PerceptualExtractor:
-    """LPIPS on AlexNet."""
+    """Build LPIPS on AlexNet."""
     from medzoo_metrics.alexnet import AlexNet
 
     return AlexNet(weights["alexnet-imagenet"], device)
 
 
 def build_pixels(weights: Weights, device: str) -> Extractor:
-    """Thumbnails, made on the device that holds the images."""
+    """Build the thumbnail extractor, which runs on the device of the images."""
     from medzoo_metrics.pixels import Pixels
 
     return Pixels()

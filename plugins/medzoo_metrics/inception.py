@@ -13,7 +13,7 @@ LAYERS = {"features": "2048", "logits": "logits_unbiased"}
 
 
 def build_inception(state: Mapping[str, Tensor], device: str) -> FidelityExtractor:
-    """The extractor with the weights `state`."""
+    """Build the extractor with the weights `state`."""
     network = build_network(FeatureExtractorInceptionV3, LAYERS, state)
     network.load_state_dict(state, assign=True)
     return FidelityExtractor(network, LAYERS, device)

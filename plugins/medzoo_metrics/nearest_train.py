@@ -22,7 +22,7 @@ _FAR = 1e6  # stands for the ratio of any distance to none
 
 @dataclass(frozen=True)
 class _Tail:
-    """How many synthetic images lie in the lower tail of the held-out ones."""
+    """The synthetic images in the lower tail of the held-out distances."""
 
     threshold: float
     rank: int
@@ -73,31 +73,31 @@ def nearest_train(real: Sample, fake: Sample, *, train: Sample, seed: int) -> Sc
 
 
 def _tail(held_out: np.ndarray, synthetic: np.ndarray) -> _Tail:
-    """The lower tail of the held-out values, at their `PERCENTILE`, and what of the synthetic ones lies in it."""
+    """Return the lower tail of the held-out values, at their `PERCENTILE`, and the synthetic ones in it."""
     import numpy as np
 
     threshold = np.sort(held_out)[max(1, int(PERCENTILE * len(held_out))) - 1]
     reach = threshold + _ROUNDING * np.median(held_out)
     rank = int((held_out <= reach).sum())  # more than asked for where values are equal
     count = int((synthetic <= reach).sum())
-    p_value = float(_chance(rank, len(held_out), len(synthetic)).sf(count - 1))
+    p_value = float(_null_distribution(rank, len(held_out), len(synthetic)).sf(count - 1))
     return _Tail(threshold=float(threshold), rank=rank, count=count, p_value=p_value)
 
 
-def _chance(rank: int, held_out: int, synthetic: int) -> Any:
-    """Of how many new images lie below the `rank`-th smallest of as new held-out ones."""
+def _null_distribution(rank: int, held_out: int, synthetic: int) -> Any:
+    """Return the null distribution: the number of new images below the `rank`-th smallest held-out distance."""
     from scipy import stats
 
     return stats.betabinom(synthetic, rank, held_out + 1 - rank)
 
 
 def _detectable(rank: int, held_out: int, synthetic: int) -> int:
-    """The smallest number of copies that makes the check fail."""
-    return min(int(_chance(rank, held_out, synthetic).isf(SIGNIFICANCE)) + 1, synthetic)
+    """Return the smallest number of copies that makes the check fail."""
+    return min(int(_null_distribution(rank, held_out, synthetic).isf(SIGNIFICANCE)) + 1, synthetic)
 
 
 def _ratio(to_train: np.ndarray, to_held_out: np.ndarray) -> np.ndarray:
-    """The distances' ratio, at most `_FAR`; 1 where both are 0."""
+    """Return the ratio of distances, at most `_FAR`; 1 where both are 0."""
     import numpy as np
 
     ratio: np.ndarray = np.divide(to_train, to_held_out, out=np.full(len(to_train), _FAR), where=to_held_out > 0)
@@ -105,7 +105,7 @@ def _ratio(to_train: np.ndarray, to_held_out: np.ndarray) -> np.ndarray:
 
 
 def _to_others(images: np.ndarray) -> np.ndarray:
-    """Each image's distance to the nearest of the others."""
+    """Return each image's distance to the nearest of the others."""
     import numpy as np
     from sklearn.neighbors import NearestNeighbors
 
@@ -127,7 +127,7 @@ def _warnings(absolute: _Tail, relative: _Tail, held_out: int) -> Iterator[str]:
 
 
 def _nearest(images: np.ndarray, ways: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """For each image the index of the nearest training image, those of the second way after the first, and how far."""
+    """Return each image's nearest training image by index (mirrored ones after the others), and its distance."""
     import numpy as np
     from sklearn.metrics import pairwise_distances_argmin
 

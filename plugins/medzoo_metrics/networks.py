@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
-LEAST_SIDE, ENLARGED_SIDE = 32, 64
+MIN_SIDE, ENLARGED_SIDE = 32, 64
 
 
 def build_network(kind: type[FeatureExtractorBase], layers: Mapping[str, str], state: Mapping[str, Tensor]) -> Any:
-    """torch-fidelity's extractor `kind` of its layers `layers.values()`, without weights; `state` has their names.
+    """Build torch-fidelity's extractor `kind` of `layers.values()` without weights; `state` has their names and shapes.
 
-    It wants a file of weights, reads it with pickle and copies it over random ones. So it is given one of shapes alone,
-    on the device that holds no numbers.
+    Its constructor unpickles a weights file and copies it over random weights, so it gets one of shapes only, on the
+    meta device.
     """
     shapes = io.BytesIO()
     torch.save({name: value.to("meta") for name, value in state.items()}, shapes)
@@ -28,7 +28,7 @@ def build_network(kind: type[FeatureExtractorBase], layers: Mapping[str, str], s
 
 
 class FidelityExtractor:
-    """An Extractor: torch-fidelity's `network` with `layers` under our names; it resizes images by itself."""
+    """An Extractor: torch-fidelity's `network` with `layers` under medzoo's names; it resizes images itself."""
 
     def __init__(self, network: nn.Module, layers: Mapping[str, str], device: str) -> None:
         self.network = network.to(device).requires_grad_(False).eval()
@@ -37,13 +37,13 @@ class FidelityExtractor:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Mapping[str, Tensor]:
-        """By layer, float32 (N, D) on the images' device, of uint8 images (N, 1 or 3, H, W)."""
+        """Return features by layer, float32 (N, D) on the images' device, of uint8 images (N, 1 or 3, H, W)."""
         vectors = self.network(images.to(self.device).expand(-1, 3, -1, -1))
         return {layer: values.to(images.device) for layer, values in zip(self.layers, vectors, strict=True)}
 
 
 class Perceptual:
-    """LPIPS on uint8 images; those with a side below 32 are enlarged first, for the networks halve it five times."""
+    """LPIPS on uint8 images, upsampled if a side is below 32, because the networks halve it five times."""
 
     def __init__(self, lpips: nn.Module, device: str) -> None:
         self.lpips = lpips.to(device)
@@ -51,12 +51,12 @@ class Perceptual:
 
     @torch.no_grad()
     def __call__(self, first: Tensor, second: Tensor) -> Tensor:
-        """The distance (N,), float32 on the images' device, of pairs (N, 1 or 3, H, W)."""
+        """Return the distance (N,), float32 on the images' device, of pairs (N, 1 or 3, H, W)."""
         distances: Tensor = self.lpips(self._prepared(first), self._prepared(second))
         return distances.flatten().to(first.device)
 
     def _prepared(self, images: Tensor) -> Tensor:
         seen = images.to(self.device).float().expand(-1, 3, -1, -1) / 127.5 - 1.0
-        if (least := min(seen.shape[-2:])) < LEAST_SIDE:
-            seen = functional.interpolate(seen, scale_factor=ENLARGED_SIDE / least, mode="bilinear")
+        if (side := min(seen.shape[-2:])) < MIN_SIDE:
+            seen = functional.interpolate(seen, scale_factor=ENLARGED_SIDE / side, mode="bilinear")
         return seen

@@ -1,4 +1,4 @@
-"""Images as their thumbnails: vectors whose distance is one of correlation, without any weights."""
+"""Normalized thumbnails: vectors whose distance measures correlation, without weights."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _FLAT = 1e-5  # below this norm a thumbnail is constant but for rounding
 
 
 class Pixels:
-    """An Extractor: gray thumbnails of 32 by 32, less their mean, of length 1; a constant image is the zero vector.
+    """An Extractor: gray 32x32 thumbnails, mean subtracted, normalized to length 1; a constant image is zero.
 
     The Euclidean distance of two is sqrt(2 (1 - r)), r being the correlation of the thumbnails.
     """
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Mapping[str, Tensor]:
-        """By the layer "features", float32 (N, 1024), of uint8 images (N, 1 or 3, H, W)."""
+        """Return the layer "features", float32 (N, 1024), of uint8 images (N, 1 or 3, H, W)."""
         small = functional.interpolate(
             grayscale(images.float() / 255.0)[:, None], size=(SIDE, SIDE), mode="bilinear", antialias=True
         )

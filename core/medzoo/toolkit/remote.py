@@ -76,8 +76,8 @@ class RemoteGenerator(Generator, Protocol):
     def connect(self) -> None:
         """Prepare for requests; send nothing. Raises: ConfigError, as for a missing API key."""
 
-    def request(self, picture: bytes, label: str, *, seed: int, idempotency_key: str) -> bytes:
-        """Send one request and return the bytes of an image file, the service's variation of `picture` (PNG).
+    def request(self, image: bytes, label: str, *, seed: int, idempotency_key: str) -> bytes:
+        """Send one request and return the bytes of an image file, the service's variation of `image` (PNG).
 
         Several threads call this at once. `idempotency_key` tells the service that a request repeats one whose answer
         was lost. No error may contain a secret.
