@@ -112,7 +112,7 @@ def test_ctrl_c_says_how_to_resume(medzoo, monkeypatch):
 
     monkeypatch.setattr("medzoo.cli.list.load_registry", interrupt)
     outcome = medzoo("list")
-    assert (outcome.code, outcome.err) == (130, "interrupted; run the same command again to go on\n")
+    assert (outcome.code, outcome.err) == (130, "interrupted; run the same command again to resume\n")
 
 
 def test_sigint_exits_130(install_plugin, user_folders):
@@ -132,7 +132,7 @@ def test_sigint_exits_130(install_plugin, user_folders):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert err == "interrupted; run the same command again to go on\n"
+    assert err == "interrupted; run the same command again to resume\n"
 
 
 def test_closed_pipe_is_silent(publish):

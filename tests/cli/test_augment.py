@@ -156,7 +156,7 @@ def test_augment_resumes_after_ctrl_c(medzoo, model, images, here):
     process.send_signal(signal.SIGINT)
     told = process.communicate()[1]
     assert process.returncode == 130
-    assert "run the same command again to go on" in told
+    assert "run the same command again to resume" in told
     assert "Traceback" not in told
     assert 20 <= len(list(here.glob("out/*/synthetic-*"))) < 395
     assert not list(here.glob("out/**/.*.part"))

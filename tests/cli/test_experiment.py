@@ -45,7 +45,7 @@ def test_experiment_plan_writes_nothing(medzoo, given, tmp_path):
     assert plan["seconds"] > 0
     assert plan["disk"] > 0
     # Of 14 images, 7 test and 2 choose weights in each fold; the other 5 are filled to 8 a class, by whole batches.
-    assert {share["name"]: share["images"] for share in plan["shares"]} == {"cnn": 0, "duplicate": 2 * 2 * 16}
+    assert {row["name"]: row["images"] for row in plan["models"]} == {"cnn": 0, "duplicate": 2 * 2 * 16}
     assert plan["arms"] == [{"name": "duplicate", "real": 5, "synthetic": 11, "cells": 4, "missing": 4}]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "design.toml"]
     told = medzoo("experiment", "plan", *given, "--no-estimate")

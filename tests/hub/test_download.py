@@ -278,7 +278,7 @@ def test_pull_resumes_after_an_interrupt(hub_server, entry, published):
         time.sleep(0.05)
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=120)
-    assert (running.returncode, err) == (130, "interrupted; run the same command again to go on\n")
+    assert (running.returncode, err) == (130, "interrupted; run the same command again to resume\n")
     assert "model.safetensors" not in final_names(entry)
     assert_pulled(entry, published)
     assert int(hub_server.requests[-1].headers["range"][len("bytes=") : -1]) > 0

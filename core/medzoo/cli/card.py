@@ -24,7 +24,7 @@ def card(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write the model card of a training run, and print its registry entry."""
+    """Write the model card of a training run."""
     from medzoo.plugins.lookup import load_plugins
     from medzoo.publishing.card import SAMPLES, About, write_card
 

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Measure whether synthetic images help: train classifiers on real and synthetic images, and compare them.",
+    help="Measure whether synthetic images help classifiers.",
 )
 
 Given = Annotated[

@@ -29,7 +29,7 @@ def pull(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Download models and assets into the cache and print where they are."""
+    """Download models and assets into the cache."""
     plugins = load_plugins()
     registry = load_registry(plugins=plugins)
     wanted = [_reference(name, source) if is_reference(name) else find_entry(name, registry, plugins) for name in names]
