@@ -66,7 +66,7 @@ def test_augment_resume_requests_only_missing_images(start, api, tmp_path, way):
     process = start()
     wait_for(lambda: len(api.asked) >= 5, process)
     process.send_signal(way)
-    error = process.communicate(timeout=120)[1]
+    error = process.communicate(timeout=600)[1]
     folder = tmp_path / "out"
     assert not (folder / "run.json").exists()
     time.sleep(0.2)  # what the process sent last may still be read by the server
@@ -84,7 +84,7 @@ def test_augment_resume_requests_only_missing_images(start, api, tmp_path, way):
         assert set(granted.values()) == there.keys()  # what was paid for was waited for
 
     second = start()
-    assert second.communicate(timeout=120)[1].count("error") == 0
+    assert second.communicate(timeout=600)[1].count("error") == 0
     assert second.returncode == 0
     assert len(list(folder.glob("*/synthetic-*.png"))) == IMAGES
     assert all((folder / name).read_bytes() == data for name, data in there.items())
@@ -102,9 +102,9 @@ def test_augment_max_requests_counts_requests_in_flight_when_killed(start, api):
     process = start("--set", f"requests.max_requests={IMAGES}")
     wait_for(lambda: len(api.asked) >= 5, process)
     process.kill()
-    process.communicate(timeout=120)
+    process.communicate(timeout=600)
     again = start("--set", f"requests.max_requests={IMAGES}")
-    error = again.communicate(timeout=120)[1]
+    error = again.communicate(timeout=600)[1]
     assert again.returncode == 6
     assert "requests.max_requests = 12 is reached: 12 requests were sent" in error
     assert IMAGES - 3 <= len(api.asked) <= IMAGES
@@ -120,9 +120,9 @@ def test_augment_concurrent_processes_are_refused(start, api):
     first = start()
     wait_for(lambda: len(api.asked) >= 1, first)
     second = start()
-    error = second.communicate(timeout=120)[1]
+    error = second.communicate(timeout=600)[1]
     go_on.set()
-    assert first.wait(timeout=120) == 0
+    assert first.wait(timeout=600) == 0
     first.stderr.close()
     assert second.returncode == 6
     assert "another process is asking" in error

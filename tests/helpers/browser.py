@@ -40,7 +40,7 @@ def look(page: str, folder: Path, width: int = PHONE) -> tuple[dict[str, Any], l
     flags += [f"--user-data-dir={folder / 'profile'}", "--window-size=1280,900"]
     assert BROWSER is not None
     done = subprocess.run(
-        [BROWSER, *flags, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120, check=True
+        [BROWSER, *flags, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=600, check=True
     )
     found = re.search(r'<pre id="found">(.+?)</pre>', done.stdout, re.DOTALL)
     assert found, done.stderr

@@ -178,6 +178,6 @@ def test_fetch_model_in_parallel(entry, damaged):
     )
     running = [subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE) for _ in range(4)]
     for process in running:
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=600)
         assert process.returncode == 0, err.decode()
     assert {path.name for path in cache_folder(entry).iterdir()} == {file.name for file in entry.files}

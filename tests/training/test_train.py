@@ -195,11 +195,11 @@ def test_train_killed_resumes_with_the_same_weights(folder: Path, tmp_path: Path
         wait_for(lambda: any(checkpoints.glob("step-*.safetensors")), seconds=120, process=process)
         process.send_signal(signal.SIGKILL)
     assert not (tmp_path / "killed" / "run.json").exists()
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     assert "resuming from step" in done.stderr
     whole = [sys.executable, "-m", "medzoo", *command(folder, tmp_path / "whole", *more)]
-    subprocess.run(whole, check=True, capture_output=True, timeout=200)
+    subprocess.run(whole, check=True, capture_output=True, timeout=600)
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("killed", "whole")]
     assert weights[0] == weights[1]
 
