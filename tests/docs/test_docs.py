@@ -113,7 +113,8 @@ def test_hooks_are_documented(site: Site) -> None:
 
 @on_site
 def test_public_api_is_documented(site: Site) -> None:
-    public = [getattr(medzoo, name) for name in medzoo.__all__ if name not in ("__version__", "hookimpl")]
+    left_out = ("__version__", "hookimpl", "classify")  # a text, a decorator, and a module whose functions are there
+    public = [getattr(medzoo, name) for name in medzoo.__all__ if name not in left_out]
     known = site.names["py:function"] | site.names["py:class"]
     homes = {each: {f"medzoo.{each.__name__}", f"{each.__module__}.{each.__name__}"} for each in public}
     assert medzoo.load in homes

@@ -65,7 +65,7 @@ def family(error: type[MedzooError]) -> list[type[MedzooError]]:
 
 def told_in_tables(page: str) -> set[str]:
     """The names in backticks in the first column of a page's tables."""
-    return {name for row in re.findall(r"^\| (.*?) \|", page, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+    return {name for row in re.findall(r"^\| (.*?) \|", page, re.MULTILINE) for name in re.findall(r"`([\w.]+)`", row)}
 
 
 def missing_variables(sources: Mapping[str, str], page: str) -> list[str]:
