@@ -15,13 +15,13 @@ def whole_number(name: str, given: object) -> int:
     if isinstance(given, SupportsIndex) and not isinstance(given, bool):
         with contextlib.suppress(TypeError):  # of an array of several numbers, or of one with a fraction
             return operator.index(given)
-    raise refused(name, given, "a whole number")
+    raise invalid_argument(name, given, "a whole number")
 
 
 def names(name: str, given: object, hint: str = "") -> tuple[str, ...]:
     """Return the argument `name`, a sequence of strings but not a string. Raises: ConfigError."""
     if isinstance(given, str) or not isinstance(given, Sequence) or not all(isinstance(each, str) for each in given):
-        raise refused(name, given, "a list of names", hint)
+        raise invalid_argument(name, given, "a list of names", hint)
     return tuple(given)
 
 
@@ -29,9 +29,9 @@ def require(kinds: Any, wanted: str, hint: str = "", **given: object) -> None:
     """Check that all arguments `given` are instances of `kinds`. Raises: ConfigError for the first that is not."""
     for name, value in given.items():
         if not isinstance(value, kinds):
-            raise refused(name, value, wanted, hint)
+            raise invalid_argument(name, value, wanted, hint)
 
 
-def refused(name: str, given: object, wanted: str, hint: str = "") -> ConfigError:
+def invalid_argument(name: str, given: object, wanted: str, hint: str = "") -> ConfigError:
     """Return the error for an argument of the wrong type."""
     return ConfigError(f"{name}={given!r} is not {wanted}", hint)

@@ -1,4 +1,4 @@
-"""The one exception family of medzoo: what was given, what was expected, and the command that fixes it."""
+"""The exceptions of medzoo: each states what was given, what was expected, and the command that fixes it."""
 
 import difflib
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""What a classifier's probabilities are worth on a test set: scores over all, per class, and the points of ROC curves.
+"""Scores of a classifier's probabilities on a test set: over all images, per class, and the points of ROC curves.
 
 Macro means are over the classes of the test set alone. A class without an image there has NaN for its scores, 0 for
 its support, and is named in `absent`.

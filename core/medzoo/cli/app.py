@@ -135,13 +135,13 @@ def _run(arguments: list[str]) -> int:
     except _ClickException as error:
         return _report_usage(error)
     except PermissionError as error:
-        refused = ResourceError(f"cannot use {error.filename or 'the output'}: permission is denied")
-        return _report(refused.message, "check its permissions or choose another folder", refused.exit_code)
+        message = f"cannot use {error.filename or 'the output'}: permission is denied"
+        return _report(message, "check its permissions or choose another folder", ResourceError.exit_code)
     except OSError as error:
         if error.errno not in _DISK:
             raise
-        refused = ResourceError(f"cannot write {error.filename or 'the output'}: {_DISK[error.errno]}")
-        return _report(refused.message, "free some space or choose another folder", refused.exit_code)
+        message = f"cannot write {error.filename or 'the output'}: {_DISK[error.errno]}"
+        return _report(message, "free some space or choose another folder", ResourceError.exit_code)
     except KeyboardInterrupt:
         code = _INTERRUPTED
     except Exception as error:

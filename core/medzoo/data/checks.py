@@ -1,4 +1,4 @@
-"""What is in a dataset, and what is wrong with it."""
+"""Summarize a dataset and find its problems."""
 
 from __future__ import annotations
 
@@ -70,10 +70,10 @@ def check_dataset(dataset: Dataset) -> DataReport:
     Raises: DataError on a file that cannot be read; open the dataset with `skip_bad` to have them listed.
     """
     parts: dict[str, Dataset] = {"train" if dataset.held_out else "all": dataset, **dataset.held_out}
-    looks = Counter(chain.from_iterable(_looks(part) for part in parts.values()))
+    headers = Counter(chain.from_iterable(_headers(part) for part in parts.values()))
     sizes: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
-    for (width, height, mode), count in looks.items():
+    for (width, height, mode), count in headers.items():
         bits = 16 if mode.startswith("I;16") else _BITS.get(mode, 8)
         sizes[f"{width}x{height}"] += count
         kinds[f"{mode}, {bits} bit"] += count
@@ -90,7 +90,7 @@ def check_dataset(dataset: Dataset) -> DataReport:
     )
 
 
-def _looks(dataset: Dataset) -> Iterator[tuple[int, int, str]]:
+def _headers(dataset: Dataset) -> Iterator[tuple[int, int, str]]:
     """Yield width, height and Pillow mode of each image."""
     if dataset.files is not None:
         yield from map(probe, dataset.files)

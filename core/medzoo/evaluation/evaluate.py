@@ -1,4 +1,4 @@
-"""Measure synthetic images beside real ones."""
+"""Measure synthetic images against real ones."""
 
 from __future__ import annotations
 

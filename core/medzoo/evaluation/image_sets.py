@@ -1,4 +1,4 @@
-"""The image sets of an evaluation: open them by role, check that they are what they claim, and decode them alike."""
+"""Open the image sets of an evaluation by role, check that each is real or synthetic as given, decode them alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sample images from generators: the one road by which every command and the Python API get their images."""
+"""Sample images from generators: used by every command and the Python API."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from medzoo.config import renamed
 from medzoo.errors import DataError
 from medzoo.storage.files import make_folder, write_json_atomic
 
-# Hidden, so that no reader of image folders looks at it.
+# Hidden, so that readers of image folders skip it.
 PLAN = ".medzoo-plan.json"
 
 
@@ -29,7 +29,7 @@ def lock_run_dir(folder: Path, identity: Mapping[str, Any]) -> None:
 def check_same_run(folder: Path, identity: Mapping[str, Any]) -> None:
     """Raise DataError if `folder` belongs to another job than `identity` describes, or holds other files."""
     path = folder / PLAN
-    # Looked at before the plan is, for another shard may write its plan and first pictures between the two.
+    # Checked before the plan, because another shard may write its plan and first pictures between the two.
     occupied = folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir())
     if not path.is_file():
         for step in (folder, *folder.parents):

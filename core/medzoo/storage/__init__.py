@@ -1,1 +1,1 @@
-"""Files written atomically, and the folders medzoo keeps things in."""
+"""Atomic writes, and the folders of medzoo."""

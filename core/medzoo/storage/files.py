@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and their hashes."""
+"""Write files atomically, and hash them."""
 
 import errno
 import hashlib
@@ -14,7 +14,7 @@ from medzoo.errors import DataError, ResourceError
 
 _CHUNK = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_REFUSALS = {
+_REASONS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "the file is too large for it",
@@ -32,7 +32,7 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = _REFUSALS.get(error.errno or 0)
+        reason = _REASONS.get(error.errno or 0)
         if reason is None:
             raise
         hint = "free some space or choose another folder" if error.errno in _FULL else "choose another folder"

@@ -1,4 +1,4 @@
-"""The folders medzoo reads and keeps things in."""
+"""The folders of medzoo: bundled files, cache and configuration."""
 
 import os
 from pathlib import Path

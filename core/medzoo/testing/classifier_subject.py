@@ -28,13 +28,13 @@ class ClassifierSubject(ModelSubject[Classifier]):
             model.fit(images, validation=images, seed=5, callback=run, checkpoints=run)
 
     def images(self) -> Tensor:
-        """Eight images that give a classifier different outputs."""
+        """Return eight images that give a classifier different outputs."""
         data = self.fake_images()
         chosen = range(0, len(data), len(data) // BATCH)
         return torch.stack([torch.from_numpy(data[index]) for index in chosen]).float() / 255.0
 
     def predict(self, images: Tensor, *, model: Classifier | None = None) -> Tensor:
-        """The probabilities of `images`, on the CPU. Raises: ContractError unless they are probabilities."""
+        """Return the probabilities of `images`, on the CPU. Raises: ContractError unless they are probabilities."""
         given = images.clone()
         with self.observed("predict"):
             found = (model or self.model).predict(images)
@@ -47,7 +47,7 @@ class ClassifierSubject(ModelSubject[Classifier]):
         return found.cpu()
 
     def features(self, images: Tensor, *, model: Classifier | None = None) -> Tensor:
-        """The features of `images`, on the CPU. Raises: ContractError unless finite float32 rows."""
+        """Return the features of `images`, on the CPU. Raises: ContractError unless finite float32 rows."""
         with self.observed("features"):
             found = (model or self.model).features(images)
         return self.expect_tensor(found, "features", shape=(len(images), "D")).cpu()

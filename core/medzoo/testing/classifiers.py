@@ -27,7 +27,7 @@ _LEARNED = 0.9
 def check_classifier(
     spec: ClassifierSpec, *, device: str = "cpu", overrides: Mapping[str, Any] | None = None
 ) -> list[CheckResult]:
-    """What `spec` keeps and breaks of the classifier contract, one result a check; nothing a plugin does raises here.
+    """Check the classifier contract of `spec`, one result per check; no error of a plugin is raised here.
 
     It is built from its `tiny` preset, with `overrides` (key=value), for three classes, fitted on 24 made-up images and
     asked about eight; to see whether it learns, it is fitted once more on classes that differ in brightness alone, with
@@ -50,7 +50,7 @@ def assert_classifier(spec: ClassifierSpec, *, device: str = "cpu", overrides: M
 def classifier_suite(
     spec: ClassifierSpec, *, device: str = "cpu", overrides: Mapping[str, Any] | None = None
 ) -> Suite[ClassifierSubject]:
-    """The checks of `check_classifier`, not made yet."""
+    """Return the checks of `check_classifier` without running them."""
     return shared.model_suite(ClassifierSubject, _STAGES, spec, device=device, overrides=overrides)
 
 
@@ -141,7 +141,7 @@ def _bad_images(subject: ClassifierSubject) -> str:
     }
     for what, shape in kinds.items():
         for name, call in (("predict", subject.model.predict), ("features", subject.model.features)):
-            shared.expect_refused(f"{what} in {name}", functools.partial(call, torch.zeros(shape)))
+            shared.expect_medzoo_error(f"{what} in {name}", functools.partial(call, torch.zeros(shape)))
     return f"refused with a MedzooError: {', '.join(kinds)}"
 
 

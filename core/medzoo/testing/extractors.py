@@ -30,12 +30,12 @@ class _Subject:
         self.side = side
 
     def images(self, channels: int = 1, *, seed: int = 0) -> Tensor:
-        """Three images of noise, uint8."""
+        """Return three images of noise, uint8."""
         shape = (_COUNT, channels, self.side, self.side)
         return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
     def extract(self, images: Tensor) -> Mapping[str, Tensor]:
-        """What the extractor makes of `images`. Raises: ContractError unless they are the layers of the spec."""
+        """Extract features of `images`. Raises: ContractError unless they are the layers of the spec."""
         given, before = images.clone(), global_states(_CPU)
         extractor: Extractor = self.extractor
         layers = extractor(images)
@@ -54,7 +54,7 @@ class _Subject:
 def check_extractor(
     spec: ExtractorSpec, *, weights: Mapping[str, Mapping[str, Tensor]] | None = None, side: int = 40
 ) -> list[CheckResult]:
-    """What `spec` keeps and breaks of the extractor contract, one result a check; nothing a plugin does raises here.
+    """Check the extractor contract of `spec`, one result per check; no error of a plugin is raised here.
 
     It is built on the CPU from `weights` (by asset id and name) and shown images of `side` pixels.
     """

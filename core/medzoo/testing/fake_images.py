@@ -20,7 +20,7 @@ class _Images:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Image `index`: uint8 (C, H, W), a copy."""
+        """Return a copy of image `index`: uint8 (C, H, W)."""
         pixels: np.ndarray = self._pixels[index]
         return pixels.copy()
 

@@ -29,7 +29,7 @@ class Read:
         return len(self.images)
 
     def __getitem__(self, index: slice | Sequence[int]) -> Tensor:
-        """The images at `index`, a copy."""
+        """Return a copy of the images at `index`."""
         expect(isinstance(index, slice | Sequence), f"expected pixels asked for by a slice or a list, not by {index!r}")
         return self.images[index if isinstance(index, slice) else list(index)].clone()
 
@@ -48,7 +48,7 @@ class FakeSamples:
         self.fault = "copies of training images" if spec.needs_train else seen
 
     def good(self, count: int, *, seed: int = 0, channels: int = 1) -> Sample:
-        """`count` images."""
+        """Return `count` good images."""
         source = torch.Generator().manual_seed(seed)
         grain = torch.rand(count, channels, self.side, self.side, generator=source)
         smooth = functional.avg_pool2d(grain, 3, stride=1, padding=1, count_include_pad=False)
@@ -59,7 +59,7 @@ class FakeSamples:
         return self._sample(0.7 * smooth, features)
 
     def bad(self, count: int, train: Sample) -> Sample:
-        """`count` images as no metric likes them."""
+        """Return `count` images that every metric should score badly."""
         good = self.good(count, seed=1)
         pixels = _corrupted(good.pixels[:]) if good.pixels is not None else torch.empty(count, 1, 1, 1)
         features = {
@@ -71,12 +71,12 @@ class FakeSamples:
         return self._sample(pixels, features)
 
     def constant(self, count: int) -> Sample:
-        """`count` images of one gray."""
+        """Return `count` images of one gray."""
         zeros = torch.zeros(count, WIDTH)
         return self._sample(torch.full((count, 1, self.side, self.side), 0.5), {"features": zeros, "logits": zeros})
 
     def train(self, count: int) -> Sample:
-        """`count` training images."""
+        """Return `count` training images."""
         source = torch.Generator().manual_seed(2)
         features = {name: torch.randn(count, WIDTH, generator=source) for name in self.spec.needs_train}
         return Sample(size=count, features=features)
@@ -93,13 +93,13 @@ class FakeSamples:
 
 
 def _corrupted(images: Tensor) -> Tensor:
-    """Images brighter by 0.3, of half the contrast, in blocks of four pixels a side."""
+    """Return images brighter by 0.3, of half the contrast, in blocks of 4x4 pixels."""
     blocks = functional.avg_pool2d(images, 4).repeat_interleave(4, dim=-1).repeat_interleave(4, dim=-2)
     return 0.5 * (blocks - blocks.mean()) + blocks.mean() + 0.3
 
 
 def tensors_of(sample: Sample) -> list[Tensor]:
-    """Everything that `sample` holds."""
+    """Return all tensors of `sample`."""
     held = list(sample.features.values())
     held += [sample.pixels.images] if isinstance(sample.pixels, Read) else []
     return held if sample.labels is None else [*held, sample.labels]

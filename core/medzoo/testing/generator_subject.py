@@ -27,7 +27,7 @@ class GeneratorSubject(ModelSubject[Generator]):
         return bool(self.spec.trainable)
 
     def listener(self, *, restored: Mapping[str, Tensor] | None = None, stop: int | None = None) -> RecordingCallback:
-        """A callback and checkpoint store for `fit` that checks previews."""
+        """Return a callback and checkpoint store for `fit` that checks previews."""
         return PreviewCheckingCallback(self, restored=restored, stop=stop)
 
     def configure(self, preset: str) -> None:
@@ -61,7 +61,7 @@ class GeneratorSubject(ModelSubject[Generator]):
         init_images: Tensor | None = None,
         model: Generator | None = None,
     ) -> Tensor:
-        """The images of `indices`, on the CPU, checked for shape, dtype and range.
+        """Sample the images of `indices`, on the CPU, checked for shape, dtype and range.
 
         Raises:
             ContractError: they are not images, or what was given to the call was changed by it.
@@ -93,7 +93,7 @@ class GeneratorSubject(ModelSubject[Generator]):
 
 
 class PreviewCheckingCallback(RecordingCallback):
-    """A RecordingCallback that looks at every preview as a user would."""
+    """A RecordingCallback that checks every preview."""
 
     def __init__(
         self, subject: GeneratorSubject, *, restored: Mapping[str, Tensor] | None = None, stop: int | None = None

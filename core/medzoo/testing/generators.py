@@ -31,7 +31,7 @@ _DRAWN = 16
 def check_generator(
     spec: GeneratorSpec, *, device: str = "cpu", overrides: Mapping[str, Any] | None = None
 ) -> list[CheckResult]:
-    """What `spec` keeps and breaks of the generator contract, one result a check; nothing a plugin does raises here.
+    """Check the generator contract of `spec`, one result per check; no error of a plugin is raised here.
 
     It is built from its `tiny` preset, with `overrides` (key=value) for what no preset can know, for three classes,
     fitted on 24 made-up images and asked for pictures; where the spec is multi-label, once more with multi-hot labels,
@@ -55,7 +55,7 @@ def assert_generator(spec: GeneratorSpec, *, device: str = "cpu", overrides: Map
 def generator_suite(
     spec: GeneratorSpec, *, device: str = "cpu", overrides: Mapping[str, Any] | None = None
 ) -> Suite[GeneratorSubject]:
-    """The checks of `check_generator`, not made yet."""
+    """Return the checks of `check_generator` without running them."""
     return shared.model_suite(GeneratorSubject, _STAGES, spec, device=device, overrides=overrides)
 
 
@@ -195,7 +195,7 @@ def _bad_requests(subject: GeneratorSubject) -> str:
         requests["no init_images"] = (seeds, labels, None)
         requests["init_images of another size"] = (seeds, labels, init_images[:, :, 1:])
     for what, (some, given, real) in requests.items():
-        shared.expect_refused(what, functools.partial(model.sample, some, given, init_images=real))
+        shared.expect_medzoo_error(what, functools.partial(model.sample, some, given, init_images=real))
     return f"refused with a MedzooError: {', '.join(requests)}"
 
 

@@ -12,7 +12,7 @@ from medzoo.testing.model_subject import ATOL
 
 
 def label_tokens(subject: GeneratorSubject) -> str | None:
-    """What was found of `LabelTokens`, in one line; None for a generator without them."""
+    """Check `LabelTokens` and describe the outcome in one line; None for a generator without them."""
     generator = subject.model
     if not isinstance(generator, LabelTokens):
         return None
@@ -29,7 +29,7 @@ def label_tokens(subject: GeneratorSubject) -> str | None:
 
 
 def attention_maps(subject: GeneratorSubject) -> str | None:
-    """What was found of `AttentionMaps`, in one line; None for a generator without them."""
+    """Check `AttentionMaps` and describe the outcome in one line; None for a generator without them."""
     generator = subject.model
     if not isinstance(generator, AttentionMaps):
         return None
@@ -50,7 +50,10 @@ def attention_maps(subject: GeneratorSubject) -> str | None:
 
 
 def _tokens(generator: LabelTokens, labels: Tensor) -> Tensor:
-    """The tokens of `labels` on the CPU. Raises: ContractError unless they are finite float32 (N, tokens, width)."""
+    """Return the tokens of `labels` on the CPU.
+
+    Raises: ContractError unless they are finite float32 (N, tokens, width).
+    """
     tokens = generator.label_tokens(labels.clone())
     if not isinstance(tokens, Tensor):
         raise ContractError(f"expected a tensor of tokens, got {type(tokens).__name__}")

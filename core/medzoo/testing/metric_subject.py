@@ -44,7 +44,7 @@ class MetricSubject:
         self.train = self.sets.train(self.fakes + 4)
 
     def score(self, real: Sample | None = None, fake: Sample | None = None, *, seed: int = _SEED) -> Score:
-        """The metric of `fake` against `real`, which are good ones where left out. Raises: what the metric raises."""
+        """Score `fake` against `real`, good images where omitted. Raises: what the metric raises."""
         real, fake = real or self.real, fake or self.fake
         more = {"train": self.train} if self.spec.needs_train else {}
         with global_state_monitored(_CPU, self.touched, "by the metric"), monitored(self.seen["score"]):

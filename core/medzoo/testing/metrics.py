@@ -26,7 +26,7 @@ _ROUNDING = 1e-5
 
 
 def check_metric(spec: MetricSpec) -> list[CheckResult]:
-    """What `spec` keeps and breaks of the metric contract, one result a check; nothing a plugin does raises here.
+    """Check the metric contract of `spec`, one result per check; no error of a plugin is raised here.
 
     It measures made-up sets of three classes. Checks that cannot apply are left out: identity of what is no distance (a
     baseline, lower is better), direction where neither way is better, symmetry where it is not declared, and all that
@@ -36,7 +36,7 @@ def check_metric(spec: MetricSpec) -> list[CheckResult]:
 
 
 def metric_suite(spec: MetricSpec) -> Suite[MetricSubject]:
-    """The checks of `check_metric`, not made yet."""
+    """Return the checks of `check_metric` without running them."""
     return Suite(f"metric '{spec.name}'", _STAGES, {"": MetricSubject(spec)})
 
 

@@ -40,7 +40,7 @@ def model_suite(
     device: str,
     overrides: Mapping[str, Any] | None,
 ) -> Suite[M]:
-    """The checks of a model; where it is multi-label, all of them a second time with multi-hot labels."""
+    """Return the checks of a model; where it is multi-label, all of them again with multi-hot labels."""
     several = {"": False, "multi-label ": True} if spec.multi_label else {"": False}
     subjects = {
         prefix: kind(spec, device=device, overrides=overrides, multi_label=multi_label)
@@ -50,7 +50,7 @@ def model_suite(
 
 
 def spec(subject: Subject) -> str | None:
-    """The spec's words, and settings that say what they mean."""
+    """Check the spec's texts, and that settings are described."""
     if subject.multi_label:
         return None  # it is the same one
     found = subject.spec
@@ -64,12 +64,12 @@ def spec(subject: Subject) -> str | None:
 
 
 def registration(subject: Subject) -> str | None:
-    """What importing the plugin loads."""
+    """Check what importing the plugin loads."""
     return None if subject.multi_label else light_registration(subject.kind, subject.spec)
 
 
 def preset(subject: Subject) -> str | None:
-    """The presets, of which `tiny` is taken."""
+    """Check the presets, of which `tiny` is used."""
     known = settings.preset_names(subject.spec.presets)
     found = ", ".join(known) or "none"
     expect("tiny" in known, f"expected a preset tiny.toml for tests, found: {found}")
@@ -85,7 +85,7 @@ def preset(subject: Subject) -> str | None:
 
 
 def build(subject: Subject) -> str:
-    """A model that keeps its protocol."""
+    """Check that `build` returns a model that satisfies its protocol."""
     model = subject.model = subject.build()
     kind, name = subject.kind.capitalize(), type(model).__name__
     for method in subject.methods:
@@ -97,7 +97,7 @@ def build(subject: Subject) -> str:
 
 
 def weights(subject: Subject) -> str:
-    """The state_dict."""
+    """Check the state_dict."""
     state, fresh = subject.model.state_dict(), subject.build().state_dict()
     for name, value in state.items():
         expect(isinstance(value, Tensor), f"expected tensors in state_dict, '{name}' is a {type(value).__name__}")
@@ -119,7 +119,7 @@ def expect_finite_losses(run: RecordingCallback) -> None:
 
 
 def fit_repeats(subject: Subject) -> str | None:
-    """The same seed, the same weights."""
+    """Check that the same seed gives the same weights."""
     if not subject.trainable:
         return None
     again = subject.build()
@@ -130,7 +130,7 @@ def fit_repeats(subject: Subject) -> str | None:
 
 
 def fit_resumes(subject: Subject) -> str | None:
-    """A fit restored from its first unfinished checkpoint."""
+    """Check a fit restored from its first unfinished checkpoint."""
     unfinished, steps = subject.first.unfinished(), len(subject.first.steps)
     if not subject.trainable or steps < 2:
         return None
@@ -152,12 +152,12 @@ def fit_resumes(subject: Subject) -> str | None:
 
 
 def fit_on_nothing(subject: Subject) -> str | None:
-    """No images to train on."""
+    """Check that a fit without images raises."""
     if not subject.trainable:
         return None
     fresh = subject.build()
     data = NoImages(multi_label=subject.multi_label)
-    return expect_refused("no images to train on", lambda: subject.fit(fresh, RecordingCallback(), data=data))
+    return expect_medzoo_error("no images to train on", lambda: subject.fit(fresh, RecordingCallback(), data=data))
 
 
 class NoImages:
@@ -172,12 +172,12 @@ class NoImages:
         return 0
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """No image. Raises: IndexError."""
+        """Raise IndexError: there is no image."""
         raise IndexError(index)
 
 
-def expect_refused(what: str, call: Callable[[], object]) -> str:
-    """What was refused, and in which words. Raises: ContractError unless `call` raises a MedzooError."""
+def expect_medzoo_error(what: str, call: Callable[[], object]) -> str:
+    """Return the message of the MedzooError that `call` raises. Raises: ContractError unless it raises one."""
     try:
         call()
     except MedzooError as error:

@@ -64,7 +64,7 @@ class ModelSubject(ABC, Generic[M]):
         return True
 
     def listener(self, *, restored: Mapping[str, Tensor] | None = None, stop: int | None = None) -> RecordingCallback:
-        """A callback and checkpoint store for `fit`."""
+        """Return a callback and checkpoint store for `fit`."""
         return RecordingCallback(self.kept, restored=restored, stop=stop)
 
     def configure(self, preset: str) -> None:
@@ -81,11 +81,11 @@ class ModelSubject(ABC, Generic[M]):
         return resolved.value, image
 
     def build(self) -> M:
-        """A fresh model, its weights drawn from the global random state, which then is as it was."""
+        """Build a model with weights drawn from the global random state, which is restored."""
         return self._built(self.config, self.image)
 
     def build_quick(self) -> M:
-        """A fresh model that learns the plainest images in one fit: of the preset `quick` if there is one, else `tiny`.
+        """Build a model that learns the plainest images in one fit: of the preset `quick` if any, else `tiny`.
 
         It may be of another image size.
         """
@@ -113,7 +113,7 @@ class ModelSubject(ABC, Generic[M]):
         """Fit `model` with seed 5 on `data`, else on the made-up images."""
 
     def fake_images(self) -> FakeImages:
-        """The images it is fitted on."""
+        """Return the images it is fitted on."""
         return FakeImages(self.image)
 
     def expect_tensor(self, found: object, what: str, *, shape: tuple[int | str, ...]) -> Tensor:

@@ -23,7 +23,7 @@ Check = Callable[[], None]
 def generator_checks(
     spec: GeneratorSpec, *, device: str = "cpu", overrides: Mapping[str, Any] | None = None
 ) -> pytest.MarkDecorator:
-    """A decorator that makes one test of a generator of each check; the test takes the argument `check`, and calls it.
+    """Return a decorator that makes one test per check of a generator; the test calls its argument `check`.
 
     ```python
     @generator_checks(SPEC)
@@ -37,12 +37,12 @@ def generator_checks(
 def classifier_checks(
     spec: ClassifierSpec, *, device: str = "cpu", overrides: Mapping[str, Any] | None = None
 ) -> pytest.MarkDecorator:
-    """As `generator_checks`, for a classifier."""
+    """Return the decorator of `generator_checks` for a classifier."""
     return _parametrized(classifier_suite(spec, device=device, overrides=overrides))
 
 
 def metric_checks(spec: MetricSpec) -> pytest.MarkDecorator:
-    """As `generator_checks`, for a metric."""
+    """Return the decorator of `generator_checks` for a metric."""
     return _parametrized(metric_suite(spec))
 
 

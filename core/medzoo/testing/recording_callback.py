@@ -16,7 +16,7 @@ _KEY = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
 class RecordingCallback(TrainingCallback, CheckpointStore):
-    """Records every call of `fit`; `kept` are the cached tensors that the fits of one model share."""
+    """Records every call of `fit`; `kept` holds the cached tensors that the fits of one model share."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class RecordingCallback(TrainingCallback, CheckpointStore):
         self.warnings.append(message)
 
     def cached(self, key: str, compute: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
-        """Copies of the tensors first made for `key`; every fit makes them again, and has to get the same."""
+        """Return copies of the tensors first computed for `key`; every fit must compute the same."""
         expect(_KEY.fullmatch(key) is not None, f"expected a key of letters, digits, '-' and '_', got {key!r}")
         if key not in self._made:
             made = _copied(compute(), "what is cached")
@@ -79,12 +79,12 @@ class RecordingCallback(TrainingCallback, CheckpointStore):
         return _copied(self.kept[key], "what is cached")
 
     def unfinished(self) -> list[tuple[int, dict[str, Tensor]]]:
-        """Steps and states of the checkpoints before the last step."""
+        """Return steps and states of the checkpoints before the last step."""
         return [(step, state) for step, total, state in self.checkpoints if step < total]
 
 
 def _copied(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
-    """Copies of `tensors` as a file would give them back: on the CPU, without gradients."""
+    """Copy `tensors` as a file would return them: on the CPU, without gradients."""
     strange = [name for name, value in tensors.items() if not isinstance(value, Tensor)]
     expect(not strange, f"expected tensors in {where}, but '{strange[0] if strange else ''}' is not one")
     return {name: value.detach().cpu().clone() for name, value in tensors.items()}

@@ -25,7 +25,7 @@ _PATIENCE = 120.0
 
 
 def light_registration(kind: str, spec: GeneratorSpec | ClassifierSpec | MetricSpec) -> str | None:
-    """What was found, in one line; None for a spec that no installed plugin registers."""
+    """Check the import in a fresh process, in one line; None for a spec that no installed plugin registers."""
     plugins = load_plugins()
     offered = {"generator": plugins.generators, "classifier": plugins.classifiers, "metric": plugins.metrics}[kind]
     if offered.get(spec.name) != spec:

@@ -28,7 +28,7 @@ class CheckResult:
 
 
 def run_check(name: str, check: Callable[[], str | None], device: torch.device) -> CheckResult | None:
-    """The result of one check, or None where it does not apply; inside, the global random states start from 0."""
+    """Run a check with global random states seeded with 0; return None where it does not apply."""
     start, trace = time.perf_counter(), ""
     try:
         with global_seed(0, device):

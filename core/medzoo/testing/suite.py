@@ -63,12 +63,12 @@ class Suite(Generic[S]):
         return tuple(step.name for step in self._steps)
 
     def results(self) -> list[CheckResult]:
-        """The results of all checks that apply, up to the one that stops the suite; nothing a plugin does raises."""
+        """Run all checks that apply, up to the one that stops the suite; no error of a plugin is raised."""
         self._run_until(None)
         return [result for result in self._made.values() if result is not None]
 
     def outcome(self, name: str) -> CheckResult | str:
-        """The result of one check, for which those before it are made too; or the reason why there is none.
+        """Run one check, after those it depends on, and return its result, or the reason why there is none.
 
         Raises: KeyError for an unknown name.
         """

@@ -31,7 +31,7 @@ LINES = (("loss", "network", "#1f5fa8", "#c9d8ea"), ("adversary", "adversary", "
 
 
 class Display(Protocol):
-    """Shows a run's progress to whoever watches."""
+    """Displays a run's progress."""
 
     def start(self, step: int, total: int) -> None:
         """Note that training begins after `step` of `total` steps."""
