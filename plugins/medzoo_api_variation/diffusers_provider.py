@@ -76,9 +76,7 @@ def load_pipeline(settings: DiffusersSettings, device: str) -> Any:
         HubError: the pipeline cannot be loaded.
     """
     if not settings.model:
-        raise ConfigError(
-            "no pipeline is named to vary images with", "give a folder or Hub id: --set diffusers.model=FOLDER"
-        )
+        raise ConfigError("diffusers.model is not set", "give a folder or Hub id: --set diffusers.model=FOLDER")
     if find_spec("transformers") is None:
         raise ConfigError("provider = diffusers needs transformers", "pip install 'medzoo[variation]'")
     import diffusers
@@ -92,19 +90,19 @@ def load_pipeline(settings: DiffusersSettings, device: str) -> Any:
     except OSError as error:  # diffusers raises it for anything missing, on disk or on the Hub
         reason = str(error).strip().splitlines()[0]
         raise HubError(
-            f"the pipeline '{settings.model}' cannot be had: {reason}",
+            f"the pipeline '{settings.model}' cannot be loaded: {reason}",
             "it should hold model_index.json and safetensors weights; pickled weights are not read",
         ) from error
     except ValueError as error:  # diffusers has no image-to-image class for these weights
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(
-            f"the pipeline '{settings.model}' makes no image of another: {reason}",
+            f"the pipeline '{settings.model}' is not image-to-image: {reason}",
             "take one that varies images, such as StableDiffusionImageVariationPipeline, or has an image-to-image form",
         ) from error
     if "strength" in _parameters(pipeline) and int(settings.num_inference_steps * settings.strength) < 1:
         raise ConfigError(
             f"diffusers.num_inference_steps = {settings.num_inference_steps} at diffusers.strength = "
-            f"{settings.strength:g} leaves no step to take",
+            f"{settings.strength:g} leaves no denoising step",
             "raise one of them",
         )
     pipeline.set_progress_bar_config(disable=True)

@@ -38,7 +38,7 @@ class OpenAIProvider:
         if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", requests.api_key_env):
             # What was given is not repeated: it may be the key itself.
             raise ConfigError(
-                "requests.api_key_env is no name of an environment variable",
+                "requests.api_key_env is not the name of an environment variable",
                 "put the key into a variable such as OPENAI_API_KEY, and give the variable's name",
             )
         self._host = _host_of(settings.base_url)
@@ -84,7 +84,7 @@ class OpenAIProvider:
         if not self._key:
             raise ConfigError(f"no key for {self._host}: ${variable} is not set", f"export {variable}=...")
         if not re.fullmatch(r"[!-~]+", self._key):
-            raise ConfigError(f"${variable} holds what is no key: spaces or other characters that no header takes")
+            raise ConfigError(f"${variable} is not an API key: it contains spaces or non-ASCII characters")
         try:
             import openai
         except ImportError as error:
@@ -157,11 +157,11 @@ class OpenAIProvider:
         code, words = self._words(body)
         said = f"{self._host} answered HTTP {status}{words}"
         if status == 402 or code in _NO_MONEY:
-            return ResourceError(said, "see to the account's credit, and run the same command again")
+            return ResourceError(said, "check the account's credit, then run the same command again")
         if status in (401, 403):
-            return ConfigError(said, f"see to the key in ${self._requests.api_key_env} and what it allows")
+            return ConfigError(said, f"check the key in ${self._requests.api_key_env} and its permissions")
         if status in (404, 405):
-            return ConfigError(said, "see to openai.base_url, openai.model and openai.endpoint")
+            return ConfigError(said, "check openai.base_url, openai.model and openai.endpoint")
         if 300 <= status < 400:
             return ConfigError(f"{said}, a redirect, which images do not follow", "give the new openai.base_url")
         if status >= 500:
@@ -177,7 +177,7 @@ class OpenAIProvider:
         text = "".join(letter if letter.isprintable() else " " for letter in message)
         text = " ".join(text.split())[:300]
         if self._holds_key(message):
-            return code, " (its words are withheld, for they hold a piece of the key)"
+            return code, " (message withheld: it contains a piece of the key)"
         return code, f": {text}" if text else ""
 
     def _holds_key(self, text: str) -> bool:
@@ -238,9 +238,9 @@ def _host_of(base_url: str) -> str:
         parts = urlsplit(base_url)
         host = parts.hostname
     except ValueError:
-        raise ConfigError("openai.base_url is no address", "write it as in https://api.openai.com/v1") from None
+        raise ConfigError("openai.base_url is not a URL", "write it as in https://api.openai.com/v1") from None
     if "@" in parts.netloc or parts.query:
-        raise ConfigError("openai.base_url holds a password or a query", "keys go into an environment variable")
+        raise ConfigError("openai.base_url contains credentials or a query", "keys go into an environment variable")
     if parts.scheme not in ("http", "https") or not host:
-        raise ConfigError("openai.base_url is no address", "write it as in https://api.openai.com/v1")
+        raise ConfigError("openai.base_url is not a URL", "write it as in https://api.openai.com/v1")
     return parts.netloc

@@ -152,14 +152,14 @@ def _published(settings: TimmSettings, image: ImageSpec, overlay: dict[str, Any]
         known = ASSETS.get(settings.name)
         how = f"`medzoo pull {known[0]}` prints it" if known else "with its network.weights_sha256"
         raise HubError(
-            f"the ImageNet weights of {settings.name} cannot be had: {str(error).strip().splitlines()[0]}",
+            f"the ImageNet weights of {settings.name} cannot be loaded: {str(error).strip().splitlines()[0]}",
             f"fetch their file where there is a network ({how}) and give it as network.weights_file, or set "
             "network.weights=scratch",
         ) from error
     except RuntimeError as error:  # timm raises it if no weights are published, torch on other shapes
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(
-            f"{settings.name} cannot begin with ImageNet weights: {reason}", "set network.weights=scratch"
+            f"{settings.name} cannot start from ImageNet weights: {reason}", "set network.weights=scratch"
         ) from error
 
 
@@ -167,9 +167,7 @@ def _from_file(settings: TimmSettings) -> dict[str, Tensor]:
     asset, sha256 = ASSETS.get(settings.name, ("", ""))
     expected = settings.weights_sha256 or sha256
     if not expected:
-        raise ConfigError(
-            f"nothing tells which file the weights of {settings.name} are", "give its network.weights_sha256"
-        )
+        raise ConfigError(f"no SHA-256 is known for the weights of {settings.name}", "set network.weights_sha256")
     hint = f"`medzoo pull {asset}` prints the file" if asset else "give timm's model.safetensors of this network"
     return read_weights(Path(settings.weights_file), sha256=expected, hint=hint)
 

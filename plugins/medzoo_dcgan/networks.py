@@ -81,7 +81,7 @@ def resolutions(size: int) -> int:
     """
     levels = size.bit_length() - 3
     if size < 16 or size != 4 << levels:
-        raise ConfigError(f"image.size = {size} is not 4 doubled a few times", "set image.size to 16, 32, 64 or 128")
+        raise ConfigError(f"image.size = {size} is not a power of two above 8", "set image.size to 16, 32, 64 or 128")
     return levels
 
 

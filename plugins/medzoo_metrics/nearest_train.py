@@ -120,7 +120,7 @@ def _warnings(absolute: _Tail, relative: _Tail, held_out: int) -> Iterator[str]:
     if absolute.p_value < SIGNIFICANCE <= relative.p_value:
         yield (
             "its images are nearer to training images than held-out ones are, but as near to held-out images: they are "
-            "smoother or more typical than real ones, which is no copying"
+            "smoother or more typical than real ones, which is not copying"
         )
     if held_out < 1 / PERCENTILE:
         yield f"{held_out} held-out images are too few to estimate the 1st percentile of their distances"

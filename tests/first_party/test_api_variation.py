@@ -491,7 +491,7 @@ def test_augment_reports_first_fatal_error_in_any_order(augment, api, monkeypatc
     api.answer = lambda asked: refusal(401, "no such key", "invalid_api_key")
     outcome = augment("--set", "requests.max_concurrency=3")
     assert (outcome.code, len(api.asked)) == (2, 1)
-    assert "see to the key in $OPENAI_API_KEY" in outcome.err
+    assert "check the key in $OPENAI_API_KEY" in outcome.err
 
 
 def test_augment_invalid_key_aborts_at_once(augment, api):
@@ -525,7 +525,7 @@ def test_augment_malformed_key_is_reported_without_echo(augment, api, monkeypatc
     monkeypatch.setenv("OPENAI_API_KEY", key)
     outcome = augment()
     assert outcome.code == 2
-    assert "holds what is no key" in outcome.err
+    assert "is not an API key" in outcome.err
     assert key not in outcome.err
 
 

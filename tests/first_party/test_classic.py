@@ -150,7 +150,7 @@ def test_classic_image_depends_only_on_its_seed(photos):
 
 @pytest.mark.parametrize("init_images", [None, torch.zeros(1, 1, SIZE, SIZE)], ids=["none", "one"])
 def test_classic_sample_requires_init_image_per_seed(init_images):
-    with pytest.raises(DataError, match=r"\(2, 1, 32, 32\) are needed, (none|\(1, 1, 32, 32\)) given .give"):
+    with pytest.raises(DataError, match=r"expected init_images \(2, 1, 32, 32\), got (none|\(1, 1, 32, 32\)) .give"):
         classic().sample([1, 2], torch.zeros(2, dtype=torch.int64), init_images=init_images)
 
 

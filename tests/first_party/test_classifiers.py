@@ -196,9 +196,9 @@ def test_fit_wrong_weights_file_raises(published, tmp_path):
         fit(make("resnet18", *settings, f"network.weights_sha256={'0' * 64}"))
     with pytest.raises(ResourceError, match="cannot read the weights"):
         fit(make("resnet18", *settings, f"network.weights_file={tmp_path / 'none.safetensors'}"))
-    with pytest.raises(ConfigError, match=r"nothing tells which file.*weights_sha256"):
+    with pytest.raises(ConfigError, match=r"no SHA-256 is known.*weights_sha256"):
         fit(make("resnet18", *settings, 'network.weights_sha256=""'))
-    with pytest.raises(ConfigError, match="cannot begin with ImageNet weights"):
+    with pytest.raises(ConfigError, match="cannot start from ImageNet weights"):
         fit(make("vit_tiny", *settings))
 
 
@@ -208,7 +208,7 @@ def test_fit_weights_missing_on_hub_raise(kind, monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     classifier = make(kind, "network.weights=imagenet")
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
-    with pytest.raises(HubError, match=r"ImageNet weights of test_resnet cannot be had.*network\.weights_file") as told:
+    with pytest.raises(HubError, match=r"test_resnet cannot be loaded.*network\.weights_file") as told:
         fit(classifier)
     assert "network.weights=scratch" in told.value.hint
     assert all(torch.equal(value, before[name]) for name, value in classifier.state_dict().items())

@@ -49,9 +49,9 @@ def test_network_label_and_timestep_reach_every_pixel():
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("network.block_out_channels=[8, 16, 32, 64, 64, 64]", "a side of 16 does not divide by 32"),
-        ("network.patch_size=3", "a side of 16 does not divide by 6"),
-        ("network.norm_num_groups=5", r"network.block_out_channels \[8, 16\] do not divide into 5 groups"),
+        ("network.block_out_channels=[8, 16, 32, 64, 64, 64]", "a side of 16 is not divisible by 32"),
+        ("network.patch_size=3", "a side of 16 is not divisible by 6"),
+        ("network.norm_num_groups=5", r"network.block_out_channels \[8, 16\] are not divisible by 5 groups"),
         ("network.block_out_channels=[]", "network.block_out_channels is empty"),
     ],
 )

@@ -28,7 +28,7 @@ def test_duplicate_returns_init_images(duplicate):
 
 @pytest.mark.parametrize("init_images", [None, torch.zeros(3, 3, 8, 8)], ids=["none", "three"])
 def test_duplicate_sample_requires_init_image_per_seed(init_images, duplicate):
-    with pytest.raises(DataError, match=r"\(2, 3, 8, 8\) are needed, (none|\(3, 3, 8, 8\)) given"):
+    with pytest.raises(DataError, match=r"expected init_images \(2, 3, 8, 8\), got (none|\(3, 3, 8, 8\))"):
         duplicate.sample([1, 2], torch.zeros(2, dtype=torch.int64), init_images=init_images)
 
 

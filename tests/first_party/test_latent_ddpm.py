@@ -116,9 +116,9 @@ def test_network_single_label_matches_multi_hot():
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("autoencoder.block_out_channels=[8, 16, 32, 64, 64, 64]", "a side of 16 does not divide by 32"),
-        ("autoencoder.patch_size=3", "a side of 16 does not divide by 6"),
-        ("autoencoder.norm_num_groups=5", r"autoencoder.block_out_channels \[8, 8\] do not divide into 5 groups"),
+        ("autoencoder.block_out_channels=[8, 16, 32, 64, 64, 64]", "a side of 16 is not divisible by 32"),
+        ("autoencoder.patch_size=3", "a side of 16 is not divisible by 6"),
+        ("autoencoder.norm_num_groups=5", r"autoencoder.block_out_channels \[8, 8\] are not divisible by 5 groups"),
         ("autoencoder.block_out_channels=[]", "autoencoder.block_out_channels is empty"),
     ],
 )

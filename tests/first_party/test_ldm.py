@@ -65,7 +65,7 @@ def test_autoencoder_reconstruction_depends_on_noise():
 
 
 def test_build_image_size_not_divisible_raises():
-    with pytest.raises(ConfigError, match=r"a side of 18 does not divide by 4"):
+    with pytest.raises(ConfigError, match=r"a side of 18 is not divisible by 4"):
         build("tiny", "image.size=18", "autoencoder.patch_size=2")
 
 
@@ -141,7 +141,7 @@ def test_fit_pretrained_autoencoder_of_other_shape_raises(published):
 def test_fit_pretrained_autoencoder_unavailable_raises(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     model = build("tiny", "autoencoder.pretrained=stabilityai/sd-vae-ft-mse")
-    with pytest.raises(HubError, match=r"'stabilityai/sd-vae-ft-mse' cannot be had.*give its folder as autoencoder"):
+    with pytest.raises(HubError, match=r"'stabilityai/sd-vae-ft-mse' cannot be loaded.*give its folder as autoencoder"):
         model.fit(Images(), seed=0)
     (tmp_path / "empty").mkdir()
     model = build("tiny", f"autoencoder.pretrained={tmp_path / 'empty'}")
@@ -153,7 +153,7 @@ def test_fit_pickled_weights_raise(published):
     weights = published / "diffusion_pytorch_model.safetensors"
     weights.rename(published / "diffusion_pytorch_model.bin")
     model = build("tiny", f"autoencoder.pretrained={published}")
-    with pytest.raises(HubError, match="cannot be had"):
+    with pytest.raises(HubError, match="cannot be loaded"):
         model.fit(Images(), seed=0)
 
 

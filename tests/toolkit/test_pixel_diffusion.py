@@ -313,9 +313,9 @@ def test_fit_samples_averaged_weights_of_last_preview():
         ((8, 16), 16, 1, 4, None),
         ((8, 16, 32), 28, 1, 8, None),
         ((8,), 15, 1, 8, None),
-        ((8, 16), 15, 1, 4, "a side of 15 does not divide by 2 .2 resolutions and network.patch_size=1 need"),
-        ((8, 16), 30, 2, 4, "a side of 30 does not divide by 4"),
-        ((8, 18), 16, 1, 4, r"network.block_out_channels \[18\] do not divide into 4 groups"),
+        ((8, 16), 15, 1, 4, "a side of 15 is not divisible by 2 .2 resolutions and network.patch_size=1 need"),
+        ((8, 16), 30, 2, 4, "a side of 30 is not divisible by 4"),
+        ((8, 18), 16, 1, 4, r"network.block_out_channels \[18\] are not divisible by 4 groups"),
         ((), 16, 1, 4, "network.block_out_channels is empty"),
     ],
 )

@@ -274,7 +274,7 @@ def test_train_non_finite_loss_raises_with_hint(value):
 
 
 def test_train_batch_not_divisible_raises():
-    with pytest.raises(ConfigError, match=r"training.batch_size = 8 does not divide into 3 parts"):
+    with pytest.raises(ConfigError, match=r"training.batch_size = 8 is not divisible by 3"):
         run(gradient_accumulation_steps=3)
 
 

@@ -26,12 +26,12 @@ def check_sample_request(image: ImageSpec, seeds: Sequence[int], labels: Tensor)
     if tuple(labels.shape) != shape or labels.dtype != dtype:
         raise DataError(
             f"{count} images need labels {shape} in {_name(dtype)}, not {tuple(labels.shape)} in {_name(labels.dtype)}",
-            "several labels an image are multi-hot rows" if image.multi_label else "a label is its class's number",
+            "labels are multi-hot rows" if image.multi_label else "a label is the index of its class",
         )
     strange = (labels != 0) & (labels != 1) if image.multi_label else (labels < 0) | (labels >= classes)
     if bool(strange.any()):
         known = "0 or 1" if image.multi_label else f"0 to {classes - 1} ({', '.join(image.classes)})"
-        raise DataError(f"the label {labels[strange][0].item():g} is none of the model's", f"labels are {known}")
+        raise DataError(f"the label {labels[strange][0].item():g} is not one of the model's", f"labels are {known}")
 
 
 def check_init_images(image: ImageSpec, seeds: Sequence[int], labels: Tensor, init_images: Tensor | None) -> Tensor:
@@ -44,7 +44,7 @@ def check_init_images(image: ImageSpec, seeds: Sequence[int], labels: Tensor, in
     expected = (len(seeds), image.channels, image.size, image.size)
     if init_images is None or tuple(init_images.shape) != expected:
         given = "none" if init_images is None else str(tuple(init_images.shape))
-        raise DataError(f"it varies real images: {expected} are needed, {given} given", "give them with --data")
+        raise DataError(f"it varies real images: expected init_images {expected}, got {given}", "give them with --data")
     return init_images
 
 
@@ -61,7 +61,7 @@ def check_images(image: ImageSpec, images: Tensor) -> None:
 def check_not_empty(data: LabeledImages, *, purpose: str = "to train on") -> None:
     """Check that `data` has an image. Raises: DataError."""
     if not len(data):
-        raise DataError(f"there is no image {purpose}", "`medzoo data check` shows what a folder holds")
+        raise DataError(f"there are no images {purpose}", "`medzoo data check` shows what a folder holds")
 
 
 def check_class_sizes(data: LabeledImages, *, min_images: int) -> None:

@@ -62,7 +62,7 @@ def load_autoencoder(autoencoder: Any, source: str) -> None:
             else "fetch it where there is a network (`medzoo pull sd-vae-ft-mse` prints the folder of study A's), and "
             "give its folder as autoencoder.pretrained"
         )
-        raise HubError(f"the autoencoder '{source}' cannot be had: {reason}", hint) from error
+        raise HubError(f"the autoencoder '{source}' cannot be loaded: {reason}", hint) from error
     _check_shapes(autoencoder, published, source)
     autoencoder.load_state_dict(published.state_dict())
 

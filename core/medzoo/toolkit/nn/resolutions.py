@@ -22,12 +22,12 @@ def bottleneck_size(side: int, *, widths: Sequence[int], groups: int, patch: int
         )
     if uneven := [width for width in widths if width % groups]:
         raise ConfigError(
-            f"{part}.block_out_channels {uneven} do not divide into {groups} groups", f"set {part}.norm_num_groups"
+            f"{part}.block_out_channels {uneven} are not divisible by {groups} groups", f"set {part}.norm_num_groups"
         )
     multiple: int = patch * 2 ** (len(widths) - 1)
     if side % multiple:
         raise ConfigError(
-            f"a side of {side} does not divide by {multiple}",
+            f"a side of {side} is not divisible by {multiple}",
             f"{len(widths)} resolutions and {part}.patch_size={patch} need a multiple of {multiple}: change "
             f"image.size, {part}.block_out_channels or {part}.patch_size",
         )

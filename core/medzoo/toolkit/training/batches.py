@@ -84,8 +84,8 @@ def loader(
     parts = world * settings.gradient_accumulation_steps
     if settings.batch_size % parts:
         raise ConfigError(
-            f"training.batch_size = {settings.batch_size} does not divide into {parts} parts",
-            "it is shared by all processes and micro-batches: choose a multiple",
+            f"training.batch_size = {settings.batch_size} is not divisible by {parts}",
+            "processes times micro-batches; choose a multiple",
         )
 
     def indices(labels: Tensor) -> Iterator[list[int]]:

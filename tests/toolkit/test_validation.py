@@ -30,9 +30,9 @@ CHEST = ImageSpec(size=4, channels=1, classes=("effusion", "edema"), multi_label
         (
             [1, 2],
             torch.tensor([0, 3]),
-            r"label 3 is none of the model's \(labels are 0 to 2 \(benign, malignant, normal",
+            r"label 3 is not one of the model's \(labels are 0 to 2 \(benign, malignant, normal",
         ),
-        ([1], torch.tensor([-1]), "label -1 is none"),
+        ([1], torch.tensor([-1]), "label -1 is not one"),
     ],
 )
 def test_check_sample_request_invalid_raises(seeds, labels, message):
@@ -45,7 +45,7 @@ def test_check_sample_request_invalid_raises(seeds, labels, message):
     [
         (torch.tensor([0]), r"need labels \(1, 2\) in float32, not \(1,\) in int64.*multi-hot"),
         (torch.tensor([[1, 0]]), "in int64"),
-        (torch.tensor([[0.5, 0.0]]), "label 0.5 is none of the model's .labels are 0 or 1"),
+        (torch.tensor([[0.5, 0.0]]), "label 0.5 is not one of the model's .labels are 0 or 1"),
     ],
 )
 def test_check_sample_request_multi_label_invalid_raises(labels, message):
@@ -62,7 +62,7 @@ def test_check_init_images_returned_or_raises():
     init_images = torch.rand(1, 1, 4, 4)
     assert check_init_images(IMAGE, [1], torch.tensor([0]), init_images) is init_images
     for wrong, given in ((None, "none"), (torch.rand(1, 3, 4, 4), r"\(1, 3, 4, 4\)"), (torch.rand(2, 1, 4, 4), "2, 1")):
-        with pytest.raises(DataError, match=rf"varies real images: \(1, 1, 4, 4\) are needed, .*{given}"):
+        with pytest.raises(DataError, match=rf"varies real images: expected init_images \(1, 1, 4, 4\), got .*{given}"):
             check_init_images(IMAGE, [1], torch.tensor([0]), wrong)
 
 
@@ -86,11 +86,11 @@ class Labels:
 
 def test_check_not_empty_raises():
     nothing = Labels(np.empty(0, np.int64))
-    with pytest.raises(DataError, match="no image to train on"):
+    with pytest.raises(DataError, match="no images to train on"):
         check_not_empty(nothing)
-    with pytest.raises(DataError, match="no image to choose by"):
+    with pytest.raises(DataError, match="no images to choose by"):
         check_not_empty(nothing, purpose="to choose by")
-    with pytest.raises(DataError, match="no image to train on"):
+    with pytest.raises(DataError, match="no images to train on"):
         check_class_sizes(nothing, min_images=1)
 
 
