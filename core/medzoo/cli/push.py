@@ -56,7 +56,7 @@ def push(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check a model, send it to the Hub, and print its registry entry."""
+    """Check a model, upload it, and print its registry entry."""
     from medzoo.hub.registry import load_registry
     from medzoo.plugins.lookup import load_plugins
     from medzoo.publishing.card import About

@@ -23,11 +23,11 @@ def dataset_warnings(sets: Mapping[str, EvaluationSet]) -> list[str]:
         for name in dict.fromkeys([*real, *fake]):
             if not real.get(name) or not fake.get(name):
                 lacking = REAL if not real.get(name) else FAKE
-                found.append(f"class '{name}' has no {lacking} images, which distances between the sets include")
+                found.append(f"class '{name}' has no {lacking} images, which affects distances between the sets")
         apart = _shares_apart(real, fake)
         if apart > _SHARES_APART:
             shares = "; ".join(f"{role} {_shares(counts)}" for role, counts in ((REAL, real), (FAKE, fake)))
-            found.append(f"the class proportions differ ({shares}), which distances between the sets include")
+            found.append(f"the class proportions differ ({shares}), which affects distances between the sets")
     elif (UNLABELED in real) != (UNLABELED in fake):
         found.append("one of the two sets has no class folders, so classes were not compared")
     codecs = {role: sets[role].formats.codecs for role in (REAL, FAKE) if sets[role].formats.codecs != ("array",)}

@@ -55,7 +55,7 @@ def select_metrics(
     kept = [one for one in chosen if has_train or not one.spec.needs_train]
     for one in chosen:
         if one not in kept and names:
-            raise DataError(f"{one.name} compares with the images that were trained on", "give them with --train DIR")
+            raise DataError(f"{one.name} compares with the training images", "give them with --train DIR")
         if one not in kept:
             skipped.append(SkippedMetric(name=one.name, reason="no training images were given", hint="--train DIR"))
     if not kept and skipped:
