@@ -94,7 +94,7 @@ def test_permission_error_is_one_line(medzoo, monkeypatch):
     monkeypatch.setattr("medzoo.cli.list.load_registry", fail)
     outcome = medzoo("list")
     assert outcome.code == 6
-    assert outcome.err.startswith("error: cannot use scans/normal: permission is denied\n  see to its permissions")
+    assert outcome.err.startswith("error: cannot use scans/normal: permission is denied\n  check its permissions")
 
 
 def test_unexpected_error_keeps_traceback(medzoo, monkeypatch):
@@ -167,7 +167,7 @@ def test_plugin_cannot_replace_a_command(medzoo, install_plugin):
     assert "mine" not in medzoo("list").out
     outcome = medzoo("--help")
     assert outcome.out.count("\n  list ") == 1
-    assert "plugin 'foreign' of foreign-zoo: its command 'list' is taken and left out" in outcome.err
+    assert "plugin 'foreign' of foreign-zoo: command 'list' is left out: the name is taken" in outcome.err
 
 
 def test_plugin_failing_to_add_commands_keeps_help(medzoo, install_plugin):
