@@ -1,6 +1,7 @@
 """The `medzoo` command: its subcommands, each imported when asked for, and errors as exit codes."""
 
 import errno
+import functools
 import io
 import logging
 import sys
@@ -58,18 +59,19 @@ class Verbs(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of the commands, medzoo's own first."""
-        return [*VERBS, *self._foreign()]
+        return [*VERBS, *self._foreign]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return the command. Raises: UnknownName."""
         if cmd_name in VERBS:
             module, name = VERBS[cmd_name]
             return _command(cmd_name, getattr(import_module(f"medzoo.cli.{module}"), name))
-        foreign = self._foreign()
+        foreign = self._foreign
         if cmd_name in foreign or cmd_name.startswith("-"):
             return foreign.get(cmd_name)
         raise UnknownName("command", cmd_name, [*VERBS, *foreign], "`medzoo --help` describes them")
 
+    @functools.cached_property
     def _foreign(self) -> dict[str, Any]:
         """Return plugins' commands by name, without those whose name is taken, which are logged."""
         from medzoo.plugins.lookup import load_plugins
