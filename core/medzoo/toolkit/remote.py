@@ -1,4 +1,4 @@
-"""Generators whose images an external API makes. Import `Service`, `RequestError` and `RemoteGenerator` from here."""
+"""Generators that use an external image API. Import `Service`, `RequestError` and `RemoteGenerator` from here."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from medzoo.protocols import Generator
 class Service:
     """An external image API and its terms.
 
-    One request sends one real image, a PNG of `side` x `side` pixels in RGB without metadata, to `host`, and beside it
-    what `beside` describes. At most `parallel` requests are open at once. A failed one is repeated up to `retries`
-    times, after `backoff` seconds and twice as many each time, or after the time the service asks for, up to `patience`
-    seconds. `price` is per request in `currency`. `max_requests` and `max_cost` hold for all requests of a job
+    One request sends one real image, a PNG of `side` x `side` pixels in RGB without metadata, to `host`, along with
+    what `beside` describes. At most `parallel` requests are open at once. A failed one is retried up to `retries`
+    times, after `backoff` seconds, doubled each time, or after the service's Retry-After, up to `patience` seconds.
+    `price` is per request in `currency`. `max_requests` and `max_cost` hold for all requests of a job
     together; 0 is no limit. Users set these terms as the generator's settings `requests.max_retries` and so on.
     """
 
@@ -36,8 +36,8 @@ class Service:
     def __post_init__(self) -> None:
         if self.max_cost and not self.price:
             raise ConfigError(
-                "requests.max_cost needs to know what a request costs",
-                "give its price, as in --set requests.price_per_request=0.04",
+                "requests.max_cost needs the price of a request",
+                "set it, as in --set requests.price_per_request=0.04",
             )
 
 
@@ -71,7 +71,7 @@ class RemoteGenerator(Generator, Protocol):
 
     @property
     def service(self) -> Service | None:
-        """The service, or None if `sample` makes the images on this machine."""
+        """Return the service, or None if `sample` generates the images on this machine."""
 
     def connect(self) -> None:
         """Prepare for requests; send nothing. Raises: ConfigError, as for a missing API key."""
