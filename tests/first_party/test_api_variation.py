@@ -434,7 +434,7 @@ def test_augment_resume_allows_only_request_settings_to_change(augment, api):
 # the key
 
 ECHOES = {
-    "unauthorised": lambda asked: refusal(401, f"bad header {asked.headers['Authorization']}", "invalid_api_key"),
+    "unauthorized": lambda asked: refusal(401, f"bad header {asked.headers['Authorization']}", "invalid_api_key"),
     "forbidden": lambda asked: refusal(403, f"no entry for {KEY[:12]}***"),
     "refused": lambda asked: refusal(400, f"what is {asked.headers['Authorization']}"),
     "failed": lambda asked: refusal(500, str(asked.headers).upper()),
@@ -458,15 +458,15 @@ def test_augment_key_appears_only_in_its_header(augment, api, tmp_path, caplog, 
         assert piece.lower().encode() not in kept.lower()
 
 
-@pytest.mark.parametrize("echo", ["unauthorised", "failed", "as text"])
+@pytest.mark.parametrize("echo", ["unauthorized", "failed", "as text"])
 def test_augment_key_is_in_no_traceback(augment, api, tmp_path, echo, monkeypatch):
     import traceback
 
     from medzoo.cli import app
 
     seen = []
-    told = app._tell
-    monkeypatch.setattr(app, "_tell", lambda *what: seen.append(traceback.format_exc()) or told(*what))
+    report = app._report
+    monkeypatch.setattr(app, "_report", lambda *what: seen.append(traceback.format_exc()) or report(*what))
     api.answer = ECHOES[echo]
     augment("--set", "requests.max_retries=0")
     assert "Traceback" in seen[0]
