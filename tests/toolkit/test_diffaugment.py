@@ -53,13 +53,13 @@ def test_jitter_color_brightness_and_contrast_bounds(strength):
 def test_jitter_color_saturation_keeps_gray():
     images = noise(channels=3)
     changed = jitter_color(images, strength=1.0, random=random())
-    grey, changed_grey = images.mean(dim=1), changed.mean(dim=1)
-    mean, changed_mean = grey.mean(dim=(1, 2)), changed_grey.mean(dim=(1, 2))
-    contrast = changed_grey.std(dim=(1, 2)) / grey.std(dim=(1, 2))
-    expected = (grey - mean.view(-1, 1, 1)) * contrast.view(-1, 1, 1) + changed_mean.view(-1, 1, 1)
-    assert torch.allclose(changed_grey, expected, atol=1e-5)
-    colour = (changed - changed_grey[:, None]).flatten(1).norm(dim=1) / (images - grey[:, None]).flatten(1).norm(dim=1)
-    saturation = colour / contrast
+    gray, changed_gray = images.mean(dim=1), changed.mean(dim=1)
+    mean, changed_mean = gray.mean(dim=(1, 2)), changed_gray.mean(dim=(1, 2))
+    contrast = changed_gray.std(dim=(1, 2)) / gray.std(dim=(1, 2))
+    expected = (gray - mean.view(-1, 1, 1)) * contrast.view(-1, 1, 1) + changed_mean.view(-1, 1, 1)
+    assert torch.allclose(changed_gray, expected, atol=1e-5)
+    color = (changed - changed_gray[:, None]).flatten(1).norm(dim=1) / (images - gray[:, None]).flatten(1).norm(dim=1)
+    saturation = color / contrast
     assert 0.0 <= saturation.min() < 0.1
     assert 1.9 < saturation.max() <= 2.0 + 1e-5
 

@@ -146,8 +146,8 @@ def test_perceptual_distance_per_image_zero_and_symmetric(network, trusted):
 def test_perceptual_distance_grayscale_as_three_channels(network, trusted):
     distance = losses.PerceptualDistance(network=network, weights=trusted)
     one, other = random(1, 1, 32, 32), random(1, 1, 32, 32, seed=1)
-    colour = distance(one.expand(-1, 3, -1, -1), other.expand(-1, 3, -1, -1))
-    assert torch.allclose(distance(one, other), colour)
+    color = distance(one.expand(-1, 3, -1, -1), other.expand(-1, 3, -1, -1))
+    assert torch.allclose(distance(one, other), color)
 
 
 @every_network
