@@ -48,7 +48,7 @@ def test_decode_32_bit_integers_within_16_bit_range_only(tmp_path: Path, dtype: 
     whole = save(tmp_path / "whole.tif", np.array([[0, 257, 65535]], dtype))
     np.testing.assert_array_equal(decode(whole), [[0, 1, 255]])
     for values in ([[0, 65536]], [[-1, 5]]):
-        with pytest.raises(DataError, match=r"wide\.tif has pixels outside"):
+        with pytest.raises(DataError, match=r"wide\.tif has pixel values that are fractions or outside"):
             decode(save(tmp_path / "wide.tif", np.array(values, dtype)))
 
 
