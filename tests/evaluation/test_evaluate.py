@@ -72,7 +72,7 @@ def test_evaluate_named_metrics(measure):
         ("brightness@means", UnknownName, "needs no extractor"),
         ("look@cnn-busi", UnknownName, "extractor"),
         ("mean-distance@absent", HubError, "inception-fid"),
-        ("nearest-train", DataError, "trained on"),
+        ("nearest-train", DataError, "the training images"),
     ],
 )
 def test_evaluate_unavailable_metrics(measure, metric, error, match):
