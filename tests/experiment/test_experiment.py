@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -511,9 +512,11 @@ def test_run_waits_for_another_process(data, tiny, tmp_path, logged):
     second = threading.Thread(target=lambda: found.append(run(work, jobs=1, progress=no_progress)), daemon=True)
     with folder_lock((tmp_path / "x").resolve()):
         second.start()
-        second.join(timeout=3)
+        deadline = time.monotonic() + 120
+        while not logged and time.monotonic() < deadline:
+            time.sleep(0.05)
         assert second.is_alive()
         assert not (tmp_path / "x" / "cells").exists()
     second.join(timeout=300)
-    assert logged == [f"waiting for another process that fills {(tmp_path / 'x').resolve()}"]
+    assert logged == [f"waiting for another process that writes to {(tmp_path / 'x').resolve()}"]
     assert {cell.status for cell in found[0].cells} == {"done"}

@@ -125,5 +125,5 @@ def test_augment_concurrent_processes_are_refused(start, api):
     assert first.wait(timeout=600) == 0
     first.stderr.close()
     assert second.returncode == 6
-    assert "another process is asking" in error
+    assert "another process is requesting" in error
     assert len(api.asked) == IMAGES
