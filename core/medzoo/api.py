@@ -9,7 +9,7 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal
 
-from medzoo.arguments import names, require, whole_number
+from medzoo.arguments import class_names, names, require, whole_number
 from medzoo.errors import ConfigError, UnknownName
 from medzoo.hub.registry import ModelEntry, load_registry
 from medzoo.hub.search import EntryKind, search
@@ -235,7 +235,7 @@ def train(
         file=_path("config", config),
         overrides={**implied, **_check_settings(settings)},
     )
-    images = open_dataset(_existing("data", data), skip_bad=skip_bad, classes=_classes(classes))
+    images = open_dataset(_existing("data", data), skip_bad=skip_bad, classes=class_names(classes))
     log_unreadable(images)
     before = None
     if start is not None:
@@ -325,7 +325,7 @@ def evaluate(
         per_class=per_class,
         size=None if size is None else whole_number("size", size),
         crop=crop,
-        classes=_classes(classes),
+        classes=class_names(classes),
         seed=whole_number("seed", seed),
         batch_size=whole_number("batch_size", batch_size),
         skip_bad=skip_bad,
@@ -389,8 +389,8 @@ def plan_experiment(
 
     options = {"folds": folds, "seeds": seeds, "repeats": repeats}
     design = read_design(str(experiment), overrides=_check_settings(settings), options=options)
-    class_names = _classes(classes)
-    images = open_dataset(_existing("data", data), skip_bad=skip_bad, classes=class_names)
+    labels = class_names(classes)
+    images = open_dataset(_existing("data", data), skip_bad=skip_bad, classes=labels)
     log_unreadable(images)
     test_path = _path("test", test)
     return plan(
@@ -398,7 +398,7 @@ def plan_experiment(
         images,
         _path("out", out),
         source=_source(device=device, settings=None, source=source),
-        test=None if test_path is None else open_dataset(test_path, skip_bad=skip_bad, classes=class_names),
+        test=None if test_path is None else open_dataset(test_path, skip_bad=skip_bad, classes=labels),
         allow_leak=allow_leak,
         leave_out_seen=leave_out_seen,
         allow_upload=allow_upload,
@@ -586,7 +586,7 @@ def plan_augmentation(
         batch_size=whole_number("batch_size", batch_size),
         originals=originals,
         shard=parse_shard(shard),
-        classes=_classes(classes),
+        classes=class_names(classes),
         skip_bad=skip_bad,
         allow_leak=allow_leak,
         allow_upload=allow_upload,
@@ -708,10 +708,6 @@ def _existing(name: str, given: str | Path) -> Path:
     """Return the path of an argument that cannot be left out."""
     require((str, Path), "a path", "", **{name: given})
     return Path(given)
-
-
-def _classes(given: Sequence[str] | None) -> tuple[str, ...] | None:
-    return None if given is None else names("classes", given)
 
 
 def _check_not_remote(model: LoadedModel[Generator]) -> None:

@@ -25,6 +25,11 @@ def names(name: str, given: object, hint: str = "") -> tuple[str, ...]:
     return tuple(given)
 
 
+def class_names(given: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Return the argument `classes`, None where it is left out. Raises: as `names`."""
+    return None if given is None else names("classes", given)
+
+
 def require(kinds: Any, wanted: str, hint: str = "", **given: object) -> None:
     """Check that all arguments `given` are instances of `kinds`. Raises: ConfigError for the first that is not."""
     for name, value in given.items():

@@ -15,7 +15,7 @@ from types import NoneType
 from typing import TYPE_CHECKING
 
 from medzoo.api import log_unreadable, train
-from medzoo.arguments import names, require
+from medzoo.arguments import class_names, require
 from medzoo.plugins.lookup import load_plugins
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def predict(
     require((str, Path), "a path", data=data)
     loaded = _load(model, load_plugins(), device=device, source=source)
     image = loaded.image
-    parts = images_to_predict(Path(data), image.classes, part=part, skip_bad=skip_bad, classes=_classes(classes))
+    parts = images_to_predict(Path(data), image.classes, part=part, skip_bad=skip_bad, classes=class_names(classes))
     if len(parts) > 1:
         logger.info(f"{data} has parts, or parts beside it: all are predicted; choose one with --part")
     found: list[tuple[Dataset, np.ndarray]] = []
@@ -135,7 +135,7 @@ def test(
         run = RunRecord(job="classify test", folder=folder)
     plugins = load_plugins()
     loaded = _load(model, plugins, device=device, source=source)
-    images = open_dataset(Path(data), skip_bad=skip_bad, classes=_classes(classes))
+    images = open_dataset(Path(data), skip_bad=skip_bad, classes=class_names(classes))
     if images.held_out and not part:
         logger.info(f"{data} has parts, or parts beside it: the test part is scored; choose another with --part")
     result = score(
@@ -190,7 +190,3 @@ def _device(device: str) -> str:
     from medzoo.models.devices import pick_device
 
     return pick_device(device)
-
-
-def _classes(given: Sequence[str] | None) -> tuple[str, ...] | None:
-    return None if given is None else names("classes", given)
