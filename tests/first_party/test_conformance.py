@@ -77,7 +77,7 @@ def test_config_every_setting_has_help(spec):
             if dataclasses.is_dataclass(default):
                 yield from leaves(type(default))
             else:
-                yield field.name, field.metadata.get("about")
+                yield field.name, field.metadata.get("help")
 
     assert [name for name, about in leaves(spec.config) if not about] == []
     assert {"image.size", "image.channels", "image.crop"} <= set(keys(spec.config))
