@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
@@ -17,9 +16,9 @@ from medzoo.data.dataset import Dataset, open_dataset
 from medzoo.data.decoded_cache import Decoded
 from medzoo.data.image_formats import image_formats
 from medzoo.data.images import SUFFIXES
+from medzoo.data.metadata import METADATA, read_metadata
 from medzoo.errors import DataError
 from medzoo.evaluation.results import FAKE, OTHER, REAL, TRAIN, SetSummary
-from medzoo.generation.writer import METADATA
 from medzoo.specs import ImageSpec
 
 logger = logging.getLogger(__name__)
@@ -155,8 +154,8 @@ def _without_labels(data: Dataset) -> Dataset:
 
 def _select(role: str, data: Dataset) -> tuple[Dataset, tuple[Origin, ...]]:
     """Return the images of a set that have its role by its metadata.csv, and the origins of synthetic ones."""
-    rows = _metadata(data)
-    synthetic = {name: row for name, row in rows.items() if row.get("origin") == "synthetic"}
+    rows = read_metadata(data.path) if data.array is None else {}
+    synthetic = {name: row for name, row in rows.items() if row["origin"] == "synthetic"}
     if role != FAKE:
         if count := sum(name in synthetic for name in data.names):
             raise DataError(
@@ -176,20 +175,6 @@ def _select(role: str, data: Dataset) -> tuple[Dataset, tuple[Origin, ...]]:
         for row in (synthetic[data.names[k]] for k in own)
     )
     return data.subset(own), tuple(origins)
-
-
-def _metadata(data: Dataset) -> dict[str, dict[str, str]]:
-    """Return the rows of the set's metadata.csv by file name, if medzoo wrote such a file."""
-    folder = data.path if data.path.is_dir() else data.path.parent
-    table = data.path if data.path.name == METADATA else folder / METADATA
-    if data.array is not None or not table.is_file():
-        return {}
-    try:
-        with table.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table} cannot be read: {error}", "repair or remove it") from error
-    return {row["file_name"]: row for row in rows if row.get("file_name") and "origin" in row}
 
 
 def common_image(sets: Mapping[str, EvaluationSet], *, size: int | None) -> tuple[ImageSpec, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from medzoo.data.dataset import Dataset, open_dataset
 from medzoo.data.image_formats import image_formats
+from medzoo.data.metadata import METADATA, read_metadata
 from medzoo.data.phantom import phantom_dataset
 from medzoo.errors import DataError
 from medzoo.models.loading import LoadedModel
@@ -58,15 +58,11 @@ def find_data(
 
 def _check_real(path: Path) -> None:
     """Raise DataError for a folder, or its metadata.csv, that lists synthetic images."""
-    tables = (path / "metadata.csv", path / "train" / "metadata.csv") if path.is_dir() else (path,)
-    for table in tables:
-        if not table.is_file() or table.suffix.lower() != ".csv":
-            continue
-        with table.open(encoding="utf-8", newline="") as file:
-            synthetic = sum(row.get("origin") == "synthetic" for row in csv.DictReader(file))
+    for place in (path, path / "train"):
+        synthetic = sum(row["origin"] == "synthetic" for row in read_metadata(place).values())
         if synthetic:
             raise DataError(
-                f"{table.parent} holds {synthetic} synthetic images by its {table.name}, which would count as real",
+                f"{place} holds {synthetic} synthetic images by its {METADATA}, which would count as real",
                 "give the folder of the real images",
             )
 

@@ -18,14 +18,12 @@ import numpy as np
 
 from medzoo.data.dataset import Dataset
 from medzoo.data.images import contact_sheet, prepare, write_image
+from medzoo.data.metadata import FIELDS, METADATA
 from medzoo.generation.plan import PlannedImage, distinct
 from medzoo.generation.sampler import Sampler
 from medzoo.storage.files import disk_errors, make_folder, temporary_beside
 
 ORIGINALS = ("link", "copy", "omit")
-METADATA = "metadata.csv"
-FIELDS = ("file_name", "label", "origin", "generator", "weights_sha256", "seed", "source_image", "sha256")
-
 _COLUMNS = 8
 _TILE_SIDE = 96
 # Errors of hard links where a copy is possible: another disk, a disk without links, too many links.
