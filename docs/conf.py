@@ -18,7 +18,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:class", r"Tensor|Path|Traversable|np\.ndarray|(collections\.abc|numpy|pathlib|torch)\..+"),
     # Internal types in signatures, and a type argument that is named in quotes.
-    ("py:class", r"Display|ExperimentPlan|medzoo\.data\.dataset\.Dataset|Classifier"),
+    ("py:class", r"(medzoo\.runs\.progress\.)?Progress|ExperimentPlan|medzoo\.data\.dataset\.Dataset|Classifier"),
     ("py:obj", r"medzoo\.specs\.M_co"),
 ]
 

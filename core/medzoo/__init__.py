@@ -34,11 +34,13 @@ if TYPE_CHECKING:
         train,
     )
     from medzoo.classification.predict import ClassifierResult, Predictions
+    from medzoo.data.phantom import write_phantom
     from medzoo.evaluation.results import Evaluation
     from medzoo.experiment.results import Experiment
     from medzoo.generation.run import AugmentationResult
     from medzoo.generation.sample import SampleResult
     from medzoo.generation.synthetic_dataset import DrawnImages, Model, SyntheticImages
+    from medzoo.hub.pull import Pulled, pull
     from medzoo.hub.registry import ModelEntry
     from medzoo.training.train import TrainResult
 else:  # a type checker would take any name for one of the module's
@@ -71,11 +73,13 @@ _LAZY = {
         "train",
     ),
     "medzoo.classification.predict": ("ClassifierResult", "Predictions"),
+    "medzoo.data.phantom": ("write_phantom",),
     "medzoo.evaluation.results": ("Evaluation",),
     "medzoo.experiment.results": ("Experiment",),
     "medzoo.generation.run": ("AugmentationResult",),
     "medzoo.generation.sample": ("SampleResult",),
     "medzoo.generation.synthetic_dataset": ("DrawnImages", "Model", "SyntheticImages"),
+    "medzoo.hub.pull": ("Pulled", "pull"),
     "medzoo.hub.registry": ("ModelEntry",),
     "medzoo.training.train": ("TrainResult",),
 }
@@ -102,6 +106,7 @@ __all__ = [
     "Model",
     "ModelEntry",
     "Predictions",
+    "Pulled",
     "Sample",
     "SampleResult",
     "Score",
@@ -118,7 +123,9 @@ __all__ = [
     "load",
     "load_experiment",
     "plan_experiment",
+    "pull",
     "run_experiment",
     "sample",
     "train",
+    "write_phantom",
 ]

@@ -9,11 +9,11 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal
 
-from medzoo.arguments import class_names, names, require, whole_number
 from medzoo.errors import ConfigError, UnknownName
 from medzoo.hub.registry import ModelEntry, load_registry
 from medzoo.hub.search import EntryKind, search
 from medzoo.plugins.lookup import load_plugins
+from medzoo.runs.arguments import class_names, names, require, whole_number
 from medzoo.toolkit.remote import RemoteGenerator
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from medzoo.models.loading import LoadedModel
     from medzoo.protocols import Generator
     from medzoo.runs.progress import Progress
-    from medzoo.training.run_folder import Display
     from medzoo.training.train import TrainResult
 
 logger = logging.getLogger(__name__)
@@ -130,7 +129,7 @@ def sample(
     device: str = "auto",
     allow_upload: bool = False,
     source: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> SampleResult:
     """Sample `n` images of each class in `labels`, or of every class, into a folder.
 
@@ -194,7 +193,7 @@ def train(
     keep: int = 2,
     tensorboard: bool = False,
     skip_bad: bool = False,
-    display: Display | None = None,
+    progress: Progress | None = None,
 ) -> TrainResult:
     """Train a generator or a classifier on the images `data` into the folder `out`; the same call resumes it.
 
@@ -203,7 +202,8 @@ def train(
     `settings` by dotted key. `classes` names the classes of an npz. A classifier's weights are chosen by the data's own
     `val` part, or by the share `validation` of the training images (0.1 without a `val` part); generators take none.
     `start` is a model to start from, as `load` takes it. `keep` is the number of checkpoints to keep, 0 for all.
-    `skip_bad` leaves out unreadable images. `display` follows the training.
+    `skip_bad` leaves out unreadable images. `progress` is called with the number of steps done, their total and the
+    losses.
 
     Example:
         >>> run = medzoo.train("cnn", data="scans", out="runs/cnn", preset="tiny")
@@ -217,8 +217,8 @@ def train(
     from medzoo import config as configuration
     from medzoo.data.dataset import open_dataset
     from medzoo.models.loading import load_by_name, spec_to_train
+    from medzoo.runs.progress import no_progress
     from medzoo.specs import ClassifierSpec
-    from medzoo.training.train import NoDisplay
     from medzoo.training.train import train as run
 
     require(str, "the name of a generator or a classifier", model=model)
@@ -252,7 +252,7 @@ def train(
         images,
         _existing("out", out),
         plugins=plugins,
-        display=display or NoDisplay(),
+        progress=progress or no_progress,
         validation=validation,
         seed=whole_number("seed", seed),
         device=device,
@@ -285,7 +285,7 @@ def evaluate(
     allow_leak: bool = False,
     source: str | None = None,
     out: str | Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """Compare synthetic images with real ones: the images `fake`, or `n` per class sampled from the generator `gen`.
 
@@ -423,7 +423,7 @@ def run_experiment(
     leave_out_seen: bool = False,
     allow_upload: bool = False,
     skip_bad: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Experiment:
     """Train classifiers on arms of real and synthetic images, compare them, and write the report to `out`.
 
@@ -505,7 +505,7 @@ def as_dataset(
     settings: Mapping[str, Any] | None = None,
     source: str | None = None,
     memory_limit: int = 2 * 1024**3,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> SyntheticImages:
     """Return a torch Dataset of synthetic images, sampled now; see `SyntheticImages` for its items.
 
@@ -611,7 +611,7 @@ def augment(
     allow_leak: bool = False,
     allow_upload: bool = False,
     source: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> AugmentationResult:
     """Fill every class of an image set up to `to` images with synthetic ones; return the folder and its counts.
 

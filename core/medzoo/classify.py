@@ -9,14 +9,14 @@ Example:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING
 
 from medzoo.api import log_unreadable, train
-from medzoo.arguments import class_names, require
 from medzoo.plugins.lookup import load_plugins
+from medzoo.runs.arguments import class_names, require
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from medzoo.models.loading import LoadedModel
     from medzoo.plugins.lookup import Plugins
     from medzoo.protocols import Classifier
+    from medzoo.runs.progress import Progress
 
 __all__ = ["predict", "test", "train"]
 
@@ -42,7 +43,7 @@ def predict(
     device: str = "auto",
     source: str | None = None,
     skip_bad: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Predictions:
     """Predict the classes of images, labeled or not.
 
@@ -101,7 +102,7 @@ def test(
     device: str = "auto",
     source: str | None = None,
     skip_bad: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> ClassifierResult:
     """Score a classifier on images it was not trained on.
 

@@ -187,10 +187,10 @@ def test_augment_progress_bar_on_terminal(model, images, here):
 
 def test_progress_lines_without_terminal(model, images, capsys, monkeypatch):
     from medzoo.cli.output import logging_to_stderr
-    from medzoo.cli.progress import Display
+    from medzoo.cli.progress import ProgressDisplay
 
-    monkeypatch.setattr(Display, "EVERY", 0.0)
-    with logging_to_stderr(), Display("drawing") as display:
+    monkeypatch.setattr(ProgressDisplay, "EVERY", 0.0)
+    with logging_to_stderr(), ProgressDisplay("drawing") as display:
         for done in (10, 20, 30):
             display(done, 30)
     lines = capsys.readouterr().err.splitlines()

@@ -97,9 +97,9 @@ files = [{{ name = "{file.name}", sha256 = "{file.sha256}", bytes = {file.bytes}
 
 
 def test_pull_shows_progress(medzoo, publish_on_hub, hub_server, monkeypatch):
-    monkeypatch.setattr("medzoo.cli.progress.DownloadDisplay.EVERY", 0.0)
+    monkeypatch.setattr("medzoo.cli.progress.ProgressDisplay.EVERY", 0.0)
     publish_on_hub("ddpm-test")
-    assert "ddpm-test/model.safetensors: 0.0 of 0.0 MB" in medzoo("pull", "ddpm-test").err
+    assert "downloading: 0.0/0.0 MB, model.safetensors of acme/ddpm-test at" in medzoo("pull", "ddpm-test").err
 
 
 @pytest.mark.parametrize(("fault", "reason"), [

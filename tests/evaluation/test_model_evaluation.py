@@ -25,14 +25,6 @@ from medzoo.training.train import train
 COUNTS = {"normal": 5, "thick-wall": 4}
 
 
-class Quiet:
-    def start(self, step, total): ...
-
-    def update(self, step, total, values): ...
-
-    def warn(self, message): ...
-
-
 def unheard(*_):
     """Nothing."""
 
@@ -47,7 +39,7 @@ def folders(tmp_path_factory):
     spec = plugins.generator("ddpm")
     short = ["training.epochs=4", "training.batch_size=5", "training.checkpointing_steps=2"]
     resolved = settings.resolve(spec.config, presets=spec.presets, preset="tiny", overrides=parse_overrides(short))
-    train(spec, resolved, open_dataset(root / "train"), root / "run", plugins=plugins, display=Quiet(), keep=9)
+    train(spec, resolved, open_dataset(root / "train"), root / "run", plugins=plugins, keep=9)
     return root
 
 

@@ -30,13 +30,13 @@ from medzoo.experiment.recipes import make_recipes
 from medzoo.experiment.results import Experiment, load_results
 from medzoo.experiment.run import run
 from medzoo.experiment.tasks import Cell
-from medzoo.experiment.worker import NoProgress
 from medzoo.generation.mixture import make_source
 from medzoo.hub.download import folder_lock
 from medzoo.plugins.lookup import load_plugins
 from medzoo.runs.progress import no_progress
 from medzoo.toolkit.classifier_settings import RecipeSettings
 from medzoo.toolkit.settings import ImageSettings
+from medzoo.training.run_folder import RunFolder
 from medzoo.training.train import train
 
 COUNTS = {"normal": 10, "thick-wall": 6, "narrow-canal": 6}
@@ -188,20 +188,21 @@ def test_load_results_from_folder_alone(finished):
 
 def test_run_killed_resumes_with_equal_results(data, tiny, tmp_path, monkeypatch):
     def killed_after(steps: int) -> Callable[..., None]:
-        left = iter(range(steps))
+        left, on_step_end = iter(range(steps)), RunFolder.on_step_end
 
-        def update(self, step, total, values):
+        def stopping(self, *step):
             if next(left, None) is None:
                 raise KeyboardInterrupt
+            on_step_end(self, *step)
 
-        return update
+        return stopping
 
     some = {"controls": False, "arms": ["real", "dcgan"]}
     often = [f"{model}.training.checkpointing_steps=1" for model in ("classifier.cnn", "generator.dcgan")]
     whole, _ = complete(prepared(tiny(**some), data, tmp_path / "whole", set_=often))
     for steps, where in ((1, "generators"), (2, "cells")):  # the generator takes 2 steps, of which one is kept
         with monkeypatch.context() as patch:
-            patch.setattr(NoProgress, "update", killed_after(steps))
+            patch.setattr(RunFolder, "on_step_end", killed_after(steps))
             with pytest.raises(KeyboardInterrupt):
                 complete(prepared(tiny(**some), data, tmp_path / "x", set_=often))
         assert [file.name for file in (tmp_path / "x" / where).glob("**/*.safetensors")] == [
@@ -386,7 +387,7 @@ def model(split, tmp_path) -> Path:
     plugins = load_plugins()
     spec = plugins.generator("dcgan")
     resolved = config.resolve(spec.config, presets=spec.presets, preset="tiny")
-    train(spec, resolved, split, tmp_path / "model", plugins=plugins, display=NoProgress(), device="cpu")
+    train(spec, resolved, split, tmp_path / "model", plugins=plugins, device="cpu")
     return tmp_path / "model"
 
 

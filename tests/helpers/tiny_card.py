@@ -27,21 +27,13 @@ ABOUT = About(
 )
 
 
-class Quiet:
-    """A display nobody watches."""
-
-    def start(self, step: int, total: int) -> None: ...
-
-    def update(self, step: int, total: int, values: object) -> None: ...
-
-
 def make_run(folder: Path) -> Path:
     """A training of one epoch of the tiny `ddpm`, finished."""
     plugins = load_plugins()
     spec = plugins.generator("ddpm")
     config = settings.resolve(spec.config, presets=spec.presets, preset="tiny", overrides={"training.epochs": 1})
     data = phantom_dataset(counts=dict.fromkeys(CLASSES, 2), size=32, seed=0)
-    return train(spec, config, data, folder, plugins=plugins, display=Quiet(), device="cpu").folder
+    return train(spec, config, data, folder, plugins=plugins, device="cpu").folder
 
 
 def make_card(run: Path, folder: Path) -> Path:

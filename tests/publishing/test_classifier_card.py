@@ -13,7 +13,6 @@ import pytest
 import torch
 from helpers.hub_server import HubServer
 from helpers.tiny_card import ABOUT as GENERATOR_ABOUT
-from helpers.tiny_card import Quiet
 from helpers.tiny_classifier import SPEC, plugins_with_it, write_images
 from safetensors.torch import load_file, save_file
 
@@ -43,7 +42,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_images(root / "data" / part, {"bright": 4, "dark": 6}, seed=seed)
     config = settings.resolve(SPEC.config, presets=SPEC.presets)
     data = open_dataset(root / "data")
-    train(SPEC, config, data, root / "bare", plugins=plugins_with_it(), display=Quiet(), device="cpu")
+    train(SPEC, config, data, root / "bare", plugins=plugins_with_it(), device="cpu")
     return root / "bare"
 
 

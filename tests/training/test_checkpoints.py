@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,23 +43,6 @@ class PowerCut(Exception):
     """Ends a run from inside."""
 
 
-class Display:
-    """A display that can end the run when it is shown a given step."""
-
-    def __init__(self, last: int | None = None) -> None:
-        self.last = last
-
-    def start(self, step: int, total: int) -> None:
-        pass
-
-    def update(self, step: int, total: int, values: Mapping[str, float]) -> None:
-        if step == self.last:
-            raise PowerCut
-
-    def warn(self, message: str) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def udder() -> Dataset:
     return phantom_dataset(counts=COUNTS, size=32, seed=5)
@@ -71,7 +54,12 @@ def run(
     plugins = load_plugins()
     spec = plugins.generator(plugin)
     config = settings.resolve(spec.config, presets=spec.presets, preset="tiny", overrides=parse_overrides(overrides))
-    given = {"display": Display(last), "device": "cpu", "keep": 0, "seed": SEED, **options}
+
+    def progress(done: int, total: int, note: str = "") -> None:
+        if done == last:
+            raise PowerCut
+
+    given = {"progress": progress, "device": "cpu", "keep": 0, "seed": SEED, **options}
     return train(spec, config, data, out, plugins=plugins, **given).folder
 
 

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,41 +30,25 @@ from medzoo.errors import ConfigError, DataError, IntegrityError, PluginError, U
 from medzoo.models.loading import load_model
 from medzoo.plugins.lookup import load_plugins
 from medzoo.runs.identity import PLAN
+from medzoo.runs.progress import Progress, no_progress
 from medzoo.training.train import TrainResult, train
 
 COUNTS = dict(zip(CLASSES, (6, 4, 3, 3), strict=True))
 SHORT = ["training.epochs=4", "training.batch_size=8", "training.checkpointing_steps=3", "training.validation_epochs=2"]
 
 
-class Silent:
-    """A display that only remembers."""
-
-    def __init__(self) -> None:
-        self.started = -1
-        self.steps: list[int] = []
-
-    def start(self, step: int, total: int) -> None:
-        self.started = step
-
-    def update(self, step: int, total: int, values: Mapping[str, float]) -> None:
-        self.steps.append(step)
-
-
 class Stop(Exception):
     """Ends a run from inside, as a power cut would."""
 
 
-class StopAt(Silent):
-    """A display that ends the run when it is shown a given step."""
+def stop_at(last: int) -> Progress:
+    """A progress that ends the run at a given step."""
 
-    def __init__(self, step: int) -> None:
-        super().__init__()
-        self.last = step
-
-    def update(self, step: int, total: int, values: Mapping[str, float]) -> None:
-        if step == self.last:
+    def progress(done: int, total: int, note: str = "") -> None:
+        if done == last:
             raise Stop
-        super().update(step, total, values)
+
+    return progress
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +69,7 @@ def run(
     *,
     plugin: str = "ddpm",
     overrides: Sequence[str] = (),
-    display: Silent | None = None,
+    progress: Progress = no_progress,
     **options: Any,
 ) -> TrainResult:
     plugins = load_plugins()
@@ -93,9 +77,7 @@ def run(
     config = settings.resolve(
         spec.config, presets=spec.presets, preset="tiny", overrides=parse_overrides([*SHORT, *overrides])
     )
-    return train(
-        spec, config, data, out, plugins=plugins, display=display or Silent(), device="cpu", **{"seed": 3, **options}
-    )
+    return train(spec, config, data, out, plugins=plugins, progress=progress, device="cpu", **{"seed": 3, **options})
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +88,7 @@ def finished(udder: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_train_folder_of_an_earlier_version(udder: Dataset, tmp_path: Path) -> None:
     out = tmp_path / "begun"
     with pytest.raises(Stop):
-        run(udder, out, display=StopAt(4))
+        run(udder, out, progress=stop_at(4))
     plan = json.loads((out / PLAN).read_text())
     for new, old in (("training.learning_rate", "training.rate"), ("sampling.num_inference_steps", "sampling.steps")):
         plan["config"][old] = plan["config"].pop(new)
@@ -163,10 +145,10 @@ def test_train_interrupted_resumes_with_the_same_weights(
 ) -> None:
     whole = run(udder, tmp_path / "whole", plugin=plugin).folder
     with pytest.raises(Stop):
-        run(udder, tmp_path / "cut", plugin=plugin, display=StopAt(last))
-    display = Silent()
-    cut = run(udder, tmp_path / "cut", plugin=plugin, display=display).folder
-    assert display.started == (last - 1) // 3 * 3
+        run(udder, tmp_path / "cut", plugin=plugin, progress=stop_at(last))
+    steps: list[int] = []
+    cut = run(udder, tmp_path / "cut", plugin=plugin, progress=lambda done, *_: steps.append(done)).folder
+    assert steps[0] == (last - 1) // 3 * 3
     assert (cut / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     assert [row.split(",")[:3] for row in (cut / "loss.csv").read_text().splitlines()] == [
         row.split(",")[:3] for row in (whole / "loss.csv").read_text().splitlines()
@@ -271,7 +253,7 @@ def test_train_folder_with_other_files_raises(udder: Dataset, tmp_path: Path) ->
 
 def test_train_damaged_checkpoint_raises(udder: Dataset, tmp_path: Path) -> None:
     with pytest.raises(Stop):
-        run(udder, tmp_path / "run", display=StopAt(5))
+        run(udder, tmp_path / "run", progress=stop_at(5))
     newest = tmp_path / "run" / "checkpoints" / "step-00000003.safetensors"
     newest.write_bytes(newest.read_bytes()[:1000])
     with pytest.raises(IntegrityError, match="step-00000003"):
@@ -314,7 +296,7 @@ def test_train_generator_without_weights_raises(udder: Dataset, tmp_path: Path) 
     spec = plugins.generator("duplicate")
     config = settings.resolve(spec.config, presets=spec.presets, preset="tiny")
     with pytest.raises(ConfigError, match="nothing to learn"):
-        train(spec, config, udder, tmp_path / "x", plugins=plugins, display=Silent())
+        train(spec, config, udder, tmp_path / "x", plugins=plugins)
 
 
 def test_resolve_unknown_setting_suggests_nearest(folder: Path, tmp_path: Path) -> None:
@@ -347,7 +329,7 @@ def test_train_plugin_without_image_size_raises(udder: Dataset, tmp_path: Path) 
     spec = replace(plugins.generator("ddpm"), name="bare", config=Bare)
     config = settings.Resolved(value=Bare(), origins={})
     with pytest.raises(PluginError, match=r"'bare' has no setting image\.channels"):
-        train(spec, config, udder, tmp_path / "run", plugins=plugins, display=Silent())
+        train(spec, config, udder, tmp_path / "run", plugins=plugins)
     assert not (tmp_path / "run").exists()
 
 

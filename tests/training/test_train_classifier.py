@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,27 +24,26 @@ from medzoo.data.dataset import Dataset, open_dataset
 from medzoo.errors import ConfigError, DataError, UnknownName
 from medzoo.models.loading import LoadedModel, load_model
 from medzoo.protocols import Classifier
+from medzoo.runs.progress import Progress, no_progress
 from medzoo.training.train import split_validation
 from medzoo.training.train import train as run_training
 
 
 class Stopped(Exception):
-    """What a display raises to stop a run."""
+    """What a progress raises to stop a run."""
 
 
-class Display:
-    def __init__(self, stop_at: int = 0) -> None:
+class Watch:
+    """A progress that remembers after which step the run began, and can stop it."""
+
+    def __init__(self, stop_at: int = -1) -> None:
         self.stop_at = stop_at
         self.began: int | None = None
 
-    def start(self, step: int, total: int) -> None:
-        self.began = step
-
-    def update(self, step: int, total: int, values: Mapping[str, float]) -> None:
-        if step == self.stop_at:
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        self.began = done if self.began is None else self.began
+        if done == self.stop_at:
             raise Stopped
-
-    def warn(self, message: str) -> None: ...
 
 
 @pytest.fixture
@@ -58,9 +57,8 @@ def data(tmp_path: Path) -> Path:
 def train(tmp_path: Path) -> Callable[..., Path]:
     """Train the tiny classifier on a data set."""
 
-    def call(data: Dataset, *, out: str = "run", display: Display | None = None, share=None, **options) -> Path:
+    def call(data: Dataset, *, out: str = "run", progress: Progress = no_progress, share=None, **options) -> Path:
         config = settings.resolve(SPEC.config, presets=SPEC.presets)
-        watched = display or Display()
         options = {"device": "cpu", **options}
         result = run_training(
             SPEC,
@@ -68,7 +66,7 @@ def train(tmp_path: Path) -> Callable[..., Path]:
             data,
             tmp_path / out,
             plugins=plugins_with_it(),
-            display=watched,
+            progress=progress,
             validation=share,
             **options,
         )
@@ -103,9 +101,9 @@ def test_train_classifier_files(data, train):
 def test_train_classifier_resume(data, train):
     images = open_dataset(data)
     with pytest.raises(Stopped):
-        train(images, display=Display(stop_at=2))
-    again = Display()
-    broken = train(images, display=again)
+        train(images, progress=Watch(stop_at=2))
+    again = Watch()
+    broken = train(images, progress=again)
     assert again.began == 1
     whole = train(images, out="whole")
     assert (broken / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
@@ -117,7 +115,7 @@ def test_train_classifier_finished_or_other_run(data, train):
     images = open_dataset(data)
     run = train(images)
     before = (run / "run.json").read_bytes()
-    train(images, display=Display(stop_at=1))
+    train(images, progress=Watch(stop_at=1))
     assert (run / "run.json").read_bytes() == before
     with pytest.raises(DataError, match="holds another job: its seed is 0"):
         train(images, seed=1)

@@ -22,7 +22,7 @@ from medzoo.cli.options import (
     parse_overrides,
 )
 from medzoo.cli.output import Json, print_json, print_table, print_text
-from medzoo.cli.progress import Display, duration
+from medzoo.cli.progress import ProgressDisplay, duration
 from medzoo.cli.requests import request_plans_as_dict, show_request_plans, show_requests
 
 if TYPE_CHECKING:
@@ -98,8 +98,8 @@ def augment(
             rows = [vars(row) for row in plan]
             print_json({"folder": job.folder, "classes": rows, "requests": request_plans_as_dict(requests)})
         return
-    with Display("sampling") as display:
-        result = run(job, progress=display)
+    with ProgressDisplay("sampling") as progress:
+        result = run(job, progress=progress)
     if as_json:
         print_json(_as_dict(result))
     else:

@@ -25,7 +25,7 @@ from medzoo.cli.options import (
     parse_overrides,
 )
 from medzoo.cli.output import Json, print_json, print_table, print_text
-from medzoo.cli.progress import Display, TrainingDisplay
+from medzoo.cli.progress import ProgressDisplay
 from medzoo.cli.train import print_run
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def train(
     """Train a classifier; the same command resumes it."""
     import medzoo
 
-    with TrainingDisplay(f"{classifier} on {data.name}") as display:
+    with ProgressDisplay(f"{classifier} on {data.name}", unit="steps") as progress:
         result = medzoo.classify.train(
             classifier,
             kind="classifier",
@@ -84,7 +84,7 @@ def train(
             start=start,
             keep=keep,
             skip_bad=skip_bad,
-            display=display,
+            progress=progress,
         )
     print_run(result, as_json=as_json)
 
@@ -105,7 +105,7 @@ def predict(
     """Predict the classes of images; write a CSV."""
     import medzoo
 
-    with Display(f"{model} on {data.name}") as display:
+    with ProgressDisplay(f"{model} on {data.name}") as progress:
         medzoo.classify.predict(
             model,
             data=data,
@@ -115,7 +115,7 @@ def predict(
             device=device,
             source=source,
             skip_bad=skip_bad,
-            progress=display,
+            progress=progress,
         )
     print_text(str(out))
 
@@ -146,7 +146,7 @@ def score(
     """Score a classifier on images it was not trained on."""
     import medzoo
 
-    with Display(f"{model} on {data.name}") as display:
+    with ProgressDisplay(f"{model} on {data.name}") as progress:
         result = medzoo.classify.test(
             model,
             data=data,
@@ -160,7 +160,7 @@ def score(
             device=device,
             source=source,
             skip_bad=skip_bad,
-            progress=display,
+            progress=progress,
         )
     if as_json:
         print_json(result.to_dict())

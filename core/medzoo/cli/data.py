@@ -33,11 +33,12 @@ def phantom(
     json: Json = False,
 ) -> None:
     """Write simulated ultrasound images of four classes."""
-    from medzoo.data.phantom import CLASSES, write_phantom
+    import medzoo
+    from medzoo.data.phantom import CLASSES
 
     wanted = _parse_counts(counts) if counts else dict.fromkeys(CLASSES, per_class)
     logger.info(f"writing {sum(wanted.values())} images to {folder}")
-    write_phantom(folder, counts=wanted, size=size, seed=seed)
+    medzoo.write_phantom(folder, counts=wanted, size=size, seed=seed)
     if json:
         print_json({"folder": str(folder), "counts": wanted, "size": size, "seed": seed})
     else:

@@ -24,7 +24,7 @@ from medzoo.cli.options import (
     parse_overrides,
 )
 from medzoo.cli.output import Json, print_table, print_text
-from medzoo.cli.progress import Display
+from medzoo.cli.progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from medzoo.evaluation.results import Evaluation, MetricResult
@@ -82,7 +82,7 @@ def evaluate(
     import medzoo
     from medzoo.evaluation.evaluate import check_no_errors
 
-    with Display("images") as display:
+    with ProgressDisplay("images") as progress:
         evaluation = medzoo.evaluate(
             gen,
             real=real,
@@ -105,7 +105,7 @@ def evaluate(
             allow_leak=allow_leak,
             source=source,
             out=out,
-            progress=display,
+            progress=progress,
         )
     if as_json:
         from medzoo.report.evaluation.tables import evaluation_json

@@ -21,7 +21,7 @@ from medzoo.cli.options import (
     parse_overrides,
 )
 from medzoo.cli.output import Json, megabytes, print_json, print_table, print_text
-from medzoo.cli.progress import Display, duration
+from medzoo.cli.progress import ProgressDisplay, duration
 
 if TYPE_CHECKING:
     from medzoo.experiment.forecast import Forecast
@@ -135,7 +135,7 @@ def run(
     """Run an experiment; the same command resumes it, and repeats what failed."""
     import medzoo
 
-    with Display(Path(experiment).stem, unit="tasks") as display:
+    with ProgressDisplay(Path(experiment).stem, unit="tasks") as progress:
         result = medzoo.run_experiment(
             experiment,
             data=data,
@@ -153,7 +153,7 @@ def run(
             leave_out_seen=leave_out_seen,
             allow_upload=allow_upload,
             skip_bad=skip_bad,
-            progress=display,
+            progress=progress,
         )
     if as_json:
         print_json(result.to_dict())

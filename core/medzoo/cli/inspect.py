@@ -10,7 +10,7 @@ import typer
 
 from medzoo.cli.options import Device, Overrides, Seed, Source, parse_overrides
 from medzoo.cli.output import Json, print_json, print_text
-from medzoo.cli.progress import Display
+from medzoo.cli.progress import ProgressDisplay
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +37,8 @@ def inspect(
 
     request = Request(generator=gen, out=out, labels=tuple(label or ()), count=n, seed=seed)
     source = make_source(load_plugins(), device=device, overrides=parse_overrides(overrides), mirror=from_)
-    with Display("inspecting") as display:
-        found = run(request, source, progress=display)
+    with ProgressDisplay("inspecting") as progress:
+        found = run(request, source, progress=progress)
     if found.already_done:
         logger.info("this model was already inspected; nothing to do")
     for line in found.left_out:

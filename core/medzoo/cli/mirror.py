@@ -1,14 +1,13 @@
 """`medzoo mirror`: copy models into a folder, for machines without a network."""
 
 import logging
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from medzoo.cli.output import Json, print_json, print_text
-from medzoo.cli.progress import DownloadDisplay
+from medzoo.cli.progress import ProgressDisplay
 from medzoo.hub.mirror import write_mirror
 from medzoo.hub.registry import AssetEntry, ModelEntry, find_entry, load_registry
 from medzoo.plugins.lookup import load_plugins
@@ -31,8 +30,8 @@ def mirror(
     entries = entries or [entry for entry in registry.entries if not entry.deprecated]
     if assets:
         entries += [entry for entry in registry.assets if entry not in entries]
-    with DownloadDisplay() as display:
-        mirrored = list(write_mirror(entries, folder, progress=lambda name: partial(display, name)))
+    with ProgressDisplay("downloading", unit="MB") as progress:
+        mirrored = list(write_mirror(entries, folder, progress=progress))
     if json:
         print_json([{"id": item.entry.id, "folder": str(item.folder), "copied": item.copied} for item in mirrored])
         return

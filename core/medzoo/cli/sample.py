@@ -10,7 +10,7 @@ import typer
 
 from medzoo.cli.options import AllowUpload, BatchSize, Device, Overrides, Seed, Source, parse_overrides
 from medzoo.cli.output import Json, print_json, print_text
-from medzoo.cli.progress import Display
+from medzoo.cli.progress import ProgressDisplay
 from medzoo.cli.requests import show_requests
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def sample(
     """Sample images of chosen classes from one generator."""
     import medzoo
 
-    with Display("sampling") as display:
+    with ProgressDisplay("sampling") as progress:
         result = medzoo.sample(
             gen,
             labels=label,
@@ -61,7 +61,7 @@ def sample(
             device=device,
             allow_upload=allow_upload,
             source=source,
-            progress=display,
+            progress=progress,
         )
     if result.already_done:
         logger.info("these images were already sampled; nothing to do")

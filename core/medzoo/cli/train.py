@@ -19,7 +19,7 @@ from medzoo.cli.options import (
     parse_overrides,
 )
 from medzoo.cli.output import Json, print_json, print_text
-from medzoo.cli.progress import TrainingDisplay
+from medzoo.cli.progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from medzoo.training.train import TrainResult
@@ -46,7 +46,7 @@ def train(
     """Train a generator; the same command resumes it."""
     import medzoo
 
-    with TrainingDisplay(f"{generator} on {data.name}") as display:
+    with ProgressDisplay(f"{generator} on {data.name}", unit="steps") as progress:
         result = medzoo.train(
             generator,
             kind="generator",
@@ -62,7 +62,7 @@ def train(
             keep=keep,
             tensorboard=tensorboard,
             skip_bad=skip_bad,
-            display=display,
+            progress=progress,
         )
     print_run(result, as_json=as_json)
 

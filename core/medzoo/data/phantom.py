@@ -251,15 +251,23 @@ def phantom_dataset(counts: Mapping[str, int], *, size: int, seed: int) -> Datas
     )
 
 
-def write_phantom(folder: Path, *, counts: Mapping[str, int], size: int, seed: int) -> None:
-    """Write simulated scans to `folder`/<class>/<class>-00001.png and so on, all of them or none.
+def write_phantom(folder: str | Path, *, counts: int | Mapping[str, int] = 100, size: int = 128, seed: int = 0) -> None:
+    """Write simulated ultrasound images to `folder`/<class>/<class>-00001.png and so on, all of them or none.
+
+    `counts` is the number of images of each of the classes normal, thick-wall, narrow-canal and echogenic-content, or a
+    mapping from class to number; `size` is their side in pixels. The images are gray PNGs of 8 bits, determined by
+    class, `seed` and `size`.
+
+    Example:
+        >>> medzoo.write_phantom("scans", counts={"normal": 12, "thick-wall": 6}, size=64)
 
     Raises:
         DataError: `folder` is not empty.
-        UnknownName, ConfigError: as `phantom_dataset`.
+        UnknownName, ConfigError: an unknown class; no class or image; a size below 8; a negative seed.
     """
-    with new_folder(folder) as new:
-        for _, name, pixels in _scans(counts, size=size, seed=seed):
+    wanted = dict.fromkeys(CLASSES, counts) if isinstance(counts, int) else counts
+    with new_folder(Path(folder)) as new:
+        for _, name, pixels in _scans(wanted, size=size, seed=seed):
             write_image(new / name, pixels[None])
 
 

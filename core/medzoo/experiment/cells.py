@@ -20,7 +20,7 @@ from medzoo.experiment.recipes import Stage
 from medzoo.experiment.results import PREDICTIONS, RESULT, TRACEBACK, CellResult
 from medzoo.experiment.tasks import Cell
 from medzoo.experiment.training_sets import ConcatDataset, fraction_of
-from medzoo.experiment.worker import NoProgress, Worker
+from medzoo.experiment.worker import Worker
 from medzoo.models.loading import build_model
 from medzoo.protocols import Classifier
 from medzoo.specs import ImageSpec
@@ -139,7 +139,6 @@ class _Training:
             image=self.image,
             seed=cell.seed,
             keep=1,
-            display=NoProgress(),
             cache=latents_root(),
         )
         self.runs.append(run)

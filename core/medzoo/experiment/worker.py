@@ -32,19 +32,6 @@ from medzoo.specs import ImageSpec
 from medzoo.training.train import train
 
 
-class NoProgress:
-    """A progress display that shows nothing: the experiment shows its own."""
-
-    def start(self, step: int, total: int) -> None:
-        """Note that training begins."""
-
-    def update(self, step: int, total: int, values: Mapping[str, float]) -> None:
-        """Count a step."""
-
-    def warn(self, message: str) -> None:
-        """Ignore a warning, which run.json keeps."""
-
-
 @dataclass(frozen=True)
 class Worker:
     """What every task needs. It can be sent to another process, where plugins and decoded images are loaded again.
@@ -99,7 +86,6 @@ class Worker:
             self.images.subset(task.fold.train),
             self.home / "generators" / task.key,
             plugins=self.plugins,
-            display=NoProgress(),
             seed=task.seed,
             device=self.device,
             keep=1,

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from medzoo.arguments import names, require, whole_number
 from medzoo.data.dataset import Dataset as RealImages
 from medzoo.data.images import to_float
 from medzoo.errors import ConfigError, ResourceError, UnknownName
@@ -22,6 +21,7 @@ from medzoo.generation.sample import labels_to_sample
 from medzoo.generation.sampler import Sampler
 from medzoo.models.labels import label_tensor
 from medzoo.protocols import Generator
+from medzoo.runs.arguments import names, require, whole_number
 from medzoo.runs.progress import Progress, no_progress
 
 

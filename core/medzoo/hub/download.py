@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -19,13 +19,11 @@ from pathlib import Path
 from medzoo.errors import IntegrityError, ResourceError
 from medzoo.hub.entries import FileEntry
 from medzoo.hub.network import retry, status_of
+from medzoo.runs.progress import Progress, no_progress
 from medzoo.storage.files import disk_errors, make_folder
 from medzoo.storage.paths import cache_root
 
 logger = logging.getLogger(__name__)
-
-DownloadProgress = Callable[[str, int, int], None]
-"""Called with the name of a file, how many of its bytes have arrived and how many it has."""
 
 _LARGE = 1_000_000
 _HINT = "run the same command again; if the error persists, report it to the publisher"
@@ -52,10 +50,11 @@ def hub_location(repo: str, commit: str, name: str) -> Location:
     )
 
 
-def download(location: Location, file: FileEntry, target: Path, *, progress: DownloadProgress | None = None) -> None:
+def download(location: Location, file: FileEntry, target: Path, *, progress: Progress | None = None) -> None:
     """Download `file` to `target`; what arrives before an interruption stays beside it, hidden, to be resumed.
 
-    Without `progress`, the beginning of a large download is logged.
+    `progress` is called with the bytes that are there, those of the file, and its name; without it, the beginning of a
+    large download is logged.
 
     Raises: HubError; IntegrityError if its size or hash is not the expected one; ResourceError.
     """
@@ -67,7 +66,7 @@ def download(location: Location, file: FileEntry, target: Path, *, progress: Dow
         with disk_errors(target):
             retry(
                 location.name,
-                lambda: _attempt(location, file, part, progress or _no_progress),
+                lambda: _attempt(location, file, part, progress or no_progress),
                 position=lambda: part.stat().st_size if part.exists() else 0,
             )
             part.replace(target)
@@ -76,7 +75,7 @@ def download(location: Location, file: FileEntry, target: Path, *, progress: Dow
         raise
 
 
-def _attempt(location: Location, file: FileEntry, part: Path, progress: DownloadProgress) -> None:
+def _attempt(location: Location, file: FileEntry, part: Path, progress: Progress) -> None:
     """Complete `part`, which an earlier attempt may have begun, and check it. Raises: also errors of HTTP."""
     from huggingface_hub import constants, get_session, hf_raise_for_status
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
@@ -85,7 +84,7 @@ def _attempt(location: Location, file: FileEntry, part: Path, progress: Download
     if have > file.bytes:
         have = 0
     digest = file.hash(part) if have else file.new_hash()
-    progress(file.name, have, file.bytes)
+    progress(have, file.bytes, location.name)
     if have < file.bytes:
         headers = {**location.headers, "Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
         timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
@@ -109,7 +108,7 @@ def _attempt(location: Location, file: FileEntry, part: Path, progress: Download
                         _check_size(location, file, have)
                     digest.update(chunk)
                     writer.write(chunk)
-                    progress(file.name, have, file.bytes)
+                    progress(have, file.bytes, location.name)
                 writer.flush()
                 os.fsync(writer.fileno())
         if have < file.bytes:
@@ -119,9 +118,6 @@ def _attempt(location: Location, file: FileEntry, part: Path, progress: Download
         raise IntegrityError(
             f"{location.name} is corrupt: its {kind} is {digest.hexdigest()}, expected {file.digest}", _HINT
         )
-
-
-def _no_progress(name: str, done: int, total: int) -> None: ...
 
 
 def _check_size(location: Location, file: FileEntry, size: int) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from medzoo.errors import DataError
-from medzoo.hub.download import DownloadProgress, folder_lock
+from medzoo.hub.download import folder_lock
 from medzoo.hub.entries import Entry
 from medzoo.hub.sources import copy_checked, fetch_model, is_intact, mirror_folder
+from medzoo.runs.progress import Progress
 from medzoo.storage.files import disk_errors
 
 
@@ -25,11 +26,11 @@ class MirroredEntry:
 
 
 def write_mirror(
-    entries: Iterable[Entry], mirror: Path, *, progress: Callable[[str], DownloadProgress] | None = None
+    entries: Iterable[Entry], mirror: Path, *, progress: Progress | None = None
 ) -> Iterator[MirroredEntry]:
     """Write each entry's files to `mirror`, checked, and yield it; what is there and intact is left alone.
 
-    An entry's folder appears as a whole or not at all. `progress` returns the progress of an entry's downloads.
+    An entry's folder appears as a whole or not at all. `progress` is called as downloads proceed.
 
     Raises: as `fetch_model`; DataError for an entry's folder that holds other files too.
     """
@@ -37,7 +38,7 @@ def write_mirror(
         folder = mirror_folder(mirror, entry)
         copied = not is_intact(folder, entry)
         if copied:
-            cached = fetch_model(entry, progress=progress(entry.id) if progress else None)
+            cached = fetch_model(entry, progress=progress)
             with folder_lock(folder.absolute()):
                 _write(entry, cached, folder)
         yield MirroredEntry(entry=entry, folder=folder, copied=copied)

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from medzoo.errors import ConfigError, HubError, IntegrityError
-from medzoo.hub.download import DownloadProgress, download, folder_lock, hub_location, mark_used
+from medzoo.hub.download import download, folder_lock, hub_location, mark_used
 from medzoo.hub.entries import CONFIG, NAME, WEIGHTS, FileEntry
 from medzoo.hub.network import retry
+from medzoo.runs.progress import Progress
 from medzoo.storage.files import disk_errors, sha256_file, write_json_atomic
 from medzoo.storage.paths import cache_root
 
@@ -66,7 +67,7 @@ def parse_reference(name: str) -> Reference:
     return Reference(repo=match["repo"], revision=match["revision"] or "main")
 
 
-def fetch_repo(name: str, *, refresh: bool = False, progress: DownloadProgress | None = None) -> Path:
+def fetch_repo(name: str, *, refresh: bool = False, progress: Progress | None = None) -> Path:
     """Return a folder in the cache that holds the model of `hf:org/name[@revision]`, downloaded if necessary.
 
     A branch or tag stands for the commit it was at when it was first looked up; `refresh` looks it up again, and checks
@@ -131,9 +132,7 @@ def _file_entry(file: Any) -> FileEntry:
     return FileEntry(name=file.rfilename, bytes=file.size, sha256="", git_sha1=file.blob_id)
 
 
-def _download_all(
-    folder: Path, repo: str, commit: str, files: dict[str, FileEntry], progress: DownloadProgress | None
-) -> None:
+def _download_all(folder: Path, repo: str, commit: str, files: dict[str, FileEntry], progress: Progress | None) -> None:
     """Download the files that `folder` lacks, config.json first, because the repository may not hold a medzoo model."""
     what = f"{repo} at {commit[:12]}"
     stated = ""

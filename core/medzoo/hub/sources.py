@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medzoo.errors import ConfigError, HubError, IntegrityError
-from medzoo.hub.download import DownloadProgress, Location, download, folder_lock, hub_location, mark_used
+from medzoo.hub.download import Location, download, folder_lock, hub_location, mark_used
 from medzoo.hub.entries import AssetEntry, Entry, FileEntry
+from medzoo.runs.progress import Progress
 from medzoo.storage.files import disk_errors, sha256_file, temporary_beside
 from medzoo.storage.paths import bundled_root, cache_root
 
@@ -54,7 +55,7 @@ def locate(entry: Entry) -> tuple[str, Path | None]:
     return ("hub" if any(source.folder is None for source in sources) else "missing"), None
 
 
-def fetch_model(entry: Entry, *, source: str | None = None, progress: DownloadProgress | None = None) -> Path:
+def fetch_model(entry: Entry, *, source: str | None = None, progress: Progress | None = None) -> Path:
     """Return a folder in the cache that holds every file of the model, each checked by its hash.
 
     Files that are missing or corrupt come from the first of cards/, MEDZOO_MIRROR and the Hub that has them, or from
@@ -78,7 +79,7 @@ def fetch_model(entry: Entry, *, source: str | None = None, progress: DownloadPr
     return folder
 
 
-def fetch_asset(entry: AssetEntry, *, source: str | None = None, progress: DownloadProgress | None = None) -> Path:
+def fetch_asset(entry: AssetEntry, *, source: str | None = None, progress: Progress | None = None) -> Path:
     """Return the file of an asset that has one, in the cache and checked; of one with several, their folder.
 
     Raises: as `fetch_model`.
@@ -157,9 +158,7 @@ def _holds(folder: Path, entry: Entry) -> bool:
         return False
 
 
-def _fetch(
-    target: Path, file: FileEntry, entry: Entry, sources: Sequence[_Source], progress: DownloadProgress | None
-) -> None:
+def _fetch(target: Path, file: FileEntry, entry: Entry, sources: Sequence[_Source], progress: Progress | None) -> None:
     """Write the file to `target` from the first source that has it intact."""
     corrupt: list[IntegrityError] = []
     for source in sources:

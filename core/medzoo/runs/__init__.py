@@ -1,1 +1,1 @@
-"""What every job shares: its record run.json, its identity, and its progress."""
+"""What every job shares: its arguments, its record run.json, its identity, and its progress."""

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,27 +21,18 @@ from medzoo.data.images import write_image
 from medzoo.errors import IntegrityError
 from medzoo.models.contact_sheet import class_sheet
 from medzoo.protocols import CheckpointStore, TrainingCallback
+from medzoo.runs.progress import Progress, no_progress
 from medzoo.seeds import derive_seed
 from medzoo.specs import ImageSpec
 from medzoo.storage.files import make_folder, write_atomic, write_json_atomic
 
+logger = logging.getLogger(__name__)
+
 PREVIEWS_PER_CLASS = 8
 NOTES = "notes.json"
 WHOLE = ("step", "stage")
+SHOWN = (("loss", ".4f"), ("adversary", ".4f"), ("learning_rate", ".1e"))
 LINES = (("loss", "network", "#1f5fa8", "#c9d8ea"), ("adversary", "adversary", "#b3541e", "#eed8c9"))
-
-
-class Display(Protocol):
-    """Displays a run's progress."""
-
-    def start(self, step: int, total: int) -> None:
-        """Note that training begins after `step` of `total` steps."""
-
-    def update(self, step: int, total: int, values: Mapping[str, float]) -> None:
-        """Note that step `step` of `total` is done with these losses."""
-
-    def warn(self, message: str) -> None:
-        """Display a warning."""
 
 
 class ScalarLog(Protocol):
@@ -65,17 +57,17 @@ class RunFolder(TrainingCallback, CheckpointStore):
         image: ImageSpec,
         seed: int,
         keep: int,
-        display: Display,
         cache: Path,
+        progress: Progress = no_progress,
         scalars: ScalarLog | None = None,
     ) -> None:
         self.folder = folder
         self.image = image
         self.seed = seed
         self._newest = keep
-        self.display = display
         self.cache = cache
         self.scalars = scalars
+        self._progress = progress
         self._losses = LossTable(folder / "loss.csv")
         self._started = 0.0
         self._seconds_before = 0.0
@@ -113,11 +105,14 @@ class RunFolder(TrainingCallback, CheckpointStore):
             old.unlink()
 
     def on_step_end(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
-        """Record and display the losses of `step`."""
+        """Record and report the losses of `step`."""
         if not self._started:
-            self.display.start(step - 1, total)
+            if step > 1:
+                logger.info(f"resuming from step {step - 1}")
+            self._progress(step - 1, total)
             self._started = time.monotonic()
-        self.display.update(step, total, metrics)
+        shown = (f"{name} {metrics[name]:{form}}" for name, form in SHOWN if name in metrics)
+        self._progress(step, total, ", ".join(shown))
         self._losses.add(step, {**metrics, "seconds": self.seconds})
         if self.scalars is not None:
             for name, value in metrics.items():
@@ -140,8 +135,8 @@ class RunFolder(TrainingCallback, CheckpointStore):
         write_json_atomic(self.folder / NOTES, self.notes)
 
     def warn(self, message: str) -> None:
-        """Display a warning and add it to warnings.txt, once."""
-        self.display.warn(message)
+        """Log a warning and add it to warnings.txt, once."""
+        logger.warning(message)
         if message not in (known := self.warnings()):
             write_atomic(self.folder / "warnings.txt", "".join(f"{line}\n" for line in [*known, message]).encode())
 

@@ -24,11 +24,12 @@ from medzoo.models.labels import check_labels
 from medzoo.models.loading import LoadedModel, build_model, copy_matching_weights
 from medzoo.plugins.lookup import Plugins
 from medzoo.runs.identity import lock_run_dir
+from medzoo.runs.progress import Progress, no_progress
 from medzoo.runs.record import TRAINING_JOBS, RunRecord, read_run
 from medzoo.specs import ClassifierSpec, GeneratorSpec, ImageSpec, ModelSpec
 from medzoo.storage.files import write_atomic
 from medzoo.storage.paths import latents_root
-from medzoo.training.run_folder import Display, LossTable, RunFolder, ScalarLog
+from medzoo.training.run_folder import LossTable, RunFolder, ScalarLog
 
 VALIDATION_SHARE = 0.1
 
@@ -46,20 +47,6 @@ class TrainResult:
     record: Mapping[str, Any]
     already_done: bool
     is_main_process: bool
-
-
-class NoDisplay:
-    """A display that shows nothing."""
-
-    def start(self, step: int, total: int) -> None:
-        """Do nothing."""
-
-    def update(self, step: int, total: int, values: Mapping[str, float]) -> None:
-        """Do nothing."""
-
-    def warn(self, message: str) -> None:
-        """Log a warning."""
-        logger.warning(message)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +87,7 @@ def train(
     out: Path,
     *,
     plugins: Plugins,
-    display: Display,
+    progress: Progress = no_progress,
     validation: float | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -149,7 +136,9 @@ def train(
         record.extra = {"started_from": {**identity["start"], "tensors": tensors}}
     with _tensorboard(out, wanted=tensorboard and state.is_main_process) as scalars:
         run_folder = RunFolder if split is None else _ClassifierRun
-        run = run_folder(out, image=image, seed=seed, keep=keep, display=display, cache=latents_root(), scalars=scalars)
+        run = run_folder(
+            out, image=image, seed=seed, keep=keep, progress=progress, cache=latents_root(), scalars=scalars
+        )
         held_out = {} if split is None else {"validation": split.validation.view(image, crop=crop)}
         model.fit(data.view(image, crop=crop), **held_out, seed=seed, callback=run, checkpoints=run)
     if state.is_main_process:
