@@ -16,9 +16,7 @@ from medzoo import ImageSpec
 from medzoo.cli.options import parse_overrides
 from medzoo.config import build, keys, preset_names, resolve
 from medzoo.errors import ConfigError, DataError, HubError, IntegrityError, ResourceError, UnknownName
-from medzoo.testing import check_classifier
-from medzoo.testing.fake_images import FakeImages
-from medzoo.testing.recording_callback import RecordingCallback
+from medzoo.testing import FakeImages, RecordingCallback, check_classifier
 from medzoo_classifiers.timm_networks import ASSETS
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -105,9 +105,9 @@ def test_check_classifier_valid_passes(spec_of):
     results = check_classifier(spec_of(Light))
     assert {result.name: result.detail for result in results if not result.passed} == {}
     assert [result.name for result in results] == [
-        "spec", "preset", "build", "fit", "fit repeats", "fit resumes", "fit stops", "fit on nothing", "weights",
-        "probabilities", "features", "rebatching", "save and load", "learns", "bad images", "files", "network",
-        "stdout", "time", "memory", "global random state",
+        "spec", "preset", "build", "fit", "fit repeats", "fit resumes", "fit on nothing", "weights",
+        "probabilities", "features", "rebatching", "save and load", "fit stops", "learns", "bad images", "files",
+        "network", "stdout", "time", "memory", "global random state",
     ]  # fmt: skip
     assert all(result.detail and "\n" not in result.detail and result.seconds >= 0 for result in results)
     assert_classifier(spec_of(Light))
@@ -116,7 +116,7 @@ def test_check_classifier_valid_passes(spec_of):
 def test_check_classifier_multi_label_runs_both_ways(spec_of):
     results = check_classifier(spec_of(Light, multi_label=True))
     assert {result.name: result.detail for result in results if not result.passed} == {}
-    assert len(results) == 2 * 21 - 2
+    assert len(results) == 2 * 21 - 3
 
 
 class NoFeatures(nn.Module):
@@ -253,7 +253,7 @@ class Draws(Light):
         (Idle, "fit", "fit changed no weight"),
         (GlobalFit, "fit repeats", "a second fit from the same seed"),
         (ForgetsStep, "fit resumes", "a fit resumed at step 1"),
-        (NeverStops, "fit stops", "to end there, not at 40"),
+        (NeverStops, "fit stops", "its last step was 40"),
         (Double, "weights", "is torch.float64"),
         (Logits, "probabilities", "expected probabilities in [0, 1]"),
         (HalfProbabilities, "probabilities", "they are off by 0.5"),
@@ -272,13 +272,13 @@ def test_check_classifier_violation_fails_its_check(spec_of, broken, check, deta
     found = failures(spec_of(broken))
     assert check in found, found
     assert detail in found[check]
-    # whoever draws from global state cannot resume either
-    others = {"fit resumes", "global random state"} if broken is GlobalFit else set()
+    # whoever draws from global state cannot resume either, and a bad checkpoint is bad where a fit stops
+    others = {GlobalFit: {"fit resumes", "global random state"}, ForgetsStep: {"fit stops"}}.get(broken, set())
     assert set(found) == {check} | others, found
 
 
 def test_check_classifier_slow_call_reports_seconds_and_passes(spec_of, monkeypatch):
-    monkeypatch.setattr("medzoo.testing.bounds.GUIDE_SECONDS", 0.25)
+    monkeypatch.setattr("medzoo.testing.monitor.GUIDE_SECONDS", 0.25)
     results = {result.name: result for result in check_classifier(spec_of(Ponders))}
     assert [name for name, result in results.items() if not result.passed] == []
     told = results["time"].detail

@@ -273,7 +273,7 @@ def test_check_metric_memory_limit(monkeypatch):
             torch.ones(30_000_000).sum()
             return super().value(means)
 
-    monkeypatch.setattr("medzoo.testing.bounds.MAX_MEMORY", 100_000_000)
+    monkeypatch.setattr("medzoo.testing.monitor.MAX_MEMORY", 100_000_000)
     assert set(failures(spec_of(Heavy))) == {"memory"}
 
 
@@ -285,7 +285,7 @@ def test_check_metric_slow_score_reports_seconds_and_passes(monkeypatch):
                 pass
             return super().value(means)
 
-    monkeypatch.setattr("medzoo.testing.bounds.GUIDE_SECONDS", 0.01)
+    monkeypatch.setattr("medzoo.testing.monitor.GUIDE_SECONDS", 0.01)
     results = {result.name: result for result in check_metric(spec_of(Ponders))}
     assert [name for name, result in results.items() if not result.passed] == []
     told = r"score (\d+\.\d\d) s of processor time \(a guide: 0\.01 s on a current CPU\)"

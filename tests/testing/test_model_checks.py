@@ -22,7 +22,7 @@ import medzoo
 from medzoo import GeneratorSpec
 from medzoo.config import setting
 from medzoo.plugins.lookup import load_plugins
-from medzoo.testing import assert_generator, bounds, check_generator
+from medzoo.testing import assert_generator, check_generator, monitor
 from medzoo.toolkit.settings import ImageSettings
 from medzoo.toolkit.validation import check_init_images, check_not_empty, check_sample_request
 
@@ -523,12 +523,12 @@ class MapsOneToken(ShowsAttention):
 
 SHOWING = {
     TokensOfTheBatch: ("label tokens", "the tokens of a label depend on the labels beside it"),
-    FlatTokens: ("label tokens", "expected tokens (3, tokens, width), got (3, 1)"),
+    FlatTokens: ("label tokens", "expected tokens of shape (3, 'tokens', 'width'), got (3, 1)"),
     SameTokens: ("label tokens", "expected other tokens for another label, two are equal"),
     OtherImages: ("attention maps", "expected the images that sample gives"),
     ChangesItself: ("attention maps", "sample gives other images afterwards"),
     AttendsTooMuch: ("attention maps", "expected maps that sum to 1 over tokens, they are off by 1"),
-    MapsOneToken: ("attention maps", "expected maps (8, 2, 'h', 'w'), got (8, 1, 4, 4)"),
+    MapsOneToken: ("attention maps", "expected maps of shape (8, 2, 'h', 'w'), got (8, 1, 4, 4)"),
 }
 
 
@@ -786,7 +786,7 @@ BOUNDS = {
 def test_check_generator_resource_violation_fails_its_check(broken, spec_of, tmp_path, monkeypatch):
     (tmp_path / "weights.bin").write_text("0")
     monkeypatch.setattr(f"{__name__}.LEFT_HERE", tmp_path / "weights.bin")
-    monkeypatch.setattr(bounds, "MAX_MEMORY", 100_000_000)
+    monkeypatch.setattr(monitor, "MAX_MEMORY", 100_000_000)
     check, detail = BOUNDS[broken]
     found = failures(spec_of(broken))
     assert set(found) == {check}
@@ -794,7 +794,7 @@ def test_check_generator_resource_violation_fails_its_check(broken, spec_of, tmp
 
 
 def test_check_generator_slow_call_reports_seconds_and_passes(spec_of, monkeypatch):
-    monkeypatch.setattr(bounds, "GUIDE_SECONDS", 0.2)
+    monkeypatch.setattr(monitor, "GUIDE_SECONDS", 0.2)
     results = {result.name: result for result in check_generator(spec_of(Ponders))}
     assert [name for name, result in results.items() if not result.passed] == []
     found = re.fullmatch(SECONDS, results["time"].detail)

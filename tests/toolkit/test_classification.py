@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from medzoo import ImageSpec
 from medzoo.errors import DataError
-from medzoo.testing.recording_callback import RecordingCallback
+from medzoo.testing import RecordingCallback
 from medzoo.toolkit.classification import ImageClassifier, Start, pixel_statistics
 from medzoo.toolkit.classifier_settings import (
     AugmentationSettings,

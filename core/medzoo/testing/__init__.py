@@ -16,14 +16,13 @@ the kit takes: `fit(FakeImages(image), seed=0, callback=run, checkpoints=run)`, 
 and `image` an ImageSpec of the three `CLASSES`.
 """
 
-from medzoo.testing.classifiers import assert_classifier, check_classifier
+from medzoo.testing.classifiers import assert_classifier, check_classifier, classifier_checks
 from medzoo.testing.extractors import assert_extractor, check_extractor
-from medzoo.testing.fake_images import CLASSES, FakeImages, PlainImages
-from medzoo.testing.generators import assert_generator, check_generator
-from medzoo.testing.metrics import assert_metric, check_metric
-from medzoo.testing.parametrize import Check, classifier_checks, generator_checks, metric_checks
+from medzoo.testing.fakes import CLASSES, FakeImages, PlainImages
+from medzoo.testing.generators import assert_generator, check_generator, generator_checks
+from medzoo.testing.metrics import assert_metric, check_metric, metric_checks
 from medzoo.testing.recording_callback import RecordingCallback
-from medzoo.testing.results import CheckResult
+from medzoo.testing.suite import Check, CheckResult
 
 __all__ = [
     "CLASSES",

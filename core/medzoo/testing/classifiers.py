@@ -1,24 +1,23 @@
-"""The checks of a classifier, in the order in which they are made."""
+"""The checks of a classifier: the images it is shown, and its answers, which are looked at."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load, save
+from torch import Tensor
 
-from medzoo.testing import model_checks as shared
-from medzoo.testing.bounds import BOUNDS
-from medzoo.testing.classifier_subject import ClassifierSubject
-from medzoo.testing.contract import expect, expect_equal, global_seed
-from medzoo.testing.fake_images import PlainImages
-from medzoo.testing.model_subject import ATOL, BATCH
-from medzoo.testing.results import CheckResult, assert_passed
-from medzoo.testing.suite import Stage, Suite
+from medzoo.protocols import Classifier, LabeledImages
+from medzoo.testing.fakes import CLASSES, FakeImages, PlainImages
+from medzoo.testing.models import ATOL, BATCH, ModelSubject
+from medzoo.testing.recording_callback import RecordingCallback
+from medzoo.testing.suite import CheckResult, expect, expect_medzoo_error, expect_tensor
 
 if TYPE_CHECKING:
+    import pytest
+
     from medzoo.specs import ClassifierSpec
 
 _LEARNED = 0.9
@@ -34,139 +33,130 @@ def check_classifier(
     its preset `quick` if there is one. Where the spec is multi-label, all is done again with multi-hot labels, in the
     checks whose names begin with "multi-label". What follows a failure to build or to fit is left out.
     """
-    return classifier_suite(spec, device=device, overrides=overrides).results()
+    return ClassifierSubject.suite(spec, device, overrides).results()
 
 
 def assert_classifier(spec: ClassifierSpec, *, device: str = "cpu", overrides: Mapping[str, Any] | None = None) -> None:
-    """Assert that `spec` passes every check.
-
-    Raises:
-        AssertionError: one line for each check that failed.
-    """
-    results = check_classifier(spec, device=device, overrides=overrides)
-    assert_passed(f"classifier '{spec.name}'", results)
+    """Assert that `spec` passes every check. Raises: AssertionError, with a line for each failed check."""
+    ClassifierSubject.suite(spec, device, overrides).assert_passed()
 
 
-def classifier_suite(
+def classifier_checks(
     spec: ClassifierSpec, *, device: str = "cpu", overrides: Mapping[str, Any] | None = None
-) -> Suite[ClassifierSubject]:
-    """Return the checks of `check_classifier` without running them."""
-    return shared.model_suite(ClassifierSubject, _STAGES, spec, device=device, overrides=overrides)
+) -> pytest.MarkDecorator:
+    """Return the decorator of `generator_checks` for a classifier."""
+    return ClassifierSubject.suite(spec, device, overrides).as_tests()
 
 
-def _fit(subject: ClassifierSubject) -> str:
-    run = subject.first = subject.listener()
-    subject.fit(subject.model, run)
-    shared.expect_finite_losses(run)
-    step, total, _ = run.steps[-1]
-    expect(step <= total, f"expected at most the {total} steps reported, the last was {step}")
-    fresh = subject.build().state_dict()
-    moved = [k for k, v in subject.model.state_dict().items() if not torch.equal(v.cpu(), fresh[k].cpu())]
-    expect(bool(moved), "fit changed no weight")
-    return f"{len(run.steps)} steps, {len(run.checkpoints)} checkpoints, {len(run.notes)} notes"
+class ClassifierSubject(ModelSubject[Classifier]):
+    """A classifier under test."""
 
+    kind = "classifier"
+    protocol = Classifier
+    methods = ("fit", "predict", "features", "state_dict", "load_state_dict", "image")
+    required = ("preset", "build", "fit", "probabilities", "features")
 
-def _fit_stops(subject: ClassifierSubject) -> str | None:
-    unfinished = subject.first.unfinished()
-    if not unfinished:
-        return None
-    step, _ = unfinished[0]
-    run = subject.listener(stop=step)
-    subject.fit(subject.build(), run)
-    last = run.steps[-1][0] if run.steps else "none"
-    expect(last == step, f"expected a fit asked to stop after step {step} to end there, not at {last}")
-    return f"a fit asked to stop after step {step} ends there"
-
-
-def _probabilities(subject: ClassifierSubject) -> str:
-    images = subject.images()
-    for count in (BATCH, 5, 1):
-        subject.predict(images[:count])
-    sums = "in [0, 1]" if subject.multi_label else "in [0, 1], with the sum 1"
-    return f"of {BATCH}, 5 and 1 images: float32, {sums}"
-
-
-def _features(subject: ClassifierSubject) -> str:
-    found = subject.features(subject.images())
-    expect(len(found.unique(dim=0)) > 1, "expected other features for other images, all are equal")
-    return f"{found.shape[1]} an image, float32"
-
-
-def _rebatching(subject: ClassifierSubject) -> str:
-    images = subject.images()
-    for what, call in (("probabilities", subject.predict), ("features", subject.features)):
-        whole = call(images)
-        allowed = ATOL * max(1.0, whole.abs().max().item())
-        split = torch.cat([call(images[:1]), call(images[1:])])
-        backwards = call(images.flip(0)).flip(0)
-        for way, parts in (("1 + 7", split), ("in reverse order", backwards)):
-            apart = (whole - parts).abs().max().item()
-            expect(
-                apart <= allowed, f"{what} changed by {apart:.2g} (allowed {allowed:.2g}) {way}, not {BATCH} at once"
-            )
-    return f"{BATCH} at once, 1 + 7 and reversed agree"
-
-
-def _save_and_load(subject: ClassifierSubject) -> str:
-    state = {name: value.detach().cpu().contiguous() for name, value in subject.model.state_dict().items()}
-    with global_seed(3, subject.device):
-        loaded = subject.build()
-    loaded.load_state_dict(load(save(state)))
-    expect_equal(state, loaded.state_dict(), "a model that loaded them")
-    images = subject.images()
-    for what, call in (("probabilities", subject.predict), ("features", subject.features)):
-        before, after = call(images), call(images, model=loaded)
-        why = shared.LAYOUT if torch.allclose(before, after, atol=ATOL) else ""
-        expect(torch.equal(before, after), f"a model that loaded them gives other {what} {why}")
-    return "saved as safetensors and loaded into a fresh model: the same answers"
-
-
-def _learns(subject: ClassifierSubject) -> str:
-    learner = shared.learner(subject, PlainImages)
-    data = PlainImages(learner.image)
-    images = torch.stack([torch.from_numpy(data[index]) for index in range(len(data))]).float() / 255.0
-    truth = torch.from_numpy(data.labels)
-    guessed = subject.predict(images, model=learner).argmax(dim=1)
-    share = (guessed == (truth.argmax(dim=1) if subject.multi_label else truth)).float().mean().item()
-    expect(share > _LEARNED, f"expected more than {_LEARNED:.0%} right of black, gray and white, got {share:.0%}")
-    return f"black, gray and white are distinguished: {share:.0%} right"
-
-
-def _bad_images(subject: ClassifierSubject) -> str:
-    size, channels = subject.image.size, subject.image.channels
-    kinds = {
-        "no image": (0, channels, size, size),
-        f"{4 - channels} channels": (2, 4 - channels, size, size),
-        "another size": (2, channels, size + 1, size),
-    }
-    for what, shape in kinds.items():
-        for name, call in (("predict", subject.model.predict), ("features", subject.model.features)):
-            shared.expect_medzoo_error(f"{what} in {name}", functools.partial(call, torch.zeros(shape)))
-    return f"refused with a MedzooError: {', '.join(kinds)}"
-
-
-_STAGES: tuple[Stage[ClassifierSubject], ...] = (
-    Stage(checks={"spec": shared.spec, "registration": shared.registration}),
-    Stage(checks={"preset": shared.preset}, required=True),
-    Stage(checks={"build": shared.build}, required=True),
-    Stage(checks={"fit": _fit}, required=True),
-    Stage(
-        checks={
-            "fit repeats": shared.fit_repeats,
-            "fit resumes": shared.fit_resumes,
-            "fit stops": _fit_stops,
-            "fit on nothing": shared.fit_on_nothing,
-            "weights": shared.weights,
+    def checks(self) -> dict[str, Callable[[], str | None]]:
+        """Return the checks by name, in order."""
+        return {
+            "spec": self.check_spec,
+            "registration": self.check_registration,
+            "preset": self.check_preset,
+            "build": self.check_build,
+            "fit": self._check_fit,
+            "fit repeats": self.check_fit_repeats,
+            "fit resumes": self.check_fit_resumes,
+            "fit on nothing": self.check_fit_on_nothing,
+            "weights": self.check_weights,
+            "probabilities": self._check_probabilities,
+            "features": self._check_features,
+            "rebatching": self.check_rebatching,
+            "save and load": self.check_save_and_load,
+            "fit stops": self.check_fit_stops,
+            "learns": self._check_learns,
+            "bad images": self._check_bad_images,
+            **self.limits,
         }
-    ),
-    Stage(checks={"probabilities": _probabilities, "features": _features}, required=True),
-    Stage(
-        checks={
-            "rebatching": _rebatching,
-            "save and load": _save_and_load,
-            "learns": _learns,
-            "bad images": _bad_images,
-            **BOUNDS,
+
+    def fit(
+        self, model: Classifier, run: RecordingCallback, *, data: LabeledImages | None = None, call: str = "fit"
+    ) -> None:
+        """Fit `model` with seed 5 on `data`, else on the made-up images, which are its validation too."""
+        images = FakeImages(self.image) if data is None else data
+        with self.observed(call):
+            model.fit(images, validation=images, seed=5, callback=run, checkpoints=run)
+
+    def answers(self, indices: Sequence[int] = range(BATCH), *, model: Classifier | None = None) -> dict[str, Tensor]:
+        """Return probabilities and features of the images of these indices."""
+        images = self._images()[list(indices)]
+        return {"probabilities": self._predict(images, model=model), "features": self._features(images, model=model)}
+
+    def _images(self) -> Tensor:
+        """Return eight images that give a classifier different outputs."""
+        data = FakeImages(self.image)
+        return _stacked(data, range(0, len(data), len(data) // BATCH))
+
+    def _predict(self, images: Tensor, *, model: Classifier | None = None) -> Tensor:
+        """Return the probabilities of `images`, on the CPU. Raises: ContractError unless they are probabilities."""
+        given = images.clone()
+        with self.observed("predict"):
+            found = (model or self.model).predict(images)
+        expect_tensor(found, "probabilities", shape=(len(images), len(CLASSES)))
+        expect(torch.equal(images, given), "predict changed the images it was given")
+        low, high = found.min().item(), found.max().item()
+        expect(low >= 0.0 and high <= 1.0, f"expected probabilities in [0, 1], got {low:.3g} to {high:.3g}")
+        off = (found.sum(dim=1) - 1.0).abs().max().item()
+        expect(self.multi_label or off <= ATOL, f"expected probabilities that sum to 1, they are off by {off:.2g}")
+        return found.cpu()
+
+    def _features(self, images: Tensor, *, model: Classifier | None = None) -> Tensor:
+        with self.observed("features"):
+            found = (model or self.model).features(images)
+        return expect_tensor(found, "features", shape=(len(images), "D")).cpu()
+
+    def _check_fit(self) -> str:
+        run = self.fit_first()
+        step, total, _ = run.steps[-1]
+        expect(step <= total, f"expected at most the {total} steps reported, the last was {step}")
+        fresh = self.build().state_dict()
+        moved = [k for k, v in self.model.state_dict().items() if not torch.equal(v.cpu(), fresh[k].cpu())]
+        expect(bool(moved), "fit changed no weight")
+        return f"{len(run.steps)} steps, {len(run.checkpoints)} checkpoints, {len(run.notes)} notes"
+
+    def _check_probabilities(self) -> str:
+        images = self._images()
+        for count in (BATCH, 5, 1):
+            self._predict(images[:count])
+        sums = "in [0, 1]" if self.multi_label else "in [0, 1], with the sum 1"
+        return f"of {BATCH}, 5 and 1 images: float32, {sums}"
+
+    def _check_features(self) -> str:
+        found = self.answers()["features"]
+        expect(len(found.unique(dim=0)) > 1, "expected other features for other images, all are equal")
+        return f"{found.shape[1]} an image, float32"
+
+    def _check_learns(self) -> str:
+        learner = self.learner()
+        data = PlainImages(learner.image)
+        truth = torch.from_numpy(data.labels)
+        guessed = self._predict(_stacked(data, range(len(data))), model=learner).argmax(dim=1)
+        share = (guessed == (truth.argmax(dim=1) if self.multi_label else truth)).float().mean().item()
+        expect(share > _LEARNED, f"expected more than {_LEARNED:.0%} right of black, gray and white, got {share:.0%}")
+        return f"black, gray and white are distinguished: {share:.0%} right"
+
+    def _check_bad_images(self) -> str:
+        size, channels = self.image.size, self.image.channels
+        kinds = {
+            "no image": (0, channels, size, size),
+            f"{4 - channels} channels": (2, 4 - channels, size, size),
+            "another size": (2, channels, size + 1, size),
         }
-    ),
-)
+        for what, shape in kinds.items():
+            for name, call in (("predict", self.model.predict), ("features", self.model.features)):
+                expect_medzoo_error(f"{what} in {name}", functools.partial(call, torch.zeros(shape)))
+        return f"refused with a MedzooError: {', '.join(kinds)}"
+
+
+def _stacked(data: LabeledImages, indices: Sequence[int]) -> Tensor:
+    """Return images of `data`, float32 (N, C, H, W) in [0, 1]."""
+    return torch.stack([torch.from_numpy(data[index]) for index in indices]).float() / 255.0

@@ -1,27 +1,27 @@
-"""The checks of a metric, in the order in which they are made."""
+"""The checks of a metric: the sets it measures, and its scores."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from medzoo.errors import DataError
-from medzoo.protocols import Histogram, Score
+from medzoo.protocols import Histogram, Sample, Score
 from medzoo.specs import CONTRACT
-from medzoo.testing.bounds import BOUNDS
-from medzoo.testing.contract import expect, global_seed
-from medzoo.testing.fake_samples import tensors_of
-from medzoo.testing.metric_subject import SIDES, MetricSubject
-from medzoo.testing.registration import light_registration
-from medzoo.testing.results import CheckResult, assert_passed
-from medzoo.testing.suite import Stage, Suite
+from medzoo.testing.fakes import FakeSamples, tensors_of
+from medzoo.testing.monitor import Subject
+from medzoo.testing.suite import CPU, CheckResult, ContractError, Suite, expect, global_seed, light_registration
 
 if TYPE_CHECKING:
+    import pytest
+
     from medzoo.specs import MetricSpec
 
-_CPU = torch.device("cpu")
+_SIDES = (32, 192)
+_SEED = 2**62 + 5
 _ROUNDING = 1e-5
 
 
@@ -32,143 +32,174 @@ def check_metric(spec: MetricSpec) -> list[CheckResult]:
     baseline, lower is better), direction where neither way is better, symmetry where it is not declared, and all that
     follows a failure to build or to give a score.
     """
-    return metric_suite(spec).results()
-
-
-def metric_suite(spec: MetricSpec) -> Suite[MetricSubject]:
-    """Return the checks of `check_metric` without running them."""
-    return Suite(f"metric '{spec.name}'", _STAGES, {"": MetricSubject(spec)})
+    return MetricSubject(spec).suite().results()
 
 
 def assert_metric(spec: MetricSpec) -> None:
     """Assert that `spec` passes every check. Raises: AssertionError, with a line for each failed check."""
-    assert_passed(f"metric '{spec.name}'", check_metric(spec))
+    MetricSubject(spec).suite().assert_passed()
 
 
-def _spec(subject: MetricSubject) -> str:
-    spec = subject.spec
-    expect(
-        spec.higher_is_better in (True, False, None),
-        f"expected higher_is_better to be True, False or None, it is {spec.higher_is_better!r}",
-    )
-    expect(spec.min_samples >= 1, f"expected min_samples to be 1 or more, it is {spec.min_samples}")
-    expect(bool(spec.summary and spec.unit), "expected a summary and a unit")
-    needed = spec.needs_pixels or spec.needs_features
-    expect(bool(needed), "expected the spec to ask for pixels or for features")
-    expect(
-        not spec.extractors or bool(spec.needs_features or spec.needs_distance), "it names extractors it does not need"
-    )
-    return f"contract {spec.contract} of {CONTRACT}, {spec.better} is better, {spec.min_samples} images per set"
+def metric_checks(spec: MetricSpec) -> pytest.MarkDecorator:
+    """Return the decorator of `generator_checks` for a metric."""
+    return MetricSubject(spec).suite().as_tests()
 
 
-def _registration(subject: MetricSubject) -> str | None:
-    return light_registration("metric", subject.spec)
+class MetricSubject(Subject):
+    """A metric under test and the sets it is tested with.
 
+    Images have 32 pixels a side, or 192 where it takes no smaller ones, of which there are then fewer.
+    """
 
-def _build(subject: MetricSubject) -> str:
-    subject.metric = subject.spec.build()
-    expect(callable(subject.metric), f"expected a Metric to call, got {type(subject.metric).__name__}")
-    return f"a {type(subject.metric).__name__}"
+    def __init__(self, spec: MetricSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.metric: Any = None
+        self.use(_SIDES[0])
 
+    def suite(self) -> Suite:
+        """Return the checks."""
+        checks: dict[str, Callable[[], str | None]] = {
+            "registration": lambda: light_registration("metric", self.spec),
+            "spec": self._check_spec,
+            "build": self._check_build,
+            "score": self._check_score,
+            "identity": self._check_identity,
+            "direction": self._check_direction,
+            "symmetry": self._check_symmetry,
+            "seed repeats": self._check_repeats,
+            "inputs": self._check_inputs,
+            "few images": self._check_few_images,
+            "constant images": self._check_constant,
+            "color": self._check_color,
+            **self.limits,
+        }
+        return Suite(f"metric '{self.spec.name}'", checks, required=("spec", "build", "score"))
 
-def _score(subject: MetricSubject) -> str:
-    try:
-        score = subject.score()
-    except DataError:
-        subject.use(SIDES[1])
-        score = subject.score()
-    _expect_numbers(score)
-    expect(math.isfinite(score.value), f"expected a finite value for images without a fault, got {score.value}")
-    given, reported = (subject.reals, subject.fakes), (score.n_real, score.n_fake)
-    expect(
-        given == reported,
-        f"expected n_real, n_fake = {given} for {given[0]} real and {given[1]} synthetic images, got {reported}",
-    )
-    if score.histogram is not None:
-        _expect_histogram(score.histogram)
-    for pair in score.pairs:
-        inside = 0 <= pair.fake < subject.fakes and 0 <= pair.train < subject.train.size
-        expect(inside, f"expected indices into the synthetic and the training images, got {pair}")
-    apart = [pair.distance for pair in score.pairs]
-    expect(apart == sorted(apart), "expected the closest pairs first")
-    return f"{score.value:.4g} with {len(score.details)} details, images of {subject.sets.side} pixels"
+    def use(self, side: int) -> None:
+        """Make the sets of images of this size."""
+        self.sets = FakeSamples(self.spec, side=side)
+        few = 4 if side > _SIDES[0] else 20
+        self.fakes = max(few, self.spec.min_samples)
+        self.reals = self.fakes + 2
+        self.real, self.fake = self.sets.good(self.reals), self.sets.good(self.fakes, seed=1)
+        self.train = self.sets.train(self.fakes + 4)
 
+    def score(self, real: Sample | None = None, fake: Sample | None = None, *, seed: int = _SEED) -> Score:
+        """Score `fake` against `real`, good images where omitted. Raises: what the metric raises."""
+        real, fake = real or self.real, fake or self.fake
+        more = {"train": self.train} if self.spec.needs_train else {}
+        with self.observed("score"):
+            score = self.metric(real, fake, seed=seed, **more)
+        if not isinstance(score, Score):
+            raise ContractError(f"expected a Score, got {type(score).__name__}")
+        return score
 
-def _identity(subject: MetricSubject) -> str | None:
-    if not subject.spec.baseline or subject.spec.higher_is_better is not False:
-        return None
-    same = subject.score(subject.real, subject.real).value
-    bad = subject.score(fake=subject.sets.bad(subject.fakes, subject.train)).value
-    expect(
-        abs(same) <= 0.1 * abs(bad), f"expected about 0 for equal sets, got {same:.3g} beside {bad:.3g} for bad images"
-    )
-    return f"{same:.3g} for equal sets"
+    def _check_spec(self) -> str:
+        spec = self.spec
+        expect(
+            spec.higher_is_better in (True, False, None),
+            f"expected higher_is_better to be True, False or None, it is {spec.higher_is_better!r}",
+        )
+        expect(spec.min_samples >= 1, f"expected min_samples to be 1 or more, it is {spec.min_samples}")
+        expect(bool(spec.summary and spec.unit), "expected a summary and a unit")
+        expect(bool(spec.needs_pixels or spec.needs_features), "expected the spec to ask for pixels or for features")
+        used = bool(spec.needs_features or spec.needs_distance)
+        expect(used or not spec.extractors, "it names extractors it does not need")
+        return f"contract {spec.contract} of {CONTRACT}, {spec.better} is better, {spec.min_samples} images per set"
 
+    def _check_build(self) -> str:
+        self.metric = self.spec.build()
+        expect(callable(self.metric), f"expected a Metric to call, got {type(self.metric).__name__}")
+        return f"a {type(self.metric).__name__}"
 
-def _direction(subject: MetricSubject) -> str | None:
-    if subject.spec.higher_is_better is None:
-        return None
-    good = subject.score().value
-    bad = subject.score(fake=subject.sets.bad(subject.fakes, subject.train)).value
-    right = good > bad if subject.spec.higher_is_better else good < bad
-    expect(
-        right,
-        f"{subject.spec.better} should be better, but images like the real ones give {good:.3g}, {subject.sets.fault} "
-        f"{bad:.3g}",
-    )
-    return f"{good:.3g} for good images, {bad:.3g} for bad ones"
-
-
-def _symmetry(subject: MetricSubject) -> str | None:
-    if not subject.spec.symmetric:
-        return None
-    there, back = subject.score().value, subject.score(subject.fake, subject.real).value
-    allowed = _ROUNDING * max(abs(there), abs(back))
-    expect(
-        abs(there - back) <= allowed, f"it says it is symmetric, but gives {there:.6g} one way, {back:.6g} the other"
-    )
-    return f"{there:.4g} both ways"
-
-
-def _repeats(subject: MetricSubject) -> str:
-    first = subject.score()
-    with global_seed(1, _CPU):
-        second = subject.score()
-    same = repr(first) == repr(second)  # in words, for NaN is not equal to itself
-    expect(same, f"the same seed gave {first.value!r}, then {second.value!r} or other details")
-    return "the same seed gives the same score, whatever the global random state"
-
-
-def _inputs(subject: MetricSubject) -> str:
-    subject.use(subject.sets.side)  # others than the metric has had in its hands
-    held = [tensor for sample in (subject.real, subject.fake, subject.train) for tensor in tensors_of(sample)]
-    before = [tensor.clone() for tensor in held]
-    subject.score()
-    expect(all(map(torch.equal, before, held)), "it changed the samples it was given")
-    return "the samples stay as they were"
-
-
-def _few_images(subject: MetricSubject) -> str:
-    few = subject.spec.min_samples
-    _expect_numbers(subject.score(subject.sets.good(few), subject.sets.good(few, seed=1)))
-    return f"{few} images per set are enough"
-
-
-def _constant(subject: MetricSubject) -> str:
-    flat = subject.sets.constant(subject.fakes)
-    values = []
-    for real, fake in ((flat, flat), (subject.real, flat)):
-        score = subject.score(real, fake)
+    def _check_score(self) -> str:
+        try:
+            score = self.score()
+        except DataError:
+            self.use(_SIDES[1])
+            score = self.score()
         _expect_numbers(score)
-        values.append(score.value)
-    return f"{values[0]:.3g} between constant images, {values[1]:.3g} for constant synthetic ones"
+        expect(math.isfinite(score.value), f"expected a finite value for images without a fault, got {score.value}")
+        given, reported = (self.reals, self.fakes), (score.n_real, score.n_fake)
+        expect(
+            given == reported,
+            f"expected n_real, n_fake = {given} for {given[0]} real and {given[1]} synthetic images, got {reported}",
+        )
+        if score.histogram is not None:
+            _expect_histogram(score.histogram)
+        for pair in score.pairs:
+            inside = 0 <= pair.fake < self.fakes and 0 <= pair.train < self.train.size
+            expect(inside, f"expected indices into the synthetic and the training images, got {pair}")
+        apart = [pair.distance for pair in score.pairs]
+        expect(apart == sorted(apart), "expected the closest pairs first")
+        return f"{score.value:.4g} with {len(score.details)} details, images of {self.sets.side} pixels"
 
+    def _check_identity(self) -> str | None:
+        if not self.spec.baseline or self.spec.higher_is_better is not False:
+            return None
+        same = self.score(self.real, self.real).value
+        bad = self.score(fake=self.sets.bad(self.fakes, self.train)).value
+        found = f"got {same:.3g} beside {bad:.3g} for bad images"
+        expect(abs(same) <= 0.1 * abs(bad), f"expected about 0 for equal sets, {found}")
+        return f"{same:.3g} for equal sets"
 
-def _color(subject: MetricSubject) -> str | None:
-    if not subject.spec.needs_pixels:
-        return None
-    real, fake = subject.sets.good(subject.reals, channels=3), subject.sets.good(subject.fakes, seed=1, channels=3)
-    return f"{subject.score(real, fake).value:.4g} for color images"
+    def _check_direction(self) -> str | None:
+        if self.spec.higher_is_better is None:
+            return None
+        good = self.score().value
+        bad = self.score(fake=self.sets.bad(self.fakes, self.train)).value
+        right = good > bad if self.spec.higher_is_better else good < bad
+        expect(
+            right,
+            f"{self.spec.better} should be better, but images like the real ones give {good:.3g}, {self.sets.fault} "
+            f"{bad:.3g}",
+        )
+        return f"{good:.3g} for good images, {bad:.3g} for bad ones"
+
+    def _check_symmetry(self) -> str | None:
+        if not self.spec.symmetric:
+            return None
+        there, back = self.score().value, self.score(self.fake, self.real).value
+        same = abs(there - back) <= _ROUNDING * max(abs(there), abs(back))
+        expect(same, f"it says it is symmetric, but gives {there:.6g} one way, {back:.6g} the other")
+        return f"{there:.4g} both ways"
+
+    def _check_repeats(self) -> str:
+        first = self.score()
+        with global_seed(1, CPU):
+            second = self.score()
+        same = repr(first) == repr(second)  # in words, for NaN is not equal to itself
+        expect(same, f"the same seed gave {first.value!r}, then {second.value!r} or other details")
+        return "the same seed gives the same score, whatever the global random state"
+
+    def _check_inputs(self) -> str:
+        self.use(self.sets.side)  # others than the metric has had in its hands
+        held = [tensor for sample in (self.real, self.fake, self.train) for tensor in tensors_of(sample)]
+        before = [tensor.clone() for tensor in held]
+        self.score()
+        expect(all(map(torch.equal, before, held)), "it changed the samples it was given")
+        return "the samples stay as they were"
+
+    def _check_few_images(self) -> str:
+        few = self.spec.min_samples
+        _expect_numbers(self.score(self.sets.good(few), self.sets.good(few, seed=1)))
+        return f"{few} images per set are enough"
+
+    def _check_constant(self) -> str:
+        flat = self.sets.constant(self.fakes)
+        values = []
+        for real, fake in ((flat, flat), (self.real, flat)):
+            score = self.score(real, fake)
+            _expect_numbers(score)
+            values.append(score.value)
+        return f"{values[0]:.3g} between constant images, {values[1]:.3g} for constant synthetic ones"
+
+    def _check_color(self) -> str | None:
+        if not self.spec.needs_pixels:
+            return None
+        real, fake = self.sets.good(self.reals, channels=3), self.sets.good(self.fakes, seed=1, channels=3)
+        return f"{self.score(real, fake).value:.4g} for color images"
 
 
 def _expect_numbers(score: Score) -> None:
@@ -187,26 +218,5 @@ def _expect_histogram(histogram: Histogram) -> None:
     expect(edges == sorted(set(edges)), "expected rising edges of the histogram")
     for name, shares in histogram.shares.items():
         expect(len(shares) == len(edges) - 1, f"expected {len(edges) - 1} shares of '{name}', got {len(shares)}")
-        expect(
-            abs(sum(shares) - 1.0) < 1e-6, f"expected the shares of '{name}' to sum to 1, they sum to {sum(shares):.4g}"
-        )
-
-
-_STAGES: tuple[Stage[MetricSubject], ...] = (
-    Stage(checks={"registration": _registration}),
-    Stage(checks={"spec": _spec, "build": _build}, required=True),
-    Stage(checks={"score": _score}, required=True),
-    Stage(
-        checks={
-            "identity": _identity,
-            "direction": _direction,
-            "symmetry": _symmetry,
-            "seed repeats": _repeats,
-            "inputs": _inputs,
-            "few images": _few_images,
-            "constant images": _constant,
-            "color": _color,
-            **BOUNDS,
-        }
-    ),
-)
+        total = sum(shares)
+        expect(abs(total - 1.0) < 1e-6, f"expected the shares of '{name}' to sum to 1, they sum to {total:.4g}")

@@ -1,4 +1,4 @@
-"""Monitor what a plugin's code does while it runs: files, network, stdout, processor time, memory."""
+"""What a plugin's code does while it runs (files, network, stdout, time, memory, random draws), and its limits."""
 
 from __future__ import annotations
 
@@ -6,16 +6,34 @@ import contextlib
 import importlib.metadata
 import io
 import os
+import random
 import sys
+import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import psutil
+import torch
 
+from medzoo import config as settings
+from medzoo.testing.suite import CPU, expect
+
+GUIDE_SECONDS = 5.0
+"""A guide for the processor time of one fit of the `tiny` preset, or of one call: reported, never failed."""
+
+MAX_MEMORY = 1 << 30
+"""Bytes beyond those held before, in any call."""
+
+LEARNING = "learning"
+# The first build imports the model's libraries and draws weights, and learning may take what it needs.
+_UNBOUNDED = {"build", LEARNING}
 _INTERVAL = 0.005
 _NETWORK = {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"}
 # What Python and the system read on their own: source code for tracebacks, the state of processes and devices,
@@ -29,7 +47,8 @@ _PROGRAMS = {"subprocess.Popen", "os.system", "os.posix_spawn", "os.exec"}
 class Monitor:
     """What the monitored calls did: `files` opened and programs started, `hosts` contacted, texts `printed`.
 
-    `times` holds each call's seconds of processor time, `memory` the most bytes that one of them allocated.
+    `times` holds each call's seconds of processor time, `memory` the most bytes that one of them allocated, `draws` the
+    global random states that changed.
     """
 
     files: set[str] = field(default_factory=set)
@@ -37,6 +56,7 @@ class Monitor:
     printed: list[str] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     memory: int = 0
+    draws: set[str] = field(default_factory=set)
 
     @property
     def seconds(self) -> float:
@@ -44,39 +64,120 @@ class Monitor:
         return max(self.times[1:] or self.times, default=0.0)
 
 
-@contextlib.contextmanager
-def monitored(monitor: Monitor) -> Iterator[None]:
-    """Record in `monitor` what happens inside the block, in this thread and in threads started since.
+class Subject:
+    """What is under test: every call to it is monitored by its kind in `seen`, and held to limits.
 
-    Modules imported inside may read their own files, and files opened by native code are not seen. Processor time is
-    of this process; memory is the peak beyond what it held before, sampled every 5 ms.
+    `config` holds the settings of a model, else None.
     """
-    _install_audit_hook()
-    process = psutil.Process()
-    before, started = process.memory_info().rss, time.process_time()
-    done = threading.Event()
-    peaks = [before]
 
-    def sample_memory() -> None:
-        while not done.wait(_INTERVAL):
-            peaks.append(max(peaks.pop(), process.memory_info().rss))
+    def __init__(self, device: torch.device = CPU) -> None:
+        self.device = device
+        self.seen: defaultdict[str, Monitor] = defaultdict(Monitor)
+        self.config: Any = None
 
-    sampling = threading.Thread(target=sample_memory, daemon=True)
-    sampling.start()
-    active = _Active(monitor, {thread.ident for thread in threading.enumerate()} - {threading.get_ident()})
-    _active.append(active)
-    stdout = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(stdout):
-            yield
-    finally:
-        _active.remove(active)
-        if stdout.getvalue():
-            monitor.printed.append(stdout.getvalue())
-        monitor.times.append(time.process_time() - started)
-        done.set()
-        sampling.join()
-        monitor.memory = max(monitor.memory, max(peaks[0], process.memory_info().rss) - before)
+    @contextlib.contextmanager
+    def observed(self, call: str) -> Iterator[None]:
+        """Monitor what happens inside the block, under the name `call`, in this thread and in threads started since.
+
+        Modules imported inside may read their own files, and files opened by native code are not seen. Processor time
+        is of this process; memory is the peak beyond what it held before, sampled every 5 ms.
+        """
+        _install_audit_hook()
+        monitor, process = self.seen[call], psutil.Process()
+        states = global_states(self.device)
+        before, started = process.memory_info().rss, time.process_time()
+        done = threading.Event()
+        peaks = [before]
+
+        def sample_memory() -> None:
+            while not done.wait(_INTERVAL):
+                peaks.append(max(peaks.pop(), process.memory_info().rss))
+
+        sampling = threading.Thread(target=sample_memory, daemon=True)
+        sampling.start()
+        active = _Active(monitor, {thread.ident for thread in threading.enumerate()} - {threading.get_ident()})
+        _active.append(active)
+        stdout = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(stdout):
+                yield
+        finally:
+            _active.remove(active)
+            if stdout.getvalue():
+                monitor.printed.append(stdout.getvalue())
+            monitor.times.append(time.process_time() - started)
+            done.set()
+            sampling.join()
+            monitor.memory = max(monitor.memory, max(peaks[0], process.memory_info().rss) - before)
+            monitor.draws |= {name for name, state in global_states(self.device).items() if states[name] != state}
+
+    @property
+    def limits(self) -> Mapping[str, Callable[[], str]]:
+        """The checks of what no call may do, and of the time and memory it takes, over all calls made so far."""
+        return {
+            "files": self._check_files,
+            "network": self._check_network,
+            "stdout": self._check_stdout,
+            "time": self._report_time,
+            "memory": self._check_memory,
+            "global random state": self._check_global_state,
+        }
+
+    def _check_files(self) -> str:
+        """Check the files opened; those that a setting names are the user's choice."""
+        values = settings.flatten(self.config).values() if self.config is not None else ()
+        named = {Path(text).absolute() for text in values if isinstance(text, str) and text and os.path.exists(text)}
+
+        def unnamed(monitor: Monitor) -> list[str]:
+            return [file for file in sorted(monitor.files) if named.isdisjoint(_with_parents(file))]
+
+        self._expect_none(unnamed, "expected no file to be opened, core does all reading and writing")
+        return f"{self._calls()} opened no file" + (" but what settings name" if named else "")
+
+    def _check_network(self) -> str:
+        self._expect_none(lambda monitor: sorted(monitor.hosts), "expected no connection, weights are pulled by core")
+        return f"{self._calls()} contacted no host"
+
+    def _check_stdout(self) -> str:
+        self._expect_none(
+            lambda monitor: [repr(textwrap.shorten(text, 60)) for text in monitor.printed],
+            "expected nothing printed to stdout, where results go",
+        )
+        return f"{self._calls()} printed nothing"
+
+    def _report_time(self) -> str:
+        """Report the slowest call of each kind; a slow or busy machine must not fail a plugin."""
+        spent = ", ".join(f"{call} {monitor.seconds:.2f} s" for call, monitor in self._bounded().items())
+        return f"{spent} of processor time (a guide: {GUIDE_SECONDS:g} s on a current CPU)"
+
+    def _check_memory(self) -> str:
+        held = {call: monitor.memory for call, monitor in self._bounded().items()}
+        large = [f"{call} {amount / 1e6:.0f} MB" for call, amount in held.items() if amount > MAX_MEMORY]
+        allowed = f"{MAX_MEMORY / 1e6:.0f} MB"
+        expect(not large, f"expected at most {allowed} more memory, {', '.join(large)}")
+        call, most = max(held.items(), key=lambda entry: entry[1])
+        return f"at most {most / 1e6:.0f} MB more, in {call} (allowed {allowed})"
+
+    def _check_global_state(self) -> str:
+        draws = {
+            f"{name} in {call}" for call, monitor in self.seen.items() if call != "build" for name in monitor.draws
+        }
+        found = ", ".join(sorted(draws))
+        expect(not draws, f"expected random draws from the seeds alone, but global state changed: {found}")
+        return "torch's, numpy's and Python's global random states stay as they were"
+
+    def _bounded(self) -> dict[str, Monitor]:
+        return {call: monitor for call, monitor in self.seen.items() if call not in _UNBOUNDED}
+
+    def _expect_none(self, found: Callable[[Monitor], list[str]], message: str) -> None:
+        """Raise ContractError with `message` and the first few things `found` in each kind of call, if any."""
+        named = {call: found(monitor)[:3] for call, monitor in self.seen.items()}
+        lines = [f"{call}: {', '.join(names)}" for call, names in named.items() if names]
+        expect(not lines, f"{message}: {'; '.join(lines)}")
+
+    def _calls(self) -> str:
+        calls = [call for call in self.seen if call != LEARNING]
+        return f"{', '.join(calls[:-1])} and {calls[-1]}" if len(calls) > 1 else calls[0]
 
 
 @dataclass(frozen=True)
@@ -132,3 +233,21 @@ def _is_importing() -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def _with_parents(file: str) -> set[Path]:
+    path = Path(file).absolute()
+    return {path, *path.parents}
+
+
+def global_states(device: torch.device) -> dict[str, object]:
+    """Return the global random states for comparison."""
+    name, words, *rest = np.random.get_state(legacy=True)
+    states: dict[str, object] = {
+        "torch": torch.get_rng_state().numpy().tobytes(),
+        "numpy": (name, np.asarray(words).tobytes(), *rest),
+        "random": random.getstate(),
+    }
+    if device.type == "cuda":
+        states["torch.cuda"] = torch.cuda.get_rng_state(device).numpy().tobytes()
+    return states

@@ -10,13 +10,17 @@ import torch
 from torch import Tensor
 
 from medzoo.protocols import CheckpointStore, TrainingCallback
-from medzoo.testing.contract import expect
+from medzoo.testing.suite import expect
 
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
 class RecordingCallback(TrainingCallback, CheckpointStore):
-    """Records every call of `fit`; `kept` holds the cached tensors that the fits of one model share."""
+    """Records every call of `fit`; `kept` holds the cached tensors that the fits of one model share.
+
+    `restored` is the checkpoint to resume from, `stop` the step to stop after; `check_preview` is called with the
+    `sample` of each preview.
+    """
 
     def __init__(
         self,
@@ -24,12 +28,14 @@ class RecordingCallback(TrainingCallback, CheckpointStore):
         *,
         restored: Mapping[str, Tensor] | None = None,
         stop: int | None = None,
+        check_preview: Callable[[Callable[[Sequence[int], Tensor], Tensor]], None] = lambda sample: None,
     ) -> None:
         self.kept = {} if kept is None else kept
         self.restored = restored
         self.max_steps = stop
         self.steps: list[tuple[int, int, dict[str, float]]] = []
         self.checkpoints: list[tuple[int, int, dict[str, Tensor]]] = []
+        self.check_preview = check_preview
         self.previews = 0
         self.notes: dict[str, dict[str, float | str]] = {}
         self.warnings: list[str] = []
@@ -49,17 +55,16 @@ class RecordingCallback(TrainingCallback, CheckpointStore):
         self.steps.append((step, total, {name: float(value) for name, value in metrics.items()}))
 
     def on_preview(self, step: int, sample: Callable[[Sequence[int], Tensor], Tensor]) -> None:
-        """Count the previews."""
+        """Count and check the previews."""
+        self.check_preview(sample)
         self.previews += 1
 
     def log_metadata(self, name: str, value: Mapping[str, float | str]) -> None:
         """Record a fact, which must be valid JSON."""
         bad = [key for key, entry in value.items() if not isinstance(entry, float | int | str)]
         bad += [key for key, entry in value.items() if isinstance(entry, float) and not math.isfinite(entry)]
-        expect(
-            not bad,
-            f"expected texts and finite numbers in the metadata '{name}', but '{bad[0] if bad else ''}' is neither",
-        )
+        wrong = bad[0] if bad else ""
+        expect(not bad, f"expected texts and finite numbers in the metadata '{name}', but '{wrong}' is neither")
         self.notes[name] = dict(value)
 
     def warn(self, message: str) -> None:

@@ -1,25 +1,86 @@
-"""What the conformance kit measures with a metric: made-up sets of three classes, good, bad and odd ones."""
+"""The made-up data of the conformance kit: images to train on, and samples for metrics to measure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from medzoo.protocols import Sample
-from medzoo.testing.contract import expect
-from medzoo.testing.fake_images import CLASSES
+from medzoo.specs import ImageSpec
+from medzoo.testing.suite import expect
 
 if TYPE_CHECKING:
     from medzoo.specs import MetricSpec
 
-WIDTH = 16  # of made-up features
+CLASSES = ("first", "second", "third")
+BRIGHTNESS = (24, 128, 232)
+_WIDTH = 16  # of made-up features
 
 
-class Read:
+class _Images:
+    """`_pixels`, uint8 (N, C, H, W), and their `labels`."""
+
+    labels: np.ndarray
+    _pixels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Return a copy of image `index`: uint8 (C, H, W)."""
+        pixels: np.ndarray = self._pixels[index]
+        return pixels.copy()
+
+
+class FakeImages(_Images):
+    """24 noisy images of three classes, twelve, eight and four, brighter from class to class.
+
+    Multi-label: every label brightens, seven images have two and three have none.
+    """
+
+    def __init__(self, image: ImageSpec) -> None:
+        self.classes = image.classes
+        if image.multi_label:
+            kinds = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1], [0, 0, 0]], np.float32)
+            self.labels = np.repeat(kinds, (6, 5, 3, 4, 3, 3), axis=0)
+            light = self.labels @ np.array([16, 48, 80])
+        else:
+            self.labels = np.repeat(np.arange(3), (12, 8, 4)).astype(np.int64)
+            light = 64 * self.labels
+        grain = np.random.default_rng(0).integers(0, 96, (24, image.channels, image.size, image.size))
+        self._pixels = (grain + light[:, None, None, None]).astype(np.uint8)
+
+
+class PlainImages(_Images):
+    """72 images of one brightness each, `BRIGHTNESS` by class or by label, so that nothing is easier to learn."""
+
+    def __init__(self, image: ImageSpec) -> None:
+        self.classes = image.classes
+        turns = 24
+        if image.multi_label:
+            self.labels = np.tile(np.eye(len(BRIGHTNESS), dtype=np.float32), (turns, 1))
+        else:
+            self.labels = np.tile(np.arange(len(BRIGHTNESS), dtype=np.int64), turns)
+        light = np.tile(np.array(BRIGHTNESS), turns) + np.random.default_rng(0).integers(-8, 9, 3 * turns)
+        self._pixels = np.empty((len(light), image.channels, image.size, image.size), np.uint8)
+        self._pixels[:] = light[:, None, None, None]
+
+
+class NoImages(_Images):
+    """A set of three classes without an image."""
+
+    def __init__(self, image: ImageSpec) -> None:
+        self.classes = image.classes
+        self.labels = np.empty((0, len(CLASSES)), np.float32) if image.multi_label else np.empty(0, np.int64)
+        self._pixels = np.empty((0, image.channels, image.size, image.size), np.uint8)
+
+
+class _BatchedPixels:
     """A Pixels that is nothing more: its images are read by slice or by a sequence of numbers."""
 
     def __init__(self, images: Tensor) -> None:
@@ -53,18 +114,21 @@ class FakeSamples:
         grain = torch.rand(count, channels, self.side, self.side, generator=source)
         smooth = functional.avg_pool2d(grain, 3, stride=1, padding=1, count_include_pad=False)
         features = {
-            "features": torch.randn(count, WIDTH, generator=source),
-            "logits": 3.0 * torch.randn(count, WIDTH, generator=source),
+            "features": torch.randn(count, _WIDTH, generator=source),
+            "logits": 3.0 * torch.randn(count, _WIDTH, generator=source),
         }
         return self._sample(0.7 * smooth, features)
 
     def bad(self, count: int, train: Sample) -> Sample:
         """Return `count` images that every metric should score badly."""
         good = self.good(count, seed=1)
-        pixels = _corrupted(good.pixels[:]) if good.pixels is not None else torch.empty(count, 1, 1, 1)
+        pixels = torch.empty(count, 1, 1, 1)
+        if good.pixels is not None:
+            blocks = functional.avg_pool2d(good.pixels[:], 4).repeat_interleave(4, dim=-1).repeat_interleave(4, dim=-2)
+            pixels = 0.5 * (blocks - blocks.mean()) + blocks.mean() + 0.3
         features = {
             "features": 4.0 + good.features.get("features", torch.empty(0)),
-            "logits": torch.zeros(count, WIDTH),
+            "logits": torch.zeros(count, _WIDTH),
         }
         if self.spec.needs_train:
             features = {name: vectors[:count] for name, vectors in train.features.items()}
@@ -72,36 +136,30 @@ class FakeSamples:
 
     def constant(self, count: int) -> Sample:
         """Return `count` images of one gray."""
-        zeros = torch.zeros(count, WIDTH)
+        zeros = torch.zeros(count, _WIDTH)
         return self._sample(torch.full((count, 1, self.side, self.side), 0.5), {"features": zeros, "logits": zeros})
 
     def train(self, count: int) -> Sample:
         """Return `count` training images."""
         source = torch.Generator().manual_seed(2)
-        features = {name: torch.randn(count, WIDTH, generator=source) for name in self.spec.needs_train}
+        features = {name: torch.randn(count, _WIDTH, generator=source) for name in self.spec.needs_train}
         return Sample(size=count, features=features)
 
     def _sample(self, pixels: Tensor, features: dict[str, Tensor]) -> Sample:
         spec, count = self.spec, len(pixels)
         return Sample(
             size=count,
-            pixels=Read(pixels) if spec.needs_pixels else None,
+            pixels=_BatchedPixels(pixels) if spec.needs_pixels else None,
             labels=torch.arange(count) % len(CLASSES) if spec.needs_labels else None,
             features={name: features[name] for name in spec.needs_features},
             distance=_distance if spec.needs_distance else None,
         )
 
 
-def _corrupted(images: Tensor) -> Tensor:
-    """Return images brighter by 0.3, of half the contrast, in blocks of 4x4 pixels."""
-    blocks = functional.avg_pool2d(images, 4).repeat_interleave(4, dim=-1).repeat_interleave(4, dim=-2)
-    return 0.5 * (blocks - blocks.mean()) + blocks.mean() + 0.3
-
-
 def tensors_of(sample: Sample) -> list[Tensor]:
     """Return all tensors of `sample`."""
     held = list(sample.features.values())
-    held += [sample.pixels.images] if isinstance(sample.pixels, Read) else []
+    held += [sample.pixels.images] if isinstance(sample.pixels, _BatchedPixels) else []
     return held if sample.labels is None else [*held, sample.labels]
 
 
