@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 from medzoo.storage.paths import latents_root
 
@@ -53,3 +54,16 @@ def test_cache_latents_listed_and_removed(medzoo):
     assert medzoo("cache", "remove", "latents").code == 0
     assert not kept.exists()
     assert json.loads(medzoo("cache", "--json").out) == []
+
+
+def test_cache_remove_all_leaves_what_a_link_leads_to(medzoo, publish, tmp_path):
+    publish("ddpm-test")
+    folder = Path(medzoo("pull", "ddpm-test").out.strip())
+    (tmp_path / "other" / "inner").mkdir(parents=True)
+    (tmp_path / "other" / "inner" / "file").write_text("of somebody else")
+    (folder.parent.parent / "linked").symlink_to(tmp_path / "other", target_is_directory=True)
+    (folder.parent / "linked").symlink_to(tmp_path / "other", target_is_directory=True)
+    assert [entry["name"] for entry in json.loads(medzoo("cache", "--json").out)] == ["ddpm-test"]
+    assert medzoo("cache", "remove", "--all").code == 0
+    assert not folder.exists()
+    assert (tmp_path / "other" / "inner" / "file").read_text() == "of somebody else"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import threading
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 from medzoo.data.dataset import Dataset, open_dataset
 from medzoo.data.decoded_cache import Decoded
 from medzoo.data.images import prepare, write_image
-from medzoo.errors import DataError
+from medzoo.errors import DataError, ResourceError
 from medzoo.storage.paths import pixels_root
 
 
@@ -133,3 +135,36 @@ def test_decoded_npz_is_cached_by_pixels(tmp_path):
     assert first.digest
     assert np.array_equal(first[:].ravel(), np.arange(3 * 36))
     assert open_decoded(tmp_path / "set.npz", size=6).complete
+
+
+def test_decoded_in_memory_if_the_cache_cannot_be_written(folder, tmp_path, monkeypatch, logged):
+    expected = open_decoded(folder)
+    pixels = expected[:]
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MEDZOO_CACHE", str(tmp_path / "file"))
+    images = open_decoded(folder)
+    assert np.array_equal(images[:], pixels)
+    assert (images.digest, images.fingerprints()) == (expected.digest, expected.fingerprints())
+    (warning,) = logged
+    assert "continuing without the cache (set MEDZOO_CACHE to a writable folder)" in warning
+
+
+def test_decoded_on_a_full_disk_leaves_nothing(folder, monkeypatch):
+    def full(handle, start, size):
+        assert size > 10 * 8 * 8
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(ResourceError, match="the disk is full") as caught:
+        open_decoded(folder)
+    assert "set MEDZOO_CACHE to a folder of another disk" in caught.value.hint
+    assert list(pixels_root().iterdir()) == []
+
+
+def test_decoded_never_follows_a_link_out_of_the_cache(folder, tmp_path):
+    (tmp_path / "outside").mkdir()
+    pixels_root().parent.mkdir(parents=True, exist_ok=True)
+    pixels_root().symlink_to(tmp_path / "outside", target_is_directory=True)
+    with pytest.raises(ResourceError, match="leads out of the cache"):
+        open_decoded(folder)
+    assert list((tmp_path / "outside").iterdir()) == []

@@ -6,8 +6,10 @@ import sys
 import pytest
 
 from medzoo.errors import ConfigError, HubError, IntegrityError, ResourceError
+from medzoo.hub.cache import cached_entries
 from medzoo.hub.registry import load_registry
-from medzoo.hub.sources import cache_folder, cache_root, fetch_model, locate, verify_folder
+from medzoo.hub.sources import bundled_root, cache_folder, cache_root, fetch_model, locate, verify_folder
+from medzoo.storage.files import write_atomic
 
 
 @pytest.fixture
@@ -139,21 +141,68 @@ def test_verify_folder(entry):
 @pytest.mark.parametrize(
     ("number", "reason"), [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "the disk is read-only")]
 )
-def test_fetch_model_disk_errors(entry, monkeypatch, number, reason):
+def test_fetch_model_from_its_place_if_the_cache_cannot_be_written(publish, monkeypatch, logged, number, reason):
+    published = publish("ddpm-test")
+    entry = load_registry().model("ddpm-test")
+
     def refuse(handle):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("os.fsync", refuse)
-    with pytest.raises(ResourceError, match=reason):
+    with monkeypatch.context() as broken:
+        broken.setattr("os.fsync", refuse)
+        assert fetch_model(entry) == published.mirror / "ddpm-test"
+        (warning,) = logged
+        assert reason in warning
+        assert "MEDZOO_CACHE" in warning
         fetch_model(entry)
+        assert len(logged) == 1
+        flip(published.path("config.json"))
+        with pytest.raises(ResourceError, match=reason):
+            fetch_model(entry)
     assert list(cache_folder(entry).iterdir()) == []
 
 
-def test_fetch_model_cache_is_a_file(entry, monkeypatch, tmp_path):
+def test_fetch_model_bundled_needs_no_cache(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MEDZOO_CACHE", str(tmp_path / "file"))
-    with pytest.raises(ResourceError, match="a file is in the way"):
+    entry = load_registry().default_for("ddpm")
+    folder = fetch_model(entry)
+    verify_folder(folder, entry)
+    assert folder == bundled_root() / "cards" / entry.id
+
+
+def test_fetch_model_cache_is_a_file(publish, monkeypatch, tmp_path):
+    publish("ddpm-test", mirror=False)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MEDZOO_CACHE", str(tmp_path / "file"))
+    with pytest.raises(ResourceError, match="a file is in the way") as caught:
+        fetch_model(load_registry().model("ddpm-test"))
+    assert caught.value.hint == "set MEDZOO_CACHE to a writable folder"
+
+
+def test_fetch_model_never_writes_through_a_link(entry, tmp_path):
+    folder = fetch_model(entry)
+    other = tmp_path / "other.txt"
+    other.write_text("of somebody else")
+    (folder / "config.json").unlink()
+    (folder / "config.json").symlink_to(other)
+    assert fetch_model(entry) == folder
+    assert not (folder / "config.json").is_symlink()
+    assert other.read_text() == "of somebody else"
+
+
+def test_fetch_model_never_follows_a_link_out_of_the_cache(publish, monkeypatch, tmp_path):
+    published = publish("ddpm-test")
+    entry = load_registry().model("ddpm-test")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    cache_folder(entry).parent.parent.mkdir(parents=True)
+    cache_folder(entry).parent.symlink_to(outside, target_is_directory=True)
+    assert fetch_model(entry) == published.mirror / "ddpm-test"
+    monkeypatch.delenv("MEDZOO_MIRROR")
+    with pytest.raises(ResourceError, match=f"leads out of the cache, to {outside}"):
         fetch_model(entry)
+    assert list(outside.iterdir()) == []
 
 
 def test_cache_root_variables(monkeypatch, tmp_path):
@@ -165,6 +214,23 @@ def test_cache_root_variables(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_root() == tmp_path / ".cache" / "medzoo"
+
+
+def test_cache_root_without_a_home(monkeypatch):
+    def no_user(number):
+        raise KeyError(number)
+
+    monkeypatch.setattr("pwd.getpwuid", no_user)
+    for variable in ("MEDZOO_CACHE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    assert load_registry().ids
+    assert cached_entries() == []
+    with pytest.raises(ResourceError, match="this user has no home folder") as caught:
+        write_atomic(cache_root() / "file", b"")
+    assert "MEDZOO_CACHE" in caught.value.hint
+    fetch_model(load_registry().default_for("ddpm"))
+    monkeypatch.setenv("MEDZOO_CACHE", "~/cache")
+    assert cache_root().name == "cache"
 
 
 @pytest.mark.parametrize("damaged", [False, True])

@@ -1,4 +1,7 @@
-"""A dataset's images in one size, decoded once: they lie in a file of the cache that later runs map into memory."""
+"""A dataset's images in one size, decoded once: they lie in a file of the cache that later runs map into memory.
+
+Space for the whole file is reserved first: a write to a memory map of a full disk would kill the process.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +19,8 @@ import numpy as np
 from medzoo.data.dataset import Dataset, fingerprint_of
 from medzoo.data.images import prepare
 from medzoo.errors import DataError, MedzooError, ResourceError
-from medzoo.storage.files import disk_errors, make_folder, write_json_atomic
-from medzoo.storage.paths import pixels_root
+from medzoo.storage.files import disk_errors, make_folder, optional_cache, temporary_name, write_json_atomic
+from medzoo.storage.paths import cache_path
 
 _PIXELS = "pixels.npy"
 _INDEX = "index.json"
@@ -26,13 +30,15 @@ _FORMAT = 1  # of the two files; it is part of the key
 class Decoded:
     """Images uint8 (N, C, size, size), readable as soon as they are decoded; a thread sees to those that are not yet.
 
-    Raises, when images are asked for: DataError if one cannot be read, ResourceError if the cache cannot hold them.
+    They are kept in memory alone if the cache cannot be written.
+
+    Raises: ResourceError if the disk of the cache is full; DataError, when images are asked for, if one cannot be read.
     """
 
     def __init__(self, dataset: Dataset, *, size: int, channels: int, crop: str) -> None:
         self.dataset = dataset
         self.size, self.channels, self.crop = size, channels, crop
-        self._folder = pixels_root() / self._key()
+        self._folder = cache_path("pixels", self._key())
         self._changed = threading.Condition()
         self._ready = 0
         self._error: BaseException | None = None
@@ -42,9 +48,14 @@ class Decoded:
         if kept := self._cached():
             self._pixels, self._fingerprints, self._digest = kept
             self._ready = len(self)
-            os.utime(self._folder)  # used now, as `medzoo cache` shows
+            with suppress(OSError):  # the cache may be read-only
+                os.utime(self._folder)  # used now, as `medzoo cache` shows
         else:
-            threading.Thread(target=self._decode, name=f"decode {dataset.path}", daemon=True).start()
+            self._pixels, part = self._reserve()
+            thread = threading.Thread(
+                target=self._decode, args=(self._pixels, part), name=f"decode {dataset.path}", daemon=True
+            )
+            thread.start()
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -104,24 +115,37 @@ class Decoded:
     def _shape(self) -> tuple[int, int, int, int]:
         return len(self), self.channels, self.size, self.size
 
-    def _decode(self) -> None:
-        part = self._folder.with_name(f".{self._folder.name}.{os.urandom(6).hex()}.part")
-        failure: BaseException | None = None
+    def _reserve(self) -> tuple[np.ndarray, Path | None]:
+        """Return room for the pixels, and the new folder that holds it; in memory, and None, without a cache."""
+        part = temporary_name(self._folder)
+        with optional_cache():
+            make_folder(part)
+        if not part.is_dir():
+            return np.zeros(self._shape, np.uint8), None
         try:
             with disk_errors(self._folder):
-                make_folder(part)
-                self._fill(part)
+                pixels = np.lib.format.open_memmap(part / _PIXELS, mode="w+", dtype=np.uint8, shape=self._shape)
+                if hasattr(os, "posix_fallocate"):
+                    with (part / _PIXELS).open("r+b") as file:
+                        os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
+        return pixels, part
+
+    def _decode(self, pixels: np.ndarray, part: Path | None) -> None:
+        failure: BaseException | None = None
+        try:
+            self._fill(pixels, part)
         except BaseException as error:  # noqa: BLE001 - a thread has no one to raise to: whoever waits raises it
             failure = error
-        shutil.rmtree(part, ignore_errors=True)
+        if part is not None:
+            shutil.rmtree(part, ignore_errors=True)
         with self._changed:
             self._error = failure
             self._changed.notify_all()
 
-    def _fill(self, part: Path) -> None:
-        pixels = np.lib.format.open_memmap(part / _PIXELS, mode="w+", dtype=np.uint8, shape=self._shape)
-        with self._changed:
-            self._pixels = pixels
+    def _fill(self, pixels: np.ndarray, part: Path | None) -> None:
         digest = hashlib.sha256(repr(self._shape).encode())
         for place, (fingerprint, square) in enumerate(self._squares()):
             pixels[place] = square
@@ -130,14 +154,21 @@ class Decoded:
                 self._fingerprints.append(fingerprint)
                 self._ready = place + 1
                 self._changed.notify_all()
-        pixels.flush()
-        write_json_atomic(part / _INDEX, {"fingerprints": self._fingerprints, "digest": digest.hexdigest()})
-        if not self._cached():  # another run may have been faster; what is there and unsound gives way
-            shutil.rmtree(self._folder, ignore_errors=True)
-            part.replace(self._folder)
+        if part is not None:
+            with optional_cache(), disk_errors(self._folder):
+                self._keep(pixels, part, digest.hexdigest())
         with self._changed:
             self._digest = digest.hexdigest()
             self._changed.notify_all()
+
+    def _keep(self, pixels: np.ndarray, part: Path, digest: str) -> None:
+        """Move the folder `part`, which holds the pixels, to where later runs find it."""
+        assert isinstance(pixels, np.memmap)
+        pixels.flush()
+        write_json_atomic(part / _INDEX, {"fingerprints": self._fingerprints, "digest": digest})
+        if not self._cached():  # another run may have been faster; what is there and unsound gives way
+            shutil.rmtree(self._folder, ignore_errors=True)
+            part.replace(self._folder)
 
     def _squares(self) -> Iterator[tuple[str, np.ndarray]]:
         for stored in self.dataset.all_pixels():

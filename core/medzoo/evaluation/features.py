@@ -22,7 +22,7 @@ from medzoo.models.loading import load_by_name
 from medzoo.protocols import Classifier, Extractor, PerceptualExtractor
 from medzoo.runs.progress import Progress
 from medzoo.specs import ExtractorSpec
-from medzoo.storage.files import write_atomic
+from medzoo.storage.files import optional_cache, write_atomic
 from medzoo.storage.paths import features_root
 from medzoo.toolkit.nn.pretrained import read_weights
 
@@ -196,7 +196,8 @@ def extract_all(wanted: Iterable[Extraction], *, batch_size: int, progress: Prog
             for layer, batches in parts.items():
                 name = MIRRORED if mirrored else layer
                 kept[name] = torch.cat(batches)
-                write_atomic(_path(job, name), save({"rows": kept[name]}))
+                with optional_cache():
+                    write_atomic(_path(job, name), save({"rows": kept[name]}))
     return found
 
 

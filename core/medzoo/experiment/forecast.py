@@ -29,8 +29,8 @@ from medzoo.models.labels import label_tensor
 from medzoo.models.loading import build_model, count_parameters
 from medzoo.protocols import CheckpointStore, TrainingCallback
 from medzoo.specs import ImageSpec
-from medzoo.storage.files import write_json_atomic
-from medzoo.storage.paths import cache_root
+from medzoo.storage.files import optional_cache, write_json_atomic
+from medzoo.storage.paths import cache_path
 
 # The first step includes what happens once.
 _STEPS = 4
@@ -321,10 +321,11 @@ def _cached(facts: Mapping[str, Any], device: str, measure: Callable[[], _Timing
     """Return the timing measured on this machine in the last hours, or measure it."""
     whole = {**facts, "medzoo": __version__, "hardware": hardware(device)}
     key = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:20]
-    path = cache_root() / "timings" / f"{key}.json"
+    path = cache_path("timings", f"{key}.json")
     with contextlib.suppress(OSError, ValueError, TypeError):
         if time.time() - path.stat().st_mtime < _FRESH:
             return _Timing(**json.loads(path.read_text("utf-8")))
     timing = measure()
-    write_json_atomic(path, asdict(timing))
+    with optional_cache():
+        write_json_atomic(path, asdict(timing))
     return timing

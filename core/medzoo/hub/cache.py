@@ -13,7 +13,7 @@ from medzoo.errors import UnknownName
 from medzoo.hub.download import folder_lock
 from medzoo.hub.repositories import parse_reference, read_pins
 from medzoo.storage.files import disk_errors, write_json_atomic
-from medzoo.storage.paths import cache_root, features_root, latents_root, pixels_root
+from medzoo.storage.paths import cache_root
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,14 +59,13 @@ def remove_cached(entry: CacheEntry) -> None:
 
 
 def _entries() -> Iterator[CacheEntry]:
-    found = [("latents", "latents", latents_root()), ("pixels", "pixels", pixels_root())]
-    found += [("features", "features", features_root())]
+    found = [(kind, kind, cache_root() / kind) for kind in ("latents", "pixels", "features")]
     for kind, place in (("model", "models"), ("asset", "assets"), ("hub", "repos")):
         for folder in (cache_root() / place).glob("*/*"):
             name = f"hf:{folder.parent.name}/{folder.name}" if kind == "hub" else folder.parent.name
             found.append((kind, name, folder))
     for kind, name, folder in found:
-        if folder.is_dir():
+        if folder.is_dir() and folder.resolve().is_relative_to(cache_root().resolve()):  # not a link out of the cache
             size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
             used = datetime.fromtimestamp(folder.stat().st_mtime).astimezone()
             yield CacheEntry(kind=kind, name=name, folder=folder, bytes=size, used=used)

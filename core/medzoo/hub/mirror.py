@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from medzoo.hub.download import folder_lock
 from medzoo.hub.entries import Entry
 from medzoo.hub.sources import copy_checked, fetch_model, is_intact, mirror_folder
 from medzoo.runs.progress import Progress
-from medzoo.storage.files import disk_errors
+from medzoo.storage.files import disk_errors, temporary_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +48,7 @@ def _write(entry: Entry, cached: Path, folder: Path) -> None:
         foreign = {path.name for path in folder.iterdir()} - {file.name for file in entry.files}
         if foreign:
             raise DataError(f"{folder} holds other files too: {', '.join(sorted(foreign))}", "move them away")
-    part = folder.with_name(f".{folder.name}.{os.urandom(6).hex()}.part")
+    part = temporary_name(folder)
     with disk_errors(folder):
         try:
             for file in entry.files:

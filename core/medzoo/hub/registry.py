@@ -35,7 +35,7 @@ from medzoo.hub.entries import (
 from medzoo.hub.repositories import fetch_repo, is_reference
 from medzoo.plugins.lookup import Plugins, load_plugins
 from medzoo.specs import ClassifierSpec, GeneratorSpec
-from medzoo.storage.paths import bundled_root, config_root
+from medzoo.storage.paths import bundled_root, config_root, expand_home
 
 __all__ = [
     "CLASSIFIER",
@@ -202,7 +202,7 @@ def bundled_file() -> Path:
 def user_files() -> list[Path]:
     """Return the user's own registry file, if there is one, and those in MEDZOO_REGISTRY."""
     own = config_root() / "registry.toml"
-    listed = [Path(text).expanduser() for text in os.environ.get("MEDZOO_REGISTRY", "").split(os.pathsep) if text]
+    listed = [expand_home(text) for text in os.environ.get("MEDZOO_REGISTRY", "").split(os.pathsep) if text]
     return [*([own] if own.is_file() else []), *listed]
 
 

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medzoo.errors import ConfigError, HubError, IntegrityError
+from medzoo.errors import ConfigError, HubError, IntegrityError, ResourceError
 from medzoo.hub.download import Location, download, folder_lock, hub_location, mark_used
 from medzoo.hub.entries import AssetEntry, Entry, FileEntry
 from medzoo.runs.progress import Progress
-from medzoo.storage.files import disk_errors, sha256_file, temporary_beside
-from medzoo.storage.paths import bundled_root, cache_root
+from medzoo.storage.files import disk_errors, sha256_file, temporary_beside, warn_of_cache
+from medzoo.storage.paths import bundled_root, cache_root, check_inside_cache, expand_home
 
 logger = logging.getLogger(__name__)
 
@@ -59,22 +59,24 @@ def fetch_model(entry: Entry, *, source: str | None = None, progress: Progress |
     """Return a folder in the cache that holds every file of the model, each checked by its hash.
 
     Files that are missing or corrupt come from the first of cards/, MEDZOO_MIRROR and the Hub that has them, or from
-    `source` alone: "bundled", "hub" or the folder of a mirror. `progress` is called as a download proceeds.
+    `source` alone: "bundled", "hub" or the folder of a mirror. If the cache cannot be written, the folder of cards/ or
+    the mirror is returned instead. `progress` is called as a download proceeds.
 
     Raises: IntegrityError for files that are not the model's, HubError if no source has them, ResourceError.
     """
     folder, sources = cache_folder(entry), _sources(entry, source)
-    if not is_intact(folder, entry):
-        with folder_lock(folder):
-            for file in entry.files:
-                target = folder / file.name
-                if file.matches(target):
-                    continue
-                if target.is_file():
-                    logger.warning("%s is corrupt; fetching it again", target)
-                    with disk_errors(target):
-                        target.unlink()
-                _fetch(target, file, entry, sources, progress)
+    try:
+        check_inside_cache(folder)
+        if any((folder / file.name).is_symlink() for file in entry.files) or not is_intact(folder, entry):
+            with folder_lock(folder):
+                for file in entry.files:
+                    _complete(folder / file.name, file, entry, sources, progress)
+    except ResourceError as error:
+        for place in (source.folder for source in sources):
+            if place is not None and is_intact(place, entry):
+                warn_of_cache(error)
+                return place
+        raise
     mark_used(folder)
     return folder
 
@@ -146,7 +148,7 @@ def _sources(entry: Entry, given: str | None) -> list[_Source]:
     mirror = given or os.environ.get("MEDZOO_MIRROR")
     if not mirror:
         return [*bundled, *network]
-    folder = mirror_folder(Path(mirror).expanduser(), entry)
+    folder = mirror_folder(expand_home(mirror), entry)
     mirrored = _Source(name="mirror", place=str(folder), folder=folder)
     return [mirrored] if given else [*bundled, mirrored, *network]
 
@@ -156,6 +158,19 @@ def _holds(folder: Path, entry: Entry) -> bool:
         return all((folder / file.name).stat().st_size == file.bytes for file in entry.files)
     except OSError:
         return False
+
+
+def _complete(
+    target: Path, file: FileEntry, entry: Entry, sources: Sequence[_Source], progress: Progress | None
+) -> None:
+    """Write the file to `target` unless it is there and intact; a link that is there is replaced, not followed."""
+    if target.is_file() and not target.is_symlink():
+        if file.matches(target):
+            return
+        logger.warning("%s is corrupt; fetching it again", target)
+    with disk_errors(target):
+        target.unlink(missing_ok=True)
+    _fetch(target, file, entry, sources, progress)
 
 
 def _fetch(target: Path, file: FileEntry, entry: Entry, sources: Sequence[_Source], progress: Progress | None) -> None:

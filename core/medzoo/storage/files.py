@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from medzoo.errors import DataError, ResourceError
+from medzoo.storage.paths import NO_HOME, cache_root
+
+logger = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -23,7 +27,11 @@ _REASONS = {
     errno.EPERM: "permission is denied",
     errno.EEXIST: "a file is in the way",
     errno.ENOTDIR: "a file is in the way",
+    errno.ENAMETOOLONG: "its name is too long",
 }
+# Characters of a file's name in that of its temporary file, which must not be too long where the name itself is not.
+_NAME_START = 40
+_warned: set[Path] = set()
 
 
 @contextmanager
@@ -35,8 +43,33 @@ def disk_errors(path: Path) -> Iterator[None]:
         reason = _REASONS.get(error.errno or 0)
         if reason is None:
             raise
-        hint = "free some space or choose another folder" if error.errno in _FULL else "choose another folder"
+        in_cache, full = path.is_relative_to(cache_root()), error.errno in _FULL
+        if NO_HOME in path.parents:
+            reason = "this user has no home folder"
+            hint = f"set {'MEDZOO_CACHE' if in_cache else 'XDG_CONFIG_HOME'} to a writable folder"
+        elif in_cache and full:
+            hint = "free some space with `medzoo cache remove`, or set MEDZOO_CACHE to a folder of another disk"
+        elif in_cache:
+            hint = "set MEDZOO_CACHE to a writable folder"
+        else:
+            hint = "free some space or choose another folder" if full else "choose another folder"
         raise ResourceError(f"cannot write {path}: {reason}", hint) from error
+
+
+@contextmanager
+def optional_cache() -> Iterator[None]:
+    """Warn of a ResourceError instead of raising it: what is written here can be computed again."""
+    try:
+        yield
+    except ResourceError as error:
+        warn_of_cache(error)
+
+
+def warn_of_cache(error: ResourceError) -> None:
+    """Warn, once a process, that a job continues without the cache because of `error`."""
+    if (root := cache_root()) not in _warned:
+        _warned.add(root)
+        logger.warning(f"{error.message}; continuing without the cache ({error.hint})")
 
 
 def make_folder(path: Path) -> Path:
@@ -63,7 +96,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     final = path.resolve()  # "." has no name to put another beside
     # A folder that is there already may be another disk's, which nothing beside it can replace.
     there = final.is_dir()
-    folder = (final if there else final.parent) / f".{final.name}.{os.urandom(6).hex()}.part"
+    folder = temporary_name(final / "new" if there else final)
     with disk_errors(path):
         try:
             folder.mkdir(parents=True)
@@ -79,11 +112,16 @@ def new_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def temporary_name(path: Path) -> Path:
+    """Return a new hidden name beside `path`, for what replaces it when it is complete."""
+    return path.with_name(f".{path.name[:_NAME_START]}.{os.urandom(6).hex()}.part")
+
+
 @contextmanager
 def temporary_beside(path: Path) -> Iterator[Path]:
     """Yield an empty file beside `path`, to be moved over it with `replace`; it is removed at the end unless moved."""
     make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.part")
+    temporary = temporary_name(path)
     with disk_errors(path):
         try:
             temporary.touch(exist_ok=False)

@@ -24,7 +24,7 @@ from medzoo.protocols import CheckpointStore, TrainingCallback
 from medzoo.runs.progress import Progress, no_progress
 from medzoo.seeds import derive_seed
 from medzoo.specs import ImageSpec
-from medzoo.storage.files import make_folder, write_atomic, write_json_atomic
+from medzoo.storage.files import optional_cache, write_atomic, write_json_atomic
 
 logger = logging.getLogger(__name__)
 
@@ -164,13 +164,13 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
 
 def cached_tensors(cache: Path, key: str, compute: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
-    """Read the tensors in `cache` under `key`; compute and write them if the file is missing or damaged."""
+    """Read the tensors in `cache` under `key`; compute and, if possible, write them if it is missing or damaged."""
     path = cache / f"{key}.safetensors"
-    with contextlib.suppress(SafetensorError, FileNotFoundError):
+    with contextlib.suppress(SafetensorError, OSError):
         return load_file(path)
     tensors = {name: value.detach().cpu().contiguous() for name, value in compute().items()}
-    make_folder(cache)
-    write_atomic(path, save(tensors))
+    with optional_cache():
+        write_atomic(path, save(tensors))
     return tensors
 
 
