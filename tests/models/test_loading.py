@@ -13,7 +13,7 @@ from helpers.tiny_classifier import CLASSES, SPEC, make_classifier, plugins_with
 
 from medzoo.errors import ConfigError, IntegrityError, UnknownName
 from medzoo.hub.registry import load_registry
-from medzoo.models.loading import classifier_to_train, load_by_name, load_model
+from medzoo.models.loading import load_by_name, load_model, spec_to_train
 from medzoo.plugins.lookup import load_plugins
 
 IMAGES = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -100,15 +100,15 @@ def test_load_model_of_other_kind_raises(tmp_path):
         )
 
 
-def test_classifier_to_train_by_plugin_name():
+def test_spec_to_train_of_a_classifier():
     plugins = plugins_with_it()
-    assert classifier_to_train("nearest-mean", plugins) == (SPEC, {})
+    assert spec_to_train("nearest-mean", plugins, kind="classifier") == (SPEC, {})
     with pytest.raises(ConfigError, match="'ddpm' is a generator, not a classifier"):
-        classifier_to_train("ddpm", plugins)
+        spec_to_train("ddpm", plugins, kind="classifier")
     with pytest.raises(UnknownName, match=r"unknown classifier 'nearest-men'.*did you mean nearest-mean"):
-        classifier_to_train("nearest-men", plugins)
+        spec_to_train("nearest-men", plugins, kind="classifier")
     with pytest.raises(ConfigError, match="'timm:' names no network"):
-        classifier_to_train("timm:", plugins)
+        spec_to_train("timm:", plugins, kind="classifier")
 
 
 def test_load_model_maps_former_setting_names(tmp_path):

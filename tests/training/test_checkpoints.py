@@ -19,8 +19,7 @@ from medzoo.data.dataset import Dataset
 from medzoo.data.images import decode, to_uint8
 from medzoo.data.phantom import CLASSES, phantom_dataset
 from medzoo.errors import DataError, IntegrityError, PluginError
-from medzoo.models.contact_sheet import class_sheet
-from medzoo.models.loading import LoadedModel, load_model
+from medzoo.models.loading import LoadedModel, class_sheet, load_model
 from medzoo.plugins.lookup import load_plugins
 from medzoo.protocols import Generator
 from medzoo.seeds import derive_seed

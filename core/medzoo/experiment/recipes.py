@@ -16,7 +16,7 @@ from medzoo.errors import ConfigError
 from medzoo.experiment.arms import Arm
 from medzoo.experiment.config import Design
 from medzoo.plugins.lookup import Plugins
-from medzoo.specs import ClassifierSpec
+from medzoo.specs import ModelSpec
 from medzoo.toolkit.classifier_settings import RecipeSettings
 
 _NEEDED = ("image.size", "image.channels", "training.epochs", "training.batch_size")
@@ -53,7 +53,7 @@ class Recipe:
     """A classifier of an experiment and how it is trained."""
 
     name: str
-    spec: ClassifierSpec
+    spec: ModelSpec[Any]
     design: Design
     implied: Mapping[str, Any]
 
@@ -114,11 +114,11 @@ class Recipe:
 
 def make_recipes(design: Design, plugins: Plugins, *, multi_label: bool) -> dict[str, Recipe]:
     """Make the recipes of all classifiers, and check their settings for each arm. Raises: UnknownName, ConfigError."""
-    from medzoo.models.loading import classifier_to_train
+    from medzoo.models.loading import spec_to_train
 
     recipes = {}
     for name in design.value.classifiers:
-        spec, implied = classifier_to_train(name, plugins)
+        spec, implied = spec_to_train(name, plugins, kind="classifier")
         lacking = [key for key in _NEEDED if key not in config.keys(spec.config)]
         if lacking:
             raise ConfigError(

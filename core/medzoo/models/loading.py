@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from medzoo import config as settings
+from medzoo.data.images import contact_sheet, to_uint8
 from medzoo.errors import ConfigError, PluginError, UnknownName
-from medzoo.hub.registry import (
-    CLASSIFIER,
-    GENERATOR,
-    WEIGHTS,
-    Registry,
-    check_kind,
-    resolve,
-)
+from medzoo.hub.registry import CLASSIFIER, GENERATOR, WEIGHTS, Registry, check_kind, resolve
 from medzoo.hub.sources import fetch_model
 from medzoo.models.folder import load_weights, override_saved, read_description, saved_settings
+from medzoo.models.labels import label_tensor
 from medzoo.protocols import Classifier, Generator
 from medzoo.seeds import global_draws_from
 from medzoo.specs import ClassifierSpec, GeneratorSpec, ImageSpec, ModelSpec
@@ -99,40 +96,16 @@ def parameter_free_model(
     return LoadedModel(name=spec.name, model=model, spec=spec, image=image, config=config, crop=config.image.crop)
 
 
-@overload
 def load_model(
     folder: Path,
     *,
     plugins: Plugins,
     device: str,
-    kind: Literal["generator"] = "generator",
-    overrides: Mapping[str, Any] | None = None,
-    name: str = "",
-) -> LoadedModel[Generator]: ...
-
-
-@overload
-def load_model(
-    folder: Path,
-    *,
-    plugins: Plugins,
-    device: str,
-    kind: Literal["classifier"],
-    overrides: Mapping[str, Any] | None = None,
-    name: str = "",
-) -> LoadedModel[Classifier]: ...
-
-
-def load_model(
-    folder: Path,
-    *,
-    plugins: Plugins,
-    device: str,
-    kind: str = GENERATOR,
+    kind: Literal["generator", "classifier"] = GENERATOR,
     overrides: Mapping[str, Any] | None = None,
     name: str = "",
 ) -> LoadedModel[Any]:
-    """Load the model in `folder` onto `device`.
+    """Load the model in `folder`, which must be of this `kind`, onto `device`.
 
     `overrides` may change settings that the weights do not depend on: those of `sampling`, or a classifier's
     `prediction`.
@@ -171,40 +144,13 @@ def load_model(
     )
 
 
-@overload
 def load_by_name(
     name: str,
     *,
     registry: Registry,
     plugins: Plugins,
     device: str,
-    kind: Literal["generator"] = "generator",
-    image: ImageSpec | None = None,
-    overrides: Mapping[str, Any] | None = None,
-    source: str | None = None,
-) -> LoadedModel[Generator]: ...
-
-
-@overload
-def load_by_name(
-    name: str,
-    *,
-    registry: Registry,
-    plugins: Plugins,
-    device: str,
-    kind: Literal["classifier"],
-    overrides: Mapping[str, Any] | None = None,
-    source: str | None = None,
-) -> LoadedModel[Classifier]: ...
-
-
-def load_by_name(
-    name: str,
-    *,
-    registry: Registry,
-    plugins: Plugins,
-    device: str,
-    kind: Any = GENERATOR,
+    kind: Literal["generator", "classifier"] = GENERATOR,
     image: ImageSpec | None = None,
     overrides: Mapping[str, Any] | None = None,
     source: str | None = None,
@@ -232,44 +178,33 @@ def load_by_name(
     return parameter_free_model(found.spec, image=image, device=device, overrides=overrides)
 
 
-def classifier_to_train(name: str, plugins: Plugins) -> tuple[ClassifierSpec, dict[str, str]]:
-    """Return the classifier that `name` means, and the overrides it implies: `timm:resnet34` is `timm` with a network.
-
-    Raises:
-        ConfigError: `name` is a generator.
-        PluginError, UnknownName: its plugin is broken or not installed.
-    """
-    plugin, colon, network = name.partition(":")
-    if colon and plugin == TIMM:
-        if not network:
-            raise ConfigError(f"'{name}' names no network", "write timm:resnet34, or another model name of timm")
-        return plugins.classifier(TIMM), {"network.name": network}
-    if name in plugins.generators and name not in plugins.classifiers:
-        check_kind(name, GENERATOR, expected=CLASSIFIER, train=True)
-    return plugins.classifier(name), {}
-
-
 def spec_to_train(
     name: str, plugins: Plugins, *, kind: Literal["generator", "classifier"] | None = None
 ) -> tuple[ModelSpec[Any], dict[str, str]]:
     """Return the generator or classifier that `name` means, of that `kind` if given, and the overrides it implies.
 
+    `timm:resnet34` is the classifier `timm` with the network `resnet34`.
+
     Raises:
         ConfigError: `name` is of the other kind.
         PluginError, UnknownName: its plugin is broken or not installed.
     """
-    if kind is None:
-        is_generator = name in plugins.generators
-        if not is_generator and name.partition(":")[0] not in plugins.classifiers:
-            plugins.check_usable(name)
-            known = {*plugins.generators, *plugins.classifiers}
-            raise UnknownName("generator or classifier", name, known, plugins.unavailable_hint)
-        kind = GENERATOR if is_generator else CLASSIFIER
-    if kind == CLASSIFIER:
-        return classifier_to_train(name, plugins)
-    if name in plugins.classifiers and name not in plugins.generators:
-        check_kind(name, CLASSIFIER, expected=GENERATOR, train=True)
-    return plugins.generator(name), {}
+    plugin, colon, network = name.partition(":")
+    generator, classifier = name in plugins.generators, name in plugins.classifiers
+    if kind is None and not generator and plugin not in plugins.classifiers:
+        plugins.check_usable(name)
+        known = {*plugins.generators, *plugins.classifiers}
+        raise UnknownName("generator or classifier", name, known, plugins.unavailable_hint)
+    kind = kind or (GENERATOR if generator else CLASSIFIER)
+    if generator != classifier:
+        check_kind(name, GENERATOR if generator else CLASSIFIER, expected=kind, train=True)
+    if kind == GENERATOR:
+        return plugins.generator(name), {}
+    if not colon or plugin != TIMM:
+        return plugins.classifier(name), {}
+    if not network:
+        raise ConfigError(f"'{name}' names no network", "write timm:resnet34, or another model name of timm")
+    return plugins.classifier(TIMM), {"network.name": network}
 
 
 def copy_matching_weights(model: Generator | Classifier, start: LoadedModel[Generator | Classifier]) -> str:
@@ -285,6 +220,21 @@ def copy_matching_weights(model: Generator | Classifier, start: LoadedModel[Gene
         raise ConfigError(f"no weights of '{start.name}' fit", "start from a model of the same plugin and network")
     model.load_state_dict({**own, **same})
     return f"{len(same)} of {len(own)}"
+
+
+def class_sheet(
+    image: ImageSpec,
+    sample: Callable[[Sequence[int], Tensor], Tensor],
+    *,
+    seeds: Mapping[str, Sequence[int]],
+    side: int,
+) -> np.ndarray:
+    """Draw a contact sheet, uint8 (3, H, W): one row per class, sampled by `sample` from the class's `seeds`.
+
+    Images smaller than about `side` pixels are enlarged by a whole factor.
+    """
+    rows = [(name, to_uint8(sample(own, label_tensor(image, [name] * len(own))))) for name, own in seeds.items()]
+    return contact_sheet(rows, columns=max(map(len, seeds.values())), scale=max(1, round(side / image.size)))
 
 
 def count_parameters(model: Generator | Classifier) -> int:

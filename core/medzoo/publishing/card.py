@@ -17,9 +17,8 @@ from medzoo.errors import ConfigError, DataError
 from medzoo.hub.front_matter import CLASSIFICATION, GENERATION, Notes, Task, front_matter
 from medzoo.hub.registry import CLASSIFIER, CONFIG, GENERATOR, WEIGHTS
 from medzoo.hub.registry_file import entry_toml, to_toml
-from medzoo.models.contact_sheet import class_sheet
 from medzoo.models.folder import read_description, save_model
-from medzoo.models.loading import LoadedModel, count_parameters, load_model
+from medzoo.models.loading import LoadedModel, class_sheet, count_parameters, load_model
 from medzoo.plugins.lookup import Plugins
 from medzoo.protocols import Generator
 from medzoo.runs.record import TRAINING_JOBS, read_run

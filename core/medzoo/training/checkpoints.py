@@ -51,7 +51,14 @@ def checkpoints(run: Path) -> list[Checkpoint]:
         IntegrityError: a checkpoint is damaged.
     """
     plan = _plan(run)
-    found = [_described(path) for path in checkpoint_files(run)]
+    found = []
+    for path in checkpoint_files(run):
+        try:  # of the file, only its metadata is read
+            with safe_open(path, framework="pt") as file:
+                epoch = file.get_tensor("epoch").item() if "epoch" in file.keys() else math.nan  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise IntegrityError(f"{path} is damaged: {error}", "delete it") from error
+        found.append(Checkpoint(path=path, step=int(path.stem.removeprefix("step-")), epoch=epoch))
     if read_run(run) is not None:
         losses = LossTable(run / "loss.csv")
         losses.rewind(sys.maxsize)
@@ -78,9 +85,14 @@ def load_checkpoint(
     if checkpoint.path == run / WEIGHTS:
         return load_model(run, plugins=plugins, device=device, name=name)
     plan = _plan(run)
-    _check_same_images(run, plan, data)
+    if plan["data"]["fingerprint"] != data.fingerprint() or plan["data"]["classes"] != list(data.classes):
+        raise DataError(f"{run} was trained on other images than {data.path}", "give the run's --data")
     state = read_checkpoint(checkpoint.path)
-    _check_can_sample(checkpoint, state)
+    if checkpoint.step <= (begins := int(state.get("images_from", 0))):
+        raise DataError(
+            f"the checkpoint of step {checkpoint.step} holds only the autoencoder, which cannot generate images",
+            f"use a checkpoint after step {begins}",
+        )
     spec = plugins.generator(plan["plugin"])
     saved = settings.rename_saved(spec.config, plan["config"])
     resolved = settings.Resolved(value=settings.build(spec.config, saved), origins=dict.fromkeys(saved, "run"))
@@ -141,31 +153,6 @@ def _plan(run: Path) -> dict[str, Any]:
     if not isinstance(plan, dict) or plan.get("job") != "train":
         raise DataError(f"{run} holds no training run", "give a folder that `medzoo train --out` wrote")
     return plan
-
-
-def _described(path: Path) -> Checkpoint:
-    """Describe a checkpoint by the metadata of its file, of which only that is read."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            epoch = file.get_tensor("epoch").item() if "epoch" in file.keys() else math.nan  # noqa: SIM118 - no mapping
-    except (SafetensorError, OSError) as error:
-        raise IntegrityError(f"{path} is damaged: {error}", "delete it") from error
-    return Checkpoint(path=path, step=int(path.stem.removeprefix("step-")), epoch=epoch)
-
-
-def _check_same_images(run: Path, plan: Mapping[str, Any], data: Dataset) -> None:
-    same = plan["data"]["fingerprint"] == data.fingerprint() and plan["data"]["classes"] == list(data.classes)
-    if not same:
-        raise DataError(f"{run} was trained on other images than {data.path}", "give the run's --data")
-
-
-def _check_can_sample(checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> None:
-    begins = int(state.get("images_from", 0))
-    if checkpoint.step <= begins:
-        raise DataError(
-            f"the checkpoint of step {checkpoint.step} holds only the autoencoder, which cannot generate images",
-            f"use a checkpoint after step {begins}",
-        )
 
 
 def _trained_on(run: Path, plan: Mapping[str, Any], data: Dataset) -> frozenset[str]:

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from medzoo.data.images import write_image
 from medzoo.errors import IntegrityError
-from medzoo.models.contact_sheet import class_sheet
+from medzoo.models.loading import class_sheet
 from medzoo.protocols import CheckpointStore, TrainingCallback
 from medzoo.runs.progress import Progress, no_progress
 from medzoo.seeds import derive_seed
@@ -32,14 +32,10 @@ PREVIEWS_PER_CLASS = 8
 NOTES = "notes.json"
 WHOLE = ("step", "stage")
 SHOWN = (("loss", ".4f"), ("adversary", ".4f"), ("learning_rate", ".1e"))
-LINES = (("loss", "network", "#1f5fa8", "#c9d8ea"), ("adversary", "adversary", "#b3541e", "#eed8c9"))
-
-
-class ScalarLog(Protocol):
-    """TensorBoard's writer, as far as it is used."""
-
-    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> Any:
-        """Record one value."""
+# Drawn at each step and as a moving average: the column, its label, the colors of average and steps.
+LOSSES = (("loss", "network", "#1f5fa8", "#c9d8ea"), ("adversary", "adversary", "#b3541e", "#eed8c9"))
+# Drawn through the steps that were validated.
+SCORES = (("validation_loss", "validation loss", "#b3541e"), ("balanced_accuracy", "balanced accuracy", "#2e7d32"))
 
 
 class RunFolder(TrainingCallback, CheckpointStore):
@@ -47,7 +43,7 @@ class RunFolder(TrainingCallback, CheckpointStore):
 
     It writes checkpoints/step-00000500.safetensors (the newest `keep`, or all if that is 0), loss.csv, loss.png,
     samples/step-00000500.png and, if there are any, notes.json and warnings.txt. Cached tensors go to `cache`, which
-    all runs share.
+    all runs share. `scalars` is a `torch.utils.tensorboard.SummaryWriter`.
     """
 
     def __init__(
@@ -59,7 +55,7 @@ class RunFolder(TrainingCallback, CheckpointStore):
         keep: int,
         cache: Path,
         progress: Progress = no_progress,
-        scalars: ScalarLog | None = None,
+        scalars: Any = None,
     ) -> None:
         self.folder = folder
         self.image = image
@@ -126,8 +122,13 @@ class RunFolder(TrainingCallback, CheckpointStore):
         }
         sheet = class_sheet(self.image, sample, seeds=seeds, side=64)
         write_image(self.folder / "samples" / f"step-{step:08d}.png", sheet)
+        self.draw_curve()
+
+    def draw_curve(self) -> None:
+        """Write loss.csv and draw loss.png, if a step was recorded."""
         self._losses.write()
-        self._losses.draw(self.folder / "loss.png")
+        if self._losses.rows:
+            self._losses.draw(self.folder / "loss.png")
 
     def log_metadata(self, name: str, value: Mapping[str, float | str]) -> None:
         """Record a fact for run.json and config.json; notes.json preserves it across interruptions."""
@@ -206,7 +207,10 @@ class LossTable:
         write_atomic(self.path, text.getvalue().encode())
 
     def draw(self, path: Path) -> None:
-        """Plot the losses, one panel per stage: each step, and the moving average over a fiftieth of the stage."""
+        """Plot the losses, one panel per stage: each step, and the moving average over a fiftieth of the stage.
+
+        Of a classifier, also the scores on validation images.
+        """
         from matplotlib.figure import Figure
 
         stages = sorted({row.get("stage", 1.0) for row in self.rows})
@@ -214,17 +218,22 @@ class LossTable:
         for stage, axes in zip(stages, figure.subplots(1, len(stages), squeeze=False)[0], strict=True):
             rows = [row for row in self.rows if row.get("stage", 1.0) == stage]
             steps, width = [row["step"] for row in rows], max(1, len(rows) // 50)
-            for name, label, color, pale in LINES:
+            for name, label, color, pale in LOSSES:
                 losses = [row[name] for row in rows if name in row]
                 if len(losses) == len(rows):
                     recent = [losses[max(0, i - width) : i + 1] for i in range(len(losses))]
                     axes.plot(steps, losses, color=pale, linewidth=0.6)
                     axes.plot(steps, [math.fsum(w) / len(w) for w in recent], color=color, linewidth=1.5, label=label)
+            scored = False
+            for name, label, color in SCORES:
+                if points := [(row["step"], row[name]) for row in rows if name in row]:
+                    axes.plot(*zip(*points, strict=True), color=color, linewidth=1.2, label=label)
+                    scored = True
             axes.set(xlabel="optimizer step", ylabel=f"training loss (line: mean of {width + 1} steps)")
             if axes.lines:
                 axes.legend(frameon=False)
-            positive = all(row[name] > 0 for row in rows for name, *_ in LINES if name in row)
-            axes.set_yscale("log" if positive else "linear")
+            positive = all(row[name] > 0 for row in rows for name, *_ in LOSSES if name in row)
+            axes.set_yscale("log" if positive and not scored else "linear")
             axes.spines[["top", "right"]].set_visible(False)
         image = io.BytesIO()
         figure.savefig(image, format="png", dpi=120)

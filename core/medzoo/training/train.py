@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from medzoo import config as settings
 from medzoo._version import __version__
@@ -27,9 +24,8 @@ from medzoo.runs.identity import lock_run_dir
 from medzoo.runs.progress import Progress, no_progress
 from medzoo.runs.record import TRAINING_JOBS, RunRecord, read_run
 from medzoo.specs import ClassifierSpec, GeneratorSpec, ImageSpec, ModelSpec
-from medzoo.storage.files import write_atomic
 from medzoo.storage.paths import latents_root
-from medzoo.training.run_folder import LossTable, RunFolder, ScalarLog
+from medzoo.training.run_folder import RunFolder
 
 VALIDATION_SHARE = 0.1
 
@@ -121,8 +117,19 @@ def train(
     state = PartialState(cpu=chosen == "cpu")
     if state.num_processes > 1 and chosen != "cpu":
         chosen = str(state.device)
-    record = RunRecord(job=TRAINING_JOBS[kind], folder=out)
-    identity = _identity(record.job, spec, config, data, split, seed=seed, start=start)
+    record = RunRecord(job=TRAINING_JOBS[kind], folder=out, config=config.flat(), origins=config.origins)
+    identity: dict[str, Any] = {
+        "job": record.job,
+        "plugin": spec.name,
+        "seed": seed,
+        "data": {"fingerprint": data.fingerprint(), "classes": list(data.classes), "counts": data.counts()},
+        "config": config.flat(),
+    }
+    if start is not None:
+        identity = {"start": {"name": start.name, "weights_sha256": start.weights_sha256}, **identity}
+    if split is not None:
+        images = split.validation
+        identity["validation"] = {"fingerprint": images.fingerprint(), "counts": images.counts()}
     if state.is_main_process:
         lock_run_dir(out, identity)
     state.wait_for_everyone()
@@ -135,8 +142,7 @@ def train(
         tensors = copy_matching_weights(model, start)
         record.extra = {"started_from": {**identity["start"], "tensors": tensors}}
     with _tensorboard(out, wanted=tensorboard and state.is_main_process) as scalars:
-        run_folder = RunFolder if split is None else _ClassifierRun
-        run = run_folder(
+        run = RunFolder(
             out, image=image, seed=seed, keep=keep, progress=progress, cache=latents_root(), scalars=scalars
         )
         held_out = {} if split is None else {"validation": split.validation.view(image, crop=crop)}
@@ -144,11 +150,21 @@ def train(
     if state.is_main_process:
         facts = {"medzoo": __version__, "notes": run.notes}
         save_model(out, model, spec=spec, config=config, data=_trained_on(data, split, start), facts=facts)
-        if isinstance(run, _ClassifierRun):
-            run.draw_curve()
+        run.draw_curve()
         record.data = identity["data"] | ({"validation": identity["validation"]} if split is not None else {})
         record.plugins = [plugins.plugin_of(kind, spec.name)]
-        _finish(record, config, run, seed=seed, device=chosen)
+        record.seeds, record.device = {"seed": seed}, chosen
+        record.extra = {
+            **record.extra,
+            "hardware": hardware(chosen),
+            "training_seconds": round(run.seconds, 1),
+            "resumed_at_step": run.resumed_at,
+            "notes": run.notes,
+            "warnings": run.warnings(),
+        }
+        record.add_outputs([out / WEIGHTS, out / CONFIG])
+        record.weights = {WEIGHTS: record.outputs[0]["sha256"]}
+        record.finish()
     state.wait_for_everyone()
     written = read_run(out)
     assert written is not None  # the main process wrote it before the others passed the barrier
@@ -174,34 +190,6 @@ def _check_trainable(spec: ModelSpec[Any], data: Dataset) -> None:
         check_labels(data.classes)
 
 
-def _identity(
-    job: str,
-    spec: ModelSpec[Any],
-    config: settings.Resolved[Any],
-    data: Dataset,
-    split: ValidationSplit | None,
-    *,
-    seed: int,
-    start: LoadedModel[Any] | None,
-) -> dict[str, Any]:
-    """Return what makes two runs the same run."""
-    identity = {
-        "job": job,
-        "plugin": spec.name,
-        "seed": seed,
-        "data": {"fingerprint": data.fingerprint(), "classes": list(data.classes), "counts": data.counts()},
-        "config": config.flat(),
-    }
-    if start is not None:
-        identity = {"start": {"name": start.name, "weights_sha256": start.weights_sha256}, **identity}
-    if split is not None:
-        identity["validation"] = {
-            "fingerprint": split.validation.fingerprint(),
-            "counts": split.validation.counts(),
-        }
-    return identity
-
-
 def _trained_on(data: Dataset, split: ValidationSplit | None, start: LoadedModel[Any] | None) -> dict[str, Any]:
     """Return what config.json says of the data; `images` include those of the model that training started from."""
     before = start.trained_on if start is not None else frozenset()
@@ -218,27 +206,8 @@ def _trained_on(data: Dataset, split: ValidationSplit | None, start: LoadedModel
     return facts
 
 
-def _finish(record: RunRecord, config: settings.Resolved[Any], run: RunFolder, *, seed: int, device: str) -> None:
-    """Fill the rest of the record and write run.json."""
-    record.config = config.flat()
-    record.origins = config.origins
-    record.seeds = {"seed": seed}
-    record.device = device
-    record.extra = {
-        **record.extra,
-        "hardware": hardware(device),
-        "training_seconds": round(run.seconds, 1),
-        "resumed_at_step": run.resumed_at,
-        "notes": run.notes,
-        "warnings": run.warnings(),
-    }
-    record.add_outputs([record.folder / WEIGHTS, record.folder / CONFIG])
-    record.weights = {WEIGHTS: record.outputs[0]["sha256"]}
-    record.finish()
-
-
 @contextlib.contextmanager
-def _tensorboard(out: Path, *, wanted: bool) -> Iterator[ScalarLog | None]:
+def _tensorboard(out: Path, *, wanted: bool) -> Iterator[Any]:
     if not wanted:
         yield None
         return
@@ -248,36 +217,3 @@ def _tensorboard(out: Path, *, wanted: bool) -> Iterator[ScalarLog | None]:
         raise ConfigError("TensorBoard is not installed", "pip install 'medzoo[tensorboard]'") from error
     with SummaryWriter(str(out / "tensorboard")) as writer:
         yield writer
-
-
-class _ClassifierRun(RunFolder):
-    """The run folder of a classifier, which has a curve of its own and no sample images."""
-
-    def on_preview(self, step: int, sample: Callable[[Sequence[int], Tensor], Tensor]) -> None:
-        """Do nothing: a classifier makes no images."""
-
-    def draw_curve(self) -> None:
-        """Write loss.csv, and draw loss.png: the training loss of each step, and the scores on validation images."""
-        self._losses.write()
-        _draw(self._losses, self.folder / "loss.png")
-
-
-def _draw(losses: LossTable, path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    for name, label, color in (
-        ("loss", "training loss", "#c9d8ea"),
-        ("validation_loss", "validation loss", "#1f5fa8"),
-        ("balanced_accuracy", "balanced accuracy (validation)", "#b3541e"),
-    ):
-        points = [(row["step"], row[name]) for row in losses.rows if name in row]
-        if points:
-            axes.plot(*zip(*points, strict=True), color=color, linewidth=1.2, label=label)
-    axes.set(xlabel="optimizer step", ylim=(0, None))
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=120)
-    write_atomic(path, image.getvalue())
