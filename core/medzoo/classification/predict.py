@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,8 @@ class Predictions:
             hot = data.hot()
             for index, row in enumerate(probabilities):
                 chosen = np.flatnonzero(row >= THRESHOLD).tolist() if multi_label else [int(row.argmax())]
-                files.append(_file(data, index))
+                file, root = data.file(index), data.path if data.path.is_dir() else data.path.parent
+                files.append(data.names[index] if file is None else Path(os.path.relpath(file, root)).as_posix())
                 labels.append("|".join(data.classes[k] for k in np.flatnonzero(hot[index])))
                 predicted.append("|".join(classes[k] for k in chosen))
         return cls(
@@ -108,10 +109,11 @@ class ClassifierResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; what is not defined is null."""
-        near = None
-        if self.near is not None:
-            apart = self.near.scores.to_dict()
-            near = {"threshold": self.near.threshold, "left_out": self.near.count, "scores": apart}
+        near = self.near and {
+            "threshold": self.near.threshold,
+            "left_out": self.near.count,
+            "scores": self.near.scores.to_dict(),
+        }
         return {
             "part": self.part,
             "fingerprint": self.data.fingerprint(),
@@ -172,14 +174,7 @@ def data_part(data: Dataset, part: str) -> Dataset:
 
 def predict(model: LoadedModel[Classifier], data: Dataset, *, progress: Progress) -> np.ndarray:
     """Return the class probabilities of each image: float32 (N, K)."""
-    return _predict(model, _decoded(model, data), progress)
-
-
-def _decoded(model: LoadedModel[Classifier], data: Dataset) -> Decoded:
-    return Decoded(data, size=model.image.size, channels=model.image.channels, crop=model.crop)
-
-
-def _predict(model: LoadedModel[Classifier], images: Decoded, progress: Progress) -> np.ndarray:
+    images = _decoded(model, data)
     found = np.empty((len(images), len(model.image.classes)), np.float32)
     for start in range(0, len(images), _BATCH):
         pixels = torch.from_numpy(to_float(images[start : start + _BATCH]))
@@ -188,12 +183,8 @@ def _predict(model: LoadedModel[Classifier], images: Decoded, progress: Progress
     return found
 
 
-def _file(data: Dataset, index: int) -> str:
-    """Return an image's path relative to the data's folder, or its name where it is in an array."""
-    file = data.file(index)
-    if file is None:
-        return data.names[index]
-    return Path(os.path.relpath(file, data.path if data.path.is_dir() else data.path.parent)).as_posix()
+def _decoded(model: LoadedModel[Classifier], data: Dataset) -> Decoded:
+    return Decoded(data, size=model.image.size, channels=model.image.channels, crop=model.crop)
 
 
 def score(
@@ -218,11 +209,11 @@ def score(
     """
     part = part or ("test" if data.held_out else "")
     chosen, left_out = data_part(data, part), 0
-    images = _decoded(model, chosen)
-    unseen = [place for place, digest in enumerate(images.fingerprints()) if digest not in model.trained_on]
+    unseen = [
+        place for place, digest in enumerate(_decoded(model, chosen).fingerprints()) if digest not in model.trained_on
+    ]
     if leave_out_seen and unseen:
         left_out, chosen = len(chosen) - len(unseen), replace(chosen.subset(unseen), bad=chosen.bad)
-        images = _decoded(model, chosen)
     leaked = len(chosen) - len(unseen)
     if leaked and not allow_leak:
         raise DataError(
@@ -231,37 +222,26 @@ def score(
             "give other images, or --leave-out-seen; --allow-leak scores them anyway and records it",
         )
     labels = chosen.view(model.image, crop=model.crop).labels
-    probabilities = _predict(model, images, progress)
+    probabilities = predict(model, chosen, progress=progress)
     classes, multi_label = model.image.classes, model.image.multi_label
+    without = None
+    if near is not None:
+        if not data.held_out:
+            raise ConfigError(f"{data.path} has no training part to compare with", "leave --near out")
+        apart = (thumbnails(chosen) @ thumbnails(data).T).max(axis=1) < near
+        if not apart.any():
+            raise DataError(f"every image resembles a training image at {near:g} or more", "give a higher --near")
+        scores = classification_scores(labels[apart], probabilities[apart], classes, multi_label=multi_label)
+        without = NearDuplicates(threshold=near, count=int((~apart).sum()), scores=scores)
     return ClassifierResult(
         data=chosen,
         part=part,
         scores=classification_scores(labels, probabilities, classes, multi_label=multi_label),
         predictions=Predictions.of([(chosen, probabilities)], classes, multi_label=multi_label),
-        near=None if near is None else _without_near(model, data, chosen, labels, probabilities, threshold=near),
+        near=without,
         leaked=leaked,
         left_out=left_out,
     )
-
-
-def _without_near(
-    model: LoadedModel[Classifier],
-    data: Dataset,
-    chosen: Dataset,
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    *,
-    threshold: float,
-) -> NearDuplicates:
-    if not data.held_out:
-        raise ConfigError(f"{data.path} has no training part to compare with", "leave --near out")
-    apart = (thumbnails(chosen) @ thumbnails(data).T).max(axis=1) < threshold
-    if not apart.any():
-        raise DataError(f"every image resembles a training image at {threshold:g} or more", "give a higher --near")
-    scores = classification_scores(
-        labels[apart], probabilities[apart], model.image.classes, multi_label=model.image.multi_label
-    )
-    return NearDuplicates(threshold=threshold, count=int((~apart).sum()), scores=scores)
 
 
 def record_scores(run: Path, result: ClassifierResult) -> None:
@@ -292,8 +272,8 @@ def _notes(name: str, scores: ClassificationScores, *, of: str) -> dict[str, dic
     overall = {key: getattr(scores, key) for key in ("accuracy", "balanced_accuracy", "f1", "auc")}
     recalls = {f"recall {score.name}": score.recall for score in scores.per_class}
     known = {key: value for key, value in {**overall, **recalls}.items() if not math.isnan(value)}
-    support: Mapping[str, int] = {score.name: score.support for score in scores.per_class}
-    return {name: {"images": scores.n, "of": of, **known}, f"{name}_by_class": dict(support)}
+    support = {score.name: score.support for score in scores.per_class}
+    return {name: {"images": scores.n, "of": of, **known}, f"{name}_by_class": support}
 
 
 def write_result(out: Path, result: ClassifierResult) -> list[Path]:

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import (
+    balanced_accuracy_score,
     confusion_matrix,
-    multilabel_confusion_matrix,
     precision_recall_fscore_support,
     roc_auc_score,
     roc_curve,
 )
 
 from medzoo.errors import DataError
+from medzoo.storage.files import plain
 
 THRESHOLD = 0.5
 """In multi-label classification, the probability from which on an image is said to have the label."""
@@ -80,7 +81,7 @@ class ClassificationScores:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scores as JSON takes them: NaN becomes None."""
-        return {name: _plain(value) for name, value in asdict(self).items()}
+        return dict(plain(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +109,7 @@ def classification_scores(
     predicted = probabilities >= THRESHOLD if multi_label else _one_hot(probabilities.argmax(axis=1), len(classes))
     support = truth.sum(axis=0)
     per_class = _per_class(truth, predicted, probabilities, classes, multi_label=multi_label)
+    counts = confusion_matrix(truth.argmax(axis=1), predicted.argmax(axis=1), labels=np.arange(len(classes)))
     exact = float((truth == predicted).all(axis=1).mean())
     recall = _mean([score.recall for score in per_class])
     return ClassificationScores(
@@ -115,14 +117,14 @@ def classification_scores(
         classes=tuple(classes),
         multi_label=multi_label,
         accuracy=_mean([score.accuracy for score in per_class]) if multi_label else exact,
-        balanced_accuracy=_mean(_balanced(truth, predicted)) if multi_label else recall,
+        balanced_accuracy=_mean(list(map(_balanced, truth.T, predicted.T))) if multi_label else recall,
         exact_match=exact,
         precision=_mean([score.precision for score in per_class]),
         recall=recall,
         f1=_mean([score.f1 for score in per_class]),
         auc=_mean([score.auc for score in per_class]),
         per_class=per_class,
-        confusion=() if multi_label else _confusion(truth, predicted),
+        confusion=() if multi_label else tuple(map(tuple, counts.tolist())),
         absent=_named(classes, support == 0),
         one_sided=_named(classes, (support == 0) | (support == len(truth))),
         unpredicted=_named(classes, (support > 0) & ~predicted.any(axis=0)),
@@ -186,20 +188,9 @@ def _auc(positive: np.ndarray, probability: np.ndarray) -> float:
     return float(roc_auc_score(positive, probability))
 
 
-def _balanced(truth: np.ndarray, predicted: np.ndarray) -> list[float]:
-    """Return (sensitivity + specificity) / 2 of each label, NaN where all images or none have it."""
-    counts = multilabel_confusion_matrix(truth, predicted)
-    right = np.diagonal(counts, axis1=1, axis2=2)
-    total = counts.sum(axis=2)
-    rates = np.full(total.shape, np.nan)
-    np.divide(right, total, out=rates, where=total > 0)
-    balanced: list[float] = rates.mean(axis=1).tolist()
-    return balanced
-
-
-def _confusion(truth: np.ndarray, predicted: np.ndarray) -> tuple[tuple[int, ...], ...]:
-    found = confusion_matrix(truth.argmax(axis=1), predicted.argmax(axis=1), labels=np.arange(truth.shape[1]))
-    return tuple(tuple(row) for row in found.tolist())
+def _balanced(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """Return (sensitivity + specificity) / 2 of a label, NaN where all images or none have it."""
+    return math.nan if truth.all() or not truth.any() else float(balanced_accuracy_score(truth, predicted))
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -210,7 +201,19 @@ def _mean(values: Sequence[float]) -> float:
 
 def _truth(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], *, multi_label: bool) -> np.ndarray:
     """Return the labels as bool (N, K) after checking the arguments of `classification_scores`."""
-    _check_probabilities(probabilities, classes, sums_to_one=not multi_label)
+    if probabilities.ndim != 2 or probabilities.shape[1] != len(classes):
+        raise DataError(f"probabilities have shape {probabilities.shape}, but (images, {len(classes)}) was expected")
+    if not probabilities.size:
+        raise DataError("there are no images or no classes to score")
+    outside = ~((probabilities >= 0) & (probabilities <= 1))
+    if outside.any():
+        image, column = np.argwhere(outside)[0]
+        value = probabilities[image, column]
+        raise DataError(f"the probability of '{classes[column]}' for image {image} is {value}, not within 0 and 1")
+    error = np.abs(probabilities.sum(axis=1, dtype=np.float64) - 1)
+    if not multi_label and (error > _SUM_TOLERANCE).any():
+        image = int(error.argmax())
+        raise DataError(f"the probabilities of image {image} add up to {probabilities[image].sum():.3g}, not 1")
     expected = probabilities.shape if multi_label else probabilities.shape[:1]
     if labels.shape != expected:
         raise DataError(f"labels have shape {labels.shape}, but {expected} goes with the probabilities")
@@ -222,35 +225,9 @@ def _truth(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
     return labels.astype(bool) if multi_label else _one_hot(labels, len(classes))
 
 
-def _check_probabilities(probabilities: np.ndarray, classes: Sequence[str], *, sums_to_one: bool) -> None:
-    """Refuse what are not probabilities of the classes, naming the first image concerned."""
-    if probabilities.ndim != 2 or probabilities.shape[1] != len(classes):
-        raise DataError(f"probabilities have shape {probabilities.shape}, but (images, {len(classes)}) was expected")
-    if not probabilities.size:
-        raise DataError("there are no images or no classes to score")
-    outside = ~((probabilities >= 0) & (probabilities <= 1))
-    if outside.any():
-        image, column = np.argwhere(outside)[0]
-        value = probabilities[image, column]
-        raise DataError(f"the probability of '{classes[column]}' for image {image} is {value}, not within 0 and 1")
-    sums = probabilities.sum(axis=1, dtype=np.float64)
-    if sums_to_one and (np.abs(sums - 1) > _SUM_TOLERANCE).any():
-        image = int(np.abs(sums - 1).argmax())
-        raise DataError(f"the probabilities of image {image} add up to {sums[image]:.3g}, not 1")
-
-
 def _one_hot(labels: np.ndarray, count: int) -> np.ndarray:
     return np.asarray(labels[:, None] == np.arange(count))
 
 
 def _named(classes: Sequence[str], chosen: np.ndarray) -> tuple[str, ...]:
     return tuple(name for name, taken in zip(classes, chosen, strict=True) if taken)
-
-
-def _plain(value: Any) -> Any:
-    """Return `value` with NaN as None and tuples as lists, recursively."""
-    if isinstance(value, float):
-        return None if math.isnan(value) else value
-    if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, tuple) else value

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from numbers import Real
 from typing import Any
+
+from medzoo.storage.files import plain
 
 Record = Mapping[str, Any]
 """A row of a table: values by column."""
@@ -30,18 +30,3 @@ def to_json(value: Any) -> bytes:
     """Write a value as JSON, dataclasses by their fields; a number that is not finite is null."""
     text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     return text.encode("utf-8", "replace")
-
-
-def plain(value: Any) -> Any:
-    """Convert a value to dicts, lists, strings and numbers; NaN and infinity become None."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {entry.name: plain(getattr(value, entry.name)) for entry in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(part) for key, part in value.items()}
-    if value is None or isinstance(value, str | int):
-        return value
-    if isinstance(value, Real):  # including numpy's numbers
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, Iterable):
-        return [plain(part) for part in value]
-    return str(value)

@@ -4,10 +4,13 @@ import errno
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +146,21 @@ def write_atomic(path: Path, data: bytes) -> None:
 def write_json_atomic(path: Path, values: Any) -> None:
     """Write `values` to `path` as indented JSON, atomically. Raises: ResourceError."""
     write_atomic(path, (json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def plain(value: Any) -> Any:
+    """Convert a value to dicts, lists, strings and numbers; NaN and infinity become None."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {entry.name: plain(getattr(value, entry.name)) for entry in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(part) for key, part in value.items()}
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, Real):  # including numpy's numbers
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Iterable):
+        return [plain(part) for part in value]
+    return str(value)
 
 
 def sha256_file(path: Path) -> str:
