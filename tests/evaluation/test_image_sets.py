@@ -9,7 +9,7 @@ from PIL import Image
 
 from medzoo.data.images import write_image
 from medzoo.errors import DataError
-from medzoo.evaluation.image_sets import UNLABELED, Origin, common_image, open_sets
+from medzoo.evaluation.image_sets import UNLABELED, common_image, open_sets
 from medzoo.evaluation.results import FAKE, OTHER, REAL, TRAIN
 
 
@@ -39,7 +39,7 @@ def test_open_sets_augmented_folder(tmp_path, open_, logged):
     write_metadata(paths[FAKE], synthetic="00[01].png", generator="ddpm-x", weights="ab")
     fake = open_(**paths)[FAKE]
     assert fake.data.counts() == {"a": 2, "b": 2}
-    assert fake.origins == (Origin(generator="ddpm-x", weights_sha256="ab"),)
+    assert fake.origins == (("ddpm-x", "ab"),)
     assert "its 4 synthetic images of 5" in logged[0]
 
 

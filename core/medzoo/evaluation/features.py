@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.nn import functional
 
-from medzoo.data.decoded_cache import Decoded
 from medzoo.errors import HubError, PluginError, UnknownName
+from medzoo.evaluation.image_sets import EvaluationSet
 from medzoo.generation.mixture import Source
 from medzoo.hub.registry import CLASSIFIER, AssetEntry, ModelEntry, Registry
 from medzoo.hub.sources import fetch_asset, locate
@@ -29,7 +29,6 @@ from medzoo.toolkit.nn.pretrained import read_weights
 MIRRORED = "mirrored"
 _AT_HAND = ("cached", "bundled", "mirror")
 _LEAST_PROBABILITY = 1e-12
-_CLASSIFIER_LAYERS = ("features", "logits")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,27 +65,18 @@ class ClassifierExtractor:
         return _Layers(self.classifier, seen.clamp(0.0, 1.0))
 
 
-class _Layers(Mapping[str, Tensor]):
+class _Layers(dict[str, Tensor]):
     """The layers of a classifier, each computed when it is accessed: a metric seldom needs both."""
 
     def __init__(self, classifier: Classifier, images: Tensor) -> None:
         self._classifier, self._images = classifier, images
 
-    def __getitem__(self, layer: str) -> Tensor:
+    def __missing__(self, layer: str) -> Tensor:
         if layer == "features":
             return self._classifier.features(self._images).float()
         if layer == "logits":
             return self._classifier.predict(self._images).float().clamp_min(_LEAST_PROBABILITY).log()
         raise KeyError(layer)
-
-    def __contains__(self, layer: object) -> bool:
-        return layer in _CLASSIFIER_LAYERS
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(_CLASSIFIER_LAYERS)
-
-    def __len__(self) -> int:
-        return len(_CLASSIFIER_LAYERS)
 
 
 def domain_classifier(registry: Registry, classes: Sequence[str]) -> ModelEntry | None:
@@ -142,7 +132,10 @@ def _from_plugin(spec: ExtractorSpec, source: Source) -> LoadedExtractor:
     for asset in spec.assets:
         row = source.registry.asset(asset)
         path = fetch_asset(row, source=source.mirror)
-        weights[asset] = _read_asset(path, row)
+        if path.suffix == ".safetensors":
+            weights[asset] = load_file(path)
+        else:
+            weights[asset] = read_weights(path, sha256=row.files[0].sha256, hint=f"medzoo pull {row.name}")
         hashes += [file.sha256 for file in row.files]
     extract = spec.build(weights, source.device)
     if spec.perceptual and not isinstance(extract, PerceptualExtractor):
@@ -157,86 +150,67 @@ def _from_plugin(spec: ExtractorSpec, source: Source) -> LoadedExtractor:
     )
 
 
-def _read_asset(path: Path, row: AssetEntry) -> Mapping[str, Tensor]:
-    """Read the tensors of an asset of one file, whose hash was checked."""
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    return read_weights(path, sha256=row.files[0].sha256, hint=f"medzoo pull {row.name}")
-
-
 @dataclass(frozen=True, kw_only=True)
 class Extraction:
-    """Which `layers` ("mirrored" may be one) to extract from which images by which extractor."""
+    """Which `layers` ("mirrored" may be one) to extract from which set's images by which extractor."""
 
-    images: Decoded
+    images: EvaluationSet
     extractor: LoadedExtractor
     layers: tuple[str, ...]
 
+    def path(self, layer: str) -> Path:
+        """Return the cache path of a layer, which depends on the pixels, the extractor, its weights and the device."""
+        device = self.extractor.device.partition(":")[0]
+        facts = f"{self.images.images.digest}\n{self.extractor.identity}\n{layer}\n{device}"
+        return features_root() / f"{hashlib.sha256(facts.encode()).hexdigest()[:40]}.safetensors"
 
-def extract_all(wanted: Iterable[Extraction], *, batch_size: int, progress: Progress) -> list[dict[str, Tensor]]:
-    """Return the layers of each extraction, float32 (N, D) on the CPU, from the cache or computed.
+
+def extract_all(wanted: Iterable[Extraction], *, batch_size: int, progress: Progress) -> None:
+    """Put the layers of each extraction, float32 (N, D) on the CPU, into its set, from the cache or computed.
 
     `progress` counts images. They are extracted while later ones are decoded.
     Raises: PluginError for an extractor that returns a wrong number of rows, or lacks a layer.
     """
-    jobs = list(wanted)
-    found = [_read_kept(job) if job.images.complete else {} for job in jobs]
-    passes = [list(_passes(job, kept)) for job, kept in zip(jobs, found, strict=True)]
-    total = sum(len(job.images) * len(own) for job, own in zip(jobs, passes, strict=True))
-    done = 0
+    passes: list[tuple[Extraction, dict[str, Tensor], tuple[str, ...], bool]] = []
+    for job in wanted:
+        kept = job.images.features.setdefault(job.extractor.name, {})
+        if job.images.images.complete:
+            paths = {layer: job.path(layer) for layer in job.layers}
+            kept |= {layer: load_file(path)["rows"] for layer, path in paths.items() if path.is_file()}
+        if plain := tuple(layer for layer in job.layers if layer != MIRRORED and layer not in kept):
+            passes.append((job, kept, plain, False))
+        if MIRRORED in job.layers and MIRRORED not in kept:
+            passes.append((job, kept, ("features",), True))
+    done, total = 0, sum(len(job.images.images) for job, *_ in passes)
     progress(done, total)
-    for job, kept, own in zip(jobs, found, passes, strict=True):
-        for layers, mirrored in own:
-            parts: dict[str, list[Tensor]] = {layer: [] for layer in layers}
-            for given in _batches(job, batch_size, mirrored=mirrored):
-                for layer, rows in _extract(job, given, layers).items():
-                    parts[layer].append(rows)
-                done += len(given)
-                progress(done, total)
-            for layer, batches in parts.items():
-                name = MIRRORED if mirrored else layer
-                kept[name] = torch.cat(batches)
-                with optional_cache():
-                    write_atomic(_path(job, name), save({"rows": kept[name]}))
-    return found
-
-
-def _passes(job: Extraction, kept: Mapping[str, Tensor]) -> Iterator[tuple[tuple[str, ...], bool]]:
-    """Yield the layers of each pass over the images, and whether it mirrors them."""
-    plain = tuple(layer for layer in job.layers if layer != MIRRORED and layer not in kept)
-    if plain:
-        yield plain, False
-    if MIRRORED in job.layers and MIRRORED not in kept:
-        yield ("features",), True
-
-
-def _batches(job: Extraction, batch_size: int, *, mirrored: bool) -> Iterator[Tensor]:
-    for start in range(0, len(job.images), batch_size):
-        images = torch.from_numpy(job.images[start : start + batch_size])
-        yield images.flip(-1) if mirrored else images
+    for job, kept, layers, mirrored in passes:
+        parts: dict[str, list[Tensor]] = {layer: [] for layer in layers}
+        images = job.images.images
+        for start in range(0, len(images), batch_size):
+            batch = torch.from_numpy(images[start : start + batch_size])
+            for layer, rows in _extract(job.extractor, batch.flip(-1) if mirrored else batch, layers).items():
+                parts[layer].append(rows)
+            done += len(batch)
+            progress(done, total)
+        for layer, batches in parts.items():
+            name = MIRRORED if mirrored else layer
+            kept[name] = torch.cat(batches)
+            with optional_cache():
+                write_atomic(job.path(name), save({"rows": kept[name]}))
 
 
 @torch.inference_mode()
-def _extract(job: Extraction, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-    given: Any = job.extractor.extract(images.to(job.extractor.device))
-    check = f"run `medzoo plugin check {job.extractor.name}`"
-    if lacking := [layer for layer in layers if layer not in given]:
-        raise PluginError(f"the extractor '{job.extractor.name}' gives no {lacking[0]}", check)
-    rows = {layer: given[layer].detach().float().cpu() for layer in layers}
-    for layer, values in rows.items():
-        if values.ndim != 2 or len(values) != len(images):
-            shape = tuple(values.shape)
-            raise PluginError(f"'{job.extractor.name}' gave {layer} {shape} for {len(images)} images", check)
-    return rows
-
-
-def _read_kept(job: Extraction) -> dict[str, Tensor]:
-    """Read the layers that an earlier run cached."""
-    paths = {layer: _path(job, layer) for layer in job.layers}
-    return {layer: load_file(path)["rows"] for layer, path in paths.items() if path.is_file()}
-
-
-def _path(job: Extraction, layer: str) -> Path:
-    """Return the cache path of a layer, which depends on the pixels, the extractor, its weights and the device."""
-    facts = f"{job.images.digest}\n{job.extractor.identity}\n{layer}\n{job.extractor.device.partition(':')[0]}"
-    return features_root() / f"{hashlib.sha256(facts.encode()).hexdigest()[:40]}.safetensors"
+def _extract(extractor: LoadedExtractor, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+    given: Any = extractor.extract(images.to(extractor.device))
+    check = f"run `medzoo plugin check {extractor.name}`"
+    found = {}
+    for layer in layers:
+        try:
+            rows = given[layer].detach().float().cpu()
+        except KeyError:
+            raise PluginError(f"the extractor '{extractor.name}' gives no {layer}", check) from None
+        if rows.ndim != 2 or len(rows) != len(images):
+            shape = tuple(rows.shape)
+            raise PluginError(f"'{extractor.name}' gave {layer} {shape} for {len(images)} images", check)
+        found[layer] = rows
+    return found

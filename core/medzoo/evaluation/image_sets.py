@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -28,24 +28,18 @@ UNLABELED = "all images"
 """The class of a folder of images without class folders."""
 
 _LARGEST = 1024
-
-
-@dataclass(frozen=True, kw_only=True)
-class Origin:
-    """Where synthetic images come from by their metadata.csv: a generator's name and its weights' SHA-256."""
-
-    generator: str
-    weights_sha256: str
+_SHARES_APART = 0.05
+_CHUNK = 256
 
 
 class EvaluationSet:
     """One image set: `data` and `formats` as given, and after `decode`, `images` as all sets are compared.
 
-    `origins` are those of synthetic images, as far as their metadata.csv states them. `features` holds what extractors
-    computed: by extractor and layer, float32 (N, D).
+    `origins` are the generators of synthetic images, as far as their metadata.csv states them: name and SHA-256 of the
+    weights. `features` holds what extractors computed: by extractor and layer, float32 (N, D).
     """
 
-    def __init__(self, role: str, data: Dataset, origins: tuple[Origin, ...] = ()) -> None:
+    def __init__(self, role: str, data: Dataset, origins: tuple[tuple[str, str], ...] = ()) -> None:
         self.role = role
         self.data = data
         self.origins = origins
@@ -152,7 +146,7 @@ def _without_labels(data: Dataset) -> Dataset:
     return replace(data, classes=(UNLABELED,), labels=np.zeros(len(data), np.int64), held_out=held_out)
 
 
-def _select(role: str, data: Dataset) -> tuple[Dataset, tuple[Origin, ...]]:
+def _select(role: str, data: Dataset) -> tuple[Dataset, tuple[tuple[str, str], ...]]:
     """Return the images of a set that have its role by its metadata.csv, and the origins of synthetic ones."""
     rows = read_metadata(data.path) if data.array is None else {}
     synthetic = {name: row for name, row in rows.items() if row["origin"] == "synthetic"}
@@ -170,10 +164,8 @@ def _select(role: str, data: Dataset) -> tuple[Dataset, tuple[Origin, ...]]:
         raise DataError(f"{data.path} holds no synthetic images by its {METADATA}", "give a folder of synthetic images")
     if len(own) < len(data):
         logger.info(f"{data.path}: evaluating its {len(own)} synthetic images of {len(data)}, by its {METADATA}")
-    origins = dict.fromkeys(
-        Origin(generator=row.get("generator", ""), weights_sha256=row.get("weights_sha256", ""))
-        for row in (synthetic[data.names[k]] for k in own)
-    )
+    chosen = [synthetic[data.names[k]] for k in own]
+    origins = dict.fromkeys((row.get("generator", ""), row.get("weights_sha256", "")) for row in chosen)
     return data.subset(own), tuple(origins)
 
 
@@ -197,3 +189,36 @@ def common_image(sets: Mapping[str, EvaluationSet], *, size: int | None) -> tupl
         if one.formats.gray and not gray:
             parts.append(f"the {one.role} images' gray was repeated")
     return image, "; ".join(parts) + " (bicubic, antialiased)" * any("were" in part for part in parts)
+
+
+def dataset_warnings(sets: Mapping[str, EvaluationSet]) -> list[str]:
+    """Return a sentence for each peculiarity of the sets that affects every metric."""
+    real, fake = sets[REAL].data.counts(), sets[FAKE].data.counts()
+    found: list[str] = []
+    if UNLABELED not in real and UNLABELED not in fake:
+        names = list(dict.fromkeys([*real, *fake]))
+        for name in names:
+            if not real.get(name) or not fake.get(name):
+                lacking = REAL if not real.get(name) else FAKE
+                found.append(f"class '{name}' has no {lacking} images, which affects distances between the sets")
+        shares = [{name: counts[name] / sum(counts.values()) for name in counts} for counts in (real, fake)]
+        total_variation = sum(abs(shares[0].get(name, 0) - shares[1].get(name, 0)) for name in names) / 2
+        if total_variation > _SHARES_APART:
+            texts = [", ".join(f"{name} {share:.0%}" for name, share in own.items()) for own in shares]
+            named = f"{REAL} {texts[0]}; {FAKE} {texts[1]}"
+            found.append(f"the class proportions differ ({named}), which affects distances between the sets")
+    elif (UNLABELED in real) != (UNLABELED in fake):
+        found.append("one of the two sets has no class folders, so classes were not compared")
+    codecs = {role: sets[role].formats.codecs for role in (REAL, FAKE) if sets[role].formats.codecs != ("array",)}
+    if len(set(codecs.values())) > 1:
+        named = ", ".join(f"{role} {'/'.join(names)}" for role, names in codecs.items())
+        found.append(f"the sets use different image codecs ({named}), which metrics can detect")
+    for role, one in sets.items():
+        constant: list[int] = []
+        for start in range(0, len(one.images), _CHUNK):
+            chunk = one.images[start : start + _CHUNK].reshape(-1, one.images.channels, one.images.size**2)
+            constant += (start + np.flatnonzero((chunk == chunk[:, :, :1]).all(axis=(1, 2)))).tolist()
+        if constant:
+            text = ", ".join(one.data.names[place] for place in constant[:3])
+            found.append(f"{len(constant)} {role} images have a single gray level or color: {text}")
+    return found

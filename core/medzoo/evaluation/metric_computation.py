@@ -65,20 +65,14 @@ class MetricComputer:
 
     def extract(self, sets: Iterable[EvaluationSet], *, progress: Progress) -> None:
         """Extract the features that the metrics need into each set."""
-        extractions: list[Extraction] = []
-        owners: list[EvaluationSet] = []
+        wanted: list[Extraction] = []
         for name in dict.fromkeys(one.extractor for one in self.metrics if one.extractor):
-            self.extractors[name] = load_extractor(name, self._source)
+            loaded = self.extractors[name] = load_extractor(name, self._source)
             own = [one for one in self.metrics if one.extractor == name]
             for images in sets:
-                layers = tuple(dict.fromkeys(layer for one in own for layer in self._layers(one, images.role)))
-                if layers:
-                    extraction = Extraction(images=images.images, extractor=self.extractors[name], layers=layers)
-                    extractions.append(extraction)
-                    owners.append(images)
-        found = extract_all(extractions, batch_size=self._batch_size, progress=progress)
-        for extraction, owner, features in zip(extractions, owners, found, strict=True):
-            owner.features[extraction.extractor.name] = features
+                layers = dict.fromkeys(layer for one in own for layer in self._layers(one, images.role))
+                wanted += [Extraction(images=images, extractor=loaded, layers=tuple(layers))] if layers else []
+        extract_all(wanted, batch_size=self._batch_size, progress=progress)
 
     def _layers(self, one: SelectedMetric, role: str) -> tuple[str, ...]:
         """Return the layers that a metric needs of the set in a role; features of the training set serve pairs only."""

@@ -68,19 +68,13 @@ def _named(spec: MetricSpec, extractor: str, source: Source) -> SelectedMetric:
     if not metric.needs_extractor:
         raise UnknownName("metric", metric.name, [spec.name], f"('{spec.name}' needs no extractor)")
     check_available(extractor, source)
-    _check_fit(spec, extractor, source)
-    return metric
-
-
-def _check_fit(spec: MetricSpec, extractor: str, source: Source) -> None:
-    """Raise UnknownName for an extractor that lacks what the metric needs."""
     needed = {*spec.needs_features, *spec.needs_train} - {MIRRORED}
     offered = source.plugins.extractors.get(extractor)
     gives = set(offered.layers) if offered else {"features", "logits"}  # a classifier has these
-    if needed <= gives and (not spec.needs_distance or (offered is not None and offered.perceptual)):
-        return
-    fitting = [name for name in spec.extractors if name != DOMAIN]
-    raise UnknownName(f"extractor of {spec.name}", extractor, fitting, f"('{extractor}' lacks what it needs)")
+    if not needed <= gives or (spec.needs_distance and not (offered and offered.perceptual)):
+        fitting = [name for name in spec.extractors if name != DOMAIN]
+        raise UnknownName(f"extractor of {spec.name}", extractor, fitting, f"('{extractor}' lacks what it needs)")
+    return metric
 
 
 def _expanded(
