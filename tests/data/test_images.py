@@ -14,6 +14,7 @@ from helpers.image_sets import noise
 from PIL import Image
 
 from medzoo.data.images import (
+    Header,
     decode,
     decode_all,
     probe,
@@ -98,7 +99,7 @@ def test_decode_applies_exif_orientation(tmp_path: Path) -> None:
 
 
 def test_probe_size_and_mode(tmp_path: Path) -> None:
-    assert probe(save(tmp_path / "a.png", noise(5, 7, 3))) == (7, 5, "RGB")
+    assert probe(save(tmp_path / "a.png", noise(5, 7, 3))) == Header(7, 5, "RGB")
 
 
 # Files that cannot be used

@@ -40,7 +40,7 @@ def test_open_sets_augmented_folder(tmp_path, open_, logged):
     fake = open_(**paths)[FAKE]
     assert fake.data.counts() == {"a": 2, "b": 2}
     assert fake.origins == (("ddpm-x", "ab"),)
-    assert "its 4 synthetic images of 5" in logged[0]
+    assert any("its 4 synthetic images of 5" in line for line in logged)
 
 
 def test_open_sets_real_given_as_synthetic(tmp_path, open_):
@@ -75,7 +75,7 @@ def test_open_sets_with_parts(tmp_path, open_, logged):
     fake = write_set(tmp_path / "fake", {"a": 2, "b": 2})
     sets = open_(**{REAL: tmp_path / "split", FAKE: fake})
     assert {role: len(one.data) for role, one in sets.items()} == {TRAIN: 10, REAL: 4, FAKE: 4}
-    assert "its test part is the real set" in logged[0]
+    assert any("its test part is the real set" in line for line in logged)
     own = open_(**{REAL: tmp_path / "split", FAKE: fake, TRAIN: fake})
     assert len(own[TRAIN].data) == 4
 
@@ -90,7 +90,9 @@ def test_open_sets_multi_label(tmp_path, open_, logged):
         TRAIN: {UNLABELED: 1},
         FAKE: {"a": 2},
     }
-    assert "chest.csv has several labels per image: its images are compared without them" in logged[0]
+    assert any(
+        "chest.csv has several labels per image: its images are compared without them" in line for line in logged
+    )
 
 
 @pytest.mark.parametrize(("real", "fake", "given", "side"), [(20, 12, None, 12), (12, 20, None, 12), (20, 12, 16, 16)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any
@@ -12,10 +12,6 @@ import numpy as np
 
 from medzoo.data.dataset import Dataset
 from medzoo.data.duplicates import components, equal_pairs, near_pairs, thumbnails
-from medzoo.data.images import probe
-
-# Bits a channel of Pillow's modes that differ from 8.
-_BITS = {"1": 1, "I": 32, "F": 32}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +66,9 @@ def check_dataset(dataset: Dataset) -> DataReport:
     Raises: DataError on a file that cannot be read; open the dataset with `skip_bad` to have them listed.
     """
     parts: dict[str, Dataset] = {"train" if dataset.held_out else "all": dataset, **dataset.held_out}
-    headers = Counter(chain.from_iterable(_headers(part) for part in parts.values()))
-    sizes: Counter[str] = Counter()
-    kinds: Counter[str] = Counter()
-    for (width, height, mode), count in headers.items():
-        bits = 16 if mode.startswith("I;16") else _BITS.get(mode, 8)
-        sizes[f"{width}x{height}"] += count
-        kinds[f"{mode}, {bits} bit"] += count
+    headers = list(chain.from_iterable(part.headers for part in parts.values()))
+    sizes = Counter(f"{header.width}x{header.height}" for header in headers)
+    kinds = Counter(f"{header.mode}, {header.bits} bit" for header in headers)
     exact, near, groups = _duplicates(parts)
     return DataReport(
         path=str(dataset.path),
@@ -88,15 +80,6 @@ def check_dataset(dataset: Dataset) -> DataReport:
         near=near,
         groups=groups,
     )
-
-
-def _headers(dataset: Dataset) -> Iterator[tuple[int, int, str]]:
-    """Yield width, height and Pillow mode of each image."""
-    if dataset.files is not None:
-        yield from map(probe, dataset.files)
-    else:
-        for pixels in dataset.all_pixels():
-            yield pixels.shape[1], pixels.shape[0], "L" if pixels.ndim == 2 else "RGB"
 
 
 def _duplicates(parts: Mapping[str, Dataset]) -> tuple[Duplicates, Duplicates, tuple[tuple[str, ...], ...]]:

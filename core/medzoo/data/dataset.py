@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,10 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from medzoo.data.images import decode, decode_all, prepare, probe
+from medzoo.data.folders import read_flat_folder
+from medzoo.data.images import SUFFIXES, Header, decode, decode_all, prepare, probe
 from medzoo.data.readers import Listing, read
+from medzoo.data.summary import DataSummary, Findings
+from medzoo.data.synthetic import synthetic_by_name
 from medzoo.errors import DataError, UnknownName
 from medzoo.specs import ImageSpec
+
+logger = logging.getLogger(__name__)
 
 # Prepared images are kept in memory up to this size in bytes; beyond it they are decoded at each access.
 CACHE_LIMIT = 2 * 1024**3
@@ -25,7 +32,8 @@ class Dataset:
 
     `labels` is int64 (N,), or float32 multi-hot (N, K). `names` are file names relative to the dataset, or
     "train/00012" in an npz. `held_out` holds the parts the path sets aside ("val", "test"); `bad` the files left out
-    as unreadable, with the reason.
+    as unreadable, with the reason. `synthetic` are the names of images that a model made, and `findings` say how the
+    path was read.
     """
 
     path: Path
@@ -37,6 +45,8 @@ class Dataset:
     patients: tuple[str, ...] | None = None
     held_out: Mapping[str, Dataset] = field(default_factory=dict)
     bad: tuple[tuple[str, str], ...] = ()
+    synthetic: frozenset[str] = frozenset()
+    findings: Findings = Findings()
 
     def __post_init__(self) -> None:
         if (self.files is None) == (self.array is None):
@@ -96,11 +106,49 @@ class Dataset:
             patients=tuple(self.patients[index] for index in chosen) if self.patients is not None else None,
             held_out={},
             bad=(),
+            synthetic=self.synthetic.intersection(self.names[index] for index in chosen)
+            if self.synthetic
+            else frozenset(),
         )
 
     @cached_property
+    def headers(self) -> tuple[Header, ...]:
+        """What each image's header says. Raises: DataError for a file that is not an image."""
+        if self.files is not None:
+            return tuple(map(probe, self.files))
+        height, width = self._array.shape[1:3]
+        return (Header(width, height, "L" if self._array.ndim == 3 else "RGB"),) * len(self)
+
+    def summary(self) -> DataSummary:
+        """Say what the path was taken for, held-out parts included. Raises: DataError for a file that is no image."""
+        parts = {"train" if self.held_out else "all": self, **self.held_out}
+        headers = [header for part in parts.values() for header in part.headers]
+        patients = {patient for part in parts.values() for patient in part.patients or ()}
+        return DataSummary(
+            path=str(self.path),
+            findings=self.findings,
+            parts={name: part.counts() for name, part in parts.items()},
+            sizes={name: len(part) for name, part in parts.items()},
+            multi_label=self.multi_label,
+            patients=len(patients) if self.patients is not None else None,
+            channels=dict(Counter("gray" if header.gray else "color" for header in headers).most_common()),
+            bits=dict(Counter(header.bits for header in headers).most_common()),
+            synthetic=sum(len(part.synthetic) for part in parts.values()),
+            unreadable=sum(len(part.bad) for part in parts.values()),
+        )
+
+    @cached_property
+    def _decoded_once(self) -> tuple[tuple[str, bool], ...]:
+        """Each image's fingerprint, and whether it is one color all over."""
+        return tuple((fingerprint_of(pixels), is_blank(pixels)) for pixels in self.all_pixels())
+
+    @property
     def _fingerprints(self) -> tuple[str, ...]:
-        return tuple(map(fingerprint_of, self.all_pixels()))
+        return tuple(digest for digest, _ in self._decoded_once)
+
+    def blank(self) -> tuple[str, ...]:
+        """Return the names of images without content: one color all over, as also wholly transparent ones are."""
+        return tuple(name for name, (_, blank) in zip(self.names, self._decoded_once, strict=True) if blank)
 
     def fingerprints(self) -> tuple[str, ...]:
         """Return the fingerprint of each image, as from `fingerprint_of`, whatever file holds it."""
@@ -198,30 +246,94 @@ def fingerprint_of(pixels: np.ndarray) -> str:
     return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:16]
 
 
-def open_dataset(path: Path, *, skip_bad: bool = False, classes: Sequence[str] | None = None) -> Dataset:
+def is_blank(pixels: np.ndarray) -> bool:
+    """Return whether an image, uint8 (H, W) or (H, W, 3), is one color all over."""
+    return bool((pixels == pixels[:1, :1]).all())
+
+
+def open_dataset(
+    path: Path,
+    *,
+    skip_bad: bool = False,
+    classes: Sequence[str] | None = None,
+    masks: str = "ignore",
+    log: bool = True,
+) -> Dataset:
     """Open the labeled images at `path`: class folders, train/val/test folders of them, a CSV, or a MedMNIST npz.
 
     `classes` names an npz's numbers, or fixes the order of a folder's or CSV's class names. Where the path sets parts
     aside, the result is the training part and `held_out` has the others. Headers are read; `verify` reads the rest, as
-    does `skip_bad`, which goes on without unreadable files and lists them in `bad`.
+    does `skip_bad`, which goes on without unreadable files and lists them in `bad`. Segmentation masks are left out,
+    or with `masks` an error ("refuse") or images ("as-images"). With `log`, one line says what the path was taken for.
     Raises: DataError naming the file or folder and how to fix it.
     """
-    contents = read(Path(path), classes=classes)
+    contents = read(Path(path), classes=classes, masks=masks)
     parts = {
-        part: _from_listing(Path(path), listing, classes=contents.classes, multi_label=contents.multi_label)
+        part: _from_listing(
+            Path(path), listing, classes=contents.classes, multi_label=contents.multi_label, findings=contents.findings
+        )
         for part, listing in contents.parts.items()
     }
     training = parts.pop("train")
-    opened = replace(training, held_out=parts)
-    if skip_bad:
-        return opened.verify(skip_bad=True)
-    for dataset in (opened, *parts.values()):
-        for file in dataset.files or ():
-            probe(file)
-    return opened
+    return _finished(replace(training, held_out=parts), skip_bad=skip_bad, log=log)
 
 
-def _from_listing(path: Path, listing: Listing, *, classes: tuple[str, ...], multi_label: bool) -> Dataset:
+def open_unlabeled(
+    path: Path, *, classes: tuple[str, ...], skip_bad: bool = False, masks: str = "ignore", log: bool = True
+) -> Dataset | None:
+    """Open a folder of images without class folders, or one image; None if `path` is neither.
+
+    With one class, all images are of it; with more, none has a label. The other arguments are those of `open_dataset`.
+    Raises: DataError for an image that cannot be read.
+    """
+    if path.is_file():
+        found = ((path,), Findings()) if path.name.lower().endswith(SUFFIXES) else None
+    else:
+        found = read_flat_folder(path, masks=masks) if path.is_dir() else None
+    if found is None:
+        return None
+    files, findings = found
+    names = tuple(file.name for file in files)
+    dataset = Dataset(
+        path=path,
+        classes=classes,
+        labels=np.zeros(len(files), np.int64)
+        if len(classes) == 1
+        else np.zeros((len(files), len(classes)), np.float32),
+        names=names,
+        files=files,
+        synthetic=synthetic_by_name(path, names),
+        findings=findings,
+    )
+    return _finished(dataset, skip_bad=skip_bad, log=log)
+
+
+def _finished(dataset: Dataset, *, skip_bad: bool, log: bool) -> Dataset:
+    """Return the dataset with its headers read, and synthetic images known by them; log what it was taken for."""
+    dataset = dataset.verify(skip_bad=True) if skip_bad else dataset
+    held_out = {part: _with_marked(images) for part, images in dataset.held_out.items()}
+    dataset = _with_marked(replace(dataset, held_out=held_out))
+    if log:
+        summary = dataset.summary()
+        level = logging.WARNING if summary.notable else logging.INFO
+        logger.log(level, f"{summary.line()}; `medzoo data check {dataset.path}` shows all")
+    return dataset
+
+
+def _with_marked(dataset: Dataset) -> Dataset:
+    """Return the dataset with the names of images whose headers call them synthetic. Raises: DataError."""
+    headers = dataset.headers
+    marked = {name for name, header in zip(dataset.names, headers, strict=True) if header.synthetic}
+    if not marked - dataset.synthetic:
+        return dataset
+    found = replace(dataset, synthetic=dataset.synthetic | marked)
+    found.__dict__["headers"] = headers  # read already
+    return found
+
+
+def _from_listing(
+    path: Path, listing: Listing, *, classes: tuple[str, ...], multi_label: bool, findings: Findings
+) -> Dataset:
     indices = {name: k for k, name in enumerate(classes)}
     if multi_label:
         labels = np.zeros((len(listing.names), len(classes)), np.float32)
@@ -237,4 +349,6 @@ def _from_listing(path: Path, listing: Listing, *, classes: tuple[str, ...], mul
         files=listing.files,
         array=listing.array,
         patients=listing.patients,
+        synthetic=listing.synthetic,
+        findings=findings,
     )

@@ -9,9 +9,6 @@ import numpy as np
 from PIL import Image
 
 from medzoo.data.dataset import Dataset
-from medzoo.data.images import probe
-
-_GRAY = ("1", "L", "LA", "I", "F")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +27,12 @@ class ImageFormats:
 
 def image_formats(data: Dataset) -> ImageFormats:
     """Read the formats of a dataset's images. Raises: DataError for a file that is not an image."""
+    codecs = ("array",)
     if data.files is not None:
-        headers = [probe(file) for file in data.files]
         formats = Image.registered_extensions()
-        return ImageFormats(
-            sizes=Counter((width, height) for width, height, _ in headers),
-            gray=all(mode in _GRAY or mode.startswith("I;16") for _, _, mode in headers),
-            codecs=tuple(sorted({formats.get(file.suffix.lower(), file.suffix) for file in data.files})),
-        )
-    assert data.array is not None  # a dataset has files or an array
-    height, width = data.array.shape[1:3]
-    return ImageFormats(sizes=Counter({(width, height): len(data)}), gray=data.array.ndim == 3, codecs=("array",))
+        codecs = tuple(sorted({formats.get(file.suffix.lower(), file.suffix) for file in data.files}))
+    return ImageFormats(
+        sizes=Counter((header.width, header.height) for header in data.headers),
+        gray=all(header.gray for header in data.headers),
+        codecs=codecs,
+    )

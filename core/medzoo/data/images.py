@@ -10,11 +10,12 @@ import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
+from medzoo.data.synthetic import has_synthetic_mark
 from medzoo.errors import ConfigError, DataError
 from medzoo.storage.files import temporary_beside
 
@@ -37,15 +38,31 @@ _SKIP = "--skip-bad skips such files and lists them"
 _SKIP_HINT = f"fix or remove it; {_SKIP}"
 
 
-def probe(path: Path) -> tuple[int, int, str]:
-    """Return width, height and Pillow mode of an image file, from its header alone.
+class Header(NamedTuple):
+    """What an image file's header says: its size, Pillow mode, and whether a generative model made it."""
 
-    Raises: DataError where `decode` would already fail on the header.
-    """
+    width: int
+    height: int
+    mode: str
+    synthetic: bool = False
+
+    @property
+    def gray(self) -> bool:
+        """Whether the image has no color."""
+        return self.mode in ("1", "L", "LA", "La", "I", "F") or self.mode.startswith("I;16")
+
+    @property
+    def bits(self) -> int:
+        """The bits a channel."""
+        return 16 if self.mode.startswith("I;16") else {"1": 1, "I": 32, "F": 32}.get(self.mode, 8)
+
+
+def probe(path: Path) -> Header:
+    """Read the header of an image file. Raises: DataError where `decode` would already fail on it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with _opened(path) as image:
-            return image.width, image.height, image.mode
+            return Header(image.width, image.height, image.mode, has_synthetic_mark(image))
 
 
 def decode(path: Path) -> np.ndarray:

@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
-import csv
-import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
+from medzoo.data.folders import LAYOUTS, read_folder, without_masks
 from medzoo.data.images import SUFFIXES
+from medzoo.data.masks import check_masks
+from medzoo.data.metadata import LINE, read_table
+from medzoo.data.spellings import Columns, find_columns, part_of
+from medzoo.data.summary import Findings, LeftOut
+from medzoo.data.synthetic import synthetic_by_name
 from medzoo.errors import DataError
 
-# Folder names taken as parts of a dataset, and the part each means.
-PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _ORDER = ("train", "val", "test")
 # Raised on damaged members; encrypted ones and unknown compressions give a RuntimeError.
 _BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, struct.error)
-_LAYOUTS = "give a folder of class folders, a CSV with the columns file,label, or a MedMNIST .npz"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """One part of a dataset: its images as files or as one array (N, H, W[, 3]), and each image's class names."""
+    """One part of a dataset: its images as files or as one array (N, H, W[, 3]), and each image's class names.
+
+    `synthetic` are the names of images that a table or their own names call synthetic.
+    """
 
     names: tuple[str, ...]
     labels: tuple[tuple[str, ...], ...]
     files: tuple[Path, ...] | None = None
     array: np.ndarray | None = None
     patients: tuple[str, ...] | None = None
+    synthetic: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,20 +46,26 @@ class Contents:
 
     parts: Mapping[str, Listing]
     classes: tuple[str, ...]
+    findings: Findings
     multi_label: bool = False
 
 
-def read(path: Path, *, classes: Sequence[str] | None) -> Contents:
+def read(path: Path, *, classes: Sequence[str] | None, masks: str = "ignore") -> Contents:
     """Read `path`, whichever of the known layouts it has; `classes` names or orders the classes.
 
-    Raises: DataError naming the file or folder and how to fix it.
+    `masks` is one of `masks.MASKS`. Raises: DataError naming the file or folder and how to fix it; ConfigError.
     """
+    check_masks(masks)
     if not path.exists():
         raise DataError(f"{path} does not exist", "check the path")
-    kind = "folder" if path.is_dir() else path.suffix.lower()
-    if kind not in (readers := {"folder": _read_folder, ".csv": _read_csv, ".npz": _read_npz}):
-        raise DataError(f"{path} is not a dataset", _LAYOUTS)
-    contents = readers[kind](path, classes=classes)
+    if path.is_dir():
+        contents = _read_folder(path, classes=classes, masks=masks)
+    elif path.suffix.lower() in (".csv", ".tsv"):
+        contents = _read_csv(path, classes=classes, masks=masks)
+    elif path.suffix.lower() == ".npz":
+        contents = _read_npz(path, classes=classes)
+    else:
+        raise DataError(f"{path} is not a dataset", LAYOUTS)
     return replace(contents, parts={part: contents.parts[part] for part in _ORDER if part in contents.parts})
 
 
@@ -75,156 +86,127 @@ def _named(path: Path, parts: Mapping[str, Listing], classes: Sequence[str] | No
     return known
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    # Archives made on a Mac carry a __MACOSX folder of resource forks named like images.
-    return sorted(
-        entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__MACOSX"))
-    )
+def _read_folder(path: Path, *, classes: Sequence[str] | None, masks: str) -> Contents:
+    found, findings = read_folder(path, masks=masks)
+    parts = {
+        part: Listing(
+            names=one.names,
+            labels=tuple((name,) for name in one.classes),
+            files=one.files,
+            synthetic=synthetic_by_name(one.folder, one.names),
+        )
+        for part, one in found.items()
+    }
+    return Contents(parts=parts, classes=_named(path, parts, classes), findings=findings)
 
 
-def _images_under(folder: Path) -> list[Path]:
-    found = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
-        found += [Path(parent) / name for name in files if not name.startswith(".") and name.lower().endswith(SUFFIXES)]
-    return sorted(found)
-
-
-def _part_folders(folder: Path) -> dict[str, Path]:
-    """Find the train, val and test folders in `folder`; {} unless there is a train folder of class folders."""
-    parts: dict[str, Path] = {}
-    for entry in _subfolders(folder):
-        part = PARTS.get(entry.name.lower())
-        if part is not None and _subfolders(entry):
-            if part in parts:
-                raise DataError(f"{folder} has both {parts[part].name}/ and {entry.name}/", "keep one of them")
-            parts[part] = entry
-    return parts if "train" in parts else {}
-
-
-def _read_folder(path: Path, *, classes: Sequence[str] | None) -> Contents:
-    folders = _part_folders(path)
-    if not folders and path.resolve().name.lower() == "train":
-        folders = _part_folders(path.resolve().parent)
-    parts = {part: _read_class_folders(folder) for part, folder in (folders or {"train": path}).items()}
-    return Contents(parts=parts, classes=_named(path, parts, classes))
-
-
-def _read_class_folders(root: Path) -> Listing:
-    subfolders = _subfolders(root)
-    if not subfolders:
-        if _images_under(root):
-            raise DataError(f"{root} holds images but no class folders", "put images in class folders or give a CSV")
-        raise DataError(f"{root} holds no images", _LAYOUTS)
-    files: list[Path] = []
-    labels: list[tuple[str, ...]] = []
-    for folder in subfolders:
-        found = _images_under(folder)
-        if not found:
-            raise DataError(f"class folder {folder} holds no images ({', '.join(SUFFIXES)})", "fill or remove it")
-        files += found
-        labels += [(folder.name,)] * len(found)
-    names = tuple(file.relative_to(root).as_posix() for file in files)
-    _check_encoding(root, names)
-    return Listing(names=names, labels=tuple(labels), files=tuple(files))
-
-
-def _check_encoding(root: Path, names: Iterable[str]) -> None:
-    """Check that names are in UTF-8, as tables and records need. Raises: DataError."""
-    for name in names:
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            shown = name.encode(errors="backslashreplace").decode()
-            raise DataError(f"{root} holds a name that is not UTF-8: {shown}", "rename the folder or file") from None
-
-
-def _read_csv(path: Path, *, classes: Sequence[str] | None) -> Contents:
-    """Read rows of file, label and perhaps patient and split; several labels of one image are joined by '|'.
+def _read_csv(path: Path, *, classes: Sequence[str] | None, masks: str) -> Contents:
+    """Read rows of file, label and perhaps patient and part; several labels of one image are joined by '|'.
 
     Labels are multi-hot if any row joins several, or if the column is called "labels".
     """
-    rows = _csv_rows(path)
-    grouped: dict[str, list[dict[str, str]]] = {}
-    for row in rows:
-        grouped.setdefault(row.get("split") or "train", []).append(row)
-    if "train" not in grouped:
-        raise DataError(f"{path} has no rows whose split is train", "mark the training rows, or drop the column")
-    multi_label = "labels" in rows[0] or any("|" in row["label"] for row in rows)
-    if not multi_label and (bare := next((row for row in rows if not row["label"]), None)):
-        raise DataError(f"{path} line {bare['line']} has no label", "fill it in or remove the row")
-    parts = {part: _csv_listing(path, chosen) for part, chosen in grouped.items()}
-    return Contents(parts=parts, classes=_named(path, parts, classes), multi_label=multi_label)
-
-
-def _csv_rows(path: Path) -> list[dict[str, str]]:
-    """Return each row's stripped values by column, with its line number under "line"."""
-    rows: dict[str, dict[str, str]] = {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, strict=True)
-            columns = [name.strip().lower() for name in reader.fieldnames or ()]
-            if "file" not in columns:  # medzoo's own metadata.csv has Hugging Face's name for it
-                columns = ["file" if name == "file_name" else name for name in columns]
-            reader.fieldnames = columns
-            if "file" not in columns or not {"label", "labels"} & {*columns}:
-                raise DataError(
-                    f"{path} needs the columns file and label; it has {', '.join(columns) or 'none'}",
-                    "its first line must be file,label[,patient][,split]",
-                )
-            for values in reader:
-                row = _csv_row(path, values, line=reader.line_num)
-                if earlier := rows.get(row["file"]):
-                    raise DataError(
-                        f"{path} line {row['line']}: {row['file']} is already on line {earlier['line']}",
-                        "keep one row per image and join its labels with |",
-                    )
-                rows[row["file"]] = row
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not a CSV in UTF-8: {error}", "save it as CSV in UTF-8") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}", "check the file and its permissions") from error
-    if not rows:
+    table = read_table(path)
+    columns = find_columns(path, table.columns, table.rows)
+    if not table.rows:
         raise DataError(f"{path} has no rows", "add a line file,label for each image")
-    return list(rows.values())
-
-
-def _csv_row(path: Path, values: Mapping[str, str | None], *, line: int) -> dict[str, str]:
-    """Return one row's stripped values by column, checked."""
-    # DictReader puts surplus values under None, and None in place of missing ones.
-    if None in values or None in values.values():
-        raise DataError(f"{path} line {line} has more or fewer values than the first line", "fix the line")
-    row = {column: (value or "").strip() for column, value in values.items()} | {"line": str(line)}
-    if not row["file"]:
-        raise DataError(f"{path} line {line} names no file", "fix or remove the line")
-    if "labels" in row:
-        row["label"] = row["labels"]
-    if "split" in row:
-        row["split"] = _part(path, row)
-    return row
-
-
-def _part(path: Path, row: Mapping[str, str]) -> str:
-    part = PARTS.get(row["split"].lower())
-    if part is None:
-        raise DataError(f"{path} line {row['line']}: unknown split '{row['split']}'", "use train, val or test")
-    return part
-
-
-def _csv_listing(path: Path, rows: Iterable[Mapping[str, str]]) -> Listing:
-    rows = list(rows)
-    patients = None
-    if "patient" in rows[0]:
-        if bare := next((row for row in rows if not row["patient"]), None):
-            raise DataError(f"{path} line {bare['line']} names no patient", "fill it in, or drop the column")
-        patients = tuple(row["patient"] for row in rows)
-    labels = [tuple(dict.fromkeys(name.strip() for name in row["label"].split("|"))) for row in rows]
-    return Listing(
-        names=tuple(row["file"] for row in rows),
-        labels=tuple(tuple(name for name in names if name) for names in labels),
-        files=tuple(path.parent / row["file"] for row in rows),
-        patients=patients,
+    multi_label = columns.label.casefold() == "labels" or any("|" in row[columns.label] for row in table.rows)
+    lines: dict[str, str] = {}
+    for row in table.rows:
+        _check_row(path, row, columns, multi_label=multi_label)
+        if earlier := lines.get(name := row[columns.file]):
+            raise DataError(
+                f"{path} line {row[LINE]}: {name} is already on line {earlier}",
+                "keep one row per image and join its labels with |",
+            )
+        lines[name] = row[LINE]
+    files, notes = _find_files(path, [row[columns.file] for row in table.rows])
+    left_out = without_masks(files, path.parent, masks=masks)
+    if len(left_out) == len(files):
+        raise DataError(f"{path} lists masks alone", "--masks as-images takes masks for images")
+    grouped: dict[str, list[int]] = {}
+    for index, row in enumerate(table.rows):
+        if index not in left_out:
+            part = part_of(row[columns.part]) if columns.part is not None and row[columns.part] else None
+            grouped.setdefault(part or "train", []).append(index)
+    if "train" not in grouped:
+        raise DataError(
+            f"{path} has no rows whose {columns.part} is train", "mark the training rows, or drop the column"
+        )
+    synthetic = synthetic_by_name(path, lines)
+    parts = {}
+    for part, indices in grouped.items():
+        rows = [table.rows[index] for index in indices]
+        labels = [dict.fromkeys(name.strip() for name in row[columns.label].split("|")) for row in rows]
+        names = tuple(row[columns.file] for row in rows)
+        parts[part] = Listing(
+            names=names,
+            labels=tuple(tuple(name for name in own if name) for own in labels),
+            files=tuple(files[index] for index in indices),
+            patients=tuple(row[columns.patient] for row in rows) if columns.patient is not None else None,
+            synthetic=synthetic.intersection(names),
+        )
+    warnings = [f"columns not used but like a part's: {', '.join(columns.part_like)}"] if columns.part_like else []
+    findings = Findings(
+        layout="CSV",
+        columns=columns.named(),
+        unused_columns=columns.unused,
+        patient_like=columns.patient_like,
+        left_out=(LeftOut.of("masks", [str(files[k].name) for k in left_out]),) if left_out else (),
+        notes=(*table.notes, *notes),
+        warnings=tuple(warnings),
     )
+    named = _named(path, parts, classes)
+    return Contents(parts=parts, classes=named, findings=findings, multi_label=multi_label)
+
+
+def _check_row(path: Path, row: Mapping[str, str], columns: Columns, *, multi_label: bool) -> None:
+    """Raise DataError for a row without a file, a label or a patient."""
+    if not row[columns.file]:
+        raise DataError(f"{path} line {row[LINE]} names no file", "fix or remove the line")
+    if not row[columns.label] and not multi_label:
+        raise DataError(f"{path} line {row[LINE]} has no label", "fill it in or remove the row")
+    if columns.patient is not None and not row[columns.patient]:
+        raise DataError(f"{path} line {row[LINE]} names no patient", "fill it in, or drop the column")
+
+
+def _find_files(path: Path, names: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Return each file that a table names, relative to it, and what was understood beyond the names as they are.
+
+    Backslashes become slashes, and a missing suffix is added, where only then there is such a file.
+    """
+    found: list[Path] = []
+    backslashes = suffixes = 0
+    for name in names:
+        file = path.parent / name
+        if not file.exists() and "\\" in name:
+            if PureWindowsPath(name).drive:
+                raise DataError(
+                    f"{path} names {name}, a path of Windows, which is not on this machine",
+                    f"write paths relative to {path.name}, as in images/1.png",
+                )
+            backslashes += 1
+            file = path.parent / name.replace("\\", "/")
+        if not file.exists() and not name.lower().endswith(SUFFIXES):
+            there = [one for suffix in SUFFIXES for one in _with_suffix(file, suffix) if one.exists()]
+            if len(there) > 1:
+                raise DataError(
+                    f"{path} names {name} without a suffix, and there is {' and '.join(one.name for one in there)}",
+                    "write the suffixes in the table",
+                )
+            if not there:
+                raise DataError(
+                    f"{path} names {name}, which is not a file and has none of the suffixes {', '.join(SUFFIXES)}",
+                    f"write paths relative to {path.name}, with their suffixes",
+                )
+            suffixes += 1
+            file = there[0]
+        found.append(file)
+    notes = [f"backslashes taken for slashes in {backslashes} names"] if backslashes else []
+    return found, notes + ([f"suffix added to {suffixes} names"] if suffixes else [])
+
+
+def _with_suffix(file: Path, suffix: str) -> list[Path]:
+    return [file.with_name(file.name + suffix), file.with_name(file.name + suffix.upper())]
 
 
 def _read_npz(path: Path, *, classes: Sequence[str] | None) -> Contents:
@@ -245,6 +227,15 @@ def _read_npz(path: Path, *, classes: Sequence[str] | None) -> Contents:
     for part in _ORDER:
         if f"{part}_images" in arrays or part == "train":
             found[part] = _npz_arrays(path, arrays, part)
+    notes = []
+    if any(images.ndim == 4 and images.shape[3] == 1 for images, _ in found.values()):
+        found = {part: (images.reshape(images.shape[:3]), labels) for part, (images, labels) in found.items()}
+        notes.append("arrays (N, H, W, 1) taken for gray")
+    if all(labels.shape[1] > 1 and (labels.sum(axis=1) == 1).all() for _, labels in found.values()):
+        width = max(labels.shape[1] for _, labels in found.values())
+        classes = classes if classes is not None else tuple(str(k) for k in range(width))
+        found = {part: (images, labels.argmax(axis=1)[:, None]) for part, (images, labels) in found.items()}
+        notes.append("one-hot labels taken for one label per image")
     width = max(labels.shape[1] for _, labels in found.values())
     if any(labels.shape[1] != width for _, labels in found.values()):
         raise DataError(f"{path}: the parts' labels have different shapes", "give each part (N, 1) or (N, K) labels")
@@ -253,7 +244,10 @@ def _read_npz(path: Path, *, classes: Sequence[str] | None) -> Contents:
     if len(classes) < highest or (width > 1 and len(classes) != width):
         raise DataError(f"{path} has {highest} classes but {len(classes)} names were given", "name each class once")
     parts = {part: _npz_listing(part, *pair, classes) for part, pair in found.items()}
-    return Contents(parts=parts, classes=classes, multi_label=width > 1)
+    known = {"classes", *(f"{part}_{what}" for part in _ORDER for what in ("images", "labels"))}
+    others = LeftOut.of("arrays", [key for key in arrays if key not in known])
+    findings = Findings(layout="npz", left_out=(others,) if others.count else (), notes=tuple(notes))
+    return Contents(parts=parts, classes=classes, findings=findings, multi_label=width > 1)
 
 
 def _npz_arrays(path: Path, arrays: Mapping[str, np.ndarray], part: str) -> tuple[np.ndarray, np.ndarray]:
@@ -262,10 +256,8 @@ def _npz_arrays(path: Path, arrays: Mapping[str, np.ndarray], part: str) -> tupl
         if key not in arrays:
             raise DataError(f"{path} has no array '{key}'", f"it holds {', '.join(sorted(arrays)) or 'nothing'}")
     images, labels = arrays[f"{part}_images"], arrays[f"{part}_labels"]
-    if images.dtype != np.uint8 or not (images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)):
-        raise DataError(
-            f"{path}: {part}_images is {images.dtype} {images.shape}", "give uint8 (N, H, W) or (N, H, W, 3)"
-        )
+    if images.dtype != np.uint8 or not (images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3))):
+        raise DataError(f"{path}: {part}_images is {images.dtype} {images.shape}", _shape_hint(images))
     if labels.ndim not in (1, 2) or not (np.issubdtype(labels.dtype, np.integer) or labels.dtype == np.bool_):
         raise DataError(f"{path}: {part}_labels is {labels.dtype} {labels.shape}", "give whole numbers (N,) or (N, K)")
     if len(images) != len(labels) or not len(images):
@@ -280,6 +272,12 @@ def _npz_arrays(path: Path, arrays: Mapping[str, np.ndarray], part: str) -> tupl
             "use 0 to K-1, or multi-hot 0 and 1",
         )
     return images, labels
+
+
+def _shape_hint(images: np.ndarray) -> str:
+    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
+        return "its channels come first; give uint8 (N, H, W) or (N, H, W, 3): images.transpose(0, 2, 3, 1)"
+    return "give uint8 (N, H, W) or (N, H, W, 3)"
 
 
 def _npz_listing(part: str, images: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> Listing:

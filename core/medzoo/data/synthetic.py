@@ -1,0 +1,69 @@
+"""Synthetic images among real ones: known by a table, by their file names, or by marks inside the files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from medzoo.data.metadata import read_metadata
+from medzoo.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from medzoo.data.dataset import Dataset
+
+PREFIX = "synthetic-"
+"""How the names begin of the files that medzoo writes synthetic images to."""
+
+# IPTC's terms for what a model made, as XMP and C2PA state them; the second is an image edited by one.
+_SOURCES = (b"trainedAlgorithmicMedia", b"compositeWithTrainedAlgorithmicMedia")
+# Text chunks in which programs for diffusion models keep their settings, and what tells them from others so called.
+_CHUNKS = {
+    "parameters": "Steps: ",
+    "prompt": '"class_type"',
+    "sd-metadata": "",
+    "invokeai_metadata": "",
+    "invokeai_graph": "",
+    "Dream": "",
+}
+
+
+def synthetic_by_name(path: Path, names: Iterable[str]) -> frozenset[str]:
+    """Return the names of synthetic images, by medzoo's metadata.csv at or beside `path`, or by the names.
+
+    The table decides on files it lists. Raises: DataError if medzoo's metadata.csv cannot be read.
+    """
+    rows = read_metadata(path)
+    return frozenset(
+        name
+        for name in names
+        if (rows[name]["origin"].casefold() == "synthetic" if name in rows else is_synthetic_name(name))
+    )
+
+
+def is_synthetic_name(name: str) -> bool:
+    """Return whether a file is called as medzoo calls synthetic images: synthetic-GEN-000000.png."""
+    return PurePosixPath(name).name.startswith(PREFIX)
+
+
+def has_synthetic_mark(image: Image) -> bool:
+    """Return whether an opened image's header says that a generative model made it.
+
+    These are the IPTC's digital source type in XMP or C2PA, and the settings that diffusion programs keep in PNGs.
+    """
+    info = image.info
+    if any(isinstance(info.get(key), str) and within in info[key] for key, within in _CHUNKS.items()):
+        return True
+    stated = [value for key, value in info.items() if "xmp" in str(key).lower()]
+    stated += [segment for name, segment in getattr(image, "applist", ()) if name in ("APP1", "APP11")]
+    texts = [value.encode(errors="replace") if isinstance(value, str) else value for value in stated]
+    return any(source in text for text in texts if isinstance(text, bytes) for source in _SOURCES)
+
+
+def check_no_synthetic(data: Dataset, *, use: str, hint: str) -> None:
+    """Raise DataError if `data` has synthetic images; `use` says why not, as in "which cannot test a model"."""
+    if found := data.synthetic:
+        example = min(found)
+        raise DataError(f"{data.path} holds {len(found)} synthetic images, such as {example}, {use}", hint)
