@@ -91,15 +91,21 @@ class OpenAIProvider:
             raise ConfigError("provider = openai needs the openai client", "pip install 'medzoo[api]'") from error
 
         timeout = openai.Timeout(self._requests.timeout, connect=min(30.0, self._requests.timeout))
-        # A redirect would send the image to a host that the user has not confirmed.
-        self._http = openai.DefaultHttpxClient(follow_redirects=False, timeout=timeout)
-        self._client = openai.OpenAI(
-            api_key=self._key,
-            base_url=self._settings.base_url,
-            max_retries=0,
-            timeout=timeout,
-            http_client=self._http,
-        )
+        try:
+            # A redirect would send the image to a host that the user has not confirmed.
+            self._http = openai.DefaultHttpxClient(follow_redirects=False, timeout=timeout)
+            self._client = openai.OpenAI(
+                api_key=self._key,
+                base_url=self._settings.base_url,
+                max_retries=0,
+                timeout=timeout,
+                http_client=self._http,
+            )
+        except (ImportError, ValueError, OSError) as error:  # SOCKS without socksio, an unknown scheme, certificates
+            raise ConfigError(
+                f"no connection to {self._host} can be made: {str(error).splitlines()[0]}",
+                "check ALL_PROXY, HTTPS_PROXY and SSL_CERT_FILE",
+            ) from None
 
     def vary(self, image: bytes, prompt: str, *, seed: int, idempotency_key: str) -> bytes:
         """Send one request and return the bytes of the image file in its response; the API takes no seed.

@@ -177,3 +177,10 @@ def test_plugin_failing_to_add_commands_keeps_help(medzoo, install_plugin):
     outcome = medzoo("--help")
     assert outcome.code == 0
     assert "broken plugins: foreign" in outcome.err
+
+
+def test_run_time_limit_that_is_no_number(medzoo, monkeypatch):
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "soon")
+    outcome = medzoo("list")
+    assert (outcome.code, outcome.out) == (4, "")
+    assert outcome.err.startswith("error: HF_HUB_DOWNLOAD_TIMEOUT=soon is not a whole number of seconds\n")

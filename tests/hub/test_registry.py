@@ -99,12 +99,47 @@ def test_load_registry_invalid_file(monkeypatch, tmp_path, text, message, hint):
     assert str(path) in caught.value.message
 
 
-@pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "a/b", ".hidden", ""])
+@pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "a/b", ".hidden", "", "a" * 129])
 def test_load_registry_file_name_outside_the_folder(monkeypatch, tmp_path, name):
     files = f'files = [{{ name = "{name}", sha256 = "{"0" * 64}", bytes = 1 }}]'
     overlay(monkeypatch, tmp_path, f'[[model]]\nid = "m"\n{files}')
     with pytest.raises(ConfigError, match="plain name"):
         load_registry()
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ('repo = "a/../../b"', "repo must be org/name"),
+        ('repo = "a/b--c"', "repo must be org/name"),
+        ('repo = "a/b.git"', "repo must be org/name"),
+        (f'repo = "{"a" * 50}/{"b" * 50}"', "repo must be org/name"),
+        ('repo = "a/b"\nrevision = "main"', "40 hexadecimal digits"),
+        ('repo = "a/b"\nrevision = "../../.."', "40 hexadecimal digits"),
+        (f'revision = "{"0" * 40}"', "40 hexadecimal digits"),
+    ],
+)
+def test_load_registry_model_without_a_pinned_place(publish, place, message):
+    publish("ddpm-test", extra=place)
+    with pytest.raises(ConfigError, match=message):
+        load_registry()
+
+
+def test_load_registry_nested_deeply(monkeypatch, tmp_path):
+    overlay(monkeypatch, tmp_path, f"model = {'[' * 100_000}")
+    with pytest.raises(ConfigError, match="is not TOML"):
+        load_registry()
+
+
+def test_load_registry_invalid_entry_of_a_plugin(publish, install_plugin, monkeypatch):
+    published = publish("ddpm-test", extra='repo = "a/../b"')
+    monkeypatch.delenv("MEDZOO_REGISTRY")
+    source = "import medzoo, pathlib\n@medzoo.hookimpl\ndef register_registries():\n    return [pathlib.Path({!r})]\n"
+    install_plugin("foreign", source.format(str(published.registry)))
+    registry = load_registry()
+    assert "ddpm-test" not in registry.models
+    assert "ddpm-udder" in registry.models
+    assert "repo must be org/name" in registry.problems[0]
 
 
 def test_load_registry_missing_file(monkeypatch, tmp_path):
@@ -207,7 +242,24 @@ def test_load_registry_overlay_changes_an_asset(monkeypatch, tmp_path):
         load_registry().asset("prt")
 
 
-@pytest.mark.parametrize("place", ["", f'{URL}\nrepo = "a/b"', 'url = "http://a.b/c"', 'repo = "a/b"', 'repo = "a"'])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "",
+        f'{URL}\nrepo = "a/b"',
+        'url = "http://a.b/c"',
+        'url = "https://"',
+        'url = "https://user:secret@a.b/c"',
+        'url = "https://a.b:port/c"',
+        'url = "https://[a.b/c"',
+        'url = "https://a.b/c\\r\\nHost: x"',
+        'repo = "a/b"',
+        'repo = "a"',
+        f'repo = "a/../b"\nrevision = "{"0" * 40}"',
+        f'repo = "a/b."\nrevision = "{"0" * 40}"',
+        'repo = "a/b"\nrevision = "../../../../etc"',
+    ],
+)
 def test_load_registry_asset_without_one_pinned_place(monkeypatch, tmp_path, place):
     overlay(monkeypatch, tmp_path, ASSET.format(id="part", place=place))
     with pytest.raises(ConfigError, match="asset 'part'"):

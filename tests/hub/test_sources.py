@@ -123,7 +123,7 @@ def test_fetch_model_prints_nothing(entry, capsys):
 def test_cache_folder_depends_on_the_files(publish):
     publish("ddpm-test")
     first = cache_folder(load_registry().model("ddpm-test"))
-    publish("ddpm-test", extra='revision = "abc"')
+    publish("ddpm-test", extra=f'repo = "acme/m"\nrevision = "{"0" * 40}"')
     assert cache_folder(load_registry().model("ddpm-test")) != first
 
 

@@ -4,6 +4,7 @@ import errno
 import functools
 import io
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -130,6 +131,10 @@ def run(arguments: list[str]) -> int:
 
 def _run(arguments: list[str]) -> int:
     try:
+        if any(name in os.environ for name in ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT")):
+            from medzoo.hub.network import check_time_limits
+
+            check_time_limits()  # a wrong one would end any import of huggingface_hub, as by diffusers
         result = typer.main.get_command(app).main(arguments, prog_name="medzoo", standalone_mode=False)
         code = result if isinstance(result, int) else 0
     except MedzooError as error:

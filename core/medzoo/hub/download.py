@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from medzoo.errors import IntegrityError, ResourceError
 from medzoo.hub.entries import FileEntry
-from medzoo.hub.network import retry, status_of
+from medzoo.hub.network import check_network_settings, retry, status_of
 from medzoo.runs.progress import Progress, no_progress
 from medzoo.storage.files import disk_errors, make_folder
 from medzoo.storage.paths import cache_root
@@ -39,7 +40,8 @@ class Location:
 
 
 def hub_location(repo: str, commit: str, name: str) -> Location:
-    """Locate a file of a repository on the Hub; the request carries the user's token."""
+    """Locate a file of a repository on the Hub; the request carries the user's token. Raises: HubError."""
+    check_network_settings()
     from huggingface_hub import hf_hub_url
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined] # documented there
 
@@ -64,6 +66,12 @@ def download(location: Location, file: FileEntry, target: Path, *, progress: Pro
     part = target.with_name(f".{target.name}.{file.digest[:12]}.part")
     try:
         with disk_errors(target):
+            if part.is_symlink():
+                part.unlink()
+            missing = file.bytes - (part.stat().st_size if part.exists() else 0)
+            if missing > (free := shutil.disk_usage(target.parent).free):
+                message = f"{location.name} needs {missing / 1e6:.1f} MB, the disk has {free / 1e6:.1f} MB"
+                raise ResourceError(message, "free some space, or set MEDZOO_CACHE to a folder of another disk")
             retry(
                 location.name,
                 lambda: _attempt(location, file, part, progress or no_progress),
@@ -98,8 +106,12 @@ def _attempt(location: Location, file: FileEntry, part: Path, progress: Progress
                 raise
             if have and response.status_code != HTTPStatus.PARTIAL_CONTENT:  # the server ignores ranges
                 digest, have = file.new_hash(), 0
-            length = response.headers.get("Content-Length")
-            if length and response.headers.get("Content-Encoding", "identity") == "identity":
+            length = response.headers.get("Content-Length", "")
+            if (
+                length.isascii()
+                and length.isdigit()
+                and response.headers.get("Content-Encoding", "identity") == "identity"
+            ):
                 _check_size(location, file, have + int(length))
             with part.open("ab" if have else "wb") as writer:
                 for chunk in response.iter_bytes():

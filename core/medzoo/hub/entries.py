@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -18,10 +19,9 @@ CONFIG = "config.json"
 GENERATOR: Final = "generator"
 CLASSIFIER: Final = "classifier"
 MODEL_KINDS = (GENERATOR, CLASSIFIER)
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 COMMIT = re.compile(r"[0-9a-f]{40}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_REPO = re.compile(rf"{NAME.pattern}/{NAME.pattern}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 _CHUNK = 1 << 20
 
 Issue: TypeAlias = tuple[str, str]
@@ -204,6 +204,26 @@ def key_issues(table: Mapping[str, Any], keys: Mapping[str, type]) -> Iterator[I
             yield f"{key} must be {_TYPE_NAMES[keys[key]]}, not {value!r}", ""
 
 
+def is_repo(name: str) -> bool:
+    """Return whether `name` can be that of a repository on the Hub, org/name."""
+    parts = name.split("/")
+    return (
+        len(name) <= 96
+        and len(parts) == 2
+        and all(NAME.fullmatch(part) and part[-1] not in "-." for part in parts)
+        and not re.search(r"--|\.\.|\.git$", name)
+    )
+
+
+def _is_https_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        # Without credentials, and without what ends a line or a header.
+        return parts.scheme == "https" and bool(parts.hostname) and "@" not in parts.netloc and parts.port != 0
+    except ValueError:
+        return False
+
+
 def _file_issues(file: Any) -> Iterator[Issue]:
     if type(file) is not dict:
         yield "files must be a list of tables", "{ name = ..., sha256 = ..., bytes = ... }"
@@ -213,7 +233,7 @@ def _file_issues(file: Any) -> Iterator[Issue]:
         yield f"file {file.get('name', '')}: {message}", hint
     if missing := [key for key in _FILE_KEYS if key not in file]:
         yield f"file {file.get('name', '')} lacks {', '.join(missing)}", ""
-    elif not issues and not (NAME.fullmatch(file["name"]) and _SHA256.fullmatch(file["sha256"]) and file["bytes"] > 0):
+    elif not issues and not (NAME.fullmatch(file["name"]) and SHA256.fullmatch(file["sha256"]) and file["bytes"] > 0):
         yield f"file {file['name']} needs a plain name, a sha256 of 64 hexadecimal digits and a size in bytes", ""
 
 
@@ -229,6 +249,11 @@ def entry_issues(section: str, values: Mapping[str, Any]) -> Iterator[Issue]:
     if section == "asset":
         yield from _asset_issues(values)
         return
+    repo, revision = values.get("repo", ""), values.get("revision", "")
+    if repo and not is_repo(repo):
+        yield f"repo must be org/name, not '{repo}'", ""
+    if revision and not (repo and COMMIT.fullmatch(revision)):
+        yield "revision must be a commit of its repo, 40 hexadecimal digits", "a branch or a tag can move"
     if lacking := {CONFIG, WEIGHTS}.difference(names):
         yield f"its files lack {' and '.join(sorted(lacking))}", ""
     if bool(values.get("deprecated")) != bool(values.get("successor")):
@@ -239,7 +264,7 @@ def _asset_issues(values: Mapping[str, Any]) -> Iterator[Issue]:
     url, repo = values.get("url", ""), values.get("repo", "")
     if bool(url) == bool(repo):
         yield "needs either a url or a repo on the Hub", ""
-    elif url and not (url.startswith("https://") and len(values["files"]) == 1):
-        yield "a url begins with https:// and stands for exactly one file", ""
-    elif repo and not (_REPO.fullmatch(repo) and COMMIT.fullmatch(values.get("revision", "")) and values["files"]):
+    elif url and not (_is_https_url(url) and re.fullmatch(r"[!-~]+", url) and len(values["files"]) == 1):
+        yield "a url begins with https://, holds no user name, and stands for exactly one file", ""
+    elif repo and not (is_repo(repo) and COMMIT.fullmatch(values.get("revision", "")) and values["files"]):
         yield "a repo is org/name, with a commit of 40 hexadecimal digits as its revision and at least one file", ""

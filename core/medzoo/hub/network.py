@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from medzoo.errors import HubError
 
@@ -18,7 +22,93 @@ _LONGEST_PAUSE = 60.0
 """Seconds; if the server asks to wait longer, that is an error at once."""
 _PROGRESS = 1_000_000
 """Bytes; a connection that brings as many gives the request all its attempts again."""
+TIME_LIMITS = ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT")
+_PROXIES = ("all_proxy", "https_proxy", "http_proxy")
 _LATER = "try again later, or use a mirror: --from DIR, or MEDZOO_MIRROR"
+
+
+def check_network_settings() -> None:
+    """Check the settings that requests to the Hub depend on: time limits, proxies, certificates and the token.
+
+    Raises: HubError that names the first one that cannot be used. It contains no password and no token.
+    """
+    check_time_limits()
+    from huggingface_hub import constants, get_session, get_token
+
+    try:
+        get_session()
+    # ImportError for SOCKS, ValueError for an unknown scheme, OSError for certificates; and httpx's own InvalidURL.
+    except (ImportError, ValueError, OSError, _http().InvalidURL) as error:
+        raise _settings_error(error) from None
+    try:
+        token = get_token() or ""
+    except (ValueError, OSError) as error:
+        raise HubError(f"cannot read the token in {constants.HF_TOKEN_PATH}: {error}", "run `hf auth login`") from None
+    if token and not re.fullmatch(r"[!-~]+", token):
+        where = "HF_TOKEN" if os.environ.get("HF_TOKEN") else constants.HF_TOKEN_PATH
+        raise HubError(
+            f"the token in {where} contains spaces, control or non-ASCII characters",
+            f"copy it again from {constants.ENDPOINT}/settings/tokens",
+        )
+
+
+def check_time_limits() -> None:
+    """Check the time limits of requests, which huggingface_hub reads when it is imported. Raises: HubError."""
+    for name in TIME_LIMITS:
+        if (value := os.environ.get(name)) and not re.fullmatch(r"\s*\d+\s*", value):
+            raise HubError(f"{name}={value} is not a whole number of seconds", "set it to one, as in 30, or unset it")
+
+
+def _http() -> Any:
+    """Return the HTTP library that this version of huggingface_hub has."""
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
+    return sys.modules[HTTPError.__module__.partition(".")[0]]
+
+
+def _settings_error(error: Exception) -> HubError:
+    """Name the setting for which no HTTP client can be made."""
+    if isinstance(error, OSError):
+        name = next((name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)), "")
+        given = f"{name}={os.environ[name]}" if name else "the certificates of this machine"
+        reason = error.strerror or str(error)
+        return HubError(
+            f"{given} cannot be used: {reason}",
+            f"set {name or 'SSL_CERT_FILE'} to a file of certificates in PEM format",
+        )
+    for name, value in _proxies().items():
+        try:
+            parts = urlsplit(value if "://" in value else f"http://{value}")
+            scheme, place = parts.scheme, f"{parts.scheme}://{parts.hostname}:{parts.port or ''}".rstrip(":")
+        except ValueError:  # a port that is not a number, or brackets that do not match
+            return HubError(f"{name} is not the address of a proxy", "write it as in http://HOST:PORT, or unset it")
+        if scheme in ("socks5", "socks5h") and isinstance(error, ImportError):
+            return HubError(f"{name}={place}: SOCKS proxies need the package socksio", "pip install socksio")
+        if scheme not in ("http", "https", "socks5", "socks5h"):
+            written = (
+                f"write socks5://{place.partition('://')[2]}"
+                if scheme.startswith("socks")
+                else "write http://HOST:PORT"
+            )
+            return HubError(
+                f"{name}={place}: proxies of the kind '{scheme}' are not supported", f"{written}, or unset it"
+            )
+    return HubError(
+        f"no connection can be made: {str(error).splitlines()[0]}", "check the proxy in ALL_PROXY or HTTPS_PROXY"
+    )
+
+
+def _proxies() -> Mapping[str, str]:
+    names = [name for proxy in _PROXIES for name in (proxy, proxy.upper())]
+    return {name: os.environ[name] for name in names if os.environ.get(name)}
+
+
+def unexpected_response(what: str, reason: str) -> HubError:
+    """Explain that what came back for `what` is not an answer of the Hub."""
+    return HubError(
+        f"unexpected response for {what}: {reason}",
+        "it may be a login page of this network, or a wrong HF_ENDPOINT; open the Hub in a browser, and try again",
+    )
 
 
 def retry(what: str, request: Callable[[], T], *, position: Callable[[], int] = lambda: 0) -> T:
@@ -29,6 +119,7 @@ def retry(what: str, request: Callable[[], T], *, position: Callable[[], int] = 
 
     Raises: HubError.
     """
+    check_network_settings()
     # HTTPError is that of the HTTP library this version of huggingface_hub has.
     from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled  # type: ignore[attr-defined]
 
@@ -42,6 +133,10 @@ def retry(what: str, request: Callable[[], T], *, position: Callable[[], int] = 
             pause = _pause_after(error, failures)
             if pause is None:
                 raise hub_error(error, what) from error
+        except (UnicodeEncodeError, _http().InvalidURL) as error:
+            raise HubError(
+                f"cannot request {what}: {error}", "check HF_ENDPOINT, and other settings that begin with HF_"
+            ) from None
         failures += 1
         time.sleep(pause)
 
@@ -58,7 +153,7 @@ def _pause_after(error: Exception, failures: int) -> float | None:
 
     status = status_of(error)
     retry_after = error.response.headers.get("Retry-After", "").strip() if hasattr(error, "response") else ""
-    asked = float(retry_after) if retry_after.isdigit() else 0.0
+    asked = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else 0.0
     hopeless = isinstance(error, OfflineModeIsEnabled) or (status is not None and status not in _TRANSIENT)
     if hopeless or failures >= len(_PAUSES) or asked > _LONGEST_PAUSE:
         return None
@@ -81,9 +176,10 @@ def hub_error(error: Exception, what: str) -> HubError:
         return HubError(f"cannot download {what}: HF_HUB_OFFLINE is set", "unset it, or set MEDZOO_MIRROR to a mirror")
     if not isinstance(error, HfHubHTTPError):
         reason = str(error).strip() or type(error).__name__
-        return HubError(
-            f"cannot download {what}: {reason}", "check the network, proxy and HF_ENDPOINT, and run the command again"
-        )
+        hint = "check the network, proxy and HF_ENDPOINT, and run the command again"
+        if "CERTIFICATE_VERIFY_FAILED" in reason:  # REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE are not read
+            hint = "set SSL_CERT_FILE to a PEM file with the certificates of this network, such as those of its proxy"
+        return HubError(f"cannot download {what}: {reason}", hint)
     status = error.response.status_code
     if status == HTTPStatus.UNAUTHORIZED and "Authorization" in error.response.request.headers:
         return HubError(

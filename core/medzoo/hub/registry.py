@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tomllib
 from collections import Counter
@@ -35,6 +34,7 @@ from medzoo.hub.entries import (
 from medzoo.hub.repositories import fetch_repo, is_reference
 from medzoo.plugins.lookup import Plugins, load_plugins
 from medzoo.specs import ClassifierSpec, GeneratorSpec
+from medzoo.storage.files import read_json
 from medzoo.storage.paths import bundled_root, config_root, expand_home
 
 __all__ = [
@@ -175,7 +175,10 @@ def load_registry(*, plugins: Plugins | None = None) -> Registry:
     entries: list[Entry] = []
     for section, entry_id, origin, entry, issues in overlays.entries():
         for message, hint in issues:
-            raise ConfigError(f"{origin}: {section} '{entry_id}' {message}", hint)
+            error = ConfigError(f"{origin}: {section} '{entry_id}' {message}", hint)
+            if origin not in plugins.registries:
+                raise error
+            problems.append(str(error))
         if entry is not None:
             entries.append(entry)
     registry = make_registry(entries, problems)
@@ -212,7 +215,7 @@ def read_tables(path: Path) -> list[Table]:
         content = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the registry {path}: {error.strerror}", "check MEDZOO_REGISTRY") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
     for message, hint in key_issues(content, dict.fromkeys(KEYS, list)):
         raise ConfigError(f"{path}: {message}", hint)
@@ -289,7 +292,7 @@ def _spec(plugin: str, plugins: Plugins, kind: str) -> GeneratorSpec | Classifie
 
 def _resolve_folder(name: str, folder: Path, plugins: Plugins, kind: str) -> ResolvedModel[Any]:
     try:
-        description = json.loads((folder / CONFIG).read_text("utf-8"))
+        description = read_json(folder / CONFIG)
         plugin, stated = description["plugin"], description.get("kind", GENERATOR)
     except (ValueError, KeyError, TypeError, AttributeError):
         plugin = stated = None

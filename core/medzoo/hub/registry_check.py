@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medzoo.errors import ConfigError
-from medzoo.hub.entries import CLASSIFIER, COMMIT, GENERATOR, Entry, Issue, ModelEntry, table_issues, table_name
+from medzoo.hub.entries import CLASSIFIER, GENERATOR, Entry, Issue, ModelEntry, table_issues, table_name
 from medzoo.hub.front_matter import parse_card
 from medzoo.hub.registry import (
     Overlays,
@@ -78,8 +78,6 @@ def _issues(entry: ModelEntry, registry: Registry, plugins: Plugins) -> Iterator
         yield "classes must be a list of distinct names", ""
     if entry.size < 1 or entry.parameters < 1 or entry.channels not in (1, 3):
         yield "size and parameters must be 1 or more, channels 1 or 3", ""
-    if entry.revision and not (entry.repo and COMMIT.fullmatch(entry.revision)):
-        yield "revision must be a commit of its repo, 40 hexadecimal digits", "a branch or a tag can move"
     if entry.plugin not in (plugins.classifiers if entry.kind == CLASSIFIER else plugins.generators):
         yield f"no installed plugin provides the {entry.kind} '{entry.plugin}'", "see `medzoo plugin list`"
     elif entry.kind == GENERATOR and not plugins.generators[entry.plugin].trainable:

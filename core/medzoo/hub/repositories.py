@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medzoo.errors import ConfigError, HubError, IntegrityError
 from medzoo.hub.download import download, folder_lock, hub_location, mark_used
-from medzoo.hub.entries import CONFIG, NAME, WEIGHTS, FileEntry
-from medzoo.hub.network import retry
+from medzoo.hub.entries import COMMIT, CONFIG, SHA256, WEIGHTS, FileEntry, is_repo
+from medzoo.hub.network import check_network_settings, retry, unexpected_response
 from medzoo.runs.progress import Progress
-from medzoo.storage.files import disk_errors, sha256_file, write_json_atomic
-from medzoo.storage.paths import cache_root
+from medzoo.storage.files import disk_errors, is_regular_file, read_json, sha256_file, write_json_atomic
+from medzoo.storage.paths import cache_path
 
 DOWNLOADED = (WEIGHTS, CONFIG, "README.md", "samples.png")
 """All that is ever downloaded from a repository: the weights, their description, and the card."""
@@ -23,8 +24,10 @@ PULLED = ".pulled.json"
 """Beside a repository's files: where they came from; written when all of them are there."""
 
 _OTHER_FORMAT = "see `medzoo list` for models; other formats cannot be read"
-_REFERENCE = re.compile(rf"hf:(?P<repo>{NAME.pattern}/{NAME.pattern})(@(?P<revision>[^@\s]+))?")
+_REFERENCE = re.compile(r"hf:(?P<repo>[^@]+)(@(?P<revision>[^@\s~^:?*\\[]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{12,40}")
+# Far more than the description, card and picture of a model ever have, in bytes.
+_LARGEST = 100_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +38,13 @@ class Reference:
     revision: str
 
     def folder(self, commit: str) -> Path:
-        """Return where the cache keeps the files of that commit."""
-        return cache_root() / "repos" / f"{self.repo}@{commit[:12]}"
+        """Return where the cache keeps the files of that commit. Raises: ResourceError if a link leads out of it."""
+        return cache_path("repos", f"{self.repo}@{commit[:12]}")
 
     @property
     def pins(self) -> Path:
         """The file that maps each revision of the repository to the commit it stood for when it was looked up."""
-        return cache_root() / "repos" / f"{self.repo}.json"
+        return cache_path("repos", f"{self.repo}.json")
 
     def pinned(self) -> str | None:
         """Return the commit (or its first digits) that this revision is or is pinned to. Raises: IntegrityError."""
@@ -62,9 +65,10 @@ def check_source(name: str, source: str | None) -> None:
 def parse_reference(name: str) -> Reference:
     """Parse `hf:org/name[@revision]`; without a revision it is the branch "main". Raises: ConfigError."""
     match = _REFERENCE.fullmatch(name)
-    if match is None:
+    revision = (match and match["revision"]) or ""
+    if match is None or not is_repo(match["repo"]) or ".." in revision or not revision.isprintable():
         raise ConfigError(f"'{name}' is not a repository on the Hub", "write hf:org/name or hf:org/name@revision")
-    return Reference(repo=match["repo"], revision=match["revision"] or "main")
+    return Reference(repo=match["repo"], revision=revision or "main")
 
 
 def fetch_repo(name: str, *, refresh: bool = False, progress: Progress | None = None) -> Path:
@@ -79,7 +83,7 @@ def fetch_repo(name: str, *, refresh: bool = False, progress: Progress | None = 
     pinned = reference.pinned()
     if pinned is not None and not refresh:
         folder = reference.folder(pinned)
-        if all((folder / file).is_file() for file in (PULLED, WEIGHTS, CONFIG)):
+        if all(is_regular_file(folder / file) for file in (PULLED, WEIGHTS, CONFIG)):
             mark_used(folder)
             return folder
     commit, files = _look_up(reference.repo, reference.revision if refresh or pinned is None else pinned)
@@ -94,42 +98,63 @@ def fetch_repo(name: str, *, refresh: bool = False, progress: Progress | None = 
 
 
 def read_pulled(folder: Path) -> dict[str, Any]:
-    """Read where the files in `folder` came from: `repo`, and the commit as `revision`."""
-    pulled: dict[str, Any] = json.loads((folder / PULLED).read_text("utf-8"))
-    return pulled
+    """Read where the files in `folder` came from: `repo`, and the commit as `revision`. Raises: IntegrityError."""
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        pulled: dict[str, Any] = read_json(folder / PULLED)
+        if is_repo(pulled["repo"]) and COMMIT.fullmatch(pulled["revision"]):
+            return pulled
+    raise IntegrityError(f"{folder / PULLED} is corrupt", "delete that folder, and pull again")
 
 
 def read_pins(path: Path) -> dict[str, str]:
     """Read the commit that each revision of a repository is pinned to. Raises: IntegrityError."""
     try:
-        pins = json.loads(path.read_text("utf-8"))
+        pins = read_json(path)
     except FileNotFoundError:
         return {}
     except ValueError:
         pins = None
-    if not isinstance(pins, dict) or not all(isinstance(commit, str) for commit in pins.values()):
+    if not isinstance(pins, dict) or not all(COMMIT.fullmatch(str(commit)) for commit in pins.values()):
         raise IntegrityError(f"{path} is corrupt", "delete it, and pull again")
     return pins
 
 
 def _look_up(repo: str, revision: str) -> tuple[str, dict[str, FileEntry]]:
-    """Ask the Hub for the commit at `revision` and its files. Raises: HubError, also for one that holds no model."""
+    """Ask the Hub for the commit at `revision` and its files.
+
+    Raises: HubError, also for one that holds no model, and for an answer that is not one of the Hub.
+    """
+    check_network_settings()
     from huggingface_hub import HfApi, constants
 
     what, api = f"{repo} at {revision}", HfApi(library_name="medzoo")
     timeout = constants.HF_HUB_ETAG_TIMEOUT
-    info = retry(what, lambda: api.model_info(repo, revision=revision, files_metadata=True, timeout=timeout))
-    files = {file.rfilename: _file_entry(file) for file in info.siblings or () if file.rfilename in DOWNLOADED}
-    if missing := {WEIGHTS, CONFIG} - files.keys():
+    try:
+        info = retry(what, lambda: api.model_info(repo, revision=revision, files_metadata=True, timeout=timeout))
+        commit, siblings = str(info.sha), [file for file in info.siblings or () if file.rfilename in DOWNLOADED]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise unexpected_response(
+            what, f"it is not the description of a repository ({type(error).__name__})"
+        ) from error
+    if not COMMIT.fullmatch(commit) or (_COMMIT.fullmatch(revision) and not commit.startswith(revision)):
+        raise unexpected_response(what, f"'{commit[:60]}' is not its commit")
+    if missing := {WEIGHTS, CONFIG} - {file.rfilename for file in siblings}:
         raise HubError(f"{what} is not a medzoo model: it has no {' and no '.join(sorted(missing))}", _OTHER_FORMAT)
-    return str(info.sha), files
+    files = {file.rfilename: _file_entry(file, what) for file in siblings}
+    return commit, files
 
 
-def _file_entry(file: Any) -> FileEntry:
-    """Describe a file of the Hub, which states the SHA-256 of large ones, and git's hash of others."""
-    if file.lfs is not None:
-        return FileEntry(name=file.rfilename, bytes=file.lfs.size, sha256=file.lfs.sha256)
-    return FileEntry(name=file.rfilename, bytes=file.size, sha256="", git_sha1=file.blob_id)
+def _file_entry(file: Any, what: str) -> FileEntry:
+    """Describe a file of the Hub, which states the SHA-256 of large ones, and git's hash of others.
+
+    Raises: HubError for values that are not a hash and a size.
+    """
+    large = file.lfs is not None
+    size, digest = (file.lfs.size, file.lfs.sha256) if large else (file.size, file.blob_id)
+    most = _LARGEST if file.rfilename != WEIGHTS else sys.maxsize
+    if not (SHA256 if large else COMMIT).fullmatch(str(digest)) or type(size) is not int or not 0 < size <= most:
+        raise unexpected_response(what, f"the hash or size of {file.rfilename} is invalid")
+    return FileEntry(name=file.rfilename, bytes=size, sha256=digest if large else "", git_sha1="" if large else digest)
 
 
 def _download_all(folder: Path, repo: str, commit: str, files: dict[str, FileEntry], progress: Progress | None) -> None:
@@ -137,7 +162,7 @@ def _download_all(folder: Path, repo: str, commit: str, files: dict[str, FileEnt
     what = f"{repo} at {commit[:12]}"
     stated = ""
     for name in sorted(files, key=lambda name: name != CONFIG):
-        if not files[name].matches(folder / name):
+        if not is_regular_file(folder / name) or not files[name].matches(folder / name):
             download(hub_location(repo, commit, name), files[name], folder / name, progress=progress)
         if name == CONFIG and not (stated := _weights_sha256(folder / CONFIG)):
             _discard(folder)
@@ -153,12 +178,13 @@ def _download_all(folder: Path, repo: str, commit: str, files: dict[str, FileEnt
 def _weights_sha256(path: Path) -> str:
     """Read the weights' SHA-256 from a config.json, "" if it is not one of medzoo."""
     try:
-        description = json.loads(path.read_text("utf-8"))
+        description = read_json(path)
     except ValueError:
         return ""
     if not isinstance(description, dict) or not isinstance(description.get("plugin"), str):
         return ""
-    return str(description.get("weights_sha256", ""))
+    sha256 = str(description.get("weights_sha256", ""))
+    return sha256 if SHA256.fullmatch(sha256) else ""
 
 
 def _discard(folder: Path) -> None:

@@ -14,7 +14,7 @@ from medzoo.errors import ConfigError, HubError, IntegrityError, ResourceError
 from medzoo.hub.download import Location, download, folder_lock, hub_location, mark_used
 from medzoo.hub.entries import AssetEntry, Entry, FileEntry
 from medzoo.runs.progress import Progress
-from medzoo.storage.files import disk_errors, sha256_file, temporary_beside, warn_of_cache
+from medzoo.storage.files import disk_errors, is_regular_file, sha256_file, temporary_beside, warn_of_cache
 from medzoo.storage.paths import bundled_root, cache_root, check_inside_cache, expand_home
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def fetch_model(entry: Entry, *, source: str | None = None, progress: Progress |
     folder, sources = cache_folder(entry), _sources(entry, source)
     try:
         check_inside_cache(folder)
-        if any((folder / file.name).is_symlink() for file in entry.files) or not is_intact(folder, entry):
+        if not is_intact(folder, entry) or not all(is_regular_file(folder / file.name) for file in entry.files):
             with folder_lock(folder):
                 for file in entry.files:
                     _complete(folder / file.name, file, entry, sources, progress)
@@ -164,7 +164,7 @@ def _complete(
     target: Path, file: FileEntry, entry: Entry, sources: Sequence[_Source], progress: Progress | None
 ) -> None:
     """Write the file to `target` unless it is there and intact; a link that is there is replaced, not followed."""
-    if target.is_file() and not target.is_symlink():
+    if is_regular_file(target):
         if file.matches(target):
             return
         logger.warning("%s is corrupt; fetching it again", target)

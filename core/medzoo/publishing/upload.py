@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from medzoo._version import __version__
 from medzoo.errors import HubError
+from medzoo.hub.network import check_network_settings
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -47,10 +48,11 @@ class Repository:
     """A model repository on the Hub, by the HF_ENDPOINT and HF_TOKEN at the time this is created.
 
     Raises:
-        HubError: there is no token.
+        HubError: there is no token, or a network setting cannot be used.
     """
 
     def __init__(self, repo: str) -> None:
+        check_network_settings()
         from huggingface_hub import HfApi, get_token
 
         self.repo = repo

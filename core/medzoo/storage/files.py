@@ -82,6 +82,11 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def is_regular_file(path: Path) -> bool:
+    """Return whether `path` is a file, and not a link to one."""
+    return path.is_file() and not path.is_symlink()
+
+
 def check_empty(folder: Path) -> None:
     """Check that `folder` is missing or empty, hidden files aside. Raises: DataError."""
     if folder.exists() and not (folder.is_dir() and all(entry.name.startswith(".") for entry in folder.iterdir())):
@@ -161,6 +166,19 @@ def plain(value: Any) -> Any:
     if isinstance(value, Iterable):
         return [plain(part) for part in value]
     return str(value)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON. Raises: ValueError, also if it is nested too deeply to be parsed."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file. Raises: OSError; ValueError, as `parse_json`."""
+    return parse_json(path.read_bytes())
 
 
 def sha256_file(path: Path) -> str:
