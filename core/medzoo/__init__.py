@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from medzoo.generation.synthetic_dataset import DrawnImages, Model, SyntheticImages
     from medzoo.hub.pull import Pulled, pull
     from medzoo.hub.registry import ModelEntry
+    from medzoo.publishing.card import write_card
+    from medzoo.publishing.push import Package, push
     from medzoo.training.train import TrainResult
 else:  # a type checker would take any name for one of the module's
 
@@ -81,6 +83,8 @@ _LAZY = {
     "medzoo.generation.synthetic_dataset": ("DrawnImages", "Model", "SyntheticImages"),
     "medzoo.hub.pull": ("Pulled", "pull"),
     "medzoo.hub.registry": ("ModelEntry",),
+    "medzoo.publishing.card": ("write_card",),
+    "medzoo.publishing.push": ("Package", "push"),
     "medzoo.training.train": ("TrainResult",),
 }
 _MODULES = {name: module for module, names in _LAZY.items() for name in names}
@@ -105,6 +109,7 @@ __all__ = [
     "MetricSpec",
     "Model",
     "ModelEntry",
+    "Package",
     "Predictions",
     "Pulled",
     "Sample",
@@ -124,8 +129,10 @@ __all__ = [
     "load_experiment",
     "plan_experiment",
     "pull",
+    "push",
     "run_experiment",
     "sample",
     "train",
+    "write_card",
     "write_phantom",
 ]

@@ -18,7 +18,6 @@ from helpers.tiny_card import ABOUT, note
 
 from medzoo.data.images import decode
 from medzoo.hub.registry_file import update_registry
-from medzoo.plugins.lookup import load_plugins
 from medzoo.publishing.card import write_card
 
 REPO = "acme/tiny-udder"
@@ -44,7 +43,7 @@ def zoo(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A medzoo that came with two tiny models: its registry.toml and cards/."""
     root = tmp_path / "zoo"
     for name in ("tiny-a", "tiny-b"):
-        row = write_card(run, root / "cards" / name, replace(ABOUT, id=name), plugins=load_plugins())
+        row = write_card(run, root / "cards" / name, replace(ABOUT, id=name))
         (values,) = tomllib.loads(row)["model"]
         update_registry(root / "registry.toml", values)
     for module in [module for name, module in sys.modules.items() if name.partition(".")[0] == "medzoo"]:

@@ -48,7 +48,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def card(run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     out = tmp_path_factory.mktemp("card") / "tiny-udder"
-    return out, write_card(run, out, ABOUT, plugins=load_plugins(), overrides={"sampling.guidance_scale": 3.0})
+    return out, write_card(run, out, ABOUT, settings={"sampling.guidance_scale": 3.0})
 
 
 def test_write_card_entry_names_every_file(card: tuple[Path, str]) -> None:
@@ -90,7 +90,7 @@ def test_write_card_weights_are_fp16_and_sample(card: tuple[Path, str], run: Pat
 
 def test_write_card_unfinished_run(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not a finished training run"):
-        write_card(tmp_path, tmp_path / "card", ABOUT, plugins=load_plugins())
+        write_card(tmp_path, tmp_path / "card", ABOUT)
     assert not (tmp_path / "card").exists()
 
 
@@ -105,16 +105,16 @@ def test_card_json(run: Path, tmp_path: Path, medzoo: Callable[..., Any]) -> Non
 def test_write_card_refuses_other_files(run: Path, tmp_path: Path) -> None:
     before = sha256_file(run / "model.safetensors")
     with pytest.raises(DataError, match="holds files that are not part of a card: checkpoints"):
-        write_card(run, run, ABOUT, plugins=load_plugins())
+        write_card(run, run, ABOUT)
     assert sha256_file(run / "model.safetensors") == before
     (tmp_path / "notes.txt").write_text("kept")
     with pytest.raises(DataError, match=r"notes.txt is a file"):
-        write_card(run, tmp_path / "notes.txt", ABOUT, plugins=load_plugins())
+        write_card(run, tmp_path / "notes.txt", ABOUT)
 
 
 def test_write_card_entry_escapes_quotes(card: tuple[Path, str], run: Path, tmp_path: Path) -> None:
     about = replace(ABOUT, summary='Called "tiny" \\ small.')
-    row = write_card(run, tmp_path / "card", about, plugins=load_plugins())
+    row = write_card(run, tmp_path / "card", about)
     assert tomllib.loads(row)["model"][0]["summary"] == about.summary
 
 

@@ -26,8 +26,7 @@ from medzoo.hub.registry_check import check_registry
 from medzoo.hub.registry_file import entry_toml
 from medzoo.models.loading import load_model
 from medzoo.publishing.card import FORMS, write_card
-from medzoo.publishing.package import Package, Request, build_package
-from medzoo.publishing.push import publish
+from medzoo.publishing.push import Package, build_package, publish
 from medzoo.storage.files import sha256_file
 from medzoo.training.train import train
 
@@ -64,8 +63,8 @@ def card(run: Path, tmp_path: Path) -> Path:
 
 def pack(folder: Path) -> Package:
     plugins = plugins_with_it()
-    request = Request(given=str(folder), repo="acme/tiny-tell", about=ABOUT)
-    return build_package(request, registry=load_registry(plugins=plugins), plugins=plugins)
+    registry = load_registry(plugins=plugins)
+    return build_package(str(folder), registry=registry, plugins=plugins, repo="acme/tiny-tell", about=ABOUT)
 
 
 def test_write_card_classifier(card: Path) -> None:

@@ -28,8 +28,7 @@ from medzoo.hub.registry_file import entry_toml, update_registry
 from medzoo.plugins.lookup import load_plugins
 from medzoo.publishing import upload as hub_upload
 from medzoo.publishing.checks import RECORD
-from medzoo.publishing.package import Package, Request, build_package
-from medzoo.publishing.push import Published, publish
+from medzoo.publishing.push import Package, build_package, publish
 from medzoo.specs import ImageSpec
 from medzoo.storage.files import sha256_file
 
@@ -55,11 +54,11 @@ def card(whole: Path, tmp_path: Path) -> Path:
 
 def pack(folder: Path, **request: Any) -> Package:
     plugins = load_plugins()
-    asked = Request(**{"given": str(folder), "repo": REPO, "about": ABOUT, **request})
-    return build_package(asked, registry=load_registry(plugins=plugins), plugins=plugins)
+    asked = {"repo": REPO, "about": ABOUT, **request}
+    return build_package(str(folder), registry=load_registry(plugins=plugins), plugins=plugins, **asked)
 
 
-def push(folder: Path, *, create: bool = True, private: bool = False, force: bool = False, **request: Any) -> Published:
+def push(folder: Path, *, create: bool = True, private: bool = False, force: bool = False, **request: Any) -> Package:
     return publish(pack(folder, **request), create=create, private=private, force=force)
 
 
@@ -215,7 +214,7 @@ def test_build_package_license_differs_from_about(card: Path) -> None:
 
 def test_build_package_folder_with_overrides(card: Path) -> None:
     with pytest.raises(ConfigError, match="--set"):
-        pack(card, overrides={"sampling.guidance_scale": 3.0})
+        pack(card, settings={"sampling.guidance_scale": 3.0})
 
 
 def test_build_package_failed_memorization_check(card: Path) -> None:

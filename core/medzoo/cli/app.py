@@ -46,7 +46,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "classify": ("classify", "app"),
     "experiment": ("experiment", "app"),
     "evaluate": ("evaluate", "evaluate"),
-    "card": ("card", "card"),
+    "card": ("push", "card"),
     "push": ("push", "push"),
     "data": ("data", "app"),
     "plugin": ("plugin", "app"),

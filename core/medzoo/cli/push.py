@@ -1,10 +1,10 @@
-"""`medzoo push`: models onto the Hub."""
+"""`medzoo card` and `medzoo push`: model cards of training runs, and models onto the Hub."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,10 +14,33 @@ from medzoo.errors import ConfigError
 
 if TYPE_CHECKING:
     from medzoo.hub.registry import Registry
-    from medzoo.publishing.package import Package
-    from medzoo.publishing.push import Published
 
 logger = logging.getLogger(__name__)
+
+PublishedSettings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a sampling or prediction setting that is published."),
+]
+
+
+def card(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished training run.")],
+    about: Annotated[Path, typer.Option(help="TOML file with what a run cannot know: title, data, license, limits.")],
+    out: Annotated[Path, typer.Option(help="Folder for the card and its weights.")],
+    overrides: PublishedSettings = None,
+    as_json: Json = False,
+) -> None:
+    """Write the model card of a training run."""
+    import medzoo
+
+    entry = medzoo.write_card(run, out, about, settings=parse_overrides(overrides))
+    samples = out / "samples.png"
+    look = samples if samples.is_file() else out
+    logger.info(f"card written to {out}; check {look}, then add this entry to a registry file:")
+    if as_json:
+        print_json({"folder": out, "row": entry})
+    else:
+        print_text(entry)
 
 
 def push(
@@ -30,10 +53,7 @@ def push(
     about: Annotated[
         Path | None, typer.Option(help="TOML file of title, data, license and limits, as for `medzoo card`.")
     ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A sampling or prediction setting that is published."),
-    ] = None,
+    overrides: PublishedSettings = None,
     version: Annotated[str, typer.Option(metavar="vN", help="Version of the model and tag in the repository.")] = "",
     create: Annotated[bool, typer.Option("--create", help="Create the repository if missing.")] = False,
     private: Annotated[bool, typer.Option("--private", help="Make the new repository private.")] = False,
@@ -57,53 +77,56 @@ def push(
     as_json: Json = False,
 ) -> None:
     """Check a model, upload it, and print its registry entry."""
+    import medzoo
+    from medzoo.hub import registry_file as files
     from medzoo.hub.registry import load_registry
-    from medzoo.plugins.lookup import load_plugins
-    from medzoo.publishing.card import About
-    from medzoo.publishing.package import Request, build_package, bundled_models
-    from medzoo.publishing.push import publish
+    from medzoo.publishing.push import bundled_models
 
-    _check_options(given, everything=everything, repo=repo, about=about, private=private, create=create)
-    plugins = load_plugins()
-    registry = load_registry(plugins=plugins)
-    facts = About.read(about) if about is not None else None
-    requests = [
-        Request(
-            given=name,
-            repo=repo,
-            org=org,
-            about=facts,
-            overrides=parse_overrides(overrides),
-            version=_number(version),
-            accept_memorization=accept_memorization,
-        )
-        for name in ([row.name for row in bundled_models(registry)] if everything else [given])
-    ]
-    packages = []
-    for request in requests:
-        logger.info(f"checking {request.given} and samples of its weights")
-        packages.append(build_package(request, registry=registry, plugins=plugins))
-    if dry_run:
-        _print_packages(packages, as_json=as_json)
-        return
-    rows = []
-    for package in packages:
-        published = publish(package, create=create, private=private, force=force)
-        rows.append(_report(published, registry, update=update_registry, file=registry_file, as_json=as_json))
-    if as_json:
-        print_json(rows)
-
-
-def _check_options(given: str, *, everything: bool, repo: str, about: Path | None, private: bool, create: bool) -> None:
     if bool(given) == everything:
-        raise ConfigError(
-            "give either a model to push or --all",
-            "medzoo push ID, or medzoo push --all",
-        )
-    if everything and (repo or about is not None):
-        raise ConfigError("--all takes neither --repo nor --about: each model has its own", "pass --org ORG")
-    if private and not create:
-        raise ConfigError("--private applies only to a new repository", "add --create")
+        raise ConfigError("give either a model to push or --all", "medzoo push ID, or medzoo push --all")
+    registry = load_registry()
+    packages = medzoo.push(
+        *([entry.name for entry in bundled_models(registry)] if everything else [given]),
+        repo=repo,
+        org=org,
+        about=about,
+        settings=parse_overrides(overrides),
+        version=_number(version),
+        create=create,
+        private=private,
+        force=force,
+        accept_memorization=accept_memorization,
+        dry_run=dry_run,
+    )
+    facts = []
+    for package in packages:
+        own = {"id": package.id, "repo": package.repo, "tag": package.tag}
+        sending = package.entry["files"]
+        if dry_run:
+            facts.append(own | {"files": sending, "bytes": sum(file["bytes"] for file in sending)})
+            if not as_json:
+                print_text(f"{package.id} -> {package.repo}" + (f", tag {package.tag}" if package.tag else ""))
+                for file in sending:
+                    print_text(f"  {file['sha256']}  {file['bytes']:>12,}  {file['name']}")
+            continue
+        facts.append(own | {"commit": package.commit, "sent": list(package.sent), "row": package.entry_toml})
+        if package.sent:
+            logger.info(f"{package.id}: sent {', '.join(package.sent)} to {package.repo} as {package.commit}")
+        else:
+            logger.info(
+                f"{package.id}: {package.repo} already has these files, as {package.commit}; no commit was made"
+            )
+        if update_registry or registry_file is not None:
+            path = registry_file or _registry_file(package.id, registry)
+            files.update_registry(path, package.entry)
+            logger.info(f"its entry is in {path}")
+        elif not as_json:
+            logger.info("its entry, for a registry file:")
+            print_text(package.entry_toml)
+    if as_json:
+        print_json(facts)
+    if dry_run and not as_json:
+        logger.info("dry run: nothing was sent; files that the Hub already has will not be sent again")
 
 
 def _number(version: str) -> int | None:
@@ -112,52 +135,6 @@ def _number(version: str) -> int | None:
     if version and not (digits.isdigit() and int(digits) > 0):
         raise ConfigError(f"'{version}' is not a version", "write v1, v2 and so on")
     return int(digits) if version else None
-
-
-def _print_packages(packages: list[Package], *, as_json: bool) -> None:
-    """Print what would be sent."""
-    if as_json:
-        print_json(
-            [{"id": package.id, "repo": package.repo, "tag": package.tag, **_row(package)} for package in packages]
-        )
-        return
-    for package in packages:
-        print_text(f"{package.id} -> {package.repo}" + (f", tag {package.tag}" if package.tag else ""))
-        for file in package.entry["files"]:
-            print_text(f"  {file['sha256']}  {file['bytes']:>12,}  {file['name']}")
-    logger.info("dry run: nothing was sent; files that the Hub already has will not be sent again")
-
-
-def _row(package: Package) -> dict[str, Any]:
-    return {"files": package.entry["files"], "bytes": sum(file["bytes"] for file in package.entry["files"])}
-
-
-def _report(
-    published: Published, registry: Registry, *, update: bool, file: Path | None, as_json: bool
-) -> dict[str, Any]:
-    """Log what was published, print or write its registry entry, and return both for JSON output."""
-    from medzoo.hub.registry_file import entry_toml, update_registry
-
-    package, row = published.package, published.entry
-    if published.sent:
-        logger.info(f"{package.id}: sent {', '.join(published.sent)} to {package.repo} as {published.commit}")
-    else:
-        logger.info(f"{package.id}: {package.repo} already has these files, as {published.commit}; no commit was made")
-    if update or file is not None:
-        path = file or _registry_file(package.id, registry)
-        update_registry(path, row)
-        logger.info(f"its entry is in {path}")
-    elif not as_json:
-        logger.info("its entry, for a registry file:")
-        print_text(entry_toml(row))
-    return {
-        "id": package.id,
-        "repo": package.repo,
-        "commit": published.commit,
-        "tag": package.tag,
-        "sent": list(published.sent),
-        "row": entry_toml(row),
-    }
 
 
 def _registry_file(model_id: str, registry: Registry) -> Path:

@@ -19,7 +19,7 @@ from medzoo.hub.registry import CLASSIFIER, CONFIG, GENERATOR, WEIGHTS
 from medzoo.hub.registry_file import entry_toml, to_toml
 from medzoo.models.folder import read_description, save_model
 from medzoo.models.loading import LoadedModel, class_sheet, count_parameters, load_model
-from medzoo.plugins.lookup import Plugins
+from medzoo.plugins.lookup import Plugins, load_plugins
 from medzoo.protocols import Generator
 from medzoo.runs.record import TRAINING_JOBS, read_run
 from medzoo.seeds import derive_seed
@@ -116,17 +116,29 @@ def form_of(description: Mapping[str, Any]) -> Form:
 
 
 def write_card(
-    run: Path, out: Path, about: About, *, plugins: Plugins, overrides: Mapping[str, Any] | None = None
+    run: str | Path,
+    out: str | Path,
+    about: str | Path | About,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    plugins: Plugins | None = None,
 ) -> str:
-    """Write the card of a training run to `out`, and return its registry entry as TOML.
+    """Write the model card of a training run to the folder `out`, and return its registry entry as TOML.
 
     The card is README.md, config.json, model.safetensors (fp16) and, for a generator, images sampled from the weights
-    as published. `overrides` change the settings of sampling, or of prediction, that the card ships with.
+    as published. `about` is a TOML file with what a run cannot know. `settings` changes the settings of sampling, or of
+    prediction, that the card ships with, by dotted key.
+
+    Example:
+        >>> entry = medzoo.write_card("runs/cnn", "cards/cnn", "cnn.toml")
 
     Raises:
         DataError: `run` is not a finished training run, a classifier has no held-out scores, or `out` holds other
             files.
+        ConfigError: `about` cannot be read, or a key is missing, unknown or of the wrong type.
     """
+    run, out, plugins = Path(run), Path(out), plugins or load_plugins()
+    about = about if isinstance(about, About) else About.read(Path(about))
     record = read_run(run)
     kind = TRAININGS.get(record.get("job", "")) if record is not None else None
     if record is None or kind is None:
@@ -150,7 +162,7 @@ def write_card(
         },
         "notes": record.get("notes", {}),
     }
-    model = load_model(run, kind=kind, plugins=plugins, device="cpu", overrides=overrides)
+    model = load_model(run, kind=kind, plugins=plugins, device="cpu", overrides=settings)
     save_model(
         out,
         model.model,

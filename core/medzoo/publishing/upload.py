@@ -36,14 +36,6 @@ class Remote:
         return not blob_ids(data) & self.files.get(name, frozenset())
 
 
-@dataclass(frozen=True, kw_only=True)
-class Uploaded:
-    """The commit that holds all files, and the names of those that were sent; none if they were there already."""
-
-    commit: str
-    sent: tuple[str, ...]
-
-
 class Repository:
     """A model repository on the Hub, by the HF_ENDPOINT and HF_TOKEN at the time this is created.
 
@@ -106,8 +98,10 @@ class Repository:
                 found |= {key for entry in entries if isinstance(entry, RepoFile) for key in _ids(entry)}
         return frozenset(found)
 
-    def commit(self, files: Mapping[str, bytes], *, onto: Remote, message: str) -> Uploaded:
+    def commit(self, files: Mapping[str, bytes], *, onto: Remote, message: str) -> tuple[str, tuple[str, ...]]:
         """Commit the changed files on top of `onto`; make no commit if nothing changed.
+
+        Return the commit that holds all files, and the names of those that were sent.
 
         Raises:
             HubError: the Hub refuses, or there is a newer commit than `onto`.
@@ -116,7 +110,7 @@ class Repository:
 
         changed = {name: data for name, data in files.items() if onto.lacks(name, data)}
         if not changed and onto.commit:
-            return Uploaded(commit=onto.commit, sent=())
+            return onto.commit, ()
         with self._errors():
             done = self._api.create_commit(
                 self.repo,
@@ -124,7 +118,7 @@ class Repository:
                 commit_message=message,
                 parent_commit=onto.commit,
             )
-        return Uploaded(commit=done.oid, sent=tuple(changed))
+        return done.oid, tuple(changed)
 
     def tag(self, name: str, commit: str) -> None:
         """Tag the commit. Raises: HubError, also if another commit has the tag."""
