@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from medzoo.hub.registry import ModelEntry
     from medzoo.publishing.card import write_card
     from medzoo.publishing.push import Package, push
+    from medzoo.report.inspection.report import Inspection, inspect
     from medzoo.training.train import TrainResult
 else:  # a type checker would take any name for one of the module's
 
@@ -85,6 +86,7 @@ _LAZY = {
     "medzoo.hub.registry": ("ModelEntry",),
     "medzoo.publishing.card": ("write_card",),
     "medzoo.publishing.push": ("Package", "push"),
+    "medzoo.report.inspection.report": ("Inspection", "inspect"),
     "medzoo.training.train": ("TrainResult",),
 }
 _MODULES = {name: module for module, names in _LAZY.items() for name in names}
@@ -103,6 +105,7 @@ __all__ = [
     "Generator",
     "GeneratorSpec",
     "ImageSpec",
+    "Inspection",
     "LabeledImages",
     "MedzooError",
     "Metric",
@@ -124,6 +127,7 @@ __all__ = [
     "classify",
     "evaluate",
     "hookimpl",
+    "inspect",
     "list_models",
     "load",
     "load_experiment",

@@ -13,6 +13,7 @@ import pytest
 import torch
 from scipy.spatial.distance import cdist
 
+import medzoo
 from medzoo import ImageSpec
 from medzoo import config as settings
 from medzoo.cli.options import parse_overrides
@@ -26,7 +27,7 @@ from medzoo.models.folder import save_model
 from medzoo.models.loading import LoadedModel, build_model, load_model
 from medzoo.plugins.lookup import load_plugins
 from medzoo.protocols import Generator
-from medzoo.report.inspection.report import Inspection, Request, inspect
+from medzoo.report.inspection.report import Inspection
 
 CLASSES = ("benign", "malignant", "normal")
 ALL_TABLES = {"cosine", "euclidean", "norms", "pca_labels", "tokens"}
@@ -60,12 +61,11 @@ def attending(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def inspected(attending: Path, tmp_path_factory: pytest.TempPathFactory) -> Inspection:
-    return look(attending, tmp_path_factory.mktemp("inspected") / "out", count=2)
+    return look(attending, tmp_path_factory.mktemp("inspected") / "out", n=2)
 
 
-def look(model: Path, out: Path, **request: Any) -> Inspection:
-    source = make_source(load_plugins(), device="cpu")
-    return inspect(Request(generator=str(model), out=out, **request), source)
+def look(model: Path, out: Path, **options: Any) -> Inspection:
+    return medzoo.inspect(model, out=out, device="cpu", **options)
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -135,8 +135,8 @@ def test_sample_attention_matches_the_images_of_sample(inspected: Inspection, at
 
 
 def test_inspect_repeats_every_file_by_seed(attending: Path, inspected: Inspection, tmp_path: Path) -> None:
-    again = look(attending, tmp_path / "again", count=2)
-    other = look(attending, tmp_path / "other", count=2, seed=1)
+    again = look(attending, tmp_path / "again", n=2)
+    other = look(attending, tmp_path / "other", n=2, seed=1)
     for name in inspected.files:
         same = (inspected.folder / name).read_bytes() == (again.folder / name).read_bytes()
         assert same, name
@@ -148,7 +148,7 @@ def test_inspect_repeats_every_file_by_seed(attending: Path, inspected: Inspecti
 
 def test_inspect_leaves_a_finished_folder_and_refuses_another_job(inspected: Inspection, attending: Path) -> None:
     before = {path: path.read_bytes() for path in inspected.folder.iterdir()}
-    again = look(attending, inspected.folder, count=2)
+    again = look(attending, inspected.folder, n=2)
     assert again.already_done
     assert again.files == inspected.files
     assert {path: path.read_bytes() for path in inspected.folder.iterdir()} == before

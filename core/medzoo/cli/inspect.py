@@ -26,19 +26,24 @@ def inspect(
     seed: Seed = 0,
     overrides: Overrides = None,
     device: Device = "auto",
-    from_: Source = None,
+    source: Source = None,
     as_json: Json = False,
 ) -> None:
     """Show what a generator has learned about its class labels."""
-    from medzoo.generation.mixture import make_source
-    from medzoo.plugins.lookup import load_plugins
-    from medzoo.report.inspection.report import Request
-    from medzoo.report.inspection.report import inspect as run
+    import medzoo
 
-    request = Request(generator=gen, out=out, labels=tuple(label or ()), count=n, seed=seed)
-    source = make_source(load_plugins(), device=device, overrides=parse_overrides(overrides), mirror=from_)
     with ProgressDisplay("inspecting") as progress:
-        found = run(request, source, progress=progress)
+        found = medzoo.inspect(
+            gen,
+            out=out,
+            labels=label,
+            n=n,
+            seed=seed,
+            device=device,
+            settings=parse_overrides(overrides),
+            source=source,
+            progress=progress,
+        )
     if found.already_done:
         logger.info("this model was already inspected; nothing to do")
     for line in found.left_out:

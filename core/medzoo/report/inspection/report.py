@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,29 +11,18 @@ import numpy as np
 
 from medzoo._version import __version__
 from medzoo.errors import ConfigError, UnknownName
-from medzoo.generation.mixture import Source, load_from
+from medzoo.generation.mixture import load_from, make_source
 from medzoo.hub.repositories import check_source
 from medzoo.inspection.attention import SampledAttention, sample_attention
 from medzoo.inspection.label_space import MIN_PCA, MIN_TSNE, LabelSpace, label_space
-from medzoo.models.loading import LoadedModel
-from medzoo.protocols import Generator, LabelTokens
+from medzoo.plugins.lookup import load_plugins
+from medzoo.protocols import LabelTokens
 from medzoo.report.inspection import figures
 from medzoo.report.tables import to_csv
 from medzoo.runs.identity import lock_run_dir
 from medzoo.runs.progress import Progress, no_progress
 from medzoo.runs.record import RunRecord, read_run
 from medzoo.storage.files import write_atomic
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """The model to inspect, the folder to write to, and how many attention maps of which classes (all if empty)."""
-
-    generator: str
-    out: Path
-    labels: tuple[str, ...] = ()
-    count: int = 1
-    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,46 +36,69 @@ class Inspection:
 
 
 def inspect(
-    request: Request,
-    source: Source,
+    gen: str | Path,
     *,
-    progress: Progress = no_progress,
+    out: str | Path,
+    labels: str | Sequence[str] | None = None,
+    n: int = 1,
+    seed: int = 0,
+    device: str = "auto",
+    settings: Mapping[str, Any] | None = None,
+    source: str | None = None,
+    progress: Progress | None = None,
 ) -> Inspection:
-    """Inspect the label tokens of a model, and write figures, tables and run.json to a folder.
+    """Inspect what a generator has learned about its class labels; write figures, tables and run.json to `out`.
 
-    `progress` receives the number of images sampled for attention maps.
+    The figures compare the labels' embeddings; for a network with cross-attention to label tokens, `n` images of each
+    class in `labels`, or of every class, are sampled with attention maps. The same call returns a finished folder.
+    `progress` is called with the number of images sampled and their total. The other arguments are those of `load`.
+
+    Example:
+        >>> found = medzoo.inspect("ddpm-var-udder", out="labels")
+        >>> found.files, found.left_out
 
     Raises:
-        ConfigError: the model has no label tokens.
+        ConfigError: the model has no label tokens; and as `load`.
         UnknownName: an unknown model or class.
         DataError: the folder holds another job.
         HubError: weights that cannot be downloaded or are damaged.
     """
-    record = RunRecord(job="inspect", folder=request.out)
-    check_source(request.generator, source.mirror)
-    model = load_from(request.generator, source)
-    for label in request.labels:
+    given, folder = str(gen), Path(out)
+    record = RunRecord(job="inspect", folder=folder)
+    chosen = make_source(load_plugins(), device=device, overrides=settings, mirror=source)
+    check_source(given, source)
+    model = load_from(given, chosen)
+    wanted = tuple(dict.fromkeys([labels] if isinstance(labels, str) else labels or model.image.classes))
+    for label in wanted:
         if label not in model.image.classes:
             raise UnknownName("class", label, model.image.classes, f"(the classes of '{model.name}')")
-    labels = tuple(dict.fromkeys(request.labels)) or model.image.classes
     if not isinstance(model.model, LabelTokens):
         raise ConfigError(
             f"'{model.name}' has no label tokens to inspect", f"its generator, {model.spec.name}, embeds no labels"
         )
-    space = label_space(model, seed=request.seed)
-    lock_run_dir(request.out, _identity(request, model, labels, source))
-    finished = read_run(request.out)
+    space = label_space(model, seed=seed)
+    identity = {
+        "job": "inspect",
+        "medzoo": __version__,
+        "model": {"plugin": model.spec.name, "weights_sha256": model.weights_sha256, "config": model.config.flat()},
+        "labels": list(wanted),
+        "n": n,
+        "seed": seed,
+        "device": chosen.device.partition(":")[0],
+    }
+    lock_run_dir(folder, identity)
+    finished = read_run(folder)
     if finished is None:
-        attention = sample_attention(model, labels, count=request.count, seed=request.seed, progress=progress)
+        attention = sample_attention(model, wanted, count=n, seed=seed, progress=progress or no_progress)
         files = inspection_files(space, attention, title=model.name)
         for name, content in files.items():
-            write_atomic(request.out / name, content)
-        record.add_outputs(request.out / name for name in sorted(files))
+            write_atomic(folder / name, content)
+        record.add_outputs(folder / name for name in sorted(files))
         record.config, record.origins = model.config.flat(), model.config.origins
-        record.plugins = [source.plugins.plugin_of("generator", model.spec.name)]
+        record.plugins = [chosen.plugins.plugin_of("generator", model.spec.name)]
         record.weights = {model.name: model.weights_sha256 or ""}
-        record.seeds = {"seed": request.seed}
-        record.device = source.device
+        record.seeds = {"seed": seed}
+        record.device = chosen.device
         pca, tsne = space.pca_labels, space.tsne
         record.scores = {
             **({"pca_labels_explained": list(pca.explained)} if pca is not None else {}),
@@ -94,26 +106,14 @@ def inspect(
         }
         record.extra = {"left_out": _left_out(space, attention)}
         record.finish()
-    written = finished or read_run(request.out)
+    written = finished or read_run(folder)
     assert written is not None  # just written
     return Inspection(
-        folder=request.out,
+        folder=folder,
         files=tuple(str(output["file"]) for output in written["outputs"]),
         left_out=tuple(written["left_out"]),
         already_done=finished is not None,
     )
-
-
-def _identity(request: Request, model: LoadedModel[Generator], labels: Sequence[str], source: Source) -> dict[str, Any]:
-    return {
-        "job": "inspect",
-        "medzoo": __version__,
-        "model": {"plugin": model.spec.name, "weights_sha256": model.weights_sha256, "config": model.config.flat()},
-        "labels": list(labels),
-        "n": request.count,
-        "seed": request.seed,
-        "device": source.device.partition(":")[0],
-    }
 
 
 def _left_out(space: LabelSpace, attention: SampledAttention | None) -> list[str]:
