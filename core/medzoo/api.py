@@ -104,12 +104,12 @@ def load(
         HubError: weights that cannot be had or are damaged.
         ResourceError: a device this machine does not have.
     """
-    from medzoo.generation.sample import load_alone
+    from medzoo.generation.mixture import load_mixture
     from medzoo.generation.synthetic_dataset import Model
 
     require((str, Path), "a model's name or a folder", gen=gen)
     chosen = _source(device=device, settings=settings, source=source)
-    mixture, real = load_alone(str(gen), chosen, data=_path("data", data))
+    mixture, real = load_mixture((str(gen),), chosen, data=_path("data", data), always_open=False)
     for model in mixture.models:
         _check_not_remote(model)
     return Model(mixture, real, device=chosen.device)
@@ -149,28 +149,28 @@ def sample(
         HubError, ResourceError: as `load`; a full disk.
     """
     from medzoo.generation.run import run
-    from medzoo.generation.sample import SampleRequest, SampleResult, prepare, sample_grid
+    from medzoo.generation.sample import SampleResult, prepare, sample_grid
     from medzoo.runs.progress import no_progress
 
     require((str, Path), "a model's name or a folder", gen=gen)
     require(bool, "True or False", allow_upload=allow_upload)
-    request = SampleRequest(
-        generator=str(gen),
+    folder, sheet = _path("out", out), _path("grid", grid)
+    job = prepare(
+        str(gen),
+        _source(device=device, settings=settings, source=source),
         labels=(labels,) if isinstance(labels, str) else names("labels", labels or ()),
         count=whole_number("n", n),
-        out=_path("out", out),
-        grid=_path("grid", grid),
+        out=folder,
+        grid=sheet,
         data=_path("data", data),
         seed=whole_number("seed", seed),
         batch_size=whole_number("batch_size", batch_size),
         allow_upload=allow_upload,
     )
-    job = prepare(request, _source(device=device, settings=settings, source=source))
     counts = {name: job.plan.count(name) for name in job.labels}
-    result = SampleResult(folder=None, grid=request.grid, counts=counts, seed=request.seed, device=job.device)
-    if request.only_grid:
-        assert request.grid is not None  # what `only_grid` means
-        sample_grid(job, request.grid, progress=progress or no_progress)
+    result = SampleResult(folder=None, grid=sheet, counts=counts, seed=job.plan.seed, device=job.device)
+    if folder is None and sheet is not None:
+        sample_grid(job, sheet, progress=progress or no_progress)
         return result
     made = run(job, progress=progress or no_progress)
     return replace(result, folder=made.folder, already_done=made.already_done, requests=made.requests)
@@ -573,12 +573,13 @@ def plan_augmentation(
 
     The arguments are those of `augment`; it raises what `augment` raises.
     """
-    from medzoo.generation.augment import AugmentRequest, prepare
+    from medzoo.generation.augment import prepare
     from medzoo.generation.plan import parse_shard
 
     require(bool, "True or False", skip_bad=skip_bad, allow_leak=allow_leak, allow_upload=allow_upload)
-    request = AugmentRequest(
-        generators=_gens(gen),
+    return prepare(
+        _gens(gen),
+        _source(device=device, settings=settings, source=source),
         target=whole_number("to", to),
         data=_path("data", data),
         out=_path("out", out),
@@ -591,7 +592,6 @@ def plan_augmentation(
         allow_leak=allow_leak,
         allow_upload=allow_upload,
     )
-    return prepare(request, _source(device=device, settings=settings, source=source))
 
 
 def augment(

@@ -28,8 +28,7 @@ def run(tmp_path, images):
 @pytest.fixture
 def drawn(run, tmp_path):
     """Images that `medzoo sample` drew with it."""
-    request = sample.SampleRequest(generator=str(run), count=4, out=tmp_path / "drawn")
-    job = sample.prepare(request, make_source(load_plugins(), device="cpu"))
+    job = sample.prepare(str(run), make_source(load_plugins(), device="cpu"), count=4, out=tmp_path / "drawn")
     return filling.run(job, progress=lambda done, total: None).folder
 
 

@@ -20,9 +20,8 @@ from medzoo.data.images import prepare as square
 from medzoo.data.phantom import write_phantom
 from medzoo.errors import ConfigError, DataError, PluginError, UnknownName
 from medzoo.generation import run as filling
-from medzoo.generation.mixture import parse_mixture
+from medzoo.generation.mixture import PHANTOM_COUNTS, parse_mixture
 from medzoo.generation.plan import exact_shares
-from medzoo.generation.real_images import PHANTOM_COUNTS
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

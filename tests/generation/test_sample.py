@@ -28,7 +28,7 @@ def sampling(model, tmp_path, monkeypatch):
     def call(**request):
         source = make_source(load_plugins(), device="cpu", overrides=parse_overrides(request.pop("overrides", ())))
         given = {"generator": str(model), "count": 4, "batch_size": 5, **request}
-        return sample.prepare(sample.SampleRequest(**given), source)
+        return sample.prepare(source=source, **given)
 
     return call
 
@@ -69,7 +69,6 @@ def test_run_matches_augment(sampling, fill, tmp_path):
 
 def test_sample_grid_alone(sampling, tmp_path):
     job = sampling(grid=tmp_path / "grid.png", count=10)
-    assert sample.SampleRequest(generator="x", grid=tmp_path).only_grid
     sample.sample_grid(job, job.sheet, **QUIET)
     assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
     # Ten images a class in rows of eight, six times as large.

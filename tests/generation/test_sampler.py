@@ -34,10 +34,8 @@ def pngs(folder):
 def sampled(model, tmp_path_factory):
     """The images of `medzoo sample`, uint8 (N, H, W), class by class."""
     source = make_source(load_plugins(), device="cpu")
-    request = sample.SampleRequest(
-        generator=str(model), count=EACH, seed=SEED, batch_size=BATCH, out=tmp_path_factory.mktemp("sampled") / "out"
-    )
-    job = sample.prepare(request, source)
+    out = tmp_path_factory.mktemp("sampled") / "out"
+    job = sample.prepare(str(model), source, count=EACH, seed=SEED, batch_size=BATCH, out=out)
     return pngs(run.run(job, progress=lambda done, total: None).folder)
 
 

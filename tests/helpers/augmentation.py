@@ -43,16 +43,16 @@ def prepare(model: Path, images: Path, tmp_path: Path) -> Callable[..., filling.
     ) -> filling.Job:
         given = {"generators": (str(model),), "target": 12, "data": images, "out": tmp_path / "out", "batch_size": 5}
         source = make_source(load_plugins(), device=device, overrides=parse_overrides(overrides))
-        return augment.prepare(augment.AugmentRequest(**{**given, **request}), source)
+        return augment.prepare(source=source, **{**given, **request})
 
     return call
 
 
 @pytest.fixture
-def fill(prepare: Callable[..., filling.Job]) -> Callable[..., filling.Outcome]:
+def fill(prepare: Callable[..., filling.Job]) -> Callable[..., filling.AugmentationResult]:
     """Prepare an augment job and run it."""
 
-    def call(**request: Any) -> filling.Outcome:
+    def call(**request: Any) -> filling.AugmentationResult:
         return filling.run(prepare(**request), progress=lambda done, total: None)
 
     return call

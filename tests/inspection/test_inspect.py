@@ -20,7 +20,7 @@ from medzoo.cli.options import parse_overrides
 from medzoo.data.images import decode
 from medzoo.errors import ConfigError, DataError, UnknownName
 from medzoo.generation.mixture import make_source
-from medzoo.generation.sample import SampleRequest, prepare
+from medzoo.generation.sample import prepare
 from medzoo.inspection.attention import sample_attention
 from medzoo.inspection.label_space import NO_LABEL, label_space, principal_components, tsne_embedding
 from medzoo.models.folder import save_model
@@ -129,7 +129,7 @@ def test_sample_attention_matches_the_images_of_sample(inspected: Inspection, at
         found.seeds
     )
     source = make_source(load_plugins(), device="cpu")
-    job = prepare(SampleRequest(generator=str(attending), count=2), source)
+    job = prepare(str(attending), source, count=2)
     drawn = np.concatenate([job.sampler.sample(batch) for batch in job.plan.batches()])
     assert np.abs(drawn.astype(int) - found.images).max() <= 1  # another batch size rounds otherwise
 

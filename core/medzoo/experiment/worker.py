@@ -98,7 +98,6 @@ class Worker:
         model = self._model(task, data, real)
         run(
             Job(
-                kind="experiment",
                 folder=self.home / "sets" / task.key,
                 sampler=Sampler([model], plan, real=real),
                 labels=real.classes,

@@ -1,18 +1,21 @@
-"""Mixtures of generators (`a=0.8`, `b=0.2`): parse and load them, and check them against the real images."""
+"""Mixtures of generators (`a=0.8`, `b=0.2`): parse and load them with the real images, and check one by the other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from medzoo import config as settings
-from medzoo.data.dataset import Dataset
+from medzoo.data.dataset import Dataset, open_dataset
+from medzoo.data.image_formats import image_formats
+from medzoo.data.metadata import METADATA, read_metadata
+from medzoo.data.phantom import phantom_dataset
 from medzoo.errors import ConfigError, DataError
 from medzoo.generation.plan import distinct, file_safe, make_plan
-from medzoo.generation.real_images import natural_image
 from medzoo.generation.sampler import Sampler
 from medzoo.hub.registry import Registry, load_registry, resolve
 from medzoo.hub.repositories import check_source
@@ -21,6 +24,14 @@ from medzoo.models.loading import LoadedModel, load_by_name
 from medzoo.plugins.lookup import Plugins
 from medzoo.protocols import Generator
 from medzoo.specs import ImageSpec
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_DATA = Path("datasets/train")
+
+# The demo dataset: imbalanced like a clinic's archive, and small enough that a demonstration adds to every class.
+PHANTOM_COUNTS: Mapping[str, int] = {"normal": 20, "thick-wall": 12, "narrow-canal": 8, "echogenic-content": 6}
+PHANTOM_SEED = 2024
 
 _EXAMPLE = "for instance --gen ddpm-busi=0.8 --gen ddpm-var-busi=0.2"
 
@@ -80,45 +91,37 @@ def parse_mixture(given: Sequence[str]) -> list[tuple[str, Fraction]]:
     """
     if not given:
         raise ConfigError("no generator is given", "name one with --gen; `medzoo list` shows them")
-    if len(given) == 1 and _split(given[0])[1] is None:
-        return [(given[0], Fraction(1))]
-    names, shares = [], []
+    shares: dict[str, Fraction] = {}
     for text in given:
-        name, share = _split(text)
-        if share is None:
+        name, equals, share = text.rpartition("=")
+        if not equals or Path(text).is_dir():  # the path of an existing folder is a name even if it contains '='
+            if len(given) == 1:
+                return [(text, Fraction(1))]
             raise ConfigError(f"a mixture needs a share for every generator, '{text}' has none", _EXAMPLE)
-        if name in names:
+        if name in shares:
             raise ConfigError(f"the generator '{name}' is given twice", "add up its shares")
-        names.append(name)
-        shares.append(_share(share, text))
-    total = sum(shares, Fraction(0))
+        try:
+            shares[name] = Fraction(share)
+        except (ValueError, ZeroDivisionError):
+            raise ConfigError(f"the share in '{text}' must be a number, not '{share}'", _EXAMPLE) from None
+        if shares[name] <= 0:
+            raise ConfigError(f"the share in '{text}' must be more than 0", _EXAMPLE)
+    total = sum(shares.values(), Fraction(0))
     if abs(total - 1) > Fraction(1, 10**6):
         raise ConfigError(f"the shares of a mixture must sum to 1, these sum to {float(total):g}", _EXAMPLE)
-    return [(name, share / total) for name, share in zip(names, shares, strict=True)]
-
-
-def _split(text: str) -> tuple[str, str | None]:
-    """Split "NAME=SHARE" at the last '='; the path of an existing folder is a name even if it contains one."""
-    name, equals, share = text.rpartition("=")
-    if not equals or Path(text).is_dir():
-        return text, None
-    return name, share
-
-
-def _share(share: str, text: str) -> Fraction:
-    try:
-        value = Fraction(share)
-    except (ValueError, ZeroDivisionError):
-        raise ConfigError(f"the share in '{text}' must be a number, not '{share}'", _EXAMPLE) from None
-    if value <= 0:
-        raise ConfigError(f"the share in '{text}' must be more than 0", _EXAMPLE)
-    return value
+    return [(name, share / total) for name, share in shares.items()]
 
 
 def load_mixture(
-    given: Sequence[str], source: Source, *, open_real: Callable[[LoadedModel[Generator] | None], Dataset | None]
+    given: Sequence[str],
+    source: Source,
+    *,
+    data: Path | None,
+    always_open: bool,
+    classes: Sequence[str] | None = None,
+    skip_bad: bool = False,
 ) -> tuple[Mixture, Dataset | None]:
-    """Load the models that the GEN arguments mean, and the real images, which `open_real` finds for the first model.
+    """Load the models that the GEN arguments mean, and the real images, if the first one varies any or `always_open`.
 
     Generators without weights make images like the first model's, or like the real ones if there is no such model.
     Raises: UnknownName, ConfigError, HubError, DataError.
@@ -126,26 +129,37 @@ def load_mixture(
     shares = dict(parse_mixture(given))
     for name in shares:
         check_source(name, source.mirror)
-    overrides = _overrides_by_generator(list(shares), source)
     found = {name: resolve(name, source.registry, source.plugins) for name in shares}
+    overrides: dict[str, dict[str, Any]] = {name: {} for name in shares}
+    for key, value in source.overrides.items():
+        # A generator's own settings; an unknown key goes to all, where it raises.
+        for name in [name for name in shares if key in settings.keys(found[name].spec.config)] or shares:
+            overrides[name][key] = value
     bare = [name for name, one in found.items() if one.entry is None and one.folder is None]
     loaded = {name: load_from(name, source, overrides=overrides[name]) for name in shares if name not in bare}
     lead = next(iter(loaded.values()), None)
-    real = open_real(lead)
-    loaded |= {name: _load_parameter_free(name, lead, real, source, overrides[name]) for name in bare}
+    real = None
+    if always_open or lead is None or lead.needs_init_images:
+        real = find_data(data, lead, classes=classes, skip_bad=skip_bad)
+    elif data is not None:
+        raise ConfigError(f"'{given[0]}' does not vary real images", "leave --data out")
+    for name in bare:
+        if lead is not None:
+            model = load_from(name, source, image=lead.image, overrides=overrides[name])
+            loaded[name] = replace(model, crop=lead.crop)
+        elif real is not None:
+            spec = found[name].spec
+            resolved = settings.resolve(spec.config, presets=spec.presets, overrides=overrides[name])
+            asked = {key: value for key, value in resolved.flat().items() if resolved.origins[key] == "--set"}
+            # Images like the real ones: their median shorter side, and color if any has it.
+            formats = image_formats(real)
+            size = asked.get("image.size", min(max(formats.side, 8), 1024))
+            channels = asked.get("image.channels", 1 if formats.gray else 3)
+            image = ImageSpec(size=size, channels=channels, classes=real.classes)
+            loaded[name] = load_from(name, source, image=image, overrides=overrides[name])
     models = tuple(loaded[name] for name in shares)
     names = tuple(distinct([file_safe(model.name) for model in models]))
     return Mixture(models=models, shares=tuple(shares.values()), names=names), real
-
-
-def _overrides_by_generator(given: Sequence[str], source: Source) -> dict[str, dict[str, Any]]:
-    """Return each generator's part of the overrides; an unknown key goes to all, where it raises."""
-    known = {name: set(settings.keys(resolve(name, source.registry, source.plugins).spec.config)) for name in given}
-    found: dict[str, dict[str, Any]] = {name: {} for name in given}
-    for key, value in source.overrides.items():
-        for name in [name for name in given if key in known[name]] or given:
-            found[name][key] = value
-    return found
 
 
 def load_from(
@@ -167,21 +181,40 @@ def load_from(
     )
 
 
-def _load_parameter_free(
-    given: str,
-    lead: LoadedModel[Generator] | None,
-    real: Dataset | None,
-    source: Source,
-    overrides: Mapping[str, Any] | None,
-) -> LoadedModel[Generator]:
-    if real is None:
-        raise ConfigError(f"'{given}' varies real images", "give them with --data")
-    if lead is not None:
-        return replace(load_from(given, source, image=lead.image, overrides=overrides), crop=lead.crop)
-    spec = resolve(given, source.registry, source.plugins).spec
-    resolved = settings.resolve(spec.config, presets=spec.presets, overrides=overrides)
-    asked = {key: value for key, value in resolved.flat().items() if resolved.origins[key] == "--set"}
-    return load_from(given, source, image=natural_image(real, asked), overrides=overrides)
+def find_data(
+    path: Path | None, lead: LoadedModel[Generator] | None, *, classes: Sequence[str] | None, skip_bad: bool
+) -> Dataset:
+    """Open the real images: those at `path`, else ./datasets/train, else the demo dataset of the model `lead`.
+
+    Raises: DataError if there are none, if they are multi-label, or if some are synthetic.
+    """
+    if path is None and DEFAULT_DATA.exists():
+        path = DEFAULT_DATA
+        logger.info(f"real images: ./{DEFAULT_DATA} (no --data given)")
+    if path is not None:
+        data = open_dataset(path, skip_bad=skip_bad, classes=classes)
+        for place in (path, path / "train"):
+            if synthetic := sum(row["origin"] == "synthetic" for row in read_metadata(place).values()):
+                raise DataError(
+                    f"{place} holds {synthetic} synthetic images by its {METADATA}, which would count as real",
+                    "give the folder of the real images",
+                )
+        for name, reason in (entry for part in (data, *data.held_out.values()) for entry in part.bad):
+            logger.warning(f"left out {name}: {reason}")
+    elif lead is not None and lead.demo_dataset == "phantom":
+        data = phantom_dataset(PHANTOM_COUNTS, size=lead.image.size, seed=PHANTOM_SEED)
+        logger.warning(
+            "real images: none given and no ./datasets/train here, so simulated ultrasound stands in for them"
+        )
+    else:
+        whose = f"'{lead.name}' has no demo dataset" if lead is not None else "these generators have none of their own"
+        raise DataError(f"no real images: ./{DEFAULT_DATA} does not exist and {whose}", "give them with --data DIR")
+    if data.multi_label:
+        raise DataError(
+            f"{data.path} is multi-label: an image may have several classes, so adding to one class changes others",
+            "give a set with one label per image",
+        )
+    return data
 
 
 def check_classes(mixture: Mixture, data: Dataset, labels: Sequence[str]) -> None:

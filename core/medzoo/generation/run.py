@@ -8,13 +8,14 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from medzoo.data.dataset import Dataset
 from medzoo.data.images import decode
+from medzoo.errors import ResourceError
 from medzoo.generation.plan import Plan, PlannedImage
 from medzoo.generation.remote.consent import RequestPlan, check_upload, plan_requests, request_summary
-from medzoo.generation.remote.requests import Failure, check_failures, sample_remote
+from medzoo.generation.remote.requests import sample_remote
 from medzoo.generation.sampler import Sampler
 from medzoo.generation.writer import (
     ImageWriter,
@@ -38,13 +39,12 @@ MODELS = "models"
 class Job:
     """One run that writes sampled images to `folder`.
 
-    `identity` decides whether a run may resume another one; `labels` are all classes in order. `originals` are the
-    files in the folder that hold the real images, or empty to leave them out, and `how` is "link", "copy" or "omit".
-    `sheet` is the path of the contact sheet, with up to `tiles` images a row. `data` and `facts` are added to run.json.
-    `allow_upload` permits sending real images to the services of remote generators.
+    `identity` decides whether a run may resume another one; its "job" is that of run.json. `labels` are all classes in
+    order. `originals` are the files in the folder that hold the real images, or empty to leave them out, and `how` is
+    "link", "copy" or "omit". `sheet` is the path of the contact sheet, with up to `tiles` images a row. `data` and
+    `facts` are added to run.json. `allow_upload` permits sending real images to the services of remote generators.
     """
 
-    kind: str
     folder: Path
     sampler: Sampler
     labels: tuple[str, ...]
@@ -163,51 +163,66 @@ def run(job: Job, *, progress: Progress) -> AugmentationResult:
         ResourceError: a service fails or a cap on requests is reached, the disk is full or read-only, out of memory;
             the files written so far stay valid.
     """
-    record = RunRecord(job=job.kind, folder=job.folder)
+    record = RunRecord(job=str(job.identity["job"]), folder=job.folder)
     started = time.time()
     remote = job.requests()
     check_upload(remote, allow_upload=job.allow_upload)
     lock_run_dir(job.folder, job.identity)
-    if read_run(job.folder) is not None and not job.missing():
+    already_done = read_run(job.folder) is not None and not job.missing()
+    drawn: Counter[str] = Counter()
+    seconds: defaultdict[str, float] = defaultdict(float)
+    how, missing = job.how, 0
+    if already_done:
         if job.sheet is not None and not job.sheet.exists():
             _write_sheet(job)
-        return _outcome(job, how=job.how, missing=0, already_done=True, requests=request_summary(job.folder, remote))
-    with disk_errors(job.folder):
-        (job.folder / RUN).unlink(missing_ok=True)
-    how = job.how
-    if job.originals and job.real is not None:
-        how = place_originals(job.real, job.originals, job.folder, how=job.how)
-    count = _Count(total=sum(len(batch) for batch in job.plan.batches(job.shard)), progress=progress)
-    _sample_local(job, count, skip={request.name for request in remote})
-    _sample_remote(remote, count)
-    missing = job.missing()
-    requests = request_summary(job.folder, remote)
-    if not missing:
-        remove_partial_files(job.folder, before=started)
-        _finish(job, record, how=how, seconds=count.seconds, requests=requests)
-    return _outcome(job, how=how, missing=missing, already_done=False, count=count, requests=requests)
-
-
-class _Count:
-    """Count the images there are, and by class those sampled by this run with the seconds they took."""
-
-    def __init__(self, *, total: int, progress: Progress) -> None:
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-        self.drawn: Counter[str] = Counter()
-        self._there, self._total, self._progress = 0, total, progress
+    else:
+        with disk_errors(job.folder):
+            (job.folder / RUN).unlink(missing_ok=True)
+        if job.originals and job.real is not None:
+            how = place_originals(job.real, job.originals, job.folder, how=job.how)
+        there, total = 0, sum(len(batch) for batch in job.plan.batches(job.shard))
         progress(0, total)
 
-    def found(self, count: int) -> None:
-        """Count images that were there before."""
-        self._there += count
-        self._progress(self._there, self._total)
+        def count(images: Sequence[PlannedImage], took: float | None = None) -> None:
+            """Count images that were there before, or that this run sampled in `took` seconds."""
+            nonlocal there
+            if took is not None:
+                for image in images:
+                    drawn[image.label] += 1
+                    seconds[image.label] += took / len(images)
+            there += len(images)
+            progress(there, total)
 
-    def sampled(self, images: Sequence[PlannedImage], seconds: float) -> None:
-        """Count images that were sampled in `seconds`."""
-        for image in images:
-            self.seconds[image.label] += seconds / len(images)
-            self.drawn[image.label] += 1
-        self.found(len(images))
+        _sample_local(job, count, skip={request.name for request in remote})
+        _sample_remote(remote, count)
+        missing = job.missing()
+    requests = request_summary(job.folder, remote)
+    if not (already_done or missing):
+        remove_partial_files(job.folder, before=started)
+        _finish(job, record, how=how, seconds=sum(seconds.values()), requests=requests)
+    real = job.real.counts() if job.originals and job.real is not None else {}
+    return AugmentationResult(
+        folder=job.folder,
+        sheet=job.sheet if job.sheet is not None and job.sheet.exists() else None,
+        classes=tuple(
+            ClassResult(
+                label=label,
+                real=real.get(label, 0),
+                synthetic=job.plan.count(label),
+                drawn=drawn[label],
+                seconds=seconds[label],
+            )
+            for label in job.labels
+        ),
+        missing=missing,
+        already_done=already_done,
+        how=how,
+        requests=requests,
+    )
+
+
+class _Count(Protocol):
+    def __call__(self, images: Sequence[PlannedImage], took: float | None = None) -> None: ...
 
 
 def _sample_local(job: Job, count: _Count, *, skip: Set[str]) -> None:
@@ -217,31 +232,39 @@ def _sample_local(job: Job, count: _Count, *, skip: Set[str]) -> None:
             if batch[0].generator_name in skip:
                 continue
             if job.is_complete(batch):
-                count.found(len(batch))
+                count(batch)
                 continue
             started = time.perf_counter()
             # The whole batch even if only one file is missing: rounding depends on the batch.
             for image, pixels in zip(batch, job.sampler.sample(batch), strict=True):
                 if not is_written(job.folder / image.file):
                     writer.write(job.folder / image.file, pixels)
-            count.sampled(batch, time.perf_counter() - started)
+            count(batch, time.perf_counter() - started)
 
 
 def _sample_remote(remote: Sequence[RequestPlan], count: _Count) -> None:
     """Write the images of services. Raises: as `sample_remote`; ResourceError naming the images that failed."""
-    failures: list[Failure] = []
+    failures: list[tuple[str, str]] = []
     for request in remote:
-        count.found(request.there)
+        count(request.there)
         last = time.perf_counter()
 
         def done(image: PlannedImage) -> None:
             nonlocal last
             now = time.perf_counter()
-            count.sampled([image], now - last)
+            count([image], now - last)
             last = now
 
         failures += sample_remote(request, done=done)
-    check_failures(failures, total=sum(len(request.images) for request in remote))
+    by_reason: defaultdict[str, list[str]] = defaultdict(list)
+    for name, reason in failures:
+        by_reason[reason].append(name)
+    if failures:
+        raise ResourceError(
+            f"{len(failures)} of {sum(len(request.images) for request in remote)} images could not be made: "
+            + "; ".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items()),
+            "the others are in the folder; run the same command again to request the missing ones only",
+        )
 
 
 def _write_sheet(job: Job) -> None:
@@ -252,7 +275,7 @@ def _write_sheet(job: Job) -> None:
 
 
 def _finish(
-    job: Job, record: RunRecord, *, how: str, seconds: Mapping[str, float], requests: Mapping[str, Mapping[str, Any]]
+    job: Job, record: RunRecord, *, how: str, seconds: float, requests: Mapping[str, Mapping[str, Any]]
 ) -> None:
     """Write the contact sheet, metadata.csv and, last, run.json."""
     _write_sheet(job)
@@ -278,39 +301,9 @@ def _finish(
         MODELS: {name: str(model.folder.resolve()) for name, model in models.items() if model.folder is not None},
         "counts": {label: {"real": real.get(label, 0), "synthetic": job.plan.count(label)} for label in job.labels},
         "originals": how,
-        "drawing_seconds": round(sum(seconds.values()), 3),
+        "drawing_seconds": round(seconds, 3),
         "requests": requests,
         **job.facts,
     }
     record.data = job.data
     record.finish()
-
-
-def _outcome(
-    job: Job,
-    *,
-    how: str,
-    missing: int,
-    already_done: bool,
-    requests: Mapping[str, Mapping[str, Any]],
-    count: _Count | None = None,
-) -> AugmentationResult:
-    real = job.real.counts() if job.originals and job.real is not None else {}
-    return AugmentationResult(
-        folder=job.folder,
-        sheet=job.sheet if job.sheet is not None and job.sheet.exists() else None,
-        classes=tuple(
-            ClassResult(
-                label=label,
-                real=real.get(label, 0),
-                synthetic=job.plan.count(label),
-                drawn=count.drawn[label] if count else 0,
-                seconds=count.seconds[label] if count else 0.0,
-            )
-            for label in job.labels
-        ),
-        missing=missing,
-        already_done=already_done,
-        how=how,
-        requests=requests,
-    )

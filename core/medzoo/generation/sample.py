@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 
 from medzoo._version import __version__
-from medzoo.data.dataset import Dataset
 from medzoo.errors import ConfigError, UnknownName
-from medzoo.generation.mixture import Mixture, Source, load_mixture
+from medzoo.generation.mixture import Source, load_mixture
 from medzoo.generation.plan import PlannedImage
-from medzoo.generation.real_images import find_data
 from medzoo.generation.run import Job
 from medzoo.generation.writer import listing_digest, write_sheet
 from medzoo.models.labels import check_labels, join_labels
@@ -22,31 +20,6 @@ from medzoo.models.loading import LoadedModel
 from medzoo.protocols import Generator
 from medzoo.runs.identity import check_same_run
 from medzoo.runs.progress import Progress
-
-
-@dataclass(frozen=True, kw_only=True)
-class SampleRequest:
-    """Which generator, which classes (all if empty), how many images of each, and where they go.
-
-    A multi-label model shows all `labels` together on each image. Without `out` and `grid`, images go into
-    ./samples-<generator>. `data` is for generators that vary real images, and `allow_upload` permits sending those to
-    services.
-    """
-
-    generator: str
-    labels: tuple[str, ...] = ()
-    count: int = 16
-    out: Path | None = None
-    grid: Path | None = None
-    data: Path | None = None
-    seed: int = 0
-    batch_size: int = 32
-    allow_upload: bool = False
-
-    @property
-    def only_grid(self) -> bool:
-        """Whether the images go onto the grid only."""
-        return self.out is None and self.grid is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,64 +39,62 @@ class SampleResult:
     requests: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def prepare(request: SampleRequest, source: Source) -> Job:
-    """Load the model, check everything and return the run that `request` asks for; nothing is written yet.
+def prepare(
+    generator: str,
+    source: Source,
+    *,
+    labels: Sequence[str] = (),
+    count: int = 16,
+    out: Path | None = None,
+    grid: Path | None = None,
+    data: Path | None = None,
+    seed: int = 0,
+    batch_size: int = 32,
+    allow_upload: bool = False,
+) -> Job:
+    """Load the model, check everything and return the run; nothing is written yet.
+
+    A multi-label model shows all `labels` together on each image. Without `out` and `grid`, images go into
+    ./samples-<generator>. `data` is for generators that vary real images, and `allow_upload` permits sending those to
+    services.
 
     Raises:
         UnknownName, ConfigError: an unknown generator, class or setting.
         DataError: no or unreadable real images for a generator that needs them.
         HubError: weights that are not available or damaged.
     """
-    if request.count < 1 or request.batch_size < 1:
-        raise ConfigError(f"--n {request.count} or --batch-size {request.batch_size} is too small", "use at least 1")
-    if request.grid is not None and request.grid.suffix.lower() != ".png":
-        raise ConfigError(f"--grid {request.grid} does not end in .png", "the grid is a PNG: --grid grid.png")
-    mixture, real = load_alone(request.generator, source, data=request.data)
-    labels = labels_to_sample(request.labels, mixture.models[0])
-    counts = dict.fromkeys(labels, request.count)
-    identity: Mapping[str, object] = {
+    if count < 1 or batch_size < 1:
+        raise ConfigError(f"--n {count} or --batch-size {batch_size} is too small", "use at least 1")
+    if grid is not None and grid.suffix.lower() != ".png":
+        raise ConfigError(f"--grid {grid} does not end in .png", "the grid is a PNG: --grid grid.png")
+    mixture, real = load_mixture((generator,), source, data=data, always_open=False)
+    labels = labels_to_sample(labels, mixture.models[0])
+    identity = {
         "job": "sample",
         "medzoo": __version__,
-        "n": request.count,
+        "n": count,
         "labels": list(labels),
-        "seed": request.seed,
-        "batch_size": request.batch_size,
+        "seed": seed,
+        "batch_size": batch_size,
         "device": source.device.partition(":")[0],
         "data": {"fingerprint": real.fingerprint(), "listing": listing_digest(real)} if real is not None else None,
         "generators": mixture.describe(),
     }
     job = Job(
-        kind="sample",
-        folder=request.out or Path(f"samples-{mixture.names[0]}"),
-        sampler=mixture.sampler(counts, real=real, batch_size=request.batch_size, seed=request.seed),
+        folder=out or Path(f"samples-{mixture.names[0]}"),
+        sampler=mixture.sampler(dict.fromkeys(labels, count), real=real, batch_size=batch_size, seed=seed),
         labels=labels,
         identity=identity,
         plugins=source.plugins,
         device=source.device,
-        sheet=request.grid,
-        tiles=request.count,
-        allow_upload=request.allow_upload,
+        sheet=grid,
+        tiles=count,
+        allow_upload=allow_upload,
         data={"path": str(real.path), "fingerprint": real.fingerprint()} if real is not None else {},
     )
-    if not request.only_grid:
+    if out is not None or grid is None:  # otherwise, the grid is all that is written
         check_same_run(job.folder, job.identity)
     return job
-
-
-def load_alone(generator: str, source: Source, *, data: Path | None) -> tuple[Mixture, Dataset | None]:
-    """Load one generator as a mixture of its own, and the real images if it varies any.
-
-    Raises: UnknownName, ConfigError, DataError, HubError.
-    """
-
-    def open_real(lead: LoadedModel[Generator] | None) -> Dataset | None:
-        if lead is None or lead.needs_init_images:
-            return find_data(data, lead, classes=None, skip_bad=False)
-        if data is not None:
-            raise ConfigError(f"'{generator}' does not vary real images", "leave --data out")
-        return None
-
-    return load_mixture((generator,), source, open_real=open_real)
 
 
 def labels_to_sample(wanted: Sequence[str], model: LoadedModel[Generator]) -> tuple[str, ...]:

@@ -104,6 +104,11 @@ class Sampler:
         own = self._by_label[image.label]
         return int(own[self.plan.source_of(image, len(own))])
 
+    def source_name(self, image: PlannedImage) -> str:
+        """Return the name of the real image that `image` varies, "" if its generator needs none."""
+        source = self.source(image)
+        return self.real.names[source] if self.real is not None and source is not None else ""
+
     def source_pixels(self, image: PlannedImage) -> np.ndarray:
         """Return the real image that `image` varies, as its generator reads it: uint8 (C, H, W)."""
         return self._prepared(image.generator, self.source(image))

@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -80,18 +80,16 @@ def is_written(path: Path) -> bool:
 
 def original_files(data: Dataset) -> list[str]:
     """Return the file of each real image in the run's folder: in its class folder, under its own name made unique."""
-    found = [""] * len(data)
+    found: list[str] = []
+    for index, name in enumerate(data.names):
+        file = data.file(index)
+        own = file.name if file is not None else f"{Path(name).stem}.png"
+        found.append(f"real-{own}" if file is None or own.startswith("synthetic-") else own)
     for number, label in enumerate(data.classes):
-        own = np.flatnonzero(data.labels == number).tolist()
-        for index, name in zip(own, distinct([_own_name(data, index) for index in own]), strict=True):
+        chosen = np.flatnonzero(data.labels == number).tolist()
+        for index, name in zip(chosen, distinct([found[index] for index in chosen]), strict=True):
             found[index] = f"{label}/{name}"
     return found
-
-
-def _own_name(data: Dataset, index: int) -> str:
-    file = data.file(index)
-    name = file.name if file is not None else f"{Path(data.names[index]).stem}.png"
-    return f"real-{name}" if file is None or name.startswith("synthetic-") else name
 
 
 def place_originals(data: Dataset, files: Sequence[str], folder: Path, *, how: str) -> str:
@@ -151,31 +149,28 @@ def write_metadata(folder: Path, sampler: Sampler, originals: Sequence[str]) -> 
 
     Raises: ResourceError.
     """
-    path = folder / METADATA
+    path, real = folder / METADATA, sampler.real if originals else None
     with temporary_beside(path) as temporary:
         with temporary.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(FIELDS)
-            for row in _rows(sampler, originals):
+            rows: list[tuple[str, ...]] = []
+            if real is not None:
+                labels = [real.classes[label] for label in real.labels.tolist()]
+                facts = zip(originals, labels, real.names, strict=True)
+                rows = [(name, label, "real", "", "", "", source) for name, label, source in facts]
+            for image in sampler.plan.images():
+                weights = sampler.models[image.generator].weights_sha256 or ""
+                seed = str(sampler.plan.seed_of(image))
+                made = (image.generator_name, weights, seed, sampler.source_name(image))
+                rows.append((image.file, image.label, "synthetic", *made))
+            for row in rows:
                 digest = hashlib.sha256((folder / row[0]).read_bytes()).hexdigest()
                 writer.writerow((*row, digest))
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     return path
-
-
-def _rows(sampler: Sampler, originals: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    real, plan = sampler.real, sampler.plan
-    for index, name in enumerate(originals):
-        assert real is not None  # originals are its files
-        yield name, real.classes[int(real.labels[index])], "real", "", "", "", real.names[index]
-    for image in plan.images():
-        weights = sampler.models[image.generator].weights_sha256 or ""
-        source = sampler.source(image)
-        source_name = real.names[source] if real is not None and source is not None else ""
-        seed = str(plan.seed_of(image))
-        yield image.file, image.label, "synthetic", image.generator_name, weights, seed, source_name
 
 
 def sheet_beside(folder: Path) -> Path:
@@ -202,20 +197,15 @@ def write_sheet(
     rows: list[tuple[str, np.ndarray]] = []
     for label in labels:
         made = [look(image) for image in sampler.plan.spread(label, tiles)]
-        found = (("real", _real_pixels(sampler.real, label), crop), ("synthetic", made, "none"))
-        for origin, pixels, how in found:
+        stored: list[np.ndarray] = []
+        if sampler.real is not None and label in sampler.real.classes:  # a few, evenly over the data
+            own = np.flatnonzero(sampler.real.labels == sampler.real.classes.index(label))
+            places = {int(place) for place in np.linspace(0, len(own) - 1, min(_COLUMNS, len(own)))}
+            stored = [sampler.real.pixels(int(own[place])) for place in sorted(places)]
+        for origin, pixels, how in (("real", stored, crop), ("synthetic", made, "none")):
             if pixels:
-                squares = [prepare(own, size=size, channels=channels, crop=how) for own in pixels]
+                squares = [prepare(each, size=size, channels=channels, crop=how) for each in pixels]
                 rows.append((f"{label}\n{origin}", np.stack(squares)))
     if rows:
         write_image(path, contact_sheet(rows, columns=_COLUMNS, scale=max(1, _TILE_SIDE // size)))
     return bool(rows)
-
-
-def _real_pixels(real: Dataset | None, label: str) -> list[np.ndarray]:
-    """Return a few images of a class as stored, evenly over the data."""
-    if real is None or label not in real.classes:
-        return []
-    own = np.flatnonzero(real.labels == real.classes.index(label))
-    places = {int(place) for place in np.linspace(0, len(own) - 1, min(_COLUMNS, len(own)))}
-    return [real.pixels(int(own[place])) for place in sorted(places)]

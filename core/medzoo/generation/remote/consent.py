@@ -18,7 +18,7 @@ from medzoo.toolkit.remote import RemoteGenerator, Service
 
 @dataclass(frozen=True, kw_only=True)
 class RequestPlan:
-    """The `images` that the remote generator `name` still has to request; `there` of them exist, as `usage` counts.
+    """The `images` that the remote generator `name` still has to request; others are `there`, as `usage` counts.
 
     `sources` is the number of different real images that the requests would carry.
     """
@@ -29,7 +29,7 @@ class RequestPlan:
     sampler: Sampler
     folder: Path
     images: tuple[PlannedImage, ...]
-    there: int
+    there: tuple[PlannedImage, ...]
     sources: int
     usage: Usage
 
@@ -73,7 +73,8 @@ def plan_requests(sampler: Sampler, folder: Path, shard: tuple[int, int]) -> lis
         if not isinstance(model.model, RemoteGenerator) or model.model.service is None:
             continue
         planned = [image for batch in sampler.plan.batches(shard) for image in batch if image.generator == number]
-        images = tuple(image for image in planned if not is_written(folder / image.file))
+        there = dict.fromkeys(image for image in planned if is_written(folder / image.file))
+        images = tuple(image for image in planned if image not in there)
         found.append(
             RequestPlan(
                 name=name,
@@ -82,7 +83,7 @@ def plan_requests(sampler: Sampler, folder: Path, shard: tuple[int, int]) -> lis
                 sampler=sampler,
                 folder=folder,
                 images=images,
-                there=len(planned) - len(images),
+                there=tuple(there),
                 sources=len({sampler.source(image) for image in images}),
                 usage=read_usage(folder, name),
             )

@@ -5,9 +5,8 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,30 +24,8 @@ _MAX_FAILURES_IN_A_ROW = 8
 _LONGEST_BACKOFF = 60.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Failure:
-    """An image that could not be made: its file, the real image it varies, and the reason."""
-
-    file: str
-    source: str
-    reason: str
-
-
-def check_failures(failures: Sequence[Failure], *, total: int) -> None:
-    """Raise ResourceError that lists the `failures`, grouped by reason, if there are any."""
-    files: dict[str, list[str]] = {}
-    for failure in failures:
-        files.setdefault(failure.reason, []).append(f"{failure.file} (of {failure.source})")
-    if files:
-        raise ResourceError(
-            f"{len(failures)} of {total} images could not be made: "
-            + "; ".join(f"{', '.join(names)}: {reason}" for reason, names in files.items()),
-            "the others are in the folder; run the same command again to request the missing ones only",
-        )
-
-
-def sample_remote(plan: RequestPlan, *, done: Callable[[PlannedImage], None]) -> list[Failure]:
-    """Request the images of `plan`, call `done` for each that is on disk, and return those that failed.
+def sample_remote(plan: RequestPlan, *, done: Callable[[PlannedImage], None]) -> list[tuple[str, str]]:
+    """Request the images of `plan`, call `done` for each that is on disk, and return those that failed with reasons.
 
     Stopped at any moment, every file is whole, and the next call requests what is missing.
 
@@ -56,7 +33,7 @@ def sample_remote(plan: RequestPlan, *, done: Callable[[PlannedImage], None]) ->
         ResourceError: a cap is reached, many images fail in a row, or the disk cannot be written.
         MedzooError: as `RemoteGenerator.request` for what aborts the run.
     """
-    failures: list[Failure] = []
+    failures: list[tuple[str, str]] = []
     row = 0
     pool = ThreadPoolExecutor(max_workers=plan.service.parallel, thread_name_prefix="request")
     with Ledger(plan.folder) as ledger, pool:
@@ -68,7 +45,7 @@ def sample_remote(plan: RequestPlan, *, done: Callable[[PlannedImage], None]) ->
                 except _Stopped:
                     continue  # another request's error stops the run, and is raised when that one finishes
                 except RequestError as error:
-                    failures.append(runner.failure(image, error))
+                    failures.append((f"{image.file} (of {plan.sampler.source_name(image)})", error.message))
                     row += 1
                     if row == _MAX_FAILURES_IN_A_ROW:
                         raise ResourceError(
@@ -123,13 +100,6 @@ class _RequestRunner:
     def stop(self) -> None:
         """Send no further request."""
         self._stopping.set()
-
-    def failure(self, image: PlannedImage, error: RequestError) -> Failure:
-        """Describe an image that could not be made."""
-        real, source = self._plan.sampler.real, self._plan.sampler.source(image)
-        assert real is not None
-        assert source is not None
-        return Failure(file=image.file, source=real.names[source], reason=error.message)
 
     def source(self, image: PlannedImage) -> bytes:
         """Return what is sent for an image: a PNG of pixels alone."""
