@@ -12,8 +12,8 @@ from helpers.image_sets import noise, write_csv, write_folder
 from PIL import Image
 
 from medzoo.data import dataset as data
-from medzoo.data.dataset import Dataset, open_dataset
-from medzoo.data.images import prepare
+from medzoo.data.dataset import Dataset, describe_blank, open_dataset
+from medzoo.data.images import Header, prepare
 from medzoo.errors import DataError, UnknownName
 from medzoo.protocols import LabeledImages
 from medzoo.specs import ImageSpec
@@ -210,3 +210,28 @@ def test_open_dataset_pipe_named_like_an_image_raises(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a" / "pipe.png")
     with pytest.raises(DataError, match=r"pipe\.png is not a file"):
         open_dataset(tmp_path)
+
+
+def test_blank_images_are_one_color_all_over(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"a": 2})
+    rgb = noise(9, 9, 3)
+    for name, image in {
+        "transparent": Image.fromarray(np.dstack([rgb, np.zeros((9, 9), np.uint8)])),
+        "gray": Image.new("L", (9, 9), 77),
+        "red": Image.new("RGB", (9, 9), "red"),
+        "bars": Image.fromarray(np.repeat(np.array([[0, 1]], np.uint8), 9, axis=0)),
+    }.items():
+        image.save(tmp_path / "a" / f"{name}.png")
+    found = open_dataset(tmp_path)
+    assert set(found.blank()) == {"a/transparent.png", "a/gray.png", "a/red.png"}
+    assert describe_blank(found.blank()) == (
+        "3 images have no content (one color all over, or all transparent), such as a/gray.png"
+    )
+
+
+def test_subset_reads_no_file_again(tmp_path: Path) -> None:
+    found = open_dataset(write_folder(tmp_path, {"a": 3}))
+    digests = found.fingerprints()
+    (tmp_path / "a" / "001.png").unlink()
+    assert found.subset([2, 0]).fingerprints() == (digests[2], digests[0])
+    assert found.subset([2]).headers == (Header(12, 12, "L"),)

@@ -141,6 +141,28 @@ def test_split_dataset_already_split_raises(tmp_path: Path) -> None:
         split_dataset(open_dataset(tmp_path), seed=0)
 
 
+def test_split_dataset_refuses_synthetic_images(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"a": 6, "b": 6})
+    (tmp_path / "a" / "005.png").rename(tmp_path / "a" / "synthetic-classic-000000.png")
+    with pytest.raises(DataError, match=r"holds a synthetic image, such as a/synthetic-classic-000000\.png") as caught:
+        split_dataset(open_dataset(tmp_path), seed=0)
+    assert "split the real images alone" in caught.value.hint
+
+
+def test_split_dataset_refuses_a_column_like_a_patients(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"x": 20})
+    lines = [f"x/{index:03d}.png,{'ab'[index % 2]},{index // 4}" for index in range(20)]
+    table = write_csv(tmp_path / "l.csv", "file,label,Patientennummer", *lines)
+    with pytest.raises(
+        DataError, match="the column 'Patientennummer' is not used but looks like a patient's"
+    ) as caught:
+        split_dataset(open_dataset(table), seed=0)
+    assert caught.value.hint == "rename it to patient, or drop it if it is not: Patientennummer"
+    write_csv(table, "file,label,PatientID", *lines)
+    parts = split_dataset(open_dataset(table), fractions={"train": 0.6, "test": 0.4}, seed=0)
+    assert not {*(parts["train"].patients or ())} & {*(parts["test"].patients or ())}
+
+
 # Writing
 
 

@@ -175,6 +175,15 @@ def test_evaluate_batch_size(measure):
     assert values[0] == values[1] == values[2]
 
 
+def test_evaluate_truncated_image(measure, paths):
+    file = paths["real"] / "a" / "000.png"
+    file.write_bytes(file.read_bytes()[:-30])
+    with pytest.raises(DataError, match=r"000\.png cannot be read") as raised:
+        measure(metrics=("brightness",))
+    assert "--skip-bad" in raised.value.hint
+    assert rows(measure(metrics=("brightness",), skip_bad=True))["brightness"].score.n_real == 9
+
+
 def test_evaluate_leakage(measure, paths, logged, tmp_path):
     train = write_set(tmp_path / "train", {"a": 5, "b": 5}, seed=3)
     write_image(train / "a" / "000.png", open_dataset(paths["real"]).pixels(0)[None])

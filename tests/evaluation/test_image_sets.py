@@ -69,6 +69,14 @@ def test_open_sets_unreadable_image(tmp_path, open_, logged):
     assert any("left out a/000.png" in text for text in logged)
 
 
+def test_open_sets_knows_synthetic_images_without_a_table(tmp_path, open_):
+    paths = sets_of(tmp_path, real=12, synthetic=12)
+    (paths[FAKE] / "a" / "000.png").rename(paths[FAKE] / "a" / "synthetic-x-000000.png")
+    assert open_(**paths)[FAKE].data.names == ("a/synthetic-x-000000.png",)
+    with pytest.raises(DataError, match=r"holds a synthetic image, such as .*, but was given as real images"):
+        open_(**{REAL: paths[FAKE], FAKE: paths[REAL]})
+
+
 def test_open_sets_with_parts(tmp_path, open_, logged):
     for part, count in (("train", 5), ("val", 3), ("test", 2)):
         write_set(tmp_path / "split" / part, {"a": count, "b": count})

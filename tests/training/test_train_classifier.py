@@ -136,6 +136,26 @@ def test_split_validation_whole_groups(tmp_path, train):
     assert len(split_validation(images, share=0, seed=0).validation) == 0
 
 
+def test_split_validation_never_chooses_by_synthetic_images(tmp_path):
+    write_images(tmp_path, dict.fromkeys(LEVELS, 12), seed=3)
+    for file in sorted(tmp_path.glob("*/*.png"))[::2]:
+        file.rename(file.with_name(f"synthetic-x-{file.name}"))
+    images = open_dataset(tmp_path)
+    split = split_validation(images, share=0.25, seed=0)
+    assert len(split.training) + len(split.validation) == len(images)
+    assert not split.validation.synthetic
+    assert split.training.synthetic == images.synthetic
+    assert not set(split.training.names) & set(split.validation.names)
+
+
+def test_score_refuses_synthetic_images(data, train):
+    model = loaded(train(open_dataset(data)))
+    file = next((data / "test").glob("*/*.png"))
+    file.rename(file.with_name("synthetic-x-000000.png"))
+    with pytest.raises(DataError, match=r"holds a synthetic image, such as .*, which cannot test a classifier"):
+        score(model, open_dataset(data), progress=no_progress)
+
+
 def test_split_validation_leaves_held_out_data(data, train):
     images = open_dataset(data)
     own = split_validation(images, seed=0)

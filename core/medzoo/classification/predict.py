@@ -19,6 +19,7 @@ from medzoo.data.dataset import Dataset, open_dataset
 from medzoo.data.decoded_cache import Decoded
 from medzoo.data.duplicates import thumbnails
 from medzoo.data.images import SUFFIXES, probe, to_float
+from medzoo.data.synthetic import check_no_synthetic
 from medzoo.errors import ConfigError, DataError, UnknownName
 from medzoo.models.loading import LoadedModel
 from medzoo.protocols import Classifier
@@ -209,6 +210,8 @@ def score(
     """
     part = part or ("test" if data.held_out else "")
     chosen, left_out = data_part(data, part), 0
+    if part != "train":
+        check_no_synthetic(chosen, use="which cannot test a classifier", hint="give real images")
     unseen = [
         place for place, digest in enumerate(_decoded(model, chosen).fingerprints()) if digest not in model.trained_on
     ]

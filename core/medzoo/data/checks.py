@@ -12,6 +12,7 @@ import numpy as np
 
 from medzoo.data.dataset import Dataset
 from medzoo.data.duplicates import components, equal_pairs, near_pairs, thumbnails
+from medzoo.data.summary import DataSummary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +30,12 @@ class DataReport:
 
     `sizes` counts images by "width x height", `kinds` by Pillow mode and bits a channel. `exact` are pairs of equal
     pixels, `near` pairs of thumbnails that correlate above 0.99 but differ. `groups` lists the images of each
-    duplicate group of two or more as "part/name (class)", groups across parts and classes first.
+    duplicate group of two or more as "part/name (class)", groups across parts and classes first. `blank` are images of
+    one color all over, `synthetic` those that a model made, both as "part/name"; `summary` says how the path was read.
     """
 
     path: str
+    summary: DataSummary
     counts: Mapping[str, Mapping[str, int]]
     sizes: Mapping[str, int]
     kinds: Mapping[str, int]
@@ -40,6 +43,8 @@ class DataReport:
     exact: Duplicates
     near: Duplicates
     groups: tuple[tuple[str, ...], ...]
+    blank: tuple[str, ...] = ()
+    synthetic: tuple[str, ...] = ()
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -47,6 +52,11 @@ class DataReport:
         found = []
         if self.unreadable:
             found.append(f"unreadable images: {len(self.unreadable)}")
+        if self.blank:
+            found.append(f"images without content (one color all over, or all transparent): {len(self.blank)}")
+        if held_out := [name for name in self.synthetic if name.startswith(("val/", "test/"))]:
+            found.append(f"synthetic images in a part that should be real: {len(held_out)}")
+        found += self.summary.warnings
         for kind, duplicates in (("exact", self.exact), ("near", self.near)):
             if duplicates.pairs:
                 found.append(
@@ -57,7 +67,7 @@ class DataReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON, `problems` included."""
-        return {**asdict(self), "problems": list(self.problems)}
+        return {**asdict(self), "summary": self.summary.to_dict(), "problems": list(self.problems)}
 
 
 def check_dataset(dataset: Dataset) -> DataReport:
@@ -70,8 +80,10 @@ def check_dataset(dataset: Dataset) -> DataReport:
     sizes = Counter(f"{header.width}x{header.height}" for header in headers)
     kinds = Counter(f"{header.mode}, {header.bits} bit" for header in headers)
     exact, near, groups = _duplicates(parts)
+    blank = [f"{name}/{file}" for name, part in parts.items() for file in part.blank()]
     return DataReport(
         path=str(dataset.path),
+        summary=dataset.summary(),
         counts={name: part.counts() for name, part in parts.items()},
         sizes=dict(sizes.most_common()),
         kinds=dict(kinds.most_common()),
@@ -79,6 +91,8 @@ def check_dataset(dataset: Dataset) -> DataReport:
         exact=exact,
         near=near,
         groups=groups,
+        blank=tuple(blank),
+        synthetic=tuple(f"{name}/{file}" for name, part in parts.items() for file in sorted(part.synthetic)),
     )
 
 

@@ -97,7 +97,10 @@ class Dataset:
     def subset(self, indices: Sequence[int] | np.ndarray) -> Dataset:
         """Return the images at `indices`, in that order, with the same classes and nothing held out."""
         chosen = [int(index) for index in indices]
-        return replace(
+        synthetic = (
+            self.synthetic.intersection(self.names[index] for index in chosen) if self.synthetic else frozenset()
+        )
+        found = replace(
             self,
             labels=self.labels[chosen],
             names=tuple(self.names[index] for index in chosen),
@@ -106,10 +109,12 @@ class Dataset:
             patients=tuple(self.patients[index] for index in chosen) if self.patients is not None else None,
             held_out={},
             bad=(),
-            synthetic=self.synthetic.intersection(self.names[index] for index in chosen)
-            if self.synthetic
-            else frozenset(),
+            synthetic=synthetic,
         )
+        for known in ("headers", "_decoded_once"):  # so that no file is read again
+            if known in self.__dict__:
+                found.__dict__[known] = tuple(self.__dict__[known][index] for index in chosen)
+        return found
 
     @cached_property
     def headers(self) -> tuple[Header, ...]:
@@ -244,6 +249,12 @@ def _relabeled(dataset: Dataset, image: ImageSpec) -> np.ndarray:
 def fingerprint_of(pixels: np.ndarray) -> str:
     """Return the first 16 hex digits of the SHA-256 of an image's shape and pixels, uint8 (H, W) or (H, W, 3)."""
     return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:16]
+
+
+def describe_blank(names: Sequence[str]) -> str:
+    """Return a sentence about images without content, as `Dataset.blank` names them."""
+    many = f"{len(names)} images have" if len(names) > 1 else "an image has"
+    return f"{many} no content (one color all over, or all transparent), such as {names[0]}"
 
 
 def is_blank(pixels: np.ndarray) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 from medzoo.data.dataset import Dataset
 from medzoo.data.duplicates import duplicate_groups
 from medzoo.data.images import write_bytes
+from medzoo.data.synthetic import check_no_synthetic
 from medzoo.errors import ConfigError, DataError
 from medzoo.storage.files import check_empty, new_folder
 
@@ -26,7 +27,7 @@ def split_dataset(dataset: Dataset, *, fractions: Mapping[str, float] = FRACTION
     All images of a patient, or of a duplicate group where patients are unknown, fall in one part; every class falls in
     every part. The same dataset, fractions and seed give the same parts.
     Raises: ConfigError on fractions that do not add up to 1; DataError on a class of too few groups, an unreadable
-    image, or a dataset that already has parts.
+    image, a dataset that already has parts or synthetic images, or an unused column that looks like a patient's.
     """
     _, parts = _plan(dataset, fractions=fractions, seed=seed)
     return _subsets(dataset, parts)
@@ -81,6 +82,12 @@ def _plan(dataset: Dataset, *, fractions: Mapping[str, float], seed: int) -> tup
             f"{dataset.path} already has parts: {', '.join(dataset.held_out)}",
             "use them, or put all images into one set of class folders",
         )
+    check_groupable(dataset)
+    check_no_synthetic(
+        dataset,
+        use="which would enter other parts than train, or come from images that do",
+        hint="split the real images alone, then fill the train part: medzoo augment --data OUT/train",
+    )
     if dataset.patients is not None:
         groups = np.unique(dataset.patients, return_inverse=True)[1].astype(np.int64)
     else:
@@ -99,6 +106,16 @@ def _plan(dataset: Dataset, *, fractions: Mapping[str, float], seed: int) -> tup
             "leave a part out (--val 0), or add images of other patients",
         )
     return groups, np.array(list(shares))[chosen]
+
+
+def check_groupable(dataset: Dataset) -> None:
+    """Raise DataError if a column that is not used looks like one of patients, whose images must stay together."""
+    if names := dataset.findings.patient_like:
+        raise DataError(
+            f"{dataset.path}: the column '{names[0]}' is not used but looks like a patient's, "
+            "whose images must not be in several parts",
+            f"rename it to patient, or drop it if it is not: {', '.join(names)}",
+        )
 
 
 def assign_groups(hot: np.ndarray, groups: np.ndarray, *, shares: np.ndarray, seed: int) -> np.ndarray:

@@ -96,7 +96,8 @@ class DataSummary:
         if self.patients is None:
             facts.append("patients unknown")
         else:
-            column = f" (column {findings.columns['patient']})" if findings.columns else ""
+            column = (findings.columns or {}).get("patient")
+            column = f" (column {column})" if column else ""
             facts.append(f"{self.patients} {'patient' if self.patients == 1 else 'patients'}{column}")
         facts.append(f"{_counted(self.channels)}, {_counted({f'{bits} bit': n for bits, n in self.bits.items()})}")
         facts += findings.notes

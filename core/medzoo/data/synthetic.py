@@ -65,5 +65,5 @@ def has_synthetic_mark(image: Image) -> bool:
 def check_no_synthetic(data: Dataset, *, use: str, hint: str) -> None:
     """Raise DataError if `data` has synthetic images; `use` says why not, as in "which cannot test a model"."""
     if found := data.synthetic:
-        example = min(found)
-        raise DataError(f"{data.path} holds {len(found)} synthetic images, such as {example}, {use}", hint)
+        many = f"{len(found)} synthetic images" if len(found) > 1 else "a synthetic image"
+        raise DataError(f"{data.path} holds {many}, such as {min(found)}, {use}", hint)

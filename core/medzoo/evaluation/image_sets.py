@@ -17,6 +17,7 @@ from medzoo.data.decoded_cache import Decoded
 from medzoo.data.image_formats import image_formats
 from medzoo.data.images import SUFFIXES
 from medzoo.data.metadata import METADATA, read_metadata
+from medzoo.data.synthetic import check_no_synthetic
 from medzoo.errors import DataError
 from medzoo.evaluation.results import FAKE, OTHER, REAL, TRAIN, SetSummary
 from medzoo.specs import ImageSpec
@@ -147,26 +148,21 @@ def _without_labels(data: Dataset) -> Dataset:
 
 
 def _select(role: str, data: Dataset) -> tuple[Dataset, tuple[tuple[str, str], ...]]:
-    """Return the images of a set that have its role by its metadata.csv, and the origins of synthetic ones."""
-    rows = read_metadata(data.path) if data.array is None else {}
-    synthetic = {name: row for name, row in rows.items() if row["origin"] == "synthetic"}
+    """Return the images of a set that have its role, and the origins of synthetic ones as metadata.csv states them."""
     if role != FAKE:
-        if count := sum(name in synthetic for name in data.names):
-            raise DataError(
-                f"{data.path} holds {count} synthetic images by its {METADATA}, but was given as {role} images",
-                "give a folder of real images only",
-            )
+        check_no_synthetic(data, use=f"but was given as {role} images", hint="give a folder of real images only")
         return data, ()
-    if not rows:
-        return data, ()
-    own = [k for k, name in enumerate(data.names) if name in synthetic]
-    if not own:
+    rows = read_metadata(data.path) if data.array is None else {}
+    own = [k for k, name in enumerate(data.names) if name in data.synthetic]
+    if rows and not own:
         raise DataError(f"{data.path} holds no synthetic images by its {METADATA}", "give a folder of synthetic images")
-    if len(own) < len(data):
-        logger.info(f"{data.path}: evaluating its {len(own)} synthetic images of {len(data)}, by its {METADATA}")
-    chosen = [synthetic[data.names[k]] for k in own]
-    origins = dict.fromkeys((row.get("generator", ""), row.get("weights_sha256", "")) for row in chosen)
-    return data.subset(own), tuple(origins)
+    if 0 < len(own) < len(data):
+        by = f", by its {METADATA}" if rows else ""
+        logger.info(f"{data.path}: evaluating its {len(own)} synthetic images of {len(data)}{by}")
+        data = data.subset(own)
+    stated = [rows[name] for name in data.names if name in rows]
+    origins = dict.fromkeys((row.get("generator", ""), row.get("weights_sha256", "")) for row in stated)
+    return data, tuple(origins)
 
 
 def common_image(sets: Mapping[str, EvaluationSet], *, size: int | None) -> tuple[ImageSpec, str]:

@@ -136,6 +136,8 @@ class MetricComputer:
             first, second = self._sample(one, real, of_real), self._sample(one, fake, of_fake)
             return self._measure(one, first, second, train, seed=derive_seed(self._seed, one.name)), ""
         except DataError as error:
+            for one_set in (real, fake, *([train] if train is not None else [])):
+                one_set.images.fingerprints()  # an image that cannot be read is no peculiarity of this metric
             return None, error.message
         except Exception as error:  # noqa: BLE001 - the plugin boundary: the other metrics go on
             return None, self._note_error(one, error)

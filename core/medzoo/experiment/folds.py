@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from medzoo.data.dataset import Dataset
+from medzoo.data.dataset import Dataset, describe_blank
 from medzoo.data.duplicates import duplicate_groups, thumbnails
-from medzoo.data.splits import assign_groups, split_dataset
+from medzoo.data.splits import assign_groups, check_groupable, split_dataset
+from medzoo.data.synthetic import check_no_synthetic
 from medzoo.errors import DataError
 from medzoo.experiment.config import ExperimentSettings
 from medzoo.seeds import derive_seed
@@ -81,13 +82,21 @@ def make_folds(
         DataError: the data has no test part and needs one, or has one and folds are wanted; test images are also
             training images, and not `allow_leak`; a class has too few separate groups of images.
     """
+    for part in (data, *data.held_out.values(), *([test] if test is not None else [])):
+        check_no_synthetic(part, use="but experiments start from real ones", hint="give the folder of the real images")
+    if settings.folds or settings.validation:
+        check_groupable(data)
     if settings.folds:
         if test is not None:
             raise DataError("--test was given, but folds make their own test parts", "set folds=0 to use it")
         if leave_out is not None:
             raise DataError("--leave-out-seen was given, but folds test on every image", "use it with folds=0")
-        return _with_similar(_cross_validation(data, settings))
-    return _with_similar(_held_out(data, settings, test=test, allow_leak=allow_leak, leave_out=leave_out))
+        images = _with_similar(_cross_validation(data, settings))
+    else:
+        images = _with_similar(_held_out(data, settings, test=test, allow_leak=allow_leak, leave_out=leave_out))
+    if blank := images.data.blank():
+        images = replace(images, warnings=(*images.warnings, describe_blank(blank)))
+    return replace(images, facts={**images.facts, "summary": data.summary().to_dict()})
 
 
 def _cross_validation(data: Dataset, settings: ExperimentSettings) -> Images:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medzoo._version import __version__
-from medzoo.data.dataset import Dataset
+from medzoo.data.dataset import Dataset, describe_blank
 from medzoo.errors import ConfigError, DataError
 from medzoo.generation.mixture import Mixture, Source, check_classes, lineage, load_mixture
 from medzoo.generation.run import Job
@@ -104,6 +104,8 @@ def prepare(
 def _log_warnings(mixture: Mixture, real: Dataset, *, target: int) -> None:
     """Log what a reader of the plan might miss."""
     counts = real.counts()
+    if blank := real.blank():
+        logger.warning(f"{real.path}: {describe_blank(blank)}")
     above = [f"{label} has {count}" for label, count in counts.items() if count > target]
     if above:
         logger.info(f"above --to {target}, so nothing is added or deleted: {', '.join(above)}")

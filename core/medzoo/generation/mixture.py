@@ -12,8 +12,8 @@ from typing import Any
 from medzoo import config as settings
 from medzoo.data.dataset import Dataset, open_dataset
 from medzoo.data.image_formats import image_formats
-from medzoo.data.metadata import METADATA, read_metadata
 from medzoo.data.phantom import phantom_dataset
+from medzoo.data.synthetic import check_no_synthetic
 from medzoo.errors import ConfigError, DataError
 from medzoo.generation.plan import distinct, file_safe, make_plan
 from medzoo.generation.sampler import Sampler
@@ -193,12 +193,8 @@ def find_data(
         logger.info(f"real images: ./{DEFAULT_DATA} (no --data given)")
     if path is not None:
         data = open_dataset(path, skip_bad=skip_bad, classes=classes)
-        for place in (path, path / "train"):
-            if synthetic := sum(row["origin"] == "synthetic" for row in read_metadata(place).values()):
-                raise DataError(
-                    f"{place} holds {synthetic} synthetic images by its {METADATA}, which would count as real",
-                    "give the folder of the real images",
-                )
+        for part in (data, *data.held_out.values()):
+            check_no_synthetic(part, use="which would count as real", hint="give the folder of the real images")
         for name, reason in (entry for part in (data, *data.held_out.values()) for entry in part.bad):
             logger.warning(f"left out {name}: {reason}")
     elif lead is not None and lead.demo_dataset == "phantom":

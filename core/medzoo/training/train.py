@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medzoo import config as settings
 from medzoo._version import __version__
-from medzoo.data.dataset import Dataset
+from medzoo.data.dataset import Dataset, describe_blank
 from medzoo.data.splits import split_dataset
 from medzoo.errors import ConfigError, PluginError
 from medzoo.hub.registry import CLASSIFIER, CONFIG, GENERATOR, WEIGHTS
@@ -58,19 +58,25 @@ def split_validation(data: Dataset, *, share: float | None = None, seed: int) ->
     """Set validation images aside: the data's own `val` part, or about `share` of the training images.
 
     Without either, a tenth. Patients, or duplicates where patients are unknown, stay together. A `share` leaves the
-    data's own `val` part unused, as its test part is.
+    data's own `val` part unused, as its test part is. Synthetic images stay among the training images.
 
     Raises:
         DataError: as `split_dataset`.
     """
     own = data.held_out.get("val")
-    training = replace(data, held_out={})
+    training = data.subset(range(len(data)))
     if own is not None and share is None:
         return ValidationSplit(training=training, validation=own, origin=f"{len(own)}, the data's own val part")
     share = VALIDATION_SHARE if share is None else share
     if share == 0:
         return ValidationSplit(training=training, validation=data.subset([]), origin="none")
-    parts = split_dataset(training, fractions={"train": 1 - share, "val": share}, seed=seed)
+    real = training
+    if training.synthetic:  # they are learned from, and choose nothing
+        real = training.subset([k for k, name in enumerate(training.names) if name not in training.synthetic])
+    parts = split_dataset(real, fractions={"train": 1 - share, "val": share}, seed=seed)
+    if training.synthetic:
+        held_out = frozenset(parts["val"].names)
+        parts["train"] = training.subset([k for k, name in enumerate(training.names) if name not in held_out])
     whole = "patients" if data.patients is not None else "groups of duplicates"
     origin = f"{len(parts['val'])} of the {len(data)} training images, whole {whole}, by seed {seed}"
     return ValidationSplit(training=parts["train"], validation=parts["val"], origin=origin)
@@ -106,6 +112,7 @@ def train(
     """
     kind = CLASSIFIER if isinstance(spec, ClassifierSpec) else GENERATOR
     _check_trainable(spec, data)
+    _log_contents(data)
     split = None
     if kind == CLASSIFIER:
         split = split_validation(data, share=validation, seed=seed)
@@ -188,6 +195,14 @@ def _check_trainable(spec: ModelSpec[Any], data: Dataset) -> None:
     if isinstance(spec, GeneratorSpec):
         # `medzoo augment` will make a folder of each class: fail before the training, not after it.
         check_labels(data.classes)
+
+
+def _log_contents(data: Dataset) -> None:
+    """Log what the images hold that nobody would want to learn from unawares."""
+    if made := data.synthetic:
+        logger.warning(f"{len(made)} of the {len(data)} training images are synthetic, such as {min(made)}")
+    if blank := data.blank():
+        logger.warning(f"of the {len(data)} training images, {describe_blank(blank)}")
 
 
 def _trained_on(data: Dataset, split: ValidationSplit | None, start: LoadedModel[Any] | None) -> dict[str, Any]:
