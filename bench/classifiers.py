@@ -23,8 +23,7 @@ from torchvision.transforms import v2
 from medzoo import ImageSpec
 from medzoo.plugins.lookup import load_plugins
 from medzoo.protocols import TrainingCallback
-from medzoo.toolkit.classifier_settings import ObjectiveSettings, RecipeSettings
-from medzoo.toolkit.settings import ImageSettings
+from medzoo.toolkit.settings import ImageSettings, ObjectiveSettings, RecipeSettings
 from medzoo_classifiers.settings import ResNet18Config, ResNet18Settings
 
 CLASSES = ("a", "b", "c")

@@ -6,7 +6,6 @@ import dataclasses
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -15,21 +14,17 @@ from reference_pages.hooks import autoclass, class_entry, constants, module_entr
 from reference_pages.markdown import escaped, page, table, toctree
 from reference_pages.settings import shown, takes
 
-LIGHT = ("classifier_settings", "nn.resolutions", "settings")
-_INNER = ("training.state",)  # internal; `training.loop` exports the public parts
-
 
 def toolkit_pages() -> dict[str, str]:
     """Return a page for each module, and the index."""
     modules = {name: importlib.import_module(f"{toolkit.__name__}.{name}") for name in module_names()}
     rows = [(f"[`{name}`]({name}.md)", escaped(summary(module))) for name, module in modules.items()]
-    light = ", ".join(f"`{name}`" for name in LIGHT)
     index = page(
         "# Toolkit",
         "`medzoo.toolkit` contains code shared by trained models. A plugin imports what it needs, as in "
         "`from medzoo.toolkit.training.loop import train`. [Train a network](../../toolkit.md) shows how the parts "
-        f"work together. {light} do not import torch, so the module of the spec may import them; import all others in "
-        "the module of the model.",
+        "work together. `settings` does not import torch, so the module of the spec may import it; import all others "
+        "in the module of the model.",
         table(("module", "description"), rows),
         toctree(modules),
     )
@@ -38,12 +33,8 @@ def toolkit_pages() -> dict[str, str]:
 
 def module_names() -> list[str]:
     """Return the names of the modules that plugins may import."""
-    found = (m.name.removeprefix(f"{toolkit.__name__}.") for m in _modules() if not m.ispkg)
-    return sorted(name for name in found if name not in _INNER)
-
-
-def _modules() -> Iterator[pkgutil.ModuleInfo]:
-    return pkgutil.walk_packages(toolkit.__path__, f"{toolkit.__name__}.")
+    prefix = f"{toolkit.__name__}."
+    return sorted(m.name.removeprefix(prefix) for m in pkgutil.walk_packages(toolkit.__path__, prefix) if not m.ispkg)
 
 
 def summary(module: ModuleType) -> str:
@@ -59,11 +50,8 @@ def module_page(module: ModuleType) -> str:
 
 
 def public(module: ModuleType) -> list[Any]:
-    """Return a module's public functions and classes: those in `__all__`, or else those it defines."""
-    found = vars(module)
-    if "__all__" in found:
-        return [found[name] for name in found["__all__"]]
-    own = [part for name, part in found.items() if not name.startswith("_")]
+    """Return the public functions and classes that a module defines."""
+    own = [part for name, part in vars(module).items() if not name.startswith("_")]
     return [p for p in own if (inspect.isclass(p) or inspect.isfunction(p)) and p.__module__ == module.__name__]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from medzoo.config import setting
 from medzoo.errors import ConfigError
-from medzoo.toolkit.classifier_settings import ClassifierSettings
+from medzoo.toolkit.settings import ClassifierSettings
 
 _SWIN = "swin_tiny_patch4_window7_224"
 _VIT = "vit_tiny_patch16_224"

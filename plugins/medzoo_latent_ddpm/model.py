@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from medzoo import ImageSpec
 from medzoo.toolkit.diffusion.latent import LatentDiffusion
 from medzoo.toolkit.nn.conditioning import embed_labels
-from medzoo.toolkit.nn.resolutions import bottleneck_size
+from medzoo.toolkit.nn.unet import bottleneck_size
 
 if TYPE_CHECKING:
     from medzoo_latent_ddpm.settings import AutoencoderSettings, LatentDDPMConfig, NetworkSettings

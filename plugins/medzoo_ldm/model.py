@@ -15,8 +15,7 @@ from medzoo import ImageSpec
 from medzoo.toolkit.diffusion.latent import LatentDiffusion
 from medzoo.toolkit.nn.attention import recorded_attention
 from medzoo.toolkit.nn.pretrained import load_autoencoder
-from medzoo.toolkit.nn.resolutions import bottleneck_size
-from medzoo.toolkit.nn.unet import TokenUNet
+from medzoo.toolkit.nn.unet import TokenUNet, bottleneck_size
 
 if TYPE_CHECKING:
     from medzoo_ldm.settings import AutoencoderSettings, LDMConfig

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from medzoo.toolkit.nn.perceptual import build_lpips
+from medzoo.toolkit.nn.pretrained import build_lpips
 from medzoo_metrics.networks import Perceptual
 
 

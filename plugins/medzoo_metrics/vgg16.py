@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
 
-from medzoo.toolkit.nn.perceptual import build_lpips
+from medzoo.toolkit.nn.pretrained import build_lpips
 from medzoo_metrics.networks import FidelityExtractor, Perceptual, build_network
 
 LAYERS = {"features": "fc2_relu"}

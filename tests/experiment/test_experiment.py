@@ -34,8 +34,7 @@ from medzoo.generation.mixture import make_source
 from medzoo.hub.download import folder_lock
 from medzoo.plugins.lookup import load_plugins
 from medzoo.runs.progress import no_progress
-from medzoo.toolkit.classifier_settings import RecipeSettings
-from medzoo.toolkit.settings import ImageSettings
+from medzoo.toolkit.settings import ImageSettings, RecipeSettings
 from medzoo.training.run_folder import RunFolder
 from medzoo.training.train import train
 
@@ -294,7 +293,7 @@ def test_make_recipes_names_missing_settings(settings, told, tiny, tmp_path):
     plugins = load_plugins()
     spec = replace(plugins.classifier("cnn"), config=settings, presets=tmp_path)
     plugins = replace(plugins, classifiers={**plugins.classifiers, "cnn": spec})
-    with pytest.raises(ConfigError, match=f"{told}.*inherit medzoo.toolkit.classifier_settings.ClassifierSettings"):
+    with pytest.raises(ConfigError, match=f"{told}.*inherit medzoo.toolkit.settings.ClassifierSettings"):
         make_recipes(read_design(str(tiny())), plugins, multi_label=False)
 
 

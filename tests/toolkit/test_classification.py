@@ -14,8 +14,15 @@ from torch.nn import functional as F
 from medzoo import ImageSpec
 from medzoo.errors import DataError
 from medzoo.testing import RecordingCallback
-from medzoo.toolkit.classification import ImageClassifier, Start, pixel_statistics
-from medzoo.toolkit.classifier_settings import (
+from medzoo.toolkit.classification import (
+    ImageClassifier,
+    Objective,
+    Start,
+    learning_rate_factor,
+    mixup,
+    pixel_statistics,
+)
+from medzoo.toolkit.settings import (
     AugmentationSettings,
     ClassifierSettings,
     ObjectiveSettings,
@@ -23,9 +30,7 @@ from medzoo.toolkit.classifier_settings import (
 )
 from medzoo.toolkit.training.augmentation import augment
 from medzoo.toolkit.training.batches import Batch
-from medzoo.toolkit.training.objectives import Objective, mixup
-from medzoo.toolkit.training.optimizers import make_optimizer, rate_curve
-from medzoo.toolkit.training.selection import EarlyStopping
+from medzoo.toolkit.training.loop import EarlyStopping, make_optimizer
 
 IMAGE = ImageSpec(size=8, channels=1, classes=("a", "b", "c"))
 
@@ -245,7 +250,7 @@ def test_fit_again_keeps_start_weights_and_statistics():
 
 
 def curve(steps=20, per_epoch=4, **training):
-    factor = rate_curve(RecipeSettings(**training), total=steps, steps_per_epoch=per_epoch)
+    factor = learning_rate_factor(RecipeSettings(**training), total=steps, steps_per_epoch=per_epoch)
     return [factor(step) for step in range(1, steps + 1)]
 
 
@@ -260,7 +265,7 @@ def torch_rates(scheduler_of, steps=20):
     return rates
 
 
-def test_rate_curve_matches_torch_schedulers():
+def test_learning_rate_factor_matches_torch_schedulers():
     schedulers = torch.optim.lr_scheduler
     assert curve(lr_scheduler="constant") == [1.0] * 20
     assert curve(lr_scheduler="cosine") == pytest.approx(torch_rates(lambda o: schedulers.CosineAnnealingLR(o, 20)))
@@ -277,8 +282,8 @@ def test_rate_curve_matches_torch_schedulers():
 def test_make_optimizer_applies_settings(name, kind):
     body = Body()
     body.convolution.requires_grad_(False)
-    settings = RecipeSettings(optimizer=name, beta1=0.8, beta2=0.95, weight_decay=0.01)
-    optimizer = make_optimizer(body, settings, rate=0.5)
+    settings = RecipeSettings(learning_rate=0.5, beta1=0.8, beta2=0.95, weight_decay=0.01)
+    optimizer = make_optimizer(body, settings, name)
     assert type(optimizer) is kind
     (group,) = optimizer.param_groups
     assert (group["lr"], group["weight_decay"]) == (0.5, 0.01)
@@ -402,9 +407,7 @@ def test_augment_randaugment_magnitude_0():
 def test_early_stopping_counts_from_lowest_loss():
     losses = itertools.chain([3.0, 2.0, 2.5, 1.0, 1.0, 1.5], itertools.repeat(math.nan))
     network = nn.Linear(1, 1)
-    stopping = EarlyStopping(
-        network, RecipeSettings(early_stopping_patience=3), evaluate=lambda: {"validation_loss": next(losses)}
-    )
+    stopping = EarlyStopping(network, lambda: {"validation_loss": next(losses)}, patience=3, keep_best=True)
     for step in range(1, 7):
         with torch.no_grad():
             network.weight.fill_(step)

@@ -12,8 +12,7 @@ from torch import nn
 from medzoo import ImageSpec
 from medzoo.protocols import CheckpointStore, TrainingCallback
 from medzoo.toolkit.diffusion.autoencoder import PatchDiscriminator, Reconstruction, quality, reconstruct, similarity
-from medzoo.toolkit.diffusion.latent import LatentDiffusion
-from medzoo.toolkit.diffusion.latents import Latents, Standardizer, content_key, encode_all
+from medzoo.toolkit.diffusion.latent import LatentDiffusion, Latents, Standardizer, content_key, encode_all
 from medzoo.toolkit.settings import (
     DiffusionSettings,
     LatentDiffusionSettings,

@@ -207,8 +207,8 @@ def test_train_calls_weights_changed():
     log.on_preview = lambda step, sample: events.append("preview")
     settings = TrainingSettings(epochs=1, batch_size=20, mixed_precision="fp32")
     train(
-        make_network(), denoise, Images(), settings, seed=0, callback=log, checkpoints=log, sample=None,
-        weights_changed=lambda: events.append("changed"),
+        make_network(), denoise, Images(), settings, seed=0, callback=log, checkpoints=log,
+        sample=lambda seeds, labels: None, weights_changed=lambda: events.append("changed"),
     )  # fmt: skip
     assert events == ["changed", "preview", "changed", "changed"]
 

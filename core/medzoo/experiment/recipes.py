@@ -17,10 +17,10 @@ from medzoo.experiment.arms import Arm
 from medzoo.experiment.config import Design
 from medzoo.plugins.lookup import Plugins
 from medzoo.specs import ModelSpec
-from medzoo.toolkit.classifier_settings import RecipeSettings
+from medzoo.toolkit.settings import RecipeSettings
 
 _NEEDED = ("image.size", "image.channels", "training.epochs", "training.batch_size")
-_INHERIT = "let its plugin's settings inherit medzoo.toolkit.classifier_settings.ClassifierSettings"
+_INHERIT = "let its plugin's settings inherit medzoo.toolkit.settings.ClassifierSettings"
 _GEOMETRIC: Mapping[str, Any] = {
     "training.horizontal_flip": True,
     "augmentation.rotation": 30.0,

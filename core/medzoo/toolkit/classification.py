@@ -1,4 +1,4 @@
-"""Image classifiers: a network on standardized pixels of the size it needs, and its training."""
+"""Image classifiers: a network on standardized pixels of the size it needs, its training loss and its training."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -14,14 +15,13 @@ from torch.nn import functional
 from medzoo.errors import DataError
 from medzoo.protocols import CheckpointStore, LabeledImages, TrainingCallback
 from medzoo.specs import ImageSpec
-from medzoo.toolkit.classifier_settings import ClassifierSettings, RecipeSettings
-from medzoo.toolkit.training.loop import steps_of, train
-from medzoo.toolkit.training.objectives import Objective, evaluate
-from medzoo.toolkit.training.optimizers import Recipe, make_optimizer, rate_curve
-from medzoo.toolkit.training.selection import EarlyStopping
+from medzoo.toolkit.settings import ClassifierSettings, RecipeSettings
+from medzoo.toolkit.training.augmentation import augment
+from medzoo.toolkit.training.batches import Batch, pixels
+from medzoo.toolkit.training.loop import EarlyStopping, Recipe, make_optimizer, steps_of, train
 from medzoo.toolkit.validation import check_images, check_not_empty
 
-_PREDICT_BATCH = 64
+_BATCH = 64
 
 
 class Body(Protocol):
@@ -148,7 +148,12 @@ class ImageClassifier(nn.Module):
         if checkpoints.load_checkpoint() is None:
             self._begin(data, callback)
         objective = Objective(self.config, data, device=self.device)
-        stopping = EarlyStopping(self.network, training, evaluate=lambda: evaluate(self.network, validation, objective))
+        stopping = EarlyStopping(
+            self.network,
+            lambda: evaluate(self.network, validation, objective),
+            patience=training.early_stopping_patience,
+            keep_best=training.load_best_model_at_end,
+        )
         train(
             self.network,
             objective,
@@ -158,7 +163,7 @@ class ImageClassifier(nn.Module):
             callback=callback,
             checkpoints=checkpoints,
             recipe=_recipe(self.network, training, length=len(data)),
-            selection=stopping if len(validation) else None,
+            early_stopping=stopping if len(validation) else None,
         )
         stopping.finish()
         self._fresh = False
@@ -208,14 +213,110 @@ class ImageClassifier(nn.Module):
     def _in_batches(self, call: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         check_images(self.image, images)
         self.eval()
-        batches = images.to(self.device).split(_PREDICT_BATCH)
+        batches = images.to(self.device).split(_BATCH)
         return torch.cat([call(batch.contiguous(memory_format=torch.channels_last)).float() for batch in batches])
 
 
+class Objective:
+    """Cross-entropy, or binary cross-entropy for multi-hot labels, of batches after augmentation and mixup.
+
+    With `objective.class_weighted`, classes are weighted by their inverse frequency in `data`, the mean image by 1.
+    """
+
+    def __init__(self, settings: ClassifierSettings, data: LabeledImages, *, device: torch.device) -> None:
+        self.settings = settings
+        labels = torch.from_numpy(data.labels)
+        self.classes = len(data.classes)
+        self.multi_label = labels.ndim == 2
+        positives = labels.sum(dim=0) if self.multi_label else torch.bincount(labels, minlength=self.classes)
+        positives = positives.clamp(min=1).float()
+        rarity = (len(labels) - positives) / positives if self.multi_label else len(labels) / self.classes / positives
+        self._weights = rarity.to(device) if settings.objective.class_weighted else None
+        # Balanced sampling weights classes too, so the validation loss is weighted in both cases.
+        balanced = settings.objective.class_weighted or settings.training.class_balanced
+        self._validation_weights = rarity.to(device) if balanced else None
+
+    def __call__(self, network: nn.Module, batch: Batch, random: torch.Generator) -> dict[str, Tensor]:
+        """Return the loss on images augmented and mixed with draws from `random`."""
+        augmentation = self.settings.augmentation
+        images, targets = augment(batch.images, augmentation, random), self._targets(batch.labels)
+        if augmentation.mixup_alpha > 0:
+            images, targets = mixup(images, targets, alpha=augmentation.mixup_alpha, random=random)
+        logits = network(images).float()
+        return {"entropy": self._entropy(logits, targets, self._weights, self.settings.objective.label_smoothing)}
+
+    def validation_loss(self, logits: Tensor, labels: Tensor) -> float:
+        """Return the mean loss, without label smoothing, of `labels` given float32 `logits` (N, K)."""
+        return self._entropy(logits, self._targets(labels), self._validation_weights, smoothing=0.0).item()
+
+    def _targets(self, labels: Tensor) -> Tensor:
+        return labels.float() if self.multi_label else functional.one_hot(labels, self.classes).float()
+
+    def _entropy(self, logits: Tensor, targets: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
+        if self.multi_label:
+            softened = targets * (1.0 - smoothing) + 0.5 * smoothing
+            return functional.binary_cross_entropy_with_logits(logits, softened, pos_weight=weights)
+        return functional.cross_entropy(logits, targets, weight=weights, label_smoothing=smoothing)
+
+
+def mixup(images: Tensor, targets: Tensor, *, alpha: float, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Mix each image and its targets with another's of the batch (Zhang et al. 2018, section 2)."""
+    seed = int(torch.randint(2**62, (), generator=random))
+    shares = np.random.default_rng(seed).beta(alpha, alpha, len(images)).astype(np.float32)
+    partner = torch.randperm(len(images), generator=random).to(images.device)
+    own = torch.from_numpy(shares).to(images.device)
+    mixed = torch.lerp(images[partner], images, own.view(-1, 1, 1, 1))
+    return mixed, torch.lerp(targets[partner], targets, own.view(-1, 1))
+
+
+@torch.no_grad()
+def evaluate(network: nn.Module, data: LabeledImages, objective: Objective) -> dict[str, float]:
+    """Return the network's `validation_loss` on `data` and, for single labels, its `balanced_accuracy`."""
+    device = next(network.parameters()).device
+    network.eval()
+    starts = range(0, len(data), _BATCH)
+    batches = [pixels(data, range(start, min(start + _BATCH, len(data)))).to(device) for start in starts]
+    logits = torch.cat([network(batch.contiguous(memory_format=torch.channels_last)).float() for batch in batches])
+    labels = torch.from_numpy(data.labels).to(device)
+    values = {"validation_loss": objective.validation_loss(logits, labels)}
+    if not objective.multi_label:
+        correct = (logits.argmax(dim=1) == labels).double()
+        recalls = [correct[labels == k].mean() for k in labels.unique().tolist()]
+        values["balanced_accuracy"] = torch.stack(recalls).mean().item()
+    return values
+
+
 def _recipe(network: nn.Module, training: RecipeSettings, *, length: int) -> Recipe:
-    total = training.max_steps or steps_of(length, training)
+    total, steps_per_epoch = training.max_steps or steps_of(length, training), math.ceil(length / training.batch_size)
     return Recipe(
-        optimizer=make_optimizer(network, training, rate=training.learning_rate),
-        rate_factor=rate_curve(training, total=total, steps_per_epoch=math.ceil(length / training.batch_size)),
+        optimizer=make_optimizer(network, training, training.optimizer),
+        learning_rate_factor=learning_rate_factor(training, total=total, steps_per_epoch=steps_per_epoch),
         total=total,
     )
+
+
+def learning_rate_factor(settings: RecipeSettings, *, total: int, steps_per_epoch: int) -> Callable[[int], float]:
+    """Return the factor of the peak learning rate by optimizer step, counted from 1.
+
+    "warm-restarts" is SGDR (Loshchilov & Hutter 2017, equation 5).
+    """
+
+    def after_warmup(step: int) -> float:
+        epoch = (step - 1) / steps_per_epoch
+        if settings.lr_scheduler == "constant":
+            return 1.0
+        if settings.lr_scheduler == "cosine":
+            return _half_cosine((step - 1) / total)
+        if settings.lr_scheduler == "step":
+            return settings.lr_gamma ** int(epoch // settings.lr_step_epochs)
+        length, since = settings.lr_restart_epochs, epoch
+        while since >= length:
+            since -= length
+            length *= settings.lr_restart_mult
+        return _half_cosine(since / length)
+
+    return lambda step: min(1.0, step / settings.warmup_steps if settings.warmup_steps else 1.0) * after_warmup(step)
+
+
+def _half_cosine(share: float) -> float:
+    return 0.5 * (1.0 + math.cos(math.pi * share))

@@ -5,32 +5,31 @@ A plugin provides the two networks; the autoencoder may be pretrained.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from medzoo.protocols import CheckpointStore, LabeledImages, TrainingCallback
 from medzoo.seeds import derive_seed
 from medzoo.specs import ImageSpec
-from medzoo.toolkit.devices import FastSampling
 from medzoo.toolkit.diffusion.autoencoder import Reconstruction, quality, train_autoencoder
-from medzoo.toolkit.diffusion.latents import Latents, Standardizer, content_key, encode_all
-from medzoo.toolkit.diffusion.process import ForwardProcess, GuidedDenoiser, sample_clean, to_clean
-from medzoo.toolkit.nn.conditioning import null_label
-from medzoo.toolkit.settings import LatentDiffusionSettings, LatentLossSettings
+from medzoo.toolkit.diffusion.process import DiffusionModel, ForwardProcess, to_clean, to_images
+from medzoo.toolkit.settings import LatentDiffusionSettings
 from medzoo.toolkit.training import losses
-from medzoo.toolkit.training.batches import Batch
+from medzoo.toolkit.training.batches import Batch, pixels
 from medzoo.toolkit.training.loop import steps_of, train
 from medzoo.toolkit.training.stages import Stage, StageRun, train_stages
-from medzoo.toolkit.validation import check_not_empty, check_sample_request
+from medzoo.toolkit.validation import check_not_empty
 
 _ENCODE_BATCH = 16
 _QUALITY_IMAGES = 256
 
 
-class LatentDiffusion(FastSampling):
+class LatentDiffusion(DiffusionModel[LatentDiffusionSettings]):
     """A Generator over an `autoencoder.Autoencoder` and `network(noisy latents, timesteps, labels)`.
 
     The network sees standardized latents. `pretrain`, if given, loads published weights into the autoencoder, and only
@@ -46,25 +45,11 @@ class LatentDiffusion(FastSampling):
         image: ImageSpec,
         pretrain: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(settings, image)
         self.autoencoder = autoencoder
         self.network = network
-        # checkpoints have keys "standardise.*"
-        self.standardise = Standardizer(autoencoder.latent_shape)
-        self.settings = settings
-        self.image = image
-        self.null = null_label(image)
+        self.standardise = Standardizer(autoencoder.latent_shape)  # checkpoints have keys "standardise.*"
         self._pretrain = pretrain
-
-    @property
-    def device(self) -> torch.device:
-        """Return the device of the weights."""
-        return self.standardise.mean.device
-
-    @property
-    def no_label(self) -> Tensor | None:
-        """Return the null label of classifier-free guidance; None if the network was trained without it."""
-        return self.null if self.settings.diffusion.label_dropout > 0 else None
 
     def fit(
         self,
@@ -142,36 +127,26 @@ class LatentDiffusion(FastSampling):
             mean: Tensor = self.autoencoder.encode(images * 2.0 - 1.0)[0]
             return mean
 
-        def make() -> dict[str, Tensor]:
-            return {
-                "latents": encode_all(data, encode, mirrored=mirrored, batch_size=_ENCODE_BATCH, device=self.device)
-            }
+        def compute() -> dict[str, Tensor]:
+            found = encode_all(data, encode, mirrored=mirrored, batch_size=_ENCODE_BATCH, device=self.device)
+            return {"latents": found}
 
-        raw = checkpoints.cached(content_key(data, self.autoencoder, "latents", mirrored), make)["latents"].to(
-            self.device
-        )
+        key = content_key(data, self.autoencoder, "latents", mirrored)
+        raw = checkpoints.cached(key, compute)["latents"].to(self.device)
         self.standardise.fit(raw)
-        labels = torch.from_numpy(data.labels)
-        both = torch.cat([labels, labels]) if mirrored else labels
-        return Latents(self.standardise(raw), labels=both.numpy(), classes=data.classes)
+        labels = np.concatenate([data.labels] * (2 if mirrored else 1))
+        return Latents(self.standardise(raw), labels=labels, classes=data.classes)
 
     def _log_quality(self, data: LabeledImages, latents: Latents, callback: TrainingCallback) -> None:
         """Log the scale of the latents and the reconstruction error of the autoencoder."""
-        own = self.settings.reconstruction
-        perceptual = None
-        if own.perceptual_weights_file:
-            perceptual = losses.PerceptualDistance(network="lpips", weights=own.perceptual_weights_file).to(self.device)
-        callback.log_metadata(
-            "latents",
-            {
-                "encoded": len(latents),
-                "scale_factor": 1.0 / self.standardise.deviation.square().mean().sqrt().item(),
-                "limit": self.standardise.limit.item(),
-            },
-        )
-        callback.log_metadata(
-            "reconstruction", quality(self.autoencoder, data, count=_QUALITY_IMAGES, perceptual=perceptual)
-        )
+        scale = 1.0 / self.standardise.deviation.square().mean().sqrt().item()
+        limit = self.standardise.limit.item()
+        callback.log_metadata("latents", {"encoded": len(latents), "scale_factor": scale, "limit": limit})
+        weights, perceptual = self.settings.reconstruction.perceptual_weights_file, None
+        if weights:
+            perceptual = losses.PerceptualDistance(network="lpips", weights=weights).to(self.device)
+        found = quality(self.autoencoder, data, count=_QUALITY_IMAGES, perceptual=perceptual)
+        callback.log_metadata("reconstruction", found)
 
     def sampling_networks(self) -> list[Any]:
         """Return the frozen copies of the network and the autoencoder that `sample` calls."""
@@ -184,36 +159,18 @@ class LatentDiffusion(FastSampling):
         Raises:
             DataError: as `check_sample_request`.
         """
-        check_sample_request(self.image, seeds, labels)
-        sampling = self.settings.sampling
         network, autoencoder = self.sampling_networks()
+        limit = self.standardise.limit.item()
+        latents = self.sample_clean(network, seeds, labels, self.autoencoder.latent_shape, limit=limit)
         dtype = next(network.parameters()).dtype
-        denoiser = GuidedDenoiser(
-            lambda noisy, steps, targets: network(noisy.to(dtype), steps, targets),
-            labels.to(self.device),
-            null=self.null.to(self.device),
-            guidance=sampling.guidance_scale,
-            settings=self.settings.diffusion,
-            limit=self.standardise.limit.item(),
-        )
-        latents = sample_clean(
-            denoiser,
-            seeds,
-            self.autoencoder.latent_shape,
-            sampling=sampling,
-            diffusion=self.settings.diffusion,
-            learned_variance=False,
-            device=self.device,
-        )
-        images: Tensor = autoencoder.decode(self.standardise.inverse(latents).to(dtype)).float()
-        return ((images + 1.0) / 2.0).clamp(0.0, 1.0).contiguous()
+        return to_images(autoencoder.decode(self.standardise.inverse(latents).to(dtype)))
 
 
 class Objective:
     """The training loss of a `LatentDiffusion`'s network, by terms."""
 
     def __init__(self, model: LatentDiffusion) -> None:
-        self.settings: LatentLossSettings = model.settings.loss
+        self.settings = model.settings.loss
         self.prediction = model.settings.diffusion.prediction_type
         self.add_noise = ForwardProcess(model.settings.diffusion, null=model.null, device=model.device)
         self.autoencoder = model.autoencoder
@@ -241,3 +198,80 @@ class Objective:
     def _decode(self, standardized: Tensor) -> Tensor:
         images: Tensor = self.autoencoder.decode(self.standardise.inverse(standardized))
         return images
+
+
+class Latents:
+    """Latents with the labels of their images, as data for `training.loop.train`: float32, not augmented."""
+
+    def __init__(self, values: Tensor, *, labels: np.ndarray, classes: tuple[str, ...]) -> None:
+        self.classes = classes
+        self.labels = labels
+        self._values = values.cpu().float().numpy()
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Return latent `index`, float32 (C, H, W) or (D,)."""
+        values: np.ndarray = self._values[index]
+        return values
+
+
+class Standardizer(nn.Module):
+    """Standardizes latents to mean 0 and standard deviation 1, per channel (N, C, H, W) or dimension (N, D).
+
+    `limit` is the largest absolute standardized value of the fitted latents: no real image's latent lies beyond it.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    limit: Tensor
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        channels = (1, shape[0], *(1 for _ in shape[1:]))
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("deviation", torch.ones(channels))
+        self.register_buffer("limit", torch.tensor(4.0))
+
+    def fit(self, latents: Tensor) -> None:
+        """Set the statistics to those of `latents` (N, ...)."""
+        others = [axis for axis in range(latents.ndim) if axis != 1]
+        self.mean.copy_(latents.mean(dim=others, keepdim=True))
+        self.deviation.copy_(latents.std(dim=others, keepdim=True, correction=0).clamp(min=1e-6))
+        self.limit.copy_(self(latents.to(self.mean.device)).abs().max())
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Standardize latents (N, ...)."""
+        return (latents - self.mean) / self.deviation
+
+    def inverse(self, standardized: Tensor) -> Tensor:
+        """Undo `forward`."""
+        return standardized * self.deviation + self.mean
+
+
+def encode_all(
+    data: LabeledImages, encode: Callable[[Tensor], Tensor], *, mirrored: bool, batch_size: int, device: torch.device
+) -> Tensor:
+    """Encode every image of `data`: float32 latents on the CPU; with `mirrored`, those of the mirrored images follow.
+
+    `encode` takes images float32 (N, C, H, W) in [0, 1].
+    """
+    found: list[list[Tensor]] = [[], []]
+    for start in range(0, len(data), batch_size):
+        chosen = range(start, min(start + batch_size, len(data)))
+        images = pixels(data, chosen).to(device)
+        for way, side in zip(found, (images, images.flip(-1)) if mirrored else (images,), strict=False):
+            way.append(encode(side).float().cpu())
+    return torch.cat([*found[0], *found[1]])
+
+
+def content_key(data: LabeledImages, network: nn.Module, *details: object) -> str:
+    """Return a SHA-256 of the images of `data`, the weights of `network` and `details`, as a cache key."""
+    digest = hashlib.sha256(repr(details).encode())
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    for index in range(len(data)):
+        digest.update(data[index].tobytes())
+    return digest.hexdigest()

@@ -11,17 +11,15 @@ from torch import Tensor, nn
 
 from medzoo.protocols import CheckpointStore, LabeledImages, TrainingCallback
 from medzoo.specs import ImageSpec
-from medzoo.toolkit.devices import FastSampling
-from medzoo.toolkit.diffusion.process import ForwardProcess, GuidedDenoiser, sample_clean, to_clean
-from medzoo.toolkit.nn.conditioning import null_label
+from medzoo.toolkit.diffusion.process import DiffusionModel, ForwardProcess, to_clean, to_images
 from medzoo.toolkit.settings import PixelDiffusionSettings
 from medzoo.toolkit.training import losses
 from medzoo.toolkit.training.batches import Batch
 from medzoo.toolkit.training.loop import train
-from medzoo.toolkit.validation import check_not_empty, check_sample_request
+from medzoo.toolkit.validation import check_not_empty
 
 
-class PixelDiffusion(FastSampling):
+class PixelDiffusion(DiffusionModel[PixelDiffusionSettings]):
     """A Generator over `network(noisy, timesteps, labels)`, whose label `len(image.classes)` means "no label".
 
     The network returns C channels or, if `learned_variance`, 2C: the prediction, then the interpolation of the
@@ -30,29 +28,11 @@ class PixelDiffusion(FastSampling):
     """
 
     def __init__(
-        self,
-        network: nn.Module,
-        settings: PixelDiffusionSettings,
-        *,
-        image: ImageSpec,
-        learned_variance: bool,
+        self, network: nn.Module, settings: PixelDiffusionSettings, *, image: ImageSpec, learned_variance: bool
     ) -> None:
-        super().__init__()
+        super().__init__(settings, image)
         self.network = network
-        self.image = image
-        self.settings = settings
         self.learned_variance = learned_variance
-        self.null = null_label(image)
-
-    @property
-    def device(self) -> torch.device:
-        """Return the device of the weights."""
-        return next(self.network.parameters()).device
-
-    @property
-    def no_label(self) -> Tensor | None:
-        """Return the null label of classifier-free guidance; None if the network was trained without it."""
-        return self.null if self.settings.diffusion.label_dropout > 0 else None
 
     def fit(
         self,
@@ -70,10 +50,9 @@ class PixelDiffusion(FastSampling):
         """
         check_not_empty(data)
         self._fast.clear()
-        objective = Objective(self)
         train(
             self.network,
-            objective,
+            Objective(self),
             data,
             self.settings.training,
             seed=seed,
@@ -94,26 +73,9 @@ class PixelDiffusion(FastSampling):
         Raises:
             DataError: as `check_sample_request`.
         """
-        check_sample_request(self.image, seeds, labels)
-        network = self.sampling_network()
-        dtype = next(network.parameters()).dtype
-        denoiser = GuidedDenoiser(
-            lambda noisy, steps, targets: network(noisy.to(dtype), steps, targets),
-            labels.to(self.device),
-            null=self.null.to(self.device),
-            guidance=self.settings.sampling.guidance_scale,
-            settings=self.settings.diffusion,
-        )
-        images = sample_clean(
-            denoiser,
-            seeds,
-            (self.image.channels, self.image.size, self.image.size),
-            sampling=self.settings.sampling,
-            diffusion=self.settings.diffusion,
-            learned_variance=self.learned_variance,
-            device=self.device,
-        )
-        return ((images + 1.0) / 2.0).clamp(0.0, 1.0).float().contiguous()
+        shape = (self.image.channels, self.image.size, self.image.size)
+        network, learned_variance = self.sampling_network(), self.learned_variance
+        return to_images(self.sample_clean(network, seeds, labels, shape, learned_variance=learned_variance))
 
 
 class Objective:

@@ -1,4 +1,4 @@
-"""Noise, samplers and classifier-free guidance over any denoising network.
+"""Noise, samplers and classifier-free guidance over any denoising network, and the base of diffusion models.
 
 A `Denoiser` turns noisy images and a timestep into an estimate of the clean images. The schedulers of diffusers do the
 stepping with `prediction_type="sample"`, so one estimate, clipped to the data range, serves all of them.
@@ -9,13 +9,23 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from medzoo.toolkit.nn.conditioning import drop_labels
-from medzoo.toolkit.settings import DiffusionSettings, SamplingSettings
+from medzoo.specs import ImageSpec
+from medzoo.toolkit.devices import FastSampling
+from medzoo.toolkit.nn.conditioning import drop_labels, null_label
+from medzoo.toolkit.settings import (
+    DiffusionSettings,
+    LatentDiffusionSettings,
+    PixelDiffusionSettings,
+    SamplingSettings,
+)
+from medzoo.toolkit.validation import check_sample_request
+
+S = TypeVar("S", PixelDiffusionSettings, LatentDiffusionSettings)
 
 Network = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(noisy (N, C, ...), timesteps (N,), labels) -> output (N, C, ...), or (N, 2C, ...) with a learned variance."""
@@ -174,6 +184,66 @@ def sample_clean(
         noisy = scheduler.step(output, timestep, noisy, generator=generators, return_dict=False)[0]
     # the last step of each sampler ends on the clean estimate; diffusers' ancestral one may add noise to it
     return denoiser(noisy, last)[0]
+
+
+class DiffusionModel(FastSampling, Generic[S]):
+    """What diffusion models on pixels and on latents share: the null label, and sampling of clean data."""
+
+    def __init__(self, settings: S, image: ImageSpec) -> None:
+        super().__init__()
+        self.settings = settings
+        self.image = image
+        self.null = null_label(image)
+
+    @property
+    def device(self) -> torch.device:
+        """Return the device of the weights."""
+        return next(self.parameters()).device
+
+    @property
+    def no_label(self) -> Tensor | None:
+        """Return the null label of classifier-free guidance; None if the network was trained without it."""
+        return self.null if self.settings.diffusion.label_dropout > 0 else None
+
+    def sample_clean(
+        self,
+        network: nn.Module,
+        seeds: Sequence[int],
+        labels: Tensor,
+        shape: tuple[int, ...],
+        *,
+        limit: float = 1.0,
+        learned_variance: bool = False,
+    ) -> Tensor:
+        """Sample clean data `(N, *shape)` within [-`limit`, `limit`] with `network`, in its own precision.
+
+        Raises:
+            DataError: as `check_sample_request`.
+        """
+        check_sample_request(self.image, seeds, labels)
+        dtype = next(network.parameters()).dtype
+        denoiser = GuidedDenoiser(
+            lambda noisy, steps, targets: network(noisy.to(dtype), steps, targets),
+            labels.to(self.device),
+            null=self.null.to(self.device),
+            guidance=self.settings.sampling.guidance_scale,
+            settings=self.settings.diffusion,
+            limit=limit,
+        )
+        return sample_clean(
+            denoiser,
+            seeds,
+            shape,
+            sampling=self.settings.sampling,
+            diffusion=self.settings.diffusion,
+            learned_variance=learned_variance,
+            device=self.device,
+        )
+
+
+def to_images(made: Tensor) -> Tensor:
+    """Return images, float32 (N, C, H, W) in [0, 1], of images in [-1, 1], cut to that range."""
+    return ((made.float() + 1.0) / 2.0).clamp(0.0, 1.0).contiguous()
 
 
 def make_scheduler(sampling: SamplingSettings, diffusion: DiffusionSettings, *, learned_variance: bool) -> Any:

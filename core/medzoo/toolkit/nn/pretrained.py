@@ -1,16 +1,17 @@
-"""Published weights for models and losses."""
+"""Published weights, and networks built on them: LPIPS, and the autoencoders of diffusers."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load as load_safetensors
-from torch import Tensor, nn
+from torch import Tensor
 
 from medzoo.errors import ConfigError, HubError, IntegrityError, ResourceError
 
@@ -38,6 +39,24 @@ def read_weights(path: Path, *, sha256: str, hint: str) -> dict[str, Tensor]:
     return state
 
 
+def build_lpips(net: str, state: Mapping[str, Tensor]) -> Any:
+    """Build LPIPS (Zhang et al. 2018; "vgg" or "alex") on the backbone `state`, named as in torchvision; frozen.
+
+    Called with two batches of images (N, 3, H, W) in [-1, 1], it returns distances (N, 1, 1, 1).
+    The global random state is unchanged.
+    """
+    import lpips
+
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # lpips builds its backbone through an argument that torchvision has renamed
+        warnings.filterwarnings("ignore", message="The parameter 'pretrained'|Arguments other than a weight enum")
+        distance = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
+    # Parameter "slice2.5.weight" of its backbone is torchvision's "features.5.weight".
+    backbone = {name: state[f"features.{name.partition('.')[2]}"] for name in distance.net.state_dict()}
+    distance.net.load_state_dict(backbone)
+    return distance.requires_grad_(False).eval()
+
+
 def load_autoencoder(autoencoder: Any, source: str) -> None:
     """Load into diffusers' `autoencoder` the weights of `source`, a Hub id (cached by huggingface_hub) or a folder.
 
@@ -63,20 +82,19 @@ def load_autoencoder(autoencoder: Any, source: str) -> None:
             "give its folder as autoencoder.pretrained"
         )
         raise HubError(f"the autoencoder '{source}' cannot be loaded: {reason}", hint) from error
-    _check_shapes(autoencoder, published, source)
-    autoencoder.load_state_dict(published.state_dict())
-
-
-def _check_shapes(own: nn.Module, published: nn.Module, source: str) -> None:
-    mine, theirs = ({name: tuple(value.shape) for name, value in net.state_dict().items()} for net in (own, published))
-    if mine == theirs:
-        return
-    config: Any = published.config
-    raise ConfigError(
-        f"the autoencoder '{source}' has another shape than the settings say",
-        f"set autoencoder.latent_channels={config.latent_channels}, "
-        f"autoencoder.layers_per_block={config.layers_per_block}, "
-        f"autoencoder.block_out_channels={list(config.block_out_channels)}, "
-        f"autoencoder.norm_num_groups={config.norm_num_groups}, "
-        f"autoencoder.mid_block_add_attention={str(config.mid_block_add_attention).lower()}, autoencoder.patch_size=1",
+    mine, theirs = (
+        {name: tuple(value.shape) for name, value in network.state_dict().items()}
+        for network in (autoencoder, published)
     )
+    if mine != theirs:
+        config = published.config
+        raise ConfigError(
+            f"the autoencoder '{source}' has another shape than the settings say",
+            f"set autoencoder.latent_channels={config.latent_channels}, "
+            f"autoencoder.layers_per_block={config.layers_per_block}, "
+            f"autoencoder.block_out_channels={list(config.block_out_channels)}, "
+            f"autoencoder.norm_num_groups={config.norm_num_groups}, "
+            f"autoencoder.mid_block_add_attention={str(config.mid_block_add_attention).lower()}, "
+            "autoencoder.patch_size=1",
+        )
+    autoencoder.load_state_dict(published.state_dict())

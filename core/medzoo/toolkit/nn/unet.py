@@ -1,15 +1,16 @@
-"""U-Nets of diffusers with label tokens and pixel folding."""
+"""U-Nets of diffusers with label tokens and pixel folding, and the sides their resolutions take."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medzoo.errors import ConfigError
 from medzoo.toolkit.nn.conditioning import LabelEmbedding
-from medzoo.toolkit.nn.resolutions import bottleneck_size
 from medzoo.toolkit.settings import TokenUNetSettings, UNetSettings
 
 
@@ -53,25 +54,44 @@ def unet_arguments(network: UNetSettings, *, size: int, attention: str) -> dict[
     """Return the shared arguments of diffusers' U-Nets; levels from `attention_from` on are `attention` blocks.
 
     Raises:
-        ConfigError: as `resolutions.bottleneck_size`.
+        ConfigError: as `bottleneck_size`.
     """
-    bottleneck_size(
-        size,
-        widths=network.block_out_channels,
-        groups=network.norm_num_groups,
-        patch=network.patch_size,
-        part="network",
-    )
-    down = [
-        attention if level >= network.attention_from else "DownBlock2D"
-        for level in range(len(network.block_out_channels))
-    ]
+    widths, patch = network.block_out_channels, network.patch_size
+    bottleneck_size(size, widths=widths, groups=network.norm_num_groups, patch=patch, part="network")
+    down = [attention if level >= network.attention_from else "DownBlock2D" for level in range(len(widths))]
     return {
-        "sample_size": size // network.patch_size,
-        "block_out_channels": network.block_out_channels,
+        "sample_size": size // patch,
+        "block_out_channels": widths,
         "layers_per_block": network.layers_per_block,
         "down_block_types": tuple(down),
         "up_block_types": tuple(block.replace("Down", "Up") for block in reversed(down)),
         "norm_num_groups": network.norm_num_groups,
         "dropout": network.dropout,
     }
+
+
+def bottleneck_size(side: int, *, widths: Sequence[int], groups: int, patch: int, part: str) -> int:
+    """Return the side at the last resolution, for inputs of `side` pixels folded by `patch` (pixel unshuffle).
+
+    `widths` are the channels at each resolution; `part` names the settings in errors ("network", "autoencoder").
+
+    Raises:
+        ConfigError: no widths, a width not divisible by the groups, or a side not divisible by the downsampling.
+    """
+    if not widths:
+        raise ConfigError(
+            f"{part}.block_out_channels is empty",
+            f"give one width a resolution, as in {part}.block_out_channels=[64,128]",
+        )
+    if uneven := [width for width in widths if width % groups]:
+        raise ConfigError(
+            f"{part}.block_out_channels {uneven} are not divisible by {groups} groups", f"set {part}.norm_num_groups"
+        )
+    multiple: int = patch * 2 ** (len(widths) - 1)
+    if side % multiple:
+        raise ConfigError(
+            f"a side of {side} is not divisible by {multiple}",
+            f"{len(widths)} resolutions and {part}.patch_size={patch} need a multiple of {multiple}: change "
+            f"image.size, {part}.block_out_channels or {part}.patch_size",
+        )
+    return side // multiple

@@ -10,7 +10,7 @@ from torch.nn import functional
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as operations
 
-from medzoo.toolkit.classifier_settings import AugmentationSettings
+from medzoo.toolkit.settings import AugmentationSettings
 
 _LEVELS = 30.0
 

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medzoo.errors import ResourceError
-from medzoo.toolkit.nn.perceptual import build_lpips
-from medzoo.toolkit.nn.pretrained import read_weights
+from medzoo.toolkit.nn.pretrained import build_lpips, read_weights
 from medzoo.toolkit.settings import PerceptualSettings
 
 VGG16_SHA256 = "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"  # torchvision's vgg16-397923af.pth

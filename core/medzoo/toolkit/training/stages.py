@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
 
 from medzoo.protocols import CheckpointStore, TrainingCallback
-from medzoo.toolkit.training.state import below
+from medzoo.toolkit.training.loop import below, prefixed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,26 +30,16 @@ def train_stages(
     """Train each stage's network in turn, up to `callback.max_steps`; a resumed run continues in its stage."""
     state = checkpoints.load_checkpoint()
     current = int(state["stage"]) if state is not None else 0
-    starts = [*accumulate((stage.steps for stage in stages), initial=0)]
-    stop = callback.max_steps
     for number, stage in enumerate(stages):
-        if stop is not None and stop <= starts[number]:
+        run = StageRun(callback, checkpoints, stages, number, resumed=state if number == current else None)
+        if run.max_steps is not None and run.max_steps <= 0:
             return
         if state is not None and number < current:
             # The memory layout of training, because it decides how convolutions round.
             stage.network.to(memory_format=torch.channels_last)
             stage.network.load_state_dict(below(state, f"finished.{number}."))
-            continue
-        stage.train(
-            StageRun(
-                callback,
-                checkpoints,
-                number=number,
-                starts=starts,
-                finished=[earlier.network for earlier in stages[:number]],
-                resumed=state if number == current else None,
-            )
-        )
+        else:
+            stage.train(run)
 
 
 class StageRun(TrainingCallback, CheckpointStore):
@@ -63,18 +52,16 @@ class StageRun(TrainingCallback, CheckpointStore):
         self,
         callback: TrainingCallback,
         checkpoints: CheckpointStore,
-        *,
+        stages: Sequence[Stage],
         number: int,
-        starts: Sequence[int],
-        finished: Sequence[nn.Module],
+        *,
         resumed: Mapping[str, Tensor] | None,
     ) -> None:
         self._callback = callback
         self._checkpoints = checkpoints
+        self._stages = stages
         self._number = number
-        self._before = starts[number]
-        *_, self._images_from, self._total = starts
-        self._finished = finished
+        self._before = sum(stage.steps for stage in stages[:number])
         self._resumed = resumed
         if callback.max_steps is not None:
             self.max_steps = callback.max_steps - self._before
@@ -91,10 +78,11 @@ class StageRun(TrainingCallback, CheckpointStore):
             **state,
             "step": torch.tensor(self._before + step),
             "stage": torch.tensor(self._number),
-            "images_from": torch.tensor(self._images_from),
+            "images_from": torch.tensor(sum(stage.steps for stage in self._stages[:-1])),
         }
-        for number, network in enumerate(self._finished):
-            whole |= {f"finished.{number}.{name}": value.contiguous() for name, value in network.state_dict().items()}
+        for number, stage in enumerate(self._stages[: self._number]):
+            weights = {name: value.contiguous() for name, value in stage.network.state_dict().items()}
+            whole |= prefixed(f"finished.{number}.", weights)
         self._checkpoints.save_checkpoint(self._before + step, whole)
 
     def cached(self, key: str, compute: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
@@ -103,7 +91,8 @@ class StageRun(TrainingCallback, CheckpointStore):
 
     def on_step_end(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
         """Report the step among all stages' steps, and the stage's number, counted from 1."""
-        self._callback.on_step_end(self._before + step, self._total, {**metrics, "stage": self._number + 1})
+        total = sum(stage.steps for stage in self._stages)
+        self._callback.on_step_end(self._before + step, total, {**metrics, "stage": self._number + 1})
 
     def on_preview(self, step: int, sample: Callable[[Sequence[int], Tensor], Tensor]) -> None:
         """Pass the preview on."""
