@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from medzoo.errors import ConfigError, IntegrityError
 from medzoo.hub.registry import CLASSIFIER, CONFIG, WEIGHTS
 from medzoo.protocols import Classifier, Generator
 from medzoo.specs import ClassifierSpec, ImageSpec, ModelSpec
-from medzoo.storage.files import sha256_file, write_atomic, write_json_atomic
+from medzoo.storage.files import read_json, sha256_file, write_atomic, write_json_atomic
 
 # What every config.json states. The weights' hash is there too, because a folder can be damaged as a download can.
 _REQUIRED = {"plugin": str, "weights_sha256": str, "config": dict, "image": dict, "data": dict}
@@ -67,7 +66,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
+        description = read_json(path)
     except (OSError, ValueError) as error:
         raise IntegrityError(f"cannot read {path}: {error}", _HINT) from error
     if not isinstance(description, dict):

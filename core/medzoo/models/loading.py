@@ -15,13 +15,14 @@ from torch import Tensor
 from medzoo import config as settings
 from medzoo.data.images import contact_sheet, to_uint8
 from medzoo.errors import ConfigError, PluginError, UnknownName
-from medzoo.hub.registry import CLASSIFIER, GENERATOR, WEIGHTS, Registry, check_kind, resolve
+from medzoo.hub.registry import CLASSIFIER, CONFIG, GENERATOR, WEIGHTS, Registry, check_kind, resolve
 from medzoo.hub.sources import fetch_model
 from medzoo.models.folder import load_weights, override_saved, read_description, saved_settings
 from medzoo.models.labels import label_tensor
 from medzoo.protocols import Classifier, Generator
 from medzoo.seeds import global_draws_from
 from medzoo.specs import ClassifierSpec, GeneratorSpec, ImageSpec, ModelSpec
+from medzoo.toolkit.remote import RemoteGenerator
 
 if TYPE_CHECKING:
     from medzoo.plugins.lookup import Plugins
@@ -111,7 +112,8 @@ def load_model(
     `prediction`.
 
     Raises:
-        ConfigError: the folder holds the other kind of model, or an override changes what was trained.
+        ConfigError: the folder holds the other kind of model, or one that asks a service or has no weights; or an
+            override changes what was trained.
         IntegrityError: the files are damaged or do not fit each other.
         PluginError, UnknownName: its plugin is broken or not installed.
     """
@@ -123,10 +125,17 @@ def load_model(
         spec, changeable = plugins.classifier(plugin), "prediction"
     else:
         spec = generator = plugins.generator(plugin)
-        changeable = "sampling" if generator.trainable else ""
+        if not generator.trainable:
+            raise _not_a_model(folder, generator, description["config"], overrides or {})
+        changeable = "sampling"
     image, saved = saved_settings(spec, description, folder)
     config = override_saved(saved, overrides, changeable=changeable)
     model = build_model(spec, config, image, device=device)
+    if isinstance(model, RemoteGenerator) and model.service is not None:
+        raise ConfigError(
+            f"{folder} would send images and a key to {model.service.host}, which its {CONFIG} names",
+            "only your own settings may name a service: --set, with the generator's name",
+        )
     weights_sha256 = str(description["weights_sha256"])
     load_weights(model, folder / WEIGHTS, sha256=weights_sha256)
     data: Mapping[str, Any] = description["data"]
@@ -141,6 +150,21 @@ def load_model(
         weights_sha256=weights_sha256,
         trained_on=frozenset(data.get("images", ())).union(data.get("validation", {}).get("images", ())),
         demo_dataset=str(data.get("demo_dataset", data.get("embedded", ""))),
+    )
+
+
+def _not_a_model(
+    folder: Path, spec: GeneratorSpec, stated: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> ConfigError:
+    """Explain that a folder names a generator without weights; the settings it states are never used."""
+    own = settings.resolve(spec.config, presets=spec.presets).flat() | dict(overrides)
+    others = [
+        f"{key} = {value!r} (yours: {own[key]!r})" for key, value in stated.items() if key in own and value != own[key]
+    ]
+    sets = f"; its {CONFIG} sets {', '.join(others)}" if others else ""
+    return ConfigError(
+        f"{folder} is not a model: '{spec.name}' has no weights{sets}",
+        f"use it by its name, {spec.name}, with your own settings: --set KEY=VALUE",
     )
 
 
