@@ -308,7 +308,8 @@ def evaluate(
         HubError, PluginError, ResourceError: a model or asset that cannot be had; a broken metric; no such device.
     """
     from medzoo.evaluation.evaluate import EvaluateRequest
-    from medzoo.report.evaluation.folder import check_output_folder, note_memorization, write_evaluation
+    from medzoo.evaluation.memorization import save_memorization_note
+    from medzoo.report.evaluation.report import check_output_folder, write_evaluation
     from medzoo.runs.progress import no_progress
     from medzoo.runs.record import RunRecord
 
@@ -342,7 +343,7 @@ def evaluate(
     if folder is not None:
         evaluation = write_evaluation(measured, folder, chosen, record)
     if gen is not None:
-        note_memorization(Path(gen), evaluation)
+        save_memorization_note(Path(gen), evaluation)
     return evaluation
 
 

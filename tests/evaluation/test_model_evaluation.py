@@ -15,11 +15,10 @@ from medzoo.data.dataset import open_dataset
 from medzoo.data.phantom import write_phantom
 from medzoo.errors import ConfigError, DataError
 from medzoo.evaluation.evaluate import EvaluateRequest
-from medzoo.evaluation.memorization import NOTE, CopyCheck
+from medzoo.evaluation.memorization import NOTE, CopyCheck, memorization_note, save_memorization_note
 from medzoo.evaluation.model_evaluation import evaluate_checkpoints, evaluate_model, sample_dataset
 from medzoo.models.loading import load_model
 from medzoo.plugins.lookup import load_plugins
-from medzoo.report.evaluation.folder import memorization_note, save_memorization_note
 from medzoo.training.train import train
 
 COUNTS = {"normal": 5, "thick-wall": 4}
@@ -125,11 +124,11 @@ def test_memorization_note_in_card(folders, tmp_path):
     run.mkdir()
     for name in ("run.json", "config.json"):
         (run / name).write_bytes((folders / "run" / name).read_bytes())
-    save_memorization_note(run, note)
+    save_memorization_note(run, measured.evaluation)
     for name in ("run.json", "config.json"):
         before, after = (json.loads((folder / name).read_text()) for folder in (folders / "run", run))
         assert after["notes"].pop(NOTE) == note
         assert after == before | {"notes": before.get("notes", {})}
     (run / "config.json").write_text("[]")
     with pytest.raises(DataError, match="finished training run"):
-        save_memorization_note(run, note)
+        save_memorization_note(run, measured.evaluation)

@@ -9,12 +9,23 @@ were compared. Other entries are the metric's own figures.
 
 from __future__ import annotations
 
+import json
+import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from medzoo.errors import DataError
+from medzoo.evaluation.results import Evaluation, MetricResult
+from medzoo.hub.registry import CONFIG
+from medzoo.runs.record import RUN
+from medzoo.storage.files import write_json_atomic
 
+logger = logging.getLogger(__name__)
+
+METRIC = "nearest-train"
 NOTE = "copy_check"
 _HEADING = "## Memorization check"
 _KINDS: Mapping[str, type] = {"verdict": str, "metric": str, "n_real": int, "n_fake": int}
@@ -62,3 +73,41 @@ training images, and its images are no more private than those.
 """
     before, heading, after = text.partition("## Intended use\n")
     return before + section + heading + after
+
+
+def memorization_rows(evaluation: Evaluation) -> list[MetricResult]:
+    """Return the rows of the memorization check."""
+    return [row for row in evaluation.results if row.name.partition("@")[0] == METRIC]
+
+
+def memorization_note(evaluation: Evaluation) -> dict[str, Any] | None:
+    """Return the memorization check's result for the notes of a run, a failed one if any; None if it was not run."""
+    scores = [(row.name, row.score) for row in memorization_rows(evaluation) if row.score is not None]
+    if not scores:
+        return None
+    metric, score = min(scores, key=lambda found: not found[1].failed)
+    details = {name.replace(" ", "_"): value for name, value in score.details.items() if math.isfinite(value)}
+    verdict = "failed" if score.failed else "passed"
+    counts = {"n_real": score.n_real, "n_fake": score.n_fake}
+    return {"verdict": verdict, "metric": metric, **counts, "share": score.value, **details}
+
+
+def save_memorization_note(run: Path, evaluation: Evaluation) -> None:
+    """Save the memorization check's result, if there is one, in run.json and config.json of a finished training run.
+
+    Raises: DataError, ResourceError.
+    """
+    note = memorization_note(evaluation)
+    if note is None or not (run / RUN).is_file():
+        return
+    for name in (RUN, CONFIG):
+        path = run / name
+        try:
+            values = json.loads(path.read_text("utf-8"))
+            values["notes"] = {**values.get("notes", {}), NOTE: note}
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"cannot save the result of the memorization check in {path}: {error}", "give a finished training run"
+            ) from error
+        write_json_atomic(path, values)
+    logger.info(f"memorization check {note['verdict']}; recorded in {run / RUN} for the model card")

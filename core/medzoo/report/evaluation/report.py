@@ -1,22 +1,28 @@
-"""The report of an evaluation: report.html, and beside it figures and contact sheets as PNG, and tables."""
+"""The folder of an evaluation: report.html, beside it figures and contact sheets as PNG, and tables; run.json."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from medzoo._version import __version__
+from medzoo.errors import DataError
+from medzoo.evaluation.evaluate import Measured
 from medzoo.evaluation.results import Evaluation
+from medzoo.generation.mixture import Source
 from medzoo.report.evaluation import images, tables, text
 from medzoo.report.evaluation.figures import baseline_figure, histogram_figure, trend_figure
 from medzoo.report.evaluation.images import MeasuredImages
 from medzoo.report.figures import RenderedFigure
 from medzoo.report.page import render, svg_image
-from medzoo.storage.files import write_atomic
+from medzoo.runs.record import RUN, RunRecord, read_run
+from medzoo.storage.files import make_folder, plain, write_atomic
 
 REPORT = "report.html"
+JOB = "evaluate"
 
 
 def write_report(evaluation: Evaluation, source: MeasuredImages, out: Path) -> list[Path]:
@@ -43,26 +49,20 @@ def _figures(evaluation: Evaluation) -> dict[str, RenderedFigure]:
     """Render the figures by the name of their file."""
     baselines = {row.name: row.baseline for row in evaluation.results if row.baseline}
     figures = {"baselines.png": baseline_figure(baselines)} if baselines else {}
-    files = _histogram_files(evaluation)
-    for row in evaluation.results:
-        if row.score and row.score.histogram:
-            figures[files[row.name]] = histogram_figure(row.score.histogram)
+    histograms = {row.name: row.score.histogram for row in evaluation.results if row.score and row.score.histogram}
+    for name, stem in images.file_names(list(histograms)).items():
+        figures[f"histogram-{stem}.png"] = histogram_figure(histograms[name])
     if evaluation.trend:
         figures["trend.png"] = trend_figure(evaluation.trend, baselines)
     return figures
-
-
-def _histogram_files(evaluation: Evaluation) -> dict[str, str]:
-    """Return the file of each metric's histogram."""
-    stems = images.file_names([row.name for row in evaluation.results if row.score and row.score.histogram])
-    return {name: f"histogram-{stem}.png" for name, stem in stems.items()}
 
 
 def _page(evaluation: Evaluation, source: MeasuredImages, figures: Mapping[str, RenderedFigure]) -> bytes:
     classes, nearest = images.class_samples(source), images.nearest_pairs(evaluation)
     image = evaluation.image
     side = images.thumbnail_side([*classes, *nearest], size=image.size, channels=image.channels)
-    files = _histogram_files(evaluation)
+    with_histogram = [row for row in evaluation.results if row.score and row.score.histogram]
+    stems = images.file_names([row.name for row in with_histogram])
     shown = {name: svg_image(figure) for name, figure in figures.items()}
     per_class = tables.per_class_table(evaluation)
     provenance = dict(evaluation.provenance)
@@ -86,9 +86,9 @@ def _page(evaluation: Evaluation, source: MeasuredImages, figures: Mapping[str, 
             )
             for group in nearest
         ],
-        "histograms": [(row, shown[files[row.name]]) for row in evaluation.results if row.name in files],
+        "histograms": [(row, shown[f"histogram-{stems[row.name]}.png"]) for row in with_histogram],
         "per_class": per_class,
-        "per_class_preprocessing": text.describe_preprocessing(evaluation, per_class.metrics if per_class else ()),
+        "per_class_preprocessing": text.describe_preprocessing(evaluation, per_class["metrics"] if per_class else ()),
         "matrices": list(tables.pair_matrices(evaluation)),
         "skipped": text.group_skipped(evaluation),
         "preprocessing": text.preprocessing_by_metric(evaluation),
@@ -98,3 +98,46 @@ def _page(evaluation: Evaluation, source: MeasuredImages, figures: Mapping[str, 
         "provenance": provenance,
     }
     return render("evaluation.html.j2", values)
+
+
+def check_output_folder(out: Path) -> None:
+    """Check that `out` is new, empty, or an earlier evaluation, which will be replaced.
+
+    Raises:
+        DataError: `out` is a file or holds other files.
+    """
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out} is a file", "choose another --out")
+    visible = [entry for entry in out.iterdir() if not entry.name.startswith(".")] if out.is_dir() else []
+    if visible and (read_run(out) or {}).get("job") != JOB:
+        raise DataError(f"{out} holds other files", "choose another --out, or empty it")
+
+
+def write_evaluation(measured: Measured, out: Path, source: Source, record: RunRecord) -> Evaluation:
+    """Write the report into `out`, then run.json, and return the evaluation with its provenance.
+
+    Raises:
+        DataError: as `check_output_folder`.
+        ResourceError: `out` cannot be written to.
+    """
+    check_output_folder(out)
+    make_folder(out)
+    (out / RUN).unlink(missing_ok=True)
+    evaluation = measured.evaluation
+    metrics = dict.fromkeys(row.name.partition("@")[0] for row in evaluation.results)
+    record.device = source.device
+    record.seeds = {"seed": evaluation.seed}
+    record.plugins = [source.plugins.plugin_of("metric", name) for name in metrics]
+    record.data = {facts.role: {"path": facts.path, "counts": dict(facts.counts)} for facts in evaluation.sets}
+    record.weights = {row.name: row.weights for row in evaluation.results if row.weights}
+    record.scores = {
+        row.name: {"value": plain(row.score.value), "n_real": row.score.n_real, "n_fake": row.score.n_fake}
+        for row in evaluation.results
+        if row.score is not None
+    }
+    record.extra = dict(evaluation.provenance)
+    evaluation = replace(evaluation, provenance=record.to_dict())
+    images = MeasuredImages(measured.sets, evaluation.image.classes)
+    record.add_outputs(write_report(evaluation, images, out))
+    record.finish()
+    return evaluation

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 from medzoo.evaluation.results import Evaluation, MetricResult, PairwiseResult, TrendPoint
-from medzoo.protocols import Score
 from medzoo.report.tables import Record, to_csv, to_json
 
 _SCORE = ("detail", "value", "spread", "spread_over", "interval_low", "interval_high", "n_real", "n_fake")
@@ -19,28 +18,25 @@ TREND = ("name", "step", "epoch", *_SCORE, "method")
 
 def metrics_csv(evaluation: Evaluation) -> bytes:
     """Write one row per metric and class ("" is all classes), followed by one per detail, named in "detail"."""
-    return to_csv((record for row in (*evaluation.results, *evaluation.per_class) for record in _records(row)), METRICS)
+    records: list[Record] = []
+    for row in (*evaluation.results, *evaluation.per_class):
+        own = {"class": row.label, "warnings": " | ".join(row.warnings), "failed": row.score and row.score.failed}
+        first, *details = _records(row, ("name", "better", "unit", "preprocessing", "weights", "missing"))
+        baseline = {f"baseline_{name}": getattr(row.baseline, name, None) for name in _BASELINE}
+        records += [{**own, **first, **baseline}, *({**own, **detail} for detail in details)]
+    return to_csv(records, METRICS)
 
 
 def pairwise_csv(rows: Sequence[PairwiseResult]) -> bytes:
     """Write one row per metric and pair of sets, followed by one per detail."""
-    names = ("first", "second", "name", "missing")
-    records = (
-        {**{name: getattr(row, name) for name in names}, **record, "method": row.score.method if row.score else ""}
-        for row in rows
-        for record in _score_records(row.score)
+    return to_csv(
+        (record for row in rows for record in _records(row, ("first", "second", "name", "missing"))), PAIRWISE
     )
-    return to_csv(records, PAIRWISE)
 
 
 def trend_csv(points: Sequence[TrendPoint]) -> bytes:
     """Write one row per metric and checkpoint, followed by one per detail."""
-    records = (
-        {"name": point.name, "step": point.step, "epoch": point.epoch, "method": point.score.method, **record}
-        for point in points
-        for record in _score_records(point.score)
-    )
-    return to_csv(records, TREND)
+    return to_csv((record for point in points for record in _records(point, ("name", "step", "epoch"))), TREND)
 
 
 def evaluation_json(evaluation: Evaluation) -> bytes:
@@ -48,63 +44,42 @@ def evaluation_json(evaluation: Evaluation) -> bytes:
     return to_json(evaluation)
 
 
-def _records(row: MetricResult) -> Iterator[Record]:
-    notes = {name: getattr(row, name) for name in ("better", "unit", "preprocessing", "weights", "missing")}
-    notes |= {"name": row.name, "class": row.label, "warnings": " | ".join(row.warnings)}
-    notes |= {"method": row.score.method if row.score else "", "failed": row.score.failed if row.score else ""}
-    for index, record in enumerate(_score_records(row.score)):
-        has_baseline = row.baseline is not None and index == 0
-        baseline = {f"baseline_{name}": getattr(row.baseline, name) for name in _BASELINE} if has_baseline else {}
-        yield {**notes, **record, **baseline}
-
-
-def _score_records(score: Score | None) -> Iterator[Record]:
-    """Yield a record of the score and one of each detail; one without numbers if there is no score."""
+def _records(row: MetricResult | PairwiseResult | TrendPoint, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return a record of the row's score and one of each detail, all with the row's own values of `names`."""
+    own, score = {name: getattr(row, name) for name in names}, row.score
     if score is None:
-        yield {}
-        return
+        return [own]
+    own |= {"method": score.method, "n_real": score.n_real, "n_fake": score.n_fake}
     low, high = score.interval or (None, None)
-    sizes = {"n_real": score.n_real, "n_fake": score.n_fake}
-    bounds = {"interval_low": low, "interval_high": high}
-    yield {"value": score.value, "spread": score.spread, "spread_over": score.spread_over, **bounds, **sizes}
-    for name, value in score.details.items():
-        yield {"detail": name, "value": value, **sizes}
+    spread = {"spread": score.spread, "spread_over": score.spread_over, "interval_low": low, "interval_high": high}
+    details = [{**own, "detail": name, "value": value} for name, value in score.details.items()]
+    return [{**own, "value": score.value, **spread}, *details]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClassTable:
-    """Metrics by class: `cells[class][metric]`. `absent` are metrics that no class has, by their common reason."""
+def per_class_table(evaluation: Evaluation) -> Record | None:
+    """Arrange the metrics of single classes, classes in label order; return None if there are none.
 
-    metrics: tuple[str, ...]
-    cells: Mapping[str, Mapping[str, MetricResult]]
-    absent: Mapping[str, tuple[str, ...]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PairMatrix:
-    """A metric between sets: `cells[first][second]`; or in `absent` why it was measured between none."""
-
-    name: str
-    columns: tuple[str, ...]
-    cells: Mapping[str, Mapping[str, PairwiseResult]]
-    absent: str
-
-
-def per_class_table(evaluation: Evaluation) -> ClassTable | None:
-    """Arrange the metrics of single classes, classes in label order; return None if there are none."""
+    `metrics` are the columns and `cells[class][metric]` the results. `absent` are metrics that no class has, by their
+    common reason.
+    """
     if not evaluation.per_class:
         return None
     names = dict.fromkeys(row.name for row in evaluation.per_class)
     reasons = {name: _common_reason([row for row in evaluation.per_class if row.name == name]) for name in names}
-    absent = group_by_value({name: reason for name, reason in reasons.items() if reason})
-    metrics = tuple(name for name, reason in reasons.items() if not reason)
     labels = dict.fromkeys((*evaluation.image.classes, *(row.label for row in evaluation.per_class)))
     cells = {label: {row.name: row for row in evaluation.per_class if row.label == label} for label in labels}
-    return ClassTable(metrics=metrics, cells={label: found for label, found in cells.items() if found}, absent=absent)
+    return {
+        "metrics": tuple(name for name, reason in reasons.items() if not reason),
+        "cells": {label: found for label, found in cells.items() if found},
+        "absent": group_by_value({name: reason for name, reason in reasons.items() if reason}),
+    }
 
 
-def pair_matrices(evaluation: Evaluation) -> Iterator[PairMatrix]:
-    """Arrange each metric that was measured between sets as a matrix, sets in the order given."""
+def pair_matrices(evaluation: Evaluation) -> Iterator[Record]:
+    """Arrange each metric `name` that was measured between sets as a matrix, sets in the order given.
+
+    `cells[first][second]` are the results, `columns` the second sets; `absent` is why it was measured between none.
+    """
     roles = [facts.role for facts in evaluation.sets]
     for name in dict.fromkeys(row.name for row in evaluation.pairwise):
         rows = [row for row in evaluation.pairwise if row.name == name]
@@ -112,7 +87,7 @@ def pair_matrices(evaluation: Evaluation) -> Iterator[PairMatrix]:
         columns = tuple(role for role in order if any(row.second == role for row in rows))
         cells = {first: {row.second: row for row in rows if row.first == first} for first in order}
         filled = {first: found for first, found in cells.items() if found}
-        yield PairMatrix(name=name, columns=columns, cells=filled, absent=_common_reason(rows))
+        yield {"name": name, "columns": columns, "cells": filled, "absent": _common_reason(rows)}
 
 
 def _common_reason(rows: Sequence[MetricResult] | Sequence[PairwiseResult]) -> str:

@@ -6,11 +6,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from medzoo.evaluation.results import FAKE, REAL, TRAIN, Baseline, Evaluation, MetricResult, SkippedMetric, TrendPoint
+from medzoo.evaluation.memorization import METRIC, memorization_rows
+from medzoo.evaluation.results import FAKE, REAL, TRAIN, Baseline, Evaluation, MetricResult, SkippedMetric
 from medzoo.report.evaluation.tables import group_by_value
 from medzoo.report.formatting import format_number, join_words, pluralize
-
-MEMORIZATION = "nearest-train"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,17 +40,12 @@ def summarize(evaluation: Evaluation) -> str:
     return text
 
 
-def memorization_rows(evaluation: Evaluation) -> list[MetricResult]:
-    """Return the rows of the memorization check."""
-    return [row for row in evaluation.results if row.name.partition("@")[0] == MEMORIZATION]
-
-
 def memorization_verdict(evaluation: Evaluation) -> Verdict:
     """Judge whether synthetic images are closer to training images than held-out real images are."""
     rows = memorization_rows(evaluation)
     measured = [(row.name, row.score) for row in rows if row.score]
     if not measured:
-        skipped = [entry.reason for entry in evaluation.skipped if entry.name.partition("@")[0] == MEMORIZATION]
+        skipped = [entry.reason for entry in evaluation.skipped if entry.name.partition("@")[0] == METRIC]
         not_requested = "no training images were given" if evaluation.summary(TRAIN) is None else "it was not requested"
         reason = next(iter([row.missing for row in rows if row.missing] + skipped), not_requested)
         return Verdict(state="not run", sentence=f"Whether training images were memorized is unknown: {reason}.")
@@ -101,20 +95,16 @@ def describe_best_checkpoints(evaluation: Evaluation) -> list[str]:
         points = sorted((point for point in evaluation.trend if point.name == name), key=lambda point: point.step)
         points = [point for point in points if not math.isnan(point.score.value)]
         if direction != "neither" and len(points) > 1:
-            sentences.append(_describe_best(name, points, -1 if direction == "lower" else 1))
+            sign = -1 if direction == "lower" else 1
+            best = max(points, key=lambda point: sign * point.score.value)
+            last = best is points[-1]
+            after = "it is the last one, so longer training may help" if last else "later checkpoints are no better"
+            sizes = f"{format_number(best.score.n_real)} real and {format_number(best.score.n_fake)} synthetic images"
+            sentences.append(
+                f"By {name}, the best of {len(points)} checkpoints is epoch {format_number(best.epoch)} "
+                f"(step {format_number(best.step)}), with {format_number(best.score.value)} ({sizes}); {after}."
+            )
     return sentences
-
-
-def _describe_best(name: str, points: list[TrendPoint], sign: int) -> str:
-    best = max(points, key=lambda point: sign * point.score.value)
-    last = best is points[-1]
-    after = "it is the last one, so longer training may help" if last else "later checkpoints are no better"
-    score = best.score
-    sizes = f"{format_number(score.n_real)} real and {format_number(score.n_fake)} synthetic images"
-    return (
-        f"By {name}, the best of {len(points)} checkpoints is epoch {format_number(best.epoch)} "
-        f"(step {format_number(best.step)}), with {format_number(score.value)} ({sizes}); {after}."
-    )
 
 
 def group_skipped(evaluation: Evaluation) -> list[tuple[tuple[str, ...], SkippedMetric]]:
