@@ -17,6 +17,8 @@ from medzoo.data.images import (
     Header,
     decode,
     decode_all,
+    depth_of,
+    highest_values,
     probe,
 )
 from medzoo.errors import DataError
@@ -184,3 +186,68 @@ def test_decode_all_keeps_order_and_yields_errors(tmp_path: Path) -> None:
             assert isinstance(decoded, DataError)
         else:
             np.testing.assert_array_equal(decoded, images[index])
+
+
+def test_decode_scales_from_the_depth(tmp_path: Path) -> None:
+    values = np.array([[0, 1, 2048, 4095]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    np.testing.assert_array_equal(decode(tmp_path / "deep.png", depth=12), [[0, 0, 128, 255]])
+    np.testing.assert_array_equal(decode(tmp_path / "deep.png", depth=16), [[0, 0, 8, 16]])
+
+
+def test_decode_32_bit_from_8_bits(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 7, 255]], np.int32)).save(tmp_path / "wide.tif")
+    np.testing.assert_array_equal(decode(tmp_path / "wide.tif", depth=8), [[0, 7, 255]])
+
+
+def test_decode_values_above_the_depth_raise(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 5000]], np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(DataError, match=r"deep\.png has values up to 5000, more than the 12 bits") as caught:
+        decode(tmp_path / "deep.png", depth=12)
+    assert caught.value.hint == "--set image.depth=14"
+
+
+@pytest.mark.parametrize(("highest", "bits"), [(0, 8), (255, 8), (256, 10), (1023, 10), (4000, 12), (32767, 15)])
+def test_depth_of(highest: int, bits: int) -> None:
+    assert depth_of(highest) == bits
+
+
+def test_highest_values(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[3, 900]], np.uint16)).save(tmp_path / "a.png")
+    Image.fromarray(np.array([[3, 200]], np.int32)).save(tmp_path / "b.tif")
+    assert list(highest_values([tmp_path / "a.png", tmp_path / "b.tif"])) == [900, 200]
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_decode_white_is_zero_is_inverted(tmp_path: Path, bits: int) -> None:
+    shown = np.array([[0, 64, 255]], np.uint8)
+    stored = (255 - shown) if bits == 8 else (65535 - shown.astype("<u2") * 257)
+    (tmp_path / "film.tif").write_bytes(white_is_zero_tiff(stored, bits=bits))
+    np.testing.assert_array_equal(decode(tmp_path / "film.tif"), shown)
+
+
+def white_is_zero_tiff(stored: np.ndarray, *, bits: int) -> bytes:
+    """Encode (H, W) as a TIFF of PhotometricInterpretation 0, which Pillow does not write."""
+    height, width = stored.shape
+    data = stored.tobytes()
+    tags = [(256, width), (257, height), (258, bits), (259, 1), (262, 0), (273, 8), (277, 1), (278, height)]
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in [*tags, (279, len(data))]]
+    head = b"II*\0" + struct.pack("<I", 8 + len(data)) + data
+    return head + struct.pack("<H", len(entries)) + b"".join(entries) + struct.pack("<I", 0)
+
+
+def test_decode_camera_file_with_a_second_picture(tmp_path: Path) -> None:
+    first, second = (Image.fromarray(noise(32, 32, seed=seed)) for seed in range(2))
+    first.save(tmp_path / "camera.jpg", format="MPO", save_all=True, append_images=[second], quality=95)
+    with Image.open(tmp_path / "camera.jpg") as image:
+        assert image.format == "MPO"
+    first.save(tmp_path / "first.jpg", quality=95)
+    np.testing.assert_array_equal(decode(tmp_path / "camera.jpg"), decode(tmp_path / "first.jpg"))
+
+
+def test_decode_tiff_with_a_reduced_copy(tmp_path: Path) -> None:
+    picture = Image.fromarray(noise(32, 32, seed=0))
+    copy = picture.resize((8, 8))
+    copy.encoderinfo = {"tiffinfo": {254: 1}}
+    picture.save(tmp_path / "slide.tif", save_all=True, append_images=[copy])
+    np.testing.assert_array_equal(decode(tmp_path / "slide.tif"), np.asarray(picture))

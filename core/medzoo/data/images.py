@@ -7,13 +7,15 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from medzoo.data.synthetic import has_synthetic_mark
 from medzoo.errors import ConfigError, DataError
@@ -22,9 +24,13 @@ from medzoo.storage.files import temporary_beside
 if TYPE_CHECKING:
     from torch import Tensor
 
+T = TypeVar("T")
+
 CROPS = ("none", "center", "dark-border")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 MAX_PIXELS = 100_000_000
+# The bits that scanners and cameras use of a file of 16; DICOM's Bits Stored are as a rule among them.
+DEPTHS = (8, 10, 12, 14, 15, 16)
 # Luma at or below this is border; the black around a retina carries JPEG noise of a few gray levels.
 DARK = 10
 # A row or column with fewer bright pixels than this share is border too, so that hot pixels do not widen the box.
@@ -34,6 +40,8 @@ DARK_SHARE = 0.01
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
 # What Pillow's decoders raise on broken bytes, beside OSError.
 _BROKEN = (SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError, ZeroDivisionError)
+_PHOTOMETRIC, _SUBFILE_TYPE = 262, 254  # TIFF tags
+_MAX_COPIES = 16  # reduced copies of a picture in one file, looked at
 _SKIP = "--skip-bad skips such files and lists them"
 _SKIP_HINT = f"fix or remove it; {_SKIP}"
 
@@ -65,24 +73,46 @@ def probe(path: Path) -> Header:
             return Header(image.width, image.height, image.mode, has_synthetic_mark(image))
 
 
-def decode(path: Path) -> np.ndarray:
+def decode(path: Path, *, depth: int = 16) -> np.ndarray:
     """Decode an image file in its native size: uint8, (H, W) for gray or (H, W, 3) for RGB.
 
-    16-bit gray is scaled from its whole range (65535 becomes 255), never by the image's own extremes. Transparency is
-    composited on black, EXIF orientation is applied, palettes and CMYK become RGB.
-    Raises: DataError naming the file if it is missing, empty, broken, animated, or larger than 100 megapixels.
+    Gray of more than 8 bits is scaled from `depth` bits (4095 becomes 255 at depth 12), never by the image's own
+    extremes; where the file states WhiteIsZero, it is inverted. Transparency is composited on black, EXIF orientation
+    is applied, palettes and CMYK become RGB. Of a camera's file with several pictures, or with reduced copies of one,
+    the first is taken.
+    Raises: DataError naming the file if it is missing, empty, broken, animated, larger than 100 megapixels, or has
+    values above `depth` bits.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _decode(path)
+        return _decode(path, depth=depth)
 
 
-def decode_all(paths: Sequence[Path]) -> Iterator[np.ndarray | DataError]:
+def decode_all(paths: Sequence[Path], *, depth: int = 16) -> Iterator[np.ndarray | DataError]:
     """Decode each file as `decode` does, in order, several at once; a bad file yields its DataError."""
+    return _each(paths, lambda path: _decode(path, depth=depth))
 
-    def attempt(path: Path) -> np.ndarray | DataError:
+
+def highest_values(paths: Sequence[Path]) -> Iterator[int | DataError]:
+    """Return the highest value that each file of more than 8 bits stores, in order; a bad file yields its DataError."""
+    return _each(paths, _highest_value)
+
+
+def depth_of(highest: int) -> int:
+    """Return the bits of images whose highest value this is: the least of `DEPTHS` that holds it.
+
+    >>> depth_of(4000)
+    12
+    """
+    return next((bits for bits in DEPTHS if highest < 2**bits), DEPTHS[-1])
+
+
+def _each(paths: Sequence[Path], read: Callable[[Path], T]) -> Iterator[T | DataError]:
+    """Read files in order, several at once; a bad one yields its DataError."""
+
+    def attempt(path: Path) -> T | DataError:
         try:
-            return _decode(path)
+            return read(path)
         except DataError as error:
             return error
 
@@ -110,7 +140,7 @@ def _opened(path: Path) -> Image.Image:
     try:
         if image.width * image.height > MAX_PIXELS:
             raise DataError(f"{path} has more than {MAX_PIXELS // 10**6} megapixels", _SKIP_HINT)
-        if getattr(image, "n_frames", 1) > 1:
+        if getattr(image, "n_frames", 1) > 1 and not _has_one_picture(image):
             raise DataError(
                 f"{path} holds several frames", f"save each frame as an image of its own, or remove it; {_SKIP}"
             )
@@ -123,14 +153,70 @@ def _opened(path: Path) -> Image.Image:
     return image
 
 
-def _decode(path: Path) -> np.ndarray:
+def _has_one_picture(image: Image.Image) -> bool:
+    """Return whether the first of a file's frames is its picture: a camera's, or one with reduced copies of itself."""
+    if image.format == "MPO":
+        return True
+    if not isinstance(image, TiffImageFile):
+        return False
+    reduced = []
+    for frame in range(1, min(image.n_frames, _MAX_COPIES + 1)):
+        image.seek(frame)
+        reduced.append(bool(int(image.tag_v2.get(_SUBFILE_TYPE, 0)) & 1))
+    several = image.n_frames > _MAX_COPIES
+    image.seek(0)
+    return not several and all(reduced)
+
+
+def _decode(path: Path, *, depth: int) -> np.ndarray:
+    with _loaded(path) as image:
+        return _eight_bit(ImageOps.exif_transpose(image)) if not _is_wide(image) else _scaled(image, path, depth)
+
+
+def _highest_value(path: Path) -> int:
+    with _loaded(path) as image:
+        return int(_whole_numbers(image, path).max())
+
+
+@contextmanager
+def _loaded(path: Path) -> Iterator[Image.Image]:
+    """Open an image and read its pixels; what goes wrong then or in the block is a DataError."""
     with _opened(path) as image:
         try:
             image.load()
-            upright = ImageOps.exif_transpose(image)
-            return _eight_bit(upright, path)
+            yield image
         except (OSError, *_BROKEN, struct.error, zlib.error, Image.DecompressionBombError) as error:
             raise DataError(f"{path} cannot be read: {_reason(error)}", _SKIP_HINT) from error
+
+
+def _is_wide(image: Image.Image) -> bool:
+    """Return whether a channel has more than 8 bits."""
+    return image.mode.startswith(("I", "F"))
+
+
+def _whole_numbers(image: Image.Image, path: Path) -> np.ndarray:
+    """Return the values (H, W) of an image of more than 8 bits a channel, upright: whole numbers, 0..65535."""
+    wide = np.asarray(ImageOps.exif_transpose(image))
+    # Modes I and F state no range; whole numbers of at most 16 bits are the one reading that needs no guess.
+    if not (np.all(wide >= 0) and np.all(wide <= 65535) and np.all(wide == np.floor(wide))):
+        raise DataError(
+            f"{path} has pixel values that are fractions or outside 0..65535",
+            f"save it with 8 or 16 bits per pixel; {_SKIP}",
+        )
+    return wide
+
+
+def _scaled(image: Image.Image, path: Path, depth: int) -> np.ndarray:
+    """Convert an image of more than 8 bits a channel to uint8 (H, W), from `depth` bits."""
+    white_is_zero = isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0
+    wide, white = _whole_numbers(image, path), 2**depth - 1
+    if wide.max() > white:
+        raise DataError(
+            f"{path} has values up to {wide.max():.0f}, more than the {depth} bits of the images it is read with",
+            f"--set image.depth={depth_of(int(wide.max()))}",
+        )
+    wide = wide.astype(np.float64)
+    return np.rint((white - wide if white_is_zero else wide) / (white / 255)).astype(np.uint8)
 
 
 def _reason(error: BaseException) -> str:
@@ -141,17 +227,8 @@ def _reason(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _eight_bit(image: Image.Image, path: Path) -> np.ndarray:
-    """Convert any Pillow mode to uint8 (H, W) or (H, W, 3)."""
-    if image.mode.startswith(("I", "F")):
-        wide = np.asarray(image)
-        # Modes I and F state no range; whole numbers of 16 bits are the one reading that needs no guess.
-        if not (np.all(wide >= 0) and np.all(wide <= 65535) and np.all(wide == np.floor(wide))):
-            raise DataError(
-                f"{path} has pixel values that are fractions or outside 0..65535",
-                f"save it with 8 or 16 bits per pixel; {_SKIP}",
-            )
-        return np.rint(wide.astype(np.float64) / 257).astype(np.uint8)
+def _eight_bit(image: Image.Image) -> np.ndarray:
+    """Convert a Pillow mode of up to 8 bits a channel to uint8 (H, W) or (H, W, 3)."""
     gray = image.mode in ("1", "L", "LA", "La")
     if image.has_transparency_data:
         # convert() to RGBA knows every way a file states transparency: an alpha band, a key color, palette entries.
