@@ -185,6 +185,15 @@ class Resolved(Generic[T]):
             )
         return image
 
+    def with_defaults(self, values: Mapping[str, Any], *, origin: str) -> Resolved[T]:
+        """Return the settings with those of `values`, by key, that nothing but the default sets; others are ignored.
+
+        >>> config.with_defaults({"image.channels": 3}, origin="the training images")
+        """
+        taken = {key: value for key, value in values.items() if self.origins.get(key) == "default"}
+        origins = {**self.origins, **dict.fromkeys(taken, origin)}
+        return Resolved(value=_replace(self.value, taken, prefix=""), origins=origins)
+
     def flat(self) -> dict[str, Any]:
         """Return every dotted key with its value."""
         return flatten(self.value)

@@ -161,7 +161,7 @@ def test_view_decodes_images_once_if_they_fit_in_memory(tmp_path: Path, monkeypa
     spec = ImageSpec(size=8, channels=1, classes=("a",))
     decoded: list[Path] = []
     real = data.decode
-    monkeypatch.setattr(data, "decode", lambda path: decoded.append(path) or real(path))
+    monkeypatch.setattr(data, "decode", lambda path, **options: decoded.append(path) or real(path, **options))
     for limit, expected in ((2 * 64, 1), (2 * 64 - 1, 2)):
         monkeypatch.setattr(data, "CACHE_LIMIT", limit)
         decoded.clear()

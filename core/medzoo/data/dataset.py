@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,17 @@ from pathlib import Path
 import numpy as np
 
 from medzoo.data.folders import read_flat_folder
-from medzoo.data.images import SUFFIXES, Header, decode, decode_all, prepare, probe
+from medzoo.data.images import (
+    SUFFIXES,
+    Header,
+    decode,
+    decode_all,
+    depth_of,
+    highest_values,
+    is_color,
+    prepare,
+    probe,
+)
 from medzoo.data.readers import Listing, read
 from medzoo.data.summary import DataSummary, Findings
 from medzoo.data.synthetic import synthetic_by_name
@@ -24,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 # Prepared images are kept in memory up to this size in bytes; beyond it they are decoded at each access.
 CACHE_LIMIT = 2 * 1024**3
+# Images looked at, evenly over the set, to tell whether it is in color.
+_SAMPLE = 24
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,7 +45,8 @@ class Dataset:
     `labels` is int64 (N,), or float32 multi-hot (N, K). `names` are file names relative to the dataset, or
     "train/00012" in an npz. `held_out` holds the parts the path sets aside ("val", "test"); `bad` the files left out
     as unreadable, with the reason. `synthetic` are the names of images that a model made, and `findings` say how the
-    path was read.
+    path was read. Files of more than 8 bits a channel are read as of `depth` bits; `highest` is the highest value that
+    any of them stores, held-out ones included, or None where there are none.
     """
 
     path: Path
@@ -47,6 +60,8 @@ class Dataset:
     bad: tuple[tuple[str, str], ...] = ()
     synthetic: frozenset[str] = frozenset()
     findings: Findings = Findings()
+    depth: int = 16
+    highest: int | None = None
 
     def __post_init__(self) -> None:
         if (self.files is None) == (self.array is None):
@@ -70,14 +85,11 @@ class Dataset:
 
     def pixels(self, index: int) -> np.ndarray:
         """Return image `index` as stored: uint8 (H, W) or (H, W, 3). Raises: DataError if its file cannot be read."""
-        return decode(self.files[index]) if self.files is not None else self._array[index]
+        return decode(self.files[index], depth=self.depth) if self.files is not None else self._array[index]
 
     def all_pixels(self) -> Iterator[np.ndarray]:
         """Yield every image as stored, in order, several decoded at once. Raises: DataError on an unreadable file."""
-        for pixels in decode_all(self.files) if self.files is not None else self._array:
-            if isinstance(pixels, DataError):
-                raise pixels
-            yield pixels
+        yield from _readable(decode_all(self.files, depth=self.depth) if self.files is not None else self._array)
 
     @property
     def _array(self) -> np.ndarray:
@@ -124,11 +136,47 @@ class Dataset:
         height, width = self._array.shape[1:3]
         return (Header(width, height, "L" if self._array.ndim == 3 else "RGB"),) * len(self)
 
+    @cached_property
+    def channels(self) -> int:
+        """3 if most of the images show color, else 1; a few are looked at, unreadable ones are left to `verify`."""
+        colored = [index for index, header in enumerate(self.headers) if not header.gray]
+        sample = {colored[int(place)] for place in np.linspace(0, len(colored) - 1, min(_SAMPLE, len(colored)))}
+        found = [is_color(pixels) for pixels in self._some_pixels(sorted(sample))]
+        return 3 if found and sum(found) / len(found) * len(colored) > len(self) / 2 else 1
+
+    def _some_pixels(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
+        """Yield these images as stored, without those that cannot be read."""
+        if self.files is None:
+            yield from self._array[[*indices]]
+        else:
+            decoded = decode_all([self.files[index] for index in indices], depth=self.depth)
+            yield from (pixels for pixels in decoded if not isinstance(pixels, DataError))
+
+    def image_settings(self) -> dict[str, int]:
+        """Return the settings of a model of these images, by key: image.channels, and image.depth where it matters."""
+        return {"image.channels": self.channels, **({} if self.highest is None else {"image.depth": self.depth})}
+
+    def with_depth(self, depth: int) -> Dataset:
+        """Return the dataset, held-out parts included, with files of more than 8 bits read as of `depth` bits.
+
+        Unchanged where there are no such files, or `depth` is 0. Raises: DataError if one stores a higher value.
+        """
+        if self.highest is None or depth in (0, self.depth):
+            return self
+        if self.highest >= 2**depth:
+            raise DataError(
+                f"{self.path} has values up to {self.highest}, more than the {depth} bits of the model's images",
+                f"train with --set image.depth={depth_of(self.highest)}, or save these images with {depth} bits",
+            )
+        held_out = {part: images.with_depth(depth) for part, images in self.held_out.items()}
+        return _kept_headers(self, replace(self, depth=depth, held_out=held_out))
+
     def summary(self) -> DataSummary:
         """Say what the path was taken for, held-out parts included. Raises: DataError for a file that is no image."""
         parts = {"train" if self.held_out else "all": self, **self.held_out}
         headers = [header for part in parts.values() for header in part.headers]
         patients = {patient for part in parts.values() for patient in part.patients or ()}
+        colored = "color" if self.channels == 3 else "gray stored as RGB"
         return DataSummary(
             path=str(self.path),
             findings=self.findings,
@@ -136,8 +184,10 @@ class Dataset:
             sizes={name: len(part) for name, part in parts.items()},
             multi_label=self.multi_label,
             patients=len(patients) if self.patients is not None else None,
-            channels=dict(Counter("gray" if header.gray else "color" for header in headers).most_common()),
+            channels=dict(Counter("gray" if header.gray else colored for header in headers).most_common()),
             bits=dict(Counter(header.bits for header in headers).most_common()),
+            depth=self.depth if self.highest is not None else None,
+            highest=self.highest,
             synthetic=sum(len(part.synthetic) for part in parts.values()),
             unreadable=sum(len(part.bad) for part in parts.values()),
         )
@@ -145,7 +195,9 @@ class Dataset:
     @cached_property
     def _decoded_once(self) -> tuple[tuple[str, bool], ...]:
         """Each image's fingerprint, and whether it is one color all over."""
-        return tuple((fingerprint_of(pixels), is_blank(pixels)) for pixels in self.all_pixels())
+        # As stored: the bit depth that images are read with leaves their fingerprints alone.
+        decoded = decode_all(self.files, depth=None) if self.files is not None else self._array
+        return tuple((fingerprint_of(pixels), is_blank(pixels)) for pixels in _readable(decoded))
 
     @property
     def _fingerprints(self) -> tuple[str, ...]:
@@ -176,7 +228,8 @@ class Dataset:
         held_out = {part: images.verify(skip_bad=skip_bad) for part, images in self.held_out.items()}
         if self.files is None:
             return replace(self, held_out=held_out)
-        errors = {k: found for k, found in enumerate(decode_all(self.files)) if isinstance(found, DataError)}
+        decoded = enumerate(decode_all(self.files, depth=self.depth))
+        errors = {k: found for k, found in decoded if isinstance(found, DataError)}
         if not errors:
             return replace(self, held_out=held_out)
         first = next(iter(errors.values()))
@@ -246,8 +299,16 @@ def _relabeled(dataset: Dataset, image: ImageSpec) -> np.ndarray:
     return mapped if image.multi_label else mapped.argmax(axis=1).astype(np.int64)
 
 
+def _readable(decoded: Iterable[np.ndarray | DataError]) -> Iterator[np.ndarray]:
+    """Yield the pixels of images. Raises: DataError where one stands in their place."""
+    for pixels in decoded:
+        if isinstance(pixels, DataError):
+            raise pixels
+        yield pixels
+
+
 def fingerprint_of(pixels: np.ndarray) -> str:
-    """Return the first 16 hex digits of the SHA-256 of an image's shape and pixels, uint8 (H, W) or (H, W, 3)."""
+    """Return the first 16 hex digits of the SHA-256 of an image's shape and pixels, as `decode` gives them."""
     return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:16]
 
 
@@ -268,6 +329,7 @@ def open_dataset(
     skip_bad: bool = False,
     classes: Sequence[str] | None = None,
     masks: str = "ignore",
+    depth: int = 0,
     log: bool = True,
 ) -> Dataset:
     """Open the labeled images at `path`: class folders, train/val/test folders of them, a CSV, or a MedMNIST npz.
@@ -275,7 +337,8 @@ def open_dataset(
     `classes` names an npz's numbers, or fixes the order of a folder's or CSV's class names. Where the path sets parts
     aside, the result is the training part and `held_out` has the others. Headers are read; `verify` reads the rest, as
     does `skip_bad`, which goes on without unreadable files and lists them in `bad`. Segmentation masks are left out,
-    or with `masks` an error ("refuse") or images ("as-images"). With `log`, one line says what the path was taken for.
+    or with `masks` an error ("refuse") or images ("as-images"). Files of more than 8 bits a channel are read as of
+    `depth` bits, 0 for as many as the set uses. With `log`, one line says what the path was taken for.
     Raises: DataError naming the file or folder and how to fix it.
     """
     contents = read(Path(path), classes=classes, masks=masks)
@@ -286,11 +349,17 @@ def open_dataset(
         for part, listing in contents.parts.items()
     }
     training = parts.pop("train")
-    return _finished(replace(training, held_out=parts), skip_bad=skip_bad, log=log)
+    return _finished(replace(training, held_out=parts), skip_bad=skip_bad, depth=depth, log=log)
 
 
 def open_unlabeled(
-    path: Path, *, classes: tuple[str, ...], skip_bad: bool = False, masks: str = "ignore", log: bool = True
+    path: Path,
+    *,
+    classes: tuple[str, ...],
+    skip_bad: bool = False,
+    masks: str = "ignore",
+    depth: int = 0,
+    log: bool = True,
 ) -> Dataset | None:
     """Open a folder of images without class folders, or one image; None if `path` is neither.
 
@@ -316,14 +385,15 @@ def open_unlabeled(
         synthetic=synthetic_by_name(path, names),
         findings=findings,
     )
-    return _finished(dataset, skip_bad=skip_bad, log=log)
+    return _finished(dataset, skip_bad=skip_bad, depth=depth, log=log)
 
 
-def _finished(dataset: Dataset, *, skip_bad: bool, log: bool) -> Dataset:
-    """Return the dataset with its headers read, and synthetic images known by them; log what it was taken for."""
+def _finished(dataset: Dataset, *, skip_bad: bool, depth: int, log: bool) -> Dataset:
+    """Return the dataset with headers read, synthetic images and bit depth known; log what it was taken for."""
     dataset = dataset.verify(skip_bad=True) if skip_bad else dataset
     held_out = {part: _with_marked(images) for part, images in dataset.held_out.items()}
-    dataset = _with_marked(replace(dataset, held_out=held_out))
+    dataset = _with_highest(_with_marked(replace(dataset, held_out=held_out)))
+    dataset = dataset.with_depth(depth or depth_of(dataset.highest or 0))
     if log:
         summary = dataset.summary()
         level = logging.WARNING if summary.notable else logging.INFO
@@ -337,9 +407,32 @@ def _with_marked(dataset: Dataset) -> Dataset:
     marked = {name for name, header in zip(dataset.names, headers, strict=True) if header.synthetic}
     if not marked - dataset.synthetic:
         return dataset
-    found = replace(dataset, synthetic=dataset.synthetic | marked)
-    found.__dict__["headers"] = headers  # read already
-    return found
+    return _kept_headers(dataset, replace(dataset, synthetic=dataset.synthetic | marked))
+
+
+def _kept_headers(dataset: Dataset, changed: Dataset) -> Dataset:
+    """Return `changed`, which has the same files, with the headers that have been read already."""
+    changed.__dict__["headers"] = dataset.headers
+    return changed
+
+
+def _with_highest(dataset: Dataset) -> Dataset:
+    """Return the dataset with the highest value of all files of more than 8 bits a channel."""
+    parts = (dataset, *dataset.held_out.values())
+    wide = [
+        file
+        for part in parts
+        for file, header in zip(part.files or (), part.headers if part.files else (), strict=True)
+        if header.bits > 8
+    ]
+    # A file that cannot be read is reported by those who decode it.
+    values = [value for value in highest_values(wide) if not isinstance(value, DataError)]
+    if not values:
+        return dataset
+    held_out = {part: replace(images, highest=max(values)) for part, images in dataset.held_out.items()}
+    held_out = {part: _kept_headers(dataset.held_out[part], images) for part, images in held_out.items()}
+    found = replace(dataset, highest=max(values), held_out=held_out)
+    return _kept_headers(dataset, found)
 
 
 def _from_listing(

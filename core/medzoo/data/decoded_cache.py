@@ -12,6 +12,7 @@ import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,7 @@ class Decoded:
 
     def _key(self) -> str:
         """Identify the files as they are decoded: other bytes in one of them change its time or its size."""
-        facts: list[object] = [_FORMAT, self.size, self.channels, self.crop]
+        facts: list[object] = [_FORMAT, self.size, self.channels, self.crop, self.dataset.depth]
         if self.dataset.array is not None:
             facts += [self.dataset.array.shape, hashlib.sha256(self.dataset.array.tobytes()).hexdigest()]
         for file in self.dataset.files or ():
@@ -171,9 +172,11 @@ class Decoded:
             part.replace(self._folder)
 
     def _squares(self) -> Iterator[tuple[str, np.ndarray]]:
-        for stored in self.dataset.all_pixels():
+        # Pixels scaled from more than 8 bits are not those that have the fingerprint.
+        known = self.dataset.fingerprints() if self.dataset.highest is not None else repeat("")
+        for stored, fingerprint in zip(self.dataset.all_pixels(), known, strict=False):
             square = prepare(stored, size=self.size, channels=self.channels, crop=self.crop)
-            yield fingerprint_of(stored), square
+            yield fingerprint or fingerprint_of(stored), square
 
     def _wait(self, count: int) -> np.ndarray:
         """Return the file's pixels once the first `count` are decoded."""

@@ -40,6 +40,8 @@ DARK_SHARE = 0.01
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
 # What Pillow's decoders raise on broken bytes, beside OSError.
 _BROKEN = (SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError, ZeroDivisionError)
+# The mean difference of an image's channels in gray levels, from which on it shows color: JPEG leaves gray below 2.
+_TINT = 3.0
 _PHOTOMETRIC, _SUBFILE_TYPE = 262, 254  # TIFF tags
 _MAX_COPIES = 16  # reduced copies of a picture in one file, looked at
 _SKIP = "--skip-bad skips such files and lists them"
@@ -73,13 +75,13 @@ def probe(path: Path) -> Header:
             return Header(image.width, image.height, image.mode, has_synthetic_mark(image))
 
 
-def decode(path: Path, *, depth: int = 16) -> np.ndarray:
+def decode(path: Path, *, depth: int | None = 16) -> np.ndarray:
     """Decode an image file in its native size: uint8, (H, W) for gray or (H, W, 3) for RGB.
 
     Gray of more than 8 bits is scaled from `depth` bits (4095 becomes 255 at depth 12), never by the image's own
-    extremes; where the file states WhiteIsZero, it is inverted. Transparency is composited on black, EXIF orientation
-    is applied, palettes and CMYK become RGB. Of a camera's file with several pictures, or with reduced copies of one,
-    the first is taken.
+    extremes; with `depth` None it is returned as stored, uint16. Where the file states WhiteIsZero, it is inverted.
+    Transparency is composited on black, EXIF orientation is applied, palettes and CMYK become RGB. Of a camera's file
+    with several pictures, or with reduced copies of one, the first is taken.
     Raises: DataError naming the file if it is missing, empty, broken, animated, larger than 100 megapixels, or has
     values above `depth` bits.
     """
@@ -88,7 +90,7 @@ def decode(path: Path, *, depth: int = 16) -> np.ndarray:
         return _decode(path, depth=depth)
 
 
-def decode_all(paths: Sequence[Path], *, depth: int = 16) -> Iterator[np.ndarray | DataError]:
+def decode_all(paths: Sequence[Path], *, depth: int | None = 16) -> Iterator[np.ndarray | DataError]:
     """Decode each file as `decode` does, in order, several at once; a bad file yields its DataError."""
     return _each(paths, lambda path: _decode(path, depth=depth))
 
@@ -168,7 +170,7 @@ def _has_one_picture(image: Image.Image) -> bool:
     return not several and all(reduced)
 
 
-def _decode(path: Path, *, depth: int) -> np.ndarray:
+def _decode(path: Path, *, depth: int | None) -> np.ndarray:
     with _loaded(path) as image:
         return _eight_bit(ImageOps.exif_transpose(image)) if not _is_wide(image) else _scaled(image, path, depth)
 
@@ -206,10 +208,13 @@ def _whole_numbers(image: Image.Image, path: Path) -> np.ndarray:
     return wide
 
 
-def _scaled(image: Image.Image, path: Path, depth: int) -> np.ndarray:
-    """Convert an image of more than 8 bits a channel to uint8 (H, W), from `depth` bits."""
+def _scaled(image: Image.Image, path: Path, depth: int | None) -> np.ndarray:
+    """Convert an image of more than 8 bits a channel to uint8 (H, W), from `depth` bits; None leaves it as stored."""
+    wide = _whole_numbers(image, path)
+    if depth is None:
+        return wide.astype(np.uint16)
     white_is_zero = isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0
-    wide, white = _whole_numbers(image, path), 2**depth - 1
+    white = 2**depth - 1
     if wide.max() > white:
         raise DataError(
             f"{path} has values up to {wide.max():.0f}, more than the {depth} bits of the images it is read with",
@@ -237,6 +242,14 @@ def _eight_bit(image: Image.Image) -> np.ndarray:
         flat.paste(layered.convert("RGB"), mask=layered.getchannel("A"))
         image = flat
     return np.array(image.convert("L" if gray else "RGB"))
+
+
+def is_color(pixels: np.ndarray) -> bool:
+    """Return whether an image, uint8 (H, W) or (H, W, 3), shows color, and not gray with a tint of JPEG or a mark."""
+    if pixels.ndim == 2:
+        return False
+    spread = pixels.max(axis=2) - pixels.min(axis=2)
+    return bool(spread.mean() > _TINT)
 
 
 def prepare(pixels: np.ndarray, *, size: int, channels: int, crop: str) -> np.ndarray:

@@ -54,8 +54,9 @@ class DataSummary:
     """What a path was taken for.
 
     `parts` counts images by part and class, with the one part "all" where there are none. `patients` is their number,
-    or None if unknown. `channels` counts images by "gray" and "color", `bits` by bits a channel. `synthetic` is the
-    number of synthetic images, `unreadable` that of files left out as such.
+    or None if unknown. `channels` counts images by "gray", "color" and "gray stored as RGB", `bits` by bits a channel;
+    those of more than 8 are read as of `depth` bits and store no value above `highest`. `synthetic` is the number of
+    synthetic images, `unreadable` that of files left out as such.
     """
 
     path: str
@@ -66,6 +67,8 @@ class DataSummary:
     patients: int | None
     channels: Mapping[str, int]
     bits: Mapping[int, int]
+    depth: int | None = None
+    highest: int | None = None
     synthetic: int = 0
     unreadable: int = 0
 
@@ -100,6 +103,8 @@ class DataSummary:
             column = f" (column {column})" if column else ""
             facts.append(f"{self.patients} {'patient' if self.patients == 1 else 'patients'}{column}")
         facts.append(f"{_counted(self.channels)}, {_counted({f'{bits} bit': n for bits, n in self.bits.items()})}")
+        if self.depth is not None and self.depth != 16:
+            facts[-1] += f" read as {self.depth} bit (highest value {self.highest}; change it with image.depth)"
         facts += findings.notes
         left = [f"{one.count} {_singular(one.what) if one.count == 1 else one.what}" for one in findings.left_out]
         left += [f"{self.unreadable} unreadable"] if self.unreadable else []
@@ -137,6 +142,8 @@ class DataSummary:
             "folders": dict(findings.folders or {}),
             "channels": dict(self.channels),
             "bits": {str(bits): count for bits, count in self.bits.items()},
+            "depth": self.depth,
+            "highest": self.highest,
             "left_out": [asdict(one) for one in findings.left_out],
             "unreadable": self.unreadable,
             "synthetic": self.synthetic,

@@ -121,6 +121,10 @@ def open_sets(
             data = data.held_out[part]
         data, origins = _select(role, replace(data, held_out={}))
         sets[role] = EvaluationSet(role, data, origins)
+    # Sets are compared as of one bit depth: that of the set which uses most.
+    depth = max((one.data.depth for one in sets.values() if one.data.highest is not None), default=0)
+    for one in sets.values():
+        one.data = one.data.with_depth(depth)
     return sets
 
 

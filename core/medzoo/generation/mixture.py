@@ -143,6 +143,11 @@ def load_mixture(
         real = find_data(data, lead, classes=classes, skip_bad=skip_bad)
     elif data is not None:
         raise ConfigError(f"'{given[0]}' does not vary real images", "leave --data out")
+    depths = {model.depth for model in loaded.values() if model.depth}
+    if real is not None and real.highest is not None and depths:
+        if len(depths) > 1:
+            raise ConfigError(f"the models read images of {' and '.join(map(str, sorted(depths)))} bits", "use one")
+        real = real.with_depth(*depths)
     for name in bare:
         if lead is not None:
             model = load_from(name, source, image=lead.image, overrides=overrides[name])
@@ -151,10 +156,10 @@ def load_mixture(
             spec = found[name].spec
             resolved = settings.resolve(spec.config, presets=spec.presets, overrides=overrides[name])
             asked = {key: value for key, value in resolved.flat().items() if resolved.origins[key] == "--set"}
-            # Images like the real ones: their median shorter side, and color if any has it.
+            # Images like the real ones: their median shorter side, and color if most have it.
             formats = image_formats(real)
             size = asked.get("image.size", min(max(formats.side, 8), 1024))
-            channels = asked.get("image.channels", 1 if formats.gray else 3)
+            channels = asked.get("image.channels", real.channels)
             image = ImageSpec(size=size, channels=channels, classes=real.classes)
             loaded[name] = load_from(name, source, image=image, overrides=overrides[name])
     models = tuple(loaded[name] for name in shares)

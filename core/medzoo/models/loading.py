@@ -62,6 +62,11 @@ class LoadedModel(Generic[M_co]):
         return "classifier" if isinstance(self.spec, ClassifierSpec) else "generator"
 
     @property
+    def depth(self) -> int:
+        """The bits that images of more than 8 are read with; 0 if none of its training images had more."""
+        return int(getattr(self.config.image, "depth", 0))
+
+    @property
     def needs_init_images(self) -> bool:
         """Whether it is a generator that varies real images."""
         return isinstance(self.spec, GeneratorSpec) and self.spec.needs_init_images

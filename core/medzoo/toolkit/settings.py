@@ -19,6 +19,11 @@ class ImageSettings:
 
     size: int = setting(64, "side in pixels", min=8, max=1024)
     channels: int = setting(1, "1 for grayscale, 3 for color", choices=(1, 3))
+    depth: int = setting(
+        0,
+        "bits used of files that store more than 8: 0 follows the data",
+        choices=(0, 8, 10, 12, 14, 15, 16),
+    )
     crop: str = setting("none", "part of a file's image that is kept", choices=("none", "center", "dark-border"))
 
 

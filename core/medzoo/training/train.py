@@ -113,6 +113,7 @@ def train(
     kind = CLASSIFIER if isinstance(spec, ClassifierSpec) else GENERATOR
     _check_trainable(spec, data)
     _log_contents(data)
+    config, data = follow_images(config, data, start=start)
     split = None
     if kind == CLASSIFIER:
         split = split_validation(data, share=validation, seed=seed)
@@ -176,6 +177,25 @@ def train(
     written = read_run(out)
     assert written is not None  # the main process wrote it before the others passed the barrier
     return TrainResult(folder=out, record=written, already_done=False, is_main_process=state.is_main_process)
+
+
+def follow_images(
+    config: settings.Resolved[Any], data: Dataset, *, start: LoadedModel[Any] | None = None
+) -> tuple[settings.Resolved[Any], Dataset]:
+    """Take channels and bit depth from the images where only defaults set them; return the settings and the images.
+
+    The bit depth of `start` comes before that of the images.
+    Raises: DataError for images of more bits than the settings or `start` allow.
+    """
+    found = data.image_settings()
+    if start is not None and start.depth:
+        found["image.depth"] = start.depth
+    asked, config = config, config.with_defaults(found, origin="the training images")
+    if config.image.channels != asked.image.channels:
+        logger.info("image.channels = 3, as the training images are in color; --set image.channels=1 drops it")
+    elif data.channels == 3 and config.image.channels == 1:
+        logger.warning(f"color is dropped: image.channels = 1 [from {config.origins['image.channels']}]")
+    return config, data.with_depth(getattr(config.image, "depth", 0))
 
 
 def image_of(config: settings.Resolved[Any], data: Dataset) -> ImageSpec:
