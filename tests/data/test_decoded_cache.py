@@ -145,7 +145,7 @@ def test_decoded_in_memory_if_the_cache_cannot_be_written(folder, tmp_path, monk
     images = open_decoded(folder)
     assert np.array_equal(images[:], pixels)
     assert (images.digest, images.fingerprints()) == (expected.digest, expected.fingerprints())
-    (warning,) = logged
+    *_, warning = logged
     assert "continuing without the cache (set MEDZOO_CACHE to a writable folder)" in warning
 
 
