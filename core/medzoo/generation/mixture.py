@@ -156,10 +156,10 @@ def load_mixture(
             spec = found[name].spec
             resolved = settings.resolve(spec.config, presets=spec.presets, overrides=overrides[name])
             asked = {key: value for key, value in resolved.flat().items() if resolved.origins[key] == "--set"}
-            # Images like the real ones: their median shorter side, and color if most have it.
+            # Images like the real ones: their median shorter side, and color if any has it.
             formats = image_formats(real)
             size = asked.get("image.size", min(max(formats.side, 8), 1024))
-            channels = asked.get("image.channels", real.channels)
+            channels = asked.get("image.channels", 1 if formats.gray else 3)
             image = ImageSpec(size=size, channels=channels, classes=real.classes)
             loaded[name] = load_from(name, source, image=image, overrides=overrides[name])
     models = tuple(loaded[name] for name in shares)
