@@ -82,6 +82,7 @@ def load(
     gen: str | Path,
     *,
     data: str | Path | None = None,
+    masks: str = "ignore",
     device: str = "auto",
     settings: Mapping[str, Any] | None = None,
     source: str | None = None,
@@ -90,7 +91,7 @@ def load(
 
     `gen` is a model's name, a plugin's (its default model), a training run's folder or `hf:org/name[@revision]`, and
     `source` the only place to load it from ("bundled", "hub" or a folder). `data` are real images, for generators that
-    vary them and for no others. `settings` changes settings by dotted key, as in
+    vary them and for no others; `masks` is what `train` takes. `settings` changes settings by dotted key, as in
     `{"sampling.num_inference_steps": 20}`. `device` is "auto", "cpu", "cuda", "cuda:N" or "mps".
 
     Example:
@@ -109,7 +110,7 @@ def load(
 
     require((str, Path), "a model's name or a folder", gen=gen)
     chosen = _source(device=device, settings=settings, source=source)
-    mixture, real = load_mixture((str(gen),), chosen, data=_path("data", data), always_open=False)
+    mixture, real = load_mixture((str(gen),), chosen, data=_path("data", data), always_open=False, masks=masks)
     for model in mixture.models:
         _check_not_remote(model)
     return Model(mixture, real, device=chosen.device)
@@ -123,6 +124,7 @@ def sample(
     out: str | Path | None = None,
     grid: str | Path | None = None,
     data: str | Path | None = None,
+    masks: str = "ignore",
     seed: int = 0,
     batch_size: int = 32,
     settings: Mapping[str, Any] | None = None,
@@ -163,12 +165,20 @@ def sample(
         out=folder,
         grid=sheet,
         data=_path("data", data),
+        masks=masks,
         seed=whole_number("seed", seed),
         batch_size=whole_number("batch_size", batch_size),
         allow_upload=allow_upload,
     )
     counts = {name: job.plan.count(name) for name in job.labels}
-    result = SampleResult(folder=None, grid=sheet, counts=counts, seed=job.plan.seed, device=job.device)
+    result = SampleResult(
+        folder=None,
+        grid=sheet,
+        counts=counts,
+        seed=job.plan.seed,
+        device=job.device,
+        data=job.data.get("summary", {}),
+    )
     if folder is None and sheet is not None:
         sample_grid(job, sheet, progress=progress or no_progress)
         return result
@@ -193,6 +203,7 @@ def train(
     keep: int = 2,
     tensorboard: bool = False,
     skip_bad: bool = False,
+    masks: str = "ignore",
     progress: Progress | None = None,
 ) -> TrainResult:
     """Train a generator or a classifier on the images `data` into the folder `out`; the same call resumes it.
@@ -202,8 +213,9 @@ def train(
     `settings` by dotted key. `classes` names the classes of an npz. A classifier's weights are chosen by the data's own
     `val` part, or by the share `validation` of the training images (0.1 without a `val` part); generators take none.
     `start` is a model to start from, as `load` takes it. `keep` is the number of checkpoints to keep, 0 for all.
-    `skip_bad` leaves out unreadable images. `progress` is called with the number of steps done, their total and the
-    losses.
+    `skip_bad` leaves out unreadable images; `masks` says what to do with segmentation masks among the images:
+    "ignore" them, "refuse" them with an error, or take them "as-images". `progress` is called with the number of
+    steps done, their total and the losses.
 
     Example:
         >>> run = medzoo.train("cnn", data="scans", out="runs/cnn", preset="tiny")
@@ -235,7 +247,7 @@ def train(
         file=_path("config", config),
         overrides={**implied, **_check_settings(settings)},
     )
-    images = open_dataset(_existing("data", data), skip_bad=skip_bad, classes=class_names(classes))
+    images = open_dataset(_existing("data", data), skip_bad=skip_bad, classes=class_names(classes), masks=masks)
     log_unreadable(images)
     before = None
     if start is not None:
@@ -281,6 +293,7 @@ def evaluate(
     settings: Mapping[str, Any] | None = None,
     device: str = "auto",
     skip_bad: bool = False,
+    masks: str = "ignore",
     leave_out_seen: bool = False,
     allow_leak: bool = False,
     source: str | None = None,
@@ -330,6 +343,7 @@ def evaluate(
         seed=whole_number("seed", seed),
         batch_size=whole_number("batch_size", batch_size),
         skip_bad=skip_bad,
+        masks=masks,
         leave_out_seen=leave_out_seen,
         allow_leak=allow_leak,
     )
@@ -359,7 +373,7 @@ def _measure(
     if not checkpoints:
         return evaluate_model(str(gen), request, source, per_class=n, progress=progress)
     assert isinstance(request.train, Path)  # checked by `evaluate`
-    train = open_dataset(request.train, skip_bad=request.skip_bad, classes=request.classes)
+    train = open_dataset(request.train, skip_bad=request.skip_bad, classes=request.classes, masks=request.masks)
     return evaluate_checkpoints(Path(gen), request, source, train=train, per_class=n, progress=progress)
 
 
@@ -380,6 +394,7 @@ def plan_experiment(
     leave_out_seen: bool = False,
     allow_upload: bool = False,
     skip_bad: bool = False,
+    masks: str = "ignore",
 ) -> ExperimentPlan:
     """Check an experiment and return its tasks; nothing is written. The arguments are those of `run_experiment`,
     and it raises what `run_experiment` raises.
@@ -391,7 +406,7 @@ def plan_experiment(
     options = {"folds": folds, "seeds": seeds, "repeats": repeats}
     design = read_design(str(experiment), overrides=_check_settings(settings), options=options)
     labels = class_names(classes)
-    images = open_dataset(_existing("data", data), skip_bad=skip_bad, classes=labels)
+    images = open_dataset(_existing("data", data), skip_bad=skip_bad, classes=labels, masks=masks)
     log_unreadable(images)
     test_path = _path("test", test)
     return plan(
@@ -399,7 +414,7 @@ def plan_experiment(
         images,
         _path("out", out),
         source=_source(device=device, settings=None, source=source),
-        test=None if test_path is None else open_dataset(test_path, skip_bad=skip_bad, classes=labels),
+        test=None if test_path is None else open_dataset(test_path, skip_bad=skip_bad, classes=labels, masks=masks),
         allow_leak=allow_leak,
         leave_out_seen=leave_out_seen,
         allow_upload=allow_upload,
@@ -424,6 +439,7 @@ def run_experiment(
     leave_out_seen: bool = False,
     allow_upload: bool = False,
     skip_bad: bool = False,
+    masks: str = "ignore",
     progress: Progress | None = None,
 ) -> Experiment:
     """Train classifiers on arms of real and synthetic images, compare them, and write the report to `out`.
@@ -464,6 +480,7 @@ def run_experiment(
         leave_out_seen=leave_out_seen,
         allow_upload=allow_upload,
         skip_bad=skip_bad,
+        masks=masks,
     )
     results = run(plan, jobs=whole_number("jobs", jobs), progress=progress or no_progress)
     write_experiment_report(results)
@@ -502,6 +519,7 @@ def as_dataset(
     seed: int = 0,
     batch_size: int = 32,
     data: str | Path | None = None,
+    masks: str = "ignore",
     device: str = "auto",
     settings: Mapping[str, Any] | None = None,
     source: str | None = None,
@@ -515,7 +533,7 @@ def as_dataset(
     label numbers: give those of the real images that are trained on too (ImageFolder's `classes`); by default the
     model's own. `batch_size` is the number of images sampled at once, whatever a DataLoader asks for. `progress` is
     called with the number of images sampled so far and that of all. The other arguments are those of `load`; with a
-    loaded `Model`, leave out `data`, `device`, `settings` and `source`.
+    loaded `Model`, leave out `data`, `masks`, `device`, `settings` and `source`.
 
     The images are those that `medzoo sample` writes for the same counts, seed and batch size, and those that
     `medzoo augment` adds to classes that lack as many.
@@ -533,10 +551,11 @@ def as_dataset(
     from medzoo.generation.synthetic_dataset import Model, SyntheticImages
 
     if not isinstance(gen, Model):
-        gen = load(gen, data=data, device=device, settings=settings, source=source)
-    elif data is not None or device != "auto" or settings is not None or source is not None:
+        gen = load(gen, data=data, masks=masks, device=device, settings=settings, source=source)
+    elif data is not None or masks != "ignore" or device != "auto" or settings is not None or source is not None:
         raise ConfigError(
-            f"'{gen.name}' is loaded already, so data, device, settings and source have no effect", "give them to load"
+            f"'{gen.name}' is loaded already, so data, masks, device, settings and source have no effect",
+            "give them to load",
         )
     return SyntheticImages(
         gen,
@@ -566,6 +585,7 @@ def plan_augmentation(
     settings: Mapping[str, Any] | None = None,
     classes: Sequence[str] | None = None,
     skip_bad: bool = False,
+    masks: str = "ignore",
     allow_leak: bool = False,
     allow_upload: bool = False,
     source: str | None = None,
@@ -590,6 +610,7 @@ def plan_augmentation(
         shard=parse_shard(shard),
         classes=class_names(classes),
         skip_bad=skip_bad,
+        masks=masks,
         allow_leak=allow_leak,
         allow_upload=allow_upload,
     )
@@ -609,6 +630,7 @@ def augment(
     settings: Mapping[str, Any] | None = None,
     classes: Sequence[str] | None = None,
     skip_bad: bool = False,
+    masks: str = "ignore",
     allow_leak: bool = False,
     allow_upload: bool = False,
     source: str | None = None,
@@ -654,6 +676,7 @@ def augment(
         settings=settings,
         classes=classes,
         skip_bad=skip_bad,
+        masks=masks,
         allow_leak=allow_leak,
         allow_upload=allow_upload,
         source=source,

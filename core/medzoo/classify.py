@@ -43,6 +43,7 @@ def predict(
     device: str = "auto",
     source: str | None = None,
     skip_bad: bool = False,
+    masks: str = "ignore",
     progress: Progress | None = None,
 ) -> Predictions:
     """Predict the classes of images, labeled or not.
@@ -69,7 +70,9 @@ def predict(
     require((str, Path), "a path", data=data)
     loaded = _load(model, load_plugins(), device=device, source=source)
     image = loaded.image
-    parts = images_to_predict(Path(data), image.classes, part=part, skip_bad=skip_bad, classes=class_names(classes))
+    parts = images_to_predict(
+        Path(data), image.classes, part=part, skip_bad=skip_bad, classes=class_names(classes), masks=masks
+    )
     if len(parts) > 1:
         logger.info(f"{data} has parts, or parts beside it: all are predicted; choose one with --part")
     found: list[tuple[Dataset, np.ndarray]] = []
@@ -102,6 +105,7 @@ def test(
     device: str = "auto",
     source: str | None = None,
     skip_bad: bool = False,
+    masks: str = "ignore",
     progress: Progress | None = None,
 ) -> ClassifierResult:
     """Score a classifier on images it was not trained on.
@@ -136,7 +140,7 @@ def test(
         run = RunRecord(job="classify test", folder=folder)
     plugins = load_plugins()
     loaded = _load(model, plugins, device=device, source=source)
-    images = open_dataset(Path(data), skip_bad=skip_bad, classes=class_names(classes))
+    images = open_dataset(Path(data), skip_bad=skip_bad, classes=class_names(classes), masks=masks)
     if images.held_out and not part:
         logger.info(f"{data} has parts, or parts beside it: the test part is scored; choose another with --part")
     result = score(

@@ -105,3 +105,40 @@ def test_data_check_missing_folder(medzoo: Medzoo, tmp_path: Path) -> None:
     answer = medzoo("data", "check", tmp_path / "nowhere")
     assert answer.code == 5
     assert "does not exist" in answer.err
+
+
+def test_data_check_writes_a_report_and_names_what_was_left_out(medzoo: Medzoo, tmp_path: Path) -> None:
+    write_folder(tmp_path / "set", {"a": 3, "A": 1})
+    (tmp_path / "set" / "a" / "1.dcm").touch()
+    answer = medzoo("data", "check", tmp_path / "set", "--out", tmp_path / "report")
+    assert answer.code == 0
+    assert answer.out.startswith(f"{tmp_path}/set: 4 images of 2 classes (A 1, a 3); no parts; patients unknown; gray")
+    assert "1 .dcm, such as a/1.dcm" in answer.out
+    assert "problems: class names that differ only in case" in answer.out
+    assert answer.out.endswith(f"{tmp_path}/report/report.html\n")
+    found = json.loads(medzoo("data", "check", tmp_path / "set", "--json").out)
+    assert found["summary"]["left_out"] == [{"what": ".dcm", "count": 1, "examples": ["a/1.dcm"], "expected": False}]
+    assert found["report"] is None
+
+
+def test_data_check_of_images_without_class_folders(medzoo: Medzoo, tmp_path: Path) -> None:
+    write_folder(tmp_path, {"a": 3})
+    answer = medzoo("data", "check", tmp_path / "a")
+    assert answer.code == 0
+    assert "3 images of 1 class (all images 3)" in answer.out
+
+
+def test_data_verbs_take_masks(medzoo: Medzoo, tmp_path: Path) -> None:
+    write_folder(tmp_path / "set", {"a": 10})
+    for index in range(4):
+        Image.fromarray(noise(12, 12, seed=90 + index)).save(tmp_path / "set" / "a" / f"{index:03d}_mask.png")
+    shares = ("--train", 0.5, "--val", 0, "--test", 0.5, "--json")
+    split = json.loads(medzoo("data", "split", tmp_path / "set", "--out", tmp_path / "out", *shares).out)
+    assert split["data"]["images"] == 10
+    assert split["data"]["left_out"][0]["what"] == "masks"
+    every = json.loads(medzoo("data", "check", tmp_path / "set", "--masks", "as-images", "--json").out)
+    assert every["summary"]["images"] == 14
+    refused = medzoo("data", "check", tmp_path / "set", "--masks", "refuse")
+    assert refused.code == 5
+    assert "holds 4 masks beside its images, such as a/000_mask.png" in refused.err
+    assert medzoo("data", "check", tmp_path / "set", "--masks", "keep").code == 2

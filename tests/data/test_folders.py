@@ -169,12 +169,12 @@ def test_open_unlabeled_images(tmp_path: Path) -> None:
     write_folder(tmp_path, {"x": 2})
     (tmp_path / "x" / "@eaDir").mkdir()
     (tmp_path / "x" / "1.dcm").touch()
-    found = open_unlabeled(tmp_path / "x", classes=("all",))
+    found = open_unlabeled(tmp_path / "x", as_class="all")
     assert found is not None
     assert found.names == ("000.png", "001.png")
     assert found.labels.tolist() == [0, 0]
     assert [one.what for one in found.findings.left_out] == [".dcm"]
-    assert open_unlabeled(tmp_path, classes=("all",)) is None
+    assert open_unlabeled(tmp_path, as_class="all") is None
     one = open_unlabeled(tmp_path / "x" / "000.png", classes=("a", "b"))
     assert one is not None
     assert one.labels.tolist() == [[0, 0]]

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from medzoo.classification.scores import THRESHOLD, ClassificationScores, classification_scores
-from medzoo.data.dataset import Dataset, open_dataset
+from medzoo.data.dataset import Dataset, open_dataset, open_unlabeled
 from medzoo.data.decoded_cache import Decoded
 from medzoo.data.duplicates import thumbnails
-from medzoo.data.images import SUFFIXES, probe, to_float
+from medzoo.data.images import to_float
 from medzoo.data.synthetic import check_no_synthetic
 from medzoo.errors import ConfigError, DataError, UnknownName
 from medzoo.models.loading import LoadedModel
@@ -118,6 +118,7 @@ class ClassifierResult:
         return {
             "part": self.part,
             "fingerprint": self.data.fingerprint(),
+            "data": self.data.summary().to_dict(),
             "trained_on": self.leaked,
             "trained_on_left_out": self.left_out,
             "scores": self.scores.to_dict(),
@@ -126,42 +127,27 @@ class ClassifierResult:
 
 
 def images_to_predict(
-    path: Path, known: Sequence[str], *, part: str, skip_bad: bool, classes: Sequence[str] | None = None
+    path: Path,
+    known: Sequence[str],
+    *,
+    part: str,
+    skip_bad: bool,
+    classes: Sequence[str] | None = None,
+    masks: str = "ignore",
 ) -> list[Dataset]:
     """Return the images at `path`: one image, a folder of images without labels, or the parts of a data set.
 
     `part` keeps one part, "" all. `known` are the model's classes, `classes` names for those of the data, as for
-    `open_dataset`.
+    `open_dataset`, like `masks`.
 
     Raises:
         DataError: as `open_dataset`.
         UnknownName: the data has no such part.
     """
-    files = _unlabeled_images(path)
-    if not files:
-        data = open_dataset(path, skip_bad=skip_bad, classes=classes)
-        return [data_part(data, part)] if part else [data_part(data, "train"), *data.held_out.values()]
-    for file in files:
-        probe(file)
-    return [
-        Dataset(
-            path=path,
-            classes=tuple(known),
-            labels=np.zeros((len(files), len(known)), np.float32),
-            names=tuple(file.name for file in files),
-            files=tuple(files),
-        ).verify(skip_bad=skip_bad)
-    ]
-
-
-def _unlabeled_images(path: Path) -> list[Path]:
-    """Return the image at `path`, or those in a folder that has no folders."""
-    if path.is_file():
-        return [path] if path.name.lower().endswith(SUFFIXES) else []
-    entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith(".")) if path.is_dir() else []
-    if any(entry.is_dir() for entry in entries):
-        return []
-    return [entry for entry in entries if entry.name.lower().endswith(SUFFIXES)]
+    if (images := open_unlabeled(path, classes=known, skip_bad=skip_bad, masks=masks)) is not None:
+        return [images]
+    data = open_dataset(path, skip_bad=skip_bad, classes=classes, masks=masks)
+    return [data_part(data, part)] if part else [data_part(data, "train"), *data.held_out.values()]
 
 
 def data_part(data: Dataset, part: str) -> Dataset:

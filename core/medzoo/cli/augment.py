@@ -14,6 +14,7 @@ from medzoo.cli.options import (
     BatchSize,
     Classes,
     Device,
+    Masks,
     Overrides,
     Seed,
     SkipBad,
@@ -62,6 +63,7 @@ def augment(
     overrides: Overrides = None,
     classes: Classes = "",
     skip_bad: SkipBad = False,
+    masks: Masks = "ignore",
     allow_leak: AllowLeak = False,
     allow_upload: AllowUpload = False,
     source: Source = None,
@@ -85,6 +87,7 @@ def augment(
         settings=parse_overrides(overrides),
         classes=names_in(classes),
         skip_bad=skip_bad,
+        masks=masks,
         allow_leak=allow_leak,
         allow_upload=allow_upload,
         source=source,
@@ -96,12 +99,19 @@ def augment(
     if dry_run:
         if as_json:
             rows = [vars(row) for row in plan]
-            print_json({"folder": job.folder, "classes": rows, "requests": request_plans_as_dict(requests)})
+            print_json(
+                {
+                    "folder": job.folder,
+                    "classes": rows,
+                    "requests": request_plans_as_dict(requests),
+                    "data": job.data["summary"],
+                }
+            )
         return
     with ProgressDisplay("sampling") as progress:
         result = run(job, progress=progress)
     if as_json:
-        print_json(_as_dict(result))
+        print_json({**_as_dict(result), "data": job.data["summary"]})
     else:
         _show_result(job, result)
 

@@ -16,6 +16,7 @@ from medzoo.cli.options import (
     Data,
     Device,
     LeaveOutSeen,
+    Masks,
     Overrides,
     Preset,
     RunFolder,
@@ -63,6 +64,7 @@ def train(
     ] = None,
     keep: Annotated[int, typer.Option(min=1, help="Number of newest checkpoints to keep.")] = 2,
     skip_bad: SkipBad = False,
+    masks: Masks = "ignore",
     as_json: Json = False,
 ) -> None:
     """Train a classifier; the same command resumes it."""
@@ -84,6 +86,7 @@ def train(
             start=start,
             keep=keep,
             skip_bad=skip_bad,
+            masks=masks,
             progress=progress,
         )
     print_run(result, as_json=as_json)
@@ -101,6 +104,7 @@ def predict(
     device: Device = "auto",
     source: Source = None,
     skip_bad: SkipBad = False,
+    masks: Masks = "ignore",
 ) -> None:
     """Predict the classes of images; write a CSV."""
     import medzoo
@@ -115,6 +119,7 @@ def predict(
             device=device,
             source=source,
             skip_bad=skip_bad,
+            masks=masks,
             progress=progress,
         )
     print_text(str(out))
@@ -141,6 +146,7 @@ def score(
     device: Device = "auto",
     source: Source = None,
     skip_bad: SkipBad = False,
+    masks: Masks = "ignore",
     as_json: Json = False,
 ) -> None:
     """Score a classifier on images it was not trained on."""
@@ -160,6 +166,7 @@ def score(
             device=device,
             source=source,
             skip_bad=skip_bad,
+            masks=masks,
             progress=progress,
         )
     if as_json:

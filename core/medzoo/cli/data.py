@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medzoo.cli.options import SkipBad
+from medzoo.cli.options import Masks, SkipBad
 from medzoo.cli.output import Json, print_json, print_table, print_text
 from medzoo.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from medzoo.data.checks import DataReport
+    from medzoo.data.summary import LeftOut
 
 logger = logging.getLogger(__name__)
 
@@ -66,20 +67,22 @@ def split(
     test: Annotated[float, typer.Option(help="Share of the test part; 0 leaves it out.")] = 0.1,
     seed: Seed = 0,
     skip_bad: SkipBad = False,
+    masks: Masks = "ignore",
     json: Json = False,
 ) -> None:
     """Split images by patient where known, else by duplicate group, in equal shares of each class."""
     from medzoo.data.dataset import open_dataset
     from medzoo.data.splits import write_split
 
-    dataset = open_dataset(data, skip_bad=skip_bad)
+    dataset = open_dataset(data, skip_bad=skip_bad, masks=masks)
     for name, reason in dataset.bad:
         logger.warning(f"left out {name}: {reason}")
     parts = write_split(dataset, out=out, fractions={"train": train, "val": val, "test": test}, seed=seed)
     counts = {part: images.counts() for part, images in parts.items()}
     if json:
         bad = [list(entry) for entry in dataset.bad]
-        print_json({"folder": str(out), "seed": seed, "counts": counts, "left_out": bad})
+        summary = dataset.summary().to_dict()
+        print_json({"folder": str(out), "seed": seed, "counts": counts, "left_out": bad, "data": summary})
     else:
         _print_counts(counts)
 
@@ -88,20 +91,35 @@ def split(
 def check(
     data: Annotated[Path, typer.Argument(metavar="DIR", help="Class folders, a CSV or an npz.")],
     *,
+    out: Annotated[Path | None, typer.Option(help="Folder for report.html, with images of each class.")] = None,
+    masks: Masks = "ignore",
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 5 if anything is wrong.")] = False,
     json: Json = False,
 ) -> None:
-    """Report classes, image sizes, unreadable files and duplicates."""
+    """Report what images were taken for, what was left out, unreadable files and duplicates."""
     from medzoo.data.checks import check_dataset
-    from medzoo.data.dataset import open_dataset
+    from medzoo.data.dataset import open_dataset, open_unlabeled
+    from medzoo.report.data.report import write_data_report
 
-    report = check_dataset(open_dataset(data, skip_bad=True))
+    dataset = open_unlabeled(data, as_class="all images", skip_bad=True, masks=masks, log=False)
+    if dataset is None:
+        dataset = open_dataset(data, skip_bad=True, masks=masks, log=False)
+    report = check_dataset(dataset)
+    written = write_data_report(report, dataset, out) if out is not None else None
+    if written is None and not json:
+        logger.info("--out DIR writes a report with images of each class")
     if json:
-        print_json(report.to_dict())
+        print_json({**report.to_dict(), "report": written})
     else:
         _print_report(report)
+        if written is not None:
+            print_text(str(written))
     if strict and report.problems:
         raise DataError(f"{data} has problems: {'; '.join(report.problems)}")
+
+
+def _left_out(one: "LeftOut") -> str:
+    return f"{one.count} {one.what}" + (f", such as {', '.join(one.examples)}" if one.examples else "")
 
 
 def _print_counts(counts: dict[str, dict[str, int]]) -> None:
@@ -112,7 +130,8 @@ def _print_counts(counts: dict[str, dict[str, int]]) -> None:
 
 
 def _print_report(report: "DataReport") -> None:
-    """Print the report, long lists cut short."""
+    """Print the report, long lists cut short, its problems last."""
+    print_text(f"{report.summary.line()}\n")
     _print_counts({part: dict(of_part) for part, of_part in report.counts.items()})
     print_text("")
     print_table(("size", "images"), list(report.sizes.items())[:_SHOWN], right=("images",))
@@ -120,6 +139,9 @@ def _print_report(report: "DataReport") -> None:
     print_table(("kind", "images"), report.kinds.items(), right=("images",))
     for title, rows in (
         ("unreadable images", [f"{name}: {reason}" for name, reason in report.unreadable]),
+        ("left out", [_left_out(one) for one in report.summary.findings.left_out]),
+        ("images without content", list(report.blank)),
+        ("synthetic images", list(report.synthetic)),
         ("duplicate groups", [", ".join(group) for group in report.groups]),
     ):
         if rows:

@@ -14,6 +14,7 @@ from medzoo.cli.options import (
     Classes,
     Data,
     Device,
+    Masks,
     Overrides,
     SkipBad,
     Source,
@@ -83,6 +84,7 @@ def plan(
     allow_leak: AllowLeak = False,
     leave_out_seen: LeaveOutSeen = False,
     skip_bad: SkipBad = False,
+    masks: Masks = "ignore",
     as_json: Json = False,
 ) -> None:
     """Show what an experiment would do: cells, optimizer steps, time and disk space."""
@@ -104,10 +106,13 @@ def plan(
         allow_leak=allow_leak,
         leave_out_seen=leave_out_seen,
         skip_bad=skip_bad,
+        masks=masks,
     )
     found = forecast(planned, measure=estimate)
     if as_json:
-        print_json({**found.to_dict(), "cells_in_order": _cells(planned)})
+        print_json(
+            {**found.to_dict(), "cells_in_order": _cells(planned), "data": planned.worker.images.facts["summary"]}
+        )
     else:
         _show_plan(found, jobs=jobs, estimate=estimate)
 
@@ -130,6 +135,7 @@ def run(
     leave_out_seen: LeaveOutSeen = False,
     allow_upload: AllowUpload = False,
     skip_bad: SkipBad = False,
+    masks: Masks = "ignore",
     as_json: Json = False,
 ) -> None:
     """Run an experiment; the same command resumes it, and repeats what failed."""
@@ -153,6 +159,7 @@ def run(
             leave_out_seen=leave_out_seen,
             allow_upload=allow_upload,
             skip_bad=skip_bad,
+            masks=masks,
             progress=progress,
         )
     if as_json:

@@ -22,6 +22,12 @@ ConfigFile = Annotated[Path | None, typer.Option(help="TOML file of settings, ap
 RunFolder = Annotated[Path, typer.Option(help="Folder of the run; the same command resumes it.")]
 Classes = Annotated[str, typer.Option(help="Class names for the numbers in an npz: normal,pneumonia.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Skip unreadable images and list them.")]
+Masks = Annotated[
+    str,
+    typer.Option(
+        metavar="ignore|refuse|as-images", help="Masks among the images: leave out, refuse, or use as images."
+    ),
+]
 AllowUpload = Annotated[
     bool,
     typer.Option("--allow-upload", help="Allow real images to be sent to a service, for generators that use one."),

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from medzoo.cli.options import AllowUpload, BatchSize, Device, Overrides, Seed, Source, parse_overrides
+from medzoo.cli.options import AllowUpload, BatchSize, Device, Masks, Overrides, Seed, Source, parse_overrides
 from medzoo.cli.output import Json, print_json, print_text
 from medzoo.cli.progress import ProgressDisplay
 from medzoo.cli.requests import show_requests
@@ -36,6 +36,7 @@ def sample(
     out: Out = None,
     grid: Grid = None,
     data: Data = None,
+    masks: Masks = "ignore",
     seed: Seed = 0,
     batch_size: BatchSize = 32,
     overrides: Overrides = None,
@@ -55,6 +56,7 @@ def sample(
             out=out,
             grid=grid,
             data=data,
+            masks=masks,
             seed=seed,
             batch_size=batch_size,
             settings=parse_overrides(overrides),
@@ -68,7 +70,7 @@ def sample(
     show_requests(result.requests)
     if as_json:
         keys = ("folder", "grid", "counts", "seed", "device")
-        print_json({key: getattr(result, key) for key in keys})
+        print_json({**{key: getattr(result, key) for key in keys}, "data": result.data})
         return
     for path in (result.folder, result.grid):
         if path is not None:

@@ -11,6 +11,7 @@ from medzoo.cli.options import (
     ConfigFile,
     Data,
     Device,
+    Masks,
     Overrides,
     Preset,
     RunFolder,
@@ -41,6 +42,7 @@ def train(
     keep: Annotated[int, typer.Option(min=0, help="Number of newest checkpoints to keep; 0 keeps all.")] = 2,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also log to OUT/tensorboard.")] = False,
     skip_bad: SkipBad = False,
+    masks: Masks = "ignore",
     as_json: Json = False,
 ) -> None:
     """Train a generator; the same command resumes it."""
@@ -62,6 +64,7 @@ def train(
             keep=keep,
             tensorboard=tensorboard,
             skip_bad=skip_bad,
+            masks=masks,
             progress=progress,
         )
     print_run(result, as_json=as_json)

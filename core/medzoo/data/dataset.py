@@ -355,7 +355,8 @@ def open_dataset(
 def open_unlabeled(
     path: Path,
     *,
-    classes: tuple[str, ...],
+    classes: Sequence[str] = (),
+    as_class: str = "",
     skip_bad: bool = False,
     masks: str = "ignore",
     depth: int = 0,
@@ -363,7 +364,7 @@ def open_unlabeled(
 ) -> Dataset | None:
     """Open a folder of images without class folders, or one image; None if `path` is neither.
 
-    With one class, all images are of it; with more, none has a label. The other arguments are those of `open_dataset`.
+    The images are of the class `as_class`, or of none of `classes`. The other arguments are those of `open_dataset`.
     Raises: DataError for an image that cannot be read.
     """
     if path.is_file():
@@ -376,10 +377,8 @@ def open_unlabeled(
     names = tuple(file.name for file in files)
     dataset = Dataset(
         path=path,
-        classes=classes,
-        labels=np.zeros(len(files), np.int64)
-        if len(classes) == 1
-        else np.zeros((len(files), len(classes)), np.float32),
+        classes=(as_class,) if as_class else tuple(classes),
+        labels=np.zeros(len(files), np.int64) if as_class else np.zeros((len(files), len(classes)), np.float32),
         names=names,
         files=files,
         synthetic=synthetic_by_name(path, names),

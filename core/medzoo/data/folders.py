@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from medzoo.data.images import SUFFIXES
-from medzoo.data.masks import find_masks
+from medzoo.data.masks import check_masks, find_masks
 from medzoo.data.metadata import METADATA
 from medzoo.data.spellings import part_of, without_part, words
 from medzoo.data.summary import Findings, LeftOut, merge_left_out
@@ -76,13 +76,16 @@ def read_folder(path: Path, *, masks: str) -> tuple[dict[str, FolderPart], Findi
 
 def read_flat_folder(path: Path, *, masks: str) -> tuple[tuple[Path, ...], Findings] | None:
     """Return the images of a folder that has no folders with images, or None if it has or holds no images."""
-    entries = list(_entries(path))
-    files = [path / entry.name for entry in entries if entry.is_file() and _is_image(entry.name)]
-    if not files or any(_holds_images(folder) for folder in subfolders(path)):
+    check_masks(masks)
+    if not any(_is_image(entry.name) and not _is_folder(entry) for entry in _entries(path)):
         return None
-    kept, dropped = _without_masks(files, path, masks=masks)
-    others = [path / entry.name for entry in entries if entry.is_file() and not _is_image(entry.name)]
-    return tuple(kept), Findings(layout="images", left_out=merge_left_out([*dropped, *_other_files(others, path)]))
+    found = _walk(path)
+    kept, dropped = _without_masks(found.images, path, masks=masks)
+    if any(file.parent != path for file in kept):
+        return None
+    return tuple(kept), Findings(
+        layout="images", left_out=merge_left_out([*dropped, *_other_files(found.others, path)])
+    )
 
 
 def without_masks(files: Sequence[Path], root: Path, *, masks: str) -> set[int]:
@@ -250,6 +253,8 @@ def _read_class_folders(root: Path, *, masks: str) -> tuple[FolderPart, list[Lef
                 f"class folder {folder} holds no images ({', '.join(SUFFIXES)}){_what_else(found[folder].others)}",
                 "fill or remove it",
             )
+    if not images and beside:
+        raise DataError(f"{root} holds images but no class folders", "put images in class folders or give a CSV")
     if not images:
         raise DataError(f"{root} holds no images but masks", "--masks as-images takes masks for images")
     _check_classes(root, images)

@@ -145,15 +145,14 @@ def _read_csv(path: Path, *, classes: Sequence[str] | None, masks: str) -> Conte
             patients=tuple(row[columns.patient] for row in rows) if columns.patient is not None else None,
             synthetic=synthetic.intersection(names),
         )
-    warnings = [f"columns not used but like a part's: {', '.join(columns.part_like)}"] if columns.part_like else []
     findings = Findings(
         layout="CSV",
         columns=columns.named(),
         unused_columns=columns.unused,
         patient_like=columns.patient_like,
+        part_like=columns.part_like,
         left_out=(LeftOut.of("masks", [str(files[k].name) for k in left_out]),) if left_out else (),
         notes=(*table.notes, *notes),
-        warnings=tuple(warnings),
     )
     named = _named(path, parts, classes)
     return Contents(parts=parts, classes=named, findings=findings, multi_label=multi_label)

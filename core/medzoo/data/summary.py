@@ -35,18 +35,19 @@ class LeftOut:
 class Findings:
     """How a path was read: its layout, the columns or folders it was read by, what was left out.
 
-    `columns` maps "file", "label", "part" and "patient" to a table's columns, `folders` parts to folders' names.
-    `notes` state what was understood from the values, `warnings` what the user should look at.
+    `columns` maps "file", "label", "part" and "patient" to a table's columns, `folders` parts to folders' names. Of the
+    `unused_columns`, some may look like a patient's or a part's.
+    `notes` state what was understood from the values.
     """
 
     layout: str = "images"
     columns: Mapping[str, str] | None = None
     unused_columns: tuple[str, ...] = ()
     patient_like: tuple[str, ...] = ()
+    part_like: tuple[str, ...] = ()
     folders: Mapping[str, str] | None = None
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +76,11 @@ class DataSummary:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the user should look at, each in a few words."""
-        found = list(self.findings.warnings)
+        found = []
         if self.findings.patient_like:
-            found.append(f"not used but like a patient's: {', '.join(self.findings.patient_like)}")
+            found.append(_columns_like("patient", self.findings.patient_like))
+        if self.findings.part_like:
+            found.append(_columns_like("part", self.findings.part_like))
         found += class_name_issues(next(iter(self.parts.values())))
         return tuple(found)
 
@@ -91,7 +94,7 @@ class DataSummary:
         findings = self.findings
         total = sum(self.sizes.values())
         synthetic = f", {self.synthetic} of them synthetic" if self.synthetic else ""
-        facts = [f"{total} {'image' if total == 1 else 'images'} of {self._classes()}{synthetic}"]
+        facts = [f"{total} {'image' if total == 1 else 'images'} {self._classes()}{synthetic}"]
         if len(self.sizes) > 1:
             facts.append("parts " + ", ".join(f"{part} {size}" for part, size in self.sizes.items()))
         else:
@@ -110,7 +113,8 @@ class DataSummary:
         left += [f"{self.unreadable} unreadable"] if self.unreadable else []
         if left:
             facts.append(f"left out: {', '.join(left)}")
-        if others := [name for name in findings.unused_columns if name not in findings.patient_like]:
+        like = (*findings.patient_like, *findings.part_like)
+        if others := [name for name in findings.unused_columns if name not in like]:
             facts.append(f"columns not used: {', '.join(others)}")
         facts += self.warnings
         return f"{self.path}: {'; '.join(facts)}"
@@ -120,11 +124,13 @@ class DataSummary:
         for part in self.parts.values():
             for name, count in part.items():
                 counts[name] = counts.get(name, 0) + count
+        if not any(counts.values()):
+            return "without labels"
         several = " (several per image)" if self.multi_label else ""
         if len(counts) > _CLASSES_SHOWN:
-            return f"{len(counts)} classes{several}"
+            return f"of {len(counts)} classes{several}"
         named = ", ".join(f"{name} {count}" for name, count in counts.items())
-        return f"{len(counts)} {'class' if len(counts) == 1 else 'classes'}{several} ({named})"
+        return f"of {len(counts)} {'class' if len(counts) == 1 else 'classes'}{several} ({named})"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -144,12 +150,16 @@ class DataSummary:
             "bits": {str(bits): count for bits, count in self.bits.items()},
             "depth": self.depth,
             "highest": self.highest,
-            "left_out": [asdict(one) for one in findings.left_out],
+            "left_out": [{**asdict(one), "examples": list(one.examples)} for one in findings.left_out],
             "unreadable": self.unreadable,
             "synthetic": self.synthetic,
             "notes": list(findings.notes),
             "warnings": list(self.warnings),
         }
+
+
+def _columns_like(what: str, names: Sequence[str]) -> str:
+    return f"column{'s' * (len(names) > 1)} not used but like a {what}'s: {', '.join(names)}"
 
 
 def _singular(what: str) -> str:

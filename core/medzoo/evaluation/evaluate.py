@@ -52,6 +52,7 @@ class EvaluateRequest:
     seed: int = 0
     batch_size: int = 32
     skip_bad: bool = False
+    masks: str = "ignore"
     leave_out_seen: bool = False
     allow_leak: bool = False
 
@@ -80,7 +81,7 @@ def evaluate(request: EvaluateRequest, source: Source, *, progress: Progress = n
             f"--batch-size {request.batch_size} or --size {request.size} is too small", "use 1 and 8 or more"
         )
     paths = {REAL: request.real, FAKE: request.fake, TRAIN: request.train, OTHER: request.other}
-    sets = open_sets(paths, classes=request.classes, skip_bad=request.skip_bad)
+    sets = open_sets(paths, classes=request.classes, skip_bad=request.skip_bad, masks=request.masks)
     image, resized = common_image(sets, size=request.size)
     logger.info(resized)
     classes = tuple(name for name, count in sets[REAL].data.counts().items() if count)

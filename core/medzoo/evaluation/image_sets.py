@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from medzoo.data.dataset import Dataset, open_dataset
+from medzoo.data.dataset import Dataset, open_dataset, open_unlabeled
 from medzoo.data.decoded_cache import Decoded
 from medzoo.data.image_formats import image_formats
-from medzoo.data.images import SUFFIXES
 from medzoo.data.metadata import METADATA, read_metadata
 from medzoo.data.synthetic import check_no_synthetic
 from medzoo.errors import DataError
@@ -82,6 +81,7 @@ class EvaluationSet:
             color="gray" if self.formats.gray else "color",
             codecs=", ".join(self.formats.codecs),
             fingerprint=hashlib.sha256("\n".join(sorted(self.images.fingerprints())).encode()).hexdigest(),
+            data=self.data.summary().to_dict(),
         )
 
 
@@ -90,6 +90,7 @@ def open_sets(
     *,
     classes: Sequence[str] | None,
     skip_bad: bool,
+    masks: str = "ignore",
 ) -> dict[str, EvaluationSet]:
     """Open the sets by role; `classes` names an npz's labels.
 
@@ -103,7 +104,11 @@ def open_sets(
         wanted = given.get(role)
         if wanted is None:
             continue
-        data = wanted if isinstance(wanted, Dataset) else _open(wanted, classes=classes, skip_bad=skip_bad)
+        data = (
+            wanted
+            if isinstance(wanted, Dataset)
+            else _open(Path(wanted), classes=classes, skip_bad=skip_bad, masks=masks)
+        )
         if data.multi_label:
             logger.info(f"{data.path} has several labels per image: its images are compared without them")
             data = _without_labels(data)
@@ -128,21 +133,13 @@ def open_sets(
     return sets
 
 
-def _open(path: Path, *, classes: Sequence[str] | None, skip_bad: bool) -> Dataset:
+def _open(path: Path, *, classes: Sequence[str] | None, skip_bad: bool, masks: str) -> Dataset:
     """Open a dataset; a folder of images without class folders becomes one of a single class."""
-    path = Path(path)
-    entries = sorted(path.iterdir()) if path.is_dir() else []
-    files = [entry for entry in entries if entry.is_file() and entry.name.lower().endswith(SUFFIXES)]
-    files = [file for file in files if not file.name.startswith(".")]
-    if not files or any(entry.is_dir() and not entry.name.startswith(".") for entry in entries):
-        # Folders have names for their classes, and those of the sets need not be the same.
-        data = open_dataset(path, skip_bad=skip_bad, classes=classes if path.suffix.lower() == ".npz" else None)
-    else:
-        names = tuple(file.name for file in files)
-        labels = np.zeros(len(files), np.int64)
-        data = Dataset(path=path, classes=(UNLABELED,), labels=labels, names=names, files=tuple(files))
-        data = data.verify(skip_bad=True) if skip_bad else data
-    return data
+    if (data := open_unlabeled(path, as_class=UNLABELED, skip_bad=skip_bad, masks=masks)) is not None:
+        return data
+    # Folders have names for their classes, and those of the sets need not be the same.
+    named = classes if path.suffix.lower() == ".npz" else None
+    return open_dataset(path, skip_bad=skip_bad, classes=named, masks=masks)
 
 
 def _without_labels(data: Dataset) -> Dataset:

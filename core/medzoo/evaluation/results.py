@@ -15,7 +15,9 @@ REAL, FAKE, TRAIN, OTHER = "real", "synthetic", "train", "unrelated"
 
 @dataclass(frozen=True, kw_only=True)
 class SetSummary:
-    """An image set as given: `sizes` such as "256x256" or "200x180 to 640x480", `codecs` such as "PNG"."""
+    """An image set as given: `sizes` such as "256x256" or "200x180 to 640x480", `codecs` such as "PNG".
+
+    `data` is what its path was taken for, as `DataSummary.to_dict` gives it."""
 
     role: str
     path: str
@@ -24,6 +26,7 @@ class SetSummary:
     color: str
     codecs: str
     fingerprint: str
+    data: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def size(self) -> int:

@@ -31,6 +31,7 @@ def prepare(
     shard: tuple[int, int] = (1, 1),
     classes: tuple[str, ...] | None = None,
     skip_bad: bool = False,
+    masks: str = "ignore",
     allow_leak: bool = False,
     allow_upload: bool = False,
 ) -> Job:
@@ -49,7 +50,9 @@ def prepare(
         raise ConfigError(f"--to {target} or --batch-size {batch_size} is too small", "use at least 1")
     if originals not in ORIGINALS:
         raise ConfigError(f"--originals cannot take '{originals}'", f"it takes {', '.join(ORIGINALS)}")
-    mixture, real = load_mixture(generators, source, data=data, always_open=True, classes=classes, skip_bad=skip_bad)
+    mixture, real = load_mixture(
+        generators, source, data=data, always_open=True, classes=classes, skip_bad=skip_bad, masks=masks
+    )
     assert real is not None  # as `always_open` asks
     check_labels(real.classes)
     counts = real.counts()
@@ -91,6 +94,7 @@ def prepare(
             "fingerprint": real.fingerprint(),
             "counts": counts,
             "held_out": {part: images.counts() for part, images in real.held_out.items()},
+            "summary": real.summary().to_dict(),
         },
         facts={
             "lineage": {"allow_leak": allow_leak, "models": lineage(mixture, real, allow_leak=allow_leak)},

@@ -120,6 +120,7 @@ def load_mixture(
     always_open: bool,
     classes: Sequence[str] | None = None,
     skip_bad: bool = False,
+    masks: str = "ignore",
 ) -> tuple[Mixture, Dataset | None]:
     """Load the models that the GEN arguments mean, and the real images, if the first one varies any or `always_open`.
 
@@ -140,7 +141,7 @@ def load_mixture(
     lead = next(iter(loaded.values()), None)
     real = None
     if always_open or lead is None or lead.needs_init_images:
-        real = find_data(data, lead, classes=classes, skip_bad=skip_bad)
+        real = find_data(data, lead, classes=classes, skip_bad=skip_bad, masks=masks)
     elif data is not None:
         raise ConfigError(f"'{given[0]}' does not vary real images", "leave --data out")
     depths = {model.depth for model in loaded.values() if model.depth}
@@ -187,7 +188,12 @@ def load_from(
 
 
 def find_data(
-    path: Path | None, lead: LoadedModel[Generator] | None, *, classes: Sequence[str] | None, skip_bad: bool
+    path: Path | None,
+    lead: LoadedModel[Generator] | None,
+    *,
+    classes: Sequence[str] | None,
+    skip_bad: bool,
+    masks: str = "ignore",
 ) -> Dataset:
     """Open the real images: those at `path`, else ./datasets/train, else the demo dataset of the model `lead`.
 
@@ -197,7 +203,7 @@ def find_data(
         path = DEFAULT_DATA
         logger.info(f"real images: ./{DEFAULT_DATA} (no --data given)")
     if path is not None:
-        data = open_dataset(path, skip_bad=skip_bad, classes=classes)
+        data = open_dataset(path, skip_bad=skip_bad, classes=classes, masks=masks)
         for part in (data, *data.held_out.values()):
             check_no_synthetic(part, use="which would count as real", hint="give the folder of the real images")
         for name, reason in (entry for part in (data, *data.held_out.values()) for entry in part.bad):

@@ -27,7 +27,8 @@ class SampleResult:
     """Sampled images: the folder and the grid they are in, each None where it was not asked for.
 
     `counts` is the number of images by class. `requests` says, for each generator that asked a service, how many
-    requests it sent and what they cost. `already_done` is true if the folder was complete before.
+    requests it sent and what they cost, and `data` what the real images' path was taken for. `already_done` is true
+    if the folder was complete before.
     """
 
     folder: Path | None
@@ -37,6 +38,7 @@ class SampleResult:
     device: str
     already_done: bool = False
     requests: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 def prepare(
@@ -48,6 +50,7 @@ def prepare(
     out: Path | None = None,
     grid: Path | None = None,
     data: Path | None = None,
+    masks: str = "ignore",
     seed: int = 0,
     batch_size: int = 32,
     allow_upload: bool = False,
@@ -67,7 +70,7 @@ def prepare(
         raise ConfigError(f"--n {count} or --batch-size {batch_size} is too small", "use at least 1")
     if grid is not None and grid.suffix.lower() != ".png":
         raise ConfigError(f"--grid {grid} does not end in .png", "the grid is a PNG: --grid grid.png")
-    mixture, real = load_mixture((generator,), source, data=data, always_open=False)
+    mixture, real = load_mixture((generator,), source, data=data, always_open=False, masks=masks)
     labels = labels_to_sample(labels, mixture.models[0])
     identity = {
         "job": "sample",
@@ -90,7 +93,9 @@ def prepare(
         sheet=grid,
         tiles=count,
         allow_upload=allow_upload,
-        data={"path": str(real.path), "fingerprint": real.fingerprint()} if real is not None else {},
+        data={"path": str(real.path), "fingerprint": real.fingerprint(), "summary": real.summary().to_dict()}
+        if real is not None
+        else {},
     )
     if out is not None or grid is None:  # otherwise, the grid is all that is written
         check_same_run(job.folder, job.identity)

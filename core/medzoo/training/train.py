@@ -114,6 +114,7 @@ def train(
     _check_trainable(spec, data)
     _log_contents(data)
     config, data = follow_images(config, data, start=start)
+    summary = data.summary().to_dict()
     split = None
     if kind == CLASSIFIER:
         split = split_validation(data, share=validation, seed=seed)
@@ -159,7 +160,11 @@ def train(
         facts = {"medzoo": __version__, "notes": run.notes}
         save_model(out, model, spec=spec, config=config, data=_trained_on(data, split, start), facts=facts)
         run.draw_curve()
-        record.data = identity["data"] | ({"validation": identity["validation"]} if split is not None else {})
+        record.data = (
+            identity["data"]
+            | {"summary": summary}
+            | ({"validation": identity["validation"]} if split is not None else {})
+        )
         record.plugins = [plugins.plugin_of(kind, spec.name)]
         record.seeds, record.device = {"seed": seed}, chosen
         record.extra = {

@@ -1,0 +1,83 @@
+"""Write what `medzoo data check` found as a page, with a few images of each class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from medzoo._version import __version__
+from medzoo.data.checks import DataReport
+from medzoo.data.dataset import Dataset
+from medzoo.data.images import encode_png, prepare
+from medzoo.errors import DataError
+from medzoo.report.page import PageImage, png_image, render
+from medzoo.storage.files import make_folder, write_atomic
+
+REPORT = "report.html"
+
+_SIDE = 96
+_SHOWN, _SHOWN_OF_MANY, _MANY = 8, 3, 24
+_GROUPS, _NAMES = 50, 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassImages:
+    """A few images of one class in one part, of `count` in all."""
+
+    name: str
+    part: str
+    count: int
+    images: tuple[PageImage, ...]
+
+
+def write_data_report(report: DataReport, dataset: Dataset, out: Path) -> Path:
+    """Write report.html into the folder `out` and return its path; an earlier one is replaced.
+
+    Raises: DataError if `out` lies within the data, where it would be found as a file of the set; ResourceError.
+    """
+    home = dataset.path.resolve() if dataset.path.is_dir() else None
+    if home is not None and (out.resolve() == home or home in out.resolve().parents):
+        raise DataError(f"{out} is inside the data folder {dataset.path}", "choose another --out")
+    make_folder(out)
+    page = render(
+        "data.html.j2",
+        {
+            "report": report,
+            "summary": report.summary,
+            "classes": _class_images({"train" if dataset.held_out else "all": dataset, **dataset.held_out}),
+            "groups": report.groups[:_GROUPS],
+            "limit": _NAMES,
+            "version": __version__,
+        },
+    )
+    write_atomic(out / REPORT, page)
+    return out / REPORT
+
+
+def _class_images(parts: Mapping[str, Dataset]) -> list[ClassImages]:
+    """Pick images of each class and part, evenly over those that there are."""
+    rows = [(name, part) for name in next(iter(parts.values())).classes for part in parts]
+    shown = _SHOWN if len(rows) <= _MANY else _SHOWN_OF_MANY
+    found = []
+    for name, part in rows:
+        data = parts[part]
+        own = np.flatnonzero(data.hot()[:, data.classes.index(name)])
+        places = sorted({int(place) for place in np.linspace(0, len(own) - 1, min(shown, len(own)))})
+        images = tuple(_thumbnail(data, int(own[place]), name) for place in places)
+        found.append(ClassImages(name=name, part=part, count=len(own), images=images))
+    return found
+
+
+def _thumbnail(data: Dataset, index: int, label: str) -> PageImage:
+    """Return an image as it is stored, its sides scaled alike onto a square."""
+    pixels = data.pixels(index)
+    height, width = pixels.shape[:2]
+    side = max(height, width)
+    square = np.zeros((side, side, *pixels.shape[2:]), np.uint8)
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top : top + height, left : left + width] = pixels
+    small = prepare(square, size=min(_SIDE, side), channels=1 if pixels.ndim == 2 else 3, crop="none")
+    return png_image(encode_png(small), alt=f"{label}: {data.names[index]}", width=_SIDE)
