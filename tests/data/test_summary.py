@@ -33,15 +33,15 @@ def test_open_dataset_logs_one_line_that_points_to_the_check(tmp_path: Path, cap
 
 def test_summary_of_a_table(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_folder(tmp_path, {"x": 3})
-    Image.fromarray(noise(9, 9, 3)).save(tmp_path / "x" / "color.png")
+    Image.fromarray(noise(9, 9)).save(tmp_path / "x" / "other.png")
     Image.fromarray(noise(9, 9).astype(np.uint16) * 257).save(tmp_path / "x" / "deep.png")
-    lines = ["000,a,1,train,7", "001,b,1,train,7", "color,a,2,test,8", "deep,a,3,test,8"]
+    lines = ["000,a,1,train,7", "001,b,1,train,7", "other,a,2,test,8", "deep,a,3,test,8"]
     table = write_csv(tmp_path / "l.csv", "image,dx,Patient,set,case_nr", *(f"x/{line}" for line in lines))
     level, line = logged_line(table, caplog)
     assert level == logging.WARNING  # images of one case_nr belong to two patients
     assert line.startswith(
         f"{table}: 4 images of 2 classes (a 3, b 1); parts train 2, test 2; 3 patients (column Patient); "
-        "gray 3 and color 1, 8 bit 3 and 16 bit 1; suffix added to 4 names; "
+        "gray, 8 bit 3 and 16 bit 1; suffix added to 4 names; "
         "column not used but like a patient's: case_nr; "
     )
     summary = json.loads(json.dumps(open_dataset(table, log=False).summary().to_dict()))
@@ -50,7 +50,7 @@ def test_summary_of_a_table(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
     assert summary["counts"]["test"] == {"a": 2, "b": 0}
     assert summary["patients"] == 3
     assert summary["columns"] == {"file": "image", "label": "dx", "part": "set", "patient": "Patient"}
-    assert summary["channels"] == {"gray": 3, "color": 1}
+    assert summary["channels"] == {"gray": 4}
     assert summary["bits"] == {"8": 3, "16": 1}
     assert summary["warnings"] == ["column not used but like a patient's: case_nr"]
 

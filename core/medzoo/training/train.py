@@ -112,9 +112,8 @@ def train(
     """
     kind = CLASSIFIER if isinstance(spec, ClassifierSpec) else GENERATOR
     _check_trainable(spec, data)
-    _log_contents(data)
     config, data = follow_images(config, data, start=start)
-    summary = data.summary().to_dict()
+    summary = _log_contents(data)
     split = None
     if kind == CLASSIFIER:
         split = split_validation(data, share=validation, seed=seed)
@@ -222,12 +221,13 @@ def _check_trainable(spec: ModelSpec[Any], data: Dataset) -> None:
         check_labels(data.classes)
 
 
-def _log_contents(data: Dataset) -> None:
-    """Log what the images hold that nobody would want to learn from unawares."""
+def _log_contents(data: Dataset) -> dict[str, Any]:
+    """Log what the images hold that nobody would want to learn from unawares; return their summary for run.json."""
     if made := data.synthetic:
         logger.warning(f"{len(made)} of the {len(data)} training images are synthetic, such as {min(made)}")
     if blank := data.blank():
         logger.warning(f"of the {len(data)} training images, {describe_blank(blank)}")
+    return data.summary().to_dict()
 
 
 def _trained_on(data: Dataset, split: ValidationSplit | None, start: LoadedModel[Any] | None) -> dict[str, Any]:
