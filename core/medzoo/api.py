@@ -18,7 +18,6 @@ from medzoo.toolkit.remote import RemoteGenerator
 
 if TYPE_CHECKING:
     from medzoo.data.dataset import Dataset
-    from medzoo.evaluation.evaluate import EvaluateRequest, Measured
     from medzoo.evaluation.results import Evaluation
     from medzoo.experiment.plan import ExperimentPlan
     from medzoo.experiment.results import Experiment
@@ -320,8 +319,11 @@ def evaluate(
         DataError: images that cannot be read or compared, or that a model was trained on; `out` holds other files.
         HubError, PluginError, ResourceError: a model or asset that cannot be had; a broken metric; no such device.
     """
+    from medzoo.data.dataset import open_dataset
     from medzoo.evaluation.evaluate import EvaluateRequest
+    from medzoo.evaluation.evaluate import evaluate as run
     from medzoo.evaluation.memorization import save_memorization_note
+    from medzoo.evaluation.model_evaluation import evaluate_checkpoints, evaluate_model
     from medzoo.report.evaluation.report import check_output_folder, write_evaluation
     from medzoo.runs.progress import no_progress
     from medzoo.runs.record import RunRecord
@@ -352,29 +354,21 @@ def evaluate(
         check_output_folder(folder)
         record = RunRecord(job="evaluate", folder=folder)
     chosen = _source(device=device, settings=settings, source=source)
-    measured = _measure(gen, request, chosen, n=n, checkpoints=checkpoints, progress=progress or no_progress)
+    progress = progress or no_progress
+    if gen is None:
+        measured = run(request, chosen, progress=progress)
+    elif checkpoints:
+        assert train is not None  # checked above
+        trained_on = open_dataset(Path(train), skip_bad=skip_bad, classes=request.classes, masks=masks)
+        measured = evaluate_checkpoints(Path(gen), request, chosen, train=trained_on, per_class=n, progress=progress)
+    else:
+        measured = evaluate_model(str(gen), request, chosen, per_class=n, progress=progress)
     evaluation = measured.evaluation
     if folder is not None:
         evaluation = write_evaluation(measured, folder, chosen, record)
     if gen is not None:
         save_memorization_note(Path(gen), evaluation)
     return evaluation
-
-
-def _measure(
-    gen: str | Path | None, request: EvaluateRequest, source: Source, *, n: int, checkpoints: bool, progress: Progress
-) -> Measured:
-    from medzoo.data.dataset import open_dataset
-    from medzoo.evaluation.evaluate import evaluate
-    from medzoo.evaluation.model_evaluation import evaluate_checkpoints, evaluate_model
-
-    if gen is None:
-        return evaluate(request, source, progress=progress)
-    if not checkpoints:
-        return evaluate_model(str(gen), request, source, per_class=n, progress=progress)
-    assert isinstance(request.train, Path)  # checked by `evaluate`
-    train = open_dataset(request.train, skip_bad=request.skip_bad, classes=request.classes, masks=request.masks)
-    return evaluate_checkpoints(Path(gen), request, source, train=train, per_class=n, progress=progress)
 
 
 def plan_experiment(
@@ -396,8 +390,22 @@ def plan_experiment(
     skip_bad: bool = False,
     masks: str = "ignore",
 ) -> ExperimentPlan:
-    """Check an experiment and return its tasks; nothing is written. The arguments are those of `run_experiment`,
-    and it raises what `run_experiment` raises.
+    """Check an experiment on arms of real and synthetic images and return its plan; nothing is written.
+
+    `experiment` is a preset or a TOML file, `settings` changes single values by dotted key, and `folds`, `seeds` and
+    `repeats` those three. `test` are images to test on instead of the data's test part, with `folds=0`. `out` is the
+    folder for the results, which a plan to run needs; tasks that are finished there are not planned again. The other
+    arguments are those of `load` and `evaluate`.
+
+    Example:
+        >>> plan = medzoo.plan_experiment("udder-scale", data="scans", out="results", folds=2)
+        >>> print(len(plan.cells), plan.warnings)
+
+    Raises:
+        ConfigError, UnknownName: an argument or setting that cannot be taken.
+        DataError: images that cannot be read or split; a generator that was trained on test images; other files in
+            `out`.
+        HubError, PluginError: a model that cannot be had; a broken plugin.
     """
     from medzoo.data.dataset import open_dataset
     from medzoo.experiment.config import read_design
@@ -421,67 +429,25 @@ def plan_experiment(
     )
 
 
-def run_experiment(
-    experiment: str | Path,
-    *,
-    data: str | Path,
-    out: str | Path,
-    test: str | Path | None = None,
-    folds: int | None = None,
-    seeds: int | None = None,
-    repeats: int | None = None,
-    settings: Mapping[str, Any] | None = None,
-    classes: Sequence[str] | None = None,
-    jobs: int = 1,
-    device: str = "auto",
-    source: str | None = None,
-    allow_leak: bool = False,
-    leave_out_seen: bool = False,
-    allow_upload: bool = False,
-    skip_bad: bool = False,
-    masks: str = "ignore",
-    progress: Progress | None = None,
-) -> Experiment:
-    """Train classifiers on arms of real and synthetic images, compare them, and write the report to `out`.
+def run_experiment(plan: ExperimentPlan, *, jobs: int = 1, progress: Progress | None = None) -> Experiment:
+    """Train and test the classifiers of an experiment, compare its arms, and write the report into its folder.
 
-    `experiment` is a preset or a TOML file, `settings` changes single values by dotted key, and `folds`, `seeds` and
-    `repeats` those three. `test` are images to test on instead of the data's test part, with `folds=0`. `jobs`
-    processes share the work. The same call resumes an experiment and repeats the tasks that failed. `progress` is
-    called with the number of tasks done and their total. The other arguments are those of `load` and `evaluate`.
+    `jobs` processes share the work. Running a plan of the same experiment again resumes it and repeats the tasks that
+    failed. `progress` is called with the number of tasks done and their total.
 
     Example:
-        >>> results = medzoo.run_experiment("udder-scale", data="scans", out="results", folds=2)
-        >>> for comparison in results.comparisons:
+        >>> plan = medzoo.plan_experiment("udder-scale", data="scans", out="results", folds=2)
+        >>> for comparison in medzoo.run_experiment(plan).comparisons:
         ...     print(comparison.sentence())
 
     Raises:
-        ConfigError, UnknownName: an argument or setting that cannot be taken.
-        DataError: images that cannot be read or split; a generator that was trained on test images; other files in
-            `out`.
-        HubError, PluginError, ResourceError: a model that cannot be had; a broken plugin; out of memory or disk space.
+        ConfigError: a plan without a folder; `jobs` below 1.
+        PluginError, ResourceError: a broken plugin; out of memory or disk space.
     """
     from medzoo.experiment.run import run
     from medzoo.report.experiment.report import write_experiment_report
     from medzoo.runs.progress import no_progress
 
-    plan = plan_experiment(
-        experiment,
-        data=data,
-        out=_existing("out", out),
-        test=test,
-        folds=folds,
-        seeds=seeds,
-        repeats=repeats,
-        settings=settings,
-        classes=classes,
-        device=device,
-        source=source,
-        allow_leak=allow_leak,
-        leave_out_seen=leave_out_seen,
-        allow_upload=allow_upload,
-        skip_bad=skip_bad,
-        masks=masks,
-    )
     results = run(plan, jobs=whole_number("jobs", jobs), progress=progress or no_progress)
     write_experiment_report(results)
     return results

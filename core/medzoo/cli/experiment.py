@@ -142,7 +142,7 @@ def run(
     import medzoo
 
     with ProgressDisplay(Path(experiment).stem, unit="tasks") as progress:
-        result = medzoo.run_experiment(
+        planned = medzoo.plan_experiment(
             experiment,
             data=data,
             out=out,
@@ -152,7 +152,6 @@ def run(
             repeats=repeats,
             settings=parse_overrides(overrides),
             classes=names_in(classes),
-            jobs=jobs,
             device=device,
             source=source,
             allow_leak=allow_leak,
@@ -160,8 +159,8 @@ def run(
             allow_upload=allow_upload,
             skip_bad=skip_bad,
             masks=masks,
-            progress=progress,
         )
+        result = medzoo.run_experiment(planned, jobs=jobs, progress=progress)
     if as_json:
         print_json(result.to_dict())
     else:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -65,37 +64,26 @@ def print_table(
     """Print a table to `file` (stdout), at full width where that is not a terminal; columns in `right` hold numbers."""
     cells = [tuple(map(str, row)) for row in rows]
     stream = file or sys.stdout
-    padded = [_padded(column, right=column[0] in right) for column in zip(columns, *cells, strict=True)]
-    head, *lines = ("  ".join(line).rstrip() for line in zip(*padded, strict=True))
-    if stream.isatty() and _width("  ".join(column[0] for column in padded)) > shutil.get_terminal_size().columns:
-        _print_folded(columns, cells, right, stream)
+    if stream.isatty():
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in columns:
+            table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        for row in cells:
+            table.add_row(*map(Text, row))
+        Console(file=stream).print(table)
         return
-    typer.echo(typer.style(head, bold=True), file=stream)
-    if lines:
-        typer.echo("\n".join(lines), file=stream)
-
-
-def _padded(cells: Sequence[str], *, right: bool) -> list[str]:
-    """Return the cells of a column, padded to the widest."""
-    widths = list(map(len if "".join(cells).isascii() else _width, cells))
-    most = max(widths)
-    if right:
-        return [" " * (most - width) + cell for cell, width in zip(cells, widths, strict=True)]
-    return [cell + " " * (most - width) for cell, width in zip(cells, widths, strict=True)]
-
-
-def _print_folded(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str], stream: TextIO) -> None:
-    """Print a table wider than the terminal, with folded cells; rich takes 0.5 ms per row, so only then."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    Console(file=stream).print(table)
+    widths = [max(map(_width, column)) for column in zip(columns, *cells, strict=True)]
+    for row in (tuple(columns), *cells):
+        spaces = [" " * (width - _width(cell)) for width, cell in zip(widths, row, strict=True)]
+        padded = (
+            space + cell if column in right else cell + space
+            for column, cell, space in zip(columns, row, spaces, strict=True)
+        )
+        print("  ".join(padded).rstrip(), file=stream)
 
 
 def _width(text: str) -> int:
