@@ -18,8 +18,8 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:class", r"Tensor|Path|Traversable|np\.ndarray|(collections\.abc|numpy|pathlib|torch)\..+"),
     # Internal types in signatures, and a type argument that is named in quotes.
-    ("py:class", r"(medzoo\.runs\.progress\.)?Progress|(medzoo\.publishing\.card\.)?About|ExperimentPlan|Classifier"),
-    ("py:class", r"medzoo\.(plugins\.lookup\.Plugins|data\.dataset\.Dataset)"),
+    ("py:class", r"(medzoo\.runs\.progress\.)?Progress|(medzoo\.publishing\.card\.)?About"),
+    ("py:class", r"ExperimentPlan|Job|Classifier|medzoo\.(plugins\.lookup\.Plugins|data\.dataset\.Dataset)"),
     ("py:obj", r"medzoo\.specs\.M_co"),
 ]
 

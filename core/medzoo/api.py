@@ -537,51 +537,6 @@ def as_dataset(
     )
 
 
-def plan_augmentation(
-    gen: str | Path | Sequence[str] | Mapping[str, float],
-    *,
-    to: int,
-    data: str | Path | None = None,
-    out: str | Path | None = None,
-    seed: int = 0,
-    batch_size: int = 32,
-    originals: Literal["link", "copy", "omit"] = "link",
-    shard: str = "1/1",
-    device: str = "auto",
-    settings: Mapping[str, Any] | None = None,
-    classes: Sequence[str] | None = None,
-    skip_bad: bool = False,
-    masks: str = "ignore",
-    allow_leak: bool = False,
-    allow_upload: bool = False,
-    source: str | None = None,
-) -> Job:
-    """Load what an augmentation needs and return what it would do; nothing is written.
-
-    The arguments are those of `augment`; it raises what `augment` raises.
-    """
-    from medzoo.generation.augment import prepare
-    from medzoo.generation.plan import parse_shard
-
-    require(bool, "True or False", skip_bad=skip_bad, allow_leak=allow_leak, allow_upload=allow_upload)
-    return prepare(
-        _gens(gen),
-        _source(device=device, settings=settings, source=source),
-        target=whole_number("to", to),
-        data=_path("data", data),
-        out=_path("out", out),
-        seed=whole_number("seed", seed),
-        batch_size=whole_number("batch_size", batch_size),
-        originals=originals,
-        shard=parse_shard(shard),
-        classes=class_names(classes),
-        skip_bad=skip_bad,
-        masks=masks,
-        allow_leak=allow_leak,
-        allow_upload=allow_upload,
-    )
-
-
 def augment(
     gen: str | Path | Sequence[str] | Mapping[str, float],
     *,
@@ -600,6 +555,8 @@ def augment(
     allow_leak: bool = False,
     allow_upload: bool = False,
     source: str | None = None,
+    dry_run: bool = False,
+    on_plan: Callable[[Job], None] | None = None,
     progress: Progress | None = None,
 ) -> AugmentationResult:
     """Fill every class of an image set up to `to` images with synthetic ones; return the folder and its counts.
@@ -610,8 +567,9 @@ def augment(
     the folder is ./augmented-GEN-TO. `originals` says how the real images get into it. `shard` "K/N" makes the K-th of
     N parts. `classes` names the numbers of an npz, `skip_bad` leaves out unreadable images, `allow_leak` allows models
     that were trained on held-out images, and `allow_upload` lets real images leave this machine, for generators that
-    send them to a service. `progress` is called with the number of images made and their total. The other arguments are
-    those of `load`.
+    send them to a service. `on_plan` is called with what will be done, before anything is written; with `dry_run`,
+    nothing is, and the result says what the folder would hold. `progress` is called with the number of images made and
+    their total. The other arguments are those of `load`.
 
     Example:
         >>> result = medzoo.augment("ddpm-var-udder", data="scans", to=100, out="scans-100")
@@ -625,29 +583,47 @@ def augment(
         HubError: weights that cannot be had or are damaged.
         ResourceError: no such device; a full or read-only disk; out of memory.
     """
-    from medzoo.generation.run import run
+    from medzoo.generation.augment import prepare
+    from medzoo.generation.plan import parse_shard
+    from medzoo.generation.run import AugmentationResult, ClassResult, run
     from medzoo.runs.progress import no_progress
 
-    require((Callable, NoneType), "a function", progress=progress)
-    job = plan_augmentation(
-        gen,
-        to=to,
-        data=data,
-        out=out,
-        seed=seed,
-        batch_size=batch_size,
+    switches = {"skip_bad": skip_bad, "allow_leak": allow_leak, "allow_upload": allow_upload, "dry_run": dry_run}
+    require(bool, "True or False", **switches)
+    require((Callable, NoneType), "a function", progress=progress, on_plan=on_plan)
+    job = prepare(
+        _gens(gen),
+        _source(device=device, settings=settings, source=source),
+        target=whole_number("to", to),
+        data=_path("data", data),
+        out=_path("out", out),
+        seed=whole_number("seed", seed),
+        batch_size=whole_number("batch_size", batch_size),
         originals=originals,
-        shard=shard,
-        device=device,
-        settings=settings,
-        classes=classes,
+        shard=parse_shard(shard),
+        classes=class_names(classes),
         skip_bad=skip_bad,
         masks=masks,
         allow_leak=allow_leak,
         allow_upload=allow_upload,
-        source=source,
     )
-    return run(job, progress=progress or no_progress)
+    if on_plan is not None:
+        on_plan(job)
+    if not dry_run:
+        return run(job, progress=progress or no_progress)
+    real = job.real.counts() if job.originals and job.real is not None else {}
+    classes_then = (
+        ClassResult(label=label, real=real.get(label, 0), synthetic=job.plan.count(label), drawn=0, seconds=0.0)
+        for label in job.labels
+    )
+    return AugmentationResult(
+        folder=job.folder,
+        sheet=None,
+        classes=tuple(classes_then),
+        missing=job.missing(),
+        already_done=False,
+        how=job.how,
+    )
 
 
 def _source(*, device: str, settings: Mapping[str, Any] | None, source: str | None) -> Source:

@@ -71,49 +71,53 @@ def augment(
     as_json: Json = False,
 ) -> None:
     """Fill every class of an image set up to N images."""
-    from medzoo.api import plan_augmentation
-    from medzoo.generation.run import forecast, run
+    import medzoo
+    from medzoo.generation.run import forecast
 
-    job = plan_augmentation(
-        gen,
-        to=to,
-        data=data,
-        out=out,
-        seed=seed,
-        batch_size=batch_size,
-        originals=originals,  # type: ignore[arg-type]  # the API checks it
-        shard=shard,
-        device=device,
-        settings=parse_overrides(overrides),
-        classes=names_in(classes),
-        skip_bad=skip_bad,
-        masks=masks,
-        allow_leak=allow_leak,
-        allow_upload=allow_upload,
-        source=source,
-    )
-    plan, requests = forecast(job), job.requests()
-    _show_plan(job, plan, besides=", besides the requests" if requests else "")
-    if dry_run or job.allow_upload:  # without permission, the error says it
-        show_request_plans(requests)
+    planned: dict[str, Any] = {}
+
+    def show_plan(job: Job) -> None:
+        plan, requests = forecast(job), job.requests()
+        _show_plan(job, plan, besides=", besides the requests" if requests else "")
+        if dry_run or allow_upload:  # without permission, the error says it
+            show_request_plans(requests)
+        planned["folder"], planned["classes"] = job.folder, [vars(row) for row in plan]
+        planned["requests"], planned["data"] = request_plans_as_dict(requests), job.data["summary"]
+
+    with ProgressDisplay("sampling") as progress:
+        result = medzoo.augment(
+            gen,
+            to=to,
+            data=data,
+            out=out,
+            seed=seed,
+            batch_size=batch_size,
+            originals=originals,  # type: ignore[arg-type]  # the API checks it
+            shard=shard,
+            device=device,
+            settings=parse_overrides(overrides),
+            classes=names_in(classes),
+            skip_bad=skip_bad,
+            masks=masks,
+            allow_leak=allow_leak,
+            allow_upload=allow_upload,
+            source=source,
+            dry_run=dry_run,
+            on_plan=show_plan,
+            progress=progress,
+        )
     if dry_run:
         if as_json:
-            rows = [vars(row) for row in plan]
-            print_json(
-                {
-                    "folder": job.folder,
-                    "classes": rows,
-                    "requests": request_plans_as_dict(requests),
-                    "data": job.data["summary"],
-                }
-            )
-        return
-    with ProgressDisplay("sampling") as progress:
-        result = run(job, progress=progress)
-    if as_json:
-        print_json({**_as_dict(result), "data": job.data["summary"]})
+            print_json(planned)
+    elif as_json:
+        folder, sheet = str(result.folder), str(result.sheet) if result.sheet else None
+        print_json(
+            {"folder": folder, "contact_sheet": sheet, "complete": not result.missing, "missing": result.missing}
+            | {"already_done": result.already_done, "classes": [vars(row) for row in result.classes]}
+            | {"requests": result.requests, "data": planned["data"]}
+        )
     else:
-        _show_result(job, result)
+        _show_result(result, originals)
 
 
 def _show_plan(job: Job, plan: list[Forecast], *, besides: str) -> None:
@@ -142,22 +146,10 @@ def _show_plan(job: Job, plan: list[Forecast], *, besides: str) -> None:
         logger.info(f"about {duration(seconds)} in all{besides}, estimated from a small batch of each generator")
 
 
-def _as_dict(result: AugmentationResult) -> dict[str, Any]:
-    return {
-        "folder": str(result.folder),
-        "contact_sheet": str(result.sheet) if result.sheet else None,
-        "complete": not result.missing,
-        "missing": result.missing,
-        "already_done": result.already_done,
-        "classes": [vars(row) for row in result.classes],
-        "requests": result.requests,
-    }
-
-
-def _show_result(job: Job, result: AugmentationResult) -> None:
+def _show_result(result: AugmentationResult, originals: str) -> None:
     if result.already_done:
         logger.info("this job was already finished; nothing to do")
-    if job.how == "link" and result.how == "copy":
+    if originals == "link" and result.how == "copy":
         logger.info("the real images were copied: hard links cannot be made here")
     rows = [
         (
