@@ -588,8 +588,8 @@ def augment(
     from medzoo.generation.run import AugmentationResult, ClassResult, run
     from medzoo.runs.progress import no_progress
 
-    switches = {"skip_bad": skip_bad, "allow_leak": allow_leak, "allow_upload": allow_upload, "dry_run": dry_run}
-    require(bool, "True or False", **switches)
+    require(bool, "True or False", skip_bad=skip_bad, allow_leak=allow_leak)
+    require(bool, "True or False", allow_upload=allow_upload, dry_run=dry_run)
     require((Callable, NoneType), "a function", progress=progress, on_plan=on_plan)
     job = prepare(
         _gens(gen),

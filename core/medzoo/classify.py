@@ -76,15 +76,15 @@ def predict(
     if len(parts) > 1:
         logger.info(f"{data} has parts, or parts beside it: all are predicted; choose one with --part")
     found: list[tuple[Dataset, np.ndarray]] = []
-    total = sum(map(len, parts))
+    before, total = 0, sum(map(len, parts))
+
+    def watch(done: int, _: int, note: str = "", /) -> None:
+        (progress or no_progress)(before + done, total, note)
+
     for images in parts:
         log_unreadable(images)
-        before = sum(len(earlier) for earlier, _ in found)
-
-        def watch(done: int, _: int, before: int = before) -> None:
-            (progress or no_progress)(before + done, total)
-
         found.append((images, run(loaded, images, progress=watch)))
+        before += len(images)
     predictions = Predictions.of(found, image.classes, multi_label=image.multi_label)
     if out is not None:
         write_atomic(Path(out), predictions.to_csv().encode())

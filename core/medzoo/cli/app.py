@@ -37,7 +37,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "list": ("list", "list_models"),
     "show": ("show", "show"),
     "pull": ("pull", "pull"),
-    "mirror": ("mirror", "mirror"),
+    "mirror": ("pull", "mirror"),
     "cache": ("cache", "app"),
     "train": ("train", "train"),
     "sample": ("sample", "sample"),

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
@@ -11,7 +11,7 @@ import typer
 from medzoo._version import __version__
 from medzoo.cli.output import Json, print_json, print_text
 from medzoo.errors import ConfigError, MedzooError
-from medzoo.hub.registry import ModelEntry, load_registry
+from medzoo.hub.registry import load_registry
 from medzoo.hub.sources import locate, verify_folder
 from medzoo.plugins.lookup import Plugins, load_plugins
 from medzoo.runs.record import library_versions
@@ -20,14 +20,18 @@ from medzoo.storage.paths import cache_root
 _ENOUGH_SPACE = 2_000_000_000
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Finding:
-    """One line of the report; `hint` says how to fix it where `state` is "warn"."""
+    """One line of the report; `hint` says how to fix what is wrong, "" if nothing is."""
 
     name: str
-    state: str
     detail: str
     hint: str = ""
+
+    @property
+    def state(self) -> str:
+        """Whether something is wrong: "ok" or "warn"."""
+        return "warn" if self.hint else "ok"
 
 
 def doctor(json: Json = False) -> None:
@@ -38,7 +42,7 @@ def doctor(json: Json = False) -> None:
     plugins, _ = load_plugins().commands(typer.Typer)
     findings = [*_versions(), *_devices(), *_places(), *_plugins(plugins), *_models(plugins)]
     if json:
-        print_json([asdict(finding) for finding in findings])
+        print_json([{"name": f.name, "state": f.state, "detail": f.detail, "hint": f.hint} for f in findings])
         return
     width = max(len(finding.name) for finding in findings)
     for finding in findings:
@@ -47,12 +51,9 @@ def doctor(json: Json = False) -> None:
 
 
 def _versions() -> Iterator[Finding]:
-    yield Finding(name="medzoo", state="ok", detail=__version__)
+    yield Finding("medzoo", __version__)
     for name, version in library_versions().items():
-        if version is None:
-            yield Finding(name=name, state="warn", detail="not installed", hint=f"pip install {name}")
-        else:
-            yield Finding(name=name, state="ok", detail=version)
+        yield Finding(name, version) if version else Finding(name, "not installed", f"pip install {name}")
 
 
 def _devices() -> Iterator[Finding]:
@@ -60,24 +61,18 @@ def _devices() -> Iterator[Finding]:
     try:
         import torch
     except (ImportError, OSError) as error:
-        detail = f"torch cannot be imported: {error}"
-        yield Finding(name="devices", state="warn", detail=detail, hint="pip install --force-reinstall torch")
+        yield Finding("devices", f"torch cannot be imported: {error}", "pip install --force-reinstall torch")
         return
     from medzoo.toolkit.devices import has_bf16
 
-    names = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-    for name in names:
+    for name in ("cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))):
         device = torch.device(name)
         model = torch.backends.cpu.get_cpu_capability() if name == "cpu" else torch.cuda.get_device_name(device)
-        bf16 = "bf16" if has_bf16(device) else "no bf16, fp32 is used"
-        yield Finding(name=name, state="ok", detail=f"{model}, {bf16}")
+        yield Finding(name, f"{model}, {'bf16' if has_bf16(device) else 'no bf16, fp32 is used'}")
     threads = torch.get_num_threads()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if threads > cores:
-        hint = f"export OMP_NUM_THREADS={cores}"
-        yield Finding(name="threads", state="warn", detail=f"{threads} on {cores} cores", hint=hint)
-    else:
-        yield Finding(name="threads", state="ok", detail=f"{threads} on {cores} cores")
+    hint = f"export OMP_NUM_THREADS={cores}" if threads > cores else ""
+    yield Finding("threads", f"{threads} on {cores} cores", hint)
 
 
 def _places() -> Iterator[Finding]:
@@ -85,24 +80,22 @@ def _places() -> Iterator[Finding]:
     for name, folder in (("cache", cache_root()), ("here", Path.cwd())):
         existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
         free = shutil.disk_usage(existing).free
-        detail = f"{folder}, {free / 1e9:.1f} GB free"
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
             hint = "set MEDZOO_CACHE to a writable folder" if name == "cache" else "change to a writable folder"
-            yield Finding(name=name, state="warn", detail=f"{folder} cannot be written to", hint=hint)
-        elif free < _ENOUGH_SPACE:
-            yield Finding(name=name, state="warn", detail=detail, hint="free some space")
+            yield Finding(name, f"{folder} cannot be written to", hint)
         else:
-            yield Finding(name=name, state="ok", detail=detail)
+            detail = f"{folder}, {free / 1e9:.1f} GB free"
+            yield Finding(name, detail, "free some space" if free < _ENOUGH_SPACE else "")
 
 
 def _plugins(plugins: Plugins) -> Iterator[Finding]:
     for row in plugins.infos:
         name = f"plugin {row.name}"
         if row.state == "ok":
-            yield Finding(name=name, state="ok", detail=f"{row.distribution} {row.version}")
+            yield Finding(name, f"{row.distribution} {row.version}")
         else:
             hint = f"pip install --upgrade {row.distribution}, or uninstall it; medzoo plugin list --verbose"
-            yield Finding(name=name, state="warn", detail=f"{row.state}: {row.error}", hint=hint)
+            yield Finding(name, f"{row.state}: {row.error}", hint)
 
 
 def _models(plugins: Plugins) -> Iterator[Finding]:
@@ -110,24 +103,21 @@ def _models(plugins: Plugins) -> Iterator[Finding]:
     try:
         registry = load_registry(plugins=plugins)
     except ConfigError as error:
-        yield Finding(name="registry", state="warn", detail=error.message, hint=error.hint)
+        yield Finding("registry", error.message, error.hint or "correct it")
         return
     for problem in registry.problems:
-        yield Finding(name="registry", state="warn", detail=problem, hint="upgrade or uninstall its plugin")
+        yield Finding("registry", problem, "upgrade or uninstall its plugin")
     for entry in registry.entries:
-        yield _model(entry)
-
-
-def _model(entry: ModelEntry) -> Finding:
-    name = f"model {entry.id}"
-    state, folder = locate(entry)
-    if state == "hub":
-        return Finding(name=name, state="ok", detail=f"on the Hub: {entry.repo}")
-    if folder is None:
-        hint = f"medzoo pull {entry.id} --from DIR"
-        return Finding(name=name, state="warn", detail="no source has it", hint=hint)
-    try:
-        verify_folder(folder, entry)
-    except MedzooError as error:
-        return Finding(name=name, state="warn", detail=error.message, hint=f"medzoo pull {entry.id}")
-    return Finding(name=name, state="ok", detail=state)
+        name = f"model {entry.id}"
+        state, folder = locate(entry)
+        if folder is not None:
+            try:
+                verify_folder(folder, entry)
+            except MedzooError as error:
+                yield Finding(name, error.message, f"medzoo pull {entry.id}")
+            else:
+                yield Finding(name, state)
+        elif state == "hub":
+            yield Finding(name, f"on the Hub: {entry.repo}")
+        else:
+            yield Finding(name, "no source has it", f"medzoo pull {entry.id} --from DIR")
