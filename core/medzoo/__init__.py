@@ -63,33 +63,23 @@ else:  # a type checker would take any name for one of the module's
 
 # Imported when first asked for, so that `import medzoo` and the command line start without torch and numpy.
 _LAZY = {
-    "medzoo.api": (
-        "as_dataset",
-        "augment",
-        "evaluate",
-        "list_models",
-        "load",
-        "load_experiment",
-        "plan_experiment",
-        "run_experiment",
-        "sample",
-        "train",
-    ),
-    "medzoo.classification.predict": ("ClassifierResult", "Predictions"),
-    "medzoo.data.phantom": ("write_phantom",),
-    "medzoo.evaluation.results": ("Evaluation",),
-    "medzoo.experiment.results": ("Experiment",),
-    "medzoo.generation.run": ("AugmentationResult",),
-    "medzoo.generation.sample": ("SampleResult",),
-    "medzoo.generation.synthetic_dataset": ("DrawnImages", "Model", "SyntheticImages"),
-    "medzoo.hub.pull": ("Pulled", "pull"),
-    "medzoo.hub.registry": ("ModelEntry",),
-    "medzoo.publishing.card": ("write_card",),
-    "medzoo.publishing.push": ("Package", "push"),
-    "medzoo.report.inspection.report": ("Inspection", "inspect"),
-    "medzoo.training.train": ("TrainResult",),
+    "medzoo.api": "as_dataset augment evaluate list_models load load_experiment plan_experiment run_experiment sample "
+    "train",
+    "medzoo.classification.predict": "ClassifierResult Predictions",
+    "medzoo.data.phantom": "write_phantom",
+    "medzoo.evaluation.results": "Evaluation",
+    "medzoo.experiment.results": "Experiment",
+    "medzoo.generation.run": "AugmentationResult",
+    "medzoo.generation.sample": "SampleResult",
+    "medzoo.generation.synthetic_dataset": "DrawnImages Model SyntheticImages",
+    "medzoo.hub.pull": "Pulled pull",
+    "medzoo.hub.registry": "ModelEntry",
+    "medzoo.publishing.card": "write_card",
+    "medzoo.publishing.push": "Package push",
+    "medzoo.report.inspection.report": "Inspection inspect",
+    "medzoo.training.train": "TrainResult",
 }
-_MODULES = {name: module for module, names in _LAZY.items() for name in names}
+_MODULES = {name: module for module, names in _LAZY.items() for name in names.split()}
 
 __all__ = [
     "AugmentationResult",
