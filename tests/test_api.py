@@ -302,6 +302,11 @@ def test_wrong_type_names_argument(function, given, told, scans):
     assert told in str(caught.value)
 
 
+def test_push_several_models_have_their_own_repositories():
+    with pytest.raises(ConfigError, match="takes neither --repo nor --about"):
+        medzoo.push("dcgan-busi", "cnn-busi", repo="ORG/one", dry_run=True)
+
+
 # augment
 
 
@@ -371,6 +376,16 @@ def test_augment_matches_cli(verb, tiny, scans, tmp_path, gen, options):
         gen(tiny), to=7, data=scans, out=outcome.folder, seed=2, batch_size=4, device="cpu",
         settings={"sampling.num_inference_steps": 2},
     ).already_done  # fmt: skip
+
+
+def test_augment_dry_run_writes_nothing(tiny, scans, tmp_path):
+    plans = []
+    result = medzoo.augment(
+        tiny, to=7, data=scans, out=tmp_path / "out", device="cpu", dry_run=True, on_plan=plans.append
+    )
+    assert [(row.real, row.synthetic, row.drawn) for row in result.classes] == [(3, 4, 0), (5, 2, 0), (4, 3, 0)]
+    assert (plans[0].plan.total, result.missing) == (9, 9 + 12)
+    assert not (tmp_path / "out").exists()
 
 
 def test_augment_never_uploads(scans, tmp_path):

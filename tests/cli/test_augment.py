@@ -198,6 +198,21 @@ def test_progress_lines_without_terminal(model, images, capsys, monkeypatch):
     assert re.fullmatch(r"drawing: 20/30 images, \d+\.\d images/s, .* left", lines[0])
 
 
+def test_progress_counts_the_next_file_from_its_beginning(capsys, monkeypatch):
+    from medzoo.cli.output import logging_to_stderr
+    from medzoo.cli.progress import ProgressDisplay
+
+    monkeypatch.setattr(ProgressDisplay, "EVERY", 0.0)
+    with logging_to_stderr(), ProgressDisplay("downloading", unit="MB") as progress:
+        for file in ("a", "b"):
+            for done in (0, 2_000_000, 4_000_000):
+                progress(done, 4_000_000, file)
+    lines = capsys.readouterr().err.splitlines()
+    amounts = [line.partition(" MB, ")[0] for line in lines]
+    assert amounts == ["downloading: 2.0/4.0", "downloading: 4.0/4.0"] * 2
+    assert [line.split(", ")[1] for line in lines] == ["a", "a", "b", "b"]
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(0.25, "0.2 s"), (25, "25 s"), (192, "3.2 min"), (5400, "1.5 h")])
 def test_duration_format(seconds, text):
     from medzoo.cli.progress import duration
