@@ -7,18 +7,23 @@ import math
 import numpy as np
 import pytest
 
-from medzoo.experiment.comparisons import Comparison, adjust_family
-from medzoo.experiment.statistics import SEEDS, detectable_difference, folds, mcnemar_test, paired_test
+from medzoo.experiment.statistics import (
+    Comparison,
+    adjust_family,
+    detectable_difference,
+    mcnemar_test,
+    paired_test,
+)
 
-FIVE_FOLDS = folds(train=80, test=20)
+FIVE_FOLDS, SEEDS = 20 / 80, 0.0
 REAL = [0.70, 0.71, 0.69, 0.72, 0.70]
 BETTER = [0.80, 0.80, 0.79, 0.82, 0.81]
 ALIKE = [0.72, 0.70, 0.71, 0.74, 0.69]
 
 
-def compare(arm, baseline=REAL, repeats=FIVE_FOLDS):
+def compare(arm, baseline=REAL, overlap=FIVE_FOLDS):
     """ldm against real with a cnn, by itself."""
-    return of_test(paired_test(arm, baseline, repeats=repeats))
+    return of_test(paired_test(arm, baseline, overlap=overlap))
 
 
 def of_test(test, metric="balanced accuracy"):
@@ -72,7 +77,7 @@ def test_adjust_family_keeps_order_of_failed_comparisons():
 
 def test_sentence_over_seeds_limits_claim_to_test_set():
     for arm in (BETTER, ALIKE):
-        sentence = compare(arm, repeats=SEEDS).sentence()
+        sentence = compare(arm, overlap=SEEDS).sentence()
         assert "paired t-test" in sentence
         assert sentence.endswith("; the seeds share one test set, so their spread does not reflect other test images.")
 
@@ -86,15 +91,15 @@ def test_sentence_failed_cells_are_provisional(last, verdict):
 
 
 @pytest.mark.parametrize(
-    ("arm", "repeats", "start"),
+    ("arm", "overlap", "start"),
     [
         ([0.8], FIVE_FOLDS, "Only 1 fold has {}:"),
         ([0.8, None], SEEDS, "Only 1 seed has {} (1 of 2 seeds without a score):"),
         ([None], FIVE_FOLDS, "No fold has {} (1 of 1 fold without a score):"),
     ],
 )
-def test_sentence_too_few_values(arm, repeats, start):
-    comparison = compare(arm, REAL[: len(arm)], repeats)
+def test_sentence_too_few_values(arm, overlap, start):
+    comparison = compare(arm, REAL[: len(arm)], overlap)
     had = start.format("balanced accuracy of cnn with both ldm and real")
     assert comparison.sentence() == f"{had} too few for a test, so nothing is concluded."
     assert not comparison.shown

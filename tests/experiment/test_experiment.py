@@ -21,15 +21,14 @@ from medzoo.data.phantom import phantom_dataset, write_phantom
 from medzoo.data.splits import split_dataset
 from medzoo.errors import ConfigError, DataError, UnknownName
 from medzoo.experiment import run as run_module
-from medzoo.experiment.arms import CONTROLS
-from medzoo.experiment.cells import run_cell
-from medzoo.experiment.config import METRICS, preset_names, read_design
+from medzoo.experiment.config import CONTROLS, METRICS, preset_names, read_design
 from medzoo.experiment.forecast import forecast
+from medzoo.experiment.models import make_recipes
 from medzoo.experiment.plan import ExperimentPlan, plan_experiment
-from medzoo.experiment.recipes import make_recipes
 from medzoo.experiment.results import Experiment, load_results
 from medzoo.experiment.run import run
 from medzoo.experiment.tasks import Cell
+from medzoo.experiment.worker import run_cell
 from medzoo.generation.mixture import make_source
 from medzoo.hub.download import folder_lock
 from medzoo.plugins.lookup import load_plugins
@@ -104,7 +103,7 @@ def test_plan_experiment_presets(name, data, split, tmp_path):
         images = open_dataset(write_labeled(tmp_path / "labeled", per_set=12))
     found = forecast(prepared(name, images, tmp_path / "x"), measure=False)
     assert found.cells == found.missing == len(found.arms) * len(found.steps_per_cell) * found.folds * found.seeds
-    assert set(CONTROLS) <= {arm.name.partition("@")[0] for arm in found.arms}
+    assert set(CONTROLS) <= {arm["name"].partition("@")[0] for arm in found.arms}
 
 
 def test_read_design_presets_of_the_studies():
@@ -173,7 +172,7 @@ def test_run_summaries_and_comparisons(finished):
     assert set(summary.estimates) == set(METRICS)
     assert [comparison.arm for comparison in finished.comparisons] == ["weighted", "duplicate", "classic", "dcgan"]
     assert {comparison.family for comparison in finished.comparisons} == {4}
-    assert finished.comparisons[0].test.repeats.ratio > 0
+    assert finished.comparisons[0].test.overlap > 0
     assert finished.image_tests == ()
     json.dumps(finished.to_dict(), allow_nan=False)
     assert json.loads((finished.folder / "run.json").read_text())["job"] == "experiment"
@@ -344,8 +343,9 @@ def test_run_failed_cell_is_counted_and_retried(data, tiny, tmp_path, monkeypatc
     assert (cell.arm, cell.fold, cell.error) == ("weighted", 1, "ValueError: no luck at all")
     assert "in breaks" in (tmp_path / "x" / "cells" / cell.key / "traceback.txt").read_text()
     summary = broken.summary("weighted", "cnn")
-    assert (summary.n, summary.n_failed) == (1, 1)
-    assert broken.comparisons[0].test.difference.partial
+    assert summary.estimates["accuracy"].counts == "1 of 2"
+    assert summary.incomplete == "1 cell failed"
+    assert broken.comparisons[0].test.difference.n_failed == 1
     assert any("1 of 4 cells failed (weighted)" in warning for warning in broken.warnings)
     assert json.loads((tmp_path / "x" / "run.json").read_text())["failed"] == 1
     mended, done = complete(prepared(tiny(**some), data, tmp_path / "x"))
@@ -359,8 +359,8 @@ def test_run_failed_generator_fails_its_cells(data, tiny, tmp_path):
     result, _ = complete(prepared(tiny(), data, tmp_path / "x", set_=diverging))
     assert {cell.arm for cell in result.failed} == {"dcgan"}
     assert all(cell.error.startswith("its training failed: ") for cell in result.failed)
-    assert result.summary("dcgan", "cnn").n == 0
-    assert result.summary("real", "cnn").n == 2
+    assert result.summary("dcgan", "cnn").estimates["accuracy"].counts == "0 of 2"
+    assert result.summary("real", "cnn").estimates["accuracy"].counts == "2"
 
 
 def test_run_jobs_give_equal_results(data, tiny, tmp_path):
@@ -400,8 +400,8 @@ def test_plan_experiment_refuses_generator_trained_on_test_images(model, split, 
     cell = result.of(str(model), "cnn")[0]
     assert cell.notes[f"lineage of {model}"] == {"trained on test images": 0, "trained on val images": 0}
     assert (cell.n_test, cell.n_val) == (len(split.held_out["test"]), len(split.held_out["val"]))
-    assert result.comparisons[0].test.repeats.unit == "seed"
-    assert [(test.seed, test.comparison.test.n) for test in result.image_tests] == [(0, cell.n_test), (1, cell.n_test)]
+    assert result.comparisons[0].test.unit == "seed"
+    assert [(test.seed, test.test.difference.n) for test in result.image_tests] == [(0, cell.n_test), (1, cell.n_test)]
     assert any("share one set of synthetic images" in warning for warning in result.warnings)
 
 

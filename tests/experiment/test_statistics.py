@@ -10,16 +10,16 @@ from scipy import stats
 from statsmodels.stats.power import TTestPower
 
 from medzoo.errors import DataError
-from medzoo.experiment.statistics import SEEDS, detectable_difference, estimate, folds, holm, mcnemar_test, paired_test
+from medzoo.experiment.statistics import detectable_difference, estimate, holm, mcnemar_test, paired_test
 
 ARM = [0.81, 0.84, 0.80, 0.86, 0.84]
 BASELINE = [0.80, 0.80, 0.78, 0.81, 0.81]
-FIVE_FOLDS = folds(train=80, test=20)
+FIVE_FOLDS, SEEDS = 20 / 80, 0.0
 
 
 def test_paired_test_folds_by_hand():
     """Differences of 1, 4, 2, 5 and 3 points: mean 3, variance 2.5, and (1/5 + 20/80) x 2.5 = 1.125 below the root."""
-    test = paired_test(ARM, BASELINE, repeats=FIVE_FOLDS)
+    test = paired_test(ARM, BASELINE, overlap=FIVE_FOLDS)
     assert test.difference.mean == pytest.approx(0.03)
     assert test.difference.sd == pytest.approx(0.01 * math.sqrt(2.5))
     assert test.t == pytest.approx(3 / math.sqrt(1.125))
@@ -34,14 +34,14 @@ def test_paired_test_folds_by_hand():
 
 
 def test_paired_test_repeated_k_fold():
-    test = paired_test(ARM * 2, BASELINE * 2, repeats=FIVE_FOLDS)
+    test = paired_test(ARM * 2, BASELINE * 2, overlap=FIVE_FOLDS)
     assert test.difference.n == 10
     # The same ten differences have variance 2.5 x 8 / 9.
     assert test.t == pytest.approx(3 / math.sqrt((1 / 10 + 1 / 4) * 20 / 9))
 
 
 def test_paired_test_seeds_equals_scipy():
-    test = paired_test(ARM, BASELINE, repeats=SEEDS)
+    test = paired_test(ARM, BASELINE, overlap=SEEDS)
     expected = stats.ttest_rel(ARM, BASELINE)
     assert (test.t, test.p) == pytest.approx((expected.statistic, expected.pvalue))
     interval = expected.confidence_interval(0.95)
@@ -50,17 +50,17 @@ def test_paired_test_seeds_equals_scipy():
 
 
 def test_paired_test_swapped_arms():
-    one, other = (paired_test(*pair, repeats=FIVE_FOLDS) for pair in ((ARM, BASELINE), (BASELINE, ARM)))
+    one, other = (paired_test(*pair, overlap=FIVE_FOLDS) for pair in ((ARM, BASELINE), (BASELINE, ARM)))
     assert one.p == pytest.approx(other.p)
     assert one.t == pytest.approx(-other.t)
     assert (one.difference.low, one.difference.high) == pytest.approx((-other.difference.high, -other.difference.low))
     assert (one.effect_low, one.effect_high) == pytest.approx((-other.effect_high, -other.effect_low))
 
 
-@pytest.mark.parametrize("repeats", [SEEDS, FIVE_FOLDS])
-def test_paired_test_effect_interval_inverts_noncentral_t(repeats):
-    test = paired_test(ARM, BASELINE, repeats=repeats)
-    scale = math.sqrt(repeats.factor(5))
+@pytest.mark.parametrize("overlap", [SEEDS, FIVE_FOLDS])
+def test_paired_test_effect_interval_inverts_noncentral_t(overlap):
+    test = paired_test(ARM, BASELINE, overlap=overlap)
+    scale = math.sqrt(1 / 5 + overlap)
     assert stats.nct.sf(test.t, 4, test.effect_low / scale) == pytest.approx(0.025, abs=1e-4)
     assert stats.nct.sf(test.t, 4, test.effect_high / scale) == pytest.approx(0.975, abs=1e-4)
 
@@ -88,14 +88,14 @@ def test_detectable_difference_has_its_power():
 
 
 def test_paired_test_failed_cells():
-    test = paired_test([0.9, None, *ARM], [0.5, 0.5, *BASELINE[:4], math.nan], repeats=FIVE_FOLDS)
-    assert (test.difference.n, test.difference.n_failed, test.difference.partial) == (5, 2, True)
-    alone = estimate([0.8, None, 0.9], repeats=SEEDS)
+    test = paired_test([0.9, None, *ARM], [0.5, 0.5, *BASELINE[:4], math.nan], overlap=FIVE_FOLDS)
+    assert (test.difference.n, test.difference.n_failed, test.difference.counts) == (5, 2, "5 of 7")
+    alone = estimate([0.8, None, 0.9], overlap=SEEDS)
     assert (alone.mean, alone.n, alone.n_failed) == (pytest.approx(0.85), 2, 1)
 
 
 def test_estimate_folds_wider_than_seeds():
-    over_folds, over_seeds = (estimate(ARM, repeats=repeats) for repeats in (FIVE_FOLDS, SEEDS))
+    over_folds, over_seeds = (estimate(ARM, overlap=overlap) for overlap in (FIVE_FOLDS, SEEDS))
     assert over_folds.mean == over_seeds.mean == pytest.approx(0.83)
     wider = (over_folds.high - over_folds.low) / (over_seeds.high - over_seeds.low)
     assert wider == pytest.approx(math.sqrt(0.45 / 0.2))
@@ -112,7 +112,7 @@ def test_estimate_folds_wider_than_seeds():
     ],
 )
 def test_estimate_without_interval_has_reason(values, mean, reason):
-    found = estimate(values, repeats=SEEDS)
+    found = estimate(values, overlap=SEEDS)
     assert found.mean == pytest.approx(mean, nan_ok=True)
     assert math.isnan(found.low)
     assert math.isnan(found.high)
@@ -149,14 +149,14 @@ def answers(both, gained, lost, neither):
 def test_mcnemar_test_published_example():
     """Two media for 50 sputum specimens, 12 against 2 (Armitage & Berry 1994, p. 127), exact after Liddell (1983)."""
     test = mcnemar_test(*answers(20, 12, 2, 16))
-    assert (test.n, test.gained, test.lost, test.method) == (50, 12, 2, "exact McNemar test")
+    assert (test.difference.n, test.gained, test.lost, test.method) == (50, 12, 2, "exact McNemar test")
     assert test.p == pytest.approx(0.0129, abs=5e-5)
     assert test.odds_ratio == pytest.approx(6)
     assert (test.odds_low, test.odds_high) == pytest.approx((1.335744, 55.197091), abs=1e-6)
-    assert test.difference == pytest.approx(0.2)
+    assert test.difference.mean == pytest.approx(0.2)
     # Bonett & Price: (13 - 3) / 52, and 1.96 times the root of (16/52 - (10/52)^2) / 52.
     half = 1.959964 * math.sqrt((16 / 52 - (10 / 52) ** 2) / 52)
-    assert (test.low, test.high) == pytest.approx((10 / 52 - half, 10 / 52 + half))
+    assert (test.difference.low, test.difference.high) == pytest.approx((10 / 52 - half, 10 / 52 + half))
 
 
 def test_mcnemar_test_chi_squared_from_25():
@@ -168,11 +168,11 @@ def test_mcnemar_test_chi_squared_from_25():
 def test_mcnemar_test_swapped_arms_and_empty_counts():
     one, other = mcnemar_test(*answers(9, 5, 0, 3)), mcnemar_test(*answers(9, 0, 5, 3))
     assert one.p == other.p == 2 / 2**5
-    assert (one.low, one.high) == pytest.approx((-other.high, -other.low))
+    assert (one.difference.low, one.difference.high) == pytest.approx((-other.difference.high, -other.difference.low))
     assert (one.odds_ratio, other.odds_ratio) == (math.inf, 0)
     assert one.odds_low == pytest.approx(1 / other.odds_high)
     same = mcnemar_test(*answers(9, 0, 0, 3))
-    assert (same.p, same.difference) == (1, 0)
+    assert (same.p, same.difference.mean) == (1, 0)
     assert math.isnan(same.odds_ratio)
 
 
@@ -198,7 +198,7 @@ def test_paired_test_keeps_level_with_overlapping_training_sets():
     for _ in range(300):
         differences = resampled_differences(random)
         found["plain"] += paired_test(differences, zeros).p < 0.05
-        found["corrected"] += paired_test(differences, zeros, repeats=folds(train=48, test=12)).p < 0.05
+        found["corrected"] += paired_test(differences, zeros, overlap=12 / 48).p < 0.05
     assert found["corrected"] / 300 <= 0.07
     assert found["plain"] / 300 >= 0.2
 
@@ -207,11 +207,9 @@ def test_statistics_invalid_input():
     with pytest.raises(DataError, match="2 values of the arm cannot be paired with 1"):
         paired_test([0.1, 0.2], [0.1])
     with pytest.raises(DataError, match="expected finite values"):
-        estimate([0.1, math.inf], repeats=SEEDS)
+        estimate([0.1, math.inf], overlap=SEEDS)
     with pytest.raises(DataError, match="expected finite values"):
-        estimate([], repeats=SEEDS)
-    with pytest.raises(DataError, match="0 training"):
-        folds(train=0, test=20)
+        estimate([], overlap=SEEDS)
     for arm, baseline in ((np.array([1, 0]), np.array([True, False])), (np.ones(2, bool), np.ones(3, bool))):
         with pytest.raises(DataError, match="two bool vectors of one length"):
             mcnemar_test(arm, baseline)

@@ -13,7 +13,7 @@ import numpy as np
 from medzoo.classification.predict import Predictions
 from medzoo.classification.scores import classification_scores
 from medzoo.data.dataset import Dataset
-from medzoo.experiment.arms import Arm, parse_arms
+from medzoo.experiment.config import Arm, parse_arms
 from medzoo.experiment.results import PREDICTIONS, CellResult, Experiment, load_results
 from medzoo.storage.files import write_atomic
 

@@ -6,7 +6,7 @@ import pytest
 from helpers.browser import BROWSER, PHONE, look
 from helpers.example_experiment import ARMS, made_experiment
 
-from medzoo.experiment.arms import Arm, parse_arms
+from medzoo.experiment.config import Arm, parse_arms
 from medzoo.report.experiment.compare import compare_experiments, write_comparison
 from medzoo.report.experiment.report import write_experiment_report
 

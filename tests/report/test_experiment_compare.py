@@ -12,7 +12,7 @@ from helpers.example_experiment import ARMS, SKILL, made_experiment
 from helpers.html_page import Page
 
 from medzoo.errors import ConfigError
-from medzoo.experiment.arms import parse_arms
+from medzoo.experiment.config import parse_arms
 from medzoo.experiment.statistics import paired_test
 from medzoo.report.experiment.compare import (
     ComparisonRow,
@@ -48,9 +48,9 @@ def test_compare_experiments_pairs_differences_by_fold(beside):
         [cell.value("balanced_accuracy") for cell in experiment.of("ldm", "cnn")]
         for experiment in found.experiments.values()
     )
-    repeats = found.experiments["first"].comparisons[0].test.repeats
+    overlap = found.experiments["first"].overlap
     difference = row(found, "ldm").scores[1].difference
-    assert difference == paired_test(second, first, repeats=repeats).difference
+    assert difference == paired_test(second, first, overlap=overlap).difference
     assert difference.mean > 0
     assert row(found, "real").scores[1].difference.mean == 0
     assert found.incomparable == {"second": ""}
@@ -101,8 +101,8 @@ def test_compare_experiments_leaves_missing_arms_blank(beside):
         ("ldm", "cnn"),
         ("real", "resnet18"),
     ]
-    assert [score.cell is None for score in row(found, "ldm").scores] == [False, True]
-    assert found.rows[2].scores[0].cell is None
+    assert [score.summary is None for score in row(found, "ldm").scores] == [False, True]
+    assert found.rows[2].scores[0].summary is None
     assert found.rows[2].scores[1].difference is None
 
 

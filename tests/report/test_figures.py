@@ -15,8 +15,16 @@ from medzoo.classification.scores import RocCurve
 from medzoo.evaluation.results import Baseline, TrendPoint
 from medzoo.protocols import Histogram, Score
 from medzoo.report.evaluation.figures import baseline_figure, histogram_figure, trend_figure
-from medzoo.report.experiment.figures import bars_figure, confusion_figure, roc_figure
-from medzoo.report.figures import Point, RenderedFigure, lines_figure, shorten, wrap
+from medzoo.report.figures import (
+    Point,
+    RenderedFigure,
+    confusion_figure,
+    lines_figure,
+    roc_figure,
+    rows_figure,
+    shorten,
+    wrap,
+)
 
 SCORED = Point(value=0.71, low=0.66, high=0.76)
 FAILED = Point(value=math.nan, failed="out of memory")
@@ -32,34 +40,34 @@ def words(figure: RenderedFigure) -> list[str]:
 
 
 def bars(**found: Point) -> RenderedFigure:
-    return bars_figure({"cnn": found}, title="Accuracy", x_label="accuracy", baseline="real")
+    return rows_figure({"cnn": found}, title="Accuracy", x_label="accuracy", baseline="real")
 
 
-def test_bars_figure_names_failed_and_undefined():
+def test_rows_figure_names_failed_and_undefined():
     figure = bars(real=SCORED, classic=FAILED, ldm=Point(value=math.nan))
     assert {"real", "classic", "ldm", "0.710", "failed", "not defined"} <= set(words(figure))
     assert figure.alt == "Accuracy. cnn: real 0.710, classic failed, ldm not defined."
 
 
-def test_bars_figure_notes_partial_values():
+def test_rows_figure_notes_partial_values():
     assert "0.710 (3 of 5)" in words(bars(real=Point(value=0.71, note="3 of 5")))
 
 
 @pytest.mark.parametrize("found", [{}, {"real": SCORED}, {"real": FAILED}, {"classic": Point(value=-0.2)}], ids=str)
-def test_bars_figure_one_arm_or_none(found):
+def test_rows_figure_one_arm_or_none(found):
     assert "cnn" in words(bars(**found))
 
 
-def test_bars_figure_names_a_mixture_in_full():
+def test_rows_figure_names_a_mixture_in_full():
     assert {"ldm-busi=0.5+", "ddpm-var-busi=0.5"} <= set(words(bars(**{"ldm-busi=0.5+ddpm-var-busi=0.5": SCORED})))
 
 
-def test_bars_figure_replaces_undecodable_bytes():
+def test_rows_figure_replaces_undecodable_bytes():
     assert {"?-arm", "0.710"} <= set(words(bars(**{"\udcff-arm": SCORED})))
 
 
-def test_bars_figure_without_data():
-    assert bars_figure({}, title="Accuracy", x_label="accuracy").alt == "Accuracy. No data."
+def test_rows_figure_without_data():
+    assert rows_figure({}, title="Accuracy", x_label="accuracy").alt == "Accuracy. No data."
 
 
 def test_confusion_figure_leaves_absent_classes_blank():
@@ -114,7 +122,7 @@ def test_figures_fit_long_names():
     lines = {group: {0.0: SCORED, 1.0: SCORED} for group in many}
     for figure in (
         baseline_figure({name: floor}),
-        bars_figure(many, title=name, x_label="accuracy"),
+        rows_figure(many, title=name, x_label="accuracy"),
         lines_figure(lines, title=name, x_label="x", y_label="y"),
         confusion_figure([[3, 1], [1, 3]], list(many), title=name),
         trend_figure([TrendPoint(step=1, epoch=1, name=name, score=Score(value=1.0, n_real=9, n_fake=9))], {}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +27,6 @@ from medzoo.cli.progress import ProgressDisplay, duration
 
 if TYPE_CHECKING:
     from medzoo.experiment.forecast import Forecast
-    from medzoo.experiment.plan import ExperimentPlan
     from medzoo.experiment.results import Experiment
     from medzoo.report.experiment.compare import ComparedScore, ExperimentComparison
 
@@ -110,9 +110,9 @@ def plan(
     )
     found = forecast(planned, measure=estimate)
     if as_json:
-        print_json(
-            {**found.to_dict(), "cells_in_order": _cells(planned), "data": planned.worker.images.facts["summary"]}
-        )
+        cells = [{"key": cell.key, **cell.identity, "steps": cell.steps} for cell in planned.cells]
+        summary = planned.worker.images.facts["summary"]
+        print_json({**asdict(found), "cells_in_order": cells, "data": summary})
     else:
         _show_plan(found, jobs=jobs, estimate=estimate)
 
@@ -233,7 +233,7 @@ def _show_plan(found: Forecast, *, jobs: int, estimate: bool) -> None:
         f"x {found.seeds} seeds), {found.missing} to do; optimizer steps per cell, equal in all arms: {steps}"
     )
     columns = ("arm", "real images", "synthetic", "cells", "to do")
-    arms = [(arm.name, arm.real, arm.synthetic or "", arm.cells, arm.missing) for arm in found.arms]
+    arms = [(a["name"], a["real"], a["synthetic"] or "", a["cells"], a["missing"]) for a in found.arms]
     print_table(columns, arms, right=columns[1:])
     print_text("")
     rows = [
@@ -262,21 +262,6 @@ def _show_plan(found: Forecast, *, jobs: int, estimate: bool) -> None:
         logger.warning(warning)
 
 
-def _cells(plan: ExperimentPlan) -> list[dict[str, object]]:
-    return [
-        {
-            "key": cell.key,
-            "arm": cell.arm.name,
-            "classifier": cell.classifier,
-            "repeat": cell.fold.repeat,
-            "fold": cell.fold.fold,
-            "seed": cell.number,
-            "steps": cell.steps,
-        }
-        for cell in plan.cells
-    ]
-
-
 def _show_comparison(comparison: ExperimentComparison) -> None:
     first, *others = comparison.experiments
     columns = ["classifier", "arm", first]
@@ -293,12 +278,12 @@ def _show_comparison(comparison: ExperimentComparison) -> None:
 
 def _mean(score: ComparedScore) -> str:
     """Return the mean, and of how many values where some are missing."""
-    if score.cell is None:
+    estimate = score.estimate
+    if score.summary is None or estimate is None:
         return ""
-    estimate = score.cell.estimate
     if not estimate.n:
-        return score.cell.incomplete or "not defined"
-    return f"{estimate.mean:.3f}" + (f" ({score.cell.counts})" if estimate.partial else "")
+        return score.summary.incomplete or "not defined"
+    return f"{estimate.mean:.3f}" + (f" ({estimate.counts})" if estimate.n_failed else "")
 
 
 def _difference(score: ComparedScore) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,16 @@ from typing import Any
 from medzoo import config
 from medzoo.config import setting
 from medzoo.errors import ConfigError, UnknownName
-from medzoo.experiment.arms import Arm, parse_arms, pretrain_arms
+from medzoo.generation.mixture import parse_mixture
+
+REAL, WEIGHTED, DUPLICATE, CLASSIC = "real", "weighted", "duplicate", "classic"
+CONTROLS = (REAL, WEIGHTED, DUPLICATE, CLASSIC)
+"""What generated images have to beat at equal image counts and equal optimizer steps."""
 
 METRICS = ("balanced_accuracy", "accuracy", "f1", "precision", "recall", "auc")
 """The fields of `ClassificationScores` that are averaged over folds or seeds."""
 
+_PRESETS = files(__package__) / "presets"
 _LISTS = ("classifiers", "arms", "target", "pretrain.fractions", "pretrain.geometric", "pretrain.weighted")
 _SECTIONS = ("classifier", "generator")  # of settings of single models
 
@@ -73,6 +78,31 @@ class ExperimentSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One way to compose the training set; `name` is unique in its experiment and is what reports print.
+
+    `mixture` gives each generator's share of the synthetic images, summing to 1; empty if there are none.
+    `target`: images of each class after augmentation, or in all if an image may have several labels; 0 without a
+    mixture. `weighted`: the loss weights classes by inverse frequency. The classifier is trained on `real_fraction` of
+    the real training images, if `pretrain` after a first stage on the mixture's images alone. `geometric`: flips,
+    rotations and shifts are added to the classifier's own augmentation.
+    """
+
+    name: str
+    mixture: Mapping[str, float] = field(default_factory=dict)
+    target: int = 0
+    weighted: bool = False
+    pretrain: bool = False
+    real_fraction: float = 1.0
+    geometric: bool = False
+
+    @property
+    def control(self) -> bool:
+        """Whether it is one of those that generated images have to beat."""
+        return not set(self.mixture) - {DUPLICATE, CLASSIC}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Design:
     """The whole design of an experiment, as given by the user.
 
@@ -116,7 +146,7 @@ class Design:
 
 def preset_names() -> list[str]:
     """List the experiments that come with medzoo."""
-    return config.preset_names(_presets())
+    return config.preset_names(_PRESETS)
 
 
 def read_design(
@@ -132,17 +162,19 @@ def read_design(
     layers += [(f"--{key}", {key: value}) for key, value in (options or {}).items() if value is not None]
     defaults = config.flatten(ExperimentSettings())
     values, origins = config.merge([("default", defaults), *layers])
-    values = {key: _as_list(key, value) for key, value in values.items()}
+    for key in _LISTS:
+        if not isinstance(values[key], list | tuple):
+            values[key] = values[key].split(",") if isinstance(values[key], str) else [values[key]]
     general = {key: value for key, value in values.items() if key.partition(".")[0] not in _SECTIONS}
     built = config.build(ExperimentSettings, general, origins={key: origins[key] for key in general})
     arms = _arms(built)
-    names = {"classifier": built.classifiers, "generator": tuple(dict.fromkeys(n for arm in arms for n in arm.mixture))}
-    named = {"classifier": ("classifiers",), "generator": ("arms", "pretrain.generator")}
+    models = dict.fromkeys(name for arm in arms for name in arm.mixture)
+    named = {"classifier": (built.classifiers, ["classifiers"]), "generator": (models, ["arms", "pretrain.generator"])}
     order = ["default", *(origin for origin, _ in layers)]
     own = {}
-    for section, keys in named.items():
+    for section, (names, keys) in named.items():
         since = max(order.index(origins[key]) for key in keys)
-        own[section] = _own(section, names[section], values, origins, strict=set(order[since:]))
+        own[section] = _own(section, list(names), values, origins, strict=set(order[since:]))
     resolved = config.Resolved(value=built, origins=origins)
     return Design(name=Path(given).stem, settings=resolved, own=own, arms=arms)
 
@@ -151,7 +183,7 @@ def _read(given: str) -> list[tuple[str, dict[str, Any]]]:
     """Return the layers of a preset, or of a file and the preset it extends."""
     path = Path(given)
     if path.suffix != ".toml" and not path.is_file():
-        return [(f"preset {given}", config.read_preset(_presets(), given))]
+        return [(f"preset {given}", config.read_preset(_PRESETS, given))]
     if not path.is_file() or path.suffix != ".toml":
         raise ConfigError(f"{given} is not a TOML file", f"or name a preset: {', '.join(preset_names())}")
     values = config.read_toml(path)
@@ -159,35 +191,17 @@ def _read(given: str) -> list[tuple[str, dict[str, Any]]]:
     return [*(_read(str(base)) if base is not None else []), (str(path), values)]
 
 
-def _presets() -> Any:
-    return files(__package__) / "presets"
-
-
-def _as_list(key: str, value: Any) -> Any:
-    """Turn one value into a list where one is expected; split a text at commas."""
-    if key not in _LISTS or isinstance(value, list | tuple):
-        return value
-    return value.split(",") if isinstance(value, str) else [value]
-
-
 def _arms(settings: ExperimentSettings) -> tuple[Arm, ...]:
-    grid = settings.pretrain
-    rows = pretrain_arms(
-        grid.generator,
-        target=max(settings.target),
-        fractions=grid.fractions,
-        geometric=grid.geometric,
-        weighted=grid.weighted,
-    )
+    rows = pretrain_arms(settings.pretrain, target=max(settings.target))
     arms = parse_arms(settings.arms, targets=settings.target, controls=settings.controls)
     arms = tuple({arm.name: arm for arm in (*arms, *rows)}.values())
     if not arms:
         raise ConfigError("there are no arms", 'give some, as in arms = ["ddpm-var"], or set controls = true')
     if settings.baseline not in (names := [arm.name for arm in arms]):
-        hint = "(the others are compared with it: set baseline to one of the arms"
-        if settings.baseline == "real":  # a control, so they were switched off
-            hint += ', or add "real" to arms'
-        raise UnknownName("baseline", settings.baseline, names, f"{hint})")
+        # "real" is a control, so they were switched off.
+        more = ', or add "real" to arms' if settings.baseline == REAL else ""
+        hint = f"(the others are compared with it: set baseline to one of the arms{more})"
+        raise UnknownName("baseline", settings.baseline, names, hint)
     return arms
 
 
@@ -210,3 +224,63 @@ def _own(
         elif origins[key] in strict:
             raise UnknownName(section, rest.partition(".")[0], names, f"of this experiment [from {origins[key]}]")
     return found
+
+
+def parse_arms(texts: Sequence[str], *, targets: Sequence[int], controls: bool) -> tuple[Arm, ...]:
+    """Parse the arms in `texts`, after the controls if wanted; one per target for those with synthetic images.
+
+    A text is "real", "weighted", the name of a generator, or a mixture such as "ldm-busi=0.5+ddpm-var-busi=0.5". A
+    target of 0 stands for the real images alone.
+    Raises: ConfigError for a mixture whose shares do not sum to 1.
+    """
+    wanted = [*(CONTROLS if controls else ()), *texts]
+    if 0 in targets and REAL not in wanted:
+        wanted.insert(0, REAL)
+    arms: list[Arm] = []
+    for text in dict.fromkeys(wanted):
+        if text in (REAL, WEIGHTED):
+            arms.append(Arm(name=text, weighted=text == WEIGHTED))
+        else:
+            arms += _filled(text, [target for target in targets if target])
+    return tuple(arms)
+
+
+def pretrain_arms(grid: PretrainSettings, *, target: int) -> tuple[Arm, ...]:
+    """Combine pretraining or not, fraction of real images, geometric augmentation, and weighted loss.
+
+    No arms if the generator is "". Without real images there is only pretraining, without weighting, since the
+    synthetic images are balanced. Raises: ConfigError as `parse_arms`.
+    """
+    if not grid.generator:
+        return ()
+    mixture = _filled(grid.generator, [target])[0].mixture
+    return tuple(
+        Arm(
+            name=_row_name(pretrain, fraction, geometric, weighted),
+            mixture=mixture if pretrain else {},
+            target=target if pretrain else 0,
+            weighted=weighted,
+            pretrain=pretrain,
+            real_fraction=fraction,
+            geometric=geometric,
+        )
+        for pretrain in (False, True)
+        for fraction in grid.fractions
+        for geometric in grid.geometric
+        for weighted in grid.weighted
+        if fraction > 0 or (pretrain and not weighted)
+    )
+
+
+def _filled(text: str, targets: Sequence[int]) -> list[Arm]:
+    mixture = {name: float(share) for name, share in parse_mixture(text.split("+") if "=" in text else [text])}
+    several = len(targets) > 1
+    return [Arm(name=f"{text}@{target}" if several else text, mixture=mixture, target=target) for target in targets]
+
+
+def _row_name(pretrain: bool, fraction: float, geometric: bool, weighted: bool) -> str:
+    if not pretrain and fraction == 1.0 and not geometric:
+        return WEIGHTED if weighted else REAL
+    start = f"real {fraction:.0%}" if fraction > 0 else "synthetic only"
+    added = {"pretrained": pretrain and fraction > 0, "geometric": geometric, "weighted": weighted}
+    return ", ".join([start, *(name for name, given in added.items() if given)])

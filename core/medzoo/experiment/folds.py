@@ -17,6 +17,8 @@ from medzoo.errors import DataError
 from medzoo.experiment.config import ExperimentSettings
 from medzoo.seeds import derive_seed
 
+PARTS = ("train", "val", "test")
+
 # On BUSI, thumbnails of different scans hardly ever correlate so; from 0.99 on images count as duplicates.
 NEAR = 0.95
 
@@ -50,10 +52,6 @@ class Images:
     warnings: tuple[str, ...]
     facts: Mapping[str, Any]
 
-    def subset(self, indices: Sequence[int]) -> Dataset:
-        """Return the images at `indices`."""
-        return self.data.subset(indices)
-
     def seen(self, indices: Sequence[int]) -> frozenset[str]:
         """Return the fingerprints of the images at `indices`."""
         return frozenset(self.fingerprints[index] for index in indices)
@@ -86,68 +84,50 @@ def make_folds(
         check_no_synthetic(part, use="but experiments start from real ones", hint="give the folder of the real images")
     if settings.folds or settings.validation:
         check_groupable(data)
-    if settings.folds:
-        if test is not None:
-            raise DataError("--test was given, but folds make their own test parts", "set folds=0 to use it")
-        if leave_out is not None:
-            raise DataError("--leave-out-seen was given, but folds test on every image", "use it with folds=0")
-        images = _with_similar(_cross_validation(data, settings))
+    if not settings.folds:
+        images = _held_out(data, settings, test=test)
+        images = _check_leaks(images, allow_leak=allow_leak) if leave_out is None else _without_seen(images, leave_out)
+    elif test is not None:
+        raise DataError("--test was given, but folds make their own test parts", "set folds=0 to use it")
+    elif leave_out is not None:
+        raise DataError("--leave-out-seen was given, but folds test on every image", "use it with folds=0")
+    elif data.held_out:
+        raise DataError(
+            f"{data.path} has parts of its own: {', '.join(data.held_out)}",
+            "use its test part with --set folds=0, or put all images into one set of class folders",
+        )
     else:
-        images = _with_similar(_held_out(data, settings, test=test, allow_leak=allow_leak, leave_out=leave_out))
+        images = _cross_validation(data.subset(range(len(data))), settings)
+    images = _with_similar(images)
     if blank := images.data.blank():
         images = replace(images, warnings=(*images.warnings, describe_blank(blank)))
     return replace(images, facts={**images.facts, "summary": data.summary().to_dict()})
 
 
 def _cross_validation(data: Dataset, settings: ExperimentSettings) -> Images:
-    if data.held_out:
-        raise DataError(
-            f"{data.path} has parts of its own: {', '.join(data.held_out)}",
-            "use its test part with --set folds=0, or put all images into one set of class folders",
-        )
-    whole = data.subset(range(len(data)))
-    groups = _groups(whole)
-    folds = tuple(
-        fold for repeat in range(settings.repeats) for fold in _folds_of(whole, groups, settings, repeat=repeat)
-    )
-    facts = {"groups": int(groups.max()) + 1, "grouped_by": "patient" if data.patients is not None else "duplicates"}
-    return Images(data=whole, fingerprints=whole.fingerprints(), folds=folds, warnings=(), facts=facts)
-
-
-def _groups(data: Dataset) -> np.ndarray:
-    """Return each image's group, int64 (N,): the patient's images, or duplicates if patients are unknown."""
-    if data.patients is not None:
-        return np.unique(data.patients, return_inverse=True)[1].astype(np.int64)
-    return duplicate_groups(data)
-
-
-def _folds_of(data: Dataset, groups: np.ndarray, settings: ExperimentSettings, *, repeat: int) -> list[Fold]:
-    hot, count = data.hot(), settings.folds
-    seed = derive_seed(settings.seed, "folds", repeat)
-    part = assign_groups(hot, groups, shares=np.full(count, 1 / count), seed=seed)
+    patients = data.patients
+    groups = duplicate_groups(data) if patients is None else np.unique(patients, return_inverse=True)[1]
+    hot, count, validation = data.hot(), settings.folds, settings.validation
     folds = []
-    for number in range(count):
-        test, rest = np.flatnonzero(part == number), np.flatnonzero(part != number)
-        val = np.empty(0, np.int64)
-        if settings.validation:
-            shares = np.array([1 - settings.validation, settings.validation])
-            inside = np.unique(groups[rest], return_inverse=True)[1]
-            chosen = assign_groups(hot[rest], inside, shares=shares, seed=derive_seed(seed, "val", number))
-            rest, val = rest[chosen == 0], rest[chosen == 1]
-        _check_classes(data, {"training": rest, "test": test, **({"validation": val} if settings.validation else {})})
-        _check_groups(groups, rest, val, test)
-        folds.append(_fold(repeat, number, rest, val, test))
-    return folds
+    for repeat in range(settings.repeats):
+        seed = derive_seed(settings.seed, "folds", repeat)
+        part = assign_groups(hot, groups, shares=np.full(count, 1 / count), seed=seed)
+        for number in range(count):
+            test, rest = np.flatnonzero(part == number), np.flatnonzero(part != number)
+            val = np.empty(0, np.int64)
+            if validation:
+                shares, inside = np.array([1 - validation, validation]), np.unique(groups[rest], return_inverse=True)[1]
+                chosen = assign_groups(hot[rest], inside, shares=shares, seed=derive_seed(seed, "val", number))
+                rest, val = rest[chosen == 0], rest[chosen == 1]
+            needed = {"training": rest, "test": test, **({"validation": val} if validation else {})}
+            _check_classes(data, needed)
+            parts = {name: tuple(own.tolist()) for name, own in zip(PARTS, (rest, val, test), strict=True)}
+            folds.append(Fold(repeat=repeat, fold=number, **parts))
+    facts = {"groups": int(groups.max()) + 1, "grouped_by": "duplicates" if patients is None else "patient"}
+    return Images(data=data, fingerprints=data.fingerprints(), folds=tuple(folds), warnings=(), facts=facts)
 
 
-def _held_out(
-    data: Dataset,
-    settings: ExperimentSettings,
-    *,
-    test: Dataset | None,
-    allow_leak: bool,
-    leave_out: Set[str] | None,
-) -> Images:
+def _held_out(data: Dataset, settings: ExperimentSettings, *, test: Dataset | None) -> Images:
     own = data.held_out.get(settings.test) if test is None else test
     if own is None:
         other = "--set test=val takes its val part; or " if "val" in data.held_out else ""
@@ -161,38 +141,33 @@ def _held_out(
         shares = {"train": 1 - settings.validation, "val": settings.validation}
         parts = split_dataset(training, fractions=shares, seed=settings.seed)
         training, val = parts["train"], parts["val"]
-    parts_in_order = [training, *([val] if val is not None else []), own]
-    whole = _joined(parts_in_order)
-    ends = np.cumsum([len(part) for part in parts_in_order]).tolist()
-    fold = _fold(0, 0, range(len(training)), range(len(training), ends[-2]), range(ends[-2], ends[-1]))
-    _check_classes(whole, {"training": np.array(fold.train), "test": np.array(fold.test)}, needed=("training",))
-    images = Images(data=whole, fingerprints=whole.fingerprints(), folds=(fold,), warnings=(), facts={})
-    if leave_out is not None:
-        return _without_seen(images, fold, leave_out)
-    warnings, facts = _leaks(images, fold, allow_leak=allow_leak)
-    return replace(images, warnings=warnings, facts=facts)
+    elif val is None:
+        val = training.subset(())
+    whole = _joined([training, val, own])
+    first, second = len(training), len(training) + len(val)
+    bounds = ((0, first), (first, second), (second, len(whole)))
+    fold = Fold(repeat=0, fold=0, **{part: tuple(range(*ends)) for part, ends in zip(PARTS, bounds, strict=True)})
+    _check_classes(whole, {"training": np.array(fold.train)})
+    return Images(data=whole, fingerprints=whole.fingerprints(), folds=(fold,), warnings=(), facts={})
 
 
-def _without_seen(images: Images, fold: Fold, others: Set[str]) -> Images:
-    """Return the images without test images that are training or validation images, or among `others`."""
+def _without_seen(images: Images, others: Set[str]) -> Images:
+    """Leave out test images that are training or validation images, or among `others`."""
+    (fold,) = images.folds
     seen = others | images.seen((*fold.train, *fold.val))
     kept = tuple(index for index in fold.test if images.fingerprints[index] not in seen)
     if not kept:
         raise DataError(f"every test image of {images.data.path} was used in training", "give others with --test DIR")
     left = len(fold.test) - len(kept)
     warning = f"{left} of the {len(fold.test)} test images were used in training and are left out (--leave-out-seen)"
-    return replace(
-        images,
-        folds=(replace(fold, test=kept),),
-        warnings=(warning,) if left else (),
-        facts={"test_left_out": left},
-    )
+    warnings, facts = (warning,) if left else (), {"test_left_out": left}
+    return replace(images, folds=(replace(fold, test=kept),), warnings=warnings, facts=facts)
 
 
-def _leaks(images: Images, fold: Fold, *, allow_leak: bool) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Return warnings and facts about test images that are also training images. Raises: as `make_folds`."""
-    known = images.seen((*fold.train, *fold.val))
-    patients = images.data.patients
+def _check_leaks(images: Images, *, allow_leak: bool) -> Images:
+    """Refuse test images that are also training images, or warn of them."""
+    (fold,) = images.folds
+    known, patients = images.seen((*fold.train, *fold.val)), images.data.patients
     if patients is not None and not allow_leak:
         both = {patients[index] for index in fold.test} & {patients[index] for index in (*fold.train, *fold.val)}
         if both:
@@ -201,10 +176,8 @@ def _leaks(images: Images, fold: Fold, *, allow_leak: bool) -> tuple[tuple[str, 
     leak = f"{shared} of the {len(fold.test)} test images are also training or validation images"
     if shared and not allow_leak:
         raise DataError(leak, _HINT)
-    return (f"{leak}: the scores of every arm are too optimistic",) if shared else (), {
-        "test_among_training": shared,
-        "allow_leak": allow_leak,
-    }
+    warnings = (f"{leak}: the scores of every arm are too optimistic",) if shared else ()
+    return replace(images, warnings=warnings, facts={"test_among_training": shared, "allow_leak": allow_leak})
 
 
 def _with_similar(images: Images) -> Images:
@@ -226,7 +199,8 @@ def _with_similar(images: Images) -> Images:
 def _joined(parts: Sequence[Dataset]) -> Dataset:
     """Join the images of all parts. Raises: DataError if they differ in kind or classes."""
     first = parts[0]
-    for part in parts[1:]:
+    labels = []
+    for part in parts:
         if set(part.classes) - set(first.classes) or part.multi_label != first.multi_label:
             raise DataError(
                 f"{part.path} has different classes than {first.path}: {', '.join(part.classes)}",
@@ -236,49 +210,30 @@ def _joined(parts: Sequence[Dataset]) -> Dataset:
             raise DataError(
                 f"{part.path} and {first.path} are of different kinds", "give both as folders or both as npz"
             )
-    files = [part.files for part in parts if part.files is not None]
+        # In the order of the first part's classes.
+        hot = np.zeros((len(part), len(first.classes)), np.float32)
+        hot[:, [first.classes.index(name) for name in part.classes]] = part.hot()
+        labels.append(hot if first.multi_label else hot.argmax(axis=1))
     arrays = [part.array for part in parts if part.array is not None]
     patients = [part.patients for part in parts if part.patients is not None]
     return Dataset(
         path=first.path,
         classes=first.classes,
-        labels=np.concatenate([_labels(part, first.classes) for part in parts]),
+        labels=np.concatenate(labels),
         names=tuple(name for part in parts for name in part.names),
-        files=tuple(file for group in files for file in group) if files else None,
+        files=None if arrays else tuple(file for part in parts for file in part.files or ()),
         array=np.concatenate(arrays) if arrays else None,
         patients=tuple(patient for group in patients for patient in group) if len(patients) == len(parts) else None,
     )
 
 
-def _labels(part: Dataset, classes: Sequence[str]) -> np.ndarray:
-    """Return the part's labels in the order of `classes`."""
-    places = [classes.index(name) for name in part.classes]
-    if not part.multi_label:
-        return np.asarray(np.array(places)[part.labels], np.int64)
-    labels = np.zeros((len(part), len(classes)), np.float32)
-    labels[:, places] = part.labels
-    return labels
-
-
-def _fold(repeat: int, fold: int, train: Any, val: Any, test: Any) -> Fold:
-    parts = {"train": train, "val": val, "test": test}
-    return Fold(repeat=repeat, fold=fold, **{name: tuple(map(int, indices)) for name, indices in parts.items()})
-
-
-def _check_classes(data: Dataset, parts: Mapping[str, np.ndarray], needed: Sequence[str] | None = None) -> None:
-    """Raise DataError unless every class of the data is in each of the parts that are `needed`."""
+def _check_classes(data: Dataset, parts: Mapping[str, np.ndarray]) -> None:
+    """Raise DataError unless every class of the data is in each of the parts."""
     hot = data.hot()
     for name, indices in parts.items():
         lacking = [label for k, label in enumerate(data.classes) if hot[:, k].any() and not hot[indices, k].any()]
-        if lacking and (needed is None or name in needed):
+        if lacking:
             raise DataError(
                 f"{data.path}: class '{lacking[0]}' has too few separate groups of images to be in every {name} part",
                 "use fewer folds, set validation=0, or add images of other patients",
             )
-
-
-def _check_groups(groups: np.ndarray, *parts: np.ndarray) -> None:
-    """Raise DataError if a group lies in two parts, which `assign_groups` rules out."""
-    found = [set(groups[part].tolist()) for part in parts]
-    if sum(map(len, found)) != len(set().union(*found)):
-        raise DataError("a patient or a group of duplicates lies in two parts of a fold")

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,14 @@ from typing import Any
 from medzoo._version import __version__
 from medzoo.data.dataset import Dataset
 from medzoo.errors import ConfigError, DataError
-from medzoo.experiment.arms import Arm
 from medzoo.experiment.config import Design
-from medzoo.experiment.folds import Fold, make_folds
-from medzoo.experiment.generators import count_seen_images, find_generators
-from medzoo.experiment.recipes import parameter_free_image
+from medzoo.experiment.folds import PARTS, Fold, make_folds
+from medzoo.experiment.models import count_seen_images, find_generators, parameter_free_image
 from medzoo.experiment.results import EXPERIMENT, read_cell
 from medzoo.experiment.tasks import Cell, SamplingTask, Task, TrainingTask, tasks_of
 from medzoo.experiment.training_sets import synthetic_counts
 from medzoo.experiment.worker import Worker
 from medzoo.generation.mixture import Source
-from medzoo.generation.plan import exact_shares
 from medzoo.models.devices import hardware
 from medzoo.models.labels import check_labels
 from medzoo.runs.record import git_commit, read_run
@@ -54,7 +50,8 @@ class ExperimentPlan:
         folder = self.worker.folder
         if folder is None:
             return self.tasks
-        done = {task.key for task in self.tasks if isinstance(task, Cell) and _is_done(folder, task)}
+        results = {cell.key: read_cell(folder, cell.key) for cell in self.cells}
+        done = {key for key, result in results.items() if result is not None and result.status == "done"}
         done |= {task.key for task in self.tasks if read_run(folder / "generators" / task.key) is not None}
         # Sampling finds its images and is done at once, or samples again what was lost.
         todo = tasks_of([cell for cell in self.cells if cell.key not in done])
@@ -63,13 +60,7 @@ class ExperimentPlan:
     @cached_property
     def warnings(self) -> tuple[str, ...]:
         """What a reader of the results must know."""
-        worker = self.worker
-        return (
-            *worker.images.warnings,
-            *_design_warnings(worker, sampled=bool(self.samplings)),
-            *_leak_warnings(self.samplings),
-            *_size_warnings(worker),
-        )
+        return (*self.worker.images.warnings, *_warnings(self.worker, self.samplings))
 
     def describe(self) -> dict[str, Any]:
         """Describe all of the experiment but its results, as experiment.json holds it."""
@@ -86,7 +77,25 @@ class ExperimentPlan:
             "arms": [asdict(arm) for arm in design.arms],
             "classifiers": list(design.value.classifiers),
             "warnings": list(self.warnings),
-            "provenance": _provenance(self.worker),
+            "provenance": {
+                "medzoo": __version__,
+                "git_commit": git_commit(),
+                "device": self.worker.device,
+                "hardware": hardware(self.worker.device),
+                "data": {
+                    "path": str(data.path),
+                    "fingerprint": data.fingerprint(),
+                    "size": len(data),
+                    "counts": data.counts(),
+                    "parts": [{part: len(getattr(fold, part)) for part in PARTS} for fold in self.worker.images.folds],
+                    **self.worker.images.facts,
+                },
+                "reference": "an epoch is as many images as the largest filled training set has, in every arm",
+                "generators": {
+                    name: {"kind": generator.kind, **generator.identity(self.worker.plugins)}
+                    for name, generator in self.worker.generators.items()
+                },
+            },
             "cells": [
                 {
                     "key": cell.key,
@@ -133,69 +142,50 @@ def plan_experiment(
     )
     worker = Worker(design, images, generators, out, source.device, allow_upload)
     _check_models(worker)
-    return ExperimentPlan(worker, _TaskBuilder(worker, allow_leak=allow_leak).all_cells())
+    builder = _CellBuilder(worker, allow_leak=allow_leak)
+    cells = [cell for fold in images.folds for cell in builder.cells(fold)]
+    arms, classifiers = list(design.arms), design.value.classifiers
+    order = sorted(cells, key=lambda cell: (arms.index(cell.arm), classifiers.index(cell.classifier)))
+    return ExperimentPlan(worker, tuple(order))
 
 
-class _TaskBuilder:
+class _CellBuilder:
     """Makes the cells of an experiment with the tasks they need, each under a hash of all it depends on."""
 
     def __init__(self, worker: Worker, *, allow_leak: bool) -> None:
         self._worker, self._allow_leak = worker, allow_leak
-        recipes, plugins = worker.recipes, worker.plugins
-        self._identities = {name: generator.identity(plugins) for name, generator in worker.generators.items()}
-        self._classifiers = {
-            name: [recipe.spec.name, plugins.plugin_of("classifier", recipe.spec.name).version]
-            for name, recipe in recipes.items()
-        }
-        self._stages = {
-            (name, arm.name): recipe.stages(arm) for name, recipe in recipes.items() for arm in worker.design.arms
-        }
-        self._image = list(parameter_free_image(recipes))
+        self._identities = {name: found.identity(worker.plugins) for name, found in worker.generators.items()}
+        self._image = list(parameter_free_image(worker.recipes))
         self._common = {"medzoo": __version__, "device": worker.device.partition(":")[0]}
 
-    def all_cells(self) -> tuple[Cell, ...]:
-        """Return every cell, in the order to show them.
+    def cells(self, fold: Fold) -> Iterator[Cell]:
+        """Make the fold's cells, those of each arm and classifier together.
 
         Raises:
             ConfigError: an arm's target adds no image.
             DataError: a published generator was trained on test images.
         """
-        design, folds = self._worker.design, self._worker.images.folds
-        by_fold = {fold: self._cells(fold) for fold in folds}
-        return tuple(
-            by_fold[fold][arm.name, name, number]
-            for arm in design.arms
-            for name in design.value.classifiers
-            for fold in folds
-            for number in range(design.value.seeds)
-        )
-
-    def _cells(self, fold: Fold) -> dict[tuple[str, str, int], Cell]:
-        """Return the fold's cells by arm, classifier and seed number."""
-        settings, arms = self._worker.design.value, self._worker.design.arms
-        train = self._worker.images.subset(fold.train)
-        digests = {part: self._worker.images.digest(getattr(fold, part)) for part in ("train", "val", "test")}
-        added = {arm.name: synthetic_counts(train, arm) for arm in arms}
-        synthetic = {arm.name: self._by_generator(arm, added[arm.name]) for arm in arms}
+        settings, arms, images = self._worker.design.value, self._worker.design.arms, self._worker.images
+        train = images.data.subset(fold.train)
+        digests = {part: images.digest(getattr(fold, part)) for part in PARTS}
+        synthetic = {arm.name: synthetic_counts(train, arm) for arm in arms}
         # As many images as the largest filled training set, in every arm.
-        epoch_length = max(
-            len(train), *((0 if arm.pretrain else len(train)) + sum(added[arm.name].values()) for arm in arms)
+        filled = (
+            sum(sum(counts.values()) for counts in synthetic[arm.name].values()) + len(train) * (not arm.pretrain)
+            for arm in arms
         )
-        draws = range(settings.seeds if settings.redraw else 1)
+        epoch_length = max(len(train), *filled)
         samplings = {
-            (name, draw): self._sampling(
-                name, [counts.get(name, {}) for counts in synthetic.values()], fold, draw, digests
-            )
+            (name, draw): self._sampling(name, [own.get(name, {}) for own in synthetic.values()], fold, draw, digests)
             for name in self._worker.generators
-            for draw in draws
+            for draw in range(settings.seeds if settings.redraw else 1)
         }
-        found = {}
         for arm in arms:
-            for classifier in settings.classifiers:
-                stages = self._stages[classifier, arm.name]
+            for classifier, recipe in self._worker.recipes.items():
+                spec, stages = recipe.spec, recipe.stages(arm)
+                version = self._worker.plugins.plugin_of("classifier", spec.name).version
                 for number in range(settings.seeds):
-                    draw = number if settings.redraw else 0
-                    own = {name: samplings[name, draw] for name in synthetic[arm.name]}
+                    own = {name: samplings[name, number if settings.redraw else 0] for name in synthetic[arm.name]}
                     seed = self._seed("classifier", fold, number)
                     key = self._key(
                         "cell",
@@ -203,14 +193,15 @@ class _TaskBuilder:
                         drawings={name: task.key for name, task in own.items()},
                         synthetic=synthetic[arm.name],
                         real_fraction=arm.real_fraction,
-                        classifier=self._classifiers[classifier],
+                        classifier=[spec.name, version],
                         stages=[{"images": stage.images, "config": stage.config.flat()} for stage in stages],
                         length=epoch_length,
                         seed=seed,
                     )
-                    found[arm.name, classifier, number] = Cell(
+                    yield Cell(
                         key=key,
                         fold=fold,
+                        needs=tuple(task.key for task in own.values()),
                         arm=arm,
                         classifier=classifier,
                         number=number,
@@ -220,31 +211,23 @@ class _TaskBuilder:
                         epoch_length=epoch_length,
                         steps=sum(stage.steps(epoch_length) for stage in stages),
                     )
-        return found
-
-    def _by_generator(self, arm: Arm, counts: Mapping[str, int]) -> dict[str, dict[str, int]]:
-        """Split an arm's images of each label over its generators."""
-        if arm.mixture and not counts:
-            raise ConfigError(
-                f"the arm '{arm.name}' adds no image: every class has {arm.target} or more", "raise target"
-            )
-        shares = [Fraction(str(share)) for share in arm.mixture.values()]
-        split = {label: exact_shares(count, shares) for label, count in counts.items()} if shares else {}
-        return {
-            name: {label: parts[place] for label, parts in split.items() if parts[place]}
-            for place, name in enumerate(arm.mixture)
-        }
 
     def _sampling(
         self, name: str, needed: Sequence[Mapping[str, int]], fold: Fold, draw: int, digests: Mapping[str, str]
     ) -> SamplingTask:
         """Return the task that makes at least the `needed` images of each arm, in whole batches."""
-        generator, size = self._worker.generators[name], self._worker.design.value.batch_size
-        training = None
+        generator, images, size = (
+            self._worker.generators[name],
+            self._worker.images,
+            self._worker.design.value.batch_size,
+        )
+        training, seen = None, {}
         if generator.kind == "trained":
             seed = self._seed("generator", fold, 0)
             key = self._key("training", train=digests["train"], seed=seed, **self._identities[name])
             training = TrainingTask(key=key, generator=name, fold=fold, seed=seed)
+        elif generator.kind == "published":
+            seen = count_seen_images(generator, images, fold, allow_leak=self._allow_leak)
         seed = self._seed("images", fold, draw)
         key = self._key(
             "drawing",
@@ -258,13 +241,12 @@ class _TaskBuilder:
         return SamplingTask(
             key=key,
             fold=fold,
+            needs=() if training is None else (training.key,),
             generator=name,
             counts={label: -(-count // size) * size for label, count in most.items()},
             seed=seed,
             training=training,
-            seen=count_seen_images(generator, self._worker.images, fold, allow_leak=self._allow_leak)
-            if generator.kind == "published"
-            else {},
+            seen=seen,
         )
 
     def _seed(self, what: str, fold: Fold, number: int) -> int:
@@ -311,19 +293,15 @@ def _check_models(worker: Worker) -> None:
             )
 
 
-def _is_done(folder: Path, cell: Cell) -> bool:
-    found = read_cell(folder, cell.key)
-    return found is not None and found.status == "done"
-
-
-def _design_warnings(worker: Worker, *, sampled: bool) -> Iterator[str]:
-    design, data = worker.design, worker.images.data
-    if not design.value.controls:
+def _warnings(worker: Worker, samplings: Sequence[SamplingTask]) -> Iterator[str]:
+    """Return what a reader must know about the design, the training images of generators and image sizes."""
+    design, data, settings = worker.design, worker.images.data, worker.design.value
+    if not settings.controls:
         yield (
             "controls = false: without duplicate and classic at the same image counts, a gain over real images may "
             "come from balanced classes alone"
         )
-    trained = [worker.images.subset(fold.train).counts() for fold in worker.images.folds]
+    trained = [worker.images.data.subset(fold.train).counts() for fold in worker.images.folds]
     most = {name: max(counts[name] for counts in trained) for name in data.classes}
     above = [f"{name} has {count}" for name, count in most.items() if count > design.target]
     if above and not data.multi_label:
@@ -336,52 +314,19 @@ def _design_warnings(worker: Worker, *, sampled: bool) -> Iterator[str]:
     selects = any(recipe.selects_weights for recipe in worker.recipes.values())
     if selects and any(arm.real_fraction == 0 for arm in design.arms):
         yield 'the rows "synthetic only" select weights on real validation images too'
-    if design.value.seeds > 1 and not design.value.redraw and sampled:
+    if settings.seeds > 1 and not settings.redraw and samplings:
         yield (
             "the seeds of a classifier share one set of synthetic images, so their spread does not include the effect "
             "of sampling them again (redraw = true)"
         )
-
-
-def _leak_warnings(samplings: list[SamplingTask]) -> Iterator[str]:
-    published = [task for task in samplings if task.seen]
-    for name in dict.fromkeys(task.generator for task in published):
-        own = [task.seen for task in published if task.generator == name]
-        if test := max(seen["test"] for seen in own):
-            yield f"'{name}' was trained on {test} test images (--allow-leak): its scores are too optimistic"
-        if val := max(seen["val"] for seen in own):
-            yield f"'{name}' was trained on {val} validation images, on which classifiers' weights are selected"
-
-
-def _size_warnings(worker: Worker) -> Iterator[str]:
     sizes = {name: recipe.base().image.size for name, recipe in worker.recipes.items()}
     for name, generator in worker.generators.items():
-        if generator.kind == "parameter-free":
-            continue
-        size = generator.config(worker.plugins).image.size
-        wider = [f"{other} ({side})" for other, side in sizes.items() if side > size]
+        seen = [task.seen for task in samplings if task.generator == name and task.seen]
+        if test := max((own["test"] for own in seen), default=0):
+            yield f"'{name}' was trained on {test} test images (--allow-leak): its scores are too optimistic"
+        if val := max((own["val"] for own in seen), default=0):
+            yield f"'{name}' was trained on {val} validation images, on which classifiers' weights are selected"
+        size = 0 if generator.kind == "parameter-free" else generator.config(worker.plugins).image.size
+        wider = [f"{other} ({side})" for other, side in sizes.items() if size and side > size]
         if wider:
             yield f"'{name}' makes images of {size} pixels, enlarged for {', '.join(wider)}; real images are not"
-
-
-def _provenance(worker: Worker) -> dict[str, Any]:
-    data, folds = worker.images.data, worker.images.folds
-    return {
-        "medzoo": __version__,
-        "git_commit": git_commit(),
-        "device": worker.device,
-        "hardware": hardware(worker.device),
-        "data": {
-            "path": str(data.path),
-            "fingerprint": data.fingerprint(),
-            "size": len(data),
-            "counts": data.counts(),
-            "parts": [{part: len(getattr(fold, part)) for part in ("train", "val", "test")} for fold in folds],
-            **worker.images.facts,
-        },
-        "reference": "an epoch is as many images as the largest filled training set has, in every arm",
-        "generators": {
-            name: {"kind": generator.kind, **generator.identity(worker.plugins)}
-            for name, generator in worker.generators.items()
-        },
-    }

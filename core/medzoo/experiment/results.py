@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Literal
 
 from medzoo.classification.scores import ClassificationScores, ClassScore
 from medzoo.errors import DataError, IntegrityError
-from medzoo.experiment.arms import Arm
-from medzoo.experiment.comparisons import Comparison, adjust_family
-from medzoo.experiment.config import METRICS
+from medzoo.experiment.config import METRICS, Arm
 from medzoo.experiment.statistics import (
-    SEEDS,
+    Comparison,
     Estimate,
-    McNemarTest,
-    Repeats,
+    adjust_family,
     estimate,
-    folds,
     mcnemar_test,
     paired_test,
 )
+from medzoo.storage.files import plain
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 EXPERIMENT, RESULT, PREDICTIONS, TRACEBACK = "experiment.json", "result.json", "predictions.csv", "traceback.txt"
 
@@ -78,48 +76,52 @@ class CellResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; undefined ones are null."""
-        scores = None if self.scores is None else self.scores.to_dict()
-        return {**plain_mapping(asdict(self)), "scores": scores}
+        values: dict[str, Any] = plain(self)
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> CellResult:
         """Restore what `to_dict` returned. Raises: IntegrityError for other values."""
         try:
-            scores = values["scores"]
-            given = {**values, "scores": None if scores is None else _scores(scores)}
-            return cls(**{**given, "history": tuple(values["history"]), "warnings": tuple(values["warnings"])})
+            scores = None if values["scores"] is None else _restore_scores(values["scores"])
+            history, warnings = tuple(values["history"]), tuple(values["warnings"])
+            return cls(**{**values, "scores": scores, "history": history, "warnings": warnings})
         except (KeyError, TypeError, AttributeError) as error:
             raise IntegrityError(f"a cell's result cannot be read: {error}", "delete the cell's folder") from None
+
+
+def _restore_scores(values: Mapping[str, Any]) -> ClassificationScores:
+    def restore(own: Mapping[str, Any]) -> dict[str, Any]:
+        """Undo what JSON does to NaN and tuples."""
+        names = {name: tuple(value) for name, value in own.items() if isinstance(value, list)}
+        return {name: math.nan if value is None else value for name, value in own.items()} | names
+
+    classes = tuple(ClassScore(**restore(score)) for score in values["per_class"])
+    confusion = tuple(map(tuple, values["confusion"]))
+    return ClassificationScores(**{**restore(values), "per_class": classes, "confusion": confusion})
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArmSummary:
     """An arm with one classifier over all folds, or seeds: an estimate for each of METRICS.
 
-    `n` of `n + n_failed` values are used; failed and missing cells make it partial and are counted in `n_failed`.
+    An estimate leaves out, and counts, the folds or seeds with a cell without scores; `failed` and `missing` are the
+    numbers of such cells.
     """
 
     arm: str
     classifier: str
     estimates: Mapping[str, Estimate]
+    failed: int = 0
+    missing: int = 0
 
     @property
-    def n(self) -> int:
-        """Folds, or seeds, that gave scores."""
-        return next(iter(self.estimates.values())).n
-
-    @property
-    def n_failed(self) -> int:
-        """Folds, or seeds, left out because a cell failed or is missing."""
-        return next(iter(self.estimates.values())).n_failed
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageTest:
-    """McNemar's test of an arm against the baseline on one fixed test set, with the classifiers of one seed."""
-
-    seed: int
-    comparison: Comparison
+    def incomplete(self) -> str:
+        """What has no score, such as "2 cells failed, 1 not run"; "" where every cell has one."""
+        cells = "1 cell" if (self.failed or self.missing) == 1 else f"{self.failed or self.missing} cells"
+        if not self.failed:
+            return f"{cells} not run" if self.missing else ""
+        return f"{cells} failed" + (f", {self.missing} not run" if self.missing else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,10 +130,8 @@ class Experiment:
 
     `held_out`: tested on one fixed test set, not in folds. `settings` are its flat settings and `origins` where each
     came from; `provenance` says which medzoo, machine, device and data (path, fingerprint, classes, counts, parts).
-    `arms`, `classifiers` and `cells` are in the order to show them. `metric` is the one of METRICS that `comparisons`
-    are in: each arm against `baseline` with each classifier, a paired t-test over folds or seeds. `image_tests` are
-    McNemar's, empty unless held out. Both are adjusted by Holm's correction, each over its whole tuple. `warnings` are
-    sentences that a reader must see.
+    `arms`, `classifiers` and `cells` are in the order to show them. `metric` is the one of METRICS in which arms are
+    compared with `baseline`. `warnings` are sentences that a reader must see.
     """
 
     folder: Path
@@ -147,9 +147,6 @@ class Experiment:
     arms: tuple[Arm, ...]
     classifiers: tuple[str, ...]
     cells: tuple[CellResult, ...]
-    summaries: tuple[ArmSummary, ...]
-    comparisons: tuple[Comparison, ...]
-    image_tests: tuple[ImageTest, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
@@ -162,6 +159,75 @@ class Experiment:
         """The cells that have not been run yet."""
         return tuple(cell for cell in self.cells if cell.status == "missing")
 
+    @property
+    def overlap(self) -> float:
+        """Test images per training image, on average; 0 on one fixed test set, where scores are repeated over seeds."""
+        if self.held_out:
+            return 0.0
+        parts = self.provenance["data"]["parts"]
+        train, test = (math.fsum(part[name] for part in parts) / len(parts) for name in ("train", "test"))
+        return test / train
+
+    @cached_property
+    def summaries(self) -> tuple[ArmSummary, ...]:
+        """The means of each arm with each classifier."""
+        return tuple(
+            ArmSummary(
+                arm=arm.name,
+                classifier=classifier,
+                estimates={
+                    metric: estimate(self.values(arm.name, classifier, metric), overlap=self.overlap)
+                    for metric in METRICS
+                },
+                failed=sum(cell.status == "failed" for cell in self.of(arm.name, classifier)),
+                missing=sum(cell.status == "missing" for cell in self.of(arm.name, classifier)),
+            )
+            for arm in self.arms
+            for classifier in self.classifiers
+        )
+
+    @cached_property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """Each arm against the baseline with each classifier, adjusted together by Holm's correction."""
+        return adjust_family(
+            [
+                self.compare(arm.name, self.baseline, classifier)
+                for classifier in self.classifiers
+                for arm in self.arms
+                if arm.name != self.baseline
+            ]
+        )
+
+    @cached_property
+    def image_tests(self) -> tuple[Comparison, ...]:
+        """McNemar's tests of each arm against the baseline, seed by seed, adjusted together by Holm's correction.
+
+        There are none unless there is one test set and an image has one label.
+        Raises: IntegrityError for unreadable predictions.
+        """
+        if not self.held_out or self.multi_label:
+            return ()
+        tables = {cell.key: self.read_predictions(cell) for cell in self.cells if cell.scores is not None}
+        right = {key: (table["label"] == table["predicted"]).to_numpy(bool) for key, table in tables.items()}
+        base = {(cell.classifier, cell.seed): cell for cell in self.cells if cell.arm == self.baseline}
+        order = {classifier: place for place, classifier in enumerate(self.classifiers)}
+        cells = sorted((cell for cell in self.cells if cell.arm != self.baseline), key=lambda c: order[c.classifier])
+        pairs = [(cell, base[cell.classifier, cell.seed]) for cell in cells]
+        return adjust_family(
+            [
+                Comparison(
+                    arm=cell.arm,
+                    baseline=self.baseline,
+                    classifier=cell.classifier,
+                    metric="accuracy",
+                    seed=cell.seed,
+                    test=mcnemar_test(right[cell.key], right[other.key]),
+                )
+                for cell, other in pairs
+                if cell.key in right and other.key in right
+            ]
+        )
+
     def arm(self, name: str) -> Arm:
         """Return the arm of that name."""
         return next(arm for arm in self.arms if arm.name == name)
@@ -170,94 +236,63 @@ class Experiment:
         """Return the cells of an arm with a classifier: all repeats, folds and seeds."""
         return tuple(cell for cell in self.cells if (cell.arm, cell.classifier) == (arm, classifier))
 
-    @property
-    def repeats(self) -> Repeats:
-        """What scores are repeated over: seeds on one test set, or folds, whose training sets overlap."""
-        if self.held_out:
-            return SEEDS
-        parts = self.provenance["data"]["parts"]
-        train, test = (math.fsum(part[name] for part in parts) / len(parts) for name in ("train", "test"))
-        return folds(train=train, test=test)
+    def values(self, arm: str, classifier: str, metric: str = "") -> list[float | None]:
+        """Return one value of `metric`, or of the experiment's own, per fold: the mean of its seeds; or per seed.
 
-    def units(self, arm: str, classifier: str, metric: str) -> dict[tuple[int, int], float | None]:
-        """Return one value per fold (repeat, fold), the mean of its seeds; if held out, one per seed (0, seed).
-
-        None if one of its cells has no scores.
+        A value is None if one of its cells has no scores.
         """
         groups: dict[tuple[int, int], list[float | None]] = {}
         for cell in self.of(arm, classifier):
             unit = (0, cell.seed) if self.held_out else (cell.repeat, cell.fold)
-            groups.setdefault(unit, []).append(cell.value(metric))
-        return {
-            unit: None if None in found else fmean(value for value in found if value is not None)
-            for unit, found in sorted(groups.items())
-        }
+            groups.setdefault(unit, []).append(cell.value(metric or self.metric))
+        found = [group for _, group in sorted(groups.items())]
+        return [None if None in group else fmean(value for value in group if value is not None) for group in found]
 
     def summary(self, arm: str, classifier: str) -> ArmSummary:
         """Return the means of an arm with a classifier."""
         return next(found for found in self.summaries if (found.arm, found.classifier) == (arm, classifier))
 
+    def compare(self, arm: str, baseline: str, classifier: str) -> Comparison:
+        """Compare two arms with a classifier in the experiment's metric, by a paired t-test over folds or seeds."""
+        return Comparison(
+            arm=arm,
+            baseline=baseline,
+            classifier=classifier,
+            metric=self.metric.replace("_", " "),
+            test=paired_test(self.values(arm, classifier), self.values(baseline, classifier), overlap=self.overlap),
+        )
+
     def predictions(self, cell: CellResult) -> Path:
         """Return the cell's CSV of test images: file, label, predicted, and a probability p_CLASS per class."""
         return self.folder / "cells" / cell.key / PREDICTIONS
 
+    def read_predictions(self, cell: CellResult) -> pd.DataFrame:
+        """Read `predictions`: texts, and probabilities as float64. Raises: IntegrityError for an unreadable file."""
+        import pandas as pd
+
+        path = self.predictions(cell)
+        try:
+            # Classes may be called "NA" or "1".
+            table = pd.read_csv(path, dtype=str, keep_default_na=False)
+            kept = table[["label", "predicted", *(f"p_{name}" for name in self.classes)]]
+            return kept.astype({f"p_{name}": float for name in self.classes})
+        except (OSError, KeyError, ValueError) as error:
+            raise IntegrityError(
+                f"{path} cannot be read: {error}", f"delete {path.parent} and run the experiment again"
+            ) from None
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; undefined ones are null. Histories stay in the cells' own files."""
-        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "folder"}
-        return plain_mapping(
-            {
-                **values,
-                "arms": [asdict(arm) for arm in self.arms],
-                "cells": [{key: value for key, value in c.to_dict().items() if key != "history"} for c in self.cells],
-                "summaries": [asdict(summary) for summary in self.summaries],
-                "comparisons": [comparison_dict(comparison) for comparison in self.comparisons],
-                "image_tests": [{"seed": test.seed, **comparison_dict(test.comparison)} for test in self.image_tests],
-            }
-        )
-
-
-def comparison_dict(comparison: Comparison) -> dict[str, Any]:
-    """Return plain values of a comparison for JSON, with its sentence."""
-    derived = {
-        "test": "mcnemar" if isinstance(comparison.test, McNemarTest) else "paired-t",
-        "difference": comparison.difference,
-        "p": comparison.test.p,
-        "shown": comparison.shown,
-        "detectable": comparison.detectable,
-        "sentence": comparison.sentence(),
-        "details": asdict(comparison.test),
-    }
-    return plain_mapping({**asdict(comparison), **derived})
-
-
-def plain_mapping(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values as JSON takes them, recursively: NaN and infinities become None, tuples lists."""
-    return {name: _plain(value) for name, value in values.items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return plain_mapping(value)
-    return [_plain(inner) for inner in value] if isinstance(value, tuple | list) else value
-
-
-def _scores(values: Mapping[str, Any]) -> ClassificationScores:
-    """Invert `ClassificationScores.to_dict`."""
-    tuples = {name: tuple(values[name]) for name in ("classes", "absent", "one_sided", "unpredicted")}
-    return ClassificationScores(
-        **{
-            **_undefined_as_nan(values),
-            **tuples,
-            "per_class": tuple(ClassScore(**_undefined_as_nan(score)) for score in values["per_class"]),
-            "confusion": tuple(map(tuple, values["confusion"])),
+        values: dict[str, Any] = plain({entry.name: getattr(self, entry.name) for entry in fields(self)})
+        for cell in values["cells"]:
+            del cell["history"]
+        del values["folder"]
+        return {
+            **values,
+            "summaries": plain(self.summaries),
+            "comparisons": [comparison.to_dict() for comparison in self.comparisons],
+            "image_tests": [comparison.to_dict() for comparison in self.image_tests],
         }
-    )
-
-
-def _undefined_as_nan(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: math.nan if value is None else value for name, value in values.items()}
 
 
 def load_results(folder: Path) -> Experiment:
@@ -272,7 +307,7 @@ def load_results(folder: Path) -> Experiment:
         raise DataError(f"{folder} holds no experiment", "run one with `medzoo experiment run`")
     cells = tuple(_cell(folder, entry) for entry in stored["cells"])
     same = ("name", "settings", "origins", "provenance", "multi_label", "baseline", "metric")
-    empty = Experiment(
+    return Experiment(
         folder=folder,
         **{name: stored[name] for name in same},
         held_out=stored["held_out"] if "held_out" in stored else stored["scheme"] == "held-out",
@@ -280,16 +315,7 @@ def load_results(folder: Path) -> Experiment:
         arms=tuple(Arm(**arm) for arm in stored["arms"]),
         classifiers=tuple(stored["classifiers"]),
         cells=cells,
-        summaries=(),
-        comparisons=(),
-        warnings=(*stored["warnings"], *_of_cells(cells)),
-    )
-    repeats = empty.repeats
-    return replace(
-        empty,
-        summaries=_summaries(empty, repeats),
-        comparisons=_comparisons(empty, repeats),
-        image_tests=_image_tests(empty),
+        warnings=(*stored["warnings"], *_warnings(cells)),
     )
 
 
@@ -302,10 +328,8 @@ def read_cell(folder: Path, key: str) -> CellResult | None:
 def _cell(folder: Path, entry: Mapping[str, Any]) -> CellResult:
     """Read a cell under the names of this experiment: another arm or design may have computed it."""
     names = {name: entry[name] for name in ("arm", "classifier", "fold", "repeat", "seed")}
-    found = read_cell(folder, entry["key"])
-    if found is None:
-        return CellResult(key=entry["key"], status="missing", steps=entry["steps"], **names)
-    return replace(found, **names)
+    missing = CellResult(key=entry["key"], status="missing", steps=entry["steps"], **names)
+    return replace(read_cell(folder, entry["key"]) or missing, **names)
 
 
 def _read_json(path: Path) -> Any:
@@ -317,7 +341,7 @@ def _read_json(path: Path) -> Any:
         raise IntegrityError(f"{path} is damaged: {error}", "delete it and run the experiment again") from None
 
 
-def _of_cells(cells: Sequence[CellResult]) -> list[str]:
+def _warnings(cells: Sequence[CellResult]) -> list[str]:
     """Return warnings about cells without scores, and those of classifiers."""
     found = []
     for status, what in (("failed", "failed"), ("missing", "have not been run yet")):
@@ -326,82 +350,3 @@ def _of_cells(cells: Sequence[CellResult]) -> list[str]:
             arms = ", ".join(dict.fromkeys(cell.arm for cell in lost))
             found.append(f"{len(lost)} of {len(cells)} cells {what} ({arms}): means without them are partial")
     return [*found, *dict.fromkeys(line for cell in cells for line in cell.warnings)]
-
-
-def _summaries(experiment: Experiment, repeats: Repeats) -> tuple[ArmSummary, ...]:
-    return tuple(
-        ArmSummary(
-            arm=arm.name,
-            classifier=classifier,
-            estimates={
-                metric: estimate(list(experiment.units(arm.name, classifier, metric).values()), repeats=repeats)
-                for metric in METRICS
-            },
-        )
-        for arm in experiment.arms
-        for classifier in experiment.classifiers
-    )
-
-
-def _others(experiment: Experiment) -> list[tuple[str, str]]:
-    """Return every arm but the baseline, with every classifier."""
-    arms = [arm.name for arm in experiment.arms if arm.name != experiment.baseline]
-    return [(arm, classifier) for classifier in experiment.classifiers for arm in arms]
-
-
-def _comparisons(experiment: Experiment, repeats: Repeats) -> tuple[Comparison, ...]:
-    def values(arm: str, classifier: str) -> list[float | None]:
-        return list(experiment.units(arm, classifier, experiment.metric).values())
-
-    return adjust_family(
-        [
-            Comparison(
-                arm=arm,
-                baseline=experiment.baseline,
-                classifier=classifier,
-                metric=experiment.metric.replace("_", " "),
-                test=paired_test(values(arm, classifier), values(experiment.baseline, classifier), repeats=repeats),
-            )
-            for arm, classifier in _others(experiment)
-        ]
-    )
-
-
-def _image_tests(experiment: Experiment) -> tuple[ImageTest, ...]:
-    """Run McNemar's tests, if there is one test set and an image has one label."""
-    if not experiment.held_out or experiment.multi_label:
-        return ()
-    seeds: list[int] = []
-    made: list[Comparison] = []
-    right = {cell.key: _right(experiment, cell) for cell in experiment.cells if cell.scores is not None}
-    for arm, classifier in _others(experiment):
-        base = {cell.seed: cell for cell in experiment.of(experiment.baseline, classifier)}
-        for cell in experiment.of(arm, classifier):
-            first, second = right.get(cell.key), right.get(base[cell.seed].key)
-            if first is None or second is None:
-                continue
-            seeds.append(cell.seed)
-            made.append(
-                Comparison(
-                    arm=arm,
-                    baseline=experiment.baseline,
-                    classifier=classifier,
-                    metric="accuracy",
-                    test=mcnemar_test(first, second),
-                )
-            )
-    return tuple(
-        ImageTest(seed=seed, comparison=comparison) for seed, comparison in zip(seeds, adjust_family(made), strict=True)
-    )
-
-
-def _right(experiment: Experiment, cell: CellResult) -> np.ndarray:
-    """Return whether each test image was classified correctly, bool (N,)."""
-    path = experiment.predictions(cell)
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return np.array([row["label"] == row["predicted"] for row in csv.DictReader(file)], bool)
-    except (OSError, KeyError) as error:
-        raise IntegrityError(
-            f"{path} cannot be read: {error}", f"delete {path.parent} and run the experiment again"
-        ) from None

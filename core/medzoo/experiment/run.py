@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
 from functools import partial
 
-from medzoo.experiment.cells import run_cell
 from medzoo.experiment.plan import ExperimentPlan
-from medzoo.experiment.results import EXPERIMENT, RESULT, TRACEBACK, CellResult, Experiment, load_results, plain_mapping
-from medzoo.experiment.scheduler import Failure, run_tasks
-from medzoo.experiment.tasks import Cell, SamplingTask, Task, TrainingTask
-from medzoo.experiment.worker import Worker
+from medzoo.experiment.results import EXPERIMENT, RESULT, TRACEBACK, CellResult, Experiment, load_results
+from medzoo.experiment.tasks import Cell, Failure, SamplingTask, Task, TrainingTask, run_tasks
+from medzoo.experiment.worker import Worker, run_cell
 from medzoo.hub.download import folder_lock
 from medzoo.runs.progress import Progress
 from medzoo.runs.record import RUN, RunRecord
-from medzoo.storage.files import write_atomic, write_json_atomic
+from medzoo.storage.files import plain, write_atomic, write_json_atomic
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +47,10 @@ def run(plan: ExperimentPlan, *, jobs: int, progress: Progress) -> Experiment:
                 failed = by_key[failure.key]
                 error = failure.message if failed is task else f"its {failed.kind} failed: {failure.message}"
                 if isinstance(task, Cell):
-                    _write_failure(worker, task, error, failure.traceback)
+                    place = folder / "cells" / task.key
+                    write_atomic(place / TRACEBACK, failure.traceback.encode())
+                    lost = CellResult(key=task.key, **task.identity, status="failed", error=error, steps=task.steps)
+                    write_json_atomic(place / RESULT, lost.to_dict())
                 logger.warning(f"{task} FAILED: {error}")
             progress(done, total)
 
@@ -70,27 +70,18 @@ def run_task(worker: Worker, task: Task) -> None:
         run_cell(worker, task)
 
 
-def _write_failure(worker: Worker, cell: Cell, error: str, traceback: str) -> None:
-    folder = worker.home / "cells" / cell.key
-    write_atomic(folder / TRACEBACK, traceback.encode())
-    result = CellResult(key=cell.key, **cell.identity, status="failed", error=error, steps=cell.steps)
-    write_json_atomic(folder / RESULT, result.to_dict())
-
-
 def _finish(record: RunRecord, plan: ExperimentPlan, result: Experiment, *, jobs: int) -> None:
-    worker = plan.worker
-    record.config = result.settings
-    record.origins = result.origins
-    plugins = worker.plugins
+    worker, plugins = plan.worker, plan.worker.plugins
     used = {plugins.plugin_of("classifier", recipe.spec.name).name for recipe in worker.recipes.values()}
     used |= {plugins.plugin_of("generator", generator.plugin).name for generator in worker.generators.values()}
+    record.config, record.origins = result.settings, result.origins
     record.plugins = [row for row in plugins.infos if row.name in used]
     record.weights = {g.name: g.weights_sha256 for g in worker.generators.values() if g.weights_sha256}
     record.data = result.provenance["data"]
     record.seeds = {"seed": worker.design.value.seed}
     record.device = worker.device
     record.add_outputs([record.folder / EXPERIMENT, *(record.folder / "cells" / c.key / RESULT for c in result.cells)])
-    scores = {f"{s.arm} / {s.classifier}": asdict(s.estimates[result.metric]) for s in result.summaries}
-    record.scores = {result.metric: plain_mapping(scores)}
+    scores = {f"{s.arm} / {s.classifier}": s.estimates[result.metric] for s in result.summaries}
+    record.scores = {result.metric: plain(scores)}
     record.extra = {"jobs": jobs, "failed": len(result.failed), "warnings": list(result.warnings)}
     record.finish()

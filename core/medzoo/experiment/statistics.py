@@ -1,14 +1,17 @@
-"""Statistics of an experiment's scores: means with intervals, paired tests, effect sizes, and Holm's correction.
+"""Statistics of an experiment's scores: means with intervals, tests and effect sizes, and what may be concluded.
 
 Scores are in [0, 1] and higher is better. The score of a failed cell is None or NaN; it is left out and counted.
+Scores are repeated over seeds on one split, whose spread does not reflect other images, or over folds, whose training
+sets overlap: `overlap` is test images per training image, 0 for seeds, and the variance of the mean of n scores is
+(1/n + overlap) of theirs (Nadeau & Bengio 2003). Sentences give scores in points, hundredths of a score.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy import special, stats
@@ -17,9 +20,11 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from medzoo.errors import DataError
+from medzoo.storage.files import plain
 
 CONFIDENCE = 0.95
 POWER = 0.8
+ALPHA = 0.05
 
 # Differences that spread less than this are equal up to rounding: one test image of a million changes a score more.
 _ROUNDING = 1e-9
@@ -27,46 +32,14 @@ _ROUNDING = 1e-9
 # From so many discordant images on, McNemar's test is the chi-squared one instead of the exact one.
 _EXACT_BELOW = 25
 
-
-@dataclass(frozen=True)
-class Repeats:
-    """What the scores of an arm are repeated over: `folds(...)`, or `SEEDS`.
-
-    `ratio` is test images per training image if training sets overlap, 0 if scores are independent.
-    """
-
-    unit: str
-    ratio: float
-
-    def factor(self, n: int) -> float:
-        """Return the variance of the mean of `n` scores over theirs: 1/n + n_test/n_train (Nadeau & Bengio 2003)."""
-        return 1 / n + self.ratio
-
-    @property
-    def test(self) -> str:
-        """The name of the paired test."""
-        return "corrected resampled t-test" if self.ratio else "paired t-test"
-
-
-SEEDS = Repeats("seed", 0.0)
-"""Trainings on one fixed split that differ by their seeds; their spread does not reflect other images."""
-
-
-def folds(*, train: float, test: float) -> Repeats:
-    """Describe folds of `train` and `test` real images on average, also of repeated k-fold or random resampling.
-
-    Average several seeds of a fold first: they share its test images. Raises: DataError unless both are above 0.
-    """
-    if not (train > 0 and test > 0):
-        raise DataError(f"folds of {train} training and {test} test images cannot be compared")
-    return Repeats("fold", test / train)
+_NOT_SHOWN = "no difference is shown, which does not show that there is none"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
     """The mean of `n` values with its confidence interval; NaN if undefined, for the `reason` given.
 
-    `sd` is the values' standard deviation (n - 1). The mean is `partial` if `n_failed` is not 0.
+    `sd` is the values' standard deviation (n - 1). The mean is partial if `n_failed` is not 0.
     """
 
     mean: float
@@ -79,9 +52,9 @@ class Estimate:
     reason: str = ""
 
     @property
-    def partial(self) -> bool:
-        """Whether failed cells were left out."""
-        return self.n_failed > 0
+    def counts(self) -> str:
+        """The number of values averaged: "5", or "4 of 5" where cells failed or are missing."""
+        return f"{self.n} of {self.n + self.n_failed}" if self.n_failed else str(self.n)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,46 +66,47 @@ class PairedTest:
     (Cumming & Finch 2001) with the test's variance factor.
     """
 
-    repeats: Repeats
+    overlap: float
     difference: Estimate
-    t: float
-    p: float
-    effect: float
-    effect_low: float
-    effect_high: float
+    t: float = math.nan
+    p: float = math.nan
+    effect: float = math.nan
+    effect_low: float = math.nan
+    effect_high: float = math.nan
     effect_method: str = "noncentral t interval of Cohen's d_z (Cumming & Finch 2001)"
 
     @property
     def method(self) -> str:
         """The test's name."""
-        return self.repeats.test
+        return "corrected resampled t-test" if self.overlap else "paired t-test"
+
+    @property
+    def unit(self) -> str:
+        """What scores are repeated over."""
+        return "fold" if self.overlap else "seed"
 
 
 @dataclass(frozen=True, kw_only=True)
 class McNemarTest:
-    """McNemar's two-sided test of two classifiers on the same `n` test images, taken to be independent.
+    """McNemar's two-sided test of two classifiers on the same n test images, taken to be independent.
 
     `gained` images are right with the arm alone, `lost` with the baseline alone. `difference` is in accuracy,
-    (gained - lost) / n; `odds_ratio` is gained / lost. The interval of the difference is Bonett & Price's (2012), that
-    of the odds ratio exact and conditional (Clopper & Pearson 1934).
+    (gained - lost) / n, with the interval of Bonett & Price (2012); `odds_ratio` is gained / lost, with an exact
+    conditional interval (Clopper & Pearson 1934).
     """
 
-    n: int
+    difference: Estimate
     gained: int
     lost: int
     p: float
     method: str
-    difference: float
-    low: float
-    high: float
     odds_ratio: float
     odds_low: float
     odds_high: float
-    difference_method: str = "adjusted Wald interval of paired proportions (Bonett & Price 2012)"
     odds_method: str = "exact conditional interval (Clopper & Pearson 1934)"
 
 
-def estimate(values: Sequence[float | None], *, repeats: Repeats) -> Estimate:
+def estimate(values: Sequence[float | None], *, overlap: float = 0.0) -> Estimate:
     """Estimate the mean of an arm's scores with its 95% t interval, with n - 1 degrees of freedom.
 
     Over folds the variance is corrected for their overlapping training sets. Fewer than two values, or equal ones, have
@@ -140,16 +114,14 @@ def estimate(values: Sequence[float | None], *, repeats: Repeats) -> Estimate:
     """
     given = _numbers(values)
     kept = given[~np.isnan(given)]
-    n = len(kept)
-    reason = ""
-    sd = float(kept.std(ddof=1)) if n > 1 else math.nan
+    n, sd, reason, half = len(kept), math.nan, "", math.nan
+    mean = float(kept.mean()) if n else math.nan
     if n < 2:
         reason = "there are fewer than two values"
-    elif sd < _ROUNDING:
+    elif (sd := float(kept.std(ddof=1))) < _ROUNDING:
         sd, reason = 0.0, "the values are all equal"
-    mean = float(kept.mean()) if n else math.nan
-    half = math.nan if reason else float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * sd * math.sqrt(repeats.factor(n))
-    corrected = " with corrected variance (Nadeau & Bengio 2003)" if repeats.ratio else ""
+    else:
+        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * sd * math.sqrt(1 / n + overlap)
     return Estimate(
         mean=mean,
         low=mean - half,
@@ -157,14 +129,12 @@ def estimate(values: Sequence[float | None], *, repeats: Repeats) -> Estimate:
         sd=sd,
         n=n,
         n_failed=len(given) - n,
-        method=f"t interval over {repeats.unit}s{corrected}",
+        method=f"t interval over {'folds with corrected variance (Nadeau & Bengio 2003)' if overlap else 'seeds'}",
         reason=reason,
     )
 
 
-def paired_test(
-    arm: Sequence[float | None], baseline: Sequence[float | None], *, repeats: Repeats = SEEDS
-) -> PairedTest:
+def paired_test(arm: Sequence[float | None], baseline: Sequence[float | None], *, overlap: float = 0.0) -> PairedTest:
     """Test the arm's scores against the baseline's by the corrected resampled (folds) or the paired t-test (seeds).
 
     t = mean / sqrt((1/n + n_test/n_train) variance), with n - 1 degrees of freedom (Nadeau & Bengio 2003; for a
@@ -174,19 +144,16 @@ def paired_test(
     """
     if len(arm) != len(baseline):
         raise DataError(f"{len(arm)} values of the arm cannot be paired with {len(baseline)} of the baseline")
-    difference = estimate((_numbers(arm) - _numbers(baseline)).tolist(), repeats=repeats)
+    difference = estimate((_numbers(arm) - _numbers(baseline)).tolist(), overlap=overlap)
     if difference.reason:
-        nan = math.nan
-        return PairedTest(
-            repeats=repeats, difference=difference, t=nan, p=nan, effect=nan, effect_low=nan, effect_high=nan
-        )
+        return PairedTest(overlap=overlap, difference=difference)
     df = difference.n - 1
-    scale = math.sqrt(repeats.factor(difference.n))
+    scale = math.sqrt(1 / difference.n + overlap)
     effect = difference.mean / difference.sd
     t = effect / scale
     low, high = (scale * _noncentrality(t, df, above=share) for share in ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
     p = float(2 * stats.t.sf(abs(t), df))
-    return PairedTest(repeats=repeats, difference=difference, t=t, p=p, effect=effect, effect_low=low, effect_high=high)
+    return PairedTest(overlap=overlap, difference=difference, t=t, p=p, effect=effect, effect_low=low, effect_high=high)
 
 
 def mcnemar_test(arm: np.ndarray, baseline: np.ndarray) -> McNemarTest:
@@ -206,22 +173,28 @@ def mcnemar_test(arm: np.ndarray, baseline: np.ndarray) -> McNemarTest:
     # Bonett & Price add one image to each of the two counts.
     first, second = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
     half = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * math.sqrt((first + second - (first - second) ** 2) / (n + 2))
-    odds = odds_low = odds_high = math.nan
+    odds = [math.nan] * 3
     if gained + lost:
         share = stats.binomtest(gained, gained + lost).proportion_ci(CONFIDENCE, "exact")
-        odds, odds_low, odds_high = map(_odds, (gained / (gained + lost), float(share.low), float(share.high)))
+        shares = gained / (gained + lost), float(share.low), float(share.high)
+        odds = [part / (1 - part) if part < 1 else math.inf for part in shares]
     return McNemarTest(
-        n=n,
+        difference=Estimate(
+            mean=(gained - lost) / n,
+            low=max(first - second - half, -1.0),
+            high=min(first - second + half, 1.0),
+            sd=math.nan,
+            n=n,
+            n_failed=0,
+            method="adjusted Wald interval of paired proportions (Bonett & Price 2012)",
+        ),
         gained=gained,
         lost=lost,
         p=float(found.pvalue),
         method="exact McNemar test" if exact else "McNemar test with continuity correction",
-        difference=(gained - lost) / n,
-        low=max(first - second - half, -1.0),
-        high=min(first - second + half, 1.0),
-        odds_ratio=odds,
-        odds_low=odds_low,
-        odds_high=odds_high,
+        odds_ratio=odds[0],
+        odds_low=odds[1],
+        odds_high=odds[2],
     )
 
 
@@ -230,11 +203,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     An undefined one stays NaN and counts as 1, so that a failed cell does not make the others significant.
     """
-    if not p_values:
-        return []
     given = np.array(p_values, np.float64)
-    adjusted = multipletests(np.where(np.isnan(given), 1.0, given), method="holm")[1]
-    return [float(value) for value in np.where(np.isnan(given), np.nan, adjusted)]
+    adjusted = multipletests(np.where(np.isnan(given), 1.0, given), method="holm")[1] if p_values else given
+    found: list[float] = np.where(np.isnan(given), np.nan, adjusted).tolist()
+    return found
 
 
 def detectable_difference(test: PairedTest, *, alpha: float) -> float:
@@ -246,7 +218,7 @@ def detectable_difference(test: PairedTest, *, alpha: float) -> float:
         return math.nan
     n = test.difference.n
     limit = float(stats.t.isf(alpha / 2, n - 1))
-    return _noncentrality(limit, n - 1, above=POWER) * test.difference.sd * math.sqrt(test.repeats.factor(n))
+    return _noncentrality(limit, n - 1, above=POWER) * test.difference.sd * math.sqrt(1 / n + test.overlap)
 
 
 def _numbers(values: Sequence[float | None]) -> np.ndarray:
@@ -264,16 +236,147 @@ def _noncentrality(t: float, df: int, *, above: float) -> float:
     normal tail over s, at the midpoints of equal shares. It holds for every t: SciPy's nctdtrinc does not return for
     large ones, as nearly equal differences have.
     """
-    scales = _scales(df)
+    scales = np.sqrt(stats.chi2.ppf((np.arange(2000) + 0.5) / 2000, df) / df)
     bound = 5 * abs(t) + 10
     return float(brentq(lambda center: special.ndtr(center - t * scales).mean() - above, -bound, bound))
 
 
-@lru_cache(maxsize=32)
-def _scales(df: int) -> np.ndarray:
-    """Return the root mean square of `df` normals at the midpoints of equal shares, float64 (2000,)."""
-    return np.asarray(np.sqrt(stats.chi2.ppf((np.arange(2000) + 0.5) / 2000, df) / df))
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """An arm against its baseline, with one classifier and in one metric, of which higher is better.
+
+    `p_adjusted` is adjusted by Holm's correction over the `family` comparisons made together; `adjust_family` fills
+    both. Intervals are not adjusted. McNemar's test is of accuracy, and of the classifiers of one `seed`.
+    """
+
+    arm: str
+    baseline: str
+    classifier: str
+    metric: str
+    test: PairedTest | McNemarTest
+    seed: int | None = None
+    p_adjusted: float | None = None
+    family: int = 1
+
+    @property
+    def difference(self) -> float:
+        """Arm minus baseline; NaN where no pair was left."""
+        return self.test.difference.mean
+
+    @property
+    def p(self) -> float:
+        """The p value, adjusted for the family if there is one."""
+        return self.test.p if self.p_adjusted is None else self.p_adjusted
+
+    @property
+    def shown(self) -> bool:
+        """Whether a difference is shown at the 5% level, over the whole family."""
+        return self.p < ALPHA
+
+    @property
+    def detectable(self) -> float:
+        """The smallest true difference detected with 80% power at 5% over the family, if its p is the lowest.
+
+        NaN for McNemar's test and for an undefined test.
+        """
+        if isinstance(self.test, McNemarTest):
+            return math.nan
+        return detectable_difference(self.test, alpha=ALPHA / self.family)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON, with the sentence; undefined ones are null."""
+        derived = {name: getattr(self, name) for name in ("difference", "shown", "detectable")}
+        test = "mcnemar" if isinstance(self.test, McNemarTest) else "paired-t"
+        return {
+            **plain({**asdict(self), **derived, "details": self.test, "p": self.test.p}),
+            "test": test,
+            "sentence": self.sentence(),
+        }
+
+    def sentence(self) -> str:
+        """State in one English sentence what may be concluded and what may not."""
+        if isinstance(self.test, McNemarTest):
+            return self._of_images(self.test)
+        return self._untested(self.test) if self.test.difference.reason else self._of_repeats(self.test)
+
+    def _measured(self) -> str:
+        """Return what was measured, the interval and the test."""
+        verb = "raised" if self.difference > 0 else "lowered" if self.difference < 0 else "changed"
+        p = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.3f}"
+        return (
+            f"Against {self.baseline}, {self.arm} {verb} {self.metric} of {self.classifier} by "
+            f"{_points(abs(self.difference))} points ({CONFIDENCE:.0%} interval {_points(self.test.difference.low)} to "
+            f"{_points(self.test.difference.high)}, {self.test.method}, "
+            + (f"Holm-adjusted {p} over {self.family} comparisons)" if self.family > 1 else f"{p})")
+        )
+
+    def _verdict(self) -> str:
+        if self.shown:
+            return f"a {'gain' if self.difference > 0 else 'loss'} is shown"
+        corrected = f"no difference is shown after correction for all {self.family} comparisons"
+        return corrected if self.test.p < ALPHA else _NOT_SHOWN
+
+    def _of_repeats(self, test: PairedTest) -> str:
+        found, repeats = test.difference, _count(test.difference.n, test.unit)
+        failed = f"provisionally ({_failed(test)} left out without a score), " if found.n_failed else ""
+        claim = (
+            f" over {repeats}, which says nothing about images from other sources"
+            if self.shown
+            else f"; with {repeats} of this spread, only a true difference of about {_points(self.detectable)} points "
+            f"or more would be detected with {POWER:.0%} power"
+        )
+        seeds = "; the seeds share one test set, so their spread does not reflect other test images"
+        return f"{self._measured()}: {failed}{self._verdict()}{claim}{'' if test.overlap else seeds}."
+
+    def _untested(self, test: PairedTest) -> str:
+        found, unit = test.difference, test.unit
+        score = f"{self.metric} of {self.classifier}"
+        failed = f" ({_failed(test)} without a score)" if found.n_failed else ""
+        if found.n < 2:
+            had = f"Only {_count(found.n, unit)} has" if found.n else f"No {unit} has"
+            return (
+                f"{had} {score} with both {self.arm} and {self.baseline}{failed}: too few for a test, so nothing is "
+                f"concluded."
+            )
+        size = _points(abs(found.mean))
+        higher = f"{size} points {'higher' if found.mean > 0 else 'lower'} with {self.arm} than"
+        relation = f"the same with {self.arm} and" if size == "0.0" else higher
+        return (
+            f"In each of {_count(found.n, unit)}{failed}, {score} is {relation} with {self.baseline}: without any "
+            f"spread there is no test, so nothing is concluded."
+        )
+
+    def _of_images(self, test: McNemarTest) -> str:
+        images = test.difference.n
+        if not test.gained + test.lost:
+            return (
+                f"With {self.arm} and with {self.baseline}, {self.classifier} is right on the same images of {images}: "
+                f"{_NOT_SHOWN}."
+            )
+        return (
+            f"{self._measured()}: of {_count(images, 'image')}, {test.gained} were classified correctly with "
+            f"{self.arm} alone and {test.lost} with {self.baseline} alone, and {self._verdict()}; this is about these "
+            "two trained classifiers, not about another training of them."
+        )
 
 
-def _odds(share: float) -> float:
-    return share / (1 - share) if share < 1 else math.inf
+def adjust_family(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
+    """Adjust the p values of comparisons that were made together by Holm's correction."""
+    adjusted = holm([found.test.p for found in comparisons])
+    return tuple(
+        replace(found, p_adjusted=p, family=len(adjusted)) for found, p in zip(comparisons, adjusted, strict=True)
+    )
+
+
+def _failed(test: PairedTest) -> str:
+    found = test.difference
+    return f"{found.n_failed} of {_count(found.n + found.n_failed, test.unit)}"
+
+
+def _points(value: float) -> str:
+    # Adding 0 turns a rounded -0.0 into 0.0.
+    return f"{round(100 * value, 1) + 0.0:.1f}"
+
+
+def _count(n: int, unit: str) -> str:
+    return f"{n} {unit}" if n == 1 else f"{n} {unit}s"

@@ -1,15 +1,24 @@
-"""Tasks of an experiment: generators to train, images to sample, cells; each under a hash of all it depends on.
+"""Tasks of an experiment, each under a hash of all it depends on, and how they are run in one process or in several.
 
-Equal hashes are one task, and a task with a result is not run again: a changed option costs only what it affects.
+Equal hashes are one task, and a task with a result is not run again: a changed option costs only what it affects. A
+failure stops only what depends on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import multiprocessing
+import os
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from multiprocessing import connection
+from typing import Any, ClassVar, NoReturn
 
-from medzoo.experiment.arms import Arm
+from medzoo.errors import ConfigError, MedzooError, ResourceError
+from medzoo.experiment.config import Arm
 from medzoo.experiment.folds import Fold
 
 
@@ -20,11 +29,7 @@ class Task:
     kind: ClassVar[str]
     key: str
     fold: Fold
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Keys of the tasks whose results this one uses."""
-        return ()
+    needs: tuple[str, ...] = ()
 
     @property
     def place(self) -> str:
@@ -60,18 +65,8 @@ class SamplingTask(Task):
     training: TrainingTask | None = None
     seen: Mapping[str, int] = field(default_factory=dict)
 
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The training of the generator, if there is one."""
-        return (self.training.key,) if self.training is not None else ()
-
-    @property
-    def total(self) -> int:
-        """Images in all."""
-        return sum(self.counts.values())
-
     def __str__(self) -> str:
-        return f"sampled {self.total} images with {self.generator}, {self.place}"
+        return f"sampled {sum(self.counts.values())} images with {self.generator}, {self.place}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,11 +86,6 @@ class Cell(Task):
     samplings: Mapping[str, SamplingTask]
     epoch_length: int
     steps: int
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The tasks that sample its images."""
-        return tuple(task.key for task in self.samplings.values())
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -122,3 +112,127 @@ def tasks_of(cells: Sequence[Cell]) -> list[Task]:
         for task in (*trainings, *samplings, *own):
             tasks.setdefault(task.key, task)
     return list(tasks.values())
+
+
+Work = Callable[[Task], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """The error of the task `key`, in one line and in full."""
+
+    key: str
+    message: str
+    traceback: str
+
+
+OnDone = Callable[[Task, Failure | None], None]
+
+
+def run_tasks(tasks: Sequence[Task], work: Work, *, jobs: int, on_done: OnDone) -> None:
+    """Call `work` on every task, and `on_done` after each; what needs a failed task fails with the same failure.
+
+    With several `jobs`, tasks run in processes that share the processor's cores; `work` is sent there once. Results
+    depend on their number only as much as on that of threads, by the rounding of sums.
+
+    Raises:
+        ConfigError: `jobs` is below 1.
+        ResourceError: a process died.
+    """
+    if jobs < 1:
+        raise ConfigError(f"--jobs {jobs}", "use 1 or more")
+    if jobs == 1:
+
+        def call(task: Task) -> Future[Failure | None]:
+            done: Future[Failure | None] = Future()
+            done.set_result(_attempt(work, task))
+            return done
+
+        _run(tasks, call, jobs=1, on_done=on_done)
+        return
+    pool = ProcessPoolExecutor(
+        max_workers=jobs,
+        # A forked process would inherit torch's threads and locks in whatever state they are.
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_process,
+        initargs=(work, max(1, _cores() // jobs)),
+    )
+    with pool:
+        try:
+            _run(tasks, lambda task: pool.submit(_attempt_in_process, task), jobs=jobs, on_done=on_done)
+        except BrokenProcessPool as error:
+            raise ResourceError(
+                "a worker process died, possibly out of memory",
+                "run the same command with fewer --jobs; finished work is kept",
+            ) from error
+        except BaseException:
+            # Waiting for the others would take as long as their tasks do; checkpoints let them resume another time.
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+
+
+def _run(
+    tasks: Sequence[Task], submit: Callable[[Task], Future[Failure | None]], *, jobs: int, on_done: OnDone
+) -> None:
+    """Submit tasks as soon as their needs are met, no more at once than `jobs`, until all are done."""
+    waiting = {task.key: task for task in tasks}
+    unfinished, failed = set(waiting), dict[str, Failure]()
+    running: dict[Future[Failure | None], Task] = {}
+
+    def settle(task: Task, failure: Failure | None) -> None:
+        unfinished.remove(task.key)
+        if failure is not None:
+            failed[task.key] = failure
+        on_done(task, failure)
+
+    while waiting or running:
+        for task in list(waiting.values()):
+            if len(running) >= jobs:
+                break
+            failure = next((failed[key] for key in task.needs if key in failed), None)
+            if failure is not None:
+                settle(waiting.pop(task.key), failure)
+            elif unfinished.isdisjoint(task.needs):
+                running[submit(waiting.pop(task.key))] = task
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            settle(running.pop(future), future.result())
+
+
+def _cores() -> int:
+    """Return how many CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_work: list[Work] = []  # of this process of a pool
+
+
+def _start_process(work: Work, threads: int) -> None:
+    """Prepare a process of the pool."""
+    import torch
+
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    torch.set_num_threads(min(threads, torch.get_num_threads()))
+    _work[:] = [work]
+
+
+def _exit_with_parent() -> NoReturn:
+    """End this process when its parent ends; it would wait for work forever if the parent was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # it was started by the pool
+    connection.wait([parent.sentinel])
+    os._exit(1)
+
+
+def _attempt_in_process(task: Task) -> Failure | None:
+    return _attempt(_work[0], task)
+
+
+def _attempt(work: Work, task: Task) -> Failure | None:
+    """Run the task and return None, or its failure."""
+    try:
+        work(task)
+    except Exception as error:  # noqa: BLE001 - plugins may raise anything, and other tasks can still be done
+        message = str(error) if isinstance(error, MedzooError) else f"{type(error).__name__}: {error}"
+        return Failure(key=task.key, message=" ".join(message.split()), traceback=traceback.format_exc())
+    return None

@@ -1,35 +1,51 @@
-"""What a process needs for an experiment's tasks: train generators, sample images, keep decoded images."""
+"""Do an experiment's tasks: train generators, sample images, and train classifiers, which are tested once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from medzoo import protocols
+from medzoo.classification.predict import Predictions
+from medzoo.classification.scores import classification_scores
 from medzoo.data.dataset import Dataset
 from medzoo.data.decoded_cache import Decoded
+from medzoo.data.images import to_float
 from medzoo.errors import ConfigError, DataError
 from medzoo.experiment.config import Design
 from medzoo.experiment.folds import Images
-from medzoo.experiment.generators import Generator
-from medzoo.experiment.recipes import Recipe, make_recipes, parameter_free_image
-from medzoo.experiment.tasks import SamplingTask, TrainingTask
-from medzoo.experiment.training_sets import label_sets
+from medzoo.experiment.models import Generator, Recipe, make_recipes, parameter_free_image
+from medzoo.experiment.results import PREDICTIONS, RESULT, TRACEBACK, CellResult
+from medzoo.experiment.tasks import Cell, SamplingTask, TrainingTask
+from medzoo.experiment.training_sets import ConcatDataset, Part, fraction_of, label_sets
 from medzoo.generation.plan import Cell as PlanCell
 from medzoo.generation.plan import Plan, distinct, file_safe
-from medzoo.generation.run import Job, run
+from medzoo.generation.run import Job
+from medzoo.generation.run import run as run_job
 from medzoo.generation.sampler import Sampler
 from medzoo.models.labels import split_label
-from medzoo.models.loading import LoadedModel
+from medzoo.models.loading import build_model
 from medzoo.plugins.lookup import Plugins, load_plugins
+from medzoo.protocols import Classifier
 from medzoo.runs.progress import no_progress
 from medzoo.specs import ImageSpec
+from medzoo.storage.files import write_atomic, write_json_atomic
+from medzoo.storage.paths import latents_root
+from medzoo.training.run_folder import RunFolder
 from medzoo.training.train import train
+
+_BATCH = 64
+# Rows of a history besides those with validation scores.
+_ROWS = 200
+_SHOWN = ("step", "loss", "learning_rate", "validation_loss", "balanced_accuracy")
 
 
 @dataclass(frozen=True)
@@ -67,15 +83,9 @@ class Worker:
         return make_recipes(self.design, self.plugins, multi_label=self.images.data.multi_label)
 
     @cached_property
-    def _decoded(self) -> dict[tuple[int, int, str], Decoded]:
-        return {}
-
-    def real(self, size: int, channels: int, crop: str) -> Decoded:
+    def real(self) -> Callable[[int, int, str], Decoded]:
         """Decode the real images, once for each size, channels and crop."""
-        key = size, channels, crop
-        if key not in self._decoded:
-            self._decoded[key] = Decoded(self.images.data, size=size, channels=channels, crop=crop)
-        return self._decoded[key]
+        return cache(lambda size, channels, crop: Decoded(self.images.data, size=size, channels=channels, crop=crop))
 
     def train(self, task: TrainingTask) -> None:
         """Train a generator in generators/KEY."""
@@ -83,7 +93,7 @@ class Worker:
         train(
             generator.spec(self.plugins),
             generator.config(self.plugins),
-            self.images.subset(task.fold.train),
+            self.images.data.subset(task.fold.train),
             self.home / "generators" / task.key,
             plugins=self.plugins,
             seed=task.seed,
@@ -93,13 +103,20 @@ class Worker:
 
     def sample(self, task: SamplingTask) -> None:
         """Sample images into sets/KEY. Raises: DataError if the generator was trained on test images of its fold."""
-        data = self.images.subset(task.fold.train)
-        real, plan = label_sets(data), self._plan(task)
-        model = self._model(task, data, real)
-        run(
+        generator, data = self.generators[task.generator], self.images.data.subset(task.fold.train)
+        trained = self.home / "generators" / task.training.key if task.training is not None else None
+        crop = parameter_free_image(self.recipes)[2]
+        model = generator.load(
+            self.plugins, image=self.image_of(generator, data), crop=crop, device=self.device, trained=trained
+        )
+        leaked = model.trained_on & self.images.seen(task.fold.test)
+        if trained is not None and leaked:
+            raise DataError(f"'{task.generator}' was trained on {len(leaked)} test images of its fold")
+        real = label_sets(data)
+        run_job(
             Job(
                 folder=self.home / "sets" / task.key,
-                sampler=Sampler([model], plan, real=real),
+                sampler=Sampler([model], self._plan(task), real=real),
                 labels=real.classes,
                 identity={"job": "experiment", "key": task.key},
                 plugins=self.plugins,
@@ -129,26 +146,150 @@ class Worker:
         )
         return images, np.flatnonzero([picture.index < counts.get(picture.label, 0) for picture in pictures])
 
+    def image_of(self, generator: Generator, data: Dataset) -> ImageSpec:
+        """Return the images a generator makes for `data`; without parameters, large enough for every classifier."""
+        if (published := generator.image(self.plugins)) is not None:
+            return published
+        if generator.kind == "trained":
+            own = generator.config(self.plugins).image
+            return ImageSpec(size=own.size, channels=own.channels, classes=data.classes, multi_label=data.multi_label)
+        size, channels, _ = parameter_free_image(self.recipes)
+        many = data.multi_label and generator.spec(self.plugins).multi_label
+        classes = data.classes if many else label_sets(data).classes
+        return ImageSpec(size=size, channels=channels, classes=classes, multi_label=many)
+
     def _plan(self, task: SamplingTask) -> Plan:
         cells = tuple(PlanCell(generator=0, label=label, count=count) for label, count in task.counts.items())
         names = tuple(distinct([file_safe(self.generators[task.generator].model_name)]))
         return Plan(names=names, cells=cells, batch_size=self.design.value.batch_size, seed=task.seed)
 
-    def _model(self, task: SamplingTask, data: Dataset, real: Dataset) -> LoadedModel[protocols.Generator]:
-        """Load a generator, none of whose training images is a test image of the fold."""
-        generator = self.generators[task.generator]
-        size, channels, crop = parameter_free_image(self.recipes)
-        many = data.multi_label and generator.spec(self.plugins).multi_label
-        model = generator.load(
-            self.plugins,
-            image=ImageSpec(
-                size=size, channels=channels, classes=data.classes if many else real.classes, multi_label=many
-            ),
-            crop=crop,
-            device=self.device,
-            trained=self.home / "generators" / task.training.key if task.training is not None else None,
-        )
-        leaked = model.trained_on & self.images.seen(task.fold.test)
-        if task.training is not None and leaked:
-            raise DataError(f"'{task.generator}' was trained on {len(leaked)} test images of its fold")
-        return model
+
+def run_cell(worker: Worker, cell: Cell) -> CellResult:
+    """Train and test the cell's classifier, and write the result into the cell's folder.
+
+    An interrupted cell resumes from its checkpoint. Raises: whatever the classifier raises.
+    """
+    started = time.monotonic()
+    folder = worker.home / "cells" / cell.key
+    (folder / TRACEBACK).unlink(missing_ok=True)
+    base, data = worker.recipes[cell.classifier].base().image, worker.images.data
+    real = worker.real(base.size, base.channels, base.crop)
+    image = ImageSpec(size=base.size, channels=base.channels, classes=data.classes, multi_label=data.multi_label)
+
+    def chosen(indices: Sequence[int]) -> Part:
+        rows = np.array(indices, np.int64)
+        return real, rows, data.labels[rows]
+
+    rows = fraction_of(data, cell.fold.train, cell.arm.real_fraction, seed=worker.design.value.seed)
+    counts: dict[str, Mapping[str, int]] = {"real": data.subset(rows).counts()}
+    synthetic: list[Part] = []
+    for name, task in cell.samplings.items():
+        drawn, taken = worker.synthetic(task, cell.synthetic[name])
+        # They are as a model sees them, and not cropped once more.
+        images = Decoded(drawn, size=base.size, channels=base.channels, crop="none")
+        synthetic.append((images, taken, drawn.labels[taken]))
+        counts[name] = drawn.subset(taken).counts()
+    parts = {"real": [chosen(rows)], "synthetic": synthetic, "all": [chosen(rows), *synthetic]}
+    classifier, runs = _train(worker, cell, folder, image, parts, validation=chosen(cell.fold.val))
+
+    tested = data.subset(cell.fold.test)
+    probabilities = _predict(classifier, real, cell.fold.test)
+    table = Predictions.of([(tested, probabilities)], data.classes, multi_label=data.multi_label).to_csv()
+    write_atomic(folder / PREDICTIONS, table.encode())
+    # Those before an interruption count too.
+    seconds = sum(float(run.rows[-1].get("seconds", 0.0)) for run in runs if run.rows)
+    result = CellResult(
+        key=cell.key,
+        **cell.identity,
+        status="done",
+        scores=classification_scores(tested.labels, probabilities, data.classes, multi_label=data.multi_label),
+        history=tuple(_history(runs)),
+        images=counts,
+        n_train=len(rows) + sum(len(taken) for _, taken, _ in synthetic),
+        n_real=len(rows),
+        n_val=len(cell.fold.val),
+        n_test=len(tested),
+        steps=cell.steps,
+        steps_done=sum(int(run.rows[-1]["step"]) for run in runs if run.rows),
+        seconds=round(max(seconds, time.monotonic() - started), 3),
+        notes=_notes(cell, runs),
+        warnings=tuple(dict.fromkeys(line for run in runs for line in run.warnings())),
+    )
+    write_json_atomic(folder / RESULT, result.to_dict())
+    for stage in folder.glob("stage-*"):
+        shutil.rmtree(stage / "checkpoints", ignore_errors=True)
+    return result
+
+
+class _StageFolder(RunFolder):
+    """The folder of one stage of training."""
+
+    def on_preview(self, step: int, sample: Callable[[Sequence[int], Tensor], Tensor]) -> None:
+        """Do nothing: a classifier makes no images."""
+
+    @property
+    def rows(self) -> list[dict[str, float]]:
+        """The recorded steps."""
+        return self._losses.rows
+
+
+def _train(
+    worker: Worker,
+    cell: Cell,
+    folder: Path,
+    image: ImageSpec,
+    parts: Mapping[str, Sequence[Part]],
+    *,
+    validation: Part,
+) -> tuple[Classifier, list[_StageFolder]]:
+    """Return the classifier after its last stage, and the folders of all stages."""
+    recipe, runs = worker.recipes[cell.classifier], []
+    before: Classifier | None = None
+    for number, stage in enumerate(recipe.stages(cell.arm), start=1):
+        classifier = build_model(recipe.spec, stage.config, image, device=worker.device, seed=cell.seed)
+        if before is not None:
+            classifier.load_state_dict(before.state_dict())
+        run = _StageFolder(folder / f"stage-{number}", image=image, seed=cell.seed, keep=1, cache=latents_root())
+        runs.append(run)
+        images = ConcatDataset(image.classes, parts[stage.images], length=cell.epoch_length, seed=cell.seed)
+        unseen = ConcatDataset(image.classes, [validation])
+        classifier.fit(images, validation=unseen, seed=cell.seed, callback=run, checkpoints=run)
+        before = classifier
+    assert before is not None  # every recipe has a stage
+    return before, runs
+
+
+def _predict(classifier: Classifier, images: Decoded, indices: Sequence[int]) -> np.ndarray:
+    """Return the probabilities of the images at `indices`: float32 (N, K)."""
+    found = []
+    for start in range(0, len(indices), _BATCH):
+        pixels = torch.from_numpy(to_float(images[indices[start : start + _BATCH]]))
+        found.append(classifier.predict(pixels).float().cpu().numpy())
+    return np.concatenate(found)
+
+
+def _history(runs: Sequence[_StageFolder]) -> Iterator[Mapping[str, float]]:
+    """Yield measured steps and some of the others; the count of steps continues over stages."""
+    before = 0
+    for phase, run in enumerate(runs, start=1):
+        every = max(1, len(run.rows) // _ROWS)
+        for place, row in enumerate(run.rows):
+            if place % every == 0 or "validation_loss" in row:
+                # As loss.csv has them, from which rows before an interruption are read.
+                values = {key: float(f"{value:.6g}") for key, value in row.items() if key in _SHOWN}
+                staged = {"phase": float(phase)} if len(runs) > 1 else {}
+                yield {**values, **staged, "step": before + int(row["step"])}
+        before += int(run.rows[-1]["step"]) if run.rows else 0
+
+
+def _notes(cell: Cell, runs: Sequence[_StageFolder]) -> dict[str, Mapping[str, float | str]]:
+    """Return what the classifier logged, and which images the generators were trained on."""
+    found: dict[str, Mapping[str, float | str]] = {}
+    for run in runs:
+        found |= run.notes
+    for name, task in cell.samplings.items():
+        if task.training is not None:
+            found[f"lineage of {name}"] = {"trained on": "this fold's training images", "run": task.training.key}
+        elif task.seen:
+            found[f"lineage of {name}"] = {f"trained on {part} images": count for part, count in task.seen.items()}
+    return found

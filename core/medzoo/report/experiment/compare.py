@@ -3,40 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from medzoo._version import __version__
 from medzoo.errors import ConfigError
-from medzoo.experiment.results import Experiment
+from medzoo.experiment.results import ArmSummary, Experiment
 from medzoo.experiment.statistics import Estimate, paired_test
-from medzoo.report.experiment.tables import TITLES, ScoreCell, score_cell
+from medzoo.report.experiment.tables import TITLES
 from medzoo.report.experiment.text import describe_arm, describe_run, failures
 from medzoo.report.formatting import join_words
 from medzoo.report.page import render
-from medzoo.report.tables import Record, plain, to_csv
-from medzoo.storage.files import write_atomic
+from medzoo.report.tables import Record, to_csv
+from medzoo.storage.files import plain, write_atomic
 
 PAGE, TABLE = "compare.html", "compare.csv"
 
 _SCHEME = ("folds", "repeats", "seeds", "seed", "validation", "test")
 _ESTIMATE = ("mean", "low", "high", "n", "n_failed")
-COLUMNS = (
-    *("experiment", "arm", "classifier", "metric", *_ESTIMATE),
-    *("difference", "difference_low", "difference_high", "difference_n", "not_compared"),
-)
+_DIFFERENCE = ("difference", "difference_low", "difference_high", "difference_n")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedScore:
-    """The score of an arm and classifier in one experiment; `cell` is None if it has no such arm or classifier.
+    """The score of an arm and classifier in one experiment: None if it has no such arm or classifier.
 
     `difference` is from the first experiment, paired over folds or seeds; None in the first, and where the two cannot
     be compared, for the `reason` given.
     """
 
-    cell: ScoreCell | None
+    summary: ArmSummary | None
+    estimate: Estimate | None = None
     difference: Estimate | None = None
     reason: str = ""
 
@@ -67,15 +65,8 @@ class ExperimentComparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; an undefined number is null."""
-        values: dict[str, Any] = plain(
-            {
-                "experiments": list(self.experiments),
-                "metric": self.metric,
-                "not_comparable": self.incomparable,
-                "rows": self.rows,
-                "settings": self.settings,
-            }
-        )
+        values: dict[str, Any] = plain({**vars(self), "experiments": list(self.experiments)})
+        values["not_comparable"] = values.pop("incomparable")
         return values
 
 
@@ -83,20 +74,20 @@ def compare_experiments(experiments: Sequence[Experiment]) -> ExperimentComparis
     """Compare experiments in the metric of the first. Raises: ConfigError for fewer than two."""
     if len(experiments) < 2:
         raise ConfigError("one experiment was given, and a comparison needs at least two", "give another folder")
-    named = _unique_names(experiments)
-    first = experiments[0]
+    first, named = experiments[0], _unique_names(experiments)
     incomparable = {name: _difference(first, experiment) for name, experiment in list(named.items())[1:]}
-    classifiers = dict.fromkeys(name for found in experiments for name in found.classifiers)
-    arms = dict.fromkeys(arm.name for found in experiments for arm in found.arms)
+    rows = []
+    for classifier in dict.fromkeys(name for found in experiments for name in found.classifiers):
+        for arm in dict.fromkeys(arm.name for found in experiments for arm in found.arms):
+            having = [found for found in experiments if _has(found, arm, classifier)]
+            if having:
+                about = describe_arm(having[0].arm(arm), multi_label=having[0].multi_label)
+                scores = [_score(first, its, incomparable.get(name), arm, classifier) for name, its in named.items()]
+                rows.append(ComparisonRow(arm=arm, classifier=classifier, description=about, scores=tuple(scores)))
     return ExperimentComparison(
         experiments=named,
         metric=first.metric,
-        rows=tuple(
-            _row(named, incomparable, arm, name)
-            for name in classifiers
-            for arm in arms
-            if any(_has(found, arm, name) for found in experiments)
-        ),
+        rows=tuple(rows),
         incomparable=incomparable,
         settings=_differing_settings(experiments),
     )
@@ -115,7 +106,8 @@ def write_comparison(comparison: ExperimentComparison, out: Path) -> list[Path]:
         "run": {name: describe_run(experiment) for name, experiment in comparison.experiments.items()},
         "failures": {name: failures(experiment) for name, experiment in comparison.experiments.items()},
     }
-    files = {PAGE: render("compare.html.j2", values), TABLE: to_csv(_records(comparison), COLUMNS)}
+    columns = ("experiment", "arm", "classifier", "metric", *_ESTIMATE, *_DIFFERENCE, "not_compared")
+    files = {PAGE: render("compare.html.j2", values), TABLE: to_csv(_records(comparison), columns)}
     for name, data in files.items():
         write_atomic(out / name, data)
     return [out / name for name in files]
@@ -144,28 +136,18 @@ def _difference(first: Experiment, other: Experiment) -> str:
     return join_words(reasons)
 
 
-def _row(named: Mapping[str, Experiment], incomparable: Mapping[str, str], arm: str, classifier: str) -> ComparisonRow:
-    first = next(iter(named.values()))
-    example = next(found for found in named.values() if _has(found, arm, classifier))
-    return ComparisonRow(
-        arm=arm,
-        classifier=classifier,
-        description=describe_arm(example.arm(arm), multi_label=example.multi_label),
-        scores=tuple(_score(first, found, incomparable.get(name), arm, classifier) for name, found in named.items()),
-    )
-
-
 def _score(first: Experiment, found: Experiment, reason: str | None, arm: str, classifier: str) -> ComparedScore:
     """Compare a score with the first experiment's; `reason` is why it cannot be, None for the first itself."""
     if not _has(found, arm, classifier):
-        return ComparedScore(cell=None)
-    cell = score_cell(found, arm, classifier, first.metric)
+        return ComparedScore(summary=None)
+    summary = found.summary(arm, classifier)
+    score = ComparedScore(summary=summary, estimate=summary.estimates[first.metric])
     if reason is None or not _has(first, arm, classifier):
-        return ComparedScore(cell=cell)
+        return score
     if reason := reason or _cell_difference(first, found, arm, classifier):
-        return ComparedScore(cell=cell, reason=reason)
-    its, mine = (list(one.units(arm, classifier, first.metric).values()) for one in (found, first))
-    return ComparedScore(cell=cell, difference=paired_test(its, mine, repeats=first.repeats).difference)
+        return replace(score, reason=reason)
+    its, mine = (one.values(arm, classifier, first.metric) for one in (found, first))
+    return replace(score, difference=paired_test(its, mine, overlap=first.overlap).difference)
 
 
 def _has(experiment: Experiment, arm: str, classifier: str) -> bool:
@@ -193,19 +175,20 @@ def _differing_settings(experiments: Sequence[Experiment]) -> dict[str, tuple[An
         }
         for found in experiments
     ]
-    rows = {key: tuple(own.get(key) for own in values) for key in dict.fromkeys(key for own in values for key in own)}
+    rows = {key: tuple(each.get(key) for each in values) for own in values for key in own}
     return {key: row for key, row in rows.items() if any(value != row[0] for value in row)}
 
 
 def _records(comparison: ExperimentComparison) -> Iterator[Record]:
     for row in comparison.rows:
         for name, score in zip(comparison.experiments, row.scores, strict=True):
-            if score.cell is None:
+            if score.estimate is None:
                 continue
-            record: dict[str, Any] = {"experiment": name, "metric": comparison.metric}
-            record |= {"arm": row.arm, "classifier": row.classifier}
-            record |= {field: getattr(score.cell.estimate, field) for field in _ESTIMATE}
-            if (found := score.difference) is not None:
-                record |= {"difference": found.mean, "difference_n": found.n}
-                record |= {"difference_low": found.low, "difference_high": found.high}
-            yield {**record, "not_compared": score.reason}
+            found = score.difference
+            values = (found.mean, found.low, found.high, found.n) if found is not None else ()
+            yield {
+                **vars(row),
+                **vars(score.estimate),
+                **dict(zip(_DIFFERENCE, values, strict=False)),
+                **{"experiment": name, "metric": comparison.metric, "not_compared": score.reason},
+            }

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
-from medzoo.experiment.arms import CLASSIC, DUPLICATE, Arm
-from medzoo.experiment.comparisons import Comparison, adjust_family
+from medzoo.experiment.config import CLASSIC, DUPLICATE, Arm
 from medzoo.experiment.results import Experiment
-from medzoo.experiment.statistics import paired_test
+from medzoo.experiment.statistics import Comparison, adjust_family
 from medzoo.report.formatting import MINUS, join_words, pluralize
 
 UNPRETRAINED = "no pretraining"
@@ -28,15 +26,6 @@ Controls = Mapping[str, Sequence[Comparison]]
 """By control, the comparisons with it of every arm with generated images, with every classifier."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """Whether generators outperformed a control: `short` for a badge, and a sentence. "good" is a significant gain."""
-
-    state: Literal["good", "open"]
-    short: str
-    sentence: str
-
-
 def control_comparisons(experiment: Experiment) -> Controls:
     """Compare arms with each control that the experiment has.
 
@@ -45,22 +34,15 @@ def control_comparisons(experiment: Experiment) -> Controls:
     """
     by_control: dict[str, Sequence[Comparison]] = {}
     for control in (DUPLICATE, CLASSIC, UNPRETRAINED):
-        pairs = [
-            (arm, match) for arm in generated(experiment) if (match := _match(experiment, arm, control)) is not None
-        ]
-        if pairs and {match.name for _, match in pairs} == {experiment.baseline}:
-            arms = {arm.name for arm, _ in pairs}
-            by_control[control] = tuple(comparison for comparison in experiment.comparisons if comparison.arm in arms)
+        matches = {arm.name: _match(experiment, arm, control) for arm in experiment.arms if not arm.control}
+        pairs = {arm: match.name for arm, match in matches.items() if match is not None}
+        if set(pairs.values()) == {experiment.baseline}:
+            by_control[control] = tuple(found for found in experiment.comparisons if found.arm in pairs)
         elif pairs:
             by_control[control] = adjust_family(
-                [_compare(experiment, arm, match, name) for name in experiment.classifiers for arm, match in pairs]
+                [experiment.compare(*pair, name) for name in experiment.classifiers for pair in pairs.items()]
             )
     return by_control
-
-
-def generated(experiment: Experiment) -> list[Arm]:
-    """Return the arms with generated images."""
-    return [arm for arm in experiment.arms if not arm.control]
 
 
 def _match(experiment: Experiment, arm: Arm, control: str) -> Arm | None:
@@ -72,21 +54,13 @@ def _match(experiment: Experiment, arm: Arm, control: str) -> Arm | None:
     return next((other for other in experiment.arms if replace(other, name="") == wanted), None)
 
 
-def _compare(experiment: Experiment, arm: Arm, match: Arm, classifier: str) -> Comparison:
-    scores = [list(experiment.units(own.name, classifier, experiment.metric).values()) for own in (arm, match)]
-    return Comparison(
-        arm=arm.name,
-        baseline=match.name,
-        classifier=classifier,
-        metric=experiment.metric.replace("_", " "),
-        test=paired_test(*scores, repeats=experiment.repeats),
-    )
+def answers(experiment: Experiment, controls: Controls) -> list[tuple[str, str]]:
+    """Answer for each control whether any generator outperformed it, `duplicate` first; at least one answer.
 
-
-def answers(experiment: Experiment, controls: Controls) -> list[Answer]:
-    """Answer for each control whether any generator outperformed it, `duplicate` first; at least one answer."""
-    if not generated(experiment):
-        return [Answer(state="open", short="No generator", sentence="No arm has generated images.")]
+    Each is a few words for a badge, "Significant gain" if there is one, and a sentence.
+    """
+    if all(arm.control for arm in experiment.arms):
+        return [("No generator", "No arm has generated images.")]
     by_control = [_answer(experiment, comparisons, _QUESTIONS[control]) for control, comparisons in controls.items()]
     if DUPLICATE in controls or UNPRETRAINED in controls:
         return by_control
@@ -94,35 +68,33 @@ def answers(experiment: Experiment, controls: Controls) -> list[Answer]:
         "The experiment has no duplicate arm with the same count, so a gain may come from seeing real images more "
         "often and not from generated images."
     )
-    return [Answer(state="open", short="No control", sentence=missing), *by_control]
+    return [("No control", missing), *by_control]
 
 
-def _answer(experiment: Experiment, comparisons: Sequence[Comparison], question: str) -> Answer:
+def _answer(experiment: Experiment, comparisons: Sequence[Comparison], question: str) -> tuple[str, str]:
     tested = [comparison for comparison in comparisons if not math.isnan(comparison.p)]
     gains = [comparison for comparison in tested if comparison.shown and comparison.difference > 0]
     losses = [comparison for comparison in tested if comparison.shown and comparison.difference < 0]
-    untested = pluralize(len(comparisons) - len(tested), "comparison")
+    untested = f"{pluralize(len(comparisons) - len(tested), 'comparison')} could not be tested."
     if not tested:
-        return Answer(state="open", short="Not tested", sentence=f"{question} Unknown: {untested} could not be tested.")
+        return "Not tested", f"{question} Unknown: {untested}"
     if gains:
-        text = f"Significant gain in {len(gains)} of {pluralize(len(tested), 'comparison')}: {_describe(gains)}."
+        text = f"Significant gain in {len(gains)} of {pluralize(len(tested), 'comparison')}: {_list(gains)}."
     else:
         where = f"any of {len(tested):,} comparisons" if len(tested) > 1 else "the one comparison"
         text = f"No significant gain in {where}, which does not prove that there is none."
-    if losses:
-        text += f" Significant loss: {_describe(losses)}."
-    if len(tested) < len(comparisons):
-        text += f" {untested} could not be tested."
+    text += f" Significant loss: {_list(losses)}." if losses else ""
+    text += f" {untested}" if len(tested) < len(comparisons) else ""
     if experiment.failed or experiment.missing:
         text += " This is provisional because not all cells have scores."
-    short = "Significant gain" if gains else "No significant gain"
-    return Answer(state="good" if gains else "open", short=short, sentence=f"{question} {text}")
+    return "Significant gain" if gains else "No significant gain", f"{question} {text}"
 
 
-def _describe(comparisons: Sequence[Comparison]) -> str:
-    return join_words([f"{found.arm} with {found.classifier} ({_points(found.difference)})" for found in comparisons])
-
-
-def _points(difference: float) -> str:
-    sign = "+" if difference > 0 else MINUS
-    return f"{sign}{abs(100 * difference):.1f} points"
+def _list(comparisons: Sequence[Comparison]) -> str:
+    return join_words(
+        [
+            f"{found.arm} with {found.classifier} "
+            f"({'+' if found.difference > 0 else MINUS}{abs(100 * found.difference):.1f} points)"
+            for found in comparisons
+        ]
+    )

@@ -3,33 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from medzoo._version import __version__
-from medzoo.experiment.arms import CLASSIC, DUPLICATE
-from medzoo.experiment.comparisons import Comparison
+from medzoo.experiment.config import CLASSIC, DUPLICATE
 from medzoo.experiment.results import Experiment
+from medzoo.experiment.statistics import Comparison
+from medzoo.report.evaluation.images import file_names
 from medzoo.report.evaluation.report import REPORT
 from medzoo.report.experiment import tables, text
 from medzoo.report.experiment.controls import UNPRETRAINED, Controls, answers, control_comparisons
-from medzoo.report.experiment.figures import BASELINE, KINDS, ReportFigure, experiment_figures, metric_label
-from medzoo.report.experiment.roc_curves import Curves, read_curves
+from medzoo.report.experiment.figures import BASELINE, KINDS, experiment_figures, metric_label
+from medzoo.report.figures import RenderedFigure
 from medzoo.report.page import PageImage, render, svg_image
 from medzoo.storage.files import write_atomic
 
 FIGURES = "figures"
 
+# The other scores are in the CSV; of single-label images, the macro recall is the balanced accuracy.
+_SHOWN = ("balanced_accuracy", "accuracy", "f1", "auc")
+
 
 def write_experiment_report(experiment: Experiment) -> list[str]:
     """Write report.html, tables and figures into the experiment's folder, and return their names.
 
-    Figures of an earlier report that are no longer part of it are removed.
+    The same cells give the same bytes. Figures of an earlier report that are no longer part of it are removed.
 
     Raises:
         IntegrityError: the predictions of a cell cannot be read.
         ResourceError: the folder cannot be written to.
     """
-    files = report_files(experiment, read_curves(experiment))
+    controls = control_comparisons(experiment)
+    figures = experiment_figures(experiment, controls)
+    # Names of arms and classes may contain anything, and two may give the same file name.
+    names = [" ".join(filter(None, key)) for key in figures]
+    numbered = [f"{name} {index}" if name in names[:index] else name for index, name in enumerate(names)]
+    stems = file_names(numbered)
+    files = {
+        REPORT: _page(experiment, controls, figures),
+        "cells.csv": tables.cells_csv(experiment),
+        "summaries.csv": tables.summaries_csv(experiment),
+        "comparisons.csv": tables.comparisons_csv(experiment, controls),
+        "per_class.csv": tables.per_class_csv(experiment),
+        # experiment.json is the plan, from which `load_results` starts.
+        "results.json": tables.results_json(experiment, controls),
+        **{f"{FIGURES}/{stems[name]}.png": found.png for name, found in zip(numbered, figures.values(), strict=True)},
+    }
     for stale in (experiment.folder / FIGURES).glob("*.png"):
         if f"{FIGURES}/{stale.name}" not in files:
             stale.unlink()
@@ -38,25 +56,13 @@ def write_experiment_report(experiment: Experiment) -> list[str]:
     return list(files)
 
 
-def report_files(experiment: Experiment, curves: Curves) -> dict[str, bytes]:
-    """Render the report's files by name; the same cells give the same bytes."""
-    controls = control_comparisons(experiment)
-    figures = experiment_figures(experiment, curves, controls)
-    return {
-        REPORT: _page(experiment, controls, figures),
-        "cells.csv": tables.cells_csv(experiment),
-        "summaries.csv": tables.summaries_csv(experiment),
-        "comparisons.csv": tables.comparisons_csv(experiment, controls),
-        "per_class.csv": tables.per_class_csv(experiment),
-        # experiment.json is the plan, from which `load_results` starts.
-        "results.json": tables.results_json(experiment, controls),
-        **{f"{FIGURES}/{name}.png": figure.figure.png for name, figure in figures.items()},
-    }
-
-
-def _page(experiment: Experiment, controls: Controls, figures: Mapping[str, ReportFigure]) -> bytes:
+def _page(experiment: Experiment, controls: Controls, figures: Mapping[tuple[str, str, str], RenderedFigure]) -> bytes:
     counts = tables.count_test_images(experiment).values()
-    values: dict[str, Any] = {
+    estimates = [summary.estimates[experiment.metric] for summary in experiment.summaries]
+    by_kind: dict[str, dict[str, list[tuple[str, PageImage]]]] = {kind: {} for kind in KINDS}
+    for (kind, classifier, subject), figure in figures.items():
+        by_kind[kind].setdefault(classifier, []).append((subject, svg_image(figure)))
+    values = {
         "experiment": experiment,
         "version": __version__,
         "metric": metric_label(experiment.metric),
@@ -67,10 +73,8 @@ def _page(experiment: Experiment, controls: Controls, figures: Mapping[str, Repo
         "image_tests": tables.image_tests(experiment),
         "failures": text.failures(experiment),
         "arms": {arm.name: text.describe_arm(arm, multi_label=experiment.multi_label) for arm in experiment.arms},
-        "tables": tables.score_tables(experiment),
-        "titles": tables.TITLES,
-        "figures": _by_kind(figures),
-        "roc_note": text.describe_roc(experiment),
+        "metrics": {name: tables.TITLES[name] for name in (experiment.metric, *_SHOWN)},
+        "figures": by_kind,
         "class_means": {
             name: {arm.name: tables.class_means(experiment, arm.name, name) for arm in experiment.arms}
             for name in experiment.classifiers
@@ -79,7 +83,7 @@ def _page(experiment: Experiment, controls: Controls, figures: Mapping[str, Repo
         "absent": tables.describe_absent_classes(experiment),
         "pretrain_arms": tables.pretrain_arms(experiment),
         "cells": [(cell, text.describe_place(experiment, cell)) for cell in experiment.cells],
-        "limitations": text.limitations(experiment),
+        "unbounded": any(estimate.low < 0 or estimate.high > 1 for estimate in estimates),
     }
     return render("experiment.html.j2", values)
 
@@ -93,11 +97,3 @@ def _families(experiment: Experiment, controls: Controls) -> list[tuple[str, str
     }
     baseline = (BASELINE, f"Compared with {experiment.baseline}, the baseline", experiment.comparisons)
     return [*((name, headings[name], comparisons) for name, comparisons in controls.items()), baseline]
-
-
-def _by_kind(figures: Mapping[str, ReportFigure]) -> dict[str, dict[str, list[tuple[str, PageImage]]]]:
-    """Arrange figures by kind and classifier, each with its subject."""
-    by_kind: dict[str, dict[str, list[tuple[str, PageImage]]]] = {kind: {} for kind in KINDS}
-    for figure in figures.values():
-        by_kind[figure.kind].setdefault(figure.classifier, []).append((figure.subject, svg_image(figure.figure)))
-    return by_kind

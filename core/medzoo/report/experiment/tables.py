@@ -1,19 +1,15 @@
-"""Tables of an experiment: scores by arm, classifier and class for the page, all numbers as CSV and JSON."""
+"""Tables of an experiment: all numbers as CSV and JSON, and scores by class for the page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from medzoo.classification.scores import ClassScore
-from medzoo.experiment.arms import Arm
-from medzoo.experiment.comparisons import Comparison
-from medzoo.experiment.config import METRICS
-from medzoo.experiment.results import CellResult, Experiment, comparison_dict
-from medzoo.experiment.statistics import Estimate, McNemarTest
+from medzoo.experiment.config import METRICS, Arm
+from medzoo.experiment.results import CellResult, Experiment
+from medzoo.experiment.statistics import Comparison
 from medzoo.report.experiment.controls import Controls
-from medzoo.report.formatting import join_words, pluralize
+from medzoo.report.formatting import join_words
 from medzoo.report.tables import Record, to_csv, to_json
 
 TITLES: Mapping[str, str] = {
@@ -25,57 +21,43 @@ TITLES: Mapping[str, str] = {
     "auc": "ROC AUC (one-vs-rest, macro)",
 }
 
-# The others are in the CSV; of single-label images, the macro recall is the balanced accuracy.
-_SHOWN = ("balanced_accuracy", "accuracy", "f1", "auc")
-
 _CELL = ("key", "arm", "classifier", "repeat", "fold", "seed")
 _COUNTS = ("n_train", "n_real", "n_synthetic", "n_val", "n_test", "steps", "steps_done", "seconds")
+_ESTIMATE = ("mean", "low", "high", "sd", "n", "n_failed", "method", "reason")
 _ARM = ("target", "weighted", "pretrain", "real_fraction", "geometric")
-_CLASS = tuple(entry.name for entry in fields(ClassScore) if entry.name != "name")
-_ESTIMATE = tuple(entry.name for entry in fields(Estimate))
-_PAIRED = ("effect", "effect_low", "effect_high")
-_IMAGES = ("gained", "lost", "odds_ratio", "odds_low", "odds_high")
-CELLS = (*_CELL, "status", *METRICS, "exact_match", *_COUNTS, "error", "warnings")
-SUMMARIES = ("arm", "classifier", "metric", *_ESTIMATE, "mixture", *_ARM)
-COMPARISONS = (
-    "against",
-    *("arm", "baseline", "classifier", "metric", "seed", "test", "n", "n_failed", "difference", "low", "high"),
-    *("p", "p_adjusted", "family", "shown", "detectable", *_PAIRED, *_IMAGES, "sentence"),
-)
-PER_CLASS = (*_CELL, "class", *_CLASS)
+_COMPARISON = ("arm", "baseline", "classifier", "metric", "seed", "test", "n", "n_failed", "difference", "low", "high")
+_TEST = ("p", "p_adjusted", "family", "shown", "detectable", "effect", "effect_low", "effect_high", "gained", "lost")
+_CLASS = ("support", "accuracy", "precision", "recall", "f1", "auc")
 
 
 def cells_csv(experiment: Experiment) -> bytes:
     """Write one row per cell with all its scores, empty for cells that failed or were not run."""
     scores = (*METRICS, "exact_match")
-    return to_csv(
-        (
-            {
-                **_values(cell, (*_CELL, "status", *_COUNTS, "error")),
-                **{metric: cell.value(metric) for metric in scores},
-                "warnings": " | ".join(cell.warnings),
-            }
-            for cell in experiment.cells
-        ),
-        CELLS,
+    rows = (
+        {
+            **vars(cell),
+            **{name: cell.value(name) for name in scores},
+            "n_synthetic": cell.n_synthetic,
+            "warnings": " | ".join(cell.warnings),
+        }
+        for cell in experiment.cells
     )
+    return to_csv(rows, (*_CELL, "status", *scores, *_COUNTS, "error", "warnings"))
 
 
 def summaries_csv(experiment: Experiment) -> bytes:
     """Write one row per arm, classifier and metric: the mean with its interval, and the arm's settings."""
-    return to_csv(
-        (
-            {
-                **{"arm": summary.arm, "classifier": summary.classifier, "metric": metric},
-                **_values(estimate, _ESTIMATE),
-                "mixture": "+".join(f"{name}={share:g}" for name, share in experiment.arm(summary.arm).mixture.items()),
-                **_values(experiment.arm(summary.arm), _ARM),
-            }
-            for summary in experiment.summaries
-            for metric, estimate in summary.estimates.items()
-        ),
-        SUMMARIES,
+    rows = (
+        {
+            **vars(arm := experiment.arm(summary.arm)),
+            **vars(estimate),
+            **{"arm": arm.name, "classifier": summary.classifier, "metric": metric},
+            "mixture": "+".join(f"{name}={share:g}" for name, share in arm.mixture.items()),
+        }
+        for summary in experiment.summaries
+        for metric, estimate in summary.estimates.items()
     )
+    return to_csv(rows, ("arm", "classifier", "metric", *_ESTIMATE, "mixture", *_ARM))
 
 
 def comparisons_csv(experiment: Experiment, controls: Controls) -> bytes:
@@ -83,107 +65,37 @@ def comparisons_csv(experiment: Experiment, controls: Controls) -> bytes:
 
     "against" names the family over which Holm's correction is made.
     """
-    return to_csv(_comparisons(experiment, controls), COMPARISONS)
-
-
-def _comparisons(experiment: Experiment, controls: Controls) -> Iterator[Record]:
-    families: Iterable[tuple[str, Sequence[Comparison]]] = (
-        *((f"control: {name}", comparisons) for name, comparisons in controls.items()),
-        ("baseline", experiment.comparisons),
+    families: dict[str, Sequence[Comparison]] = {f"control: {name}": made for name, made in controls.items()}
+    families |= {"baseline": experiment.comparisons, "baseline, image by image": experiment.image_tests}
+    rows = (
+        {
+            **vars(found.test.difference),
+            **vars(found.test),
+            **vars(found),
+            **{name: getattr(found, name) for name in ("difference", "shown", "detectable")},
+            **{"against": against, "test": found.test.method, "sentence": found.sentence()},
+        }
+        for against, comparisons in families.items()
+        for found in comparisons
     )
-    for against, comparisons in families:
-        for comparison in comparisons:
-            yield {"against": against, **_comparison(comparison)}
-    for test in experiment.image_tests:
-        yield {"against": "baseline, image by image", "seed": test.seed, **_comparison(test.comparison)}
-
-
-def _comparison(comparison: Comparison) -> Record:
-    test = comparison.test
-    mcnemar = isinstance(test, McNemarTest)
-    estimate = test if mcnemar else test.difference
-    own = ("arm", "baseline", "classifier", "metric", "difference", "p_adjusted", "family", "shown", "detectable")
-    return {
-        **_values(comparison, own),
-        **_values(estimate, ("n", "low", "high") if mcnemar else ("n", "n_failed", "low", "high")),
-        **({"n_failed": 0, **_values(test, _IMAGES)} if mcnemar else _values(test, _PAIRED)),
-        **{"test": test.method, "p": test.p, "sentence": comparison.sentence()},
-    }
+    return to_csv(rows, ("against", *_COMPARISON, *_TEST, "odds_ratio", "odds_low", "odds_high", "sentence"))
 
 
 def per_class_csv(experiment: Experiment) -> bytes:
     """Write one row per class of each cell with scores."""
-    return to_csv(_class_records(experiment.cells), PER_CLASS)
+    return to_csv(_class_records(experiment.cells), (*_CELL, "class", *_CLASS))
 
 
 def _class_records(cells: Sequence[CellResult]) -> Iterator[Record]:
     for cell in cells:
         for score in cell.scores.per_class if cell.scores is not None else ():
-            yield {**_values(cell, _CELL), "class": score.name, **_values(score, _CLASS)}
-
-
-def _values(source: object, names: Iterable[str]) -> dict[str, Any]:
-    return {name: getattr(source, name) for name in names}
+            yield {**vars(cell), **vars(score), "class": score.name}
 
 
 def results_json(experiment: Experiment, controls: Controls) -> bytes:
     """Write everything but the training histories, which the cells' files keep; an undefined number is null."""
-    against = {name: [comparison_dict(comparison) for comparison in made] for name, made in controls.items()}
+    against = {name: [comparison.to_dict() for comparison in made] for name, made in controls.items()}
     return to_json({**experiment.to_dict(), "control_comparisons": against})
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreCell:
-    """The score of an arm with a classifier. `failed` and `missing` count its cells without a score."""
-
-    estimate: Estimate
-    failed: int
-    missing: int
-
-    @property
-    def counts(self) -> str:
-        """The number of values averaged: "5", or "4 of 5"."""
-        n = self.estimate.n
-        return f"{n} of {n + self.estimate.n_failed}" if self.estimate.partial else str(n)
-
-    @property
-    def incomplete(self) -> str:
-        """What is missing, such as "2 cells failed, 1 not run"; "" where every cell has a score."""
-        parts = [f"{pluralize(self.failed, 'cell')} failed"] if self.failed else []
-        if self.missing:
-            parts.append(f"{self.missing if parts else pluralize(self.missing, 'cell')} not run")
-        return ", ".join(parts)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassMeans:
-    """Mean scores of a class over the cells that have test images of it; NaN if there are none."""
-
-    recall: float
-    precision: float
-    f1: float
-    auc: float
-
-
-def score_tables(experiment: Experiment) -> dict[str, list[tuple[Arm, list[ScoreCell]]]]:
-    """Arrange the scores in a table per metric, the experiment's own first: each arm with a cell per classifier."""
-    return {
-        metric: [
-            (arm, [score_cell(experiment, arm.name, name, metric) for name in experiment.classifiers])
-            for arm in experiment.arms
-        ]
-        for metric in dict.fromkeys((experiment.metric, *_SHOWN))
-    }
-
-
-def score_cell(experiment: Experiment, arm: str, classifier: str, metric: str) -> ScoreCell:
-    """Return the score of an arm with a classifier in a metric."""
-    cells = experiment.of(arm, classifier)
-    return ScoreCell(
-        estimate=experiment.summary(arm, classifier).estimates[metric],
-        failed=sum(cell.status == "failed" for cell in cells),
-        missing=sum(cell.status == "missing" for cell in cells),
-    )
 
 
 def finished(cells: Sequence[CellResult]) -> list[CellResult]:
@@ -191,15 +103,20 @@ def finished(cells: Sequence[CellResult]) -> list[CellResult]:
     return [cell for cell in cells if cell.scores is not None]
 
 
-def class_means(experiment: Experiment, arm: str, classifier: str) -> tuple[ClassMeans, ...]:
-    """Average the scores of each class over the cells of an arm with a classifier; () if none has scores."""
+def class_means(experiment: Experiment, arm: str, classifier: str) -> list[dict[str, float]]:
+    """Average the scores of each class over the cells of an arm with a classifier that have test images of it.
+
+    A score is NaN where there is no such cell; [] if no cell has scores.
+    """
     import pandas as pd
 
     records = list(_class_records(experiment.of(arm, classifier)))
     if not records:
-        return ()
-    means = pd.DataFrame(records).groupby("class")[["recall", "precision", "f1", "auc"]].mean()
-    return tuple(ClassMeans(**means.loc[name]) for name in experiment.classes)
+        return []
+    means: list[dict[str, float]] = (
+        pd.DataFrame(records).groupby("class")[list(_CLASS)].mean().loc[list(experiment.classes)].to_dict("records")
+    )
+    return means
 
 
 def count_test_images(experiment: Experiment) -> dict[str, dict[str, int]]:
@@ -225,12 +142,6 @@ def describe_absent_classes(experiment: Experiment) -> list[str]:
     return lines
 
 
-def confusion_matrix(experiment: Experiment, arm: str, classifier: str) -> list[list[int]]:
-    """Add up the confusion matrices of an arm's cells; [] if none has scores."""
-    matrices = [cell.scores.confusion for cell in experiment.of(arm, classifier) if cell.scores is not None]
-    return [[sum(column) for column in zip(*rows, strict=True)] for rows in zip(*matrices, strict=True)]
-
-
 def pretrain_arms(experiment: Experiment) -> list[Arm]:
     """Order arms without and with pretraining by share of real images, augmentation and weighting; [] if none."""
     if not any(arm.pretrain for arm in experiment.arms):
@@ -239,18 +150,9 @@ def pretrain_arms(experiment: Experiment) -> list[Arm]:
     return sorted(arms, key=lambda arm: (arm.pretrain, arm.real_fraction, arm.geometric, arm.weighted))
 
 
-def image_tests(experiment: Experiment) -> dict[str, dict[str, dict[int, Comparison]]]:
+def image_tests(experiment: Experiment) -> dict[str, dict[str, dict[Any, Comparison]]]:
     """Arrange McNemar's tests against the baseline by classifier, arm and seed."""
-    tests: dict[str, dict[str, dict[int, Comparison]]] = {}
+    tests: dict[str, dict[str, dict[Any, Comparison]]] = {}
     for test in experiment.image_tests:
-        comparison = test.comparison
-        tests.setdefault(comparison.classifier, {}).setdefault(comparison.arm, {})[test.seed] = comparison
+        tests.setdefault(test.classifier, {}).setdefault(test.arm, {})[test.seed] = test
     return tests
-
-
-def by_classifier(comparisons: Sequence[Comparison]) -> dict[str, list[Comparison]]:
-    """Group comparisons by classifier."""
-    groups: dict[str, list[Comparison]] = {}
-    for comparison in comparisons:
-        groups.setdefault(comparison.classifier, []).append(comparison)
-    return groups

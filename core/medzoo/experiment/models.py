@@ -1,0 +1,273 @@
+"""Models of an experiment: generators to sample from, and classifiers with their training recipes.
+
+Generators are trained in each fold, published ones that never saw a test image, or parameter-free. Classifiers are
+trained in one or two stages, with equal optimizer steps in all arms: an epoch has as many images as the largest filled
+training set, in every arm, and smaller sets are repeated within it. Learning-rate schedules, validation and early
+stopping are thereby equal too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from medzoo import config, protocols
+from medzoo.errors import ConfigError, DataError
+from medzoo.experiment.config import Arm, Design
+from medzoo.experiment.folds import Fold, Images
+from medzoo.hub.registry import Registry, resolve
+from medzoo.hub.sources import fetch_model
+from medzoo.models.folder import override_saved, read_description, saved_settings
+from medzoo.models.loading import LoadedModel, load_model, parameter_free_model, spec_to_train
+from medzoo.plugins.lookup import Plugins
+from medzoo.specs import GeneratorSpec, ImageSpec, ModelSpec
+from medzoo.toolkit.settings import RecipeSettings
+
+Kind = Literal["trained", "published", "parameter-free"]
+
+_NEEDED = ("image.size", "image.channels", "training.epochs", "training.batch_size")
+_INHERIT = "let its plugin's settings inherit medzoo.toolkit.settings.ClassifierSettings"
+_WEIGHTED = "objective.class_weighted"
+_GEOMETRIC: Mapping[str, Any] = {
+    "training.horizontal_flip": True,
+    "augmentation.rotation": 30.0,
+    "augmentation.translation": 0.1,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generator:
+    """One generator; a published one has a `folder`, a hash and fingerprints of its training images.
+
+    `model_name` is used in file names and seeds, as `medzoo sample` does, so that it samples the same images.
+    """
+
+    name: str
+    model_name: str
+    kind: Kind
+    plugin: str
+    overrides: Mapping[str, Any]
+    preset: str = "default"
+    folder: Path | None = None
+    weights_sha256: str = ""
+    trained_on: frozenset[str] = frozenset()
+
+    def config(self, plugins: Plugins) -> config.Resolved[Any]:
+        """Return the settings it is trained and used with."""
+        spec = self.spec(plugins)
+        if self.folder is not None:
+            saved = saved_settings(spec, read_description(self.folder), self.folder)[1]
+            return override_saved(saved, self.overrides, changeable="sampling")
+        return config.resolve(spec.config, presets=spec.presets, preset=self.preset, overrides=self.overrides)
+
+    def spec(self, plugins: Plugins) -> GeneratorSpec:
+        """Return the plugin's description."""
+        return plugins.generator(self.plugin)
+
+    def image(self, plugins: Plugins) -> ImageSpec | None:
+        """Return the images a published generator makes, None for the others."""
+        if self.folder is None:
+            return None
+        return saved_settings(self.spec(plugins), read_description(self.folder), self.folder)[0]
+
+    def identity(self, plugins: Plugins) -> dict[str, Any]:
+        """Return what its images depend on, apart from the images it is trained on."""
+        known = {"plugin": self.plugin, "version": plugins.plugin_of("generator", self.plugin).version}
+        if self.kind == "published":
+            return {**known, "weights_sha256": self.weights_sha256, "overrides": dict(self.overrides)}
+        return {**known, "config": self.config(plugins).flat()}
+
+    def load(
+        self, plugins: Plugins, *, image: ImageSpec, crop: str, device: str, trained: Path | None
+    ) -> LoadedModel[protocols.Generator]:
+        """Load it, ready to sample.
+
+        A parameter-free generator makes images like `image`; `trained` is the run folder of one trained in the fold.
+        """
+        if self.kind == "parameter-free":
+            model = parameter_free_model(
+                self.spec(plugins), image=image, device=device, preset=self.preset, overrides=self.overrides
+            )
+            return replace(model, name=self.name, crop=crop)
+        folder, overrides = (self.folder, self.overrides) if self.kind == "published" else (trained, None)
+        if folder is None:
+            raise ConfigError(f"'{self.name}' has not been trained yet")
+        return load_model(folder, plugins=plugins, device=device, overrides=overrides, name=self.name)
+
+
+def find_generators(
+    design: Design, plugins: Plugins, registry: Registry, *, mirror: str | None
+) -> dict[str, Generator]:
+    """Find the generators that arms name: a plugin's bare name is trained in each fold, anything else is published.
+
+    Raises:
+        UnknownName, ConfigError: a name or setting is wrong.
+        HubError: a published model cannot be downloaded.
+    """
+    found = {}
+    for name in dict.fromkeys(name for arm in design.arms for name in arm.mixture):
+        if name in plugins.generators and name not in registry.models:
+            kind: Kind = "trained" if plugins.generator(name).trainable else "parameter-free"
+            preset = design.preset_of("generator", name)
+            facts: dict[str, Any] = {"model_name": name, "kind": kind, "plugin": name, "preset": preset}
+        else:
+            if "preset" in design.own["generator"].get(name, {}):
+                raise ConfigError(
+                    f"'{name}' is already trained and takes no preset",
+                    "set single settings: sampling.num_inference_steps=50",
+                )
+            facts = _published(name, plugins, registry, mirror=mirror)
+        found[name] = Generator(name=name, overrides=design.overrides_of("generator", name), **facts)
+        found[name].config(plugins)  # checks the settings
+    return found
+
+
+def _published(name: str, plugins: Plugins, registry: Registry, *, mirror: str | None) -> dict[str, Any]:
+    resolved = resolve(name, registry, plugins)
+    folder = resolved.folder if resolved.entry is None else fetch_model(resolved.entry, source=mirror)
+    assert folder is not None  # what has weights has a folder or a row
+    description = read_description(folder)
+    model_name = resolved.entry.id if resolved.entry is not None else str(description.get("id", ""))
+    return {
+        "model_name": model_name or folder.resolve().name,
+        "kind": "published",
+        "plugin": resolved.spec.name,
+        "folder": folder.resolve(),
+        "weights_sha256": str(description["weights_sha256"]),
+        "trained_on": frozenset(map(str, description["data"].get("images", ()))),
+    }
+
+
+def count_seen_images(generator: Generator, images: Images, fold: Fold, *, allow_leak: bool) -> dict[str, int]:
+    """Count the fold's test and validation images that a published generator was trained on.
+
+    Raises:
+        DataError: there is a test image among them, and not `allow_leak`.
+    """
+    found = {part: len(generator.trained_on & images.seen(getattr(fold, part))) for part in ("test", "val")}
+    if found["test"] and not allow_leak:
+        where = f" of fold {fold.fold + 1}" if len(images.folds) > 1 else ""
+        raise DataError(
+            f"'{generator.name}' was trained on {found['test']} of the {len(fold.test)} test images{where}, so scores "
+            "on them would be invalid",
+            f"use {generator.plugin} instead, which is trained in each fold; or set folds=0 and give images it "
+            "never saw with --test DIR, or --leave-out-seen",
+        )
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One call of `fit`: its settings, and which of the arm's images it is given."""
+
+    config: config.Resolved[Any]
+    images: Literal["all", "real", "synthetic"]
+
+    def steps(self, length: int) -> int:
+        """Return the optimizer steps if an epoch has `length` images."""
+        training = training_settings(self.config)
+        return training.max_steps or training.epochs * math.ceil(length / training.batch_size)
+
+
+def training_settings(settings: config.Resolved[Any]) -> RecipeSettings:
+    """Return a classifier's group `training`; what it lacks is off: no step limit, no selection of weights."""
+    own, off = settings.value.training, RecipeSettings(load_best_model_at_end=False)
+    given = {field.name: getattr(own, field.name) for field in fields(off) if hasattr(own, field.name)}
+    return replace(off, **given)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A classifier of an experiment and how it is trained."""
+
+    name: str
+    spec: ModelSpec[Any]
+    design: Design
+    implied: Mapping[str, Any]
+
+    def base(self) -> config.Resolved[Any]:
+        """Return the settings that no arm changes."""
+        return self._resolved({})
+
+    @property
+    def selects_weights(self) -> bool:
+        """Whether weights are selected, or training is stopped early, by scores on validation images."""
+        training = training_settings(self.base())
+        return training.load_best_model_at_end or training.early_stopping_patience > 0
+
+    def stages(self, arm: Arm) -> tuple[Stage, ...]:
+        """Return the stages of training on an arm. Raises: ConfigError if the classifier lacks a setting."""
+        changes: dict[str, Any] = dict(_GEOMETRIC) if arm.geometric else {}
+        plain = dict(changes)
+        if _WEIGHTED in config.keys(self.spec.config):
+            changes[_WEIGHTED], plain[_WEIGHTED] = arm.weighted, False
+        elif arm.weighted:
+            raise ConfigError(
+                f"'{self.name}' has no setting {_WEIGHTED}, which the arm '{arm.name}' needs",
+                f"{_INHERIT}, or leave out weighted arms: controls=false, pretrain.weighted=[false]",
+            )
+        if not arm.pretrain:
+            return (Stage(config=self._resolved(changes), images="all"),)
+        training = training_settings(self.base())
+        key = "training.max_steps" if training.max_steps else "training.epochs"
+        total = training.max_steps or training.epochs
+        if arm.real_fraction == 0:
+            return (Stage(config=self._resolved({**plain, key: total}), images="synthetic"),)
+        if total < 2:
+            raise ConfigError(f"{key} = {total} cannot be split into two stages", "use at least 2")
+        first = min(max(round(self.design.value.pretrain.share * total), 1), total - 1)
+        return (
+            Stage(config=self._resolved({**plain, key: first}), images="synthetic"),
+            Stage(config=self._resolved({**changes, key: total - first}), images="real"),
+        )
+
+    def _resolved(self, changes: Mapping[str, Any]) -> config.Resolved[Any]:
+        settings, own = self.design.value, self.design.own["classifier"].get(self.name, {})
+        length = {"training.epochs": settings.epochs, "training.max_steps": settings.steps}
+        if set(length) & set(own):  # set for this classifier only
+            length = {}
+        given = {**{key: value for key, value in length.items() if value}, **changes}
+        return config.resolve(
+            self.spec.config,
+            presets=self.spec.presets,
+            preset=self.design.preset_of("classifier", self.name, default=settings.preset),
+            overrides={**self.implied, **self.design.overrides_of("classifier", self.name), **given},
+        )
+
+
+def make_recipes(design: Design, plugins: Plugins, *, multi_label: bool) -> dict[str, Recipe]:
+    """Make the recipes of all classifiers, and check their settings for each arm. Raises: UnknownName, ConfigError."""
+    recipes = {}
+    for name in design.value.classifiers:
+        spec, implied = spec_to_train(name, plugins, kind="classifier")
+        lacking = [key for key in _NEEDED if key not in config.keys(spec.config)]
+        if lacking:
+            raise ConfigError(
+                f"'{name}' cannot take equal steps in all arms: it lacks the settings {', '.join(lacking)}",
+                f"{_INHERIT}, which has them, or leave it out of the experiment's classifiers",
+            )
+        if multi_label and not spec.multi_label:
+            raise ConfigError(
+                f"'{name}' takes one label per image, but the data has several", "choose another classifier"
+            )
+        if _WEIGHTED in design.own["classifier"].get(name, {}):
+            raise ConfigError(f"classifier.{name}.{_WEIGHTED} is set by the arms", 'use the arm "weighted"')
+        recipes[name] = Recipe(name=name, spec=spec, design=design, implied=implied)
+        for arm in design.arms:
+            recipes[name].stages(arm)
+    crops = {name: recipe.base().image.crop for name, recipe in recipes.items()}
+    if len(set(crops.values())) > 1:
+        listed = ", ".join(f"{name} {crop}" for name, crop in crops.items())
+        raise ConfigError(
+            f"the classifiers crop images differently: {listed}", "set the same classifier.NAME.image.crop for all"
+        )
+    return recipes
+
+
+def parameter_free_image(recipes: Mapping[str, Recipe]) -> tuple[int, int, str]:
+    """Return size, channels and crop for a parameter-free generator: large enough for every classifier."""
+    seen = [recipe.base().image for recipe in recipes.values()]
+    return max(image.size for image in seen), max(image.channels for image in seen), seen[0].crop
