@@ -35,11 +35,8 @@ def evaluate_model(
     `request.fake` is ignored. Raises: as `evaluate`, and as loading the model; ConfigError for a generator that varies
     real images, or is multi-label.
     """
-    model = load_from(given, source)
-    fake = sample_dataset(
-        model, per_class=per_class, seed=request.seed, batch_size=request.batch_size, progress=progress
-    )
-    return evaluate(_of(request, model, fake), source, progress=progress)
+    asked = _of(request, load_from(given, source), per_class=per_class, progress=progress)
+    return evaluate(asked, source, progress=progress)
 
 
 def evaluate_checkpoints(
@@ -67,17 +64,9 @@ def evaluate_checkpoints(
             logger.warning(f"step {checkpoint.step}: {error.message}")
             continue
         logger.info(f"step {checkpoint.step} ({place} of {len(found)})")
-        fake = sample_dataset(
-            model,
-            per_class=per_class,
-            seed=request.seed,
-            batch_size=request.batch_size,
-            progress=progress,
-            name=run.resolve().name,
-        )
-        own = _of(request, model, fake)
+        asked = _of(request, model, per_class=per_class, progress=progress, name=run.resolve().name)
         is_last = place == len(found)
-        asked = own if is_last else replace(own, metrics=wanted, per_class=False, other=None)
+        asked = asked if is_last else replace(asked, metrics=wanted, per_class=False, other=None)
         with _errors_only(when=last is not None and not is_last):
             measured = evaluate(asked, source, progress=progress)
         points += [
@@ -104,7 +93,12 @@ def _errors_only(when: bool) -> Iterator[None]:
         evaluation.setLevel(level)
 
 
-def _of(request: EvaluateRequest, model: LoadedModel[Generator], fake: Dataset) -> EvaluateRequest:
+def _of(
+    request: EvaluateRequest, model: LoadedModel[Generator], *, per_class: int, progress: Progress, name: str = ""
+) -> EvaluateRequest:
+    """Return the request with images of the model as the synthetic ones."""
+    given = {"seed": request.seed, "batch_size": request.batch_size}
+    fake = sample_dataset(model, per_class=per_class, **given, progress=progress, name=name)
     crop = request.crop if request.crop != "none" else model.crop
     return replace(request, fake=fake, models=(model,), crop=crop)
 

@@ -24,6 +24,8 @@ from medzoo.protocols import Generator
 from medzoo.runs.arguments import names, require, whole_number
 from medzoo.runs.progress import Progress, no_progress
 
+_BY_NAME = "classes go by their names: "
+
 
 class DrawnImages(NamedTuple):
     """`images`, float32 (N, C, H, W) in [0, 1], and their `labels`: int64 (N,), or float32 multi-hot (N, K)."""
@@ -158,14 +160,10 @@ def _names(given: str | Sequence[str] | None, model: Model) -> tuple[str, ...]:
     """
     if given is None:
         return ()
-    found = (given,) if isinstance(given, str) else names("labels", given, _hint(model))
+    found = (given,) if isinstance(given, str) else names("labels", given, _BY_NAME + ", ".join(model.classes))
     if not found:
         raise ConfigError(f"labels={given!r} names no class", "leave it out for every class")
     return found
-
-
-def _hint(model: Model) -> str:
-    return f"classes go by their names: {', '.join(model.classes)}"
 
 
 def _counts(
@@ -177,7 +175,7 @@ def _counts(
     Raises: UnknownName for a class that the model or `classes` lacks; ConfigError for counts that sample nothing.
     """
     if isinstance(per_class, Mapping):
-        given = names("per_class", [*per_class], _hint(model))
+        given = names("per_class", [*per_class], _BY_NAME + ", ".join(model.classes))
         named = {name: whole_number(f"per_class[{name!r}]", per_class[name]) for name in given}
     else:
         named = dict.fromkeys(labels or classes, whole_number("per_class", per_class))

@@ -6,7 +6,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -51,48 +51,46 @@ class MeasuredImages:
         return self._sets[role].data.names[index]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImageRow:
+class ImageRow(NamedTuple):
     """Images to show: `indices` of the set `role`, under `title`."""
 
     role: str
     title: str
-    indices: tuple[int, ...]
+    indices: Sequence[int]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImageGroup:
-    """Rows of images to show together: real and synthetic ones of a class, or the nearest `pairs` of a metric."""
-
-    name: str
-    rows: tuple[ImageRow, ImageRow]
-    pairs: tuple[Pair, ...] = ()
+Groups = Mapping[str, tuple[ImageRow, ImageRow]]
+"""By class, rows of real and of synthetic images; by metric, rows of synthetic and of their nearest training images."""
 
 
-def class_samples(source: MeasuredImages) -> list[ImageGroup]:
+def class_samples(source: MeasuredImages) -> Groups:
     """Select a few real and synthetic images of each class."""
     count = 8 if len(source.classes) <= 6 else 4
-
-    def select(role: str, label: str) -> ImageRow:
-        return ImageRow(role=role, title=role, indices=tuple(source.indices(role, label, count)))
-
-    return [ImageGroup(name=label, rows=(select(REAL, label), select(FAKE, label))) for label in source.classes]
-
-
-def nearest_pairs(evaluation: Evaluation) -> list[ImageGroup]:
-    """Select the synthetic images that each metric found closest to training images, with these."""
-    groups = []
-    for row in evaluation.results:
-        if row.score and (pairs := row.score.pairs[:PAIRS]):
-            fakes = ImageRow(role=FAKE, title="synthetic", indices=tuple(pair.fake for pair in pairs))
-            trains = ImageRow(role=TRAIN, title="nearest training image", indices=tuple(pair.train for pair in pairs))
-            groups.append(ImageGroup(name=row.name, pairs=pairs, rows=(fakes, trains)))
-    return groups
+    rows = {
+        label: [ImageRow(role, role, source.indices(role, label, count)) for role in (REAL, FAKE)]
+        for label in source.classes
+    }
+    return {label: (real, fake) for label, (real, fake) in rows.items()}
 
 
-def thumbnail_side(groups: Sequence[ImageGroup], *, size: int, channels: int) -> int:
-    """Return the side in pixels at which all images, `size` square, stay within the page's budget."""
-    count = sum(len(row.indices) for group in groups for row in group.rows)
+def nearest_pairs(evaluation: Evaluation) -> dict[str, Sequence[Pair]]:
+    """Return the synthetic images that each metric found closest to training images, with these."""
+    return {row.name: row.score.pairs[:PAIRS] for row in evaluation.results if row.score and row.score.pairs}
+
+
+def pair_rows(nearest: Mapping[str, Sequence[Pair]]) -> Groups:
+    """Return the images of each metric's nearest pairs."""
+    return {
+        name: (
+            ImageRow(FAKE, "synthetic", [pair.fake for pair in pairs]),
+            ImageRow(TRAIN, "nearest training image", [pair.train for pair in pairs]),
+        )
+        for name, pairs in nearest.items()
+    }
+
+
+def thumbnail_side(count: int, *, size: int, channels: int) -> int:
+    """Return the side in pixels at which `count` images, `size` square, stay within the page's budget."""
     # One byte per value: PNG hardly compresses noise.
     fitting = math.isqrt(BUDGET // (max(1, count) * channels))
     return min(size, _LARGEST, max(_SMALLEST, fitting))
@@ -107,25 +105,21 @@ def thumbnails(source: MeasuredImages, row: ImageRow, side: int) -> list[PageIma
     ]
 
 
-def contact_sheets(
-    source: MeasuredImages, classes: Sequence[ImageGroup], nearest: Sequence[ImageGroup]
-) -> dict[str, bytes]:
+def contact_sheets(source: MeasuredImages, classes: Groups, nearest: Groups) -> dict[str, bytes]:
     """Render a PNG by file name for each class that has images and each metric that found pairs."""
-    stems = file_names([group.name for group in classes])
-    groups = {f"samples-{stems[group.name]}.png": group for group in classes if any(row.indices for row in group.rows)}
-    names = file_names([group.name for group in nearest])
-    groups |= {f"{names[group.name]}.png": group for group in nearest}
-    return {name: _contact_sheet(source, group.rows) for name, group in groups.items()}
-
-
-def _contact_sheet(source: MeasuredImages, rows: Sequence[ImageRow]) -> bytes:
-    shown = [
-        (row.title, np.stack([_shrink(image, _SHEET_SIDE) for image in source.images(row.role, list(row.indices))]))
-        for row in rows
-        if row.indices
-    ]
-    scale = max(1, _SHEET_TILE // shown[0][1].shape[2])
-    return encode_png(contact_sheet(shown, columns=8, scale=scale))
+    groups = {f"samples-{stem}.png": classes[name] for name, stem in file_names(list(classes)).items()}
+    groups |= {f"{stem}.png": nearest[name] for name, stem in file_names(list(nearest)).items()}
+    sheets = {}
+    for name, rows in groups.items():
+        shown = [
+            (row.title, np.stack([_shrink(image, _SHEET_SIDE) for image in source.images(row.role, list(row.indices))]))
+            for row in rows
+            if row.indices
+        ]
+        if shown:
+            scale = max(1, _SHEET_TILE // shown[0][1].shape[2])
+            sheets[name] = encode_png(contact_sheet(shown, columns=8, scale=scale))
+    return sheets
 
 
 def file_names(names: Sequence[str]) -> Mapping[str, str]:

@@ -39,7 +39,9 @@ def write_report(evaluation: Evaluation, source: MeasuredImages, out: Path) -> l
     if evaluation.trend:
         files["trend.csv"] = tables.trend_csv(evaluation.trend)
     files |= {name: figure.png for name, figure in figures.items()}
-    files |= images.contact_sheets(source, images.class_samples(source), images.nearest_pairs(evaluation))
+    files |= images.contact_sheets(
+        source, images.class_samples(source), images.pair_rows(images.nearest_pairs(evaluation))
+    )
     for name, data in files.items():
         write_atomic(out / name, data)
     return [out / name for name in files]
@@ -59,8 +61,10 @@ def _figures(evaluation: Evaluation) -> dict[str, RenderedFigure]:
 
 def _page(evaluation: Evaluation, source: MeasuredImages, figures: Mapping[str, RenderedFigure]) -> bytes:
     classes, nearest = images.class_samples(source), images.nearest_pairs(evaluation)
+    pairs = images.pair_rows(nearest)
+    count = sum(len(row.indices) for rows in (*classes.values(), *pairs.values()) for row in rows)
     image = evaluation.image
-    side = images.thumbnail_side([*classes, *nearest], size=image.size, channels=image.channels)
+    side = images.thumbnail_side(count, size=image.size, channels=image.channels)
     with_histogram = [row for row in evaluation.results if row.score and row.score.histogram]
     stems = images.file_names([row.name for row in with_histogram])
     shown = {name: svg_image(figure) for name, figure in figures.items()}
@@ -77,14 +81,12 @@ def _page(evaluation: Evaluation, source: MeasuredImages, figures: Mapping[str, 
         "baselines": text.compare_with_baselines(evaluation),
         "baseline_figure": shown.get("baselines.png"),
         "samples": [
-            (group.name, [(row.title, images.thumbnails(source, row, side)) for row in group.rows]) for group in classes
+            (label, [(row.title, images.thumbnails(source, row, side)) for row in rows])
+            for label, rows in classes.items()
         ],
         "nearest": [
-            (
-                group.name,
-                list(zip(group.pairs, *(images.thumbnails(source, row, side) for row in group.rows), strict=True)),
-            )
-            for group in nearest
+            (name, list(zip(nearest[name], *(images.thumbnails(source, row, side) for row in rows), strict=True)))
+            for name, rows in pairs.items()
         ],
         "histograms": [(row, shown[f"histogram-{stems[row.name]}.png"]) for row in with_histogram],
         "per_class": per_class,
