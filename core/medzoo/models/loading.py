@@ -204,6 +204,7 @@ def load_by_name(
         return load_model(folder, plugins=plugins, device=device, kind=kind, overrides=overrides, name=found.entry.id)
     if image is None:
         raise ConfigError(f"'{name}' has no weights", "`medzoo list` shows the models that have weights")
+    assert isinstance(found.spec, GeneratorSpec)  # no caller gives an image with a classifier
     return parameter_free_model(found.spec, image=image, device=device, overrides=overrides)
 
 
