@@ -441,6 +441,12 @@ def test_make_folds_refuses_leaks(split, data, tiny, tmp_path):
         prepared(tiny(folds=0), data, tmp_path / "x")
 
 
+def test_make_folds_keeps_bit_depth(split, tiny, tmp_path):
+    for images in (split, replace(split, held_out={"test": split.held_out["test"]})):
+        deep = replace(images, depth=12, highest=4000)
+        assert prepared(tiny(folds=0), deep, tmp_path / "x").worker.images.data.depth == 12
+
+
 def test_make_folds_keeps_groups_together(tiny, tmp_path):
     write_phantom(tmp_path / "data", counts={"normal": 12, "thick-wall": 12}, size=16, seed=2)
     for file in sorted((tmp_path / "data").glob("*/*.png")):

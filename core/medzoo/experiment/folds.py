@@ -216,14 +216,15 @@ def _joined(parts: Sequence[Dataset]) -> Dataset:
         labels.append(hot if first.multi_label else hot.argmax(axis=1))
     arrays = [part.array for part in parts if part.array is not None]
     patients = [part.patients for part in parts if part.patients is not None]
-    return Dataset(
-        path=first.path,
-        classes=first.classes,
+    return replace(
+        first,
         labels=np.concatenate(labels),
         names=tuple(name for part in parts for name in part.names),
         files=None if arrays else tuple(file for part in parts for file in part.files or ()),
         array=np.concatenate(arrays) if arrays else None,
         patients=tuple(patient for group in patients for patient in group) if len(patients) == len(parts) else None,
+        held_out={},
+        bad=(),
     )
 
 
