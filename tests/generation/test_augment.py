@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import errno
 import hashlib
 import json
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.augmentation import rows
 
 from medzoo.data.dataset import open_dataset
 from medzoo.data.images import decode
@@ -29,11 +29,6 @@ from medzoo.plugins.lookup import load_plugins
 
 TARGET = 12
 QUIET = {"progress": lambda done, total: None}
-
-
-def rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "metadata.csv").open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def content(folder: Path) -> dict[str, bytes]:

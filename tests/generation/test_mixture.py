@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from collections import Counter
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.augmentation import rows
 from helpers.tiny import CLASSES, make_model
 
 from medzoo.data.dataset import open_dataset
@@ -22,11 +22,6 @@ from medzoo.errors import ConfigError, DataError, PluginError, UnknownName
 from medzoo.generation import run as filling
 from medzoo.generation.mixture import PHANTOM_COUNTS, parse_mixture
 from medzoo.generation.plan import exact_shares
-
-
-def rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "metadata.csv").open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="session")

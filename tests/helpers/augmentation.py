@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,3 +57,9 @@ def fill(prepare: Callable[..., filling.Job]) -> Callable[..., filling.Augmentat
         return filling.run(prepare(**request), progress=lambda done, total: None)
 
     return call
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    """The rows of a run's metadata.csv."""
+    with (folder / "metadata.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
