@@ -45,26 +45,26 @@ class OpenAIProvider:
         self._endpoint = settings.endpoint
         if self._endpoint == "auto":
             self._endpoint = "variations" if settings.model in _VARIATION_MODELS else "edits"
-        self._terms = self._make_terms(prompt)
+        self._service = self._make_service(prompt)
         self._key = ""
         self._client: Any = None
         self._http: Any = None
 
-    def _make_terms(self, prompt: str) -> Service:
+    def _make_service(self, prompt: str) -> Service:
         requests, settings = self._requests, self._settings
-        beside = f"the model's name, {settings.model}"
+        also_sent = f"the model's name, {settings.model}"
         if self._endpoint == "edits":
-            beside = f"{beside}, and the prompt '{prompt}'"
+            also_sent = f"{also_sent}, and the prompt '{prompt}'"
         return Service(
             host=self._host,
             encrypted=urlsplit(settings.base_url).scheme == "https",
-            beside=beside,
-            side=settings.size,
-            parallel=requests.max_concurrency,
-            retries=requests.max_retries,
+            also_sent=also_sent,
+            image_size=settings.size,
+            max_concurrency=requests.max_concurrency,
+            max_retries=requests.max_retries,
             backoff=requests.backoff,
-            patience=requests.max_retry_after,
-            price=requests.price_per_request,
+            max_retry_after=requests.max_retry_after,
+            price_per_request=requests.price_per_request,
             currency=requests.currency,
             max_requests=requests.max_requests,
             max_cost=requests.max_cost,
@@ -73,7 +73,7 @@ class OpenAIProvider:
     @property
     def service(self) -> Service | None:
         """Return the API and its terms."""
-        return self._terms
+        return self._service
 
     def connect(self) -> None:
         """Create a client with the key of the environment; send nothing. Raises: ConfigError."""
@@ -150,13 +150,13 @@ class OpenAIProvider:
             if isinstance(error.__cause__, httpx2.ConnectError):
                 # Nothing was sent, so that nothing can be charged, nor can the reason hold the key.
                 reason = f"cannot connect to {self._host}: {error.__cause__}"
-                return RequestError(reason, outcome="refused", again=True)
+                return RequestError(reason, outcome="refused", retryable=True)
             return self._lost("the connection broke")
         content: bytes = response.content
         return content
 
     def _lost(self, what: str) -> RequestError:
-        return RequestError(f"{self._host}: {what}", outcome="lost", again=True)
+        return RequestError(f"{self._host}: {what}", outcome="lost", retryable=True)
 
     def _error_of(self, status: int, headers: Mapping[str, str], body: object) -> MedzooError:
         """Return the error for a response with an error status."""
@@ -171,9 +171,11 @@ class OpenAIProvider:
         if 300 <= status < 400:
             return ConfigError(f"{said}, a redirect, which images do not follow", "give the new openai.base_url")
         if status >= 500:
-            return RequestError(said, outcome="failed", again=True, wait=asked_wait(headers))
-        again = status in _WORTH_REPEATING
-        return RequestError(said, outcome="refused", again=again, wait=asked_wait(headers) if again else 0.0)
+            return RequestError(said, outcome="failed", retryable=True, retry_after=retry_after_of(headers))
+        retryable = status in _WORTH_REPEATING
+        return RequestError(
+            said, outcome="refused", retryable=retryable, retry_after=retry_after_of(headers) if retryable else 0.0
+        )
 
     def _words(self, body: object) -> tuple[str, str]:
         """Return code and message of an error's body; the message is withheld if it contains a piece of the key."""
@@ -202,10 +204,10 @@ class OpenAIProvider:
             if encoded:
                 return base64.b64decode(encoded, validate=True)
         except (ValueError, LookupError, TypeError, AttributeError, binascii.Error):
-            raise RequestError(f"{self._host} answered with no image", outcome="failed", again=True) from None
+            raise RequestError(f"{self._host} answered with no image", outcome="failed", retryable=True) from None
         if isinstance(url, str) and urlsplit(url).scheme in ("http", "https"):
             return self._download(url)
-        raise RequestError(f"{self._host} answered with no image", outcome="failed", again=True)
+        raise RequestError(f"{self._host} answered with no image", outcome="failed", retryable=True)
 
     def _download(self, url: str) -> bytes:
         """Download `url` without sending the key. Raises: RequestError."""
@@ -220,11 +222,13 @@ class OpenAIProvider:
                 content: bytes = response.content
                 return content
         raise RequestError(
-            f"{self._host} answered with the address of an image that cannot be fetched", outcome="failed", again=True
+            f"{self._host} answered with the address of an image that cannot be fetched",
+            outcome="failed",
+            retryable=True,
         )
 
 
-def asked_wait(headers: Mapping[str, str]) -> float:
+def retry_after_of(headers: Mapping[str, str]) -> float:
     """Return the seconds of a Retry-After header, a number or a date; 0 without one."""
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:

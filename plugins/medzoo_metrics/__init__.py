@@ -13,10 +13,9 @@ from medzoo_metrics.intensity import INTENSITY
 from medzoo_metrics.isc import ISC
 from medzoo_metrics.kid import KID
 from medzoo_metrics.lpips_diversity import LPIPS_DIVERSITY
-from medzoo_metrics.ms_ssim import MS_SSIM, MS_SSIM_DIVERSITY
 from medzoo_metrics.nearest_train import NEAREST_TRAIN
 from medzoo_metrics.prc import PRC
-from medzoo_metrics.ssim import SSIM, SSIM_DIVERSITY
+from medzoo_metrics.ssim import MS_SSIM, MS_SSIM_DIVERSITY, SSIM, SSIM_DIVERSITY
 from medzoo_metrics.wasserstein import WASSERSTEIN
 
 FEATURES = (KID, FID, ISC, PRC)

@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 def build_inception(weights: Weights, device: str) -> Extractor:
     """Build Inception-v3."""
-    from medzoo_metrics.inception import build_inception
+    from medzoo_metrics.networks import Inception
 
-    return build_inception(weights["inception-fid"], device)
+    return Inception(weights["inception-fid"], device)
 
 
 def build_vgg16(weights: Weights, device: str) -> PerceptualExtractor:
     """Build VGG16 and LPIPS on it."""
-    from medzoo_metrics.vgg16 import VGG16
+    from medzoo_metrics.networks import VGG16
 
     return VGG16(weights["vgg16-imagenet"], device)
 
 
 def build_alexnet(weights: Weights, device: str) -> PerceptualExtractor:
     """Build LPIPS on AlexNet."""
-    from medzoo_metrics.alexnet import AlexNet
+    from medzoo_metrics.networks import AlexNet
 
     return AlexNet(weights["alexnet-imagenet"], device)
 

@@ -10,6 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
+
+from medzoo.toolkit.nn.pretrained import build_lpips
 
 MIN_SIDE, ENLARGED_SIDE = 32, 64
 
@@ -60,3 +64,35 @@ class Perceptual:
         if (side := min(seen.shape[-2:])) < MIN_SIDE:
             seen = functional.interpolate(seen, scale_factor=ENLARGED_SIDE / side, mode="bilinear")
         return seen
+
+
+class Inception(FidelityExtractor):
+    """An Extractor: Inception-v3 of 2015 as torch-fidelity ported it from TensorFlow."""
+
+    def __init__(self, state: Mapping[str, Tensor], device: str) -> None:
+        layers = {"features": "2048", "logits": "logits_unbiased"}
+        network = build_network(FeatureExtractorInceptionV3, layers, state)
+        network.load_state_dict(state, assign=True)
+        super().__init__(network, layers, device)
+
+
+class VGG16(FidelityExtractor):
+    """A PerceptualExtractor: torch-fidelity's features for precision and recall, and LPIPS."""
+
+    def __init__(self, state: Mapping[str, Tensor], device: str) -> None:
+        layers = {"features": "fc2_relu"}
+        network = build_network(FeatureExtractorVGG16, layers, state)
+        network.model.load_state_dict({name: state[name] for name in network.model.state_dict()}, assign=True)
+        super().__init__(network, layers, device)
+        self.distance = Perceptual(build_lpips("vgg", state), device)
+
+
+class AlexNet:
+    """A PerceptualExtractor without layers: LPIPS alone."""
+
+    def __init__(self, state: Mapping[str, Tensor], device: str) -> None:
+        self.distance = Perceptual(build_lpips("alex", state), device)
+
+    def __call__(self, images: Tensor) -> Mapping[str, Tensor]:
+        """Return no features."""
+        return {}

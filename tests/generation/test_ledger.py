@@ -17,8 +17,9 @@ from medzoo.toolkit.remote import Service
 
 def terms(**given):
     """A service without limits, unless told otherwise."""
-    free = {"price": 0.1, "max_requests": 0, "max_cost": 0.0, "retries": 0, "backoff": 0.0, "patience": 0.0}
-    return Service(host="h", encrypted=True, beside="", side=64, parallel=4, currency="USD", **{**free, **given})
+    fields = {"host": "h", "encrypted": True, "also_sent": "", "image_size": 64, "max_concurrency": 4, "max_retries": 0}
+    fields |= {"backoff": 0.0, "max_retry_after": 0.0, "price_per_request": 0.1, "currency": "USD"}
+    return Service(**{**fields, "max_requests": 0, "max_cost": 0.0, **given})
 
 
 def reserve(open_ledger, file="a/1.png", **given):

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 def show_request_plans(plans: Sequence[RequestPlan]) -> None:
     """Log what would be sent where, at what price."""
     for plan in plans:
-        sent, cost = plan.usage.sent, float(plan.usage.cost(plan.service.price))
+        sent, cost = plan.usage.sent, float(plan.usage.cost(plan.service.price_per_request))
         if sent:
             logger.info(f"{_spent(plan.name, sent, cost, plan.service.currency)} so far")
         if not plan.images:
@@ -35,12 +35,12 @@ def request_plans_as_dict(plans: Sequence[RequestPlan]) -> list[dict[str, Any]]:
             "host": plan.service.host,
             "requests": len(plan.images),
             "images": plan.sources,
-            "price": plan.service.price,
+            "price": plan.service.price_per_request,
             "cost": float(plan.cost),
             "currency": plan.service.currency,
             "covered": plan.allowed,
             "sent": plan.usage.sent,
-            "spent": float(plan.usage.cost(plan.service.price)),
+            "spent": float(plan.usage.cost(plan.service.price_per_request)),
         }
         for plan in plans
     ]

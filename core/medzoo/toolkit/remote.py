@@ -13,28 +13,29 @@ from medzoo.protocols import Generator
 class Service:
     """An external image API and its terms.
 
-    One request sends one real image, a PNG of `side` x `side` pixels in RGB without metadata, to `host`, along with
-    what `beside` describes. At most `parallel` requests are open at once. A failed one is retried up to `retries`
-    times, after `backoff` seconds, doubled each time, or after the service's Retry-After, up to `patience` seconds.
-    `price` is per request in `currency`. `max_requests` and `max_cost` hold for all requests of a job
-    together; 0 is no limit. Users set these terms as the generator's settings `requests.max_retries` and so on.
+    One request sends one real image, a PNG of `image_size` x `image_size` pixels in RGB without metadata, to
+    `host`, along with what `also_sent` describes. At most `max_concurrency` requests are open at once. A failed one is
+    retried up to `max_retries` times, after `backoff` seconds, doubled each time, or after the service's Retry-After,
+    up to `max_retry_after` seconds. `price_per_request` is in `currency`. `max_requests` and `max_cost` hold for all
+    requests of a job together; 0 is no limit. Users set these terms as the generator's settings `requests.max_retries`
+    and so on.
     """
 
     host: str
     encrypted: bool
-    beside: str
-    side: int
-    parallel: int
-    retries: int
+    also_sent: str
+    image_size: int
+    max_concurrency: int
+    max_retries: int
     backoff: float
-    patience: float
-    price: float
+    max_retry_after: float
+    price_per_request: float
     currency: str
     max_requests: int
     max_cost: float
 
     def __post_init__(self) -> None:
-        if self.max_cost and not self.price:
+        if self.max_cost and not self.price_per_request:
             raise ConfigError(
                 "requests.max_cost needs the price of a request",
                 "set it, as in --set requests.price_per_request=0.04",
@@ -49,16 +50,16 @@ class RequestError(MedzooError):
 
     `outcome` is "refused" if the service declined the request, which costs nothing; "failed" if it answered with an
     error of its own or without an image; "lost" if no complete answer came. The last two may have been charged.
-    `again`: the same request may succeed later, after `wait` seconds if the service names them.
+    `retryable`: the same request may succeed later, after `retry_after` seconds if the service names them.
     """
 
     exit_code = 6
 
-    def __init__(self, message: str, *, outcome: RequestOutcome, again: bool, wait: float = 0.0) -> None:
+    def __init__(self, message: str, *, outcome: RequestOutcome, retryable: bool, retry_after: float = 0.0) -> None:
         super().__init__(message)
         self.outcome = outcome
-        self.again = again
-        self.wait = wait
+        self.retryable = retryable
+        self.retry_after = retry_after
 
 
 @runtime_checkable

@@ -36,7 +36,7 @@ class RequestPlan:
     @property
     def cost(self) -> Decimal:
         """The price of one request per image, in the service's currency."""
-        return len(self.images) * Decimal(str(self.service.price))
+        return len(self.images) * Decimal(str(self.service.price_per_request))
 
     @property
     def allowed(self) -> int:
@@ -45,8 +45,8 @@ class RequestPlan:
         if service.max_requests:
             number = min(number, service.max_requests - self.usage.sent)
         if service.max_cost:
-            left = Decimal(str(service.max_cost)) - self.usage.cost(service.price)
-            number = min(number, int(left / Decimal(str(service.price))))
+            left = Decimal(str(service.max_cost)) - self.usage.cost(service.price_per_request)
+            number = min(number, int(left / Decimal(str(service.price_per_request))))
         return max(0, number)
 
     def describe(self) -> str:
@@ -56,13 +56,15 @@ class RequestPlan:
         named = ", ".join(f"{label} {count}" for label, count in classes.items())
         where = f"{service.host}{'' if service.encrypted else ', not encrypted'}"
         price = (
-            f"{self.cost:f} {service.currency} at {service.price:g} each" if service.price else "at a price not given"
+            f"{self.cost:f} {service.currency} at {service.price_per_request:g} each"
+            if service.price_per_request
+            else "at a price not given"
         )
         return (
             f"'{self.name}' sends {len(self.images)} requests ({named}) to {where}: "
             f"{self.sources} different images of {real.path if real is not None else 'the data'}, one in each, as "
-            f"new RGB PNGs of {service.side}x{service.side} pixels without metadata or file name, with "
-            f"{service.beside}; {price}"
+            f"new RGB PNGs of {service.image_size}x{service.image_size} pixels without metadata or file name, with "
+            f"{service.also_sent}; {price}"
         )
 
 
@@ -115,7 +117,7 @@ def request_summary(folder: Path, requests: Sequence[RequestPlan]) -> dict[str, 
         summary[request.name] = {
             "host": request.service.host,
             "requests": usage.sent,
-            "cost_at_most": float(usage.cost(request.service.price)),
+            "cost_at_most": float(usage.cost(request.service.price_per_request)),
             "currency": request.service.currency,
         }
     return summary

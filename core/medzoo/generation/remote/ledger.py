@@ -136,7 +136,7 @@ class Ledger:
             usage = self._state.usage.get(generator, Usage())
             if terms.max_requests and usage.sent >= terms.max_requests:
                 raise _reached(f"requests.max_requests = {terms.max_requests}", usage, terms)
-            next_cost = Usage(charged=usage.charged + 1).cost(terms.price)
+            next_cost = Usage(charged=usage.charged + 1).cost(terms.price_per_request)
             if terms.max_cost and next_cost > Decimal(str(terms.max_cost)):
                 raise _reached(f"requests.max_cost = {terms.max_cost:g}", usage, terms)
             number = self._state.sent + 1
@@ -183,7 +183,8 @@ def _read(path: Path) -> tuple[_LedgerState, int]:
 
 
 def _reached(cap: str, usage: Usage, terms: Service) -> ResourceError:
+    cost = usage.cost(terms.price_per_request)
     return ResourceError(
-        f"{cap} is reached: {usage.sent} requests were sent, for at most {usage.cost(terms.price):f} {terms.currency}",
+        f"{cap} is reached: {usage.sent} requests were sent, for at most {cost:f} {terms.currency}",
         "raise it and run the same command again: it resumes with the missing images",
     )

@@ -35,7 +35,7 @@ def sample_remote(plan: RequestPlan, *, done: Callable[[PlannedImage], None]) ->
     """
     failures: list[tuple[str, str]] = []
     row = 0
-    pool = ThreadPoolExecutor(max_workers=plan.service.parallel, thread_name_prefix="request")
+    pool = ThreadPoolExecutor(max_workers=plan.service.max_concurrency, thread_name_prefix="request")
     with Ledger(plan.folder) as ledger, pool:
         runner = _RequestRunner(plan, ledger)
         try:
@@ -70,7 +70,7 @@ def _as_finished(
     for image in plan.images:
         if is_written(plan.folder / image.file):  # made by a process that had the ledger since the plan was made
             continue
-        if len(under_way) == plan.service.parallel:
+        if len(under_way) == plan.service.max_concurrency:
             yield from _finished(under_way)
         under_way[pool.submit(runner.make, image, runner.source(image))] = image
     while under_way:
@@ -106,18 +106,20 @@ class _RequestRunner:
         with self._reading:
             pixels = self._plan.sampler.source_pixels(image)
         decoded = pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
-        return encode_png(prepare(decoded, size=self._plan.service.side, channels=3, crop="none"))
+        return encode_png(prepare(decoded, size=self._plan.service.image_size, channels=3, crop="none"))
 
     def make(self, image: PlannedImage, source: bytes) -> None:
         """Write the image, retrying requests. Raises: RequestError once no retry is left, and as `sample_remote`."""
         service = self._plan.service
-        for attempt in range(service.retries + 1):
+        for attempt in range(service.max_retries + 1):
             try:
                 self._request(image, source)
             except RequestError as error:
-                if not error.again or attempt == service.retries:
+                if not error.retryable or attempt == service.max_retries:
                     times = f" ({attempt + 1} times)" if attempt else ""
-                    raise RequestError(f"{error.message}{times}", outcome=error.outcome, again=error.again) from None
+                    raise RequestError(
+                        f"{error.message}{times}", outcome=error.outcome, retryable=error.retryable
+                    ) from None
                 self._back_off(attempt, error)
             else:
                 return
@@ -155,31 +157,31 @@ class _RequestRunner:
                 pixels = decode(temporary)
             except DataError as error:
                 reason = error.message.replace(str(temporary), "the answer")
-                raise RequestError(reason, outcome="failed", again=True) from None
+                raise RequestError(reason, outcome="failed", retryable=True) from None
         height, width = pixels.shape[:2]
-        side = self._plan.service.side
+        side = self._plan.service.image_size
         if min(height, width) * 2 < side:
             raise RequestError(
-                f"the response has {width}x{height} pixels instead of {side}x{side}", outcome="failed", again=True
+                f"the response has {width}x{height} pixels instead of {side}x{side}", outcome="failed", retryable=True
             )
         if pixels.std() < 1.0:
-            raise RequestError("the response is an image of a single color", outcome="failed", again=True)
+            raise RequestError("the response is an image of a single color", outcome="failed", retryable=True)
         spec = self._plan.generator.image
         return prepare(pixels, size=spec.size, channels=spec.channels, crop="center")
 
     def _back_off(self, attempt: int, error: RequestError) -> None:
-        """Wait before the next try. Raises: ResourceError if the service asks for more time than `patience`."""
+        """Wait before the next try. Raises: ResourceError if the service asks for more time than `max_retry_after`."""
         service = self._plan.service
         backoff = min(_LONGEST_BACKOFF, service.backoff * 2**attempt) * self._jitter.uniform(0.5, 1.0)
-        if error.wait > service.patience:
+        if error.retry_after > service.max_retry_after:
             raise ResourceError(
-                f"{service.host} asks to wait {error.wait:.0f} seconds, more than requests.max_retry_after = "
-                f"{service.patience:g}: {error.message}",
+                f"{service.host} asks to wait {error.retry_after:.0f} seconds, more than requests.max_retry_after = "
+                f"{service.max_retry_after:g}: {error.message}",
                 "run the same command again then; it requests the missing images only",
             )
-        if error.wait:
+        if error.retry_after:
             # The limit is on the account and not on the thread, so all threads wait.
-            self._not_before = max(self._not_before, time.monotonic() + error.wait + backoff)
+            self._not_before = max(self._not_before, time.monotonic() + error.retry_after + backoff)
         elif self._stopping.wait(backoff):
             raise _Stopped
 
