@@ -24,6 +24,8 @@ Origin = TypeVar("Origin")
 
 _TYPES: Mapping[Any, str] = {int: "whole number", float: "number", bool: "true or false", str: "text"}
 
+_DECLARED = ("help", "min", "max", "choices")  # by `setting`, in a field's metadata
+
 # The last part of a setting's former key, and what it may be called today: the first that the settings have.
 # fmt: off
 _RENAMED: Mapping[str, str] = {
@@ -75,32 +77,19 @@ def setting(
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """A setting as its dataclass declares it; `key` is dotted, `group` the dataclass that it is a field of."""
+    """A setting as its dataclass `group` declares it.
+
+    `key` is dotted; `help` is empty where `setting` did not declare it; values from `min` to `max`, or `choices` alone,
+    are allowed.
+    """
 
     key: str
     kind: Any
-    field: dataclasses.Field[Any]
     group: type[Any]
-
-    @property
-    def help(self) -> str:
-        """Its meaning; empty where `setting` did not declare it."""
-        return str(self.field.metadata.get("help", ""))
-
-    @property
-    def min(self) -> float | None:
-        """The smallest value allowed."""
-        return self.field.metadata.get("min")
-
-    @property
-    def max(self) -> float | None:
-        """The largest value allowed."""
-        return self.field.metadata.get("max")
-
-    @property
-    def choices(self) -> Sequence[Any] | None:
-        """The only values allowed."""
-        return self.field.metadata.get("choices")
+    help: str = ""
+    min: float | None = None
+    max: float | None = None
+    choices: Sequence[Any] | None = None
 
     @property
     def takes(self) -> str:
@@ -303,7 +292,8 @@ def _leaves(schema: type[Any], prefix: str) -> Iterator[Setting]:
         if dataclasses.is_dataclass(kind) and isinstance(kind, type):
             yield from _leaves(kind, f"{prefix}{field.name}.")
         else:
-            yield Setting(key=prefix + field.name, kind=kind, field=field, group=schema)
+            declared = {name: field.metadata[name] for name in _DECLARED if name in field.metadata}
+            yield Setting(key=prefix + field.name, kind=kind, group=schema, **declared)
 
 
 _type_hints = functools.cache(typing.get_type_hints)  # a millisecond each, asked for at every look at settings

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medzoo.protocols import CheckpointStore, LabeledImages, TrainingCallback
+from medzoo.protocols import LabeledImages
 from medzoo.seeds import derive_seed, global_draws_from
-from medzoo.toolkit.settings import ReconstructionSettings, TrainingSettings
+from medzoo.toolkit.settings import ReconstructionSettings
 from medzoo.toolkit.training import losses
 from medzoo.toolkit.training.batches import Batch, pixels
-from medzoo.toolkit.training.loop import Discriminator, train
+from medzoo.toolkit.training.loop import Discriminator
 
 _BATCH = 16
 
@@ -118,31 +118,6 @@ class Reconstruction:
         return made.float(), mean.float(), log_variance.float()
 
 
-def train_autoencoder(
-    autoencoder: Any,
-    data: LabeledImages,
-    settings: TrainingSettings,
-    objective: Reconstruction,
-    *,
-    seed: int,
-    callback: TrainingCallback = TrainingCallback(),
-    checkpoints: CheckpointStore = CheckpointStore(),
-) -> None:
-    """Train an `Autoencoder` in place; previews show images, each beside its reconstruction."""
-    train(
-        autoencoder,
-        objective,
-        data,
-        settings,
-        seed=seed,
-        callback=callback,
-        checkpoints=checkpoints,
-        sample=lambda seeds, labels: _side_by_side(autoencoder, data, seeds, labels),
-        discriminator=objective.discriminator,
-    )
-    autoencoder.eval()
-
-
 @torch.inference_mode()
 def reconstruct(autoencoder: Any, images: Tensor) -> Tensor:
     """Return reconstructions, float32 (N, C, H, W) in [0, 1], of images in [0, 1] from the means of their latents."""
@@ -194,7 +169,7 @@ def _spectral_norm(layer: nn.Module) -> nn.Module:
     return normalized
 
 
-def _side_by_side(autoencoder: Any, data: LabeledImages, seeds: Sequence[int], labels: Tensor) -> Tensor:
+def side_by_side(autoencoder: Any, data: LabeledImages, seeds: Sequence[int], labels: Tensor) -> Tensor:
     """Return training images with `labels`, chosen by the seeds, each followed by its reconstruction."""
     device = next(autoencoder.parameters()).device
     known = torch.from_numpy(data.labels)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from medzoo.protocols import CheckpointStore, LabeledImages, TrainingCallback
 from medzoo.seeds import derive_seed
 from medzoo.specs import ImageSpec
-from medzoo.toolkit.diffusion.autoencoder import Reconstruction, quality, train_autoencoder
+from medzoo.toolkit.diffusion.autoencoder import Reconstruction, quality, side_by_side
 from medzoo.toolkit.diffusion.process import DiffusionModel, ForwardProcess, to_clean, to_images
 from medzoo.toolkit.settings import LatentDiffusionSettings
 from medzoo.toolkit.training import losses
@@ -93,15 +93,18 @@ class LatentDiffusion(DiffusionModel[LatentDiffusionSettings]):
             device=self.device,
             seed=seed,
         )
-        train_autoencoder(
+        train(
             self.autoencoder,
+            objective,
             data,
             self.settings.first_stage,
-            objective,
             seed=derive_seed(seed, "first"),
             callback=run,
             checkpoints=run,
+            sample=lambda seeds, labels: side_by_side(self.autoencoder, data, seeds, labels),
+            discriminator=objective.discriminator,
         )
+        self.autoencoder.eval()
 
     def _fit_network(self, data: LabeledImages, *, mirrored: bool, seed: int, run: StageRun) -> None:
         self.autoencoder.eval()

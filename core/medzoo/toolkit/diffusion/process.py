@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -31,12 +31,8 @@ Network = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(noisy (N, C, ...), timesteps (N,), labels) -> output (N, C, ...), or (N, 2C, ...) with a learned variance."""
 
 
-class Denoiser(Protocol):
-    """One call of the network during sampling."""
-
-    def __call__(self, noisy: Tensor, timestep: int) -> tuple[Tensor, Tensor | None]:
-        """Return clean images (N, C, ...) within their limit and, if learned, the variance output in [-1, 1]."""
-
+Denoiser = Callable[[Tensor, int], tuple[Tensor, Tensor | None]]
+"""(noisy, timestep) -> clean images (N, C, ...) within their limit and, if learned, the variance output in [-1, 1]."""
 
 SCHEDULES: Mapping[str, Mapping[str, Any]] = {
     "linear": {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02},
