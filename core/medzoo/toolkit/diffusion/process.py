@@ -187,7 +187,7 @@ class DiffusionModel(FastSampling, Generic[S]):
 
     def __init__(self, settings: S, image: ImageSpec) -> None:
         super().__init__()
-        self.settings = settings
+        self.settings: S = settings
         self.image = image
         self.null = null_label(image)
 
