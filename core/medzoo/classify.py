@@ -44,14 +44,15 @@ def predict(
     source: str | None = None,
     skip_bad: bool = False,
     masks: str = "ignore",
+    convert_color: bool = False,
     progress: Progress | None = None,
 ) -> Predictions:
     """Predict the classes of images, labeled or not.
 
     `model` is a classifier's id, a plugin's name (its default model), a training run's folder or `hf:org/name`. `data`
     is an image, a folder of images or of class folders, a CSV or an npz; `part` keeps one part of it ("train", "val" or
-    "test"), `classes` names the classes of an npz, and `skip_bad` leaves out unreadable images. `out` is a CSV to
-    write. `progress` is called with the number of images done and their total.
+    "test"), `classes` names the classes of an npz, and `skip_bad` leaves out unreadable images. Images in color
+    are an error for a model trained in gray, unless `convert_color` reads them in gray. `out` is a CSV to write. `progress` is called with the number of images done and their total.
 
     Example:
         >>> predictions = medzoo.classify.predict("cnn-busi", data="scans", out="predictions.csv")
@@ -81,7 +82,7 @@ def predict(
     def watch(done: int, _: int, note: str = "", /) -> None:
         (progress or no_progress)(before + done, total, note)
 
-    for images in parts:
+    for images in (loaded.check_images(images, convert_color=convert_color) for images in parts):
         log_unreadable(images)
         found.append((images, run(loaded, images, progress=watch)))
         before += len(images)
@@ -106,6 +107,7 @@ def test(
     source: str | None = None,
     skip_bad: bool = False,
     masks: str = "ignore",
+    convert_color: bool = False,
     progress: Progress | None = None,
 ) -> ClassifierResult:
     """Score a classifier on images it was not trained on.
@@ -150,6 +152,7 @@ def test(
         allow_leak=allow_leak,
         leave_out_seen=leave_out_seen,
         near=near,
+        convert_color=convert_color,
         progress=progress or no_progress,
     )
     log_unreadable(result.data)

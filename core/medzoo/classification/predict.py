@@ -182,6 +182,7 @@ def score(
     allow_leak: bool = False,
     leave_out_seen: bool = False,
     near: float | None = None,
+    convert_color: bool = False,
     progress: Progress,
 ) -> ClassifierResult:
     """Score the model on a part of `data`: `part`, or the test part, or all of data without parts.
@@ -198,6 +199,8 @@ def score(
     chosen, left_out = data_part(data, part), 0
     if part != "train":
         check_no_synthetic(chosen, use="which cannot test a classifier", hint="give real images")
+    chosen = model.check_images(chosen, convert_color=convert_color)
+    model.check_lineage()
     unseen = [
         place for place, digest in enumerate(_decoded(model, chosen).fingerprints()) if digest not in model.trained_on
     ]

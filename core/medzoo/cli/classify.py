@@ -13,6 +13,7 @@ from medzoo.cli.options import (
     AllowLeak,
     Classes,
     ConfigFile,
+    ConvertColor,
     Data,
     Device,
     LeaveOutSeen,
@@ -105,6 +106,7 @@ def predict(
     source: Source = None,
     skip_bad: SkipBad = False,
     masks: Masks = "ignore",
+    convert_color: ConvertColor = False,
 ) -> None:
     """Predict the classes of images; write a CSV."""
     import medzoo
@@ -120,6 +122,7 @@ def predict(
             source=source,
             skip_bad=skip_bad,
             masks=masks,
+            convert_color=convert_color,
             progress=progress,
         )
     print_text(str(out))
@@ -147,6 +150,7 @@ def score(
     source: Source = None,
     skip_bad: SkipBad = False,
     masks: Masks = "ignore",
+    convert_color: ConvertColor = False,
     as_json: Json = False,
 ) -> None:
     """Score a classifier on images it was not trained on."""
@@ -167,6 +171,7 @@ def score(
             source=source,
             skip_bad=skip_bad,
             masks=masks,
+            convert_color=convert_color,
             progress=progress,
         )
     if as_json:

@@ -28,6 +28,9 @@ Masks = Annotated[
         metavar="ignore|refuse|as-images", help="Masks among the images: leave out, refuse, or use as images."
     ),
 ]
+ConvertColor = Annotated[
+    bool, typer.Option("--convert-color", help="Read images in color as gray, for a model trained in gray.")
+]
 AllowUpload = Annotated[
     bool,
     typer.Option("--allow-upload", help="Allow real images to be sent to a service, for generators that use one."),

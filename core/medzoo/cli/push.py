@@ -64,6 +64,13 @@ def push(
             "--accept-memorization", help="Publish a model that failed its memorization check; the card states it."
         ),
     ] = False,
+    publish_fingerprints: Annotated[
+        bool,
+        typer.Option(
+            "--publish-fingerprints",
+            help="Publish which images it was trained on, as hashes: whoever has an image can then look it up.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the model and list what would be sent, without sending it.")
     ] = False,
@@ -96,6 +103,7 @@ def push(
         private=private,
         force=force,
         accept_memorization=accept_memorization,
+        publish_fingerprints=publish_fingerprints,
         dry_run=dry_run,
     )
     facts = []

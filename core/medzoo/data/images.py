@@ -252,6 +252,11 @@ def is_color(pixels: np.ndarray) -> bool:
     return bool(spread.mean() > _TINT)
 
 
+def to_gray(pixels: np.ndarray) -> np.ndarray:
+    """Convert uint8 (H, W) or (H, W, 3) to gray (H, W) by ITU-R 601."""
+    return np.array(Image.fromarray(pixels).convert("L"))
+
+
 def prepare(pixels: np.ndarray, *, size: int, channels: int, crop: str) -> np.ndarray:
     """Return the image a model sees, uint8 (C, size, size), from decoded uint8 (H, W) or (H, W, 3).
 

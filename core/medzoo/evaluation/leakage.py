@@ -16,7 +16,7 @@ from medzoo.generation.mixture import Source
 from medzoo.generation.run import MODELS
 from medzoo.hub.registry import CONFIG, WEIGHTS
 from medzoo.hub.sources import locate
-from medzoo.models.folder import read_description
+from medzoo.models.folder import UNKNOWN_LINEAGE, read_description
 from medzoo.models.loading import LoadedModel
 from medzoo.protocols import Generator
 from medzoo.runs.record import read_run
@@ -52,7 +52,10 @@ def find_seen(
     if TRAIN in sets:
         trainings.append(("", "", frozenset(sets[TRAIN].images.fingerprints())))
     trainings += [(name, weights, _images_of(name, weights, fake.data.path, source)) for name, weights in fake.origins]
-    trainings += [(model.name, model.weights_sha256 or "", model.trained_on) for model in models]
+    trainings += [
+        (model.name, model.weights_sha256 or "", model.trained_on if model.check_lineage() else None)
+        for model in models
+    ]
     digests = sets[REAL].images.fingerprints() if trainings else ()
     return [
         Seen(
@@ -109,14 +112,22 @@ def _images_of(generator: str, weights_sha256: str, made: Path, source: Source) 
         if any(file.name == WEIGHTS and file.sha256 == weights_sha256 for file in row.files):
             folder = locate(row)[1]
             if folder is not None:
-                return frozenset(map(str, read_description(folder)["data"].get("images", ())))
+                return _known_images(generator, read_description(folder))
             missing = f"is not on this machine (medzoo pull {row.name})"
     folders = (read_run(made if made.is_dir() else made.parent) or {}).get(MODELS)
     home = folders.get(generator) if isinstance(folders, Mapping) else None
     if isinstance(home, str):
         description = read_description(Path(home)) if (Path(home) / CONFIG).is_file() else {}
         if description.get("weights_sha256") == weights_sha256:
-            return frozenset(map(str, description["data"].get("images", ())))
+            return _known_images(generator, description)
         missing += f" and no longer in {home}"
     logger.warning(f"'{generator}' {missing}, so its training images are unknown")
+    return None
+
+
+def _known_images(name: str, description: Mapping[str, Any]) -> frozenset[str] | None:
+    """Return the fingerprints that a config.json states, or None, with a warning, if it states none."""
+    if known := description["data"].get("images"):
+        return frozenset(map(str, known))
+    logger.warning(UNKNOWN_LINEAGE.format(name=name))
     return None

@@ -248,6 +248,8 @@ def lineage(mixture: Mixture, data: Dataset, *, allow_leak: bool) -> dict[str, A
     """
     found: dict[str, Any] = {}
     for model, name in zip(mixture.models, mixture.names, strict=True):
+        if not model.check_lineage():
+            found[name] = {"trained_on": None, "among_the_real": None, "held_out": dict.fromkeys(data.held_out)}
         if not model.trained_on:
             continue
         seen = {

@@ -18,6 +18,12 @@ from medzoo.protocols import Classifier, Generator
 from medzoo.specs import ClassifierSpec, ImageSpec, ModelSpec
 from medzoo.storage.files import read_json, sha256_file, write_atomic, write_json_atomic
 
+FINGERPRINTS = "fingerprints.json"
+"""The file of a model's folder that says which images it was trained on; it is published on demand only."""
+
+UNKNOWN_LINEAGE = "'{name}' does not say which images it was trained on: real images given here may be among them"
+"""The warning about a model whose fingerprints are not published."""
+
 # What every config.json states. The weights' hash is there too, because a folder can be damaged as a download can.
 _REQUIRED = {"plugin": str, "weights_sha256": str, "config": dict, "image": dict, "data": dict}
 # Of a library's error: what failed, and the first tensors that did.
@@ -35,22 +41,29 @@ def save_model(
     dtype: torch.dtype = torch.float32,
     facts: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the weights in `dtype` and config.json to `folder`.
+    """Write the weights in `dtype`, config.json and fingerprints.json to `folder`.
 
-    `data` says what the model was trained on: name, fingerprint, counts and the fingerprints of the images. `facts` are
+    `data` says what the model was trained on: name, fingerprint, counts and the fingerprints of the images. The latter
+    go into a file of their own, because whoever has an image could tell by them whether it was trained on. `facts` are
     added to config.json as they are.
     """
+    data = dict(data)
+    fingerprints = {"images": data.pop("images", None)}
+    if "validation" in data:
+        data["validation"] = dict(data["validation"])
+        fingerprints["validation"] = data["validation"].pop("images", None)
     tensors = {
         name: (value.to(dtype) if value.is_floating_point() else value).detach().cpu().contiguous()
         for name, value in model.state_dict().items()
     }
     write_atomic(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
+    write_json_atomic(folder / FINGERPRINTS, {key: known for key, known in fingerprints.items() if known is not None})
     description = {
         "plugin": spec.name,
         "weights_sha256": sha256_file(folder / WEIGHTS),
         "config": config.flat(),
         "image": model.image.to_dict(),
-        "data": dict(data),
+        "data": data,
         # A folder that states no kind holds a generator.
         **({"kind": CLASSIFIER} if isinstance(spec, ClassifierSpec) else {}),
         **(facts or {}),
@@ -59,24 +72,35 @@ def save_model(
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """Return the content of a model folder's config.json.
+    """Return the content of a model folder's config.json, with the fingerprints of fingerprints.json under "data".
 
     Raises:
-        IntegrityError: the file is missing, is not JSON, or lacks a required value.
+        IntegrityError: a file cannot be read or is not JSON, or config.json lacks a required value.
     """
     path = folder / CONFIG
-    try:
-        description = read_json(path)
-    except (OSError, ValueError) as error:
-        raise IntegrityError(f"cannot read {path}: {error}", _HINT) from error
-    if not isinstance(description, dict):
-        description = {}
+    description = _read_object(path)
     wrong = sorted(key for key, kind in _REQUIRED.items() if not isinstance(description.get(key), kind))
     if wrong:
         raise IntegrityError(f"{path}: {', '.join(wrong)} missing or of the wrong type", _HINT)
-    if not isinstance(description["data"].get("images", []), list):
-        raise IntegrityError(f"{path}: data.images is not a list of fingerprints", _HINT)
+    data = description["data"]
+    if (folder / FINGERPRINTS).is_file():
+        known = _read_object(folder / FINGERPRINTS)
+        data.update({"images": known["images"]} if "images" in known else {})
+        if "validation" in known:
+            data["validation"] = {**data.get("validation", {}), "images": known["validation"]}
+    for place in (data, data.get("validation", {})):
+        if not isinstance(place, dict) or not isinstance(place.get("images", []), list):
+            raise IntegrityError(f"{folder}: the training images' fingerprints are not lists", _HINT)
     return description
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file; {} for other JSON. Raises: IntegrityError if it is no JSON."""
+    try:
+        found = read_json(path)
+    except (OSError, ValueError) as error:
+        raise IntegrityError(f"cannot read {path}: {error}", _HINT) from error
+    return found if isinstance(found, dict) else {}
 
 
 def saved_settings(

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from medzoo import config as settings
+from medzoo.data.dataset import Dataset
 from medzoo.data.images import contact_sheet, to_uint8
-from medzoo.errors import ConfigError, PluginError, UnknownName
+from medzoo.errors import ConfigError, DataError, PluginError, UnknownName
 from medzoo.hub.registry import CLASSIFIER, CONFIG, GENERATOR, WEIGHTS, Registry, check_kind, resolve
 from medzoo.hub.sources import fetch_model
-from medzoo.models.folder import load_weights, override_saved, read_description, saved_settings
+from medzoo.models.folder import UNKNOWN_LINEAGE, load_weights, override_saved, read_description, saved_settings
 from medzoo.models.labels import label_tensor
 from medzoo.protocols import Classifier, Generator
 from medzoo.seeds import global_draws_from
@@ -60,6 +61,22 @@ class LoadedModel(Generic[M_co]):
     def kind(self) -> Literal["generator", "classifier"]:
         """Which kind of model it is."""
         return "classifier" if isinstance(self.spec, ClassifierSpec) else "generator"
+
+    def check_lineage(self) -> bool:
+        """Return whether its training images are known, if it has any; log a warning if not."""
+        known = bool(self.trained_on) or self.weights_sha256 is None
+        if not known:
+            logger.warning(UNKNOWN_LINEAGE.format(name=self.name))
+        return known
+
+    def check_images(self, data: Dataset, *, convert_color: bool = False) -> Dataset:
+        """Return the images as the model reads them, at its bit depth. Raises: DataError for color it does not see."""
+        if self.image.channels == 1 and data.channels == 3 and not convert_color:
+            raise DataError(
+                f"{data.path} is in color, but '{self.name}' was trained on grayscale images",
+                "use a model trained in color; --convert-color reads them in gray",
+            )
+        return data.with_depth(self.depth)
 
     @property
     def depth(self) -> int:

@@ -17,7 +17,7 @@ from medzoo.errors import ConfigError, DataError
 from medzoo.hub.front_matter import CLASSIFICATION, GENERATION, Notes, Task, front_matter
 from medzoo.hub.registry import CLASSIFIER, CONFIG, GENERATOR, WEIGHTS
 from medzoo.hub.registry_file import entry_toml, to_toml
-from medzoo.models.folder import read_description, save_model
+from medzoo.models.folder import FINGERPRINTS, read_description, save_model
 from medzoo.models.loading import LoadedModel, class_sheet, count_parameters, load_model
 from medzoo.plugins.lookup import Plugins, load_plugins
 from medzoo.protocols import Generator
@@ -126,7 +126,7 @@ def write_card(
     """Write the model card of a training run to the folder `out`, and return its registry entry as TOML.
 
     The card is README.md, config.json, model.safetensors (fp16) and, for a generator, images sampled from the weights
-    as published. `about` is a TOML file with what a run cannot know. `settings` changes the settings of sampling, or of
+    as published. fingerprints.json beside them is not published unless `push` is asked to. `about` is a TOML file with what a run cannot know. `settings` changes the settings of sampling, or of
     prediction, that the card ships with, by dotted key.
 
     Example:
@@ -185,7 +185,7 @@ def _check_folder(out: Path, files: tuple[str, ...]) -> None:
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file", "choose another --out")
     found = sorted(entry.name for entry in out.iterdir()) if out.is_dir() else []
-    others = [name for name in found if name not in files and not name.startswith(".")]
+    others = [name for name in found if name not in (*files, FINGERPRINTS) and not name.startswith(".")]
     if others:
         raise DataError(f"{out} holds files that are not part of a card: {others[0]}", "choose another --out")
 
@@ -285,7 +285,7 @@ def _card_text(about: About, model: LoadedModel[Any], record: Mapping[str, Any],
         )
         samples, does = "", f"It classifies {images} as {_listed(image.classes)}"
         selected = f"Weights were selected on other images: {selected_on}.\n\n"
-        use = "every image that the weights were fitted to or selected on, so that medzoo can refuse a test on them"
+        use = "the images that the weights were fitted to or selected on: without them, medzoo cannot refuse a test on them"
         scores = f"\n## Held-out scores\n\n{_scores(notes)}"
     else:
         labels = " ".join(f"--label {label}" for label in image.classes[:2]) + " " if image.multi_label else ""
@@ -297,7 +297,7 @@ def _card_text(about: About, model: LoadedModel[Any], record: Mapping[str, Any],
             "settings below; not hand-picked.\n"
         )
         does, selected, scores = f"It generates {images}", "", ""
-        use = "every training image, so that medzoo can refuse an evaluation on them"
+        use = "the training images: without them, medzoo cannot refuse an evaluation on them"
     rows = note_rows(notes)
     measured = f"\nMeasured by the training run:\n\n{_table(NOTE_HEAD, rows)}\n" if rows else ""
     return f"""---
@@ -325,7 +325,8 @@ def _card_text(about: About, model: LoadedModel[Any], record: Mapping[str, Any],
 
 {many}{_table(COUNT_HEAD, count_rows(record["data"]["counts"]))}
 
-{selected}`config.json` holds a fingerprint of {use}.
+{selected}`{FINGERPRINTS}`, where it is published, holds fingerprints of
+{use}.
 
 ## Training
 

@@ -20,6 +20,7 @@ from medzoo.errors import DataError, MedzooError
 from medzoo.evaluation.memorization import CopyCheck
 from medzoo.hub.front_matter import LIBRARY, is_number, parse_card
 from medzoo.hub.registry import CLASSIFIER, CONFIG, GENERATOR, WEIGHTS, ModelEntry
+from medzoo.models.folder import FINGERPRINTS
 from medzoo.models.labels import label_tensor
 from medzoo.models.loading import LoadedModel
 from medzoo.plugins.lookup import Plugins
@@ -109,7 +110,7 @@ def _files(card: Card) -> Iterator[str]:
         if not _is_own_file(card.folder / name):
             yield f"{name} is missing or a link: {_AGAIN}"
     for entry in sorted(card.folder.iterdir()):
-        if entry.name not in names and entry.name != RECORD:
+        if entry.name not in (*names, RECORD, FINGERPRINTS):
             yield f"contains {entry.name}: remove it: only {', '.join(names)} are published"
 
 
@@ -215,8 +216,6 @@ def _agreement(card: Card) -> Iterator[str]:
     classes = tuple(image.get("classes") or ())
     if set(counts) != set(classes) or not all(type(count) is int and count > 0 for count in counts.values()):
         yield f"{CONFIG} has no count of training images of some class: {_AGAIN}"
-    if not _table(card.description, "data").get("images"):
-        yield f"{CONFIG} has no fingerprints of the training images: {_AGAIN}"
     if card.entry is None:
         return
     own = {"id": card.description.get("id"), "plugin": card.description["plugin"], "classes": classes}

@@ -17,7 +17,7 @@ from medzoo.hub.front_matter import complete_card
 from medzoo.hub.registry import CONFIG, GENERATOR, ModelEntry, Registry, is_model_folder, load_registry
 from medzoo.hub.registry_file import entry_toml
 from medzoo.hub.sources import fetch_model
-from medzoo.models.folder import read_description
+from medzoo.models.folder import FINGERPRINTS, read_description
 from medzoo.models.loading import count_parameters
 from medzoo.plugins.lookup import Plugins, load_plugins
 from medzoo.publishing.card import README, TRAININGS, About, entry_values, form_of, load_published, write_card
@@ -71,6 +71,7 @@ def push(
     private: bool = False,
     force: bool = False,
     accept_memorization: bool = False,
+    publish_fingerprints: bool = False,
     dry_run: bool = False,
 ) -> list[Package]:
     """Check models, and upload each to the Hugging Face Hub in one commit, or in none if the Hub has all of it.
@@ -79,8 +80,9 @@ def push(
     in the TOML file `about`, with changed `settings` of sampling or prediction. `repo` is ORG/NAME; without it, `org`
     and the model's id, or the repository that its registry entry or `about` names. `version` numbers the entry and tags
     the commit. `create` creates a missing repository, `private` makes that one private, and `force` overwrites a newer
-    card. `accept_memorization` publishes a model that failed its memorization check, which its card then states. With
-    `dry_run`, nothing is sent. All models are checked before the first is uploaded.
+    card. `accept_memorization` publishes a model that failed its memorization check, which its card then states. `publish_fingerprints`
+    also sends fingerprints.json, by which anybody who has an image can tell whether the model was trained on it; without
+    it, `augment` and `evaluate` cannot refuse images that the model was trained on. With `dry_run`, nothing is sent. All models are checked before the first is uploaded.
 
     Example:
         >>> (package,) = medzoo.push("runs/ldm", about="ldm.toml", repo="ORG/ldm", dry_run=True)
@@ -112,6 +114,7 @@ def push(
             settings=settings,
             version=version,
             accept_memorization=accept_memorization,
+            publish_fingerprints=publish_fingerprints,
         )
         packages.append(package)
     if dry_run:
@@ -135,6 +138,7 @@ def build_package(
     settings: Mapping[str, Any] | None = None,
     version: int | None = None,
     accept_memorization: bool = False,
+    publish_fingerprints: bool = False,
 ) -> Package:
     """Check a model and package it, without sending anything. A training run gets its card folder first.
 
@@ -189,6 +193,16 @@ def build_package(
     check = CopyCheck.of(notes)
     text = with_warning(card.readme, check) if check is not None and check.failed else card.readme
     files = {name: (folder / name).read_bytes() for name in card.form.files} | {README: text.encode()}
+    if publish_fingerprints and (folder / FINGERPRINTS).is_file():
+        files[FINGERPRINTS] = (folder / FINGERPRINTS).read_bytes()
+        logger.warning(
+            f"{model_id}: {FINGERPRINTS} is published: anybody who has an image can look up whether it was trained on"
+        )
+    elif not pinned:
+        logger.info(
+            f"{model_id}: how many images it was trained on is published, not which: `augment` and `evaluate` will say "
+            "that its lineage is unknown (--publish-fingerprints publishes it)"
+        )
     listed = [
         {"name": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in files.items()
     ]
