@@ -545,7 +545,7 @@ def augment(
     out: str | Path | None = None,
     seed: int = 0,
     batch_size: int = 32,
-    originals: Literal["link", "copy", "omit"] = "link",
+    originals: Literal["link", "copy", "gray", "omit"] = "link",
     shard: str = "1/1",
     device: str = "auto",
     settings: Mapping[str, Any] | None = None,

@@ -51,8 +51,9 @@ def predict(
 
     `model` is a classifier's id, a plugin's name (its default model), a training run's folder or `hf:org/name`. `data`
     is an image, a folder of images or of class folders, a CSV or an npz; `part` keeps one part of it ("train", "val" or
-    "test"), `classes` names the classes of an npz, and `skip_bad` leaves out unreadable images. Images in color
-    are an error for a model trained in gray, unless `convert_color` reads them in gray. `out` is a CSV to write. `progress` is called with the number of images done and their total.
+    "test"), `classes` names the classes of an npz, and `skip_bad` leaves out unreadable images. Images in color are an
+    error for a model trained in gray, unless `convert_color` reads them in gray. `out` is a CSV to write. `progress` is
+    called with the number of images done and their total.
 
     Example:
         >>> predictions = medzoo.classify.predict("cnn-busi", data="scans", out="predictions.csv")

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 import torch
 from helpers.augmentation import rows
+from PIL import Image
 
 from medzoo.data.dataset import open_dataset
 from medzoo.data.images import decode
-from medzoo.errors import ResourceError
+from medzoo.errors import DataError, ResourceError
 from medzoo.generation import run as filling
 from medzoo.generation import writer
 from medzoo.generation.sampler import Sampler
@@ -347,3 +348,41 @@ def test_run_of_moved_data(fill, images, tmp_path):
     shutil.copytree(images, tmp_path / "moved")
     assert fill(data=tmp_path / "moved").already_done
     assert (folder / "run.json").exists()
+
+
+@pytest.fixture
+def colored(images, tmp_path):
+    """The scans in color."""
+    for file in images.rglob("*.png"):
+        target = tmp_path / "colored" / file.parent.name / file.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(file) as image:
+            pixels = np.asarray(image.convert("RGB")) * np.array((1.0, 0.5, 0.2))
+        Image.fromarray(pixels.astype(np.uint8)).save(target)
+    return tmp_path / "colored"
+
+
+def test_prepare_color_beside_gray_is_refused(prepare, colored):
+    with pytest.raises(DataError, match=r"colored is in color, but 'tiny' makes grayscale images") as caught:
+        prepare(data=colored)
+    assert "--originals gray" in caught.value.hint
+
+
+def test_run_originals_in_gray(fill, colored):
+    folder = fill(data=colored, originals="gray").folder
+    modes = set()
+    for file in folder.glob("*/*.png"):
+        with Image.open(file) as image:
+            modes.add(image.mode)
+    assert modes == {"L"}
+    assert len(list(folder.glob("*/*.png"))) == 36
+
+
+def test_prepare_warns_about_16_bit_originals(prepare, images, tmp_path, logged):
+    for file in images.rglob("*.png"):
+        target = tmp_path / "deep" / file.parent.name / file.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(file) as image:
+            Image.fromarray(np.asarray(image).astype(np.uint16) * 16).save(target)
+    prepare(data=tmp_path / "deep")
+    assert any("real images keep their 16 bits beside synthetic ones of 8" in line for line in logged)

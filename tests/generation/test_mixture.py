@@ -366,3 +366,10 @@ def test_parse_mixture_invalid(given, message):
 )
 def test_exact_shares_sum_to_the_total(total, shares, counts):
     assert exact_shares(total, [Fraction(share) for share in shares]) == counts
+
+
+def test_lineage_unknown_is_said(prepare, tmp_path, logged):
+    folder = make_model(tmp_path / "secret", trained_on=None)
+    job = prepare(generators=(str(folder),))
+    assert "'secret' does not say which images it was trained on: real images given here may be among them" in logged
+    assert job.facts["lineage"]["models"]["secret"]["trained_on"] is None

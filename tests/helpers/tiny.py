@@ -15,13 +15,19 @@ CLASSES = ("thick-wall", "normal", "narrow-canal")
 
 
 def make_model(
-    folder: Path, *, classes: Sequence[str] = CLASSES, trained_on: Sequence[str] = (), embedded: str = "", seed: int = 0
+    folder: Path,
+    *,
+    classes: Sequence[str] = CLASSES,
+    trained_on: Sequence[str] | None = (),
+    embedded: str = "",
+    seed: int = 0,
 ) -> Path:
-    """A folder with an untrained `ddpm` of 16 pixels that says it was trained on these images."""
+    """A folder with an untrained `ddpm` of 16 pixels that says it was trained on these images; None does not say."""
     spec = load_plugins().generator("ddpm")
     config = settings.resolve(spec.config, presets=spec.presets, preset="tiny")
     image = ImageSpec(size=16, channels=1, classes=tuple(classes))
     generator = build_model(spec, config, image, device="cpu", seed=seed)
-    data = {"name": "test", "images": sorted(trained_on), "embedded": embedded}
+    data = {"name": "test", "embedded": embedded}
+    data |= {"images": sorted(trained_on)} if trained_on is not None else {}
     save_model(folder, generator, spec=spec, config=config, data=data)
     return folder

@@ -504,3 +504,19 @@ def test_update_registry_invalid_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is not a registry"):
         update_registry(tmp_path / "x.toml", {"id": "x", "files": []})
     assert (tmp_path / "x.toml").read_text() == "[[model]\n"
+
+
+def test_push_leaves_fingerprints_out(card: Path, hub_server: HubServer) -> None:
+    known = json.loads((card / "fingerprints.json").read_text())["images"]
+    assert known
+    package = pack(card)
+    assert "fingerprints.json" not in package.files
+    assert not any(digest.encode() in data for digest in known for data in package.files.values())
+    assert "fingerprints.json" not in {file["name"] for file in package.entry["files"]}
+
+
+def test_push_publishes_fingerprints_on_demand(card: Path, hub_server: HubServer, logged: list[str]) -> None:
+    package = pack(card, publish_fingerprints=True)
+    assert package.files["fingerprints.json"] == (card / "fingerprints.json").read_bytes()
+    assert "fingerprints.json" in {file["name"] for file in package.entry["files"]}
+    assert any("anybody who has an image can look up whether it was trained on" in line for line in logged)

@@ -91,8 +91,11 @@ def test_train_classifier_files(data, train):
     assert record["plugins"]["nearest-mean"]["distribution"] == "nearest-mean"
     assert record["notes"]["fit"] == {"images": 16, "validation_images": 6}
     assert (description["kind"], description["plugin"]) == ("classifier", "nearest-mean")
-    assert description["data"]["images"] == sorted(images.fingerprints())
-    assert description["data"]["validation"]["images"] == sorted(images.held_out["val"].fingerprints())
+    assert json.loads((run / "fingerprints.json").read_text()) == {
+        "images": sorted(images.fingerprints()),
+        "validation": sorted(images.held_out["val"].fingerprints()),
+    }
+    assert not {"images"} & {*description["data"], *description["data"]["validation"]}
     assert len((run / "loss.csv").read_text().splitlines()) == 4
     assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert loaded(run).trained_on == {*images.fingerprints(), *images.held_out["val"].fingerprints()}
@@ -170,7 +173,7 @@ def test_train_classifier_start(data, tmp_path, train):
     run = train(open_dataset(data), start=start)
     record = json.loads((run / "run.json").read_text())
     assert record["started_from"]["tensors"] == "1 of 1"
-    assert "0" * 16 in json.loads((run / "config.json").read_text())["data"]["images"]
+    assert "0" * 16 in json.loads((run / "fingerprints.json").read_text())["images"]
     other = loaded(make_classifier(tmp_path / "other", classes=("a", "b", "c")))
     with pytest.raises(ConfigError, match="no weights of 'other' fit"):
         train(open_dataset(data), start=other, out="again")

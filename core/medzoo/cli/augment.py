@@ -42,7 +42,7 @@ Data = Annotated[
     ),
 ]
 Out = Annotated[Path | None, typer.Option(help="Folder to fill.  [default: augmented-GEN-N]")]
-Originals = Annotated[str, typer.Option(help="link, copy or omit the real images.")]
+Originals = Annotated[str, typer.Option(help="link, copy or omit the real images, or write them in gray.")]
 Shard = Annotated[str, typer.Option(metavar="K/N", help="Make the K-th of N parts.")]
 AllowLeak = Annotated[
     bool, typer.Option("--allow-leak", help="Allow models trained on held-out images of the data (recorded).")

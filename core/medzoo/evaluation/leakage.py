@@ -127,7 +127,7 @@ def _images_of(generator: str, weights_sha256: str, made: Path, source: Source) 
 
 def _known_images(name: str, description: Mapping[str, Any]) -> frozenset[str] | None:
     """Return the fingerprints that a config.json states, or None, with a warning, if it states none."""
-    if known := description["data"].get("images"):
-        return frozenset(map(str, known))
+    if "images" in description["data"]:
+        return frozenset(map(str, description["data"]["images"]))
     logger.warning(UNKNOWN_LINEAGE.format(name=name))
     return None

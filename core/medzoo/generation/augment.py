@@ -55,6 +55,7 @@ def prepare(
     )
     assert real is not None  # as `always_open` asks
     check_labels(real.classes)
+    _check_formats(mixture, real, originals=originals)
     counts = real.counts()
     wanted = {label: max(0, target - count) for label, count in counts.items()}
     check_classes(mixture, real, [label for label, count in wanted.items() if count])
@@ -84,7 +85,7 @@ def prepare(
         identity=identity,
         plugins=source.plugins,
         device=source.device,
-        originals=() if originals == "omit" else tuple(original_files(real)),
+        originals=() if originals == "omit" else tuple(original_files(real, how=originals)),
         how=originals,
         sheet=sheet_beside(folder),
         shard=shard,
@@ -103,6 +104,27 @@ def prepare(
     )
     check_same_run(job.folder, job.identity)
     return job
+
+
+def _check_formats(mixture: Mixture, real: Dataset, *, originals: str) -> None:
+    """Raise DataError if gray and color images would stand side by side in a class; log if 8 and 16 bits will."""
+    if originals == "omit":
+        return
+    for model in mixture.models:
+        if real.channels == 3 and model.image.channels == 1 and originals != "gray":
+            raise DataError(
+                f"{real.path} is in color, but '{model.name}' makes grayscale images: a class would hold both",
+                "use a model trained in color; --originals gray writes the real images in gray",
+            )
+        if model.image.channels == 3 and (originals == "gray" or all(header.gray for header in real.headers)):
+            raise DataError(
+                f"the real images are gray, but '{model.name}' makes images in color: a class would hold both",
+                "use a model trained in gray; --originals omit writes the synthetic images alone",
+            )
+    if real.highest is not None and originals != "gray":
+        logger.warning(
+            f"{real.path}: real images keep their 16 bits beside synthetic ones of 8; --originals gray writes 8 bits"
+        )
 
 
 def _log_warnings(mixture: Mixture, real: Dataset, *, target: int) -> None:

@@ -41,8 +41,8 @@ class Job:
 
     `identity` decides whether a run may resume another one; its "job" is that of run.json. `labels` are all classes in
     order. `originals` are the files in the folder that hold the real images, or empty to leave them out, and `how` is
-    "link", "copy" or "omit". `sheet` is the path of the contact sheet, with up to `tiles` images a row. `data` and
-    `facts` are added to run.json. `allow_upload` permits sending real images to the services of remote generators.
+    "link", "copy", "gray" or "omit". `sheet` is the path of the contact sheet, with up to `tiles` images a row. `data`
+    and `facts` are added to run.json. `allow_upload` permits sending real images to the services of remote generators.
     """
 
     folder: Path

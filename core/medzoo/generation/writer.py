@@ -17,13 +17,13 @@ from types import TracebackType
 import numpy as np
 
 from medzoo.data.dataset import Dataset
-from medzoo.data.images import contact_sheet, prepare, write_image
+from medzoo.data.images import contact_sheet, prepare, to_gray, write_image
 from medzoo.data.metadata import FIELDS, METADATA
 from medzoo.generation.plan import PlannedImage, distinct
 from medzoo.generation.sampler import Sampler
 from medzoo.storage.files import disk_errors, make_folder, temporary_beside
 
-ORIGINALS = ("link", "copy", "omit")
+ORIGINALS = ("link", "copy", "gray", "omit")
 _COLUMNS = 8
 _TILE_SIDE = 96
 # Errors of hard links where a copy is possible: another disk, a disk without links, too many links.
@@ -78,12 +78,15 @@ def is_written(path: Path) -> bool:
         return False
 
 
-def original_files(data: Dataset) -> list[str]:
-    """Return the file of each real image in the run's folder: in its class folder, under its own name made unique."""
+def original_files(data: Dataset, *, how: str = "link") -> list[str]:
+    """Return the file of each real image in the run's folder: in its class folder, under its own name made unique.
+
+    `how` as in `place_originals`.
+    """
     found: list[str] = []
     for index, name in enumerate(data.names):
         file = data.file(index)
-        own = file.name if file is not None else f"{Path(name).stem}.png"
+        own = file.name if file is not None and how != "gray" else f"{Path(name).stem}.png"
         found.append(f"real-{own}" if file is None or own.startswith("synthetic-") else own)
     for number, label in enumerate(data.classes):
         chosen = np.flatnonzero(data.labels == number).tolist()
@@ -93,17 +96,17 @@ def original_files(data: Dataset) -> list[str]:
 
 
 def place_originals(data: Dataset, files: Sequence[str], folder: Path, *, how: str) -> str:
-    """Put the real images into `folder`, and return how: "link" or "copy". Existing files are left alone.
+    """Put the real images into `folder`, and return how: "link", "copy" or "gray". Existing files are left alone.
 
-    Originals keep their bytes; images without a file (npz, simulated) are written as PNG.
+    Originals keep their bytes; images without a file (npz, simulated), and all with "gray", are written as 8-bit PNG.
     Raises: ResourceError.
     """
     for index, name in enumerate(files):
         target, source = folder / name, data.file(index)
         if is_written(target):
             continue
-        if source is None:
-            pixels = data.pixels(index)
+        if source is None or how == "gray":
+            pixels = to_gray(data.pixels(index)) if how == "gray" else data.pixels(index)
             write_image(target, pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
         elif how == "copy" or not _linked(source.resolve(), target):
             how = "copy"

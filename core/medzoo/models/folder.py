@@ -57,7 +57,8 @@ def save_model(
         for name, value in model.state_dict().items()
     }
     write_atomic(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
-    write_json_atomic(folder / FINGERPRINTS, {key: known for key, known in fingerprints.items() if known is not None})
+    if stated := {key: known for key, known in fingerprints.items() if known is not None}:
+        write_json_atomic(folder / FINGERPRINTS, stated)
     description = {
         "plugin": spec.name,
         "weights_sha256": sha256_file(folder / WEIGHTS),

@@ -42,8 +42,8 @@ class LoadedModel(Generic[M_co]):
 
     `crop` is how images are cropped to a square before the model reads them. `folder` is where the model was loaded
     from. `trained_on` holds the fingerprints (`Dataset.fingerprints`) of the images it was trained on, and of those its
-    weights were chosen by. `demo_dataset` names the data set that medzoo can generate to demonstrate the model
-    ("phantom", or "" for none).
+    weights were chosen by; `lineage_known` is false where the folder does not say which those are. `demo_dataset` names
+    the data set that medzoo can generate to demonstrate the model ("phantom", or "" for none).
     """
 
     name: str
@@ -55,6 +55,7 @@ class LoadedModel(Generic[M_co]):
     folder: Path | None = None
     weights_sha256: str | None = None
     trained_on: frozenset[str] = frozenset()
+    lineage_known: bool = True
     demo_dataset: str = ""
 
     @property
@@ -63,11 +64,10 @@ class LoadedModel(Generic[M_co]):
         return "classifier" if isinstance(self.spec, ClassifierSpec) else "generator"
 
     def check_lineage(self) -> bool:
-        """Return whether its training images are known, if it has any; log a warning if not."""
-        known = bool(self.trained_on) or self.weights_sha256 is None
-        if not known:
+        """Return `lineage_known`; log a warning if it is not."""
+        if not self.lineage_known:
             logger.warning(UNKNOWN_LINEAGE.format(name=self.name))
-        return known
+        return self.lineage_known
 
     def check_images(self, data: Dataset, *, convert_color: bool = False) -> Dataset:
         """Return the images as the model reads them, at its bit depth. Raises: DataError for color it does not see."""
@@ -171,6 +171,7 @@ def load_model(
         folder=folder,
         weights_sha256=weights_sha256,
         trained_on=frozenset(data.get("images", ())).union(data.get("validation", {}).get("images", ())),
+        lineage_known="images" in data,
         demo_dataset=str(data.get("demo_dataset", data.get("embedded", ""))),
     )
 

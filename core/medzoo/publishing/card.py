@@ -126,8 +126,9 @@ def write_card(
     """Write the model card of a training run to the folder `out`, and return its registry entry as TOML.
 
     The card is README.md, config.json, model.safetensors (fp16) and, for a generator, images sampled from the weights
-    as published. fingerprints.json beside them is not published unless `push` is asked to. `about` is a TOML file with what a run cannot know. `settings` changes the settings of sampling, or of
-    prediction, that the card ships with, by dotted key.
+    as published. fingerprints.json beside them is published only if `push` is asked to. `about` is a TOML file with
+    what a run cannot know. `settings` changes the settings of sampling, or of prediction, that the card ships with, by
+    dotted key.
 
     Example:
         >>> entry = medzoo.write_card("runs/cnn", "cards/cnn", "cnn.toml")
@@ -285,7 +286,7 @@ def _card_text(about: About, model: LoadedModel[Any], record: Mapping[str, Any],
         )
         samples, does = "", f"It classifies {images} as {_listed(image.classes)}"
         selected = f"Weights were selected on other images: {selected_on}.\n\n"
-        use = "the images that the weights were fitted to or selected on: without them, medzoo cannot refuse a test on them"
+        use = "the images the weights were fitted to or selected on: without them, medzoo cannot refuse a test on them"
         scores = f"\n## Held-out scores\n\n{_scores(notes)}"
     else:
         labels = " ".join(f"--label {label}" for label in image.classes[:2]) + " " if image.multi_label else ""

@@ -80,9 +80,10 @@ def push(
     in the TOML file `about`, with changed `settings` of sampling or prediction. `repo` is ORG/NAME; without it, `org`
     and the model's id, or the repository that its registry entry or `about` names. `version` numbers the entry and tags
     the commit. `create` creates a missing repository, `private` makes that one private, and `force` overwrites a newer
-    card. `accept_memorization` publishes a model that failed its memorization check, which its card then states. `publish_fingerprints`
-    also sends fingerprints.json, by which anybody who has an image can tell whether the model was trained on it; without
-    it, `augment` and `evaluate` cannot refuse images that the model was trained on. With `dry_run`, nothing is sent. All models are checked before the first is uploaded.
+    card. `accept_memorization` publishes a model that failed its memorization check, which its card then states.
+    `publish_fingerprints` also sends fingerprints.json, by which anybody who has an image can tell whether the model
+    was trained on it; without it, `augment` and `evaluate` cannot refuse images that the model was trained on. With
+    `dry_run`, nothing is sent. All models are checked before the first is uploaded.
 
     Example:
         >>> (package,) = medzoo.push("runs/ldm", about="ldm.toml", repo="ORG/ldm", dry_run=True)
