@@ -151,7 +151,10 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     "linked weights": (link_weights, "model.safetensors is missing or a link"),
     "no samples": (lambda card: (card / "samples.png").unlink(), "samples.png is missing"),
     "no counts": (lambda card: change_config(card, lambda values: values["data"].pop("counts")), "of some class"),
-    "no prints": (lambda card: change_config(card, lambda values: values["data"].pop("images")), "fingerprints"),
+    "fingerprints": (
+        lambda card: change_config(card, lambda values: values["data"].update(images=["0" * 16])),
+        "config.json lists fingerprints of the training images",
+    ),
     "a training image": (put_training_image, "samples.png was not sampled from these weights"),
     "something hidden": (hide_behind_the_picture, "samples.png contains more than one image"),
 }

@@ -43,7 +43,7 @@ from medzoo.publishing.card import (
     score_rows,
     setting_rows,
 )
-from medzoo.storage.files import sha256_file
+from medzoo.storage.files import read_json, sha256_file
 from medzoo.storage.paths import expand_home
 
 RECORD = ".medzoo-published.json"
@@ -216,6 +216,9 @@ def _agreement(card: Card) -> Iterator[str]:
     classes = tuple(image.get("classes") or ())
     if set(counts) != set(classes) or not all(type(count) is int and count > 0 for count in counts.values()):
         yield f"{CONFIG} has no count of training images of some class: {_AGAIN}"
+    stored = read_json(card.folder / CONFIG)["data"]
+    if not card.pinned and ("images" in stored or "images" in stored.get("validation", {})):
+        yield f"{CONFIG} lists fingerprints of the training images, which belong into {FINGERPRINTS}: {_AGAIN}"
     if card.entry is None:
         return
     own = {"id": card.description.get("id"), "plugin": card.description["plugin"], "classes": classes}
