@@ -69,7 +69,8 @@ def pack(folder: Path) -> Package:
 
 def test_write_card_classifier(card: Path) -> None:
     text = (card / "README.md").read_text()
-    assert sorted(path.name for path in card.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    files = ["README.md", "config.json", "fingerprints.json", "model.safetensors"]
+    assert sorted(path.name for path in card.iterdir()) == files
     assert FORMS["classifier"].disclaimer in " ".join(text.split())
     assert "classifies gray images of 8x8 pixels as bright or dark" in text
     assert "| dark | 6 |" in text
@@ -106,7 +107,7 @@ def test_build_package_classifier(card: Path) -> None:
     (row,) = tomllib.loads(entry_toml(package.entry))["model"]
     assert (row["kind"], row["plugin"], row["classes"]) == ("classifier", "nearest-mean", ["bright", "dark"])
     assert {file["name"]: file["sha256"] for file in row["files"]} == {
-        path.name: sha256_file(path) for path in card.iterdir()
+        path.name: sha256_file(path) for path in card.iterdir() if path.name != "fingerprints.json"
     }
 
 

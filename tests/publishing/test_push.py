@@ -25,6 +25,7 @@ from medzoo.errors import ConfigError, DataError, HubError
 from medzoo.hub.front_matter import GENERATION, complete_card, parse_card
 from medzoo.hub.registry import load_registry
 from medzoo.hub.registry_file import entry_toml, update_registry
+from medzoo.models.folder import FINGERPRINTS
 from medzoo.plugins.lookup import load_plugins
 from medzoo.publishing import upload as hub_upload
 from medzoo.publishing.checks import RECORD
@@ -264,7 +265,8 @@ def test_publish_is_one_commit(card: Path, hub_server: HubServer) -> None:
     repo = hub_server.store.repos[REPO]
     assert len(repo.commits) == 2  # the Hub's own first one, and ours
     files = {name: blob.data for name, blob in repo.commits[done.commit].files.items() if name[0] != "."}
-    assert files == {path.name: path.read_bytes() for path in card.iterdir() if path.name != RECORD}
+    local = {RECORD, FINGERPRINTS}
+    assert files == {path.name: path.read_bytes() for path in card.iterdir() if path.name not in local}
     assert repo.tags == {"v1": done.commit}
     (row,) = tomllib.loads(entry_toml(done.entry))["model"]
     assert (row["repo"], row["revision"]) == (REPO, done.commit)
