@@ -123,12 +123,13 @@ def test_preset_names_missing_folder(tmp_path):
     ("content", "told"),
     [
         (b"rate = = 3\n", "tiny.toml is not TOML: .*line 1"),
+        (b"rate = " + b"[" * 100_000, "tiny.toml is not TOML: .*recursion"),
         (b"note = '\xff'\n", "cannot read the preset .*tiny.toml: .*utf-8"),
         (b"ratte = 3\n", r"tiny.toml: unknown setting 'ratte' .did you mean rate\?"),
         (b"rate = -3\n", r"tiny.toml: rate = -3.0 is out of range .*at least 0"),
         (b"[network]\ndepth = 'deep'\n", r"tiny.toml: network.depth = 'deep' is not a whole number"),
     ],
-    ids=["no TOML", "no text", "unknown key", "out of range", "wrong type"],
+    ids=["no TOML", "nested deeply", "no text", "unknown key", "out of range", "wrong type"],
 )
 def test_resolve_invalid_preset_blames_the_plugin(presets, content, told):
     (presets / "tiny.toml").write_bytes(content)
@@ -245,6 +246,7 @@ def test_parse_overrides_keeps_the_last_value():
         ("network.depth=true", "network.depth = True is not a whole number"),
         ("rate=true", "rate = True is not a number"),
         ("rate=fast", "rate = 'fast' is not a number"),
+        (f"rate={'[' * 100_000}", "rate = '[[["),
         ("flip=1", "flip = 1 is not true or false"),
         ("note=7", "note = 7 is not text"),
         ("network.widths=8", "network.widths = 8 is not a list"),
@@ -284,6 +286,10 @@ def test_resolve_unreadable_file(presets, tmp_path):
     file.write_bytes(b"note = '\xff'\n")
     with pytest.raises(ConfigError, match=r"mine.toml is not TOML"):
         resolve(Settings, presets=presets, file=file)
+    for text in ("a = " + "[" * 100_000, "a" + ".a" * 2000 + " = 1"):
+        file.write_text(text)
+        with pytest.raises(ConfigError, match=r"mine.toml is not TOML"):
+            resolve(Settings, presets=presets, file=file)
     with pytest.raises(ConfigError, match="cannot read"):
         resolve(Settings, presets=presets, file=tmp_path)
 

@@ -254,7 +254,7 @@ def read_preset(presets: Traversable, name: str) -> dict[str, Any]:
     """Return the dotted keys a preset sets. Raises: UnknownName; PluginError for a file that is not TOML."""
     try:
         return _flatten_mapping(tomllib.loads(_preset_text(presets, name)))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise PluginError(f"{_file_of(presets, name)} is not TOML: {error}") from error
 
 
@@ -383,7 +383,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         return _flatten_mapping(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import math
 import os
@@ -203,7 +202,7 @@ class OpenAIProvider:
             encoded, url = entry.get("b64_json"), entry.get("url")
             if encoded:
                 return base64.b64decode(encoded, validate=True)
-        except (ValueError, LookupError, TypeError, AttributeError, binascii.Error):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             raise RequestError(f"{self._host} answered with no image", outcome="failed", retryable=True) from None
         if isinstance(url, str) and urlsplit(url).scheme in ("http", "https"):
             return self._download(url)

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from medzoo.errors import ResourceError
-from medzoo.storage.files import new_folder, write_atomic
+from medzoo.storage.files import new_folder, read_json, write_atomic
 
 # As long as a name may be on most disks, in bytes.
 LONGEST = ["a" * 251 + ".png", "胸" * 83 + ".png", "\N{GRINNING FACE}" * 62 + ".png"]
@@ -36,3 +36,10 @@ def test_write_atomic_name_too_long(tmp_path):
     with pytest.raises(ResourceError, match="its name is too long"):
         write_atomic(tmp_path / ("a" * 300), b"")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("text", ["", "[" * 100_000, '{"a": ' * 100_000, '{"a"', "<html>", "\x00", "1" * 10_000])
+def test_read_json_damaged(tmp_path, text):
+    (tmp_path / "file.json").write_text(text)
+    with pytest.raises(ValueError):  # noqa: PT011 - its message is the JSON parser's
+        read_json(tmp_path / "file.json")

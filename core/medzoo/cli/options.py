@@ -55,7 +55,7 @@ def parse_overrides(texts: Iterable[str] | None) -> dict[str, Any]:
             raise ConfigError(f"--set cannot take '{text}'", "write --set key=value, as in --set image.size=64")
         try:
             values[key] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (tomllib.TOMLDecodeError, RecursionError):
             values[key] = value  # quoting a word for the shell and for TOML would be one quote too many
     return values
 

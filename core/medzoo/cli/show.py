@@ -1,6 +1,5 @@
 """`medzoo show`: one model, asset, or what a plugin provides, in full."""
 
-import json as json_lib
 import logging
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +13,7 @@ from medzoo.errors import MedzooError, PluginError, UnknownName
 from medzoo.hub.registry import CLASSIFIER, CONFIG, GENERATOR, AssetEntry, ModelEntry, Registry, load_registry
 from medzoo.plugins.lookup import Plugins, load_plugins
 from medzoo.specs import ClassifierSpec, GeneratorSpec, Spec
+from medzoo.storage.files import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def _model(entry: ModelEntry, registry: Registry) -> dict[str, Any]:
     facts["training"] = _training(folder / CONFIG) if folder else {}
     readme = folder / "README.md" if folder and (folder / "README.md").is_file() else None
     facts["card"] = str(readme) if readme else None
-    lines = readme.read_text("utf-8").splitlines() if readme else []
+    lines = readme.read_text("utf-8", errors="replace").splitlines() if readme else []
     if lines and lines[0] == "---" and "---" in lines[1:]:  # the front matter
         lines = lines[lines.index("---", 1) + 1 :]
     facts["card_start"] = [line for line in lines if line.strip()][:_CARD_LINES]
@@ -91,7 +91,7 @@ def _origins(entry: ModelEntry | AssetEntry) -> dict[str, Any]:
 def _training(path: Path) -> dict[str, Any]:
     """Return what config.json says about the training and its data, or {}."""
     try:
-        description = json_lib.loads(path.read_text("utf-8"))
+        description = read_json(path)
         data = description.get("data", {})
         facts = {f"data {key}": data[key] for key in ("name", "fingerprint", "counts") if key in data}
         if description.get("image", {}).get("multi_label"):

@@ -20,7 +20,7 @@ import numpy as np
 from medzoo.data.dataset import Dataset, fingerprint_of
 from medzoo.data.images import prepare
 from medzoo.errors import DataError, MedzooError, ResourceError
-from medzoo.storage.files import disk_errors, make_folder, optional_cache, temporary_name, write_json_atomic
+from medzoo.storage.files import disk_errors, make_folder, optional_cache, read_json, temporary_name, write_json_atomic
 from medzoo.storage.paths import cache_path
 
 _PIXELS = "pixels.npy"
@@ -103,7 +103,7 @@ class Decoded:
     def _cached(self) -> tuple[np.ndarray, list[str], str] | None:
         """Return the images decoded by an earlier run, their fingerprints and digest, if there are any."""
         try:
-            index = json.loads((self._folder / _INDEX).read_text("utf-8"))
+            index = read_json(self._folder / _INDEX)
             pixels: np.ndarray = np.load(self._folder / _PIXELS, mmap_mode="r", allow_pickle=False)
             fingerprints, digest = list(index["fingerprints"]), str(index["digest"])
         except (OSError, ValueError, KeyError, TypeError):

@@ -9,7 +9,6 @@ were compared. Other entries are the metric's own figures.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ from medzoo.errors import DataError
 from medzoo.evaluation.results import Evaluation, MetricResult
 from medzoo.hub.registry import CONFIG
 from medzoo.runs.record import RUN
-from medzoo.storage.files import write_json_atomic
+from medzoo.storage.files import read_json, write_json_atomic
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +102,7 @@ def save_memorization_note(run: Path, evaluation: Evaluation) -> None:
     for name in (RUN, CONFIG):
         path = run / name
         try:
-            values = json.loads(path.read_text("utf-8"))
+            values = read_json(path)
             values["notes"] = {**values.get("notes", {}), NOTE: note}
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise DataError(

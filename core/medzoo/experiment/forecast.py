@@ -29,7 +29,7 @@ from medzoo.models.labels import label_tensor
 from medzoo.models.loading import build_model, count_parameters
 from medzoo.protocols import CheckpointStore, TrainingCallback
 from medzoo.specs import GeneratorSpec, ImageSpec, ModelSpec
-from medzoo.storage.files import optional_cache, write_json_atomic
+from medzoo.storage.files import optional_cache, read_json, write_json_atomic
 from medzoo.storage.paths import cache_path
 
 # The first step includes what happens once.
@@ -225,7 +225,7 @@ def _time(
     path = cache_path("timings", f"{key}.json")
     with contextlib.suppress(OSError, ValueError):
         if time.time() - path.stat().st_mtime < _FRESH:
-            kept: dict[str, float] = json.loads(path.read_text("utf-8"))
+            kept: dict[str, float] = read_json(path)
             return kept
     model, timer = build_model(spec, settings, image, device=device), _StepTimer()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -22,7 +21,7 @@ from medzoo.experiment.statistics import (
     mcnemar_test,
     paired_test,
 )
-from medzoo.storage.files import plain
+from medzoo.storage.files import plain, read_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -321,8 +320,12 @@ def load_results(folder: Path) -> Experiment:
 
 def read_cell(folder: Path, key: str) -> CellResult | None:
     """Read the result of a cell, None if there is none. Raises: IntegrityError for a damaged file."""
-    values = _read_json(folder / "cells" / key / RESULT)
-    return None if values is None else CellResult.from_dict(values)
+    path = folder / "cells" / key / RESULT
+    values = _read_json(path)
+    try:
+        return None if values is None else CellResult.from_dict(values)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise IntegrityError(f"{path} is damaged: {error}", "delete it and run the experiment again") from None
 
 
 def _cell(folder: Path, entry: Mapping[str, Any]) -> CellResult:
@@ -334,7 +337,7 @@ def _cell(folder: Path, entry: Mapping[str, Any]) -> CellResult:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text("utf-8"))
+        return read_json(path)
     except FileNotFoundError:
         return None
     except ValueError as error:

@@ -32,11 +32,11 @@ def update_registry(path: Path, values: Mapping[str, Any]) -> None:
         ConfigError: the file is not a registry, or its layout does not show where one entry ends.
         ResourceError: it cannot be written.
     """
-    old = path.read_text("utf-8") if path.exists() else ""
     try:
+        old = path.read_text("utf-8") if path.exists() else ""
         new = _replace(old, _key(values), entry_toml(values))
         before, after = _models(old), _models(new)
-    except (tomllib.TOMLDecodeError, TypeError, KeyError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, TypeError, KeyError, RecursionError) as error:
         raise ConfigError(f"{path} is not a registry: {error}", "fix it, or give another --registry FILE") from None
     if after != {**before, **_models(entry_toml(values))}:
         raise ConfigError(f"cannot find where the entry of '{values['id']}' ends in {path}", "paste the printed entry")

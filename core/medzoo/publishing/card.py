@@ -56,7 +56,7 @@ class About:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ConfigError(f"{path} is not valid TOML: {error}") from error
         known = {field.name: bool if field.name == "default" else str for field in fields(cls)}
         missing = set(known) - set(values) - {"notice", "demo_dataset", "default", "repo"}

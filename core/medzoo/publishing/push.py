@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from typing import Any
 
 from medzoo.errors import ConfigError, DataError, HubError
 from medzoo.evaluation.memorization import CopyCheck, with_warning
-from medzoo.hub.entries import KEYS
+from medzoo.hub.entries import COMMIT, KEYS
 from medzoo.hub.front_matter import complete_card
 from medzoo.hub.registry import CONFIG, GENERATOR, ModelEntry, Registry, is_model_folder, load_registry
 from medzoo.hub.registry_file import entry_toml
@@ -24,7 +23,7 @@ from medzoo.publishing.card import README, TRAININGS, About, entry_values, form_
 from medzoo.publishing.checks import RECORD, Card, find_problems
 from medzoo.publishing.upload import Remote, Repository
 from medzoo.runs.record import read_run
-from medzoo.storage.files import sha256_file, write_atomic, write_json_atomic
+from medzoo.storage.files import read_json, sha256_file, write_atomic, write_json_atomic
 from medzoo.storage.paths import bundled_root
 
 logger = logging.getLogger(__name__)
@@ -278,9 +277,11 @@ def _bases(registry: Registry, model_id: str, repo: str, folder: Path) -> tuple[
     """Return commits of `repo` that this folder was published as, by the registry and the folder's own record."""
     commits = [entry.revision for entry in registry.entries if (entry.id, entry.repo) == (model_id, repo)]
     try:
-        record = json.loads((folder / RECORD).read_text("utf-8"))
+        record = read_json(folder / RECORD)
         if record["repo"] == repo:
-            commits.append(str(record["commit"]))
+            if not COMMIT.fullmatch(record["commit"]):
+                raise ValueError("not a commit")
+            commits.append(record["commit"])
     except FileNotFoundError:
         pass
     except (ValueError, KeyError, TypeError):

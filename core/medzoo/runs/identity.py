@@ -9,7 +9,7 @@ from typing import Any
 
 from medzoo.config import renamed
 from medzoo.errors import DataError
-from medzoo.storage.files import make_folder, write_json_atomic
+from medzoo.storage.files import make_folder, read_json, write_json_atomic
 
 # Hidden, so that readers of image folders skip it.
 PLAN = ".medzoo-plan.json"
@@ -40,8 +40,8 @@ def check_same_run(folder: Path, identity: Mapping[str, Any]) -> None:
         return
     ours = _flat(json.loads(json.dumps(identity)))
     try:
-        theirs = _flat(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, AttributeError) as error:
+        theirs = _flat(read_json(path))
+    except (ValueError, AttributeError, RecursionError) as error:
         raise DataError(f"{path} is not a job's plan: {error}", "choose another --out") from error
     for key in theirs:
         if new := renamed(key, ours):

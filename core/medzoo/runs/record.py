@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from typing import Any
 from medzoo._version import __version__
 from medzoo.errors import DataError
 from medzoo.plugins.lookup import PluginInfo
-from medzoo.storage.files import sha256_file, write_json_atomic
+from medzoo.storage.files import read_json, sha256_file, write_json_atomic
 
 RUN = "run.json"
 TRAINING_JOBS: Mapping[str, str] = {"generator": "train", "classifier": "classify train"}
@@ -113,7 +112,7 @@ def read_run(folder: Path) -> dict[str, Any] | None:
     """Read a finished run's record; None if the folder holds none. Raises: DataError if it is not JSON."""
     path = folder / RUN
     try:
-        record = json.loads(path.read_text("utf-8"))
+        record = read_json(path)
     except FileNotFoundError:
         return None
     except ValueError as error:

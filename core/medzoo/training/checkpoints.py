@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Callable, Mapping
@@ -21,7 +20,7 @@ from medzoo.models.loading import LoadedModel, build_model, load_model
 from medzoo.protocols import CheckpointStore, Generator, TrainingCallback
 from medzoo.runs.identity import PLAN
 from medzoo.runs.record import read_run
-from medzoo.storage.files import sha256_file
+from medzoo.storage.files import read_json, sha256_file
 from medzoo.storage.paths import latents_root
 from medzoo.training.run_folder import LossTable, cached_tensors, checkpoint_files, read_checkpoint
 from medzoo.training.train import image_of
@@ -145,7 +144,7 @@ class _OneCheckpoint(CheckpointStore):
 def _plan(run: Path) -> dict[str, Any]:
     """Read the plan of the run in this folder. Raises: DataError if there is none."""
     try:
-        plan = json.loads((run / PLAN).read_text(encoding="utf-8"))
+        plan = read_json(run / PLAN)
     except FileNotFoundError:
         plan = None
     except ValueError as error:
@@ -164,10 +163,11 @@ def _trained_on(run: Path, plan: Mapping[str, Any], data: Dataset) -> frozenset[
     if "start" not in plan:
         return frozenset(data.fingerprints())
     try:
-        description = json.loads((run / CONFIG).read_text(encoding="utf-8"))
+        return frozenset(read_json(run / CONFIG)["data"]["images"])
     except FileNotFoundError:
         raise DataError(
             f"{run} was started from '{plan['start']['name']}', whose images the finished run states",
             "finish the run first",
         ) from None
-    return frozenset(description["data"]["images"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(f"{run / CONFIG} is damaged: {error}", "train the model again") from error

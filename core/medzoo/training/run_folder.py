@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import json
 import logging
 import math
 import time
@@ -24,7 +23,7 @@ from medzoo.protocols import CheckpointStore, TrainingCallback
 from medzoo.runs.progress import Progress, no_progress
 from medzoo.seeds import derive_seed
 from medzoo.specs import ImageSpec
-from medzoo.storage.files import optional_cache, write_atomic, write_json_atomic
+from medzoo.storage.files import optional_cache, read_json, write_atomic, write_json_atomic
 
 logger = logging.getLogger(__name__)
 
@@ -86,8 +85,7 @@ class RunFolder(TrainingCallback, CheckpointStore):
             self._losses.rewind(0)
             return None
         state = read_checkpoint(found[-1])
-        if (self.folder / NOTES).exists():
-            self.notes = json.loads((self.folder / NOTES).read_text(encoding="utf-8"))
+        self.notes = _read_notes(self.folder / NOTES)
         self.resumed_at = int(state["step"])
         self._losses.rewind(self.resumed_at)
         self._seconds_before = self._losses.rows[-1]["seconds"] if self._losses.rows else 0.0
@@ -144,11 +142,24 @@ class RunFolder(TrainingCallback, CheckpointStore):
     def warnings(self) -> list[str]:
         """Return all warnings so far, including those before an interruption."""
         path = self.folder / "warnings.txt"
-        return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
 
     def cached(self, key: str, compute: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
         """Return the tensors cached under `key`, as `cached_tensors` does."""
         return cached_tensors(self.cache, key, compute)
+
+
+def _read_notes(path: Path) -> dict[str, dict[str, float | str]]:
+    """Read the facts recorded so far. Raises: IntegrityError."""
+    try:
+        notes = read_json(path)
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise IntegrityError(f"{path} is damaged: {error}", "delete it to resume without these facts") from error
+    if not isinstance(notes, dict) or not all(isinstance(facts, dict) for facts in notes.values()):
+        raise IntegrityError(f"{path} is damaged", "delete it to resume without these facts")
+    return notes
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
@@ -183,13 +194,17 @@ class LossTable:
         self.rows: list[dict[str, float]] = []
 
     def rewind(self, step: int) -> None:
-        """Keep the rows up to `step`."""
+        """Keep the rows up to `step`. Raises: IntegrityError."""
         self.rows = []
         if step and self.path.exists():
-            with self.path.open(newline="", encoding="utf-8") as file:
-                read = csv.DictReader(file)
-                self.rows = [{key: float(value) for key, value in row.items() if value} for row in read]
-            self.rows = [row for row in self.rows if row["step"] <= step]
+            try:
+                with self.path.open(newline="", encoding="utf-8") as file:
+                    read = csv.DictReader(file)
+                    rows = [{key: float(value) for key, value in row.items() if value} for row in read]
+                self.rows = [row for row in rows if row["step"] <= step and row["seconds"] >= 0.0]
+            except (csv.Error, ValueError, KeyError, TypeError) as error:
+                hint = "delete it to resume without the losses recorded so far"
+                raise IntegrityError(f"{self.path} is damaged: {error}", hint) from error
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """Append a step's values."""

@@ -17,7 +17,7 @@ from typing import Any, Literal, Self
 from filelock import FileLock, Timeout
 
 from medzoo.errors import DataError, ResourceError
-from medzoo.storage.files import disk_errors
+from medzoo.storage.files import disk_errors, parse_json
 from medzoo.toolkit.remote import RequestOutcome, Service
 
 # Hidden from readers of image folders.
@@ -174,7 +174,7 @@ def _read(path: Path) -> tuple[_LedgerState, int]:
     whole = data[: data.rfind(b"\n") + 1]
     try:
         for line in whole.splitlines():
-            state.take(json.loads(line))
+            state.take(parse_json(line))
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path} is damaged, so what was requested and paid is unknown", "choose another --out"
