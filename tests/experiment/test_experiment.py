@@ -287,13 +287,23 @@ class NoWeights(NoTraining):
         (NoWeights, "'cnn' has no setting objective.class_weighted, which the arm 'weighted' needs "),
     ],
 )
-def test_make_recipes_names_missing_settings(settings, told, tiny, tmp_path):
+def test_make_recipes_names_missing_settings(settings, told, data, tiny, tmp_path):
     (tmp_path / "tiny.toml").touch()
     plugins = load_plugins()
     spec = replace(plugins.classifier("cnn"), config=settings, presets=tmp_path)
     plugins = replace(plugins, classifiers={**plugins.classifiers, "cnn": spec})
     with pytest.raises(ConfigError, match=f"{told}.*inherit medzoo.toolkit.settings.ClassifierSettings"):
-        make_recipes(read_design(str(tiny())), plugins, multi_label=False)
+        make_recipes(read_design(str(tiny())), plugins, data)
+
+
+def test_plan_experiment_in_color_follows_the_images(data, tiny, tmp_path):
+    assert data.array is not None
+    colored = (data.array[..., None] * np.array((1.0, 0.5, 0.2))).astype(np.uint8)
+    plan = prepared(tiny(), replace(data, array=colored), tmp_path / "x")
+    assert plan.worker.recipes["cnn"].base().image.channels == 3
+    assert plan.worker.generators["dcgan"].config(load_plugins()).image.channels == 3
+    gray = prepared(tiny(), data, tmp_path / "y")
+    assert gray.worker.recipes["cnn"].base().image.channels == 1
 
 
 def test_make_cells_redraw_samples_for_each_seed(data, tiny, tmp_path):

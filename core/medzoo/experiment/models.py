@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from medzoo import config, protocols
+from medzoo.data.dataset import Dataset
 from medzoo.errors import ConfigError, DataError
 from medzoo.experiment.config import Arm, Design
 from medzoo.experiment.folds import Fold, Images
@@ -42,6 +43,8 @@ _GEOMETRIC: Mapping[str, Any] = {
 class Generator:
     """One generator; a published one has a `folder`, a hash and fingerprints of its training images.
 
+    `images` are the settings that the experiment's images give a generator trained on them (`Dataset.image_settings`).
+
     `model_name` is used in file names and seeds, as `medzoo sample` does, so that it samples the same images.
     """
 
@@ -54,6 +57,7 @@ class Generator:
     folder: Path | None = None
     weights_sha256: str = ""
     trained_on: frozenset[str] = frozenset()
+    images: Mapping[str, int] = field(default_factory=dict)
 
     def config(self, plugins: Plugins) -> config.Resolved[Any]:
         """Return the settings it is trained and used with."""
@@ -61,7 +65,8 @@ class Generator:
         if self.folder is not None:
             saved = saved_settings(spec, read_description(self.folder), self.folder)[1]
             return override_saved(saved, self.overrides, changeable="sampling")
-        return config.resolve(spec.config, presets=spec.presets, preset=self.preset, overrides=self.overrides)
+        found = config.resolve(spec.config, presets=spec.presets, preset=self.preset, overrides=self.overrides)
+        return found.with_defaults(self.images, origin="the images") if self.kind == "trained" else found
 
     def spec(self, plugins: Plugins) -> GeneratorSpec:
         """Return the plugin's description."""
@@ -99,7 +104,7 @@ class Generator:
 
 
 def find_generators(
-    design: Design, plugins: Plugins, registry: Registry, *, mirror: str | None
+    design: Design, plugins: Plugins, registry: Registry, *, data: Dataset, mirror: str | None
 ) -> dict[str, Generator]:
     """Find the generators that arms name: a plugin's bare name is trained in each fold, anything else is published.
 
@@ -120,7 +125,8 @@ def find_generators(
                     "set single settings: sampling.num_inference_steps=50",
                 )
             facts = _published(name, plugins, registry, mirror=mirror)
-        found[name] = Generator(name=name, overrides=design.overrides_of("generator", name), **facts)
+        overrides = design.overrides_of("generator", name)
+        found[name] = Generator(name=name, overrides=overrides, images=data.image_settings(), **facts)
         found[name].config(plugins)  # checks the settings
     return found
 
@@ -175,7 +181,7 @@ class Stage:
 def training_settings(settings: config.Resolved[Any]) -> RecipeSettings:
     """Return a classifier's group `training`; what it lacks is off: no step limit, no selection of weights."""
     own, off = settings.value.training, RecipeSettings(load_best_model_at_end=False)
-    given = {field.name: getattr(own, field.name) for field in fields(off) if hasattr(own, field.name)}
+    given = {each.name: getattr(own, each.name) for each in fields(off) if hasattr(own, each.name)}
     return replace(off, **given)
 
 
@@ -187,6 +193,7 @@ class Recipe:
     spec: ModelSpec[Any]
     design: Design
     implied: Mapping[str, Any]
+    images: Mapping[str, int]
 
     def base(self) -> config.Resolved[Any]:
         """Return the settings that no arm changes."""
@@ -230,15 +237,16 @@ class Recipe:
         if set(length) & set(own):  # set for this classifier only
             length = {}
         given = {**{key: value for key, value in length.items() if value}, **changes}
-        return config.resolve(
+        found = config.resolve(
             self.spec.config,
             presets=self.spec.presets,
             preset=self.design.preset_of("classifier", self.name, default=settings.preset),
             overrides={**self.implied, **self.design.overrides_of("classifier", self.name), **given},
         )
+        return found.with_defaults(self.images, origin="the images")
 
 
-def make_recipes(design: Design, plugins: Plugins, *, multi_label: bool) -> dict[str, Recipe]:
+def make_recipes(design: Design, plugins: Plugins, data: Dataset) -> dict[str, Recipe]:
     """Make the recipes of all classifiers, and check their settings for each arm. Raises: UnknownName, ConfigError."""
     recipes = {}
     for name in design.value.classifiers:
@@ -249,13 +257,13 @@ def make_recipes(design: Design, plugins: Plugins, *, multi_label: bool) -> dict
                 f"'{name}' cannot take equal steps in all arms: it lacks the settings {', '.join(lacking)}",
                 f"{_INHERIT}, which has them, or leave it out of the experiment's classifiers",
             )
-        if multi_label and not spec.multi_label:
+        if data.multi_label and not spec.multi_label:
             raise ConfigError(
                 f"'{name}' takes one label per image, but the data has several", "choose another classifier"
             )
         if _WEIGHTED in design.own["classifier"].get(name, {}):
             raise ConfigError(f"classifier.{name}.{_WEIGHTED} is set by the arms", 'use the arm "weighted"')
-        recipes[name] = Recipe(name=name, spec=spec, design=design, implied=implied)
+        recipes[name] = Recipe(name=name, spec=spec, design=design, implied=implied, images=data.image_settings())
         for arm in design.arms:
             recipes[name].stages(arm)
     crops = {name: recipe.base().image.crop for name, recipe in recipes.items()}

@@ -135,7 +135,7 @@ def plan_experiment(
     check_labels(data.classes)
     if out is not None:
         _check_folder(out)
-    generators = find_generators(design, source.plugins, source.registry, mirror=source.mirror)
+    generators = find_generators(design, source.plugins, source.registry, data=data, mirror=source.mirror)
     known = frozenset[str]().union(*(generator.trained_on for generator in generators.values()))
     images = make_folds(
         data, design.value, test=test, allow_leak=allow_leak, leave_out=known if leave_out_seen else None

@@ -80,7 +80,7 @@ class Worker:
     @cached_property
     def recipes(self) -> dict[str, Recipe]:
         """The classifiers by name."""
-        return make_recipes(self.design, self.plugins, multi_label=self.images.data.multi_label)
+        return make_recipes(self.design, self.plugins, self.images.data)
 
     @cached_property
     def real(self) -> Callable[[int, int, str], Decoded]:
