@@ -612,17 +612,12 @@ def augment(
     if not dry_run:
         return run(job, progress=progress or no_progress)
     real = job.real.counts() if job.originals and job.real is not None else {}
-    classes_then = (
+    rows = tuple(
         ClassResult(label=label, real=real.get(label, 0), synthetic=job.plan.count(label), drawn=0, seconds=0.0)
         for label in job.labels
     )
     return AugmentationResult(
-        folder=job.folder,
-        sheet=None,
-        classes=tuple(classes_then),
-        missing=job.missing(),
-        already_done=False,
-        how=job.how,
+        folder=job.folder, sheet=None, classes=rows, missing=job.missing(), already_done=False, how=job.how
     )
 
 

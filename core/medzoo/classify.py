@@ -131,6 +131,7 @@ def test(
     """
     from medzoo.classification.predict import record_scores, score, write_result
     from medzoo.data.dataset import open_dataset
+    from medzoo.models.devices import pick_device
     from medzoo.runs.progress import no_progress
     from medzoo.runs.record import RunRecord
     from medzoo.storage.files import check_empty
@@ -173,7 +174,7 @@ def test(
         run.plugins = [plugins.plugin_of("classifier", loaded.spec.name)]
         run.weights = {loaded.name: loaded.weights_sha256 or ""}
         run.data = {"path": str(result.data.path), "part": result.part, "counts": result.data.counts()}
-        run.device = _device(device)
+        run.device = pick_device(device)
         run.scores = result.to_dict()
         run.extra = {"allow_leak": allow_leak}
         run.finish()
@@ -182,6 +183,7 @@ def test(
 
 def _load(given: str | Path, plugins: Plugins, *, device: str, source: str | None) -> LoadedModel[Classifier]:
     from medzoo.hub.registry import load_registry
+    from medzoo.models.devices import pick_device
     from medzoo.models.loading import load_by_name
 
     require((str, Path), "a model's name or a folder", model=given)
@@ -190,12 +192,6 @@ def _load(given: str | Path, plugins: Plugins, *, device: str, source: str | Non
         kind="classifier",
         registry=load_registry(plugins=plugins),
         plugins=plugins,
-        device=_device(device),
+        device=pick_device(device),
         source=source,
     )
-
-
-def _device(device: str) -> str:
-    from medzoo.models.devices import pick_device
-
-    return pick_device(device)
