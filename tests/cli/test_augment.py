@@ -241,6 +241,7 @@ def test_sample_default_folder(medzoo, model):
         "counts": {"thick-wall": 2, "normal": 2, "narrow-canal": 2},
         "seed": 0,
         "device": result["device"],
+        "data": {},
     }
     assert "already sampled" in medzoo("sample", model, "--n", 2).err
 
