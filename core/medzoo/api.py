@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from medzoo.errors import ConfigError, UnknownName
 from medzoo.hub.registry import ModelEntry, load_registry
 from medzoo.hub.search import EntryKind, search
+from medzoo.plugins.guard import exits_as_errors
 from medzoo.plugins.lookup import load_plugins
 from medzoo.runs.arguments import class_names, names, require, whole_number
 from medzoo.toolkit.remote import RemoteGenerator
@@ -77,6 +78,7 @@ def list_models(
     )
 
 
+@exits_as_errors()
 def load(
     gen: str | Path,
     *,
@@ -115,6 +117,7 @@ def load(
     return Model(mixture, real, device=chosen.device)
 
 
+@exits_as_errors()
 def sample(
     gen: str | Path,
     *,
@@ -185,6 +188,7 @@ def sample(
     return replace(result, folder=made.folder, already_done=made.already_done, requests=made.requests)
 
 
+@exits_as_errors()
 def train(
     model: str,
     *,
@@ -273,6 +277,7 @@ def train(
     )
 
 
+@exits_as_errors()
 def evaluate(
     gen: str | Path | None = None,
     *,
@@ -429,6 +434,7 @@ def plan_experiment(
     )
 
 
+@exits_as_errors()
 def run_experiment(plan: ExperimentPlan, *, jobs: int = 1, progress: Progress | None = None) -> Experiment:
     """Train and test the classifiers of an experiment, compare its arms, and write the report into its folder.
 
@@ -537,6 +543,7 @@ def as_dataset(
     )
 
 
+@exits_as_errors()
 def augment(
     gen: str | Path | Sequence[str] | Mapping[str, float],
     *,

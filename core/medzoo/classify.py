@@ -15,6 +15,7 @@ from types import NoneType
 from typing import TYPE_CHECKING
 
 from medzoo.api import log_unreadable, train
+from medzoo.plugins.guard import exits_as_errors
 from medzoo.plugins.lookup import load_plugins
 from medzoo.runs.arguments import class_names, require
 
@@ -33,6 +34,7 @@ __all__ = ["predict", "test", "train"]
 logger = logging.getLogger(__name__)
 
 
+@exits_as_errors()
 def predict(
     model: str | Path,
     *,
@@ -93,6 +95,7 @@ def predict(
     return predictions
 
 
+@exits_as_errors()
 def test(
     model: str | Path,
     *,

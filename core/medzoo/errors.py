@@ -1,7 +1,16 @@
 """The exceptions of medzoo: each states what was given, what was expected, and the command that fixes it."""
 
 import difflib
+import re
 from collections.abc import Iterable
+
+# Control characters, and those that hide or reorder text on a terminal or break its lines.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+
+
+def escape_control(text: str) -> str:
+    r"""Return `text` as one line that is safe to print: its control characters are escaped, as in \x1b and \n."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 class MedzooError(Exception):

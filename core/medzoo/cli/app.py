@@ -116,11 +116,43 @@ def _medzoo(
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # Escape a class name that the terminal's encoding lacks, instead of failing.
+    arguments = sys.argv[1:]
+    _open_streams(results_apart=bool(arguments) and arguments[0] in VERBS)
+    code = run(arguments)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - what is left would fail again when Python exits
+        if not isinstance(error, BrokenPipeError):  # as when `head` has seen enough
+            with logging_to_stderr():
+                code = _report_os_error(error)
+    sys.exit(code)
+
+
+def _open_streams(*, results_apart: bool) -> None:
+    """Open streams that are closed, and let them escape what their encoding lacks, as letters of a class name.
+
+    With `results_apart`, sys.stdout alone writes to what was given as stdout; what plugins, libraries and programs
+    write to file descriptor 1 goes to stderr.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it takes the number, and no file that is opened later can
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - it is open as long as the program runs
+        elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(run(sys.argv[1:]))
+            if name == "stdout" and results_apart and stream.fileno() == 1:
+                results = os.dup(1)
+                os.dup2(2, 1)
+                buffering = 1 if stream.line_buffering else -1
+                sys.stdout = open(  # noqa: SIM115 - as above
+                    results, "w", buffering, encoding=stream.encoding, errors=stream.errors, newline=""
+                )
 
 
 def run(arguments: list[str]) -> int:
@@ -141,18 +173,21 @@ def _run(arguments: list[str]) -> int:
         return _report(error.message, error.hint, error.exit_code)
     except _ClickException as error:
         return _report_usage(error)
-    except PermissionError as error:
-        message = f"cannot use {error.filename or 'the output'}: permission is denied"
-        return _report(message, "check its permissions or choose another folder", ResourceError.exit_code)
-    except OSError as error:
-        if error.errno not in _DISK:
+    except SystemExit as error:  # the command line itself exits only when its output is no longer read
+        own = not arguments or arguments[0] in VERBS
+        from medzoo.plugins.guard import exit_error
+
+        if not own or (stopped := exit_error(error)) is None:
             raise
-        message = f"cannot write {error.filename or 'the output'}: {_DISK[error.errno]}"
-        return _report(message, "free some space or choose another folder", ResourceError.exit_code)
+        return _report(stopped.message, stopped.hint, stopped.exit_code)
+    except OSError as error:
+        if error.errno not in _DISK and not isinstance(error, PermissionError):
+            raise
+        return _report_os_error(error)
     except KeyboardInterrupt:
         code = _INTERRUPTED
     except Exception as error:
-        from medzoo.plugins.lookup import plugin_at_fault
+        from medzoo.plugins.guard import plugin_at_fault
 
         if (row := plugin_at_fault(error)) is None:
             raise
@@ -162,19 +197,28 @@ def _run(arguments: list[str]) -> int:
     return code
 
 
+def _report_os_error(error: OSError) -> int:
+    """Log that a file or the output cannot be used; return 6."""
+    name = error.filename or "the output"
+    if isinstance(error, PermissionError):
+        message, hint = f"cannot use {name}: permission is denied", "check its permissions or choose another folder"
+    else:
+        message = f"cannot write {name}: {_DISK.get(error.errno or 0, error.strerror)}"
+        hint = "free some space or choose another folder"
+    return _report(message, hint, ResourceError.exit_code)
+
+
 def _report_plugin(row: "PluginInfo", error: Exception) -> int:
     """Log what a plugin raised, with its traceback; return 3."""
-    import traceback
-
     from medzoo.plugins.foreign_errors import failure
 
-    logger.info("".join(traceback.format_exception(error)).rstrip())
+    logger.info("its traceback:", exc_info=error)
     hint = "`medzoo plugin check` may show more; report it to the plugin's author"
     return _report(f"plugin '{row.name}' of {row.distribution} raised {failure(error)}", hint, PluginError.exit_code)
 
 
 def _report(message: str, hint: str, code: int) -> int:
-    logger.error(message + (f"\n  {hint}" if hint else ""))
+    logger.error(message, extra={"hint": hint})
     return code
 
 

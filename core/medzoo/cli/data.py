@@ -131,7 +131,7 @@ def _print_counts(counts: dict[str, dict[str, int]]) -> None:
 
 def _print_report(report: "DataReport") -> None:
     """Print the report, long lists cut short, its problems last."""
-    print_text(f"{report.summary.line()}\n")
+    print_text(report.summary.line(), "")
     _print_counts({part: dict(of_part) for part, of_part in report.counts.items()})
     print_text("")
     print_table(("size", "images"), list(report.sizes.items())[:_SHOWN], right=("images",))
@@ -145,9 +145,9 @@ def _print_report(report: "DataReport") -> None:
         ("duplicate groups", [", ".join(group) for group in report.groups]),
     ):
         if rows:
-            print_text(f"\n{title}: {len(rows)}")
+            print_text("", f"{title}: {len(rows)}")
             for row in rows[:_SHOWN]:
                 print_text(f"  {row}")
             if len(rows) > _SHOWN:
                 print_text(f"  and {len(rows) - _SHOWN} more (--json lists all)")
-    print_text("\nproblems: " + ("; ".join(report.problems) or "none"))
+    print_text("", "problems: " + ("; ".join(report.problems) or "none"))

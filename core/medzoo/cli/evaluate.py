@@ -113,7 +113,7 @@ def evaluate(
     if as_json:
         from medzoo.report.evaluation.tables import evaluation_json
 
-        print_text(evaluation_json(evaluation).decode())
+        print_text(*evaluation_json(evaluation).decode().splitlines())
     else:
         _show(evaluation, out)
     check_no_errors(evaluation.errors)

@@ -9,11 +9,16 @@ from typing import Annotated, Any, ClassVar, TextIO
 
 import typer
 
+from medzoo.errors import escape_control
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 class StderrHandler(logging.Handler):
-    """Print log records to stderr, warnings and errors named as such.
+    """Print log records to stderr, one line each, warnings and errors named as such.
+
+    The hint of an error, `record.hint`, and the traceback of an exception follow on lines of their own. Any of them may
+    hold names and texts of others, so their control characters are escaped.
 
     `sys.stderr` is looked up at each record: rich replaces it while it shows a bar, and prints above that.
     """
@@ -23,8 +28,12 @@ class StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print the message of `record`."""
         if sys.stderr is not None:  # as in a program without a console
-            text = self.PREFIXES.get(record.levelno, "") + record.getMessage()
-            print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is where messages are printed
+            lines = [self.PREFIXES.get(record.levelno, "") + record.getMessage()]
+            if hint := getattr(record, "hint", ""):
+                lines.append(f"  {hint}")
+            if record.exc_info:
+                lines += logging.Formatter().formatException(record.exc_info).splitlines()
+            print(*map(escape_control, lines), sep="\n", file=sys.stderr, flush=True)  # noqa: T201 - messages go here
 
 
 @contextmanager
@@ -43,15 +52,21 @@ def logging_to_stderr() -> Iterator[None]:
         logger.propagate = propagate
 
 
-def print_text(text: str) -> None:
-    """Print `text` to stdout."""
-    print(text)  # noqa: T201 - this is where results are printed
+def print_text(*lines: str) -> None:
+    """Print each of the lines to stdout, with its control characters escaped."""
+    print(*map(escape_control, lines), sep="\n")  # noqa: T201 - this is where results are printed
 
 
 def print_json(values: Any) -> None:
     """Print `values` to stdout as JSON, in ASCII where stdout cannot take everything."""
-    everything = (sys.stdout.encoding or "").lower() in ("utf-8", "utf8")
-    print_text(json.dumps(values, indent=2, ensure_ascii=not everything, default=str))
+    everything = sys.stdout is not None and (sys.stdout.encoding or "").lower() in ("utf-8", "utf8")
+    text = json.dumps(values, indent=2, ensure_ascii=not everything, default=str)
+    # JSON escapes the control characters of ASCII; of others, "\\x9b" is not JSON, and "\\u009b" is.
+    print_text(*(line if line.isascii() else _escape_json(line) for line in text.split("\n")))
+
+
+def _escape_json(line: str) -> str:
+    return "".join(letter if escape_control(letter) == letter else json.dumps(letter).strip('"') for letter in line)
 
 
 def print_table(
@@ -62,9 +77,9 @@ def print_table(
     file: TextIO | None = None,
 ) -> None:
     """Print a table to `file` (stdout), at full width where that is not a terminal; columns in `right` hold numbers."""
-    cells = [tuple(map(str, row)) for row in rows]
+    cells = [tuple(escape_control(str(cell)) for cell in row) for row in rows]
     stream = file or sys.stdout
-    if stream.isatty():
+    if stream is not None and stream.isatty():
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text

@@ -47,7 +47,7 @@ def list_plugins(
     print_table(("plugin", "distribution", "version", "state", "hooks" if hooks else "provides"), rows)
     for row in plugins.infos:
         if row.error and verbose:
-            print_text(f"\n{row.name} ({row.module}): {row.error}\n{row.traceback}".rstrip())
+            print_text("", f"{row.name} ({row.module}): {row.error}", *row.traceback.splitlines())
 
 
 @app.command("new")
@@ -72,7 +72,8 @@ def new_plugin(
     else:
         print_text(str(folder))
     steps = (f"cd {shlex.quote(str(folder))}", "pip install -e '.[test]'", f"medzoo plugin check {name}", "pytest")
-    logger.info("next:\n  " + "\n  ".join(steps))
+    for step in ("next:", *(f"  {step}" for step in steps)):
+        logger.info(step)
 
 
 @app.command("check")

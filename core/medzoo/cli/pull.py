@@ -31,7 +31,7 @@ def pull(
     if json:
         print_json([vars(each) for each in pulled])
     else:
-        print_text("\n".join(str(each.path) for each in pulled))
+        print_text(*(str(each.path) for each in pulled))
 
 
 def mirror(

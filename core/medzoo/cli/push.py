@@ -40,7 +40,7 @@ def card(
     if as_json:
         print_json({"folder": out, "row": entry})
     else:
-        print_text(entry)
+        print_text(*entry.splitlines())
 
 
 def push(
@@ -130,7 +130,7 @@ def push(
             logger.info(f"its entry is in {path}")
         elif not as_json:
             logger.info("its entry, for a registry file:")
-            print_text(package.entry_toml)
+            print_text(*package.entry_toml.splitlines())
     if as_json:
         print_json(facts)
     if dry_run and not as_json:

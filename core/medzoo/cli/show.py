@@ -174,7 +174,7 @@ def _print(facts: dict[str, Any]) -> None:
     if "settings" in facts:
         _print_settings(facts["settings"], facts["presets"])
     if facts.get("card_start"):
-        print_text("\n" + "\n".join(facts["card_start"]))
+        print_text("", *facts["card_start"])
 
 
 def _print_settings(known: list[dict[str, Any]], presets: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, NoReturn
 from medzoo.errors import ConfigError, MedzooError, ResourceError
 from medzoo.experiment.config import Arm
 from medzoo.experiment.folds import Fold
+from medzoo.plugins.guard import exits_as_errors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,7 +232,8 @@ def _attempt_in_process(task: Task) -> Failure | None:
 def _attempt(work: Work, task: Task) -> Failure | None:
     """Run the task and return None, or its failure."""
     try:
-        work(task)
+        with exits_as_errors():
+            work(task)
     except Exception as error:  # noqa: BLE001 - plugins may raise anything, and other tasks can still be done
         message = str(error) if isinstance(error, MedzooError) else f"{type(error).__name__}: {error}"
         return Failure(key=task.key, message=" ".join(message.split()), traceback=traceback.format_exc())

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
-from medzoo.errors import ConfigError
+from medzoo.errors import ConfigError, escape_control
 from medzoo.hub.entries import CLASSIFIER, GENERATOR, Entry, Issue, ModelEntry, table_issues, table_name
 from medzoo.hub.front_matter import parse_card
 from medzoo.hub.registry import (
@@ -51,6 +51,8 @@ def check_registry(files: Sequence[Path], plugins: Plugins) -> tuple[Registry, l
     found = list(conflicts(registry))
     for model in registry.entries:
         found += [(model, issue) for issue in _issues(model, registry, plugins)]
+    for each in (*registry.entries, *registry.assets):
+        found += [(each, issue) for issue in _control_issues(each)]
     problems += [Problem(file=e.origin, entry=e.name, message=message, hint=hint) for e, (message, hint) in found]
     return registry, problems
 
@@ -85,6 +87,15 @@ def _issues(entry: ModelEntry, registry: Registry, plugins: Plugins) -> Iterator
     if entry.successor:
         yield from _successor_issues(entry, registry)
     yield from _card_issues(entry)
+
+
+def _control_issues(entry: Entry) -> Iterator[Issue]:
+    """Find control characters, which could rewrite what a terminal shows."""
+    for field in fields(entry):
+        values = getattr(entry, field.name)
+        for text in values if isinstance(values, tuple) else (values,):
+            if isinstance(text, str) and (shown := escape_control(text)) != text:
+                yield f"{field.name} contains control characters: {shown}", "remove them"
 
 
 def _successor_issues(entry: ModelEntry, registry: Registry) -> Iterator[Issue]:

@@ -34,12 +34,22 @@ def raised_at(error: BaseException) -> str:
     """Return the last line of plugin code that the error passed, as in "medzoo_mine/model.py:12"; "" for none."""
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
         if not is_library(frame):
-            return f"{'/'.join(Path(frame.f_code.co_filename).parts[-2:])}:{line}"
+            return place_of(frame, line)
     return ""
+
+
+def place_of(frame: FrameType, line: int) -> str:
+    """Return a line of code as in "medzoo_mine/model.py:12"."""
+    return f"{'/'.join(Path(frame.f_code.co_filename).parts[-2:])}:{line}"
 
 
 def is_library(frame: FrameType) -> bool:
     """Return whether a frame is of medzoo, Python, or a library that plugins call, and so not to blame."""
-    file, top = frame.f_code.co_filename, str(frame.f_globals.get("__name__", "")).partition(".")[0]
-    of_python = file.startswith(("<", _PYTHON)) and not any(name in file for name in _INSTALLED)
-    return top in _LIBRARIES or of_python
+    top = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+    return top in _LIBRARIES or is_of_python(frame)
+
+
+def is_of_python(frame: FrameType) -> bool:
+    """Return whether a frame is of Python's own library."""
+    file = frame.f_code.co_filename
+    return file.startswith(("<", _PYTHON)) and not any(name in file for name in _INSTALLED)

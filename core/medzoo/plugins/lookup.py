@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
-import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +22,7 @@ from medzoo.plugins.discovery import (
     load_plugin,
     time_limit,
 )
+from medzoo.plugins.guard import guard_process
 from medzoo.specs import ClassifierSpec, ExtractorSpec, GeneratorSpec, MetricSpec
 
 __all__ = ["PluginInfo", "Plugins", "load_plugins", "set_enabled"]
@@ -135,6 +134,7 @@ class Plugins:
 
 def load_plugins(*, extra: Iterable[tuple[str, object]] = ()) -> Plugins:
     """Load the installed plugins (entry-point group `medzoo`) and `extra` objects by name; raise for none of them."""
+    guard_process()
     return _index(_without_clashes((*installed(), *(_load_object(name, plugin) for name, plugin in extra))))
 
 
@@ -162,15 +162,6 @@ def set_enabled(name: str, *, enabled: bool) -> PluginInfo:
     if not enabled:
         return replace(info, state="disabled")
     return next(loaded for loaded in load_plugins().infos if loaded.key == info.key)
-
-
-def plugin_at_fault(error: BaseException) -> PluginInfo | None:
-    """Return the installed plugin, not medzoo's own, whose code the error went through last, or None."""
-    infos = {re.split("[.:]", info.module)[0]: info for info in entry_points() if info.distribution != _OWN}
-    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
-        if info := infos.get(str(frame.f_globals.get("__name__", "")).partition(".")[0]):
-            return info
-    return None
 
 
 def _load_object(name: str, plugin: object) -> LoadedPlugin:
