@@ -36,7 +36,15 @@ def test_read_metadata_of_a_table(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"file_name,finding\nx,cyst \xfcber 1 cm\n", b"file_name;age\n1\n", b"\0\0\xff", b'a,"b\n']
+    "content",
+    [
+        b"",
+        b"file_name,finding\nx,cyst \xfcber 1 cm\n",
+        b"file_name;age\n1\n",
+        b"old_file_name,origin\n1,2\n",
+        b"\0\0\xff",
+        b'a,"b\n',
+    ],
 )
 def test_read_metadata_of_another_program(tmp_path, content):
     (tmp_path / "metadata.csv").write_bytes(content)

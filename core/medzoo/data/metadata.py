@@ -80,7 +80,7 @@ def _decode(data: bytes) -> tuple[str, list[str]]:
                 text, notes = data.decode("cp1252"), ["read as Windows-1252, for it is not UTF-8"]
             except UnicodeDecodeError:
                 raise error from None
-    return text.replace("\r\n", "\n").replace("\r", "\n"), notes
+    return text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n"), notes
 
 
 def _columns_by(delimiter: str, header: str) -> int:
@@ -99,7 +99,7 @@ def read_metadata(path: Path) -> dict[str, dict[str, str]]:
     for table in tables if path.is_dir() or path.suffix.lower() == ".csv" else ():
         if table.is_file() and _is_ours(table):
             rows = [{column.lower(): value for column, value in row.items()} for row in read_table(table).rows]
-            return {row["file_name"]: row for row in rows}
+            return {row["file_name"]: row for row in rows if "file_name" in row and "origin" in row}
     return {}
 
 
