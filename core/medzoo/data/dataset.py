@@ -367,13 +367,12 @@ def open_unlabeled(
     The images are of the class `as_class`, or of none of `classes`. The other arguments are those of `open_dataset`.
     Raises: DataError for an image that cannot be read.
     """
-    if path.is_file():
-        found = ((path,), Findings()) if path.name.lower().endswith(SUFFIXES) else None
-    else:
-        found = read_flat_folder(path, masks=masks) if path.is_dir() else None
-    if found is None:
+    files: tuple[Path, ...] = (path,) if path.is_file() and path.name.lower().endswith(SUFFIXES) else ()
+    findings = Findings()
+    if path.is_dir() and (found := read_flat_folder(path, masks=masks)) is not None:
+        files, findings = found
+    if not files:
         return None
-    files, findings = found
     names = tuple(file.name for file in files)
     dataset = Dataset(
         path=path,

@@ -27,7 +27,7 @@ class ImageFormats:
 
 def image_formats(data: Dataset) -> ImageFormats:
     """Read the formats of a dataset's images. Raises: DataError for a file that is not an image."""
-    codecs = ("array",)
+    codecs: tuple[str, ...] = ("array",)
     if data.files is not None:
         formats = Image.registered_extensions()
         codecs = tuple(sorted({formats.get(file.suffix.lower(), file.suffix) for file in data.files}))

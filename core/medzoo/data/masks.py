@@ -49,8 +49,8 @@ def find_masks(files: Sequence[Path], root: Path) -> set[int]:
     """
     folders: dict[PurePath, _Folder] = {}
     for index, file in enumerate(files):
-        folder = file.parent.relative_to(root) if file.is_relative_to(root) else file.parent
-        folders.setdefault(folder, _Folder()).add(index, file.stem.casefold())
+        place = file.parent.relative_to(root) if file.is_relative_to(root) else file.parent
+        folders.setdefault(place, _Folder()).add(index, file.stem.casefold())
     found: set[int] = set()
     for folder in folders.values():
         found |= _beside(folder, files)
@@ -100,8 +100,8 @@ def _shorter(stem: str) -> Iterable[tuple[str, str]]:
             # The parenthesis of "scan (1)_mask" ends the image's name.
             if stem[match.start()] == ")":
                 yield stem[: match.start() + 1], added
-    if match := _UNSEPARATED.fullmatch(stem.rstrip("-_. ()0123456789")):
-        yield match["image"].rstrip("-_. "), match["word"]
+    if joined := _UNSEPARATED.fullmatch(stem.rstrip("-_. ()0123456789")):
+        yield joined["image"].rstrip("-_. "), joined["word"]
     if (first := _SEPARATORS.split(stem, maxsplit=1))[0] in _STRONG and len(first) == 2:
         for before in (first[1], f"image_{first[1]}", f"img_{first[1]}", f"image-{first[1]}", f"image{first[1]}"):
             yield before, first[0]
