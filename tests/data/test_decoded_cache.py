@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import threading
 
 import numpy as np
@@ -14,6 +15,7 @@ from medzoo.data.dataset import Dataset, open_dataset
 from medzoo.data.decoded_cache import Decoded
 from medzoo.data.images import prepare, write_image
 from medzoo.errors import DataError, ResourceError
+from medzoo.storage.files import temporary_name
 from medzoo.storage.paths import pixels_root
 
 
@@ -27,7 +29,7 @@ def folder(tmp_path):
 
 
 def open_decoded(folder, **changes) -> Decoded:
-    return Decoded(open_dataset(folder), **{"size": 8, "channels": 1, "crop": "none"} | changes)
+    return Decoded(open_dataset(folder, log=False), **{"size": 8, "channels": 1, "crop": "none"} | changes)
 
 
 def no_decoding(monkeypatch):
@@ -168,3 +170,75 @@ def test_decoded_never_follows_a_link_out_of_the_cache(folder, tmp_path):
     with pytest.raises(ResourceError, match="leads out of the cache"):
         open_decoded(folder)
     assert list((tmp_path / "outside").iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["pixels", "cut", "fingerprint", "digest"])
+def test_decoded_damaged_entry_is_decoded_again(folder, damage, logged):
+    first = open_decoded(folder)
+    pixels, digest, fingerprints = first[:], first.digest, first.fingerprints()
+    (entry,) = pixels_root().iterdir()
+    content, index = bytearray((entry / "pixels.npy").read_bytes()), (entry / "index.json").read_text()
+    if damage == "pixels":
+        content[-1] ^= 1
+    elif damage == "cut":
+        del content[-1]
+    changed = {"fingerprint": fingerprints[3], "digest": digest}.get(damage, "")
+    index = index.replace(changed, changed[::-1]) if changed else index
+    (entry / "pixels.npy").write_bytes(content)
+    (entry / "index.json").write_text(index)
+    logged.clear()
+    second = open_decoded(folder)
+    assert (second.digest, second.fingerprints()) == (digest, fingerprints)
+    assert np.array_equal(second[:], pixels)
+    assert logged == [f"{entry} is damaged; decoding the images of {folder} again"]
+    assert open_decoded(folder).complete
+
+
+def test_decoded_entry_without_checksum_is_decoded_again(folder, monkeypatch, logged):
+    assert open_decoded(folder).digest
+    (entry,) = pixels_root().iterdir()
+    index = json.loads((entry / "index.json").read_text())
+    (entry / "index.json").write_text(json.dumps({key: index[key] for key in ("digest", "fingerprints")}))
+    logged.clear()
+    assert open_decoded(folder).digest == index["digest"]
+    assert json.loads((entry / "index.json").read_text()) == index
+    assert logged == []
+
+
+def test_decoded_removes_what_killed_runs_left(folder, monkeypatch):
+    held, whole = threading.Event(), Dataset.all_pixels
+
+    def slow(self):
+        assert held.wait(120)
+        yield from whole(self)
+
+    pixels_root().mkdir(parents=True)
+    left = temporary_name(pixels_root() / "0123")
+    left.mkdir()
+    (left / "pixels.npy").write_bytes(bytes(1000))
+    monkeypatch.setattr(Dataset, "all_pixels", slow)
+    first, second = open_decoded(folder), open_decoded(folder, size=9)
+    assert not left.exists()
+    assert len(list(pixels_root().iterdir())) == 2  # those being filled stay
+    held.set()
+    assert first.digest != second.digest
+    assert len([entry for entry in pixels_root().iterdir() if not entry.name.startswith(".")]) == 2
+
+
+def test_decoded_survives_the_loss_of_its_part(folder, monkeypatch):
+    held, whole = threading.Event(), Dataset.all_pixels
+
+    def slow(self):
+        assert held.wait(120)
+        yield from whole(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Dataset, "all_pixels", slow)
+        images = open_decoded(folder)
+        (part,) = pixels_root().iterdir()
+        shutil.rmtree(part)
+        held.set()
+        digest = images.digest
+    again = open_decoded(folder)
+    assert again.digest == digest
+    assert np.array_equal(again[:], images[:])

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 import torch
 
 from medzoo import ImageSpec
-from medzoo.evaluation.features import ClassifierExtractor
+from medzoo.data.dataset import open_dataset
+from medzoo.evaluation.features import ClassifierExtractor, Extraction, LoadedExtractor, extract_all
+from medzoo.evaluation.image_sets import EvaluationSet
+from medzoo.runs.progress import no_progress
+from medzoo.storage.files import temporary_name
+from medzoo.storage.paths import features_root
 
 
 class Counting:
@@ -46,3 +54,45 @@ def test_classifier_extractor_resizes() -> None:
     red[:, 0] = 255
     features = ClassifierExtractor(Counting())(red)["features"]
     torch.testing.assert_close(features, torch.full((1, 16), 0.299))
+
+
+def extracted(folder: Path, layers: tuple[str, ...] = ("features", "mirrored")) -> tuple[dict[str, torch.Tensor], int]:
+    """The layers of the images by a counting classifier, and how often it was asked."""
+    one, classifier = EvaluationSet("real", open_dataset(folder, log=False)), Counting()
+    one.decode(Counting.image, crop="none")
+    assert one.images.digest
+    extractor = LoadedExtractor(
+        name="counting",
+        extract=ClassifierExtractor(classifier),
+        preprocessing="",
+        weights="",
+        identity="counting 1",
+        device="cpu",
+    )
+    job = Extraction(images=one, extractor=extractor, layers=layers)
+    extract_all([job], batch_size=64, progress=no_progress)
+    return one.features["counting"], len(classifier.asked)
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "no hash"])
+def test_extract_all_damaged_features_are_computed_again(images: Path, damage: str, logged: list[str]) -> None:
+    first, asked = extracted(images)
+    assert asked == 2
+    assert extracted(images)[1] == 0
+    for path in features_root().iterdir():
+        content = path.read_bytes()
+        if damage == "flip":
+            path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        elif damage == "cut":
+            path.write_bytes(content[:50])
+        else:
+            path.write_bytes(content.replace(b"sha256", b"older!"))
+    temporary_name(features_root() / "x").write_bytes(b"half")
+    logged.clear()
+    again, asked = extracted(images)
+    assert asked == 2
+    assert all(torch.equal(first[layer], again[layer]) for layer in ("features", "mirrored"))
+    assert len(logged) == (0 if damage == "no hash" else 2)
+    assert all("is damaged" in line and line.endswith("computing it again") for line in logged)
+    assert extracted(images)[1] == 0
+    assert len(list(features_root().iterdir())) == 2

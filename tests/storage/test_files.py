@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from medzoo.errors import ResourceError
-from medzoo.storage.files import new_folder, read_json, write_atomic
+from medzoo.storage.files import (
+    mark_in_use,
+    new_folder,
+    read_json,
+    remove_partial_files,
+    temporary_beside,
+    temporary_name,
+    with_checksum,
+    without_checksum,
+    write_atomic,
+)
 
 # As long as a name may be on most disks, in bytes.
 LONGEST = ["a" * 251 + ".png", "胸" * 83 + ".png", "\N{GRINNING FACE}" * 62 + ".png"]
@@ -43,3 +57,83 @@ def test_read_json_damaged(tmp_path, text):
     (tmp_path / "file.json").write_text(text)
     with pytest.raises(ValueError):  # noqa: PT011 - its message is the JSON parser's
         read_json(tmp_path / "file.json")
+
+
+def test_remove_partial_files_spares_those_in_use(tmp_path):
+    (tmp_path / "below").mkdir()
+    for folder in (tmp_path, tmp_path / "below"):
+        temporary_name(folder / "file.png").write_bytes(b"half")
+        temporary_name(folder / "folder").mkdir()
+        (folder / "mine.part").write_text("not hidden")
+        (folder / ".hidden").write_text("no part")
+    filled = temporary_name(tmp_path / "filled")
+    filled.mkdir()
+    with temporary_beside(tmp_path / "written") as written, mark_in_use(filled):
+        remove_partial_files(tmp_path)
+        assert sorted(tmp_path.iterdir()) == sorted(
+            [tmp_path / "below", tmp_path / "mine.part", tmp_path / ".hidden", written, filled]
+        )
+        assert len(list((tmp_path / "below").iterdir())) == 4
+        remove_partial_files(tmp_path, deep=True)
+        assert len(list((tmp_path / "below").iterdir())) == 2
+    remove_partial_files(tmp_path)
+    assert not filled.exists()
+
+
+def test_remove_partial_files_of_a_killed_process(tmp_path):
+    """The lock of a process ends with it, however it ends."""
+    code = (
+        "import os, sys, pathlib; from medzoo.storage.files import temporary_beside\n"
+        "with temporary_beside(pathlib.Path(sys.argv[1])) as file:\n"
+        "    print(file, flush=True); sys.stdin.read()"
+    )
+    arguments = [sys.executable, "-c", code, str(tmp_path / "file")]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        left = Path(process.stdout.readline().strip())
+        remove_partial_files(tmp_path)
+        assert left.exists()
+        process.kill()
+        process.wait()
+    remove_partial_files(tmp_path)
+    assert not left.exists()
+
+
+def test_remove_partial_files_without_locks(tmp_path, monkeypatch):
+    monkeypatch.setattr("medzoo.storage.files.fcntl", None)
+    recent, old = temporary_name(tmp_path / "a"), temporary_name(tmp_path / "b")
+    for path in (recent, old):
+        path.write_bytes(b"")
+    os.utime(old, (1, 1))
+    remove_partial_files(tmp_path)
+    assert list(tmp_path.iterdir()) == [recent]
+
+
+def test_remove_partial_files_never_follows_a_link(tmp_path):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "file").write_text("precious")
+    (tmp_path / "inside").mkdir()
+    temporary_name(tmp_path / "inside" / "x").symlink_to(tmp_path / "outside", target_is_directory=True)
+    remove_partial_files(tmp_path / "inside", deep=True)
+    assert (tmp_path / "outside" / "file").read_text() == "precious"
+
+
+def test_new_folder_removes_what_was_left_of_it(tmp_path):
+    for name in ("set", "other"):
+        left = temporary_name(tmp_path / name)
+        left.mkdir()
+        (left / "half.png").write_bytes(b"")
+    with new_folder(tmp_path / "set") as folder:
+        (folder / "file").write_text("")
+    assert sorted(path.name.split(".")[1] for path in tmp_path.glob(".*.part")) == ["other"]
+
+
+def test_without_checksum_notices_any_change():
+    values = {"a": [1, 2.5, None], "b": {"c": "d"}}
+    stored = json.loads(json.dumps(with_checksum(values)))
+    assert without_checksum(stored) == values
+    assert without_checksum(values) == values
+    for changed in ({**stored, "a": [1, 2.5, 0]}, {**stored, "e": 1}, {**stored, "sha256": "0" * 64}):
+        with pytest.raises(ValueError, match="differs from the checksum"):
+            without_checksum(changed)
+    with pytest.raises(KeyError):
+        without_checksum(values, required=True)

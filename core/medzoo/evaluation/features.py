@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
@@ -22,8 +22,9 @@ from medzoo.models.loading import load_by_name
 from medzoo.protocols import Classifier, Extractor, PerceptualExtractor
 from medzoo.runs.progress import Progress
 from medzoo.specs import ExtractorSpec
-from medzoo.storage.files import optional_cache, write_atomic
+from medzoo.storage.files import optional_cache, remove_partial_files
 from medzoo.storage.paths import features_root
+from medzoo.storage.tensors import read_cached_tensors, write_tensors
 from medzoo.toolkit.nn.pretrained import read_weights
 
 MIRRORED = "mirrored"
@@ -175,12 +176,16 @@ def extract_all(wanted: Iterable[Extraction], *, batch_size: int, progress: Prog
     for job in wanted:
         kept = job.images.features.setdefault(job.extractor.name, {})
         if job.images.images.complete:
-            paths = {layer: job.path(layer) for layer in job.layers}
-            kept |= {layer: load_file(path)["rows"] for layer, path in paths.items() if path.is_file()}
+            for layer in job.layers:
+                if layer not in kept and (tensors := read_cached_tensors(job.path(layer))) is not None:
+                    kept[layer] = tensors["rows"]
         if plain := tuple(layer for layer in job.layers if layer != MIRRORED and layer not in kept):
             passes.append((job, kept, plain, False))
         if MIRRORED in job.layers and MIRRORED not in kept:
             passes.append((job, kept, ("features",), True))
+    if passes:
+        with optional_cache():
+            remove_partial_files(features_root())
     done, total = 0, sum(len(job.images.images) for job, *_ in passes)
     progress(done, total)
     for job, kept, layers, mirrored in passes:
@@ -196,7 +201,7 @@ def extract_all(wanted: Iterable[Extraction], *, batch_size: int, progress: Prog
             name = MIRRORED if mirrored else layer
             kept[name] = torch.cat(batches)
             with optional_cache():
-                write_atomic(job.path(name), save({"rows": kept[name]}))
+                write_tensors(job.path(name), {"rows": kept[name]})
 
 
 @torch.inference_mode()

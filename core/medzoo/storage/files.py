@@ -7,8 +7,9 @@ import logging
 import math
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from numbers import Real
 from pathlib import Path
@@ -16,6 +17,11 @@ from typing import Any
 
 from medzoo.errors import DataError, ResourceError
 from medzoo.storage.paths import NO_HOME, cache_root
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +40,10 @@ _REASONS = {
 }
 # Characters of a file's name in that of its temporary file, which must not be too long where the name itself is not.
 _NAME_START = 40
+# Where locks tell nothing of a temporary file, its process is taken for dead once it is that old.
+_ABANDONED_SECONDS = 24 * 60 * 60.0
+_CHECKSUM = "sha256"
+_PARTIAL = ".part"
 _warned: set[Path] = set()
 
 
@@ -105,10 +115,12 @@ def new_folder(path: Path) -> Iterator[Path]:
     # A folder that is there already may be another disk's, which nothing beside it can replace.
     there = final.is_dir()
     folder = temporary_name(final / "new" if there else final)
+    remove_partial_files(folder.parent, of=final)
     with disk_errors(path):
         try:
             folder.mkdir(parents=True)
-            yield folder
+            with mark_in_use(folder):
+                yield folder
             if there:
                 for entry in sorted(folder.iterdir()):
                     entry.replace(final / entry.name)
@@ -122,7 +134,63 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 def temporary_name(path: Path) -> Path:
     """Return a new hidden name beside `path`, for what replaces it when it is complete."""
-    return path.with_name(f".{path.name[:_NAME_START]}.{os.urandom(6).hex()}.part")
+    return path.with_name(f"{_partial_prefix(path)}{os.urandom(6).hex()}{_PARTIAL}")
+
+
+def _partial_prefix(path: Path) -> str:
+    return f".{path.name[:_NAME_START]}."
+
+
+@contextmanager
+def mark_in_use(path: Path) -> Iterator[None]:
+    """Keep `remove_partial_files` of other processes from removing the temporary file or folder `path`."""
+    descriptor = None
+    try:
+        if fcntl is not None:
+            with suppress(OSError):  # some network disks have no locks, and some none of folders
+                descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def remove_partial_files(folder: Path, *, of: Path | None = None, deep: bool = False) -> None:
+    """Delete the half-written files and folders that killed processes left in `folder`, if `deep` in those below too.
+
+    With `of`, only those that were to become this path.
+    """
+    prefix = _partial_prefix(of) if of is not None else "."
+    for path in list(folder.rglob(f".*{_PARTIAL}") if deep else folder.glob(f".*{_PARTIAL}")):
+        if path.name.startswith(prefix) and not _is_in_use(path):
+            logger.debug(f"removing {path}, which a process that was killed has left")
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with suppress(OSError):  # another process was faster, or the disk is read-only
+                    path.unlink()
+
+
+def _is_in_use(path: Path) -> bool:
+    """Return whether a process is writing the temporary file or folder `path`, as far as can be told."""
+    descriptor = None
+    try:
+        if fcntl is not None:
+            descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+    try:
+        return time.time() - path.lstat().st_mtime < _ABANDONED_SECONDS
+    except OSError:
+        return True
 
 
 @contextmanager
@@ -133,7 +201,8 @@ def temporary_beside(path: Path) -> Iterator[Path]:
     with disk_errors(path):
         try:
             temporary.touch(exist_ok=False)
-            yield temporary
+            with mark_in_use(temporary):
+                yield temporary
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -151,6 +220,26 @@ def write_atomic(path: Path, data: bytes) -> None:
 def write_json_atomic(path: Path, values: Any) -> None:
     """Write `values` to `path` as indented JSON, atomically. Raises: ResourceError."""
     write_atomic(path, (json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def with_checksum(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return JSON values with a checksum of the others added, which `without_checksum` compares."""
+    return {**values, _CHECKSUM: _digest(values)}
+
+
+def without_checksum(values: Mapping[str, Any], *, required: bool = False) -> dict[str, Any]:
+    """Return what `with_checksum` was given, unchanged if it has no checksum.
+
+    Raises: ValueError if the checksum is another's; KeyError if it is `required` and missing.
+    """
+    others = {key: value for key, value in values.items() if key != _CHECKSUM}
+    if (required or _CHECKSUM in values) and values[_CHECKSUM] != _digest(others):
+        raise ValueError("its content differs from the checksum in it")
+    return others
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def plain(value: Any) -> Any:

@@ -16,13 +16,15 @@ from medzoo import config as settings
 from medzoo.data.dataset import Dataset
 from medzoo.errors import DataError, IntegrityError, PluginError
 from medzoo.hub.registry import CONFIG, WEIGHTS
+from medzoo.models.folder import read_description
 from medzoo.models.loading import LoadedModel, build_model, load_model
 from medzoo.protocols import CheckpointStore, Generator, TrainingCallback
 from medzoo.runs.identity import PLAN
 from medzoo.runs.record import read_run
 from medzoo.storage.files import read_json, sha256_file
 from medzoo.storage.paths import latents_root
-from medzoo.training.run_folder import LossTable, cached_tensors, checkpoint_files, read_checkpoint
+from medzoo.storage.tensors import read_tensors
+from medzoo.training.run_folder import LossTable, cached_tensors, checkpoint_files
 from medzoo.training.train import image_of
 
 if TYPE_CHECKING:
@@ -86,7 +88,7 @@ def load_checkpoint(
     plan = _plan(run)
     if plan["data"]["fingerprint"] != data.fingerprint() or plan["data"]["classes"] != list(data.classes):
         raise DataError(f"{run} was trained on other images than {data.path}", "give the run's --data")
-    state = read_checkpoint(checkpoint.path)
+    state = read_tensors(checkpoint.path)
     if checkpoint.step <= (begins := int(state.get("images_from", 0))):
         raise DataError(
             f"the checkpoint of step {checkpoint.step} holds only the autoencoder, which cannot generate images",
@@ -158,16 +160,14 @@ def _trained_on(run: Path, plan: Mapping[str, Any], data: Dataset) -> frozenset[
     """Return the fingerprints of all images the model has seen, those of a model it started from included.
 
     Raises:
-        DataError: it was started from another model, whose images config.json lists only when the run is finished.
+        DataError: it was started from another model, whose images are listed only when the run is finished.
+        IntegrityError: the list is damaged.
     """
     if "start" not in plan:
         return frozenset(data.fingerprints())
-    try:
-        return frozenset(read_json(run / CONFIG)["data"]["images"])
-    except FileNotFoundError:
+    if not (run / CONFIG).is_file():
         raise DataError(
             f"{run} was started from '{plan['start']['name']}', whose images the finished run states",
             "finish the run first",
-        ) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"{run / CONFIG} is damaged: {error}", "train the model again") from error
+        )
+    return frozenset(read_description(run)["data"].get("images", ()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import logging
@@ -12,8 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from medzoo.data.images import write_image
@@ -23,7 +20,14 @@ from medzoo.protocols import CheckpointStore, TrainingCallback
 from medzoo.runs.progress import Progress, no_progress
 from medzoo.seeds import derive_seed
 from medzoo.specs import ImageSpec
-from medzoo.storage.files import optional_cache, read_json, write_atomic, write_json_atomic
+from medzoo.storage.files import (
+    optional_cache,
+    read_json,
+    remove_partial_files,
+    write_atomic,
+    write_json_atomic,
+)
+from medzoo.storage.tensors import read_cached_tensors, read_tensors, write_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -75,16 +79,26 @@ class RunFolder(TrainingCallback, CheckpointStore):
         return self._seconds_before + (time.monotonic() - self._started if self._started else 0.0)
 
     def load_checkpoint(self) -> Mapping[str, Tensor] | None:
-        """Read the newest checkpoint, and drop what was recorded after it; None if there is none.
+        """Read the newest intact checkpoint, and drop what was recorded after it; None if there is none.
+
+        A damaged one is deleted, with a warning: kept, it would count as one of the newest.
 
         Raises:
-            IntegrityError: it is damaged.
+            IntegrityError: what was recorded is damaged.
         """
-        found = checkpoint_files(self.folder)
-        if not found:
+        state, found = None, checkpoint_files(self.folder)
+        while found and state is None:
+            try:
+                state = read_tensors(path := found.pop())
+            except FileNotFoundError:  # of several processes that train together, another was the first to read it
+                continue
+            except IntegrityError as error:
+                follows = f"resuming from {found[-1].name} instead" if found else "training from the first step instead"
+                logger.warning(f"{error.message}; {follows}")
+                path.unlink(missing_ok=True)
+        if state is None:
             self._losses.rewind(0)
             return None
-        state = read_checkpoint(found[-1])
         self.notes = _read_notes(self.folder / NOTES)
         self.resumed_at = int(state["step"])
         self._losses.rewind(self.resumed_at)
@@ -94,7 +108,7 @@ class RunFolder(TrainingCallback, CheckpointStore):
     def save_checkpoint(self, step: int, state: Mapping[str, Tensor]) -> None:
         """Write `state`, then delete all but the newest `keep` checkpoints."""
         self._losses.write()
-        write_atomic(self.folder / "checkpoints" / f"step-{step:08d}.safetensors", save(dict(state)))
+        write_tensors(self.folder / "checkpoints" / f"step-{step:08d}.safetensors", state)
         for old in checkpoint_files(self.folder)[: -self._newest] if self._newest else ():
             old.unlink()
 
@@ -167,22 +181,15 @@ def checkpoint_files(folder: Path) -> list[Path]:
     return sorted((folder / "checkpoints").glob("step-*.safetensors"))
 
 
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a checkpoint. Raises: IntegrityError if it is damaged."""
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise IntegrityError(f"{path} is damaged: {error}", "delete it to resume from the one before") from error
-
-
 def cached_tensors(cache: Path, key: str, compute: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
     """Read the tensors in `cache` under `key`; compute and, if possible, write them if it is missing or damaged."""
     path = cache / f"{key}.safetensors"
-    with contextlib.suppress(SafetensorError, OSError):
-        return load_file(path)
+    if (kept := read_cached_tensors(path)) is not None:
+        return kept
+    remove_partial_files(cache)
     tensors = {name: value.detach().cpu().contiguous() for name, value in compute().items()}
     with optional_cache():
-        write_atomic(path, save(tensors))
+        write_tensors(path, tensors)
     return tensors
 
 
