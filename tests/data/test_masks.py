@@ -90,6 +90,14 @@ def test_masks_in_a_folder_in_each_class(tmp_path: Path, folder: str, file: str)
     assert found.findings.left_out[0].count == 6
 
 
+@pytest.mark.parametrize("folder", ["masks", "outlines"])
+def test_masks_in_a_folder_within_each_class(tmp_path: Path, folder: str) -> None:
+    for k, name in enumerate(("a", "b", "a", "b")):
+        save_image(tmp_path / name / f"{k}.png", seed=k)
+        save_mask(tmp_path / name / folder / f"{k}.png")
+    assert open_dataset(tmp_path).counts() == {"a": 2, "b": 2}
+
+
 def test_masks_in_one_folder_beside_the_classes(tmp_path: Path) -> None:
     for k, name in enumerate(("a", "b", "a", "b")):
         save_image(tmp_path / name / f"{k}.jpg", seed=k, side=32)

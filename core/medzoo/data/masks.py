@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 
@@ -47,10 +49,10 @@ def find_masks(files: Sequence[Path], root: Path) -> set[int]:
     with anything added, has its size, and has two levels where the image has more. Only files whose names leave it open
     are read.
     """
-    folders: dict[PurePath, _Folder] = {}
+    folders: dict[tuple[str, ...], _Folder] = {}
     for index, file in enumerate(files):
-        place = file.parent.relative_to(root) if file.is_relative_to(root) else file.parent
-        folders.setdefault(place, _Folder()).add(index, file.stem.casefold())
+        parts = file.relative_to(root).parts if file.is_relative_to(root) else file.parts
+        folders.setdefault(parts[:-1], _Folder()).add(index, file.stem.casefold())
     found: set[int] = set()
     for folder in folders.values():
         found |= _beside(folder, files)
@@ -86,7 +88,7 @@ def _beside(folder: _Folder, files: Sequence[Path]) -> set[int]:
             unclear.setdefault(re.sub(r"\d+", "#", added), []).append((index, partner))
     for pairs in unclear.values():
         # A few files tell whether what is added to a name may stand for masks at all.
-        if _are_masks(_spread(pairs), files):
+        if _are_masks([pairs[k] for k in _spread(len(pairs))], files):
             found |= {index for index, partner in pairs if _mask_levels(files[index], files[partner])}
     return found
 
@@ -107,58 +109,70 @@ def _shorter(stem: str) -> Iterable[tuple[str, str]]:
             yield before, first[0]
 
 
-def _words(text: str) -> set[str]:
+@functools.lru_cache(maxsize=4096)
+def _words(text: str) -> frozenset[str]:
     """Return the words of a name, without digits at their ends."""
     parts = _SEPARATORS.split(text.casefold())
-    words = {re.sub(r"\d+$", "", word) for word in parts}
-    return words | {"groundtruth"} if "groundtruth" in "".join(parts) else words
+    found = frozenset(re.sub(r"\d+$", "", word) for word in parts)
+    return found | {"groundtruth"} if "groundtruth" in "".join(parts) else found
 
 
-def _in_folders(folders: Mapping[PurePath, _Folder], files: Sequence[Path], known: set[int]) -> set[int]:
-    """Find whole folders of masks, beside folders of images whose files are called alike."""
+def _in_folders(folders: Mapping[tuple[str, ...], _Folder], files: Sequence[Path], known: set[int]) -> set[int]:
+    """Find whole folders of masks, beside or below folders of images whose files are called alike."""
     found: set[int] = set()
-    beside: dict[tuple[PurePath, PurePath], list[PurePath]] = {}
+    beside: dict[tuple[tuple[str, ...], tuple[str, ...]], list[tuple[str, ...]]] = {}
     for folder in folders:
-        for place in range(len(folder.parts)):
-            key = (PurePath(*folder.parts[:place]), PurePath(*folder.parts[place + 1 :]))
-            beside.setdefault(key, []).append(folder)
-    for (above, _), siblings in beside.items():
-        named = {folder: _words(folder.parts[len(above.parts)]) for folder in siblings}
-        unnamed = [folder for folder in siblings if not named[folder] & (_STRONG | _WEAK)]
-        images = {stem: k for folder in unnamed for stem, k in folders[folder].stems.items() if k not in known}
-        for folder in siblings:
-            own = folders[folder].indices
-            if folder not in unnamed:
-                pairs = _pairs(own, files, images)
-                strong = bool(named[folder] & _STRONG)
-                sample = _spread(pairs) if len(pairs) >= len(own) / 2 else []
-                if (strong and sample and all(_has_few_levels(files[k]) for k, _ in sample)) or (
-                    not strong and _are_masks(sample, files)
-                ):
-                    found.update(own)
-            elif len(unnamed) <= _MOST_COMPARED:
-                # Folders of two classes may both count their files from 0, so nearly all have to fit.
-                for other in unnamed:
-                    pairs = _pairs(own, files, folders[other].stems) if other != folder else []
-                    if len(pairs) >= 0.9 * len(own) and _are_masks(_spread(pairs), files):
-                        found.update(own)
+        for place in range(len(folder)):
+            beside.setdefault((folder[:place], folder[place + 1 :]), []).append(folder)
+    for (above, below), siblings in beside.items():
+        named = {folder: words for folder in siblings if (words := _words(folder[len(above)]) & (_STRONG | _WEAK))}
+        others = [folder for folder in siblings if folder not in named]
+        if (*above, *below) in folders:  # the images of a class, and its masks in a folder within
+            others.append((*above, *below))
+        images = {stem: k for folder in others for stem, k in folders[folder].stems.items()} if named else {}
+        images = {stem: k for stem, k in images.items() if k not in known}
+        for folder, words in named.items():
+            if _are_called_alike(folders[folder], files, images, strong=bool(words & _STRONG), share=0.5):
+                found.update(folders[folder].indices)
+        if not named and len(others) <= _MOST_COMPARED:
+            # Folders of two classes may both count their files from 0, so nearly all have to fit.
+            for folder, other in itertools.permutations(others, 2):
+                if _are_called_alike(folders[folder], files, folders[other].stems, strong=False, share=0.9):
+                    found.update(folders[folder].indices)
     return found
 
 
-def _pairs(own: Sequence[int], files: Sequence[Path], images: Mapping[str, int]) -> list[tuple[int, int]]:
-    """Return each of the files that is called like one of the `images`, with that."""
-    pairs = []
-    for index in own:
-        stem = files[index].stem.casefold()
-        names = (stem, *(before for before, _ in _shorter(stem)))
-        if (image := next((images[name] for name in names if name in images), None)) is not None:
-            pairs.append((index, image))
-    return pairs
+def _are_called_alike(
+    folder: _Folder, files: Sequence[Path], images: Mapping[str, int], *, strong: bool, share: float
+) -> bool:
+    """Return whether a folder holds masks of `images`: a `share` of its files are called like one, and look like masks.
+
+    In a folder whose name stands for masks (`strong`), those have few levels; else they are masks by `_are_masks`.
+    """
+    # A few files decide first, for most folders hold no masks.
+    for own in ([folder.indices[k] for k in _spread(len(folder.indices))], folder.indices):
+        pairs = [pair for index in own if (pair := _pair(index, files, images)) is not None]
+        if not pairs or len(pairs) < share * len(own):
+            return False
+        if own is not folder.indices:
+            few = all(_has_few_levels(files[k]) for k, _ in pairs) if strong else _are_masks(pairs, files)
+            if not few:
+                return False
+    return True
 
 
-def _spread(pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    places = np.linspace(0, len(pairs) - 1, min(_SAMPLE, len(pairs))).astype(int)
-    return [pairs[place] for place in dict.fromkeys(places.tolist())]
+def _pair(index: int, files: Sequence[Path], images: Mapping[str, int]) -> tuple[int, int] | None:
+    """Return a file with the one of the `images` that it is called like, if any."""
+    stem = files[index].stem.casefold()
+    for name in itertools.chain((stem,), (before for before, _ in _shorter(stem))):
+        if name in images:
+            return index, images[name]
+    return None
+
+
+def _spread(count: int) -> list[int]:
+    """Return a few places of `count`, evenly over all."""
+    return sorted({int(place) for place in np.linspace(0, count - 1, min(_SAMPLE, count))})
 
 
 def _are_masks(pairs: Sequence[tuple[int, int]], files: Sequence[Path]) -> bool:

@@ -35,7 +35,7 @@ _FILE_TOO = words(
 _LABEL = ("label", "labels")
 _LABEL_TOO = words(
     "class classname classlabel classes labelname category categories diagnosis dx finding findings findinglabels "
-    "pathology disease groundtruth target y"
+    "pathology disease diagnostic diagnose befund klasse groundtruth target y labelid classid"
 )
 _PART = ("split",)
 _PART_TOO = ["part", "partition", "set", "subset", "phase", "usage", "fold", "dataset", "datasplit", "datasettype"]
