@@ -221,7 +221,8 @@ def _scaled(image: Image.Image, path: Path, depth: int | None) -> np.ndarray:
             f"--set image.depth={depth_of(int(wide.max()))}",
         )
     wide = wide.astype(np.float64)
-    return np.rint((white - wide if white_is_zero else wide) / (white / 255)).astype(np.uint8)
+    scaled: np.ndarray = np.rint((white - wide if white_is_zero else wide) / (white / 255)).astype(np.uint8)
+    return scaled
 
 
 def _reason(error: BaseException) -> str:

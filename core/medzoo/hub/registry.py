@@ -175,10 +175,10 @@ def load_registry(*, plugins: Plugins | None = None) -> Registry:
     entries: list[Entry] = []
     for section, entry_id, origin, entry, issues in overlays.entries():
         for message, hint in issues:
-            error = ConfigError(f"{origin}: {section} '{entry_id}' {message}", hint)
+            found = ConfigError(f"{origin}: {section} '{entry_id}' {message}", hint)
             if origin not in plugins.registries:
-                raise error
-            problems.append(str(error))
+                raise found
+            problems.append(str(found))
         if entry is not None:
             entries.append(entry)
     registry = make_registry(entries, problems)
