@@ -107,7 +107,7 @@ def test_augment_reports_copies_instead_of_links(medzoo, model, images, monkeypa
         (
             "--gen MODEL --data DATA --to 6 --originals move",
             2,
-            "--originals cannot take 'move'\n  it takes link, copy, omit",
+            "--originals cannot take 'move'\n  it takes link, copy, gray, omit",
         ),
         (
             "--gen MODEL --data DATA --to 6 --set sampling.num_inference_stps=3",

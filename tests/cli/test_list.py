@@ -146,8 +146,8 @@ def test_list_broken_plugin(medzoo, publish, install_plugin):
 
 
 def test_list_long_row_in_a_pipe(medzoo, publish):
-    publish("ddpm-" + "x" * 200)
-    assert "ddpm-" + "x" * 200 in medzoo("list").out
+    publish("ddpm-" + "x" * 120)
+    assert "ddpm-" + "x" * 120 in medzoo("list").out
 
 
 ASSET = """

@@ -89,7 +89,7 @@ def test_check_registry_valid_entry(write):
         ({"spoil": "model.safetensors"}, "model.safetensors is not that of the entry"),
         ({"folder": "elsewhere"}, "it is in no mirror and no repo"),
         ({"default": "true"}, "'ddpm' has two default models"),
-        ({"more": "[[model]]\n"}, "needs an id of letters"),
+        ({"more": "[[model]]\n"}, "needs an id of at most 128 letters"),
         ({"more": '[[model]]\nid = "own"\n'}, "'own' is listed twice"),
         ({"more": "[[model\n"}, "is not TOML"),
         ({"more": "[[models]]\n"}, "unknown key 'models'"),

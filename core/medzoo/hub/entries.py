@@ -179,7 +179,7 @@ def table_name(section: str, number: int, table: Any) -> str:
 def table_issues(section: str, table: Any) -> Iterator[Issue]:
     """Find what is wrong with one table; in an overlay, it may lack keys that an earlier file gives."""
     if type(table) is not dict or type(table.get("id")) is not str or not NAME.fullmatch(table["id"]):
-        yield "needs an id of letters, digits, '.', '_' and '-'", ""
+        yield "needs an id of at most 128 letters, digits, '.', '_' and '-'", ""
         return
     if issues := list(key_issues(table, KEYS[section])):
         yield from issues
