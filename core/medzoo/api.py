@@ -15,6 +15,7 @@ from medzoo.hub.search import EntryKind, search
 from medzoo.plugins.guard import exits_as_errors
 from medzoo.plugins.lookup import load_plugins
 from medzoo.runs.arguments import class_names, names, require, whole_number
+from medzoo.storage.files import check_outside
 from medzoo.toolkit.remote import RemoteGenerator
 
 if TYPE_CHECKING:
@@ -239,6 +240,8 @@ def train(
     require(str, "the name of a generator or a classifier", model=model)
     require((int, float, NoneType), "a share of the images", validation=validation)
     require(bool, "True or False", tensorboard=tensorboard, skip_bad=skip_bad)
+    path, folder = _existing("data", data), _existing("out", out)
+    check_outside(folder, path)
     plugins = load_plugins()
     spec, implied = spec_to_train(model, plugins, kind=kind)
     if validation is not None and not isinstance(spec, ClassifierSpec):
@@ -250,7 +253,7 @@ def train(
         file=_path("config", config),
         overrides={**implied, **_check_settings(settings)},
     )
-    images = open_dataset(_existing("data", data), skip_bad=skip_bad, classes=class_names(classes), masks=masks)
+    images = open_dataset(path, skip_bad=skip_bad, classes=class_names(classes), masks=masks)
     log_unreadable(images)
     before = None
     if start is not None:
@@ -265,7 +268,7 @@ def train(
         spec,
         resolved,
         images,
-        _existing("out", out),
+        folder,
         plugins=plugins,
         progress=progress or no_progress,
         validation=validation,
@@ -356,6 +359,7 @@ def evaluate(
     )
     folder = _path("out", out)
     if folder is not None:
+        check_outside(folder, request.real, _path("fake", fake), request.train, request.other)
         check_output_folder(folder)
         record = RunRecord(job="evaluate", folder=folder)
     chosen = _source(device=device, settings=settings, source=source)
@@ -419,13 +423,15 @@ def plan_experiment(
     options = {"folds": folds, "seeds": seeds, "repeats": repeats}
     design = read_design(str(experiment), overrides=_check_settings(settings), options=options)
     labels = class_names(classes)
-    images = open_dataset(_existing("data", data), skip_bad=skip_bad, classes=labels, masks=masks)
+    path, folder, test_path = _existing("data", data), _path("out", out), _path("test", test)
+    if folder is not None:
+        check_outside(folder, path, test_path)
+    images = open_dataset(path, skip_bad=skip_bad, classes=labels, masks=masks)
     log_unreadable(images)
-    test_path = _path("test", test)
     return plan(
         design,
         images,
-        _path("out", out),
+        folder,
         source=_source(device=device, settings=None, source=source),
         test=None if test_path is None else open_dataset(test_path, skip_bad=skip_bad, classes=labels, masks=masks),
         allow_leak=allow_leak,

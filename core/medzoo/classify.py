@@ -18,6 +18,7 @@ from medzoo.api import log_unreadable, train
 from medzoo.plugins.guard import exits_as_errors
 from medzoo.plugins.lookup import load_plugins
 from medzoo.runs.arguments import class_names, require
+from medzoo.storage.files import check_empty, check_outside, write_atomic
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,9 +70,11 @@ def predict(
     from medzoo.classification.predict import Predictions, images_to_predict
     from medzoo.classification.predict import predict as run
     from medzoo.runs.progress import no_progress
-    from medzoo.storage.files import write_atomic
 
     require((str, Path), "a path", data=data)
+    require((str, Path, NoneType), "a path", out=out)
+    if out is not None:
+        check_outside(Path(out), Path(data))
     loaded = _load(model, load_plugins(), device=device, source=source)
     image = loaded.image
     parts = images_to_predict(
@@ -137,12 +140,12 @@ def test(
     from medzoo.models.devices import pick_device
     from medzoo.runs.progress import no_progress
     from medzoo.runs.record import RunRecord
-    from medzoo.storage.files import check_empty
 
     require((str, Path), "a path", data=data)
     require((str, Path, NoneType), "a path", out=out)
     folder = None if out is None else Path(out)
     if folder is not None:
+        check_outside(folder, Path(data))
         check_empty(folder)
         run = RunRecord(job="classify test", folder=folder)
     plugins = load_plugins()

@@ -178,3 +178,40 @@ def test_open_unlabeled_images(tmp_path: Path) -> None:
     one = open_unlabeled(tmp_path / "x" / "000.png", classes=("a", "b"))
     assert one is not None
     assert one.labels.tolist() == [[0, 0]]
+
+
+# What medzoo wrote
+
+
+@pytest.mark.parametrize(
+    "mark", [".medzoo-plan.json", "run.json", "experiment.json", "model.safetensors", "report.html"]
+)
+@pytest.mark.parametrize("place", ["run", "a/run"])
+def test_open_dataset_with_a_run_inside(tmp_path: Path, place: str, mark: str) -> None:
+    write_folder(tmp_path, {"a": 2, "b": 1})
+    write_folder(tmp_path / place, {"samples": 2})
+    (tmp_path / place / mark).write_text("{}")
+    assert open_dataset(tmp_path).counts() == {"a": 2, "b": 1}
+    assert left_out(tmp_path) == {"folders that medzoo wrote": 1}
+
+
+def test_open_dataset_with_a_run_called_like_a_part(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"a": 2, "b": 1})
+    write_folder(tmp_path / "train", {"samples": 2})
+    (tmp_path / "train" / "run.json").write_text("{}")
+    assert open_dataset(tmp_path).counts() == {"a": 2, "b": 1}
+
+
+def test_open_dataset_with_augmented_training_images(tmp_path: Path) -> None:
+    write_folder(tmp_path / "train", {"a": 2, "b": 1})
+    write_folder(tmp_path / "test", {"a": 1})
+    (tmp_path / "train" / "run.json").write_text("{}")
+    (tmp_path / "train" / "metadata.csv").write_text("file_name\n")
+    assert list(open_dataset(tmp_path).held_out) == ["test"]
+
+
+def test_open_dataset_of_runs_alone(tmp_path: Path) -> None:
+    write_folder(tmp_path / "filled", {"a": 1})
+    (tmp_path / "filled" / "run.json").write_text("{}")
+    with pytest.raises(DataError, match=r"holds no class folders, but filled/, .*--data .*/filled"):
+        open_dataset(tmp_path)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from medzoo.errors import ResourceError
+from medzoo.errors import DataError, ResourceError
 from medzoo.storage.files import (
+    check_outside,
     mark_in_use,
     new_folder,
     read_json,
@@ -137,3 +138,32 @@ def test_without_checksum_notices_any_change():
             without_checksum(changed)
     with pytest.raises(KeyError):
         without_checksum(values, required=True)
+
+
+@pytest.mark.parametrize("out", [".", "x", "a/x/y", "../link", "../link/x", "a/../x", "away", "away/x"])
+def test_check_outside_inside(tmp_path, out):
+    data = tmp_path / "data"
+    (data / "a").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(data)
+    (tmp_path / "elsewhere").mkdir()
+    (data / "away").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="is inside the data folder"):
+        check_outside(data / out, None, data)
+    with pytest.raises(DataError, match="is inside the data folder"):
+        check_outside(data / out, tmp_path / "link")
+
+
+def test_check_outside_the_table_itself(tmp_path):
+    (tmp_path / "set.csv").touch()
+    (tmp_path / "again.csv").hardlink_to(tmp_path / "set.csv")
+    for out in ("set.csv", "again.csv"):
+        with pytest.raises(DataError, match="is the data itself"):
+            check_outside(tmp_path / out, tmp_path / "set.csv")
+
+
+def test_check_outside_elsewhere(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "set.csv").touch()
+    monkeypatch.chdir(tmp_path)
+    for out in ("data2", "x/data", ".", "run", str(tmp_path / "run")):
+        check_outside(Path(out), Path("data"), Path("set.csv"), Path("missing"), None)

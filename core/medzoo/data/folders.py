@@ -28,6 +28,8 @@ _NO_SUFFIX = "without a suffix"
 _TEXTS = frozenset({"readme", "license", "licence", "notice", "changelog", "authors", "md5sums", "sha256sums"})
 # What medzoo writes into a folder of images.
 _OWN = frozenset({METADATA, "run.json", "split.csv"})
+# One of these, beside images, says that medzoo wrote the folder: a run, its plan, a card, an experiment or a report.
+_RUN_FILES = (".medzoo-plan.json", "run.json", "experiment.json", "model.safetensors", "report.html")
 _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
 # Suffixes of images that medzoo does not read: nobody leaves these out on purpose.
 _OTHER_IMAGES = frozenset(
@@ -147,11 +149,12 @@ def _is_image(name: str) -> bool:
 
 @dataclass
 class _Found:
-    """What lies under a folder: images, other files, and links that lead back."""
+    """What lies under a folder: images, other files, links that lead back, and folders that medzoo wrote."""
 
     images: list[Path] = field(default_factory=list)
     others: list[Path] = field(default_factory=list)
     links: list[Path] = field(default_factory=list)
+    runs: list[Path] = field(default_factory=list)
 
 
 def _walk(folder: Path) -> _Found:
@@ -165,6 +168,9 @@ def _walk(folder: Path) -> _Found:
             found.links.append(place)
             return
         seen.add((stat.st_dev, stat.st_ino))
+        if place != folder and _is_run(place):
+            found.runs.append(place)
+            return
         for entry in _entries(place):
             if _is_folder(entry):
                 visit(place / entry.name)
@@ -178,6 +184,16 @@ def _walk(folder: Path) -> _Found:
     return found
 
 
+def _is_run(folder: Path) -> bool:
+    """Return whether medzoo wrote a folder, whose images are samples and plots, or copies of the real ones."""
+    return any((folder / name).exists() for name in _RUN_FILES)
+
+
+def _may_be_part(folder: Path) -> bool:
+    """Return whether a folder's own folders may be classes: those of a training run are not, those of `augment` are."""
+    return not _is_run(folder) or (folder / METADATA).is_file()
+
+
 def _holds_images(folder: Path) -> bool:
     return bool(_walk(folder).images)
 
@@ -187,7 +203,7 @@ def _part_folders(folder: Path) -> dict[str, Path]:
     parts: dict[str, Path] = {}
     for entry in subfolders(folder):
         part = part_of(entry.name)
-        if part is not None and subfolders(entry):
+        if part is not None and subfolders(entry) and _may_be_part(entry):
             if part in parts:
                 raise DataError(f"{folder} has both {parts[part].name}/ and {entry.name}/", "keep one of them")
             parts[part] = entry
@@ -197,13 +213,17 @@ def _part_folders(folder: Path) -> dict[str, Path]:
 def _parts_beside(path: Path) -> dict[str, Path]:
     """Find the parts that a train folder belongs to: folders beside it, called alike but for the word of the part."""
     alike = [entry for entry in subfolders(path.parent) if without_part(entry.name) == without_part(path.name)]
-    parts = {part: entry for entry in alike if (part := part_of(entry.name)) is not None and subfolders(entry)}
+    parts = {
+        part: entry
+        for entry in alike
+        if (part := part_of(entry.name)) is not None and subfolders(entry) and _may_be_part(entry)
+    }
     return parts if parts.get("train") == path else {}
 
 
 def _check_no_parts(path: Path) -> None:
     """Raise DataError for folders of parts that cannot be read as such, and would become classes."""
-    folders = [entry for entry in subfolders(path) if part_of(entry.name) is not None]
+    folders = [entry for entry in subfolders(path) if part_of(entry.name) is not None and _may_be_part(entry)]
     with_classes = [entry for entry in folders if subfolders(entry) and _holds_images(entry)]
     if with_classes:
         names = " and ".join(f"{entry.name}/" for entry in with_classes)
@@ -233,6 +253,12 @@ def _beside_parts(root: Path, folders: Mapping[str, Path]) -> list[LeftOut]:
 def _read_class_folders(root: Path, *, masks: str) -> tuple[FolderPart, list[LeftOut]]:
     """Read the class folders in `root`; masks are looked for among all of them."""
     folders = subfolders(root)
+    runs = [folder for folder in folders if _is_run(folder)]
+    if runs and len(runs) == len(folders):
+        raise DataError(
+            f"{root} holds no class folders, but {runs[0].name}/, which medzoo wrote", f"did you mean --data {runs[0]}?"
+        )
+    folders = [folder for folder in folders if folder not in runs]
     loose = [root / entry.name for entry in _entries(root) if not _is_folder(entry)]
     beside = [file for file in loose if _is_image(file.name)]
     if not folders:
@@ -258,6 +284,8 @@ def _read_class_folders(root: Path, *, masks: str) -> tuple[FolderPart, list[Lef
     if not images:
         raise DataError(f"{root} holds no images but masks", "--masks as-images takes masks for images")
     _check_classes(root, images)
+    runs += [folder for one in found.values() for folder in one.runs]
+    left_out += [LeftOut.of("folders that medzoo wrote", [_relative(one, root) for one in runs])] if runs else []
     left_out += [LeftOut.of("images beside the class folders", [file.name for file in beside])] if beside else []
     left_out += _other_files(
         [

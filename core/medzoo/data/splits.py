@@ -16,7 +16,7 @@ from medzoo.data.duplicates import duplicate_groups
 from medzoo.data.images import write_bytes
 from medzoo.data.synthetic import check_no_synthetic
 from medzoo.errors import ConfigError, DataError
-from medzoo.storage.files import check_empty, new_folder
+from medzoo.storage.files import check_empty, check_outside, new_folder
 
 FRACTIONS: Mapping[str, float] = {"train": 0.8, "val": 0.1, "test": 0.1}
 
@@ -43,6 +43,7 @@ def write_split(
     and the image's fingerprint.
     Raises: DataError if `out` holds anything; ResourceError if it cannot be written; else as `split_dataset`.
     """
+    check_outside(out, dataset.path)
     check_empty(out)
     groups, parts = _plan(dataset, fractions=fractions, seed=seed)
     split = _subsets(dataset, parts)

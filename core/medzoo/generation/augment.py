@@ -14,6 +14,7 @@ from medzoo.generation.run import Job
 from medzoo.generation.writer import ORIGINALS, listing_digest, original_files, sheet_beside
 from medzoo.models.labels import check_labels
 from medzoo.runs.identity import check_same_run
+from medzoo.storage.files import check_outside
 
 logger = logging.getLogger(__name__)
 
@@ -64,9 +65,8 @@ def prepare(
     if not sampler.plan.total and originals == "omit":
         raise ConfigError(f"every class has at least {target} images and --originals omit leaves none to write")
     folder = out or Path(f"augmented-{'-'.join(mixture.names)}-{target}")
-    home, inside = real.path.resolve(), folder.resolve()
-    if real.files is not None and real.path.is_dir() and (inside == home or home in inside.parents):
-        raise DataError(f"{folder} is inside the data folder {real.path}", "choose another --out")
+    if real.files is not None:
+        check_outside(folder, real.path)
     identity = {
         "job": "augment",
         "medzoo": __version__,

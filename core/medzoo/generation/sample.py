@@ -20,6 +20,7 @@ from medzoo.models.loading import LoadedModel
 from medzoo.protocols import Generator
 from medzoo.runs.identity import check_same_run
 from medzoo.runs.progress import Progress
+from medzoo.storage.files import check_outside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,9 @@ def prepare(
     if grid is not None and grid.suffix.lower() != ".png":
         raise ConfigError(f"--grid {grid} does not end in .png", "the grid is a PNG: --grid grid.png")
     mixture, real = load_mixture((generator,), source, data=data, always_open=False, masks=masks)
+    folder = out or Path(f"samples-{mixture.names[0]}")
+    for written in filter(None, (folder if out is not None or grid is None else None, grid)):
+        check_outside(written, real.path if real is not None and real.files is not None else None)
     labels = labels_to_sample(labels, mixture.models[0])
     identity = {
         "job": "sample",
@@ -84,7 +88,7 @@ def prepare(
         "generators": mixture.describe(),
     }
     job = Job(
-        folder=out or Path(f"samples-{mixture.names[0]}"),
+        folder=folder,
         sampler=mixture.sampler(dict.fromkeys(labels, count), real=real, batch_size=batch_size, seed=seed),
         labels=labels,
         identity=identity,

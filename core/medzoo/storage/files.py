@@ -103,6 +103,21 @@ def check_empty(folder: Path) -> None:
         raise DataError(f"{folder} is not an empty folder", "give another folder, or empty this one")
 
 
+def check_outside(out: Path, *data: Path | None) -> None:
+    """Check that `out`, which will be written, is none of the paths `data`, and not inside one that is a folder.
+
+    Otherwise the next look at the data would find what was written. Links are followed. Raises: DataError.
+    """
+    # Through a link inside the data, files far away are part of it too.
+    places = [place for path in (out.absolute(), out.resolve()) for place in (path, *path.parents) if place.exists()]
+    for given in data:
+        if given is None or not given.exists():
+            continue
+        if any(place.samefile(given) for place in places):
+            where = f"inside the data folder {given}" if given.is_dir() else "the data itself"
+            raise DataError(f"{out} is {where}", "choose another --out")
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield a hidden folder to fill; it replaces `path` at the end, or is removed after an error.

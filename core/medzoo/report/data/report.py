@@ -12,9 +12,8 @@ from medzoo._version import __version__
 from medzoo.data.checks import DataReport
 from medzoo.data.dataset import Dataset
 from medzoo.data.images import encode_png, prepare
-from medzoo.errors import DataError
 from medzoo.report.page import PageImage, png_image, render
-from medzoo.storage.files import make_folder, write_atomic
+from medzoo.storage.files import check_outside, make_folder, write_atomic
 
 REPORT = "report.html"
 
@@ -38,9 +37,7 @@ def write_data_report(report: DataReport, dataset: Dataset, out: Path) -> Path:
 
     Raises: DataError if `out` lies within the data, where it would be found as a file of the set; ResourceError.
     """
-    home = dataset.path.resolve() if dataset.path.is_dir() else None
-    if home is not None and (out.resolve() == home or home in out.resolve().parents):
-        raise DataError(f"{out} is inside the data folder {dataset.path}", "choose another --out")
+    check_outside(out, dataset.path)
     make_folder(out)
     page = render(
         "data.html.j2",
