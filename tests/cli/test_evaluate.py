@@ -12,9 +12,12 @@ import pytest
 from helpers.tiny import make_model
 
 from medzoo.data.phantom import CLASSES, write_phantom
+from medzoo.report.evaluation import report
+from medzoo.storage.files import temporary_name
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 FAST = ("--metric", "kid@cnn-udder", "--metric", "intensity")
+RECORDS = ("run.json", "report.html", "evaluation.json")  # they hold times
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +75,45 @@ def test_evaluate_again_replaces_only_its_report(medzoo, paths):
     assert done.code == 5
     assert "holds other files" in done.err
     assert [path.name for path in Path("mine").iterdir()] == ["notes.txt"]
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.name not in RECORDS}
+
+
+@pytest.mark.parametrize("stopped", [0, 1, 3])
+def test_evaluate_stopped_while_writing_continues(medzoo, paths, monkeypatch, stopped):
+    assert medzoo("evaluate", *paths, *FAST, "--out", "whole").code == 0
+    write, left = report.write_atomic, iter(range(stopped))
+
+    def write_some(path, data):
+        if next(left, None) is None:
+            temporary_name(path).write_bytes(data[:10])
+            raise KeyboardInterrupt
+        write(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(report, "write_atomic", write_some)
+        assert medzoo("evaluate", *paths, *FAST, "--out", "stopped").code == 130
+    assert not Path("stopped/run.json").exists()
+    again = medzoo("evaluate", *paths, *FAST, "--out", "stopped")
+    assert (again.code, "error" in again.err) == (0, False)
+    assert Path("stopped/run.json").exists()
+    assert contents("stopped") == contents("whole")
+    assert medzoo("evaluate", *paths, *FAST, "--out", "stopped").code == 0
+
+
+def test_evaluate_over_damaged_records(medzoo, paths):
+    """A cut run.json, and a folder of a version that wrote run.json alone."""
+    assert medzoo("evaluate", *paths, *FAST, "--out", "report").code == 0
+    whole = Path("report/run.json").read_bytes()
+    Path("report/run.json").write_bytes(whole[:100])
+    assert medzoo("evaluate", *paths, *FAST, "--out", "report").code == 0
+    Path("report/.medzoo-plan.json").unlink()
+    assert medzoo("evaluate", *paths, *FAST, "--out", "report").code == 0
+    Path("report/.medzoo-plan.json").write_text(json.dumps({"job": "train"}))
+    Path("report/run.json").unlink()
+    assert "holds other files" in medzoo("evaluate", *paths, *FAST, "--out", "report").err
 
 
 def test_evaluate_model_samples_images(medzoo, paths, sets, tmp_path):

@@ -18,8 +18,9 @@ from medzoo.report.evaluation.figures import baseline_figure, histogram_figure, 
 from medzoo.report.evaluation.images import MeasuredImages
 from medzoo.report.figures import RenderedFigure
 from medzoo.report.page import render, svg_image
+from medzoo.runs.identity import PLAN
 from medzoo.runs.record import RUN, RunRecord, read_run
-from medzoo.storage.files import make_folder, plain, write_atomic
+from medzoo.storage.files import make_folder, plain, read_json, remove_partial_files, write_atomic, write_json_atomic
 
 REPORT = "report.html"
 JOB = "evaluate"
@@ -103,7 +104,7 @@ def _page(evaluation: Evaluation, source: MeasuredImages, figures: Mapping[str, 
 
 
 def check_output_folder(out: Path) -> None:
-    """Check that `out` is new, empty, or an earlier evaluation, which will be replaced.
+    """Check that `out` is new, empty, or an earlier evaluation, finished or not, which will be replaced.
 
     Raises:
         DataError: `out` is a file or holds other files.
@@ -111,8 +112,16 @@ def check_output_folder(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file", "choose another --out")
     visible = [entry for entry in out.iterdir() if not entry.name.startswith(".")] if out.is_dir() else []
-    if visible and (read_run(out) or {}).get("job") != JOB:
+    if visible and not _holds_evaluation(out):
         raise DataError(f"{out} holds other files", "choose another --out, or empty it")
+
+
+def _holds_evaluation(out: Path) -> bool:
+    """Return whether `out` belongs to an evaluation, which one that was stopped does as well."""
+    try:
+        return bool(read_json(out / PLAN)["job"] == JOB)
+    except (OSError, ValueError, KeyError, TypeError):  # an earlier version wrote run.json alone
+        return (read_run(out) or {}).get("job") == JOB
 
 
 def write_evaluation(measured: Measured, out: Path, source: Source, record: RunRecord) -> Evaluation:
@@ -124,6 +133,8 @@ def write_evaluation(measured: Measured, out: Path, source: Source, record: RunR
     """
     check_output_folder(out)
     make_folder(out)
+    write_json_atomic(out / PLAN, {"job": JOB})
+    remove_partial_files(out)
     (out / RUN).unlink(missing_ok=True)
     evaluation = measured.evaluation
     metrics = dict.fromkeys(row.name.partition("@")[0] for row in evaluation.results)
