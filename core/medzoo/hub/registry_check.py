@@ -48,11 +48,11 @@ def check_registry(files: Sequence[Path], plugins: Plugins) -> tuple[Registry, l
         problems += [Problem(file=origin, entry=entry_id, message=message, hint=hint) for message, hint in issues]
         entries += [entry] if entry is not None else []
     registry = make_registry(entries)
-    found = list(conflicts(registry))
+    found: list[tuple[Entry, Issue]] = list(conflicts(registry))
     for model in registry.entries:
         found += [(model, issue) for issue in _issues(model, registry, plugins)]
-    for each in (*registry.entries, *registry.assets):
-        found += [(each, issue) for issue in _control_issues(each)]
+    everything: list[Entry] = [*registry.entries, *registry.assets]
+    found += [(each, issue) for each in everything for issue in _control_issues(each)]
     problems += [Problem(file=e.origin, entry=e.name, message=message, hint=hint) for e, (message, hint) in found]
     return registry, problems
 
