@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -29,8 +30,9 @@ from medzoo.data.phantom import CLASSES, phantom_dataset, write_phantom
 from medzoo.errors import ConfigError, DataError, IntegrityError, PluginError, UnknownName
 from medzoo.models.loading import load_model
 from medzoo.plugins.lookup import load_plugins
-from medzoo.runs.identity import PLAN
+from medzoo.runs.identity import PLAN, exclusive_run
 from medzoo.runs.progress import Progress, no_progress
+from medzoo.storage.files import temporary_name
 from medzoo.training.train import TrainResult, train
 
 COUNTS = dict(zip(CLASSES, (6, 4, 3, 3), strict=True))
@@ -234,6 +236,145 @@ def test_train_finished_run(finished: Path, udder: Dataset) -> None:
     result = run(udder, finished)
     assert result.already_done
     assert (finished / "model.safetensors").stat().st_mtime_ns == before
+
+
+def without_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def with_flipped_weights(folder: Path) -> None:
+    content = bytearray((folder / "model.safetensors").read_bytes())
+    content[-5] ^= 1
+    (folder / "model.safetensors").write_bytes(content)
+
+
+def with_cut_weights(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-100])
+
+
+def without_config(folder: Path) -> None:
+    (folder / "config.json").unlink()
+
+
+def with_changed_config(folder: Path) -> None:
+    text = (folder / "config.json").read_text()
+    changed = text.replace('"sampling.num_inference_steps": 4', '"sampling.num_inference_steps": 5')
+    assert changed != text
+    (folder / "config.json").write_text(changed)
+
+
+def with_cut_config(folder: Path) -> None:
+    (folder / "config.json").write_bytes((folder / "config.json").read_bytes()[:-100])
+
+
+def without_fingerprints(folder: Path) -> None:
+    (folder / "fingerprints.json").unlink()
+
+
+def with_cut_record(folder: Path) -> None:
+    (folder / "run.json").write_bytes((folder / "run.json").read_bytes()[:-100])
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (without_weights, "model.safetensors"),
+        (with_flipped_weights, "model.safetensors"),
+        (with_cut_weights, "model.safetensors"),
+        (without_config, "config.json"),
+        (with_changed_config, "config.json"),
+        (with_cut_config, "config.json"),
+        (without_fingerprints, "fingerprints.json"),
+        (with_cut_record, "run.json is damaged"),
+    ],
+)
+def test_train_finished_run_is_repaired(
+    finished: Path, udder: Dataset, tmp_path: Path, damage: Callable[[Path], None], named: str, logged: list[str]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    record = json.loads((folder / "run.json").read_text())
+    added = {"held_out": {"accuracy": 0.5}}
+    (folder / "run.json").write_text(json.dumps({**record, "notes": {**record["notes"], **added}}))
+    damage(folder)
+    steps: list[int] = []
+    result = run(udder, folder, progress=lambda done, *_: steps.append(done))
+    assert not result.already_done
+    assert steps == []  # the newest checkpoint is that of the last step
+    assert any(named in line for line in logged)
+    for name in ("model.safetensors", "fingerprints.json"):
+        assert (folder / name).read_bytes() == (finished / name).read_bytes()
+    config, before = (json.loads((path / "config.json").read_text()) for path in (folder, finished))
+    assert {**config, "notes": {}} == {**before, "notes": {}}
+    assert load_model(folder, plugins=load_plugins(), device="cpu").trained_on == set(udder.fingerprints())
+    if damage is not with_cut_record:
+        assert result.record["notes"] == record["notes"] | added
+        assert result.record["training_seconds"] > 0
+    assert run(udder, folder).already_done
+
+
+def test_train_finished_run_without_checkpoints_is_trained_again(
+    finished: Path, udder: Dataset, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    shutil.rmtree(folder / "checkpoints")
+    without_weights(folder)
+    steps: list[int] = []
+    run(udder, folder, progress=lambda done, *_: steps.append(done))
+    assert steps[-1] == 8
+    assert (folder / "model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
+
+
+def test_train_repaired_with_other_weights_warns(
+    finished: Path, udder: Dataset, tmp_path: Path, logged: list[str]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    record = (folder / "run.json").read_text()
+    digest = json.loads(record)["weights"]["model.safetensors"]
+    (folder / "run.json").write_text(record.replace(digest, "0" * 64))
+    result = run(udder, folder)
+    assert result.record["weights"]["model.safetensors"] == digest
+    assert "differs from the one that was lost" in logged[-1]
+
+
+def test_train_finished_run_with_edited_notes_is_left_alone(finished: Path, udder: Dataset, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "notes": {"memorization": {"verdict": "passed"}}}))
+    before = (folder / "config.json").read_bytes()
+    assert run(udder, folder).already_done
+    assert (folder / "config.json").read_bytes() == before
+
+
+def test_train_removes_what_a_killed_run_left(udder: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(Stop):
+        run(udder, tmp_path / "run", progress=stop_at(5))
+    left = [temporary_name(tmp_path / "run" / name) for name in ("loss.csv", "checkpoints/step-00000006.safetensors")]
+    for path in left:
+        path.write_bytes(b"half")
+    run(udder, tmp_path / "run")
+    assert not any(path.exists() for path in left)
+
+
+def test_train_waits_for_another_process(finished: Path, udder: Dataset, tmp_path: Path, logged: list[str]) -> None:
+    """As the first, which holds the lock, ends, the second finds its model and trains nothing."""
+    folder, found = tmp_path / "run", []
+    with exclusive_run(folder):
+        second = threading.Thread(target=lambda: found.append(run(udder, folder)), daemon=True)
+        second.start()
+        deadline = time.monotonic() + 120
+        waiting = f"waiting for another process that writes to {folder}"
+        while waiting not in logged and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert second.is_alive()
+        assert [path.name for path in folder.iterdir()] == [".medzoo-lock"]
+        shutil.copytree(finished, folder, dirs_exist_ok=True)
+    second.join(timeout=300)
+    assert found[0].already_done
+    assert logged.count(waiting) == 1
 
 
 def test_train_other_settings_raise_with_difference(finished: Path, udder: Dataset) -> None:

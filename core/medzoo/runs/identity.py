@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,33 @@ from medzoo.config import renamed
 from medzoo.errors import DataError
 from medzoo.storage.files import make_folder, read_json, write_json_atomic
 
-# Hidden, so that readers of image folders skip it.
+logger = logging.getLogger(__name__)
+
+# Hidden, so that readers of image folders skip them.
 PLAN = ".medzoo-plan.json"
+LOCK = ".medzoo-lock"
+
+
+@contextmanager
+def exclusive_run(folder: Path) -> Iterator[None]:
+    """Keep other processes that do the job of `folder` waiting, as long as the disk has locks. Raises: ResourceError.
+
+    The lock is in the folder, because those who share it need not share a cache. It ends with the process.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(make_folder(folder) / LOCK)
+    try:
+        lock.acquire(timeout=1.0)
+    except Timeout:
+        logger.info(f"waiting for another process that writes to {folder}")
+        lock.acquire()
+    except (OSError, NotImplementedError) as error:  # a finished folder may be on a read-only disk
+        logger.debug(f"{folder} cannot be locked: {error}")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def lock_run_dir(folder: Path, identity: Mapping[str, Any]) -> None:

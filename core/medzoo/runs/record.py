@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +18,8 @@ from medzoo._version import __version__
 from medzoo.errors import DataError
 from medzoo.plugins.lookup import PluginInfo
 from medzoo.storage.files import read_json, sha256_file, write_json_atomic
+
+logger = logging.getLogger(__name__)
 
 RUN = "run.json"
 TRAINING_JOBS: Mapping[str, str] = {"generator": "train", "classifier": "classify train"}
@@ -120,3 +123,22 @@ def read_run(folder: Path) -> dict[str, Any] | None:
     if not isinstance(record, dict):
         raise DataError(f"{path} is not a run's record", "move the folder away")
     return record
+
+
+def check_finished(folder: Path, *, editable: Container[str] = ()) -> tuple[dict[str, Any] | None, list[str]]:
+    """Return the record of a finished run, and which of the files it lists are missing or not as they were written.
+
+    Of the files `editable`, others may have changed the content. The record is None if there is none, or if it is
+    damaged (logged): such a run is to be finished again.
+    """
+    try:
+        record = read_run(folder)
+        outputs = [] if record is None else [(str(row["file"]), str(row["sha256"])) for row in record["outputs"]]
+    except (DataError, KeyError, TypeError):
+        logger.warning(f"{folder / RUN} is damaged; finishing the run again")
+        return None, []
+    return record, [
+        name
+        for name, digest in outputs
+        if not (folder / name).is_file() or (name not in editable and sha256_file(folder / name) != digest)
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,17 +14,18 @@ from medzoo import config as settings
 from medzoo._version import __version__
 from medzoo.data.dataset import Dataset, describe_blank
 from medzoo.data.splits import split_dataset
-from medzoo.errors import ConfigError, PluginError
+from medzoo.errors import ConfigError, IntegrityError, PluginError
 from medzoo.hub.registry import CLASSIFIER, CONFIG, GENERATOR, WEIGHTS
 from medzoo.models.devices import hardware, pick_device
-from medzoo.models.folder import save_model
+from medzoo.models.folder import FINGERPRINTS, load_weights, read_description, save_model
 from medzoo.models.labels import check_labels
 from medzoo.models.loading import LoadedModel, build_model, copy_matching_weights
 from medzoo.plugins.lookup import Plugins
-from medzoo.runs.identity import lock_run_dir
+from medzoo.runs.identity import check_same_run, exclusive_run, lock_run_dir
 from medzoo.runs.progress import Progress, no_progress
-from medzoo.runs.record import TRAINING_JOBS, RunRecord, read_run
+from medzoo.runs.record import RUN, TRAINING_JOBS, RunRecord, check_finished, read_run
 from medzoo.specs import ClassifierSpec, GeneratorSpec, ImageSpec, ModelSpec
+from medzoo.storage.files import remove_partial_files, write_json_atomic
 from medzoo.storage.paths import latents_root
 from medzoo.training.run_folder import RunFolder
 
@@ -103,7 +105,8 @@ def train(
     `start` gives the weights to start from, where they fit; its training images then count as this model's too. A run
     that was killed resumes from its newest checkpoint and ends with the weights of an uninterrupted one. `keep` is the
     number of checkpoints to keep, 0 for all. Under `accelerate launch`, every process calls this, and the main one
-    writes.
+    writes. While another run writes to `out`, this one waits. A finished run whose model is missing or damaged makes
+    it again from its newest checkpoint.
 
     Raises:
         ConfigError: the model has nothing to learn, does not take such labels, or nothing of `start` fits it.
@@ -125,9 +128,8 @@ def train(
     state = PartialState(cpu=chosen == "cpu")
     if state.num_processes > 1 and chosen != "cpu":
         chosen = str(state.device)
-    record = RunRecord(job=TRAINING_JOBS[kind], folder=out, config=config.flat(), origins=config.origins)
     identity: dict[str, Any] = {
-        "job": record.job,
+        "job": TRAINING_JOBS[kind],
         "plugin": spec.name,
         "seed": seed,
         "data": {"fingerprint": data.fingerprint(), "classes": list(data.classes), "counts": data.counts()},
@@ -138,49 +140,109 @@ def train(
     if split is not None:
         images = split.validation
         identity["validation"] = {"fingerprint": images.fingerprint(), "counts": images.counts()}
-    if state.is_main_process:
-        lock_run_dir(out, identity)
-    state.wait_for_everyone()
-    finished = read_run(out)
-    if finished is not None:
-        return TrainResult(folder=out, record=finished, already_done=True, is_main_process=state.is_main_process)
-    image, crop = image_of(config, data), config.image.crop
-    model: Any = build_model(spec, config, image, device=chosen, seed=seed)
-    if start is not None:
-        tensors = copy_matching_weights(model, start)
-        record.extra = {"started_from": {**identity["start"], "tensors": tensors}}
-    with _tensorboard(out, wanted=tensorboard and state.is_main_process) as scalars:
-        run = RunFolder(
-            out, image=image, seed=seed, keep=keep, progress=progress, cache=latents_root(), scalars=scalars
-        )
-        held_out = {} if split is None else {"validation": split.validation.view(image, crop=crop)}
-        model.fit(data.view(image, crop=crop), **held_out, seed=seed, callback=run, checkpoints=run)
-    if state.is_main_process:
-        facts = {"medzoo": __version__, "notes": run.notes}
-        save_model(out, model, spec=spec, config=config, data=_trained_on(data, split, start), facts=facts)
-        run.draw_curve()
-        record.data = (
-            identity["data"]
-            | {"summary": summary}
-            | ({"validation": identity["validation"]} if split is not None else {})
-        )
-        record.plugins = [plugins.plugin_of(kind, spec.name)]
-        record.seeds, record.device = {"seed": seed}, chosen
-        record.extra = {
-            **record.extra,
-            "hardware": hardware(chosen),
-            "training_seconds": round(run.seconds, 1),
-            "resumed_at_step": run.resumed_at,
-            "notes": run.notes,
-            "warnings": run.warnings(),
-        }
-        record.add_outputs([out / WEIGHTS, out / CONFIG])
-        record.weights = {WEIGHTS: record.outputs[0]["sha256"]}
-        record.finish()
-    state.wait_for_everyone()
-    written = read_run(out)
+    record = RunRecord(
+        job=TRAINING_JOBS[kind],
+        folder=out,
+        config=config.flat(),
+        origins=config.origins,
+        plugins=[plugins.plugin_of(kind, spec.name)],
+        data=identity["data"]
+        | {"summary": summary}
+        | ({"validation": identity["validation"]} if split is not None else {}),
+        seeds={"seed": seed},
+        device=chosen,
+    )
+    with contextlib.ExitStack() as held:
+        if state.is_main_process:
+            check_same_run(out, identity)
+            held.enter_context(exclusive_run(out))
+            lock_run_dir(out, identity)
+            remove_partial_files(out, deep=True)
+        state.wait_for_everyone()
+        finished, damaged = _check_finished(out, config)
+        if finished is not None and not damaged:
+            return TrainResult(folder=out, record=finished, already_done=True, is_main_process=state.is_main_process)
+        image, crop = image_of(config, data), config.image.crop
+        model: Any = build_model(spec, config, image, device=chosen, seed=seed)
+        if start is not None:
+            record.extra = {"started_from": {**identity["start"], "tensors": copy_matching_weights(model, start)}}
+        with _tensorboard(out, wanted=tensorboard and state.is_main_process) as scalars:
+            run = RunFolder(
+                out, image=image, seed=seed, keep=keep, progress=progress, cache=latents_root(), scalars=scalars
+            )
+            held_out = {} if split is None else {"validation": split.validation.view(image, crop=crop)}
+            if finished is not None and WEIGHTS not in damaged:
+                load_weights(model, out / WEIGHTS, sha256=finished["weights"][WEIGHTS])
+            else:
+                model.fit(data.view(image, crop=crop), **held_out, seed=seed, callback=run, checkpoints=run)
+        if state.is_main_process:
+            # Those that others have added since, as scores on test images, are kept where a finished run is repaired.
+            notes = {**(finished or {}).get("notes", {}), **run.notes}
+            save_model(
+                out,
+                model,
+                spec=spec,
+                config=config,
+                data=_trained_on(data, split, start),
+                facts={"medzoo": __version__, "notes": notes},
+            )
+            run.draw_curve()
+            _write_record(record, run, notes=notes, before=finished, trained=finished is None or WEIGHTS in damaged)
+        state.wait_for_everyone()
+        written = read_run(out)
     assert written is not None  # the main process wrote it before the others passed the barrier
     return TrainResult(folder=out, record=written, already_done=False, is_main_process=state.is_main_process)
+
+
+def _write_record(
+    record: RunRecord, run: RunFolder, *, notes: Mapping[str, Any], before: Mapping[str, Any] | None, trained: bool
+) -> None:
+    """Write run.json; `before` is that of a finished run whose files were repaired, and of one not `trained` again."""
+    out = record.folder
+    record.add_outputs([out / WEIGHTS, out / CONFIG, out / FINGERPRINTS])
+    record.weights = {WEIGHTS: record.outputs[0]["sha256"]}
+    if before is not None and not trained:
+        write_json_atomic(out / RUN, {**before, "outputs": record.outputs})
+        return
+    record.extra = {
+        **record.extra,
+        "hardware": hardware(record.device),
+        "training_seconds": round(run.seconds, 1),
+        "resumed_at_step": run.resumed_at,
+        "notes": notes,
+        "warnings": run.warnings(),
+    }
+    record.finish()
+    if before is not None and before.get("weights") != record.weights:
+        logger.warning(
+            f"the new {out / WEIGHTS} differs from the one that was lost: libraries, plugins or the device have "
+            "changed since; evaluate it again"
+        )
+
+
+def _check_finished(out: Path, config: settings.Resolved[Any]) -> tuple[dict[str, Any] | None, list[str]]:
+    """Return the record of the finished run in `out`, and which files of its model are missing or damaged (logged).
+
+    Notes are added to config.json later, so of its content only what the model depends on is compared.
+    """
+    finished, damaged = check_finished(out, editable=(CONFIG,))
+    if finished is None:
+        return None, []
+    weights = finished.get("weights")
+    if not isinstance(weights, dict) or not isinstance(weights.get(WEIGHTS), str):
+        damaged = [WEIGHTS, *damaged]
+    if CONFIG not in damaged:
+        try:
+            description = read_description(out)
+            stated = (description["config"], {WEIGHTS: description["weights_sha256"]})
+        except IntegrityError:
+            stated = None
+        if stated != (json.loads(json.dumps(config.flat())), weights):
+            damaged = [*damaged, CONFIG]
+    damaged = list(dict.fromkeys(damaged))
+    if damaged:
+        logger.warning(f"{out} was finished, but {', '.join(damaged)} is missing or damaged: making it again")
+    return finished, damaged
 
 
 def follow_images(
