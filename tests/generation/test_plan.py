@@ -122,3 +122,13 @@ def test_parse_shard():
 def test_check_labels_invalid(label):
     with pytest.raises(DataError, match="cannot be a folder"):
         check_labels(["fine", label])
+
+
+def test_names_fit_on_a_disk():
+    longest = "胸" * 83 + ".png"
+    made = distinct([longest, longest, longest])
+    assert made[0] == longest
+    assert len(set(made)) == 3
+    assert all(name.endswith(".png") and len(name.encode()) <= 255 for name in made)
+    assert len(file_safe("a" * 255)) == 150
+    assert file_safe(f"../{'a' * 20}/\x1b") == "a" * 20

@@ -13,6 +13,7 @@ import pytest
 from medzoo.errors import DataError, ResourceError
 from medzoo.storage.files import (
     check_outside,
+    join_name,
     mark_in_use,
     new_folder,
     read_json,
@@ -167,3 +168,12 @@ def test_check_outside_elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for out in ("data2", "x/data", ".", "run", str(tmp_path / "run")):
         check_outside(Path(out), Path("data"), Path("set.csv"), Path("missing"), None)
+
+
+@pytest.mark.parametrize("stem", ["short", "a" * 255, "胸" * 85, "\N{GRINNING FACE}" * 63, "\udcff" * 250])
+def test_join_name_fits_on_a_disk(tmp_path, stem):
+    name = join_name(stem, ".contact-sheet.png")
+    assert name.endswith(".contact-sheet.png")
+    assert len(os.fsencode(name)) <= 255
+    (tmp_path / name).touch()
+    assert join_name("short", ".png") == "short.png"

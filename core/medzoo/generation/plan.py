@@ -16,6 +16,7 @@ import numpy as np
 from medzoo.errors import ConfigError
 from medzoo.models.labels import split_label
 from medzoo.seeds import derive_seed
+from medzoo.storage.files import join_name
 
 # Hugging Face's imagefolder reads these words in a file name as names of splits, and then skips all other files.
 _SPLIT_WORD = re.compile(
@@ -146,8 +147,11 @@ def exact_shares(total: int, shares: Sequence[Fraction]) -> list[int]:
 
 
 def file_safe(name: str) -> str:
-    """Return `name` with every run of characters other than letters, digits, '.', '_' and '-' replaced by '-'."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-") or "model"
+    """Return `name` with every run of characters other than letters, digits, '.', '_' and '-' replaced by '-'.
+
+    Of a long name it is the start, so that names of files can hold it.
+    """
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:150].strip(".-") or "model"
 
 
 def distinct(names: Sequence[str]) -> list[str]:
@@ -159,7 +163,7 @@ def distinct(names: Sequence[str]) -> list[str]:
         candidate, key = name, name.casefold()  # some file systems ignore case
         while candidate.casefold() in taken:
             taken[key] += 1
-            candidate = f"{path.stem}-{taken[key]}{path.suffix}"
+            candidate = join_name(path.stem, f"-{taken[key]}{path.suffix}")
         taken[candidate.casefold()] = 1
         found.append(candidate)
     return found

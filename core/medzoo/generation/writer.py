@@ -21,7 +21,7 @@ from medzoo.data.images import contact_sheet, prepare, to_gray, write_image
 from medzoo.data.metadata import FIELDS, METADATA
 from medzoo.generation.plan import PlannedImage, distinct
 from medzoo.generation.sampler import Sampler
-from medzoo.storage.files import disk_errors, make_folder, temporary_beside
+from medzoo.storage.files import disk_errors, join_name, make_folder, temporary_beside
 
 ORIGINALS = ("link", "copy", "gray", "omit")
 _COLUMNS = 8
@@ -86,8 +86,10 @@ def original_files(data: Dataset, *, how: str = "link") -> list[str]:
     found: list[str] = []
     for index, name in enumerate(data.names):
         file = data.file(index)
-        own = file.name if file is not None and how != "gray" else f"{Path(name).stem}.png"
-        found.append(f"real-{own}" if file is None or own.startswith("synthetic-") else own)
+        own = file.name if file is not None and how != "gray" else join_name(Path(name).stem, ".png")
+        if file is None or own.startswith("synthetic-"):
+            own = join_name(f"real-{Path(own).stem}", Path(own).suffix)
+        found.append(own)
     for number, label in enumerate(data.classes):
         chosen = np.flatnonzero(data.labels == number).tolist()
         for index, name in zip(chosen, distinct([found[index] for index in chosen]), strict=True):
@@ -179,7 +181,7 @@ def write_metadata(folder: Path, sampler: Sampler, originals: Sequence[str]) -> 
 def sheet_beside(folder: Path) -> Path:
     """Return the path of a folder's contact sheet: beside it, as Hugging Face expects metadata of images inside."""
     named = folder if folder.name not in ("", "..") else folder.resolve()
-    return named.parent / f"{named.name}.contact-sheet.png"
+    return named.parent / join_name(named.name, ".contact-sheet.png")
 
 
 def write_sheet(

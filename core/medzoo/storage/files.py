@@ -147,6 +147,11 @@ def new_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def join_name(stem: str, ending: str) -> str:
+    """Join the name of a file, its stem cut so that the name is not longer than disks allow, 255 bytes."""
+    return stem.encode("utf-8", "surrogateescape")[: 255 - len(ending.encode())].decode("utf-8", "ignore") + ending
+
+
 def temporary_name(path: Path) -> Path:
     """Return a new hidden name beside `path`, for what replaces it when it is complete."""
     return path.with_name(f"{_partial_prefix(path)}{os.urandom(6).hex()}{_PARTIAL}")
