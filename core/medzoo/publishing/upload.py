@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from medzoo._version import __version__
 from medzoo.errors import HubError
+from medzoo.hub.entries import COMMIT
 from medzoo.hub.network import check_network_settings
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class Repository:
                 if error.response.status_code != HTTPStatus.NOT_FOUND:
                     raise  # the token was refused, which says nothing about the repository
                 return None
+            if info.sha:
+                self._check_commit(info.sha)
             listed = self._api.list_repo_tree(self.repo, revision=info.sha) if info.sha else ()
             entries = [entry for entry in listed if isinstance(entry, RepoFile)]
             tags = {tag.name: tag.target_commit for tag in self._api.list_repo_refs(self.repo).tags}
@@ -118,7 +121,15 @@ class Repository:
                 commit_message=message,
                 parent_commit=onto.commit,
             )
+        self._check_commit(done.oid)
         return done.oid, tuple(changed)
+
+    def _check_commit(self, commit: object) -> None:
+        """Check that what the Hub calls a commit is one: it becomes part of requests and of a registry entry."""
+        if not COMMIT.fullmatch(str(commit)):
+            raise HubError(
+                f"unexpected response from the Hub: {self._safe(commit)!r} is not a commit", "push again later"
+            )
 
     def tag(self, name: str, commit: str) -> None:
         """Tag the commit. Raises: HubError, also if another commit has the tag."""
@@ -140,7 +151,7 @@ class Repository:
             raise HubError("HF_HUB_OFFLINE is set, so the Hub cannot be reached", "unset it to push") from None
         except HFValidationError as error:
             raise HubError(f"'{self.repo}' is not a valid repository: {self._safe(error)}", "use ORG/NAME") from None
-        except ValueError as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             # The client reads the answer to a card's front matter as JSON, whatever its status.
             if "Invalid metadata" in str(error):
                 raise HubError(
