@@ -180,6 +180,15 @@ def test_open_dataset_splits_by_the_usual_columns(tmp_path: Path) -> None:
     assert summary["patients"] == 3
 
 
+def test_open_dataset_says_which_rows_have_no_part(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"x": 3})
+    lines = ["x/000.png,a,train,0", "x/001.png,a,,1", "x/002.png,a,test,2"]
+    found = open_dataset(write_csv(tmp_path / "l.csv", "file,label,subset,cv_fold", *lines))
+    assert found.names == ("x/000.png", "x/001.png")
+    assert found.findings.notes == ("1 row without a subset taken for train",)
+    assert "column not used but like a part's: cv_fold" in found.summary().line()
+
+
 def test_open_dataset_finds_files_that_windows_named(tmp_path: Path) -> None:
     write_folder(tmp_path / "scans", {"x": 2})
     found = open_dataset(write_csv(tmp_path / "l.csv", "file,label", "scans\\x\\000.png,a", "scans/x/001,b"))

@@ -132,6 +132,8 @@ def _read_csv(path: Path, *, classes: Sequence[str] | None, masks: str) -> Conte
         raise DataError(
             f"{path} has no rows whose {columns.part} is train", "mark the training rows, or drop the column"
         )
+    if columns.part is not None and (bare := sum(not row[columns.part] for row in table.rows)):
+        notes.append(f"{bare} {'row' if bare == 1 else 'rows'} without a {columns.part} taken for train")
     synthetic = synthetic_by_name(path, lines)
     parts = {}
     for part, indices in grouped.items():
