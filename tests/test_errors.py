@@ -1,4 +1,5 @@
 import pytest
+from helpers.memory import ERRORS
 
 from medzoo.errors import (
     ConfigError,
@@ -9,6 +10,7 @@ from medzoo.errors import (
     PluginError,
     ResourceError,
     UnknownName,
+    memory_errors,
 )
 
 
@@ -33,3 +35,21 @@ def test_unknown_name_suggests_nearest():
 def test_unknown_name_without_match_lists_all():
     assert UnknownName("generator", "zzz", ["b", "a"]).hint == "known: a, b"
     assert UnknownName("generator", "zzz", []).hint == "known: none"
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_memory_errors(name):
+    told = r"^out of memory training 'cnn' \(lower image.size\)$"
+    with pytest.raises(ResourceError, match=told) as raised, memory_errors("training 'cnn'", "lower image.size"):
+        raise ERRORS[name]
+    assert raised.value.__cause__ is ERRORS[name]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("the size of tensor a (3) must match"), OSError(2, "No such file"), DataError("out of memory")],
+)
+def test_memory_errors_of_other_kinds(error):
+    with pytest.raises(type(error)) as raised, memory_errors("training", "lower it"):
+        raise error
+    assert raised.value is error

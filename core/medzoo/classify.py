@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from medzoo.api import log_unreadable, train
 from medzoo.plugins.guard import exits_as_errors
 from medzoo.plugins.lookup import load_plugins
-from medzoo.runs.arguments import class_names, require
+from medzoo.runs.arguments import class_names, require, whole_number
 from medzoo.storage.files import check_empty, check_outside, write_atomic
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def predict(
     skip_bad: bool = False,
     masks: str = "ignore",
     convert_color: bool = False,
+    batch_size: int = 64,
     progress: Progress | None = None,
 ) -> Predictions:
     """Predict the classes of images, labeled or not.
@@ -55,8 +56,8 @@ def predict(
     `model` is a classifier's id, a plugin's name (its default model), a training run's folder or `hf:org/name`. `data`
     is an image, a folder of images or of class folders, a CSV or an npz; `part` keeps one part of it ("train", "val" or
     "test"), `classes` names the classes of an npz, and `skip_bad` leaves out unreadable images. Images in color are an
-    error for a model trained in gray, unless `convert_color` reads them in gray. `out` is a CSV to write. `progress` is
-    called with the number of images done and their total.
+    error for a model trained in gray, unless `convert_color` reads them in gray. `out` is a CSV to write, `batch_size`
+    the number of images classified at once. `progress` is called with the number of images done and their total.
 
     Example:
         >>> predictions = medzoo.classify.predict("cnn-busi", data="scans", out="predictions.csv")
@@ -90,7 +91,7 @@ def predict(
 
     for images in (loaded.check_images(images, convert_color=convert_color) for images in parts):
         log_unreadable(images)
-        found.append((images, run(loaded, images, progress=watch)))
+        found.append((images, run(loaded, images, batch_size=whole_number("batch_size", batch_size), progress=watch)))
         before += len(images)
     predictions = Predictions.of(found, image.classes, multi_label=image.multi_label)
     if out is not None:
@@ -115,6 +116,7 @@ def test(
     skip_bad: bool = False,
     masks: str = "ignore",
     convert_color: bool = False,
+    batch_size: int = 64,
     progress: Progress | None = None,
 ) -> ClassifierResult:
     """Score a classifier on images it was not trained on.
@@ -161,6 +163,7 @@ def test(
         leave_out_seen=leave_out_seen,
         near=near,
         convert_color=convert_color,
+        batch_size=whole_number("batch_size", batch_size),
         progress=progress or no_progress,
     )
     log_unreadable(result.data)

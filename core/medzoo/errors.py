@@ -1,8 +1,10 @@
 """The exceptions of medzoo: each states what was given, what was expected, and the command that fixes it."""
 
 import difflib
+import errno
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 # Control characters, and those that hide or reorder text on a terminal or break its lines.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
@@ -72,3 +74,37 @@ class ResourceError(MedzooError):
     """A device, memory or disk that is missing, full or read-only."""
 
     exit_code = 6
+
+
+OUT_OF_MEMORY = "out of memory"
+"""How the message of each error by which memory ran out begins."""
+
+# What PyTorch says on a CPU and on GPUs, cuDNN, cuBLAS, oneDNN, the C++ library, and threads that get no stack.
+_NO_MEMORY = re.compile(
+    r"out of memory|not enough memory|can(no|')t allocate memory|_alloc_failed|bad_alloc|can't start new thread"
+    r"|could not create a memory object|storage size calculation overflowed",
+    re.IGNORECASE,
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error, of Python or of a library that runs on a CPU or a GPU, says that memory ran out."""
+    if isinstance(error, MedzooError):
+        return False
+    found = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+    return found or (isinstance(error, Exception) and _NO_MEMORY.search(str(error)) is not None)
+
+
+@contextmanager
+def memory_errors(doing: str, hint: str) -> Iterator[None]:
+    """Turn running out of memory while `doing` something into a ResourceError; `hint` names the setting to lower.
+
+    >>> with memory_errors("sampling 64 images at once", "use a --batch-size below 64"):
+    ...     images = model.sample(seeds, labels)
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ResourceError(f"{OUT_OF_MEMORY} {doing}", hint) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+import threading
 import warnings
 import zlib
 from pathlib import Path
@@ -12,7 +13,9 @@ import numpy as np
 import pytest
 from helpers.image_sets import noise
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
+from medzoo.data import images
 from medzoo.data.images import (
     Header,
     decode,
@@ -21,7 +24,7 @@ from medzoo.data.images import (
     highest_values,
     probe,
 )
-from medzoo.errors import DataError
+from medzoo.errors import DataError, ResourceError
 
 
 def save(path: Path, pixels: np.ndarray, **options: object) -> Path:
@@ -251,3 +254,35 @@ def test_decode_tiff_with_a_reduced_copy(tmp_path: Path) -> None:
     copy.encoderinfo = {"tiffinfo": {254: 1}}
     picture.save(tmp_path / "slide.tif", save_all=True, append_images=[copy])
     np.testing.assert_array_equal(decode(tmp_path / "slide.tif"), np.asarray(picture))
+
+
+@pytest.mark.parametrize(("limit", "at_once"), [(500, 1), (900, 2), (10_000, 6)])
+def test_decode_all_few_large_images_at_once(tmp_path, monkeypatch, limit, at_once):
+    files = [tmp_path / f"{index}.png" for index in range(6)]
+    for file in files:
+        Image.fromarray(noise(20, 20)).save(file)
+    monkeypatch.setattr(images, "MAX_PIXELS", limit)
+    monkeypatch.setattr(images.os, "cpu_count", lambda: 8)
+    decode_one, together, active = images._decode, threading.Barrier(at_once), []
+
+    def watched(path: Path, *, depth: int | None) -> np.ndarray:
+        active.append(path)
+        together.wait(timeout=60)  # breaks if fewer than `at_once` are decoded together
+        assert len(active) <= at_once
+        pixels = decode_one(path, depth=depth)
+        together.wait(timeout=60)
+        active.remove(path)
+        return pixels
+
+    monkeypatch.setattr(images, "_decode", watched)
+    assert [found.shape for found in images.decode_all(files)] == [(20, 20)] * 6
+
+
+def test_decode_out_of_memory(tmp_path, monkeypatch):
+    def full(self: Image.Image) -> None:
+        raise MemoryError
+
+    Image.fromarray(noise(20, 30)).save(tmp_path / "a.png")
+    monkeypatch.setattr(PngImageFile, "load", full)
+    with pytest.raises(ResourceError, match=r"out of memory reading .*a\.png, 30 x 20 pixels"):
+        decode(tmp_path / "a.png")

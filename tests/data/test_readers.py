@@ -11,6 +11,7 @@ import pytest
 from helpers.image_sets import noise, write_csv, write_folder, write_npz
 from PIL import Image
 
+from medzoo.data import readers
 from medzoo.data.dataset import open_dataset
 from medzoo.errors import DataError
 
@@ -267,3 +268,25 @@ def test_npz_corrupt_bytes_succeed_or_raise_data_error(tmp_path: Path, seed: int
     path.write_bytes(content)
     with contextlib.suppress(DataError):
         assert len(open_dataset(path)) == 4
+
+
+def test_npz_of_numbers_that_are_no_classes(tmp_path):
+    path = write_npz(tmp_path / "d.npz", train_images=noise(3, 8, 8), train_labels=np.array([0, 5, 10**7]))
+    with pytest.raises(DataError, match=r"labels up to 10000000, and at most 10000 classes are possible"):
+        open_dataset(path)
+
+
+def test_npz_of_as_many_columns_as_no_classes(tmp_path):
+    labels = np.ones((3, 10_001), np.uint8)
+    path = write_npz(tmp_path / "d.npz", train_images=noise(3, 8, 8), train_labels=labels)
+    with pytest.raises(DataError, match="labels of 10001 columns"):
+        open_dataset(path)
+
+
+def test_csv_of_names_that_are_no_classes(tmp_path, monkeypatch):
+    write_folder(tmp_path, {"a": 4})
+    monkeypatch.setattr(readers, "MAX_CLASSES", 3)
+    names = [file.name for file in (tmp_path / "a").iterdir()]
+    path = write_csv(tmp_path / "d.csv", "file,label", *(f"a/{name},{name.removesuffix('.png')}" for name in names))
+    with pytest.raises(DataError, match=r"has 4 classes, such as '\w+', and at most 3 are possible"):
+        open_dataset(path)

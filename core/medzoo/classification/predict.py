@@ -20,7 +20,7 @@ from medzoo.data.decoded_cache import Decoded
 from medzoo.data.duplicates import thumbnails
 from medzoo.data.images import to_float
 from medzoo.data.synthetic import check_no_synthetic
-from medzoo.errors import ConfigError, DataError, UnknownName
+from medzoo.errors import ConfigError, DataError, UnknownName, memory_errors
 from medzoo.models.loading import LoadedModel
 from medzoo.protocols import Classifier
 from medzoo.runs.progress import Progress
@@ -29,7 +29,8 @@ from medzoo.storage.files import write_atomic, write_json_atomic
 
 # Topics of a run's notes. Published models state them, so they stay as they are.
 HELD_OUT, HELD_OUT_APART = "held_out", "held_out_without_near_copies"
-_BATCH = 64
+BATCH_SIZE = 64
+"""Images classified at once, unless the caller says how many."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -159,14 +160,31 @@ def data_part(data: Dataset, part: str) -> Dataset:
     return data.held_out[part]
 
 
-def predict(model: LoadedModel[Classifier], data: Dataset, *, progress: Progress) -> np.ndarray:
-    """Return the class probabilities of each image: float32 (N, K)."""
+def predict(
+    model: LoadedModel[Classifier], data: Dataset, *, batch_size: int = BATCH_SIZE, progress: Progress
+) -> np.ndarray:
+    """Return the class probabilities of each image: float32 (N, K).
+
+    Raises:
+        ConfigError: `batch_size` below 1.
+        DataError: probabilities that are NaN.
+        ResourceError: out of memory.
+    """
+    if batch_size < 1:
+        raise ConfigError(f"--batch-size {batch_size} is too small", "use at least 1")
     images = _decoded(model, data)
     found = np.empty((len(images), len(model.image.classes)), np.float32)
-    for start in range(0, len(images), _BATCH):
-        pixels = torch.from_numpy(to_float(images[start : start + _BATCH]))
-        found[start : start + _BATCH] = model.model.predict(pixels).float().cpu().numpy()
-        progress(min(start + _BATCH, len(images)), len(images))
+    hint = f"use a --batch-size below {batch_size}" if batch_size > 1 else "use a model of a smaller image.size"
+    for start in range(0, len(images), batch_size):
+        with memory_errors(f"classifying {batch_size} images at once with '{model.name}'", hint):
+            pixels = torch.from_numpy(to_float(images[start : start + batch_size]))
+            found[start : start + batch_size] = model.model.predict(pixels).float().cpu().numpy()
+        progress(min(start + batch_size, len(images)), len(images))
+    if not np.isfinite(found).all():
+        raise DataError(
+            f"'{model.name}' predicts probabilities that are NaN",
+            "it diverged in training; retrain with a lower training.learning_rate",
+        )
     return found
 
 
@@ -183,6 +201,7 @@ def score(
     leave_out_seen: bool = False,
     near: float | None = None,
     convert_color: bool = False,
+    batch_size: int = BATCH_SIZE,
     progress: Progress,
 ) -> ClassifierResult:
     """Score the model on a part of `data`: `part`, or the test part, or all of data without parts.
@@ -214,7 +233,7 @@ def score(
             "give other images, or --leave-out-seen; --allow-leak scores them anyway and records it",
         )
     labels = chosen.view(model.image, crop=model.crop).labels
-    probabilities = predict(model, chosen, progress=progress)
+    probabilities = predict(model, chosen, batch_size=batch_size, progress=progress)
     classes, multi_label = model.image.classes, model.image.multi_label
     without = None
     if near is not None:

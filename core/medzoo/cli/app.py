@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from medzoo.cli.output import logging_to_stderr
-from medzoo.errors import MedzooError, PluginError, ResourceError, UnknownName
+from medzoo.errors import OUT_OF_MEMORY, MedzooError, PluginError, ResourceError, UnknownName, is_out_of_memory
 
 if TYPE_CHECKING:
     from medzoo.plugins.lookup import PluginInfo
@@ -28,6 +28,7 @@ _ClickException: type[Any] = _UsageError.__bases__[0]
 
 _DISK = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EROFS: "it is read-only"}
 _INTERRUPTED = 130
+_NO_MEMORY = (OUT_OF_MEMORY, "lower --batch-size, training.batch_size or image.size", ResourceError.exit_code)
 
 Verb = Callable[..., None] | typer.Typer
 
@@ -158,7 +159,12 @@ def _open_streams(*, results_apart: bool) -> None:
 def run(arguments: list[str]) -> int:
     """Run `medzoo` with these arguments and return its exit code; expected errors print one line and a hint."""
     with logging_to_stderr():
-        return _run(arguments)
+        try:
+            return _run(arguments)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            return _report(*_NO_MEMORY)
 
 
 def _run(arguments: list[str]) -> int:
@@ -189,7 +195,7 @@ def _run(arguments: list[str]) -> int:
     except Exception as error:
         from medzoo.plugins.guard import plugin_at_fault
 
-        if (row := plugin_at_fault(error)) is None:
+        if is_out_of_memory(error) or (row := plugin_at_fault(error)) is None:
             raise
         return _report_plugin(row, error)
     if code == _INTERRUPTED:

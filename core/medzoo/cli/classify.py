@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train and test classifiers; predict with them.")
 
+BatchSize = Annotated[int, typer.Option(min=1, help="Images to classify at once.")]
 Model = Annotated[
     str,
     typer.Argument(metavar="MODEL", help="Classifier: id, plugin (its default model), run folder or hf:org/name."),
@@ -107,6 +108,7 @@ def predict(
     skip_bad: SkipBad = False,
     masks: Masks = "ignore",
     convert_color: ConvertColor = False,
+    batch_size: BatchSize = 64,
 ) -> None:
     """Predict the classes of images; write a CSV."""
     import medzoo
@@ -123,6 +125,7 @@ def predict(
             skip_bad=skip_bad,
             masks=masks,
             convert_color=convert_color,
+            batch_size=batch_size,
             progress=progress,
         )
     print_text(str(out))
@@ -151,6 +154,7 @@ def score(
     skip_bad: SkipBad = False,
     masks: Masks = "ignore",
     convert_color: ConvertColor = False,
+    batch_size: BatchSize = 64,
     as_json: Json = False,
 ) -> None:
     """Score a classifier on images it was not trained on."""
@@ -172,6 +176,7 @@ def score(
             skip_bad=skip_bad,
             masks=masks,
             convert_color=convert_color,
+            batch_size=batch_size,
             progress=progress,
         )
     if as_json:

@@ -24,6 +24,7 @@ from medzoo.cli.options import (
 )
 from medzoo.cli.output import Json, megabytes, print_json, print_table, print_text
 from medzoo.cli.progress import ProgressDisplay, duration
+from medzoo.errors import OUT_OF_MEMORY, ResourceError
 
 if TYPE_CHECKING:
     from medzoo.experiment.forecast import Forecast
@@ -166,7 +167,7 @@ def run(
     else:
         _show_results(result)
     if result.failed:
-        raise typer.Exit(1)
+        raise typer.Exit(ResourceError.exit_code if any(OUT_OF_MEMORY in cell.error for cell in result.failed) else 1)
 
 
 @app.command("report")

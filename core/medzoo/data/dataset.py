@@ -98,7 +98,8 @@ class Dataset:
 
     def counts(self) -> dict[str, int]:
         """Count images by class name, classes without any included."""
-        return dict(zip(self.classes, self.hot().sum(axis=0).tolist(), strict=True))
+        found = self.hot().sum(axis=0) if self.multi_label else np.bincount(self.labels, minlength=len(self.classes))
+        return dict(zip(self.classes, found.tolist(), strict=True))
 
     def hot(self) -> np.ndarray:
         """Return whether image i has class k: bool (N, K)."""

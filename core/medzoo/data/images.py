@@ -7,6 +7,7 @@ import os
 import struct
 import warnings
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from medzoo.data.synthetic import has_synthetic_mark
-from medzoo.errors import ConfigError, DataError
+from medzoo.errors import ConfigError, DataError, memory_errors
 from medzoo.storage.files import temporary_beside
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ _BROKEN = (SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, O
 # The mean difference of an image's channels in gray levels, from which on it shows color: JPEG leaves gray below 2.
 _TINT = 3.0
 _PHOTOMETRIC, _SUBFILE_TYPE = 262, 254  # TIFF tags
+_AT_ONCE = 64  # files
 _MAX_COPIES = 16  # reduced copies of a picture in one file, looked at
 _SKIP = "--skip-bad skips such files and lists them"
 _SKIP_HINT = f"fix or remove it; {_SKIP}"
@@ -110,7 +112,10 @@ def depth_of(highest: int) -> int:
 
 
 def _each(paths: Sequence[Path], read: Callable[[Path], T]) -> Iterator[T | DataError]:
-    """Read files in order, several at once; a bad one yields its DataError."""
+    """Read files in order, several at once; a bad one yields its DataError.
+
+    Those read at once have `MAX_PIXELS` pixels together at most, so that large images need no more memory than one.
+    """
 
     def attempt(path: Path) -> T | DataError:
         try:
@@ -119,12 +124,30 @@ def _each(paths: Sequence[Path], read: Callable[[Path], T]) -> Iterator[T | Data
             return error
 
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        for start in range(0, len(paths), 64):
+        start = 0
+        while start < len(paths):
             # Warning filters are one per process, so they are set here and not in each thread.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                chunk = list(pool.map(attempt, paths[start : start + 64]))
-            yield from chunk
+                end, pixels = start + 1, _pixels_of(paths[start])
+                while end < min(start + _AT_ONCE, len(paths)):
+                    pixels += _pixels_of(paths[end])
+                    if pixels > MAX_PIXELS:
+                        break
+                    end += 1
+                chunk = deque(pool.map(attempt, paths[start:end]))
+            start = end
+            while chunk:
+                yield chunk.popleft()
+
+
+def _pixels_of(path: Path) -> int:
+    """Return the pixels that the header of a file states; 0 if it cannot be read, which reading the file reports."""
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            return image.width * image.height
+    except (OSError, *_BROKEN, struct.error, zlib.error, Image.DecompressionBombError):
+        return 0
 
 
 def _opened(path: Path) -> Image.Image:
@@ -172,7 +195,8 @@ def _has_one_picture(image: Image.Image) -> bool:
 
 def _decode(path: Path, *, depth: int | None) -> np.ndarray:
     with _loaded(path) as image:
-        return _eight_bit(ImageOps.exif_transpose(image)) if not _is_wide(image) else _scaled(image, path, depth)
+        ImageOps.exif_transpose(image, in_place=True)
+        return _eight_bit(image) if not _is_wide(image) else _scaled(image, path, depth)
 
 
 def _highest_value(path: Path) -> int:
@@ -185,8 +209,9 @@ def _loaded(path: Path) -> Iterator[Image.Image]:
     """Open an image and read its pixels; what goes wrong then or in the block is a DataError."""
     with _opened(path) as image:
         try:
-            image.load()
-            yield image
+            with memory_errors(f"reading {path}, {image.width} x {image.height} pixels", "close other programs"):
+                image.load()
+                yield image
         except (OSError, *_BROKEN, struct.error, zlib.error, Image.DecompressionBombError) as error:
             raise DataError(f"{path} cannot be read: {_reason(error)}", _SKIP_HINT) from error
 
@@ -197,22 +222,23 @@ def _is_wide(image: Image.Image) -> bool:
 
 
 def _whole_numbers(image: Image.Image, path: Path) -> np.ndarray:
-    """Return the values (H, W) of an image of more than 8 bits a channel, upright: whole numbers, 0..65535."""
-    wide = np.asarray(ImageOps.exif_transpose(image))
+    """Return the values (H, W) of an image of more than 8 bits a channel, which must be whole numbers: uint16."""
+    wide = np.asarray(image)
+    whole = np.issubdtype(wide.dtype, np.integer) or np.all(wide == np.floor(wide))
     # Modes I and F state no range; whole numbers of at most 16 bits are the one reading that needs no guess.
-    if not (np.all(wide >= 0) and np.all(wide <= 65535) and np.all(wide == np.floor(wide))):
+    if not (wide.min() >= 0 and wide.max() <= 65535 and whole):
         raise DataError(
             f"{path} has pixel values that are fractions or outside 0..65535",
             f"save it with 8 or 16 bits per pixel; {_SKIP}",
         )
-    return wide
+    return wide.astype(np.uint16, copy=False)
 
 
 def _scaled(image: Image.Image, path: Path, depth: int | None) -> np.ndarray:
     """Convert an image of more than 8 bits a channel to uint8 (H, W), from `depth` bits; None leaves it as stored."""
     wide = _whole_numbers(image, path)
     if depth is None:
-        return wide.astype(np.uint16)
+        return wide.copy()
     white_is_zero = isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0
     white = 2**depth - 1
     if wide.max() > white:
@@ -220,9 +246,9 @@ def _scaled(image: Image.Image, path: Path, depth: int | None) -> np.ndarray:
             f"{path} has values up to {wide.max():.0f}, more than the {depth} bits of the images it is read with",
             f"--set image.depth={depth_of(int(wide.max()))}",
         )
-    wide = wide.astype(np.float64)
-    scaled: np.ndarray = np.rint((white - wide if white_is_zero else wide) / (white / 255)).astype(np.uint8)
-    return scaled
+    values = np.arange(white + 1, dtype=np.float64)
+    scaled: np.ndarray = np.rint((white - values if white_is_zero else values) / (white / 255)).astype(np.uint8)
+    return scaled[wide]
 
 
 def _reason(error: BaseException) -> str:
@@ -242,7 +268,8 @@ def _eight_bit(image: Image.Image) -> np.ndarray:
         flat = Image.new("RGB", image.size)
         flat.paste(layered.convert("RGB"), mask=layered.getchannel("A"))
         image = flat
-    return np.array(image.convert("L" if gray else "RGB"))
+    mode = "L" if gray else "RGB"
+    return np.array(image if image.mode == mode else image.convert(mode))
 
 
 def is_color(pixels: np.ndarray) -> bool:

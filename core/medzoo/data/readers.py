@@ -20,6 +20,9 @@ from medzoo.data.summary import Findings, LeftOut
 from medzoo.data.synthetic import synthetic_by_name
 from medzoo.errors import DataError
 
+MAX_CLASSES = 10_000
+"""A set of more classes is one whose labels are something else: measurements, or names of patients or files."""
+
 _ORDER = ("train", "val", "test")
 # Raised on damaged members; encrypted ones and unknown compressions give a RuntimeError.
 _BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, struct.error)
@@ -66,6 +69,11 @@ def read(path: Path, *, classes: Sequence[str] | None, masks: str = "ignore") ->
         contents = _read_npz(path, classes=classes)
     else:
         raise DataError(f"{path} is not a dataset", LAYOUTS)
+    if (count := len(contents.classes)) > MAX_CLASSES:
+        raise DataError(
+            f"{path} has {count} classes, such as '{contents.classes[0]}', and at most {MAX_CLASSES} are possible",
+            "check what its labels are taken from",
+        )
     return replace(contents, parts={part: contents.parts[part] for part in _ORDER if part in contents.parts})
 
 
@@ -241,6 +249,11 @@ def _read_npz(path: Path, *, classes: Sequence[str] | None) -> Contents:
     if any(labels.shape[1] != width for _, labels in found.values()):
         raise DataError(f"{path}: the parts' labels have different shapes", "give each part (N, 1) or (N, K) labels")
     highest = width if width > 1 else 1 + max(int(labels.max()) for _, labels in found.values())
+    if highest > MAX_CLASSES:
+        largest = f"labels of {width} columns" if width > 1 else f"labels up to {highest - 1}"
+        raise DataError(
+            f"{path} has {largest}, and at most {MAX_CLASSES} classes are possible", "number the classes from 0"
+        )
     classes = tuple(classes) if classes is not None else tuple(str(k) for k in range(highest))
     if len(classes) < highest or (width > 1 and len(classes) != width):
         raise DataError(f"{path} has {highest} classes but {len(classes)} names were given", "name each class once")

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
-from medzoo.errors import HubError, PluginError, UnknownName
+from medzoo.errors import HubError, PluginError, UnknownName, memory_errors
 from medzoo.evaluation.image_sets import EvaluationSet
 from medzoo.generation.mixture import Source
 from medzoo.hub.registry import CLASSIFIER, AssetEntry, ModelEntry, Registry
@@ -193,8 +193,10 @@ def extract_all(wanted: Iterable[Extraction], *, batch_size: int, progress: Prog
         images = job.images.images
         for start in range(0, len(images), batch_size):
             batch = torch.from_numpy(images[start : start + batch_size])
-            for layer, rows in _extract(job.extractor, batch.flip(-1) if mirrored else batch, layers).items():
-                parts[layer].append(rows)
+            doing = f"extracting features of {len(batch)} images at once by '{job.extractor.name}'"
+            with memory_errors(doing, f"use a --batch-size below {batch_size}"):
+                for layer, rows in _extract(job.extractor, batch.flip(-1) if mirrored else batch, layers).items():
+                    parts[layer].append(rows)
             done += len(batch)
             progress(done, total)
         for layer, batches in parts.items():

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from medzoo.data.decoded_cache import Decoded
 from medzoo.data.images import to_float, to_uint8
-from medzoo.errors import DataError, MedzooError
+from medzoo.errors import OUT_OF_MEMORY, DataError, MedzooError, ResourceError, is_out_of_memory
 from medzoo.evaluation.features import Extraction, LoadedExtractor, extract_all, load_extractor
 from medzoo.evaluation.image_sets import EvaluationSet
 from medzoo.evaluation.metric_selection import SelectedMetric
@@ -143,7 +143,11 @@ class MetricComputer:
             return None, self._note_error(one, error)
 
     def _note_error(self, one: SelectedMetric, error: Exception) -> str:
-        """Record and return the message of a metric that raised."""
+        """Record and return the message of a metric that raised. Raises: ResourceError if it ran out of memory."""
+        if is_out_of_memory(error):
+            raise ResourceError(
+                f"{OUT_OF_MEMORY} computing '{one.name}'", "lower --size, or give fewer images"
+            ) from error
         return self.errors.setdefault(one.name, f"it failed: {failure(error)}")
 
     def _measure(

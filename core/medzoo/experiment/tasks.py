@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from multiprocessing import connection
 from typing import Any, ClassVar, NoReturn
 
-from medzoo.errors import ConfigError, MedzooError, ResourceError
+from medzoo.errors import OUT_OF_MEMORY, ConfigError, MedzooError, ResourceError, is_out_of_memory
 from medzoo.experiment.config import Arm
 from medzoo.experiment.folds import Fold
 from medzoo.plugins.guard import exits_as_errors
@@ -236,5 +236,7 @@ def _attempt(work: Work, task: Task) -> Failure | None:
             work(task)
     except Exception as error:  # noqa: BLE001 - plugins may raise anything, and other tasks can still be done
         message = str(error) if isinstance(error, MedzooError) else f"{type(error).__name__}: {error}"
+        if is_out_of_memory(error):
+            message = f"{OUT_OF_MEMORY} ({message})"
         return Failure(key=task.key, message=" ".join(message.split()), traceback=traceback.format_exc())
     return None

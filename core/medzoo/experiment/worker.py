@@ -19,7 +19,7 @@ from medzoo.classification.scores import classification_scores
 from medzoo.data.dataset import Dataset
 from medzoo.data.decoded_cache import Decoded
 from medzoo.data.images import to_float
-from medzoo.errors import ConfigError, DataError
+from medzoo.errors import ConfigError, DataError, memory_errors
 from medzoo.experiment.config import Design
 from medzoo.experiment.folds import Images
 from medzoo.experiment.models import Generator, Recipe, make_recipes, parameter_free_image
@@ -40,7 +40,7 @@ from medzoo.specs import ImageSpec
 from medzoo.storage.files import write_atomic, write_json_atomic
 from medzoo.storage.paths import latents_root
 from medzoo.training.run_folder import RunFolder
-from medzoo.training.train import train
+from medzoo.training.train import lower_memory, train
 
 _BATCH = 64
 # Rows of a history besides those with validation scores.
@@ -190,10 +190,11 @@ def run_cell(worker: Worker, cell: Cell) -> CellResult:
         synthetic.append((images, taken, drawn.labels[taken]))
         counts[name] = drawn.subset(taken).counts()
     parts = {"real": [chosen(rows)], "synthetic": synthetic, "all": [chosen(rows), *synthetic]}
-    classifier, runs = _train(worker, cell, folder, image, parts, validation=chosen(cell.fold.val))
-
     tested = data.subset(cell.fold.test)
-    probabilities = _predict(classifier, real, cell.fold.test)
+    hint = f"{lower_memory(worker.recipes[cell.classifier].base(), f'classifier.{cell.classifier}.')}, or fewer --jobs"
+    with memory_errors(f"training '{cell.classifier}'", hint):
+        classifier, runs = _train(worker, cell, folder, image, parts, validation=chosen(cell.fold.val))
+        probabilities = _predict(classifier, real, cell.fold.test)
     table = Predictions.of([(tested, probabilities)], data.classes, multi_label=data.multi_label).to_csv()
     write_atomic(folder / PREDICTIONS, table.encode())
     # Those before an interruption count too.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from medzoo.data.dataset import Dataset
 from medzoo.data.images import prepare, to_float, to_uint8
-from medzoo.errors import DataError, PluginError, ResourceError
+from medzoo.errors import DataError, PluginError, memory_errors
 from medzoo.generation.plan import Plan, PlannedImage
 from medzoo.models.labels import label_tensor
 from medzoo.models.loading import LoadedModel
@@ -62,7 +62,8 @@ class Sampler:
         init_images = None
         if model.needs_init_images:
             init_images = torch.from_numpy(to_float(np.stack([self.source_pixels(image) for image in batch])))
-        try:
+        lower = f"use a --batch-size below {len(batch)}" if len(batch) > 1 else "use a model of a smaller image.size"
+        with memory_errors(f"sampling {len(batch)} images at once with '{model.name}'", lower):
             images = model.model.sample(
                 [self.plan.seed_of(image) for image in batch],
                 label_tensor(model.image, [image.label for image in batch]),
@@ -76,10 +77,6 @@ class Sampler:
                     f"run `medzoo plugin check {model.spec.name}`",
                 )
             return to_uint8(images)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            raise ResourceError(
-                f"out of memory sampling {len(batch)} images at once with '{model.name}'", "lower --batch-size"
-            ) from error
 
     def sample_all(self, *, progress: Progress = no_progress) -> np.ndarray:
         """Sample the whole plan of a single generator: uint8 (N, C, H, W) in the plan's order. Raises: as `sample`."""

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from medzoo import config as settings
-from medzoo.errors import ConfigError, IntegrityError
+from medzoo.errors import ConfigError, IntegrityError, is_out_of_memory
 from medzoo.hub.registry import CLASSIFIER, CONFIG, WEIGHTS
 from medzoo.protocols import Classifier, Generator
 from medzoo.specs import ClassifierSpec, ImageSpec, ModelSpec
@@ -154,6 +154,8 @@ def load_weights(model: Generator | Classifier, weights: Path, *, sha256: str) -
             raise IntegrityError(f"{weights} is damaged: its sha256 is {digest}, {CONFIG} says {sha256}", _HINT)
         model.load_state_dict(load_file(weights))
     except (OSError, SafetensorError, RuntimeError, KeyError) as error:
+        if is_out_of_memory(error):
+            raise
         summary = " ".join(line.strip() for line in str(error).strip().splitlines()[:_LINES])
         raise IntegrityError(
             f"cannot load {weights}: {summary}", f"{_HINT}; its plugin may have changed since"

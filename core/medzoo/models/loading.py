@@ -15,7 +15,7 @@ from torch import Tensor
 from medzoo import config as settings
 from medzoo.data.dataset import Dataset
 from medzoo.data.images import contact_sheet, to_uint8
-from medzoo.errors import ConfigError, DataError, PluginError, UnknownName
+from medzoo.errors import ConfigError, DataError, PluginError, UnknownName, memory_errors
 from medzoo.hub.registry import CLASSIFIER, CONFIG, GENERATOR, WEIGHTS, Registry, check_kind, resolve
 from medzoo.hub.sources import fetch_model
 from medzoo.models.folder import UNKNOWN_LINEAGE, load_weights, override_saved, read_description, saved_settings
@@ -152,14 +152,16 @@ def load_model(
         changeable = "sampling"
     image, saved = saved_settings(spec, description, folder)
     config = override_saved(saved, overrides, changeable=changeable)
-    model = build_model(spec, config, image, device=device)
+    with memory_errors(f"building '{spec.name}' for {folder}", "use a machine or a device with more memory"):
+        model = build_model(spec, config, image, device=device)
     if isinstance(model, RemoteGenerator) and model.service is not None:
         raise ConfigError(
             f"{folder} would send images and a key to {model.service.host}, which its {CONFIG} names",
             "only your own settings may name a service: --set, with the generator's name",
         )
     weights_sha256 = str(description["weights_sha256"])
-    load_weights(model, folder / WEIGHTS, sha256=weights_sha256)
+    with memory_errors(f"loading {folder / WEIGHTS}", "use a machine or a device with more memory"):
+        load_weights(model, folder / WEIGHTS, sha256=weights_sha256)
     data: Mapping[str, Any] = description["data"]
     return LoadedModel(
         name=name or str(description.get("id", "")) or folder.resolve().name,

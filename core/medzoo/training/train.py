@@ -14,14 +14,14 @@ from medzoo import config as settings
 from medzoo._version import __version__
 from medzoo.data.dataset import Dataset, describe_blank
 from medzoo.data.splits import split_dataset
-from medzoo.errors import ConfigError, IntegrityError, PluginError
+from medzoo.errors import OUT_OF_MEMORY, ConfigError, IntegrityError, PluginError, ResourceError, memory_errors
 from medzoo.hub.registry import CLASSIFIER, CONFIG, GENERATOR, WEIGHTS
 from medzoo.models.devices import hardware, pick_device
 from medzoo.models.folder import FINGERPRINTS, load_weights, read_description, save_model
 from medzoo.models.labels import check_labels
 from medzoo.models.loading import LoadedModel, build_model, copy_matching_weights
 from medzoo.plugins.lookup import Plugins
-from medzoo.runs.identity import check_same_run, exclusive_run, lock_run_dir
+from medzoo.runs.identity import PLAN, check_same_run, exclusive_run, lock_run_dir
 from medzoo.runs.progress import Progress, no_progress
 from medzoo.runs.record import RUN, TRAINING_JOBS, RunRecord, check_finished, read_run
 from medzoo.specs import ClassifierSpec, GeneratorSpec, ImageSpec, ModelSpec
@@ -152,7 +152,7 @@ def train(
         seeds={"seed": seed},
         device=chosen,
     )
-    with contextlib.ExitStack() as held:
+    with _memory_errors(spec, config, out), contextlib.ExitStack() as held:
         if state.is_main_process:
             check_same_run(out, identity)
             held.enter_context(exclusive_run(out))
@@ -268,6 +268,32 @@ def image_of(config: settings.Resolved[Any], data: Dataset) -> ImageSpec:
     """Return the images that a model with these settings sees, with the classes of `data`."""
     image = config.image
     return ImageSpec(size=image.size, channels=image.channels, classes=data.classes, multi_label=data.multi_label)
+
+
+@contextlib.contextmanager
+def _memory_errors(spec: ModelSpec[Any], config: settings.Resolved[Any], out: Path) -> Iterator[None]:
+    """Name the settings to lower where memory runs out; take the plan away if no result is there yet.
+
+    Thus the same folder takes the next try with other settings.
+    """
+    try:
+        with memory_errors(f"training '{spec.name}'", lower_memory(config)):
+            yield
+    except ResourceError as error:
+        if error.message.startswith(OUT_OF_MEMORY) and all(entry.name.startswith(".") for entry in out.iterdir()):
+            (out / PLAN).unlink(missing_ok=True)
+        raise
+
+
+def lower_memory(config: settings.Resolved[Any], prefix: str = "") -> str:
+    """Return the hint that names the settings on which the memory of a training depends, each with its value.
+
+    `prefix` is put before their keys.
+    """
+    values = {key: value for key, value in config.flat().items() if key.endswith(".batch_size")}
+    named = [f"{prefix}{key} (now {value})" for key, value in {**values, "image.size": config.image.size}.items()]
+    first = next((f", as --set {prefix}{key}={value // 2}" for key, value in values.items() if value > 1), "")
+    return f"lower {' or '.join(named)}{first}"
 
 
 def _check_trainable(spec: ModelSpec[Any], data: Dataset) -> None:
