@@ -20,13 +20,14 @@ from helpers.augmentation import rows
 from PIL import Image
 
 from medzoo.data.dataset import open_dataset
-from medzoo.data.images import decode
+from medzoo.data.images import decode, encode_png
 from medzoo.errors import DataError, ResourceError
 from medzoo.generation import run as filling
 from medzoo.generation import writer
 from medzoo.generation.sampler import Sampler
 from medzoo.models.loading import load_model
 from medzoo.plugins.lookup import load_plugins
+from medzoo.storage.files import temporary_name
 
 TARGET = 12
 QUIET = {"progress": lambda done, total: None}
@@ -151,6 +152,106 @@ def test_run_replaces_missing_and_empty_files(fill, whole):
     assert not outcome.already_done
     assert 0 < sum(row.drawn for row in outcome.classes) <= 10
     assert content(folder) == whole
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:40])
+
+
+def blacken(path: Path) -> None:
+    path.write_bytes(encode_png(np.zeros((1, 16, 16), np.uint8)))
+
+
+@pytest.mark.parametrize("damage", [flip, cut, blacken])
+def test_run_of_a_finished_folder_repairs_damaged_images(fill, whole, damage, logged):
+    folder = fill().folder
+    broken = [pictures(folder)[3], pictures(folder)[11]]
+    for path in broken:
+        damage(path)
+    outcome = fill()
+    assert not outcome.already_done
+    assert content(folder) == whole
+    names = sorted(path.relative_to(folder).as_posix() for path in broken)
+    assert f"{folder}: 2 files are damaged, such as {names[0]}; writing what is damaged again" in logged
+    assert fill().already_done
+
+
+@pytest.mark.parametrize("damage", [flip, cut])
+def test_run_of_an_unfinished_folder_repairs_damaged_images(prepare, fill, whole, damage):
+    """Nothing states their hashes yet: the checksums inside them tell."""
+    folder = filling.run(prepare(shard=(1, 2)), **QUIET).folder
+    there = pictures(folder)
+    assert 0 < len(there) < 20
+    damage(there[1])
+    assert filling.run(prepare(shard=(2, 2)), **QUIET).missing > 0
+    fill()
+    assert content(folder) == whole
+
+
+@pytest.mark.parametrize("how", ["link", "copy", "gray"])
+def test_run_of_a_finished_folder_repairs_damaged_originals(fill, images, how):
+    before = content(images)
+    folder = fill(originals=how).folder
+    first = content(folder)
+    broken = folder / "normal" / min(path.name for path in (images / "normal").iterdir())
+    digits = bytearray(broken.read_bytes())
+    digits[-1] ^= 1
+    broken.unlink()  # or the image it is a link to would be damaged too
+    broken.write_bytes(digits)
+    assert not fill(originals=how).already_done
+    assert content(folder) == first
+    assert content(images) == before
+    if how == "link":
+        assert broken.samefile(images / "normal" / broken.name)
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "run.json"])
+@pytest.mark.parametrize("damage", [Path.unlink, flip, cut])
+def test_run_of_a_finished_folder_repairs_its_records(fill, whole, name, damage):
+    folder = fill().folder
+    damage(folder / name)
+    if name == "metadata.csv" or damage is not flip:  # a flipped bit of run.json may be in what nothing depends on
+        assert not fill().already_done
+    assert content(folder) == whole
+    fill()
+    assert fill().already_done
+
+
+def test_run_replaces_a_damaged_contact_sheet(fill):
+    sheet = fill().sheet
+    before = sheet.read_bytes()
+    cut(sheet)
+    assert fill().already_done
+    assert sheet.read_bytes() == before
+
+
+def test_run_removes_what_killed_runs_left(prepare, fill, tmp_path):
+    folder = filling.run(prepare(shard=(1, 2)), **QUIET).folder
+    left = [
+        temporary_name(path)
+        for path in (folder / "run.json", folder / "normal" / "x.png", tmp_path / "out.contact-sheet.png")
+    ]
+    for path in left:
+        path.write_bytes(b"half")
+    fill()
+    assert not any(path.exists() for path in left)
+
+
+def test_forecast_counts_damaged_images(prepare, fill):
+    folder = fill().folder
+    flip(pictures(folder)[0])
+    job = prepare()
+    assert job.missing() == 1
+    rows = {row.label: row for row in filling.forecast(job)}
+    assert rows["narrow-canal"].there == 4
+    assert rows["narrow-canal"].seconds > 0
+    assert pictures(folder)[0].exists()
 
 
 def test_run_replaces_a_lost_contact_sheet(fill):

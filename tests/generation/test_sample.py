@@ -134,3 +134,14 @@ def test_prepare_invalid_class_name(sampling, tmp_path):
     odd = make_model(tmp_path / "odd", classes=("a/b", "c"))
     with pytest.raises(DataError, match="cannot be a folder's name"):
         sampling(generator=str(odd))
+
+
+def test_run_of_a_finished_folder_repairs_damaged_images(sampling, tmp_path, logged):
+    first = filling.run(sampling(out=tmp_path / "x"), **QUIET)
+    before = {path: path.read_bytes() for path in first.folder.glob("*/*.png")}
+    broken = min(before)
+    broken.write_bytes(before[broken][:-1])
+    assert not filling.run(sampling(out=tmp_path / "x"), **QUIET).already_done
+    assert {path: path.read_bytes() for path in first.folder.glob("*/*.png")} == before
+    assert any("1 file is damaged, such as" in line for line in logged)
+    assert filling.run(sampling(out=tmp_path / "x"), **QUIET).already_done

@@ -12,10 +12,17 @@ import numpy as np
 import pytest
 
 from medzoo.data.dataset import Dataset, open_dataset
-from medzoo.data.images import decode
+from medzoo.data.images import decode, encode_png
 from medzoo.errors import ResourceError
 from medzoo.generation import writer
-from medzoo.generation.writer import ImageWriter, is_written, original_files, place_originals, remove_partial_files
+from medzoo.generation.writer import (
+    ImageWriter,
+    is_damaged_original,
+    is_whole_png,
+    is_written,
+    original_files,
+    place_originals,
+)
 
 PIXELS = np.zeros((1, 4, 4), np.uint8)
 
@@ -161,13 +168,23 @@ def test_place_originals_same_name(tmp_path):
     assert original_files(data) == ["x/a.png", "x/a-2.png", "x/real-synthetic-tiny-000000.png"]
 
 
-def test_remove_partial_files(tmp_path):
-    (tmp_path / "x").mkdir()
-    old, fresh, picture = tmp_path / "x" / ".a.png.00.part", tmp_path / ".b.png.00.part", tmp_path / "x" / "a.png"
-    for path in (old, fresh, picture):
-        path.touch()
-    os.utime(old, (1, 1))
-    remove_partial_files(tmp_path, before=time.time() - 600)
-    assert not old.exists()
-    assert fresh.exists()
-    assert picture.exists()
+def test_is_whole_png_any_flipped_bit():
+    content = encode_png(np.arange(16, dtype=np.uint8).reshape(1, 4, 4))
+    assert is_whole_png(content)
+    for place in range(8 * len(content)):
+        changed = bytearray(content)
+        changed[place // 8] ^= 1 << place % 8
+        assert not is_whole_png(bytes(changed))
+    for size in range(len(content)):
+        assert not is_whole_png(content[:size])
+    assert not is_whole_png(content + b"\0")
+
+
+def test_is_damaged_original_compares_with_its_source(tmp_path):
+    source, link, copied, other = (tmp_path / name for name in ("source.jpg", "link.jpg", "copied.jpg", "other.jpg"))
+    for path, content in ((source, b"pixels"), (copied, b"pixels"), (other, b"pixelS")):
+        path.write_bytes(content)
+    os.link(source, link)
+    damaged = [is_damaged_original(path, None, source) for path in (link, copied, other, tmp_path / "none.jpg")]
+    assert damaged == [False, False, True, False]
+    assert is_damaged_original(copied, "0" * 64, source)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import errno
+import filecmp
 import hashlib
+import io
 import os
 import shutil
-import time
+import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,8 +21,10 @@ import numpy as np
 from medzoo.data.dataset import Dataset
 from medzoo.data.images import contact_sheet, prepare, to_gray, write_image
 from medzoo.data.metadata import FIELDS, METADATA
+from medzoo.errors import DataError
 from medzoo.generation.plan import PlannedImage, distinct
 from medzoo.generation.sampler import Sampler
+from medzoo.runs.record import read_run
 from medzoo.storage.files import disk_errors, join_name, make_folder, temporary_beside
 
 ORIGINALS = ("link", "copy", "gray", "omit")
@@ -28,7 +32,7 @@ _COLUMNS = 8
 _TILE_SIDE = 96
 # Errors of hard links where a copy is possible: another disk, a disk without links, too many links.
 _UNLINKABLE = {errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EACCES}
-_STALE_SECONDS = 60.0
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class ImageWriter:
@@ -132,15 +136,54 @@ def _linked(source: Path, target: Path) -> bool:
     return True
 
 
-def remove_partial_files(folder: Path, *, before: float) -> None:
-    """Delete the half-written files of killed processes: those from before the time `before`, or a minute old."""
-    stale = max(before, time.time() - _STALE_SECONDS)
-    for path in (*folder.glob(".*.part"), *folder.glob("*/.*.part")):
-        try:
-            if path.stat().st_mtime < stale:
-                path.unlink()
-        except FileNotFoundError:  # its process was alive and has moved it into place
-            continue
+def recorded_hashes(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file that metadata.csv lists; {} unless it is the one that run.json names."""
+    try:
+        record = read_run(folder)
+        stated = {row["file"]: row["sha256"] for row in record["outputs"]} if record is not None else {}
+        data = (folder / METADATA).read_bytes()
+    except (DataError, OSError, KeyError, TypeError):
+        return {}
+    if stated.get(METADATA) != hashlib.sha256(data).hexdigest():
+        return {}
+    return {row["file_name"]: row["sha256"] for row in csv.DictReader(io.StringIO(data.decode()))}
+
+
+def is_damaged_image(path: Path, recorded: str | None) -> bool:
+    """Return whether a PNG that was written here has other content than `recorded`, its SHA-256.
+
+    Where that is None, whether the checksums inside it are wrong. False if there is no such file.
+    """
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return not is_whole_png(data) if recorded is None else hashlib.sha256(data).hexdigest() != recorded
+
+
+def is_whole_png(data: bytes) -> bool:
+    """Return whether `data` is a PNG file whose every byte is there and covered by a correct CRC-32."""
+    place, kind = len(_PNG), b""
+    while kind != b"IEND":
+        start = place + 4
+        length = int.from_bytes(data[place:start], "big")
+        kind, place = data[start : start + 4], start + 4 + length + 4
+        if place > len(data) or zlib.crc32(data[start : place - 4]) != int.from_bytes(data[place - 4 : place], "big"):
+            return False
+    return data.startswith(_PNG) and place == len(data)
+
+
+def is_damaged_original(path: Path, recorded: str | None, source: Path | None) -> bool:
+    """Return whether a real image in a run's folder has other content than `recorded`, its SHA-256.
+
+    Where that is None, than the file `source` it was copied from; or as `is_damaged_image` if it was written here.
+    """
+    if recorded is not None or source is None:
+        return is_damaged_image(path, recorded)
+    try:
+        return not path.samefile(source) and not filecmp.cmp(path, source, shallow=False)
+    except FileNotFoundError:
+        return False
 
 
 def listing_digest(data: Dataset) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -68,14 +68,21 @@ class RequestPlan:
         )
 
 
-def plan_requests(sampler: Sampler, folder: Path, shard: tuple[int, int]) -> list[RequestPlan]:
-    """Plan the requests of each generator whose images come from a service. Raises: DataError on a damaged ledger."""
+def plan_requests(
+    sampler: Sampler, folder: Path, shard: tuple[int, int], *, damaged: Set[str] = frozenset()
+) -> list[RequestPlan]:
+    """Plan the requests of each generator whose images come from a service, those in `damaged` files again.
+
+    Raises: DataError on a damaged ledger.
+    """
     found = []
     for number, (name, model) in enumerate(zip(sampler.plan.names, sampler.models, strict=True)):
         if not isinstance(model.model, RemoteGenerator) or model.model.service is None:
             continue
         planned = [image for batch in sampler.plan.batches(shard) for image in batch if image.generator == number]
-        there = dict.fromkeys(image for image in planned if is_written(folder / image.file))
+        there = dict.fromkeys(
+            image for image in planned if is_written(folder / image.file) and image.file not in damaged
+        )
         images = tuple(image for image in planned if image not in there)
         found.append(
             RequestPlan(
