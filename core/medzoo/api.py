@@ -572,7 +572,7 @@ def augment(
     on_plan: Callable[[Job], None] | None = None,
     progress: Progress | None = None,
 ) -> AugmentationResult:
-    """Fill every class of an image set up to `to` images with synthetic ones; return the folder and its counts.
+    """Add synthetic images to every class of an image set, up to `to` images each; return the folder and its counts.
 
     The folder is the one that `medzoo augment` fills, run.json and metadata.csv included; the same call resumes it.
     `gen` is a generator as `load` takes it, several as "GEN=SHARE", or a mapping to their shares, which sum to 1.

@@ -40,7 +40,7 @@ def test_check_generator_first_party_plugin_passes(spec, overrides):
     assert {result.name: result.detail for result in results if not result.passed} == {}
     names = {result.name for result in results}
     assert {"registration", "seeds repeat", "rebatching", "bad requests", "files"} <= names
-    assert ("label obedience" in names) == spec.trainable
+    assert ("class conditioning" in names) == spec.trainable
     for check in ("fit resumes", "fit stops"):
         assert (check in names) == spec.trainable
     shown = {check: check in names for check in ("label tokens", "attention maps")}

@@ -117,7 +117,7 @@ def test_check_generator_valid_passes(spec_of):
     assert {result.name: result.detail for result in results if not result.passed} == {}
     assert [result.name for result in results] == [
         "spec", "preset", "build", "fit", "fit repeats", "fit resumes", "fit on nothing", "weights", "images",
-        "seeds repeat", "seeds differ", "rebatching", "labels", "bad requests", "label obedience", "save and load",
+        "seeds repeat", "seeds differ", "rebatching", "labels", "bad requests", "class conditioning", "save and load",
         "fit stops", "files", "network", "stdout", "time", "memory", "global random state",
     ]  # fmt: skip
     assert all(result.detail and "\n" not in result.detail and result.seconds >= 0 for result in results)
@@ -696,11 +696,11 @@ def test_check_generator_names_indistinguishable_label_combinations(spec_of):
 def test_check_generator_ignored_labels_fail(spec_of):
     results = {result.name: result for result in check_generator(spec_of(NoLabels, multi_label=True))}
     assert {name for name, result in results.items() if not result.passed} == {
-        "label obedience",
-        "multi-label label obedience",
+        "class conditioning",
+        "multi-label class conditioning",
     }
     assert results["multi-label combinations"].detail == "labels make no difference"
-    assert "expected other images for another label" in results["label obedience"].detail
+    assert "expected other images for another label" in results["class conditioning"].detail
 
 
 class ReadsAFile(Grain):
@@ -778,7 +778,7 @@ BOUNDS = {
     StartsAProgram: ("files", "fit: the program "),
     Prints: ("stdout", "expected nothing printed to stdout, where results go: fit: 'drawing"),
     FitsNothing: ("fit on nothing", "expected a MedzooError for no images to train on, none was raised"),
-    SwapsClasses: ("label obedience", "got 33% (means 0.87, 0.52, 0.10)"),
+    SwapsClasses: ("class conditioning", "got 33% (means 0.87, 0.52, 0.10)"),
 }
 
 
@@ -912,7 +912,7 @@ def test_check_generator_longer_preset_where_tiny_is_too_short(spec_of, presets)
         def draw(self, seed, step):
             return 0.02
 
-    assert set(failures(spec_of(Slow))) == {"label obedience"}
+    assert set(failures(spec_of(Slow))) == {"class conditioning"}
     (presets / "quick.toml").write_text("epochs = 300\nimage.size = 16\n")
     assert failures(spec_of(Slow)) == {}
 

@@ -70,7 +70,7 @@ def augment(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Fill every class of an image set up to N images."""
+    """Add synthetic images to every class, up to N images each."""
     import medzoo
     from medzoo.generation.run import forecast
 

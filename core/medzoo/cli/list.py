@@ -63,9 +63,9 @@ def list_models(
 
 def _log_unlisted(plugins: Plugins, registry: Registry) -> None:
     """Log what plugins provide without a published model."""
-    weightless = sorted(name for name, spec in plugins.generators.items() if not spec.trainable)
-    if weightless:
-        logger.info(f"generators that need no weights: {', '.join(weightless)}")
+    parameter_free = sorted(name for name, spec in plugins.generators.items() if not spec.trainable)
+    if parameter_free:
+        logger.info(f"generators that need no weights: {', '.join(parameter_free)}")
     for kind, names in without_models(plugins, registry).items():
         if names:
             train = f"{TRAIN_COMMANDS[kind]} {names[0] if len(names) == 1 else 'NAME'} --data DIR --out DIR"

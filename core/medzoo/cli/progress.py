@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 class ProgressDisplay:
     """A `medzoo.runs.progress.Progress` as a context manager, which shows what it is called with.
 
-    A count that begins anew, as for the next file, is shown from its beginning. What plugins print inside the context
+    A count that restarts, as for the next file, is shown from its start. What plugins print inside the context
     goes to stderr, because stdout is for the result. With the unit "MB", what is counted are bytes.
     """
 

@@ -87,7 +87,7 @@ class GeneratorSubject(ModelSubject[Generator]):
             "combinations": self._check_combinations,
             "init_images": self._check_init_images,
             "bad requests": self._check_bad_requests,
-            "label obedience": self._check_label_obedience,
+            "class conditioning": self._check_class_conditioning,
             "save and load": self.check_save_and_load,
             "fit stops": self.check_fit_stops,
             "label tokens": self._check_label_tokens,
@@ -249,7 +249,7 @@ class GeneratorSubject(ModelSubject[Generator]):
             expect_medzoo_error(what, functools.partial(self.model.sample, some, given, init_images=init_images))
         return f"refused with a MedzooError: {', '.join(requests)}"
 
-    def _check_label_obedience(self) -> str | None:
+    def _check_class_conditioning(self) -> str | None:
         if not self.trainable or self.spec.needs_init_images:
             return None
         learner = self.learner()
