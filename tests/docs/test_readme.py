@@ -52,5 +52,5 @@ def test_readme_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     names: dict[str, object] = {}
     exec(compile(block, "README.md", "exec"), names)
     assert tuple(names["images"].shape) == (8, 1, 128, 128)
-    assert len(names["synthetic"]) == 4 * 500
+    assert len(names["synthetic"]) == 3 * 500
     assert (tmp_path / "augmented" / "run.json").is_file()
