@@ -138,12 +138,18 @@ class Dataset:
         return (Header(width, height, "L" if self._array.ndim == 3 else "RGB"),) * len(self)
 
     @cached_property
-    def channels(self) -> int:
-        """3 if most of the images show color, else 1; a few are looked at, unreadable ones are left to `verify`."""
-        colored = [index for index, header in enumerate(self.headers) if not header.gray]
-        sample = {colored[int(place)] for place in np.linspace(0, len(colored) - 1, min(_SAMPLE, len(colored)))}
+    def _share_in_color(self) -> float:
+        """The share of the images stored as RGB that show color; a few are looked at, unreadable ones left out."""
+        stored = [index for index, header in enumerate(self.headers) if not header.gray]
+        sample = {stored[int(place)] for place in np.linspace(0, len(stored) - 1, min(_SAMPLE, len(stored)))}
         found = [is_color(pixels) for pixels in self._some_pixels(sorted(sample))]
-        return 3 if found and sum(found) / len(found) * len(colored) > len(self) / 2 else 1
+        return sum(found) / len(found) if found else 0.0
+
+    @property
+    def channels(self) -> int:
+        """3 if most of the images show color, else 1."""
+        stored = sum(not header.gray for header in self.headers)
+        return 3 if self._share_in_color * stored > len(self) / 2 else 1
 
     def _some_pixels(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
         """Yield these images as stored, without those that cannot be read."""
@@ -177,7 +183,7 @@ class Dataset:
         parts = {"train" if self.held_out else "all": self, **self.held_out}
         headers = [header for part in parts.values() for header in part.headers]
         patients = {patient for part in parts.values() for patient in part.patients or ()}
-        colored = "color" if self.channels == 3 else "gray stored as RGB"
+        colored = "color" if self._share_in_color > 0 else "gray stored as RGB"
         return DataSummary(
             path=str(self.path),
             findings=self.findings,

@@ -110,7 +110,8 @@ def _check_formats(mixture: Mixture, real: Dataset, *, originals: str) -> None:
     """Raise DataError if gray and color images would stand side by side in a class; log if 8 and 16 bits will."""
     if originals == "omit":
         return
-    for model in mixture.models:
+    # A generator without weights follows the real images, unless the user chose.
+    for model in (each for each in mixture.models if each.weights_sha256 is not None):
         if real.channels == 3 and model.image.channels == 1 and originals != "gray":
             raise DataError(
                 f"{real.path} is in color, but '{model.name}' makes grayscale images: a class would hold both",
