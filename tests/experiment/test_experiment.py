@@ -19,13 +19,13 @@ from medzoo.cli.options import parse_overrides
 from medzoo.data.dataset import Dataset, open_dataset
 from medzoo.data.phantom import phantom_dataset, write_phantom
 from medzoo.data.splits import split_dataset
-from medzoo.errors import ConfigError, DataError, UnknownName
+from medzoo.errors import ConfigError, DataError, IntegrityError, UnknownName
 from medzoo.experiment import run as run_module
 from medzoo.experiment.config import CONTROLS, METRICS, preset_names, read_design
 from medzoo.experiment.forecast import forecast
 from medzoo.experiment.models import make_recipes
 from medzoo.experiment.plan import ExperimentPlan, plan_experiment
-from medzoo.experiment.results import Experiment, load_results
+from medzoo.experiment.results import PREDICTIONS, RESULT, Experiment, load_results
 from medzoo.experiment.run import run
 from medzoo.experiment.tasks import Cell
 from medzoo.experiment.worker import run_cell
@@ -33,6 +33,7 @@ from medzoo.generation.mixture import make_source
 from medzoo.hub.download import folder_lock
 from medzoo.plugins.lookup import load_plugins
 from medzoo.runs.progress import no_progress
+from medzoo.storage.files import temporary_name
 from medzoo.toolkit.settings import ImageSettings, RecipeSettings
 from medzoo.training.run_folder import RunFolder
 from medzoo.training.train import train
@@ -226,6 +227,71 @@ def test_run_again_does_only_what_changed(data, tiny, tmp_path):
     )
     assert third == ["cnn on real, fold 0.0, seed 0", "cnn on real, fold 0.1, seed 0"]
     assert len(changed.cells) == 2
+
+
+def flip(path: Path) -> None:
+    """Change a digit, so that the file can be read as before."""
+    content = path.read_bytes()
+    place = next(k for k in range(len(content) // 2, len(content)) if content[k : k + 1] in b"2468")
+    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def test_run_again_repairs_damaged_cells(data, tiny, tmp_path, logged):
+    some = {"controls": False, "arms": ["real", "weighted"]}
+    first, _ = complete(prepared(tiny(**some), data, tmp_path / "x"))
+    files = [tmp_path / "x" / "cells" / cell.key / name for cell in first.cells for name in (PREDICTIONS, RESULT)]
+    before = {path: path.read_bytes() for path in files}
+    damages = [(files[0], flip), (files[2], Path.unlink), (files[5], flip), (files[7], cut)]
+    for path, damage in damages:
+        damage(path)
+    with pytest.raises(IntegrityError, match=r"result\.json is damaged"):
+        load_results(tmp_path / "x")
+    left = temporary_name(files[3])
+    left.write_bytes(b"half")
+    logged.clear()
+    again, done = complete(prepared(tiny(**some), data, tmp_path / "x"))
+    assert len([line for line in done if line.startswith("cnn on ")]) == 4
+    assert outcome(again) == outcome(first)
+    assert all(path.read_bytes() == before[path] for path in files if path.name == PREDICTIONS)
+    assert not left.exists()
+    warned = [line for line in logged if line.endswith("; running the cell again")]
+    assert [str(path) in line for (path, _), line in zip(damages, warned, strict=True)] == [True] * 4
+    assert complete(prepared(tiny(**some), data, tmp_path / "x"))[1] == []
+
+
+def test_run_again_with_cells_of_an_earlier_version(data, tiny, tmp_path):
+    some = {"controls": False, "arms": ["real"]}
+    result, _ = complete(prepared(tiny(**some), data, tmp_path / "x"))
+    for cell in result.cells:
+        path = tmp_path / "x" / "cells" / cell.key / RESULT
+        values = json.loads(path.read_text())
+        del values["sha256"], values["predictions_sha256"]
+        path.write_text(json.dumps(values))
+    again, done = complete(prepared(tiny(**some), data, tmp_path / "x"))
+    assert done == []
+    assert outcome(again)["predictions"] == outcome(result)["predictions"]
+
+
+def test_run_again_repairs_what_a_lost_cell_needs(data, tiny, tmp_path):
+    """The weights of its generator and an image, as before."""
+    some = {"controls": False, "arms": ["real", "dcgan"]}
+    first, _ = complete(prepared(tiny(**some), data, tmp_path / "x"))
+    weights = sorted((tmp_path / "x" / "generators").glob("*/model.safetensors"))
+    images = sorted((tmp_path / "x" / "sets").glob("*/*/*.png"))
+    before = {path: path.read_bytes() for path in (*weights, *images)}
+    cut(weights[0])
+    cut(images[0])
+    cut(images[-1])
+    assert complete(prepared(tiny(**some), data, tmp_path / "x"))[1] == []  # the results are there
+    for cell in first.cells:
+        (tmp_path / "x" / "cells" / cell.key / RESULT).unlink()
+    again, _ = complete(prepared(tiny(**some), data, tmp_path / "x"))
+    assert outcome(again) == outcome(first)
+    assert all(path.read_bytes() == content for path, content in before.items())
 
 
 def test_make_cells_keys_depend_on_inputs(data, tiny, tmp_path):

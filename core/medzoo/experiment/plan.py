@@ -16,14 +16,14 @@ from medzoo.errors import ConfigError, DataError
 from medzoo.experiment.config import Design
 from medzoo.experiment.folds import PARTS, Fold, make_folds
 from medzoo.experiment.models import count_seen_images, find_generators, parameter_free_image
-from medzoo.experiment.results import EXPERIMENT, read_cell
+from medzoo.experiment.results import EXPERIMENT, check_cell
 from medzoo.experiment.tasks import Cell, SamplingTask, Task, TrainingTask, tasks_of
 from medzoo.experiment.training_sets import synthetic_counts
 from medzoo.experiment.worker import Worker
 from medzoo.generation.mixture import Source
 from medzoo.models.devices import hardware
 from medzoo.models.labels import check_labels
-from medzoo.runs.record import git_commit, read_run
+from medzoo.runs.record import check_finished, git_commit
 from medzoo.seeds import derive_seed
 
 
@@ -46,16 +46,20 @@ class ExperimentPlan:
 
     @property
     def missing(self) -> list[Task]:
-        """The tasks still to do: cells without scores, and what those need."""
+        """The tasks still to do: cells without scores or with damaged files, and what those need."""
         folder = self.worker.folder
         if folder is None:
             return self.tasks
-        results = {cell.key: read_cell(folder, cell.key) for cell in self.cells}
-        done = {key for key, result in results.items() if result is not None and result.status == "done"}
-        done |= {task.key for task in self.tasks if read_run(folder / "generators" / task.key) is not None}
         # Sampling finds its images and is done at once, or samples again what was lost.
-        todo = tasks_of([cell for cell in self.cells if cell.key not in done])
-        return [task for task in todo if task.key not in done]
+        todo = tasks_of([cell for cell in self.cells if not check_cell(folder, cell.key)[0]])
+        return [task for task in todo if not (isinstance(task, TrainingTask) and _is_trained(folder, task))]
+
+    @property
+    def damaged(self) -> list[str]:
+        """Which files of finished cells are missing or damaged, in words."""
+        folder = self.worker.folder
+        found = [check_cell(folder, cell.key)[1] for cell in self.cells] if folder is not None else []
+        return [message for message in found if message]
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
@@ -109,6 +113,11 @@ class ExperimentPlan:
                 for cell in self.cells
             ],
         }
+
+
+def _is_trained(folder: Path, task: TrainingTask) -> bool:
+    record, damaged = check_finished(folder / "generators" / task.key)
+    return record is not None and not damaged
 
 
 def plan_experiment(

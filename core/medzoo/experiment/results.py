@@ -21,7 +21,7 @@ from medzoo.experiment.statistics import (
     mcnemar_test,
     paired_test,
 )
-from medzoo.storage.files import plain, read_json
+from medzoo.storage.files import plain, read_json, sha256_file, with_checksum, without_checksum, write_json_atomic
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +41,7 @@ class CellResult:
     "balanced_accuracy" (of validation images). If pretrained, "phase" is 1 for synthetic and 2 for real images.
     `images`: images of each class by origin: "real", or the generator's name. Images with several labels count for
     each. `steps` optimizer steps were planned (equal for all arms), `steps_done` made: fewer if it stopped early.
+    `predictions_sha256` is the SHA-256 of predictions.csv, "" where an earlier version wrote it.
     """
 
     key: str
@@ -63,6 +64,7 @@ class CellResult:
     seconds: float = 0.0
     notes: Mapping[str, Mapping[str, float | str]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    predictions_sha256: str = ""
 
     @property
     def n_synthetic(self) -> int:
@@ -270,15 +272,16 @@ class Experiment:
         import pandas as pd
 
         path = self.predictions(cell)
+        hint = "run the experiment again"
+        if not _predictions_are_intact(path, cell):
+            raise IntegrityError(f"{path} is missing or damaged", hint)
         try:
             # Classes may be called "NA" or "1".
             table = pd.read_csv(path, dtype=str, keep_default_na=False)
             kept = table[["label", "predicted", *(f"p_{name}" for name in self.classes)]]
             return kept.astype({f"p_{name}": float for name in self.classes})
         except (OSError, KeyError, ValueError) as error:
-            raise IntegrityError(
-                f"{path} cannot be read: {error}", f"delete {path.parent} and run the experiment again"
-            ) from None
+            raise IntegrityError(f"{path} cannot be read: {error}", f"delete {path.parent} and {hint}") from None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; undefined ones are null. Histories stay in the cells' own files."""
@@ -318,14 +321,36 @@ def load_results(folder: Path) -> Experiment:
     )
 
 
+def write_cell(folder: Path, result: CellResult) -> None:
+    """Write the result of a cell, with a checksum. Raises: ResourceError."""
+    write_json_atomic(folder / "cells" / result.key / RESULT, with_checksum(result.to_dict()))
+
+
+def check_cell(folder: Path, key: str) -> tuple[bool, str]:
+    """Return whether a cell is done and its files are intact, and which of them is damaged, in words, or ""."""
+    try:
+        result = read_cell(folder, key)
+    except IntegrityError as error:
+        return False, error.message
+    if result is None or result.status != "done":
+        return False, ""
+    predictions = folder / "cells" / key / PREDICTIONS
+    intact = _predictions_are_intact(predictions, result)
+    return intact, "" if intact else f"{predictions} is missing or damaged"
+
+
+def _predictions_are_intact(path: Path, cell: CellResult) -> bool:
+    return path.is_file() and cell.predictions_sha256 in ("", sha256_file(path))
+
+
 def read_cell(folder: Path, key: str) -> CellResult | None:
     """Read the result of a cell, None if there is none. Raises: IntegrityError for a damaged file."""
     path = folder / "cells" / key / RESULT
     values = _read_json(path)
     try:
-        return None if values is None else CellResult.from_dict(values)
+        return None if values is None else CellResult.from_dict(without_checksum(values))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise IntegrityError(f"{path} is damaged: {error}", "delete it and run the experiment again") from None
+        raise IntegrityError(f"{path} is damaged: {error}", "run the experiment again") from None
 
 
 def _cell(folder: Path, entry: Mapping[str, Any]) -> CellResult:
@@ -341,7 +366,7 @@ def _read_json(path: Path) -> Any:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise IntegrityError(f"{path} is damaged: {error}", "delete it and run the experiment again") from None
+        raise IntegrityError(f"{path} is damaged: {error}", "run the experiment again") from None
 
 
 def _warnings(cells: Sequence[CellResult]) -> list[str]:

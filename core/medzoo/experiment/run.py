@@ -6,13 +6,21 @@ import logging
 from functools import partial
 
 from medzoo.experiment.plan import ExperimentPlan
-from medzoo.experiment.results import EXPERIMENT, RESULT, TRACEBACK, CellResult, Experiment, load_results
+from medzoo.experiment.results import (
+    EXPERIMENT,
+    RESULT,
+    TRACEBACK,
+    CellResult,
+    Experiment,
+    load_results,
+    write_cell,
+)
 from medzoo.experiment.tasks import Cell, Failure, SamplingTask, Task, TrainingTask, run_tasks
 from medzoo.experiment.worker import Worker, run_cell
 from medzoo.hub.download import folder_lock
 from medzoo.runs.progress import Progress
 from medzoo.runs.record import RUN, RunRecord
-from medzoo.storage.files import plain, write_atomic, write_json_atomic
+from medzoo.storage.files import plain, remove_partial_files, write_atomic, write_json_atomic
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +41,9 @@ def run(plan: ExperimentPlan, *, jobs: int, progress: Progress) -> Experiment:
         record = RunRecord(job=JOB, folder=folder)
         (folder / RUN).unlink(missing_ok=True)
         write_json_atomic(folder / EXPERIMENT, plan.describe())
+        remove_partial_files(folder, deep=True)
+        for damage in plan.damaged:
+            logger.warning(f"{damage}; running the cell again")
         tasks = plan.missing
         by_key, total = {task.key: task for task in tasks}, len(plan.tasks)
         done = total - len(tasks)
@@ -50,7 +61,7 @@ def run(plan: ExperimentPlan, *, jobs: int, progress: Progress) -> Experiment:
                     place = folder / "cells" / task.key
                     write_atomic(place / TRACEBACK, failure.traceback.encode())
                     lost = CellResult(key=task.key, **task.identity, status="failed", error=error, steps=task.steps)
-                    write_json_atomic(place / RESULT, lost.to_dict())
+                    write_cell(folder, lost)
                 logger.warning(f"{task} FAILED: {error}")
             progress(done, total)
 

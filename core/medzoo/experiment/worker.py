@@ -23,7 +23,7 @@ from medzoo.errors import ConfigError, DataError, memory_errors
 from medzoo.experiment.config import Design
 from medzoo.experiment.folds import Images
 from medzoo.experiment.models import Generator, Recipe, make_recipes, parameter_free_image
-from medzoo.experiment.results import PREDICTIONS, RESULT, TRACEBACK, CellResult
+from medzoo.experiment.results import PREDICTIONS, TRACEBACK, CellResult, write_cell
 from medzoo.experiment.tasks import Cell, SamplingTask, TrainingTask
 from medzoo.experiment.training_sets import ConcatDataset, Part, fraction_of, label_sets
 from medzoo.generation.plan import Cell as PlanCell
@@ -37,7 +37,7 @@ from medzoo.plugins.lookup import Plugins, load_plugins
 from medzoo.protocols import Classifier
 from medzoo.runs.progress import no_progress
 from medzoo.specs import ImageSpec
-from medzoo.storage.files import write_atomic, write_json_atomic
+from medzoo.storage.files import sha256_file, write_atomic
 from medzoo.storage.paths import latents_root
 from medzoo.training.run_folder import RunFolder
 from medzoo.training.train import lower_memory, train
@@ -215,8 +215,9 @@ def run_cell(worker: Worker, cell: Cell) -> CellResult:
         seconds=round(max(seconds, time.monotonic() - started), 3),
         notes=_notes(cell, runs),
         warnings=tuple(dict.fromkeys(line for run in runs for line in run.warnings())),
+        predictions_sha256=sha256_file(folder / PREDICTIONS),
     )
-    write_json_atomic(folder / RESULT, result.to_dict())
+    write_cell(worker.home, result)
     for stage in folder.glob("stage-*"):
         shutil.rmtree(stage / "checkpoints", ignore_errors=True)
     return result
