@@ -28,6 +28,10 @@ OLDEST_CONTRACT = 2
 """The oldest contract this medzoo still keeps. It goes up only when something that plugins used is taken away."""
 
 
+MAX_SIZE = 4096
+"""The largest side of a model's images, in pixels."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImageSpec:
     """The images a model reads or makes: square side in pixels, channels (1 or 3), class names in label order."""
@@ -40,8 +44,8 @@ class ImageSpec:
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
             raise ConfigError(f"images have 1 or 3 channels, not {self.channels}")
-        if self.size < 1:
-            raise ConfigError(f"image size must be at least 1 pixel, not {self.size}")
+        if not 1 <= self.size <= MAX_SIZE:
+            raise ConfigError(f"image size must be 1 to {MAX_SIZE} pixels, not {self.size}")
         if not self.classes or len(set(self.classes)) != len(self.classes):
             raise ConfigError(f"class names must be given and differ: {', '.join(self.classes) or 'none'}")
 

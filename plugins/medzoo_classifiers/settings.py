@@ -45,7 +45,7 @@ class TimmSettings:
     weights_file: str = setting("", 'safetensors file of timm\'s ImageNet weights; "" asks the Hub')
     weights_sha256: str = setting("", 'SHA-256 of that file; "" is the one of medzoo\'s asset for this network')
     input_size: int = setting(
-        0, "side in pixels that images are resized to; 0 is that of the image, at least 64", min=0
+        0, "side in pixels that images are resized to; 0 is that of the image, at least 64", min=0, max=4096
     )
     normalization: str = setting(
         "data",
@@ -88,7 +88,7 @@ class SwinSettings(TimmSettings):
 
     name: str = setting(_SWIN, "timm's name of it", choices=(_SWIN,))
     embed_dim: int = setting(96, "channels of the first stage, doubled at each later one", min=32)
-    depths: tuple[int, ...] = setting((2, 2, 6, 2), "at each stage", min=1)
+    depths: tuple[int, ...] = setting((2, 2, 6, 2), "at each stage", min=1, max=64)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -269,7 +269,7 @@ def test_train_non_finite_loss_raises_with_hint(value):
     def diverging(network, batch, random):
         return {"bad": network(batch.images).mean() * value}
 
-    with pytest.raises(ResourceError, match=rf"loss is -?{value} at step 1 .lower training.learning_rate"):
+    with pytest.raises(ResourceError, match=rf"loss is -?{value} at step 1; .*lower training.learning_rate"):
         run(loss=diverging)
 
 
@@ -498,3 +498,36 @@ def test_train_monitor_sees_averaged_weights_before_preview():
     )
     assert [step for step, _ in seen] == [step for step, _ in log.looks]
     assert all(torch.equal(one, other) for (_, one), (_, other) in zip(seen, log.looks, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("step", "saved", "last"),
+    [
+        (9, "the last good checkpoint is of step 8", 8),  # its loss is still finite
+        (4, "the last good checkpoint is of step 2", 2),
+        (2, "no checkpoint was saved before", None),
+    ],
+)
+def test_train_never_saves_weights_that_are_not_finite(step, saved, last):
+    def diverging(network, batch, random):
+        value = network(batch.images).square().mean()
+        return {"loss of 1": value + (value * 0.0).sqrt() if batch.step == step - 1 else value}
+
+    log = Log()
+    told = rf"training diverged: the weights \S+ are not finite at step {step}; {saved} .*learning_rate \(now 0.01\)"
+    with pytest.raises(ResourceError, match=told):
+        run(loss=diverging, log=log, validation_epochs=1)
+    assert max(log.states, default=None) == last
+    assert all(torch.isfinite(value).all() for state in log.states.values() for value in state.values())
+    assert all(torch.isfinite(images).all() for _, images in log.looks)
+
+
+def test_train_names_the_checkpoint_it_resumed_from():
+    log = Log(end=4)
+    run(log=log)
+
+    def diverging(network, batch, random):
+        return {"loss": network(batch.images).mean() * math.nan}
+
+    with pytest.raises(ResourceError, match=r"loss is nan at step 5; the last good checkpoint is of step 4"):
+        run(loss=diverging, log=Log(restored=log.states[4]))

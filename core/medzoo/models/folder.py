@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
+from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 from medzoo import config as settings
-from medzoo.errors import ConfigError, IntegrityError, is_out_of_memory
+from medzoo.errors import ConfigError, DataError, IntegrityError, ResourceError, is_out_of_memory
 from medzoo.hub.registry import CLASSIFIER, CONFIG, WEIGHTS
 from medzoo.protocols import Classifier, Generator
+from medzoo.seeds import global_draws_from
 from medzoo.specs import ClassifierSpec, ImageSpec, ModelSpec
 from medzoo.storage.files import read_json, sha256_file, write_atomic, write_json_atomic
 
@@ -28,6 +36,8 @@ UNKNOWN_LINEAGE = "'{name}' does not say which images it was trained on: real im
 _REQUIRED = {"plugin": str, "weights_sha256": str, "config": dict, "image": dict, "data": dict}
 # Of a library's error: what failed, and the first tensors that did.
 _LINES = 3
+# Numbers and tensors that a network may hold beside those that are saved, as tables of positions.
+_UNSAVED, _UNSAVED_TENSORS = 10_000_000, 1_000
 _HINT = "pull the model again, or train it again"
 
 
@@ -46,6 +56,9 @@ def save_model(
     `data` says what the model was trained on: name, fingerprint, counts and the fingerprints of the images. The latter
     go into a file of their own, because whoever has an image could tell by them whether it was trained on. `facts` are
     added to config.json as they are.
+
+    Raises:
+        ResourceError: weights that are NaN; a full or read-only disk.
     """
     data = dict(data)
     fingerprints = {"images": data.pop("images", None)}
@@ -56,6 +69,11 @@ def save_model(
         name: (value.to(dtype) if value.is_floating_point() else value).detach().cpu().contiguous()
         for name, value in model.state_dict().items()
     }
+    if name := _name_of_nan(tensors):
+        raise ResourceError(
+            f"training diverged: the weights {name} are NaN, so no model is written to {folder}",
+            "train in another folder with a lower training.learning_rate",
+        )
     write_atomic(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
     if stated := {key: known for key, known in fingerprints.items() if known is not None}:
         write_json_atomic(folder / FINGERPRINTS, stated)
@@ -146,13 +164,85 @@ def load_weights(model: Generator | Classifier, weights: Path, *, sha256: str) -
     """Load the file `weights` into `model`.
 
     Raises:
+        DataError: weights that are NaN.
         IntegrityError: the file's SHA-256 is not `sha256`, or its tensors do not fit.
     """
+    with _load_errors(weights):
+        _check_digest(weights, sha256)
+        tensors = load_file(weights)
+        model.load_state_dict(tensors)
+    if name := _name_of_nan(tensors):
+        raise DataError(
+            f"the weights {name} in {weights} are NaN: the model diverged in training",
+            "train it again with a lower training.learning_rate",
+        )
+
+
+def check_size(
+    spec: ModelSpec[Any], config: settings.Resolved[Any], image: ImageSpec, weights: Path, *, sha256: str
+) -> None:
+    """Check that the model that config.json describes is no larger than its weights, before memory is taken for it.
+
+    It is built on torch's device "meta", where tensors have a shape and no content. A plugin that cannot build there is
+    not checked.
+
+    Raises:
+        IntegrityError: the model needs more numbers than the file `weights` holds, or the file cannot be read.
+    """
+    with _load_errors(weights):
+        try:
+            with safe_open(weights, framework="pt") as file:
+                sizes = [math.prod(file.get_slice(name).get_shape()) for name in file.keys()]  # noqa: SIM118
+        except (OSError, SafetensorError):
+            _check_digest(weights, sha256)  # a damaged file is called that
+            raise
+    held = sum(sizes)
+    too_large = IntegrityError(
+        f"{weights.with_name(CONFIG)} describes a larger model than the {held:,} numbers in {weights.name}", _HINT
+    )
+    numbers, tensors = 2 * held + _UNSAVED, 2 * len(sizes) + _UNSAVED_TENSORS
+
+    def count(module: nn.Module, name: str, tensor: Tensor | None) -> None:
+        """Count a tensor that a network is given; some are not saved."""
+        nonlocal numbers, tensors
+        numbers, tensors = numbers - (tensor.numel() if tensor is not None else 0), tensors - 1
+        if min(numbers, tensors) < 0:
+            raise too_large
+
+    hooks = [register_module_parameter_registration_hook(count), register_module_buffer_registration_hook(count)]
     try:
-        digest = sha256_file(weights)
-        if digest != sha256:
-            raise IntegrityError(f"{weights} is damaged: its sha256 is {digest}, {CONFIG} says {sha256}", _HINT)
-        model.load_state_dict(load_file(weights))
+        with torch.device("meta"), global_draws_from(0, torch.device("cpu")):
+            model = spec.build(config.value, image, "meta")
+        if sum(tensor.numel() for tensor in model.state_dict().values()) > held:
+            raise too_large
+    except IntegrityError:
+        raise
+    except Exception as error:
+        if "overflow" in str(error).lower():  # more numbers than can be counted
+            raise too_large from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _check_digest(weights: Path, sha256: str) -> None:
+    digest = sha256_file(weights)
+    if digest != sha256:
+        raise IntegrityError(f"{weights} is damaged: its sha256 is {digest}, {CONFIG} says {sha256}", _HINT)
+
+
+def _name_of_nan(tensors: Mapping[str, Tensor]) -> str:
+    """Return the name of a tensor with a NaN, or "" if there is none."""
+    return next(
+        (name for name, value in tensors.items() if value.is_floating_point() and bool(value.isnan().any())), ""
+    )
+
+
+@contextmanager
+def _load_errors(weights: Path) -> Iterator[None]:
+    """Turn what fails while weights are loaded into an IntegrityError."""
+    try:
+        yield
     except (OSError, SafetensorError, RuntimeError, KeyError) as error:
         if is_out_of_memory(error):
             raise

@@ -18,7 +18,14 @@ from medzoo.data.images import contact_sheet, to_uint8
 from medzoo.errors import ConfigError, DataError, PluginError, UnknownName, memory_errors
 from medzoo.hub.registry import CLASSIFIER, CONFIG, GENERATOR, WEIGHTS, Registry, check_kind, resolve
 from medzoo.hub.sources import fetch_model
-from medzoo.models.folder import UNKNOWN_LINEAGE, load_weights, override_saved, read_description, saved_settings
+from medzoo.models.folder import (
+    UNKNOWN_LINEAGE,
+    check_size,
+    load_weights,
+    override_saved,
+    read_description,
+    saved_settings,
+)
 from medzoo.models.labels import label_tensor
 from medzoo.protocols import Classifier, Generator
 from medzoo.seeds import global_draws_from
@@ -152,6 +159,8 @@ def load_model(
         changeable = "sampling"
     image, saved = saved_settings(spec, description, folder)
     config = override_saved(saved, overrides, changeable=changeable)
+    weights_sha256 = str(description["weights_sha256"])
+    check_size(spec, config, image, folder / WEIGHTS, sha256=weights_sha256)
     with memory_errors(f"building '{spec.name}' for {folder}", "use a machine or a device with more memory"):
         model = build_model(spec, config, image, device=device)
     if isinstance(model, RemoteGenerator) and model.service is not None:
@@ -159,7 +168,6 @@ def load_model(
             f"{folder} would send images and a key to {model.service.host}, which its {CONFIG} names",
             "only your own settings may name a service: --set, with the generator's name",
         )
-    weights_sha256 = str(description["weights_sha256"])
     with memory_errors(f"loading {folder / WEIGHTS}", "use a machine or a device with more memory"):
         load_weights(model, folder / WEIGHTS, sha256=weights_sha256)
     data: Mapping[str, Any] = description["data"]

@@ -59,7 +59,7 @@ class DiffusionSettings:
     """The forward process and what the network predicts."""
 
     beta_schedule: str = setting("cosine", "noise schedule", choices=("linear", "scaled_linear", "cosine"))
-    num_train_timesteps: int = setting(1000, "steps of the forward process", min=2)
+    num_train_timesteps: int = setting(1000, "steps of the forward process", min=2, max=10_000)
     prediction_type: str = setting("epsilon", "what the network predicts", choices=("epsilon", "v_prediction"))
     label_dropout: float = setting(0.1, "share of images trained without their label, for guidance", min=0.0, max=1.0)
 
@@ -110,7 +110,7 @@ class SamplingSettings:
     """Sampling of images."""
 
     scheduler: str = setting("dpm-solver++", "algorithm", choices=SAMPLERS)
-    num_inference_steps: int = setting(20, "denoising steps per image", min=1)
+    num_inference_steps: int = setting(20, "denoising steps per image", min=1, max=10_000)
     timestep_spacing: str = setting(
         "uniform", "spacing of the steps; quadratic takes more near the image", choices=SPACINGS
     )
@@ -147,7 +147,7 @@ class UNetSettings:
     """A U-Net of diffusers; a plugin adds its attention."""
 
     block_out_channels: tuple[int, ...] = setting((128, 128, 256, 256), "channels at each resolution", min=1)
-    layers_per_block: int = setting(2, "residual blocks at each resolution", min=1)
+    layers_per_block: int = setting(2, "residual blocks at each resolution", min=1, max=64)
     attention_from: int = setting(2, "first resolution (counted from 0) with attention", min=0)
     norm_num_groups: int = setting(32, "groups of the group normalization", min=1)
     dropout: float = setting(0.0, "dropout in residual blocks", min=0.0, max=1.0)

@@ -177,13 +177,14 @@ def train(
             `validation_epochs` epochs, and may end training.
 
     Raises:
-        ResourceError: the loss is not finite, or there is no compiler for `settings.compile`.
+        ResourceError: a loss or a weight is not finite, or there is no compiler for `settings.compile`.
         ConfigError: the batch size is not divisible into processes and micro-batches.
     """
     run = _Run(network, settings, length=len(data), seed=seed, discriminator=discriminator, recipe=recipe)
     restored = checkpoints.load_checkpoint()
     if restored is not None:
         run.load(restored)
+        run.saved = run.step
         if early_stopping is not None:
             early_stopping.load(below(restored, "selection."))
     end = run.total if callback.max_steps is None else min(callback.max_steps, run.total)
@@ -195,9 +196,12 @@ def train(
             values = run.optimize(loss, batches)
             last = run.step == end
             due = run.step % (settings.validation_epochs * run.steps_per_epoch) == 0
+            if due or last or run.step % settings.checkpointing_steps == 0:
+                run.check_weights()  # before anything of them is shown or saved
             if early_stopping is not None and (due or run.step == run.total):
                 with run.averaged(weights_changed):
                     values |= early_stopping.evaluate(run.step)
+                run.check_values({"validation_loss": values["validation_loss"]})
                 last = last or early_stopping.stopped
             if run.accelerator.is_main_process:
                 callback.on_step_end(run.step, run.total, values)
@@ -209,6 +213,7 @@ def train(
                 if run.step % settings.checkpointing_steps == 0 or last:
                     own = {} if early_stopping is None else early_stopping.state()
                     checkpoints.save_checkpoint(run.step, run.state() | prefixed("selection.", own))
+                    run.saved = run.step
     run.accelerator.wait_for_everyone()
     if run.average is not None:
         run.average.copy_to(network.parameters())
@@ -274,6 +279,7 @@ class _Run:
         self.settings = settings
         self.seed = seed
         self.step = 0
+        self.saved = 0  # the step of the newest checkpoint
         self.steps_per_epoch = math.ceil(length / settings.batch_size)
         self.total = recipe.total if recipe is not None else steps_of(length, settings)
         self.raw = network
@@ -324,12 +330,28 @@ class _Run:
         self.step += 1
         if self.average is not None:
             self.average.step(self.raw.parameters())
-        if wrong := [name for name, value in values.items() if not math.isfinite(value)]:
-            raise ResourceError(
-                f"training diverged: {wrong[0]} is {values[wrong[0]]} at step {self.step}",
-                "lower training.learning_rate, or set training.mixed_precision=fp32",
-            )
+        self.check_values(values)
         return values
+
+    def check_values(self, values: Mapping[str, float]) -> None:
+        """Raise ResourceError unless all of a step's losses are finite numbers."""
+        if wrong := [name for name, value in values.items() if not math.isfinite(value)]:
+            raise self._diverged(f"{wrong[0]} is {values[wrong[0]]}")
+
+    def check_weights(self) -> None:
+        """Raise ResourceError unless all weights, averaged ones included, are finite numbers."""
+        tensors = [pair for trained in self._train_states() for pair in trained.raw.named_parameters()]
+        for name, value in [*tensors, *self._averages().items()]:
+            if not bool(torch.isfinite(value).all()):
+                raise self._diverged(f"the weights {name} are not finite")
+
+    def _diverged(self, what: str) -> ResourceError:
+        last = f"the last good checkpoint is of step {self.saved}" if self.saved else "no checkpoint was saved before"
+        return ResourceError(
+            f"training diverged: {what} at step {self.step}; {last}",
+            f"train in another folder with a lower training.learning_rate (now {self.settings.learning_rate:g}), "
+            "or with training.mixed_precision=fp32",
+        )
 
     def _draws(self, stream: str, micro: int) -> torch.Generator:
         return generator(self.seed, stream, self.step, micro, self.accelerator.process_index)
