@@ -8,6 +8,7 @@ from medzoo.errors import DataError, IntegrityError
 from medzoo.hub.mirror import write_mirror
 from medzoo.hub.registry import load_registry
 from medzoo.hub.sources import fetch_model
+from medzoo.storage.files import temporary_name
 
 
 @pytest.fixture
@@ -45,8 +46,12 @@ def test_write_mirror_replaces_damaged_or_partial_model(publish, mirror):
     assert [item.copied for item in write_mirror([row], mirror)] == [True]
     (mirror / "ddpm-test" / "model.safetensors").write_bytes(b"damage")
     (mirror / "ddpm-test" / "README.md").unlink()
+    left = temporary_name(mirror / "ddpm-test")  # by a process that was killed
+    left.mkdir()
+    (left / "README.md").write_bytes(b"half")
     assert [item.copied for item in write_mirror([row], mirror)] == [True]
     assert {path.name: path.read_bytes() for path in (mirror / "ddpm-test").iterdir()} == published.files
+    assert not left.exists()
 
 
 def test_write_mirror_failure_leaves_no_folder(publish, mirror, monkeypatch):

@@ -9,7 +9,7 @@ from medzoo.errors import ConfigError, HubError, IntegrityError, ResourceError
 from medzoo.hub.cache import cached_entries
 from medzoo.hub.registry import load_registry
 from medzoo.hub.sources import bundled_root, cache_folder, cache_root, fetch_model, locate, verify_folder
-from medzoo.storage.files import write_atomic
+from medzoo.storage.files import temporary_name, write_atomic
 
 
 @pytest.fixture
@@ -41,6 +41,13 @@ def test_fetch_model_cached(publish, monkeypatch):
     folder = fetch_model(entry)
     monkeypatch.delenv("MEDZOO_MIRROR")
     assert fetch_model(entry) == folder
+
+
+def test_fetch_model_removes_what_killed_runs_left(entry):
+    left = temporary_name(cache_folder(entry) / "model.safetensors")
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    assert sorted(path.name for path in fetch_model(entry).iterdir()) == sorted(file.name for file in entry.files)
 
 
 def test_fetch_model_missing(publish):

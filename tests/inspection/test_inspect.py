@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from medzoo.models.loading import LoadedModel, build_model, load_model
 from medzoo.plugins.lookup import load_plugins
 from medzoo.protocols import Generator
 from medzoo.report.inspection.report import Inspection
+from medzoo.storage.files import temporary_name
 
 CLASSES = ("benign", "malignant", "normal")
 ALL_TABLES = {"cosine", "euclidean", "norms", "pca_labels", "tokens"}
@@ -154,6 +156,23 @@ def test_inspect_leaves_a_finished_folder_and_refuses_another_job(inspected: Ins
     assert {path: path.read_bytes() for path in inspected.folder.iterdir()} == before
     with pytest.raises(DataError, match="holds another job: its n is 2, this one's is 1"):
         look(attending, inspected.folder)
+
+
+def test_inspect_repairs_a_finished_folder(
+    inspected: Inspection, attending: Path, tmp_path: Path, logged: list[str]
+) -> None:
+    folder = tmp_path / "out"
+    shutil.copytree(inspected.folder, folder)
+    before = {name: (folder / name).read_bytes() for name in inspected.files}
+    (folder / "norms.csv").write_bytes(before["norms.csv"][:-1])
+    (folder / "pca.png").unlink()
+    left = temporary_name(folder / "norms.csv")
+    left.write_bytes(b"half")
+    assert not look(attending, folder, n=2).already_done
+    assert {name: (folder / name).read_bytes() for name in inspected.files} == before
+    assert any("norms.csv, pca.png is missing or damaged: writing it again" in line for line in logged)
+    assert not left.exists()
+    assert look(attending, folder, n=2).already_done
 
 
 def test_inspect_chosen_classes(attending: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from medzoo.hub.download import folder_lock
 from medzoo.hub.entries import Entry
 from medzoo.hub.sources import copy_checked, fetch_model, is_intact, mirror_folder
 from medzoo.runs.progress import Progress
-from medzoo.storage.files import disk_errors, temporary_name
+from medzoo.storage.files import disk_errors, make_folder, mark_in_use, remove_partial_files, temporary_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +49,12 @@ def _write(entry: Entry, cached: Path, folder: Path) -> None:
         if foreign:
             raise DataError(f"{folder} holds other files too: {', '.join(sorted(foreign))}", "move them away")
     part = temporary_name(folder)
+    remove_partial_files(folder.parent, of=folder)
     with disk_errors(folder):
         try:
-            for file in entry.files:
-                copy_checked(file, cached / file.name, part / file.name)
+            with mark_in_use(make_folder(part)):
+                for file in entry.files:
+                    copy_checked(file, cached / file.name, part / file.name)
             if folder.exists():
                 shutil.rmtree(folder)
             part.replace(folder)

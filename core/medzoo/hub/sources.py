@@ -14,7 +14,14 @@ from medzoo.errors import ConfigError, HubError, IntegrityError, ResourceError
 from medzoo.hub.download import Location, download, folder_lock, hub_location, mark_used
 from medzoo.hub.entries import AssetEntry, Entry, FileEntry
 from medzoo.runs.progress import Progress
-from medzoo.storage.files import disk_errors, is_regular_file, sha256_file, temporary_beside, warn_of_cache
+from medzoo.storage.files import (
+    disk_errors,
+    is_regular_file,
+    remove_partial_files,
+    sha256_file,
+    temporary_beside,
+    warn_of_cache,
+)
 from medzoo.storage.paths import bundled_root, cache_root, check_inside_cache, expand_home
 
 logger = logging.getLogger(__name__)
@@ -71,6 +78,7 @@ def fetch_model(entry: Entry, *, source: str | None = None, progress: Progress |
             with folder_lock(folder):
                 for file in entry.files:
                     _complete(folder / file.name, file, entry, sources, progress)
+                remove_partial_files(folder, deep=True)  # every file is there, so none is to be resumed
     except ResourceError as error:
         for place in (source.folder for source in sources):
             if place is not None and is_intact(place, entry):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,10 @@ from medzoo.report.inspection import figures
 from medzoo.report.tables import to_csv
 from medzoo.runs.identity import lock_run_dir
 from medzoo.runs.progress import Progress, no_progress
-from medzoo.runs.record import RunRecord, read_run
-from medzoo.storage.files import write_atomic
+from medzoo.runs.record import RunRecord, check_finished, read_run
+from medzoo.storage.files import remove_partial_files, write_atomic
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +53,8 @@ def inspect(
     """Inspect what a generator has learned about its class labels; write figures, tables and run.json to `out`.
 
     The figures compare the labels' embeddings; for a network with cross-attention to label tokens, `n` images of each
-    class in `labels`, or of every class, are sampled with attention maps. The same call returns a finished folder.
+    class in `labels`, or of every class, are sampled with attention maps. The same call returns a finished folder,
+    and repairs it if files are missing or damaged.
     `progress` is called with the number of images sampled and their total. The other arguments are those of `load`.
 
     Example:
@@ -87,7 +91,11 @@ def inspect(
         "device": chosen.device.partition(":")[0],
     }
     lock_run_dir(folder, identity)
-    finished = read_run(folder)
+    remove_partial_files(folder)
+    finished, damaged = check_finished(folder)
+    if damaged:
+        logger.warning(f"{folder} was finished, but {', '.join(damaged)} is missing or damaged: writing it again")
+        finished = None
     if finished is None:
         attention = sample_attention(model, wanted, count=n, seed=seed, progress=progress or no_progress)
         files = inspection_files(space, attention, title=model.name)
