@@ -1,6 +1,6 @@
 """`python -m medzoo`."""
 
-from medzoo.cli.app import main
+from medzoo.cli import main
 
 if __name__ == "__main__":
     main()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import medzoo as package
+from medzoo.cli import app
 from medzoo.cli.app import VERBS
 from medzoo.data.images import write_image
 from medzoo.errors import ConfigError, DataError, HubError, IntegrityError, PluginError, ResourceError
@@ -184,3 +185,64 @@ def test_run_time_limit_that_is_no_number(medzoo, monkeypatch):
     outcome = medzoo("list")
     assert (outcome.code, outcome.out) == (4, "")
     assert outcome.err.startswith("error: HF_HUB_DOWNLOAD_TIMEOUT=soon is not a whole number of seconds\n")
+
+
+def test_ctrl_c_while_the_command_line_is_imported():
+    program = (
+        "import signal, sys\n"
+        "import medzoo.cli as command\n"
+        "class Interrupts:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'medzoo.cli.app':\n"
+        "            signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupts())\n"
+        "command.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+@pytest.fixture
+def main(monkeypatch, capsys):
+    """Run `main` as the command does, and return the exit code and what it prints to stderr."""
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(sys, "argv", ["medzoo", "list"])
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    monkeypatch.setattr(app, "_interrupts", [])
+    monkeypatch.setattr(app, "_open_streams", lambda **_: None)
+
+    def call():
+        with pytest.raises(SystemExit) as ended:
+            app.main()
+        return ended.value.code, capsys.readouterr().err
+
+    yield call
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(
+    "error", [ImportError("numpy failed to import"), DataError("a.png cannot be read"), OSError(5, "")]
+)
+def test_ctrl_c_that_a_library_turns_into_another_error(main, monkeypatch, error):
+    def read(**_):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise error from None
+
+    monkeypatch.setattr("medzoo.cli.list.load_registry", read)
+    assert main() == (130, "interrupted; run the same command again to resume\n")
+
+
+def test_ctrl_c_in_a_callback_is_repeated(main, monkeypatch):
+    class Callback:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    def read(**_):
+        made = Callback()
+        del made
+        time.sleep(60)
+
+    monkeypatch.setattr("medzoo.cli.list.load_registry", read)
+    assert main() == (130, "interrupted; run the same command again to resume\n")

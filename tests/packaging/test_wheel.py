@@ -92,7 +92,7 @@ def test_wheel_entry_points_and_command(site):
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for name, value in declared["entry-points"]["medzoo"].items():
         assert f"{name} = {value}\n" in text + "\n"
-    assert "[console_scripts]\nmedzoo = medzoo.cli.app:main" in text
+    assert "[console_scripts]\nmedzoo = medzoo.cli:main" in text
 
 
 def test_wheel_imports_outside_the_repository(elsewhere, site):

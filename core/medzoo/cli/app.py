@@ -5,7 +5,9 @@ import functools
 import io
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from medzoo.cli import INTERRUPTED, quit_at_interrupt
 from medzoo.cli.output import logging_to_stderr
 from medzoo.errors import OUT_OF_MEMORY, MedzooError, PluginError, ResourceError, UnknownName, is_out_of_memory
 
@@ -27,7 +30,7 @@ _UsageError: type[Any] = typer.BadParameter.__bases__[0]
 _ClickException: type[Any] = _UsageError.__bases__[0]
 
 _DISK = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EROFS: "it is read-only"}
-_INTERRUPTED = 130
+_MOMENT = 0.05  # seconds
 _NO_MEMORY = (OUT_OF_MEMORY, "lower --batch-size, training.batch_size or image.size", ResourceError.exit_code)
 
 Verb = Callable[..., None] | typer.Typer
@@ -117,6 +120,9 @@ def _medzoo(
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _interrupt)
+    sys.unraisablehook = _interrupt_again
     arguments = sys.argv[1:]
     _open_streams(results_apart=bool(arguments) and arguments[0] in VERBS)
     code = run(arguments)
@@ -127,7 +133,25 @@ def main() -> NoReturn:
         if not isinstance(error, BrokenPipeError):  # as when `head` has seen enough
             with logging_to_stderr():
                 code = _report_os_error(error)
+    quit_at_interrupt()  # Python waits for threads when it exits
     sys.exit(code)
+
+
+_interrupts: list[int] = []
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    """Raise KeyboardInterrupt, and remember it: libraries in C may turn it into another error."""
+    _interrupts.append(number)
+    raise KeyboardInterrupt
+
+
+def _interrupt_again(found: "sys.UnraisableHookArgs") -> None:
+    """Repeat a Ctrl-C that arrived where no error can be raised, as in a callback of a library in C."""
+    if issubclass(found.exc_type, KeyboardInterrupt):
+        threading.Timer(_MOMENT, os.kill, (os.getpid(), signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(found)
 
 
 def _open_streams(*, results_apart: bool) -> None:
@@ -162,7 +186,7 @@ def run(arguments: list[str]) -> int:
         try:
             return _run(arguments)
         except Exception as error:
-            if not is_out_of_memory(error):
+            if not (_interrupts or is_out_of_memory(error)):
                 raise
             return _report(*_NO_MEMORY)
 
@@ -191,16 +215,19 @@ def _run(arguments: list[str]) -> int:
             raise
         return _report_os_error(error)
     except KeyboardInterrupt:
-        code = _INTERRUPTED
+        code = INTERRUPTED
     except Exception as error:
         from medzoo.plugins.guard import plugin_at_fault
 
         if is_out_of_memory(error) or (row := plugin_at_fault(error)) is None:
             raise
         return _report_plugin(row, error)
-    if code == _INTERRUPTED:
-        logger.info("interrupted; run the same command again to resume")
-    return code
+    return _report_interrupt() if code == INTERRUPTED else code
+
+
+def _report_interrupt() -> int:
+    logger.info("interrupted; run the same command again to resume")
+    return INTERRUPTED
 
 
 def _report_os_error(error: OSError) -> int:
@@ -224,6 +251,9 @@ def _report_plugin(row: "PluginInfo", error: Exception) -> int:
 
 
 def _report(message: str, hint: str, code: int) -> int:
+    """Log an error and return the exit code; after Ctrl-C, only that, as the error is a consequence of it."""
+    if _interrupts:
+        return _report_interrupt()
     logger.error(message, extra={"hint": hint})
     return code
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import connection
 from typing import Any, ClassVar, NoReturn
@@ -133,7 +135,7 @@ OnDone = Callable[[Task, Failure | None], None]
 def run_tasks(tasks: Sequence[Task], work: Work, *, jobs: int, on_done: OnDone) -> None:
     """Call `work` on every task, and `on_done` after each; what needs a failed task fails with the same failure.
 
-    With several `jobs`, tasks run in processes that share the processor's cores; `work` is sent there once. Results
+    With several `jobs`, tasks run in processes that share the processor's cores; `work` is sent along. Results
     depend on their number only as much as on that of threads, by the rounding of sums.
 
     Raises:
@@ -156,11 +158,17 @@ def run_tasks(tasks: Sequence[Task], work: Work, *, jobs: int, on_done: OnDone) 
         # A forked process would inherit torch's threads and locks in whatever state they are.
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start_process,
-        initargs=(work, max(1, _cores() // jobs)),
+        # Small, because starting a process waits until it has read them, forever if it dies before that.
+        initargs=(max(1, _cores() // jobs),),
     )
+
+    def submit(task: Task) -> Future[Failure | None]:
+        with _without_interrupts():
+            return pool.submit(_attempt_in_process, work, task)
+
     with pool:
         try:
-            _run(tasks, lambda task: pool.submit(_attempt_in_process, task), jobs=jobs, on_done=on_done)
+            _run(tasks, submit, jobs=jobs, on_done=on_done)
         except BrokenProcessPool as error:
             raise ResourceError(
                 "a worker process died, possibly out of memory",
@@ -200,21 +208,33 @@ def _run(
             settle(running.pop(future), future.result())
 
 
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Keep Ctrl-C from processes that are started inside: they inherit this, and this process ends them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _cores() -> int:
     """Return how many CPU cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-_work: list[Work] = []  # of this process of a pool
+_work: list[Work] = []  # of this process of a pool: it keeps what it has loaded and decoded from task to task
 
 
-def _start_process(work: Work, threads: int) -> None:
+def _start_process(threads: int) -> None:
     """Prepare a process of the pool."""
     import torch
 
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     torch.set_num_threads(min(threads, torch.get_num_threads()))
-    _work[:] = [work]
 
 
 def _exit_with_parent() -> NoReturn:
@@ -225,7 +245,9 @@ def _exit_with_parent() -> NoReturn:
     os._exit(1)
 
 
-def _attempt_in_process(task: Task) -> Failure | None:
+def _attempt_in_process(work: Work, task: Task) -> Failure | None:
+    if not _work:
+        _work.append(work)
     return _attempt(_work[0], task)
 
 
