@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,7 @@ def test_remove_partial_files_spares_those_in_use(tmp_path):
         (folder / ".hidden").write_text("no part")
     filled = temporary_name(tmp_path / "filled")
     filled.mkdir()
-    with temporary_beside(tmp_path / "written") as written, mark_in_use(filled):
+    with temporary_beside(tmp_path / "written") as written, mark_in_use(filled, folder=True):
         remove_partial_files(tmp_path)
         assert sorted(tmp_path.iterdir()) == sorted(
             [tmp_path / "below", tmp_path / "mine.part", tmp_path / ".hidden", written, filled]
@@ -117,6 +118,21 @@ def test_remove_partial_files_never_follows_a_link(tmp_path):
     temporary_name(tmp_path / "inside" / "x").symlink_to(tmp_path / "outside", target_is_directory=True)
     remove_partial_files(tmp_path / "inside", deep=True)
     assert (tmp_path / "outside" / "file").read_text() == "precious"
+
+
+def test_write_atomic_removes_what_was_left_of_it(tmp_path):
+    left, other = temporary_name(tmp_path / "file"), temporary_name(tmp_path / "other")
+    for path in (left, other):
+        path.write_bytes(b"half")
+    write_atomic(tmp_path / "file", b"whole")
+    assert sorted(tmp_path.iterdir()) == sorted([other, tmp_path / "file"])
+
+
+def test_write_atomic_from_many_threads(tmp_path):
+    """None takes another's temporary file for one that was left."""
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        list(pool.map(lambda number: write_atomic(tmp_path / "file", b"%d" % number), range(200)))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_new_folder_removes_what_was_left_of_it(tmp_path):

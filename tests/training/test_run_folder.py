@@ -124,3 +124,16 @@ def test_load_checkpoint_that_may_not_be_read_is_kept(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
         run_folder(tmp_path).load_checkpoint()
     assert path.exists()
+
+
+def test_load_checkpoint_changed_notes(tmp_path):
+    folder = run_folder(tmp_path)
+    folder.save_checkpoint(1, {"step": torch.tensor(1)})
+    folder.log_metadata("latents", {"encoded": 48})
+    again = run_folder(tmp_path)
+    again.load_checkpoint()
+    assert again.notes == {"latents": {"encoded": 48}}
+    text = (tmp_path / "notes.json").read_text()
+    (tmp_path / "notes.json").write_text(text.replace("48", "49"))
+    with pytest.raises(IntegrityError, match=r"notes\.json is damaged: its content differs from the checksum in it"):
+        again.load_checkpoint()

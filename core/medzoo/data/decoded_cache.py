@@ -155,7 +155,7 @@ class Decoded:
             make_folder(part)
         if not part.is_dir():
             return np.zeros(self._shape, np.uint8), None
-        in_use.enter_context(mark_in_use(part))
+        in_use.enter_context(mark_in_use(part, folder=True))
         try:
             with disk_errors(self._folder):
                 pixels = np.lib.format.open_memmap(part / _PIXELS, mode="w+", dtype=np.uint8, shape=self._shape)

@@ -52,7 +52,7 @@ def _write(entry: Entry, cached: Path, folder: Path) -> None:
     remove_partial_files(folder.parent, of=folder)
     with disk_errors(folder):
         try:
-            with mark_in_use(make_folder(part)):
+            with mark_in_use(make_folder(part), folder=True):
                 for file in entry.files:
                     copy_checked(file, cached / file.name, part / file.name)
             if folder.exists():

@@ -134,7 +134,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     with disk_errors(path):
         try:
             folder.mkdir(parents=True)
-            with mark_in_use(folder):
+            with mark_in_use(folder, folder=True):
                 yield folder
             if there:
                 for entry in sorted(folder.iterdir()):
@@ -162,18 +162,36 @@ def _partial_prefix(path: Path) -> str:
 
 
 @contextmanager
-def mark_in_use(path: Path) -> Iterator[None]:
-    """Keep `remove_partial_files` of other processes from removing the temporary file or folder `path`."""
-    descriptor = None
+def mark_in_use(path: Path, *, folder: bool = False) -> Iterator[None]:
+    """Keep `remove_partial_files` from removing the temporary file or `folder` `path`, which is created if missing."""
+    descriptor = _lock_temporary(path, folder=folder)
     try:
-        if fcntl is not None:
-            with suppress(OSError):  # some network disks have no locks, and some none of folders
-                descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         if descriptor is not None:
             os.close(descriptor)
+
+
+def _lock_temporary(path: Path, *, folder: bool) -> int | None:
+    """Lock what is at `path` and return its descriptor; None where there are no locks, as on some network disks."""
+    while fcntl is not None:
+        try:
+            if folder:
+                path.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDONLY if folder else os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError:  # whoever writes there reports it
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        except FileNotFoundError:  # removed by another process before it was locked
+            pass
+        except OSError:
+            os.close(descriptor)
+            return None
+        os.close(descriptor)
+    return None
 
 
 def remove_partial_files(folder: Path, *, of: Path | None = None, deep: bool = False) -> None:
@@ -183,34 +201,39 @@ def remove_partial_files(folder: Path, *, of: Path | None = None, deep: bool = F
     """
     prefix = _partial_prefix(of) if of is not None else "."
     for path in list(folder.rglob(f".*{_PARTIAL}") if deep else folder.glob(f".*{_PARTIAL}")):
-        if path.name.startswith(prefix) and not _is_in_use(path):
-            logger.debug(f"removing {path}, which a process that was killed has left")
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                with suppress(OSError):  # another process was faster, or the disk is read-only
-                    path.unlink()
+        if path.name.startswith(prefix):
+            with suppress(OSError):  # another process was faster, or the disk is read-only
+                _remove_unless_in_use(path)
 
 
-def _is_in_use(path: Path) -> bool:
-    """Return whether a process is writing the temporary file or folder `path`, as far as can be told."""
+def _remove_unless_in_use(path: Path) -> None:
+    """Remove the temporary file or folder `path`, unless a process is writing it, as far as can be told."""
+    if path.is_symlink():
+        path.unlink()
+        return
     descriptor = None
     try:
         if fcntl is not None:
             descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return False
     except BlockingIOError:
-        return True
+        os.close(descriptor)
+        return
     except OSError:
-        pass
+        unknown = True
+    else:
+        unknown = descriptor is None
+    try:
+        if unknown and time.time() - path.stat().st_mtime < _ABANDONED_SECONDS:
+            return
+        logger.debug(f"removing {path}, which a process that was killed has left")
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
     finally:
         if descriptor is not None:
             os.close(descriptor)
-    try:
-        return time.time() - path.lstat().st_mtime < _ABANDONED_SECONDS
-    except OSError:
-        return True
 
 
 @contextmanager
@@ -228,7 +251,8 @@ def temporary_beside(path: Path) -> Iterator[Path]:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` to `path` atomically. Raises: ResourceError."""
+    """Write `data` to `path` atomically, and remove what killed processes left of it. Raises: ResourceError."""
+    remove_partial_files(path.parent, of=path)
     with temporary_beside(path) as temporary:
         with temporary.open("wb") as file:
             file.write(data)

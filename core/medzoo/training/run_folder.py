@@ -24,6 +24,8 @@ from medzoo.storage.files import (
     optional_cache,
     read_json,
     remove_partial_files,
+    with_checksum,
+    without_checksum,
     write_atomic,
     write_json_atomic,
 )
@@ -145,7 +147,7 @@ class RunFolder(TrainingCallback, CheckpointStore):
     def log_metadata(self, name: str, value: Mapping[str, float | str]) -> None:
         """Record a fact for run.json and config.json; notes.json preserves it across interruptions."""
         self.notes[name] = dict(value)
-        write_json_atomic(self.folder / NOTES, self.notes)
+        write_json_atomic(self.folder / NOTES, with_checksum(self.notes))
 
     def warn(self, message: str) -> None:
         """Log a warning and add it to warnings.txt, once."""
@@ -166,12 +168,12 @@ class RunFolder(TrainingCallback, CheckpointStore):
 def _read_notes(path: Path) -> dict[str, dict[str, float | str]]:
     """Read the facts recorded so far. Raises: IntegrityError."""
     try:
-        notes = read_json(path)
+        notes = without_checksum(read_json(path))
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (ValueError, AttributeError) as error:
         raise IntegrityError(f"{path} is damaged: {error}", "delete it to resume without these facts") from error
-    if not isinstance(notes, dict) or not all(isinstance(facts, dict) for facts in notes.values()):
+    if not all(isinstance(facts, dict) for facts in notes.values()):
         raise IntegrityError(f"{path} is damaged", "delete it to resume without these facts")
     return notes
 
