@@ -359,7 +359,7 @@ def evaluate(
     )
     folder = _path("out", out)
     if folder is not None:
-        check_outside(folder, request.real, _path("fake", fake), request.train, request.other)
+        check_outside(folder, Path(real), *(None if each is None else Path(each) for each in (fake, train, other)))
         check_output_folder(folder)
         record = RunRecord(job="evaluate", folder=folder)
     chosen = _source(device=device, settings=settings, source=source)

@@ -248,7 +248,8 @@ def _scaled(image: Image.Image, path: Path, depth: int | None) -> np.ndarray:
         )
     values = np.arange(white + 1, dtype=np.float64)
     scaled: np.ndarray = np.rint((white - values if white_is_zero else values) / (white / 255)).astype(np.uint8)
-    return scaled[wide]
+    found: np.ndarray = scaled[wide]
+    return found
 
 
 def _reason(error: BaseException) -> str:
