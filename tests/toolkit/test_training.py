@@ -531,3 +531,21 @@ def test_train_names_the_checkpoint_it_resumed_from():
 
     with pytest.raises(ResourceError, match=r"loss is nan at step 5; the last good checkpoint is of step 4"):
         run(loss=diverging, log=Log(restored=log.states[4]))
+
+
+def test_train_whose_samples_are_not_finite():
+    network, log = make_network(), Log()
+    settings = TrainingSettings(epochs=2, batch_size=8, checkpointing_steps=2, validation_epochs=1)
+    told = "sampled images are not finite at step 3; the last good checkpoint is of step 2"
+    with pytest.raises(ResourceError, match=told):
+        train(
+            network,
+            denoise,
+            Images(),
+            settings,
+            seed=0,
+            callback=log,
+            checkpoints=log,
+            sample=lambda seeds, labels: torch.full((len(seeds), 1, 8, 8), math.nan),
+        )
+    assert sorted(log.states) == [2]

@@ -209,7 +209,7 @@ def train(
                     with run.averaged(weights_changed):
                         monitor(run.step)
                         if sample is not None:
-                            callback.on_preview(run.step, sample)
+                            callback.on_preview(run.step, run.finite(sample))
                 if run.step % settings.checkpointing_steps == 0 or last:
                     own = {} if early_stopping is None else early_stopping.state()
                     checkpoints.save_checkpoint(run.step, run.state() | prefixed("selection.", own))
@@ -344,6 +344,17 @@ class _Run:
         for name, value in [*tensors, *self._averages().items()]:
             if not bool(torch.isfinite(value).all()):
                 raise self._diverged(f"the weights {name} are not finite")
+
+    def finite(self, sample: Callable[[Sequence[int], Tensor], Tensor]) -> Callable[[Sequence[int], Tensor], Tensor]:
+        """Return `sample` with a check of its images: finite weights may still be too large to compute with."""
+
+        def checked(seeds: Sequence[int], labels: Tensor) -> Tensor:
+            images = sample(seeds, labels)
+            if not bool(torch.isfinite(images).all()):
+                raise self._diverged("sampled images are not finite")
+            return images
+
+        return checked
 
     def _diverged(self, what: str) -> ResourceError:
         last = f"the last good checkpoint is of step {self.saved}" if self.saved else "no checkpoint was saved before"
