@@ -92,6 +92,7 @@ def installed() -> tuple[LoadedPlugin, ...]:
 def forget_installed() -> None:
     """Let the next call of `installed` load the plugins again."""
     _installed.cache_clear()
+    entry_points.cache_clear()
 
 
 @functools.cache
@@ -105,7 +106,8 @@ def _installed() -> tuple[LoadedPlugin, ...]:
     )
 
 
-def entry_points() -> list[PluginInfo]:
+@functools.cache
+def entry_points() -> tuple[PluginInfo, ...]:
     """List the plugins of the entry-point group `medzoo` by name, without importing them.
 
     Only entry_points.txt of the distributions on sys.path is read: `importlib.metadata` alone would take a quarter of
@@ -122,7 +124,8 @@ def entry_points() -> list[PluginInfo]:
                 distribution = re.sub(r"[-_.]+", "-", folder.partition("-")[0]).lower()
                 if distribution not in found:  # of two that are installed, the first on the path is imported
                     found[distribution] = list(_entry_points(Path(path, folder)))
-    return sorted((info for infos in found.values() for info in infos), key=lambda info: (info.name, info.module))
+    infos = (info for own in found.values() for info in own)
+    return tuple(sorted(infos, key=lambda info: (info.name, info.module)))
 
 
 def _entry_points(metadata: Path) -> Iterator[PluginInfo]:
