@@ -114,7 +114,7 @@ def test_augment_reports_copies_instead_of_links(medzoo, model, images, monkeypa
             2,
             "did you mean sampling.num_inference_steps",
         ),
-        ("--gen MODEL --data DATA --to 6 --set sampling.num_inference_steps=0", 2, "at least 1"),
+        ("--gen MODEL --data DATA --to 6 --set sampling.num_inference_steps=0", 2, "allowed: 1 to 10000"),
         ("--gen MODEL --data DATA --to 6 --device gpu", 2, "use auto, cpu, cuda"),
         ("--gen MODEL --data nowhere --to 6", 5, "nowhere does not exist"),
         ("--gen MODEL --data FILE --to 6", 5, "give a folder of class folders"),

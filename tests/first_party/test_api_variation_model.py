@@ -7,7 +7,9 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from helpers.image_api import serve
+from safetensors.torch import save
 
 from medzoo.data.images import write_image
 
@@ -107,8 +109,9 @@ def build(config, image, device):
         def __init__(self):
             super().__init__()
             self.image, self.weight = image, torch.nn.Parameter(torch.zeros(1))
-            self.service = Service(host=config.host, encrypted=True, beside="", side=8, parallel=1, retries=0,
-                backoff=0, patience=0, price=0, currency="USD", max_requests=0, max_cost=0)
+            self.service = Service(host=config.host, encrypted=True, also_sent="", image_size=8, max_concurrency=1,
+                max_retries=0, backoff=0, max_retry_after=0, price_per_request=0, currency="USD", max_requests=0,
+                max_cost=0)
         def fit(self, data, *, seed, callback=None, checkpoints=None): ...
         def sample(self, seeds, labels, *, init_images=None): raise AssertionError("sampled")
         def connect(self): raise AssertionError("connected")
@@ -127,9 +130,10 @@ def test_folder_of_a_trained_generator_that_asks_a_service(medzoo, evil, images,
     install_plugin("remote", REMOTE)
     folder = tmp_path / "model"
     folder.mkdir()
-    facts = json.loads(description(evil)) | {"plugin": "remote", "config": {"host": "evil.example"}}
+    weights = save({"weight": torch.zeros(1)})
+    facts = json.loads(description(evil, weights)) | {"plugin": "remote", "config": {"host": "evil.example"}}
     (folder / "config.json").write_text(json.dumps(facts))
-    (folder / "model.safetensors").write_bytes(b"")
+    (folder / "model.safetensors").write_bytes(weights)
     out = tmp_path / "out"
     given = ("augment", f"--gen={folder}", "--data", images, "--to", 4, "--out", out)
     outcome = medzoo(*given, "--allow-upload")

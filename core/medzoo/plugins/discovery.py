@@ -92,7 +92,7 @@ def installed() -> tuple[LoadedPlugin, ...]:
 def forget_installed() -> None:
     """Let the next call of `installed` load the plugins again."""
     _installed.cache_clear()
-    entry_points.cache_clear()
+    _entry_points_on.cache_clear()
 
 
 @functools.cache
@@ -106,15 +106,20 @@ def _installed() -> tuple[LoadedPlugin, ...]:
     )
 
 
-@functools.cache
 def entry_points() -> tuple[PluginInfo, ...]:
-    """List the plugins of the entry-point group `medzoo` by name, without importing them.
+    """List the plugins of the entry-point group `medzoo` by name, without importing them; read once for a sys.path."""
+    return _entry_points_on(tuple(sys.path))
+
+
+@functools.cache
+def _entry_points_on(paths: tuple[str, ...]) -> tuple[PluginInfo, ...]:
+    """List the plugins of the distributions on these paths.
 
     Only entry_points.txt of the distributions on sys.path is read: `importlib.metadata` alone would take a quarter of
     the time of `medzoo list`.
     """
     found: dict[str, list[PluginInfo]] = {}
-    for path in sys.path:
+    for path in paths:
         try:
             folders = sorted(os.listdir(path or "."))
         except OSError:  # not a folder, or one that may not be listed

@@ -217,7 +217,8 @@ def _remove_unless_in_use(path: Path) -> None:
             descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
         return
     except OSError:
         unknown = True
