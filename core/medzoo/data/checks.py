@@ -75,7 +75,7 @@ def check_dataset(dataset: Dataset) -> DataReport:
 
     Raises: DataError on a file that cannot be read; open the dataset with `skip_bad` to have them listed.
     """
-    parts: dict[str, Dataset] = {"train" if dataset.held_out else "all": dataset, **dataset.held_out}
+    parts = dataset.parts()
     headers = list(chain.from_iterable(part.headers for part in parts.values()))
     sizes = Counter(f"{header.width}x{header.height}" for header in headers)
     kinds = Counter(f"{header.mode}, {header.bits} bit" for header in headers)

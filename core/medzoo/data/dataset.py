@@ -23,6 +23,7 @@ from medzoo.data.images import (
     is_color,
     prepare,
     probe,
+    spread,
 )
 from medzoo.data.readers import Listing, read
 from medzoo.data.summary import DataSummary, Findings
@@ -141,8 +142,8 @@ class Dataset:
     def _share_in_color(self) -> float:
         """The share of the images stored as RGB that show color; a few are looked at, unreadable ones left out."""
         stored = [index for index, header in enumerate(self.headers) if not header.gray]
-        sample = {stored[int(place)] for place in np.linspace(0, len(stored) - 1, min(_SAMPLE, len(stored)))}
-        found = [is_color(pixels) for pixels in self._some_pixels(sorted(sample))]
+        sample = [stored[place] for place in spread(len(stored), _SAMPLE)]
+        found = [is_color(pixels) for pixels in self._some_pixels(sample)]
         return sum(found) / len(found) if found else 0.0
 
     @property
@@ -178,9 +179,13 @@ class Dataset:
         held_out = {part: images.with_depth(depth) for part, images in self.held_out.items()}
         return _kept_headers(self, replace(self, depth=depth, held_out=held_out))
 
+    def parts(self) -> dict[str, Dataset]:
+        """Return "train" and the held-out parts by name, or "all" where nothing is held out."""
+        return {"train" if self.held_out else "all": self, **self.held_out}
+
     def summary(self) -> DataSummary:
         """Say what the path was taken for, held-out parts included. Raises: DataError for a file that is no image."""
-        parts = {"train" if self.held_out else "all": self, **self.held_out}
+        parts = self.parts()
         headers = [header for part in parts.values() for header in part.headers]
         patients = {patient for part in parts.values() for patient in part.patients or ()}
         colored = "color" if self._share_in_color > 0 else "gray stored as RGB"
@@ -206,23 +211,19 @@ class Dataset:
         decoded = decode_all(self.files, depth=None) if self.files is not None else self._array
         return tuple((fingerprint_of(pixels), is_blank(pixels)) for pixels in _readable(decoded))
 
-    @property
-    def _fingerprints(self) -> tuple[str, ...]:
-        return tuple(digest for digest, _ in self._decoded_once)
-
     def blank(self) -> tuple[str, ...]:
         """Return the names of images without content: one color all over, as also wholly transparent ones are."""
         return tuple(name for name, (_, blank) in zip(self.names, self._decoded_once, strict=True) if blank)
 
     def fingerprints(self) -> tuple[str, ...]:
         """Return the fingerprint of each image, as from `fingerprint_of`, whatever file holds it."""
-        return self._fingerprints
+        return tuple(digest for digest, _ in self._decoded_once)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of all images and their class names, 64 hex digits, whatever the order of images."""
         lines = sorted(
             f"{digest} {'|'.join(sorted(self.classes[k] for k in np.flatnonzero(row)))}"
-            for digest, row in zip(self._fingerprints, self.hot(), strict=True)
+            for digest, row in zip(self.fingerprints(), self.hot(), strict=True)
         )
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 

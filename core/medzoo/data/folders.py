@@ -326,7 +326,7 @@ def _check_classes(root: Path, images: Mapping[Path, Sequence[Path]]) -> None:
             )
         return
     shared = set.intersection(*map(set, inner.values()))
-    # Folders told apart by numbers alone hold patients, series or magnifications.
+    # Folders whose names differ in numbers alone hold patients, series or magnifications.
     if len({re.sub(r"\d+", "", name.casefold()) for name in shared}) > 1:
         first, second = list(inner)[:2]
         raise DataError(

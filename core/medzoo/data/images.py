@@ -102,6 +102,15 @@ def highest_values(paths: Sequence[Path]) -> Iterator[int | DataError]:
     return _each(paths, _highest_value)
 
 
+def spread(count: int, most: int) -> list[int]:
+    """Return up to `most` of the places 0..`count` - 1 in order, evenly over them, the first and the last included.
+
+    >>> spread(9, 3)
+    [0, 4, 8]
+    """
+    return sorted({int(place) for place in np.linspace(0, count - 1, min(most, count))})
+
+
 def depth_of(highest: int) -> int:
     """Return the bits of images whose highest value this is: the least of `DEPTHS` that holds it.
 

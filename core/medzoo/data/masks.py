@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medzoo.data.images import decode
+from medzoo.data.images import decode, spread
 from medzoo.data.spellings import words
 from medzoo.errors import ConfigError, DataError
 
@@ -88,7 +88,7 @@ def _beside(folder: _Folder, files: Sequence[Path]) -> set[int]:
             unclear.setdefault(re.sub(r"\d+", "#", added), []).append((index, partner))
     for pairs in unclear.values():
         # A few files tell whether what is added to a name may stand for masks at all.
-        if _are_masks([pairs[k] for k in _spread(len(pairs))], files):
+        if _are_masks([pairs[k] for k in spread(len(pairs), _SAMPLE)], files):
             found |= {index for index, partner in pairs if _mask_levels(files[index], files[partner])}
     return found
 
@@ -150,7 +150,7 @@ def _are_called_alike(
     In a folder whose name stands for masks (`strong`), those have few levels; else they are masks by `_are_masks`.
     """
     # A few files decide first, for most folders hold no masks.
-    for own in ([folder.indices[k] for k in _spread(len(folder.indices))], folder.indices):
+    for own in ([folder.indices[k] for k in spread(len(folder.indices), _SAMPLE)], folder.indices):
         pairs = [pair for index in own if (pair := _pair(index, files, images)) is not None]
         if not pairs or len(pairs) < share * len(own):
             return False
@@ -168,11 +168,6 @@ def _pair(index: int, files: Sequence[Path], images: Mapping[str, int]) -> tuple
         if name in images:
             return index, images[name]
     return None
-
-
-def _spread(count: int) -> list[int]:
-    """Return a few places of `count`, evenly over all."""
-    return sorted({int(place) for place in np.linspace(0, count - 1, min(_SAMPLE, count))})
 
 
 def _are_masks(pairs: Sequence[tuple[int, int]], files: Sequence[Path]) -> bool:

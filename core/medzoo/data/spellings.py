@@ -74,7 +74,7 @@ def part_of(name: str) -> str | None:
 
 
 def without_part(name: str) -> str:
-    """Return what a name says beside its part: "_images" for "train_images", so that parts of one set can be told."""
+    """Return what a name says beside its part: "_images" for "train_images", so that parts of one set are known."""
     words = re.split(f"({_SEPARATORS.pattern})", name.casefold())
     return "".join(word for word in words if not any(word in known for known in _PART_WORDS.values()))
 

@@ -16,7 +16,7 @@ from medzoo.generation.mixture import Source
 from medzoo.generation.run import MODELS
 from medzoo.hub.registry import CONFIG, WEIGHTS
 from medzoo.hub.sources import locate
-from medzoo.models.folder import UNKNOWN_LINEAGE, read_description
+from medzoo.models.folder import UNKNOWN_LINEAGE, read_description, training_images
 from medzoo.models.loading import LoadedModel
 from medzoo.protocols import Generator
 from medzoo.runs.record import read_run
@@ -127,7 +127,7 @@ def _images_of(generator: str, weights_sha256: str, made: Path, source: Source) 
 
 def _known_images(name: str, description: Mapping[str, Any]) -> frozenset[str] | None:
     """Return the fingerprints that a config.json states, or None, with a warning, if it states none."""
-    if "images" in description["data"]:
-        return frozenset(map(str, description["data"]["images"]))
-    logger.warning(UNKNOWN_LINEAGE.format(name=name))
-    return None
+    known = training_images(description)
+    if known is None:
+        logger.warning(UNKNOWN_LINEAGE.format(name=name))
+    return known

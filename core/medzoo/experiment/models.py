@@ -21,7 +21,7 @@ from medzoo.experiment.config import Arm, Design
 from medzoo.experiment.folds import Fold, Images
 from medzoo.hub.registry import Registry, resolve
 from medzoo.hub.sources import fetch_model
-from medzoo.models.folder import override_saved, read_description, saved_settings
+from medzoo.models.folder import override_saved, read_description, saved_settings, training_images
 from medzoo.models.loading import LoadedModel, load_model, parameter_free_model, spec_to_train
 from medzoo.plugins.lookup import Plugins
 from medzoo.specs import GeneratorSpec, ImageSpec, ModelSpec
@@ -143,7 +143,7 @@ def _published(name: str, plugins: Plugins, registry: Registry, *, mirror: str |
         "plugin": resolved.spec.name,
         "folder": folder.resolve(),
         "weights_sha256": str(description["weights_sha256"]),
-        "trained_on": frozenset(map(str, description["data"].get("images", ()))),
+        "trained_on": training_images(description) or frozenset(),
     }
 
 

@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
+from medzoo.data.images import spread
 from medzoo.errors import ConfigError
 from medzoo.models.labels import split_label
 from medzoo.seeds import derive_seed
@@ -106,8 +107,7 @@ class Plan:
 
     def spread(self, label: str, count: int) -> list[PlannedImage]:
         """Return up to `count` images of a label, spread evenly over its generators and indices."""
-        images = self.count(label)
-        wanted = {int(place) for place in np.linspace(0, images - 1, min(count, images))}
+        wanted = set(spread(self.count(label), count))
         return [image for place, image in enumerate(self.images(label=label)) if place in wanted]
 
 

@@ -19,7 +19,7 @@ from types import TracebackType
 import numpy as np
 
 from medzoo.data.dataset import Dataset
-from medzoo.data.images import contact_sheet, prepare, to_gray, write_image
+from medzoo.data.images import contact_sheet, prepare, spread, to_gray, write_image
 from medzoo.data.metadata import FIELDS, METADATA
 from medzoo.errors import DataError
 from medzoo.generation.plan import PlannedImage, distinct
@@ -248,8 +248,7 @@ def write_sheet(
         stored: list[np.ndarray] = []
         if sampler.real is not None and label in sampler.real.classes:  # a few, evenly over the data
             own = np.flatnonzero(sampler.real.labels == sampler.real.classes.index(label))
-            places = {int(place) for place in np.linspace(0, len(own) - 1, min(_COLUMNS, len(own)))}
-            stored = [sampler.real.pixels(int(own[place])) for place in sorted(places)]
+            stored = [sampler.real.pixels(int(own[place])) for place in spread(len(own), _COLUMNS)]
         for origin, pixels, how in (("real", stored, crop), ("synthetic", made, "none")):
             if pixels:
                 squares = [prepare(each, size=size, channels=channels, crop=how) for each in pixels]

@@ -113,6 +113,17 @@ def read_description(folder: Path) -> dict[str, Any]:
     return description
 
 
+def training_images(description: Mapping[str, Any]) -> frozenset[str] | None:
+    """Return the fingerprints of the images that a model was trained on or its weights chosen by; None if unknown.
+
+    `description` as from `read_description`.
+    """
+    data = description["data"]
+    if "images" not in data:
+        return None
+    return frozenset(map(str, [*data["images"], *data.get("validation", {}).get("images", ())]))
+
+
 def _read_object(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file; {} for other JSON. Raises: IntegrityError if it is no JSON."""
     try:

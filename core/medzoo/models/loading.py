@@ -25,6 +25,7 @@ from medzoo.models.folder import (
     override_saved,
     read_description,
     saved_settings,
+    training_images,
 )
 from medzoo.models.labels import label_tensor
 from medzoo.protocols import Classifier, Generator
@@ -170,7 +171,7 @@ def load_model(
         )
     with memory_errors(f"loading {folder / WEIGHTS}", "use a machine or a device with more memory"):
         load_weights(model, folder / WEIGHTS, sha256=weights_sha256)
-    data: Mapping[str, Any] = description["data"]
+    data, known = description["data"], training_images(description)
     return LoadedModel(
         name=name or str(description.get("id", "")) or folder.resolve().name,
         model=model,
@@ -180,8 +181,8 @@ def load_model(
         crop=config.image.crop,
         folder=folder,
         weights_sha256=weights_sha256,
-        trained_on=frozenset(data.get("images", ())).union(data.get("validation", {}).get("images", ())),
-        lineage_known="images" in data,
+        trained_on=known or frozenset(),
+        lineage_known=known is not None,
         demo_dataset=str(data.get("demo_dataset", data.get("embedded", ""))),
     )
 

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +206,7 @@ def remove_partial_files(folder: Path, *, of: Path | None = None, deep: bool = F
 
 
 def _remove_unless_in_use(path: Path) -> None:
-    """Remove the temporary file or folder `path`, unless a process is writing it, as far as can be told."""
+    """Remove the temporary file or folder `path`, unless a process is writing it, as far as is known."""
     if path.is_symlink():
         path.unlink()
         return
@@ -295,6 +294,8 @@ def plain(value: Any) -> Any:
         return {str(key): plain(part) for key, part in value.items()}
     if value is None or isinstance(value, str | int):
         return value
+    from numbers import Real  # not needed to start
+
     if isinstance(value, Real):  # including numpy's numbers
         return float(value) if math.isfinite(value) else None
     if isinstance(value, Iterable):

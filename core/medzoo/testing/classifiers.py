@@ -59,15 +59,7 @@ class ClassifierSubject(ModelSubject[Classifier]):
     def checks(self) -> dict[str, Callable[[], str | None]]:
         """Return the checks by name, in order."""
         return {
-            "spec": self.check_spec,
-            "registration": self.check_registration,
-            "preset": self.check_preset,
-            "build": self.check_build,
-            "fit": self._check_fit,
-            "fit repeats": self.check_fit_repeats,
-            "fit resumes": self.check_fit_resumes,
-            "fit on nothing": self.check_fit_on_nothing,
-            "weights": self.check_weights,
+            **self.first_checks,
             "probabilities": self._check_probabilities,
             "features": self._check_features,
             "rebatching": self.check_rebatching,
@@ -114,7 +106,7 @@ class ClassifierSubject(ModelSubject[Classifier]):
             found = (model or self.model).features(images)
         return expect_tensor(found, "features", shape=(len(images), "D")).cpu()
 
-    def _check_fit(self) -> str:
+    def check_fit(self) -> str:
         run = self.fit_first()
         step, total, _ = run.steps[-1]
         expect(step <= total, f"expected at most the {total} steps reported, the last was {step}")

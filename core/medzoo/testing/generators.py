@@ -70,15 +70,7 @@ class GeneratorSubject(ModelSubject[Generator]):
     def checks(self) -> dict[str, Callable[[], str | None]]:
         """Return the checks by name, in order."""
         return {
-            "spec": self.check_spec,
-            "registration": self.check_registration,
-            "preset": self.check_preset,
-            "build": self.check_build,
-            "fit": self._check_fit,
-            "fit repeats": self.check_fit_repeats,
-            "fit resumes": self.check_fit_resumes,
-            "fit on nothing": self.check_fit_on_nothing,
-            "weights": self.check_weights,
+            **self.first_checks,
             "images": self._check_images,
             "seeds repeat": self._check_seeds_repeat,
             "seeds differ": self._check_seeds_differ,
@@ -171,7 +163,7 @@ class GeneratorSubject(ModelSubject[Generator]):
         low, high = found.min().item(), found.max().item()
         expect(low >= 0.0 and high <= 1.0, f"expected pixels in [0, 1], got {low:.3g} to {high:.3g}")
 
-    def _check_fit(self) -> str | None:
+    def check_fit(self) -> str | None:
         if not self.trainable:
             return None
         run = self.fit_first()

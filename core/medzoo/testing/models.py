@@ -65,6 +65,25 @@ class ModelSubject(Subject, ABC, Generic[M]):
     def checks(self) -> dict[str, Callable[[], str | None]]:
         """Return the checks by name, in order."""
 
+    @property
+    def first_checks(self) -> dict[str, Callable[[], str | None]]:
+        """The checks that every kind begins with, up to those of its fitted weights."""
+        return {
+            "spec": self.check_spec,
+            "registration": self.check_registration,
+            "preset": self.check_preset,
+            "build": self.check_build,
+            "fit": self.check_fit,
+            "fit repeats": self.check_fit_repeats,
+            "fit resumes": self.check_fit_resumes,
+            "fit on nothing": self.check_fit_on_nothing,
+            "weights": self.check_weights,
+        }
+
+    @abstractmethod
+    def check_fit(self) -> str | None:
+        """Check what `fit` reports and leaves."""
+
     @abstractmethod
     def fit(self, model: M, run: RecordingCallback, *, data: LabeledImages | None = None, call: str = "fit") -> None:
         """Fit `model` with seed 5 on `data`, else on the made-up images."""

@@ -16,7 +16,7 @@ from medzoo import config as settings
 from medzoo.data.dataset import Dataset
 from medzoo.errors import DataError, IntegrityError, PluginError
 from medzoo.hub.registry import CONFIG, WEIGHTS
-from medzoo.models.folder import read_description
+from medzoo.models.folder import read_description, training_images
 from medzoo.models.loading import LoadedModel, build_model, load_model
 from medzoo.protocols import CheckpointStore, Generator, TrainingCallback
 from medzoo.runs.identity import PLAN
@@ -170,4 +170,4 @@ def _trained_on(run: Path, plan: Mapping[str, Any], data: Dataset) -> frozenset[
             f"{run} was started from '{plan['start']['name']}', whose images the finished run states",
             "finish the run first",
         )
-    return frozenset(read_description(run)["data"].get("images", ()))
+    return training_images(read_description(run)) or frozenset()

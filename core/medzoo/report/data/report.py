@@ -11,7 +11,7 @@ import numpy as np
 from medzoo._version import __version__
 from medzoo.data.checks import DataReport
 from medzoo.data.dataset import Dataset
-from medzoo.data.images import encode_png, prepare
+from medzoo.data.images import encode_png, prepare, spread
 from medzoo.report.page import PageImage, png_image, render
 from medzoo.storage.files import check_outside, make_folder, write_atomic
 
@@ -44,7 +44,7 @@ def write_data_report(report: DataReport, dataset: Dataset, out: Path) -> Path:
         {
             "report": report,
             "summary": report.summary,
-            "classes": _class_images({"train" if dataset.held_out else "all": dataset, **dataset.held_out}),
+            "classes": _class_images(dataset.parts()),
             "groups": report.groups[:_GROUPS],
             "limit": _NAMES,
             "version": __version__,
@@ -62,8 +62,7 @@ def _class_images(parts: Mapping[str, Dataset]) -> list[ClassImages]:
     for name, part in rows:
         data = parts[part]
         own = np.flatnonzero(data.hot()[:, data.classes.index(name)])
-        places = sorted({int(place) for place in np.linspace(0, len(own) - 1, min(shown, len(own)))})
-        images = tuple(_thumbnail(data, int(own[place]), name) for place in places)
+        images = tuple(_thumbnail(data, int(own[place]), name) for place in spread(len(own), shown))
         found.append(ClassImages(name=name, part=part, count=len(own), images=images))
     return found
 

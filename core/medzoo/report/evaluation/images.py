@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from medzoo.data.images import contact_sheet, encode_png, prepare
+from medzoo.data.images import contact_sheet, encode_png, prepare, spread
 from medzoo.evaluation.image_sets import EvaluationSet
 from medzoo.evaluation.results import FAKE, REAL, TRAIN, Evaluation
 from medzoo.protocols import Pair
@@ -43,8 +43,7 @@ class MeasuredImages:
         if label is not None and label not in own.classes:
             return []
         places = own.indices(label or "")
-        spread = {int(place) for place in np.linspace(0, len(places) - 1, min(count, len(places)))}
-        return [int(places[place]) for place in sorted(spread)]
+        return [int(places[place]) for place in spread(len(places), count)]
 
     def name(self, role: str, index: int) -> str:
         """Return the file name of an image in its set."""
