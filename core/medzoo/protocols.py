@@ -35,6 +35,15 @@ class LabeledImages(Protocol):
         """Return image `index`, uint8 (C, H, W), in the size and channels the model was built for."""
 
 
+@runtime_checkable
+class WeightedImages(LabeledImages, Protocol):
+    """Training images that count more or less: `weights[i]` multiplies the loss of image `i`."""
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Loss weights, float32 (N,), positive; 1 is an ordinary image."""
+
+
 class TrainingCallback:
     """The events of a training. Every method does nothing by default; override those of interest.
 
@@ -173,6 +182,38 @@ class Classifier(Protocol):
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> object:
         """Load weights that `state_dict` returned."""
+
+
+@runtime_checkable
+class FeatureClassifier(Classifier, Protocol):
+    """A classifier on the features of a frozen network, which medzoo extracts once and uses in many trainings.
+
+    Its `fit` and `predict` give the same from images. A view is a way of looking at an image, such as mirrored.
+    """
+
+    def extract(self, images: Tensor) -> Tensor:
+        """Return features, float32 (N, views, D), of images float32 (N, C, H, W) in [0, 1].
+
+        They depend on the image and the settings only, not on any training. Raises: DataError, as `predict`.
+        """
+
+    def fit_features(
+        self,
+        features: Tensor,
+        labels: Tensor,
+        *,
+        weights: Tensor | None = None,
+        validation: tuple[Tensor, Tensor],
+        seed: int,
+    ) -> None:
+        """Train on `features` (N, views, D) and `labels`, with loss weights float32 (N,); select on `validation`.
+
+        Raises:
+            DataError: there are no images.
+        """
+
+    def predict_features(self, features: Tensor) -> Tensor:
+        """Predict class probabilities, float32 (N, K), of images with these `features` (N, views, D)."""
 
 
 class Pixels(Protocol):

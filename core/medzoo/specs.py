@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 M_co = TypeVar("M_co", bound="Generator | Classifier", covariant=True)
 
-CONTRACT = 2
+CONTRACT = 3
 """The contract between plugins and this medzoo: hooks, specs and protocols. A plugin states the one it was written for.
 
 It goes up by one with every release in which a plugin can see a change, were it only a new field.
@@ -142,17 +142,30 @@ class ModelSpec(Spec, Generic[M_co]):
 class GeneratorSpec(ModelSpec["Generator"]):
     """A kind of generator. `needs_init_images`: it varies real images. `trainable`: it has weights.
 
+    `varies_images`: it samples from noise, but varies the real images given as `init_images` where its setting
+    `sampling.strength`, in (0, 1] and 1 by default, is below 1. `takes_unlabeled`: its `fit` takes images of the null
+    label, `len(classes)` (in multi-hot labels, the row `toolkit.nn.conditioning.null_label` returns).
+
     Settings under `sampling` may be changed after training (`medzoo sample --set sampling.num_inference_steps=50`), no
     others.
     """
 
     needs_init_images: bool = False
+    varies_images: bool = False
+    takes_unlabeled: bool = False
     trainable: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierSpec(ModelSpec["Classifier"]):
-    """A kind of classifier. Settings under `prediction` may be changed after training, no others."""
+    """A kind of classifier. Settings under `prediction` may be changed after training, no others.
+
+    `sample_weights`: its `fit` multiplies each image's loss by its weight (`protocols.WeightedImages`). `converges`:
+    its training ends at an optimum and not after a number of steps, so an experiment does not equalize them.
+    """
+
+    sample_weights: bool = False
+    converges: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

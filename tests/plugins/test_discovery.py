@@ -209,12 +209,13 @@ def test_load_plugins_unsupported_contract_breaks_plugin(install_plugin, contrac
     source = REGISTERS.format(contract=contract, names=("later",)).replace("summary=''", "called_otherwise=''")
     install_plugin("foreign", source)
     error = row(load_plugins(), "foreign").error
-    assert f"written for contract {contract} of medzoo, and this version supports {CONTRACT}" in error
+    supported = f"this version supports {OLDEST_CONTRACT} to {CONTRACT}"
+    assert f"written for contract {contract} of medzoo, and {supported}" in error
     assert mend in error
 
 
 def test_generator_spec_without_contract_raises():
-    with pytest.raises(PluginError, match=r"GeneratorSpec states no contract .write contract=2"):
+    with pytest.raises(PluginError, match=r"GeneratorSpec states no contract .write contract=3"):
         GeneratorSpec(name="x", summary="", config=dict, presets=None, build=None)
     with pytest.raises(PluginError, match="contract '1'"):
         GeneratorSpec(contract="1", name="x", summary="", config=dict, presets=None, build=None)
