@@ -13,10 +13,8 @@ from medzoo.specs import DOMAIN
 if TYPE_CHECKING:
     import numpy as np
 
-PERCENTILE = 0.01
 SIGNIFICANCE = 0.01
 SHOWN, BINS = 16, 40
-_ROUNDING = 1e-5  # of the median distance: features of one image vary by this much from batch to batch
 _FAR = 1e6  # stands for the ratio of any distance to none
 
 
@@ -42,13 +40,15 @@ def nearest_train(real: Sample, fake: Sample, *, train: Sample, seed: int) -> Sc
     import numpy as np
 
     from medzoo.toolkit.metric_samples import features_of
+    from medzoo.toolkit.nearest import nearest
 
     ways = [features_of(train, layer).numpy() for layer in ("features", "mirrored")]
     of_real, of_fake = features_of(real).numpy(), features_of(fake).numpy()
-    _, held_out = _nearest(of_real, ways)
-    index, distances = _nearest(of_fake, ways)
+    _, held_out = nearest(of_real, ways)
+    index, distances = nearest(of_fake, ways)
     absolute = _tail(held_out, distances)
-    relative = _tail(_ratio(held_out, _to_others(of_real)), _ratio(distances, _nearest(of_fake, [of_real])[1]))
+    _, to_others = nearest(of_real, [of_real], exclude=np.arange(real.size))
+    relative = _tail(_ratio(held_out, to_others), _ratio(distances, nearest(of_fake, [of_real])[1]))
     closest = np.argsort(distances, kind="stable")[:SHOWN]
     return Score(
         value=absolute.count / fake.size,
@@ -73,15 +73,14 @@ def nearest_train(real: Sample, fake: Sample, *, train: Sample, seed: int) -> Sc
 
 
 def _tail(held_out: np.ndarray, synthetic: np.ndarray) -> _Tail:
-    """Return the lower tail of the held-out values, at their `PERCENTILE`, and the synthetic ones in it."""
-    import numpy as np
+    """Return the lower tail of the held-out values and the synthetic ones in it."""
+    from medzoo.toolkit.nearest import lower_tail
 
-    threshold = np.sort(held_out)[max(1, int(PERCENTILE * len(held_out))) - 1]
-    reach = threshold + _ROUNDING * np.median(held_out)
+    threshold, reach = lower_tail(held_out)
     rank = int((held_out <= reach).sum())  # more than asked for where values are equal
     count = int((synthetic <= reach).sum())
     p_value = float(_null_distribution(rank, len(held_out), len(synthetic)).sf(count - 1))
-    return _Tail(threshold=float(threshold), rank=rank, count=count, p_value=p_value)
+    return _Tail(threshold=threshold, rank=rank, count=count, p_value=p_value)
 
 
 def _null_distribution(rank: int, held_out: int, synthetic: int) -> Any:
@@ -104,19 +103,9 @@ def _ratio(to_train: np.ndarray, to_held_out: np.ndarray) -> np.ndarray:
     return np.where((to_train == 0) & (to_held_out == 0), 1.0, np.minimum(ratio, _FAR))
 
 
-def _to_others(images: np.ndarray) -> np.ndarray:
-    """Return each image's distance to the nearest of the others."""
-    import numpy as np
-    from sklearn.neighbors import NearestNeighbors
-
-    second = NearestNeighbors(n_neighbors=2).fit(images).kneighbors(images, return_distance=False)
-    own = second[:, 0] == np.arange(len(images))
-    other = np.where(own, second[:, 1], second[:, 0])  # among equal images, the first need not be the image itself
-    distances: np.ndarray = np.linalg.norm(images - images[other], axis=1)
-    return distances
-
-
 def _warnings(absolute: _Tail, relative: _Tail, held_out: int) -> Iterator[str]:
+    from medzoo.toolkit.nearest import PERCENTILE
+
     if absolute.p_value < SIGNIFICANCE <= relative.p_value:
         yield (
             "its images are nearer to training images than held-out ones are, but as near to held-out images: they are "
@@ -124,20 +113,6 @@ def _warnings(absolute: _Tail, relative: _Tail, held_out: int) -> Iterator[str]:
         )
     if held_out < 1 / PERCENTILE:
         yield f"{held_out} held-out images are too few to estimate the 1st percentile of their distances"
-
-
-def _nearest(images: np.ndarray, ways: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return each image's nearest training image by index (mirrored ones after the others), and its distance."""
-    import numpy as np
-    from sklearn.metrics import pairwise_distances_argmin
-
-    indices = np.stack([pairwise_distances_argmin(images, way) for way in ways])
-    # Once more from differences: the search takes them from products, which leaves copies at 1e-8.
-    distances = np.stack(
-        [np.linalg.norm(images - way[index], axis=1) for way, index in zip(ways, indices, strict=True)]
-    )
-    way, here = distances.argmin(axis=0), np.arange(len(images))
-    return indices[way, here] + way * len(ways[0]), distances[way, here]
 
 
 def _method(rank: int, held_out: int, trained_on: int) -> str:
