@@ -52,11 +52,12 @@ def register_classifiers() -> list[ClassifierSpec]:
 def _spec(name: str, summary: str, config: str, build: Callable[[Any, ImageSpec, str], Classifier]) -> ClassifierSpec:
     presets = files(__name__) / "presets" / name
     return ClassifierSpec(
-        contract=2,
+        contract=3,
         name=name,
         summary=summary,
         config=f"{__name__}.settings:{config}",
         presets=presets,
         build=build,
         multi_label=True,
+        sample_weights=True,
     )

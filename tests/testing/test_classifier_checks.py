@@ -119,6 +119,12 @@ def test_check_classifier_multi_label_runs_both_ways(spec_of):
     assert len(results) == 2 * 21 - 3
 
 
+def test_check_classifier_without_sample_weights(spec_of):
+    assert failures(spec_of(Light, contract=3, sample_weights=True)) == {
+        "sample weights": "a fit in which half of the images have a weight of 0.1 gave the same model"
+    }
+
+
 class NoFeatures(nn.Module):
     fit = Light.fit
 

@@ -418,3 +418,77 @@ def test_early_stopping_counts_from_lowest_loss():
     assert (stopping.best_step, stopping.lowest) == (4, 1.0)
     stopping.finish()
     assert network.weight.item() == 4.0
+
+
+class Weighted(Images):
+    """Images with loss weights."""
+
+    def __init__(self, weights, **given):
+        super().__init__(**given)
+        self.weights = np.asarray(weights, np.float32)
+
+
+def test_objective_image_weights_multiply_losses_over_the_count():
+    data = Weighted(np.where(np.arange(30) % 2, 0.3, 1.0))
+    logits = torch.randn(30, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    labels, weights = torch.from_numpy(data.labels), torch.from_numpy(data.weights)
+    terms = Objective(ClassifierSettings(), data, device=torch.device("cpu"))
+    batch = Batch(torch.rand(30, 1, 8, 8), labels, weights=weights)
+    (found,) = terms(Fixed(logits), batch, torch.Generator()).values()
+    (own,) = torch.autograd.grad(found, logits)
+    plain = F.cross_entropy(logits, labels)
+    (unweighted,) = torch.autograd.grad(plain, logits)
+    assert found.item() == pytest.approx((F.cross_entropy(logits, labels, reduction="none") * weights).mean().item())
+    assert torch.allclose(own, unweighted * weights[:, None])
+
+
+def test_objective_image_weights_count_in_class_frequencies():
+    labels = np.repeat(np.arange(3), 10).astype(np.int64)
+    settings = ClassifierSettings(objective=ObjectiveSettings(class_weighted=True))
+    data = Weighted(np.repeat([1.0, 0.5, 0.1], 10), labels=labels)
+    terms = Objective(settings, data, device=torch.device("cpu"))
+    pulls = []
+    for k in range(3):
+        own = torch.full((10,), k)
+        batch = Batch(torch.rand(10, 1, 8, 8), own, weights=torch.from_numpy(data.weights[labels == k]))
+        (value,) = terms(Fixed(torch.zeros(10, 3)), batch, torch.Generator()).values()
+        pulls.append(value.item())
+    assert pulls == pytest.approx([pulls[0]] * 3)
+
+
+def test_objective_image_weights_multi_label():
+    labels = (np.random.default_rng(0).random((30, 3)) < 0.4).astype(np.float32)
+    data, targets = Weighted(np.linspace(0.1, 1.0, 30), labels=labels), torch.from_numpy(labels)
+    logits = torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
+    weights = torch.from_numpy(data.weights)
+    terms = Objective(ClassifierSettings(), data, device=torch.device("cpu"))
+    batch = Batch(torch.rand(30, 1, 8, 8), targets, weights=weights)
+    (value,) = terms(Fixed(logits), batch, torch.Generator()).values()
+    losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=1)
+    assert value.item() == pytest.approx((losses * weights).mean().item())
+
+
+def test_fit_weights_of_one_change_no_bit():
+    plain, _ = fit(settings_of(**EVERYTHING))
+    ones, _ = fit(settings_of(**EVERYTHING), data=Weighted(np.ones(30)))
+    assert same(plain, ones)
+    lower, told = fit(settings_of(**EVERYTHING), data=Weighted(np.where(np.arange(30) < 18, 1.0, 0.3)))
+    assert not same(plain, lower)
+    step, _, state = told.checkpoints[1]
+    resumed, _ = fit(
+        settings_of(**EVERYTHING),
+        run=RecordingCallback({}, restored=state),
+        data=Weighted(np.where(np.arange(30) < 18, 1.0, 0.3)),
+    )
+    assert same(lower, resumed), f"resumed at step {step}"
+
+
+def test_fit_follows_the_images_of_weight():
+    """Every image is there a second time under a wrong label, which hardly weighs."""
+    right = Images()
+    both = Weighted(np.repeat([1.0, 0.02], 30))
+    both.labels = np.concatenate([right.labels, (right.labels + 1) % 3])
+    both.pixels = np.concatenate([right.pixels, right.pixels])
+    classifier, _ = fit(settings_of(epochs=12, load_best_model_at_end=False), data=both)
+    found = classifier.predict(torch.from_numpy(right.pixels).float() / 255.0).argmax(1).numpy()
+    assert (found == right.labels).mean() > 0.9

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from medzoo.protocols import Classifier, LabeledImages
-from medzoo.testing.fakes import CLASSES, FakeImages, PlainImages
+from medzoo.testing.fakes import CLASSES, FakeImages, PlainImages, WeightedFakeImages
 from medzoo.testing.models import ATOL, BATCH, ModelSubject
 from medzoo.testing.recording_callback import RecordingCallback
-from medzoo.testing.suite import CheckResult, expect, expect_medzoo_error, expect_tensor
+from medzoo.testing.suite import CheckResult, expect, expect_equal, expect_medzoo_error, expect_tensor
 
 if TYPE_CHECKING:
     import pytest
@@ -65,6 +65,7 @@ class ClassifierSubject(ModelSubject[Classifier]):
             "rebatching": self.check_rebatching,
             "save and load": self.check_save_and_load,
             "fit stops": self.check_fit_stops,
+            "sample weights": self._check_sample_weights,
             "learns": self._check_learns,
             "bad images": self._check_bad_images,
             **self.limits,
@@ -126,6 +127,21 @@ class ClassifierSubject(ModelSubject[Classifier]):
         found = self.answers()["features"]
         expect(len(found.unique(dim=0)) > 1, "expected other features for other images, all are equal")
         return f"{found.shape[1]} an image, float32"
+
+    def _check_sample_weights(self) -> str | None:
+        """Check that loss weights of images make a difference, but not if they are all 1."""
+        if not self.spec.sample_weights:
+            return None
+        found = {}
+        for low in (1.0, 0.1):
+            data = WeightedFakeImages(self.image, low=low)
+            model = self.build()
+            self.fit(model, RecordingCallback(), data=data)
+            found[low] = model.state_dict()
+        expect_equal(self.model.state_dict(), found[1.0], "a fit with weights of 1")
+        changed = any(not torch.equal(value, found[0.1][name]) for name, value in found[1.0].items())
+        expect(changed, "a fit in which half of the images have a weight of 0.1 gave the same model")
+        return "images of a lower weight give another model, weights of 1 the same"
 
     def _check_learns(self) -> str:
         learner = self.learner()

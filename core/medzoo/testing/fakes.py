@@ -56,6 +56,14 @@ class FakeImages(_Images):
         self._pixels = (grain + light[:, None, None, None]).astype(np.uint8)
 
 
+class WeightedFakeImages(FakeImages):
+    """The images of `FakeImages`, every other one with the loss weight `low`."""
+
+    def __init__(self, image: ImageSpec, *, low: float) -> None:
+        super().__init__(image)
+        self.weights = np.where(np.arange(len(self.labels)) % 2, low, 1.0).astype(np.float32)
+
+
 class PlainImages(_Images):
     """72 images of one brightness each, `BRIGHTNESS` by class or by label, so that nothing is easier to learn."""
 

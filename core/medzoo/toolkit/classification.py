@@ -17,7 +17,7 @@ from medzoo.protocols import CheckpointStore, LabeledImages, TrainingCallback
 from medzoo.specs import ImageSpec
 from medzoo.toolkit.settings import ClassifierSettings, RecipeSettings
 from medzoo.toolkit.training.augmentation import augment
-from medzoo.toolkit.training.batches import Batch, pixels
+from medzoo.toolkit.training.batches import Batch, loss_weights, pixels
 from medzoo.toolkit.training.loop import EarlyStopping, Recipe, make_optimizer, steps_of, train
 from medzoo.toolkit.validation import check_images, check_not_empty
 
@@ -135,6 +135,9 @@ class ImageClassifier(nn.Module):
     ) -> None:
         """Train on `data`; `training.load_best_model_at_end` keeps the weights of the lowest loss on `validation`.
 
+        Where `data` has loss weights (`protocols.WeightedImages`), they multiply the images' losses, as `Objective`
+        says.
+
         Raises:
             DataError: there are no images, or no validation images although the settings need them.
         """
@@ -221,6 +224,10 @@ class Objective:
     """Cross-entropy, or binary cross-entropy for multi-hot labels, of batches after augmentation and mixup.
 
     With `objective.class_weighted`, classes are weighted by their inverse frequency in `data`, the mean image by 1.
+
+    A batch's loss is the sum of its images' losses, each times its loss weight, over the number of images: an image of
+    weight 0.3 pulls at the network with 0.3 of its gradient, whatever else the batch holds. (A mean over the weights
+    would give a batch of such images their full pull back.) In the frequency of classes, an image counts as its weight.
     """
 
     def __init__(self, settings: ClassifierSettings, data: LabeledImages, *, device: torch.device) -> None:
@@ -228,9 +235,14 @@ class Objective:
         labels = torch.from_numpy(data.labels)
         self.classes = len(data.classes)
         self.multi_label = labels.ndim == 2
-        positives = labels.sum(dim=0) if self.multi_label else torch.bincount(labels, minlength=self.classes)
-        positives = positives.clamp(min=1).float()
-        rarity = (len(labels) - positives) / positives if self.multi_label else len(labels) / self.classes / positives
+        given = loss_weights(data)
+        if given is None:
+            positives = labels.sum(dim=0) if self.multi_label else torch.bincount(labels, minlength=self.classes)
+            positives, total = positives.clamp(min=1).float(), float(len(labels))
+        else:
+            hot = labels if self.multi_label else functional.one_hot(labels, self.classes).float()
+            positives, total = (given @ hot).clamp(min=given.min().item()), given.sum().item()
+        rarity = (total - positives) / positives if self.multi_label else total / self.classes / positives
         self._weights = rarity.to(device) if settings.objective.class_weighted else None
         # Balanced sampling weights classes too, so the validation loss is weighted in both cases.
         balanced = settings.objective.class_weighted or settings.training.class_balanced
@@ -239,11 +251,15 @@ class Objective:
     def __call__(self, network: nn.Module, batch: Batch, random: torch.Generator) -> dict[str, Tensor]:
         """Return the loss on images augmented and mixed with draws from `random`."""
         augmentation = self.settings.augmentation
-        images, targets = augment(batch.images, augmentation, random), self._targets(batch.labels)
+        images, targets, weights = augment(batch.images, augmentation, random), self._targets(batch.labels), None
+        if batch.weights is not None:
+            targets = torch.cat([targets, batch.weights[:, None]], dim=1)
         if augmentation.mixup_alpha > 0:
             images, targets = mixup(images, targets, alpha=augmentation.mixup_alpha, random=random)
-        logits = network(images).float()
-        return {"entropy": self._entropy(logits, targets, self._weights, self.settings.objective.label_smoothing)}
+        if batch.weights is not None:  # a mixed image has its two images' weights in their shares
+            targets, weights = targets[:, :-1], targets[:, -1]
+        logits, smoothing = network(images).float(), self.settings.objective.label_smoothing
+        return {"entropy": self._entropy(logits, targets, self._weights, smoothing, image_weights=weights)}
 
     def validation_loss(self, logits: Tensor, labels: Tensor) -> float:
         """Return the mean loss, without label smoothing, of `labels` given float32 `logits` (N, K)."""
@@ -252,11 +268,28 @@ class Objective:
     def _targets(self, labels: Tensor) -> Tensor:
         return labels.float() if self.multi_label else functional.one_hot(labels, self.classes).float()
 
-    def _entropy(self, logits: Tensor, targets: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
+    def _entropy(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        weights: Tensor | None,
+        smoothing: float,
+        *,
+        image_weights: Tensor | None = None,
+    ) -> Tensor:
+        reduction = "mean" if image_weights is None else "none"
         if self.multi_label:
             softened = targets * (1.0 - smoothing) + 0.5 * smoothing
-            return functional.binary_cross_entropy_with_logits(logits, softened, pos_weight=weights)
-        return functional.cross_entropy(logits, targets, weight=weights, label_smoothing=smoothing)
+            losses = functional.binary_cross_entropy_with_logits(
+                logits, softened, pos_weight=weights, reduction=reduction
+            )
+        else:
+            losses = functional.cross_entropy(
+                logits, targets, weight=weights, label_smoothing=smoothing, reduction=reduction
+            )
+        if image_weights is None:
+            return losses
+        return ((losses.mean(dim=1) if self.multi_label else losses) * image_weights).mean()
 
 
 def mixup(images: Tensor, targets: Tensor, *, alpha: float, random: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from medzoo.errors import ConfigError
-from medzoo.protocols import LabeledImages
+from medzoo.protocols import LabeledImages, WeightedImages
 from medzoo.seeds import generator
 from medzoo.toolkit.settings import TrainingSettings
 
@@ -22,12 +22,22 @@ class Batch:
     """Images float32 (N, C, H, W) in [0, 1] and their labels, on the training device, for optimizer step `step`.
 
     `labels` are int64 (N,), or float32 multi-hot (N, K). `step` counts from 0. `images` are augmented already, by
-    `training.horizontal_flip` and `training.color_jitter`. A model trained on latents finds them in `images`.
+    `training.horizontal_flip` and `training.color_jitter`. A model trained on latents finds them in `images`. `weights`
+    multiply the images' losses, float32 (N,); None where all are 1.
     """
 
     images: Tensor
     labels: Tensor
     step: int = 0
+    weights: Tensor | None = None
+
+
+def loss_weights(data: LabeledImages) -> Tensor | None:
+    """Return the loss weights of `data`, float32 (N,); None where it has none, or all are 1."""
+    if not isinstance(data, WeightedImages):
+        return None
+    weights = torch.from_numpy(data.weights).float()
+    return None if bool((weights == 1.0).all()) else weights
 
 
 def pixels(data: LabeledImages, indices: Iterable[int]) -> Tensor:
@@ -75,8 +85,10 @@ def loader(
     rank: int,
     world: int,
     seed: int,
-) -> DataLoader[tuple[Tensor, Tensor]]:
+) -> DataLoader[tuple[Tensor, ...]]:
     """Return a DataLoader of micro-batches (uint8 images (n, C, H, W), labels) for `steps`, for process `rank`.
+
+    Images of different loss weights have these third, float32 (n,).
 
     Raises:
         ConfigError: the batch size is not divisible by `world` processes times micro-batches.
@@ -105,15 +117,17 @@ def loader(
     return DataLoader(pairs, batch_sampler=batches, num_workers=settings.num_workers, generator=random)
 
 
-class _Pairs(Dataset[tuple[Tensor, Tensor]]):
-    """`LabeledImages` as a torch Dataset."""
+class _Pairs(Dataset[tuple[Tensor, ...]]):
+    """`LabeledImages` as a torch Dataset, with their loss weights if they differ."""
 
     def __init__(self, data: LabeledImages) -> None:
         self.data = data
         self.labels = torch.from_numpy(data.labels)
+        self._weights = loss_weights(data)
 
     def __len__(self) -> int:
         return len(self.data)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return torch.from_numpy(self.data[index]), self.labels[index]
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        weight = () if self._weights is None else (self._weights[index],)
+        return torch.from_numpy(self.data[index]), self.labels[index], *weight

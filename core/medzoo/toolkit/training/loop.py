@@ -304,7 +304,7 @@ class _Run:
                 accelerator=self.accelerator,
             )
 
-    def batches(self, data: LabeledImages, steps: range) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, data: LabeledImages, steps: range) -> Iterator[tuple[Tensor, ...]]:
         """Return this process's micro-batches of `steps`. Raises: as `loader`."""
         accelerator = self.accelerator
         rank, world = int(accelerator.process_index), int(accelerator.num_processes)
@@ -313,7 +313,7 @@ class _Run:
             loader(data, self.settings, steps=steps, steps_per_epoch=per_epoch, rank=rank, world=world, seed=self.seed)
         )
 
-    def optimize(self, loss: Loss | AdversarialLoss, batches: Iterator[tuple[Tensor, Tensor]]) -> dict[str, float]:
+    def optimize(self, loss: Loss | AdversarialLoss, batches: Iterator[tuple[Tensor, ...]]) -> dict[str, float]:
         """Take one optimizer step; return both losses ("loss", "adversary"), their terms, and "learning_rate"."""
         pairs: list[tuple[Batch, torch.Generator]] = []
         for micro in range(self.settings.gradient_accumulation_steps):
@@ -401,15 +401,15 @@ class _Run:
                     totals[name] = totals.get(name, 0.0) + value.item() / settings.gradient_accumulation_steps
         return totals
 
-    def _prepare(self, batch: tuple[Tensor, Tensor], random: torch.Generator) -> Batch:
+    def _prepare(self, batch: tuple[Tensor, ...], random: torch.Generator) -> Batch:
         settings = self.settings
-        images, labels = (part.to(self.accelerator.device) for part in batch)
+        images, labels, *weights = (part.to(self.accelerator.device) for part in batch)
         if images.dtype == torch.uint8:
             images = images.float() / 255.0
             images = vary(images, flip=settings.horizontal_flip, jitter=settings.color_jitter, random=random)
         if images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)
-        return Batch(images, labels, self.step)
+        return Batch(images, labels, self.step, *weights)
 
     @contextlib.contextmanager
     def averaged(self, weights_changed: Callable[[], None]) -> Iterator[None]:
