@@ -117,6 +117,30 @@ def test_list_models_warns_of_a_broken_plugin(install_plugin, capsys, caplog):
     assert capsys.readouterr() == ("", "")  # pytest's own handlers are in the place of logging's last resort
 
 
+# check_data and split_data
+
+
+def test_check_data_matches_cli(verb, scans, tmp_path):
+    report = medzoo.check_data(str(scans), out=tmp_path / "checked")
+    told = json.loads(verb("data", "check", scans, "--json").out)
+    assert told.pop("report") is None
+    assert json.loads(json.dumps(report.to_dict())) == told
+    assert "<html" in (tmp_path / "checked" / "report.html").read_text()
+    with pytest.raises(ConfigError, match="data=3 is not a path"):
+        medzoo.check_data(3)
+
+
+def test_split_data_matches_cli(verb, scans, tmp_path):
+    made = medzoo.split_data(scans, tmp_path / "split", train=0.5, val=0.0, test=0.5, seed=2)
+    shares = ("--train", 0.5, "--val", 0, "--test", 0.5)
+    told = json.loads(verb("data", "split", scans, "--out", tmp_path / "verb", *shares, "--seed", 2, "--json").out)
+    assert told == {**json.loads(json.dumps(made.to_dict())), "folder": str(tmp_path / "verb"), "seed": 2}
+    files = [sorted(path.relative_to(folder) for path in folder.rglob("*.png")) for folder in tmp_path.iterdir()]
+    assert files[0] == files[1] != []
+    with pytest.raises(ConfigError, match=r"must lie in 0\.\.1 and add up to 1"):
+        medzoo.split_data(scans, tmp_path / "other", test=0.5)
+
+
 # load and sample
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from medzoo.api import (
         as_dataset,
         augment,
+        check_data,
         evaluate,
         list_models,
         load,
@@ -31,10 +32,13 @@ if TYPE_CHECKING:
         plan_experiment,
         run_experiment,
         sample,
+        split_data,
         train,
     )
     from medzoo.classification.predict import ClassifierResult, Predictions
+    from medzoo.data.checks import DataReport
     from medzoo.data.phantom import write_phantom
+    from medzoo.data.splits import DataSplit
     from medzoo.evaluation.results import Evaluation
     from medzoo.experiment.results import Experiment
     from medzoo.generation.run import AugmentationResult
@@ -63,10 +67,12 @@ else:  # a type checker would take any name for one of the module's
 
 # Imported when first asked for, so that `import medzoo` and the command line start without torch and numpy.
 _LAZY = {
-    "medzoo.api": "as_dataset augment evaluate list_models load load_experiment plan_experiment run_experiment sample "
-    "train",
+    "medzoo.api": "as_dataset augment check_data evaluate list_models load load_experiment plan_experiment "
+    "run_experiment sample split_data train",
     "medzoo.classification.predict": "ClassifierResult Predictions",
+    "medzoo.data.checks": "DataReport",
     "medzoo.data.phantom": "write_phantom",
+    "medzoo.data.splits": "DataSplit",
     "medzoo.evaluation.results": "Evaluation",
     "medzoo.experiment.results": "Experiment",
     "medzoo.generation.run": "AugmentationResult",
@@ -87,6 +93,8 @@ __all__ = [
     "Classifier",
     "ClassifierResult",
     "ClassifierSpec",
+    "DataReport",
+    "DataSplit",
     "DrawnImages",
     "Evaluation",
     "Experiment",
@@ -114,6 +122,7 @@ __all__ = [
     "__version__",
     "as_dataset",
     "augment",
+    "check_data",
     "classify",
     "evaluate",
     "hookimpl",
@@ -126,6 +135,7 @@ __all__ = [
     "push",
     "run_experiment",
     "sample",
+    "split_data",
     "train",
     "write_card",
     "write_phantom",

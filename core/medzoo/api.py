@@ -19,7 +19,9 @@ from medzoo.storage.files import check_outside
 from medzoo.toolkit.remote import RemoteGenerator
 
 if TYPE_CHECKING:
+    from medzoo.data.checks import DataReport
     from medzoo.data.dataset import Dataset
+    from medzoo.data.splits import DataSplit
     from medzoo.evaluation.results import Evaluation
     from medzoo.experiment.plan import ExperimentPlan
     from medzoo.experiment.results import Experiment
@@ -77,6 +79,75 @@ def list_models(
         classes=[classes] if isinstance(classes, str) else names("classes", classes),
         kind=None if kind is None else EntryKind(kind),
     )
+
+
+def check_data(data: str | Path, *, out: str | Path | None = None, masks: str = "ignore") -> DataReport:
+    """Report what images were taken for, what was left out, unreadable files and duplicates.
+
+    `data` is a folder of class folders, of images without classes, a CSV or an npz; `masks` is what `train` takes.
+    `out` is a folder for report.html, with images of each class. `DataReport.problems` is empty if all is well.
+
+    Example:
+        >>> medzoo.check_data("scans").problems
+        ()
+
+    Raises:
+        DataError: nothing at `data` can be read as images.
+        ConfigError: an argument of the wrong type.
+        ResourceError: the report cannot be written.
+    """
+    from medzoo.data.checks import check_dataset
+    from medzoo.data.dataset import open_dataset, open_unlabeled
+    from medzoo.report.data.report import write_data_report
+
+    require((str, Path), "a path", data=data)
+    require((str, Path, NoneType), "a path", out=out)
+    path = Path(data)
+    dataset = open_unlabeled(path, as_class="all images", skip_bad=True, masks=masks, log=False)
+    if dataset is None:
+        dataset = open_dataset(path, skip_bad=True, masks=masks, log=False)
+    report = check_dataset(dataset)
+    if out is not None:
+        write_data_report(report, dataset, Path(out))
+    return report
+
+
+def split_data(
+    data: str | Path,
+    out: str | Path,
+    *,
+    train: float = 0.8,
+    val: float = 0.1,
+    test: float = 0.1,
+    seed: int = 0,
+    skip_bad: bool = False,
+    masks: str = "ignore",
+) -> DataSplit:
+    """Split images by patient where known, else by duplicate group, in equal shares of each class.
+
+    `train`, `val` and `test` are the shares of the parts and add up to 1; a share of 0 leaves its part out. The new
+    folder `out` gets the parts, as links to the images where `data` is a folder, and split.csv.
+
+    Example:
+        >>> split = medzoo.split_data("scans", "split", val=0.0, test=0.2)
+        >>> split.counts["train"]
+        {'benign': 280, 'malignant': 133, 'normal': 85}
+
+    Raises:
+        ConfigError: shares that do not add up to 1; an argument of the wrong type.
+        DataError: images that cannot be read or split; `out` that holds anything.
+        ResourceError: the parts cannot be written.
+    """
+    from medzoo.data.dataset import open_dataset
+    from medzoo.data.splits import write_split
+
+    require((str, Path), "a path", data=data, out=out)
+    require((int, float), "a number", train=train, val=val, test=test)
+    dataset = open_dataset(Path(data), skip_bad=skip_bad, masks=masks)
+    for name, reason in dataset.bad:
+        logger.warning(f"left out {name}: {reason}")
+    shares = {"train": train, "val": val, "test": test}
+    return write_split(dataset, out=Path(out), fractions=shares, seed=whole_number("seed", seed))
 
 
 @exits_as_errors()

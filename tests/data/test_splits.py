@@ -175,7 +175,7 @@ def test_write_split_links_class_folders(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "images", {"a": 10, "b": 20})
     Image.fromarray(noise(12, 12, seed=1)).save(root / "a" / "copy.png")  # the same image as a/000.png
     dataset = open_dataset(root)
-    parts = write_split(dataset, out=tmp_path / "new" / "split", seed=3)
+    parts = write_split(dataset, out=tmp_path / "new" / "split", seed=3).parts
 
     found = open_dataset(tmp_path / "new" / "split")
     written = {"train": found, **found.held_out}
@@ -219,7 +219,7 @@ def test_write_split_csv_with_resolvable_paths(tmp_path: Path) -> None:
     write_folder(tmp_path / "scans", {"x": 30})
     lines = [f"scans/x/{index:03d}.png,{'ab'[index % 2]},p{index // 2}" for index in range(30)]
     dataset = open_dataset(write_csv(tmp_path / "list.csv", "file,label,patient", *lines))
-    parts = write_split(dataset, out=tmp_path / "elsewhere" / "split", seed=0)
+    parts = write_split(dataset, out=tmp_path / "elsewhere" / "split", seed=0).parts
     for part, images in parts.items():
         found = open_dataset(tmp_path / "elsewhere" / "split" / f"{part}.csv")
         assert found.patients == images.patients
@@ -235,7 +235,7 @@ def test_write_split_multi_label_csv(tmp_path: Path) -> None:
         f"x/{index:03d}.png,{('a', 'b', 'a|b', '')[index % 4] if index < 8 else 'ab'[index % 2]}" for index in range(40)
     ]
     dataset = open_dataset(write_csv(tmp_path / "list.csv", "file,label", *lines))
-    parts = write_split(dataset, out=tmp_path / "out", seed=1)
+    parts = write_split(dataset, out=tmp_path / "out", seed=1).parts
     for part, images in parts.items():
         found = open_dataset(tmp_path / "out" / f"{part}.csv")
         assert found.multi_label
@@ -244,7 +244,7 @@ def test_write_split_multi_label_csv(tmp_path: Path) -> None:
 
 def test_write_split_npz(tmp_path: Path) -> None:
     path = write_npz(tmp_path / "d.npz", train_images=noise(20, 6, 6), train_labels=np.arange(20)[:, None] % 2)
-    parts = write_split(open_dataset(path, classes=("no", "yes")), out=tmp_path / "out", seed=0)
+    parts = write_split(open_dataset(path, classes=("no", "yes")), out=tmp_path / "out", seed=0).parts
     found = open_dataset(tmp_path / "out" / "split.npz")
     assert found.classes == ("no", "yes")
     for part, images in ({"train": found} | dict(found.held_out)).items():

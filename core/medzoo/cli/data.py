@@ -71,20 +71,13 @@ def split(
     json: Json = False,
 ) -> None:
     """Split images by patient where known, else by duplicate group, in equal shares of each class."""
-    from medzoo.data.dataset import open_dataset
-    from medzoo.data.splits import write_split
+    import medzoo
 
-    dataset = open_dataset(data, skip_bad=skip_bad, masks=masks)
-    for name, reason in dataset.bad:
-        logger.warning(f"left out {name}: {reason}")
-    parts = write_split(dataset, out=out, fractions={"train": train, "val": val, "test": test}, seed=seed)
-    counts = {part: images.counts() for part, images in parts.items()}
+    made = medzoo.split_data(data, out, train=train, val=val, test=test, seed=seed, skip_bad=skip_bad, masks=masks)
     if json:
-        bad = [list(entry) for entry in dataset.bad]
-        summary = dataset.summary().to_dict()
-        print_json({"folder": str(out), "seed": seed, "counts": counts, "left_out": bad, "data": summary})
+        print_json({**made.to_dict(), "seed": seed})
     else:
-        _print_counts(counts)
+        _print_counts(made.counts)
 
 
 @app.command()
@@ -97,15 +90,11 @@ def check(
     json: Json = False,
 ) -> None:
     """Report what images were taken for, what was left out, unreadable files and duplicates."""
-    from medzoo.data.checks import check_dataset
-    from medzoo.data.dataset import open_dataset, open_unlabeled
-    from medzoo.report.data.report import write_data_report
+    import medzoo
+    from medzoo.report.data.report import REPORT
 
-    dataset = open_unlabeled(data, as_class="all images", skip_bad=True, masks=masks, log=False)
-    if dataset is None:
-        dataset = open_dataset(data, skip_bad=True, masks=masks, log=False)
-    report = check_dataset(dataset)
-    written = write_data_report(report, dataset, out) if out is not None else None
+    report = medzoo.check_data(data, out=out, masks=masks)
+    written = out / REPORT if out is not None else None
     if written is None and not json:
         logger.info("--out DIR writes a report with images of each class")
     if json:

@@ -7,18 +7,42 @@ import io
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from medzoo.data.dataset import Dataset
 from medzoo.data.duplicates import duplicate_groups
 from medzoo.data.images import write_bytes
+from medzoo.data.summary import DataSummary
 from medzoo.data.synthetic import check_no_synthetic
 from medzoo.errors import ConfigError, DataError
 from medzoo.storage.files import check_empty, check_outside, new_folder
 
 FRACTIONS: Mapping[str, float] = {"train": 0.8, "val": 0.1, "test": 0.1}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSplit:
+    """A written split: its folder, and its parts by name. `left_out` are unreadable images, each with the reason."""
+
+    folder: Path
+    parts: Mapping[str, Dataset]
+    left_out: tuple[tuple[str, str], ...]
+    summary: DataSummary
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Images by class, of each part."""
+        return {part: images.counts() for part, images in self.parts.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        left_out = [list(entry) for entry in self.left_out]
+        data = self.summary.to_dict()
+        return {"folder": str(self.folder), "counts": self.counts, "left_out": left_out, "data": data}
 
 
 def split_dataset(dataset: Dataset, *, fractions: Mapping[str, float] = FRACTIONS, seed: int) -> dict[str, Dataset]:
@@ -33,10 +57,8 @@ def split_dataset(dataset: Dataset, *, fractions: Mapping[str, float] = FRACTION
     return _subsets(dataset, parts)
 
 
-def write_split(
-    dataset: Dataset, *, out: Path, fractions: Mapping[str, float] = FRACTIONS, seed: int
-) -> dict[str, Dataset]:
-    """Write the parts from `split_dataset` into the new folder `out` and return them.
+def write_split(dataset: Dataset, *, out: Path, fractions: Mapping[str, float] = FRACTIONS, seed: int) -> DataSplit:
+    """Write the parts from `split_dataset` into the new folder `out`.
 
     Class folders become train/, val/ and test/ folders of hard links (copies across disks), a CSV one CSV a part, an
     npz one npz. split.csv, itself a dataset unless images lie in an npz, lists each image's part and group, the seed,
@@ -67,7 +89,7 @@ def write_split(
             "fingerprint": dataset.fingerprints(),
         }
         _write_table(folder / "split.csv", columns)
-    return split
+    return DataSplit(folder=out, parts=split, left_out=tuple(dataset.bad), summary=dataset.summary())
 
 
 def _plan(dataset: Dataset, *, fractions: Mapping[str, float], seed: int) -> tuple[np.ndarray, np.ndarray]:
