@@ -24,7 +24,7 @@ Origin = TypeVar("Origin")
 
 _TYPES: Mapping[Any, str] = {int: "whole number", float: "number", bool: "true or false", str: "text"}
 
-_DECLARED = ("help", "min", "max", "choices")  # by `setting`, in a field's metadata
+_DECLARED = ("help", "min", "above", "max", "choices")  # by `setting`, in a field's metadata
 
 # The last part of a setting's former key, and what it may be called today: the first that the settings have.
 # fmt: off
@@ -63,24 +63,26 @@ def setting(
     help: str,
     *,
     min: float | None = None,
+    above: float | None = None,
     max: float | None = None,
     choices: Sequence[Any] | None = None,
 ) -> Any:
-    """Declare a dataclass field with its help and the values it allows (`min` and `max` included).
+    """Declare a dataclass field with its help and the values it allows (`min` and `max` included, `above` not).
 
     >>> @dataclass(frozen=True, kw_only=True)
     ... class NetworkSettings:
     ...     dropout: float = setting(0.0, "dropout in residual blocks", min=0.0, max=1.0)
     """
-    return dataclasses.field(default=default, metadata={"help": help, "min": min, "max": max, "choices": choices})
+    declared = {"help": help, "min": min, "above": above, "max": max, "choices": choices}
+    return dataclasses.field(default=default, metadata=declared)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     """A setting as its dataclass `group` declares it.
 
-    `key` is dotted; `help` is empty where `setting` did not declare it; values from `min` to `max`, or `choices` alone,
-    are allowed.
+    `key` is dotted; `help` is empty where `setting` did not declare it; values from `min`, or greater than `above`, to
+    `max`, or `choices` alone, are allowed.
     """
 
     key: str
@@ -88,6 +90,7 @@ class Setting:
     group: type[Any]
     help: str = ""
     min: float | None = None
+    above: float | None = None
     max: float | None = None
     choices: Sequence[Any] | None = None
 
@@ -98,8 +101,18 @@ class Setting:
             return ", ".join(map(str, self.choices))
         many = typing.get_origin(self.kind) is tuple
         kind = typing.get_args(self.kind)[0] if many else self.kind
-        word = ", ".join(filter(None, [_TYPES.get(kind, str(kind)), _range(self.min, self.max)]))
+        word = ", ".join(filter(None, [_TYPES.get(kind, str(kind)), self._range]))
         return f"list: {word}" if many else word
+
+    @property
+    def _range(self) -> str:
+        """The numbers allowed, in words; empty where all are."""
+        if self.above is not None:
+            return f"above {self.above:g}" + (f", at most {self.max:g}" if self.max is not None else "")
+        if self.min is not None and self.max is not None:
+            return f"{self.min:g} to {self.max:g}"
+        least = f"at least {self.min:g}" if self.min is not None else ""
+        return least or (f"at most {self.max:g}" if self.max is not None else "")
 
     def validate(self, value: Any, *, origin: str) -> Any:
         """Return `value` as the settings hold it: a list as a tuple, a whole number as float where numbers are allowed.
@@ -107,23 +120,17 @@ class Setting:
         Raises:
             ConfigError: a value that is not allowed; `origin` says where it came from.
         """
-        key, low, high = self.key, self.min, self.max
+        key, low, above, high = self.key, self.min, self.above, self.max
         value = _coerce(key, value, self.kind, origin=origin)
         if self.choices is not None and value not in self.choices:
             raise ConfigError(f"{key} = {value!r} [from {origin}]", f"one of: {self.takes}")
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, float) and not math.isfinite(number):
                 raise ConfigError(f"{key} = {value!r} is not a finite number [from {origin}]")
-            if (low is not None and number < low) or (high is not None and number > high):
-                raise ConfigError(f"{key} = {value!r} is out of range [from {origin}]", f"allowed: {_range(low, high)}")
+            too_low = (low is not None and number < low) or (above is not None and number <= above)
+            if too_low or (high is not None and number > high):
+                raise ConfigError(f"{key} = {value!r} is out of range [from {origin}]", f"allowed: {self._range}")
         return value
-
-
-def _range(low: float | None, high: float | None) -> str:
-    """Describe the numbers from `low` to `high`; empty where neither is given."""
-    if low is not None and high is not None:
-        return f"{low:g} to {high:g}"
-    return f"at least {low:g}" if low is not None else f"at most {high:g}" if high is not None else ""
 
 
 def _coerce(key: str, value: Any, kind: Any, *, origin: str) -> Any:

@@ -23,11 +23,12 @@ def register_generators() -> list[GeneratorSpec]:
     """Provide `ddpm`."""
     return [
         GeneratorSpec(
-            contract=2,
+            contract=3,
             name="ddpm",
             summary="class-conditional diffusion on pixels, optional classifier-free guidance",
             config="medzoo_ddpm.settings:DDPMConfig",
             presets=files(__name__) / "presets",
             build=build,
+            varies_images=True,
         )
     ]

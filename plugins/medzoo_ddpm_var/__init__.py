@@ -23,11 +23,12 @@ def register_generators() -> list[GeneratorSpec]:
     """Provide `ddpm-var`."""
     return [
         GeneratorSpec(
-            contract=2,
+            contract=3,
             name="ddpm-var",
             summary="diffusion on pixels with learned variance, label tokens and classifier-free guidance",
             config="medzoo_ddpm_var.settings:DDPMVarConfig",
             presets=files(__name__) / "presets",
             build=build,
+            varies_images=True,
         )
     ]

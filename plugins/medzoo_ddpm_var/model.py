@@ -31,7 +31,7 @@ class DDPMVar(PixelDiffusion):
     def attention_maps(self, seeds: Sequence[int], labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the images of `sample`, and the attention of each position to each token."""
         unet = self.sampling_network().unet
-        return recorded_attention(unet, lambda: self.sample(seeds, labels), count=len(seeds))
+        return recorded_attention(unet, lambda: self.draw(seeds, labels), count=len(seeds))
 
 
 def build_model(config: DDPMVarConfig, image: ImageSpec, device: str) -> DDPMVar:

@@ -23,12 +23,13 @@ def register_generators() -> list[GeneratorSpec]:
     """Provide `latent-ddpm`."""
     return [
         GeneratorSpec(
-            contract=2,
+            contract=3,
             name="latent-ddpm",
             summary="diffusion on one latent vector per image, with additive labels and classifier-free guidance",
             config="medzoo_latent_ddpm.settings:LatentDDPMConfig",
             presets=files(__name__) / "presets",
             build=build,
+            varies_images=True,
             multi_label=True,
         )
     ]

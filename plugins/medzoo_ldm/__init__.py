@@ -23,12 +23,13 @@ def register_generators() -> list[GeneratorSpec]:
     """Provide `ldm`."""
     return [
         GeneratorSpec(
-            contract=2,
+            contract=3,
             name="ldm",
             summary="diffusion on an autoencoder's latents, with label tokens and classifier-free guidance",
             config="medzoo_ldm.settings:LDMConfig",
             presets=files(__name__) / "presets",
             build=build,
+            varies_images=True,
             multi_label=True,
         )
     ]

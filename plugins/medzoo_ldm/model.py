@@ -82,7 +82,7 @@ class LDM(LatentDiffusion):
     def attention_maps(self, seeds: Sequence[int], labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the images of `sample`, and the attention of each latent position to each token."""
         unet = self.sampling_networks()[0].unet
-        return recorded_attention(unet, lambda: self.sample(seeds, labels), count=len(seeds))
+        return recorded_attention(unet, lambda: self.draw(seeds, labels), count=len(seeds))
 
 
 def build_model(config: LDMConfig, image: ImageSpec, device: str) -> LDM:

@@ -148,6 +148,7 @@ def test_show_settings_and_presets_of_a_plugin(medzoo, gauss):
         "default": 1.0,
         "takes": "number, at least 0",
         "min": 0.0,
+        "above": None,
         "max": None,
         "choices": None,
         "help": "standard deviations drawn",

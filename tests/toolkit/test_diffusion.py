@@ -14,6 +14,7 @@ from medzoo.toolkit.diffusion.process import (
     sample_clean,
     seeded_noise,
     signal_and_noise,
+    steps_taken,
     to_clean,
     visited_timesteps,
 )
@@ -297,3 +298,90 @@ def test_sample_quadratic_spacing_keeps_grain():
         shares[spacing] = images.std().item() / 0.05
     assert shares["uniform"] < 0.6
     assert shares["quadratic"] == pytest.approx(1.0, abs=0.05)
+
+
+def vary(sampler, source, *, strength, spacing="uniform", of=1000, denoiser=None, learned=False, seeds=(5, 6)):
+    """Vary `source` in 25 steps; return the images and the timesteps visited."""
+    visited = []
+    own = denoiser or gaussian_denoiser(0.0, 0.3, variance=0.2 if learned else None)
+
+    def denoise(noisy, timestep):
+        visited.append((timestep, noisy))
+        return own(noisy, timestep)
+
+    sampling = SamplingSettings(scheduler=sampler, num_inference_steps=25, strength=strength, timestep_spacing=spacing)
+    images = sample_clean(
+        denoise,
+        seeds,
+        SHAPE,
+        sampling=sampling,
+        diffusion=DiffusionSettings(num_train_timesteps=of),
+        learned_variance=learned,
+        device=CPU,
+        source=source,
+    )
+    return images, visited
+
+
+@pytest.mark.parametrize(
+    ("steps", "strength", "taken"), [(25, 0.3, 7), (25, 1.0, 25), (25, 0.01, 1), (100, 0.29, 29), (10, 0.7, 7)]
+)
+def test_steps_taken_rounds_as_diffusers(steps, strength, taken):
+    assert steps_taken(steps, strength) == taken
+
+
+@every_sampler
+@pytest.mark.parametrize("spacing", ["uniform", "quadratic"])
+def test_sample_clean_source_starts_at_visited_timestep(sampler, spacing):
+    source = torch.linspace(-1, 1, 128).view(2, *SHAPE)
+    _, visited = vary(sampler, source, strength=0.3, spacing=spacing)
+    timesteps = [timestep for timestep, _ in visited]
+    assert timesteps == visited_timesteps(25, of=1000, spacing=spacing)[-7:]
+    alpha, sigma = (scale[timesteps[0]] for scale in signal_and_noise(DiffusionSettings()))
+    assert torch.allclose(visited[0][1], alpha * source + sigma * seeded_noise((5, 6), SHAPE)[0])
+
+
+@every_sampler
+def test_sample_clean_source_point_is_reached(sampler):
+    target = torch.full((1, *SHAPE), 0.25)
+    images, visited = vary(
+        sampler, torch.zeros(2, *SHAPE), strength=0.5, denoiser=point_denoiser(target), learned=False
+    )
+    assert torch.allclose(images, target.expand(2, *SHAPE), atol=1e-4)
+    alpha, sigma = signal_and_noise(DiffusionSettings())
+    for timestep, noisy in visited[1:]:  # what is left of the noise is what the schedule says
+        spread = (noisy - alpha[timestep] * target).std() / sigma[timestep]
+        assert 0.7 < spread < 1.3
+
+
+@every_sampler
+def test_sample_clean_strength_one_ignores_source(sampler):
+    source = torch.rand(2, *SHAPE)
+    plain, visited = vary(sampler, None, strength=1.0, learned=sampler == "ddpm")
+    given, _ = vary(sampler, source, strength=1.0, learned=sampler == "ddpm")
+    assert len(visited) == 25
+    assert torch.equal(plain, given)
+
+
+@every_sampler
+def test_sample_clean_source_row_depends_on_own(sampler):
+    source = torch.linspace(-1, 1, 192).view(3, *SHAPE)
+    whole, _ = vary(sampler, source, strength=0.4, seeds=(1, 2, 3), learned=True)
+    alone, _ = vary(sampler, source[1:2], strength=0.4, seeds=(2,), learned=True)
+    assert torch.allclose(whole[1:2], alone, atol=1e-6)
+
+
+def test_sample_clean_source_one_step():
+    images, visited = vary("dpm-solver++", torch.zeros(2, *SHAPE), strength=0.001)
+    assert [timestep for timestep, _ in visited] == [39]
+    assert images.std() > 0
+
+
+@every_sampler
+def test_sample_clean_more_strength_strays_further(sampler):
+    source = torch.full((2, *SHAPE), 0.9)
+    apart = [
+        (vary(sampler, source, strength=strength, learned=sampler == "ddpm")[0] - source).abs().mean().item()
+        for strength in (0.1, 0.4, 0.8)
+    ]
+    assert apart == sorted(apart)

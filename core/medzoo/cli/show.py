@@ -21,7 +21,7 @@ _CARD_LINES = 12
 _DEFAULT = "default"
 # The facts of each kind of component, beside its name, summary, distribution and contract.
 _FIELDS = {
-    GENERATOR: ("multi_label", "trainable", "needs_init_images"),
+    GENERATOR: ("multi_label", "trainable", "needs_init_images", "varies_images"),
     CLASSIFIER: ("multi_label",),
     "metric": ("unit", "higher_is_better", "needs", "extractors", "min_samples", "baseline", "symmetric"),
     "extractor": ("version", "gives", "preprocessing", "assets"),
@@ -150,7 +150,7 @@ def _presets_and_settings(spec: GeneratorSpec | ClassifierSpec) -> dict[str, Any
         presets[name] = {"about": settings.preset_about(spec.presets, name), "changes": changes}
     known = [
         {"key": each.key, "default": defaults[each.key], "takes": each.takes}
-        | {"min": each.min, "max": each.max, "choices": each.choices, "help": each.help}
+        | {"min": each.min, "above": each.above, "max": each.max, "choices": each.choices, "help": each.help}
         for each in settings.settings_of(spec.config)
     ]
     return {"presets": presets, "settings": known}

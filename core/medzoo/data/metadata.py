@@ -12,7 +12,7 @@ from pathlib import Path
 from medzoo.errors import DataError
 
 METADATA = "metadata.csv"
-FIELDS = ("file_name", "label", "origin", "generator", "weights_sha256", "seed", "source_image", "sha256")
+FIELDS = ("file_name", "label", "origin", "generator", "weights_sha256", "seed", "source_image", "strength", "sha256")
 LINE = " line"
 """The key of a row's line number; no column has this name, for names are stripped."""
 

@@ -60,7 +60,9 @@ _ATTRIBUTES = words(
 _IDENTIFIERS = frozenset({"id", "ids", "uid", "nr", "no", "num", "number", "code"})
 _PART_LIKE = ("train", "test", "split", "fold", "partition")
 # What medzoo's own tables say beside file, label, patient and part.
-_OWN = frozenset({"group", "seed", "fingerprint", "origin", "generator", "weights_sha256", "source_image", "sha256"})
+_OWN = frozenset(
+    {"group", "seed", "fingerprint", "origin", "generator", "weights_sha256", "source_image", "strength", "sha256"}
+)
 
 # How programs write that there is no value.
 _MISSING = frozenset({"nan", "na", "n/a", "null", "none", "nil", "#n/a", "?"})

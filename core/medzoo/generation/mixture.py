@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -23,7 +24,7 @@ from medzoo.models.devices import pick_device
 from medzoo.models.loading import LoadedModel, load_by_name
 from medzoo.plugins.lookup import Plugins
 from medzoo.protocols import Generator
-from medzoo.specs import ImageSpec
+from medzoo.specs import GeneratorSpec, ImageSpec
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ DEFAULT_DATA = Path("datasets/train")
 PHANTOM_COUNTS: Mapping[str, int] = {"normal": 20, "thick-wall": 12, "narrow-canal": 8, "echogenic-content": 6}
 PHANTOM_SEED = 2024
 
+_STRENGTH = re.compile(r"(?P<name>.+)@(?P<strength>[+-]?(?:\d+\.?\d*|\.\d+))")
+_SETTING = "sampling.strength"
 _EXAMPLE = "for instance --gen ddpm-busi=0.8 --gen ddpm-var-busi=0.2"
 
 
@@ -80,26 +83,71 @@ class Mixture:
 
 def alone(model: LoadedModel[Generator], *, name: str = "") -> Mixture:
     """Return a mixture of one loaded model; `name` replaces the model's own in file names and seeds."""
-    return Mixture(models=(model,), shares=(Fraction(1),), names=tuple(distinct([file_safe(name or model.name)])))
+    names = tuple(distinct([file_safe((replace(model, name=name) if name else model).sampling_name)]))
+    return Mixture(models=(model,), shares=(Fraction(1),), names=names)
+
+
+def split_strength(text: str) -> tuple[str, float | None]:
+    """Split "GEN@STRENGTH" into the generator's name and its strength, which is None where none is given.
+
+    >>> split_strength("ddpm-var-busi@v2@0.3"), split_strength("ddpm-var-busi@v2")
+    (('ddpm-var-busi@v2', 0.3), ('ddpm-var-busi@v2', None))
+
+    Raises:
+        ConfigError: a strength that is not above 0 and at most 1.
+    """
+    match = _STRENGTH.fullmatch(text)
+    if match is None or Path(text).is_dir():  # the path of an existing folder is a name even if it ends in a number
+        return text, None
+    name, strength = match["name"], float(match["strength"])
+    if not 0.0 < strength <= 1.0:
+        raise ConfigError(
+            f"the strength in '{text}' must be above 0 and at most 1",
+            f"write {name}@0.3 to vary real images a little, {name} to sample from noise; a version is @v2",
+        )
+    return name, strength
+
+
+def with_strength(text: str, spec: GeneratorSpec, overrides: Mapping[str, Any], plugins: Plugins) -> dict[str, Any]:
+    """Return the settings of a generator with the strength that `text`, "GEN@STRENGTH" or "GEN", asks for.
+
+    Raises:
+        ConfigError: as `split_strength`; the generator takes no strength; `overrides` set another one.
+    """
+    name, strength = split_strength(text)
+    if strength is None:
+        return dict(overrides)
+    if not spec.varies_images:
+        able = ", ".join(sorted(other.name for other in plugins.generators.values() if other.varies_images))
+        raise ConfigError(f"'{name}' takes no strength", f"write {name}; these vary real images by a strength: {able}")
+    if (other := overrides.get(_SETTING, strength)) != strength:
+        raise ConfigError(
+            f"'{text}' and {_SETTING} = {settings.shown(other)} ask for different strengths", "give one of them"
+        )
+    return {**overrides, _SETTING: strength}
 
 
 def parse_mixture(given: Sequence[str]) -> list[tuple[str, Fraction]]:
-    """Parse "GEN" and "GEN=SHARE" arguments to names and shares, which are positive and sum to exactly 1.
+    """Parse "GEN" and "GEN=SHARE" arguments to generators and shares, which are positive and sum to exactly 1.
+
+    A generator may be "NAME@STRENGTH", as in `split_strength`.
 
     Raises:
-        ConfigError: shares that do not sum to 1 within 1e-6, a missing share, or a repeated name.
+        ConfigError: shares that do not sum to 1 within 1e-6, a missing share, a repeated generator.
     """
     if not given:
         raise ConfigError("no generator is given", "name one with --gen; `medzoo list` shows them")
     shares: dict[str, Fraction] = {}
+    seen = set()
     for text in given:
         name, equals, share = text.rpartition("=")
         if not equals or Path(text).is_dir():  # the path of an existing folder is a name even if it contains '='
             if len(given) == 1:
                 return [(text, Fraction(1))]
             raise ConfigError(f"a mixture needs a share for every generator, '{text}' has none", _EXAMPLE)
-        if name in shares:
+        if (asked := split_strength(name)) in seen:
             raise ConfigError(f"the generator '{name}' is given twice", "add up its shares")
+        seen.add(asked)
         try:
             shares[name] = Fraction(share)
         except (ValueError, ZeroDivisionError):
@@ -128,22 +176,26 @@ def load_mixture(
     Raises: UnknownName, ConfigError, HubError, DataError.
     """
     shares = dict(parse_mixture(given))
-    for name in shares:
-        check_source(name, source.mirror)
-    found = {name: resolve(name, source.registry, source.plugins) for name in shares}
+    bases = {name: split_strength(name)[0] for name in shares}
+    for base in bases.values():
+        check_source(base, source.mirror)
+    found = {name: resolve(base, source.registry, source.plugins) for name, base in bases.items()}
     overrides: dict[str, dict[str, Any]] = {name: {} for name in shares}
     for key, value in source.overrides.items():
         # A generator's own settings; an unknown key goes to all, where it raises.
         for name in [name for name in shares if key in settings.keys(found[name].spec.config)] or shares:
             overrides[name][key] = value
+    overrides = {name: with_strength(name, found[name].spec, own, source.plugins) for name, own in overrides.items()}
     bare = [name for name, one in found.items() if one.entry is None and one.folder is None]
-    loaded = {name: load_from(name, source, overrides=overrides[name]) for name in shares if name not in bare}
+    loaded = {name: _load(bases[name], source, overrides=overrides[name]) for name in shares if name not in bare}
     lead = next(iter(loaded.values()), None)
     real = None
-    if always_open or lead is None or lead.needs_init_images:
+    if always_open or lead is None or any(model.needs_init_images for model in loaded.values()):
         real = find_data(data, lead, classes=classes, skip_bad=skip_bad, masks=masks)
     elif data is not None:
-        raise ConfigError(f"'{given[0]}' does not vary real images", "leave --data out")
+        varies = isinstance(lead.spec, GeneratorSpec) and lead.spec.varies_images
+        example = f", or give a strength below 1: {lead.name}@0.3" if varies else ""
+        raise ConfigError(f"'{given[0]}' does not vary real images", f"leave --data out{example}")
     depths = {model.depth for model in loaded.values() if model.depth}
     if real is not None and real.highest is not None and depths:
         if len(depths) > 1:
@@ -151,7 +203,7 @@ def load_mixture(
         real = real.with_depth(*depths)
     for name in bare:
         if lead is not None:
-            model = load_from(name, source, image=lead.image, overrides=overrides[name])
+            model = _load(bases[name], source, image=lead.image, overrides=overrides[name])
             loaded[name] = replace(model, crop=lead.crop)
         elif real is not None:
             spec = found[name].spec
@@ -162,27 +214,31 @@ def load_mixture(
             size = asked.get("image.size", min(max(formats.side, 8), 1024))
             channels = asked.get("image.channels", 1 if formats.gray else 3)
             image = ImageSpec(size=size, channels=channels, classes=real.classes)
-            loaded[name] = load_from(name, source, image=image, overrides=overrides[name])
+            loaded[name] = _load(bases[name], source, image=image, overrides=overrides[name])
     models = tuple(loaded[name] for name in shares)
-    names = tuple(distinct([file_safe(model.name) for model in models]))
+    names = tuple(distinct([file_safe(model.sampling_name) for model in models]))
     return Mixture(models=models, shares=tuple(shares.values()), names=names), real
 
 
-def load_from(
-    given: str,
-    source: Source,
-    *,
-    image: ImageSpec | None = None,
-    overrides: Mapping[str, Any] | None = None,
+def load_from(given: str, source: Source) -> LoadedModel[Generator]:
+    """Load the model that a GEN argument, "NAME" or "NAME@STRENGTH", means, with the source's overrides."""
+    name, strength = split_strength(given)
+    if strength is None:
+        return _load(name, source, overrides=source.overrides)
+    spec = resolve(name, source.registry, source.plugins).spec
+    return _load(name, source, overrides=with_strength(given, spec, source.overrides, source.plugins))
+
+
+def _load(
+    name: str, source: Source, *, image: ImageSpec | None = None, overrides: Mapping[str, Any]
 ) -> LoadedModel[Generator]:
-    """Load the model that a GEN argument means, with `overrides` in place of the source's."""
     return load_by_name(
-        given,
+        name,
         image=image,
         registry=source.registry,
         plugins=source.plugins,
         device=source.device,
-        overrides=source.overrides if overrides is None else overrides,
+        overrides=overrides,
         source=source.mirror,
     )
 

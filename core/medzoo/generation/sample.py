@@ -11,7 +11,7 @@ import numpy as np
 
 from medzoo._version import __version__
 from medzoo.errors import ConfigError, UnknownName
-from medzoo.generation.mixture import Source, load_mixture
+from medzoo.generation.mixture import Source, check_classes, load_mixture
 from medzoo.generation.plan import PlannedImage
 from medzoo.generation.run import Job
 from medzoo.generation.writer import listing_digest, write_sheet
@@ -75,6 +75,8 @@ def prepare(
     folder = out or Path(f"samples-{mixture.names[0]}")
     for written in filter(None, (folder if out is not None or grid is None else None, grid)):
         check_outside(written, real.path if real is not None and real.files is not None else None)
+    if real is not None and not labels:
+        check_classes(mixture, real, [label for label, count in real.counts().items() if count])
     labels = labels_to_sample(labels, mixture.models[0])
     identity = {
         "job": "sample",

@@ -47,7 +47,7 @@ class Sampler:
         for cell in plan.cells:
             if models[cell.generator].needs_init_images and not counts.get(cell.label):
                 raise DataError(
-                    f"'{models[cell.generator].name}' varies real images, and class '{cell.label}' has none",
+                    f"'{models[cell.generator].sampling_name}' varies real images, and class '{cell.label}' has none",
                     "use a generator that needs no real images, or give --data with images of that class",
                 )
 

@@ -44,7 +44,7 @@ class Model:
 
     def __init__(self, mixture: Mixture, real: RealImages | None, *, device: str) -> None:
         (model,) = mixture.models
-        self.name: str = model.name
+        self.name: str = model.sampling_name
         self.plugin: str = model.spec.name
         self.generator: Generator = model.model
         self.image = model.image

@@ -206,11 +206,11 @@ def write_metadata(folder: Path, sampler: Sampler, originals: Sequence[str]) -> 
             if real is not None:
                 labels = [real.classes[label] for label in real.labels.tolist()]
                 facts = zip(originals, labels, real.names, strict=True)
-                rows = [(name, label, "real", "", "", "", source) for name, label, source in facts]
+                rows = [(name, label, "real", "", "", "", source, "") for name, label, source in facts]
             for image in sampler.plan.images():
-                weights = sampler.models[image.generator].weights_sha256 or ""
-                seed = str(sampler.plan.seed_of(image))
-                made = (image.generator_name, weights, seed, sampler.source_name(image))
+                model = sampler.models[image.generator]
+                seed, strength = str(sampler.plan.seed_of(image)), str(model.strength) if model.strength < 1.0 else ""
+                made = (image.generator_name, model.weights_sha256 or "", seed, sampler.source_name(image), strength)
                 rows.append((image.file, image.label, "synthetic", *made))
             for row in rows:
                 digest = hashlib.sha256((folder / row[0]).read_bytes()).hexdigest()

@@ -92,9 +92,21 @@ class LoadedModel(Generic[M_co]):
         return int(getattr(self.config.image, "depth", 0))
 
     @property
+    def strength(self) -> float:
+        """The setting `sampling.strength` of a generator that varies real images below 1; 1 of every other model."""
+        if not isinstance(self.spec, GeneratorSpec) or not self.spec.varies_images:
+            return 1.0
+        return float(self.config.value.sampling.strength)
+
+    @property
     def needs_init_images(self) -> bool:
-        """Whether it is a generator that varies real images."""
-        return isinstance(self.spec, GeneratorSpec) and self.spec.needs_init_images
+        """Whether it is a generator that varies real images, always or at its strength."""
+        return self.strength < 1.0 or (isinstance(self.spec, GeneratorSpec) and self.spec.needs_init_images)
+
+    @property
+    def sampling_name(self) -> str:
+        """Its name, followed by its strength below 1 as in "ddpm-var-busi@0.3": file names and seeds are of this."""
+        return self.name if self.strength == 1.0 else f"{self.name}@{self.strength}"
 
 
 def build_model(

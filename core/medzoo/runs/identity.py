@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 PLAN = ".medzoo-plan.json"
 LOCK = ".medzoo-lock"
 
+# Settings that a folder may lack, and the value that is the same as none.
+_NEUTRAL: Mapping[str, Any] = {".sampling.strength": 1.0}
+
 
 @contextmanager
 def exclusive_run(folder: Path) -> Iterator[None]:
@@ -76,13 +79,20 @@ def check_same_run(folder: Path, identity: Mapping[str, Any]) -> None:
                 f"{folder} was started with an earlier version of medzoo: its {key} was renamed to {new}",
                 "choose another --out, or finish it with that version",
             )
+    for key in differing(ours, theirs):
+        its, own = _short(theirs.get(key)), _short(ours.get(key))
+        raise DataError(
+            f"{folder} holds another job: its {key} is {its}, this one's is {own}",
+            "choose another --out, or repeat the first command to resume that job",
+        )
+
+
+def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the dotted keys whose values differ, one that `theirs` lacks in `_NEUTRAL` being as it says there."""
     for key in [*ours, *(key for key in theirs if key not in ours)]:
-        if ours.get(key) != theirs.get(key):
-            its, own = _short(theirs.get(key)), _short(ours.get(key))
-            raise DataError(
-                f"{folder} holds another job: its {key} is {its}, this one's is {own}",
-                "choose another --out, or repeat the first command to resume that job",
-            )
+        neutral = next((value for end, value in _NEUTRAL.items() if f".{key}".endswith(end)), None)
+        if ours.get(key) != theirs.get(key, neutral):
+            yield key
 
 
 def _short(value: object) -> str:

@@ -21,7 +21,7 @@ from medzoo.models.folder import FINGERPRINTS, load_weights, read_description, s
 from medzoo.models.labels import check_labels
 from medzoo.models.loading import LoadedModel, build_model, copy_matching_weights
 from medzoo.plugins.lookup import Plugins
-from medzoo.runs.identity import PLAN, check_same_run, exclusive_run, lock_run_dir
+from medzoo.runs.identity import PLAN, check_same_run, differing, exclusive_run, lock_run_dir
 from medzoo.runs.progress import Progress, no_progress
 from medzoo.runs.record import RUN, TRAINING_JOBS, RunRecord, check_finished, read_run
 from medzoo.specs import ClassifierSpec, GeneratorSpec, ImageSpec, ModelSpec
@@ -234,10 +234,11 @@ def _check_finished(out: Path, config: settings.Resolved[Any]) -> tuple[dict[str
     if CONFIG not in damaged:
         try:
             description = read_description(out)
-            stated = (description["config"], {WEIGHTS: description["weights_sha256"]})
+            own = {WEIGHTS: description["weights_sha256"]}
+            changed = any(differing(json.loads(json.dumps(config.flat())), description["config"]))
         except IntegrityError:
-            stated = None
-        if stated != (json.loads(json.dumps(config.flat())), weights):
+            own, changed = {}, True
+        if changed or own != weights:
             damaged = [*damaged, CONFIG]
     damaged = list(dict.fromkeys(damaged))
     if damaged:

@@ -118,7 +118,7 @@ class LatentDiffusion(DiffusionModel[LatentDiffusionSettings]):
             seed=seed,
             callback=run,
             checkpoints=run,
-            sample=self.sample,
+            sample=self.draw,
             weights_changed=self._fast.clear,
         )
 
@@ -156,16 +156,18 @@ class LatentDiffusion(DiffusionModel[LatentDiffusionSettings]):
         return self.fast(self.settings.sampling.mixed_precision, self.network, self.autoencoder)
 
     @torch.inference_mode()
-    def sample(self, seeds: Sequence[int], labels: Tensor, *, init_images: Tensor | None = None) -> Tensor:
-        """Generate one image per seed, float32 (N, C, H, W) in [0, 1]; `init_images` are not used.
+    def draw(self, seeds: Sequence[int], labels: Tensor, init_images: Tensor | None = None) -> Tensor:
+        """Return images: variations of `init_images`, or drawn from noise.
 
-        Raises:
-            DataError: as `check_sample_request`.
+        What is varied is the mean of an image's latent, of which the network was trained to denoise the like.
         """
         network, autoencoder = self.sampling_networks()
+        dtype, source = next(network.parameters()).dtype, None
+        if init_images is not None:
+            given = (init_images * 2.0 - 1.0).to(dtype).contiguous(memory_format=torch.channels_last)
+            source = self.standardise(autoencoder.encode(given)[0].float())
         limit = self.standardise.limit.item()
-        latents = self.sample_clean(network, seeds, labels, self.autoencoder.latent_shape, limit=limit)
-        dtype = next(network.parameters()).dtype
+        latents = self.sample_clean(network, seeds, labels, self.autoencoder.latent_shape, limit=limit, source=source)
         return to_images(autoencoder.decode(self.standardise.inverse(latents).to(dtype)))
 
 

@@ -58,7 +58,7 @@ class PixelDiffusion(DiffusionModel[PixelDiffusionSettings]):
             seed=seed,
             callback=callback,
             checkpoints=checkpoints,
-            sample=self.sample,
+            sample=self.draw,
             weights_changed=self._fast.clear,
         )
 
@@ -67,15 +67,18 @@ class PixelDiffusion(DiffusionModel[PixelDiffusionSettings]):
         return self.fast(self.settings.sampling.mixed_precision, self.network)[0]
 
     @torch.inference_mode()
-    def sample(self, seeds: Sequence[int], labels: Tensor, *, init_images: Tensor | None = None) -> Tensor:
-        """Generate one image per seed, float32 (N, C, H, W) in [0, 1]; `init_images` are not used.
-
-        Raises:
-            DataError: as `check_sample_request`.
-        """
+    def draw(self, seeds: Sequence[int], labels: Tensor, init_images: Tensor | None = None) -> Tensor:
+        """Return images: variations of `init_images`, or drawn from noise."""
         shape = (self.image.channels, self.image.size, self.image.size)
-        network, learned_variance = self.sampling_network(), self.learned_variance
-        return to_images(self.sample_clean(network, seeds, labels, shape, learned_variance=learned_variance))
+        made = self.sample_clean(
+            self.sampling_network(),
+            seeds,
+            labels,
+            shape,
+            learned_variance=self.learned_variance,
+            source=None if init_images is None else init_images * 2.0 - 1.0,
+        )
+        return to_images(made)
 
 
 class Objective:

@@ -23,7 +23,7 @@ from medzoo.toolkit.settings import (
     PixelDiffusionSettings,
     SamplingSettings,
 )
-from medzoo.toolkit.validation import check_sample_request
+from medzoo.toolkit.validation import check_init_images, check_sample_request
 
 S = TypeVar("S", PixelDiffusionSettings, LatentDiffusionSettings)
 
@@ -160,26 +160,44 @@ def sample_clean(
     diffusion: DiffusionSettings,
     learned_variance: bool,
     device: torch.device,
+    source: Tensor | None = None,
 ) -> Tensor:
     """Sample clean data `(N, *shape)`, float32, within `denoiser`'s limit; row i depends on `seeds[i]` and its label.
+
+    `source`, clean data `(N, *shape)` on `device`, is varied: row i gets noise from `seeds[i]`, as much as it has after
+    the first 1 - `sampling.strength` of the steps, and the others are taken (SDEdit, Meng et al. 2022). So the cost
+    falls with the strength. At strength 1, and without `source`, sampling starts from noise alone.
 
     The sampler is "dpm-solver++" (multistep, Lu et al. 2022, algorithm 2), "sde-dpm-solver++" (its stochastic variant,
     which corrects a small network's errors), "ddim" (Song et al. 2021, eta 0) or "ddpm" (ancestral, Ho et al.
     2020, algorithm 2; with the learned variance of Nichol & Dhariwal 2021 if there is one).
     """
-    noisy, generators = seeded_noise(seeds, shape)
-    noisy = noisy.to(device)
-    if noisy.ndim == 4:
-        noisy = noisy.contiguous(memory_format=torch.channels_last)
     ancestral = sampling.scheduler == "ddpm"
     scheduler = make_scheduler(sampling, diffusion, learned_variance=learned_variance)
     *timesteps, last = scheduler.timesteps.tolist()
+    noisy, generators = seeded_noise(seeds, shape)
+    noisy = noisy.to(device)
+    if source is not None and sampling.strength < 1.0:
+        skipped = len(timesteps) + 1 - steps_taken(len(timesteps) + 1, sampling.strength)
+        timesteps = timesteps[skipped:]
+        # The schedulers' own scales at that timestep: another share of noise would be read as another timestep's.
+        alpha, sigma = (scale[(timesteps or [last])[0]].item() for scale in signal_and_noise(diffusion))
+        noisy = alpha * source + sigma * noisy
+        if not ancestral:
+            scheduler.set_begin_index(skipped)  # the multistep solver's first step is of first order, as at noise
+    if noisy.ndim == 4:
+        noisy = noisy.contiguous(memory_format=torch.channels_last)
     for timestep in timesteps:
         clean, variance = denoiser(noisy, timestep)
         output = clean if not ancestral or variance is None else torch.cat([clean, variance], dim=1)
         noisy = scheduler.step(output, timestep, noisy, generator=generators, return_dict=False)[0]
     # the last step of each sampler ends on the clean estimate; diffusers' ancestral one may add noise to it
     return denoiser(noisy, last)[0]
+
+
+def steps_taken(steps: int, strength: float) -> int:
+    """Return how many of `steps` denoising steps a `strength` in (0, 1] takes: as diffusers rounds, but at least 1."""
+    return max(1, int(steps * strength + 1e-9))  # 100 * 0.29 is a little less than 29
 
 
 class DiffusionModel(FastSampling, Generic[S]):
@@ -201,6 +219,28 @@ class DiffusionModel(FastSampling, Generic[S]):
         """Return the null label of classifier-free guidance; None if the network was trained without it."""
         return self.null if self.settings.diffusion.label_dropout > 0 else None
 
+    @torch.inference_mode()
+    def sample(self, seeds: Sequence[int], labels: Tensor, *, init_images: Tensor | None = None) -> Tensor:
+        """Generate one image per seed, float32 (N, C, H, W) in [0, 1].
+
+        With the setting sampling.strength below 1, image i is a variation of `init_images[i]`, of the same class; at 1,
+        `init_images` are not used.
+
+        Raises:
+            DataError: as `check_sample_request`; below strength 1, as `check_init_images`.
+        """
+        if self.settings.sampling.strength < 1.0:
+            init_images = check_init_images(self.image, seeds, labels, init_images)
+            return self.draw(seeds, labels, init_images.to(self.device))
+        return self.draw(seeds, labels)
+
+    def draw(self, seeds: Sequence[int], labels: Tensor, init_images: Tensor | None = None) -> Tensor:
+        """Return the images of `sample`: variations of `init_images`, or drawn from noise whatever the strength.
+
+        A training previews the latter.
+        """
+        raise NotImplementedError
+
     def sample_clean(
         self,
         network: nn.Module,
@@ -210,8 +250,11 @@ class DiffusionModel(FastSampling, Generic[S]):
         *,
         limit: float = 1.0,
         learned_variance: bool = False,
+        source: Tensor | None = None,
     ) -> Tensor:
         """Sample clean data `(N, *shape)` within [-`limit`, `limit`] with `network`, in its own precision.
+
+        `source` `(N, *shape)` is what to vary, as in `sample_clean` above.
 
         Raises:
             DataError: as `check_sample_request`.
@@ -234,6 +277,7 @@ class DiffusionModel(FastSampling, Generic[S]):
             diffusion=self.settings.diffusion,
             learned_variance=learned_variance,
             device=self.device,
+            source=source,
         )
 
 
