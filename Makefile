@@ -44,7 +44,7 @@ $(VENV)/bin/python:
 
 $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
 	@echo "installing medzoo into $(VENV) (torch is large: some minutes on a slow line)"
-	$(PIP) --editable .
+	$(PIP) --editable '.[imagenet]'
 	touch $@
 
 $(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python

@@ -35,6 +35,20 @@ def build_alexnet(weights: Weights, device: str) -> PerceptualExtractor:
     return AlexNet(weights["alexnet-imagenet"], device)
 
 
+def build_efficientnet_lite0(weights: Weights, device: str) -> Extractor:
+    """Build EfficientNet-Lite0."""
+    from medzoo_metrics.networks import EfficientNetLite0
+
+    return EfficientNetLite0(weights["efficientnet-lite0-imagenet"], device)
+
+
+def build_dinov2(weights: Weights, device: str) -> Extractor:
+    """Build DINOv2's ViT-S/14."""
+    from medzoo_metrics.networks import DINOv2
+
+    return DINOv2(weights["dinov2-vits14"], device)
+
+
 def build_pixels(weights: Weights, device: str) -> Extractor:
     """Build the thumbnail extractor, which runs on the device of the images."""
     from medzoo_metrics.pixels import Pixels
@@ -53,6 +67,24 @@ EXTRACTORS = (
         preprocessing="resized to 299x299 as in TensorFlow 1 (bilinear, no antialiasing), gray repeated to RGB",
         build=build_inception,
         assets=("inception-fid",),
+    ),
+    ExtractorSpec(
+        contract=2,
+        name="efficientnet-lite0",
+        summary="EfficientNet-Lite0 trained on ImageNet; needs no download",
+        layers=("features", "logits"),
+        preprocessing="resized to 224x224 (bicubic with antialiasing), (x - 127) / 128, gray repeated to RGB",
+        build=build_efficientnet_lite0,
+        assets=("efficientnet-lite0-imagenet",),
+    ),
+    ExtractorSpec(
+        contract=2,
+        name="dinov2",
+        summary="DINOv2 ViT-S/14 (Oquab et al. 2023): the class token",
+        layers=("features",),
+        preprocessing="resized to 224x224 (bicubic with antialiasing), ImageNet's statistics, gray repeated to RGB",
+        build=build_dinov2,
+        assets=("dinov2-vits14",),
     ),
     ExtractorSpec(
         contract=2,

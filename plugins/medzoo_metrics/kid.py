@@ -79,7 +79,7 @@ KID = MetricSpec(
     unit="distance",
     higher_is_better=False,
     needs_features=("features",),
-    extractors=("inception", DOMAIN),
+    extractors=("efficientnet-lite0", "inception", DOMAIN),
     baseline=True,
     build=lambda: kid,
 )

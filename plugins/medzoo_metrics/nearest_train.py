@@ -156,6 +156,6 @@ NEAREST_TRAIN = MetricSpec(
     higher_is_better=False,
     needs_features=("features",),
     needs_train=("features", "mirrored"),
-    extractors=("pixels", DOMAIN),
+    extractors=("pixels", "efficientnet-lite0", DOMAIN),
     build=build,
 )

@@ -40,6 +40,7 @@ def test_evaluate_offline_lists_skipped_metrics(medzoo, paths, sets):
     measured = {line.split()[0] for line in done.out.splitlines() if line.strip()}
     assert {"fid@cnn-udder", "kid@cnn-udder", "prc@cnn-udder", "ssim", "edge-density", "wasserstein"} <= measured
     assert {"nearest-train@pixels", "nearest-train@cnn-udder"} <= measured
+    assert {f"{name}@efficientnet-lite0" for name in ("fid", "kid", "prc", "nearest-train")} <= measured
     (left_out,) = [line for line in done.err.splitlines() if line.startswith("skipped metrics")]
     assert "fid@inception" in left_out
     assert "medzoo pull inception-fid" in left_out

@@ -217,6 +217,11 @@ def test_list_unknown_option_value_suggests_nearest(medzoo, option, value, hint)
     assert hint in outcome.err
 
 
+def test_list_names_the_requirement_of_an_asset(medzoo):
+    (row,) = (line for line in medzoo("list").out.splitlines() if line.startswith("efficientnet-lite0-imagenet"))
+    assert row.split()[1:] == ["18.8", "apache-2.0", "package", "medzoo[imagenet]"]
+
+
 def test_list_assets_in_their_own_table(medzoo, listed):
     models, *_, assets = medzoo("list").out.split("\n\n")
     assert "ddpm-test" in models

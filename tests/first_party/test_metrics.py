@@ -7,8 +7,18 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers.metric_samples import features_of, images, inception_state, sample_of, torchvision_state
+from helpers.metric_samples import (
+    dinov2_state,
+    features_of,
+    images,
+    inception_state,
+    lite0_state,
+    sample_of,
+    torchvision_state,
+)
+from matplotlib import cbook, image
 from scipy import stats
+from sklearn.datasets import load_sample_image
 
 from medzoo import Sample
 from medzoo.errors import DataError
@@ -37,15 +47,25 @@ def test_check_metric_first_party_plugin_passes(name):
     assert {result.name: result.detail for result in results if not result.passed} == {}
 
 
-@pytest.mark.parametrize("name", ["pixels", "alexnet", "inception"])
+@pytest.mark.parametrize("name", ["pixels", "alexnet", "inception", "efficientnet-lite0", "dinov2"])
 def test_check_extractor_first_party_plugin_passes(name):
     weights = {
         "pixels": dict,
         "alexnet": lambda: {"alexnet-imagenet": torchvision_state("alexnet")},
         "inception": lambda: {"inception-fid": inception_state()},
+        "efficientnet-lite0": lambda: {"efficientnet-lite0-imagenet": lite0_state()},
+        "dinov2": lambda: {"dinov2-vits14": dinov2_state()},
     }
     results = check_extractor(PLUGINS.extractor(name), weights=weights[name](), side=28)
     assert {result.name: result.detail for result in results if not result.passed} == {}
+
+
+def test_efficientnet_lite0_recognizes_photographs():
+    extract = PLUGINS.extractor("efficientnet-lite0").build({"efficientnet-lite0-imagenet": lite0_state()}, "cpu")
+    flower = torch.from_numpy(load_sample_image("flower.jpg").copy()).permute(2, 0, 1)[None, :, :420, 110:530]
+    hopper = torch.from_numpy(image.imread(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)).copy())
+    found = [extract(pixels)["logits"].argmax().item() for pixels in (flower, hopper.permute(2, 0, 1)[None, :, :512])]
+    assert found == [985, 652]  # daisy, military uniform
 
 
 def test_metric_specs_requirements():
@@ -57,8 +77,12 @@ def test_metric_specs_requirements():
         "ms-ssim",
         "wasserstein",
     ]
-    assert PLUGINS.metric("fid").extractors == PLUGINS.metric("kid").extractors == ("inception", DOMAIN)
-    assert PLUGINS.metric("prc").extractors == ("vgg16", DOMAIN)
+    assert (
+        PLUGINS.metric("fid").extractors
+        == PLUGINS.metric("kid").extractors
+        == ("efficientnet-lite0", "inception", DOMAIN)
+    )
+    assert PLUGINS.metric("prc").extractors == ("efficientnet-lite0", "vgg16", DOMAIN)
     assert PLUGINS.metric("nearest-train").needs_train == ("features", "mirrored")
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import io
 import math
 
+import timm
 import torch
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torchvision import models
 
 from medzoo import Sample
+from medzoo.hub.registry import load_registry
+from medzoo.hub.sources import package_folder
+from medzoo.toolkit.nn.pretrained import read_weights
 
 
 def images(count, *, side=48, channels=1, seed=0, light=0.0):
@@ -63,4 +67,18 @@ def torchvision_state(name):
     """Random weights under torchvision's names of "vgg16" or "alexnet"."""
     with torch.device("meta"):
         network = getattr(models, name)(weights=None)
+    return random_state(network.state_dict())
+
+
+def lite0_state():
+    """The weights of the asset `efficientnet-lite0-imagenet`, which come with the test tools."""
+    entry = load_registry().asset("efficientnet-lite0-imagenet")
+    path = package_folder(entry) / entry.files[0].name
+    return read_weights(path, sha256=entry.files[0].sha256, hint=entry.fetch_command)
+
+
+def dinov2_state():
+    """Random weights under the names and shapes of the asset `dinov2-vits14`, made for images of 518 pixels."""
+    with torch.device("meta"):
+        network = timm.create_model("vit_small_patch14_dinov2", num_classes=0)
     return random_state(network.state_dict())

@@ -308,6 +308,33 @@ def test_fetch_asset_from_repo_or_url(hub_server, entry, published):
     assert not any("authorization" in request.headers for request in hub_server.requests)
 
 
+def test_fetch_asset_from_a_package(published, monkeypatch, tmp_path):
+    facts = {"package": "borrowed_weights/models", "requirement": "medzoo[borrowed]", "name": "own-name.pth"}
+    entry = asset(published, **facts)
+    assert locate(entry) == ("missing", None)
+    with pytest.raises(HubError, match="comes with the Python package borrowed_weights, which is not installed") as no:
+        fetch_asset(entry)
+    assert no.value.hint == entry.fetch_command == "pip install 'medzoo[borrowed]'"
+    folder = tmp_path / "site" / "borrowed_weights" / "models"
+    folder.mkdir(parents=True)
+    (folder.parent / "__init__.py").write_text("raise RuntimeError('it is not imported')")
+    (folder / "own-name.pth").write_bytes(published.files["model.safetensors"])
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    assert locate(entry) == ("package", folder)
+    assert fetch_asset(entry).read_bytes() == published.files["model.safetensors"]
+    assert locate(entry) == ("cached", cache_folder(entry))
+
+
+def test_fetch_asset_from_a_package_of_another_version(published, monkeypatch, tmp_path):
+    entry = asset(published, package="other_weights", requirement="medzoo[other]")
+    (tmp_path / "other_weights").mkdir()
+    (tmp_path / "other_weights" / "__init__.py").touch()
+    (tmp_path / "other_weights" / "model.safetensors").write_bytes(b"other")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(IntegrityError, match="has 5 bytes, the registry says"):
+        fetch_asset(entry)
+
+
 def test_fetch_asset_corrupt(hub_server, published):
     hub_server.fail(WEIGHTS, body=flip(5))
     of_url = asset(published, url=f"{hub_server.url}/acme/ddpm-test/resolve/main/model.safetensors")

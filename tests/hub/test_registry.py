@@ -258,6 +258,10 @@ def test_load_registry_overlay_changes_an_asset(monkeypatch, tmp_path):
         f'repo = "a/../b"\nrevision = "{"0" * 40}"',
         f'repo = "a/b."\nrevision = "{"0" * 40}"',
         'repo = "a/b"\nrevision = "../../../../etc"',
+        'package = "own/../other"\nrequirement = "own"',
+        'package = "own.inner"\nrequirement = "own"',
+        'package = "own"\nrequirement = "own; rm -r /"',
+        'package = "own"',
     ],
 )
 def test_load_registry_asset_without_one_pinned_place(monkeypatch, tmp_path, place):

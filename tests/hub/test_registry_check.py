@@ -57,7 +57,8 @@ def test_check_registry_bundled():
     registry, problems = check_registry([], load_plugins())
     assert problems == []
     assert {entry.folder for entry in registry.entries} >= {card.name for card in (bundled_root() / "cards").glob("*/")}
-    assert {"inception-fid", "vgg16-imagenet", "sd-vae-ft-mse"} <= {entry.id for entry in registry.assets}
+    assets = {"inception-fid", "vgg16-imagenet", "sd-vae-ft-mse", "efficientnet-lite0-imagenet", "dinov2-vits14"}
+    assert assets <= {entry.id for entry in registry.assets}
 
 
 def test_check_registry_valid_entry(write):

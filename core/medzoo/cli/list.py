@@ -103,7 +103,7 @@ def _print(entries: Sequence[Entry]) -> None:
             first = "id" if entry.kind == GENERATOR else CLASSIFIER
             tables[first, *_MODEL_COLUMNS].append((*facts, size, entry.license, shown))
         else:
-            source = entry.repo or urlsplit(entry.url).hostname
+            source = entry.requirement or entry.repo or urlsplit(entry.url).hostname
             tables[_ASSET_COLUMNS].append((entry.id, size, entry.license, state, source))
     for number, (columns, lines) in enumerate((columns, lines) for columns, lines in tables.items() if lines):
         if number:

@@ -17,7 +17,7 @@ from medzoo.errors import HubError, PluginError, UnknownName, memory_errors
 from medzoo.evaluation.image_sets import EvaluationSet
 from medzoo.generation.mixture import Source
 from medzoo.hub.registry import CLASSIFIER, AssetEntry, ModelEntry, Registry
-from medzoo.hub.sources import fetch_asset, locate
+from medzoo.hub.sources import AT_HAND, fetch_asset, locate
 from medzoo.models.loading import load_by_name
 from medzoo.protocols import Classifier, Extractor, PerceptualExtractor
 from medzoo.runs.progress import Progress
@@ -28,7 +28,6 @@ from medzoo.storage.tensors import read_cached_tensors, write_tensors
 from medzoo.toolkit.nn.pretrained import read_weights
 
 MIRRORED = "mirrored"
-_AT_HAND = ("cached", "bundled", "mirror")
 _LEAST_PROBABILITY = 1e-12
 
 
@@ -83,7 +82,7 @@ class _Layers(dict[str, Tensor]):
 def domain_classifier(registry: Registry, classes: Sequence[str]) -> ModelEntry | None:
     """Return the available classifier that knows all `classes` and the fewest others, or None."""
     known = [row for row in registry.entries if row.kind == "classifier" and row.newest and not row.deprecated]
-    fitting = [row for row in known if set(classes) <= set(row.classes) and locate(row)[0] in _AT_HAND]
+    fitting = [row for row in known if set(classes) <= set(row.classes) and locate(row)[0] in AT_HAND]
     return min(fitting, key=lambda row: (len(row.classes), not row.default, row.id), default=None)
 
 
@@ -106,8 +105,8 @@ def check_available(name: str, source: Source) -> None:
             "extractor", name, [*source.plugins.extractors, *classifiers], source.plugins.unavailable_hint
         )
     for row in rows:
-        if locate(row)[0] not in _AT_HAND:
-            raise HubError(f"'{name}' needs {row.name}, which is not on this machine", f"medzoo pull {row.name}")
+        if locate(row)[0] not in AT_HAND:
+            raise HubError(f"'{name}' needs {row.name}, which is not on this machine", row.fetch_command)
 
 
 def load_extractor(name: str, source: Source) -> LoadedExtractor:

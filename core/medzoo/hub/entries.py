@@ -22,6 +22,8 @@ MODEL_KINDS = (GENERATOR, CLASSIFIER)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+_PACKAGE = re.compile(r"[A-Za-z_]\w*(/\w[\w.-]*)*", re.ASCII)
+_REQUIREMENT = re.compile(r"\w[\w.-]*(\[\w[\w,.-]*\])?", re.ASCII)
 _CHUNK = 1 << 20
 
 Issue: TypeAlias = tuple[str, str]
@@ -63,9 +65,11 @@ class FileEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class AssetEntry:
-    """Pretrained weights that others published: the one file at `url`, or files of the Hub's `repo` at `revision`.
+    """Pretrained weights that others published: files of a Python package, of the Hub, or the one file at `url`.
 
-    `origins` maps each key to the registry file that set it; `origin` is the last of these files.
+    `package` is a folder inside an importable package ("package/folder"), which pip installs with `requirement`. On the
+    Hub they are those of `repo` at `revision`. `origins` maps each key to the registry file that set it, `origin` is
+    the last of these files.
     """
 
     id: str
@@ -74,6 +78,8 @@ class AssetEntry:
     url: str = ""
     repo: str = ""
     revision: str = ""
+    package: str = ""
+    requirement: str = ""
     files: tuple[FileEntry, ...]
     origin: Path
     origins: Mapping[str, Path] = field(compare=False, repr=False)
@@ -82,6 +88,11 @@ class AssetEntry:
     def name(self) -> str:
         """What the user writes for it."""
         return self.id
+
+    @property
+    def fetch_command(self) -> str:
+        """The command that brings its files to this machine."""
+        return f"pip install '{self.requirement}'" if self.package else f"medzoo pull {self.id}"
 
     @property
     def bytes(self) -> int:
@@ -124,6 +135,11 @@ class ModelEntry:
     def name(self) -> str:
         """What the user writes for it: the id, and for an older version which one (`ldm-udder@v1`)."""
         return self.id if self.newest else f"{self.id}@v{self.version}"
+
+    @property
+    def fetch_command(self) -> str:
+        """The command that brings its files to this machine."""
+        return f"medzoo pull {self.name}"
 
     @property
     def folder(self) -> str:
@@ -261,10 +277,16 @@ def entry_issues(section: str, values: Mapping[str, Any]) -> Iterator[Issue]:
 
 
 def _asset_issues(values: Mapping[str, Any]) -> Iterator[Issue]:
-    url, repo = values.get("url", ""), values.get("repo", "")
-    if bool(url) == bool(repo):
-        yield "needs either a url or a repo on the Hub", ""
+    url, repo, package = (values.get(key, "") for key in ("url", "repo", "package"))
+    if bool(url) + bool(repo) > 1 or not (url or repo or package):
+        yield "needs either a url or a repo on the Hub, or a Python package", ""
     elif url and not (_is_https_url(url) and re.fullmatch(r"[!-~]+", url) and len(values["files"]) == 1):
         yield "a url begins with https://, holds no user name, and stands for exactly one file", ""
     elif repo and not (is_repo(repo) and COMMIT.fullmatch(values.get("revision", "")) and values["files"]):
         yield "a repo is org/name, with a commit of 40 hexadecimal digits as its revision and at least one file", ""
+    if bool(package) != bool(values.get("requirement")):
+        yield "a package needs a requirement, which pip installs it with", 'requirement = "medzoo[imagenet]"'
+    elif package and not (_PACKAGE.fullmatch(package) and _REQUIREMENT.fullmatch(values["requirement"])):
+        yield "a package is an importable name and folders in it, its requirement a name with extras for pip", ""
+    elif package and not values["files"]:
+        yield "a package needs at least one file", ""

@@ -1,4 +1,7 @@
-"""Where the files of a model or an asset come from: the cache, cards/, a mirror or the network; the hash decides."""
+"""Where the files of a model or an asset come from; the hash decides.
+
+The cache, cards/, an installed Python package, a mirror or the network.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from medzoo.errors import ConfigError, HubError, IntegrityError, ResourceError
@@ -25,6 +29,9 @@ from medzoo.storage.files import (
 from medzoo.storage.paths import bundled_root, cache_root, check_inside_cache, expand_home
 
 logger = logging.getLogger(__name__)
+
+AT_HAND = ("cached", "bundled", "package", "mirror")
+"""What `locate` says of files that need no network."""
 
 _INTACT_COPY = "get an intact copy: medzoo pull ID --from DIR, or reinstall medzoo"
 
@@ -53,7 +60,7 @@ def mirror_folder(mirror: Path, entry: Entry) -> Path:
 def locate(entry: Entry) -> tuple[str, Path | None]:
     """Find where the files are, by name and size alone and without a request to the Hub.
 
-    Returns "cached", "bundled" or "mirror" and that folder, or "hub" or "missing" and None.
+    Returns one of `AT_HAND` and that folder, or "hub" or "missing" and None.
     """
     sources = _sources(entry, None)
     for source in (_Source(name="cached", place="", folder=cache_folder(entry)), *sources):
@@ -98,6 +105,15 @@ def fetch_asset(entry: AssetEntry, *, source: str | None = None, progress: Progr
     return folder / entry.files[0].name if len(entry.files) == 1 else folder
 
 
+def package_folder(entry: AssetEntry) -> Path | None:
+    """Return the folder of the installed Python package that an asset comes with, if any; nothing is imported."""
+    name, _, inside = entry.package.partition("/")
+    found = PathFinder.find_spec(name) if name else None
+    if found is None or not found.submodule_search_locations:
+        return None
+    return Path(next(iter(found.submodule_search_locations))) / inside
+
+
 def is_intact(folder: Path, entry: Entry) -> bool:
     """Return whether the folder holds every file of the entry, with the right size and hash."""
     return all(file.matches(folder / file.name) for file in entry.files)
@@ -138,7 +154,10 @@ def _check(file: FileEntry, path: Path, source: Path) -> None:
 def _sources(entry: Entry, given: str | None) -> list[_Source]:
     """List where to look, in order. Raises: ConfigError, HubError for a source that cannot have the entry."""
     bundled, network = [], []
-    if not isinstance(entry, AssetEntry):
+    if isinstance(entry, AssetEntry):
+        folder = package_folder(entry)
+        bundled = [_Source(name="package", place=str(folder), folder=folder)] if folder is not None else []
+    else:
         cards = bundled_root() / "cards" / entry.folder
         bundled = [_Source(name="bundled", place=str(cards), folder=cards)]
     if entry.repo and entry.revision:  # without a commit, a repository could hold other files tomorrow
@@ -205,6 +224,11 @@ def _fetch(target: Path, file: FileEntry, entry: Entry, sources: Sequence[_Sourc
     if corrupt:
         raise corrupt[0]
     searched = ", ".join(source.place for source in sources) or "no place"
+    if isinstance(entry, AssetEntry) and entry.package and package_folder(entry) is None:
+        package = entry.package.partition("/")[0]
+        raise HubError(
+            f"'{entry.name}' comes with the Python package {package}, which is not installed", entry.fetch_command
+        )
     path = mirror_folder(Path(), entry) / file.name
     raise HubError(
         f"no source has {file.name} of '{entry.name}' (searched {searched})",

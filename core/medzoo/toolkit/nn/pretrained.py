@@ -1,4 +1,4 @@
-"""Published weights, and networks built on them: LPIPS, and the autoencoders of diffusers."""
+"""Published weights, and networks built on them: LPIPS, EfficientNet-Lite0, and the autoencoders of diffusers."""
 
 from __future__ import annotations
 
@@ -55,6 +55,42 @@ def build_lpips(net: str, state: Mapping[str, Tensor]) -> Any:
     backbone = {name: state[f"features.{name.partition('.')[2]}"] for name in distance.net.state_dict()}
     distance.net.load_state_dict(backbone)
     return distance.requires_grad_(False).eval()
+
+
+LITE0_MEAN, LITE0_DEVIATION = 127 / 255, 128 / 255
+"""The pixel statistics of `lite0_weights`' training, which standardized uint8 values as (x - 127) / 128."""
+
+# How many blocks each stage of EfficientNet-Lite0 has; those of the first do not expand.
+_LITE0_STAGES = (1, 2, 2, 3, 3, 4, 1)
+_LITE0_STEM = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+_LITE0_FIRST = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+_LITE0_BLOCK = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+
+
+def lite0_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the weights of the asset `efficientnet-lite0-imagenet` to those of timm's `tf_efficientnet_lite0`.
+
+    Raises:
+        KeyError: they have other names.
+    """
+    places = [(stage, block) for stage, count in enumerate(_LITE0_STAGES) for block in range(count)]
+
+    def renamed(name: str) -> str:
+        part, _, rest = name.partition(".")
+        if part != "_blocks":
+            return f"{_LITE0_STEM[part]}.{rest}"
+        number, layer, rest = rest.split(".", 2)
+        stage, block = places[int(number)]
+        return f"blocks.{stage}.{block}.{(_LITE0_BLOCK if stage else _LITE0_FIRST)[layer]}.{rest}"
+
+    return {renamed(name): value for name, value in state.items()}
 
 
 def load_autoencoder(autoencoder: Any, source: str) -> None:
