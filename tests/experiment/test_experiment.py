@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.augmentation import rows as metadata
 from helpers.logs import logged_messages
 from helpers.tiny_labels import LABELS_PLUGIN, write_labeled
 
+from medzoo import config
 from medzoo.cli.options import parse_overrides
 from medzoo.data.dataset import Dataset, open_dataset
 from medzoo.data.phantom import phantom_dataset, write_phantom
@@ -457,8 +459,6 @@ def test_read_design_controls(tiny, data, tmp_path):
 @pytest.fixture
 def model(split, tmp_path) -> Path:
     """A generator trained on the training part of `split`."""
-    from medzoo import config
-
     plugins = load_plugins()
     spec = plugins.generator("dcgan")
     resolved = config.resolve(spec.config, presets=spec.presets, preset="tiny")
@@ -602,3 +602,43 @@ def test_run_waits_for_another_process(data, tiny, tmp_path, logged):
     second.join(timeout=300)
     assert logged == [f"waiting for another process that writes to {(tmp_path / 'x').resolve()}"]
     assert {cell.status for cell in found[0].cells} == {"done"}
+
+
+def test_run_variations_share_training_and_stay_in_their_fold(data, tiny, tmp_path):
+    some = {"arms": ["ddpm", "ddpm@0.5"], "controls": False, "baseline": "ddpm"}
+    change = ["generator.ddpm.preset=tiny"]
+    work = prepared(tiny(**some), data, tmp_path / "x", set_=change)
+    result, done = complete(work)
+    assert result.failed == ()
+    assert [line for line in done if line.startswith("trained")] == ["trained ddpm, fold 0.0", "trained ddpm, fold 0.1"]
+    for task in work.samplings:
+        rows = metadata(tmp_path / "x" / "sets" / task.key)
+        varied = task.generator == "ddpm@0.5"
+        assert {row["strength"] for row in rows} == {"0.5" if varied else ""}
+        assert {row["generator"] for row in rows} == {"ddpm-0.5" if varied else "ddpm"}
+        sources = {row["source_image"] for row in rows} - {""}
+        assert sources <= {data.names[index] for index in task.fold.train}
+        assert bool(sources) == varied
+    # A strength set beside a name that states one, as everywhere.
+    with pytest.raises(ConfigError, match=r"'ddpm@0\.5' and sampling\.strength = 0\.7 ask for different"):
+        prepared(tiny(**some), data, tmp_path / "y", set_=[*change, "generator.ddpm.sampling.strength=0.7"])
+    with pytest.raises(ConfigError, match="'duplicate' takes no strength"):
+        prepared(tiny(arms=["duplicate@0.5"]), data, tmp_path / "y")
+    with pytest.raises(ConfigError, match=r"sampling\.strength = 2\.0 is out of range"):
+        prepared(tiny(arms=["ddpm"]), data, tmp_path / "y", set_=[*change, "generator.ddpm.sampling.strength=2"])
+
+
+def test_plan_experiment_variations_of_published_model(split, data, tiny, tmp_path):
+    plugins = load_plugins()
+    spec = plugins.generator("ddpm")
+    resolved = config.resolve(spec.config, presets=spec.presets, preset="tiny", overrides={"training.epochs": 1})
+    run_folder = tmp_path / "model"
+    train(spec, resolved, split, run_folder, plugins=plugins, device="cpu")
+    arms = {"arms": [str(run_folder), f"{run_folder}@0.5"], "target": 8, "folds": 0, "controls": False}
+    work = prepared(tiny(**arms, baseline=str(run_folder)), split, tmp_path / "x")
+    one, other = work.worker.generators.values()
+    assert (one.kind, one.strength, other.strength) == ("published", 1.0, 0.5)
+    assert (one.model_name, other.model_name) == ("model", "model@0.5")
+    assert len({task.key for task in work.samplings}) == 2
+    found = forecast(work, measure=True)
+    assert all(each.seconds is not None for each in found.models)

@@ -11,7 +11,7 @@ from typing import Any
 from medzoo import config
 from medzoo.config import setting
 from medzoo.errors import ConfigError, UnknownName
-from medzoo.generation.mixture import parse_mixture
+from medzoo.generation.mixture import parse_mixture, split_strength
 
 REAL, WEIGHTED, DUPLICATE, CLASSIC = "real", "weighted", "duplicate", "classic"
 CONTROLS = (REAL, WEIGHTED, DUPLICATE, CLASSIC)
@@ -168,7 +168,7 @@ def read_design(
     general = {key: value for key, value in values.items() if key.partition(".")[0] not in _SECTIONS}
     built = config.build(ExperimentSettings, general, origins={key: origins[key] for key in general})
     arms = _arms(built)
-    models = dict.fromkeys(name for arm in arms for name in arm.mixture)
+    models = dict.fromkeys(name for arm in arms for text in arm.mixture for name in (text, split_strength(text)[0]))
     named = {"classifier": (built.classifiers, ["classifiers"]), "generator": (models, ["arms", "pretrain.generator"])}
     order = ["default", *(origin for origin, _ in layers)]
     own = {}

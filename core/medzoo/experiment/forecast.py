@@ -26,7 +26,7 @@ from medzoo.experiment.training_sets import fraction_of
 from medzoo.experiment.worker import Worker
 from medzoo.models.devices import hardware
 from medzoo.models.labels import label_tensor
-from medzoo.models.loading import build_model, count_parameters
+from medzoo.models.loading import LoadedModel, build_model, count_parameters
 from medzoo.protocols import CheckpointStore, TrainingCallback
 from medzoo.specs import GeneratorSpec, ImageSpec, ModelSpec
 from medzoo.storage.files import optional_cache, read_json, write_json_atomic
@@ -228,12 +228,13 @@ def _time(
             kept: dict[str, float] = read_json(path)
             return kept
     model, timer = build_model(spec, settings, image, device=device), _StepTimer()
+    loaded = LoadedModel(name=spec.name, model=model, spec=spec, image=image, config=settings, crop="none")
 
     def act(count: int) -> None:
         pixels = torch.rand(count, image.channels, image.size, image.size)
         if isinstance(spec, GeneratorSpec):
             labels = label_tensor(image, [image.classes[0]] * count)
-            model.sample(range(count), labels, init_images=pixels if spec.needs_init_images else None)
+            model.sample(range(count), labels, init_images=pixels if loaded.needs_init_images else None)
         else:
             model.predict(pixels)
 

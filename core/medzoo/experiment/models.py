@@ -19,10 +19,11 @@ from medzoo.data.dataset import Dataset
 from medzoo.errors import ConfigError, DataError
 from medzoo.experiment.config import Arm, Design
 from medzoo.experiment.folds import Fold, Images
+from medzoo.generation.mixture import split_strength, with_strength
 from medzoo.hub.registry import Registry, resolve
 from medzoo.hub.sources import fetch_model
 from medzoo.models.folder import override_saved, read_description, saved_settings, training_images
-from medzoo.models.loading import LoadedModel, load_model, parameter_free_model, spec_to_train
+from medzoo.models.loading import LoadedModel, load_model, name_with_strength, parameter_free_model, spec_to_train
 from medzoo.plugins.lookup import Plugins
 from medzoo.specs import GeneratorSpec, ImageSpec, ModelSpec
 from medzoo.toolkit.settings import RecipeSettings
@@ -44,6 +45,7 @@ class Generator:
     """One generator; a published one has a `folder`, a hash and fingerprints of its training images.
 
     `images` are the settings that the experiment's images give a generator trained on them (`Dataset.image_settings`).
+    With a `strength` below 1 it varies the fold's training images; it is trained as without. None: it takes none.
 
     `model_name` is used in file names and seeds, as `medzoo sample` does, so that it samples the same images.
     """
@@ -58,9 +60,23 @@ class Generator:
     weights_sha256: str = ""
     trained_on: frozenset[str] = frozenset()
     images: Mapping[str, int] = field(default_factory=dict)
+    strength: float | None = None
 
     def config(self, plugins: Plugins) -> config.Resolved[Any]:
-        """Return the settings it is trained and used with."""
+        """Return the settings it is used with."""
+        return override_saved(self.training_config(plugins), self._sampling)
+
+    @property
+    def _sampling(self) -> dict[str, Any]:
+        return {} if self.strength is None else {"sampling.strength": self.strength}
+
+    @property
+    def varies(self) -> dict[str, float]:
+        """Its strength below 1, for hashes and results; empty if it does not vary images by a strength."""
+        return {} if self.strength in (None, 1.0) else {"strength": float(self.strength or 0.0)}
+
+    def training_config(self, plugins: Plugins) -> config.Resolved[Any]:
+        """Return the settings it is trained with: no strength matters to them."""
         spec = self.spec(plugins)
         if self.folder is not None:
             saved = saved_settings(spec, read_description(self.folder), self.folder)[1]
@@ -80,10 +96,16 @@ class Generator:
 
     def identity(self, plugins: Plugins) -> dict[str, Any]:
         """Return what its images depend on, apart from the images it is trained on."""
+        return {**self.training_identity(plugins), **self.varies}
+
+    def training_identity(self, plugins: Plugins) -> dict[str, Any]:
+        """Return what its weights depend on, apart from the images it is trained on."""
         known = {"plugin": self.plugin, "version": plugins.plugin_of("generator", self.plugin).version}
         if self.kind == "published":
             return {**known, "weights_sha256": self.weights_sha256, "overrides": dict(self.overrides)}
-        return {**known, "config": self.config(plugins).flat()}
+        settings = self.training_config(plugins).flat()
+        settings.pop("sampling.strength", None)
+        return {**known, "config": settings}
 
     def load(
         self, plugins: Plugins, *, image: ImageSpec, crop: str, device: str, trained: Path | None
@@ -97,10 +119,11 @@ class Generator:
                 self.spec(plugins), image=image, device=device, preset=self.preset, overrides=self.overrides
             )
             return replace(model, name=self.name, crop=crop)
-        folder, overrides = (self.folder, self.overrides) if self.kind == "published" else (trained, None)
+        folder, overrides = (self.folder, self.overrides) if self.kind == "published" else (trained, {})
         if folder is None:
             raise ConfigError(f"'{self.name}' has not been trained yet")
-        return load_model(folder, plugins=plugins, device=device, overrides=overrides, name=self.name)
+        name, overrides = split_strength(self.name)[0], {**overrides, **self._sampling}
+        return load_model(folder, plugins=plugins, device=device, overrides=overrides, name=name)
 
 
 def find_generators(
@@ -108,26 +131,37 @@ def find_generators(
 ) -> dict[str, Generator]:
     """Find the generators that arms name: a plugin's bare name is trained in each fold, anything else is published.
 
+    A name may end in a strength, as in ddpm-var@0.3: such a generator has the settings of the one without, and its own.
+
     Raises:
         UnknownName, ConfigError: a name or setting is wrong.
         HubError: a published model cannot be downloaded.
     """
     found = {}
     for name in dict.fromkeys(name for arm in design.arms for name in arm.mixture):
-        if name in plugins.generators and name not in registry.models:
-            kind: Kind = "trained" if plugins.generator(name).trainable else "parameter-free"
-            preset = design.preset_of("generator", name)
-            facts: dict[str, Any] = {"model_name": name, "kind": kind, "plugin": name, "preset": preset}
+        base = split_strength(name)[0]
+        own = {**design.own["generator"].get(base, {}), **design.own["generator"].get(name, {})}
+        if base in plugins.generators and base not in registry.models:
+            kind: Kind = "trained" if plugins.generator(base).trainable else "parameter-free"
+            facts: dict[str, Any] = {"model_name": base, "kind": kind, "plugin": base}
+            facts["preset"] = str(own.pop("preset", "default"))
         else:
-            if "preset" in design.own["generator"].get(name, {}):
+            if "preset" in own:
                 raise ConfigError(
-                    f"'{name}' is already trained and takes no preset",
+                    f"'{base}' is already trained and takes no preset",
                     "set single settings: sampling.num_inference_steps=50",
                 )
-            facts = _published(name, plugins, registry, mirror=mirror)
-        overrides = design.overrides_of("generator", name)
-        found[name] = Generator(name=name, overrides=overrides, images=data.image_settings(), **facts)
-        found[name].config(plugins)  # checks the settings
+            facts = _published(base, plugins, registry, mirror=mirror)
+        spec = plugins.generator(facts["plugin"])
+        overrides = with_strength(name, spec, own, plugins)
+        one = Generator(name=name, overrides=overrides, images=data.image_settings(), **facts)
+        settings = one.config(plugins)  # checks them
+        if spec.varies_images:
+            strength = float(settings.value.sampling.strength)
+            overrides.pop("sampling.strength", None)
+            own_name = name_with_strength(one.model_name, strength)
+            one = replace(one, overrides=overrides, strength=strength, model_name=own_name)
+        found[name] = one
     return found
 
 

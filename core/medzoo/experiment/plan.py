@@ -233,7 +233,8 @@ class _CellBuilder:
         training, seen = None, {}
         if generator.kind == "trained":
             seed = self._seed("generator", fold, 0)
-            key = self._key("training", train=digests["train"], seed=seed, **self._identities[name])
+            own = generator.training_identity(self._worker.plugins)
+            key = self._key("training", train=digests["train"], seed=seed, **own)
             training = TrainingTask(key=key, generator=name, fold=fold, seed=seed)
         elif generator.kind == "published":
             seen = count_seen_images(generator, images, fold, allow_leak=self._allow_leak)
@@ -242,6 +243,7 @@ class _CellBuilder:
             "drawing",
             train=digests["train"],
             generator=[name, training.key if training is not None else self._identities[name]],
+            **generator.varies,
             image=self._image if generator.kind == "parameter-free" else None,
             batch_size=size,
             seed=seed,

@@ -92,7 +92,7 @@ class Worker:
         generator = self.generators[task.generator]
         train(
             generator.spec(self.plugins),
-            generator.config(self.plugins),
+            generator.training_config(self.plugins),
             self.images.data.subset(task.fold.train),
             self.home / "generators" / task.key,
             plugins=self.plugins,

@@ -106,7 +106,12 @@ class LoadedModel(Generic[M_co]):
     @property
     def sampling_name(self) -> str:
         """Its name, followed by its strength below 1 as in "ddpm-var-busi@0.3": file names and seeds are of this."""
-        return self.name if self.strength == 1.0 else f"{self.name}@{self.strength}"
+        return name_with_strength(self.name, self.strength)
+
+
+def name_with_strength(name: str, strength: float) -> str:
+    """Return the name under which a generator samples: "NAME@STRENGTH" below strength 1."""
+    return name if strength == 1.0 else f"{name}@{strength}"
 
 
 def build_model(
