@@ -638,6 +638,9 @@ def augment(
     masks: str = "ignore",
     allow_leak: bool = False,
     allow_upload: bool = False,
+    select: str | Sequence[str] = (),
+    pool: float | None = None,
+    extractor: str | None = None,
     source: str | None = None,
     dry_run: bool = False,
     on_plan: Callable[[Job], None] | None = None,
@@ -651,13 +654,24 @@ def augment(
     the folder is ./augmented-GEN-TO. `originals` says how the real images get into it. `shard` "K/N" makes the K-th of
     N parts. `classes` names the numbers of an npz, `skip_bad` leaves out unreadable images, `allow_leak` allows models
     that were trained on held-out images, and `allow_upload` lets real images leave this machine, for generators that
-    send them to a service. `on_plan` is called with what will be done, before anything is written; with `dry_run`,
+    send them to a service.
+
+    `select` names criteria by which images are selected from a pool that is drawn first, `pool` times as many as are
+    missing (2 by default): "agreement" keeps those that classifiers of the real images read as their class,
+    "distance" those nearest to the real images of their class, "novelty" drops near copies of real images, and "random"
+    is the control. Images are compared by features of `extractor`, by default "efficientnet-lite0" where it is
+    installed, or else the published classifier of the same classes. The pool stays, in a folder beside the other, and a
+    larger one continues it.
+
+    `on_plan` is called with what will be done, before anything is written; with `dry_run`,
     nothing is, and the result says what the folder would hold. `progress` is called with the number of images made and
     their total. The other arguments are those of `load`.
 
     Example:
         >>> result = medzoo.augment("ddpm-var-udder", data="scans", to=100, out="scans-100")
         >>> {row.label: row.synthetic for row in result.classes}
+        >>> best = medzoo.augment("ddpm-var-udder", data="scans", to=100, select=["agreement", "novelty"], pool=3)
+        >>> best.selection["classes"]["normal"]
 
     Raises:
         ConfigError, UnknownName: an argument that cannot be taken, as a loaded `Model`; images that would leave this
@@ -667,22 +681,26 @@ def augment(
         HubError: weights that cannot be had or are damaged.
         ResourceError: no such device; a full or read-only disk; out of memory.
     """
-    from medzoo.generation.augment import prepare
+    from medzoo.evaluation.features import dataset_extractor
+    from medzoo.generation.augment import prepare, run
     from medzoo.generation.plan import parse_shard
-    from medzoo.generation.run import AugmentationResult, ClassResult, run
+    from medzoo.generation.run import AugmentationResult, ClassResult
     from medzoo.runs.progress import no_progress
 
+    require((int, float, NoneType), "a number", pool=pool)
+    require((str, NoneType), "the name of an extractor", extractor=extractor)
     require(bool, "True or False", skip_bad=skip_bad, allow_leak=allow_leak)
     require(bool, "True or False", allow_upload=allow_upload, dry_run=dry_run)
     require((Callable, NoneType), "a function", progress=progress, on_plan=on_plan)
+    chosen, size = _source(device=device, settings=settings, source=source), whole_number("batch_size", batch_size)
     job = prepare(
         _gens(gen),
-        _source(device=device, settings=settings, source=source),
+        chosen,
         target=whole_number("to", to),
         data=_path("data", data),
         out=_path("out", out),
         seed=whole_number("seed", seed),
-        batch_size=whole_number("batch_size", batch_size),
+        batch_size=size,
         originals=originals,
         shard=parse_shard(shard),
         classes=class_names(classes),
@@ -690,6 +708,9 @@ def augment(
         masks=masks,
         allow_leak=allow_leak,
         allow_upload=allow_upload,
+        criteria=(select,) if isinstance(select, str) else names("select", select),
+        pool=pool,
+        find_extractor=lambda classes: dataset_extractor(extractor, chosen, classes, batch_size=size),
     )
     if on_plan is not None:
         on_plan(job)

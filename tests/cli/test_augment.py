@@ -265,3 +265,57 @@ def test_sample_invalid_arguments(medzoo, model, here, arguments, code, told):
     assert told in outcome.err
     assert outcome.out == ""
     assert [path.name for path in here.iterdir()] == ["file.txt"]
+
+
+def test_augment_select_prints_what_was_kept(medzoo, model, images):
+    command = ("augment", "--gen", model, "--data", images, "--to", 6, "--select", "novelty", "--extractor", "pixels")
+    outcome = medzoo(*command)
+    assert outcome.code == 0
+    assert "drawn first: a pool of 14 into augmented-tiny-6-novelty-pool; kept: 7 by novelty" in outcome.err
+    assert re.search(r"normal +3 +6 +tiny 6 +0 +~", outcome.err)
+    assert re.search(r"about .* more to compare features by 'pixels', which are cached", outcome.err)
+    assert "kept 7 of 14 images by novelty, features by 'pixels'; the pool stays in" in outcome.err
+    assert re.search(r"normal +6 +3 +3\n", outcome.err)
+    assert outcome.out.splitlines()[1].split()[:4] == ["normal", "3", "3", "6"]
+    assert outcome.out.splitlines()[-2] == "augmented-tiny-6-novelty"
+    again = json.loads(medzoo(*command, "--json").out)
+    assert again["already_done"]
+    assert again["selection"]["classes"]["thick-wall"] == {"pool": 8, "kept": 4, "rank": 4}
+
+
+def test_augment_select_dry_run_writes_nothing(medzoo, model, images, here):
+    outcome = medzoo(
+        "augment",
+        "--gen",
+        model,
+        "--data",
+        images,
+        "--to",
+        6,
+        "--select",
+        "random",
+        "--pool",
+        "3",
+        "--dry-run",
+        "--json",
+    )
+    assert [row["make"] for row in json.loads(outcome.out)["classes"]] == [{"tiny": 9}, {"tiny": 12}]
+    assert "kept: 7 by random" in outcome.err
+    assert not list(here.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--select", "agrement"), "unknown criterion 'agrement'"),
+        (("--select", "random", "--select", "distance"), "--select random is the control for distance"),
+        (("--select", "novelty", "--pool", "1"), "--pool 1 leaves nothing to select from"),
+        (("--pool", "2"), "--pool draws more images than are kept, without --select"),
+        (("--select", "novelty", "--extractor", "nothing"), "unknown extractor 'nothing'"),
+    ],
+)
+def test_augment_select_bad_option(medzoo, model, images, here, options, message):
+    outcome = medzoo("augment", "--gen", model, "--data", images, "--to", 6, *options)
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert not list(here.iterdir())

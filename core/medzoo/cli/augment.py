@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,6 +48,23 @@ Shard = Annotated[str, typer.Option(metavar="K/N", help="Make the K-th of N part
 AllowLeak = Annotated[
     bool, typer.Option("--allow-leak", help="Allow models trained on held-out images of the data (recorded).")
 ]
+Select = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CRITERION",
+        help="Draw more images and keep the best: agreement, distance, novelty or, as a control, random; repeatable.",
+    ),
+]
+Pool = Annotated[
+    float | None, typer.Option(metavar="FACTOR", help="Images to draw for each one that --select keeps.  [default: 2]")
+]
+Extractor = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Features that --select compares.  [default: efficientnet-lite0, else the classifier of these classes]",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")]
 
 
@@ -66,6 +84,9 @@ def augment(
     masks: Masks = "ignore",
     allow_leak: AllowLeak = False,
     allow_upload: AllowUpload = False,
+    select: Select = None,
+    pool: Pool = None,
+    extractor: Extractor = None,
     source: Source = None,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -101,6 +122,9 @@ def augment(
             masks=masks,
             allow_leak=allow_leak,
             allow_upload=allow_upload,
+            select=select or (),
+            pool=pool,
+            extractor=extractor,
             source=source,
             dry_run=dry_run,
             on_plan=show_plan,
@@ -114,10 +138,10 @@ def augment(
         print_json(
             {"folder": folder, "contact_sheet": sheet, "complete": not result.missing, "missing": result.missing}
             | {"already_done": result.already_done, "classes": [vars(row) for row in result.classes]}
-            | {"requests": result.requests, "data": planned["data"]}
+            | {"requests": result.requests, "selection": result.selection, "data": planned["data"]}
         )
     else:
-        _show_result(result, originals)
+        _show_result(result, originals, pooled=bool(select))
 
 
 def _show_plan(job: Job, plan: list[Forecast], *, besides: str) -> None:
@@ -128,6 +152,9 @@ def _show_plan(job: Job, plan: list[Forecast], *, besides: str) -> None:
     logger.info(
         f"{job.plan.total} synthetic images of {' and '.join(sizes)} pixels into {job.folder} on {job.device}{part}"
     )
+    if (selection := job.selection) is not None:
+        drawn = f"drawn first: a pool of {selection.pool.plan.total} into {selection.pool.folder}"
+        logger.info(f"{drawn}; kept: {job.plan.total} by {' and '.join(selection.criteria)}")
     rows = [
         (
             row.label,
@@ -144,9 +171,12 @@ def _show_plan(job: Job, plan: list[Forecast], *, besides: str) -> None:
     seconds = sum(row.seconds for row in plan)
     if seconds:
         logger.info(f"about {duration(seconds)} in all{besides}, estimated from a small batch of each generator")
+    if selection is not None and selection.extractor is not None and job.real is not None:
+        more = duration(selection.seconds(job.real))
+        logger.info(f"about {more} more to compare features by '{selection.extractor.name}', which are cached")
 
 
-def _show_result(result: AugmentationResult, originals: str) -> None:
+def _show_result(result: AugmentationResult, originals: str, *, pooled: bool) -> None:
     if result.already_done:
         logger.info("this job was already finished; nothing to do")
     if originals == "link" and result.how == "copy":
@@ -165,8 +195,31 @@ def _show_result(result: AugmentationResult, originals: str) -> None:
     columns = ("class", "real", "synthetic", "total", "seconds", "images/s")
     print_table(columns, rows, right=columns[1:])
     show_requests(result.requests)
+    if result.selection:
+        _show_selection(result.selection)
     if result.missing:
-        logger.info(f"{result.missing} images are left for other shards; the last one writes metadata.csv")
+        last = "selects" if pooled else "writes metadata.csv"
+        logger.info(f"{result.missing} images are left for other shards; the last one {last}")
     print_text(str(result.folder))
     if result.sheet is not None:
         print_text(str(result.sheet))
+
+
+def _show_selection(selection: Mapping[str, Any]) -> None:
+    """Print what was kept of the pool, by class, and where it is."""
+    by = f", features by '{selection['extractor']}'" if selection["extractor"] else ""
+    logger.info(
+        f"kept {selection['kept']} of {selection['pool']} images by {' and '.join(selection['criteria'])}{by}; the "
+        f"pool stays in {selection['folder']}"
+    )
+    titles = {
+        "pool": "pool",
+        "kept": "kept",
+        "novelty": "near copies",
+        "rank": "ranked lower",
+        "agreed": "pool read as class",
+        "kept_agreed": "kept read as class",
+    }
+    shown = {key: title for key, title in titles.items() if any(key in row for row in selection["classes"].values())}
+    rows = [(label, *(row.get(key, 0) for key in shown)) for label, row in selection["classes"].items()]
+    print_table(("class", *shown.values()), rows, right=[*shown.values()], file=sys.stderr)

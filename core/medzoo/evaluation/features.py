@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
+from medzoo.data.dataset import Dataset
 from medzoo.errors import HubError, PluginError, UnknownName, memory_errors
 from medzoo.evaluation.image_sets import EvaluationSet
 from medzoo.generation.mixture import Source
@@ -20,20 +24,27 @@ from medzoo.hub.registry import CLASSIFIER, AssetEntry, ModelEntry, Registry
 from medzoo.hub.sources import AT_HAND, fetch_asset, locate
 from medzoo.models.loading import load_by_name
 from medzoo.protocols import Classifier, Extractor, PerceptualExtractor
-from medzoo.runs.progress import Progress
-from medzoo.specs import ExtractorSpec
+from medzoo.runs.progress import Progress, no_progress
+from medzoo.specs import ExtractorSpec, ImageSpec
 from medzoo.storage.files import optional_cache, remove_partial_files
 from medzoo.storage.paths import features_root
 from medzoo.storage.tensors import read_cached_tensors, write_tensors
 from medzoo.toolkit.nn.pretrained import read_weights
 
+logger = logging.getLogger(__name__)
+
 MIRRORED = "mirrored"
+PRETRAINED = "efficientnet-lite0"
+"""The extractor to prefer: it has seen no medical image."""
 _LEAST_PROBABILITY = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedExtractor:
-    """An extractor with its weights on a device. `identity` changes whenever the features of the same images do."""
+    """An extractor with its weights on a device. `identity` changes whenever the features of the same images do.
+
+    `trained_on` holds the fingerprints of the images that a classifier was trained on.
+    """
 
     name: str
     extract: Extractor
@@ -41,6 +52,7 @@ class LoadedExtractor:
     weights: str
     identity: str
     device: str
+    trained_on: frozenset[str] = frozenset()
 
 
 class ClassifierExtractor:
@@ -123,6 +135,7 @@ def load_extractor(name: str, source: Source) -> LoadedExtractor:
         weights=loaded.weights_sha256 or "",
         identity=f"classifier {loaded.spec.name} {loaded.weights_sha256} {sorted(loaded.config.flat().items())}",
         device=source.device,
+        trained_on=loaded.trained_on,
     )
 
 
@@ -203,6 +216,59 @@ def extract_all(wanted: Iterable[Extraction], *, batch_size: int, progress: Prog
             kept[name] = torch.cat(batches)
             with optional_cache():
                 write_tensors(job.path(name), {"rows": kept[name]})
+
+
+class DatasetExtractor:
+    """The features of datasets by one extractor, from the cache or computed (`generation.pool.FeatureExtractor`)."""
+
+    def __init__(self, loaded: LoadedExtractor, *, batch_size: int) -> None:
+        self._loaded = loaded
+        self._batch_size = batch_size
+        self.name = loaded.name
+        self.identity = hashlib.sha256(f"{loaded.identity} {loaded.device.partition(':')[0]}".encode()).hexdigest()
+        self.trained_on = loaded.trained_on
+
+    def extract(self, data: Dataset, image: ImageSpec, *, crop: str, mirrored: bool) -> list[np.ndarray]:
+        """Return features, float32 (N, D), of images decoded as `EvaluationSet.decode` does; with `mirrored`, both.
+
+        Raises: as `extract_all`.
+        """
+        one = EvaluationSet("", data)
+        one.decode(image, crop=crop)
+        layers = ("features", MIRRORED) if mirrored else ("features",)
+        extract_all(
+            [Extraction(images=one, extractor=self._loaded, layers=layers)],
+            batch_size=self._batch_size,
+            progress=no_progress,
+        )
+        return [one.features[self.name][layer].numpy() for layer in layers]
+
+    def seconds_per_image(self, image: ImageSpec) -> float:
+        """Time a few images; the first call is not counted, as it includes one-time work."""
+        images = torch.zeros(8, image.channels, image.size, image.size, dtype=torch.uint8)
+        _extract(self._loaded, images[:1], ("features",))
+        started = time.perf_counter()
+        _extract(self._loaded, images, ("features",))
+        return (time.perf_counter() - started) / len(images)
+
+
+def dataset_extractor(name: str | None, source: Source, classes: Sequence[str], *, batch_size: int) -> DatasetExtractor:
+    """Load the extractor `name`, or else the best one at hand for images of `classes`, and log which.
+
+    That is `PRETRAINED`, or the classifier trained on images of these classes.
+    Raises: as `load_extractor`; HubError with the command that installs `PRETRAINED` where there is neither.
+    """
+    if name is None:
+        try:
+            check_available(PRETRAINED, source)
+            name = PRETRAINED
+        except (HubError, UnknownName) as error:
+            row = domain_classifier(source.registry, classes)
+            if row is None:
+                raise HubError(f"no extractor of features is on this machine: {error.message}", error.hint) from error
+            name = row.id
+            logger.info(f"features by '{name}', for {error.message}: {error.hint}")
+    return DatasetExtractor(load_extractor(name, source), batch_size=batch_size)
 
 
 @torch.inference_mode()

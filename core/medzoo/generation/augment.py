@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from medzoo._version import __version__
 from medzoo.data.dataset import Dataset, describe_blank
 from medzoo.errors import ConfigError, DataError
 from medzoo.generation.mixture import Mixture, Source, check_classes, lineage, load_mixture
-from medzoo.generation.run import Job
+from medzoo.generation.pool import FeatureExtractor, PoolSelection, needs_features, pool_folder, run_selected
+from medzoo.generation.run import AugmentationResult, Job
+from medzoo.generation.run import run as run_job
+from medzoo.generation.sampler import Sampler
+from medzoo.generation.selection import AGREEMENT, check_criteria, pool_counts
 from medzoo.generation.writer import ORIGINALS, listing_digest, original_files, sheet_beside
 from medzoo.models.labels import check_labels
 from medzoo.runs.identity import check_same_run
+from medzoo.runs.progress import Progress
 from medzoo.storage.files import check_outside
 
 logger = logging.getLogger(__name__)
+
+POOL_FACTOR = 2.0
 
 
 def prepare(
@@ -35,15 +44,19 @@ def prepare(
     masks: str = "ignore",
     allow_leak: bool = False,
     allow_upload: bool = False,
+    criteria: Sequence[str] = (),
+    pool: float | None = None,
+    find_extractor: Callable[[Sequence[str]], FeatureExtractor] | None = None,
 ) -> Job:
     """Load the models (GEN or GEN=SHARE), check everything and return the run; nothing is written yet.
 
     `originals` is "link" (hard links, or copies where links are impossible), "copy" or "omit". `shard` (k, n) runs
     every n-th batch from the k-th. `classes` names an npz's labels. `allow_upload` permits sending real images to
-    services.
+    services. With `criteria` (`selection.CRITERIA`), `pool` times as many images as are missing are drawn, and selected
+    by features of the extractor that `find_extractor` returns for the data's classes.
 
     Raises:
-        ConfigError, UnknownName: an invalid option, generator or setting.
+        ConfigError, UnknownName: an invalid option, generator, criterion or setting.
         DataError: images that cannot be read, classes a model does not know, held-out images it was trained on.
         HubError: weights that are not available or damaged.
     """
@@ -51,6 +64,9 @@ def prepare(
         raise ConfigError(f"--to {target} or --batch-size {batch_size} is too small", "use at least 1")
     if originals not in ORIGINALS:
         raise ConfigError(f"--originals cannot take '{originals}'", f"it takes {', '.join(ORIGINALS)}")
+    criteria = check_criteria(criteria)
+    if pool is not None and not criteria:
+        raise ConfigError("--pool draws more images than are kept, without --select", "give --select agreement")
     mixture, real = load_mixture(
         generators, source, data=data, always_open=True, classes=classes, skip_bad=skip_bad, masks=masks
     )
@@ -64,7 +80,7 @@ def prepare(
     _log_warnings(mixture, real, target=target)
     if not sampler.plan.total and originals == "omit":
         raise ConfigError(f"every class has at least {target} images and --originals omit leaves none to write")
-    folder = out or Path(f"augmented-{'-'.join(mixture.names)}-{target}")
+    folder = out or Path("-".join(["augmented", *mixture.names, str(target), *criteria]))
     if real.files is not None:
         check_outside(folder, real.path)
     identity = {
@@ -102,8 +118,70 @@ def prepare(
             "left_out": [list(entry) for entry in real.bad],
         },
     )
+    if criteria:
+        factor = POOL_FACTOR if pool is None else pool
+        counts = pool_counts(wanted, factor)
+        extractor = None
+        if find_extractor is not None and needs_features(criteria):
+            extractor = find_extractor(real.classes)
+            _check_extractor(extractor, real, criteria, allow_leak=allow_leak)
+        sampler = mixture.sampler(counts, real=real, batch_size=batch_size, seed=seed)
+        job = _with_pool(job, sampler, factor=factor, criteria=criteria, extractor=extractor)
     check_same_run(job.folder, job.identity)
     return job
+
+
+def run(job: Job, *, progress: Progress) -> AugmentationResult:
+    """Run what `prepare` returned. Raises: as `generation.run.run`; DataError where too few images are selected."""
+    return run_job(job, progress=progress) if job.selection is None else run_selected(job, progress=progress)
+
+
+def _with_pool(
+    job: Job, sampler: Sampler, *, factor: float, criteria: tuple[str, ...], extractor: FeatureExtractor | None
+) -> Job:
+    """Return the job with the one before it that draws the pool of `sampler`.
+
+    The pool's identity says nothing of its size, nor of the selection: a larger pool continues it.
+    """
+    of_images = {key: job.identity[key] for key in ("medzoo", "seed", "batch_size", "device", "data", "generators")}
+    pool = replace(
+        job,
+        folder=pool_folder(job.folder),
+        sampler=sampler,
+        identity={"job": "pool", **of_images},
+        originals=(),
+        how="omit",
+        sheet=None,
+    )
+    check_same_run(pool.folder, pool.identity)
+    chosen: dict[str, Any] = {"criteria": list(criteria), "pool": factor, "extractor": None}
+    if extractor is not None:
+        chosen["extractor"] = {"name": extractor.name, "identity": extractor.identity}
+    selection = PoolSelection(pool=pool, factor=factor, criteria=criteria, extractor=extractor)
+    return replace(
+        job,
+        identity={**job.identity, "select": chosen},
+        # Without an image to draw there is nothing to select.
+        selection=selection if sampler.plan.total else None,
+    )
+
+
+def _check_extractor(extractor: FeatureExtractor, real: Dataset, criteria: Sequence[str], *, allow_leak: bool) -> None:
+    """Raise DataError if the extractor was trained on held-out images; log if it was on the real ones."""
+    for part, images in real.held_out.items():
+        count = sum(digest in extractor.trained_on for digest in images.fingerprints())
+        if count and not allow_leak:
+            raise DataError(
+                f"'{extractor.name}' was trained on {count} of the {len(images)} {part} images of {real.path}, so a "
+                "selection by its features would not be valid for a result measured on them",
+                "use another --extractor, such as efficientnet-lite0, or --allow-leak, which is recorded",
+            )
+    seen = sum(digest in extractor.trained_on for digest in real.fingerprints())
+    if seen and AGREEMENT in criteria:
+        logger.warning(
+            f"'{extractor.name}' was trained on {seen} of the {len(real)} real images, so its features know their "
+            "labels, and agreement is less strict than it seems; --extractor efficientnet-lite0 knows none"
+        )
 
 
 def _check_formats(mixture: Mixture, real: Dataset, *, originals: str) -> None:

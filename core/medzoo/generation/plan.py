@@ -6,8 +6,8 @@ import functools
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import PurePosixPath
 
@@ -46,11 +46,12 @@ class PlannedImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """How many images of one label one generator samples."""
+    """How many images of one label one generator samples: the first `count`, or those of some `indices`."""
 
     generator: int
     label: str
     count: int
+    indices: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +77,18 @@ class Plan:
         for cell in self.cells:
             if generator in (None, cell.generator) and label in (None, cell.label):
                 name = self.names[cell.generator]
-                for index in range(cell.count):
+                for index in range(cell.count) if cell.indices is None else cell.indices:
                     yield PlannedImage(generator=cell.generator, generator_name=name, label=cell.label, index=index)
+
+    def only(self, images: Iterable[PlannedImage]) -> Plan:
+        """Return the plan of some of its images, which keep their indices, and with them their seeds and files."""
+        chosen: dict[tuple[int, str], list[int]] = {}
+        for image in images:
+            chosen.setdefault((image.generator, image.label), []).append(image.index)
+        cells = [(cell, chosen.get((cell.generator, cell.label), [])) for cell in self.cells]
+        return replace(
+            self, cells=tuple(replace(cell, count=len(own), indices=tuple(own)) for cell, own in cells if own)
+        )
 
     def batches(self, shard: tuple[int, int] = (1, 1)) -> Iterator[list[PlannedImage]]:
         """Yield the batches of shard k of n, which takes every n-th batch; a batch has one generator."""

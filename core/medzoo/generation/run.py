@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from medzoo.data.dataset import Dataset
 from medzoo.data.images import decode
@@ -37,6 +37,9 @@ from medzoo.runs.progress import Progress
 from medzoo.runs.record import RUN, RunRecord, check_finished
 from medzoo.storage.files import disk_errors, remove_partial_files, sha256_file
 
+if TYPE_CHECKING:
+    from medzoo.generation.pool import PoolSelection
+
 logger = logging.getLogger(__name__)
 
 MODELS = "models"
@@ -51,6 +54,8 @@ class Job:
     order. `originals` are the files in the folder that hold the real images, or empty to leave them out, and `how` is
     "link", "copy", "gray" or "omit". `sheet` is the path of the contact sheet, with up to `tiles` images a row. `data`
     and `facts` are added to run.json. `allow_upload` permits sending real images to the services of remote generators.
+    With `selection`, a larger pool is drawn and the images are selected from it (`generation.pool.run_selected`); the
+    sheet then shows `rejected` ones, by label.
     """
 
     folder: Path
@@ -67,6 +72,8 @@ class Job:
     allow_upload: bool = False
     data: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    selection: PoolSelection | None = None
+    rejected: Mapping[str, Sequence[Path]] | None = None
 
     @property
     def plan(self) -> Plan:
@@ -80,6 +87,8 @@ class Job:
 
     def requests(self) -> list[RequestPlan]:
         """Plan the requests to the services of remote generators. Raises: DataError on a damaged ledger."""
+        if self.selection is not None:
+            return self.selection.pool.requests()
         return plan_requests(self.sampler, self.folder, self.shard, damaged=self.damaged)
 
     @cached_property
@@ -129,7 +138,9 @@ class Job:
         return all(self.has(image.file) for image in batch)
 
     def missing(self) -> int:
-        """Count the files that are not in the folder yet, originals included."""
+        """Count the files that are not in the folder yet, originals included; of the pool, where one is drawn."""
+        if self.selection is not None:
+            return self.selection.pool.missing()
         images = sum(not self.has(image.file) for image in self.plan.images())
         return images + sum(not self.has(name) for name in self.originals)
 
@@ -160,7 +171,9 @@ class ClassResult:
 class AugmentationResult:
     """The result of a run. `missing` counts the images that other shards still owe; run.json is written at 0.
 
-    `requests` maps each remote generator to the number of its requests and their cost.
+    `requests` maps each remote generator to the number of its requests and their cost. `selection` is what run.json
+    says of images that were selected from a pool: `pool` and `folder`, the counts by class, and how; {} where they were
+    not, or while other shards owe images of the pool.
     """
 
     folder: Path
@@ -170,13 +183,17 @@ class AugmentationResult:
     already_done: bool
     how: str
     requests: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    selection: Mapping[str, Any] = field(default_factory=dict)
 
 
 def forecast(job: Job) -> list[Forecast]:
     """Forecast a run class by class; the time is measured on a few images of each generator that has work.
 
-    No request is sent to a service, so the time of remote generators is not included.
+    Of a run that selects its images, this is the pool. No request is sent to a service, so the time of remote
+    generators is not included.
     """
+    if job.selection is not None:
+        job = job.selection.pool
     owed: Counter[tuple[int, str]] = Counter()
     there: Counter[str] = Counter()
     remote = {request.name for request in job.requests()}
@@ -325,7 +342,12 @@ def _write_sheet(job: Job) -> None:
     if job.sheet is not None:
         remove_partial_files(job.sheet.parent, of=job.sheet)
         write_sheet(
-            job.sheet, job.sampler, job.labels, look=lambda image: decode(job.folder / image.file), tiles=job.tiles
+            job.sheet,
+            job.sampler,
+            job.labels,
+            look=lambda image: decode(job.folder / image.file),
+            tiles=job.tiles,
+            rejected=job.rejected,
         )
 
 

@@ -11,7 +11,7 @@ import os
 import shutil
 import zlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,7 @@ from types import TracebackType
 import numpy as np
 
 from medzoo.data.dataset import Dataset
-from medzoo.data.images import contact_sheet, prepare, spread, to_gray, write_image
+from medzoo.data.images import contact_sheet, decode, prepare, spread, to_gray, write_image
 from medzoo.data.metadata import FIELDS, METADATA
 from medzoo.errors import DataError
 from medzoo.generation.plan import PlannedImage, distinct
@@ -116,10 +116,20 @@ def place_originals(data: Dataset, files: Sequence[str], folder: Path, *, how: s
             write_image(target, pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
         elif how == "copy" or not _linked(source.resolve(), target):
             how = "copy"
-            with temporary_beside(target) as temporary:
-                shutil.copyfile(source, temporary)
-                temporary.replace(target)
+            _copy(source, target)
     return how
+
+
+def place_file(source: Path, target: Path) -> None:
+    """Put a file that is not in a folder yet into it, as a hard link or else a copy. Raises: ResourceError."""
+    if not is_written(target) and not _linked(source.resolve(), target):
+        _copy(source, target)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with temporary_beside(target) as temporary:
+        shutil.copyfile(source, temporary)
+        temporary.replace(target)
 
 
 def _linked(source: Path, target: Path) -> bool:
@@ -234,10 +244,12 @@ def write_sheet(
     *,
     look: Callable[[PlannedImage], np.ndarray],
     tiles: int = _COLUMNS,
+    rejected: Mapping[str, Sequence[Path]] | None = None,
 ) -> bool:
     """Write a contact sheet: for each label a row of real and one of up to `tiles` synthetic images.
 
-    `look` returns the pixels of an image as decoded. Returns False if there is nothing to show. Raises: ResourceError.
+    `look` returns the pixels of an image as decoded. Where the images were selected, `rejected` are the files of some
+    that were not, by label, for a third row. Returns False if there is nothing to show. Raises: ResourceError.
     """
     size = max(model.image.size for model in sampler.models)
     channels = max(model.image.channels for model in sampler.models)
@@ -249,7 +261,9 @@ def write_sheet(
         if sampler.real is not None and label in sampler.real.classes:  # a few, evenly over the data
             own = np.flatnonzero(sampler.real.labels == sampler.real.classes.index(label))
             stored = [sampler.real.pixels(int(own[place])) for place in spread(len(own), _COLUMNS)]
-        for origin, pixels, how in (("real", stored, crop), ("synthetic", made, "none")):
+        others = [decode(path) for path in (rejected or {}).get(label, ())[:_COLUMNS]]
+        synthetic = "synthetic" if rejected is None else "kept"
+        for origin, pixels, how in (("real", stored, crop), (synthetic, made, "none"), ("rejected", others, "none")):
             if pixels:
                 squares = [prepare(each, size=size, channels=channels, crop=how) for each in pixels]
                 rows.append((f"{label}\n{origin}", np.stack(squares)))
