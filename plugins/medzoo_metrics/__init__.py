@@ -6,6 +6,8 @@ Importing this package loads neither torch nor numpy: each metric imports what i
 from __future__ import annotations
 
 from medzoo import ExtractorSpec, MetricSpec, hookimpl
+from medzoo_metrics.density_coverage import DENSITY_COVERAGE
+from medzoo_metrics.detection import DETECTION
 from medzoo_metrics.edge_density import EDGE_DENSITY
 from medzoo_metrics.extractors import EXTRACTORS
 from medzoo_metrics.fid import FID
@@ -18,7 +20,7 @@ from medzoo_metrics.prc import PRC
 from medzoo_metrics.ssim import MS_SSIM, MS_SSIM_DIVERSITY, SSIM, SSIM_DIVERSITY
 from medzoo_metrics.wasserstein import WASSERSTEIN
 
-FEATURES = (KID, FID, ISC, PRC)
+FEATURES = (KID, FID, ISC, PRC, DENSITY_COVERAGE, DETECTION)
 PAIRS = (LPIPS_DIVERSITY, SSIM, SSIM_DIVERSITY, MS_SSIM, MS_SSIM_DIVERSITY)
 PIXELS = (INTENSITY, EDGE_DENSITY, WASSERSTEIN)
 
