@@ -249,14 +249,15 @@ class Sample:
     """The images of one set, with what the metric's spec asks for.
 
     `pixels` gives float32 (n, C, H, W) in [0, 1], real and synthetic images alike in size and channels. `labels` are
-    int64 (N,). `features` are float32 (N, D) by layer of the extractor, finite; the layer "mirrored" holds the
-    "features" of the horizontally flipped images. `distance` is the extractor's perceptual distance of pairs of
-    `pixels`.
+    int64 (N,), label k meaning `classes[k]`; in all sets alike, but each may lack images of some. `features` are
+    float32 (N, D) by layer of the extractor, finite; the layer "mirrored" holds the "features" of the horizontally
+    flipped images. `distance` is the extractor's perceptual distance of pairs of `pixels`.
     """
 
     size: int
     pixels: Pixels | None = None
     labels: Tensor | None = None
+    classes: tuple[str, ...] = ()
     features: Mapping[str, Tensor] = field(default_factory=dict)
     distance: Callable[[Tensor, Tensor], Tensor] | None = None
 
@@ -269,6 +270,23 @@ class Histogram:
     unit: str
     edges: tuple[float, ...]
     shares: Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """A line per name: `lines[name][k]` at `x[k]`, which rises, positive, in units of `x_label` and `y_label`.
+
+    It is drawn with a logarithmic axis; a dashed line at `reference` shows where images like the real ones would lie,
+    and `marked` is the stretch of x which the metric's value is about.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    x: tuple[float, ...]
+    lines: Mapping[str, tuple[float, ...]]
+    reference: float | None = None
+    marked: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,6 +319,7 @@ class Score:
     method: str = ""
     warnings: tuple[str, ...] = ()
     histogram: Histogram | None = None
+    curve: Curve | None = None
     pairs: tuple[Pair, ...] = ()
     failed: bool = False
 

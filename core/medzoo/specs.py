@@ -204,7 +204,8 @@ class MetricSpec(Spec):
     `name@extractor`; `extractors` are those it is measured with when none is named and they are at hand. `min_samples`
     is the smallest number of images per set it takes: core measures no smaller sets, and none whose features are NaN or
     infinite. `baseline`: measure two halves of the real images against each other too, which shows what sampling alone
-    makes of it. `symmetric`: the same number comes out with real and synthetic images exchanged.
+    makes of it. `symmetric`: the same number comes out with real and synthetic images exchanged. `ideal` is the value
+    of images that are like the real ones, such as 1 of a ratio; None where it depends on the images.
     """
 
     unit: str
@@ -219,6 +220,7 @@ class MetricSpec(Spec):
     higher_is_better: bool | None = None
     baseline: bool = False
     symmetric: bool = False
+    ideal: float | None = None
 
     @property
     def better(self) -> str:

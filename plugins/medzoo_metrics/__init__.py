@@ -11,18 +11,21 @@ from medzoo_metrics.detection import DETECTION
 from medzoo_metrics.edge_density import EDGE_DENSITY
 from medzoo_metrics.extractors import EXTRACTORS
 from medzoo_metrics.fid import FID
+from medzoo_metrics.grain import GRAIN
 from medzoo_metrics.intensity import INTENSITY
 from medzoo_metrics.isc import ISC
 from medzoo_metrics.kid import KID
+from medzoo_metrics.label_agreement import LABEL_AGREEMENT
 from medzoo_metrics.lpips_diversity import LPIPS_DIVERSITY
 from medzoo_metrics.nearest_train import NEAREST_TRAIN
 from medzoo_metrics.prc import PRC
 from medzoo_metrics.ssim import MS_SSIM, MS_SSIM_DIVERSITY, SSIM, SSIM_DIVERSITY
+from medzoo_metrics.synthetic_accuracy import SYNTHETIC_ACCURACY
 from medzoo_metrics.wasserstein import WASSERSTEIN
 
-FEATURES = (KID, FID, ISC, PRC, DENSITY_COVERAGE, DETECTION)
+FEATURES = (KID, FID, ISC, PRC, DENSITY_COVERAGE, DETECTION, SYNTHETIC_ACCURACY, LABEL_AGREEMENT)
 PAIRS = (LPIPS_DIVERSITY, SSIM, SSIM_DIVERSITY, MS_SSIM, MS_SSIM_DIVERSITY)
-PIXELS = (INTENSITY, EDGE_DENSITY, WASSERSTEIN)
+PIXELS = (INTENSITY, EDGE_DENSITY, WASSERSTEIN, GRAIN)
 
 
 @hookimpl

@@ -18,10 +18,9 @@ def density_coverage(real: Sample, fake: Sample, *, seed: int) -> Score:
     """Compute the coverage of the real images, in [0, 1]; the detail "density" is that of the synthetic ones.
 
     Around each real image lies a ball that reaches to its fifth nearest real neighbor. Coverage is the share of balls
-    that hold a synthetic image (eq. 3), density the mean number of balls in which a synthetic image lies, over five (eq.
-    2): 1 for images distributed as the real ones, more where they crowd. Unlike `prc`, neither grows because of an
-    outlier among the synthetic images. The detail "expected coverage" is the mean coverage of as many new real images,
-    by combinatorics. `seed` is not used.
+    that hold a synthetic image, density the mean number of balls in which a synthetic image lies, over five: on average
+    1 for images distributed as the real ones, more where they crowd. The detail "expected coverage" is the average for
+    as many new real images. `seed` is not used.
     """
     import torch
 
@@ -70,7 +69,7 @@ DENSITY_COVERAGE = MetricSpec(
     unit="coverage",
     higher_is_better=True,
     needs_features=("features",),
-    extractors=(DOMAIN,),
+    extractors=("efficientnet-lite0", DOMAIN),
     min_samples=NEIGHBORS + 1,
     baseline=True,
     build=lambda: density_coverage,

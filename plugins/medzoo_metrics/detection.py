@@ -11,8 +11,6 @@ from medzoo.specs import DOMAIN
 if TYPE_CHECKING:
     import numpy as np
 
-FOLDS = 5
-
 
 def detection(real: Sample, fake: Sample, *, seed: int) -> Score:
     """Compute the cross-validated AUC of telling real from synthetic images: 0.5 if it cannot be done, 1 if always.
@@ -25,12 +23,12 @@ def detection(real: Sample, fake: Sample, *, seed: int) -> Score:
     from sklearn.metrics import roc_auc_score
 
     from medzoo.toolkit.metric_samples import features_of
-    from medzoo_metrics.linear_probe import PENALTY, fit_probe
+    from medzoo_metrics.linear_probe import FOLDS, PROBE, fit_probe
 
     random = np.random.default_rng(seed)
     size = min(real.size, fake.size)
     rows = [features_of(each).numpy()[np.sort(random.permutation(each.size)[:size])] for each in (real, fake)]
-    folds = np.concatenate(_assign_folds(*rows, random=random))
+    folds = np.concatenate(_assign_folds(*rows, count=FOLDS, random=random))
     features, synthetic = np.concatenate(rows), np.repeat([0, 1], size)
     areas = []
     for fold in range(FOLDS):
@@ -43,12 +41,12 @@ def detection(real: Sample, fake: Sample, *, seed: int) -> Score:
         spread_over="folds",
         n_real=real.size,
         n_fake=fake.size,
-        method=f"AUC of {PENALTY}, mean over {FOLDS} stratified folds of {size} real and {size} synthetic images",
+        method=f"AUC of a {PROBE}, mean over {FOLDS} stratified folds of {size} real and {size} synthetic images",
     )
 
 
-def _assign_folds(*sets: np.ndarray, random: np.random.Generator) -> list[np.ndarray]:
-    """Assign the rows of each set (n, D) to folds, evenly and at random; equal rows of both sets share a fold.
+def _assign_folds(*sets: np.ndarray, count: int, random: np.random.Generator) -> list[np.ndarray]:
+    """Assign the rows of each set (n, D) to `count` folds, evenly and at random; equal rows of both sets share a fold.
 
     A copy of a real image that was fitted as synthetic would otherwise be taken for synthetic: the AUC of equal sets
     would lie below 0.5.
@@ -63,28 +61,29 @@ def _assign_folds(*sets: np.ndarray, random: np.random.Generator) -> list[np.nda
         left = dict(ranks)  # each shared row comes first once, in the same order in every set
         order = [left.pop(key, len(ranks)) for key in rows]
         folds = np.empty(len(rows), np.int64)
-        folds[np.lexsort([random.permutation(len(rows)), order])] = np.arange(len(rows)) % FOLDS
+        folds[np.lexsort([random.permutation(len(rows)), order])] = np.arange(len(rows)) % count
         assigned.append(folds)
     return assigned
 
 
 def build() -> Metric:
     """Return the metric, and import scikit-learn before it is called, for that changes the global random state."""
-    import sklearn.linear_model  # noqa: F401
+    import sklearn.linear_model
     import sklearn.metrics  # noqa: F401
 
     return detection
 
 
 DETECTION = MetricSpec(
-    contract=2,
+    contract=3,
     name="detection",
     summary="cross-validated AUC of telling real from synthetic images; 0.5 = indistinguishable",
     unit="AUC",
     higher_is_better=False,
     needs_features=("features",),
-    extractors=(DOMAIN,),
-    min_samples=2 * FOLDS,
+    extractors=("efficientnet-lite0", DOMAIN),
+    min_samples=10,
     baseline=True,
+    ideal=0.5,
     build=build,
 )

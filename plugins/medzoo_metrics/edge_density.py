@@ -57,10 +57,11 @@ def _ratio(real: np.ndarray, fake: np.ndarray, axis: int) -> np.ndarray:
 
 
 EDGE_DENSITY = MetricSpec(
-    contract=2,
+    contract=3,
     name="edge-density",
     summary="edge pixel fraction, synthetic / real",
     unit="ratio",
     needs_pixels=True,
+    ideal=1.0,
     build=lambda: edge_density,
 )

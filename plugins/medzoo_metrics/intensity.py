@@ -58,10 +58,11 @@ def _shares(found: GrayLevels) -> tuple[float, ...]:
 
 
 INTENSITY = MetricSpec(
-    contract=2,
+    contract=3,
     name="intensity",
     summary="difference in mean gray level, synthetic - real, and gray-level statistics of both sets",
     unit="gray levels, 0 to 1",
     needs_pixels=True,
+    ideal=0.0,
     build=lambda: intensity,
 )

@@ -29,7 +29,8 @@ from medzoo.testing import check_extractor, check_metric
 PLUGINS = load_plugins()
 NAMES = [
     "fid", "kid", "isc", "prc", "lpips-diversity", "ssim", "ssim-diversity", "ms-ssim", "ms-ssim-diversity",
-    "intensity", "edge-density", "wasserstein", "nearest-train",
+    "intensity", "edge-density", "wasserstein", "nearest-train", "density-coverage", "detection", "synthetic-accuracy",
+    "label-agreement", "grain",
 ]  # fmt: skip
 
 
@@ -76,7 +77,17 @@ def test_metric_specs_requirements():
         "ssim",
         "ms-ssim",
         "wasserstein",
+        "density-coverage",
+        "detection",
+        "synthetic-accuracy",
+        "label-agreement",
     ]
+    assert {name: PLUGINS.metric(name).ideal for name in NAMES if PLUGINS.metric(name).ideal is not None} == {
+        "intensity": 0.0,
+        "edge-density": 1.0,
+        "detection": 0.5,
+        "grain": 1.0,
+    }
     assert (
         PLUGINS.metric("fid").extractors
         == PLUGINS.metric("kid").extractors
@@ -163,6 +174,119 @@ def test_prc_known_values():
     assert score.details == pytest.approx({"precision": 4 / 5, "recall": 4 / 6})
     assert score.value == pytest.approx(2 * 0.8 * (4 / 6) / (0.8 + 4 / 6))
     assert measure("prc", features_of(fake), features_of(real)).details["recall"] == pytest.approx(4 / 5)
+
+
+def test_density_coverage_known_values():
+    real = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 100.0])[:, None]
+    fake = torch.tensor([0.5, 2.5, 2.6, 50.0])[:, None]
+    # balls of radius 5, 4, 3, 3, 4, 5, 99 around 0 to 5 and 100: each holds the first three
+    score = measure("density-coverage", features_of(real), features_of(fake))
+    assert score.value == 1.0
+    assert score.details["density"] == pytest.approx(7 * 3 / (5 * 4))
+
+
+def test_density_coverage_same_distribution_meets_expectation():
+    scores = [
+        measure("density-coverage", features_of(normal(80, 4, seed=seed)), features_of(normal(60, 4, seed=1000 + seed)))
+        for seed in range(40)
+    ]
+    expected = scores[0].details["expected coverage"]
+    assert expected == pytest.approx(1 - math.prod((79 - k) / (139 - k) for k in range(5)))
+    assert np.mean([score.value for score in scores]) == pytest.approx(expected, abs=0.01)
+    assert np.mean([score.details["density"] for score in scores]) == pytest.approx(1.0, abs=0.05)
+
+
+def test_density_coverage_outliers_and_modes():
+    real = normal(100, 4)
+    far = measure("density-coverage", features_of(real), features_of(normal(100, 4, seed=1, shift=30.0)))
+    assert (far.value, far.details["density"]) == (0.0, 0.0)
+    one_mode = measure("density-coverage", features_of(real), features_of(0.2 * normal(100, 4, seed=1)))
+    assert one_mode.value < 0.6
+    assert one_mode.details["density"] > 1.5
+    # the ball around an outlier among the real images is large, but counts as one of 101
+    outlier = torch.cat([real, torch.full((1, 4), 40.0)])
+    away = measure("density-coverage", features_of(outlier), features_of(normal(100, 4, seed=1, shift=8.0)))
+    assert away.value == 1 / 101
+
+
+def test_detection_known_values():
+    real, fake = normal(60, 5), normal(90, 5, seed=1)
+    apart = measure("detection", features_of(real), features_of(fake + torch.tensor([50.0, 0, 0, 0, 0])))
+    assert (apart.value, apart.spread, apart.spread_over) == (1.0, 0.0, "folds")
+    assert "5 stratified folds of 60 real and 60 synthetic images" in apart.method
+    assert (apart.n_real, apart.n_fake) == (60, 90)
+    values = [measure("detection", features_of(real), features_of(fake), seed=seed).value for seed in range(3)]
+    assert len(set(values)) == 3  # other images of the larger set, other folds
+    assert all(0.3 < value < 0.7 for value in values)
+    # two Gaussians d apart along one axis have the AUC of P(z < d / sqrt 2)
+    many = [measure("detection", features_of(normal(400, 1)), features_of(normal(400, 1, seed=1, shift=1.0))).value]
+    assert many[0] == pytest.approx(stats.norm.cdf(1 / math.sqrt(2)), abs=0.04)
+
+
+def test_detection_of_copies_is_chance():
+    real = normal(60, 30)
+    assert measure("detection", features_of(real), features_of(real.flip(0))).value == 0.5
+    half = torch.cat([real[:30], normal(30, 30, seed=1)])
+    assert measure("detection", features_of(real), features_of(half)).value == pytest.approx(0.5, abs=0.15)
+
+
+def classes_of(labels, *, seed=0, names=("a", "b", "c"), apart=20.0):
+    """Features around one place a class, and their labels."""
+    labels = torch.tensor(labels)
+    vectors = normal(len(labels), 6, seed=seed) + apart * torch.eye(6)[labels]
+    return Sample(size=len(labels), features={"features": vectors}, labels=labels, classes=names)
+
+
+def relabeled(sample, labels):
+    return Sample(size=sample.size, features=sample.features, labels=torch.tensor(labels), classes=sample.classes)
+
+
+def test_synthetic_accuracy_known_values():
+    real = classes_of([0] * 10 + [1] * 30)
+    fake = classes_of([0] * 12 + [1] * 12, seed=1)
+    perfect = measure("synthetic-accuracy", real, fake)
+    assert (perfect.value, perfect.interval) == (1.0, (1.0, 1.0))
+    assert perfect.details == {
+        "a": 1.0,
+        "b": 1.0,
+        "trained on real images": 1.0,
+        "trained on real images: a": 1.0,
+        "trained on real images: b": 1.0,
+    }
+    # of the real images of class a, half look like class b
+    mixed = relabeled(real, [0] * 10 + [0] * 10 + [1] * 20)
+    score = measure("synthetic-accuracy", mixed, fake)
+    assert score.details["a"] == 0.5
+    assert score.details["b"] == 1.0
+    assert score.value == 0.75  # and not 30 of 40
+    assert score.interval[0] < 0.75 < score.interval[1]
+
+
+def test_label_agreement_known_values():
+    real = classes_of([0] * 15 + [1] * 15)
+    fake = relabeled(classes_of([0] * 15 + [1] * 15, seed=1), [0] * 10 + [1] * 20)  # five of 20 look like class a
+    score = measure("label-agreement", real, fake)
+    assert score.details == {
+        "a": 1.0,
+        "b": 0.75,
+        "real images": 1.0,
+        "real images: a": 1.0,
+        "real images: b": 1.0,
+    }
+    assert score.value == 0.875
+
+
+@pytest.mark.parametrize("name", ["synthetic-accuracy", "label-agreement"])
+def test_class_metrics_absent_classes_are_nan(name):
+    real, fake = classes_of([0] * 10 + [1] * 10), classes_of([1] * 10 + [2] * 10, seed=1)
+    score = measure(name, real, fake)
+    assert score.value == score.details["b"]
+    assert math.isnan(score.details["a"])
+    assert math.isnan(score.details["c"])
+    with pytest.raises(DataError, match="all synthetic images are of one"):
+        measure(name, real, classes_of([1] * 20))
+    with pytest.raises(DataError, match="no class in common"):
+        measure(name, real, classes_of([2] * 10 + [3] * 10, names=("a", "b", "c", "d")))
 
 
 def gray_sets(*levels, side=16):
@@ -258,9 +382,9 @@ def test_intensity_color_uses_luma():
 
 def test_pixel_metrics_chunks_match_whole(monkeypatch):
     real, fake = sample_of(images(7)), sample_of(images(5, seed=1))
-    whole = [measure(name, real, fake) for name in ("intensity", "edge-density", "wasserstein")]
+    whole = [measure(name, real, fake) for name in ("intensity", "edge-density", "wasserstein", "grain")]
     monkeypatch.setattr("medzoo.toolkit.metric_samples.CHUNK", 2)
-    parts = [measure(name, real, fake) for name in ("intensity", "edge-density", "wasserstein")]
+    parts = [measure(name, real, fake) for name in ("intensity", "edge-density", "wasserstein", "grain")]
     assert [score.value for score in parts] == pytest.approx([score.value for score in whole], rel=1e-9)
 
 
@@ -275,6 +399,61 @@ def test_edge_density_of_a_step():
     undefined = measure("edge-density", sample_of(faint), sample_of(step))
     assert math.isnan(undefined.value)
     assert undefined.interval is None
+
+
+def noise(count, *, seed=0, blur=0.0, contrast=1.0, light=0.0):
+    """White noise of 32 pixels, blurred by a Gaussian of `blur` pixels: what a metric is given."""
+    pixels = torch.randn(count, 1, 32, 32, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    frequency = torch.fft.fftfreq(32, dtype=torch.float64)
+    transfer = torch.exp(-2.0 * (math.pi * blur) ** 2 * (frequency[:, None] ** 2 + frequency**2))
+    pixels = torch.fft.ifft2(torch.fft.fft2(pixels) * transfer).real
+    return Sample(size=count, pixels=(0.5 + light + 0.1 * contrast * pixels).float())
+
+
+def test_grain_of_white_noise_is_one():
+    real = noise(60)
+    assert measure("grain", real, real).value == 1.0
+    same = measure("grain", real, noise(60, seed=1, contrast=0.3, light=0.2))
+    assert same.value == pytest.approx(1.0, abs=0.02)
+    assert same.interval[0] < 1.0 < same.interval[1]
+    frequency = torch.fft.fftfreq(32, dtype=torch.float64)
+    radius = torch.hypot(frequency[:, None], frequency)
+    assert same.details["real"] == pytest.approx((radius > 0.25).double().mean().item(), abs=0.01)
+
+
+def test_grain_shows_a_blur_of_half_a_pixel():
+    blurred = measure("grain", noise(60), noise(60, seed=1, blur=0.5))
+    frequency = torch.fft.fftfreq(32, dtype=torch.float64)
+    radius = torch.hypot(frequency[:, None], frequency)
+    kept = torch.exp(-((2.0 * math.pi * 0.5 * radius) ** 2))  # of the power
+    expected = (kept[radius > 0.25].sum() / kept.sum()) / (radius > 0.25).double().mean()
+    assert blurred.value == pytest.approx(expected.item(), abs=0.02)
+    assert blurred.value < 0.7
+    assert blurred.interval[1] < 0.75
+    curve = blurred.curve
+    assert curve.x == pytest.approx([k / 16 for k in range(1, 17)])
+    ratio = curve.lines["synthetic"]
+    assert ratio[15] / ratio[3] == pytest.approx(math.exp(-((math.pi * 0.5) ** 2) * (1.0 - 1 / 16)), rel=0.25)
+    assert all(0.8 < value < 1.25 for value in curve.lines["real: half against half"][2:])
+
+
+def test_grain_ignores_the_slope_between_opposite_edges():
+    slope = torch.linspace(-0.4, 0.4, 32).view(1, 1, 1, 32)
+    fake = noise(40, seed=1)
+    tilted = Sample(size=40, pixels=fake.pixels + slope)
+    plain, tilted = (measure("grain", noise(40), some).details["synthetic"] for some in (fake, tilted))
+    smooth = Sample(size=40, pixels=0.5 + slope.expand(40, 1, 32, 32))
+    assert measure("grain", noise(40), smooth).value < 0.001  # without a window it is 0.2
+    assert tilted < plain
+
+
+def test_grain_constant_and_small_images():
+    flat = Sample(size=3, pixels=torch.full((3, 1, 16, 16), 0.5))
+    undefined = measure("grain", flat, flat)
+    assert math.isnan(undefined.value)
+    assert undefined.interval is None
+    with pytest.raises(DataError, match="at least 8 pixels a side, these are 7x7"):
+        measure("grain", Sample(size=2, pixels=torch.zeros(2, 1, 7, 7)), flat)
 
 
 def test_wasserstein_known_values():

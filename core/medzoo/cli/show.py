@@ -23,7 +23,7 @@ _DEFAULT = "default"
 _FIELDS = {
     GENERATOR: ("multi_label", "trainable", "needs_init_images", "varies_images"),
     CLASSIFIER: ("multi_label",),
-    "metric": ("unit", "higher_is_better", "needs", "extractors", "min_samples", "baseline", "symmetric"),
+    "metric": ("unit", "higher_is_better", "ideal", "needs", "extractors", "min_samples", "baseline", "symmetric"),
     "extractor": ("version", "gives", "preprocessing", "assets"),
 }
 

@@ -103,6 +103,7 @@ class MetricComputer:
             score=score,
             missing=missing,
             baseline=baseline,
+            ideal=one.spec.ideal,
             preprocessing=extractor.preprocessing if extractor else "",
             weights=extractor.weights if extractor else "",
             warnings=score.warnings if score else (),
@@ -179,6 +180,7 @@ class MetricComputer:
             size=len(indices),
             pixels=FloatPixels(images.images, indices) if spec.needs_pixels or spec.needs_distance else None,
             labels=torch.from_numpy(images.labels[indices]) if spec.needs_labels else None,
+            classes=images.classes if spec.needs_labels else (),
             features=features,
             distance=self._distance(one) if spec.needs_distance else None,
         )
@@ -213,6 +215,8 @@ class MetricComputer:
                 seed = derive_seed(self._seed, one.name, "floor", draw)
                 try:
                     values[kind].append(self._measure(one, half, against, None, seed=seed).value)
+                except DataError:  # halves that it cannot measure, such as of a single class
+                    return None
                 except MedzooError:
                     raise
                 except Exception as error:  # noqa: BLE001 - the plugin boundary, as for the score

@@ -55,7 +55,8 @@ class Baseline:
 class MetricResult:
     """A metric of the synthetic images of a class, or of all (`label` ""): a `score`, or why it is `missing`.
 
-    `name` includes the extractor, whose `preprocessing` and hash of `weights` ("" without any) follow.
+    `ideal` is the value of images like the real ones, if the metric states one. `name` includes the extractor, whose
+    `preprocessing` and hash of `weights` ("" without any) follow.
     """
 
     name: str
@@ -65,6 +66,7 @@ class MetricResult:
     score: Score | None = None
     missing: str = ""
     baseline: Baseline | None = None
+    ideal: float | None = None
     preprocessing: str = ""
     weights: str = ""
     warnings: tuple[str, ...] = ()

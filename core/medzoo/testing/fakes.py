@@ -107,7 +107,8 @@ class FakeSamples:
     """Makes the samples that `spec` asks for, of images with `side` pixels.
 
     `good` images are drawn as the real ones are. `bad` ones are brighter, coarser and of half the contrast, their
-    features far off, their logits flat; where training images are needed, they are copies of those. `fault` says so.
+    features far off and like those of another class, their logits flat; where training images are needed, they are
+    copies of those. `fault` says so.
     """
 
     def __init__(self, spec: MetricSpec, *, side: int) -> None:
@@ -125,6 +126,8 @@ class FakeSamples:
             "features": torch.randn(count, _WIDTH, generator=source),
             "logits": 3.0 * torch.randn(count, _WIDTH, generator=source),
         }
+        if self.spec.needs_labels:
+            features = {name: vectors + _of_classes(_labels(count)) for name, vectors in features.items()}
         return self._sample(0.7 * smooth, features)
 
     def bad(self, count: int, train: Sample) -> Sample:
@@ -138,6 +141,8 @@ class FakeSamples:
             "features": 4.0 + good.features.get("features", torch.empty(0)),
             "logits": torch.zeros(count, _WIDTH),
         }
+        if self.spec.needs_labels:
+            features["features"] = features["features"] + _of_classes(_labels(count) + 1) - _of_classes(_labels(count))
         if self.spec.needs_train:
             features = {name: vectors[:count] for name, vectors in train.features.items()}
         return self._sample(pixels, features)
@@ -158,7 +163,8 @@ class FakeSamples:
         return Sample(
             size=count,
             pixels=_BatchedPixels(pixels) if spec.needs_pixels else None,
-            labels=torch.arange(count) % len(CLASSES) if spec.needs_labels else None,
+            labels=_labels(count) if spec.needs_labels else None,
+            classes=CLASSES if spec.needs_labels else (),
             features={name: features[name] for name in spec.needs_features},
             distance=_distance if spec.needs_distance else None,
         )
@@ -169,6 +175,15 @@ def tensors_of(sample: Sample) -> list[Tensor]:
     held = list(sample.features.values())
     held += [sample.pixels.images] if isinstance(sample.pixels, _BatchedPixels) else []
     return held if sample.labels is None else [*held, sample.labels]
+
+
+def _labels(count: int) -> Tensor:
+    return torch.arange(count) % len(CLASSES)
+
+
+def _of_classes(labels: Tensor) -> Tensor:
+    """Return what features and logits of images of these classes have more than others, float32 (N, _WIDTH)."""
+    return 8.0 * torch.eye(_WIDTH)[labels % len(CLASSES)]
 
 
 def _distance(first: Tensor, second: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from medzoo.errors import DataError
-from medzoo.protocols import Histogram, Sample, Score
+from medzoo.protocols import Curve, Histogram, Sample, Score
 from medzoo.specs import CONTRACT
 from medzoo.testing.fakes import FakeSamples, tensors_of
 from medzoo.testing.monitor import Subject
@@ -128,6 +128,8 @@ class MetricSubject(Subject):
         )
         if score.histogram is not None:
             _expect_histogram(score.histogram)
+        if score.curve is not None:
+            _expect_curve(score.curve)
         for pair in score.pairs:
             inside = 0 <= pair.fake < self.fakes and 0 <= pair.train < self.train.size
             expect(inside, f"expected indices into the synthetic and the training images, got {pair}")
@@ -138,10 +140,11 @@ class MetricSubject(Subject):
     def _check_identity(self) -> str | None:
         if not self.spec.baseline or self.spec.higher_is_better is not False:
             return None
+        ideal = self.spec.ideal or 0.0
         same = self.score(self.real, self.real).value
         bad = self.score(fake=self.sets.bad(self.fakes, self.train)).value
         found = f"got {same:.3g} beside {bad:.3g} for bad images"
-        expect(abs(same) <= 0.1 * abs(bad), f"expected about 0 for equal sets, {found}")
+        expect(abs(same - ideal) <= 0.1 * abs(bad - ideal), f"expected about {ideal:.3g} for equal sets, {found}")
         return f"{same:.3g} for equal sets"
 
     def _check_direction(self) -> str | None:
@@ -220,3 +223,11 @@ def _expect_histogram(histogram: Histogram) -> None:
         expect(len(shares) == len(edges) - 1, f"expected {len(edges) - 1} shares of '{name}', got {len(shares)}")
         total = sum(shares)
         expect(abs(total - 1.0) < 1e-6, f"expected the shares of '{name}' to sum to 1, they sum to {total:.4g}")
+
+
+def _expect_curve(curve: Curve) -> None:
+    x = list(curve.x)
+    expect(bool(x) and x[0] > 0 and x == sorted(set(x)), "expected positive, rising x of the curve")
+    expect(bool(curve.lines), "expected a line in the curve")
+    for name, line in curve.lines.items():
+        expect(len(line) == len(x), f"expected {len(x)} values of '{name}', got {len(line)}")

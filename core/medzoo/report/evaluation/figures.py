@@ -1,14 +1,14 @@
-"""Figures of an evaluation: histograms, real-vs-real baselines, and metrics over training."""
+"""Figures of an evaluation: histograms, curves, real-vs-real baselines, and metrics over training."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from medzoo.evaluation.results import FAKE, OTHER, REAL, TRAIN, Baseline, TrendPoint
-from medzoo.protocols import Histogram
+from medzoo.protocols import Curve, Histogram
 from medzoo.report.figures import (
     BLUE,
     DASHES,
@@ -16,6 +16,7 @@ from medzoo.report.figures import (
     INK,
     ORANGE,
     PURPLE,
+    RULE,
     SERIES,
     Point,
     RenderedFigure,
@@ -50,6 +51,38 @@ def histogram_figure(histogram: Histogram) -> RenderedFigure:
         axes.grid(axis="y")
         axes.legend()
         return render_figure(figure, f"Histogram of {histogram.title}: {', '.join(histogram.shares)}.")
+
+
+def curve_figure(curve: Curve) -> RenderedFigure:
+    """Plot the lines of a curve on a logarithmic axis, with its reference as a dashed line and its stretch shaded."""
+    with style():
+        figure, (axes,) = subplots([2.8])
+        if curve.marked is not None:
+            axes.axvspan(*curve.marked, color=RULE, alpha=0.35, linewidth=0)
+        if curve.reference is not None:
+            axes.axhline(curve.reference, color=INK, linestyle="--", linewidth=1)
+        for index, (name, line) in enumerate(curve.lines.items()):
+            axes.plot(
+                curve.x,
+                [value if value > 0 else math.nan for value in line],
+                label=shorten(name),
+                color=ROLE_COLORS.get(name.partition(":")[0], SERIES[index % len(SERIES)]),
+                linestyle=DASHES[index % len(DASHES)],
+            )
+        axes.set_yscale("log", base=2)
+        low, high = axes.get_ylim()
+        axes.set_ylim(min(low, 0.45), max(high, 2.2))  # whatever the values, a factor of two is seen as such
+        axes.yaxis.set_major_locator(LogLocator(base=2, numticks=7))
+        axes.yaxis.set_major_formatter(lambda value, place: f"{value:g}")
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.set_xlim(0, curve.x[-1])
+        axes.set_title(wrap(curve.title, 60))
+        axes.set_xlabel(wrap(curve.x_label, 60))
+        axes.set_ylabel(curve.y_label)
+        axes.grid(axis="y")
+        figure.legend(loc="outside lower center", ncols=2)
+        ends = ", ".join(f"{name} ends at {format_number(line[-1])}" for name, line in curve.lines.items())
+        return render_figure(figure, f"{curve.title}: {curve.y_label} against {curve.x_label}; {ends}.")
 
 
 def baseline_figure(baselines: Mapping[str, Baseline]) -> RenderedFigure:

@@ -14,7 +14,7 @@ from medzoo.evaluation.evaluate import Measured
 from medzoo.evaluation.results import Evaluation
 from medzoo.generation.mixture import Source
 from medzoo.report.evaluation import images, tables, text
-from medzoo.report.evaluation.figures import baseline_figure, histogram_figure, trend_figure
+from medzoo.report.evaluation.figures import baseline_figure, curve_figure, histogram_figure, trend_figure
 from medzoo.report.evaluation.images import MeasuredImages
 from medzoo.report.figures import RenderedFigure
 from medzoo.report.page import render, svg_image
@@ -55,6 +55,9 @@ def _figures(evaluation: Evaluation) -> dict[str, RenderedFigure]:
     histograms = {row.name: row.score.histogram for row in evaluation.results if row.score and row.score.histogram}
     for name, stem in images.file_names(list(histograms)).items():
         figures[f"histogram-{stem}.png"] = histogram_figure(histograms[name])
+    curves = {row.name: row.score.curve for row in evaluation.results if row.score and row.score.curve}
+    for name, stem in images.file_names(list(curves)).items():
+        figures[f"curve-{stem}.png"] = curve_figure(curves[name])
     if evaluation.trend:
         figures["trend.png"] = trend_figure(evaluation.trend, baselines)
     return figures
@@ -67,7 +70,8 @@ def _page(evaluation: Evaluation, source: MeasuredImages, figures: Mapping[str, 
     image = evaluation.image
     side = images.thumbnail_side(count, size=image.size, channels=image.channels)
     with_histogram = [row for row in evaluation.results if row.score and row.score.histogram]
-    stems = images.file_names([row.name for row in with_histogram])
+    with_curve = [row for row in evaluation.results if row.score and row.score.curve]
+    stems, of_curves = (images.file_names([row.name for row in rows]) for rows in (with_histogram, with_curve))
     shown = {name: svg_image(figure) for name, figure in figures.items()}
     per_class = tables.per_class_table(evaluation)
     provenance = dict(evaluation.provenance)
@@ -90,6 +94,7 @@ def _page(evaluation: Evaluation, source: MeasuredImages, figures: Mapping[str, 
             for name, rows in pairs.items()
         ],
         "histograms": [(row, shown[f"histogram-{stems[row.name]}.png"]) for row in with_histogram],
+        "curves": [(row, shown[f"curve-{of_curves[row.name]}.png"]) for row in with_curve],
         "per_class": per_class,
         "per_class_preprocessing": text.describe_preprocessing(evaluation, per_class["metrics"] if per_class else ()),
         "matrices": list(tables.pair_matrices(evaluation)),

@@ -10,7 +10,7 @@ from medzoo.report.tables import Record, to_csv, to_json
 
 _SCORE = ("detail", "value", "spread", "spread_over", "interval_low", "interval_high", "n_real", "n_fake")
 _BASELINE = ("n", "draws", "real", "real_spread", "fake", "fake_spread")
-_NOTES = ("better", "unit", "method", "preprocessing", "weights", "failed", "missing", "warnings")
+_NOTES = ("better", "ideal", "unit", "method", "preprocessing", "weights", "failed", "missing", "warnings")
 METRICS = ("name", "class", *_SCORE, *(f"baseline_{name}" for name in _BASELINE), *_NOTES)
 PAIRWISE = ("first", "second", "name", *_SCORE, "method", "missing")
 TREND = ("name", "step", "epoch", *_SCORE, "method")
@@ -21,7 +21,7 @@ def metrics_csv(evaluation: Evaluation) -> bytes:
     records: list[Record] = []
     for row in (*evaluation.results, *evaluation.per_class):
         own = {"class": row.label, "warnings": " | ".join(row.warnings), "failed": row.score and row.score.failed}
-        first, *details = _records(row, ("name", "better", "unit", "preprocessing", "weights", "missing"))
+        first, *details = _records(row, ("name", "better", "ideal", "unit", "preprocessing", "weights", "missing"))
         baseline = {f"baseline_{name}": getattr(row.baseline, name, None) for name in _BASELINE}
         records += [{**own, **first, **baseline}, *({**own, **detail} for detail in details)]
     return to_csv(records, METRICS)
