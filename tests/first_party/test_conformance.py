@@ -41,6 +41,7 @@ def test_check_generator_first_party_plugin_passes(spec, overrides):
     names = {result.name for result in results}
     assert {"registration", "seeds repeat", "rebatching", "bad requests", "files"} <= names
     assert ("class conditioning" in names) == spec.trainable
+    assert ("variations" in names) == spec.varies_images
     for check in ("fit resumes", "fit stops"):
         assert (check in names) == spec.trainable
     shown = {check: check in names for check in ("label tokens", "attention maps")}

@@ -593,6 +593,91 @@ def test_check_generator_init_images(spec_of):
     assert found(SameMemory) == {"images": "expected new images, sample gave the init_images' own memory back"}
 
 
+@dataclass(frozen=True, kw_only=True)
+class StrengthSettings:
+    """Sampling of the generators below."""
+
+    strength: float = setting(1.0, "share of the grain; below 1, over a real image", above=0.0, max=1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrengthConfig(GrainConfig):
+    """Settings of generators that vary images by a strength."""
+
+    sampling: StrengthSettings = StrengthSettings()
+
+
+class ByStrength(Grain):
+    """Mixes its init_images with its own images by the strength."""
+
+    def sample(self, seeds, labels, *, init_images=None):
+        images, strength = super().sample(seeds, labels), self.config.sampling.strength
+        if strength == 1.0:
+            return images
+        init_images = check_init_images(self.image, seeds, labels, init_images)
+        return self.mixed(images, init_images, strength)
+
+    def mixed(self, images, init_images, strength):
+        return strength * images + (1.0 - strength) * init_images
+
+
+class UsesSourcesAlways(ByStrength):
+    def sample(self, seeds, labels, *, init_images=None):
+        images = super().sample(seeds, labels, init_images=init_images)
+        return images if init_images is None else 0.5 * images + 0.5 * init_images
+
+
+class NoSourceIsFine(ByStrength):
+    def sample(self, seeds, labels, *, init_images=None):
+        return (
+            Grain.sample(self, seeds, labels)
+            if init_images is None
+            else super().sample(seeds, labels, init_images=init_images)
+        )
+
+
+class StrengthBackwards(ByStrength):
+    def mixed(self, images, init_images, strength):
+        return super().mixed(images, init_images, 1.0 - strength)
+
+
+class MixesSourcesByStrength(ByStrength):
+    def mixed(self, images, init_images, strength):
+        return super().mixed(images, (init_images + init_images.mean(dim=0)) / 2.0, strength)
+
+
+class StrengthOfGlobalDraws(ByStrength):
+    def mixed(self, images, init_images, strength):
+        return super().mixed(images, init_images, strength * float(0.9 + 0.1 * torch.rand(())))
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (UsesSourcesAlways, "expected the images of no strength at strength 1, whatever the init_images"),
+        (NoSourceIsFine, "no init_images at strength 0.5"),
+        (StrengthBackwards, "expected images nearer to their sources at strength 0.1 than at 0.9"),
+        (MixesSourcesByStrength, "at strength 0.5, 1 + 7 instead of 8 at once"),
+        (StrengthOfGlobalDraws, "the same seeds and init_images gave other images at strength 0.5"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_check_generator_bad_variations(spec_of, build, message):
+    found = failures(spec_of(build, contract=3, config=StrengthConfig, varies_images=True))
+    assert message in found["variations"]
+
+
+def test_check_generator_variations(spec_of):
+    spec = spec_of(ByStrength, contract=3, config=StrengthConfig, varies_images=True)
+    results = {result.name: result for result in check_generator(spec)}
+    assert all(result.passed for result in results.values())
+    assert re.match(
+        r"strength 1 is as none; from plain .* 0\.\d+ at 0\.1, 0\.\d+ at 0\.9", results["variations"].detail
+    )
+    without = failures(spec_of(Grain, contract=3, varies_images=True))
+    assert without["variations"] == "expected a setting sampling.strength with the default 1.0, found none"
+
+
 def test_check_generator_fit_counts_callback_calls(spec_of):
     results = {result.name: result for result in check_generator(spec_of(Tells))}
     assert all(result.passed for result in results.values())

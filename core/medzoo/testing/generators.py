@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from medzoo import config as settings
 from medzoo.protocols import AttentionMaps, Generator, LabeledImages, LabelTokens
 from medzoo.testing.fakes import BRIGHTNESS, CLASSES, FakeImages
 from medzoo.testing.models import ATOL, BATCH, ModelSubject
+from medzoo.testing.monitor import LEARNING
 from medzoo.testing.recording_callback import RecordingCallback
 from medzoo.testing.suite import CheckResult, expect, expect_medzoo_error, expect_tensor, global_seed
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from medzoo.specs import GeneratorSpec
 
+_STRENGTH = "sampling.strength"
 _OBEYED = 0.75
 _DRAWN = 16
 
@@ -33,9 +36,9 @@ def check_generator(
     It is built from its `tiny` preset, with `overrides` (key=value) for what no preset can know, for three classes,
     fitted on 24 made-up images and asked for images; where the spec is multi-label, once more with multi-hot labels,
     in the checks whose names begin with "multi-label". To see whether it obeys labels, it is fitted on plain black,
-    gray and white images, with its preset `quick` if there is one. Checks that cannot apply are left out: fitting for a
-    spec that is not trainable, init_images for one that needs none, and all that follows a failure to build or to give
-    images.
+    gray and white images, with its preset `quick` if there is one; where it varies images, it varies those of another
+    class too. Checks that cannot apply are left out: fitting for a spec that is not trainable, init_images for one that
+    needs none, variations for one without varies_images, and all that follows a failure to build or to give images.
     """
     return GeneratorSubject.suite(spec, device, overrides).results()
 
@@ -78,6 +81,7 @@ class GeneratorSubject(ModelSubject[Generator]):
             "labels": self._check_labels,
             "combinations": self._check_combinations,
             "init_images": self._check_init_images,
+            "variations": self._check_variations,
             "bad requests": self._check_bad_requests,
             "class conditioning": self._check_class_conditioning,
             "save and load": self.check_save_and_load,
@@ -143,7 +147,7 @@ class GeneratorSubject(ModelSubject[Generator]):
         chosen = list(indices)
         labels = (self.labels if labels is None else labels)[chosen]
         given, real, kept = labels.clone(), None, None
-        if self.spec.needs_init_images:
+        if self.spec.needs_init_images or init_images is not None:
             kept = (self.init_images if init_images is None else init_images)[chosen]
             real = kept.clone()
         with self.observed("sample"):
@@ -216,14 +220,74 @@ class GeneratorSubject(ModelSubject[Generator]):
     def _check_init_images(self) -> str | None:
         if not self.spec.needs_init_images:
             return None
-        whole = self.sample()
+        self._check_own_sources(self.model)
+        return "an image's source is its own"
+
+    def _check_variations(self) -> str | None:
+        spec = self.spec
+        if not spec.varies_images:
+            return None
+        default = settings.flatten(spec.config()).get(_STRENGTH)
+        found = "none" if default is None else f"{default!r}"
+        expect(default == 1.0, f"expected a setting {_STRENGTH} with the default 1.0, found {found}")
+        expect(not spec.needs_init_images, "it needs init_images at every strength: leave varies_images out")
+        for strength in (0.0, -0.5, 1.5):
+            expect_medzoo_error(f"{_STRENGTH} = {strength}", functools.partial(self._at, strength, self.model))
+        real, full, half = self.init_images, self._at(1.0, self.model), self._at(0.5, self.model)
+        same = torch.equal(self.sample(), self.sample(init_images=real, model=full))
+        expect(same, "expected the images of no strength at strength 1, whatever the init_images")
+        expect_medzoo_error("no init_images at strength 0.5", lambda: self.sample(model=half))
+        whole = self.sample(init_images=real, model=half)
+        with global_seed(4, self.device):
+            again = self.sample(init_images=real, model=half)
+        expect(torch.equal(whole, again), "the same seeds and init_images gave other images at strength 0.5")
+        split = torch.cat([self.sample(part, init_images=real, model=half) for part in (range(1), range(1, BATCH))])
+        _expect_close(whole, split, f"at strength 0.5, 1 + {BATCH - 1} instead of {BATCH} at once")
+        self._check_own_sources(half)
+        return self._check_nearness()
+
+    @functools.cached_property
+    def _learner(self) -> Generator:
+        return self.learner()
+
+    def _check_nearness(self) -> str:
+        """Check that a small strength changes an image less than a large one: plain images of another class."""
+        learner = self._learner if self.trainable else self.model
+        shape = (learner.image.channels, learner.image.size, learner.image.size)
+        light = torch.tensor(BRIGHTNESS).roll(1) / 255.0
+        sources = light.view(-1, 1, 1, 1).expand(-1, *shape).contiguous()
+        apart = {}
+        for strength in (0.1, 0.9):
+            varying = self._at(strength, learner)
+            with self.observed(LEARNING):
+                images = varying.sample(self.seeds[: len(CLASSES)], self.class_labels.clone(), init_images=sources)
+            apart[strength] = (images.cpu() - sources).abs().mean().item()
+        near, far = apart.values()
+        expect(
+            near < far,
+            f"expected images nearer to their sources at strength 0.1 than at 0.9, the means apart are {near:.3f} and "
+            f"{far:.3f}",
+        )
+        return f"strength 1 is as none; from plain sources of another class it is {near:.3f} at 0.1, {far:.3f} at 0.9"
+
+    def _at(self, strength: float, model: Generator) -> Generator:
+        """Build a generator with the weights and the image size of `model` and this strength. Raises: MedzooError."""
+        preset = "tiny" if model.image.size == self.image.size else "quick"
+        overrides = {**(self.overrides or {}), _STRENGTH: strength}
+        resolved = settings.resolve(self.spec.config, presets=self.spec.presets, preset=preset, overrides=overrides)
+        varying = self._built(resolved.value, model.image)
+        varying.load_state_dict(model.state_dict())
+        return varying
+
+    def _check_own_sources(self, model: Generator) -> None:
+        """Check that an image depends on its own init_image, and on that."""
+        whole = self.sample(init_images=self.init_images, model=model)
         for kept in (torch.arange(BATCH) % 2 == 0, torch.arange(BATCH) % 2 == 1):
             init_images = torch.where(kept.view(-1, 1, 1, 1), self.init_images, 1.0 - self.init_images)
-            images = self.sample(init_images=init_images)
+            images = self.sample(init_images=init_images, model=model)
             _expect_close(whole[kept], images[kept], "when the init_images of other images changed")
             ignored = (whole[~kept] == images[~kept]).flatten(1).all(dim=1)
             expect(not bool(ignored.any()), "an image stayed the same when its source was inverted")
-        return "an image's source is its own"
 
     def _check_bad_requests(self) -> str:
         seeds, labels = self.seeds[:2], self.labels[:2]
@@ -244,7 +308,7 @@ class GeneratorSubject(ModelSubject[Generator]):
     def _check_class_conditioning(self) -> str | None:
         if not self.trainable or self.spec.needs_init_images:
             return None
-        learner = self.learner()
+        learner = self._learner
         light = torch.stack(
             [
                 learner.sample(range(_DRAWN), label.expand(_DRAWN, *label.shape).clone()).flatten(1).mean(dim=1)
