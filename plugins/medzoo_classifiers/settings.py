@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from medzoo.config import setting
 from medzoo.errors import ConfigError
-from medzoo.toolkit.settings import ClassifierSettings
+from medzoo.toolkit.settings import ClassifierSettings, ImageSettings
 
 _SWIN = "swin_tiny_patch4_window7_224"
 _VIT = "vit_tiny_patch16_224"
+_LITE0, _TEST_LITE0 = "tf_efficientnet_lite0", "test_efficientnet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,16 +38,28 @@ class CNNConfig(ClassifierSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TimmSettings:
-    """A network of timm."""
+class BackboneSettings:
+    """A network of timm and its weights."""
 
     name: str = setting("resnet34", "timm's name of it, as in timm.list_models()")
     weights: str = setting("scratch", "initial weights", choices=("scratch", "imagenet"))
-    weights_file: str = setting("", 'safetensors file of timm\'s ImageNet weights; "" asks the Hub')
+    weights_file: str = setting(
+        "", 'file of its ImageNet weights; "" takes medzoo\'s asset if it is on this machine, or asks the Hub'
+    )
     weights_sha256: str = setting("", 'SHA-256 of that file; "" is the one of medzoo\'s asset for this network')
     input_size: int = setting(
         0, "side in pixels that images are resized to; 0 is that of the image, at least 64", min=0, max=4096
     )
+
+    def __post_init__(self) -> None:
+        if self.weights_file and self.weights != "imagenet":
+            raise ConfigError("network.weights_file is for network.weights=imagenet", "set both, or none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimmSettings(BackboneSettings):
+    """A network of timm that is trained."""
+
     normalization: str = setting(
         "data",
         "pixels are standardized by the statistics of the training data or of the weights",
@@ -55,8 +68,7 @@ class TimmSettings:
     dropout: float = setting(0.0, "before the last layer", min=0.0, max=1.0)
 
     def __post_init__(self) -> None:
-        if self.weights_file and self.weights != "imagenet":
-            raise ConfigError("network.weights_file is for network.weights=imagenet", "set both, or none")
+        super().__post_init__()
         if self.normalization == "weights" and self.weights != "imagenet":
             raise ConfigError("network.normalization=weights is for network.weights=imagenet", "set both, or none")
 
@@ -129,6 +141,20 @@ class ConvNeXtConfig(ClassifierSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Lite0Settings(TimmSettings):
+    """The network of `efficientnet_lite0`."""
+
+    name: str = setting(_LITE0, "timm's name of it; test_efficientnet is for tests", choices=(_LITE0, _TEST_LITE0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lite0Config(ClassifierSettings):
+    """Settings of `efficientnet_lite0`."""
+
+    network: Lite0Settings = Lite0Settings()
+
+
+@dataclass(frozen=True, kw_only=True)
 class FrozenSettings(TimmSettings):
     """The network of `resnet50-frozen`."""
 
@@ -141,3 +167,44 @@ class FrozenConfig(ClassifierSettings):
     """Settings of `resnet50-frozen`."""
 
     network: FrozenSettings = FrozenSettings()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSettings(BackboneSettings):
+    """The frozen network of `frozen`, whose features are classified."""
+
+    name: str = setting(_LITE0, "timm's name of it, as in timm.list_models()")
+    weights: str = setting(
+        "imagenet", "its weights; scratch, random ones, is for tests", choices=("scratch", "imagenet")
+    )
+    extractor: str = setting("", 'an extractor (medzoo plugin list) in its place, such as dinov2; "" is the network')
+    mirrored: bool = setting(True, "the mirror image of each training image counts as another one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegressionSettings:
+    """The logistic regression on the features."""
+
+    C: tuple[float, ...] = setting(
+        (0.003,),
+        "inverse strength of the L2 penalty (scikit-learn's C); of several, that of the lowest validation loss",
+        min=1e-9,
+    )
+    max_iter: int = setting(500, "L-BFGS iterations at most", min=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegressionObjective:
+    """Which images count more."""
+
+    class_weighted: bool = setting(False, "weight classes by their inverse frequency (multi-label: the positives)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureConfig:
+    """Settings of `frozen`."""
+
+    image: ImageSettings = ImageSettings()
+    network: FeatureSettings = FeatureSettings()
+    regression: RegressionSettings = RegressionSettings()
+    objective: RegressionObjective = RegressionObjective()

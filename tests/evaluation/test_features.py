@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from medzoo import ImageSpec
+from medzoo.assets import LoadedExtractor
 from medzoo.data.dataset import open_dataset
-from medzoo.evaluation.features import ClassifierExtractor, Extraction, LoadedExtractor, extract_all
+from medzoo.evaluation.features import ClassifierExtractor, Extraction, extract_all
 from medzoo.evaluation.image_sets import EvaluationSet
 from medzoo.runs.progress import no_progress
 from medzoo.storage.files import temporary_name

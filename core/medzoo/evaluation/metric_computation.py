@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medzoo.assets import LoadedExtractor
 from medzoo.data.decoded_cache import Decoded
 from medzoo.data.images import to_float, to_uint8
 from medzoo.errors import OUT_OF_MEMORY, DataError, MedzooError, ResourceError, is_out_of_memory
-from medzoo.evaluation.features import Extraction, LoadedExtractor, extract_all, load_extractor
+from medzoo.evaluation.features import Extraction, extract_all, load_extractor
 from medzoo.evaluation.image_sets import EvaluationSet
 from medzoo.evaluation.metric_selection import SelectedMetric
 from medzoo.evaluation.results import FAKE, REAL, TRAIN, Baseline, MetricResult, PairwiseResult

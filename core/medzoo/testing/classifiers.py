@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from medzoo.protocols import Classifier, LabeledImages
+from medzoo.protocols import Classifier, FeatureClassifier, LabeledImages
 from medzoo.testing.fakes import CLASSES, FakeImages, PlainImages, WeightedFakeImages
 from medzoo.testing.models import ATOL, BATCH, ModelSubject
 from medzoo.testing.recording_callback import RecordingCallback
@@ -66,6 +66,7 @@ class ClassifierSubject(ModelSubject[Classifier]):
             "save and load": self.check_save_and_load,
             "fit stops": self.check_fit_stops,
             "sample weights": self._check_sample_weights,
+            "frozen features": self._check_frozen_features,
             "learns": self._check_learns,
             "bad images": self._check_bad_images,
             **self.limits,
@@ -142,6 +143,26 @@ class ClassifierSubject(ModelSubject[Classifier]):
         changed = any(not torch.equal(value, found[0.1][name]) for name, value in found[1.0].items())
         expect(changed, "a fit in which half of the images have a weight of 0.1 gave the same model")
         return "images of a lower weight give another model, weights of 1 the same"
+
+    def _check_frozen_features(self) -> str | None:
+        """Check that a FeatureClassifier gives the same from features as from images."""
+        if not isinstance(self.model, FeatureClassifier):
+            return None
+        data = FakeImages(self.image)
+        images, labels = _stacked(data, range(len(data))), torch.from_numpy(data.labels)
+        fresh = self.build()
+        assert isinstance(fresh, FeatureClassifier)
+        features = expect_tensor(fresh.extract(images), "extract", shape=(len(images), "V", "D"))
+        trained = self.model.extract(images)
+        expect(
+            torch.equal(features, trained), "expected features that no training changes, those of a fitted one differ"
+        )
+        fresh.fit_features(features, labels, validation=(features, labels), seed=5)
+        by_features = fresh.predict_features(features[:BATCH])
+        for what, found in (("predict_features", by_features), ("fit", self.model.predict(images[:BATCH]))):
+            apart = (fresh.predict(images[:BATCH]) - found).abs().max().item()
+            expect(apart <= ATOL, f"{what} and predict after fit_features differ by {apart:.2g}")
+        return f"{features.shape[1]} views of {features.shape[2]}; fit and predict give the same from images"
 
     def _check_learns(self) -> str:
         learner = self.learner()

@@ -84,9 +84,10 @@ def pixel_statistics(data: LabeledImages) -> tuple[list[float], list[float]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """Initial weights of a body: their source and, if they need them, the pixel statistics of their training images."""
+    """Initial weights of a body: their source and license, and the pixel statistics of their training images."""
 
     source: str
+    license: str = ""
     mean: Sequence[float] | None = None
     deviation: Sequence[float] | None = None
 
@@ -206,7 +207,8 @@ class ImageClassifier(nn.Module):
             else:
                 statistics, of = pixel_statistics(data), "the training images"
             self.network.set_statistics(*statistics)
-            callback.log_metadata("weights", {"source": start.source, "pixels_standardised_by": of})
+            facts = {"source": start.source, **({"license": start.license} if start.license else {})}
+            callback.log_metadata("weights", {**facts, "pixels_standardised_by": of})
         else:
             callback.log_metadata("weights", {"source": "the classifier's own, from before this training"})
         if self.network.side != self.image.size:
