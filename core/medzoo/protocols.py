@@ -251,7 +251,9 @@ class Sample:
     `pixels` gives float32 (n, C, H, W) in [0, 1], real and synthetic images alike in size and channels. `labels` are
     int64 (N,), label k meaning `classes[k]`; in all sets alike, but each may lack images of some. `features` are
     float32 (N, D) by layer of the extractor, finite; the layer "mirrored" holds the "features" of the horizontally
-    flipped images. `distance` is the extractor's perceptual distance of pairs of `pixels`.
+    flipped images. `distance` is the extractor's perceptual distance of pairs of `pixels`. `sources`, int64 (N,), are
+    given of synthetic images to a metric that needs training images, if any is a variation of one: the index of that
+    training image, -1 of an image that varies none of them.
     """
 
     size: int
@@ -260,6 +262,7 @@ class Sample:
     classes: tuple[str, ...] = ()
     features: Mapping[str, Tensor] = field(default_factory=dict)
     distance: Callable[[Tensor, Tensor], Tensor] | None = None
+    sources: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,6 +36,10 @@ def nearest_train(real: Sample, fake: Sample, *, train: Sample, seed: int) -> Sc
     images are near to all images, so the same test is made of the distance to the nearest training image over that to
     the nearest held-out one ("relative share", "relative p_value"), which is small for copies only. It fails if both
     probabilities are below 0.01. Mirrored training images count as copies too. `seed` is not used.
+
+    A variation is not compared with its own source, `fake.sources`, but with all other training images; how far it is
+    from its source stands by itself in "source median", "source closest" and "source share", the share of variations
+    within the threshold of their source.
     """
     import numpy as np
 
@@ -45,11 +49,14 @@ def nearest_train(real: Sample, fake: Sample, *, train: Sample, seed: int) -> Sc
     ways = [features_of(train, layer).numpy() for layer in ("features", "mirrored")]
     of_real, of_fake = features_of(real).numpy(), features_of(fake).numpy()
     _, held_out = nearest(of_real, ways)
-    index, distances = nearest(of_fake, ways)
+    sources = np.full(fake.size, -1) if fake.sources is None else fake.sources.numpy()
+    index, distances = nearest(of_fake, ways, exclude=sources)
     absolute = _tail(held_out, distances)
     _, to_others = nearest(of_real, [of_real], exclude=np.arange(real.size))
     relative = _tail(_ratio(held_out, to_others), _ratio(distances, nearest(of_fake, [of_real])[1]))
     closest = np.argsort(distances, kind="stable")[:SHOWN]
+    varied = np.flatnonzero(sources >= 0)
+    to_source = np.linalg.norm(of_fake[varied] - ways[0][sources[varied]], axis=1)
     return Score(
         value=absolute.count / fake.size,
         n_real=real.size,
@@ -63,9 +70,10 @@ def nearest_train(real: Sample, fake: Sample, *, train: Sample, seed: int) -> Sc
             "detectable share": _detectable(relative.rank, real.size, fake.size) / fake.size,
             "real median": float(np.median(held_out)),
             "synthetic median": float(np.median(distances)),
+            **_source_details(to_source, absolute.threshold),
         },
         method=_method(absolute.rank, real.size, train.size),
-        warnings=tuple(_warnings(absolute, relative, real.size)),
+        warnings=(*_warnings(absolute, relative, real.size), *_source_warnings(to_source, fake.size)),
         histogram=_histogram(held_out, distances),
         pairs=tuple(Pair(fake=int(k), train=int(index[k]) % train.size, distance=float(distances[k])) for k in closest),
         failed=max(absolute.p_value, relative.p_value) < SIGNIFICANCE,
@@ -113,6 +121,28 @@ def _warnings(absolute: _Tail, relative: _Tail, held_out: int) -> Iterator[str]:
         )
     if held_out < 1 / PERCENTILE:
         yield f"{held_out} held-out images are too few to estimate the 1st percentile of their distances"
+
+
+def _source_details(to_source: np.ndarray, threshold: float) -> dict[str, float]:
+    """Return the distances of variations to their sources (N,) in numbers; none without variations."""
+    import numpy as np
+
+    if not len(to_source):
+        return {}
+    return {
+        "variations": len(to_source),
+        "source median": float(np.median(to_source)),
+        "source closest": float(to_source.min()),
+        "source share": float((to_source <= threshold).mean()),
+    }
+
+
+def _source_warnings(to_source: np.ndarray, count: int) -> Iterator[str]:
+    if len(to_source):
+        yield (
+            f"{len(to_source)} of {count} synthetic images are variations of training images, each compared with all "
+            "but its own source: they show what their sources show, whatever this check says"
+        )
 
 
 def _method(rank: int, held_out: int, trained_on: int) -> str:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from medzoo.data.images import write_image
 from medzoo.errors import DataError
-from medzoo.evaluation.image_sets import UNLABELED, common_image, open_sets
+from medzoo.evaluation.image_sets import UNLABELED, common_image, open_sets, source_indices
 from medzoo.evaluation.results import FAKE, OTHER, REAL, TRAIN
 
 
@@ -134,3 +134,11 @@ def test_common_image_not_square(tmp_path, open_):
     sets[REAL].decode(image, crop="none")
     facts = sets[REAL].summary()
     assert (facts.sizes, facts.color, facts.codecs, facts.size) == ("12x12 to 30x12", "gray", "JPEG, PNG", 2)
+
+
+def test_source_indices_by_folder_and_file():
+    names = ["train/a/1.png", "train/b/1.png", "train/a/2.png", "old/a/2.png"]
+    given = ["train/a/1.png", "a/1.png", "x/train/b/1.png", "", "1.png"]
+    assert source_indices(given, names).tolist() == [0, 0, 1, -1, -1]
+    assert source_indices(["a/2.png", "train/a/2.png", "new/a/2.png"], names).tolist() == [-1, 2, -1]
+    assert source_indices(["1.png", "a/1.png"], ["1.png", "2.png"]).tolist() == [0, -1]

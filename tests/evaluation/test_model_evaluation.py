@@ -9,6 +9,7 @@ import pytest
 from helpers.evaluation_sets import source_of_tests
 from helpers.tiny import make_model
 
+import medzoo
 from medzoo import config as settings
 from medzoo.cli.options import parse_overrides
 from medzoo.data.dataset import open_dataset
@@ -17,6 +18,8 @@ from medzoo.errors import ConfigError, DataError
 from medzoo.evaluation.evaluate import EvaluateRequest
 from medzoo.evaluation.memorization import NOTE, CopyCheck, memorization_note, save_memorization_note
 from medzoo.evaluation.model_evaluation import evaluate_checkpoints, evaluate_model, sample_dataset
+from medzoo.evaluation.results import FAKE
+from medzoo.generation.mixture import make_source
 from medzoo.models.loading import load_model
 from medzoo.plugins.lookup import load_plugins
 from medzoo.training.train import train
@@ -48,15 +51,16 @@ def request(folders, **changes):
 
 def test_sample_dataset_depends_on_the_seed(folders):
     model = load_model(folders / "run", plugins=load_plugins(), device="cpu")
-    one = sample_dataset(model, per_class=3, seed=1, batch_size=4, progress=unheard)
+    one, sources = sample_dataset(model, per_class=3, seed=1, batch_size=4, progress=unheard)
+    assert sources == ()
     assert one.counts() == {"normal": 3, "thick-wall": 3}
     assert one.array.shape == (6, 16, 16)
-    other = sample_dataset(model, per_class=3, seed=1, batch_size=6, progress=unheard)
+    other, _ = sample_dataset(model, per_class=3, seed=1, batch_size=6, progress=unheard)
     assert np.abs(one.array.astype(int) - other.array).max() <= 1
-    more = sample_dataset(model, per_class=5, seed=1, batch_size=4, progress=unheard)
+    more, _ = sample_dataset(model, per_class=5, seed=1, batch_size=4, progress=unheard)
     assert np.abs(more.array[:3].astype(int) - one.array[:3]).max() <= 1
     assert not np.array_equal(
-        sample_dataset(model, per_class=3, seed=2, batch_size=4, progress=unheard).array, one.array
+        sample_dataset(model, per_class=3, seed=2, batch_size=4, progress=unheard)[0].array, one.array
     )
 
 
@@ -132,3 +136,39 @@ def test_memorization_note_in_card(folders, tmp_path):
     (run / "config.json").write_text("[]")
     with pytest.raises(DataError, match="finished training run"):
         save_memorization_note(run, measured.evaluation)
+
+
+def test_evaluate_model_varies_training_images(folders):
+    given = request(folders, train=folders / "train", metrics=("nearest-train@pixels",))
+    source = make_source(load_plugins(), device="cpu")
+    measured = evaluate_model(f"{folders / 'run'}@0.5", given, source, per_class=6, progress=unheard)
+    (row,) = measured.evaluation.results
+    fake = measured.sets[FAKE]
+    assert set(fake.sources) == set(open_dataset(folders / "train").names)
+    assert row.score.details["variations"] == 12
+    assert 0 < row.score.details["source closest"] <= row.score.details["source median"]
+    assert "12 of 12 synthetic images are variations of training images" in row.score.warnings[-1]
+    with pytest.raises(ConfigError, match=r"'run@0\.5' varies real images, and none are given to vary") as caught:
+        evaluate_model(f"{folders / 'run'}@0.5", request(folders), source, per_class=6, progress=unheard)
+    assert caught.value.hint == "--train DIR"
+
+
+def test_evaluate_folder_that_names_sources(folders, tmp_path):
+    """Copies of training images that say so are not taken for memorization; those that do not say so are."""
+    made = medzoo.augment("duplicate", data=folders / "train", to=25, out=tmp_path / "made", originals="omit")
+    given = {"real": folders / "real", "train": folders / "train", "metrics": ["nearest-train@pixels"]}
+    (row,) = medzoo.evaluate(fake=made.folder, **given, size=16).results
+    assert not row.score.failed
+    assert (row.score.details["variations"], row.score.details["source share"]) == (41, 1.0)
+    assert row.score.details["source median"] == pytest.approx(0.0, abs=1e-5)
+    (made.folder / "metadata.csv").unlink()
+    (row,) = medzoo.evaluate(fake=made.folder, **given, size=16).results
+    assert row.score.failed
+    assert "variations" not in row.score.details
+    other = tmp_path / "other"
+    write_phantom(other, counts=COUNTS, size=16, seed=9)
+    for file in sorted(other.rglob("*.png")):
+        file.rename(file.with_name(f"other-{file.name}"))
+    made = medzoo.augment("duplicate", data=other, to=10, out=tmp_path / "more", originals="omit")
+    found = medzoo.evaluate(fake=made.folder, **given, size=16)
+    assert any("11 synthetic images are variations of images that have no namesake" in text for text in found.warnings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -489,6 +490,23 @@ def test_nearest_train_known_values():
     assert "3 held-out images are too few to estimate the 1st percentile of their distances" in score.warnings
     # held-out images are 11, 11 and 91 from each other: 2/11, 3/11, 4/91; of the others the nearest is 104, 13, 2, 13
     assert score.details["relative share"] == 1 / 4
+
+
+def test_nearest_train_leaves_out_sources():
+    train = train_of(points(0.0, 10.0, 20.0), points(100.0, 110.0, 120.0))
+    real = features_of(points(2.0, 13.0, 104.0))
+    fake = replace(features_of(points(110.5, 20.5, 4.0, 18.0)), sources=torch.tensor([1, 2, -1, 0]))
+    score = measure("nearest-train", real, fake, train=train)
+    # The first is next to its own mirrored source, the second to its source: 9.5 from the others.
+    assert {pair.fake: (pair.train, pair.distance) for pair in score.pairs} == {
+        0: (2, 9.5), 1: (1, 10.5), 2: (0, 4.0), 3: (2, 2.0)
+    }  # fmt: skip
+    assert score.details["variations"] == 3
+    assert (score.details["source closest"], score.details["source median"]) == (0.5, 18.0)
+    assert score.details["source share"] == 1 / 3
+    assert score.warnings[-1].startswith("3 of 4 synthetic images are variations of training images")
+    plain = measure("nearest-train", real, replace(fake, sources=None), train=train)
+    assert "variations" not in plain.details
 
 
 def test_nearest_train_smooth_images_are_not_copies():

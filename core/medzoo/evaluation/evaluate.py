@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from medzoo.data.dataset import Dataset
 from medzoo.data.images import CROPS
 from medzoo.errors import ConfigError, DataError, PluginError
-from medzoo.evaluation.image_sets import EvaluationSet, common_image, dataset_warnings, open_sets
+from medzoo.evaluation.image_sets import EvaluationSet, common_image, dataset_warnings, open_sets, source_indices
 from medzoo.evaluation.leakage import find_seen, without_seen
 from medzoo.evaluation.metric_computation import MetricComputer
 from medzoo.evaluation.metric_selection import select_metrics
@@ -35,7 +35,8 @@ class EvaluateRequest:
     table of all pairs. `metrics` are names such as "kid@cnn-busi" or "ssim", all that can be had where there are none.
     `size` is the side in pixels at which images are compared, by default the smaller one of the real and synthetic
     images'; `crop` as in `images.prepare`, of real images, for generators make images that are cropped already.
-    `models` made the synthetic images, beside those that the images' metadata.csv names. Real images that were trained
+    `models` made the synthetic images, beside those that the images' metadata.csv names, and `sources` are the names of
+    the real images they vary, if `fake` is a dataset of variations. Real images that were trained
     on are refused, or left out with `leave_out_seen`, or measured all the same with `allow_leak`.
     """
 
@@ -44,6 +45,7 @@ class EvaluateRequest:
     train: Path | Dataset | None = None
     other: Path | Dataset | None = None
     models: tuple[LoadedModel[Generator], ...] = ()
+    sources: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     per_class: bool = False
     size: int | None = None
@@ -82,6 +84,7 @@ def evaluate(request: EvaluateRequest, source: Source, *, progress: Progress = n
         )
     paths = {REAL: request.real, FAKE: request.fake, TRAIN: request.train, OTHER: request.other}
     sets = open_sets(paths, classes=request.classes, skip_bad=request.skip_bad, masks=request.masks)
+    sets[FAKE].sources = request.sources or sets[FAKE].sources
     image, resized = common_image(sets, size=request.size)
     logger.info(resized)
     classes = tuple(name for name, count in sets[REAL].data.counts().items() if count)
@@ -127,10 +130,22 @@ def evaluate(request: EvaluateRequest, source: Source, *, progress: Progress = n
         pairwise=tuple(computer.compute_pair(one, sets[a], sets[b]) for a, b in pairs for one in of_pairs),
         skipped=tuple(skipped),
         errors=computer.errors,
-        warnings=(*dataset_warnings(sets), *warnings),
+        warnings=(*dataset_warnings(sets), *warnings, *_source_warnings(sets)),
         provenance={"lineage": lineage},
     )
     return Measured(evaluation=evaluation, sets=sets)
+
+
+def _source_warnings(sets: Mapping[str, EvaluationSet]) -> Iterator[str]:
+    """Yield a sentence if synthetic images are variations of images that the memorization check cannot leave out."""
+    varied = [name for name in sets[FAKE].sources if name]
+    if varied and TRAIN in sets:
+        unknown = int((source_indices(varied, sets[TRAIN].data.names) < 0).sum())
+        if unknown:
+            yield (
+                f"{unknown} synthetic images are variations of images that have no namesake among the training images, "
+                "so the memorization check cannot leave those out"
+            )
 
 
 def check_no_errors(errors: Mapping[str, str]) -> None:

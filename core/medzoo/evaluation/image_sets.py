@@ -36,11 +36,15 @@ class EvaluationSet:
     """One image set: `data` and `formats` as given, and after `decode`, `images` as all sets are compared.
 
     `origins` are the generators of synthetic images, as far as their metadata.csv states them: name and SHA-256 of the
-    weights. `features` holds what extractors computed: by extractor and layer, float32 (N, D).
+    weights. `sources` are the names of the real images that the images of the set vary, "" of one that varies none;
+    empty if none does. `features` holds what extractors computed: by extractor and layer, float32 (N, D).
     """
 
-    def __init__(self, role: str, data: Dataset, origins: tuple[tuple[str, str], ...] = ()) -> None:
+    def __init__(
+        self, role: str, data: Dataset, origins: tuple[tuple[str, str], ...] = (), sources: tuple[str, ...] = ()
+    ) -> None:
         self.role = role
+        self.sources = sources
         self.data = data
         self.origins = origins
         self.formats = image_formats(data)
@@ -124,8 +128,7 @@ def open_sets(
             else:
                 logger.info(f"{data.path} has parts: its {part} part is the real set")
             data = data.held_out[part]
-        data, origins = _select(role, replace(data, held_out={}))
-        sets[role] = EvaluationSet(role, data, origins)
+        sets[role] = _select(role, replace(data, held_out={}))
     # Sets are compared as of one bit depth: that of the set which uses most.
     depth = max((one.data.depth for one in sets.values() if one.data.highest is not None), default=0)
     for one in sets.values():
@@ -148,11 +151,11 @@ def _without_labels(data: Dataset) -> Dataset:
     return replace(data, classes=(UNLABELED,), labels=np.zeros(len(data), np.int64), held_out=held_out)
 
 
-def _select(role: str, data: Dataset) -> tuple[Dataset, tuple[tuple[str, str], ...]]:
-    """Return the images of a set that have its role, and the origins of synthetic ones as metadata.csv states them."""
+def _select(role: str, data: Dataset) -> EvaluationSet:
+    """Return the images of a set that have its role, with origins and sources of synthetic ones by metadata.csv."""
     if role != FAKE:
         check_no_synthetic(data, use=f"but was given as {role} images", hint="give a folder of real images only")
-        return data, ()
+        return EvaluationSet(role, data)
     rows = read_metadata(data.path) if data.array is None else {}
     own = [k for k, name in enumerate(data.names) if name in data.synthetic]
     if rows and not own:
@@ -163,7 +166,28 @@ def _select(role: str, data: Dataset) -> tuple[Dataset, tuple[tuple[str, str], .
         data = data.subset(own)
     stated = [rows[name] for name in data.names if name in rows]
     origins = dict.fromkeys((row.get("generator", ""), row.get("weights_sha256", "")) for row in stated)
-    return data, tuple(origins)
+    sources = tuple(rows.get(name, {}).get("source_image", "") for name in data.names)
+    return EvaluationSet(role, data, tuple(origins), sources if any(sources) else ())
+
+
+def source_indices(sources: Sequence[str], names: Sequence[str]) -> np.ndarray:
+    """Return the index among `names` of each image in `sources`, int64 (N,); -1 where there is none.
+
+    A name may be of a file in a parent folder or in a part of it, as train/benign/1.png is benign/1.png: folder and
+    file have to be the same, and no other image may have both.
+    """
+    found: dict[str, int] = {}
+    for index, name in enumerate(names):
+        for end in _ends(name):
+            found[end] = index if found.get(end, index) == index else -1
+    found |= {name: index for index, name in enumerate(names)}
+    return np.array([next((found[end] for end in _ends(name) if end in found), -1) for name in sources], np.int64)
+
+
+def _ends(name: str) -> list[str]:
+    """Return a path and its ends of at least a folder and a file, the longest first."""
+    parts = name.split("/")
+    return [name, *("/".join(parts[start:]) for start in range(1, len(parts) - 1))] if name else []
 
 
 def common_image(sets: Mapping[str, EvaluationSet], *, size: int | None) -> tuple[ImageSpec, str]:

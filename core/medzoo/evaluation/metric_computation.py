@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from medzoo.data.decoded_cache import Decoded
 from medzoo.data.images import to_float, to_uint8
 from medzoo.errors import OUT_OF_MEMORY, DataError, MedzooError, ResourceError, is_out_of_memory
 from medzoo.evaluation.features import Extraction, extract_all, load_extractor
-from medzoo.evaluation.image_sets import EvaluationSet
+from medzoo.evaluation.image_sets import EvaluationSet, source_indices
 from medzoo.evaluation.metric_selection import SelectedMetric
 from medzoo.evaluation.results import FAKE, REAL, TRAIN, Baseline, MetricResult, PairwiseResult
 from medzoo.generation.mixture import Source
@@ -136,6 +137,8 @@ class MetricComputer:
             return None, f"insufficient: it needs {min_samples} images per set, there are {' and '.join(few)}"
         try:
             first, second = self._sample(one, real, of_real), self._sample(one, fake, of_fake)
+            if one.spec.needs_train:
+                second = replace(second, sources=self._varied(fake, of_fake, train))
             return self._measure(one, first, second, train, seed=derive_seed(self._seed, one.name)), ""
         except DataError as error:
             for one_set in (real, fake, *([train] if train is not None else [])):
@@ -161,6 +164,13 @@ class MetricComputer:
         assert train is not None  # checked by `select_metrics`
         known = self._sample(one, train, train.indices(), layers=one.spec.needs_train)
         return metric(real, fake, train=known, seed=seed)  # type: ignore[call-arg]
+
+    def _varied(self, fake: EvaluationSet, of_fake: np.ndarray, train: EvaluationSet | None) -> Tensor | None:
+        """Return the sources of the images at `of_fake` among the training images; None if they vary none of them."""
+        if train is None or not fake.sources:
+            return None
+        found = source_indices([fake.sources[index] for index in of_fake], train.data.names)
+        return torch.from_numpy(found) if (found >= 0).any() else None
 
     def _sample(
         self, one: SelectedMetric, images: EvaluationSet, indices: np.ndarray, *, layers: Sequence[str] | None = None

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from medzoo.data.dataset import Dataset
+from medzoo.data.dataset import Dataset, open_dataset
+from medzoo.data.synthetic import check_no_synthetic
 from medzoo.errors import ConfigError, DataError
 from medzoo.evaluation.evaluate import EvaluateRequest, Measured, evaluate
 from medzoo.evaluation.results import TrendPoint
@@ -32,11 +33,29 @@ def evaluate_model(
 ) -> Measured:
     """Evaluate the images that `medzoo sample GEN --n PER_CLASS` writes with the request's seed and batch size.
 
-    `request.fake` is ignored. Raises: as `evaluate`, and as loading the model; ConfigError for a generator that varies
-    real images, or is multi-label.
+    A generator that varies real images varies the training images. `request.fake` is ignored. Raises: as `evaluate`,
+    and as loading the model; ConfigError for a multi-label generator, or one without images to vary.
     """
-    asked = _of(request, load_from(given, source), per_class=per_class, progress=progress)
+    model, real = load_from(given, source), None
+    if model.needs_init_images:
+        real = _training_images(request, model)
+        request = replace(request, train=real)
+    asked = _of(request, model, per_class=per_class, progress=progress, real=real)
     return evaluate(asked, source, progress=progress)
+
+
+def _training_images(request: EvaluateRequest, model: LoadedModel[Generator]) -> Dataset:
+    """Return the training images of the request: those given, or the training part of the real ones."""
+    given = request.real if request.train is None else request.train
+    data = (
+        given
+        if isinstance(given, Dataset)
+        else open_dataset(given, skip_bad=request.skip_bad, classes=request.classes, masks=request.masks)
+    )
+    if request.train is None and not data.held_out:
+        raise ConfigError(f"'{model.sampling_name}' varies real images, and none are given to vary", "--train DIR")
+    check_no_synthetic(data, use="but was given as train images", hint="give a folder of real images only")
+    return model.check_images(replace(data, held_out={}))
 
 
 def evaluate_checkpoints(
@@ -64,7 +83,7 @@ def evaluate_checkpoints(
             logger.warning(f"step {checkpoint.step}: {error.message}")
             continue
         logger.info(f"step {checkpoint.step} ({place} of {len(found)})")
-        asked = _of(request, model, per_class=per_class, progress=progress, name=run.resolve().name)
+        asked = _of(request, model, per_class=per_class, progress=progress, name=run.resolve().name, real=train)
         is_last = place == len(found)
         asked = asked if is_last else replace(asked, metrics=wanted, per_class=False, other=None)
         with _errors_only(when=last is not None and not is_last):
@@ -94,35 +113,51 @@ def _errors_only(when: bool) -> Iterator[None]:
 
 
 def _of(
-    request: EvaluateRequest, model: LoadedModel[Generator], *, per_class: int, progress: Progress, name: str = ""
+    request: EvaluateRequest,
+    model: LoadedModel[Generator],
+    *,
+    per_class: int,
+    progress: Progress,
+    name: str = "",
+    real: Dataset | None,
 ) -> EvaluateRequest:
-    """Return the request with images of the model as the synthetic ones."""
+    """Return the request with images of the model, or its variations of `real` ones, as the synthetic ones."""
     given = {"seed": request.seed, "batch_size": request.batch_size}
-    fake = sample_dataset(model, per_class=per_class, **given, progress=progress, name=name)
+    fake, sources = sample_dataset(model, per_class=per_class, **given, progress=progress, name=name, real=real)
     crop = request.crop if request.crop != "none" else model.crop
-    return replace(request, fake=fake, models=(model,), crop=crop)
+    return replace(request, fake=fake, sources=sources, models=(model,), crop=crop)
 
 
 def sample_dataset(
-    model: LoadedModel[Generator], *, per_class: int, seed: int, batch_size: int, progress: Progress, name: str = ""
-) -> Dataset:
+    model: LoadedModel[Generator],
+    *,
+    per_class: int,
+    seed: int,
+    batch_size: int,
+    progress: Progress,
+    name: str = "",
+    real: Dataset | None = None,
+) -> tuple[Dataset, tuple[str, ...]]:
     """Sample `per_class` images of each class, those of `medzoo sample`, as a dataset in memory.
 
-    `name` replaces the model's own, from which seeds are derived.
-    Raises: ConfigError for a generator that varies real images, or whose images have several labels.
+    `name` replaces the model's own, from which seeds are derived. A generator that varies real images varies `real`,
+    and the names of the sources are returned too, one for each image; else none.
+    Raises: ConfigError for a generator whose images have several labels; DataError, as `Sampler`.
     """
-    if model.needs_init_images or model.image.multi_label:
-        why = "varies real images" if model.needs_init_images else "makes images of several labels"
+    if model.image.multi_label:
         raise ConfigError(
-            f"'{model.name}' {why}", "write images with `medzoo sample` or `medzoo augment`, and give them with --fake"
+            f"'{model.name}' makes images of several labels",
+            "write images with `medzoo sample` or `medzoo augment`, and give them with --fake",
         )
     counts = dict.fromkeys(model.image.classes, per_class)
-    sampler = alone(model, name=name).sampler(counts, real=None, batch_size=batch_size, seed=seed)
+    sampler = alone(model, name=name).sampler(counts, real=real, batch_size=batch_size, seed=seed)
     pixels = sampler.sample_all(progress=progress)
-    return Dataset(
-        path=Path(model.name),
+    sources = tuple(map(sampler.source_name, sampler.plan.images())) if model.needs_init_images else ()
+    made = Dataset(
+        path=Path(model.sampling_name),
         classes=model.image.classes,
         labels=np.repeat(np.arange(len(counts)), per_class),
         names=tuple(image.file for image in sampler.plan.images()),
         array=pixels[:, 0] if model.image.channels == 1 else np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)),
     )
+    return made, sources
