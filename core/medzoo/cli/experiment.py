@@ -228,7 +228,9 @@ def _show_results(result: Experiment) -> None:
 
 
 def _show_plan(found: Forecast, *, jobs: int, estimate: bool) -> None:
-    steps = ", ".join(f"{name} {count:,}" for name, count in found.steps_per_cell.items())
+    steps = ", ".join(
+        f"{name} {count:,}" if count else f"{name} to its optimum" for name, count in found.steps_per_cell.items()
+    )
     logger.info(
         f"{found.cells} cells ({len(found.arms)} arms x {len(found.steps_per_cell)} classifiers x {found.folds} folds "
         f"x {found.seeds} seeds), {found.missing} to do; optimizer steps per cell, equal in all arms: {steps}"

@@ -134,9 +134,13 @@ def _classifier(worker: Worker, name: str, cells: list[Cell], *, measure: bool) 
         return found
     image = ImageSpec(size=size, channels=channels, classes=data.classes, multi_label=data.multi_label)
     try:
-        timing = _time(recipe.spec, base, image, images=2 * _STEPS * training.batch_size, device=worker.device)
+        batch = 1 if recipe.spec.converges else training.batch_size
+        timing = _time(recipe.spec, base, image, images=2 * _STEPS * batch, device=worker.device)
     except MedzooError as error:
         return replace(found, reason=str(error))
+    if recipe.spec.converges:  # its time goes into the features of each image, once
+        pools = {task.key: sum(task.counts.values()) for cell in cells for task in cell.samplings.values()}
+        return replace(found, seconds=(len(data) + sum(pools.values())) * timing["image"] if cells else 0.0)
     predicted = 0
     for cell in cells:
         epochs = training.validation_epochs * -(-cell.epoch_length // training.batch_size)

@@ -3,7 +3,7 @@
 Generators are trained in each fold, published ones that never saw a test image, or parameter-free. Classifiers are
 trained in one or two stages, with equal optimizer steps in all arms: an epoch has as many images as the largest filled
 training set, in every arm, and smaller sets are repeated within it. Learning-rate schedules, validation and early
-stopping are thereby equal too.
+stopping are thereby equal too. A classifier that converges is trained to its optimum in every arm.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from medzoo.hub.sources import fetch_model
 from medzoo.models.folder import override_saved, read_description, saved_settings, training_images
 from medzoo.models.loading import LoadedModel, load_model, name_with_strength, parameter_free_model, spec_to_train
 from medzoo.plugins.lookup import Plugins
-from medzoo.specs import GeneratorSpec, ImageSpec, ModelSpec
+from medzoo.specs import ClassifierSpec, GeneratorSpec, ImageSpec
 from medzoo.toolkit.settings import RecipeSettings
 
 Kind = Literal["trained", "published", "parameter-free"]
@@ -207,14 +207,16 @@ class Stage:
     images: Literal["all", "real", "synthetic"]
 
     def steps(self, length: int) -> int:
-        """Return the optimizer steps if an epoch has `length` images."""
+        """Return the optimizer steps if an epoch has `length` images; 0 for training to an optimum."""
+        if not hasattr(self.config.value, "training"):
+            return 0
         training = training_settings(self.config)
         return training.max_steps or training.epochs * math.ceil(length / training.batch_size)
 
 
 def training_settings(settings: config.Resolved[Any]) -> RecipeSettings:
     """Return a classifier's group `training`; what it lacks is off: no step limit, no selection of weights."""
-    own, off = settings.value.training, RecipeSettings(load_best_model_at_end=False)
+    own, off = getattr(settings.value, "training", None), RecipeSettings(load_best_model_at_end=False)
     given = {each.name: getattr(own, each.name) for each in fields(off) if hasattr(own, each.name)}
     return replace(off, **given)
 
@@ -224,7 +226,7 @@ class Recipe:
     """A classifier of an experiment and how it is trained."""
 
     name: str
-    spec: ModelSpec[Any]
+    spec: ClassifierSpec
     design: Design
     implied: Mapping[str, Any]
     images: Mapping[str, int]
@@ -241,6 +243,12 @@ class Recipe:
 
     def stages(self, arm: Arm) -> tuple[Stage, ...]:
         """Return the stages of training on an arm. Raises: ConfigError if the classifier lacks a setting."""
+        known = config.keys(self.spec.config)
+        if arm.geometric and (lacking := [key for key in _GEOMETRIC if key not in known]):
+            raise ConfigError(
+                f"'{self.name}' has no setting {lacking[0]}, which the arm '{arm.name}' needs",
+                "leave out this classifier, or that arm",
+            )
         changes: dict[str, Any] = dict(_GEOMETRIC) if arm.geometric else {}
         plain = dict(changes)
         if _WEIGHTED in config.keys(self.spec.config):
@@ -268,7 +276,7 @@ class Recipe:
     def _resolved(self, changes: Mapping[str, Any]) -> config.Resolved[Any]:
         settings, own = self.design.value, self.design.own["classifier"].get(self.name, {})
         length = {"training.epochs": settings.epochs, "training.max_steps": settings.steps}
-        if set(length) & set(own):  # set for this classifier only
+        if set(length) & set(own) or self.spec.converges:  # set for this classifier only, or of no use to it
             length = {}
         given = {**{key: value for key, value in length.items() if value}, **changes}
         found = config.resolve(
@@ -285,7 +293,9 @@ def make_recipes(design: Design, plugins: Plugins, data: Dataset) -> dict[str, R
     recipes = {}
     for name in design.value.classifiers:
         spec, implied = spec_to_train(name, plugins, kind="classifier")
-        lacking = [key for key in _NEEDED if key not in config.keys(spec.config)]
+        assert isinstance(spec, ClassifierSpec)
+        needed = _NEEDED[:2] if spec.converges else _NEEDED
+        lacking = [key for key in needed if key not in config.keys(spec.config)]
         if lacking:
             raise ConfigError(
                 f"'{name}' cannot take equal steps in all arms: it lacks the settings {', '.join(lacking)}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -83,6 +83,12 @@ class ConcatDataset:
 
     def __len__(self) -> int:
         return len(self._row)
+
+    def sources(self) -> Iterator[tuple[Decoded, np.ndarray, np.ndarray]]:
+        """Yield each set of images with the places here that its images take, and their rows there (int64)."""
+        for number, images in enumerate(self._sources):
+            places = np.flatnonzero(self._source == number)
+            yield images, places, self._row[places]
 
     def __getitem__(self, index: int) -> np.ndarray:
         """Return image `index`: uint8 (C, size, size)."""

@@ -21,6 +21,7 @@ from medzoo.data.decoded_cache import Decoded
 from medzoo.data.images import to_float
 from medzoo.errors import ConfigError, DataError, memory_errors
 from medzoo.experiment.config import Design
+from medzoo.experiment.features import PoolFeatures
 from medzoo.experiment.folds import Images
 from medzoo.experiment.models import Generator, Recipe, make_recipes, parameter_free_image
 from medzoo.experiment.results import PREDICTIONS, TRACEBACK, CellResult, write_cell
@@ -34,7 +35,7 @@ from medzoo.generation.sampler import Sampler
 from medzoo.models.labels import split_label
 from medzoo.models.loading import build_model
 from medzoo.plugins.lookup import Plugins, load_plugins
-from medzoo.protocols import Classifier
+from medzoo.protocols import Classifier, FeatureClassifier
 from medzoo.runs.progress import no_progress
 from medzoo.specs import ImageSpec
 from medzoo.storage.files import sha256_file, write_atomic
@@ -86,6 +87,20 @@ class Worker:
     def real(self) -> Callable[[int, int, str], Decoded]:
         """Decode the real images, once for each size, channels and crop."""
         return cache(lambda size, channels, crop: Decoded(self.images.data, size=size, channels=channels, crop=crop))
+
+    @cached_property
+    def features(self) -> Callable[[str], PoolFeatures]:
+        """The features of sets of images, by the name of a classifier on a frozen network."""
+
+        def make(name: str) -> PoolFeatures:
+            recipe, data = self.recipes[name], self.images.data
+            base = recipe.base().image
+            image = ImageSpec(
+                size=base.size, channels=base.channels, classes=data.classes, multi_label=data.multi_label
+            )
+            return PoolFeatures(recipe, image, plugins=self.plugins, device=self.device)
+
+        return cache(make)
 
     def train(self, task: TrainingTask) -> None:
         """Train a generator in generators/KEY."""
@@ -194,7 +209,7 @@ def run_cell(worker: Worker, cell: Cell) -> CellResult:
     hint = f"{lower_memory(worker.recipes[cell.classifier].base(), f'classifier.{cell.classifier}.')}, or fewer --jobs"
     with memory_errors(f"training '{cell.classifier}'", hint):
         classifier, runs = _train(worker, cell, folder, image, parts, validation=chosen(cell.fold.val))
-        probabilities = _predict(classifier, real, cell.fold.test)
+        probabilities = _predict(worker, cell, classifier, real, cell.fold.test)
     table = Predictions.of([(tested, probabilities)], data.classes, multi_label=data.multi_label).to_csv()
     write_atomic(folder / PREDICTIONS, table.encode())
     # Those before an interruption count too.
@@ -253,16 +268,38 @@ def _train(
             classifier.load_state_dict(before.state_dict())
         run = _StageFolder(folder / f"stage-{number}", image=image, seed=cell.seed, keep=1, cache=latents_root())
         runs.append(run)
-        images = ConcatDataset(image.classes, parts[stage.images], length=cell.epoch_length, seed=cell.seed)
+        # Training to an optimum needs each image once.
+        length = None if recipe.spec.converges else cell.epoch_length
+        images = ConcatDataset(image.classes, parts[stage.images], length=length, seed=cell.seed)
         unseen = ConcatDataset(image.classes, [validation])
-        classifier.fit(images, validation=unseen, seed=cell.seed, callback=run, checkpoints=run)
+        if isinstance(classifier, FeatureClassifier):
+            _fit_features(classifier, worker.features(cell.classifier), images, unseen, seed=cell.seed)
+        else:
+            classifier.fit(images, validation=unseen, seed=cell.seed, callback=run, checkpoints=run)
         before = classifier
     assert before is not None  # every recipe has a stage
     return before, runs
 
 
-def _predict(classifier: Classifier, images: Decoded, indices: Sequence[int]) -> np.ndarray:
+def _fit_features(
+    classifier: FeatureClassifier, features: PoolFeatures, images: ConcatDataset, unseen: ConcatDataset, *, seed: int
+) -> None:
+    """Train on the features of `images`, with their loss weights if they have any."""
+    weights = getattr(images, "weights", None)
+    classifier.fit_features(
+        features.of_dataset(images),
+        torch.from_numpy(images.labels),
+        weights=None if weights is None else torch.from_numpy(weights),
+        validation=(features.of_dataset(unseen), torch.from_numpy(unseen.labels)),
+        seed=seed,
+    )
+
+
+def _predict(worker: Worker, cell: Cell, classifier: Classifier, images: Decoded, indices: Sequence[int]) -> np.ndarray:
     """Return the probabilities of the images at `indices`: float32 (N, K)."""
+    if isinstance(classifier, FeatureClassifier):
+        features = worker.features(cell.classifier).of(images)
+        return classifier.predict_features(features[list(indices)]).float().cpu().numpy()
     found = []
     for start in range(0, len(indices), _BATCH):
         pixels = torch.from_numpy(to_float(images[indices[start : start + _BATCH]]))

@@ -42,11 +42,13 @@ def _describe_data(experiment: Experiment) -> Iterator[str]:
 
 
 def _describe_training(experiment: Experiment) -> Iterator[str]:
-    steps = [
-        f"{name} {_range([cell.steps for cell in experiment.cells if cell.classifier == name])}"
-        for name in experiment.classifiers
-    ]
-    yield f"The number of optimizer steps was the same in all arms: {', '.join(steps)}."
+    planned = {
+        name: [cell.steps for cell in experiment.cells if cell.classifier == name] for name in experiment.classifiers
+    }
+    if steps := [f"{name} {_range(counts)}" for name, counts in planned.items() if any(counts)]:
+        yield f"The number of optimizer steps was the same in all arms: {', '.join(steps)}."
+    if converged := [name for name, counts in planned.items() if not any(counts)]:
+        yield f"{_were(converged)} trained to {'its' if len(converged) == 1 else 'their'} optimum in all arms."
     done = finished(experiment.cells)
     if stopped := sum(cell.steps_done < cell.steps for cell in done):
         yield f"{stopped} of {pluralize(len(done), 'training')} stopped early, as configured."
