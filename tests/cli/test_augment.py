@@ -275,12 +275,17 @@ def test_augment_select_prints_what_was_kept(medzoo, model, images):
     assert re.search(r"normal +3 +6 +tiny 6 +0 +~", outcome.err)
     assert re.search(r"about .* more to compare features by 'pixels', which are cached", outcome.err)
     assert "kept 7 of 14 images by novelty, features by 'pixels'; the pool stays in" in outcome.err
-    assert re.search(r"normal +6 +3 +3\n", outcome.err)
+    assert re.search(r"normal +6 +3 +0 +3\n", outcome.err)
     assert outcome.out.splitlines()[1].split()[:4] == ["normal", "3", "3", "6"]
     assert outcome.out.splitlines()[-2] == "augmented-tiny-6-novelty"
     again = json.loads(medzoo(*command, "--json").out)
     assert again["already_done"]
-    assert again["selection"]["classes"]["thick-wall"] == {"pool": 8, "kept": 4, "rank": 4}
+    assert again["selection"]["classes"]["thick-wall"] == {
+        "pool": 8,
+        "kept": 4,
+        "ranked_lower": 4,
+        "near_copies": 0,
+    }
 
 
 def test_augment_select_dry_run_writes_nothing(medzoo, model, images, here):

@@ -88,7 +88,7 @@ def test_run_selected_states_the_selection(select, tmp_path):
     for label, kept in {"narrow-canal": 9, "normal": 3, "thick-wall": 8}.items():
         row = stated["classes"][label]
         assert (row["pool"], row["kept"]) == (2 * kept, kept)
-        assert row["kept"] + row.get("novelty", 0) + row.get("rank", 0) == row["pool"]
+        assert row["kept"] + row["near_copies"] + row["ranked_lower"] == row["pool"]
         assert row["kept_agreed"] <= row["agreed"]
     assert record["counts"]["normal"] == {"real": 9, "synthetic": 3}
 
@@ -173,7 +173,7 @@ def test_run_selected_too_few_pass_then_a_larger_pool(select, tmp_path, images):
     drawn = content(tmp_path / "out-pool")
     assert not (tmp_path / "out").exists()
     outcome = select(extractor=Same(), pool=4)
-    assert outcome.selection["classes"]["normal"]["novelty"] == 5
+    assert outcome.selection["classes"]["normal"]["near_copies"] == 5
     grown = content(tmp_path / "out-pool")
     assert all(grown[name] == data for name, data in drawn.items() if name.endswith(".png"))
 

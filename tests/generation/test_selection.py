@@ -9,8 +9,8 @@ import pytest
 
 from medzoo.errors import ConfigError, DataError, UnknownName
 from medzoo.generation.selection import (
-    NOVELTY,
-    RANK,
+    NEAR_COPY,
+    RANKED_LOWER,
     PoolFeatures,
     RealFeatures,
     check_criteria,
@@ -55,8 +55,8 @@ def test_agreement_drops_images_of_another_class(real):
         seed=0,
     )
     assert found.kept.tolist() == [*range(7), *range(10, 17)]
-    assert found.summary()["benign"] == {"pool": 10, "kept": 7, RANK: 3, "agreed": 7, "kept_agreed": 7}
-    assert {found.reasons[index] for index in (7, 8, 9, 17, 18, 19)} == {RANK}
+    assert found.summary()["benign"] == {"pool": 10, "kept": 7, "ranked_lower": 3, "agreed": 7, "kept_agreed": 7}
+    assert {found.reasons[index] for index in (7, 8, 9, 17, 18, 19)} == {RANKED_LOWER}
 
 
 def test_agreement_reads_a_variation_by_classifiers_without_its_source(real):
@@ -109,7 +109,7 @@ def test_novelty_drops_copies_and_mirrored_copies(real):
     features[1] = real.features[70] + 1e-4  # of another class
     features[3] = real.mirrored[2] + 1e-4
     found = select(pool_of(features, [0] * 5), real, criteria=["novelty"], keep={"benign": 2}, seed=0)
-    assert found.reasons == ("", NOVELTY, "", NOVELTY, RANK)
+    assert found.reasons == ("", NEAR_COPY, "", NEAR_COPY, RANKED_LOWER)
     assert found.best_rejected(0, 5)[0] == 4
     assert found.threshold is not None
     assert (found.values["nearest"][[1, 3]] <= found.threshold).all()
@@ -118,7 +118,7 @@ def test_novelty_drops_copies_and_mirrored_copies(real):
 def test_novelty_lets_a_variation_be_near_its_own_source(real):
     pool = pool_of(real.features[[3, 4, 5]] + 1e-4, [0] * 3, [3, 4, 8])
     found = select(pool, real, criteria=["novelty"], keep={"benign": 2}, seed=0)
-    assert found.reasons == ("", "", NOVELTY)
+    assert found.reasons == ("", "", NEAR_COPY)
 
 
 def test_criteria_combine(real):
@@ -128,7 +128,7 @@ def test_criteria_combine(real):
     found = select(
         pool_of(features, [0] * 4), real, criteria=["agreement", "distance", "novelty"], keep={"benign": 2}, seed=0
     )
-    assert found.reasons[0] == NOVELTY
+    assert found.reasons[0] == NEAR_COPY
     assert found.kept.tolist() == [1, 2]
 
 

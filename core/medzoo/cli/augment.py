@@ -215,8 +215,8 @@ def _show_selection(selection: Mapping[str, Any]) -> None:
     titles = {
         "pool": "pool",
         "kept": "kept",
-        "novelty": "near copies",
-        "rank": "ranked lower",
+        "near_copies": "near copies",
+        "ranked_lower": "ranked lower",
         "agreed": "pool read as class",
         "kept_agreed": "kept read as class",
     }

@@ -35,8 +35,8 @@ CRITERIA: Mapping[str, str] = {
 }
 """What each criterion does, by name."""
 
-RANK = "rank"
-"""Why an image is not kept that passed every filter: others of its class ranked higher."""
+NEAR_COPY, RANKED_LOWER = "near copy", "ranked lower"
+"""Why an image is not kept: it is too near to a real one, or others of its class ranked higher."""
 
 FOLDS = 5
 NEIGHBORS = 5
@@ -76,11 +76,12 @@ class RealFeatures:
 class Selection:
     """Which images of a pool were kept.
 
-    `kept`, int64, are their indices in the pool's order; `reasons` says of each image why it was not kept: `NOVELTY` or
-    `RANK`, "" where it was. `ranks`, int64 (N,), count from 0, the best image of a class that passed the filters; those
-    that did not pass have -1. `values`, float (N,), are by name "probability" (of the label, by `agreement`), "agrees"
-    (1 where the label is the most probable class), "distance" (to the class), "nearest" (distance to the nearest real
-    image) and "source" (distance to the image's own source, NaN for none), of the criteria that were asked for.
+    `kept`, int64, are their indices in the pool's order; `reasons` says of each image why it was not kept: `NEAR_COPY`
+    or `RANKED_LOWER`, "" where it was. `ranks`, int64 (N,), count from 0, the best image of a class that passed the
+    filters; those that did not pass have -1. `values`, float (N,), are by name "probability" (of the label, by
+    `agreement`), "agrees" (1 where the label is the most probable class), "distance" (to the class), "nearest"
+    (distance to the nearest real image) and "source" (distance to the image's own source, NaN for none), of the
+    criteria that were asked for.
     `threshold` is the distance up to which an image is a near copy.
     """
 
@@ -93,7 +94,7 @@ class Selection:
     threshold: float | None = None
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """Return, by class, the images looked at, the kept ones, and the others by reason.
+        """Return, by class, the images looked at ("pool"), the kept ones, and the others by reason.
 
         "agreed" and "kept_agreed" are how many of them are read as their class, and "source_distance" is the median
         distance of kept variations to their sources.
@@ -104,7 +105,9 @@ class Selection:
             own = self.labels == label
             reasons = Counter(self.reasons[index] for index in np.flatnonzero(own))
             row: dict[str, float] = {"pool": int(own.sum()), "kept": reasons[""]}
-            row |= {reason: reasons[reason] for reason in (NOVELTY, RANK) if reasons[reason]}
+            row["ranked_lower"] = reasons[RANKED_LOWER]
+            if self.threshold is not None:
+                row["near_copies"] = reasons[NEAR_COPY]
             if "agrees" in self.values:
                 row["agreed"] = int(self.values["agrees"][own].sum())
                 row["kept_agreed"] = int(self.values["agrees"][own & of_kept].sum())
@@ -190,7 +193,7 @@ def select(
     if RANDOM in chosen:
         scores.append(np.random.default_rng(derive_seed(seed, "selection")).random(len(pool.labels)))
     ranks = np.full(len(pool.labels), -1, np.int64)
-    reasons = np.where(passed, RANK, NOVELTY).astype(object)
+    reasons = np.where(passed, RANKED_LOWER, NEAR_COPY).astype(object)
     short: list[str] = []
     factor = 0.0
     for label in wanted:
