@@ -456,7 +456,7 @@ def plan_experiment(
     *,
     data: str | Path,
     out: str | Path | None = None,
-    test: str | Path | None = None,
+    test: str | Path | Sequence[str | Path] | None = None,
     folds: int | None = None,
     seeds: int | None = None,
     repeats: int | None = None,
@@ -473,9 +473,10 @@ def plan_experiment(
     """Check an experiment on arms of real and synthetic images and return its plan; nothing is written.
 
     `experiment` is a preset or a TOML file, `settings` changes single values by dotted key, and `folds`, `seeds` and
-    `repeats` those three. `test` are images to test on instead of the data's test part, with `folds=0`. `out` is the
-    folder for the results, which a plan to run needs; tasks that are finished there are not planned again. The other
-    arguments are those of `load` and `evaluate`.
+    `repeats` those three. `test` are sets of test images: with `folds=0`, the first replaces the data's test part; the
+    others, and with folds all, are external test sets, on which every classifier is tested too. `out` is the folder
+    for the results, which a plan to run needs; tasks that are finished there are not planned again. The other arguments
+    are those of `load` and `evaluate`.
 
     Example:
         >>> plan = medzoo.plan_experiment("udder-scale", data="scans", out="results", folds=2)
@@ -494,9 +495,11 @@ def plan_experiment(
     options = {"folds": folds, "seeds": seeds, "repeats": repeats}
     design = read_design(str(experiment), overrides=_check_settings(settings), options=options)
     labels = class_names(classes)
-    path, folder, test_path = _existing("data", data), _path("out", out), _path("test", test)
+    path, folder = _existing("data", data), _path("out", out)
+    given = [] if test is None else [test] if isinstance(test, str | Path) else list(test)
+    tests = [_existing("test", each) for each in given]
     if folder is not None:
-        check_outside(folder, path, test_path)
+        check_outside(folder, path, *tests)
     images = open_dataset(path, skip_bad=skip_bad, classes=labels, masks=masks)
     log_unreadable(images)
     return plan(
@@ -504,7 +507,7 @@ def plan_experiment(
         images,
         folder,
         source=_source(device=device, settings=None, source=source),
-        test=None if test_path is None else open_dataset(test_path, skip_bad=skip_bad, classes=labels, masks=masks),
+        tests=[open_dataset(each, skip_bad=skip_bad, classes=labels, masks=masks) for each in tests],
         allow_leak=allow_leak,
         leave_out_seen=leave_out_seen,
         allow_upload=allow_upload,

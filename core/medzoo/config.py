@@ -97,9 +97,9 @@ class Setting:
     @property
     def takes(self) -> str:
         """The values allowed, in words: "whole number, at least 1", "list: number, 0 to 1", "fp32, bf16"."""
-        if self.choices is not None:
-            return ", ".join(map(str, self.choices))
         many = typing.get_origin(self.kind) is tuple
+        if self.choices is not None:
+            return ("list: " if many else "") + ", ".join(map(str, self.choices))
         kind = typing.get_args(self.kind)[0] if many else self.kind
         word = ", ".join(filter(None, [_TYPES.get(kind, str(kind)), self._range]))
         return f"list: {word}" if many else word
@@ -122,8 +122,12 @@ class Setting:
         """
         key, low, above, high = self.key, self.min, self.above, self.max
         value = _coerce(key, value, self.kind, origin=origin)
-        if self.choices is not None and value not in self.choices:
-            raise ConfigError(f"{key} = {value!r} [from {origin}]", f"one of: {self.takes}")
+        if self.choices is not None:
+            for entry in value if isinstance(value, tuple) else (value,):
+                if entry not in self.choices:
+                    raise ConfigError(
+                        f"{key} = {entry!r} [from {origin}]", f"one of: {', '.join(map(str, self.choices))}"
+                    )
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, float) and not math.isfinite(number):
                 raise ConfigError(f"{key} = {value!r} is not a finite number [from {origin}]")

@@ -14,7 +14,7 @@ from medzoo.classification.predict import Predictions
 from medzoo.classification.scores import classification_scores
 from medzoo.data.dataset import Dataset
 from medzoo.experiment.config import Arm, parse_arms
-from medzoo.experiment.results import PREDICTIONS, CellResult, Experiment, load_results
+from medzoo.experiment.results import CellResult, Experiment, load_results, predictions_file
 from medzoo.storage.files import write_atomic
 
 CLASSES = ("benign", "malignant", "normal")
@@ -53,6 +53,7 @@ class Made:
     error: str = "ResourceError: the device ran out of memory at step 412"
     fingerprint: str = "3f" * 32
     steps: int = 200
+    external: tuple[str, ...] = ()
 
     @property
     def held_out(self) -> bool:
@@ -95,11 +96,14 @@ def _cell(folder: Path, made: Made, arm: Arm, classifier: str, key: str, names: 
     data = _test_images(made, fold)
     place = [made.arms.index(arm), made.classifiers.index(classifier), fold, seed]
     probabilities = _probabilities(made, data, arm, np.random.default_rng(place))
-    write_atomic(
-        folder / "cells" / key / PREDICTIONS,
-        Predictions.of([(data, probabilities)], made.classes, multi_label=made.multi_label).to_csv().encode(),
-    )
-    scores = classification_scores(data.labels, probabilities, made.classes, multi_label=made.multi_label)
+    scores = {}
+    for number, name in enumerate(("", *made.external)):
+        if name:
+            data = _test_images(made, 0)
+            probabilities = _probabilities(made, data, arm, np.random.default_rng([*place, number]))
+        table = Predictions.of([(data, probabilities)], made.classes, multi_label=made.multi_label)
+        write_atomic(folder / "cells" / key / predictions_file(name), table.to_csv().encode())
+        scores[name] = classification_scores(data.labels, probabilities, made.classes, multi_label=made.multi_label)
     images = {"real": dict.fromkeys(made.classes, 40)}
     images |= {name: dict.fromkeys(made.classes, round(60 * share)) for name, share in arm.mixture.items()}
     total = sum(sum(counts.values()) for counts in images.values())
@@ -107,7 +111,8 @@ def _cell(folder: Path, made: Made, arm: Arm, classifier: str, key: str, names: 
         key=key,
         **names,
         status="done",
-        scores=scores,
+        scores=scores.pop(""),
+        external=scores,
         history=_history(made, arm, place),
         images=images,
         n_train=total,
@@ -194,6 +199,7 @@ def _description(made: Made, entries: list[dict[str, Any]]) -> dict[str, Any]:
         "multi_label": made.multi_label,
         "baseline": made.baseline,
         "metric": made.metric,
+        "test_sets": list(made.external),
         "arms": [asdict(arm) for arm in made.arms],
         "classifiers": list(made.classifiers),
         "warnings": list(made.warnings),
@@ -217,6 +223,10 @@ def _provenance(made: Made) -> dict[str, Any]:
             "size": folds * len(data),
             "counts": dict(zip(made.classes, counts, strict=True)),
             "parts": [{"train": 500, "val": 56, "test": len(data)}] * folds,
+            "external": {
+                name: {"path": f"data/{name}", "fingerprint": "0b" * 32, "counts": data.counts(), "near": 0}
+                for name in made.external
+            },
         },
         "reference": "an epoch is as many images as the largest filled training set has, in every arm",
         "generators": {name: _generator(name) for arm in made.arms for name in arm.mixture},

@@ -16,10 +16,11 @@ from helpers.html_page import Page
 
 from medzoo.classification.scores import RocCurve
 from medzoo.errors import IntegrityError
-from medzoo.experiment.config import Arm, PretrainSettings, parse_arms, pretrain_arms
+from medzoo.experiment.config import Arm, PretrainSettings, UseSettings, parse_arms, pretrain_arms
 from medzoo.report.experiment import tables
 from medzoo.report.experiment.controls import UNPRETRAINED, answers, control_comparisons
 from medzoo.report.experiment.figures import experiment_figures, mean_curve, mean_curves, read_curves
+from medzoo.report.experiment.levers import lever_tables, verdicts
 from medzoo.report.experiment.report import write_experiment_report
 from medzoo.report.experiment.tables import class_means, describe_absent_classes
 from medzoo.report.experiment.text import describe_run
@@ -84,8 +85,10 @@ def test_write_experiment_report_page_describes_the_run(page):
         "ldm=0.5+ddpm-var=0.5), once per fold of a 5-fold cross-validation.",
         "500 real images for training, 56 for validation (to select weights) and 36 for testing; every image is in "
         "the test set of one fold.",
-        "The number of optimizer steps was the same in all arms: cnn 200, resnet18 200. Augmented arms have "
-        "500 images per class.",
+        "The number of optimizer steps was the same in all arms: cnn 200, resnet18 200.",
+        "Augmented arms have 500 images per class.",
+        "An epoch is equally long in all arms; those with fewer distinct images repeat them.",
+        "120 real and 180 synthetic distinct images",
         "ddpm-var and ldm were trained on each fold's training images only.",
         "cnn started from scratch. resnet18 started from imagenet (timm/resnet18.a1_in1k).",
         "Against duplicate, ldm",
@@ -110,7 +113,8 @@ def test_write_experiment_report_page_is_accessible_and_self_contained(page):
 
 def test_write_experiment_report_tables_hold_everything(written):
     assert len(table(written["cells.csv"])) == 70
-    assert len(table(written["summaries.csv"])) == 7 * 2 * 6
+    assert len(table(written["summaries.csv"])) == 7 * 2 * 7
+    assert len(table(written["class_differences.csv"])) == 6 * 2 * 7
     assert len(table(written["per_class.csv"])) == 68 * 3
     rows = table(written["comparisons.csv"])
     families = [row["against"] for row in rows]
@@ -315,3 +319,75 @@ def test_describe_run_published_generator(made):
     assert "cnn was trained on 2 arms (real, ldm-busi), with 2 seeds each. The fixed split has" in text
     write_experiment_report(experiment)
     assert "All seeds share one split" in Page((experiment.folder / "report.html").read_text("utf-8")).text
+
+
+LEVERED = parse_arms(["ddpm-var", "ldm"], targets=[500], controls=True, use=UseSettings(loss_weight=(1.0, 0.3)))
+
+
+def test_lever_tables_show_effects_beside_the_controls(made):
+    experiment = made(arms=LEVERED)
+    found = lever_tables(experiment)["cnn"]
+    assert found.levers == ("as they are", "weight 0.3")
+    assert list(found.rows) == ["duplicate", "classic", "ddpm-var", "ldm"]
+    score = found.rows["ldm"]["weight 0.3"]
+    assert score.arm == "ldm, weight 0.3"
+    assert score.effect == experiment.compare("ldm, weight 0.3", "ldm", "cnn").test.difference
+    assert found.rows["ldm"]["as they are"].effect is None
+    assert lever_tables(made(arms=ARMS[:2])) == {}
+
+
+def test_verdicts_compare_with_the_control_of_the_same_levers(made):
+    experiment = made(arms=LEVERED, skill={**SKILL, "ldm, weight 0.3": 9.0, "ddpm-var": -9.0})
+    found = dict(
+        zip(
+            [arm.name for arm in LEVERED if not arm.control],
+            verdicts(experiment, control_comparisons(experiment)),
+            strict=True,
+        )
+    )
+    badge, sentence = found["ldm, weight 0.3"]
+    assert badge == "gain"
+    assert sentence.startswith("ldm at weight 0.3 is +")
+    assert " points over duplicate at weight 0.3 with cnn (95% CI +" in sentence
+    assert "Holm-adjusted p" in sentence
+    assert found["ddpm-var"][0] == "loss"
+    assert found["ddpm-var"][1].startswith("ddpm-var is \u2212")
+
+
+def test_verdicts_gain_that_the_control_has_too(made):
+    skill = dict.fromkeys(("duplicate", "classic", "ldm"), 6.0) | {"real": 0.5}
+    experiment = made(arms=parse_arms(["ldm"], targets=[500], controls=True), skill=skill)
+    ((badge, sentence),) = verdicts(experiment, control_comparisons(experiment))
+    assert badge == "no difference"
+    assert sentence.endswith("Its gain over real with cnn is not shown to exceed that of duplicate.")
+
+
+def test_write_experiment_report_external_test_sets(made):
+    experiment = made(arms=LEVERED, external=("elsewhere", "third"))
+    files = write_experiment_report(experiment)
+    page = Page((experiment.folder / "report.html").read_text("utf-8"))
+    assert "tested on the external test set elsewhere (36 images of data/elsewhere)" in page.text
+    assert "External test sets" in page.text
+    assert "Ways of using images" in page.text
+    assert "All images come from one source" not in page.text
+    assert "class_differences.csv" in files
+    for name in ("cells.csv", "summaries.csv", "comparisons.csv", "per_class.csv", "class_differences.csv"):
+        rows = table((experiment.folder / name).read_bytes())
+        sets = [row["test_set"] for row in rows]
+        assert sets.count("elsewhere") == sets.count("third") == sets.count("") == len(rows) / 3
+    found = json.loads((experiment.folder / "results.json").read_text())
+    assert set(found["external"]["third"]) == {"summaries", "comparisons", "image_tests", "control_comparisons"}
+
+
+def test_class_differences_from_the_baseline(made):
+    experiment = made(arms=LEVERED, rare=frozenset({"malignant"}), folds=4)
+    found = tables.class_differences(experiment, "ldm", "cnn")
+    assert set(found) == {(name, score) for name in experiment.classes for score in ("recall", "auc")} | {
+        ("", "recall")
+    }
+    pairs = zip(experiment.of("ldm", "cnn"), experiment.of("real", "cnn"), strict=True)
+    own = [one.scores.per_class[0].recall - other.scores.per_class[0].recall for one, other in pairs]
+    assert found["benign", "recall"].mean == pytest.approx(np.mean(own))
+    assert found["benign", "recall"].low < found["benign", "recall"].mean < found["benign", "recall"].high
+    assert found["malignant", "recall"].counts == "1 of 4"
+    assert experiment.cells[0].value("worst_class") == min(s.recall for s in experiment.cells[0].scores.per_class)

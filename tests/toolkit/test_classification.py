@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from medzoo import ImageSpec
-from medzoo.errors import DataError
+from medzoo.errors import ConfigError, DataError
 from medzoo.testing import RecordingCallback
 from medzoo.toolkit.classification import (
     ImageClassifier,
@@ -492,3 +492,14 @@ def test_fit_follows_the_images_of_weight():
     classifier, _ = fit(settings_of(epochs=12, load_best_model_at_end=False), data=both)
     found = classifier.predict(torch.from_numpy(right.pixels).float() / 255.0).argmax(1).numpy()
     assert (found == right.labels).mean() > 0.9
+
+
+def test_fit_freeze_backbone_trains_the_last_layer_alone():
+    classifier = make(settings_of(freeze_backbone=True))
+    before = {name: value.clone() for name, value in classifier.state_dict().items()}
+    fit(classifier.config, classifier=classifier)
+    changed = {name for name, value in classifier.state_dict().items() if not torch.equal(value, before[name])}
+    assert {name for name in changed if "body" in name} == {"network.body.head.1.weight", "network.body.head.1.bias"}
+    classifier.network.body.head = nn.Identity()
+    with pytest.raises(ConfigError, match="no linear last layer"):
+        fit(classifier.config, classifier=classifier)

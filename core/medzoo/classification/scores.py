@@ -79,6 +79,11 @@ class ClassificationScores:
     one_sided: tuple[str, ...]
     unpredicted: tuple[str, ...]
 
+    @property
+    def worst_class(self) -> float:
+        """The lowest recall of a class that has test images."""
+        return min((score.recall for score in self.per_class if score.support), default=math.nan)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the scores as JSON takes them: NaN becomes None."""
         return dict(plain(self))

@@ -43,7 +43,12 @@ app = typer.Typer(
 Given = Annotated[
     str, typer.Argument(metavar="PRESET|FILE", help="A preset (`medzoo experiment presets`) or a TOML file.")
 ]
-Test = Annotated[Path | None, typer.Option(help="With folds=0: test images, instead of the data's test part.")]
+Test = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="Test images (repeatable). With folds=0, the first replaces the data's test part; others are external."
+    ),
+]
 Folds = Annotated[int | None, typer.Option(min=0, help="Folds of the cross-validation; 0 uses the data's test part.")]
 Seeds = Annotated[int | None, typer.Option(min=1, help="Trainings of each classifier on the same images.")]
 Repeats = Annotated[int | None, typer.Option(min=1, help="Repetitions of the cross-validation, with other folds.")]

@@ -51,7 +51,9 @@ def find_seen(
     trainings: list[tuple[str, str, Collection[str] | None]] = []
     if TRAIN in sets:
         trainings.append(("", "", frozenset(sets[TRAIN].images.fingerprints())))
-    trainings += [(name, weights, _images_of(name, weights, fake.data.path, source)) for name, weights in fake.origins]
+    trainings += [
+        (name, weights, known_training_images(name, weights, fake.data.path, source)) for name, weights in fake.origins
+    ]
     trainings += [
         (model.name, model.weights_sha256 or "", model.trained_on if model.check_lineage() else None)
         for model in models
@@ -100,7 +102,7 @@ def without_seen(
     return data.subset([index for index in range(len(data)) if index not in trained_on]), facts, []
 
 
-def _images_of(generator: str, weights_sha256: str, made: Path, source: Source) -> frozenset[str] | None:
+def known_training_images(generator: str, weights_sha256: str, made: Path, source: Source) -> frozenset[str] | None:
     """Return the fingerprints of the training images of the model with these weights, or None if they are unknown.
 
     The model is a published one, or in the folder named by the run.json of the images `made` with it.

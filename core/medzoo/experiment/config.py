@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,20 @@ REAL, WEIGHTED, DUPLICATE, CLASSIC = "real", "weighted", "duplicate", "classic"
 CONTROLS = (REAL, WEIGHTED, DUPLICATE, CLASSIC)
 """What generated images have to beat at equal image counts and equal optimizer steps."""
 
-METRICS = ("balanced_accuracy", "accuracy", "f1", "precision", "recall", "auc")
+FOLDER = "folder:"
+"""How the name begins of a generator whose images are ready-made: "folder:PATH"."""
+
+METRICS = ("balanced_accuracy", "accuracy", "f1", "precision", "recall", "auc", "worst_class")
 """The fields of `ClassificationScores` that are averaged over folds or seeds."""
 
 _PRESETS = files(__package__) / "presets"
-_LISTS = ("classifiers", "arms", "target", "pretrain.fractions", "pretrain.geometric", "pretrain.weighted")
+STAGES = ("together", "pretrain", "refit")
+CLASSES = ("minority", "all")
+
+_LISTS = (
+    "classifiers", "arms", "target", "pretrain.fractions", "pretrain.geometric", "pretrain.weighted",
+    "use.loss_weight", "use.batch_share", "use.replace", "use.stage", "use.classes",
+)  # fmt: skip
 _SECTIONS = ("classifier", "generator")  # of settings of single models
 
 
@@ -33,7 +44,43 @@ class PretrainSettings:
     fractions: tuple[float, ...] = setting((0.0, 0.1, 1.0), "shares of the real images", min=0.0, max=1.0)
     geometric: tuple[bool, ...] = setting((False, True), "without and with flips, rotations and shifts")
     weighted: tuple[bool, ...] = setting((False, True), "without and with a weighted loss")
-    share: float = setting(0.5, "share of the optimizer steps spent on synthetic images", min=0.0, max=1.0)
+    share: float = setting(
+        0.5, "share of the optimizer steps spent on synthetic images, also by use.stage = pretrain", min=0.0, max=1.0
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class UseSettings:
+    """How the synthetic images of an arm are used; lists are crossed with each other and with the arms.
+
+    Every arm with synthetic images is meant, the controls duplicate and classic included: a gain of the lever is then
+    seen on them too, and not taken for a gain of the generator.
+    """
+
+    loss_weight: tuple[float, ...] = setting((1.0,), "weight of a synthetic image in the loss", min=0.001, max=100.0)
+    batch_share: tuple[float, ...] = setting(
+        (0.0,), "expected share of synthetic images in a batch; 0: as many as there are", min=0.0, max=0.99
+    )
+    replace: tuple[float, ...] = setting(
+        (0.0,), "probability that a synthetic image of its class replaces a real one; 0 adds them", min=0.0, max=1.0
+    )
+    stage: tuple[str, ...] = setting(
+        ("together",),
+        "together; pretrain: synthetic images first, then real; refit: all, then the last layer on balanced real ones",
+        choices=STAGES,
+    )
+    classes: tuple[str, ...] = setting(
+        ("minority",), "minority: fill classes to the target; all: as many images, evenly over the classes",
+        choices=CLASSES,
+    )  # fmt: skip
+    refit_share: float = setting(0.2, "refit: share of the steps on the last layer alone", min=0.0, max=1.0)
+
+
+LEVERS: Mapping[str, str] = {
+    "loss_weight": "weight {:g}", "batch_share": "batch share {:g}", "replace": "replace {:g}", "stage": "{}",
+    "classes": "{} classes",
+}  # fmt: skip
+"""The levers of an arm, by their keys in the group `use`, and how its name tells those that are pulled."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +88,7 @@ class ExperimentSettings:
     """What is compared, on which parts of the data, and how long classifiers are trained."""
 
     classifiers: tuple[str, ...] = setting(("cnn",), "kinds of classifier")
-    arms: tuple[str, ...] = setting((), "generators, mixtures (a=0.5+b=0.5), real, weighted")
+    arms: tuple[str, ...] = setting((), "generators, mixtures (a=0.5+b=0.5), real, weighted; or tables")
     target: tuple[int, ...] = setting((1000,), "images per class after augmentation (multi-label: in all)", min=0)
     folds: int = setting(5, "folds of the cross-validation; 0 uses the data's own test part", min=0)
     test: str = setting("test", "if folds = 0, the part of the data to test on", choices=("test", "val"))
@@ -58,6 +105,7 @@ class ExperimentSettings:
     seed: int = setting(0, "seed of folds, generators, images and classifiers", min=0)
     batch_size: int = setting(16, "synthetic images of one class sampled at once, in whole batches", min=1)
     pretrain: PretrainSettings = PretrainSettings()
+    use: UseSettings = UseSettings()
 
     def __post_init__(self) -> None:
         if self.folds == 1:
@@ -72,7 +120,8 @@ class ExperimentSettings:
             raise ConfigError(f"test = {self.test} needs folds = 0", "folds make their own test parts")
         if self.steps and self.epochs:
             raise ConfigError(f"both epochs = {self.epochs} and steps = {self.steps} are given", "set only one of them")
-        for name, given in (("classifiers", self.classifiers), ("target", self.target)):
+        levers = [(f"use.{name}", getattr(self.use, name)) for name in LEVERS]
+        for name, given in (("classifiers", self.classifiers), ("target", self.target), *levers):
             if not given:
                 raise ConfigError(f"{name} is empty", "give at least one")
 
@@ -84,22 +133,46 @@ class Arm:
     `mixture` gives each generator's share of the synthetic images, summing to 1; empty if there are none.
     `target`: images of each class after augmentation, or in all if an image may have several labels; 0 without a
     mixture. `weighted`: the loss weights classes by inverse frequency. The classifier is trained on `real_fraction` of
-    the real training images, if `pretrain` after a first stage on the mixture's images alone. `geometric`: flips,
-    rotations and shifts are added to the classifier's own augmentation.
+    the real training images. `geometric`: flips, rotations and shifts are added to the classifier's own augmentation.
+
+    The levers are those of `UseSettings`. With `stage` "pretrain", there is a first stage on the mixture's images
+    alone, with "refit" a last one of the last layer alone.
     """
 
     name: str
     mixture: Mapping[str, float] = field(default_factory=dict)
     target: int = 0
     weighted: bool = False
-    pretrain: bool = False
     real_fraction: float = 1.0
     geometric: bool = False
+    loss_weight: float = 1.0
+    batch_share: float = 0.0
+    replace: float = 0.0
+    stage: str = "together"
+    classes: str = "minority"
 
     @property
     def control(self) -> bool:
         """Whether it is one of those that generated images have to beat."""
         return not set(self.mixture) - {DUPLICATE, CLASSIC}
+
+    @property
+    def pretrain(self) -> bool:
+        """Whether the classifier is first trained on synthetic images alone."""
+        return self.stage == "pretrain"
+
+    @property
+    def levers(self) -> dict[str, float | str]:
+        """The levers that are pulled: those whose value is not the default."""
+        return {name: getattr(self, name) for name in LEVERS if getattr(self, name) != getattr(Arm, name)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Arm:
+        """Restore an arm from experiment.json."""
+        values = dict(values)
+        if values.pop("pretrain", False):  # as earlier versions wrote it
+            values["stage"] = "pretrain"
+        return cls(**values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +238,8 @@ def read_design(
     for key in _LISTS:
         if not isinstance(values[key], list | tuple):
             values[key] = values[key].split(",") if isinstance(values[key], str) else [values[key]]
+    # A table is kept as JSON, so that the settings are texts and numbers only.
+    values["arms"] = [json.dumps(arm) if isinstance(arm, Mapping) else arm for arm in values["arms"]]
     general = {key: value for key, value in values.items() if key.partition(".")[0] not in _SECTIONS}
     built = config.build(ExperimentSettings, general, origins={key: origins[key] for key in general})
     arms = _arms(built)
@@ -193,7 +268,7 @@ def _read(given: str) -> list[tuple[str, dict[str, Any]]]:
 
 def _arms(settings: ExperimentSettings) -> tuple[Arm, ...]:
     rows = pretrain_arms(settings.pretrain, target=max(settings.target))
-    arms = parse_arms(settings.arms, targets=settings.target, controls=settings.controls)
+    arms = parse_arms(settings.arms, targets=settings.target, controls=settings.controls, use=settings.use)
     arms = tuple({arm.name: arm for arm in (*arms, *rows)}.values())
     if not arms:
         raise ConfigError("there are no arms", 'give some, as in arms = ["ddpm-var"], or set controls = true')
@@ -226,23 +301,105 @@ def _own(
     return found
 
 
-def parse_arms(texts: Sequence[str], *, targets: Sequence[int], controls: bool) -> tuple[Arm, ...]:
-    """Parse the arms in `texts`, after the controls if wanted; one per target for those with synthetic images.
+def parse_arms(
+    texts: Sequence[str], *, targets: Sequence[int], controls: bool, use: UseSettings = UseSettings()
+) -> tuple[Arm, ...]:
+    """Parse the arms in `texts`, after the controls if wanted; one per target and use for those with synthetic images.
 
-    A text is "real", "weighted", the name of a generator, or a mixture such as "ldm-busi=0.5+ddpm-var-busi=0.5". A
-    target of 0 stands for the real images alone.
-    Raises: ConfigError for a mixture whose shares do not sum to 1.
+    A text is "real", "weighted", the name of a generator, a mixture such as "ldm-busi=0.5+ddpm-var-busi=0.5", or a
+    table as JSON: {"images": "ldm-busi", "loss_weight": 0.3}, whose levers, name and target are its own; the controls
+    duplicate and classic are then added with the same. A target of 0 stands for the real images alone.
+    Raises: ConfigError for a mixture whose shares do not sum to 1, and for levers that exclude each other.
     """
     wanted = [*(CONTROLS if controls else ()), *texts]
     if 0 in targets and REAL not in wanted:
         wanted.insert(0, REAL)
+    filled = [target for target in targets if target]
+    plain = [text for text in wanted if not text.startswith("{")]
     arms: list[Arm] = []
-    for text in dict.fromkeys(wanted):
+    for text in dict.fromkeys(plain):
         if text in (REAL, WEIGHTED):
             arms.append(Arm(name=text, weighted=text == WEIGHTED))
         else:
-            arms += _filled(text, [target for target in targets if target])
-    return tuple(arms)
+            arms += _crossed(text, filled, {name: getattr(use, name) for name in LEVERS})
+    for text in wanted:
+        if text.startswith("{"):
+            arms += _from_table(json.loads(text), filled, controls=controls)
+    unique: dict[str, Arm] = {}
+    for arm in arms:
+        if unique.setdefault(arm.name, arm) != arm:
+            raise ConfigError(f"two different arms are called '{arm.name}'", "give one of the tables another name")
+    return tuple(unique.values())
+
+
+def _from_table(table: Mapping[str, Any], targets: Sequence[int], *, controls: bool) -> Iterator[Arm]:
+    """Make the arms of a table, and the controls with its levers before them."""
+    known = ("images", "name", "target", *LEVERS)
+    for key in table:
+        if key not in known:
+            raise UnknownName("key", key, known, "of an arm's table")
+    images = table.get("images")
+    if not isinstance(images, str) or images in (REAL, WEIGHTED):
+        raise ConfigError(
+            f"an arm's table names no synthetic images: {json.dumps(dict(table))}",
+            'for instance {images = "ddpm-var-busi", loss_weight = 0.3}; write "real" without a table',
+        )
+    settings = {each.key: each for each in config.settings_of(UseSettings)}
+    listed = {name: given if isinstance(given, list) else [given] for name, given in table.items()}
+    levers = {
+        name: settings[name].validate(listed[name], origin=f"the arm {images}")
+        if name in table
+        else (getattr(Arm, name),)
+        for name in LEVERS
+    }
+    wanted = listed.get("target", targets)
+    if not all(isinstance(target, int) and target > 0 for target in wanted):
+        raise ConfigError(f"target = {table['target']!r} of the arm {images}", "give a number of images per class")
+    made = _crossed(images, wanted, levers)
+    if "name" in table:
+        if len(made) > 1:
+            raise ConfigError(f"{len(made)} arms are called '{table['name']}'", "leave out name, or the lists")
+        made = [replace(made[0], name=str(table["name"]))]
+    for control in (DUPLICATE, CLASSIC) if controls else ():
+        if images != control:
+            yield from _crossed(control, wanted, levers)
+    yield from made
+
+
+def _crossed(text: str, targets: Sequence[int], levers: Mapping[str, Sequence[Any]]) -> list[Arm]:
+    """Make the arms of `text` for each target and combination of levers, named by those that are pulled.
+
+    Raises: ConfigError for levers that exclude each other.
+    """
+    arms = []
+    for arm in _filled(text, targets):
+        for values in itertools.product(*levers.values()):
+            used = replace(arm, **dict(zip(levers, values, strict=True)))
+            pulled = [LEVERS[name].format(value) for name, value in used.levers.items()]
+            used = replace(used, name=", ".join([arm.name, *pulled]))
+            _check_levers(used)
+            arms.append(used)
+    return arms
+
+
+def _check_levers(arm: Arm) -> None:
+    """Raise ConfigError for levers of which one leaves the other without effect."""
+    stage = "stage = pretrain, whose first stage has synthetic images alone"
+    every = "which takes target images of each class"
+    pairs = [
+        (arm.batch_share > 0 and arm.replace > 0, "batch_share", "replace, which sets the share too"),
+        (arm.stage == "pretrain" and arm.loss_weight != 1, "loss_weight", stage),
+        (arm.stage == "pretrain" and arm.batch_share > 0, "batch_share", stage),
+        (arm.stage == "pretrain" and arm.replace > 0, "replace", stage),
+        (arm.stage == "pretrain" and arm.classes == "all", "classes = all", f"stage = pretrain, {every}"),
+        (arm.replace > 0 and arm.classes == "all", "classes = all", f"replace, {every}"),
+    ]
+    for excluded, first, second in pairs:
+        if excluded:
+            raise ConfigError(
+                f"the arm '{arm.name}': {first} cannot be combined with {second}",
+                'give single arms as tables: {images = "...", loss_weight = 0.3}, instead of lists under use',
+            )
 
 
 def pretrain_arms(grid: PretrainSettings, *, target: int) -> tuple[Arm, ...]:
@@ -256,11 +413,11 @@ def pretrain_arms(grid: PretrainSettings, *, target: int) -> tuple[Arm, ...]:
     mixture = _filled(grid.generator, [target])[0].mixture
     return tuple(
         Arm(
-            name=_row_name(pretrain, fraction, geometric, weighted),
+            name=row_name(pretrain, fraction, geometric, weighted),
             mixture=mixture if pretrain else {},
             target=target if pretrain else 0,
             weighted=weighted,
-            pretrain=pretrain,
+            stage="pretrain" if pretrain else "together",
             real_fraction=fraction,
             geometric=geometric,
         )
@@ -273,12 +430,17 @@ def pretrain_arms(grid: PretrainSettings, *, target: int) -> tuple[Arm, ...]:
 
 
 def _filled(text: str, targets: Sequence[int]) -> list[Arm]:
-    mixture = {name: float(share) for name, share in parse_mixture(text.split("+") if "=" in text else [text])}
+    if text.startswith(FOLDER) and Path(text.removeprefix(FOLDER)).exists():  # a path may hold '=' and '+'
+        mixture = {text: 1.0}
+    else:
+        parts = text.split("+") if "=" in text else [text]
+        mixture = {name: float(share) for name, share in parse_mixture(parts)}
     several = len(targets) > 1
     return [Arm(name=f"{text}@{target}" if several else text, mixture=mixture, target=target) for target in targets]
 
 
-def _row_name(pretrain: bool, fraction: float, geometric: bool, weighted: bool) -> str:
+def row_name(pretrain: bool, fraction: float, geometric: bool, weighted: bool) -> str:
+    """Name an arm of `pretrain_arms`."""
     if not pretrain and fraction == 1.0 and not geometric:
         return WEIGHTED if weighted else REAL
     start = f"real {fraction:.0%}" if fraction > 0 else "synthetic only"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from medzoo.data.splits import assign_groups, check_groupable, split_dataset
 from medzoo.data.synthetic import check_no_synthetic
 from medzoo.errors import DataError
 from medzoo.experiment.config import ExperimentSettings
+from medzoo.generation.plan import distinct, file_safe
 from medzoo.seeds import derive_seed
 
 PARTS = ("train", "val", "test")
@@ -43,7 +44,8 @@ class Fold:
 class Images:
     """All of an experiment's real images in one dataset, with their fingerprints and folds.
 
-    `warnings` are what a reader must know about the split, `facts` what run.json says of it.
+    `external` are further test sets by name, of which no image is in `data`. `warnings` are what a reader must know
+    about the split, `facts` what run.json says of it.
     """
 
     data: Dataset
@@ -51,6 +53,7 @@ class Images:
     folds: tuple[Fold, ...]
     warnings: tuple[str, ...]
     facts: Mapping[str, Any]
+    external: Mapping[str, Dataset] = field(default_factory=dict)
 
     def seen(self, indices: Sequence[int]) -> frozenset[str]:
         """Return the fingerprints of the images at `indices`."""
@@ -67,28 +70,27 @@ def make_folds(
     data: Dataset,
     settings: ExperimentSettings,
     *,
-    test: Dataset | None,
+    tests: Sequence[Dataset] = (),
     allow_leak: bool = False,
     leave_out: Set[str] | None = None,
 ) -> Images:
     """Split the images of an experiment into folds.
 
-    With `leave_out`, held-out test images that are also training images, or have one of these fingerprints, are left
-    out.
+    Without folds, the first of `tests` replaces the data's own test part; the others, and with folds all, are external
+    test sets. With `leave_out`, held-out and external test images that are also training images, or have one of these
+    fingerprints, are left out.
 
     Raises:
         DataError: the data has no test part and needs one, or has one and folds are wanted; test images are also
             training images, and not `allow_leak`; a class has too few separate groups of images.
     """
-    for part in (data, *data.held_out.values(), *([test] if test is not None else [])):
+    for part in (data, *data.held_out.values(), *tests):
         check_no_synthetic(part, use="but experiments start from real ones", hint="give the folder of the real images")
     if settings.folds or settings.validation:
         check_groupable(data)
     if not settings.folds:
-        images = _held_out(data, settings, test=test)
+        images = _held_out(data, settings, test=tests[0] if tests else None)
         images = _check_leaks(images, allow_leak=allow_leak) if leave_out is None else _without_seen(images, leave_out)
-    elif test is not None:
-        raise DataError("--test was given, but folds make their own test parts", "set folds=0 to use it")
     elif leave_out is not None:
         raise DataError("--leave-out-seen was given, but folds test on every image", "use it with folds=0")
     elif data.held_out:
@@ -99,6 +101,7 @@ def make_folds(
     else:
         images = _cross_validation(data.subset(range(len(data))), settings)
     images = _with_similar(images)
+    images = _with_external(images, tests if settings.folds else tests[1:], allow_leak=allow_leak, leave_out=leave_out)
     if blank := images.data.blank():
         images = replace(images, warnings=(*images.warnings, describe_blank(blank)))
     return replace(images, facts={**images.facts, "summary": data.summary().to_dict()})
@@ -196,24 +199,67 @@ def _with_similar(images: Images) -> Images:
     return replace(images, warnings=warnings, facts={**images.facts, "near": NEAR, "test_like_training": near})
 
 
+def _with_external(images: Images, tests: Sequence[Dataset], *, allow_leak: bool, leave_out: Set[str] | None) -> Images:
+    """Add external test sets. Raises: DataError for other classes, and for images that classifiers are trained on."""
+    names = distinct([file_safe(test.path.resolve().stem) for test in tests])
+    trained = sorted({index for fold in images.folds for index in (*fold.train, *fold.val)})
+    known, warnings, facts = images.seen(trained), list(images.warnings), {}
+    external = {}
+    for name, test in zip(names, tests, strict=True):
+        own = in_classes_of(replace(test, held_out={}), images.data)
+        digests = own.fingerprints()
+        leaked = [index for index, digest in enumerate(digests) if digest in known | (leave_out or frozenset())]
+        leak = f"{len(leaked)} of the {len(own)} images of {test.path} are also training or validation images"
+        if leaked and leave_out is not None:
+            own = own.subset([index for index in range(len(own)) if index not in leaked])
+            warnings.append(f"{leak.replace('are also', 'were')} and are left out (--leave-out-seen)")
+        elif leaked and not allow_leak:
+            raise DataError(leak, "leave them out with --leave-out-seen (folds=0), or accept them with --allow-leak")
+        elif leaked:
+            warnings.append(f"{leak}: the scores of every arm on them are too optimistic")
+        if not len(own):
+            raise DataError(f"every image of {test.path} was used in training", "give others with --test DIR")
+        near = int(((thumbnails(own) @ thumbnails(images.data.subset(trained)).T).max(axis=1) >= NEAR).sum())
+        if near and not leaked:
+            warnings.append(
+                f"{near} of the {len(own)} images of {test.path} resemble a training or validation image (thumbnails "
+                f"correlate at {NEAR:g} or more)"
+            )
+        external[name] = own
+        facts[name] = {"path": str(test.path), "fingerprint": own.fingerprint(), "counts": own.counts(), "near": near}
+    if not external:
+        return images
+    return replace(images, external=external, warnings=tuple(warnings), facts={**images.facts, "external": facts})
+
+
+def in_classes_of(part: Dataset, first: Dataset) -> Dataset:
+    """Return `part` with the classes of `first`, in their order. Raises: DataError if it has others."""
+    if set(part.classes) - set(first.classes) or part.multi_label != first.multi_label:
+        raise DataError(
+            f"{part.path} has different classes than {first.path}: {', '.join(part.classes)}",
+            f"name its folders {', '.join(first.classes)}",
+        )
+    hot = np.zeros((len(part), len(first.classes)), np.float32)
+    hot[:, [first.classes.index(name) for name in part.classes]] = part.hot()
+    return replace(part, classes=first.classes, labels=hot if first.multi_label else hot.argmax(axis=1))
+
+
 def _joined(parts: Sequence[Dataset]) -> Dataset:
     """Join the images of all parts. Raises: DataError if they differ in kind or classes."""
     first = parts[0]
     labels = []
     for part in parts:
-        if set(part.classes) - set(first.classes) or part.multi_label != first.multi_label:
-            raise DataError(
-                f"{part.path} has different classes than {first.path}: {', '.join(part.classes)}",
-                f"name its folders {', '.join(first.classes)}",
-            )
+        labels.append(in_classes_of(part, first).labels)
         if (part.files is None) != (first.files is None):
             raise DataError(
                 f"{part.path} and {first.path} are of different kinds", "give both as folders or both as npz"
             )
-        # In the order of the first part's classes.
-        hot = np.zeros((len(part), len(first.classes)), np.float32)
-        hot[:, [first.classes.index(name) for name in part.classes]] = part.hot()
-        labels.append(hot if first.multi_label else hot.argmax(axis=1))
+        if part.array is not None and first.array is not None and part.array.shape[1:] != first.array.shape[1:]:
+            shapes = ["x".join(map(str, own.array.shape[1:])) for own in (part, first) if own.array is not None]
+            raise DataError(
+                f"{part.path} has images of {shapes[0]} pixels, and {first.path} of {shapes[1]}",
+                "give images of one size, or image files in class folders",
+            )
     arrays = [part.array for part in parts if part.array is not None]
     patients = [part.patients for part in parts if part.patients is not None]
     return replace(

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from medzoo import config, protocols
 from medzoo.data.dataset import Dataset
 from medzoo.errors import ConfigError, DataError
-from medzoo.experiment.config import Arm, Design
+from medzoo.experiment.config import FOLDER, Arm, Design
 from medzoo.experiment.folds import Fold, Images
 from medzoo.generation.mixture import split_strength, with_strength
 from medzoo.hub.registry import Registry, resolve
@@ -33,6 +33,7 @@ Kind = Literal["trained", "published", "parameter-free"]
 _NEEDED = ("image.size", "image.channels", "training.epochs", "training.batch_size")
 _INHERIT = "let its plugin's settings inherit medzoo.toolkit.settings.ClassifierSettings"
 _WEIGHTED = "objective.class_weighted"
+_REFIT: Mapping[str, Any] = {"training.freeze_backbone": True, "training.class_balanced": True}
 _GEOMETRIC: Mapping[str, Any] = {
     "training.horizontal_flip": True,
     "augmentation.rotation": 30.0,
@@ -138,7 +139,7 @@ def find_generators(
         HubError: a published model cannot be downloaded.
     """
     found = {}
-    for name in dict.fromkeys(name for arm in design.arms for name in arm.mixture):
+    for name in dict.fromkeys(name for arm in design.arms for name in arm.mixture if not name.startswith(FOLDER)):
         base = split_strength(name)[0]
         own = {**design.own["generator"].get(base, {}), **design.own["generator"].get(name, {})}
         if base in plugins.generators and base not in registry.models:
@@ -182,7 +183,7 @@ def _published(name: str, plugins: Plugins, registry: Registry, *, mirror: str |
 
 
 def count_seen_images(generator: Generator, images: Images, fold: Fold, *, allow_leak: bool) -> dict[str, int]:
-    """Count the fold's test and validation images that a published generator was trained on.
+    """Count the test and validation images, of the fold and external, that a published generator was trained on.
 
     Raises:
         DataError: there is a test image among them, and not `allow_leak`.
@@ -196,6 +197,14 @@ def count_seen_images(generator: Generator, images: Images, fold: Fold, *, allow
             f"use {generator.plugin} instead, which is trained in each fold; or set folds=0 and give images it "
             "never saw with --test DIR, or --leave-out-seen",
         )
+    for name, data in images.external.items():
+        found[name] = len(generator.trained_on & frozenset(data.fingerprints()))
+        if found[name] and not allow_leak:
+            raise DataError(
+                f"'{generator.name}' was trained on {found[name]} of the {len(data)} images of {data.path}, so scores "
+                "on them would be invalid",
+                f"use {generator.plugin} instead, which is trained in each fold; or give images it never saw",
+            )
     return found
 
 
@@ -258,8 +267,20 @@ class Recipe:
                 f"'{self.name}' has no setting {_WEIGHTED}, which the arm '{arm.name}' needs",
                 f"{_INHERIT}, or leave out weighted arms: controls=false, pretrain.weighted=[false]",
             )
-        if not arm.pretrain:
+        if arm.loss_weight != 1 and not self.spec.sample_weights:
+            raise ConfigError(
+                f"'{self.name}' takes no loss weights, which the arm '{arm.name}' needs",
+                "leave out loss_weight, or this classifier; a plugin that takes them says so: "
+                "ClassifierSpec(sample_weights=True)",
+            )
+        if arm.stage == "together":
             return (Stage(config=self._resolved(changes), images="all"),)
+        if self.spec.converges:
+            raise ConfigError(
+                f"'{self.name}' is trained to an optimum, wherever it starts, so the stages of the arm '{arm.name}' "
+                "make no difference to it",
+                "leave out this classifier, or the stage",
+            )
         training = training_settings(self.base())
         key = "training.max_steps" if training.max_steps else "training.epochs"
         total = training.max_steps or training.epochs
@@ -267,6 +288,16 @@ class Recipe:
             return (Stage(config=self._resolved({**plain, key: total}), images="synthetic"),)
         if total < 2:
             raise ConfigError(f"{key} = {total} cannot be split into two stages", "use at least 2")
+        if arm.stage == "refit":
+            if lacking := [name for name in _REFIT if name not in config.keys(self.spec.config)]:
+                raise ConfigError(
+                    f"'{self.name}' has no setting {lacking[0]}, which the arm '{arm.name}' needs", _INHERIT
+                )
+            last = min(max(round(self.design.value.use.refit_share * total), 1), total - 1)
+            return (
+                Stage(config=self._resolved({**changes, key: total - last}), images="all"),
+                Stage(config=self._resolved({**plain, **_REFIT, key: last}), images="real"),
+            )
         first = min(max(round(self.design.value.pretrain.share * total), 1), total - 1)
         return (
             Stage(config=self._resolved({**plain, key: first}), images="synthetic"),

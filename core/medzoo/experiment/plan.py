@@ -14,6 +14,7 @@ from medzoo._version import __version__
 from medzoo.data.dataset import Dataset
 from medzoo.errors import ConfigError, DataError
 from medzoo.experiment.config import Design
+from medzoo.experiment.folders import count_held_out, find_test_images, open_folders
 from medzoo.experiment.folds import PARTS, Fold, make_folds
 from medzoo.experiment.models import count_seen_images, find_generators, parameter_free_image
 from medzoo.experiment.results import EXPERIMENT, check_cell
@@ -64,7 +65,8 @@ class ExperimentPlan:
     @cached_property
     def warnings(self) -> tuple[str, ...]:
         """What a reader of the results must know."""
-        return (*self.worker.images.warnings, *_warnings(self.worker, self.samplings))
+        samplings = {task.key: task for cell in self.cells for task in cell.samplings.values()}
+        return (*self.worker.images.warnings, *_warnings(self.worker, list(samplings.values())))
 
     def describe(self) -> dict[str, Any]:
         """Describe all of the experiment but its results, as experiment.json holds it."""
@@ -78,6 +80,7 @@ class ExperimentPlan:
             "multi_label": data.multi_label,
             "baseline": design.value.baseline,
             "metric": design.value.metric,
+            "test_sets": list(self.worker.images.external),
             "arms": [asdict(arm) for arm in design.arms],
             "classifiers": list(design.value.classifiers),
             "warnings": list(self.warnings),
@@ -96,8 +99,11 @@ class ExperimentPlan:
                 },
                 "reference": "an epoch is as many images as the largest filled training set has, in every arm",
                 "generators": {
-                    name: {"kind": generator.kind, **generator.identity(self.worker.plugins)}
-                    for name, generator in self.worker.generators.items()
+                    **{
+                        name: {"kind": generator.kind, **generator.identity(self.worker.plugins)}
+                        for name, generator in self.worker.generators.items()
+                    },
+                    **{name: folder.describe() for name, folder in self.worker.folders.items()},
                 },
             },
             "cells": [
@@ -126,19 +132,21 @@ def plan_experiment(
     out: Path | None,
     *,
     source: Source,
-    test: Dataset | None = None,
+    tests: Sequence[Dataset] = (),
     allow_leak: bool = False,
     leave_out_seen: bool = False,
     allow_upload: bool = False,
 ) -> ExperimentPlan:
     """Check the experiment `design` on `data` and list its tasks, without writing anything.
 
-    `out` is the folder of the results; without it, the plan can be shown but not run. `test` replaces the data's own
-    test part. `leave_out_seen` leaves out test images that a model was trained on.
+    `out` is the folder of the results; without it, the plan can be shown but not run. Without folds, the first of
+    `tests` replaces the data's own test part; the others, and with folds all, are external test sets. `leave_out_seen`
+    leaves out test images that a model was trained on.
 
     Raises:
         ConfigError, UnknownName: a setting or name is wrong.
-        DataError: the images cannot be split, or a generator was trained on test images and not `allow_leak`.
+        DataError: the images cannot be split, or a generator was trained on test images, or a folder holds some, and
+            not `allow_leak`; a folder has too few images.
         HubError: a published model cannot be downloaded.
     """
     check_labels(data.classes)
@@ -147,9 +155,10 @@ def plan_experiment(
     generators = find_generators(design, source.plugins, source.registry, data=data, mirror=source.mirror)
     known = frozenset[str]().union(*(generator.trained_on for generator in generators.values()))
     images = make_folds(
-        data, design.value, test=test, allow_leak=allow_leak, leave_out=known if leave_out_seen else None
+        data, design.value, tests=tests, allow_leak=allow_leak, leave_out=known if leave_out_seen else None
     )
-    worker = Worker(design, images, generators, out, source.device, allow_upload)
+    folders = open_folders(design, images.data, source)
+    worker = Worker(design, images, generators, out, source.device, allow_upload, folders)
     _check_models(worker)
     builder = _CellBuilder(worker, allow_leak=allow_leak)
     cells = [cell for fold in images.folds for cell in builder.cells(fold)]
@@ -164,7 +173,10 @@ class _CellBuilder:
     def __init__(self, worker: Worker, *, allow_leak: bool) -> None:
         self._worker, self._allow_leak = worker, allow_leak
         self._identities = {name: found.identity(worker.plugins) for name, found in worker.generators.items()}
+        self._inside = {name: find_test_images(folder, worker.images) for name, folder in worker.folders.items()}
         self._image = list(parameter_free_image(worker.recipes))
+        external = {name: data.fingerprint() for name, data in worker.images.external.items()}
+        self._external = {"external": external} if external else {}
         self._common = {"medzoo": __version__, "device": worker.device.partition(":")[0]}
 
     def cells(self, fold: Fold) -> Iterator[Cell]:
@@ -180,18 +192,21 @@ class _CellBuilder:
         synthetic = {arm.name: synthetic_counts(train, arm) for arm in arms}
         # As many images as the largest filled training set, in every arm.
         filled = (
-            sum(sum(counts.values()) for counts in synthetic[arm.name].values()) + len(train) * (not arm.pretrain)
+            sum(sum(counts.values()) for counts in synthetic[arm.name].values()) * (not arm.replace)
+            + len(train) * (not arm.pretrain)
             for arm in arms
         )
         epoch_length = max(len(train), *filled)
         samplings = {
             (name, draw): self._sampling(name, [own.get(name, {}) for own in synthetic.values()], fold, draw, digests)
-            for name in self._worker.generators
+            for name in (*self._worker.generators, *self._worker.folders)
             for draw in range(settings.seeds if settings.redraw else 1)
         }
         for arm in arms:
             for classifier, recipe in self._worker.recipes.items():
                 spec, stages = recipe.spec, recipe.stages(arm)
+                # The others show in the counts and the stages.
+                drawn = {name: value for name, value in arm.levers.items() if name not in ("classes", "stage")}
                 version = self._worker.plugins.plugin_of("classifier", spec.name).version
                 for number in range(settings.seeds):
                     own = {name: samplings[name, number if settings.redraw else 0] for name in synthetic[arm.name]}
@@ -202,15 +217,17 @@ class _CellBuilder:
                         drawings={name: task.key for name, task in own.items()},
                         synthetic=synthetic[arm.name],
                         real_fraction=arm.real_fraction,
+                        **drawn,
                         classifier=[spec.name, version],
                         stages=[{"images": stage.images, "config": stage.config.flat()} for stage in stages],
                         length=epoch_length,
                         seed=seed,
+                        **self._external,
                     )
                     yield Cell(
                         key=key,
                         fold=fold,
-                        needs=tuple(task.key for task in own.values()),
+                        needs=tuple(task.key for task in own.values() if not task.ready),
                         arm=arm,
                         classifier=classifier,
                         number=number,
@@ -224,7 +241,18 @@ class _CellBuilder:
     def _sampling(
         self, name: str, needed: Sequence[Mapping[str, int]], fold: Fold, draw: int, digests: Mapping[str, str]
     ) -> SamplingTask:
-        """Return the task that makes at least the `needed` images of each arm, in whole batches."""
+        """Return the task that makes at least the `needed` images of each arm, in whole batches.
+
+        For a folder of images, it stands for those that are there.
+        """
+        most = {label: max(counts.get(label, 0) for counts in needed) for label in sorted(set().union(*needed))}
+        if (folder := self._worker.folders.get(name)) is not None:
+            folder.check_counts(most)
+            inside, images = self._inside[name], self._worker.images
+            seen = count_held_out(folder, inside, images, fold, allow_leak=self._allow_leak)
+            seed = self._seed("images", fold, draw)
+            key = self._key("folder", fingerprint=folder.fingerprint, seed=seed)
+            return SamplingTask(key=key, fold=fold, generator=name, counts=most, seed=seed, seen=seen, ready=True)
         generator, images, size = (
             self._worker.generators[name],
             self._worker.images,
@@ -248,7 +276,6 @@ class _CellBuilder:
             batch_size=size,
             seed=seed,
         )
-        most = {label: max(counts.get(label, 0) for counts in needed) for label in sorted(set().union(*needed))}
         return SamplingTask(
             key=key,
             fold=fold,
@@ -330,14 +357,29 @@ def _warnings(worker: Worker, samplings: Sequence[SamplingTask]) -> Iterator[str
             "the seeds of a classifier share one set of synthetic images, so their spread does not include the effect "
             "of sampling them again (redraw = true)"
         )
+    yield from _lineage_warnings(worker, samplings)
     sizes = {name: recipe.base().image.size for name, recipe in worker.recipes.items()}
     for name, generator in worker.generators.items():
-        seen = [task.seen for task in samplings if task.generator == name and task.seen]
-        if test := max((own["test"] for own in seen), default=0):
-            yield f"'{name}' was trained on {test} test images (--allow-leak): its scores are too optimistic"
-        if val := max((own["val"] for own in seen), default=0):
-            yield f"'{name}' was trained on {val} validation images, on which classifiers' weights are selected"
         size = 0 if generator.kind == "parameter-free" else generator.config(worker.plugins).image.size
         wider = [f"{other} ({side})" for other, side in sizes.items() if size and side > size]
         if wider:
             yield f"'{name}' makes images of {size} pixels, enlarged for {', '.join(wider)}; real images are not"
+
+
+def _lineage_warnings(worker: Worker, samplings: Sequence[SamplingTask]) -> Iterator[str]:
+    """Return warnings about held-out images that synthetic images were made from, or may have been."""
+    parts = {"test": "test images", **{name: f"images of {name}" for name in worker.images.external}}
+    for name in (*worker.generators, *worker.folders):
+        used = "was trained on" if name in worker.generators else "holds, or was made from,"
+        seen = [task.seen for task in samplings if task.generator == name and task.seen]
+        for part, label in parts.items():
+            if test := max((own[part] for own in seen), default=0):
+                yield f"'{name}' {used} {test} {label} (--allow-leak): its scores on them are too optimistic"
+        if val := max((own["val"] for own in seen), default=0):
+            yield f"'{name}' {used} {val} validation images, on which classifiers' weights are selected"
+    for name, folder in worker.folders.items():
+        if not folder.origins:
+            yield (
+                f"the lineage of '{name}' is unknown: its images hold no test image, but a model that made them may "
+                "have been trained on some, and scores would then be too optimistic"
+            )

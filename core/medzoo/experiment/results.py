@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,11 @@ EXPERIMENT, RESULT, PREDICTIONS, TRACEBACK = "experiment.json", "result.json", "
 Status = Literal["done", "failed", "missing"]
 
 
+def predictions_file(test_set: str) -> str:
+    """Return the name of a cell's file of predictions for an external test set; "" is the experiment's own."""
+    return PREDICTIONS if not test_set else f"predictions-{test_set}.csv"
+
+
 @dataclass(frozen=True, kw_only=True)
 class CellResult:
     """One classifier trained on one arm, in one fold of one repeat (0 and 0 if held out), from one seed.
@@ -41,7 +46,8 @@ class CellResult:
     "balanced_accuracy" (of validation images). If pretrained, "phase" is 1 for synthetic and 2 for real images.
     `images`: images of each class by origin: "real", or the generator's name. Images with several labels count for
     each. `steps` optimizer steps were planned (equal for all arms), `steps_done` made: fewer if it stopped early.
-    `predictions_sha256` is the SHA-256 of predictions.csv, "" where an earlier version wrote it.
+    `predictions_sha256` is the SHA-256 of predictions.csv, "" where an earlier version wrote it. `external` and
+    `external_sha256` are the same of the external test sets, by name.
     """
 
     key: str
@@ -65,6 +71,8 @@ class CellResult:
     notes: Mapping[str, Mapping[str, float | str]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     predictions_sha256: str = ""
+    external: Mapping[str, ClassificationScores] = field(default_factory=dict)
+    external_sha256: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def n_synthetic(self) -> int:
@@ -86,7 +94,9 @@ class CellResult:
         try:
             scores = None if values["scores"] is None else _restore_scores(values["scores"])
             history, warnings = tuple(values["history"]), tuple(values["warnings"])
-            return cls(**{**values, "scores": scores, "history": history, "warnings": warnings})
+            external = {name: _restore_scores(own) for name, own in values.get("external", {}).items()}
+            restored = {"scores": scores, "history": history, "warnings": warnings, "external": external}
+            return cls(**{**values, **restored})
         except (KeyError, TypeError, AttributeError) as error:
             raise IntegrityError(f"a cell's result cannot be read: {error}", "delete the cell's folder") from None
 
@@ -132,7 +142,8 @@ class Experiment:
     `held_out`: tested on one fixed test set, not in folds. `settings` are its flat settings and `origins` where each
     came from; `provenance` says which medzoo, machine, device and data (path, fingerprint, classes, counts, parts).
     `arms`, `classifiers` and `cells` are in the order to show them. `metric` is the one of METRICS in which arms are
-    compared with `baseline`. `warnings` are sentences that a reader must see.
+    compared with `baseline`. `warnings` are sentences that a reader must see. `test_sets` are the names of external
+    test sets; `test_set` is the one that scores are of, "" for the experiment's own (`on`).
     """
 
     folder: Path
@@ -149,6 +160,21 @@ class Experiment:
     classifiers: tuple[str, ...]
     cells: tuple[CellResult, ...]
     warnings: tuple[str, ...] = ()
+    test_sets: tuple[str, ...] = ()
+    test_set: str = ""
+
+    def on(self, test_set: str) -> Experiment:
+        """Return the experiment with scores and predictions of an external test set."""
+        cells = [
+            replace(
+                cell,
+                scores=cell.external.get(test_set),
+                predictions_sha256=cell.external_sha256.get(test_set, ""),
+                n_test=cell.external[test_set].n if test_set in cell.external else 0,
+            )
+            for cell in self.cells
+        ]
+        return replace(self, cells=tuple(cells), test_set=test_set)
 
     @property
     def failed(self) -> tuple[CellResult, ...]:
@@ -242,10 +268,22 @@ class Experiment:
 
         A value is None if one of its cells has no scores.
         """
+        return self._by_unit(arm, classifier, lambda cell: cell.value(metric or self.metric))
+
+    def class_values(self, arm: str, classifier: str, name: str, score: str) -> list[float | None]:
+        """Return one value of a class's `score` ("recall", "auc") per fold or seed, as `values`; NaN if undefined."""
+        place = self.classes.index(name)
+
+        def value(cell: CellResult) -> float | None:
+            return None if cell.scores is None else float(getattr(cell.scores.per_class[place], score))
+
+        return self._by_unit(arm, classifier, value)
+
+    def _by_unit(self, arm: str, classifier: str, value: Callable[[CellResult], float | None]) -> list[float | None]:
         groups: dict[tuple[int, int], list[float | None]] = {}
         for cell in self.of(arm, classifier):
             unit = (0, cell.seed) if self.held_out else (cell.repeat, cell.fold)
-            groups.setdefault(unit, []).append(cell.value(metric or self.metric))
+            groups.setdefault(unit, []).append(value(cell))
         found = [group for _, group in sorted(groups.items())]
         return [None if None in group else fmean(value for value in group if value is not None) for group in found]
 
@@ -265,7 +303,7 @@ class Experiment:
 
     def predictions(self, cell: CellResult) -> Path:
         """Return the cell's CSV of test images: file, label, predicted, and a probability p_CLASS per class."""
-        return self.folder / "cells" / cell.key / PREDICTIONS
+        return self.folder / "cells" / cell.key / predictions_file(self.test_set)
 
     def read_predictions(self, cell: CellResult) -> pd.DataFrame:
         """Read `predictions`: texts, and probabilities as float64. Raises: IntegrityError for an unreadable file."""
@@ -273,7 +311,7 @@ class Experiment:
 
         path = self.predictions(cell)
         hint = "run the experiment again"
-        if not _predictions_are_intact(path, cell):
+        if not _is_intact(path, cell.predictions_sha256):
             raise IntegrityError(f"{path} is missing or damaged", hint)
         try:
             # Classes may be called "NA" or "1".
@@ -288,9 +326,13 @@ class Experiment:
         values: dict[str, Any] = plain({entry.name: getattr(self, entry.name) for entry in fields(self)})
         for cell in values["cells"]:
             del cell["history"]
-        del values["folder"]
+        del values["folder"], values["test_set"]
+        others = {} if self.test_set else {name: self.on(name)._findings() for name in self.test_sets}
+        return {**values, **self._findings(), "external": others}
+
+    def _findings(self) -> dict[str, Any]:
+        """Return plain values of what is computed from the cells."""
         return {
-            **values,
             "summaries": plain(self.summaries),
             "comparisons": [comparison.to_dict() for comparison in self.comparisons],
             "image_tests": [comparison.to_dict() for comparison in self.image_tests],
@@ -314,10 +356,11 @@ def load_results(folder: Path) -> Experiment:
         **{name: stored[name] for name in same},
         held_out=stored["held_out"] if "held_out" in stored else stored["scheme"] == "held-out",
         classes=tuple(stored["classes"]),
-        arms=tuple(Arm(**arm) for arm in stored["arms"]),
+        arms=tuple(Arm.from_dict(arm) for arm in stored["arms"]),
         classifiers=tuple(stored["classifiers"]),
         cells=cells,
         warnings=(*stored["warnings"], *_warnings(cells)),
+        test_sets=tuple(stored.get("test_sets", ())),
     )
 
 
@@ -334,13 +377,14 @@ def check_cell(folder: Path, key: str) -> tuple[bool, str]:
         return False, error.message
     if result is None or result.status != "done":
         return False, ""
-    predictions = folder / "cells" / key / PREDICTIONS
-    intact = _predictions_are_intact(predictions, result)
-    return intact, "" if intact else f"{predictions} is missing or damaged"
+    for name, digest in {"": result.predictions_sha256, **result.external_sha256}.items():
+        if not _is_intact(path := folder / "cells" / key / predictions_file(name), digest):
+            return False, f"{path} is missing or damaged"
+    return True, ""
 
 
-def _predictions_are_intact(path: Path, cell: CellResult) -> bool:
-    return path.is_file() and cell.predictions_sha256 in ("", sha256_file(path))
+def _is_intact(path: Path, sha256: str) -> bool:
+    return path.is_file() and sha256 in ("", sha256_file(path))
 
 
 def read_cell(folder: Path, key: str) -> CellResult | None:

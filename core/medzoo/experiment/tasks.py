@@ -58,7 +58,8 @@ class SamplingTask(Task):
 
     Images come in whole batches of one label, so that an image does not depend on how many others there are: arms with
     other targets and mixtures use the first of the same images. `training` is None for a generator that is not trained
-    in the experiment. `seen` counts the fold's validation and test images that a published one was trained on.
+    in the experiment. `seen` counts the fold's validation and test images that a published one was trained on, and the
+    images of external test sets. With `ready`, the images are those of a folder, and there is nothing to do.
     """
 
     kind: ClassVar[str] = "sampling"
@@ -67,6 +68,7 @@ class SamplingTask(Task):
     seed: int
     training: TrainingTask | None = None
     seen: Mapping[str, int] = field(default_factory=dict)
+    ready: bool = False
 
     def __str__(self) -> str:
         return f"sampled {sum(self.counts.values())} images with {self.generator}, {self.place}"
@@ -110,7 +112,7 @@ def tasks_of(cells: Sequence[Cell]) -> list[Task]:
     tasks: dict[str, Task] = {}
     for fold in dict.fromkeys(cell.fold for cell in cells):
         own = [cell for cell in cells if cell.fold == fold]
-        samplings = [task for cell in own for task in cell.samplings.values()]
+        samplings = [task for cell in own for task in cell.samplings.values() if not task.ready]
         trainings = [task.training for task in samplings if task.training is not None]
         for task in (*trainings, *samplings, *own):
             tasks.setdefault(task.key, task)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,19 @@ from medzoo.data.images import to_float
 from medzoo.errors import ConfigError, DataError, memory_errors
 from medzoo.experiment.config import Design
 from medzoo.experiment.features import PoolFeatures
+from medzoo.experiment.folders import ImageFolder
 from medzoo.experiment.folds import Images
 from medzoo.experiment.models import Generator, Recipe, make_recipes, parameter_free_image
-from medzoo.experiment.results import PREDICTIONS, TRACEBACK, CellResult, write_cell
+from medzoo.experiment.results import TRACEBACK, CellResult, predictions_file, write_cell
 from medzoo.experiment.tasks import Cell, SamplingTask, TrainingTask
-from medzoo.experiment.training_sets import ConcatDataset, Part, fraction_of, label_sets
+from medzoo.experiment.training_sets import (
+    ConcatDataset,
+    Part,
+    fraction_of,
+    label_sets,
+    training_images,
+    weighted_images,
+)
 from medzoo.generation.plan import Cell as PlanCell
 from medzoo.generation.plan import Plan, distinct, file_safe
 from medzoo.generation.run import Job
@@ -40,6 +48,7 @@ from medzoo.runs.progress import no_progress
 from medzoo.specs import ImageSpec
 from medzoo.storage.files import sha256_file, write_atomic
 from medzoo.storage.paths import latents_root
+from medzoo.toolkit.training.batches import loss_weights
 from medzoo.training.run_folder import RunFolder
 from medzoo.training.train import lower_memory, train
 
@@ -62,6 +71,7 @@ class Worker:
     folder: Path | None
     device: str
     allow_upload: bool = False
+    folders: Mapping[str, ImageFolder] = field(default_factory=dict)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -101,6 +111,15 @@ class Worker:
             return PoolFeatures(recipe, image, plugins=self.plugins, device=self.device)
 
         return cache(make)
+
+    @cached_property
+    def external(self) -> Callable[[str, int, int, str], Decoded]:
+        """Decode an external test set by its name, once for each size, channels and crop."""
+        return cache(
+            lambda name, size, channels, crop: Decoded(
+                self.images.external[name], size=size, channels=channels, crop=crop
+            )
+        )
 
     def train(self, task: TrainingTask) -> None:
         """Train a generator in generators/KEY."""
@@ -145,8 +164,11 @@ class Worker:
     def synthetic(self, task: SamplingTask, counts: Mapping[str, int]) -> tuple[Dataset, np.ndarray]:
         """Return the images `sample` made, in the classes of the data, and which are the first `counts` of each label.
 
-        The indices are int64.
+        The indices are int64. Of a folder of images, they are the first in an order drawn by the task's seed.
         """
+        if task.ready:
+            ready = self.folders[task.generator]
+            return ready.data, ready.take(counts, seed=task.seed)
         data, folder = self.images.data, self.home / "sets" / task.key
         pictures = list(self._plan(task).images())
         hot = np.zeros((len(pictures), len(data.classes)), np.float32)
@@ -193,7 +215,7 @@ def run_cell(worker: Worker, cell: Cell) -> CellResult:
 
     def chosen(indices: Sequence[int]) -> Part:
         rows = np.array(indices, np.int64)
-        return real, rows, data.labels[rows]
+        return Part(images=real, rows=rows, labels=data.labels[rows])
 
     rows = fraction_of(data, cell.fold.train, cell.arm.real_fraction, seed=worker.design.value.seed)
     counts: dict[str, Mapping[str, int]] = {"real": data.subset(rows).counts()}
@@ -202,35 +224,45 @@ def run_cell(worker: Worker, cell: Cell) -> CellResult:
         drawn, taken = worker.synthetic(task, cell.synthetic[name])
         # They are as a model sees them, and not cropped once more.
         images = Decoded(drawn, size=base.size, channels=base.channels, crop="none")
-        synthetic.append((images, taken, drawn.labels[taken]))
+        synthetic.append(Part(images=images, rows=taken, labels=drawn.labels[taken], weight=cell.arm.loss_weight))
         counts[name] = drawn.subset(taken).counts()
-    parts = {"real": [chosen(rows)], "synthetic": synthetic, "all": [chosen(rows), *synthetic]}
     tested = data.subset(cell.fold.test)
     hint = f"{lower_memory(worker.recipes[cell.classifier].base(), f'classifier.{cell.classifier}.')}, or fewer --jobs"
     with memory_errors(f"training '{cell.classifier}'", hint):
-        classifier, runs = _train(worker, cell, folder, image, parts, validation=chosen(cell.fold.val))
-        probabilities = _predict(worker, cell, classifier, real, cell.fold.test)
-    table = Predictions.of([(tested, probabilities)], data.classes, multi_label=data.multi_label).to_csv()
-    write_atomic(folder / PREDICTIONS, table.encode())
+        classifier, runs = _train(
+            worker, cell, folder, image, real=[chosen(rows)], synthetic=synthetic, validation=chosen(cell.fold.val)
+        )
+        probabilities = {"": _predict(worker, cell, classifier, real, cell.fold.test)}
+        for name, other in worker.images.external.items():
+            images = worker.external(name, base.size, base.channels, base.crop)
+            probabilities[name] = _predict(worker, cell, classifier, images, range(len(other)))
+    sets, scores = {"": tested, **worker.images.external}, {}
+    for name, found in probabilities.items():
+        table = Predictions.of([(sets[name], found)], data.classes, multi_label=data.multi_label).to_csv()
+        write_atomic(folder / predictions_file(name), table.encode())
+        scores[name] = classification_scores(sets[name].labels, found, data.classes, multi_label=data.multi_label)
+    hashes = {name: sha256_file(folder / predictions_file(name)) for name in probabilities}
     # Those before an interruption count too.
     seconds = sum(float(run.rows[-1].get("seconds", 0.0)) for run in runs if run.rows)
     result = CellResult(
         key=cell.key,
         **cell.identity,
         status="done",
-        scores=classification_scores(tested.labels, probabilities, data.classes, multi_label=data.multi_label),
+        scores=scores.pop(""),
+        external=scores,
         history=tuple(_history(runs)),
         images=counts,
-        n_train=len(rows) + sum(len(taken) for _, taken, _ in synthetic),
+        n_train=len(rows) + sum(len(part.rows) for part in synthetic),
         n_real=len(rows),
         n_val=len(cell.fold.val),
         n_test=len(tested),
         steps=cell.steps,
         steps_done=sum(int(run.rows[-1]["step"]) for run in runs if run.rows),
         seconds=round(max(seconds, time.monotonic() - started), 3),
-        notes=_notes(cell, runs),
+        notes=_notes(worker, cell, runs),
         warnings=tuple(dict.fromkeys(line for run in runs for line in run.warnings())),
-        predictions_sha256=sha256_file(folder / PREDICTIONS),
+        predictions_sha256=hashes.pop(""),
+        external_sha256=hashes,
     )
     write_cell(worker.home, result)
     for stage in folder.glob("stage-*"):
@@ -255,8 +287,9 @@ def _train(
     cell: Cell,
     folder: Path,
     image: ImageSpec,
-    parts: Mapping[str, Sequence[Part]],
     *,
+    real: Sequence[Part],
+    synthetic: Sequence[Part],
     validation: Part,
 ) -> tuple[Classifier, list[_StageFolder]]:
     """Return the classifier after its last stage, and the folders of all stages."""
@@ -268,9 +301,15 @@ def _train(
             classifier.load_state_dict(before.state_dict())
         run = _StageFolder(folder / f"stage-{number}", image=image, seed=cell.seed, keep=1, cache=latents_root())
         runs.append(run)
-        # Training to an optimum needs each image once.
-        length = None if recipe.spec.converges else cell.epoch_length
-        images = ConcatDataset(image.classes, parts[stage.images], length=length, seed=cell.seed)
+        parts = {"real": real, "synthetic": synthetic}
+        images = (
+            # Training to an optimum needs each image once.
+            weighted_images(cell.arm, image.classes, **parts)
+            if recipe.spec.converges
+            else training_images(
+                cell.arm, stage.images, image.classes, **parts, length=cell.epoch_length, seed=cell.seed
+            )
+        )
         unseen = ConcatDataset(image.classes, [validation])
         if isinstance(classifier, FeatureClassifier):
             _fit_features(classifier, worker.features(cell.classifier), images, unseen, seed=cell.seed)
@@ -285,11 +324,10 @@ def _fit_features(
     classifier: FeatureClassifier, features: PoolFeatures, images: ConcatDataset, unseen: ConcatDataset, *, seed: int
 ) -> None:
     """Train on the features of `images`, with their loss weights if they have any."""
-    weights = getattr(images, "weights", None)
     classifier.fit_features(
         features.of_dataset(images),
         torch.from_numpy(images.labels),
-        weights=None if weights is None else torch.from_numpy(weights),
+        weights=loss_weights(images),
         validation=(features.of_dataset(unseen), torch.from_numpy(unseen.labels)),
         seed=seed,
     )
@@ -321,13 +359,15 @@ def _history(runs: Sequence[_StageFolder]) -> Iterator[Mapping[str, float]]:
         before += int(run.rows[-1]["step"]) if run.rows else 0
 
 
-def _notes(cell: Cell, runs: Sequence[_StageFolder]) -> dict[str, Mapping[str, float | str]]:
+def _notes(worker: Worker, cell: Cell, runs: Sequence[_StageFolder]) -> dict[str, Mapping[str, float | str]]:
     """Return what the classifier logged, and which images the generators were trained on."""
     found: dict[str, Mapping[str, float | str]] = {}
     for run in runs:
         found |= run.notes
     for name, task in cell.samplings.items():
-        if task.training is not None:
+        if name in worker.folders:
+            found[f"lineage of {name}"] = {"made by": worker.folders[name].lineage}
+        elif task.training is not None:
             found[f"lineage of {name}"] = {"trained on": "this fold's training images", "run": task.training.key}
         elif task.seen:
             found[f"lineage of {name}"] = {f"trained on {part} images": count for part, count in task.seen.items()}

@@ -97,7 +97,8 @@ def split_strength(text: str) -> tuple[str, float | None]:
         ConfigError: a strength that is not above 0 and at most 1.
     """
     match = _STRENGTH.fullmatch(text)
-    if match is None or Path(text).is_dir():  # the path of an existing folder is a name even if it ends in a number
+    # The path of an existing folder is a name even if it ends in a number; "folder:PATH" is an arm of experiments.
+    if match is None or Path(text.removeprefix("folder:")).is_dir():
         return text, None
     name, strength = match["name"], float(match["strength"])
     if not 0.0 < strength <= 1.0:

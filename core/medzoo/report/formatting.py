@@ -31,6 +31,12 @@ def format_score(value: float) -> str:
     return "not defined" if math.isnan(value) else f"{value:.3f}".replace("-", MINUS)
 
 
+def format_points(value: float) -> str:
+    """Format a difference of scores in percentage points, with its sign: "+1.2"; "not defined" for NaN."""
+    # Adding 0 turns a rounded -0.0 into 0.0.
+    return "not defined" if math.isnan(value) else f"{round(100 * value, 1) + 0.0:+.1f}".replace("-", MINUS)
+
+
 def format_interval(bounds: tuple[float, float] | None) -> str:
     """Format bounds as "low to high"; "" for None."""
     return "" if bounds is None else f"{format_number(bounds[0])} to {format_number(bounds[1])}"

@@ -46,6 +46,7 @@ def render(template: str, values: Mapping[str, Any]) -> bytes:
         number=formatting.format_number,
         score=formatting.format_score,
         interval=formatting.format_interval,
+        points=formatting.format_points,
         pluralize=formatting.pluralize,
         join_words=formatting.join_words,
         sentence=formatting.as_sentence,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medzoo.errors import DataError
+from medzoo.errors import ConfigError, DataError
 from medzoo.protocols import CheckpointStore, LabeledImages, TrainingCallback
 from medzoo.specs import ImageSpec
 from medzoo.toolkit.settings import ClassifierSettings, RecipeSettings
@@ -47,6 +47,7 @@ class StandardizedNetwork(nn.Module):
         super().__init__()
         self.body: Any = body
         self.side = side
+        self._frozen = False
         self.register_buffer("mean", torch.zeros(1, channels, 1, 1))
         self.register_buffer("deviation", torch.ones(1, channels, 1, 1))
 
@@ -59,6 +60,28 @@ class StandardizedNetwork(nn.Module):
         """Return the features before the last layer, (N, D)."""
         features: Tensor = self.body.features(self._standardize(images))
         return features
+
+    def freeze_backbone(self, *, classes: int) -> None:
+        """Train the last layer alone from now on; the body stays in evaluation mode, batch-norm statistics included.
+
+        Raises: ConfigError if the body has no linear layer with an output for each of so many classes.
+        """
+        layers = [layer for layer in self.body.modules() if isinstance(layer, nn.Linear)]
+        last = next((layer for layer in reversed(layers) if layer.out_features == classes), None)
+        if last is None:
+            raise ConfigError(
+                "this network has no linear last layer to train alone", "set training.freeze_backbone=false"
+            )
+        self._frozen = True
+        self.body.requires_grad_(False)
+        last.requires_grad_(True)
+
+    def train(self, mode: bool = True) -> StandardizedNetwork:
+        """Set the mode, of the body too unless it is frozen."""
+        super().train(mode)
+        if self._frozen:
+            self.body.eval()
+        return self
 
     def set_statistics(self, mean: Sequence[float], deviation: Sequence[float]) -> None:
         """Set the mean and standard deviation of each channel, of pixels in [0, 1]."""
@@ -151,6 +174,8 @@ class ImageClassifier(nn.Module):
             )
         if checkpoints.load_checkpoint() is None:
             self._begin(data, callback)
+        if training.freeze_backbone:
+            self.network.freeze_backbone(classes=len(self.image.classes))
         objective = Objective(self.config, data, device=self.device)
         stopping = EarlyStopping(
             self.network,

@@ -192,6 +192,7 @@ class RecipeSettings(TrainingSettings):
         0, "evaluations without a lower validation loss before training stops; 0 never stops early", min=0
     )
     load_best_model_at_end: bool = setting(True, "keep the weights of the lowest validation loss; false keeps the last")
+    freeze_backbone: bool = setting(False, "train the last layer alone (linear probing)")
 
 
 @dataclass(frozen=True, kw_only=True)

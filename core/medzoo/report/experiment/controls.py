@@ -47,10 +47,12 @@ def control_comparisons(experiment: Experiment) -> Controls:
 
 def _match(experiment: Experiment, arm: Arm, control: str) -> Arm | None:
     """Return the arm that differs from `arm` only in having the control's images for generated ones, if any."""
-    plain = replace(arm, name="", mixture={}, pretrain=False, target=0)
-    wanted = plain if arm.pretrain else replace(arm, name="", mixture={control: 1.0})
-    if arm.pretrain != (control == UNPRETRAINED):
-        return None
+    if control == UNPRETRAINED:
+        if not arm.pretrain:
+            return None
+        wanted = replace(arm, name="", mixture={}, stage="together", target=0)
+    else:
+        wanted = replace(arm, name="", mixture={control: 1.0})
     return next((other for other in experiment.arms if replace(other, name="") == wanted), None)
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from medzoo._version import __version__
 from medzoo.experiment.config import CLASSIC, DUPLICATE
 from medzoo.experiment.results import Experiment
-from medzoo.experiment.statistics import Comparison
+from medzoo.experiment.statistics import Comparison, Estimate
 from medzoo.report.evaluation.images import file_names
 from medzoo.report.evaluation.report import REPORT
 from medzoo.report.experiment import tables, text
 from medzoo.report.experiment.controls import UNPRETRAINED, Controls, answers, control_comparisons
 from medzoo.report.experiment.figures import BASELINE, KINDS, experiment_figures, metric_label
+from medzoo.report.experiment.levers import lever_tables, verdicts
 from medzoo.report.figures import RenderedFigure
 from medzoo.report.page import PageImage, render, svg_image
 from medzoo.storage.files import write_atomic
@@ -20,7 +22,7 @@ from medzoo.storage.files import write_atomic
 FIGURES = "figures"
 
 # The other scores are in the CSV; of single-label images, the macro recall is the balanced accuracy.
-_SHOWN = ("balanced_accuracy", "accuracy", "f1", "auc")
+_SHOWN = ("balanced_accuracy", "accuracy", "f1", "auc", "worst_class")
 
 
 def write_experiment_report(experiment: Experiment) -> list[str]:
@@ -32,20 +34,22 @@ def write_experiment_report(experiment: Experiment) -> list[str]:
         IntegrityError: the predictions of a cell cannot be read.
         ResourceError: the folder cannot be written to.
     """
-    controls = control_comparisons(experiment)
+    every = {view.test_set: control_comparisons(view) for view in tables.views(experiment)}
+    controls = every[""]
     figures = experiment_figures(experiment, controls)
     # Names of arms and classes may contain anything, and two may give the same file name.
     names = [" ".join(filter(None, key)) for key in figures]
     numbered = [f"{name} {index}" if name in names[:index] else name for index, name in enumerate(names)]
     stems = file_names(numbered)
     files = {
-        REPORT: _page(experiment, controls, figures),
+        REPORT: _page(experiment, every, figures),
         "cells.csv": tables.cells_csv(experiment),
         "summaries.csv": tables.summaries_csv(experiment),
-        "comparisons.csv": tables.comparisons_csv(experiment, controls),
+        "comparisons.csv": tables.comparisons_csv(experiment, every),
         "per_class.csv": tables.per_class_csv(experiment),
+        "class_differences.csv": tables.class_differences_csv(experiment),
         # experiment.json is the plan, from which `load_results` starts.
-        "results.json": tables.results_json(experiment, controls),
+        "results.json": tables.results_json(experiment, every),
         **{f"{FIGURES}/{stems[name]}.png": found.png for name, found in zip(numbered, figures.values(), strict=True)},
     }
     for stale in (experiment.folder / FIGURES).glob("*.png"):
@@ -56,8 +60,14 @@ def write_experiment_report(experiment: Experiment) -> list[str]:
     return list(files)
 
 
-def _page(experiment: Experiment, controls: Controls, figures: Mapping[tuple[str, str, str], RenderedFigure]) -> bytes:
+def _page(
+    experiment: Experiment,
+    every: Mapping[str, Controls],
+    figures: Mapping[tuple[str, str, str], RenderedFigure],
+) -> bytes:
+    controls = every[""]
     counts = tables.count_test_images(experiment).values()
+    facts = experiment.provenance["data"].get("external", {})
     estimates = [summary.estimates[experiment.metric] for summary in experiment.summaries]
     by_kind: dict[str, dict[str, list[tuple[str, PageImage]]]] = {kind: {} for kind in KINDS}
     for (kind, classifier, subject), figure in figures.items():
@@ -69,16 +79,25 @@ def _page(experiment: Experiment, controls: Controls, figures: Mapping[tuple[str
         "run": text.describe_run(experiment),
         "progress": text.describe_progress(experiment),
         "answers": answers(experiment, controls),
+        "verdicts": list(verdicts(experiment, controls)),
+        "levers": lever_tables(experiment),
+        "external": [
+            {"view": view, "families": _families(view, every[view.test_set]), "facts": facts[view.test_set]}
+            | {"verdicts": list(verdicts(view, every[view.test_set])), "classes": _classes(view)}
+            for view in tables.views(experiment)[1:]
+        ],
         "families": _families(experiment, controls),
         "image_tests": tables.image_tests(experiment),
         "failures": text.failures(experiment),
         "arms": {arm.name: text.describe_arm(arm, multi_label=experiment.multi_label) for arm in experiment.arms},
         "metrics": {name: tables.TITLES[name] for name in (experiment.metric, *_SHOWN)},
         "figures": by_kind,
+        "classes": _classes(experiment),
         "class_means": {
             name: {arm.name: tables.class_means(experiment, arm.name, name) for arm in experiment.arms}
             for name in experiment.classifiers
         },
+        "distinct": text.distinct_images(experiment),
         "supports": {name: sum(own[name] for own in counts) for name in experiment.classes},
         "absent": tables.describe_absent_classes(experiment),
         "pretrain_arms": tables.pretrain_arms(experiment),
@@ -86,6 +105,20 @@ def _page(experiment: Experiment, controls: Controls, figures: Mapping[tuple[str
         "unbounded": any(estimate.low < 0 or estimate.high > 1 for estimate in estimates),
     }
     return render("experiment.html.j2", values)
+
+
+def _classes(experiment: Experiment) -> dict[str, dict[str, tuple[list[dict[str, float]], Mapping[Any, Estimate]]]]:
+    """Return each arm's scores by class, and their differences from the baseline, by classifier."""
+    return {
+        name: {
+            arm.name: (
+                tables.class_means(experiment, arm.name, name),
+                tables.class_differences(experiment, arm.name, name) if arm.name != experiment.baseline else {},
+            )
+            for arm in experiment.arms
+        }
+        for name in experiment.classifiers
+    }
 
 
 def _families(experiment: Experiment, controls: Controls) -> list[tuple[str, str, Sequence[Comparison]]]:

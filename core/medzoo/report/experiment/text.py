@@ -39,6 +39,9 @@ def _describe_data(experiment: Experiment) -> Iterator[str]:
     tested = sum(part["test"] for part in parts) / settings["repeats"]
     every = "; every image is in the test set of one fold" if tested == data["size"] else ""
     yield f"The fixed split has {sizes}." if experiment.held_out else f"Each fold has {sizes}{every}."
+    for name, fact in data.get("external", {}).items():
+        count = pluralize(sum(fact["counts"].values()), "image")
+        yield f"Every classifier was also tested on the external test set {name} ({count} of {fact['path']})."
 
 
 def _describe_training(experiment: Experiment) -> Iterator[str]:
@@ -47,6 +50,7 @@ def _describe_training(experiment: Experiment) -> Iterator[str]:
     }
     if steps := [f"{name} {_range(counts)}" for name, counts in planned.items() if any(counts)]:
         yield f"The number of optimizer steps was the same in all arms: {', '.join(steps)}."
+        yield "An epoch is equally long in all arms; those with fewer distinct images repeat them."
     if converged := [name for name, counts in planned.items() if not any(counts)]:
         yield f"{_were(converged)} trained to {'its' if len(converged) == 1 else 'their'} optimum in all arms."
     done = finished(experiment.cells)
@@ -67,6 +71,9 @@ def _describe_models(experiment: Experiment) -> Iterator[str]:
         if fact["kind"] == "published":
             weights = f"weights {fact['weights_sha256'][:12]}"
             yield f"{name} is a published model ({weights}), not trained here{_lineage(experiment, name)}."
+        elif fact["kind"] == "folder":
+            count = pluralize(sum(fact["counts"].values()), "ready-made image")
+            yield f"{name} is a folder of {count}; their lineage: {fact['lineage']}."
         elif fact["kind"] != "trained" and name not in (DUPLICATE, CLASSIC):
             yield f"{name} has no parameters to train."
     # Fine-tuning after pretraining starts from the pretrained weights.
@@ -110,11 +117,30 @@ def describe_arm(arm: Arm, *, multi_label: bool) -> str:
         text = f"pretrained on {mixture} images, then {real}" if arm.real_fraction else f"{mixture} images only"
     elif shares:
         unit = "in total" if multi_label else "per class"
-        text = f"{real}, augmented to {arm.target:,} {unit} with {mixture}"
+        if arm.replace:
+            text = (
+                f"{real}, each replaced with probability {arm.replace:g} by one of {arm.target:,} {unit} of {mixture}"
+            )
+        else:
+            text = f"{real}, augmented to {arm.target:,} {unit} with {mixture}"
+        text += ", as many images spread evenly over all classes" if arm.classes == "all" else ""
+        text += f", {arm.batch_share:.0%} of a batch synthetic" if arm.batch_share else ""
+        text += f", synthetic images of loss weight {arm.loss_weight:g}" if arm.loss_weight != 1 else ""
+        text += ", then the last layer refitted on balanced real images" if arm.stage == "refit" else ""
     else:
         text = real
     text += ", class-weighted loss" if arm.weighted else ""
     return text + (", geometric augmentation" if arm.geometric else "")
+
+
+def distinct_images(experiment: Experiment) -> dict[str, str]:
+    """Describe how many distinct images each arm was trained on; "" where no cell has scores."""
+    found = {}
+    for arm in experiment.arms:
+        cells = [cell for cell in finished(experiment.cells) if cell.arm == arm.name]
+        made = f" and {_range([cell.n_synthetic for cell in cells])} synthetic" if cells and arm.mixture else ""
+        found[arm.name] = f"{_range([cell.n_real for cell in cells])} real{made} distinct images" if cells else ""
+    return found
 
 
 def failures(experiment: Experiment) -> dict[tuple[str, str, str], list[str]]:

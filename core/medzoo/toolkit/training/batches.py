@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -30,6 +30,17 @@ class Batch:
     labels: Tensor
     step: int = 0
     weights: Tensor | None = None
+
+
+@runtime_checkable
+class RedrawnImages(LabeledImages, Protocol):
+    """Training images that are drawn again for each epoch: as many, with the same labels.
+
+    The images themselves, without `in_epoch`, are those of epoch 0.
+    """
+
+    def in_epoch(self, epoch: int) -> LabeledImages:
+        """Return the images of `epoch`, counted from 0; the same call gives the same images."""
 
 
 def loss_weights(data: LabeledImages) -> Tensor | None:
@@ -100,7 +111,7 @@ def loader(
             "processes times micro-batches; choose a multiple",
         )
 
-    def indices(labels: Tensor) -> Iterator[list[int]]:
+    def indices(labels: Tensor) -> Iterator[list[tuple[int, int]]]:
         size, order = settings.batch_size, torch.empty(0)
         for step in steps:
             epoch, place = divmod(step, steps_per_epoch)
@@ -109,7 +120,7 @@ def loader(
                 order = epoch_order(labels, count=count, balanced=settings.class_balanced, seed=seed, epoch=epoch)
             whole = order[place * size : (place + 1) * size].tolist()
             for micro in range(settings.gradient_accumulation_steps):
-                yield whole[micro * world + rank :: parts]
+                yield [(epoch, index) for index in whole[micro * world + rank :: parts]]
 
     pairs = _Pairs(data)
     batches: Any = indices(pairs.labels)
@@ -118,16 +129,25 @@ def loader(
 
 
 class _Pairs(Dataset[tuple[Tensor, ...]]):
-    """`LabeledImages` as a torch Dataset, with their loss weights if they differ."""
+    """`LabeledImages` as a torch Dataset, by epoch and index, with their loss weights if they differ."""
 
     def __init__(self, data: LabeledImages) -> None:
         self.data = data
         self.labels = torch.from_numpy(data.labels)
-        self._weights = loss_weights(data)
+        self._take(0)
+
+    def _take(self, epoch: int) -> None:
+        """Take the images of `epoch`."""
+        self._epoch = epoch
+        self._images = self.data.in_epoch(epoch) if isinstance(self.data, RedrawnImages) else self.data
+        self._weights = loss_weights(self._images)
 
     def __len__(self) -> int:
         return len(self.data)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+    def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, ...]:
+        epoch, index = place
+        if epoch != self._epoch and isinstance(self.data, RedrawnImages):
+            self._take(epoch)
         weight = () if self._weights is None else (self._weights[index],)
-        return torch.from_numpy(self.data[index]), self.labels[index], *weight
+        return torch.from_numpy(self._images[index]), self.labels[index], *weight
