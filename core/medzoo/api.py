@@ -277,6 +277,7 @@ def train(
     start: str | Path | None = None,
     keep: int = 2,
     tensorboard: bool = False,
+    unlabeled: str | Path | None = None,
     skip_bad: bool = False,
     masks: str = "ignore",
     progress: Progress | None = None,
@@ -288,6 +289,7 @@ def train(
     `settings` by dotted key. `classes` names the classes of an npz. A classifier's weights are chosen by the data's own
     `val` part, or by the share `validation` of the training images (0.1 without a `val` part); generators take none.
     `start` is a model to start from, as `load` takes it. `keep` is the number of checkpoints to keep, 0 for all.
+    `unlabeled` is a folder of further images without labels, which diffusion models learn under their null label.
     `skip_bad` leaves out unreadable images; `masks` says what to do with segmentation masks among the images:
     "ignore" them, "refuse" them with an error, or take them "as-images". `progress` is called with the number of
     steps done, their total and the losses.
@@ -307,12 +309,14 @@ def train(
     from medzoo.runs.progress import no_progress
     from medzoo.specs import ClassifierSpec
     from medzoo.training.train import train as run
+    from medzoo.training.unlabeled import check_takes_unlabeled, open_unlabeled_images
 
     require(str, "the name of a generator or a classifier", model=model)
     require((int, float, NoneType), "a share of the images", validation=validation)
     require(bool, "True or False", tensorboard=tensorboard, skip_bad=skip_bad)
     path, folder = _existing("data", data), _existing("out", out)
-    check_outside(folder, path)
+    further = _path("unlabeled", unlabeled)
+    check_outside(folder, path, further)
     plugins = load_plugins()
     spec, implied = spec_to_train(model, plugins, kind=kind)
     if validation is not None and not isinstance(spec, ClassifierSpec):
@@ -335,6 +339,10 @@ def train(
             plugins=plugins,
             device="cpu",
         )
+    without_labels = None
+    if further is not None:
+        check_takes_unlabeled(spec, resolved, plugins)
+        without_labels = open_unlabeled_images(further, images, skip_bad=skip_bad, masks=masks)
     return run(
         spec,
         resolved,
@@ -348,6 +356,7 @@ def train(
         keep=whole_number("keep", keep),
         tensorboard=tensorboard,
         start=before,
+        unlabeled=without_labels,
     )
 
 

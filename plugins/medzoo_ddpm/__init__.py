@@ -30,5 +30,6 @@ def register_generators() -> list[GeneratorSpec]:
             presets=files(__name__) / "presets",
             build=build,
             varies_images=True,
+            takes_unlabeled=True,
         )
     ]

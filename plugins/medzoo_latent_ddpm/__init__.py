@@ -30,6 +30,7 @@ def register_generators() -> list[GeneratorSpec]:
             presets=files(__name__) / "presets",
             build=build,
             varies_images=True,
+            takes_unlabeled=True,
             multi_label=True,
         )
     ]

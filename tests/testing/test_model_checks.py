@@ -684,6 +684,28 @@ def test_check_generator_fit_counts_callback_calls(spec_of):
     assert results["fit"].detail == "3 steps, 3 checkpoints, 1 previews, 1 notes, 1 warnings"
 
 
+class LearnsUnlabeled(Grain):
+    """Leaves images of the null label out."""
+
+    def learned(self, pixels, labels, callback, checkpoints):
+        known = (labels >= 0).all(dim=1) if self.image.multi_label else labels < len(self.image.classes)
+        return super().learned(pixels[known], labels[known], callback, checkpoints)
+
+
+class BreaksOnUnlabeled(LearnsUnlabeled):
+    def learned(self, pixels, labels, callback, checkpoints):
+        null = (labels < 0).any() if self.image.multi_label else (labels == len(self.image.classes)).any()
+        return super().learned(pixels, labels, callback, checkpoints) + (float("nan") if null else 0.0)
+
+
+def test_check_generator_unlabeled_images(spec_of):
+    spec = spec_of(LearnsUnlabeled, contract=3, takes_unlabeled=True)
+    assert failures(spec) == {}
+    assert "unlabeled images" in {result.name for result in check_generator(spec)}
+    broken = failures(replace(spec, build=BreaksOnUnlabeled))
+    assert list(broken) == ["unlabeled images"]
+
+
 class StrongestLabel(Grain):
     def light(self, label):
         return self.brightness[label.argmax() if label.ndim else label]

@@ -21,7 +21,7 @@ _CARD_LINES = 12
 _DEFAULT = "default"
 # The facts of each kind of component, beside its name, summary, distribution and contract.
 _FIELDS = {
-    GENERATOR: ("multi_label", "trainable", "needs_init_images", "varies_images"),
+    GENERATOR: ("multi_label", "trainable", "needs_init_images", "varies_images", "takes_unlabeled"),
     CLASSIFIER: ("multi_label",),
     "metric": ("unit", "higher_is_better", "ideal", "needs", "extractors", "min_samples", "baseline", "symmetric"),
     "extractor": ("version", "gives", "preprocessing", "assets"),

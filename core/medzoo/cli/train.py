@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -40,6 +41,12 @@ def train(
         str | None, typer.Option(metavar="GEN", help="Start from the weights of this model, id or folder.")
     ] = None,
     keep: Annotated[int, typer.Option(min=0, help="Number of newest checkpoints to keep; 0 keeps all.")] = 2,
+    unlabeled: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Further images without labels, subfolders included, for models with a null label."
+        ),
+    ] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also log to OUT/tensorboard.")] = False,
     skip_bad: SkipBad = False,
     masks: Masks = "ignore",
@@ -63,6 +70,7 @@ def train(
             start=start,
             keep=keep,
             tensorboard=tensorboard,
+            unlabeled=unlabeled,
             skip_bad=skip_bad,
             masks=masks,
             progress=progress,

@@ -365,6 +365,7 @@ def open_unlabeled(
     *,
     classes: Sequence[str] = (),
     as_class: str = "",
+    nested: bool = False,
     skip_bad: bool = False,
     masks: str = "ignore",
     depth: int = 0,
@@ -372,16 +373,18 @@ def open_unlabeled(
 ) -> Dataset | None:
     """Open a folder of images without class folders, or one image; None if `path` is neither.
 
-    The images are of the class `as_class`, or of none of `classes`. The other arguments are those of `open_dataset`.
+    The images are of the class `as_class`, or of none of `classes`. With `nested`, those in its folders are
+    taken too. The other arguments are those of `open_dataset`.
     Raises: DataError for an image that cannot be read.
     """
     files: tuple[Path, ...] = (path,) if path.is_file() and path.name.lower().endswith(SUFFIXES) else ()
     findings = Findings()
-    if path.is_dir() and (found := read_flat_folder(path, masks=masks)) is not None:
+    if path.is_dir() and (found := read_flat_folder(path, masks=masks, nested=nested)) is not None:
         files, findings = found
     if not files:
         return None
-    names = tuple(file.name for file in files)
+    root = path if path.is_dir() else path.parent
+    names = tuple(file.relative_to(root).as_posix() for file in files)
     dataset = Dataset(
         path=path,
         classes=(as_class,) if as_class else tuple(classes),

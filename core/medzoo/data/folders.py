@@ -76,14 +76,17 @@ def read_folder(path: Path, *, masks: str) -> tuple[dict[str, FolderPart], Findi
     return parts, findings
 
 
-def read_flat_folder(path: Path, *, masks: str) -> tuple[tuple[Path, ...], Findings] | None:
-    """Return the images of a folder that has no folders with images, or None if it has or holds no images."""
+def read_flat_folder(path: Path, *, masks: str, nested: bool = False) -> tuple[tuple[Path, ...], Findings] | None:
+    """Return the images of a folder that has no folders with images, or None if it has or holds no images.
+
+    With `nested`, the images in its folders too, as if they were beside the others.
+    """
     check_masks(masks)
-    if not any(_is_image(entry.name) and not _is_folder(entry) for entry in _entries(path)):
+    if not nested and not any(_is_image(entry.name) and not _is_folder(entry) for entry in _entries(path)):
         return None
     found = _walk(path)
     kept, dropped = _without_masks(found.images, path, masks=masks)
-    if any(file.parent != path for file in kept):
+    if not kept or (not nested and any(file.parent != path for file in kept)):
         return None
     return tuple(kept), Findings(
         layout="images", left_out=merge_left_out([*dropped, *_other_files(found.others, path)])

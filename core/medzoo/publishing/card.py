@@ -278,6 +278,8 @@ def _card_text(about: About, model: LoadedModel[Any], record: Mapping[str, Any],
     )
     notice = f"> **{about.notice}**\n\n" if about.notice else ""
     images = f"{'gray' if image.channels == 1 else 'color'} images of {image.size}x{image.size} pixels"
+    unlabeled = record["data"].get("unlabeled")
+    further = f"\n\nIt was also trained on {unlabeled['size']} images without labels." if unlabeled else ""
     many = "An image may have several labels, or none.\n\n" if image.multi_label else ""
     if model.kind == CLASSIFIER:
         commands = (
@@ -324,7 +326,7 @@ def _card_text(about: About, model: LoadedModel[Any], record: Mapping[str, Any],
 
 {about.dataset_text}
 
-{many}{_table(COUNT_HEAD, count_rows(record["data"]["counts"]))}
+{many}{_table(COUNT_HEAD, count_rows(record["data"]["counts"]))}{further}
 
 {selected}`{FINGERPRINTS}`, where it is published, holds fingerprints of
 {use}.

@@ -17,6 +17,7 @@ from medzoo.testing.models import ATOL, BATCH, ModelSubject
 from medzoo.testing.monitor import LEARNING
 from medzoo.testing.recording_callback import RecordingCallback
 from medzoo.testing.suite import CheckResult, expect, expect_medzoo_error, expect_tensor, global_seed
+from medzoo.toolkit.nn.conditioning import null_label
 
 if TYPE_CHECKING:
     import pytest
@@ -86,6 +87,7 @@ class GeneratorSubject(ModelSubject[Generator]):
             "class conditioning": self._check_class_conditioning,
             "save and load": self.check_save_and_load,
             "fit stops": self.check_fit_stops,
+            "unlabeled images": self._check_unlabeled_images,
             "label tokens": self._check_label_tokens,
             "attention maps": self._check_attention_maps,
             **self.limits,
@@ -176,6 +178,18 @@ class GeneratorSubject(ModelSubject[Generator]):
         expect(step == total, f"{expected}, got {step} of {total}")
         counts = f"{run.previews} previews, {len(run.notes)} notes, {len(run.warnings)} warnings"
         return f"{len(run.steps)} steps, {len(run.checkpoints)} checkpoints, {counts}"
+
+    def _check_unlabeled_images(self) -> str | None:
+        if not self.spec.takes_unlabeled:
+            return None
+        data = FakeImages(self.image)
+        data.labels[::3] = null_label(self.image).numpy()
+        model = self.build()
+        self.fit(model, self.recorder(), data=data)
+        strange = [name for name, value in model.state_dict().items() if not bool(torch.isfinite(value).all())]
+        expect(not strange, f"expected finite weights, '{strange[0] if strange else ''}' has others")
+        self.sample(model=model)
+        return f"fitted to {len(data)} images, a third of them of the null label, it gives images of each class"
 
     def _check_images(self) -> str:
         for count in (BATCH, 5, 1):

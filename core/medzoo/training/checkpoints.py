@@ -26,6 +26,7 @@ from medzoo.storage.paths import latents_root
 from medzoo.storage.tensors import read_tensors
 from medzoo.training.run_folder import LossTable, cached_tensors, checkpoint_files
 from medzoo.training.train import image_of
+from medzoo.training.unlabeled import reopen_unlabeled, training_view
 
 if TYPE_CHECKING:
     from medzoo.plugins.lookup import Plugins
@@ -88,6 +89,7 @@ def load_checkpoint(
     plan = _plan(run)
     if plan["data"]["fingerprint"] != data.fingerprint() or plan["data"]["classes"] != list(data.classes):
         raise DataError(f"{run} was trained on other images than {data.path}", "give the run's --data")
+    unlabeled = reopen_unlabeled(run, plan, data)
     state = read_tensors(checkpoint.path)
     if checkpoint.step <= (begins := int(state.get("images_from", 0))):
         raise DataError(
@@ -100,7 +102,8 @@ def load_checkpoint(
     image, crop = image_of(resolved, data), resolved.image.crop
     generator = build_model(spec, resolved, image, device=device, seed=plan["seed"])
     callback = _StopAtCheckpoint(checkpoint.step, plugin=spec.name)
-    generator.fit(data.view(image, crop=crop), seed=plan["seed"], callback=callback, checkpoints=_OneCheckpoint(state))
+    images = training_view(data, unlabeled, image, crop=crop)
+    generator.fit(images, seed=plan["seed"], callback=callback, checkpoints=_OneCheckpoint(state))
     return LoadedModel(
         name=name,
         model=generator,
@@ -109,7 +112,7 @@ def load_checkpoint(
         config=resolved,
         crop=crop,
         weights_sha256=sha256_file(checkpoint.path),
-        trained_on=_trained_on(run, plan, data),
+        trained_on=_trained_on(run, plan, data).union(unlabeled.fingerprints() if unlabeled is not None else ()),
     )
 
 

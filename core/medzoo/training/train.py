@@ -28,6 +28,7 @@ from medzoo.specs import ClassifierSpec, GeneratorSpec, ImageSpec, ModelSpec
 from medzoo.storage.files import remove_partial_files, write_json_atomic
 from medzoo.storage.paths import latents_root
 from medzoo.training.run_folder import RunFolder
+from medzoo.training.unlabeled import UNLABELED, identity_of, record_of, training_view
 
 VALIDATION_SHARE = 0.1
 
@@ -98,15 +99,18 @@ def train(
     keep: int = 2,
     tensorboard: bool = False,
     start: LoadedModel[Any] | None = None,
+    unlabeled: Dataset | None = None,
 ) -> TrainResult:
     """Train `spec` on the training part of `data`; leave the model, the loss curve and run.json in `out`.
 
     A classifier's weights are chosen by validation images, as `split_validation(share=validation)` sets them aside.
-    `start` gives the weights to start from, where they fit; its training images then count as this model's too. A run
-    that was killed resumes from its newest checkpoint and ends with the weights of an uninterrupted one. `keep` is the
-    number of checkpoints to keep, 0 for all. Under `accelerate launch`, every process calls this, and the main one
-    writes. While another run writes to `out`, this one waits. A finished run whose model is missing or damaged makes
-    it again from its newest checkpoint.
+    `start` gives the weights to start from, where they fit; its training images then count as this model's too.
+    `unlabeled` are images, as from `unlabeled.open_unlabeled_images`, that a generator learns under its null label.
+
+    A run that was killed resumes from its newest checkpoint and ends with the weights of an uninterrupted one. `keep`
+    is the number of checkpoints to keep, 0 for all. Under `accelerate launch`, every process calls this, and the main
+    one writes. While another run writes to `out`, this one waits. A finished run whose model is missing or damaged
+    makes it again from its newest checkpoint.
 
     Raises:
         ConfigError: the model has nothing to learn, does not take such labels, or nothing of `start` fits it.
@@ -128,27 +132,17 @@ def train(
     state = PartialState(cpu=chosen == "cpu")
     if state.num_processes > 1 and chosen != "cpu":
         chosen = str(state.device)
-    identity: dict[str, Any] = {
-        "job": TRAINING_JOBS[kind],
-        "plugin": spec.name,
-        "seed": seed,
-        "data": {"fingerprint": data.fingerprint(), "classes": list(data.classes), "counts": data.counts()},
-        "config": config.flat(),
-    }
-    if start is not None:
-        identity = {"start": {"name": start.name, "weights_sha256": start.weights_sha256}, **identity}
-    if split is not None:
-        images = split.validation
-        identity["validation"] = {"fingerprint": images.fingerprint(), "counts": images.counts()}
+    identity = _identity(spec, config, data, seed=seed, split=split, start=start, unlabeled=unlabeled)
+    facts = {**identity["data"], "summary": summary}
+    facts |= {"validation": identity["validation"]} if split is not None else {}
+    facts |= {UNLABELED: record_of(unlabeled)} if unlabeled is not None else {}
     record = RunRecord(
         job=TRAINING_JOBS[kind],
         folder=out,
         config=config.flat(),
         origins=config.origins,
         plugins=[plugins.plugin_of(kind, spec.name)],
-        data=identity["data"]
-        | {"summary": summary}
-        | ({"validation": identity["validation"]} if split is not None else {}),
+        data=facts,
         seeds={"seed": seed},
         device=chosen,
     )
@@ -174,7 +168,8 @@ def train(
             if finished is not None and WEIGHTS not in damaged:
                 load_weights(model, out / WEIGHTS, sha256=finished["weights"][WEIGHTS])
             else:
-                model.fit(data.view(image, crop=crop), **held_out, seed=seed, callback=run, checkpoints=run)
+                images = training_view(data, unlabeled, image, crop=crop)
+                model.fit(images, **held_out, seed=seed, callback=run, checkpoints=run)
         if state.is_main_process:
             # Those that others have added since, as scores on test images, are kept where a finished run is repaired.
             notes = {**(finished or {}).get("notes", {}), **run.notes}
@@ -183,7 +178,7 @@ def train(
                 model,
                 spec=spec,
                 config=config,
-                data=_trained_on(data, split, start),
+                data=_trained_on(data, split, start, unlabeled),
                 facts={"medzoo": __version__, "notes": notes},
             )
             run.draw_curve()
@@ -192,6 +187,34 @@ def train(
         written = read_run(out)
     assert written is not None  # the main process wrote it before the others passed the barrier
     return TrainResult(folder=out, record=written, already_done=False, is_main_process=state.is_main_process)
+
+
+def _identity(
+    spec: ModelSpec[Any],
+    config: settings.Resolved[Any],
+    data: Dataset,
+    *,
+    seed: int,
+    split: ValidationSplit | None,
+    start: LoadedModel[Any] | None,
+    unlabeled: Dataset | None,
+) -> dict[str, Any]:
+    """Return all that the weights depend on, for the plan of the run."""
+    identity: dict[str, Any] = {
+        "job": TRAINING_JOBS[CLASSIFIER if isinstance(spec, ClassifierSpec) else GENERATOR],
+        "plugin": spec.name,
+        "seed": seed,
+        "data": {"fingerprint": data.fingerprint(), "classes": list(data.classes), "counts": data.counts()},
+        "config": config.flat(),
+    }
+    if unlabeled is not None:
+        identity["data"][UNLABELED] = identity_of(unlabeled)
+    if start is not None:
+        identity = {"start": {"name": start.name, "weights_sha256": start.weights_sha256}, **identity}
+    if split is not None:
+        images = split.validation
+        identity["validation"] = {"fingerprint": images.fingerprint(), "counts": images.counts()}
+    return identity
 
 
 def _write_record(
@@ -319,9 +342,15 @@ def _log_contents(data: Dataset) -> dict[str, Any]:
     return data.summary().to_dict()
 
 
-def _trained_on(data: Dataset, split: ValidationSplit | None, start: LoadedModel[Any] | None) -> dict[str, Any]:
-    """Return what config.json says of the data; `images` include those of the model that training started from."""
-    before = start.trained_on if start is not None else frozenset()
+def _trained_on(
+    data: Dataset, split: ValidationSplit | None, start: LoadedModel[Any] | None, unlabeled: Dataset | None
+) -> dict[str, Any]:
+    """Return what config.json says of the data.
+
+    `images` include those without labels, and those of the model that training started from.
+    """
+    before = frozenset(unlabeled.fingerprints() if unlabeled is not None else ())
+    before |= start.trained_on if start is not None else frozenset()
     facts: dict[str, Any] = {
         "name": data.path.resolve().name,
         "fingerprint": data.fingerprint(),
@@ -329,6 +358,8 @@ def _trained_on(data: Dataset, split: ValidationSplit | None, start: LoadedModel
         "size": len(data),
         "images": sorted(before.union(data.fingerprints())),
     }
+    if unlabeled is not None:
+        facts[UNLABELED] = identity_of(unlabeled)
     if split is not None:
         images = sorted(split.validation.fingerprints())
         facts["validation"] = {"from": split.origin, "counts": split.validation.counts(), "images": images}

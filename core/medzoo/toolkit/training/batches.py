@@ -73,15 +73,16 @@ def epoch_order(labels: Tensor, *, count: int, balanced: bool, seed: int, epoch:
     """Return `count` indices into the data for one epoch, int64 (count,).
 
     `balanced` draws classes equally often, with replacement; otherwise the order is a permutation. A multi-label image
-    is weighted by the rarest of its labels.
+    is weighted by the rarest of its labels. Images of the null label count as a class of their own.
     """
     random = generator(seed, "epoch", epoch)
     if balanced:
         if labels.ndim == 1:
             weights = 1.0 / torch.bincount(labels)[labels].double()
         else:
-            shares = labels.double().mean(dim=0).clamp(min=1.0 / len(labels))
-            weights = (labels.double() / shares).amax(dim=1).clamp(min=1.0)
+            present = labels.double().clamp(min=0.0)  # the null label is -1
+            shares = present.mean(dim=0).clamp(min=1.0 / len(labels))
+            weights = (present / shares).amax(dim=1).clamp(min=1.0)
         return torch.multinomial(weights, count, replacement=True, generator=random)
     turns = [torch.randperm(len(labels), generator=random) for _ in range(math.ceil(count / len(labels)))]
     return torch.cat(turns)[:count]
