@@ -163,8 +163,9 @@ def load(
     """Load a generator with its weights, ready to sample.
 
     `gen` is a model's name, a plugin's (its default model), a training run's folder or `hf:org/name[@revision]`, and
-    `source` the only place to load it from ("bundled", "hub" or a folder). `data` are real images, for generators that
-    vary them and for no others; `masks` is what `train` takes. `settings` changes settings by dotted key, as in
+    `source` the only place to load it from ("bundled", "hub" or a folder). A diffusion model with a strength below 1,
+    as in "ddpm-var-busi@0.3", varies real images. `data` are real images, for generators that vary them and for no
+    others; `masks` is what `train` takes. `settings` changes settings by dotted key, as in
     `{"sampling.num_inference_steps": 20}`. `device` is "auto", "cpu", "cuda", "cuda:N" or "mps".
 
     Example:
@@ -389,13 +390,13 @@ def evaluate(
 ) -> Evaluation:
     """Compare synthetic images with real ones: the images `fake`, or `n` per class sampled from the generator `gen`.
 
-    `real` are held-out images, `train` those the generator was trained on (which enables the memorization check),
-    `other` images of another kind, for the table of all pairs of sets. `metrics` are names such as "kid@cnn-busi" or
-    "ssim"; without them, all that need no download. `per_class` measures each class as well. With `checkpoints`, each
-    checkpoint of the training run `gen` is measured. `size` is the side in pixels at which images are compared and
-    `crop` how real ones are cropped. Real images that a model was trained on are an error, unless `leave_out_seen`
-    leaves them out or `allow_leak` allows them, which is recorded. `out` is a folder for the HTML report, its tables
-    and figures. The other arguments are those of `load` and `sample`.
+    `real` are held-out images, `train` those the generator was trained on (which enables the memorization check) and
+    those that `gen` varies if it varies real images, `other` images of another kind, for the table of all pairs of
+    sets. `metrics` are names such as "kid@cnn-busi" or "ssim"; without them, all that need no download. `per_class`
+    measures each class as well. With `checkpoints`, each checkpoint of the training run `gen` is measured. `size` is
+    the side in pixels at which images are compared and `crop` how real ones are cropped. Real images that a model was
+    trained on are an error, unless `leave_out_seen` leaves them out or `allow_leak` allows them, which is recorded.
+    `out` is a folder for the HTML report, its tables and figures. The other arguments are those of `load` and `sample`.
 
     Example:
         >>> result = medzoo.evaluate(real="split/test", fake="synthetic", metrics=["ssim", "intensity"])

@@ -112,7 +112,8 @@ class Generator(Protocol):
         """Sample one image per seed, float32 (N, C, H, W) in [0, 1].
 
         Image i depends only on the weights, `seeds[i]`, `labels[i]` and `init_images[i]`. `init_images` (N, C, H, W) in
-        [0, 1] are real images of the same classes, given when the spec says `needs_init_images`.
+        [0, 1] are real images of the same classes, given when the spec says `needs_init_images`, or `varies_images` and
+        the setting `sampling.strength` is below 1.
 
         Raises:
             DataError: no seeds, or labels or `init_images` that do not fit them (`toolkit.validation` checks this).

@@ -33,7 +33,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Gens = Annotated[
-    list[str], typer.Option(metavar="GEN[=SHARE]", help="Generator: id, plugin or run folder; repeat for a mixture.")
+    list[str],
+    typer.Option(
+        metavar="GEN[@STRENGTH][=SHARE]",
+        help="Generator: id, plugin or run folder; @0.3 varies the real images; repeat for a mixture.",
+    ),
 ]
 Target = Annotated[int, typer.Option(min=1, metavar="N", help="Number of images each class should have.")]
 Data = Annotated[

@@ -15,7 +15,10 @@ from medzoo.cli.requests import show_requests
 
 logger = logging.getLogger(__name__)
 
-Gen = Annotated[str, typer.Argument(metavar="GEN", help="Generator: id, plugin, run folder or hf:org/name.")]
+Gen = Annotated[
+    str,
+    typer.Argument(metavar="GEN", help="Generator: id, plugin, run folder or hf:org/name; @0.3 varies images."),
+]
 Labels = Annotated[
     list[str] | None,
     typer.Option(
