@@ -196,6 +196,24 @@ def test_sample_init_images_match_cli(verb, scans, tmp_path):
     np.testing.assert_array_equal(as_uint8(model.sample("normal", n=7).images), pngs(out, "normal"))
 
 
+def test_variations_match_cli(verb, tiny, scans, tmp_path):
+    name, out = f"{tiny}@0.5", tmp_path / "varied"
+    assert verb("sample", name, "--data", scans, "--n", 4, "--out", out, "--device", "cpu").code == 0
+    model = medzoo.load(name, data=scans, device="cpu")
+    assert (model.name, model.settings["sampling.strength"]) == ("tiny@0.5", 0.5)
+    images = model.sample(n=4).images
+    np.testing.assert_array_equal(as_uint8(images), np.concatenate([pngs(out, label) for label in CLASSES]))
+    dataset = medzoo.as_dataset(model, per_class=4)
+    assert torch.equal(torch.stack([image for image, _ in dataset]), images)
+    given = {"settings": {"sampling.strength": 0.5}, "data": scans, "n": 4, "device": "cpu"}
+    again = medzoo.sample(tiny, out=tmp_path / "again", **given)
+    np.testing.assert_array_equal(pngs(again.folder, "normal"), pngs(out, "normal"))
+    mixed = medzoo.augment({name: 0.5, tiny: 0.5}, to=9, data=scans, out=tmp_path / "mixed", device="cpu")
+    assert {path.name[:-11] for path in mixed.folder.rglob("synthetic-*")} == {"synthetic-tiny", "synthetic-tiny-0.5"}
+    with pytest.raises(DataError, match=r"no real images: .* and 'tiny' has no demo dataset"):
+        medzoo.load(name, device="cpu")
+
+
 def test_sample_trained_img2img_generator(install_plugin, scans, tmp_path):
     source = LABELS_PLUGIN.replace("quilt", "haze").replace("multi_label=True", "needs_init_images=True")
     install_plugin("haze", source.replace('torch.einsum("nk,kchw->nchw", labels, self.effect)', "10 * init_images"))
