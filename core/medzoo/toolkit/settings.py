@@ -116,7 +116,7 @@ class SamplingSettings:
     )
     guidance_scale: float = setting(1.0, "classifier-free guidance; 1 is off", min=0.0)
     strength: float = setting(
-        1.0, "share of the steps that are taken; below 1, from a real image with noise", above=0.0, max=1.0
+        1.0, "share of the noise schedule gone through; below 1, from a real image", above=0.0, max=1.0
     )
     mixed_precision: str = setting("auto", "auto is bf16 where the hardware has it", choices=PRECISIONS)
 

@@ -164,27 +164,24 @@ def sample_clean(
 ) -> Tensor:
     """Sample clean data `(N, *shape)`, float32, within `denoiser`'s limit; row i depends on `seeds[i]` and its label.
 
-    `source`, clean data `(N, *shape)` on `device`, is varied: row i gets noise from `seeds[i]`, as much as it has after
-    the first 1 - `sampling.strength` of the steps, and the others are taken (SDEdit, Meng et al. 2022). So the cost
-    falls with the strength. At strength 1, and without `source`, sampling starts from noise alone.
+    `source`, clean data `(N, *shape)` on `device`, is varied (SDEdit, Meng et al. 2022): row i gets noise from
+    `seeds[i]`, that of the timestep at `sampling.strength` of the schedule, and is denoised from there, in that share
+    of the steps. So the cost falls with the strength. At strength 1, and without `source`, sampling starts from noise.
 
     The sampler is "dpm-solver++" (multistep, Lu et al. 2022, algorithm 2), "sde-dpm-solver++" (its stochastic variant,
     which corrects a small network's errors), "ddim" (Song et al. 2021, eta 0) or "ddpm" (ancestral, Ho et al.
     2020, algorithm 2; with the learned variance of Nichol & Dhariwal 2021 if there is one).
     """
     ancestral = sampling.scheduler == "ddpm"
-    scheduler = make_scheduler(sampling, diffusion, learned_variance=learned_variance)
+    strength = 1.0 if source is None else sampling.strength
+    scheduler = make_scheduler(sampling, diffusion, learned_variance=learned_variance, strength=strength)
     *timesteps, last = scheduler.timesteps.tolist()
     noisy, generators = seeded_noise(seeds, shape)
     noisy = noisy.to(device)
-    if source is not None and sampling.strength < 1.0:
-        skipped = len(timesteps) + 1 - steps_taken(len(timesteps) + 1, sampling.strength)
-        timesteps = timesteps[skipped:]
+    if source is not None and strength < 1.0:
         # The schedulers' own scales at that timestep: another share of noise would be read as another timestep's.
         alpha, sigma = (scale[(timesteps or [last])[0]].item() for scale in signal_and_noise(diffusion))
         noisy = alpha * source + sigma * noisy
-        if not ancestral:
-            scheduler.set_begin_index(skipped)  # the multistep solver's first step is of first order, as at noise
     if noisy.ndim == 4:
         noisy = noisy.contiguous(memory_format=torch.channels_last)
     for timestep in timesteps:
@@ -193,11 +190,6 @@ def sample_clean(
         noisy = scheduler.step(output, timestep, noisy, generator=generators, return_dict=False)[0]
     # the last step of each sampler ends on the clean estimate; diffusers' ancestral one may add noise to it
     return denoiser(noisy, last)[0]
-
-
-def steps_taken(steps: int, strength: float) -> int:
-    """Return how many of `steps` denoising steps a `strength` in (0, 1] takes: as diffusers rounds, but at least 1."""
-    return max(1, int(steps * strength + 1e-9))  # 100 * 0.29 is a little less than 29
 
 
 class DiffusionModel(FastSampling, Generic[S]):
@@ -286,8 +278,13 @@ def to_images(made: Tensor) -> Tensor:
     return ((made.float() + 1.0) / 2.0).clamp(0.0, 1.0).contiguous()
 
 
-def make_scheduler(sampling: SamplingSettings, diffusion: DiffusionSettings, *, learned_variance: bool) -> Any:
-    """Build the diffusers scheduler that takes clean estimates and visits its timesteps, the last one first."""
+def make_scheduler(
+    sampling: SamplingSettings, diffusion: DiffusionSettings, *, learned_variance: bool, strength: float = 1.0
+) -> Any:
+    """Build the diffusers scheduler that takes clean estimates and visits its timesteps, the last one first.
+
+    With a `strength` below 1, those are that share of the steps, spread over that share of the schedule.
+    """
     from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
 
     common: dict[str, Any] = {
@@ -310,11 +307,10 @@ def make_scheduler(sampling: SamplingSettings, diffusion: DiffusionSettings, *, 
     with warnings.catch_warnings():
         # diffusers turns a tensor into an array in a way that numpy 2 will drop; the numbers are right
         warnings.filterwarnings("ignore", message="__array__ implementation", category=DeprecationWarning)
-        scheduler.set_timesteps(
-            timesteps=visited_timesteps(
-                sampling.num_inference_steps, of=diffusion.num_train_timesteps, spacing=sampling.timestep_spacing
-            )
+        steps, of = (
+            max(1, round(strength * whole)) for whole in (sampling.num_inference_steps, diffusion.num_train_timesteps)
         )
+        scheduler.set_timesteps(timesteps=visited_timesteps(steps, of=of, spacing=sampling.timestep_spacing))
     return scheduler
 
 
