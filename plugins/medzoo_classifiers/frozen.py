@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +26,7 @@ from medzoo_classifiers.settings import FeatureConfig, FeatureSettings
 from medzoo_classifiers.timm_networks import create_network, load_published, side_of
 
 _BATCH = 16  # on a CPU, more images at once take longer each, as their activations leave its cache
-_TOLERANCE = 1e-3  # of the gradient; a smaller one takes twice the time and changes no prediction
+_TOLERANCE = 1e-3  # of the gradient; a smaller one takes twice the time for the same scores
 _NEVER = 30.0
 """Minus this is the logit of a class without training images, whose probability is 1e-13."""
 
@@ -97,6 +98,7 @@ class FrozenClassifier(nn.Module):
     deviation: Tensor
     weight: Tensor
     bias: Tensor
+    identity: Tensor
 
     def __init__(self, config: FeatureConfig, image: ImageSpec, device: str) -> None:
         super().__init__()
@@ -104,6 +106,8 @@ class FrozenClassifier(nn.Module):
         self.image = image
         extractor = config.network.extractor
         self.source: Any = PluginExtractor(extractor, device) if extractor else Backbone(config.network, image)
+        # Of an extractor, whose weights are not saved with the model: the hash of what its features depend on.
+        self.register_buffer("identity", torch.zeros(32, dtype=torch.uint8))
         self._shape_head(self.source.dim)
         self.eval()
 
@@ -153,7 +157,7 @@ class FrozenClassifier(nn.Module):
         """Return features, float32 (N, views, D).
 
         Raises:
-            DataError: there are no images, or their shape does not match `image`.
+            DataError: there are no images, their shape does not match `image`, or the extractor has changed since.
             HubError: the published weights are not on this machine and cannot be downloaded.
         """
         views = (images, images.flip(-1)) if self.config.network.mirrored else (images,)
@@ -165,6 +169,8 @@ class FrozenClassifier(nn.Module):
         check_images(self.image, images)
         self.eval()
         self.source.prepare()
+        if isinstance(self.source, PluginExtractor):
+            self._check_extractor(self.source.facts["source"])
         return torch.cat([self.source(part) for part in images.to(self.bias.device).split(_BATCH)])
 
     def predict(self, images: Tensor) -> Tensor:
@@ -189,12 +195,23 @@ class FrozenClassifier(nn.Module):
 
     def _shape_head(self, dim: int) -> None:
         """Set a regression that knows nothing on `dim` features."""
-        device = self.bias.device if hasattr(self, "bias") else None
+        device = self.identity.device
         classes = len(self.image.classes)
         self.register_buffer("mean", torch.zeros(dim, device=device))
         self.register_buffer("deviation", torch.ones(dim, device=device))
         self.register_buffer("weight", torch.zeros(classes, dim, device=device))
         self.register_buffer("bias", torch.zeros(classes, device=device))
+
+    def _check_extractor(self, identity: str) -> None:
+        """Remember the extractor a model begins with. Raises: DataError if the model was trained with another one."""
+        found = torch.frombuffer(bytearray(hashlib.sha256(identity.encode()).digest()), dtype=torch.uint8)
+        if bool(self.identity.any()) and not torch.equal(self.identity.cpu(), found):
+            raise DataError(
+                f"the extractor '{self.config.network.extractor}' has changed since this model was trained: its "
+                "features are others",
+                "train it again, or install the versions that its run.json names",
+            )
+        self.identity.copy_(found)
 
     def _standardized(self, features: Tensor) -> Tensor:
         return (features - self.mean) / self.deviation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from medzoo.config import setting
 from medzoo.errors import ConfigError
@@ -40,6 +41,9 @@ class CNNConfig(ClassifierSettings):
 @dataclass(frozen=True, kw_only=True)
 class BackboneSettings:
     """A network of timm and its weights."""
+
+    least_side: ClassVar[int] = 64
+    """The side it sees images at where they are smaller and `input_size` is 0."""
 
     name: str = setting("resnet34", "timm's name of it, as in timm.list_models()")
     weights: str = setting("scratch", "initial weights", choices=("scratch", "imagenet"))
@@ -173,9 +177,13 @@ class FrozenConfig(ClassifierSettings):
 class FeatureSettings(BackboneSettings):
     """The frozen network of `frozen`, whose features are classified."""
 
+    least_side: ClassVar[int] = 128
     name: str = setting(_LITE0, "timm's name of it, as in timm.list_models()")
     weights: str = setting(
         "imagenet", "its weights; scratch, random ones, is for tests", choices=("scratch", "imagenet")
+    )
+    input_size: int = setting(
+        0, "side in pixels that images are resized to; 0 is that of the image, at least 128", min=0, max=4096
     )
     extractor: str = setting("", 'an extractor (medzoo plugin list) in its place, such as dinov2; "" is the network')
     mirrored: bool = setting(True, "the mirror image of each training image counts as another one")
@@ -186,7 +194,7 @@ class RegressionSettings:
     """The logistic regression on the features."""
 
     C: tuple[float, ...] = setting(
-        (0.003,),
+        (0.002,),
         "inverse strength of the L2 penalty (scikit-learn's C); of several, that of the lowest validation loss",
         min=1e-9,
     )

@@ -26,7 +26,6 @@ from medzoo_classifiers.settings import (
     TimmSettings,
 )
 
-_LEAST_SIDE = 64
 _PATCHES = 32
 """Networks with a fixed input size need a multiple of this: their patches, halved at each stage."""
 _LITE0 = "tf_efficientnet_lite0"
@@ -119,7 +118,7 @@ def side_of(settings: BackboneSettings, image: ImageSpec) -> int:
     fixed = published_config(settings).fixed_input_size
     patches = 14 if "patch14" in settings.name else _PATCHES
     if settings.input_size == 0:
-        side = max(_LEAST_SIDE, image.size)
+        side = max(settings.least_side, image.size)
         return -(-side // patches) * patches if fixed else side
     if fixed and settings.input_size % patches:
         raise ConfigError(

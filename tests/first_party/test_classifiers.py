@@ -19,7 +19,8 @@ from medzoo.config import build, keys, preset_names, resolve
 from medzoo.errors import ConfigError, DataError, HubError, IntegrityError, ResourceError, UnknownName
 from medzoo.testing import FakeImages, RecordingCallback, check_classifier
 from medzoo.toolkit.nn.pretrained import lite0_weights
-from medzoo_classifiers.timm_networks import ASSETS
+from medzoo_classifiers.settings import TimmSettings
+from medzoo_classifiers.timm_networks import ASSETS, side_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SPECS = {spec.name: spec for spec in medzoo_classifiers.register_classifiers()}
@@ -115,6 +116,17 @@ def test_fit_resizes_28_pixel_images(spec):
 @pytest.mark.parametrize(("size", "side"), [(28, 64), (64, 64), (100, 128), (224, 224)])
 def test_vit_input_size_is_multiple_of_patch(size, side):
     assert make("vit_tiny", "network.input_size=0", f"image.size={size}").network.side == side
+
+
+@pytest.mark.parametrize(("size", "side"), [(32, 128), (128, 128), (160, 160)])
+def test_frozen_input_size_is_at_least_128(size, side):
+    assert make("frozen", "network.input_size=0", f"image.size={size}").source.network.side == side
+
+
+@pytest.mark.parametrize(("size", "side"), [(64, 70), (70, 70), (224, 224)])
+def test_dinov2_input_size_is_multiple_of_its_patch(size, side):
+    settings = TimmSettings(name="vit_small_patch14_dinov2")
+    assert side_of(settings, ImageSpec(size=size, channels=1, classes=CLASSES)) == side
 
 
 def test_build_input_size_not_multiple_of_patch_raises():
@@ -270,6 +282,9 @@ def test_frozen_extractor_and_missing_extractor(tmp_path):
     again = make("frozen", *settings)
     again.load_state_dict(classifier.state_dict())
     assert torch.equal(again.predict(images), classifier.predict(images))
+    again.identity.fill_(1)
+    with pytest.raises(DataError, match="the extractor 'pixels' has changed since this model was trained"):
+        again.predict(images)
     with pytest.raises(HubError, match=r"'dinov2' needs dinov2-vits14.*medzoo pull dinov2-vits14"):
         fit(make("frozen", 'network.extractor="dinov2"'))
     with pytest.raises(UnknownName, match="unknown extractor 'pixls'"):
