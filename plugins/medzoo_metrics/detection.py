@@ -41,7 +41,7 @@ def detection(real: Sample, fake: Sample, *, seed: int) -> Score:
         spread_over="folds",
         n_real=real.size,
         n_fake=fake.size,
-        method=f"AUC of a {PROBE}, mean over {FOLDS} stratified folds of {size} real and {size} synthetic images",
+        method=f"AUC of a {PROBE}; mean over {FOLDS} stratified folds of {size} real and {size} synthetic images",
     )
 
 

@@ -70,7 +70,7 @@ def grain(real: Sample, fake: Sample, *, seed: int) -> Score:
         curve=Curve(
             title="Power by spatial frequency, relative to the real images",
             x_label="spatial frequency, from coarse shapes (0) to the finest grain (1 = Nyquist)",
-            y_label="power / power of real images",
+            y_label="power ratio (below 1: smoother)",
             x=tuple(ones.frequencies.tolist()),
             lines={name: tuple(np.where(np.isfinite(line), line, np.nan).tolist()) for name, line in lines.items()},
             reference=1.0,

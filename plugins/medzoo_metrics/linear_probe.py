@@ -18,7 +18,7 @@ from medzoo.toolkit.metric_samples import bootstrap_interval, features_of, label
 
 FOLDS = 5
 _C = 0.1
-PROBE = f"logistic regression (L2, C = {_C}) on standardized features"
+PROBE = f"logistic regression on standardized features, L2 with C = {_C}"
 
 
 def fit_probe(features: np.ndarray, labels: np.ndarray, *, class_weight: str | None = None) -> Any:

@@ -21,7 +21,7 @@ from medzoo.evaluation.results import (
     SkippedMetric,
     TrendPoint,
 )
-from medzoo.protocols import Histogram, Pair, Score
+from medzoo.protocols import Curve, Histogram, Pair, Score
 from medzoo.specs import ImageSpec
 
 CLASSES = ("benign", "malignant", "normal")
@@ -81,6 +81,15 @@ def histogram() -> Histogram:
     return Histogram(title="mean intensity", unit="0 to 1", edges=tuple(edges.tolist()), shares=spread)
 
 
+def curve() -> Curve:
+    """A line that falls."""
+    lines = {FAKE: (1.0, 0.9, 0.7, 0.5), "real: half against half": (1.0, 1.1, 0.9, 1.0)}
+    x = (0.25, 0.5, 0.75, 1.0)
+    return Curve(
+        title="power", x_label="frequency", y_label="ratio", x=x, lines=lines, reference=1.0, marked=(0.5, 1.0)
+    )
+
+
 def kid(value: float = -0.00312, *, n_real: int = 125, n_fake: int = 500) -> Score:
     """A score with a spread, an interval and a method."""
     return Score(
@@ -122,6 +131,13 @@ def rows(pairs: int = 4) -> tuple[MetricResult, ...]:
             score=Score(value=0.2512, n_real=125, n_fake=500, details={"std": math.nan}, histogram=histogram()),
         ),
         MetricResult(name="nearest-train@pixels", unit="share", better="lower", score=copies, preprocessing="16 x 16"),
+        MetricResult(
+            name="grain",
+            unit="ratio",
+            better="neither",
+            ideal=1.0,
+            score=Score(value=0.84, n_real=125, n_fake=500, curve=curve()),
+        ),
         MetricResult(
             name="ms-ssim", unit="", better="neither", missing="it needs sides over 160 pixels, these have 64"
         ),

@@ -180,6 +180,7 @@ def test_write_report_saves_every_figure_as_png(folder):
     assert names == {
         "baselines.png",
         "trend.png",
+        "curve-grain.png",
         "histogram-intensity.png",
         "histogram-nearest-train@pixels.png",
         "nearest-train@pixels.png",

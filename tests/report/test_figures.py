@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -13,8 +14,8 @@ from PIL import Image
 
 from medzoo.classification.scores import RocCurve
 from medzoo.evaluation.results import Baseline, TrendPoint
-from medzoo.protocols import Histogram, Score
-from medzoo.report.evaluation.figures import baseline_figure, histogram_figure, trend_figure
+from medzoo.protocols import Curve, Histogram, Score
+from medzoo.report.evaluation.figures import baseline_figure, curve_figure, histogram_figure, trend_figure
 from medzoo.report.figures import (
     Point,
     RenderedFigure,
@@ -113,6 +114,15 @@ def test_histogram_figure_of_any_sets():
     shares = {"real": (0.5, 0.5), "synthetic": (math.nan, math.nan), "other": (0.0, 1.0)}
     figure = histogram_figure(Histogram(title=NASTY, unit="px", edges=(0.0, 0.5, 1.0), shares=shares))
     assert {"real", "synthetic", "other", NASTY, "px"} <= set(words(figure))
+
+
+def test_curve_figure_of_any_lines():
+    lines = {"synthetic": (0.5, 1.0, math.nan), "real: half against half": (1.0, 1.1, 0.0), "other": (math.nan,) * 3}
+    curve = Curve(title=NASTY, x_label="frequency", y_label="ratio", x=(0.1, 0.5, 1.0), lines=lines)
+    for each in (curve, replace(curve, reference=1.0, marked=(0.5, 1.0))):
+        figure = curve_figure(each)
+        assert {*lines, NASTY, "frequency", "ratio", "0.5", "1", "2"} <= set(words(figure))
+    assert "synthetic ends at" in figure.alt
 
 
 def test_figures_fit_long_names():
