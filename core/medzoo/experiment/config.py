@@ -14,6 +14,7 @@ from medzoo import config
 from medzoo.config import setting
 from medzoo.errors import ConfigError, UnknownName
 from medzoo.generation.mixture import parse_mixture, split_strength
+from medzoo.generation.selection import CRITERIA, check_criteria
 
 REAL, WEIGHTED, DUPLICATE, CLASSIC = "real", "weighted", "duplicate", "classic"
 CONTROLS = (REAL, WEIGHTED, DUPLICATE, CLASSIC)
@@ -32,6 +33,7 @@ CLASSES = ("minority", "all")
 _LISTS = (
     "classifiers", "arms", "target", "pretrain.fractions", "pretrain.geometric", "pretrain.weighted",
     "use.loss_weight", "use.batch_share", "use.replace", "use.stage", "use.classes",
+    "use.select",
 )  # fmt: skip
 _SECTIONS = ("classifier", "generator")  # of settings of single models
 
@@ -73,12 +75,18 @@ class UseSettings:
         ("minority",), "minority: fill classes to the target; all: as many images, evenly over the classes",
         choices=CLASSES,
     )  # fmt: skip
+    select: tuple[str, ...] = setting(
+        ("none",),
+        f"select images from a pool by {', '.join(CRITERIA)}, or several as agreement+novelty; none: as drawn",
+    )
+    pool: float = setting(2.0, "select: images to draw for each one that is kept", min=1.01, max=100.0)
+    extractor: str = setting("efficientnet-lite0", "select: features by which images are compared")
     refit_share: float = setting(0.2, "refit: share of the steps on the last layer alone", min=0.0, max=1.0)
 
 
 LEVERS: Mapping[str, str] = {
     "loss_weight": "weight {:g}", "batch_share": "batch share {:g}", "replace": "replace {:g}", "stage": "{}",
-    "classes": "{} classes",
+    "classes": "{} classes", "select": "select {}",
 }  # fmt: skip
 """The levers of an arm, by their keys in the group `use`, and how its name tells those that are pulled."""
 
@@ -150,6 +158,7 @@ class Arm:
     replace: float = 0.0
     stage: str = "together"
     classes: str = "minority"
+    select: str = "none"
 
     @property
     def control(self) -> bool:
@@ -383,7 +392,9 @@ def _crossed(text: str, targets: Sequence[int], levers: Mapping[str, Sequence[An
 
 
 def _check_levers(arm: Arm) -> None:
-    """Raise ConfigError for levers of which one leaves the other without effect."""
+    """Raise ConfigError for levers of which one leaves the other without effect, UnknownName for a criterion."""
+    if arm.select != "none":
+        check_criteria(arm.select.split("+"))
     stage = "stage = pretrain, whose first stage has synthetic images alone"
     every = "which takes target images of each class"
     pairs = [

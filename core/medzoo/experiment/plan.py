@@ -18,6 +18,7 @@ from medzoo.experiment.folders import count_held_out, find_test_images, open_fol
 from medzoo.experiment.folds import PARTS, Fold, make_folds
 from medzoo.experiment.models import count_seen_images, find_generators, parameter_free_image
 from medzoo.experiment.results import EXPERIMENT, check_cell
+from medzoo.experiment.selection import check_selection, pooled, selection_identity
 from medzoo.experiment.tasks import Cell, SamplingTask, Task, TrainingTask, tasks_of
 from medzoo.experiment.training_sets import synthetic_counts
 from medzoo.experiment.worker import Worker
@@ -160,6 +161,7 @@ def plan_experiment(
     folders = open_folders(design, images.data, source)
     worker = Worker(design, images, generators, out, source.device, allow_upload, folders)
     _check_models(worker)
+    check_selection(worker, allow_leak=allow_leak)
     builder = _CellBuilder(worker, allow_leak=allow_leak)
     cells = [cell for fold in images.folds for cell in builder.cells(fold)]
     arms, classifiers = list(design.arms), design.value.classifiers
@@ -190,6 +192,10 @@ class _CellBuilder:
         train = images.data.subset(fold.train)
         digests = {part: images.digest(getattr(fold, part)) for part in PARTS}
         synthetic = {arm.name: synthetic_counts(train, arm) for arm in arms}
+        drawn = {
+            arm.name: {name: pooled(counts, arm, settings.use) for name, counts in synthetic[arm.name].items()}
+            for arm in arms
+        }
         # As many images as the largest filled training set, in every arm.
         filled = (
             sum(sum(counts.values()) for counts in synthetic[arm.name].values()) * (not arm.replace)
@@ -198,7 +204,7 @@ class _CellBuilder:
         )
         epoch_length = max(len(train), *filled)
         samplings = {
-            (name, draw): self._sampling(name, [own.get(name, {}) for own in synthetic.values()], fold, draw, digests)
+            (name, draw): self._sampling(name, [own.get(name, {}) for own in drawn.values()], fold, draw, digests)
             for name in (*self._worker.generators, *self._worker.folders)
             for draw in range(settings.seeds if settings.redraw else 1)
         }
@@ -206,7 +212,8 @@ class _CellBuilder:
             for classifier, recipe in self._worker.recipes.items():
                 spec, stages = recipe.spec, recipe.stages(arm)
                 # The others show in the counts and the stages.
-                drawn = {name: value for name, value in arm.levers.items() if name not in ("classes", "stage")}
+                levers = {name: value for name, value in arm.levers.items() if name not in ("classes", "stage")}
+                levers |= selection_identity(self._worker, arm)
                 version = self._worker.plugins.plugin_of("classifier", spec.name).version
                 for number in range(settings.seeds):
                     own = {name: samplings[name, number if settings.redraw else 0] for name in synthetic[arm.name]}
@@ -217,7 +224,7 @@ class _CellBuilder:
                         drawings={name: task.key for name, task in own.items()},
                         synthetic=synthetic[arm.name],
                         real_fraction=arm.real_fraction,
-                        **drawn,
+                        **levers,
                         classifier=[spec.name, version],
                         stages=[{"images": stage.images, "config": stage.config.flat()} for stage in stages],
                         length=epoch_length,

@@ -20,12 +20,14 @@ from medzoo.data.dataset import Dataset
 from medzoo.data.decoded_cache import Decoded
 from medzoo.data.images import to_float
 from medzoo.errors import ConfigError, DataError, memory_errors
+from medzoo.evaluation.features import DatasetExtractor
 from medzoo.experiment.config import Design
 from medzoo.experiment.features import PoolFeatures
 from medzoo.experiment.folders import ImageFolder
 from medzoo.experiment.folds import Images
 from medzoo.experiment.models import Generator, Recipe, make_recipes, parameter_free_image
 from medzoo.experiment.results import TRACEBACK, CellResult, predictions_file, write_cell
+from medzoo.experiment.selection import criteria_of, load_extractor, pooled, select_images
 from medzoo.experiment.tasks import Cell, SamplingTask, TrainingTask
 from medzoo.experiment.training_sets import (
     ConcatDataset,
@@ -120,6 +122,17 @@ class Worker:
                 self.images.external[name], size=size, channels=channels, crop=crop
             )
         )
+
+    @cached_property
+    def extractor(self) -> DatasetExtractor:
+        """The extractor by whose features images are selected."""
+        return load_extractor(self.design.value.use.extractor, self.plugins, self.device)
+
+    def crop_of(self, name: str) -> str:
+        """Return how the generator `name`, or else a classifier, crops real images."""
+        if name in self.generators and self.generators[name].kind != "parameter-free":
+            return str(self.generators[name].config(self.plugins).image.crop)
+        return parameter_free_image(self.recipes)[2]
 
     def train(self, task: TrainingTask) -> None:
         """Train a generator in generators/KEY."""
@@ -220,8 +233,22 @@ def run_cell(worker: Worker, cell: Cell) -> CellResult:
     rows = fraction_of(data, cell.fold.train, cell.arm.real_fraction, seed=worker.design.value.seed)
     counts: dict[str, Mapping[str, int]] = {"real": data.subset(rows).counts()}
     synthetic: list[Part] = []
+    notes: dict[str, Mapping[str, float | str]] = {}
     for name, task in cell.samplings.items():
-        drawn, taken = worker.synthetic(task, cell.synthetic[name])
+        kept, criteria = cell.synthetic[name], criteria_of(cell.arm.select)
+        drawn, taken = worker.synthetic(task, pooled(kept, cell.arm, worker.design.value.use))
+        if criteria:
+            taken, notes[f"selection of {name}"] = select_images(
+                worker,
+                cell.fold,
+                drawn,
+                taken,
+                key=task.key,
+                crop=worker.crop_of(name),
+                criteria=criteria,
+                keep=kept,
+                seed=task.seed,
+            )
         # They are as a model sees them, and not cropped once more.
         images = Decoded(drawn, size=base.size, channels=base.channels, crop="none")
         synthetic.append(Part(images=images, rows=taken, labels=drawn.labels[taken], weight=cell.arm.loss_weight))
@@ -259,7 +286,7 @@ def run_cell(worker: Worker, cell: Cell) -> CellResult:
         steps=cell.steps,
         steps_done=sum(int(run.rows[-1]["step"]) for run in runs if run.rows),
         seconds=round(max(seconds, time.monotonic() - started), 3),
-        notes=_notes(worker, cell, runs),
+        notes={**notes, **_notes(worker, cell, runs)},
         warnings=tuple(dict.fromkeys(line for run in runs for line in run.warnings())),
         predictions_sha256=hashes.pop(""),
         external_sha256=hashes,
