@@ -18,6 +18,8 @@ from medzoo.experiment.plan import ExperimentPlan, plan_experiment
 from medzoo.experiment.run import run
 from medzoo.generation.mixture import make_source
 from medzoo.plugins.lookup import load_plugins
+from medzoo.report.experiment.report import write_experiment_report
+from medzoo.report.experiment.selection import selection_shares
 from medzoo.runs.progress import no_progress
 
 COUNTS = {"normal": 10, "thick-wall": 6, "narrow-canal": 6}
@@ -151,3 +153,18 @@ def test_plan_extractor_trained_on_test_images(plan, monkeypatch):
         plan(select=["agreement"])
     plan(select=["random"])
     plan(select=["agreement"], allow_leak=True)
+
+
+def test_report_states_the_share_kept(plan):
+    results = run(plan(select=["agreement+novelty", "random"], pool=2.5), jobs=1, progress=no_progress)
+    shares = selection_shares(results)
+    assert list(shares) == ["classic, select agreement+novelty", "classic, select random"]
+    for label, row in shares["classic, select agreement+novelty"].items():
+        assert label in COUNTS
+        assert 0 < row["kept"] <= 0.4
+        assert set(row) == {"kept", "near_copies", "agreed", "kept_agreed"}
+    assert all(set(row) == {"kept"} for row in shares["classic, select random"].values())
+    write_experiment_report(results)
+    page = (results.folder / "report.html").read_text()
+    assert "Selected images" in page
+    assert "Arms that select drew 2.5 images for each one kept" in page

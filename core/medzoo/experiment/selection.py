@@ -17,8 +17,14 @@ from medzoo.evaluation.features import DatasetExtractor, dataset_extractor
 from medzoo.experiment.config import Arm, UseSettings
 from medzoo.experiment.folds import Fold
 from medzoo.generation.mixture import Source
-from medzoo.generation.pool import needs_features
-from medzoo.generation.selection import NOVELTY, PoolFeatures, RealFeatures, pool_counts, select
+from medzoo.generation.selection import (
+    NOVELTY,
+    PoolFeatures,
+    RealFeatures,
+    needs_features,
+    pool_counts,
+    select,
+)
 from medzoo.hub.registry import load_registry
 from medzoo.plugins.lookup import Plugins
 from medzoo.specs import ImageSpec

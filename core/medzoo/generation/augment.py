@@ -12,11 +12,11 @@ from medzoo._version import __version__
 from medzoo.data.dataset import Dataset, describe_blank
 from medzoo.errors import ConfigError, DataError
 from medzoo.generation.mixture import Mixture, Source, check_classes, lineage, load_mixture
-from medzoo.generation.pool import FeatureExtractor, PoolSelection, needs_features, pool_folder, run_selected
+from medzoo.generation.pool import FeatureExtractor, PoolSelection, pool_folder, run_selected
 from medzoo.generation.run import AugmentationResult, Job
 from medzoo.generation.run import run as run_job
 from medzoo.generation.sampler import Sampler
-from medzoo.generation.selection import AGREEMENT, check_criteria, pool_counts
+from medzoo.generation.selection import AGREEMENT, check_criteria, needs_features, pool_counts
 from medzoo.generation.writer import ORIGINALS, listing_digest, original_files, sheet_beside
 from medzoo.models.labels import check_labels
 from medzoo.runs.identity import check_same_run

@@ -17,7 +17,7 @@ from medzoo.errors import DataError
 from medzoo.generation.plan import PlannedImage
 from medzoo.generation.run import AugmentationResult, ClassResult, Job, run
 from medzoo.generation.sampler import Sampler
-from medzoo.generation.selection import NOVELTY, RANDOM, PoolFeatures, RealFeatures, Selection, select
+from medzoo.generation.selection import NOVELTY, PoolFeatures, RealFeatures, Selection, select
 from medzoo.generation.writer import place_file, recorded_hashes
 from medzoo.runs.identity import check_same_run, lock_run_dir
 from medzoo.runs.progress import Progress
@@ -79,11 +79,6 @@ def pool_folder(folder: Path) -> Path:
     """Return the folder of a run's pool: beside its own, which holds class folders only."""
     named = folder if folder.name not in ("", "..") else folder.resolve()
     return named.parent / join_name(named.name, "-pool")
-
-
-def needs_features(criteria: Sequence[str]) -> bool:
-    """Return whether the criteria compare images by features."""
-    return bool(set(criteria) - {RANDOM})
 
 
 def run_selected(job: Job, *, progress: Progress) -> AugmentationResult:

@@ -138,6 +138,11 @@ def check_criteria(names: Sequence[str]) -> tuple[str, ...]:
     return found
 
 
+def needs_features(criteria: Sequence[str]) -> bool:
+    """Return whether the criteria compare images by features."""
+    return bool(set(criteria) - {RANDOM})
+
+
 def pool_counts(keep: Mapping[str, int], factor: float) -> dict[str, int]:
     """Return how many images of each class to draw for keeping `keep`: `factor` times as many, rounded up.
 

@@ -15,6 +15,7 @@ from medzoo.report.experiment import tables, text
 from medzoo.report.experiment.controls import UNPRETRAINED, Controls, answers, control_comparisons
 from medzoo.report.experiment.figures import BASELINE, KINDS, experiment_figures, metric_label
 from medzoo.report.experiment.levers import lever_tables, verdicts
+from medzoo.report.experiment.selection import selection_shares
 from medzoo.report.figures import RenderedFigure
 from medzoo.report.page import PageImage, render, svg_image
 from medzoo.storage.files import write_atomic
@@ -81,6 +82,7 @@ def _page(
         "answers": answers(experiment, controls),
         "verdicts": list(verdicts(experiment, controls)),
         "levers": lever_tables(experiment),
+        "selections": selection_shares(experiment),
         "external": [
             {"view": view, "families": _families(view, every[view.test_set]), "facts": facts[view.test_set]}
             | {"verdicts": list(verdicts(view, every[view.test_set])), "classes": _classes(view)}

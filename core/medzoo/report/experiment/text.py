@@ -7,6 +7,7 @@ from typing import Any
 
 from medzoo.experiment.config import CLASSIC, DUPLICATE, Arm
 from medzoo.experiment.results import CellResult, Experiment
+from medzoo.generation.selection import needs_features
 from medzoo.report.experiment.tables import finished
 from medzoo.report.formatting import join_words, pluralize
 
@@ -56,6 +57,11 @@ def _describe_training(experiment: Experiment) -> Iterator[str]:
     done = finished(experiment.cells)
     if stopped := sum(cell.steps_done < cell.steps for cell in done):
         yield f"{stopped} of {pluralize(len(done), 'training')} stopped early, as configured."
+    if any(arm.select != "none" for arm in experiment.arms):
+        drawn = f"{experiment.settings['use.pool']:g} images for each one kept"
+        by = f" by features of {experiment.settings['use.extractor']}"
+        features = by * any(needs_features(arm.select.split("+")) for arm in experiment.arms if arm.select != "none")
+        yield f"Arms that select drew {drawn}, and compared them with the training images alone{features}."
     if targets := sorted({arm.target for arm in experiment.arms if arm.target}):
         unit = "images in total" if experiment.multi_label else "images per class"
         yield f"Augmented arms have {join_words([f'{target:,}' for target in targets])} {unit}."
@@ -123,6 +129,7 @@ def describe_arm(arm: Arm, *, multi_label: bool) -> str:
             )
         else:
             text = f"{real}, augmented to {arm.target:,} {unit} with {mixture}"
+        text += f", selected by {' and '.join(arm.select.split('+'))}" if arm.select != "none" else ""
         text += ", as many images spread evenly over all classes" if arm.classes == "all" else ""
         text += f", {arm.batch_share:.0%} of a batch synthetic" if arm.batch_share else ""
         text += f", synthetic images of loss weight {arm.loss_weight:g}" if arm.loss_weight != 1 else ""
