@@ -216,7 +216,20 @@ def compare(
 
 
 def _show_results(result: Experiment) -> None:
-    """Print the mean of each arm and classifier; log comparisons and warnings."""
+    """Print the mean of each arm and classifier on each test set; log comparisons and warnings."""
+    for name in result.test_sets:
+        print_text(f"external test set {name}:")
+        _show_scores(result.on(name))
+        print_text("")
+    _show_scores(result)
+    for comparison in result.comparisons:
+        logger.info(comparison.sentence())
+    for warning in result.warnings:
+        logger.warning(warning)
+    print_text(str(result.folder))
+
+
+def _show_scores(result: Experiment) -> None:
     rows = []
     for summary in result.summaries:
         found = summary.estimates[result.metric]
@@ -225,11 +238,6 @@ def _show_results(result: Experiment) -> None:
         rows.append((summary.classifier, summary.arm, f"{found.mean:.3f}", interval, found.n, failed))
     metric = result.metric.replace("_", " ")
     print_table(("classifier", "arm", metric, "95 %", "n", ""), rows, right=(metric, "n"))
-    for comparison in result.comparisons:
-        logger.info(comparison.sentence())
-    for warning in result.warnings:
-        logger.warning(warning)
-    print_text(str(result.folder))
 
 
 def _show_plan(found: Forecast, *, jobs: int, estimate: bool) -> None:

@@ -130,6 +130,7 @@ def _classifier(worker: Worker, name: str, cells: list[Cell], *, measure: bool) 
     size, channels, training = base.image.size, base.image.channels, training_settings(base)
     steps, disk = sum(cell.steps for cell in cells), len(data) * channels * size**2
     found = ModelForecast(name=name, kind="classifier", trainings=len(cells), steps=steps, disk=disk)
+    external = sum(len(images) for images in worker.images.external.values())
     if not measure:
         return found
     image = ImageSpec(size=size, channels=channels, classes=data.classes, multi_label=data.multi_label)
@@ -139,9 +140,13 @@ def _classifier(worker: Worker, name: str, cells: list[Cell], *, measure: bool) 
     except MedzooError as error:
         return replace(found, reason=str(error))
     if recipe.spec.converges:  # its time goes into the features of each image, once
-        pools = {task.key: sum(task.counts.values()) for cell in cells for task in cell.samplings.values()}
-        return replace(found, seconds=(len(data) + sum(pools.values())) * timing["image"] if cells else 0.0)
-    predicted = 0
+        tasks = {task.key: task for cell in cells for task in cell.samplings.values()}
+        pools = [sum(task.counts.values()) for task in tasks.values() if not task.ready]
+        folders = {task.generator for task in tasks.values() if task.ready}
+        pools += [len(worker.folders[name].data) for name in folders]
+        count = len(data) + external + sum(pools)
+        return replace(found, seconds=count * timing["image"] if cells else 0.0)
+    predicted = external * len(cells)
     for cell in cells:
         epochs = training.validation_epochs * -(-cell.epoch_length // training.batch_size)
         predicted += len(cell.fold.test) + len(cell.fold.val) * max(1, cell.steps // epochs)

@@ -102,15 +102,21 @@ def _at(experiment: Experiment, arm: Arm) -> str:
     """Name an arm by its images and levers: "ddpm-var-busi at weight 0.3"."""
     if not arm.mixture or _is_pretrain_row(arm):
         return arm.name
-    return images_of(experiment, arm) + (f" at {levers_of(arm)}" if arm.levers else "")
+    levers = f" at {levers_of(arm)}" if set(arm.levers) <= {"loss_weight", "batch_share"} else f" ({levers_of(arm)})"
+    return images_of(experiment, arm) + (levers if arm.levers else "")
 
 
 def _over(experiment: Experiment, comparison: Comparison) -> str:
-    """State the difference from a control: "+1.2 points over duplicate at weight 0.3 with cnn (95% CI ...)"."""
+    """State the difference from a control: "+1.2 points over duplicate at weight 0.3 with cnn (95% CI ...)".
+
+    A loss is stated as "1.2 points below".
+    """
     control, found = _at(experiment, experiment.arm(comparison.baseline)), comparison.test.difference
     if not found.n:
         return f"not compared with {control} with {comparison.classifier}: no scores"
-    text = f"{format_points(found.mean)} points over {control} with {comparison.classifier}"
+    points = format_points(found.mean)
+    relation = f"{points[1:]} points below" if found.mean < 0 else f"{points} points over"
+    text = f"{relation} {control} with {comparison.classifier}"
     if found.reason:
         return f"{text} (not tested: {found.reason})"
     p = "p < 0.001" if comparison.p < 0.001 else f"p = {comparison.p:.3f}"

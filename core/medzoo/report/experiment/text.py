@@ -82,14 +82,14 @@ def _describe_models(experiment: Experiment) -> Iterator[str]:
             yield f"{name} is a folder of {count}; their lineage: {fact['lineage']}."
         elif fact["kind"] != "trained" and name not in (DUPLICATE, CLASSIC):
             yield f"{name} has no parameters to train."
-    # Fine-tuning after pretraining starts from the pretrained weights.
-    pretrained = {arm.name for arm in experiment.arms if arm.pretrain and arm.real_fraction}
+    # A second stage starts from the weights of the first.
+    staged = {arm.name for arm in experiment.arms if arm.stage != "together" and arm.real_fraction}
     by_source: dict[str, list[str]] = {}
     for name in experiment.classifiers:
         sources = dict.fromkeys(
             str(cell.notes["weights"]["source"])
             for cell in experiment.cells
-            if cell.classifier == name and cell.arm not in pretrained and "source" in cell.notes.get("weights", {})
+            if cell.classifier == name and cell.arm not in staged and "source" in cell.notes.get("weights", {})
         )
         by_source.setdefault(join_words(list(sources)), []).append(name)
     yield from (f"{join_words(names)} started from {source}." for source, names in by_source.items() if source)
@@ -145,8 +145,16 @@ def distinct_images(experiment: Experiment) -> dict[str, str]:
     found = {}
     for arm in experiment.arms:
         cells = [cell for cell in finished(experiment.cells) if cell.arm == arm.name]
-        made = f" and {_range([cell.n_synthetic for cell in cells])} synthetic" if cells and arm.mixture else ""
-        found[arm.name] = f"{_range([cell.n_real for cell in cells])} real{made} distinct images" if cells else ""
+        if not cells:
+            found[arm.name] = ""
+            continue
+        copies = [sum(cell.images.get(DUPLICATE, {}).values()) if arm.mixture else 0 for cell in cells]
+        counts = {
+            "real": [cell.n_real for cell in cells],
+            "synthetic": [cell.n_synthetic - own for cell, own in zip(cells, copies, strict=True)],
+        }
+        distinct = join_words([f"{_range(own)} {kind}" for kind, own in counts.items() if any(own)])
+        found[arm.name] = f"{distinct} distinct images" + (f", {_range(copies)} copies" if any(copies) else "")
     return found
 
 
