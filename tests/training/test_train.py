@@ -238,6 +238,19 @@ def test_train_finished_run(finished: Path, udder: Dataset) -> None:
     assert (finished / "model.safetensors").stat().st_mtime_ns == before
 
 
+def test_train_strength(finished: Path, udder: Dataset, tmp_path: Path) -> None:
+    """A strength is not trained, and a run's folder may be older than the setting."""
+    with pytest.raises(ConfigError, match="the same for every strength"):
+        run(udder, tmp_path / "run", overrides=["sampling.strength=0.3"])
+    old = shutil.copytree(finished, tmp_path / "old")
+    for name in ("config.json", PLAN):
+        values = json.loads((old / name).read_text())
+        del values["config"]["sampling.strength"]
+        (old / name).write_text(json.dumps(values))
+    assert run(udder, old).already_done
+    assert (old / "model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
+
+
 def without_weights(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
 

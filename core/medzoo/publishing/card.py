@@ -164,6 +164,11 @@ def write_card(
         "notes": record.get("notes", {}),
     }
     model = load_model(run, kind=kind, plugins=plugins, device="cpu", overrides=settings)
+    if model.strength < 1.0:
+        raise ConfigError(
+            f"a card shows images sampled from noise, not variations at strength {model.strength}",
+            "leave sampling.strength out; whoever uses the model gives it",
+        )
     save_model(
         out,
         model.model,

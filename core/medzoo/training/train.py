@@ -118,7 +118,7 @@ def train(
         PluginError: the plugin's settings do not describe images.
     """
     kind = CLASSIFIER if isinstance(spec, ClassifierSpec) else GENERATOR
-    _check_trainable(spec, data)
+    _check_trainable(spec, config, data)
     config, data = follow_images(config, data, start=start)
     summary = _log_contents(data)
     split = None
@@ -320,7 +320,7 @@ def lower_memory(config: settings.Resolved[Any], prefix: str = "") -> str:
     return f"lower {' or '.join(named)}{first}"
 
 
-def _check_trainable(spec: ModelSpec[Any], data: Dataset) -> None:
+def _check_trainable(spec: ModelSpec[Any], config: settings.Resolved[Any], data: Dataset) -> None:
     if isinstance(spec, GeneratorSpec) and not spec.trainable:
         raise ConfigError(f"'{spec.name}' has nothing to learn", f"use it as it is: medzoo augment --gen {spec.name}")
     missing = sorted({"image.size", "image.channels"} - set(settings.keys(spec.config)))
@@ -329,6 +329,11 @@ def _check_trainable(spec: ModelSpec[Any], data: Dataset) -> None:
     if data.multi_label and not spec.multi_label:
         raise ConfigError(f"'{spec.name}' takes one label per image, {data.path} has several", "give single labels")
     if isinstance(spec, GeneratorSpec):
+        if spec.varies_images and config.value.sampling.strength < 1.0:
+            raise ConfigError(
+                "sampling.strength is not part of training, which is the same for every strength",
+                "leave it out, and give it when you sample: RUN@0.3",
+            )
         # `medzoo augment` will make a folder of each class: fail before the training, not after it.
         check_labels(data.classes)
 
