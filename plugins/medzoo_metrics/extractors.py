@@ -73,7 +73,7 @@ EXTRACTORS = (
         name="efficientnet-lite0",
         summary="EfficientNet-Lite0 trained on ImageNet; needs no download",
         layers=("features", "logits"),
-        preprocessing="resized to 224x224 (bicubic with antialiasing), (x - 127) / 128, gray repeated to RGB",
+        preprocessing="resized to 160x160 (bicubic with antialiasing), (x - 127) / 128, gray repeated to RGB",
         build=build_efficientnet_lite0,
         assets=("efficientnet-lite0-imagenet",),
     ),

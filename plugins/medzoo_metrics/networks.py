@@ -17,7 +17,7 @@ from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
 from medzoo.toolkit.nn.pretrained import LITE0_DEVIATION, LITE0_MEAN, build_lpips, lite0_weights
 
 MIN_SIDE, ENLARGED_SIDE = 32, 64
-LITE0_SIDE, DINOV2_SIDE = 224, 224
+LITE0_SIDE, DINOV2_SIDE = 160, 224
 _BATCH = 16  # of a network on a CPU: more images at once take longer each, as they leave its cache
 
 

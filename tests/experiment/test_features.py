@@ -75,6 +75,7 @@ def test_describe_run_names_classifiers_trained_to_an_optimum(plan):
     text = " ".join(describe_run(result))
     assert "The number of optimizer steps was the same in all arms: cnn" in text
     assert "frozen was trained to its optimum in all arms." in text
+    assert "frozen saw features of a frozen network (weights " in text
 
 
 def test_forecast_frozen_counts_each_image_once(plan):

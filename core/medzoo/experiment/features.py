@@ -39,6 +39,8 @@ class PoolFeatures:
         self._recipe, self._image, self._plugins, self._device = recipe, image, plugins, device
         self._model: FeatureClassifier | None = None
         self._identity = ""
+        self.weights_sha256 = ""
+        """The hash of the frozen weights; "" until features were asked for."""
         self._found: dict[str, Tensor] = {}
 
     def of(self, images: Decoded) -> Tensor:
@@ -71,13 +73,14 @@ class PoolFeatures:
             assert isinstance(model, FeatureClassifier)  # whoever asks for features has checked it
             model.extract(torch.from_numpy(to_float(images[:1])))  # by now its frozen weights are loaded
             weights = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+            self.weights_sha256 = sha256_tensors(weights)
             spec = self._recipe.spec
             facts = [
                 spec.name,
                 self._plugins.plugin_of("classifier", spec.name).version,
                 base.flat(),
                 self._device.partition(":")[0],
-                sha256_tensors(weights),
+                self.weights_sha256,
             ]
             self._identity, self._model = json.dumps(facts, sort_keys=True), model
         return self._model

@@ -391,6 +391,8 @@ def _notes(worker: Worker, cell: Cell, runs: Sequence[_StageFolder]) -> dict[str
     found: dict[str, Mapping[str, float | str]] = {}
     for run in runs:
         found |= run.notes
+    if sha256 := worker.features(cell.classifier).weights_sha256:
+        found["features"] = {"weights_sha256": sha256}
     for name, task in cell.samplings.items():
         if name in worker.folders:
             found[f"lineage of {name}"] = {"made by": worker.folders[name].lineage}

@@ -93,6 +93,14 @@ def _describe_models(experiment: Experiment) -> Iterator[str]:
         )
         by_source.setdefault(join_words(list(sources)), []).append(name)
     yield from (f"{join_words(names)} started from {source}." for source, names in by_source.items() if source)
+    for name in experiment.classifiers:
+        hashes = {
+            str(cell.notes["features"]["weights_sha256"])[:12]
+            for cell in experiment.cells
+            if cell.classifier == name and "features" in cell.notes
+        }
+        if hashes:
+            yield f"{name} saw features of a frozen network (weights {join_words(sorted(hashes))})."
 
 
 def _lineage(experiment: Experiment, name: str) -> str:
