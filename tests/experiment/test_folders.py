@@ -116,6 +116,9 @@ def test_plan_experiment_folder_with_held_out_images(ready, data, tmp_path):
 def test_plan_experiment_folder_that_cannot_be(ready, data, tmp_path):
     with pytest.raises(DataError, match=r"has 6 images of narrow-canal, and 18 are needed"):
         plan(tmp_path, data, [f"arms = ['real', {{images = 'folder:{ready}', target = 20}}]", "controls = false"])
+    with pytest.raises(DataError, match="is inside the data folder"):
+        plan(ready, data, arms("real", f"folder:{ready}"))
+    (ready / "design.toml").unlink()
     with pytest.raises(DataError, match="nowhere does not exist"):
         plan(tmp_path, data, arms("real", "folder:nowhere"))
     with pytest.raises(ConfigError, match="a folder of images has no settings"):

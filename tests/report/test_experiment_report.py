@@ -391,4 +391,6 @@ def test_class_differences_from_the_baseline(made):
     assert found["benign", "recall"].mean == pytest.approx(np.mean(own))
     assert found["benign", "recall"].low < found["benign", "recall"].mean < found["benign", "recall"].high
     assert found["malignant", "recall"].counts == "1 of 4"
+    worst = made(arms=LEVERED, metric="worst_class").comparisons[0]
+    assert "worst-class recall of cnn" in worst.sentence()
     assert experiment.cells[0].value("worst_class") == min(s.recall for s in experiment.cells[0].scores.per_class)

@@ -230,13 +230,15 @@ def _show_results(result: Experiment) -> None:
 
 
 def _show_scores(result: Experiment) -> None:
+    from medzoo.experiment.config import metric_words
+
     rows = []
     for summary in result.summaries:
         found = summary.estimates[result.metric]
         interval = "" if found.reason else f"{found.low:.3f} to {found.high:.3f}"
         failed = f"{found.n_failed} failed" if found.n_failed else ""
         rows.append((summary.classifier, summary.arm, f"{found.mean:.3f}", interval, found.n, failed))
-    metric = result.metric.replace("_", " ")
+    metric = metric_words(result.metric)
     print_table(("classifier", "arm", metric, "95 %", "n", ""), rows, right=(metric, "n"))
 
 

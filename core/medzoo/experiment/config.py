@@ -26,6 +26,12 @@ FOLDER = "folder:"
 METRICS = ("balanced_accuracy", "accuracy", "f1", "precision", "recall", "auc", "worst_class")
 """The fields of `ClassificationScores` that are averaged over folds or seeds."""
 
+
+def metric_words(metric: str) -> str:
+    """Return the name of a metric within a sentence."""
+    return "worst-class recall" if metric == "worst_class" else metric.replace("_", " ")
+
+
 _PRESETS = files(__package__) / "presets"
 STAGES = ("together", "pretrain", "refit")
 CLASSES = ("minority", "all")

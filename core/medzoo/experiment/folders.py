@@ -37,6 +37,9 @@ class ImageFolder:
     fingerprint: str
     origins: Mapping[str, frozenset[str] | None] = field(default_factory=dict)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}  # without what was computed from them
+
     @property
     def lineage(self) -> str:
         """What is known of the images that its images were made from, in words."""

@@ -27,6 +27,7 @@ from medzoo.models.devices import hardware
 from medzoo.models.labels import check_labels
 from medzoo.runs.record import check_finished, git_commit
 from medzoo.seeds import derive_seed
+from medzoo.storage.files import check_outside
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,8 @@ def plan_experiment(
         data, design.value, tests=tests, allow_leak=allow_leak, leave_out=known if leave_out_seen else None
     )
     folders = open_folders(design, images.data, source)
+    if out is not None:
+        check_outside(out, *(folder.data.path for folder in folders.values()))
     worker = Worker(design, images, generators, out, source.device, allow_upload, folders)
     _check_models(worker)
     check_selection(worker, allow_leak=allow_leak)

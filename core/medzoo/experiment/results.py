@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from medzoo.classification.scores import ClassificationScores, ClassScore
 from medzoo.errors import DataError, IntegrityError
-from medzoo.experiment.config import METRICS, Arm
+from medzoo.experiment.config import METRICS, Arm, metric_words
 from medzoo.experiment.statistics import (
     Comparison,
     Estimate,
@@ -297,7 +297,7 @@ class Experiment:
             arm=arm,
             baseline=baseline,
             classifier=classifier,
-            metric=self.metric.replace("_", " "),
+            metric=metric_words(self.metric),
             test=paired_test(self.values(arm, classifier), self.values(baseline, classifier), overlap=self.overlap),
         )
 

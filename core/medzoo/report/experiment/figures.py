@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from medzoo.classification.scores import RocCurve, roc_points
-from medzoo.experiment.config import REAL, Arm
+from medzoo.experiment.config import REAL, Arm, metric_words
 from medzoo.experiment.results import Experiment
 from medzoo.report.experiment.controls import UNPRETRAINED, Controls
 from medzoo.report.experiment.tables import TITLES, class_means, finished
@@ -64,13 +64,13 @@ def _without_scores(*, failed: bool) -> Point:
 
 def metric_label(metric: str) -> str:
     """Return the name of a metric within a sentence or at an axis."""
-    return {"auc": "ROC AUC", "f1": "F1"}.get(metric, metric.replace("_", " "))
+    return {"auc": "ROC AUC", "f1": "F1"}.get(metric) or metric_words(metric)
 
 
 def _difference_figures(experiment: Experiment, controls: Controls) -> Figures:
     """Plot the difference of each arm; filled marks are significant, intervals are not adjusted for their number."""
     names = {BASELINE: experiment.baseline, UNPRETRAINED: "no pretraining"}
-    metric = experiment.metric.replace("_", " ")
+    metric = metric_words(experiment.metric)
     for subject, comparisons in {**controls, BASELINE: experiment.comparisons}.items():
         if not any(math.isfinite(comparison.difference) for comparison in comparisons):
             continue
