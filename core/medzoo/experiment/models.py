@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medzoo import config, protocols
+from medzoo.config import Resolved
 from medzoo.data.dataset import Dataset
 from medzoo.errors import ConfigError, DataError
 from medzoo.experiment.config import FOLDER, Arm, Design
@@ -63,7 +64,7 @@ class Generator:
     images: Mapping[str, int] = field(default_factory=dict)
     strength: float | None = None
 
-    def config(self, plugins: Plugins) -> config.Resolved[Any]:
+    def config(self, plugins: Plugins) -> Resolved[Any]:
         """Return the settings it is used with."""
         return override_saved(self.training_config(plugins), self._sampling)
 
@@ -76,7 +77,7 @@ class Generator:
         """Its strength below 1, for hashes and results; empty if it does not vary images by a strength."""
         return {} if self.strength in (None, 1.0) else {"strength": float(self.strength or 0.0)}
 
-    def training_config(self, plugins: Plugins) -> config.Resolved[Any]:
+    def training_config(self, plugins: Plugins) -> Resolved[Any]:
         """Return the settings it is trained with: no strength matters to them."""
         spec = self.spec(plugins)
         if self.folder is not None:

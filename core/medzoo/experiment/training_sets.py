@@ -142,8 +142,8 @@ class BatchShareDataset(ConcatDataset):
     def in_epoch(self, epoch: int) -> BatchShareDataset:
         """Return the images of `epoch`."""
         classes, real, synthetic = self._given
-        drawn = {"share": self._share, "length": self._length, "seed": self._seed}
-        return BatchShareDataset(classes, real, synthetic, **drawn, epoch=epoch)
+        length, seed = self._length, self._seed
+        return BatchShareDataset(classes, real, synthetic, share=self._share, length=length, seed=seed, epoch=epoch)
 
 
 class ReplacingDataset(ConcatDataset):
@@ -184,8 +184,10 @@ class ReplacingDataset(ConcatDataset):
     def in_epoch(self, epoch: int) -> ReplacingDataset:
         """Return the images of `epoch`."""
         classes, real, synthetic = self._given
-        drawn = {"probability": self._probability, "length": self._length, "seed": self._seed}
-        return ReplacingDataset(classes, real, synthetic, **drawn, epoch=epoch)
+        length, seed, probability = self._length, self._seed, self._probability
+        return ReplacingDataset(
+            classes, real, synthetic, probability=probability, length=length, seed=seed, epoch=epoch
+        )
 
 
 def training_images(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from medzoo.experiment.config import LEVERS, METRICS, Arm, row_name
@@ -133,16 +133,14 @@ def class_differences(experiment: Experiment, arm: str, classifier: str) -> dict
 
     By class ("" for the worst) and score. They are estimates of one class each, and not tested.
     """
-    keys = [(name, score) for name in experiment.classes for score in ("recall", "auc")]
-
-    def difference(values: Callable[[str], list[float | None]]) -> Estimate:
-        return paired_test(values(arm), values(experiment.baseline), overlap=experiment.overlap).difference
-
-    found = {
-        (name, score): difference(lambda own, n=name, s=score: experiment.class_values(own, classifier, n, s))
-        for name, score in keys
+    pair = (arm, experiment.baseline)
+    values = {
+        (name, score): [experiment.class_values(own, classifier, name, score) for own in pair]
+        for name in experiment.classes
+        for score in ("recall", "auc")
     }
-    return {**found, ("", "recall"): difference(lambda own: experiment.values(own, classifier, "worst_class"))}
+    values["", "recall"] = [experiment.values(own, classifier, "worst_class") for own in pair]
+    return {key: paired_test(own, base, overlap=experiment.overlap).difference for key, (own, base) in values.items()}
 
 
 def _class_records(cells: Sequence[CellResult]) -> Iterator[Record]:
