@@ -92,3 +92,18 @@ def test_experiment_run_failed_cells_exit_code(medzoo, given, tmp_path):
     page.unlink()
     assert medzoo("experiment", "report", tmp_path / "x").out == f"{page}\n"
     assert "training diverged" in page.read_text("utf-8")
+
+
+def test_experiment_plan_several_test_sets(medzoo, given, tmp_path):
+    tests = []
+    for seed, name in ((7, "second"), (8, "third")):
+        write_phantom(tmp_path / name, counts={"normal": 3, "thick-wall": 2}, size=16, seed=seed)
+        tests += ["--test", tmp_path / name]
+    found = medzoo("experiment", "plan", *given, *tests, "--no-estimate", "--json")
+    assert found.code == 0, found.err
+    keys = {cell["key"] for cell in json.loads(found.out)["cells_in_order"]}
+    fewer = json.loads(medzoo("experiment", "plan", *given, *tests[:2], "--no-estimate", "--json").out)
+    assert keys.isdisjoint(cell["key"] for cell in fewer["cells_in_order"])
+    leaking = medzoo("experiment", "plan", *given, "--test", tmp_path / "data", "--no-estimate")
+    assert leaking.code == 5
+    assert "are also training or validation images" in leaking.err

@@ -89,3 +89,25 @@ def test_forecast_frozen_counts_each_image_once(plan):
 def test_plan_experiment_arm_that_frozen_cannot_train(plan):
     with pytest.raises(ConfigError, match=r"'frozen' has no setting training\.horizontal_flip, which the arm"):
         plan(**{"pretrain.generator": "duplicate", "pretrain.geometric": [True]})
+
+
+def test_run_cell_frozen_takes_levers_as_weights(plan, monkeypatch):
+    given = []
+    fit = FrozenClassifier.fit_features
+
+    def recording(self, features, labels, *, weights=None, **rest):
+        given.append(None if weights is None else sorted({round(float(value), 3) for value in weights}))
+        return fit(self, features, labels, weights=weights, **rest)
+
+    monkeypatch.setattr(FrozenClassifier, "fit_features", recording)
+    some = {"controls": False, "baseline": "duplicate", "arms": ["duplicate"]}
+    result = run(plan(**some, **{"use.loss_weight": [1.0, 0.3]}), jobs=1, progress=no_progress)
+    assert result.failed == ()
+    assert given == [None, [0.3, 1.0]] * 2
+    given.clear()
+    some["baseline"] = "duplicate, replace 0.5"
+    result = run(plan(**some, **{"use.replace": 0.5}), jobs=1, progress=no_progress)
+    assert result.failed == ()
+    assert all(0.5 in weights for weights in given)
+    with pytest.raises(ConfigError, match="'frozen' is trained to an optimum"):
+        plan(arms=["duplicate"], **{"use.stage": "refit"})
