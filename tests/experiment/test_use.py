@@ -251,3 +251,17 @@ def test_weighted_images_are_the_mean_of_the_draws():
         once = weighted_images(arm, classes, real=[REAL], synthetic=[MADE])
         found = pull[contents(once)]
         assert found / found.sum() == pytest.approx(once.weights / once.weights.sum(), rel=0.15)
+
+
+def test_training_images_of_several_labels_keep_sets_of_labels():
+    sets = np.array([[1, 0], [0, 1], [1, 1]], np.float32)
+    rows = np.arange(9)
+    real = Part(images=Numbered(0, 9), rows=rows, labels=sets[rows % 3])
+    made = Part(images=Numbered(100, 9), rows=rows, labels=sets[rows % 3])
+    for arm in (Arm(name="x", batch_share=0.5), Arm(name="x", replace=0.5)):
+        images = training_images(arm, "all", ("a", "b"), real=[real], synthetic=[made], length=18, seed=0).in_epoch(3)
+        found = contents(images)
+        assert (found >= 100).any()
+        assert np.array_equal(images.labels, sets[(found % 100) % 3])
+        once = weighted_images(arm, ("a", "b"), real=[real], synthetic=[made])
+        assert once.weights.sum() == pytest.approx(18 if arm.batch_share else 9)
