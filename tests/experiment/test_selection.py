@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medzoo.data.phantom import phantom_dataset
+from medzoo.data.phantom import phantom_dataset, write_phantom
 from medzoo.errors import ConfigError, DataError, UnknownName
 from medzoo.evaluation.features import DatasetExtractor
 from medzoo.experiment import selection
@@ -168,3 +168,14 @@ def test_report_states_the_share_kept(plan):
     page = (results.folder / "report.html").read_text()
     assert "Selected images" in page
     assert "Arms that select drew 2.5 images for each one kept" in page
+
+
+def test_run_selects_from_a_folder(plan, tmp_path):
+    write_phantom(tmp_path / "made", counts=dict.fromkeys(COUNTS, 16), size=16, seed=9)
+    name = f"folder:{tmp_path / 'made'}"
+    results = run(plan(arms=(name,), select=["agreement"]), jobs=1, progress=no_progress)
+    kept = [cell.notes[f"selection of {name}"] for cell in results.cells if cell.arm != "real"]
+    assert len(kept) == 2
+    assert all(notes["thick-wall: pool"] == 2 * notes["thick-wall: kept"] for notes in kept)
+    with pytest.raises(DataError, match="has 16 images of"):
+        plan(arms=(name,), select=["random"], pool=20.0)

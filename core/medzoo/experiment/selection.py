@@ -151,9 +151,10 @@ def select_images(
         )
     except DataError as error:
         raise DataError(error.message, error.hint.replace("--pool ", "use.pool = ")) from error
-    kept, counts = pool[chosen.kept], dict[str, float | str]()
-    for label, row in chosen.summary().items():
-        counts |= {f"{label}: {name}": value for name, value in row.items()}
+    kept = pool[chosen.kept]
+    counts: dict[str, float | str] = {
+        f"{label}: {name}": value for label, row in chosen.summary().items() for name, value in row.items()
+    }
     write_json_atomic(path, with_checksum({"kept": kept.tolist(), "counts": counts}))
     return kept, counts
 

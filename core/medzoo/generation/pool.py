@@ -20,7 +20,7 @@ from medzoo.generation.sampler import Sampler
 from medzoo.generation.selection import NOVELTY, PoolFeatures, RealFeatures, Selection, select
 from medzoo.generation.writer import place_file, recorded_hashes
 from medzoo.runs.identity import check_same_run, lock_run_dir
-from medzoo.runs.progress import Progress
+from medzoo.runs.progress import Progress, no_progress
 from medzoo.runs.record import check_finished
 from medzoo.specs import ImageSpec
 from medzoo.storage.files import join_name, sha256_file
@@ -106,7 +106,7 @@ def run_selected(job: Job, *, progress: Progress) -> AugmentationResult:
     final.remove_damaged()
     for image in final.plan.images():
         place_file(job.selection.pool.folder / image.file, final.folder / image.file)
-    result = run(final, progress=lambda done, total: None)
+    result = run(final, progress=no_progress)
     by_label = {row.label: row for row in drawn.classes}
     return replace(
         result,

@@ -182,7 +182,7 @@ def select(
     _check_features(pool, real)
     values: dict[str, np.ndarray] = {}
     scores: list[np.ndarray] = []  # higher is better
-    threshold = None
+    threshold: float | None = None
     passed = np.ones(len(pool.labels), np.bool_)
     if (pool.sources >= 0).any():
         values["source"] = _distance_to_source(pool, real)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 
 from medzoo.experiment.results import Experiment
 
@@ -19,16 +19,16 @@ def selection_shares(experiment: Experiment) -> dict[str, dict[str, dict[str, fl
     """
     found: dict[str, dict[str, dict[str, float]]] = {}
     for arm in experiment.arms:
-        sums: dict[str, Counter[str]] = {name: Counter() for name in experiment.classes}
+        sums: dict[str, dict[str, float]] = {name: defaultdict(float) for name in experiment.classes}
         notes = [note for cell in experiment.cells if cell.arm == arm.name for note in cell.notes.items()]
         for values in (values for name, values in notes if name.startswith(PREFIX)):
-            for label in experiment.classes:
-                own = f"{label}: "
-                sums[label].update({k.removeprefix(own): float(v) for k, v in values.items() if k.startswith(own)})
+            for key, value in values.items():
+                label, _, name = key.rpartition(": ")
+                sums[label][name] += float(value)
         shares = {
             label: {key: counts[key] / counts[of] for key, of in _SHARES.items() if key in counts and counts[of]}
             for label, counts in sums.items()
-            if counts["pool"]
+            if counts.get("pool")
         }
         if shares:
             found[arm.name] = shares
