@@ -329,6 +329,8 @@ def train(
         file=_path("config", config),
         overrides={**implied, **_check_settings(settings)},
     )
+    if further is not None:
+        check_takes_unlabeled(spec, resolved, plugins)
     images = open_dataset(path, skip_bad=skip_bad, classes=class_names(classes), masks=masks)
     log_unreadable(images)
     before = None
@@ -342,7 +344,6 @@ def train(
         )
     without_labels = None
     if further is not None:
-        check_takes_unlabeled(spec, resolved, plugins)
         without_labels = open_unlabeled_images(further, images, skip_bad=skip_bad, masks=masks)
     return run(
         spec,

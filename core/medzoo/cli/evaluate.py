@@ -123,7 +123,7 @@ def _show(evaluation: Evaluation, out: Path | None) -> None:
     rows = [*evaluation.results, *evaluation.per_class]
     classes = ("class",) if evaluation.per_class else ()
     columns = ("metric", *classes, "value", "±", "95 %", "baseline", "at equal n", "n real", "n synth", "better")
-    cells = [(row.name, *((row.label or "all",) if classes else ()), *_cells(row), row.better) for row in rows]
+    cells = [(row.name, *((row.label or "all",) if classes else ()), *_cells(row), _better(row)) for row in rows]
     print_table(columns, cells, right=("value", "±", "baseline", "at equal n", "n real", "n synth"))
     for text, titles in _remarks(rows).items():
         logger.warning(f"{', '.join(titles)}: {text}")
@@ -151,6 +151,11 @@ def _remarks(rows: Sequence[MetricResult]) -> dict[str, list[str]]:
             if not row.label or row.name not in remarks.get(text, ()):
                 remarks.setdefault(text, []).append(f"{row.name} of {row.label}" if row.label else row.name)
     return remarks
+
+
+def _better(row: MetricResult) -> str:
+    """Return which way is better, or where neither is, the value of images like the real ones."""
+    return row.better if row.better != "neither" or row.ideal is None else f"near {row.ideal:g}"
 
 
 def _cells(row: MetricResult) -> tuple[str, ...]:

@@ -100,7 +100,7 @@ def baseline_figure(baselines: Mapping[str, Baseline]) -> RenderedFigure:
                 axes.errorbar(value, -place, xerr=bar, color=color, marker=marker, markersize=6, capsize=3)
             axes.set_yticks([0, -1], [label for label, *_ in points])
             axes.set_ylim(-1.6, 0.6)
-            axes.set_title(shorten(name, 32))
+            axes.set_title(shorten(name, 38), fontsize=8)
             axes.set_title(f"n = {found.n}", loc="right", fontweight="normal", fontsize=8)
             axes.xaxis.set_major_locator(MaxNLocator(5))
             axes.margins(x=0.12)
