@@ -283,6 +283,55 @@ def test_check_classifier_violation_fails_its_check(spec_of, broken, check, deta
     assert set(found) == {check} | others, found
 
 
+class Frozen(Light):
+    """An honest FeatureClassifier: the same regression, on features of one view."""
+
+    def fit(self, data, *, validation, seed, callback, checkpoints):
+        check_not_empty(data)
+        pixels = torch.stack([torch.from_numpy(data[k]).float() / 255.0 for k in range(len(data))])
+        features, labels = self.extract(pixels), torch.from_numpy(data.labels)
+        self.fit_features(features, labels, validation=(features, labels), seed=seed)
+        callback.on_step_end(1, 1, {"loss": 0.0})
+
+    def extract(self, images):
+        return self.features(images)[:, None]
+
+    def fit_features(self, features, labels, *, weights=None, validation, seed):
+        for step in range(1, self.config.epochs + 1):
+            loss = self.loss(self.layer(features[:, 0]), labels)
+            gradients = torch.autograd.grad(loss, list(self.layer.parameters()))
+            with torch.no_grad():
+                for parameter, gradient in zip(self.layer.parameters(), gradients, strict=True):
+                    parameter.sub_(self.rate(seed, step) * gradient)
+
+    @torch.no_grad()
+    def predict_features(self, features):
+        logits = self.layer(features[:, 0])
+        return logits.sigmoid() if self.image.multi_label else logits.softmax(dim=1)
+
+
+class Drifts(Frozen):
+    """Its features change with training."""
+
+    def extract(self, images):
+        return super().extract(images) + self.layer.bias.detach().sum()
+
+
+class Differs(Frozen):
+    """It predicts something else from features than from images."""
+
+    def predict_features(self, features):
+        return super().predict_features(-features)
+
+
+def test_check_classifier_frozen_features(spec_of):
+    results = {result.name: result for result in check_classifier(spec_of(Frozen, contract=3, converges=True))}
+    assert {name: result.detail for name, result in results.items() if not result.passed} == {}
+    assert results["frozen features"].detail == "1 x 4 an image; fit and predict give the same from images"
+    assert "those of a fitted one differ" in failures(spec_of(Drifts))["frozen features"]
+    assert "predict_features and predict after fit_features differ" in failures(spec_of(Differs))["frozen features"]
+
+
 def test_check_classifier_slow_call_reports_seconds_and_passes(spec_of, monkeypatch):
     monkeypatch.setattr("medzoo.testing.monitor.GUIDE_SECONDS", 0.25)
     results = {result.name: result for result in check_classifier(spec_of(Ponders))}
@@ -301,7 +350,7 @@ def test_classifier_checks_each_check_is_a_test(pytester, spec_of, monkeypatch):
         "@classifier_checks(SPEC_UNDER_TEST)\ndef test_contract(check):\n    check()\n"
     )
     result = pytester.runpytest_inprocess("-q", "-p", "no:cacheprovider", "-W", "error")
-    result.assert_outcomes(passed=20, failed=1, skipped=1)
+    result.assert_outcomes(passed=20, failed=1, skipped=3)
 
 
 def test_assert_classifier_message_names_failed_checks(spec_of):

@@ -162,7 +162,7 @@ class ClassifierSubject(ModelSubject[Classifier]):
         for what, found in (("predict_features", by_features), ("fit", self.model.predict(images[:BATCH]))):
             apart = (fresh.predict(images[:BATCH]) - found).abs().max().item()
             expect(apart <= ATOL, f"{what} and predict after fit_features differ by {apart:.2g}")
-        return f"{features.shape[1]} views of {features.shape[2]}; fit and predict give the same from images"
+        return f"{features.shape[1]} x {features.shape[2]} an image; fit and predict give the same from images"
 
     def _check_learns(self) -> str:
         learner = self.learner()
