@@ -55,7 +55,7 @@ def main() -> None:
         own.predict_features(test[0])
 
     cells = [seconds(cell) for _ in range(repeats)]
-    print(f"one core, {image.size} pixels, {views} views of {width} features")
+    print(f"one core, {model.source.network.side} pixels, {views} views of {width} features")
     print(f"extraction  {statistics.median(rates):8.1f} views/s")
     print(f"cell        {statistics.median(cells):8.2f} s  ({min(cells):.2f} to {max(cells):.2f}; at most 2 wanted)")
 

@@ -177,13 +177,13 @@ class FrozenConfig(ClassifierSettings):
 class FeatureSettings(BackboneSettings):
     """The frozen network of `frozen`, whose features are classified."""
 
-    least_side: ClassVar[int] = 128
+    least_side: ClassVar[int] = 160
     name: str = setting(_LITE0, "timm's name of it, as in timm.list_models()")
     weights: str = setting(
         "imagenet", "its weights; scratch, random ones, is for tests", choices=("scratch", "imagenet")
     )
     input_size: int = setting(
-        0, "side in pixels that images are resized to; 0 is that of the image, at least 128", min=0, max=4096
+        0, "side in pixels that images are resized to; 0 is that of the image, at least 160", min=0, max=4096
     )
     extractor: str = setting("", 'an extractor (medzoo plugin list) in its place, such as dinov2; "" is the network')
     mirrored: bool = setting(True, "the mirror image of each training image counts as another one")

@@ -118,8 +118,8 @@ def test_vit_input_size_is_multiple_of_patch(size, side):
     assert make("vit_tiny", "network.input_size=0", f"image.size={size}").network.side == side
 
 
-@pytest.mark.parametrize(("size", "side"), [(32, 128), (128, 128), (160, 160)])
-def test_frozen_input_size_is_at_least_128(size, side):
+@pytest.mark.parametrize(("size", "side"), [(32, 160), (160, 160), (192, 192)])
+def test_frozen_input_size_is_at_least_160(size, side):
     assert make("frozen", "network.input_size=0", f"image.size={size}").source.network.side == side
 
 
