@@ -43,7 +43,7 @@ def test_list_and_show_agree_on_location(medzoo, publish, monkeypatch):
     monkeypatch.setenv("MEDZOO_REGISTRY", ":".join(str(published.registry) for published in files))
     fetch_model(load_registry().model("ddpm-udder"))
     states = {row["id"]: row["state"] for row in json.loads(medzoo("list", "--json").out)}
-    assert set(states.values()) == {"bundled", "cached", "hub", "mirror", "missing"}
+    assert set(states.values()) == {"bundled", "cached", "hub", "mirror", "missing", "package"}
     assert states == {name: json.loads(medzoo("show", name, "--json").out)["state"] for name in states}
 
 

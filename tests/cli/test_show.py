@@ -198,7 +198,8 @@ def test_show_metric(medzoo):
     assert (facts["metric"], facts["distribution"].split()[0], facts["contract"]) == ("kid", "medzoo", 2)
     assert (facts["unit"], facts["higher_is_better"], facts["min_samples"]) == ("distance", False, 2)
     assert facts["baseline"] is True
-    assert (facts["needs"], facts["extractors"]) == (["features"], ["inception", "domain"])
+    assert facts["needs"] == ["features"]
+    assert facts["extractors"] == ["efficientnet-lite0", "inception", "domain"]
     for name in ("kid@inception", "kid@cnn-busi"):
         assert json.loads(medzoo("show", name, "--json").out) == facts
     assert "unknown model, asset or plugin 'kid@incepton'" in medzoo("show", "kid@incepton").err

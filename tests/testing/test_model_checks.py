@@ -1069,7 +1069,7 @@ def outcomes(pytester, spec_line, checks):
 def test_generator_checks_each_check_is_a_test(pytester, spec_of, monkeypatch):
     monkeypatch.setattr(medzoo, "SPEC_UNDER_TEST", spec_of(OneImage), raising=False)
     result = outcomes(pytester, "from medzoo import SPEC_UNDER_TEST as SPEC", "generator_checks")
-    result.assert_outcomes(passed=22, failed=1, skipped=5)
+    result.assert_outcomes(passed=22, failed=1, skipped=7)
     result.stdout.fnmatch_lines(["*generator 'grain': expected another image for each seed, two differ by 0*"])
     result.stdout.fnmatch_lines(["*does not apply to generator 'grain'*"])
 
