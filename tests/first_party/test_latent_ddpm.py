@@ -18,6 +18,8 @@ from medzoo.config import resolve
 from medzoo.data.images import decode, write_image
 from medzoo.errors import ConfigError
 
+pytestmark = pytest.mark.xdist_group("latent-ddpm")  # one process makes what its tests share
+
 SPEC = medzoo_latent_ddpm.register_generators()[0]
 
 

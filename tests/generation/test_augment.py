@@ -291,7 +291,7 @@ def test_run_resumes_after_kill(prepare, images, model, tmp_path):
             [sys.executable, "-m", "medzoo", "augment", *command.split()], stderr=subprocess.PIPE
         )
         while len(pictures(out)) < wanted and process.poll() is None:
-            time.sleep(0.002)
+            time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL

@@ -31,6 +31,8 @@ from medzoo.protocols import Generator
 from medzoo.report.inspection.report import Inspection
 from medzoo.storage.files import temporary_name
 
+pytestmark = pytest.mark.xdist_group("inspect")  # one process makes what its tests share
+
 CLASSES = ("benign", "malignant", "normal")
 ALL_TABLES = {"cosine", "euclidean", "norms", "pca_labels", "tokens"}
 

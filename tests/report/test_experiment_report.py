@@ -26,6 +26,8 @@ from medzoo.report.experiment.report import write_experiment_report
 from medzoo.report.experiment.tables import class_means, describe_absent_classes
 from medzoo.report.experiment.text import describe_run
 
+pytestmark = pytest.mark.xdist_group("experiment-report")  # one process makes what its tests share
+
 FAILED = frozenset({("ldm", "resnet18", 2)})
 MISSING = frozenset({("classic", "cnn", 4)})
 NASTY = '<b>&"x $\\frac{$'
@@ -364,7 +366,7 @@ def test_verdicts_gain_that_the_control_has_too(made):
 
 
 def test_write_experiment_report_external_test_sets(made):
-    experiment = made(arms=LEVERED, external=("elsewhere", "third"))
+    experiment = made(arms=LEVERED, external=("elsewhere", "third"), folds=2)
     files = write_experiment_report(experiment)
     page = Page((experiment.folder / "report.html").read_text("utf-8"))
     assert "tested on the external test set elsewhere (36 images of data/elsewhere)" in page.text

@@ -27,6 +27,8 @@ from medzoo.training.checkpoints import Checkpoint, checkpoints, load_checkpoint
 from medzoo.training.run_folder import PREVIEWS_PER_CLASS
 from medzoo.training.train import train
 
+pytestmark = pytest.mark.xdist_group("checkpoints")  # one process makes what its tests share
+
 COUNTS = dict(zip(CLASSES, (6, 4, 3, 3), strict=True))
 SEED = 3
 SHORT = ["training.epochs=4", "training.batch_size=8", "training.checkpointing_steps=4", "training.validation_epochs=2"]
