@@ -20,8 +20,6 @@ from medzoo.errors import ConfigError
 
 pytestmark = pytest.mark.xdist_group("latent-ddpm")  # one process makes what its tests share
 
-pytestmark = pytest.mark.xdist_group("latent-ddpm")  # one process makes what its tests share
-
 SPEC = medzoo_latent_ddpm.register_generators()[0]
 
 

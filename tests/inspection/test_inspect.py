@@ -33,8 +33,6 @@ from medzoo.storage.files import temporary_name
 
 pytestmark = pytest.mark.xdist_group("inspect")  # one process makes what its tests share
 
-pytestmark = pytest.mark.xdist_group("inspect")  # one process makes what its tests share
-
 CLASSES = ("benign", "malignant", "normal")
 ALL_TABLES = {"cosine", "euclidean", "norms", "pca_labels", "tokens"}
 

@@ -10,7 +10,7 @@ from medzoo.experiment.config import Arm, parse_arms
 from medzoo.report.experiment.compare import compare_experiments, write_comparison
 from medzoo.report.experiment.report import write_experiment_report
 
-pytestmark = [pytest.mark.xdist_group("experiment-report"), 
+pytestmark = [
     pytest.mark.xdist_group("experiment-report"),
     pytest.mark.slow,
     pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome is installed"),

@@ -28,8 +28,6 @@ from medzoo.report.experiment.text import describe_run
 
 pytestmark = pytest.mark.xdist_group("experiment-report")  # one process makes what its tests share
 
-pytestmark = pytest.mark.xdist_group("experiment-report")  # one process makes what its tests share
-
 FAILED = frozenset({("ldm", "resnet18", 2)})
 MISSING = frozenset({("classic", "cnn", 4)})
 NASTY = '<b>&"x $\\frac{$'

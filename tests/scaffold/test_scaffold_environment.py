@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers.environments import Environment
 
-pytestmark = [pytest.mark.xdist_group("scaffold-environment"), pytest.mark.slow, pytest.mark.xdist_group("scaffold-environment")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("scaffold-environment")]
 
 NAMES = {"generator": "my-gauss", "classifier": "my-centroid", "metric": "my-brightness"}
 

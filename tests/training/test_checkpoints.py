@@ -29,8 +29,6 @@ from medzoo.training.train import train
 
 pytestmark = pytest.mark.xdist_group("checkpoints")  # one process makes what its tests share
 
-pytestmark = pytest.mark.xdist_group("checkpoints")  # one process makes what its tests share
-
 COUNTS = dict(zip(CLASSES, (6, 4, 3, 3), strict=True))
 SEED = 3
 SHORT = ["training.epochs=4", "training.batch_size=8", "training.checkpointing_steps=4", "training.validation_epochs=2"]
