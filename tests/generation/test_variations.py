@@ -12,7 +12,7 @@ from helpers.tiny import CLASSES
 from medzoo.data.images import decode
 from medzoo.data.images import prepare as square
 from medzoo.errors import ConfigError, DataError
-from medzoo.generation import augment, sample
+from medzoo.generation import augment, sample, writer
 from medzoo.generation import run as filling
 from medzoo.generation.mixture import make_source, parse_mixture, split_strength
 from medzoo.plugins.lookup import load_plugins
@@ -66,6 +66,24 @@ def test_augment_variations_name_source_and_strength(fill, model, images):
     # Every source once before any twice.
     assert max(Counter(row["source_image"] for row in made if row["label"] == "normal").values()) == 1
     assert {row["strength"] for row in rows(folder) if row["origin"] == "real"} == {""}
+
+
+def test_augment_sheet_shows_each_source_above_its_variation(fill, model, images, monkeypatch):
+    shown = {}
+
+    def keep(given, **options):
+        shown.update(given)
+        return contact_sheet(given, **options)
+
+    contact_sheet = writer.contact_sheet
+    monkeypatch.setattr(writer, "contact_sheet", keep)
+    folder = fill(generators=(f"{model}@0.5",)).folder
+    assert not any(title.endswith("real") for title in shown)
+    side = shown["normal\nsource"].shape[-1]
+    files = {row["file_name"]: row["source_image"] for row in synthetic(folder) if row["label"] == "normal"}
+    for source, made in zip(shown["normal\nsource"], shown["normal\nsynthetic"], strict=True):
+        (name,) = [name for name in files if np.array_equal(decode(folder / name), made[0])]
+        assert np.array_equal(source, square(decode(images / files[name]), size=side, channels=1, crop="none"))
 
 
 def test_augment_strength_as_setting(fill, model, tmp_path):

@@ -248,6 +248,7 @@ def write_sheet(
 ) -> bool:
     """Write a contact sheet: for each label a row of real and one of up to `tiles` synthetic images.
 
+    Above variations stand their sources, image by image, in place of other real images.
     `look` returns the pixels of an image as decoded. Where the images were selected, `rejected` are the files of some
     that were not, by label, for a third row. Returns False if there is nothing to show. Raises: ResourceError.
     """
@@ -256,14 +257,19 @@ def write_sheet(
     crop = sampler.models[0].crop
     rows: list[tuple[str, np.ndarray]] = []
     for label in labels:
-        made = [look(image) for image in sampler.plan.spread(label, tiles)]
+        shown = sampler.plan.spread(label, tiles)
+        made = [look(image) for image in shown]
         stored: list[np.ndarray] = []
-        if sampler.real is not None and label in sampler.real.classes:  # a few, evenly over the data
+        varied = bool(shown) and all(sampler.models[image.generator].strength < 1.0 for image in shown)
+        if sampler.real is not None and label in sampler.real.classes:
             own = np.flatnonzero(sampler.real.labels == sampler.real.classes.index(label))
-            stored = [sampler.real.pixels(int(own[place])) for place in spread(len(own), _COLUMNS)]
+            few = [int(own[place]) for place in spread(len(own), _COLUMNS)]  # evenly over the data
+            chosen = [source for image in shown if (source := sampler.source(image)) is not None] if varied else few
+            stored = [sampler.real.pixels(index) for index in chosen]
         others = [decode(path) for path in (rejected or {}).get(label, ())[:_COLUMNS]]
         synthetic = "synthetic" if rejected is None else "kept"
-        for origin, pixels, how in (("real", stored, crop), (synthetic, made, "none"), ("rejected", others, "none")):
+        real = "source" if varied else "real"
+        for origin, pixels, how in ((real, stored, crop), (synthetic, made, "none"), ("rejected", others, "none")):
             if pixels:
                 squares = [prepare(each, size=size, channels=channels, crop=how) for each in pixels]
                 rows.append((f"{label}\n{origin}", np.stack(squares)))
