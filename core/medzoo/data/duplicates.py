@@ -60,6 +60,13 @@ def components(pairs: np.ndarray, *, count: int) -> np.ndarray:
     return np.argsort(np.argsort(first))[inverse].astype(np.int64)
 
 
+def image_groups(dataset: Dataset) -> np.ndarray:
+    """Return a group number for each image, int64 (N,): of its patient where known, else of `duplicate_groups`."""
+    if dataset.patients is None:
+        return duplicate_groups(dataset)
+    return np.unique(dataset.patients, return_inverse=True)[1].astype(np.int64)
+
+
 def duplicate_groups(dataset: Dataset) -> np.ndarray:
     """Return the duplicate group of each image, int64 (N,), shared by images of equal or nearly equal pixels.
 

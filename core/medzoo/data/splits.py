@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from medzoo.data.dataset import Dataset
-from medzoo.data.duplicates import duplicate_groups
+from medzoo.data.duplicates import image_groups
 from medzoo.data.images import write_bytes
 from medzoo.data.summary import DataSummary
 from medzoo.data.synthetic import check_no_synthetic
@@ -111,10 +111,7 @@ def _plan(dataset: Dataset, *, fractions: Mapping[str, float], seed: int) -> tup
         use="which would enter other parts than train, or come from images that do",
         hint="split the real images alone, then fill the train part: medzoo augment --data OUT/train",
     )
-    if dataset.patients is not None:
-        groups = np.unique(dataset.patients, return_inverse=True)[1].astype(np.int64)
-    else:
-        groups = duplicate_groups(dataset)
+    groups = image_groups(dataset)
     chosen = assign_groups(dataset.hot(), groups, shares=np.array(list(shares.values())), seed=seed)
     missing = [
         (name, part)

@@ -28,7 +28,7 @@ from medzoo.storage.tensors import read_cached_tensors, sha256_tensors, write_te
 _BATCH = 64
 
 
-class PoolFeatures:
+class FrozenFeatures:
     """The features by which one classifier sees whole sets of images: all real ones, or all that one task sampled.
 
     They are kept in memory, and in the cache by the pixels, the classifier's settings and its frozen weights; of

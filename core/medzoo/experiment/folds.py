@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from medzoo.data.dataset import Dataset, describe_blank
-from medzoo.data.duplicates import duplicate_groups, thumbnails
+from medzoo.data.duplicates import image_groups, thumbnails
 from medzoo.data.splits import assign_groups, check_groupable, split_dataset
 from medzoo.data.synthetic import check_no_synthetic
 from medzoo.errors import DataError
@@ -108,8 +108,7 @@ def make_folds(
 
 
 def _cross_validation(data: Dataset, settings: ExperimentSettings) -> Images:
-    patients = data.patients
-    groups = duplicate_groups(data) if patients is None else np.unique(patients, return_inverse=True)[1]
+    patients, groups = data.patients, image_groups(data)
     hot, count, validation = data.hot(), settings.folds, settings.validation
     folds = []
     for repeat in range(settings.repeats):

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medzoo.data.dataset import Dataset
-from medzoo.data.duplicates import duplicate_groups
 from medzoo.data.metadata import read_metadata
 from medzoo.errors import ConfigError, DataError
 from medzoo.evaluation.features import DatasetExtractor, dataset_extractor
@@ -127,10 +126,6 @@ def select_images(
         image = ImageSpec(size=min(header.width, header.height), channels=channels, classes=data.classes)
         (of_drawn,) = extractor.extract(drawn, image, crop="none", mirrored=False)
         of_data = extractor.extract(data, image, crop=crop, mirrored=NOVELTY in criteria)
-    if data.patients is not None:
-        groups = np.unique(data.patients, return_inverse=True)[1].astype(np.int64)
-    else:
-        groups = duplicate_groups(data)
     try:
         chosen = select(
             PoolFeatures(
@@ -143,7 +138,7 @@ def select_images(
                 features=of_data[0][train],
                 mirrored=of_data[-1][train],
                 labels=data.labels[train],
-                groups=np.unique(groups[train], return_inverse=True)[1].astype(np.int64),
+                groups=np.unique(worker.groups[train], return_inverse=True)[1].astype(np.int64),
             ),
             criteria=criteria,
             keep=keep,

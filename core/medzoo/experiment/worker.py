@@ -18,11 +18,12 @@ from medzoo.classification.predict import Predictions
 from medzoo.classification.scores import classification_scores
 from medzoo.data.dataset import Dataset
 from medzoo.data.decoded_cache import Decoded
+from medzoo.data.duplicates import image_groups
 from medzoo.data.images import to_float
 from medzoo.errors import ConfigError, DataError, memory_errors
 from medzoo.evaluation.features import DatasetExtractor
 from medzoo.experiment.config import Design
-from medzoo.experiment.features import PoolFeatures
+from medzoo.experiment.features import FrozenFeatures
 from medzoo.experiment.folders import ImageFolder
 from medzoo.experiment.folds import Images
 from medzoo.experiment.models import Generator, Recipe, make_recipes, parameter_free_image
@@ -101,16 +102,16 @@ class Worker:
         return cache(lambda size, channels, crop: Decoded(self.images.data, size=size, channels=channels, crop=crop))
 
     @cached_property
-    def features(self) -> Callable[[str], PoolFeatures]:
+    def features(self) -> Callable[[str], FrozenFeatures]:
         """The features of sets of images, by the name of a classifier on a frozen network."""
 
-        def make(name: str) -> PoolFeatures:
+        def make(name: str) -> FrozenFeatures:
             recipe, data = self.recipes[name], self.images.data
             base = recipe.base().image
             image = ImageSpec(
                 size=base.size, channels=base.channels, classes=data.classes, multi_label=data.multi_label
             )
-            return PoolFeatures(recipe, image, plugins=self.plugins, device=self.device)
+            return FrozenFeatures(recipe, image, plugins=self.plugins, device=self.device)
 
         return cache(make)
 
@@ -122,6 +123,11 @@ class Worker:
                 self.images.external[name], size=size, channels=channels, crop=crop
             )
         )
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """The group of each image, of a patient or of duplicates, int64 (N,)."""
+        return image_groups(self.images.data)
 
     @cached_property
     def extractor(self) -> DatasetExtractor:
@@ -348,7 +354,7 @@ def _train(
 
 
 def _fit_features(
-    classifier: FeatureClassifier, features: PoolFeatures, images: ConcatDataset, unseen: ConcatDataset, *, seed: int
+    classifier: FeatureClassifier, features: FrozenFeatures, images: ConcatDataset, unseen: ConcatDataset, *, seed: int
 ) -> None:
     """Train on the features of `images`, with their loss weights if they have any."""
     classifier.fit_features(

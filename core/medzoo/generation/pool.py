@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from medzoo.data.dataset import Dataset
-from medzoo.data.duplicates import duplicate_groups
+from medzoo.data.duplicates import image_groups
 from medzoo.errors import DataError
 from medzoo.generation.plan import PlannedImage
 from medzoo.generation.run import AugmentationResult, ClassResult, Job, run
@@ -170,10 +170,8 @@ def _select(job: Job, images: Sequence[PlannedImage]) -> Selection:
         (of_pool,) = extractor.extract(drawn, image, crop="none", mirrored=False)
         crop = pool.sampler.models[0].crop
         of_real = [*extractor.extract(real, image, crop=crop, mirrored=NOVELTY in selection.criteria)]
-    if real.patients is not None:
-        groups = np.unique(real.patients, return_inverse=True)[1].astype(np.int64)
-    else:
-        groups = duplicate_groups(real) if extractor is not None else np.arange(len(real))
+    # Criteria without features look at no real image, nor at which belong together.
+    groups = image_groups(real) if extractor is not None else np.arange(len(real))
     try:
         return select(
             PoolFeatures(
