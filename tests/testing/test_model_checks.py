@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -833,8 +834,10 @@ class Ponders(Grain):
 
 
 class TakesMemory(Grain):
+    held: ClassVar[list[torch.Tensor]] = []
+
     def sample(self, seeds, labels, *, init_images=None):
-        torch.ones(50_000_000).sum()
+        self.held[:] = [torch.ones(50_000_000)]  # kept, as a peak between two samples of the memory goes unseen
         return super().sample(seeds, labels)
 
 
