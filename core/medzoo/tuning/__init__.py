@@ -1,0 +1,1 @@
+"""Find how to use synthetic images on somebody's data, or that they do not help, and prove it once."""
