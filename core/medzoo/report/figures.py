@@ -114,8 +114,9 @@ def render_figure(figure: Figure, alt: str) -> RenderedFigure:
     """Render a figure as SVG and PNG, the same bytes for the same values. Call it inside `style`."""
     svg, png = io.BytesIO(), io.BytesIO()
     figure.draw_without_rendering()
-    # The layout is done, and doing it again for each file would take half of the time.
-    figure.set_layout_engine("none")
+    # The layout is done, and doing it again for each file would take half of the time; with any engine, and be it
+    # "none", each file is drawn twice.
+    figure.set_layout_engine(None)
     box = figure.get_tightbbox().padded(0.05)
     figure.savefig(svg, format="svg", bbox_inches=box, transparent=True, metadata={"Date": None})
     figure.savefig(png, format="png", bbox_inches=box, facecolor="white", dpi=192)
