@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         augment,
         check_data,
         evaluate,
+        identify,
         list_models,
         load,
         load_experiment,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     )
     from medzoo.classification.predict import ClassifierResult, Predictions
     from medzoo.data.checks import DataReport
+    from medzoo.data.identify import Identification
     from medzoo.data.phantom import write_phantom
     from medzoo.data.splits import DataSplit
     from medzoo.evaluation.results import Evaluation
@@ -67,10 +69,11 @@ else:  # a type checker would take any name for one of the module's
 
 # Imported when first asked for, so that `import medzoo` and the command line start without torch and numpy.
 _LAZY = {
-    "medzoo.api": "as_dataset augment check_data evaluate list_models load load_experiment plan_experiment "
+    "medzoo.api": "as_dataset augment check_data evaluate identify list_models load load_experiment plan_experiment "
     "run_experiment sample split_data train",
     "medzoo.classification.predict": "ClassifierResult Predictions",
     "medzoo.data.checks": "DataReport",
+    "medzoo.data.identify": "Identification",
     "medzoo.data.phantom": "write_phantom",
     "medzoo.data.splits": "DataSplit",
     "medzoo.evaluation.results": "Evaluation",
@@ -102,6 +105,7 @@ __all__ = [
     "ExtractorSpec",
     "Generator",
     "GeneratorSpec",
+    "Identification",
     "ImageSpec",
     "Inspection",
     "LabeledImages",
@@ -126,6 +130,7 @@ __all__ = [
     "classify",
     "evaluate",
     "hookimpl",
+    "identify",
     "inspect",
     "list_models",
     "load",

@@ -21,6 +21,7 @@ from medzoo.toolkit.remote import RemoteGenerator
 if TYPE_CHECKING:
     from medzoo.data.checks import DataReport
     from medzoo.data.dataset import Dataset
+    from medzoo.data.identify import Identification
     from medzoo.data.splits import DataSplit
     from medzoo.evaluation.results import Evaluation
     from medzoo.experiment.plan import ExperimentPlan
@@ -110,6 +111,28 @@ def check_data(data: str | Path, *, out: str | Path | None = None, masks: str = 
     if out is not None:
         write_data_report(report, dataset, Path(out))
     return report
+
+
+def identify(*paths: str | Path) -> list[Identification]:
+    """Return, for each image file, whether a mark inside it says that it is synthetic, and what made it.
+
+    Of a folder, the images in it and in its folders are read. Read are the IPTC's digital source type in XMP and C2PA,
+    medzoo's own text, and the settings that diffusion programs keep. An image without a mark may be synthetic too.
+
+    Example:
+        >>> [found] = medzoo.identify("busi-500/benign/synthetic-ddpm-busi-000000.png")
+        >>> found.verdict, found.facts["generator"]
+        ('synthetic', 'ddpm-busi')
+
+    Raises:
+        DataError: a path that does not exist, or a folder without images.
+        ConfigError: no path; an argument of the wrong type.
+    """
+    from medzoo.data.identify import identify_files
+
+    for path in paths:
+        require((str, Path), "a path", paths=path)
+    return identify_files([Path(path) for path in paths])
 
 
 def split_data(

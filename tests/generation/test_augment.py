@@ -328,11 +328,11 @@ def test_run_resumes_after_interrupt(prepare, fill, whole, monkeypatch):
 def test_run_on_a_full_disk(prepare, fill, whole, monkeypatch):
     write, written = writer.write_image, []
 
-    def filling_up(path, pixels):
+    def filling_up(path, pixels, mark=None):
         if len(written) >= 7:
             monkeypatch.setattr(Path, "write_bytes", full)
         written.append(path)
-        write(path, pixels)
+        write(path, pixels, mark)
 
     def full(self, data):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -14,7 +14,9 @@ from medzoo.data.dataset import open_dataset
 from medzoo.data.images import decode
 from medzoo.errors import ConfigError, DataError
 from medzoo.generation import augment
+from medzoo.generation.run import Job
 from medzoo.generation.sampler import Sampler
+from medzoo.generation.writer import ImageWriter
 
 QUIET = {"progress": lambda done, total: None}
 
@@ -217,3 +219,13 @@ def test_prepare_extractor_trained_on_the_real_images(prepare, images, logged):
     seen = Brightness(open_dataset(images).fingerprints())
     prepare(criteria=["agreement"], find_extractor=lambda classes: seen)
     assert any("'brightness' was trained on 16 of the 16 real images" in line for line in logged)
+
+
+def test_run_selected_says_that_a_finished_folder_has_no_marks(select, monkeypatch, logged):
+    write = ImageWriter.write
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageWriter, "write", lambda self, path, pixels, mark: write(self, path, pixels))
+        patch.setattr(Job, "mark_images", lambda self: None)
+        select()
+    assert select().already_done
+    assert any("finished by an earlier version of medzoo" in line for line in logged)

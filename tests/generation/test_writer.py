@@ -37,7 +37,7 @@ def test_image_writer_finishes(tmp_path):
 def test_image_writer_max_pending(tmp_path, monkeypatch):
     submitted, done, most = [], [], []
 
-    def slow(path, pixels):
+    def slow(path, pixels, mark):
         time.sleep(0.002)
         done.append(path)
 
@@ -53,7 +53,7 @@ def test_image_writer_max_pending(tmp_path, monkeypatch):
 
 def test_image_writer_in_the_background(tmp_path, monkeypatch):
     names = []
-    monkeypatch.setattr(writer, "write_image", lambda path, pixels: names.append(threading.current_thread().name))
+    monkeypatch.setattr(writer, "write_image", lambda path, pixels, mark: names.append(threading.current_thread().name))
     with ImageWriter() as pictures:
         pictures.write(tmp_path / "a.png", PIXELS)
     assert names
@@ -93,7 +93,7 @@ def test_image_writer_after_an_interrupt(tmp_path):
 def test_image_writer_drops_after_a_failure(tmp_path, monkeypatch):
     tried = []
 
-    def failing(path, pixels):
+    def failing(path, pixels, mark):
         tried.append(path)
         time.sleep(0.01)
         raise ResourceError("no")

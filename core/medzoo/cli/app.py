@@ -47,6 +47,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "sample": ("sample", "sample"),
     "inspect": ("inspect", "inspect"),
     "augment": ("augment", "augment"),
+    "identify": ("identify", "identify"),
     "classify": ("classify", "app"),
     "experiment": ("experiment", "app"),
     "evaluate": ("evaluate", "evaluate"),

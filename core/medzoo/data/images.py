@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
+from medzoo.data.marks import Mark, with_mark
 from medzoo.data.synthetic import has_synthetic_mark
 from medzoo.errors import ConfigError, DataError, memory_errors
 from medzoo.storage.files import temporary_beside
@@ -354,14 +355,14 @@ def to_float(pixels: np.ndarray) -> np.ndarray:
     return pixels.astype(np.float32) / np.float32(255)
 
 
-def encode_png(pixels: np.ndarray) -> bytes:
-    """Return a PNG file's bytes for uint8 (C, H, W), C 1 or 3; the same pixels give the same bytes."""
+def encode_png(pixels: np.ndarray, mark: Mark | None = None) -> bytes:
+    """Return a PNG file's bytes for uint8 (C, H, W), C 1 or 3; the same pixels and mark give the same bytes."""
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[0] not in (1, 3):
         raise DataError(f"expected uint8 pixels (1, H, W) or (3, H, W), got {pixels.dtype} {pixels.shape}")
     image = Image.fromarray(np.ascontiguousarray(pixels[0] if pixels.shape[0] == 1 else pixels.transpose(1, 2, 0)))
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", compress_level=6)
-    return buffer.getvalue()
+    return buffer.getvalue() if mark is None else with_mark(buffer.getvalue(), mark)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -375,9 +376,9 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.replace(path)
 
 
-def write_image(path: Path, pixels: np.ndarray) -> None:
-    """Write uint8 (C, H, W) to `path` as a PNG, atomically."""
-    write_bytes(path, encode_png(pixels))
+def write_image(path: Path, pixels: np.ndarray, mark: Mark | None = None) -> None:
+    """Write uint8 (C, H, W) to `path` as a PNG, atomically; synthetic images with a `mark` that says so."""
+    write_bytes(path, encode_png(pixels, mark))
 
 
 def grid(images: np.ndarray, *, columns: int, gap: int = 2) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from medzoo.data.marks import KEYWORD, read_marks
 from medzoo.data.metadata import read_metadata
 from medzoo.errors import DataError
 
@@ -16,18 +17,6 @@ if TYPE_CHECKING:
 
 PREFIX = "synthetic-"
 """How the names begin of the files that medzoo writes synthetic images to."""
-
-# IPTC's terms for what a model made, as XMP and C2PA state them; the second is an image edited by one.
-_SOURCES = (b"trainedAlgorithmicMedia", b"compositeWithTrainedAlgorithmicMedia")
-# Text chunks in which programs for diffusion models keep their settings, and what tells them from others so called.
-_CHUNKS = {
-    "parameters": "Steps: ",
-    "prompt": '"class_type"',
-    "sd-metadata": "",
-    "invokeai_metadata": "",
-    "invokeai_graph": "",
-    "Dream": "",
-}
 
 
 def synthetic_by_name(path: Path, names: Iterable[str]) -> frozenset[str]:
@@ -49,17 +38,9 @@ def is_synthetic_name(name: str) -> bool:
 
 
 def has_synthetic_mark(image: Image) -> bool:
-    """Return whether an opened image's header says that a generative model made it.
-
-    These are the IPTC's digital source type in XMP or C2PA, and the settings that diffusion programs keep in PNGs.
-    """
-    info = image.info
-    if any(isinstance(info.get(key), str) and within in info[key] for key, within in _CHUNKS.items()):
-        return True
-    stated = [value for key, value in info.items() if "xmp" in str(key).lower()]
-    stated += [segment for name, segment in getattr(image, "applist", ()) if name in ("APP1", "APP11")]
-    texts = [value.encode(errors="replace") if isinstance(value, str) else value for value in stated]
-    return any(source in text for text in texts if isinstance(text, bytes) for source in _SOURCES)
+    """Return whether an opened image's header says that it is synthetic, or that medzoo made it of a real one."""
+    found = read_marks(image)
+    return found.synthetic or KEYWORD in found.marks
 
 
 def check_no_synthetic(data: Dataset, *, use: str, hint: str) -> None:

@@ -127,6 +127,8 @@ def _finished(job: Job) -> AugmentationResult | None:
     for name, digest in recorded_hashes(job.folder).items():
         if not (job.folder / name).is_file() or sha256_file(job.folder / name) != digest:
             return None
+    if job.selection is not None:
+        replace(job, sampler=job.selection.pool.sampler).warn_if_unmarked()
     return AugmentationResult(
         folder=job.folder,
         sheet=job.sheet if job.sheet is not None and job.sheet.exists() else None,

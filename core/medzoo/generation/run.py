@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from medzoo.data.dataset import Dataset
-from medzoo.data.images import decode
+from medzoo.data.images import decode, write_bytes
+from medzoo.data.marks import is_marked, with_mark
 from medzoo.data.metadata import METADATA
 from medzoo.errors import ResourceError
 from medzoo.generation.plan import Plan, PlannedImage
@@ -128,6 +129,29 @@ class Job:
             many = f"{len(self.damaged)} files are" if len(self.damaged) > 1 else "1 file is"
             logger.warning(f"{self.folder}: {many} damaged, such as {min(self.damaged)}; writing what is damaged again")
         self.__dict__["damaged"] = frozenset()
+
+    def mark_images(self) -> None:
+        """Mark the images in the folder that an earlier version of medzoo wrote, so that all are marked."""
+        marked = 0
+        for image in self.plan.images():
+            path, mark = self.folder / image.file, self.sampler.mark(image)
+            if is_written(path) and not is_marked(data := path.read_bytes(), mark):
+                write_bytes(path, with_mark(data, mark))
+                marked += 1
+        if marked:
+            many = f"{marked} images" if marked > 1 else "1 image"
+            logger.warning(
+                f"{self.folder}: {many} of an earlier version of medzoo had no mark; marked as synthetic now"
+            )
+
+    def warn_if_unmarked(self) -> None:
+        """Log a warning for a finished folder of an earlier version, whose files are left as they are."""
+        image = next((image for image in self.plan.images() if is_written(self.folder / image.file)), None)
+        if image is not None and not is_marked((self.folder / image.file).read_bytes(), self.sampler.mark(image)):
+            logger.warning(
+                f"{self.folder} was finished by an earlier version of medzoo: its images are not marked as synthetic; "
+                "another --out has the same images marked"
+            )
 
     def has(self, name: str) -> bool:
         """Return whether a file is in the folder, undamaged."""
@@ -244,11 +268,13 @@ def run(job: Job, *, progress: Progress) -> AugmentationResult:
     seconds: defaultdict[str, float] = defaultdict(float)
     how, missing = job.how, 0
     if already_done:
+        job.warn_if_unmarked()
         if job.sheet is not None and (lost or not job.sheet.exists()):
             _write_sheet(job)
     else:
         with disk_errors(job.folder):
             (job.folder / RUN).unlink(missing_ok=True)
+        job.mark_images()
         if job.originals and job.real is not None:
             how = place_originals(job.real, job.originals, job.folder, how=job.how)
         there, total = 0, sum(len(batch) for batch in job.plan.batches(job.shard))
@@ -309,7 +335,7 @@ def _sample_local(job: Job, count: _Count, *, skip: Set[str]) -> None:
             # The whole batch even if only one file is missing: rounding depends on the batch.
             for image, pixels in zip(batch, job.sampler.sample(batch), strict=True):
                 if not is_written(job.folder / image.file):
-                    writer.write(job.folder / image.file, pixels)
+                    writer.write(job.folder / image.file, pixels, job.sampler.mark(image))
             count(batch, time.perf_counter() - started)
 
 

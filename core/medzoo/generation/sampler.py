@@ -13,6 +13,7 @@ from torch import Tensor
 
 from medzoo.data.dataset import Dataset
 from medzoo.data.images import prepare, to_float, to_uint8
+from medzoo.data.marks import Mark
 from medzoo.errors import DataError, PluginError, memory_errors
 from medzoo.generation.plan import Plan, PlannedImage
 from medzoo.models.labels import label_tensor
@@ -105,6 +106,18 @@ class Sampler:
         """Return the name of the real image that `image` varies, "" if its generator needs none."""
         source = self.source(image)
         return self.real.names[source] if self.real is not None and source is not None else ""
+
+    def mark(self, image: PlannedImage) -> Mark:
+        """Return what the file of `image` says of its making."""
+        model = self.models[image.generator]
+        return Mark(
+            source_type=model.digital_source_type,
+            generator=image.generator_name,
+            weights_sha256=model.weights_sha256,
+            seed=self.plan.seed_of(image),
+            label=image.label,
+            strength=model.strength,
+        )
 
     def source_pixels(self, image: PlannedImage) -> np.ndarray:
         """Return the real image that `image` varies, as its generator reads it: uint8 (C, H, W)."""

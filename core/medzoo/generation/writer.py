@@ -20,6 +20,7 @@ import numpy as np
 
 from medzoo.data.dataset import Dataset
 from medzoo.data.images import contact_sheet, decode, prepare, spread, to_gray, write_image
+from medzoo.data.marks import COMPOSITE, EDITED, TRAINED, Mark
 from medzoo.data.metadata import FIELDS, METADATA
 from medzoo.errors import DataError
 from medzoo.generation.plan import PlannedImage, distinct
@@ -48,10 +49,10 @@ class ImageWriter:
         self._max_pending = max_pending
         self._failed = False
 
-    def write(self, path: Path, pixels: np.ndarray) -> None:
+    def write(self, path: Path, pixels: np.ndarray, mark: Mark | None = None) -> None:
         """Queue uint8 (C, H, W) to be written to `path`. Raises: ResourceError, perhaps for an earlier image."""
         self._wait(self._max_pending - 1)
-        self._pending.append(self._pool.submit(write_image, path, pixels))
+        self._pending.append(self._pool.submit(write_image, path, pixels, mark))
 
     def finish(self) -> None:
         """Wait for every file. Raises: ResourceError."""
@@ -218,9 +219,9 @@ def write_metadata(folder: Path, sampler: Sampler, originals: Sequence[str]) -> 
                 facts = zip(originals, labels, real.names, strict=True)
                 rows = [(name, label, "real", "", "", "", source, "") for name, label, source in facts]
             for image in sampler.plan.images():
-                model = sampler.models[image.generator]
-                seed, strength = str(sampler.plan.seed_of(image)), str(model.strength) if model.strength < 1.0 else ""
-                made = (image.generator_name, model.weights_sha256 or "", seed, sampler.source_name(image), strength)
+                mark = sampler.mark(image)
+                strength = str(mark.strength) if mark.strength < 1.0 else ""
+                made = (mark.generator, mark.weights_sha256 or "", str(mark.seed), sampler.source_name(image), strength)
                 rows.append((image.file, image.label, "synthetic", *made))
             for row in rows:
                 digest = hashlib.sha256((folder / row[0]).read_bytes()).hexdigest()
@@ -274,5 +275,7 @@ def write_sheet(
                 squares = [prepare(each, size=size, channels=channels, crop=how) for each in pixels]
                 rows.append((f"{label}\n{origin}", np.stack(squares)))
     if rows:
-        write_image(path, contact_sheet(rows, columns=_COLUMNS, scale=max(1, _TILE_SIDE // size)))
+        generative = any(model.digital_source_type in (TRAINED, EDITED) for model in sampler.models)
+        mark = Mark(source_type=COMPOSITE) if generative and sampler.plan.total else None
+        write_image(path, contact_sheet(rows, columns=_COLUMNS, scale=max(1, _TILE_SIDE // size)), mark)
     return bool(rows)

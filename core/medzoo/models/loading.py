@@ -15,6 +15,7 @@ from torch import Tensor
 from medzoo import config as settings
 from medzoo.data.dataset import Dataset
 from medzoo.data.images import contact_sheet, to_uint8
+from medzoo.data.marks import ALGORITHMIC, ALTERED, EDITED, TRAINED
 from medzoo.errors import ConfigError, DataError, PluginError, UnknownName, memory_errors
 from medzoo.hub.registry import CLASSIFIER, CONFIG, GENERATOR, WEIGHTS, Registry, check_kind, resolve
 from medzoo.hub.sources import fetch_model
@@ -102,6 +103,15 @@ class LoadedModel(Generic[M_co]):
     def needs_init_images(self) -> bool:
         """Whether it is a generator that varies real images, always or at its strength."""
         return self.strength < 1.0 or (isinstance(self.spec, GeneratorSpec) and self.spec.needs_init_images)
+
+    @property
+    def digital_source_type(self) -> str:
+        """The IPTC's term for images of this generator (`data.marks`): sampled, or a real image edited or altered."""
+        spec = self.spec
+        trained = (isinstance(spec, GeneratorSpec) and spec.trainable) or isinstance(self.model, RemoteGenerator)
+        if self.needs_init_images:
+            return EDITED if trained else ALTERED
+        return TRAINED if trained else ALGORITHMIC
 
     @property
     def sampling_name(self) -> str:

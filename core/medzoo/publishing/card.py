@@ -13,6 +13,7 @@ import torch
 
 from medzoo.classification.predict import HELD_OUT, HELD_OUT_APART
 from medzoo.data.images import write_image
+from medzoo.data.marks import TRAINED, Mark
 from medzoo.errors import ConfigError, DataError
 from medzoo.hub.front_matter import CLASSIFICATION, GENERATION, Notes, Task, front_matter
 from medzoo.hub.registry import CLASSIFIER, CONFIG, GENERATOR, WEIGHTS
@@ -180,7 +181,7 @@ def write_card(
     )
     published = load_published(out, plugins=plugins)
     if kind == GENERATOR:
-        write_image(out / SAMPLES, samples_sheet(published))
+        write_image(out / SAMPLES, samples_sheet(published), Mark(source_type=TRAINED))
     selected_on = data["validation"]["from"] if kind == CLASSIFIER else ""
     write_atomic(out / README, _card_text(about, published, record, selected_on=selected_on).encode())
     return entry_toml(entry_values(about, published, out))

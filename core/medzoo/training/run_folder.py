@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from medzoo.data.images import write_image
+from medzoo.data.marks import TRAINED, Mark
 from medzoo.errors import IntegrityError
 from medzoo.models.loading import class_sheet
 from medzoo.protocols import CheckpointStore, TrainingCallback
@@ -135,7 +136,7 @@ class RunFolder(TrainingCallback, CheckpointStore):
             for label, name in enumerate(self.image.classes)
         }
         sheet = class_sheet(self.image, sample, seeds=seeds, side=64)
-        write_image(self.folder / "samples" / f"step-{step:08d}.png", sheet)
+        write_image(self.folder / "samples" / f"step-{step:08d}.png", sheet, Mark(source_type=TRAINED))
         self.draw_curve()
 
     def draw_curve(self) -> None:

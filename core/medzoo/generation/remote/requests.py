@@ -146,7 +146,7 @@ class _RequestRunner:
             self._ledger.settle(reservation, error.outcome)
             raise
         # Settled after writing: if a crash comes between, the request keeps its key and may not be charged again.
-        write_atomic(self._plan.folder / image.file, encode_png(pixels))
+        write_atomic(self._plan.folder / image.file, encode_png(pixels, self._plan.sampler.mark(image)))
         self._ledger.settle(reservation, "done")
 
     def _read(self, image: PlannedImage, answer: bytes) -> np.ndarray:
