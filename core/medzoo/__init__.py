@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from medzoo.publishing.push import Package, push
     from medzoo.report.inspection.report import Inspection, inspect
     from medzoo.training.train import TrainResult
+    from medzoo.tuning.policy import Policy, read_policy
 else:  # a type checker would take any name for one of the module's
 
     def __getattr__(name: str) -> object:
@@ -87,6 +88,7 @@ _LAZY = {
     "medzoo.publishing.push": "Package push",
     "medzoo.report.inspection.report": "Inspection inspect",
     "medzoo.training.train": "TrainResult",
+    "medzoo.tuning.policy": "Policy read_policy",
 }
 _MODULES = {name: module for module, names in _LAZY.items() for name in names.split()}
 
@@ -115,6 +117,7 @@ __all__ = [
     "Model",
     "ModelEntry",
     "Package",
+    "Policy",
     "Predictions",
     "Pulled",
     "Sample",
@@ -138,6 +141,7 @@ __all__ = [
     "plan_experiment",
     "pull",
     "push",
+    "read_policy",
     "run_experiment",
     "sample",
     "split_data",

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from medzoo.protocols import Generator
     from medzoo.runs.progress import Progress
     from medzoo.training.train import TrainResult
+    from medzoo.tuning.policy import Policy
 
 logger = logging.getLogger(__name__)
 
@@ -304,6 +305,7 @@ def train(
     unlabeled: str | Path | None = None,
     skip_bad: bool = False,
     masks: str = "ignore",
+    policy: str | Path | Policy | None = None,
     progress: Progress | None = None,
 ) -> TrainResult:
     """Train a generator or a classifier on the images `data` into the folder `out`; the same call resumes it.
@@ -315,7 +317,8 @@ def train(
     `start` is a model to start from, as `load` takes it. `keep` is the number of checkpoints to keep, 0 for all.
     `unlabeled` is a folder of further images without labels, which diffusion models learn under their null label.
     `skip_bad` leaves out unreadable images; `masks` says what to do with segmentation masks among the images:
-    "ignore" them, "refuse" them with an error, or take them "as-images". `progress` is called with the number of
+    "ignore" them, "refuse" them with an error, or take them "as-images". `policy`, a policy.toml or what `read_policy`
+    returns, says how a classifier uses the synthetic images among `data`. `progress` is called with the number of
     steps done, their total and the losses.
 
     Example:
@@ -354,8 +357,18 @@ def train(
     )
     if further is not None:
         check_takes_unlabeled(spec, resolved, plugins)
+    if policy is not None and not isinstance(spec, ClassifierSpec):
+        raise ConfigError(f"'{model}' is a generator, and a policy says how to train classifiers", "leave it out")
     images = open_dataset(path, skip_bad=skip_bad, classes=class_names(classes), masks=masks)
     log_unreadable(images)
+    use = None
+    if isinstance(spec, ClassifierSpec):
+        from medzoo.tuning.apply import image_use, warn_of_policy
+
+        if policy is None:
+            warn_of_policy(path)
+        else:
+            use = image_use(_policy(policy), images, spec, seed=whole_number("seed", seed))
     before = None
     if start is not None:
         before = load_by_name(
@@ -382,6 +395,7 @@ def train(
         tensorboard=tensorboard,
         start=before,
         unlabeled=without_labels,
+        use=use,
     )
 
 
@@ -486,7 +500,7 @@ def evaluate(
 
 
 def plan_experiment(
-    experiment: str | Path,
+    experiment: str | Path | None = None,
     *,
     data: str | Path,
     out: str | Path | None = None,
@@ -503,14 +517,16 @@ def plan_experiment(
     allow_upload: bool = False,
     skip_bad: bool = False,
     masks: str = "ignore",
+    policy: str | Path | Policy | Sequence[str | Path | Policy] = (),
 ) -> ExperimentPlan:
     """Check an experiment on arms of real and synthetic images and return its plan; nothing is written.
 
     `experiment` is a preset or a TOML file, `settings` changes single values by dotted key, and `folds`, `seeds` and
     `repeats` those three. `test` are sets of test images: with `folds=0`, the first replaces the data's test part; the
     others, and with folds all, are external test sets, on which every classifier is tested too. `out` is the folder
-    for the results, which a plan to run needs; tasks that are finished there are not planned again. The other arguments
-    are those of `load` and `evaluate`.
+    for the results, which a plan to run needs; tasks that are finished there are not planned again. Each `policy`, a
+    policy.toml or what `read_policy` returns, adds its arm, and the controls with its levers; with one, `experiment`
+    may be left out. The other arguments are those of `load` and `evaluate`.
 
     Example:
         >>> plan = medzoo.plan_experiment("udder-scale", data="scans", out="results", folds=2)
@@ -525,18 +541,28 @@ def plan_experiment(
     from medzoo.data.dataset import open_dataset
     from medzoo.experiment.config import read_design
     from medzoo.experiment.plan import plan_experiment as plan
+    from medzoo.tuning.apply import added_arms, check_generators
 
     options = {"folds": folds, "seeds": seeds, "repeats": repeats}
-    design = read_design(str(experiment), overrides=_check_settings(settings), options=options)
+    several = policy if isinstance(policy, Sequence) and not isinstance(policy, str) else [policy]
+    policies = [_policy(each) for each in several]
+    if experiment is None and not policies:
+        raise ConfigError("no experiment is given", "name a preset or a TOML file, or give --policy policy.toml")
+    given, changed = None if experiment is None else str(experiment), _check_settings(settings)
+    # Before the images are read; arms of policies depend on them.
+    design = None if policies else read_design(given, overrides=changed, options=options)
     labels = class_names(classes)
     path, folder = _existing("data", data), _path("out", out)
-    given = [] if test is None else [test] if isinstance(test, str | Path) else list(test)
-    tests = [_existing("test", each) for each in given]
+    sets = [] if test is None else [test] if isinstance(test, str | Path) else list(test)
+    tests = [_existing("test", each) for each in sets]
     if folder is not None:
         check_outside(folder, path, *tests)
     images = open_dataset(path, skip_bad=skip_bad, classes=labels, masks=masks)
     log_unreadable(images)
-    return plan(
+    if design is None:
+        added = added_arms(policies, images, alone=experiment is None)
+        design = read_design(given, overrides=changed, options=options, added=added)
+    planned = plan(
         design,
         images,
         folder,
@@ -546,6 +572,8 @@ def plan_experiment(
         leave_out_seen=leave_out_seen,
         allow_upload=allow_upload,
     )
+    check_generators(policies, planned)
+    return planned
 
 
 @exits_as_errors()
@@ -659,9 +687,10 @@ def as_dataset(
 
 @exits_as_errors()
 def augment(
-    gen: str | Path | Sequence[str] | Mapping[str, float],
+    gen: str | Path | Sequence[str] | Mapping[str, float] | None = None,
     *,
-    to: int,
+    to: int | None = None,
+    policy: str | Path | Policy | None = None,
     data: str | Path | None = None,
     out: str | Path | None = None,
     seed: int = 0,
@@ -700,6 +729,10 @@ def augment(
     installed, or else the published classifier of the same classes. The pool stays, in a folder beside the other, and a
     larger one continues it.
 
+    `policy`, a policy.toml or what `read_policy` returns, gives the generator, its settings, the number of images and
+    their selection; what is given beside it is used in place of its own. Its other levers are kept in run.json, for
+    `classify.train(..., policy=policy)`.
+
     `on_plan` is called with what will be done, before anything is written; with `dry_run`,
     nothing is, and the result says what the folder would hold. `progress` is called with the number of images made and
     their total. The other arguments are those of `load`.
@@ -709,9 +742,11 @@ def augment(
         >>> {row.label: row.synthetic for row in result.classes}
         >>> best = medzoo.augment("ddpm-var-udder", data="scans", to=100, select=["agreement", "novelty"], pool=3)
         >>> best.selection["classes"]["normal"]
+        >>> medzoo.augment(policy="tuned/policy.toml", data="scans", out="scans-augmented")
 
     Raises:
-        ConfigError, UnknownName: an argument that cannot be taken, as a loaded `Model`; images that would leave this
+        ConfigError, UnknownName: an argument that cannot be taken, as a loaded `Model`; a policy that says not to add
+            images, or that was tuned with another version of its generator; images that would leave this
             machine without `allow_upload`.
         DataError: images that cannot be read, classes a model does not know, held-out images it was trained on, a
             folder with other files.
@@ -723,17 +758,39 @@ def augment(
     from medzoo.generation.plan import parse_shard
     from medzoo.generation.run import AugmentationResult, ClassResult
     from medzoo.runs.progress import no_progress
+    from medzoo.tuning.apply import augmentation, log_other_levers
 
     require((int, float, NoneType), "a number", pool=pool)
     require((str, NoneType), "the name of an extractor", extractor=extractor)
     require(bool, "True or False", skip_bad=skip_bad, allow_leak=allow_leak)
     require(bool, "True or False", allow_upload=allow_upload, dry_run=dry_run)
     require((Callable, NoneType), "a function", progress=progress, on_plan=on_plan)
-    chosen, size = _source(device=device, settings=settings, source=source), whole_number("batch_size", batch_size)
+    size, criteria = whole_number("batch_size", batch_size), (select,) if isinstance(select, str) else select
+    generators, criteria = () if gen is None else _gens(gen), names("select", criteria)
+    target: Any = None if to is None else whole_number("to", to)
+    advice = None
+    if policy is not None:
+        advice = _policy(policy)
+        asked = augmentation(
+            advice,
+            load_plugins(),
+            generators=generators,
+            settings=_check_settings(settings),
+            to=target,
+            criteria=criteria,
+            pool=pool,
+            extractor=extractor,
+        )
+        generators, settings, target = asked.generators, asked.settings, asked.target
+        criteria, pool, extractor = asked.criteria, asked.pool, asked.extractor
+    elif gen is None or to is None:
+        missing = "--gen" if gen is None else "--to"
+        raise ConfigError(f"{missing} is missing", "give --gen GEN and --to N, or --policy policy.toml")
+    chosen = _source(device=device, settings=settings, source=source)
     job = prepare(
-        _gens(gen),
+        generators,
         chosen,
-        target=whole_number("to", to),
+        target=target,
         data=_path("data", data),
         out=_path("out", out),
         seed=whole_number("seed", seed),
@@ -745,12 +802,15 @@ def augment(
         masks=masks,
         allow_leak=allow_leak,
         allow_upload=allow_upload,
-        criteria=(select,) if isinstance(select, str) else names("select", select),
+        criteria=criteria,
         pool=pool,
         find_extractor=lambda classes: dataset_extractor(extractor, chosen, classes, batch_size=size),
+        policy=None if advice is None else advice.to_dict(),
     )
     if on_plan is not None:
         on_plan(job)
+    if advice is not None:
+        log_other_levers(advice, job.folder)
     if not dry_run:
         return run(job, progress=progress or no_progress)
     real = job.real.counts() if job.originals and job.real is not None else {}
@@ -761,6 +821,14 @@ def augment(
     return AugmentationResult(
         folder=job.folder, sheet=None, classes=rows, missing=job.missing(), already_done=False, how=job.how
     )
+
+
+def _policy(given: str | Path | Policy) -> Policy:
+    """Return a policy, read from its file. Raises: as `read_policy`; ConfigError for anything else."""
+    from medzoo.tuning.policy import Policy, read_policy
+
+    require((str, Path, Policy), "a policy.toml", "", policy=given)
+    return given if isinstance(given, Policy) else read_policy(given)
 
 
 def _source(*, device: str, settings: Mapping[str, Any] | None, source: str | None) -> Source:

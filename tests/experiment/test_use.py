@@ -78,6 +78,16 @@ def test_arm_from_dict_of_an_earlier_version():
     assert Arm.from_dict({**stored, "pretrain": False}).stage == "together"
 
 
+def test_parse_arms_names_the_targets_of_equal_controls(tmp_path):
+    design = read_design(
+        design_file(tmp_path, 'arms = [{images = "dcgan", target = 12}, {images = "dcgan", target = 14}]')
+    )
+    assert {arm.name: arm.target for arm in design.arms if arm.mixture} == {
+        "duplicate": 8, "classic": 8, "duplicate, target 12": 12, "classic, target 12": 12, "dcgan": 12,
+        "duplicate, target 14": 14, "classic, target 14": 14, "dcgan, target 14": 14,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [

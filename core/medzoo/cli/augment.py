@@ -17,6 +17,7 @@ from medzoo.cli.options import (
     Device,
     Masks,
     Overrides,
+    PolicyFile,
     Seed,
     SkipBad,
     Source,
@@ -33,13 +34,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Gens = Annotated[
-    list[str],
+    list[str] | None,
     typer.Option(
         metavar="GEN[@STRENGTH][=SHARE]",
         help="Generator: id, plugin or run folder; @0.3 varies the real images; repeat for a mixture.",
     ),
 ]
-Target = Annotated[int, typer.Option(min=1, metavar="N", help="Number of images each class should have.")]
+Target = Annotated[int | None, typer.Option(min=1, metavar="N", help="Number of images each class should have.")]
 Data = Annotated[
     Path | None,
     typer.Option(
@@ -73,8 +74,9 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.
 
 
 def augment(
-    gen: Gens,
-    to: Target,
+    gen: Gens = None,
+    to: Target = None,
+    policy: PolicyFile = None,
     data: Data = None,
     out: Out = None,
     seed: Seed = 0,
@@ -106,6 +108,7 @@ def augment(
         _show_plan(job, plan, besides=", besides the requests" if requests else "")
         if dry_run or allow_upload:  # without permission, the error says it
             show_request_plans(requests)
+        planned["pooled"] = job.selection is not None
         planned["folder"], planned["classes"] = job.folder, [vars(row) for row in plan]
         planned["requests"], planned["data"] = request_plans_as_dict(requests), job.data["summary"]
 
@@ -113,6 +116,7 @@ def augment(
         result = medzoo.augment(
             gen,
             to=to,
+            policy=policy,
             data=data,
             out=out,
             seed=seed,
@@ -145,7 +149,7 @@ def augment(
             | {"requests": result.requests, "selection": result.selection, "data": planned["data"]}
         )
     else:
-        _show_result(result, originals, pooled=bool(select))
+        _show_result(result, originals, pooled=planned["pooled"])
 
 
 def _show_plan(job: Job, plan: list[Forecast], *, besides: str) -> None:

@@ -19,6 +19,7 @@ from medzoo.cli.options import (
     LeaveOutSeen,
     Masks,
     Overrides,
+    PolicyFile,
     Preset,
     RunFolder,
     SkipBad,
@@ -67,6 +68,7 @@ def train(
     keep: Annotated[int, typer.Option(min=1, help="Number of newest checkpoints to keep.")] = 2,
     skip_bad: SkipBad = False,
     masks: Masks = "ignore",
+    policy: PolicyFile = None,
     as_json: Json = False,
 ) -> None:
     """Train a classifier; the same command resumes it."""
@@ -89,6 +91,7 @@ def train(
             keep=keep,
             skip_bad=skip_bad,
             masks=masks,
+            policy=policy,
             progress=progress,
         )
     print_run(result, as_json=as_json)

@@ -41,7 +41,16 @@ app = typer.Typer(
 )
 
 Given = Annotated[
-    str, typer.Argument(metavar="PRESET|FILE", help="A preset (`medzoo experiment presets`) or a TOML file.")
+    str | None,
+    typer.Argument(
+        metavar="PRESET|FILE",
+        help="A preset (`medzoo experiment presets`) or a TOML file.  [default: the arms of --policy]",
+        show_default=False,
+    ),
+]
+Policies = Annotated[
+    list[Path] | None,
+    typer.Option("--policy", metavar="FILE", help="Add the arm of a policy.toml, and controls like it; repeatable."),
 ]
 Test = Annotated[
     list[Path] | None,
@@ -74,8 +83,9 @@ def presets(as_json: Json = False) -> None:
 
 @app.command("plan")
 def plan(
-    experiment: Given,
     data: Data,
+    experiment: Given = None,
+    policy: Policies = None,
     out: Annotated[Path | None, typer.Option(help="Folder of a run: its finished tasks are not planned again.")] = None,
     test: Test = None,
     folds: Folds = None,
@@ -113,6 +123,7 @@ def plan(
         leave_out_seen=leave_out_seen,
         skip_bad=skip_bad,
         masks=masks,
+        policy=policy or (),
     )
     found = forecast(planned, measure=estimate)
     if as_json:
@@ -125,9 +136,10 @@ def plan(
 
 @app.command("run")
 def run(
-    experiment: Given,
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder for the results; the same command resumes there.")],
+    experiment: Given = None,
+    policy: Policies = None,
     test: Test = None,
     folds: Folds = None,
     seeds: Seeds = None,
@@ -147,7 +159,7 @@ def run(
     """Run an experiment; the same command resumes it, and repeats what failed."""
     import medzoo
 
-    with ProgressDisplay(Path(experiment).stem, unit="tasks") as progress:
+    with ProgressDisplay(Path(experiment or "policy").stem, unit="tasks") as progress:
         planned = medzoo.plan_experiment(
             experiment,
             data=data,
@@ -165,6 +177,7 @@ def run(
             allow_upload=allow_upload,
             skip_bad=skip_bad,
             masks=masks,
+            policy=policy or (),
         )
         result = medzoo.run_experiment(planned, jobs=jobs, progress=progress)
     if as_json:

@@ -40,6 +40,9 @@ LeaveOutSeen = Annotated[bool, typer.Option("--leave-out-seen", help="Leave out 
 Source = Annotated[
     str | None, typer.Option("--from", metavar="bundled|hub|DIR", help="Load models from this source only.")
 ]
+PolicyFile = Annotated[
+    Path | None, typer.Option("--policy", metavar="FILE", help="policy.toml of `medzoo tune`: use images as it says.")
+]
 
 
 def parse_overrides(texts: Iterable[str] | None) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
@@ -237,15 +237,34 @@ def preset_names() -> list[str]:
     return config.preset_names(_PRESETS)
 
 
+@dataclass(frozen=True, kw_only=True)
+class AddedArms:
+    """Arms from elsewhere, added to those of an experiment: `tables` makes them for its settings.
+
+    `settings` are those that go with them, by dotted key, and `origin` says where both are from.
+    """
+
+    tables: Callable[[ExperimentSettings], Sequence[Mapping[str, Any]]]
+    settings: Mapping[str, Any]
+    origin: str
+
+
 def read_design(
-    given: str, *, overrides: Mapping[str, Any] | None = None, options: Mapping[str, int | None] | None = None
+    given: str | None,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    options: Mapping[str, int | None] | None = None,
+    added: AddedArms | None = None,
 ) -> Design:
     """Read the experiment in a preset or TOML file `given`, with `overrides` by key, then command line `options`.
 
-    A file may extend a preset: `extends = "udder-scale"`.
+    A file may extend a preset: `extends = "udder-scale"`. The arms and settings `added` come before `overrides`; with
+    them, `given` may be None.
     Raises: ConfigError and UnknownName for a wrong key, name or value, with its origin.
     """
-    layers = _read(given)
+    layers = [] if given is None else _read(given)
+    if added is not None:
+        layers.append((added.origin, dict(added.settings)))
     layers.append(("--set", dict(overrides or {})))
     layers += [(f"--{key}", {key: value}) for key, value in (options or {}).items() if value is not None]
     defaults = config.flatten(ExperimentSettings())
@@ -257,6 +276,12 @@ def read_design(
     values["arms"] = [json.dumps(arm) if isinstance(arm, Mapping) else arm for arm in values["arms"]]
     general = {key: value for key, value in values.items() if key.partition(".")[0] not in _SECTIONS}
     built = config.build(ExperimentSettings, general, origins={key: origins[key] for key in general})
+    if added is not None:
+        tables = added.tables(built)
+        built = replace(built, arms=(*built.arms, *map(json.dumps, tables)))
+        if given is None and origins["target"] == "default":  # the plain controls have as many images
+            built = replace(built, target=tuple(dict.fromkeys(table["target"] for table in tables)))
+            origins["target"] = added.origin
     arms = _arms(built)
     models = dict.fromkeys(name for arm in arms for text in arm.mixture for name in (text, split_strength(text)[0]))
     named = {"classifier": (built.classifiers, ["classifiers"]), "generator": (models, ["arms", "pretrain.generator"])}
@@ -265,8 +290,11 @@ def read_design(
     for section, (names, keys) in named.items():
         since = max(order.index(origins[key]) for key in keys)
         own[section] = _own(section, list(names), values, origins, strict=set(order[since:]))
+    if added is not None:
+        origins["arms"] = added.origin if given is None else f"{origins['arms']} and {added.origin}"
     resolved = config.Resolved(value=built, origins=origins)
-    return Design(name=Path(given).stem, settings=resolved, own=own, arms=arms)
+    name = Path(given).stem if given is not None else "policy"
+    return Design(name=name, settings=resolved, own=own, arms=arms)
 
 
 def _read(given: str) -> list[tuple[str, dict[str, Any]]]:
@@ -342,8 +370,12 @@ def parse_arms(
             arms += _from_table(json.loads(text), filled, controls=controls)
     unique: dict[str, Arm] = {}
     for arm in arms:
-        if unique.setdefault(arm.name, arm) != arm:
-            raise ConfigError(f"two different arms are called '{arm.name}'", "give one of the tables another name")
+        # A table with a target of its own brings controls that another may have with another target.
+        first = unique.get(arm.name, arm)
+        other = first.mixture == arm.mixture and first.target != arm.target
+        own = replace(arm, name=f"{arm.name}, target {arm.target}") if other else arm
+        if unique.setdefault(own.name, own) != own:
+            raise ConfigError(f"two different arms are called '{own.name}'", "give one of the tables another name")
     return tuple(unique.values())
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,19 @@ logger = logging.getLogger(__name__)
 POOL_FACTOR = 2.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Amounts:
+    """How many images a run adds: `counts` by class; `target` is the number of images that each class should have."""
+
+    target: int
+    counts: Mapping[str, int]
+
+
 def prepare(
     generators: Sequence[str],
     source: Source,
     *,
-    target: int,
+    target: int | Callable[[Mixture, Dataset], Amounts],
     data: Path | None = None,
     out: Path | None = None,
     seed: int = 0,
@@ -47,21 +55,25 @@ def prepare(
     criteria: Sequence[str] = (),
     pool: float | None = None,
     find_extractor: Callable[[Sequence[str]], FeatureExtractor] | None = None,
+    policy: Mapping[str, Any] | None = None,
 ) -> Job:
     """Load the models (GEN or GEN=SHARE), check everything and return the run; nothing is written yet.
 
+    Each class is filled up to `target` images, or gets what `target` returns for the models and the real images.
     `originals` is "link" (hard links, or copies where links are impossible), "copy" or "omit". `shard` (k, n) runs
     every n-th batch from the k-th. `classes` names an npz's labels. `allow_upload` permits sending real images to
     services. With `criteria` (`selection.CRITERIA`), `pool` times as many images as are missing are drawn, and selected
-    by features of the extractor that `find_extractor` returns for the data's classes.
+    by features of the extractor that `find_extractor` returns for the data's classes. `policy` is kept in run.json, and
+    a run resumes another one only with the same.
 
     Raises:
         ConfigError, UnknownName: an invalid option, generator, criterion or setting.
         DataError: images that cannot be read, classes a model does not know, held-out images it was trained on.
         HubError: weights that are not available or damaged.
     """
-    if target < 1 or batch_size < 1:
-        raise ConfigError(f"--to {target} or --batch-size {batch_size} is too small", "use at least 1")
+    if batch_size < 1 or (isinstance(target, int) and target < 1):
+        given = f"--to {target} or " if isinstance(target, int) else ""
+        raise ConfigError(f"{given}--batch-size {batch_size} is too small", "use at least 1")
     if originals not in ORIGINALS:
         raise ConfigError(f"--originals cannot take '{originals}'", f"it takes {', '.join(ORIGINALS)}")
     criteria = check_criteria(criteria)
@@ -74,10 +86,14 @@ def prepare(
     check_labels(real.classes)
     _check_formats(mixture, real, originals=originals)
     counts = real.counts()
-    wanted = {label: max(0, target - count) for label, count in counts.items()}
+    if isinstance(target, int):
+        wanted: Mapping[str, int] = {label: max(0, target - count) for label, count in counts.items()}
+    else:
+        amounts = target(mixture, real)
+        target, wanted = amounts.target, amounts.counts
     check_classes(mixture, real, [label for label, count in wanted.items() if count])
     sampler = mixture.sampler(wanted, real=real, batch_size=batch_size, seed=seed)
-    _log_warnings(mixture, real, target=target)
+    _log_warnings(mixture, real, target=target, wanted=wanted)
     if not sampler.plan.total and originals == "omit":
         raise ConfigError(f"every class has at least {target} images and --originals omit leaves none to write")
     folder = out or Path("-".join(["augmented", *mixture.names, str(target), *criteria]))
@@ -93,6 +109,7 @@ def prepare(
         "device": source.device.partition(":")[0],
         "data": {"counts": counts, "fingerprint": real.fingerprint(), "listing": listing_digest(real)},
         "generators": mixture.describe(),
+        **({} if policy is None else {"policy": dict(policy)}),
     }
     job = Job(
         folder=folder,
@@ -116,6 +133,7 @@ def prepare(
         facts={
             "lineage": {"allow_leak": allow_leak, "models": lineage(mixture, real, allow_leak=allow_leak)},
             "left_out": [list(entry) for entry in real.bad],
+            **({} if policy is None else {"policy": dict(policy)}),
         },
     )
     if criteria:
@@ -206,17 +224,17 @@ def _check_formats(mixture: Mixture, real: Dataset, *, originals: str) -> None:
         )
 
 
-def _log_warnings(mixture: Mixture, real: Dataset, *, target: int) -> None:
+def _log_warnings(mixture: Mixture, real: Dataset, *, target: int, wanted: Mapping[str, int]) -> None:
     """Log what a reader of the plan might miss."""
     counts = real.counts()
     if blank := real.blank():
         logger.warning(f"{real.path}: {describe_blank(blank)}")
-    above = [f"{label} has {count}" for label, count in counts.items() if count > target]
+    above = [f"{label} has {count}" for label, count in counts.items() if count > target and not wanted[label]]
     if above:
         logger.info(f"above --to {target}, so nothing is added or deleted: {', '.join(above)}")
     for label, count in counts.items():
         if not count:
-            logger.warning(f"class '{label}' has no real images: all {target} will be synthetic")
+            logger.warning(f"class '{label}' has no real images: all {wanted[label]} will be synthetic")
     unseen = sorted({name for model in mixture.models for name in model.image.classes} - set(real.classes))
     if unseen:
         logger.warning(f"known to the model but not in the data, so not sampled: {', '.join(unseen)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from medzoo.models.folder import FINGERPRINTS, load_weights, read_description, s
 from medzoo.models.labels import check_labels
 from medzoo.models.loading import LoadedModel, build_model, copy_matching_weights
 from medzoo.plugins.lookup import Plugins
+from medzoo.protocols import LabeledImages
 from medzoo.runs.identity import PLAN, check_same_run, differing, exclusive_run, lock_run_dir
 from medzoo.runs.progress import Progress, no_progress
 from medzoo.runs.record import RUN, TRAINING_JOBS, RunRecord, check_finished, read_run
@@ -55,6 +56,18 @@ class ValidationSplit:
     training: Dataset
     validation: Dataset
     origin: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageUse:
+    """How a training uses its images, where it does not use each of them once and alike.
+
+    `images(data, image, crop)` makes the training set of the images that are not for validation. `facts` say how; they
+    are kept in run.json, and a run resumes another one only with the same.
+    """
+
+    images: Callable[[Dataset, ImageSpec, str], LabeledImages]
+    facts: Mapping[str, Any]
 
 
 def split_validation(data: Dataset, *, share: float | None = None, seed: int) -> ValidationSplit:
@@ -100,12 +113,14 @@ def train(
     tensorboard: bool = False,
     start: LoadedModel[Any] | None = None,
     unlabeled: Dataset | None = None,
+    use: ImageUse | None = None,
 ) -> TrainResult:
     """Train `spec` on the training part of `data`; leave the model, the loss curve and run.json in `out`.
 
     A classifier's weights are chosen by validation images, as `split_validation(share=validation)` sets them aside.
     `start` gives the weights to start from, where they fit; its training images then count as this model's too.
     `unlabeled` are images, as from `unlabeled.open_unlabeled_images`, that a generator learns under its null label.
+    `use` says how a classifier uses its images.
 
     A run that was killed resumes from its newest checkpoint and ends with the weights of an uninterrupted one. `keep`
     is the number of checkpoints to keep, 0 for all. Under `accelerate launch`, every process calls this, and the main
@@ -132,7 +147,7 @@ def train(
     state = PartialState(cpu=chosen == "cpu")
     if state.num_processes > 1 and chosen != "cpu":
         chosen = str(state.device)
-    identity = _identity(spec, config, data, seed=seed, split=split, start=start, unlabeled=unlabeled)
+    identity = _identity(spec, config, data, seed=seed, split=split, start=start, unlabeled=unlabeled, use=use)
     facts = {**identity["data"], "summary": summary}
     facts |= {"validation": identity["validation"]} if split is not None else {}
     facts |= {UNLABELED: record_of(unlabeled)} if unlabeled is not None else {}
@@ -145,6 +160,7 @@ def train(
         data=facts,
         seeds={"seed": seed},
         device=chosen,
+        extra={} if use is None else {"policy": dict(use.facts)},
     )
     with _memory_errors(spec, config, out), contextlib.ExitStack() as held:
         if state.is_main_process:
@@ -159,7 +175,8 @@ def train(
         image, crop = image_of(config, data), config.image.crop
         model: Any = build_model(spec, config, image, device=chosen, seed=seed)
         if start is not None:
-            record.extra = {"started_from": {**identity["start"], "tensors": copy_matching_weights(model, start)}}
+            tensors = copy_matching_weights(model, start)
+            record.extra = {**record.extra, "started_from": {**identity["start"], "tensors": tensors}}
         with _tensorboard(out, wanted=tensorboard and state.is_main_process) as scalars:
             run = RunFolder(
                 out, image=image, seed=seed, keep=keep, progress=progress, cache=latents_root(), scalars=scalars
@@ -168,8 +185,8 @@ def train(
             if finished is not None and WEIGHTS not in damaged:
                 load_weights(model, out / WEIGHTS, sha256=finished["weights"][WEIGHTS])
             else:
-                images = training_view(data, unlabeled, image, crop=crop)
-                model.fit(images, **held_out, seed=seed, callback=run, checkpoints=run)
+                view = use.images(data, image, crop) if use else training_view(data, unlabeled, image, crop=crop)
+                model.fit(view, **held_out, seed=seed, callback=run, checkpoints=run)
         if state.is_main_process:
             # Those that others have added since, as scores on test images, are kept where a finished run is repaired.
             notes = {**(finished or {}).get("notes", {}), **run.notes}
@@ -198,6 +215,7 @@ def _identity(
     split: ValidationSplit | None,
     start: LoadedModel[Any] | None,
     unlabeled: Dataset | None,
+    use: ImageUse | None,
 ) -> dict[str, Any]:
     """Return all that the weights depend on, for the plan of the run."""
     identity: dict[str, Any] = {
@@ -207,6 +225,8 @@ def _identity(
         "data": {"fingerprint": data.fingerprint(), "classes": list(data.classes), "counts": data.counts()},
         "config": config.flat(),
     }
+    if use is not None:
+        identity["policy"] = dict(use.facts)
     if unlabeled is not None:
         identity["data"][UNLABELED] = identity_of(unlabeled)
     if start is not None:

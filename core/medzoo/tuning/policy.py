@@ -15,10 +15,10 @@ from medzoo.config import setting
 from medzoo.data.dataset import Dataset
 from medzoo.errors import ConfigError, DataError, MedzooError
 from medzoo.experiment.config import DUPLICATE, LEVERS, Arm, UseSettings, parse_arms
+from medzoo.storage.files import plain
 
 logger = logging.getLogger(__name__)
 
-POLICY = "policy.toml"
 FORMAT = 1
 
 _FREE = ("generator.settings", "tuned")  # groups with keys of any name
@@ -170,9 +170,18 @@ class Policy:
         chosen = {"use.pool": self.pool, "use.extractor": self.extractor} if self.select != "none" else {}
         return chosen | {f"generator.{self.generator}.{key}": value for key, value in self.settings.items()}
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {each.name: plain(getattr(self, each.name)) for each in fields(self)}
+
     def check_data(self, data: Dataset) -> None:
         """Raise DataError for data of other classes, channels or bits than the policy was tuned with."""
         facts = data_facts(data)
+        if data.multi_label:
+            raise DataError(
+                f"{data.path} is multi-label, and a policy says how many images each class should have",
+                "give a set with one label per image",
+            )
         if set(self.classes) != set(facts["classes"]):
             raise DataError(
                 f"the policy was tuned for the classes {', '.join(self.classes)}; {data.path} has "
