@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medzoo.data.dataset import Dataset
+from medzoo.data.dataset import Dataset, open_dataset
+from medzoo.data.metadata import read_metadata
 from medzoo.data.phantom import phantom_dataset, write_phantom
 from medzoo.errors import ConfigError, DataError
 from medzoo.experiment.config import parse_arms, read_design
@@ -139,6 +140,34 @@ def test_run_folder_of_medzoo_takes_its_synthetic_images(data, tmp_path, medzoo)
     assert set(folder.origins) == {"classic"}
     assert folder.lineage == "classic (unknown training images)"
     assert not any("lineage of" in warning for warning in planned.warnings)
+
+
+def test_run_folder_of_variations_leaves_out_those_of_held_out_images(tmp_path, medzoo):
+    write_phantom(tmp_path / "real", counts=COUNTS, size=16, seed=9)
+    made = medzoo("augment", "--gen", "duplicate", "--data", tmp_path / "real", "--to", 30, "--out", tmp_path / "made",
+                  "--originals", "omit")  # fmt: skip
+    assert made.code == 0, made.err
+    name, real = f"folder:{tmp_path / 'made'}", open_dataset(tmp_path / "real")
+    planned = plan(tmp_path, real, arms("real", name))  # the duplicates of test images are no leak: none is used
+    (folder,) = planned.worker.folders.values()
+    rows = read_metadata(tmp_path / "made")
+    names = planned.worker.images.data.names
+    for cell in (cell for cell in planned.cells if cell.arm.name == name):
+        drawn, taken = planned.worker.synthetic(cell.samplings[name], cell.synthetic[name])
+        held = {names[index] for index in (*cell.fold.val, *cell.fold.test)}
+        assert len(taken) == sum(cell.synthetic[name].values()) > 0
+        assert {rows[drawn.names[index]]["source_image"] for index in taken}.isdisjoint(held)
+        assert not folder.usable(cell.fold).all()
+    first, second = planned.worker.images.folds
+    assert folder.left_out(first) != folder.left_out(second)
+    many = [f"arms = ['real', {{images = '{name}', target = 40}}]", "controls = false"]
+    with pytest.raises(
+        DataError, match=r"for fold 1 \(not counting \d+ that vary images outside its training part\), "
+    ):
+        plan(tmp_path, real, many)
+    other = phantom_dataset(COUNTS, size=16, seed=1)  # the same names, but other images
+    (apart,) = plan(tmp_path, other, arms("real", name)).worker.folders.values()
+    assert not any(apart.sources)
 
 
 @pytest.fixture(scope="module")

@@ -267,6 +267,21 @@ def read_design(
         layers.append((added.origin, dict(added.settings)))
     layers.append(("--set", dict(overrides or {})))
     layers += [(f"--{key}", {key: value}) for key, value in (options or {}).items() if value is not None]
+    return make_design("policy" if given is None else Path(given).stem, layers, added=added, alone=given is None)
+
+
+def make_design(
+    name: str,
+    layers: Sequence[tuple[str, Mapping[str, Any]]],
+    *,
+    added: AddedArms | None = None,
+    alone: bool = False,
+) -> Design:
+    """Return the experiment whose settings are those of `layers`, each an origin and dotted keys, over the defaults.
+
+    The arms `added` follow its own, or are `alone`.
+    Raises: as `read_design`.
+    """
     defaults = config.flatten(ExperimentSettings())
     values, origins = config.merge([("default", defaults), *layers])
     for key in _LISTS:
@@ -279,7 +294,7 @@ def read_design(
     if added is not None:
         tables = added.tables(built)
         built = replace(built, arms=(*built.arms, *map(json.dumps, tables)))
-        if given is None and origins["target"] == "default":  # the plain controls have as many images
+        if alone and origins["target"] == "default":  # the plain controls have as many images
             built = replace(built, target=tuple(dict.fromkeys(table["target"] for table in tables)))
             origins["target"] = added.origin
     arms = _arms(built)
@@ -291,9 +306,8 @@ def read_design(
         since = max(order.index(origins[key]) for key in keys)
         own[section] = _own(section, list(names), values, origins, strict=set(order[since:]))
     if added is not None:
-        origins["arms"] = added.origin if given is None else f"{origins['arms']} and {added.origin}"
+        origins["arms"] = added.origin if alone else f"{origins['arms']} and {added.origin}"
     resolved = config.Resolved(value=built, origins=origins)
-    name = Path(given).stem if given is not None else "policy"
     return Design(name=name, settings=resolved, own=own, arms=arms)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,7 +19,9 @@ from medzoo.evaluation.leakage import known_training_images
 from medzoo.experiment.config import FOLDER, Design
 from medzoo.experiment.folds import Fold, Images, in_classes_of
 from medzoo.generation.mixture import Source
+from medzoo.generation.run import SOURCES
 from medzoo.models.labels import join_labels
+from medzoo.runs.record import read_run
 
 # Rows compared at once: 512 x 10,000 correlations take 20 MB.
 _ROWS = 512
@@ -29,13 +32,15 @@ class ImageFolder:
     """The images of an arm "folder:PATH", in the classes of the experiment's data.
 
     `origins` are the models that medzoo's metadata.csv names, and the fingerprints of their training images, None
-    where they are unknown; there are none without such a file.
+    where they are unknown; there are none without such a file. `sources` are, image by image, the images of the
+    experiment that it varies, by index: none for those drawn from noise or from images of others.
     """
 
     name: str
     data: Dataset
     fingerprint: str
     origins: Mapping[str, frozenset[str] | None] = field(default_factory=dict)
+    sources: tuple[tuple[int, ...], ...] = ()
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}  # without what was computed from them
@@ -56,18 +61,50 @@ class ImageFolder:
         """The label of each image, or its labels joined."""
         return [join_labels([self.data.classes[k] for k in np.flatnonzero(row)]) for row in self.data.hot()]
 
-    def check_counts(self, needed: Mapping[str, int]) -> None:
-        """Raise DataError unless there are `needed` images of each label."""
+    def usable(self, fold: Fold) -> np.ndarray:
+        """Return which images may be used in a fold, bool (N,): those that vary no image outside its training images.
+
+        Without leaving them out, a classifier would be tested on images that it has seen slightly changed.
+        """
+        if not any(self.sources):
+            return np.ones(len(self.data), np.bool_)
+        known = self._usable.get(fold)
+        if known is None:
+            train = set(fold.train)
+            known = self._usable[fold] = np.array([train.issuperset(own) for own in self.sources], np.bool_)
+        return known
+
+    @cached_property
+    def _usable(self) -> dict[Fold, np.ndarray]:
+        return {}
+
+    def left_out(self, fold: Fold) -> str:
+        """Return a hash of which images are left out in a fold; "" if none is."""
+        usable = self.usable(fold)
+        return "" if usable.all() else hashlib.sha256(np.packbits(usable).tobytes()).hexdigest()
+
+    def check_counts(self, needed: Mapping[str, int], fold: Fold) -> None:
+        """Raise DataError unless there are `needed` images of each label that may be used in the fold."""
+        usable = self.usable(fold)
+        labels = np.array(self.labels)
         for label, count in needed.items():
-            if (available := self.labels.count(label)) < count:
+            own = labels == label
+            if (available := int((own & usable).sum())) < count:
+                left = int((own & ~usable).sum())
+                varied = f" (not counting {left} that vary images outside its training part)" if left else ""
+                where = f" for fold {fold.fold + 1}" if left else ""
                 raise DataError(
-                    f"{self.name} has {available} images of {label}, and {count} are needed",
+                    f"{self.name} has {available} images of {label}{where}{varied}, and {count} are needed",
                     "lower target, or give more images",
                 )
 
-    def take(self, counts: Mapping[str, int], *, seed: int) -> np.ndarray:
-        """Return the indices, int64, of the first `counts` images of each label in an order drawn by `seed`."""
+    def take(self, counts: Mapping[str, int], fold: Fold, *, seed: int) -> np.ndarray:
+        """Return the first `counts` images of each label that may be used in the fold, in an order drawn by `seed`.
+
+        They are indices, int64, sorted.
+        """
         order = np.random.default_rng(seed).permutation(len(self.data))
+        order = order[self.usable(fold)[order]]
         labels = np.array(self.labels)[order]
         taken = [order[labels == label][:count] for label, count in counts.items()]
         return np.sort(np.concatenate(taken)) if taken else np.empty(0, np.int64)
@@ -76,24 +113,24 @@ class ImageFolder:
     def _thumbnails(self) -> np.ndarray:
         return thumbnails(self.data)
 
-    @cached_property
-    def _fingerprints(self) -> dict[str, str]:
-        """A file by the fingerprint of its image."""
-        return dict(zip(self.data.fingerprints(), self.data.names, strict=True))
-
-    def find(self, data: Dataset, fingerprints: Sequence[str]) -> dict[int, str]:
-        """Return which images of `data` are in the folder, by index, and as which file.
+    def find(self, data: Dataset, fingerprints: Sequence[str]) -> dict[int, tuple[int, ...]]:
+        """Return which images of `data` are in the folder, by index, and as which of its images, the nearest first.
 
         They have equal pixels, or thumbnails that correlate above 0.99.
         """
-        vectors, found = thumbnails(data), dict[int, str]()
+        vectors, found = thumbnails(data), dict[int, tuple[int, ...]]()
         for start in range(0, len(vectors), _ROWS):
             close = vectors[start : start + _ROWS] @ self._thumbnails.T
-            best = close.argmax(axis=1)
             for row in np.flatnonzero(close.max(axis=1) > THRESHOLD).tolist():
-                found[start + row] = self.data.names[best[row]]
-        equal = {k: self._fingerprints[digest] for k, digest in enumerate(fingerprints) if digest in self._fingerprints}
-        return found | equal
+                near = np.flatnonzero(close[row] > THRESHOLD)
+                found[start + row] = tuple(near[np.argsort(-close[row][near], kind="stable")].tolist())
+        own: dict[str, list[int]] = {}
+        for index, digest in enumerate(self.data.fingerprints()):
+            own.setdefault(digest, []).append(index)
+        for k, digest in enumerate(fingerprints):
+            if equal := own.get(digest):
+                found[k] = (*equal, *(index for index in found.get(k, ()) if index not in equal))
+        return found
 
     def describe(self) -> dict[str, Any]:
         """Return what experiment.json says of it."""
@@ -128,22 +165,51 @@ def open_folders(design: Design, data: Dataset, source: Source) -> dict[str, Ima
             models = dict.fromkeys((row.get("generator", ""), row.get("weights_sha256", "")) for row in stated)
             origins = {model: known_training_images(model, weights, path, source) for model, weights in models}
         own = in_classes_of(opened, data)
-        found[name] = ImageFolder(name=name, data=own, fingerprint=own.fingerprint(), origins=origins)
+        stated_sources = [rows.get(file, {}).get("source_image", "") for file in own.names]
+        found[name] = ImageFolder(
+            name=name,
+            data=own,
+            fingerprint=own.fingerprint(),
+            origins=origins,
+            sources=_sources(path, stated_sources, data) if any(stated_sources) else (),
+        )
     return found
 
 
-def find_test_images(folder: ImageFolder, images: Images) -> dict[str, dict[int, str]]:
-    """Return which images are in the folder, by index and as which file: under "" the experiment's, then external."""
+def _sources(path: Path, stated: Sequence[str], data: Dataset) -> tuple[tuple[int, ...], ...]:
+    """Return the images of `data` that each image of a folder varies, from their `stated` names, "" for none.
+
+    They are told by the fingerprints in run.json, or else by the names alone: of several images with one name, each may
+    be meant.
+    """
+    run = read_run(path) if path.is_dir() else None
+    digests = (run or {}).get(SOURCES)
+    known = digests if isinstance(digests, Mapping) else {}
+    places: dict[str, list[int]] = {}
+    for index, keys in enumerate(zip(data.fingerprints(), data.names, strict=True)):
+        for key in keys:
+            places.setdefault(key, []).append(index)
+    return tuple(tuple(places.get(known.get(name, name), ())) if name else () for name in stated)
+
+
+def find_test_images(folder: ImageFolder, images: Images) -> dict[str, dict[int, tuple[int, ...]]]:
+    """Return which images are in the folder, by index, and as which: under "" the experiment's, then external ones."""
     external = {name: folder.find(data, data.fingerprints()) for name, data in images.external.items()}
     return {"": folder.find(images.data, images.fingerprints), **external}
 
 
 def count_held_out(
-    folder: ImageFolder, inside: Mapping[str, Mapping[int, str]], images: Images, fold: Fold, *, allow_leak: bool
+    folder: ImageFolder,
+    inside: Mapping[str, Mapping[int, Sequence[int]]],
+    images: Images,
+    fold: Fold,
+    *,
+    allow_leak: bool,
 ) -> dict[str, int]:
     """Count the test and validation images of a fold, and the external ones, that a folder holds or was made from.
 
-    `inside` comes from `find_test_images`; "made from" means that its models were trained on them.
+    `inside` comes from `find_test_images`; "made from" means that its models were trained on them. Images that are left
+    out of the folder in this fold (`usable`) do not count.
     Raises: DataError if there is one, and not `allow_leak`; validation images may have been trained on.
     """
     trained = frozenset[str]().union(*(known for known in folder.origins.values() if known is not None))
@@ -156,14 +222,15 @@ def count_held_out(
             for name, data in images.external.items()
         ),
     ]
-    counts = {}
+    counts, usable = {}, folder.usable(fold)
     for part, what, digests, indices, found in parts:
-        held = [index for index in indices if index in found]
+        held = [index for index in indices if usable[[*found.get(index, ())]].any()]
         seen = [index for index in indices if digests[index] in trained]
         counts[part] = len({*held, *seen})
         if held and not allow_leak:
             raise DataError(
-                f"{folder.name} holds {len(held)} of the {len(indices)} {what}, such as {found[held[0]]}",
+                f"{folder.name} holds {len(held)} of the {len(indices)} {what}, such as "
+                f"{next(folder.data.names[row] for row in found[held[0]] if usable[row])}",
                 "take them out of the folder, or accept them with --allow-leak",
             )
         if seen and part != "val" and not allow_leak:

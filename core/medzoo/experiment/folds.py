@@ -145,7 +145,7 @@ def _held_out(data: Dataset, settings: ExperimentSettings, *, test: Dataset | No
         training, val = parts["train"], parts["val"]
     elif val is None:
         val = training.subset(())
-    whole = _joined([training, val, own])
+    whole = join_parts([training, val, own])
     first, second = len(training), len(training) + len(val)
     bounds = ((0, first), (first, second), (second, len(whole)))
     fold = Fold(repeat=0, fold=0, **{part: tuple(range(*ends)) for part, ends in zip(PARTS, bounds, strict=True)})
@@ -243,8 +243,11 @@ def in_classes_of(part: Dataset, first: Dataset) -> Dataset:
     return replace(part, classes=first.classes, labels=hot if first.multi_label else hot.argmax(axis=1))
 
 
-def _joined(parts: Sequence[Dataset]) -> Dataset:
-    """Join the images of all parts. Raises: DataError if they differ in kind or classes."""
+def join_parts(parts: Sequence[Dataset]) -> Dataset:
+    """Return the images of all parts as one dataset, with the classes of the first.
+
+    Raises: DataError if they differ in kind or classes.
+    """
     first = parts[0]
     labels = []
     for part in parts:

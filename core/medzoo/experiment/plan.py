@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from medzoo._version import __version__
 from medzoo.data.dataset import Dataset
 from medzoo.errors import ConfigError, DataError
-from medzoo.experiment.config import Design
+from medzoo.experiment.config import Arm, Design
 from medzoo.experiment.folders import count_held_out, find_test_images, open_folders
 from medzoo.experiment.folds import PARTS, Fold, make_folds
 from medzoo.experiment.models import count_seen_images, find_generators, parameter_free_image
@@ -36,6 +36,27 @@ class ExperimentPlan:
 
     worker: Worker
     cells: tuple[Cell, ...]
+    builder: CellBuilder
+
+    def with_arms(self, arms: Sequence[Arm]) -> ExperimentPlan:
+        """Return the plan with further arms, of images in folders that it knows already; its own cells stay the same.
+
+        An epoch is as long as it was, so that the new arms take as many steps, whichever are added.
+        Raises: as `CellBuilder.cells`.
+        """
+        design = replace(self.worker.design, arms=(*self.worker.design.arms, *arms))
+        return replace(self, worker=replace(self.worker, design=design), cells=(*self.cells, *self.cells_of(arms)))
+
+    def cells_of(self, arms: Sequence[Arm]) -> list[Cell]:
+        """Return the cells that `with_arms` adds, arm by arm."""
+        cells = [
+            cell for fold, length in self._epochs.items() for cell in self.builder.cells(fold, arms, length=length)
+        ]
+        return sorted(cells, key=lambda cell: arms.index(cell.arm))
+
+    @cached_property
+    def _epochs(self) -> dict[Fold, int]:
+        return {cell.fold: cell.epoch_length for cell in self.cells}
 
     @cached_property
     def tasks(self) -> list[Task]:
@@ -165,14 +186,14 @@ def plan_experiment(
     worker = Worker(design, images, generators, out, source.device, allow_upload, folders)
     _check_models(worker)
     check_selection(worker, allow_leak=allow_leak)
-    builder = _CellBuilder(worker, allow_leak=allow_leak)
-    cells = [cell for fold in images.folds for cell in builder.cells(fold)]
+    builder = CellBuilder(worker, allow_leak=allow_leak)
+    cells = [cell for fold in images.folds for cell in builder.cells(fold, design.arms)]
     arms, classifiers = list(design.arms), design.value.classifiers
     order = sorted(cells, key=lambda cell: (arms.index(cell.arm), classifiers.index(cell.classifier)))
-    return ExperimentPlan(worker, tuple(order))
+    return ExperimentPlan(worker, tuple(order), builder)
 
 
-class _CellBuilder:
+class CellBuilder:
     """Makes the cells of an experiment with the tasks they need, each under a hash of all it depends on."""
 
     def __init__(self, worker: Worker, *, allow_leak: bool) -> None:
@@ -183,17 +204,22 @@ class _CellBuilder:
         external = {name: data.fingerprint() for name, data in worker.images.external.items()}
         self._external = {"external": external} if external else {}
         self._common = {"medzoo": __version__, "device": worker.device.partition(":")[0]}
+        self._folds: dict[Fold, tuple[Dataset, dict[str, str]]] = {}
 
-    def cells(self, fold: Fold) -> Iterator[Cell]:
+    def cells(self, fold: Fold, arms: Sequence[Arm], *, length: int = 0) -> Iterator[Cell]:
         """Make the fold's cells, those of each arm and classifier together.
+
+        An epoch has `length` images; 0 stands for as many as the largest filled training set of these arms has.
 
         Raises:
             ConfigError: an arm's target adds no image.
             DataError: a published generator was trained on test images.
         """
-        settings, arms, images = self._worker.design.value, self._worker.design.arms, self._worker.images
-        train = images.data.subset(fold.train)
-        digests = {part: images.digest(getattr(fold, part)) for part in PARTS}
+        settings, images = self._worker.design.value, self._worker.images
+        if fold not in self._folds:
+            digests = {part: images.digest(getattr(fold, part)) for part in PARTS}
+            self._folds[fold] = images.data.subset(fold.train), digests
+        train, digests = self._folds[fold]
         synthetic = {arm.name: synthetic_counts(train, arm) for arm in arms}
         drawn = {
             arm.name: {name: pooled(counts, arm, settings.use) for name, counts in synthetic[arm.name].items()}
@@ -205,10 +231,10 @@ class _CellBuilder:
             + len(train) * (not arm.pretrain)
             for arm in arms
         )
-        epoch_length = max(len(train), *filled)
+        epoch_length = length or max(len(train), *filled)
         samplings = {
             (name, draw): self._sampling(name, [own.get(name, {}) for own in drawn.values()], fold, draw, digests)
-            for name in (*self._worker.generators, *self._worker.folders)
+            for name in dict.fromkeys(name for own in drawn.values() for name in own)
             for draw in range(settings.seeds if settings.redraw else 1)
         }
         for arm in arms:
@@ -257,11 +283,12 @@ class _CellBuilder:
         """
         most = {label: max(counts.get(label, 0) for counts in needed) for label in sorted(set().union(*needed))}
         if (folder := self._worker.folders.get(name)) is not None:
-            folder.check_counts(most)
+            folder.check_counts(most, fold)
             inside, images = self._inside[name], self._worker.images
             seen = count_held_out(folder, inside, images, fold, allow_leak=self._allow_leak)
             seed = self._seed("images", fold, draw)
-            key = self._key("folder", fingerprint=folder.fingerprint, seed=seed)
+            left_out = {"left_out": digest} if (digest := folder.left_out(fold)) else {}
+            key = self._key("folder", fingerprint=folder.fingerprint, seed=seed, **left_out)
             return SamplingTask(key=key, fold=fold, generator=name, counts=most, seed=seed, seen=seen, ready=True)
         generator, images, size = (
             self._worker.generators[name],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,11 +18,14 @@ from medzoo.experiment.folds import Fold
 from medzoo.generation.mixture import Source
 from medzoo.generation.selection import (
     NOVELTY,
+    RANDOM,
+    Measured,
     PoolFeatures,
     RealFeatures,
+    measure,
     needs_features,
     pool_counts,
-    select,
+    rank,
 )
 from medzoo.hub.registry import load_registry
 from medzoo.plugins.lookup import Plugins
@@ -116,30 +119,18 @@ def select_images(
         return np.array(found["kept"], np.int64), found["counts"]
     except (OSError, ValueError, KeyError, TypeError):
         pass  # not selected yet, or damaged
-    data, train = worker.images.data, np.array(fold.train, np.int64)
-    of_drawn = np.empty((len(drawn), 0), np.float32)
-    of_data = [np.empty((len(data), 0), np.float32)]
-    if extractor is not None:
-        # Features of an image depend on no other image, so those of all folds are extracted together.
-        header = drawn.headers[0]
-        channels = 1 if data.channels == 1 and header.gray else 3
-        image = ImageSpec(size=min(header.width, header.height), channels=channels, classes=data.classes)
-        (of_drawn,) = extractor.extract(drawn, image, crop="none", mirrored=False)
-        of_data = extractor.extract(data, image, crop=crop, mirrored=NOVELTY in criteria)
+    wanted = [name for name in worker.images.data.classes if keep.get(name)]
     try:
-        chosen = select(
-            PoolFeatures(
-                features=of_drawn[pool],
-                labels=drawn.labels[pool],
-                sources=_sources(drawn, pool, [data.names[index] for index in fold.train]),
-            ),
-            RealFeatures(
-                classes=data.classes,
-                features=of_data[0][train],
-                mirrored=of_data[-1][train],
-                labels=data.labels[train],
-                groups=np.unique(worker.groups[train], return_inverse=True)[1].astype(np.int64),
-            ),
+        # Of the whole set, once: what is measured on an image depends on no other one that was drawn.
+        facts = (fold, key, tuple(sorted({*criteria} - {RANDOM})), tuple(wanted), crop, seed)
+        if (measured := worker.measured.get(facts)) is None:
+            measured = worker.measured[facts] = _measure(
+                worker, fold, drawn, criteria=criteria, wanted=wanted, crop=crop, seed=seed
+            )
+        chosen = rank(
+            drawn.labels[pool],
+            worker.images.data.classes,
+            measured.at(pool),
             criteria=criteria,
             keep=keep,
             seed=seed,
@@ -154,8 +145,53 @@ def select_images(
     return kept, counts
 
 
-def _sources(drawn: Dataset, pool: np.ndarray, names: list[str]) -> np.ndarray:
+def _measure(
+    worker: Worker,
+    fold: Fold,
+    drawn: Dataset,
+    *,
+    criteria: tuple[str, ...],
+    wanted: Sequence[str],
+    crop: str,
+    seed: int,
+) -> Measured:
+    """Measure what the criteria rank by, on all of `drawn` against the fold's training images."""
+    of_drawn, of_data = pool_features(worker, drawn, crop=crop, criteria=criteria)
+    data, train = worker.images.data, np.array(fold.train, np.int64)
+    facts = (fold, of_data[0].shape[1:], crop, NOVELTY in criteria, drawn.headers[0].width, drawn.headers[0].height)
+    if (real := worker.compared.get(facts)) is None:
+        real = worker.compared[facts] = RealFeatures(
+            classes=data.classes,
+            features=of_data[0][train],
+            mirrored=of_data[-1][train],
+            labels=data.labels[train],
+            groups=np.unique(worker.groups[train], return_inverse=True)[1].astype(np.int64),
+        )
+    sources = _sources(drawn, [data.names[index] for index in fold.train])
+    pool = PoolFeatures(features=of_drawn, labels=drawn.labels, sources=sources)
+    return measure(pool, real, criteria=criteria, wanted=wanted, seed=seed)
+
+
+def pool_features(
+    worker: Worker, drawn: Dataset, *, crop: str, criteria: tuple[str, ...]
+) -> tuple[np.ndarray, Sequence[np.ndarray]]:
+    """Return the features by which the criteria compare `drawn` images and all real ones, float32 (N, D) each.
+
+    With "novelty", those of the mirrored real images follow. Features of an image depend on no other image, so those of
+    all folds are extracted together; the cache keeps them.
+    """
+    data = worker.images.data
+    if not needs_features(criteria):
+        return np.empty((len(drawn), 0), np.float32), [np.empty((len(data), 0), np.float32)]
+    header = drawn.headers[0]
+    channels = 1 if data.channels == 1 and header.gray else 3
+    image = ImageSpec(size=min(header.width, header.height), channels=channels, classes=data.classes)
+    (of_drawn,) = worker.extractor.extract(drawn, image, crop="none", mirrored=False)
+    return of_drawn, worker.extractor.extract(data, image, crop=crop, mirrored=NOVELTY in criteria)
+
+
+def _sources(drawn: Dataset, names: list[str]) -> np.ndarray:
     """Return which of the training images, by name, each image varies, by medzoo's metadata.csv: int64, -1 for none."""
     rows, places = read_metadata(drawn.path), {name: place for place, name in enumerate(names)}
-    stated = [rows.get(drawn.names[index], {}).get("source_image", "") for index in pool.tolist()]
+    stated = [rows.get(name, {}).get("source_image", "") for name in drawn.names]
     return np.array([places.get(name, -1) for name in stated], np.int64)

@@ -16,8 +16,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import connection
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, Protocol
 
 from medzoo.errors import OUT_OF_MEMORY, ConfigError, MedzooError, ResourceError, is_out_of_memory
 from medzoo.experiment.config import Arm
@@ -134,8 +135,22 @@ class Failure:
 OnDone = Callable[[Task, Failure | None], None]
 
 
+class Runner(Protocol):
+    """Do tasks, and call `on_done` after each; what needs a failed task fails with the same failure."""
+
+    def __call__(self, tasks: Sequence[Task], *, on_done: OnDone) -> None:
+        """Return when all are done. Raises: ResourceError if a process died."""
+
+
 def run_tasks(tasks: Sequence[Task], work: Work, *, jobs: int, on_done: OnDone) -> None:
-    """Call `work` on every task, and `on_done` after each; what needs a failed task fails with the same failure.
+    """Call `work` on every task, and `on_done` after each. Raises: as `task_runner` and what it yields."""
+    with task_runner(work, jobs=jobs) as run:
+        run(tasks, on_done=on_done)
+
+
+@contextmanager
+def task_runner(work: Work, *, jobs: int) -> Iterator[Runner]:
+    """Yield a function that calls `work` on tasks; it keeps what `work` has loaded from one call to the next.
 
     With several `jobs`, tasks run in processes that share the processor's cores; `work` is sent along. Results
     depend on their number only as much as on that of threads, by the rounding of sums.
@@ -153,7 +168,7 @@ def run_tasks(tasks: Sequence[Task], work: Work, *, jobs: int, on_done: OnDone) 
             done.set_result(_attempt(work, task))
             return done
 
-        _run(tasks, call, jobs=1, on_done=on_done)
+        yield partial(_run, submit=call, jobs=1)
         return
     pool = ProcessPoolExecutor(
         max_workers=jobs,
@@ -170,7 +185,7 @@ def run_tasks(tasks: Sequence[Task], work: Work, *, jobs: int, on_done: OnDone) 
 
     with pool:
         try:
-            _run(tasks, submit, jobs=jobs, on_done=on_done)
+            yield partial(_run, submit=submit, jobs=jobs)
         except BrokenProcessPool as error:
             raise ResourceError(
                 "a worker process died, possibly out of memory",
@@ -184,7 +199,7 @@ def run_tasks(tasks: Sequence[Task], work: Work, *, jobs: int, on_done: OnDone) 
 
 
 def _run(
-    tasks: Sequence[Task], submit: Callable[[Task], Future[Failure | None]], *, jobs: int, on_done: OnDone
+    tasks: Sequence[Task], *, submit: Callable[[Task], Future[Failure | None]], jobs: int, on_done: OnDone
 ) -> None:
     """Submit tasks as soon as their needs are met, no more at once than `jobs`, until all are done."""
     waiting = {task.key: task for task in tasks}

@@ -43,6 +43,7 @@ from medzoo.generation.plan import Plan, distinct, file_safe
 from medzoo.generation.run import Job
 from medzoo.generation.run import run as run_job
 from medzoo.generation.sampler import Sampler
+from medzoo.generation.selection import Measured, RealFeatures
 from medzoo.models.labels import split_label
 from medzoo.models.loading import build_model
 from medzoo.plugins.lookup import Plugins, load_plugins
@@ -134,6 +135,24 @@ class Worker:
         """The extractor by whose features images are selected."""
         return load_extractor(self.design.value.use.extractor, self.plugins, self.device)
 
+    @cached_property
+    def measured(self) -> dict[Any, Measured]:
+        """What selections have measured on sets of images, by all it depends on (`experiment.selection`)."""
+        return {}
+
+    @cached_property
+    def compared(self) -> dict[Any, RealFeatures]:
+        """The real images that selections compare with, by fold and by how they are seen."""
+        return {}
+
+    @cached_property
+    def ready(self) -> Callable[[str, int, int], Decoded]:
+        """Decode the images of a folder by its name, once for each size and channels."""
+        return cache(
+            # They are as a model sees them, and not cropped once more.
+            lambda name, size, channels: Decoded(self.folders[name].data, size=size, channels=channels, crop="none")
+        )
+
     def crop_of(self, name: str) -> str:
         """Return how the generator `name`, or else a classifier, crops real images."""
         if name in self.generators and self.generators[name].kind != "parameter-free":
@@ -187,7 +206,7 @@ class Worker:
         """
         if task.ready:
             ready = self.folders[task.generator]
-            return ready.data, ready.take(counts, seed=task.seed)
+            return ready.data, ready.take(counts, task.fold, seed=task.seed)
         data, folder = self.images.data, self.home / "sets" / task.key
         pictures = list(self._plan(task).images())
         hot = np.zeros((len(pictures), len(data.classes)), np.float32)
@@ -255,8 +274,11 @@ def run_cell(worker: Worker, cell: Cell) -> CellResult:
                 keep=kept,
                 seed=task.seed,
             )
-        # They are as a model sees them, and not cropped once more.
-        images = Decoded(drawn, size=base.size, channels=base.channels, crop="none")
+        images = (
+            worker.ready(name, base.size, base.channels)
+            if task.ready
+            else Decoded(drawn, size=base.size, channels=base.channels, crop="none")
+        )
         synthetic.append(Part(images=images, rows=taken, labels=drawn.labels[taken], weight=cell.arm.loss_weight))
         counts[name] = drawn.subset(taken).counts()
     tested = data.subset(cell.fold.test)

@@ -46,6 +46,9 @@ logger = logging.getLogger(__name__)
 MODELS = "models"
 """In run.json: each model's folder by the generator's name in metadata.csv."""
 
+SOURCES = "source_fingerprints"
+"""In run.json: the fingerprint of each real image that was varied, by its name in metadata.csv."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
@@ -377,6 +380,15 @@ def _write_sheet(job: Job) -> None:
         )
 
 
+def _sources(job: Job) -> dict[str, dict[str, str]]:
+    """Return what run.json says of the real images that were varied: two data sets may use the same names."""
+    varied = {source for image in job.plan.images() if (source := job.sampler.source(image)) is not None}
+    if job.real is None or not varied:
+        return {}
+    digests = job.real.fingerprints()
+    return {SOURCES: {job.real.names[index]: digests[index] for index in sorted(varied)}}
+
+
 def _finish(
     job: Job, record: RunRecord, *, how: str, seconds: float, requests: Mapping[str, Mapping[str, Any]]
 ) -> None:
@@ -405,6 +417,7 @@ def _finish(
         "counts": {label: {"real": real.get(label, 0), "synthetic": job.plan.count(label)} for label in job.labels},
         "originals": how,
         "drawing_seconds": round(seconds, 3),
+        **_sources(job),
         "requests": requests,
         **job.facts,
     }

@@ -18,6 +18,7 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -70,6 +71,20 @@ class RealFeatures:
     labels: np.ndarray
     groups: np.ndarray
     mirrored: np.ndarray | None = None
+    fitted: dict[tuple[int, int], tuple[np.ndarray, list[Any]]] = field(default_factory=dict, repr=False)
+    """The classifiers of `agreement`, which depend on no pool, by their number and seed."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Measured:
+    """What the criteria measure on each image of a pool, whichever others are in it: the `values` of `Selection`."""
+
+    values: Mapping[str, np.ndarray]
+    threshold: float | None = None
+
+    def at(self, rows: np.ndarray) -> Measured:
+        """Return what was measured on the images at `rows`."""
+        return Measured(values={name: own[rows] for name, own in self.values.items()}, threshold=self.threshold)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -177,35 +192,65 @@ def select(
     Raises:
         DataError: fewer images than `keep` pass; classes with too few real images for the criteria.
     """
-    chosen = check_criteria(criteria)
-    wanted = [label for label, name in enumerate(real.classes) if keep.get(name)]
+    wanted = [name for name in real.classes if keep.get(name)]
+    measured = measure(pool, real, criteria=criteria, wanted=wanted, seed=seed)
+    return rank(pool.labels, real.classes, measured, criteria=criteria, keep=keep, seed=seed)
+
+
+def measure(
+    pool: PoolFeatures, real: RealFeatures, *, criteria: Sequence[str], wanted: Sequence[str], seed: int
+) -> Measured:
+    """Measure what the criteria rank by, on every image of the pool, for selecting images of the classes `wanted`.
+
+    Raises: DataError for classes with too few real images for the criteria.
+    """
+    chosen, labels = check_criteria(criteria), [real.classes.index(name) for name in wanted]
     _check_features(pool, real)
     values: dict[str, np.ndarray] = {}
-    scores: list[np.ndarray] = []  # higher is better
     threshold: float | None = None
-    passed = np.ones(len(pool.labels), np.bool_)
     if (pool.sources >= 0).any():
         values["source"] = _distance_to_source(pool, real)
     if NOVELTY in chosen:
         values["nearest"], threshold = _nearest_real(pool, real)
-        passed = values["nearest"] > threshold
     if AGREEMENT in chosen:
-        values["probability"], values["agrees"] = _agreement(pool, real, wanted, seed=seed)
+        values["probability"], values["agrees"] = _agreement(pool, real, labels, seed=seed)
+    if DISTANCE in chosen:
+        values["distance"] = _distance_to_class(pool, real, labels)
+    return Measured(values=values, threshold=threshold)
+
+
+def rank(
+    labels: np.ndarray,
+    classes: tuple[str, ...],
+    measured: Measured,
+    *,
+    criteria: Sequence[str],
+    keep: Mapping[str, int],
+    seed: int,
+) -> Selection:
+    """Select by what was measured on a pool of these `labels`, int64 (N,), indices into `classes`: see `select`.
+
+    Raises: DataError for fewer images than `keep` that pass.
+    """
+    chosen, values, threshold = check_criteria(criteria), measured.values, measured.threshold
+    wanted = [label for label, name in enumerate(classes) if keep.get(name)]
+    passed = values["nearest"] > threshold if threshold is not None else np.ones(len(labels), np.bool_)
+    scores: list[np.ndarray] = []  # higher is better
+    if AGREEMENT in chosen:
         scores.append(values["probability"])
     if DISTANCE in chosen:
-        values["distance"] = _distance_to_class(pool, real, wanted)
         scores.append(-values["distance"])
     if RANDOM in chosen:
-        scores.append(np.random.default_rng(derive_seed(seed, "selection")).random(len(pool.labels)))
-    ranks = np.full(len(pool.labels), -1, np.int64)
+        scores.append(np.random.default_rng(derive_seed(seed, "selection")).random(len(labels)))
+    ranks = np.full(len(labels), -1, np.int64)
     reasons = np.where(passed, RANKED_LOWER, NEAR_COPY).astype(object)
     short: list[str] = []
     factor = 0.0
     for label in wanted:
-        own = np.flatnonzero(pool.labels == label)
+        own = np.flatnonzero(labels == label)
         left = own[passed[own]]
-        if len(left) < keep[real.classes[label]]:
-            short.append(f"{len(left)} of {len(own)} of class '{real.classes[label]}'")
+        if len(left) < keep[classes[label]]:
+            short.append(f"{len(left)} of {len(own)} of class '{classes[label]}'")
             factor = max(factor, len(own) / len(left) if len(left) else math.inf)
             continue
         # Equal sums of ranks, as without any criterion that ranks, leave the order of the pool.
@@ -213,17 +258,17 @@ def select(
         for score in scores:
             total += np.argsort(np.argsort(-score[left], kind="stable"), kind="stable")
         ranks[left[np.argsort(total, kind="stable")]] = np.arange(len(left))
-        reasons[left[ranks[left] < keep[real.classes[label]]]] = ""
+        reasons[left[ranks[left] < keep[classes[label]]]] = ""
     if short:
-        needed = "; ".join(f"{real.classes[label]} {keep[real.classes[label]]}" for label in wanted)
+        needed = "; ".join(f"{classes[label]} {keep[classes[label]]}" for label in wanted)
         larger = f", such as --pool {math.ceil(11 * factor) / 10:g}," if math.isfinite(factor) else ""
         raise DataError(
             f"too few images pass {NOVELTY}: {', '.join(short)} (to keep: {needed})",
             f"nothing is lost: draw a larger pool{larger} which continues this one, or select without {NOVELTY}",
         )
     return Selection(
-        classes=real.classes,
-        labels=pool.labels,
+        classes=classes,
+        labels=labels,
         kept=np.flatnonzero(reasons == ""),
         reasons=tuple(reasons.tolist()),
         ranks=ranks,
@@ -266,18 +311,23 @@ def _agreement(
     number = min(FOLDS, _check_classes(real, wanted, AGREEMENT))
     if len(np.unique(real.labels)) < 2:
         raise DataError(f"{AGREEMENT} needs real images of two classes or more", f"select by {DISTANCE}")
-    hot = real.labels[:, None] == np.arange(len(real.classes))
-    folds = assign_groups(hot, real.groups, shares=np.full(number, 1 / number), seed=derive_seed(seed, AGREEMENT))
+    if (number, seed) not in real.fitted:
+        hot = real.labels[:, None] == np.arange(len(real.classes))
+        folds = assign_groups(hot, real.groups, shares=np.full(number, 1 / number), seed=derive_seed(seed, AGREEMENT))
+        models = []
+        for fold in range(number):
+            seen = folds != fold
+            model = make_pipeline(
+                StandardScaler(),
+                LogisticRegression(C=_INVERSE_REGULARIZATION, class_weight="balanced", max_iter=1000),
+            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)  # it ranks well before it has converged
+                models.append(model.fit(real.features[seen].astype(np.float64), real.labels[seen]))
+        real.fitted[number, seed] = folds, models
+    folds, models = real.fitted[number, seed]
     by_fold = np.zeros((number, len(pool.labels), len(real.classes)))
-    for fold in range(number):
-        seen = folds != fold
-        model = make_pipeline(
-            StandardScaler(),
-            LogisticRegression(C=_INVERSE_REGULARIZATION, class_weight="balanced", max_iter=1000),
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # it ranks well before it has converged
-            model.fit(real.features[seen].astype(np.float64), real.labels[seen])
+    for fold, model in enumerate(models):
         by_fold[fold][:, model.classes_] = model.predict_proba(pool.features.astype(np.float64))
     probabilities = by_fold.mean(axis=0)
     varied = np.flatnonzero(pool.sources >= 0)
