@@ -88,13 +88,13 @@ def test_run_keeps_the_counts_and_says_what_was_kept(plan, tmp_path):
 def test_selection_sees_the_training_part_alone(plan, monkeypatch):
     work = plan(select=["agreement"])
     seen = []
-    select = selection.select
+    measure = selection.measure
 
     def watch(pool, real, **given):
         seen.append((pool, real))
-        return select(pool, real, **given)
+        return measure(pool, real, **given)
 
-    monkeypatch.setattr(selection, "select", watch)
+    monkeypatch.setattr(selection, "measure", watch)
     run(work, jobs=1, progress=no_progress)
     data = work.worker.images.data
     (everything,) = work.worker.extractor.extract(
@@ -108,8 +108,8 @@ def test_selection_sees_the_training_part_alone(plan, monkeypatch):
 
 def test_selection_is_made_once_for_cells_with_the_same_images(plan, monkeypatch):
     calls = []
-    select = selection.select
-    monkeypatch.setattr(selection, "select", lambda *given, **named: calls.append(1) or select(*given, **named))
+    rank = selection.rank
+    monkeypatch.setattr(selection, "rank", lambda *given, **named: calls.append(1) or rank(*given, **named))
     results = run(plan(select=["random"], loss_weight=[1.0, 0.3]), jobs=1, progress=no_progress)
     assert len(results.cells) == 6
     assert len(calls) == 2
