@@ -117,7 +117,7 @@ def test_selection_is_made_once_for_cells_with_the_same_images(plan, monkeypatch
 
 def test_run_too_few_images_pass(plan, monkeypatch):
     """Every image is a copy of a real one that is not its source."""
-    monkeypatch.setattr(selection, "_sources", lambda drawn, pool, names: np.full(len(pool), -1))
+    monkeypatch.setattr(selection, "_sources", lambda drawn, names: np.full(len(drawn), -1))
     results = run(plan(arms=("duplicate",), select=["novelty"]), jobs=1, progress=no_progress)
     errors = [cell.error for cell in results.cells if cell.error]
     assert len(errors) == 2
