@@ -109,15 +109,15 @@ def test_data_check_missing_folder(medzoo: Medzoo, tmp_path: Path) -> None:
 
 def test_data_check_writes_a_report_and_names_what_was_left_out(medzoo: Medzoo, tmp_path: Path) -> None:
     write_folder(tmp_path / "set", {"a": 3, "A": 1})
-    (tmp_path / "set" / "a" / "1.dcm").touch()
+    (tmp_path / "set" / "a" / "1.nrrd").touch()
     answer = medzoo("data", "check", tmp_path / "set", "--out", tmp_path / "report")
     assert answer.code == 0
     assert answer.out.startswith(f"{tmp_path}/set: 4 images of 2 classes (A 1, a 3); no parts; patients unknown; gray")
-    assert "1 .dcm, such as a/1.dcm" in answer.out
+    assert "1 .nrrd, such as a/1.nrrd" in answer.out
     assert "problems: class names that differ only in case" in answer.out
     assert answer.out.endswith(f"{tmp_path}/report/report.html\n")
     found = json.loads(medzoo("data", "check", tmp_path / "set", "--json").out)
-    assert found["summary"]["left_out"] == [{"what": ".dcm", "count": 1, "examples": ["a/1.dcm"], "expected": False}]
+    assert found["summary"]["left_out"] == [{"what": ".nrrd", "count": 1, "examples": ["a/1.nrrd"], "expected": False}]
     assert found["report"] is None
 
 

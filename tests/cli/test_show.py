@@ -142,7 +142,15 @@ def test_show_settings_and_presets_of_a_plugin(medzoo, gauss):
         "tiny": {"about": "For tests: small.", "changes": {"image.size": 16, "spread": 2.0}},
     }
     settings = {each["key"]: each for each in facts["settings"]}
-    assert list(settings) == ["image.size", "image.channels", "image.depth", "image.crop", "spread", "names"]
+    assert list(settings) == [
+        "image.size",
+        "image.channels",
+        "image.depth",
+        "image.window",
+        "image.crop",
+        "spread",
+        "names",
+    ]
     assert settings["spread"] == {
         "key": "spread",
         "default": 1.0,

@@ -90,15 +90,15 @@ def test_folders_of_systems_are_passed_over(tmp_path: Path) -> None:
 
 def test_files_that_are_no_images_are_counted_by_suffix(tmp_path: Path) -> None:
     write_folder(tmp_path, {"a": 2})
-    for name in ("a/1.DCM", "a/2.dcm", "a/x/3.webp", "notes.txt", "a/IM0001", "run.json"):
+    for name in ("a/1.NRRD", "a/2.nrrd", "a/x/3.webp", "notes.txt", "a/IM0001", "run.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     write_folder(tmp_path / "more", {"x": 1}).joinpath("x/000.png").rename(tmp_path / "loose.png")
     (tmp_path / "more" / "x").rmdir()
     (tmp_path / "more").rmdir()
-    expected = {"images beside the class folders": 1, ".dcm": 2, ".webp": 1, "without a suffix": 1, ".txt": 1}
+    expected = {"images beside the class folders": 1, ".nrrd": 2, ".webp": 1, "without a suffix": 1, ".txt": 1}
     assert left_out(tmp_path) == expected
-    assert "left out: 1 image beside the class folders, 2 .dcm" in open_dataset(tmp_path).summary().line()
+    assert "left out: 1 image beside the class folders, 2 .nrrd" in open_dataset(tmp_path).summary().line()
 
 
 def test_only_texts_beside_images_call_for_no_look(tmp_path: Path) -> None:
@@ -118,8 +118,8 @@ def test_folders_beside_parts_are_named(tmp_path: Path) -> None:
 
 def test_empty_class_folder_says_what_it_holds(tmp_path: Path) -> None:
     write_folder(tmp_path, {"a": 1, "b": 0})
-    (tmp_path / "b" / "1.dcm").touch()
-    with pytest.raises(DataError, match=r"class folder .*b holds no images .*; it has 1 \.dcm"):
+    (tmp_path / "b" / "1.nrrd").touch()
+    with pytest.raises(DataError, match=r"class folder .*b holds no images .*; it has 1 \.nrrd"):
         open_dataset(tmp_path)
 
 
@@ -168,12 +168,12 @@ def test_folder_without_permission_is_refused(tmp_path: Path, monkeypatch: pytes
 def test_open_unlabeled_images(tmp_path: Path) -> None:
     write_folder(tmp_path, {"x": 2})
     (tmp_path / "x" / "@eaDir").mkdir()
-    (tmp_path / "x" / "1.dcm").touch()
+    (tmp_path / "x" / "1.nrrd").touch()
     found = open_unlabeled(tmp_path / "x", as_class="all")
     assert found is not None
     assert found.names == ("000.png", "001.png")
     assert found.labels.tolist() == [0, 0]
-    assert [one.what for one in found.findings.left_out] == [".dcm"]
+    assert [one.what for one in found.findings.left_out] == [".nrrd"]
     assert open_unlabeled(tmp_path, as_class="all") is None
     one = open_unlabeled(tmp_path / "x" / "000.png", classes=("a", "b"))
     assert one is not None

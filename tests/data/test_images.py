@@ -8,6 +8,7 @@ import threading
 import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -265,11 +266,11 @@ def test_decode_all_few_large_images_at_once(tmp_path, monkeypatch, limit, at_on
     monkeypatch.setattr(images.os, "cpu_count", lambda: 8)
     decode_one, together, active = images._decode, threading.Barrier(at_once), []
 
-    def watched(path: Path, *, depth: int | None) -> np.ndarray:
+    def watched(path: Path, frame: str, **how: Any) -> np.ndarray:
         active.append(path)
         together.wait(timeout=60)  # breaks if fewer than `at_once` are decoded together
         assert len(active) <= at_once
-        pixels = decode_one(path, depth=depth)
+        pixels = decode_one(path, frame, **how)
         together.wait(timeout=60)
         active.remove(path)
         return pixels

@@ -29,12 +29,12 @@ def test_write_data_report_shows_classes_and_what_was_left_out(tmp_path: Path) -
     Image.fromarray(mask).save(tmp_path / "scans" / "Train" / "b" / "000_mask.png")
     Image.new("L", (20, 9), 7).save(tmp_path / "scans" / "Train" / "b" / "empty.png")
     (tmp_path / "scans" / "Train" / "b" / "broken.png").write_bytes(b"")
-    (tmp_path / "scans" / "Train" / "b" / "x.dcm").touch()
+    (tmp_path / "scans" / "Train" / "b" / "x.nrrd").touch()
     page = page_of(tmp_path / "scans", tmp_path / "out")
     assert "16 images of 2 classes (<b>a 12, b 4); parts train 15, test 1; patients unknown" in page.text
     assert "train 15 (folder Train), test 1 (folder TEST)" in page.text
     assert "1 masks, such as b/000_mask.png" in page.text
-    assert "1 .dcm, such as b/x.dcm" in page.text
+    assert "1 .nrrd, such as b/x.nrrd" in page.text
     assert "broken.png is empty" in page.text
     assert "images without content (one color all over, or all transparent): 1" in page.text.lower()
     pictures = [image["alt"] for image in page.all("img")]

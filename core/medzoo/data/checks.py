@@ -78,7 +78,7 @@ def check_dataset(dataset: Dataset) -> DataReport:
     parts = dataset.parts()
     headers = list(chain.from_iterable(part.headers for part in parts.values()))
     sizes = Counter(f"{header.width}x{header.height}" for header in headers)
-    kinds = Counter(f"{header.mode}, {header.bits} bit" for header in headers)
+    kinds = Counter(f"{header.format} {header.mode}".strip() + f", {header.bits} bit" for header in headers)
     exact, near, groups = _duplicates(parts)
     blank = [f"{name}/{file}" for name, part in parts.items() for file in part.blank()]
     return DataReport(

@@ -14,21 +14,24 @@ import numpy as np
 
 from medzoo.data.folders import read_flat_folder
 from medzoo.data.images import (
-    SUFFIXES,
     Header,
     decode,
     decode_all,
     depth_of,
     highest_values,
     is_color,
+    is_image,
+    no_picture,
     prepare,
     probe,
     spread,
 )
-from medzoo.data.readers import Listing, read
+from medzoo.data.readers import Listing, read, take_frames
+from medzoo.data.reading import Reading
 from medzoo.data.summary import DataSummary, Findings
 from medzoo.data.synthetic import synthetic_by_name
-from medzoo.errors import DataError, UnknownName
+from medzoo.data.windows import FILE, describe_window, parse_window
+from medzoo.errors import ConfigError, DataError, UnknownName
 from medzoo.specs import ImageSpec
 
 logger = logging.getLogger(__name__)
@@ -48,6 +51,10 @@ class Dataset:
     as unreadable, with the reason. `synthetic` are the names of images that a model made, and `findings` say how the
     path was read. Files of more than 8 bits a channel are read as of `depth` bits; `highest` is the highest value that
     any of them stores, held-out ones included, or None where there are none.
+
+    Image i is the frame `frames[i]` of a DICOM or NIfTI file, "" for other files; gray ones are shown through `window`
+    (`windows.parse_window`), "" for the file's. `patient_keys` tell patients of several sets apart while the process
+    runs, where `patients` are called P0001 and so on for want of names that may be written.
     """
 
     path: Path
@@ -55,14 +62,17 @@ class Dataset:
     labels: np.ndarray
     names: tuple[str, ...]
     files: tuple[Path, ...] | None = None
+    frames: tuple[str, ...] | None = None
     array: np.ndarray | None = None
     patients: tuple[str, ...] | None = None
+    patient_keys: tuple[str, ...] | None = field(default=None, repr=False)
     held_out: Mapping[str, Dataset] = field(default_factory=dict)
     bad: tuple[tuple[str, str], ...] = ()
     synthetic: frozenset[str] = frozenset()
     findings: Findings = Findings()
     depth: int = 16
     highest: int | None = None
+    window: str = ""
 
     def __post_init__(self) -> None:
         if (self.files is None) == (self.array is None):
@@ -81,16 +91,37 @@ class Dataset:
         return self.labels.ndim == 2
 
     def file(self, index: int) -> Path | None:
-        """Return the file that image `index` comes from, or None where it lies in an array."""
-        return self.files[index] if self.files is not None else None
+        """Return the picture file that image `index` is, or None where it lies in an array or in a DICOM or NIfTI file.
+
+        These are never linked or copied, as they hold data of patients.
+        """
+        volume = self.frames is not None and self.frames[index]
+        return self.files[index] if self.files is not None and not volume else None
+
+    @property
+    def has_volumes(self) -> bool:
+        """Whether any image, held-out ones included, comes from a DICOM or NIfTI file."""
+        return any(any(part.frames or ()) for part in (self, *self.held_out.values()))
 
     def pixels(self, index: int) -> np.ndarray:
         """Return image `index` as stored: uint8 (H, W) or (H, W, 3). Raises: DataError if its file cannot be read."""
-        return decode(self.files[index], depth=self.depth) if self.files is not None else self._array[index]
+        if self.files is None:
+            return self._array[index]
+        frame = self.frames[index] if self.frames is not None else ""
+        return decode(self.files[index], frame=frame, depth=self.depth, window=self.window)
 
     def all_pixels(self) -> Iterator[np.ndarray]:
         """Yield every image as stored, in order, several decoded at once. Raises: DataError on an unreadable file."""
-        yield from _readable(decode_all(self.files, depth=self.depth) if self.files is not None else self._array)
+        yield from _readable(self._decoded(range(len(self))))
+
+    def _decoded(self, indices: Sequence[int], *, stored: bool = False) -> Iterator[np.ndarray | DataError]:
+        """Yield these images in order, several decoded at once; with `stored`, of whatever depth and window."""
+        if self.files is None:
+            yield from self._array[[*indices]]
+            return
+        files = [self.files[index] for index in indices]
+        frames = [self.frames[index] for index in indices] if self.frames is not None else None
+        yield from decode_all(files, frames=frames, depth=None if stored else self.depth, window=self.window)
 
     @property
     def _array(self) -> np.ndarray:
@@ -119,8 +150,10 @@ class Dataset:
             labels=self.labels[chosen],
             names=tuple(self.names[index] for index in chosen),
             files=tuple(self.files[index] for index in chosen) if self.files is not None else None,
+            frames=tuple(self.frames[index] for index in chosen) if self.frames is not None else None,
             array=self.array[chosen] if self.array is not None else None,
             patients=tuple(self.patients[index] for index in chosen) if self.patients is not None else None,
+            patient_keys=tuple(self.patient_keys[index] for index in chosen) if self.patient_keys else None,
             held_out={},
             bad=(),
             synthetic=synthetic,
@@ -134,7 +167,7 @@ class Dataset:
     def headers(self) -> tuple[Header, ...]:
         """What each image's header says. Raises: DataError for a file that is not an image."""
         if self.files is not None:
-            return tuple(map(probe, self.files))
+            return tuple(map(probe, self.files, self.frames or [""] * len(self)))
         height, width = self._array.shape[1:3]
         return (Header(width, height, "L" if self._array.ndim == 3 else "RGB"),) * len(self)
 
@@ -154,15 +187,21 @@ class Dataset:
 
     def _some_pixels(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
         """Yield these images as stored, without those that cannot be read."""
-        if self.files is None:
-            yield from self._array[[*indices]]
-        else:
-            decoded = decode_all([self.files[index] for index in indices], depth=self.depth)
-            yield from (pixels for pixels in decoded if not isinstance(pixels, DataError))
+        yield from (pixels for pixels in self._decoded(indices) if not isinstance(pixels, DataError))
 
-    def image_settings(self) -> dict[str, int]:
-        """Return the settings of a model of these images, by key: image.channels, and image.depth where it matters."""
-        return {"image.channels": self.channels, **({} if self.highest is None else {"image.depth": self.depth})}
+    @property
+    def decoded_as_stored(self) -> bool:
+        """Whether images are decoded to the very values that are stored, of which fingerprints are."""
+        return self.highest is None and not any(self.frames or ())
+
+    def image_settings(self) -> dict[str, int | str]:
+        """Return settings of a model of these images: image.channels; where they matter, image.depth and .window."""
+        found: dict[str, int | str] = {"image.channels": self.channels}
+        if self.highest is not None:
+            found["image.depth"] = self.depth
+        if self.has_volumes:
+            found["image.window"] = self.window or FILE
+        return found
 
     def with_depth(self, depth: int) -> Dataset:
         """Return the dataset, held-out parts included, with files of more than 8 bits read as of `depth` bits.
@@ -178,6 +217,23 @@ class Dataset:
             )
         held_out = {part: images.with_depth(depth) for part, images in self.held_out.items()}
         return _kept_headers(self, replace(self, depth=depth, held_out=held_out))
+
+    def with_window(self, window: str, *, whose: str) -> Dataset:
+        """Return the dataset, held-out parts included, with DICOM and NIfTI files shown through `window`.
+
+        Unchanged where there are no such files, or `window` is "".
+        Raises: ConfigError, which says `whose` window it is, if another window is given already.
+        """
+        if not window or not self.has_volumes or window == self.window:
+            return self
+        if self.window and parse_window(self.window) != parse_window(window):
+            raise ConfigError(
+                f"{whose} reads images with the window {describe_window(window)}, "
+                f"but {describe_window(self.window)} is given",
+                "leave --window out",
+            )
+        held_out = {part: images.with_window(window, whose=whose) for part, images in self.held_out.items()}
+        return _kept_headers(self, replace(self, window=window, held_out=held_out))
 
     def parts(self) -> dict[str, Dataset]:
         """Return "train" and the held-out parts by name, or "all" where nothing is held out."""
@@ -202,13 +258,21 @@ class Dataset:
             highest=self.highest,
             synthetic=sum(len(part.synthetic) for part in parts.values()),
             unreadable=sum(len(part.bad) for part in parts.values()),
+            windows=dict(Counter(filter(None, map(self._window_of, headers))).most_common()),
+            burned_in=sum(header.burned_in for header in headers),
         )
+
+    def _window_of(self, header: Header) -> str:
+        """Return which gray window shows an image; "" where none does."""
+        if not (header.format and header.gray):
+            return ""
+        return header.window if self.window in ("", FILE) else describe_window(self.window)
 
     @cached_property
     def _decoded_once(self) -> tuple[tuple[str, bool], ...]:
         """Each image's fingerprint, and whether it is one color all over."""
-        # As stored: the bit depth that images are read with leaves their fingerprints alone.
-        decoded = decode_all(self.files, depth=None) if self.files is not None else self._array
+        # As stored: the bit depth and the window that images are read with leave their fingerprints alone.
+        decoded = self._decoded(range(len(self)), stored=True)
         return tuple((fingerprint_of(pixels), is_blank(pixels)) for pixels in _readable(decoded))
 
     def blank(self) -> tuple[str, ...]:
@@ -236,7 +300,7 @@ class Dataset:
         held_out = {part: images.verify(skip_bad=skip_bad) for part, images in self.held_out.items()}
         if self.files is None:
             return replace(self, held_out=held_out)
-        decoded = enumerate(decode_all(self.files, depth=self.depth))
+        decoded = enumerate(self._decoded(range(len(self))))
         errors = {k: found for k, found in decoded if isinstance(found, DataError)}
         if not errors:
             return replace(self, held_out=held_out)
@@ -338,6 +402,7 @@ def open_dataset(
     classes: Sequence[str] | None = None,
     masks: str = "ignore",
     depth: int = 0,
+    reading: Reading = Reading(),
     log: bool = True,
 ) -> Dataset:
     """Open the labeled images at `path`: class folders, train/val/test folders of them, a CSV, or a MedMNIST npz.
@@ -346,10 +411,12 @@ def open_dataset(
     aside, the result is the training part and `held_out` has the others. Headers are read; `verify` reads the rest, as
     does `skip_bad`, which goes on without unreadable files and lists them in `bad`. Segmentation masks are left out,
     or with `masks` an error ("refuse") or images ("as-images"). Files of more than 8 bits a channel are read as of
-    `depth` bits, 0 for as many as the set uses. With `log`, one line says what the path was taken for.
+    `depth` bits, 0 for as many as the set uses. `reading` says what is taken of DICOM and NIfTI files, and how. With
+    `log`, one line says what the path was taken for.
     Raises: DataError naming the file or folder and how to fix it.
     """
-    contents = read(Path(path), classes=classes, masks=masks)
+    reading.check()
+    contents = read(Path(path), classes=classes, masks=masks, reading=reading)
     parts = {
         part: _from_listing(
             Path(path), listing, classes=contents.classes, multi_label=contents.multi_label, findings=contents.findings
@@ -357,7 +424,9 @@ def open_dataset(
         for part, listing in contents.parts.items()
     }
     training = parts.pop("train")
-    return _finished(replace(training, held_out=parts), skip_bad=skip_bad, depth=depth, log=log)
+    held_out = {part: replace(images, window=reading.window) for part, images in parts.items()}
+    dataset = replace(training, held_out=held_out, window=reading.window)
+    return _finished(dataset, skip_bad=skip_bad, depth=depth, log=log)
 
 
 def open_unlabeled(
@@ -369,6 +438,7 @@ def open_unlabeled(
     skip_bad: bool = False,
     masks: str = "ignore",
     depth: int = 0,
+    reading: Reading = Reading(),
     log: bool = True,
 ) -> Dataset | None:
     """Open a folder of images without class folders, or one image; None if `path` is neither.
@@ -377,7 +447,12 @@ def open_unlabeled(
     taken too. The other arguments are those of `open_dataset`.
     Raises: DataError for an image that cannot be read.
     """
-    files: tuple[Path, ...] = (path,) if path.is_file() and path.name.lower().endswith(SUFFIXES) else ()
+    reading.check()
+    if reading.label_tag:
+        return None
+    files: tuple[Path, ...] = (path,) if path.is_file() and is_image(path) else ()
+    if files and (what := no_picture(path)):
+        raise DataError(f"{path} is not an image: it is among the {what}", "give an image")
     findings = Findings()
     if path.is_dir() and (found := read_flat_folder(path, masks=masks, nested=nested)) is not None:
         files, findings = found
@@ -385,15 +460,14 @@ def open_unlabeled(
         return None
     root = path if path.is_dir() else path.parent
     names = tuple(file.relative_to(root).as_posix() for file in files)
-    dataset = Dataset(
-        path=path,
-        classes=(as_class,) if as_class else tuple(classes),
-        labels=np.zeros(len(files), np.int64) if as_class else np.zeros((len(files), len(classes)), np.float32),
-        names=names,
-        files=files,
-        synthetic=synthetic_by_name(path, names),
-        findings=findings,
+    listing = Listing(names=names, labels=((),) * len(names), files=files, synthetic=synthetic_by_name(path, names))
+    parts, findings = take_frames({"train": listing}, findings, reading)
+    dataset = _from_listing(
+        path, parts["train"], classes=(as_class,) if as_class else tuple(classes), multi_label=True, findings=findings
     )
+    if as_class:
+        dataset = replace(dataset, labels=np.zeros(len(dataset), np.int64))
+    dataset = replace(dataset, window=reading.window)
     return _finished(dataset, skip_bad=skip_bad, depth=depth, log=log)
 
 
@@ -432,7 +506,7 @@ def _with_highest(dataset: Dataset) -> Dataset:
         file
         for part in parts
         for file, header in zip(part.files or (), part.headers if part.files else (), strict=True)
-        if header.bits > 8
+        if header.bits > 8 and not header.format
     ]
     # A file that cannot be read is reported by those who decode it.
     values = [value for value in highest_values(wide) if not isinstance(value, DataError)]
@@ -460,8 +534,10 @@ def _from_listing(
         labels=labels,
         names=listing.names,
         files=listing.files,
+        frames=listing.frames if any(listing.frames or ()) else None,
         array=listing.array,
         patients=listing.patients,
+        patient_keys=listing.patient_keys,
         synthetic=listing.synthetic,
         findings=findings,
     )

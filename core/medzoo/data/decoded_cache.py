@@ -109,6 +109,8 @@ class Decoded:
         facts: list[object] = [_FORMAT, self.size, self.channels, self.crop, self.dataset.depth]
         if self.dataset.array is not None:
             facts += [self.dataset.array.shape, hashlib.sha256(self.dataset.array.tobytes()).hexdigest()]
+        if self.dataset.frames is not None:
+            facts += [self.dataset.window, *self.dataset.frames]
         for file in self.dataset.files or ():
             try:
                 stat = file.stat()
@@ -209,8 +211,8 @@ class Decoded:
             part.replace(self._folder)
 
     def _squares(self) -> Iterator[tuple[str, np.ndarray]]:
-        # Pixels scaled from more than 8 bits are not those that have the fingerprint.
-        known = self.dataset.fingerprints() if self.dataset.highest is not None else repeat("")
+        # Pixels scaled from more than 8 bits, or shown through a window, are not those that have the fingerprint.
+        known = repeat("") if self.dataset.decoded_as_stored else self.dataset.fingerprints()
         for stored, fingerprint in zip(self.dataset.all_pixels(), known, strict=False):
             square = prepare(stored, size=self.size, channels=self.channels, crop=self.crop)
             yield fingerprint or fingerprint_of(stored), square

@@ -61,10 +61,20 @@ def components(pairs: np.ndarray, *, count: int) -> np.ndarray:
 
 
 def image_groups(dataset: Dataset) -> np.ndarray:
-    """Return a group number for each image, int64 (N,): of its patient where known, else of `duplicate_groups`."""
+    """Return a group number for each image, int64 (N,): of its patient where known, else of `duplicate_groups`.
+
+    An image without a patient among others that have one is in the group of its duplicates, theirs included.
+    """
     if dataset.patients is None:
         return duplicate_groups(dataset)
-    return np.unique(dataset.patients, return_inverse=True)[1].astype(np.int64)
+    if "" not in dataset.patients:
+        return np.unique(dataset.patients, return_inverse=True)[1].astype(np.int64)
+    known = [index for index, patient in enumerate(dataset.patients) if patient]
+    of_patients = equal_pairs([dataset.patients[index] for index in known])
+    pairs = np.array([(known[first], known[second]) for first, second in of_patients], np.int64).reshape(-1, 2)
+    alike = np.concatenate([near_pairs(thumbnails(dataset)), equal_pairs(dataset.fingerprints())])
+    unknown = np.array([not patient for patient in dataset.patients])
+    return components(np.concatenate([pairs, alike[unknown[alike].any(axis=1)]]), count=len(dataset))
 
 
 def duplicate_groups(dataset: Dataset) -> np.ndarray:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
-from medzoo.data.images import SUFFIXES
+from medzoo.data.images import SUFFIXES, is_image, no_picture
 from medzoo.data.masks import check_masks, find_masks
 from medzoo.data.metadata import METADATA
 from medzoo.data.spellings import part_of, without_part, words
@@ -25,6 +25,8 @@ _SYSTEM = frozenset(
     )
 ) | {"system volume information", "network trash folder", "temporary items", "thevolumesettingsfolder", "found.000"}
 _NO_SUFFIX = "without a suffix"
+MASK_FILES = "masks"
+"""What `images.no_picture` calls files that hold a segmentation and not an image."""
 _TEXTS = frozenset({"readme", "license", "licence", "notice", "changelog", "authors", "md5sums", "sha256sums"})
 # What medzoo writes into a folder of images.
 _OWN = frozenset({METADATA, "run.json", "split.csv"})
@@ -34,7 +36,7 @@ _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
 # Suffixes of images that medzoo does not read: nobody leaves these out on purpose.
 _OTHER_IMAGES = frozenset(
     words(
-        ".dcm .dicom .ima .nii .gz .nrrd .mha .mhd .gif .webp .jp2 .j2k .heic .heif .avif .jfif .jxl .ppm .pgm .pbm "
+        ".dicom .ima .gz .nrrd .mha .mhd .gif .webp .jp2 .j2k .heic .heif .avif .jfif .jxl .ppm .pgm .pbm "
         ".svs .ndpi .czi .raw .npy .mat .h5 .avi .mp4 .mov .zip .tar .7z .rar"
     )
 )
@@ -82,20 +84,22 @@ def read_flat_folder(path: Path, *, masks: str, nested: bool = False) -> tuple[t
     With `nested`, the images in its folders too, as if they were beside the others.
     """
     check_masks(masks)
-    if not nested and not any(_is_image(entry.name) and not _is_folder(entry) for entry in _entries(path)):
+    if not nested and not any(not _is_folder(entry) and is_image(path / entry.name) for entry in _entries(path)):
         return None
     found = _walk(path)
     kept, dropped = _without_masks(found.images, path, masks=masks)
     if not kept or (not nested and any(file.parent != path for file in kept)):
         return None
     return tuple(kept), Findings(
-        layout="images", left_out=merge_left_out([*dropped, *_other_files(found.others, path)])
+        layout="images", left_out=merge_left_out([*dropped, *found.bare_files(path), *_other_files(found.others, path)])
     )
 
 
 def without_masks(files: Sequence[Path], root: Path, *, masks: str) -> set[int]:
     """Return the indices of the masks to leave out. Raises: DataError if there are any and they are to be refused."""
     found = set() if masks == "as-images" else find_masks(files, root)
+    if masks != "as-images":
+        found |= {k for k, file in enumerate(files) if no_picture(file) == MASK_FILES}
     if found and masks == "refuse":
         first = files[min(found)]
         raise DataError(
@@ -138,7 +142,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         if entry.is_dir():
             return True
-        broken = entry.is_symlink() and not _is_image(entry.name) and not Path(entry.path).exists()
+        named = entry.name.lower().endswith(SUFFIXES)
+        broken = entry.is_symlink() and not named and not Path(entry.path).exists()
     except OSError:  # links in a circle
         broken = True
     if broken:
@@ -146,18 +151,24 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     return False
 
 
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES)
-
-
 @dataclass
 class _Found:
-    """What lies under a folder: images, other files, links that lead back, and folders that medzoo wrote."""
+    """What lies under a folder: images, other files, links that lead back, and folders that medzoo wrote.
+
+    `bare` are DICOM files and the like without a picture, with what they are.
+    """
 
     images: list[Path] = field(default_factory=list)
+    bare: list[tuple[str, Path]] = field(default_factory=list)
     others: list[Path] = field(default_factory=list)
     links: list[Path] = field(default_factory=list)
     runs: list[Path] = field(default_factory=list)
+
+    def bare_files(self, root: Path) -> list[LeftOut]:
+        """Count the files without a picture by what they are."""
+        kinds = dict.fromkeys(what for what, _ in self.bare)
+        names = {kind: [_relative(file, root) for what, file in self.bare if what == kind] for kind in kinds}
+        return [LeftOut.of(kind, own, expected=True) for kind, own in names.items()]
 
 
 def _walk(folder: Path) -> _Found:
@@ -177,10 +188,12 @@ def _walk(folder: Path) -> _Found:
         for entry in _entries(place):
             if _is_folder(entry):
                 visit(place / entry.name)
-            elif _is_image(entry.name):
-                found.images.append(place / entry.name)
+            elif not is_image(file := place / entry.name):
+                found.others.append(file)
+            elif (what := no_picture(file)) and what != MASK_FILES:
+                found.bare.append((what, file))
             else:
-                found.others.append(place / entry.name)
+                found.images.append(file)
 
     visit(folder)
     found.images.sort()
@@ -248,9 +261,9 @@ def _beside_parts(root: Path, folders: Mapping[str, Path]) -> list[LeftOut]:
         LeftOut.of(f"images in {name}/ beside the parts", [name] * count) for name, count in images.items() if count
     ]
     files = [root / entry.name for entry in _entries(root) if not _is_folder(entry)]
-    loose = [file.name for file in files if _is_image(file.name)]
+    loose = [file.name for file in files if is_image(file)]
     left_out += [LeftOut.of("images beside the parts", loose)] if loose else []
-    return left_out + _other_files([file for file in files if not _is_image(file.name)], root)
+    return left_out + _other_files([file for file in files if not is_image(file)], root)
 
 
 def _read_class_folders(root: Path, *, masks: str) -> tuple[FolderPart, list[LeftOut]]:
@@ -263,13 +276,18 @@ def _read_class_folders(root: Path, *, masks: str) -> tuple[FolderPart, list[Lef
         )
     folders = [folder for folder in folders if folder not in runs]
     loose = [root / entry.name for entry in _entries(root) if not _is_folder(entry)]
-    beside = [file for file in loose if _is_image(file.name)]
+    bare = [(what, file) for file in loose if is_image(file) and (what := no_picture(file)) not in ("", MASK_FILES)]
+    beside = [file for file in loose if is_image(file) and no_picture(file) in ("", MASK_FILES)]
     if not folders:
         if beside:
             raise DataError(f"{root} holds images but no class folders", "put images in class folders or give a CSV")
         raise DataError(f"{root} holds no images{_what_else(loose)}", LAYOUTS)
     found = {folder: _walk(folder) for folder in folders}
-    everything = [file for one in found.values() for file in one.images]
+    for folder in [folder for folder, one in found.items() if one.bare and not one.images]:
+        folders.remove(folder)  # reports and the like beside the class folders are no class
+    if not folders:
+        raise DataError(f"{root} holds no images: its DICOM files are without a picture", LAYOUTS)
+    everything = [file for folder in folders for file in found[folder].images]
     kept, left_out = _without_masks(everything, root, masks=masks)
     images: dict[Path, list[Path]] = {folder: [] for folder in folders}
     for file in kept:
@@ -292,11 +310,13 @@ def _read_class_folders(root: Path, *, masks: str) -> tuple[FolderPart, list[Lef
     left_out += [LeftOut.of("images beside the class folders", [file.name for file in beside])] if beside else []
     left_out += _other_files(
         [
-            *(file for file in loose if not _is_image(file.name)),
+            *(file for file in loose if not is_image(file)),
             *(file for one in found.values() for file in one.others),
         ],
         root,
     )
+    bare += [pair for one in found.values() for pair in one.bare]
+    left_out += _Found(bare=bare).bare_files(root)
     links = [_relative(link, root) for one in found.values() for link in one.links]
     left_out += [LeftOut.of("links to a folder that was read already", links)] if links else []
     files = [file for own in images.values() for file in own]

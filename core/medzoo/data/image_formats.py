@@ -30,7 +30,8 @@ def image_formats(data: Dataset) -> ImageFormats:
     codecs: tuple[str, ...] = ("array",)
     if data.files is not None:
         formats = Image.registered_extensions()
-        codecs = tuple(sorted({formats.get(file.suffix.lower(), file.suffix) for file in data.files}))
+        named = zip(data.files, data.headers, strict=True)
+        codecs = tuple(sorted({head.format or formats.get(file.suffix.lower(), file.suffix) for file, head in named}))
     return ImageFormats(
         sizes=Counter((header.width, header.height) for header in data.headers),
         gray=all(header.gray for header in data.headers),

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -18,7 +19,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
+from medzoo.data import dicom, nifti
+from medzoo.data.dicom import square_size
 from medzoo.data.marks import Mark, with_mark
+from medzoo.data.reading import PLANES, Reading, chosen
 from medzoo.data.synthetic import has_synthetic_mark
 from medzoo.errors import ConfigError, DataError, memory_errors
 from medzoo.storage.files import temporary_beside
@@ -29,7 +33,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CROPS = ("none", "center", "dark-border")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", dicom.SUFFIX, *nifti.SUFFIXES)
+DICOM, NIFTI = "DICOM", "NIfTI"
 MAX_PIXELS = 100_000_000
 # The bits that scanners and cameras use of a file of 16; DICOM's Bits Stored are as a rule among them.
 DEPTHS = (8, 10, 12, 14, 15, 16)
@@ -52,12 +57,20 @@ _SKIP_HINT = f"fix or remove it; {_SKIP}"
 
 
 class Header(NamedTuple):
-    """What an image file's header says: its size, Pillow mode, and whether a generative model made it."""
+    """What an image file's header says: its size, Pillow mode, and whether a generative model made it.
+
+    Of a DICOM or NIfTI file (`format`) also the bits that it uses of each value, which window shows it unless another
+    is given (`window`: "the file's", "percentile", or "" for none), and whether the header says that text is burned in.
+    """
 
     width: int
     height: int
     mode: str
     synthetic: bool = False
+    format: str = ""
+    stored_bits: int = 0
+    window: str = ""
+    burned_in: bool = False
 
     @property
     def gray(self) -> bool:
@@ -67,40 +80,182 @@ class Header(NamedTuple):
     @property
     def bits(self) -> int:
         """The bits a channel."""
+        if self.stored_bits:
+            return self.stored_bits
         return 16 if self.mode.startswith("I;16") else {"1": 1, "I": 32, "F": 32}.get(self.mode, 8)
 
 
-def probe(path: Path) -> Header:
-    """Read the header of an image file. Raises: DataError where `decode` would already fail on it."""
+def format_of(path: Path) -> str:
+    """Return `DICOM` or `NIFTI` by a file's name, or by how it begins if its name says nothing; "" for other files."""
+    name = path.name.lower()
+    if name.endswith(nifti.SUFFIXES):
+        return NIFTI
+    if name.endswith(dicom.SUFFIX):
+        return DICOM
+    if name.endswith(SUFFIXES):
+        return ""
+    try:
+        stat = path.stat()
+    except OSError:
+        return ""
+    return DICOM if stat.st_size > 132 and _begins_as_dicom(path, stat.st_size, stat.st_mtime_ns) else ""
+
+
+@lru_cache(maxsize=1 << 17)
+def _begins_as_dicom(path: Path, _size: int, _changed: int) -> bool:
+    return dicom.begins_as_dicom(path)
+
+
+def is_image(path: Path) -> bool:
+    """Return whether a file is called like an image, or begins as DICOM does."""
+    return path.name.lower().endswith(SUFFIXES) or format_of(path) == DICOM
+
+
+def no_picture(path: Path) -> str:
+    """Return what a DICOM or NIfTI file without a picture of its own is, such as "masks"; "" for every other file.
+
+    A file that cannot be read counts as an image, so that opening the image says what is wrong with it.
+    """
+    kind = format_of(path)
+    if not kind:
+        return ""
+    try:
+        return dicom.read_header(path).no_picture if kind == DICOM else nifti.read_volume(path).no_picture
+    except DataError:
+        return ""
+
+
+def frames_of(path: Path, reading: Reading) -> list[str]:
+    """Return which frames of a DICOM file, or slices of a NIfTI volume, are images of their own; [""] for other files.
+
+    Frames are numbered from 1, as in "0012", and slices from 0 at the right, posterior or inferior end of their
+    `reading.plane`, as in "axial-0040".
+    """
+    kind = format_of(path)
+    try:
+        if kind == DICOM:
+            return [f"{index + 1:04d}" for index in chosen(dicom.read_header(path).frames, reading.frames)]
+        if kind == NIFTI:
+            volume = nifti.read_volume(path)
+            filled, rule = volume.filled_slices(reading.plane), reading.slices
+            places = filled if rule == "nonempty" else chosen(volume.slices(reading.plane), rule)
+            return [f"{reading.plane}-{index:04d}" for index in places]
+    except DataError:  # opening the image says what is wrong
+        return ["0001" if kind == DICOM else f"{reading.plane}-0000"]
+    return [""]
+
+
+def volumes_of(path: Path) -> int:
+    """Return how many frames a DICOM file has, or how many volumes a NIfTI file; 1 where that cannot be read."""
+    kind = format_of(path)
+    try:
+        if kind == DICOM:
+            return dicom.read_header(path).frames
+        return nifti.read_volume(path).volumes if kind == NIFTI else 1
+    except DataError:
+        return 1
+
+
+def patient_of(path: Path) -> str:
+    """Return a key of the patient a DICOM or NIfTI file is of, "" where that is unknown; never to be written."""
+    kind = format_of(path)
+    if kind == NIFTI:
+        return nifti.subject_of(path)
+    try:
+        return dicom.read_header(path).patient if kind == DICOM else ""
+    except DataError:
+        return ""
+
+
+def probe(path: Path, frame: str = "") -> Header:
+    """Read the header of an image file; `frame` is one of `frames_of`, or "" for the middle of a file of several.
+
+    Raises: DataError where `decode` would already fail on it.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        if kind := format_of(path):
+            return _probe_dicom(path, frame) if kind == DICOM else _probe_nifti(path, frame)
         with _opened(path) as image:
             return Header(image.width, image.height, image.mode, has_synthetic_mark(image))
 
 
-def decode(path: Path, *, depth: int | None = 16) -> np.ndarray:
+def _probe_dicom(path: Path, frame: str) -> Header:
+    header = dicom.read_with_picture(path)
+    width, height = header.size
+    _check_size(path, width, height)
+    return Header(
+        width,
+        height,
+        "L" if header.gray else "RGB",
+        format=DICOM,
+        stored_bits=header.bits,
+        window=header.window_of(_frame_index(path, frame, header.frames), ""),
+        burned_in=header.burned_in,
+    )
+
+
+def _probe_nifti(path: Path, frame: str) -> Header:
+    volume, (plane, _) = nifti.read_volume(path), _slice(path, frame)
+    width, height = square_size(*volume.size(plane), volume.ratio(plane))
+    _check_size(path, width, height)
+    return Header(width, height, "L", format=NIFTI, stored_bits=volume.bits, window="percentile")
+
+
+def _check_size(path: Path, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise DataError(f"{path} has more than {MAX_PIXELS // 10**6} megapixels", _SKIP_HINT)
+
+
+def _frame_index(path: Path, frame: str, frames: int) -> int:
+    """Return the index from 0 of a frame's number. Raises: DataError for a frame that the file does not have."""
+    if not frame:
+        return frames // 2
+    if not (frame.isdecimal() and 1 <= int(frame) <= frames):
+        raise DataError(f"{path} has no frame {frame}", f"its frames are 1..{frames}")
+    return int(frame) - 1
+
+
+def _slice(path: Path, frame: str) -> tuple[str, int]:
+    """Return the plane and the index that a slice's name states. Raises: DataError."""
+    plane, dash, number = frame.partition("-")
+    if not frame:
+        return "axial", nifti.read_volume(path).slices("axial") // 2
+    if plane not in PLANES or not dash or not number.isdecimal():
+        raise DataError(f"{path} has no slice '{frame}'", f"slices are called like {PLANES[0]}-0040")
+    return plane, int(number)
+
+
+def decode(path: Path, *, frame: str = "", depth: int | None = 16, window: str = "") -> np.ndarray:
     """Decode an image file in its native size: uint8, (H, W) for gray or (H, W, 3) for RGB.
 
     Gray of more than 8 bits is scaled from `depth` bits (4095 becomes 255 at depth 12), never by the image's own
     extremes; with `depth` None it is returned as stored, uint16. Where the file states WhiteIsZero, it is inverted.
     Transparency is composited on black, EXIF orientation is applied, palettes and CMYK become RGB. Of a camera's file
     with several pictures, or with reduced copies of one, the first is taken.
+
+    Of DICOM and NIfTI files, `frame` (of `frames_of`, "" for the middle one) is shown through `window`
+    (`windows.parse_window`; "" for the file's), its pixels made square; with `depth` None, gray is returned as stored.
+
     Raises: DataError naming the file if it is missing, empty, broken, animated, larger than 100 megapixels, or has
     values above `depth` bits.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _decode(path, depth=depth)
+        return _decode(path, frame, depth=depth, window=window)
 
 
-def decode_all(paths: Sequence[Path], *, depth: int | None = 16) -> Iterator[np.ndarray | DataError]:
+def decode_all(
+    paths: Sequence[Path], *, frames: Sequence[str] | None = None, depth: int | None = 16, window: str = ""
+) -> Iterator[np.ndarray | DataError]:
     """Decode each file as `decode` does, in order, several at once; a bad file yields its DataError."""
-    return _each(paths, lambda path: _decode(path, depth=depth))
+    pairs = list(zip(paths, frames or [""] * len(paths), strict=True))
+    return _each(pairs, lambda path, frame: _decode(path, frame, depth=depth, window=window))
 
 
 def highest_values(paths: Sequence[Path]) -> Iterator[int | DataError]:
     """Return the highest value that each file of more than 8 bits stores, in order; a bad file yields its DataError."""
-    return _each(paths, _highest_value)
+    return _each([(path, "") for path in paths], lambda path, _: _highest_value(path))
 
 
 def spread(count: int, most: int) -> list[int]:
@@ -121,15 +276,15 @@ def depth_of(highest: int) -> int:
     return next((bits for bits in DEPTHS if highest < 2**bits), DEPTHS[-1])
 
 
-def _each(paths: Sequence[Path], read: Callable[[Path], T]) -> Iterator[T | DataError]:
-    """Read files in order, several at once; a bad one yields its DataError.
+def _each(paths: Sequence[tuple[Path, str]], read: Callable[[Path, str], T]) -> Iterator[T | DataError]:
+    """Read files, each with its frame, in order, several at once; a bad one yields its DataError.
 
     Those read at once have `MAX_PIXELS` pixels together at most, so that large images need no more memory than one.
     """
 
-    def attempt(path: Path) -> T | DataError:
+    def attempt(pair: tuple[Path, str]) -> T | DataError:
         try:
-            return read(path)
+            return read(*pair)
         except DataError as error:
             return error
 
@@ -139,9 +294,9 @@ def _each(paths: Sequence[Path], read: Callable[[Path], T]) -> Iterator[T | Data
             # Warning filters are one per process, so they are set here and not in each thread.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                end, pixels = start + 1, _pixels_of(paths[start])
+                end, pixels = start + 1, _pixels_of(paths[start][0])
                 while end < min(start + _AT_ONCE, len(paths)):
-                    pixels += _pixels_of(paths[end])
+                    pixels += _pixels_of(paths[end][0])
                     if pixels > MAX_PIXELS:
                         break
                     end += 1
@@ -154,9 +309,12 @@ def _each(paths: Sequence[Path], read: Callable[[Path], T]) -> Iterator[T | Data
 def _pixels_of(path: Path) -> int:
     """Return the pixels that the header of a file states; 0 if it cannot be read, which reading the file reports."""
     try:
+        if kind := format_of(path):
+            header = dicom.read_header(path) if kind == DICOM else None
+            return header.rows * header.columns if header is not None else 0
         with Image.open(path, formats=_FORMATS) as image:
             return image.width * image.height
-    except (OSError, *_BROKEN, struct.error, zlib.error, Image.DecompressionBombError):
+    except (DataError, OSError, *_BROKEN, struct.error, zlib.error, Image.DecompressionBombError):
         return 0
 
 
@@ -203,10 +361,32 @@ def _has_one_picture(image: Image.Image) -> bool:
     return not several and all(reduced)
 
 
-def _decode(path: Path, *, depth: int | None) -> np.ndarray:
+def _decode(path: Path, frame: str, *, depth: int | None, window: str) -> np.ndarray:
+    if format_of(path):
+        with memory_errors(f"reading {path}", "close other programs"):
+            return _decode_volume(path, frame, stored=depth is None, window=window)
     with _loaded(path) as image:
         ImageOps.exif_transpose(image, in_place=True)
         return _eight_bit(image) if not _is_wide(image) else _scaled(image, path, depth)
+
+
+def _decode_volume(path: Path, frame: str, *, stored: bool, window: str) -> np.ndarray:
+    """Decode a frame of a DICOM file or a slice of a NIfTI volume."""
+    if format_of(path) == DICOM:
+        header = dicom.read_with_picture(path)
+        index, size = _frame_index(path, frame, header.frames), header.size
+        if stored:
+            return dicom.decode_stored(path, index)
+        pixels = dicom.decode_frame(path, index, window=window)
+    else:
+        plane, index = _slice(path, frame)
+        if stored:
+            return nifti.decode_stored(path, plane, index)
+        pixels = nifti.decode_slice(path, plane, index, window=window)
+        size = square_size(*pixels.shape[::-1], nifti.read_volume(path).ratio(plane))
+    if pixels.shape[1::-1] == size:
+        return pixels
+    return np.array(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
 
 
 def _highest_value(path: Path) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medzoo.data.images import decode, spread
+from medzoo.data.images import SUFFIXES, decode, spread
 from medzoo.data.spellings import words
 from medzoo.errors import ConfigError, DataError
 
@@ -52,11 +52,17 @@ def find_masks(files: Sequence[Path], root: Path) -> set[int]:
     folders: dict[tuple[str, ...], _Folder] = {}
     for index, file in enumerate(files):
         parts = file.relative_to(root).parts if file.is_relative_to(root) else file.parts
-        folders.setdefault(parts[:-1], _Folder()).add(index, file.stem.casefold())
+        if file.name.lower().endswith(SUFFIXES):  # the names of others, such as UIDs, say nothing
+            folders.setdefault(parts[:-1], _Folder()).add(index, _stem(file))
     found: set[int] = set()
     for folder in folders.values():
         found |= _beside(folder, files)
     return found | _in_folders(folders, files, found)
+
+
+def _stem(file: Path) -> str:
+    """Return a file's name in lower case without its suffix, that of a compressed volume being .nii.gz."""
+    return file.stem.casefold().removesuffix(".nii")
 
 
 @dataclass
@@ -76,7 +82,7 @@ def _beside(folder: _Folder, files: Sequence[Path]) -> set[int]:
     found: set[int] = set()
     unclear: dict[str, list[tuple[int, int]]] = {}
     for index in folder.indices:
-        stem = files[index].stem.casefold()
+        stem = _stem(files[index])
         if (twin := folder.stems[stem]) != index:  # scan.jpg and its mask scan.png, whichever comes first
             for one, other in ((index, twin), (twin, index)):
                 unclear.setdefault(files[one].suffix.casefold(), []).append((one, other))
@@ -163,7 +169,7 @@ def _are_called_alike(
 
 def _pair(index: int, files: Sequence[Path], images: Mapping[str, int]) -> tuple[int, int] | None:
     """Return a file with the one of the `images` that it is called like, if any."""
-    stem = files[index].stem.casefold()
+    stem = _stem(files[index])
     for name in itertools.chain((stem,), (before for before, _ in _shorter(stem))):
         if name in images:
             return index, images[name]

@@ -1,22 +1,28 @@
-"""What a dataset's path holds, by layout: class folders, a CSV, or a MedMNIST npz. Reads lists, not pixels."""
+"""What a dataset's path holds, by layout: class folders, a CSV, DICOM attributes, or a MedMNIST npz.
+
+Reads lists, not pixels.
+"""
 
 from __future__ import annotations
 
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
-from medzoo.data.folders import LAYOUTS, read_folder, without_masks
-from medzoo.data.images import SUFFIXES
+from medzoo.data import dicom
+from medzoo.data.folders import LAYOUTS, read_flat_folder, read_folder, subfolders, without_masks
+from medzoo.data.images import DICOM, NIFTI, SUFFIXES, format_of, frames_of, patient_of, volumes_of
 from medzoo.data.masks import check_masks
 from medzoo.data.metadata import LINE, read_table
+from medzoo.data.reading import Reading
 from medzoo.data.spellings import Columns, find_columns, part_of
-from medzoo.data.summary import Findings, LeftOut
+from medzoo.data.summary import Findings, LeftOut, merge_left_out
 from medzoo.data.synthetic import synthetic_by_name
 from medzoo.errors import DataError
 
@@ -32,14 +38,18 @@ _BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, struct.error)
 class Listing:
     """One part of a dataset: its images as files or as one array (N, H, W[, 3]), and each image's class names.
 
-    `synthetic` are the names of images that a table or their own names call synthetic.
+    `frames` says which of its file's frames each image is, as `images.frames_of` does; "" where a table does not say.
+    `patient_keys` are `images.patient_of` each image. `synthetic` are the names of images that a table or their own
+    names call synthetic.
     """
 
     names: tuple[str, ...]
     labels: tuple[tuple[str, ...], ...]
     files: tuple[Path, ...] | None = None
+    frames: tuple[str, ...] | None = None
     array: np.ndarray | None = None
     patients: tuple[str, ...] | None = None
+    patient_keys: tuple[str, ...] | None = None
     synthetic: frozenset[str] = frozenset()
 
 
@@ -53,15 +63,19 @@ class Contents:
     multi_label: bool = False
 
 
-def read(path: Path, *, classes: Sequence[str] | None, masks: str = "ignore") -> Contents:
+def read(path: Path, *, classes: Sequence[str] | None, masks: str = "ignore", reading: Reading = Reading()) -> Contents:
     """Read `path`, whichever of the known layouts it has; `classes` names or orders the classes.
 
-    `masks` is one of `masks.MASKS`. Raises: DataError naming the file or folder and how to fix it; ConfigError.
+    `masks` is one of `masks.MASKS`; `reading` says what to take of DICOM and NIfTI files.
+
+    Raises: DataError naming the file or folder and how to fix it; ConfigError.
     """
     check_masks(masks)
     if not path.exists():
         raise DataError(f"{path} does not exist", "check the path")
-    if path.is_dir():
+    if reading.label_tag:
+        contents = _read_tagged(path, classes=classes, masks=masks, tag=reading.label_tag)
+    elif path.is_dir():
         contents = _read_folder(path, classes=classes, masks=masks)
     elif path.suffix.lower() in (".csv", ".tsv"):
         contents = _read_csv(path, classes=classes, masks=masks)
@@ -74,7 +88,97 @@ def read(path: Path, *, classes: Sequence[str] | None, masks: str = "ignore") ->
             f"{path} has {count} classes, such as '{contents.classes[0]}', and at most {MAX_CLASSES} are possible",
             "check what its labels are taken from",
         )
-    return replace(contents, parts={part: contents.parts[part] for part in _ORDER if part in contents.parts})
+    parts = {part: contents.parts[part] for part in _ORDER if part in contents.parts}
+    parts, findings = take_frames(parts, contents.findings, reading)
+    return replace(contents, parts=parts, findings=findings)
+
+
+def take_frames(
+    parts: Mapping[str, Listing], findings: Findings, reading: Reading
+) -> tuple[dict[str, Listing], Findings]:
+    """Return the parts with an image for each frame or slice that is taken, and with patients where files state them.
+
+    Names become FILE#FRAME where a file may have several images. Raises: DataError if no image is left.
+    """
+    kinds = Counter(format_of(file) for listing in parts.values() for file in listing.files or ())
+    if not (kinds[DICOM] or kinds[NIFTI]):
+        return dict(parts), findings
+    several: dict[str, int] = {}
+    empty: list[str] = []
+    found = {part: _with_frames(listing, reading, several, empty) for part, listing in parts.items()}
+    if not all(listing.names for listing in found.values()):
+        raise DataError("no slice of the volumes shows anything", "--slices middle takes their middle slices")
+    notes, left_out = list(findings.notes), list(findings.left_out)
+    if several.get(DICOM):
+        notes.append(f"DICOM files of several frames {several[DICOM]}, frames taken: {reading.frames} (--frames)")
+    if kinds[NIFTI]:
+        notes.append(f"{reading.plane} slices taken: {reading.slices} (--plane, --slices)")
+    if several.get(NIFTI):
+        notes.append(f"NIfTI files of several volumes {several[NIFTI]}, of which the first is taken")
+    left_out += [LeftOut.of("volumes without a slice that shows anything", empty)] if empty else []
+    source = findings.patients_from
+    if not any(listing.patients is not None for listing in found.values()):
+        found = _with_patients(found)
+        if any(listing.patients is not None for listing in found.values()):
+            named = {DICOM: "by their DICOM headers", NIFTI: "by their NIfTI files"}
+            source = " and ".join(named[kind] for kind in (DICOM, NIFTI) if kinds[kind])
+            unknown = sum(not patient for listing in found.values() for patient in listing.patients or ())
+            notes += [f"patient unknown of {unknown} images"] if unknown else []
+    return found, replace(findings, notes=tuple(notes), left_out=tuple(left_out), patients_from=source)
+
+
+def _with_frames(listing: Listing, reading: Reading, several: dict[str, int], empty: list[str]) -> Listing:
+    """Return a listing with its frames; count files of several in `several`, name volumes without any in `empty`."""
+    places: list[int] = []
+    frames: list[str] = []
+    names: list[str] = []
+    for place, (file, name) in enumerate(zip(listing.files or (), listing.names, strict=True)):
+        kind = format_of(file)
+        stated = listing.frames[place] if listing.frames is not None else ""
+        own = [stated] if stated else frames_of(file, reading)
+        if not own:
+            empty.append(name)
+        count = volumes_of(file) if kind else 1
+        if count > 1:
+            several[kind] = several.get(kind, 0) + 1
+        numbered = not stated and (kind == NIFTI or count > 1)
+        places += [place] * len(own)
+        frames += own
+        names += [f"{name}#{frame}" for frame in own] if numbered else [name] * len(own)
+    synthetic = frozenset(
+        name for place, name in zip(places, names, strict=True) if listing.names[place] in listing.synthetic
+    )
+    return Listing(
+        names=tuple(names),
+        labels=tuple(listing.labels[place] for place in places),
+        files=tuple((listing.files or ())[place] for place in places),
+        frames=tuple(frames),
+        patients=tuple(listing.patients[place] for place in places) if listing.patients is not None else None,
+        synthetic=synthetic,
+    )
+
+
+def _with_patients(parts: Mapping[str, Listing]) -> dict[str, Listing]:
+    """Return the parts with patients as far as files state them, called by `patient_names`."""
+    keys = {part: tuple(patient_of(file) for file in listing.files or ()) for part, listing in parts.items()}
+    if not any(key for own in keys.values() for key in own):
+        return dict(parts)
+    names = patient_names(key for own in keys.values() for key in own)
+    return {
+        part: replace(listing, patients=tuple(names[key] for key in keys[part]), patient_keys=keys[part])
+        for part, listing in parts.items()
+    }
+
+
+def patient_names(keys: Iterable[str]) -> dict[str, str]:
+    """Return what patients are called wherever medzoo writes them, by key: P0001 and so on as they first appear.
+
+    The names say nothing of the keys, so nobody can find out by guessing who a patient is. No key remains "".
+    """
+    names = {"": ""}
+    for key in keys:
+        names.setdefault(key, f"P{len(names):04d}")
+    return names
 
 
 def _named(path: Path, parts: Mapping[str, Listing], classes: Sequence[str] | None) -> tuple[str, ...]:
@@ -108,6 +212,39 @@ def _read_folder(path: Path, *, classes: Sequence[str] | None, masks: str) -> Co
     return Contents(parts=parts, classes=_named(path, parts, classes), findings=findings)
 
 
+def _read_tagged(path: Path, *, classes: Sequence[str] | None, masks: str, tag: str) -> Contents:
+    """Read all DICOM files in a folder, labeled by an attribute; train, val and test folders are parts."""
+    number = dicom.check_label_tag(tag)
+    if not path.is_dir():
+        raise DataError(f"{path} is not a folder", "give --label-tag a folder of DICOM files")
+    folders = {part_of(folder.name): folder for folder in subfolders(path) if part_of(folder.name) is not None}
+    roots = {part: folder for part, folder in folders.items() if part} if "train" in folders else {"train": path}
+    parts: dict[str, Listing] = {}
+    left_out: list[LeftOut] = []
+    for part, root in roots.items():
+        files, findings = read_flat_folder(root, masks=masks, nested=True) or ((), Findings())
+        labels = [dicom.label_of(file, number) if format_of(file) == DICOM else "" for file in files]
+        chosen = [place for place, label in enumerate(labels) if label]
+        if not chosen:
+            raise DataError(f"no DICOM file in {root} has a value of {tag}", "check --label-tag, or give a CSV")
+        names = [files[place].relative_to(root).as_posix() for place in range(len(files))]
+        bare = [names[place] for place, label in enumerate(labels) if not label]
+        left_out += [*findings.left_out, *([LeftOut.of(f"images without {tag}", bare)] if bare else [])]
+        parts[part] = Listing(
+            names=tuple(names[place] for place in chosen),
+            labels=tuple((labels[place],) for place in chosen),
+            files=tuple(files[place] for place in chosen),
+            synthetic=synthetic_by_name(root, [names[place] for place in chosen]),
+        )
+    findings = Findings(
+        layout="DICOM files",
+        folders={part: root.name for part, root in roots.items()} if len(roots) > 1 else None,
+        left_out=merge_left_out(left_out),
+        notes=(f"labels by {tag}",),
+    )
+    return Contents(parts=parts, classes=_named(path, parts, classes), findings=findings)
+
+
 def _read_csv(path: Path, *, classes: Sequence[str] | None, masks: str) -> Contents:
     """Read rows of file, label and perhaps patient and part; several labels of one image are joined by '|'.
 
@@ -127,7 +264,7 @@ def _read_csv(path: Path, *, classes: Sequence[str] | None, masks: str) -> Conte
                 "keep one row per image and join its labels with |",
             )
         lines[name] = row[LINE]
-    files, notes = _find_files(path, [row[columns.file] for row in table.rows])
+    files, frames, notes = _find_files(path, [row[columns.file] for row in table.rows])
     left_out = without_masks(files, path.parent, masks=masks)
     if len(left_out) == len(files):
         raise DataError(f"{path} lists masks alone", "--masks as-images takes masks for images")
@@ -152,6 +289,7 @@ def _read_csv(path: Path, *, classes: Sequence[str] | None, masks: str) -> Conte
             names=names,
             labels=tuple(tuple(name for name in own if name) for own in labels),
             files=tuple(files[index] for index in indices),
+            frames=tuple(frames[index] for index in indices),
             patients=tuple(row[columns.patient] for row in rows) if columns.patient is not None else None,
             synthetic=synthetic.intersection(names),
         )
@@ -178,12 +316,14 @@ def _check_row(path: Path, row: Mapping[str, str], columns: Columns, *, multi_la
         raise DataError(f"{path} line {row[LINE]} names no patient", "fill it in, or drop the column")
 
 
-def _find_files(path: Path, names: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Return each file that a table names, relative to it, and what was understood beyond the names as they are.
+def _find_files(path: Path, names: Sequence[str]) -> tuple[list[Path], list[str], list[str]]:
+    """Return each file that a table names, relative to it, its frame, and what was understood beyond the names.
 
-    Backslashes become slashes, and a missing suffix is added, where only then there is such a file.
+    The frame is that of FILE#FRAME, or "". Backslashes become slashes, and a missing suffix is added, where only then
+    there is such a file.
     """
     found: list[Path] = []
+    frames: list[str] = []
     backslashes = suffixes = 0
     for name in names:
         file = path.parent / name
@@ -195,7 +335,8 @@ def _find_files(path: Path, names: Sequence[str]) -> tuple[list[Path], list[str]
                 )
             backslashes += 1
             file = path.parent / name.replace("\\", "/")
-        if not file.exists() and not name.lower().endswith(SUFFIXES):
+        plain = name.rpartition("#")[0] or name
+        if not file.exists() and not plain.lower().endswith(SUFFIXES) and not (file.parent / Path(plain).name).exists():
             there = [one for suffix in SUFFIXES for one in _with_suffix(file, suffix) if one.exists()]
             if len(there) > 1:
                 raise DataError(
@@ -209,9 +350,15 @@ def _find_files(path: Path, names: Sequence[str]) -> tuple[list[Path], list[str]
                 )
             suffixes += 1
             file = there[0]
+        whole, mark, frame = file.name.rpartition("#")
+        if mark and not file.exists() and format_of(file.with_name(whole)):
+            file = file.with_name(whole)
+        else:
+            frame = ""
         found.append(file)
+        frames.append(frame)
     notes = [f"backslashes taken for slashes in {backslashes} names"] if backslashes else []
-    return found, notes + ([f"suffix added to {suffixes} names"] if suffixes else [])
+    return found, frames, notes + ([f"suffix added to {suffixes} names"] if suffixes else [])
 
 
 def _with_suffix(file: Path, suffix: str) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from medzoo.data.spellings import class_name_issues
@@ -37,7 +37,8 @@ class Findings:
 
     `columns` maps "file", "label", "part" and "patient" to a table's columns, `folders` parts to folders' names. Of the
     `unused_columns`, some may look like a patient's or a part's.
-    `notes` state what was understood from the values.
+    `patients_from` says where patients are known from, if not from a column. `notes` state what was understood from
+    the values.
     """
 
     layout: str = "images"
@@ -47,6 +48,7 @@ class Findings:
     part_like: tuple[str, ...] = ()
     folders: Mapping[str, str] | None = None
     left_out: tuple[LeftOut, ...] = ()
+    patients_from: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -57,7 +59,8 @@ class DataSummary:
     `parts` counts images by part and class, with the one part "all" where there are none. `patients` is their number,
     or None if unknown. `channels` counts images by "gray", "color" and "gray stored as RGB", `bits` by bits a channel;
     those of more than 8 are read as of `depth` bits and store no value above `highest`. `synthetic` is the number of
-    synthetic images, `unreadable` that of files left out as such.
+    synthetic images, `unreadable` that of files left out as such. `windows` counts DICOM and NIfTI images by the gray
+    window that shows them, `burned_in` those whose headers say that text is burned into the pixels.
     """
 
     path: str
@@ -72,6 +75,8 @@ class DataSummary:
     highest: int | None = None
     synthetic: int = 0
     unreadable: int = 0
+    windows: Mapping[str, int] = field(default_factory=dict)
+    burned_in: int = 0
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -81,6 +86,11 @@ class DataSummary:
             found.append(_columns_like("patient", self.findings.patient_like))
         if self.findings.part_like:
             found.append(_columns_like("part", self.findings.part_like))
+        if self.burned_in:
+            found.append(
+                f"{_images(self.burned_in)} with text burned in by the DICOM header (Burned In Annotation), "
+                "which may name patients"
+            )
         found += class_name_issues(next(iter(self.parts.values())))
         return tuple(found)
 
@@ -94,7 +104,7 @@ class DataSummary:
         findings = self.findings
         total = sum(self.sizes.values())
         synthetic = f", {self.synthetic} of them synthetic" if self.synthetic else ""
-        facts = [f"{total} {'image' if total == 1 else 'images'} {self._classes()}{synthetic}"]
+        facts = [f"{_images(total)} {self._classes()}{synthetic}"]
         if len(self.sizes) > 1:
             facts.append("parts " + ", ".join(f"{part} {size}" for part, size in self.sizes.items()))
         else:
@@ -103,11 +113,13 @@ class DataSummary:
             facts.append("patients unknown")
         else:
             column = (findings.columns or {}).get("patient")
-            column = f" (column {column})" if column else ""
+            column = f" (column {column})" if column else f" {findings.patients_from}".rstrip()
             facts.append(f"{self.patients} {'patient' if self.patients == 1 else 'patients'}{column}")
         facts.append(f"{_counted(self.channels)}, {_counted({f'{bits} bit': n for bits, n in self.bits.items()})}")
         if self.depth is not None and self.depth != 16:
             facts[-1] += f" read as {self.depth} bit (highest value {self.highest}; change it with image.depth)"
+        if self.windows:
+            facts.append(f"gray window {_counted(self.windows)} (--window)")
         facts += findings.notes
         left = [f"{one.count} {_singular(one.what) if one.count == 1 else one.what}" for one in findings.left_out]
         left += [f"{self.unreadable} unreadable"] if self.unreadable else []
@@ -153,9 +165,16 @@ class DataSummary:
             "left_out": [{**asdict(one), "examples": list(one.examples)} for one in findings.left_out],
             "unreadable": self.unreadable,
             "synthetic": self.synthetic,
+            "windows": dict(self.windows),
+            "burned_in": self.burned_in,
+            "patients_from": findings.patients_from,
             "notes": list(findings.notes),
             "warnings": list(self.warnings),
         }
+
+
+def _images(count: int) -> str:
+    return f"{count} {'image' if count == 1 else 'images'}"
 
 
 def _columns_like(what: str, names: Sequence[str]) -> str:

@@ -24,6 +24,9 @@ class ImageSettings:
         "bits used of files that store more than 8: 0 follows the data",
         choices=(0, 8, 10, 12, 14, 15, 16),
     )
+    window: str = setting(
+        "", "gray window of DICOM and NIfTI files: file, percentile, CENTER,WIDTH or one of CT; empty follows the data"
+    )
     crop: str = setting("none", "part of a file's image that is kept", choices=("none", "center", "dark-border"))
 
 
