@@ -163,7 +163,7 @@ class ImageGroup(Protocol):
 
     @property
     def crop(self) -> str:
-        """The part of a file's image that is kept: "none", "center" or "dark-border"."""
+        """The part of a file's image that is kept: "none" (all), "center", "dark-border" or "pad"."""
 
 
 @dataclass(frozen=True, kw_only=True)

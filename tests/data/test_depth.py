@@ -100,3 +100,21 @@ def test_channels_follow_what_images_show(tmp_path: Path) -> None:
 def test_summary_says_gray_stored_as_rgb(tmp_path: Path) -> None:
     assert write_color(tmp_path / "stored", colored=0, gray=5).summary().channels == {"gray stored as RGB": 5}
     assert write_color(tmp_path / "color", colored=5, gray=0).summary().channels == {"color": 5}
+
+
+def test_open_dataset_of_floats_from_0_to_1(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for number, values in enumerate(([0.0, 0.5], [0.0, 0.0])):
+        Image.fromarray(np.array([values], np.float32)).save(tmp_path / "a" / f"{number}.tif")
+    data = open_dataset(tmp_path)
+    assert data.highest is None
+    assert "floats from 0 to 1 read as black to white" in data.summary().line()
+    assert [pixels.tolist() for pixels in data.all_pixels()] == [[[0, 128]], [[0, 0]]]
+
+
+def test_open_dataset_of_two_kinds_of_floats_raises(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for number, values in enumerate(([0.0, 0.5], [0.0, 900.0])):
+        Image.fromarray(np.array([values], np.float32)).save(tmp_path / "a" / f"{number}.tif")
+    with pytest.raises(DataError, match="floats from 0 to 1 beside images of values up to 900"):
+        open_dataset(tmp_path)

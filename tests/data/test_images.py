@@ -17,6 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from medzoo.data import images
+from medzoo.data.dataset import open_dataset
 from medzoo.data.images import (
     Header,
     decode,
@@ -59,10 +60,18 @@ def test_decode_32_bit_integers_within_16_bit_range_only(tmp_path: Path, dtype: 
             decode(save(tmp_path / "wide.tif", np.array(values, dtype)))
 
 
-def test_decode_float_pixels_raise(tmp_path: Path) -> None:
+def test_decode_floats_from_0_to_1(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.tif", np.array([[0, 0.25, 1.0]], np.float32))
+    np.testing.assert_array_equal(decode(path, depth=12), [[0, 64, 255]])
+    np.testing.assert_array_equal(decode(path, depth=None), [[0, 16384, 65535]])
+    assert list(highest_values([path])) == [-1]
+
+
+@pytest.mark.parametrize("values", [[0.25, 1.01], [-0.1, 0.5], [0.5, np.nan]])
+def test_decode_other_floats_raise(tmp_path: Path, values: list[float]) -> None:
     with pytest.raises(DataError, match="fractions") as caught:
-        decode(save(tmp_path / "a.tif", np.array([[0.25, 1.0]], np.float32)))
-    assert "8 or 16 bits" in caught.value.hint
+        decode(save(tmp_path / "a.tif", np.array([values], np.float32)))
+    assert "8 or 16 bits per pixel, or as floats from 0 to 1" in caught.value.hint
 
 
 def test_decode_palette_as_rgb(tmp_path: Path) -> None:
@@ -104,6 +113,55 @@ def test_decode_applies_exif_orientation(tmp_path: Path) -> None:
     assert upright[-6:].min() > 220
 
 
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def save_16_bit_color(path: Path, pixels: np.ndarray) -> Path:
+    """Write uint16 (H, W, 3) as PNG or TIFF, which Pillow reads but does not write."""
+    height, width, _ = pixels.shape
+    if path.suffix == ".png":
+        lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in pixels)
+        header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+        chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b""))
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*each) for each in chunks))
+        return path
+    data = pixels.astype("<u2").tobytes() + struct.pack("<HHH", 16, 16, 16)
+    tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 3, 8 + len(data) - 6), (259, 3, 1, 1), (262, 3, 1, 2)]
+    tags += [(273, 4, 1, 8), (277, 3, 1, 3), (278, 4, 1, height), (279, 4, 1, len(data) - 6)]
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    head = b"II*\0" + struct.pack("<I", 8 + len(data)) + data
+    path.write_bytes(head + struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_decode_16_bit_color_by_its_upper_8_bits(tmp_path: Path, suffix: str) -> None:
+    shown = noise(5, 4, 3)
+    path = save_16_bit_color(tmp_path / f"a{suffix}", shown.astype(np.uint16) * 257)
+    np.testing.assert_array_equal(decode(path), shown)
+    header = probe(path)
+    assert header == Header(4, 5, "RGB;16")
+    assert (header.bits, header.reduced, header.gray) == (16, True, False)
+
+
+def test_open_dataset_of_16_bit_color(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    save_16_bit_color(tmp_path / "a" / "0.png", noise(5, 4, 3).astype(np.uint16) * 257)
+    summary = open_dataset(tmp_path).summary()
+    assert summary.bits == {16: 1}
+    assert "of the 16 bits of color the upper 8 read" in summary.line()
+
+
+def test_open_dataset_of_12_bit_color_raises(tmp_path: Path) -> None:
+    """Its pictures would be all but black."""
+    (tmp_path / "a").mkdir()
+    save_16_bit_color(tmp_path / "a" / "0.png", noise(5, 4, 3).astype(np.uint16) * 16)
+    with pytest.raises(DataError, match="color images of 16 bits a channel that use 12 of them") as caught:
+        open_dataset(tmp_path)
+    assert "8 bits a channel, scaled to their whole range" in caught.value.hint
+
+
 def test_probe_size_and_mode(tmp_path: Path) -> None:
     assert probe(save(tmp_path / "a.png", noise(5, 7, 3))) == Header(7, 5, "RGB")
 
@@ -113,12 +171,8 @@ def test_probe_size_and_mode(tmp_path: Path) -> None:
 
 def forged_png(path: Path, width: int, height: int) -> Path:
     """A PNG that claims a size and has next to no pixels."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b""))
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(b"")) + png_chunk(b"IEND", b""))
     return path
 
 

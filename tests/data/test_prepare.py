@@ -60,6 +60,20 @@ def test_prepare_crop_none_ignores_aspect_ratio() -> None:
     assert small[:, 5:].min() > 180
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_prepare_pad_keeps_the_aspect_on_black(turned: bool) -> None:
+    pixels = np.full((6, 12), 200, np.uint8)
+    pixels[:, :3] = 100
+    shown = prepare(pixels.T if turned else pixels, size=12, channels=1, crop="pad")[0]
+    shown = shown.T if turned else shown
+    np.testing.assert_array_equal(shown[3:9], pixels)
+    assert shown[:3].max() == shown[9:].max() == 0
+    # The smaller side is odd by one, and the larger one resized.
+    color = prepare(np.full((97, 130, 3), 255, np.uint8), size=65, channels=3, crop="pad")
+    assert color[:, 32].min() == 255
+    assert [int(count) for count in (color[0] > 127).sum(axis=0)] == [49] * 65
+
+
 def test_prepare_dark_border_crops_disc_to_square() -> None:
     rows, columns = np.mgrid[:240, :400]
     retina = np.where((rows - 120) ** 2 + (columns - 250) ** 2 < 90**2, 180, 4).astype(np.uint8)

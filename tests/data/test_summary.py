@@ -84,3 +84,12 @@ def test_summary_of_images_without_labels(tmp_path: Path) -> None:
     found = open_unlabeled(tmp_path / "a", classes=("x", "y"))
     assert found is not None
     assert found.summary().line().startswith(f"{tmp_path}/a: 2 images without labels; no parts")
+
+
+def test_summary_says_that_images_are_not_square(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"a": 2})
+    Image.fromarray(noise(97, 130)).save(tmp_path / "a" / "wide.png")
+    summary = open_dataset(tmp_path).summary()
+    line = "1 not square: squeezed to squares unless image.crop is center, dark-border or pad"
+    assert line in summary.line()
+    assert summary.to_dict()["not_square"] == 1

@@ -50,7 +50,7 @@ PerClass = Annotated[bool, typer.Option("--per-class", help="Also measure each c
 Count = Annotated[int, typer.Option(min=2, help="Images per class to sample from GEN.")]
 Checkpoints = Annotated[bool, typer.Option("--checkpoints", help="Measure each checkpoint of the training run GEN.")]
 Size = Annotated[int | None, typer.Option(help="Side in pixels to compare at.  [default: the smaller set's side]")]
-Crop = Annotated[str, typer.Option(help="Crop of the real images: none, center or dark-border.")]
+Crop = Annotated[str, typer.Option(help="Crop of the real images: none, center, dark-border or pad.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for the HTML report, figures, CSV and JSON.")]
 
 

@@ -260,6 +260,7 @@ class Dataset:
             unreadable=sum(len(part.bad) for part in parts.values()),
             windows=dict(Counter(filter(None, map(self._window_of, headers))).most_common()),
             burned_in=sum(header.burned_in for header in headers),
+            not_square=sum(header.width != header.height for header in headers),
         )
 
     def _window_of(self, header: Header) -> str:
@@ -475,7 +476,7 @@ def _finished(dataset: Dataset, *, skip_bad: bool, depth: int, log: bool) -> Dat
     """Return the dataset with headers read, synthetic images and bit depth known; log what it was taken for."""
     dataset = dataset.verify(skip_bad=True) if skip_bad else dataset
     held_out = {part: _with_marked(images) for part, images in dataset.held_out.items()}
-    dataset = _with_highest(_with_marked(replace(dataset, held_out=held_out)))
+    dataset = _with_reduced_color(_with_highest(_with_marked(replace(dataset, held_out=held_out))))
     dataset = dataset.with_depth(depth or depth_of(dataset.highest or 0))
     if log:
         summary = dataset.summary()
@@ -506,16 +507,50 @@ def _with_highest(dataset: Dataset) -> Dataset:
         file
         for part in parts
         for file, header in zip(part.files or (), part.headers if part.files else (), strict=True)
-        if header.bits > 8 and not header.format
+        if header.bits > 8 and not (header.format or header.reduced)
     ]
     # A file that cannot be read is reported by those who decode it.
     values = [value for value in highest_values(wide) if not isinstance(value, DataError)]
+    if -1 in values and max(values) > 0:
+        raise DataError(
+            f"{dataset.path} has images of floats from 0 to 1 beside images of values up to {max(values)}",
+            "save all of them alike",
+        )
+    if -1 in values:
+        return _with_note(dataset, "floats from 0 to 1 read as black to white")
     if not values:
         return dataset
     held_out = {part: replace(images, highest=max(values)) for part, images in dataset.held_out.items()}
     held_out = {part: _kept_headers(dataset.held_out[part], images) for part, images in held_out.items()}
     found = replace(dataset, highest=max(values), held_out=held_out)
     return _kept_headers(dataset, found)
+
+
+def _with_reduced_color(dataset: Dataset) -> Dataset:
+    """Note that of color of 16 bits the upper 8 are read. Raises: DataError where those are all but empty."""
+    parts = (dataset, *dataset.held_out.values())
+    files = [
+        file
+        for part in parts
+        for file, header in zip(part.files or (), part.headers if part.files else (), strict=True)
+        if header.reduced
+    ]
+    if not files:
+        return dataset
+    highest = max((int(found.max()) for found in decode_all(files) if not isinstance(found, DataError)), default=255)
+    if highest < 64:
+        raise DataError(
+            f"{dataset.path} holds color images of 16 bits a channel that use {8 + highest.bit_length()} of them, and "
+            "of such images only the upper 8 are read",
+            "save them with 8 bits a channel, scaled to their whole range",
+        )
+    return _with_note(dataset, "of the 16 bits of color the upper 8 read")
+
+
+def _with_note(dataset: Dataset, note: str) -> Dataset:
+    """Return the dataset with one more line of what was understood."""
+    findings = replace(dataset.findings, notes=(*dataset.findings.notes, note))
+    return _kept_headers(dataset, replace(dataset, findings=findings))
 
 
 def _from_listing(

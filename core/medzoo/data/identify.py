@@ -12,13 +12,12 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from medzoo.data.images import SUFFIXES
 from medzoo.data.marks import FoundMarks, read_marks
 from medzoo.errors import ConfigError, DataError
 
 NO_MARK = "an image without a mark is not thereby real: marks are lost when programs save, convert or show images"
 
-# Suffixes of files that are looked at in folders; others are opened where they are named.
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".avif", ".jp2")
 _BROKEN = (OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, struct.error, zlib.error)
 
 Verdict = Literal["synthetic", "altered", "no mark", "unreadable"]
@@ -85,12 +84,12 @@ def _files(path: Path) -> list[Path]:
     found = [
         file
         for file in sorted(path.rglob("*"))
-        if file.suffix.lower() in _SUFFIXES
+        if file.suffix.lower() in SUFFIXES
         and file.is_file()
         and not any(part.startswith(".") for part in file.relative_to(path).parts)
     ]
     if not found:
-        raise DataError(f"{path} holds no images", f"image files end in {', '.join(_SUFFIXES)}")
+        raise DataError(f"{path} holds no images", f"image files end in {', '.join(SUFFIXES)}")
     return found
 
 

@@ -32,8 +32,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CROPS = ("none", "center", "dark-border")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", dicom.SUFFIX, *nifti.SUFFIXES)
+CROPS = ("none", "center", "dark-border", "pad")
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jp2", ".j2k"),
+    *(".pgm", ".ppm", ".pnm", ".pbm"),
+    *(dicom.SUFFIX, *nifti.SUFFIXES),
+)
 DICOM, NIFTI = "DICOM", "NIfTI"
 MAX_PIXELS = 100_000_000
 # The bits that scanners and cameras use of a file of 16; DICOM's Bits Stored are as a rule among them.
@@ -44,7 +48,7 @@ DARK = 10
 DARK_SHARE = 0.01
 
 # Pillow picks a decoder by content; those that run other programs (EPS) or hold no still pictures are left out.
-_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
 # What Pillow's decoders raise on broken bytes, beside OSError.
 _BROKEN = (SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError, ZeroDivisionError)
 # The mean difference of an image's channels in gray levels, from which on it shows color: JPEG leaves gray below 2.
@@ -59,6 +63,7 @@ _SKIP_HINT = f"fix or remove it; {_SKIP}"
 class Header(NamedTuple):
     """What an image file's header says: its size, Pillow mode, and whether a generative model made it.
 
+    The mode ends in ";16" where Pillow takes the upper 8 of the 16 bits of color, as in "RGB;16".
     Of a DICOM or NIfTI file (`format`) also the bits that it uses of each value, which window shows it unless another
     is given (`window`: "the file's", "percentile", or "" for none), and whether the header says that text is burned in.
     """
@@ -78,11 +83,16 @@ class Header(NamedTuple):
         return self.mode in ("1", "L", "LA", "La", "I", "F") or self.mode.startswith("I;16")
 
     @property
+    def reduced(self) -> bool:
+        """Whether the lower 8 of its 16 bits a channel are not read."""
+        return self.mode.endswith(";16") and not self.gray
+
+    @property
     def bits(self) -> int:
         """The bits a channel."""
         if self.stored_bits:
             return self.stored_bits
-        return 16 if self.mode.startswith("I;16") else {"1": 1, "I": 32, "F": 32}.get(self.mode, 8)
+        return 16 if ";16" in self.mode else {"1": 1, "I": 32, "F": 32}.get(self.mode, 8)
 
 
 def format_of(path: Path) -> str:
@@ -177,7 +187,11 @@ def probe(path: Path, frame: str = "") -> Header:
         if kind := format_of(path):
             return _probe_dicom(path, frame) if kind == DICOM else _probe_nifti(path, frame)
         with _opened(path) as image:
-            return Header(image.width, image.height, image.mode, has_synthetic_mark(image))
+            raw = image.tile[0].args if image.tile else ""
+            raw = raw[0] if isinstance(raw, tuple) and raw else raw
+            reduced = image.mode in ("RGB", "RGBA", "LA") and ";16" in str(raw)
+            mode = f"{image.mode};16" if reduced else image.mode
+            return Header(image.width, image.height, mode, has_synthetic_mark(image))
 
 
 def _probe_dicom(path: Path, frame: str) -> Header:
@@ -231,7 +245,8 @@ def decode(path: Path, *, frame: str = "", depth: int | None = 16, window: str =
 
     Gray of more than 8 bits is scaled from `depth` bits (4095 becomes 255 at depth 12), never by the image's own
     extremes; with `depth` None it is returned as stored, uint16. Where the file states WhiteIsZero, it is inverted.
-    Transparency is composited on black, EXIF orientation is applied, palettes and CMYK become RGB. Of a camera's file
+    Floats from 0 to 1 are black to white. Of color of 16 bits, the upper 8 are read. Transparency is composited on
+    black, EXIF orientation is applied, palettes and CMYK become RGB; color profiles are not applied. Of a camera's file
     with several pictures, or with reduced copies of one, the first is taken.
 
     Of DICOM and NIfTI files, `frame` (of `frames_of`, "" for the middle one) is shown through `window`
@@ -254,7 +269,10 @@ def decode_all(
 
 
 def highest_values(paths: Sequence[Path]) -> Iterator[int | DataError]:
-    """Return the highest value that each file of more than 8 bits stores, in order; a bad file yields its DataError."""
+    """Return the highest value that each file of more than 8 bits stores, in order; a bad file yields its DataError.
+
+    It is -1 for floats from 0 to 1, which need no depth.
+    """
     return _each([(path, "") for path in paths], lambda path, _: _highest_value(path))
 
 
@@ -391,7 +409,7 @@ def _decode_volume(path: Path, frame: str, *, stored: bool, window: str) -> np.n
 
 def _highest_value(path: Path) -> int:
     with _loaded(path) as image:
-        return int(_whole_numbers(image, path).max())
+        return -1 if _is_share(image) and np.any(image) else int(_whole_numbers(image, path).max())
 
 
 @contextmanager
@@ -411,6 +429,14 @@ def _is_wide(image: Image.Image) -> bool:
     return image.mode.startswith(("I", "F"))
 
 
+def _is_share(image: Image.Image) -> bool:
+    """Return whether an image stores floats from 0 to 1."""
+    if image.mode != "F":
+        return False
+    values = np.asarray(image)
+    return bool(values.min() >= 0 and values.max() <= 1)
+
+
 def _whole_numbers(image: Image.Image, path: Path) -> np.ndarray:
     """Return the values (H, W) of an image of more than 8 bits a channel, which must be whole numbers: uint16."""
     wide = np.asarray(image)
@@ -419,17 +445,21 @@ def _whole_numbers(image: Image.Image, path: Path) -> np.ndarray:
     if not (wide.min() >= 0 and wide.max() <= 65535 and whole):
         raise DataError(
             f"{path} has pixel values that are fractions or outside 0..65535",
-            f"save it with 8 or 16 bits per pixel; {_SKIP}",
+            f"save it with 8 or 16 bits per pixel, or as floats from 0 to 1; {_SKIP}",
         )
     return wide.astype(np.uint16, copy=False)
 
 
 def _scaled(image: Image.Image, path: Path, depth: int | None) -> np.ndarray:
     """Convert an image of more than 8 bits a channel to uint8 (H, W), from `depth` bits; None leaves it as stored."""
+    white_is_zero = isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0
+    if _is_share(image):
+        shares = 1 - np.asarray(image) if white_is_zero else np.asarray(image)
+        levels: np.ndarray = np.rint(shares * 65535).astype(np.uint16) if depth is None else to_uint8(shares)
+        return levels
     wide = _whole_numbers(image, path)
     if depth is None:
         return wide.copy()
-    white_is_zero = isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0
     white = 2**depth - 1
     if wide.max() > white:
         raise DataError(
@@ -444,7 +474,7 @@ def _scaled(image: Image.Image, path: Path, depth: int | None) -> np.ndarray:
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "it is not a PNG, JPEG, TIFF or BMP image"
+        return "it is not a PNG, JPEG, TIFF, BMP, GIF, WebP, JPEG 2000 or PNM image"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     return " ".join(str(error).split()) or type(error).__name__
@@ -480,8 +510,9 @@ def prepare(pixels: np.ndarray, *, size: int, channels: int, crop: str) -> np.nd
     """Return the image a model sees, uint8 (C, size, size), from decoded uint8 (H, W) or (H, W, 3).
 
     `crop`: "none" resizes without keeping the aspect, "center" takes the largest centered square, "dark-border" the box
-    of what is not black, padded with black to a square. Resizing is bicubic with the kernel widened when shrinking
-    (antialiased); a size that already fits is left untouched. Gray becomes RGB by repetition, RGB gray by ITU-R 601.
+    of what is not black, padded with black to a square, and "pad" the whole image, padded likewise. Resizing is bicubic
+    with the kernel widened when shrinking (antialiased); a size that already fits is left untouched. Gray becomes RGB
+    by repetition, RGB gray by ITU-R 601.
     Raises: ConfigError on an unknown crop or channel count; DataError on pixels that are not a decoded image.
     """
     if crop not in CROPS:
@@ -494,7 +525,9 @@ def prepare(pixels: np.ndarray, *, size: int, channels: int, crop: str) -> np.nd
     if crop == "center":
         image = _center(image)
     elif crop == "dark-border":
-        image = _without_dark_border(image)
+        image = _padded(_without_dark_border(image))
+    elif crop == "pad":
+        image = _padded(image)
     image = image.resize((size, size), Image.Resampling.BICUBIC)
     square = np.array(image)
     return square[None] if channels == 1 else np.ascontiguousarray(square.transpose(2, 0, 1))
@@ -513,6 +546,11 @@ def _without_dark_border(image: Image.Image) -> Image.Image:
     # An image without anything bright has no border to take away.
     if rows.size and columns.size:
         image = image.crop((int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1))
+    return image
+
+
+def _padded(image: Image.Image) -> Image.Image:
+    """Center an image on a black square: black is the ground of most scans, and shows no anatomy that is not there."""
     side = max(image.size)
     square = Image.new(image.mode, (side, side))
     square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))

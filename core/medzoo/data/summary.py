@@ -59,8 +59,9 @@ class DataSummary:
     `parts` counts images by part and class, with the one part "all" where there are none. `patients` is their number,
     or None if unknown. `channels` counts images by "gray", "color" and "gray stored as RGB", `bits` by bits a channel;
     those of more than 8 are read as of `depth` bits and store no value above `highest`. `synthetic` is the number of
-    synthetic images, `unreadable` that of files left out as such. `windows` counts DICOM and NIfTI images by the gray
-    window that shows them, `burned_in` those whose headers say that text is burned into the pixels.
+    synthetic images, `unreadable` that of files left out as such, `not_square` that of images of unequal sides.
+    `windows` counts DICOM and NIfTI images by the gray window that shows them, `burned_in` those whose headers say that
+    text is burned into the pixels.
     """
 
     path: str
@@ -77,6 +78,7 @@ class DataSummary:
     unreadable: int = 0
     windows: Mapping[str, int] = field(default_factory=dict)
     burned_in: int = 0
+    not_square: int = 0
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -120,6 +122,10 @@ class DataSummary:
             facts[-1] += f" read as {self.depth} bit (highest value {self.highest}; change it with image.depth)"
         if self.windows:
             facts.append(f"gray window {_counted(self.windows)} (--window)")
+        if self.not_square:
+            facts.append(
+                f"{self.not_square} not square: squeezed to squares unless image.crop is center, dark-border or pad"
+            )
         facts += findings.notes
         left = [f"{one.count} {_singular(one.what) if one.count == 1 else one.what}" for one in findings.left_out]
         left += [f"{self.unreadable} unreadable"] if self.unreadable else []
@@ -168,6 +174,7 @@ class DataSummary:
             "windows": dict(self.windows),
             "burned_in": self.burned_in,
             "patients_from": findings.patients_from,
+            "not_square": self.not_square,
             "notes": list(findings.notes),
             "warnings": list(self.warnings),
         }

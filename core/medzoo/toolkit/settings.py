@@ -27,7 +27,11 @@ class ImageSettings:
     window: str = setting(
         "", "gray window of DICOM and NIfTI files: file, percentile, CENTER,WIDTH or one of CT; empty follows the data"
     )
-    crop: str = setting("none", "part of a file's image that is kept", choices=("none", "center", "dark-border"))
+    crop: str = setting(
+        "none",
+        "what is kept of a file's image: all, squeezed to a square; its center; all but a dark border; all, padded",
+        choices=("none", "center", "dark-border", "pad"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
