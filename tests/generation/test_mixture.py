@@ -20,8 +20,10 @@ from medzoo.data.images import prepare as square
 from medzoo.data.phantom import write_phantom
 from medzoo.errors import ConfigError, DataError, PluginError, UnknownName
 from medzoo.generation import run as filling
-from medzoo.generation.mixture import PHANTOM_COUNTS, parse_mixture
+from medzoo.generation import sample
+from medzoo.generation.mixture import PHANTOM_COUNTS, make_source, parse_mixture
 from medzoo.generation.plan import exact_shares
+from medzoo.plugins.lookup import load_plugins
 
 
 @pytest.fixture(scope="session")
@@ -204,8 +206,11 @@ def test_prepare_class_without_images(fill, prepare, tmp_path, logged):
 
 def test_prepare_multi_label_data(prepare, tmp_path):
     np.savez(tmp_path / "x.npz", train_images=np.zeros((2, 8, 8), np.uint8), train_labels=np.array([[1, 1], [0, 1]]))
-    with pytest.raises(DataError, match="multi-label"):
+    with pytest.raises(DataError, match="'tiny' makes images of one label each"):
         prepare(data=tmp_path / "x.npz")
+    source = make_source(load_plugins(), device="cpu")
+    with pytest.raises(DataError, match="is multi-label: an image may have several classes"):
+        sample.prepare("duplicate", source, data=tmp_path / "x.npz")
 
 
 @pytest.fixture

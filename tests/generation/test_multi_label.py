@@ -11,7 +11,8 @@ import torch
 
 from medzoo.data.dataset import open_dataset
 from medzoo.data.images import decode, write_image
-from medzoo.generation.plan import PlannedImage
+from medzoo.errors import DataError
+from medzoo.generation.plan import PlannedImage, check_folders
 from medzoo.models.labels import join_labels, label_tensor, split_label
 from medzoo.specs import ImageSpec
 
@@ -180,6 +181,78 @@ def test_sample_multi_label_unknown_class(run, medzoo):
     outcome = medzoo("sample", run, "--label", "edema", "--label", "efusion")
     assert outcome.code == 2
     assert "did you mean effusion?" in outcome.err
+
+
+SETS = {"": 6, "atelectasis": 3, "atelectasis|effusion": 3, "edema": 3, "edema|effusion": 3, "effusion": 3}
+
+
+def test_augment_multi_label_in_proportion(run, table, medzoo, tmp_path):
+    outcome = medzoo("augment", "--gen", run, "--data", table, "--to", 51, "--out", tmp_path / "out", "--json")
+    assert outcome.code == 0, outcome.err
+    assert "images have several labels: --to 51 counts all images" in outcome.err
+    counts = {row["label"]: (row["real"], row["synthetic"]) for row in json.loads(outcome.out)["classes"]}
+    # 30 images are added; those without a label are kept, and none is added.
+    assert counts == {label: (count, 6 if label else 0) for label, count in SETS.items()}
+    synthetic = {path.parent.name: shown(decode(path)) for path in (tmp_path / "out").glob("*/synthetic-*")}
+    assert synthetic == {"+".join(names): set(names) for names in (label.split("|") for label in SETS if label)}
+    rows = list(csv.DictReader((tmp_path / "out" / "metadata.csv").read_text().splitlines()))
+    assert len(rows) == 51
+    assert {row["labels"] for row in rows if row["file_name"].startswith("no-label/")} == {""}
+    again = medzoo("augment", "--gen", run, "--data", table, "--to", 51, "--out", tmp_path / "out")
+    assert "already finished" in again.err
+    assert "(no label)" in again.out
+
+
+def test_augment_multi_label_is_read_back(run, table, medzoo, tmp_path):
+    assert medzoo("augment", "--gen", run, "--data", table, "--to", 26, "--out", tmp_path / "out").code == 0
+    read, real = open_dataset(tmp_path / "out"), open_dataset(table)
+    assert read.multi_label
+    assert read.classes == real.classes
+    assert {name: count - real.counts()[name] for name, count in read.counts().items()} == {
+        "atelectasis": 2,
+        "edema": 2,
+        "effusion": 3,
+    }
+    assert len(read) == len(read.verify()) == 26
+    assert len(read.synthetic) == 5
+
+
+def test_augment_multi_label_by_oversampling(run, table, medzoo, tmp_path):
+    """Generators without weights vary the images of the same set of labels, also beside a trained one."""
+    gens = ("--gen", "duplicate=0.5", "--gen", f"{run}=0.5")
+    assert medzoo("augment", *gens, "--data", table, "--to", 41, "--out", tmp_path / "out").code == 0
+    for path in (tmp_path / "out").glob("*/synthetic-*"):
+        assert shown(decode(path)) == set(path.parent.name.split("+"))
+    assert len(list((tmp_path / "out").glob("*/synthetic-duplicate-*"))) == 10
+    alone = medzoo("augment", "--gen", "classic", "--data", table, "--to", 22, "--out", tmp_path / "one")
+    assert alone.code == 0, alone.err
+
+
+def test_augment_multi_label_is_refused(table, run, model, medzoo, tmp_path):
+    given = ("--data", table, "--to", 50, "--out", tmp_path / "out")
+    outcome = medzoo("augment", "--gen", model, *given)
+    assert outcome.code == 5
+    assert "'tiny' makes images of one label each, but those of" in outcome.err
+    assert "medzoo train latent-ddpm --data" in outcome.err
+    outcome = medzoo("augment", "--gen", run, "--select", "random", *given)
+    assert outcome.code == 2
+    assert "--select takes one label per image, but the data has several" in outcome.err
+    outcome = medzoo("augment", "--gen", run, "--originals", "omit", "--data", table, "--to", 5)
+    assert "there are 21 images and --originals omit leaves none to write" in outcome.err
+
+
+def test_data_check_multi_label(table, medzoo):
+    outcome = medzoo("data", "check", table)
+    assert "sets of labels: 6" in outcome.out
+    report = json.loads(medzoo("data", "check", table, "--json").out)
+    assert report["label_sets"] == {label or "no label": count for label, count in SETS.items()}
+    assert report["labels_per_image"] == {"0": 6, "1": 9, "2": 6}
+
+
+def test_check_folders_of_long_sets():
+    check_folders(["a|b"])
+    with pytest.raises(DataError, match="together are too long for a folder's name"):
+        check_folders(["|".join(f"finding-{number:02d}" for number in range(30))])
 
 
 def test_label_tensor_multi_hot():

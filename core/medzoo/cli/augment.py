@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+NO_LABEL = "(no label)"
+
 Gens = Annotated[
     list[str] | None,
     typer.Option(
@@ -40,7 +42,14 @@ Gens = Annotated[
         help="Generator: id, plugin or run folder; @0.3 varies the real images; repeat for a mixture.",
     ),
 ]
-Target = Annotated[int | None, typer.Option(min=1, metavar="N", help="Number of images each class should have.")]
+Target = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Number of images each class should have; of all images where they have several labels.",
+    ),
+]
 Data = Annotated[
     Path | None,
     typer.Option(
@@ -165,7 +174,7 @@ def _show_plan(job: Job, plan: list[Forecast], *, besides: str) -> None:
         logger.info(f"{drawn}; kept: {job.plan.total} by {' and '.join(selection.criteria)}")
     rows = [
         (
-            row.label,
+            row.label or NO_LABEL,
             row.real,
             sum(row.make.values()),
             " + ".join(f"{name} {count}" for name, count in row.make.items()) or "-",
@@ -191,7 +200,7 @@ def _show_result(result: AugmentationResult, originals: str, *, pooled: bool) ->
         logger.info("the real images were copied: hard links cannot be made here")
     rows = [
         (
-            row.label,
+            row.label or NO_LABEL,
             row.real,
             row.synthetic,
             row.real + row.synthetic,

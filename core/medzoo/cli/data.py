@@ -122,6 +122,13 @@ def _print_report(report: "DataReport") -> None:
     """Print the report, long lists cut short, its problems last."""
     print_text(report.summary.line(), "")
     _print_counts({part: dict(of_part) for part, of_part in report.counts.items()})
+    if report.label_sets:
+        print_text("")
+        print_table(("labels per image", "images"), report.labels_per_image.items(), right=("images",))
+        print_text("", f"sets of labels: {len(report.label_sets)}")
+        print_table(("labels", "images"), list(report.label_sets.items())[:_SHOWN], right=("images",))
+        if len(report.label_sets) > _SHOWN:
+            print_text(f"and {len(report.label_sets) - _SHOWN} more (--json lists all)")
     print_text("")
     print_table(("size", "images"), list(report.sizes.items())[:_SHOWN], right=("images",))
     print_text("")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -32,6 +32,8 @@ class DataReport:
     pixels, `near` pairs of thumbnails that correlate above 0.99 but differ. `groups` lists the images of each
     duplicate group of two or more as "part/name (class)", groups across parts and classes first. `blank` are images of
     one color all over, `synthetic` those that a model made, both as "part/name"; `summary` says how the path was read.
+    Of images with several labels, `label_sets` counts those of each set of labels joined by "|", the most frequent
+    first, and `labels_per_image` those of each number of labels; both are empty where images have one label.
     """
 
     path: str
@@ -45,6 +47,8 @@ class DataReport:
     groups: tuple[tuple[str, ...], ...]
     blank: tuple[str, ...] = ()
     synthetic: tuple[str, ...] = ()
+    label_sets: Mapping[str, int] = field(default_factory=dict)
+    labels_per_image: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -80,6 +84,9 @@ def check_dataset(dataset: Dataset) -> DataReport:
     sizes = Counter(f"{header.width}x{header.height}" for header in headers)
     kinds = Counter(f"{header.format} {header.mode}".strip() + f", {header.bits} bit" for header in headers)
     exact, near, groups = _duplicates(parts)
+    many = dataset.multi_label
+    sets = Counter(label for part in parts.values() for label in (_label_sets(part) if many else ()))
+    per_image = Counter(int(row.sum()) for part in parts.values() for row in (part.hot() if many else ()))
     blank = [f"{name}/{file}" for name, part in parts.items() for file in part.blank()]
     return DataReport(
         path=str(dataset.path),
@@ -93,7 +100,14 @@ def check_dataset(dataset: Dataset) -> DataReport:
         groups=groups,
         blank=tuple(blank),
         synthetic=tuple(f"{name}/{file}" for name, part in parts.items() for file in sorted(part.synthetic)),
+        label_sets=dict(sets.most_common()),
+        labels_per_image=dict(sorted(per_image.items())),
     )
+
+
+def _label_sets(data: Dataset) -> list[str]:
+    """Return each image's labels, joined by "|"; "no label" where it has none."""
+    return ["|".join(data.classes[k] for k in np.flatnonzero(row)) or "no label" for row in data.hot()]
 
 
 def _duplicates(parts: Mapping[str, Dataset]) -> tuple[Duplicates, Duplicates, tuple[tuple[str, ...], ...]]:
@@ -101,11 +115,7 @@ def _duplicates(parts: Mapping[str, Dataset]) -> tuple[Duplicates, Duplicates, t
     digests = [digest for part in parts.values() for digest in part.fingerprints()]
     vectors = np.concatenate([thumbnails(part) for part in parts.values()])
     part_of = np.repeat(np.arange(len(parts)), [len(part) for part in parts.values()])
-    kinds = [
-        "|".join(part.classes[k] for k in np.flatnonzero(row)) or "no class"
-        for part in parts.values()
-        for row in part.hot()
-    ]
+    kinds = [label for part in parts.values() for label in _label_sets(part)]
     labels = np.unique(kinds, return_inverse=True)[1]
     exact, close = equal_pairs(digests), near_pairs(vectors)
     near = close[[digests[i] != digests[j] for i, j in close]] if len(close) else close

@@ -13,6 +13,8 @@ from medzoo.errors import DataError
 
 METADATA = "metadata.csv"
 FIELDS = ("file_name", "label", "origin", "generator", "weights_sha256", "seed", "source_image", "strength", "sha256")
+LABELS = "labels"
+"""The column of labels in place of "label" where images have several, joined by '|'."""
 LINE = " line"
 """The key of a row's line number; no column has this name, for names are stripped."""
 
@@ -101,6 +103,12 @@ def read_metadata(path: Path) -> dict[str, dict[str, str]]:
             rows = [{column.lower(): value for column, value in row.items()} for row in read_table(table).rows]
             return {row["file_name"]: row for row in rows if "file_name" in row and "origin" in row}
     return {}
+
+
+def is_multi_label(folder: Path) -> bool:
+    """Return whether a folder has medzoo's metadata.csv of images with several labels. Raises: DataError."""
+    table = folder / METADATA
+    return table.is_file() and _is_ours(table) and LABELS in read_table(table).columns
 
 
 def _is_ours(table: Path) -> bool:

@@ -19,7 +19,7 @@ from medzoo.data import dicom
 from medzoo.data.folders import LAYOUTS, read_flat_folder, read_folder, subfolders, without_masks
 from medzoo.data.images import DICOM, NIFTI, SUFFIXES, format_of, frames_of, patient_of, volumes_of
 from medzoo.data.masks import check_masks
-from medzoo.data.metadata import LINE, read_table
+from medzoo.data.metadata import LINE, METADATA, is_multi_label, read_table
 from medzoo.data.reading import Reading
 from medzoo.data.spellings import Columns, find_columns, part_of
 from medzoo.data.summary import Findings, LeftOut, merge_left_out
@@ -75,6 +75,8 @@ def read(path: Path, *, classes: Sequence[str] | None, masks: str = "ignore", re
         raise DataError(f"{path} does not exist", "check the path")
     if reading.label_tag:
         contents = _read_tagged(path, classes=classes, masks=masks, tag=reading.label_tag)
+    elif path.is_dir() and is_multi_label(path):
+        contents = _read_csv(path / METADATA, classes=classes, masks=masks)
     elif path.is_dir():
         contents = _read_folder(path, classes=classes, masks=masks)
     elif path.suffix.lower() in (".csv", ".tsv"):

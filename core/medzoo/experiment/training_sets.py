@@ -13,24 +13,9 @@ from medzoo.data.dataset import Dataset
 from medzoo.data.decoded_cache import Decoded
 from medzoo.errors import ConfigError
 from medzoo.experiment.config import Arm
+from medzoo.generation.label_sets import missing_images
 from medzoo.generation.plan import exact_shares
-from medzoo.models.labels import join_labels
 from medzoo.seeds import derive_seed
-
-
-def label_sets(data: Dataset) -> Dataset:
-    """Return multi-label data with each set of labels as one class, without images that have no label.
-
-    The names are joined by `join_labels`. Images are thereby sampled, and those to vary chosen, set by set. Data of
-    single labels is returned as it is.
-    """
-    if not data.multi_label:
-        return data
-    named = [join_labels([data.classes[k] for k in np.flatnonzero(row)]) for row in data.hot()]
-    classes = tuple(sorted({name for name in named if name}))
-    labels = np.array([classes.index(name) for name in named if name], np.int64)
-    kept = [index for index, name in enumerate(named) if name]
-    return replace(data.subset(kept), classes=classes, labels=labels)
 
 
 def synthetic_counts(data: Dataset, arm: Arm) -> dict[str, dict[str, int]]:
@@ -43,12 +28,7 @@ def synthetic_counts(data: Dataset, arm: Arm) -> dict[str, dict[str, int]]:
     """
     if not arm.mixture:
         return {}
-    counts = label_sets(data).counts()
-    apart = arm.pretrain or arm.replace > 0
-    given = {label: arm.target if apart else max(0, arm.target - count) for label, count in counts.items()}
-    if data.multi_label:
-        missing = arm.target if apart else max(0, arm.target - len(data))
-        given = dict(zip(counts, exact_shares(missing, [Fraction(count) for count in counts.values()]), strict=True))
+    given = missing_images(data, arm.target, apart=arm.pretrain or arm.replace > 0)
     if arm.classes == "all":
         given = dict(zip(given, exact_shares(sum(given.values()), [Fraction(1)] * len(given)), strict=True))
     if not any(given.values()):

@@ -34,10 +34,10 @@ from medzoo.experiment.training_sets import (
     ConcatDataset,
     Part,
     fraction_of,
-    label_sets,
     training_images,
     weighted_images,
 )
+from medzoo.generation.label_sets import label_sets
 from medzoo.generation.plan import Cell as PlanCell
 from medzoo.generation.plan import Plan, distinct, file_safe
 from medzoo.generation.run import Job

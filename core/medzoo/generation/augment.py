@@ -11,7 +11,9 @@ from typing import Any
 from medzoo._version import __version__
 from medzoo.data.dataset import Dataset, describe_blank
 from medzoo.errors import ConfigError, DataError
+from medzoo.generation.label_sets import label_sets, missing_images
 from medzoo.generation.mixture import Mixture, Source, check_classes, lineage, load_mixture
+from medzoo.generation.plan import check_folders
 from medzoo.generation.pool import FeatureExtractor, PoolSelection, pool_folder, run_selected
 from medzoo.generation.run import AugmentationResult, Job
 from medzoo.generation.run import run as run_job
@@ -66,6 +68,9 @@ def prepare(
     by features of the extractor that `find_extractor` returns for the data's classes. `policy` is kept in run.json, and
     a run resumes another one only with the same.
 
+    Where images have several labels, `target` counts all images, and sets of labels are filled in proportion
+    (`label_sets.missing_images`); the job's classes are then those sets, the most frequent first.
+
     Raises:
         ConfigError, UnknownName: an invalid option, generator, criterion or setting.
         DataError: images that cannot be read, classes a model does not know, held-out images it was trained on.
@@ -80,22 +85,34 @@ def prepare(
     if pool is not None and not criteria:
         raise ConfigError("--pool draws more images than are kept, without --select", "give --select agreement")
     mixture, real = load_mixture(
-        generators, source, data=data, always_open=True, classes=classes, skip_bad=skip_bad, masks=masks
+        generators,
+        source,
+        data=data,
+        always_open=True,
+        classes=classes,
+        skip_bad=skip_bad,
+        masks=masks,
+        multi_label=True,
     )
     assert real is not None  # as `always_open` asks
     check_labels(real.classes)
     _check_formats(mixture, real, originals=originals)
-    counts = real.counts()
+    if real.multi_label and (criteria or not isinstance(target, int)):
+        option = "--select" if criteria else "--policy"
+        raise ConfigError(f"{option} takes one label per image, but the data has several", "leave it out")
+    counts, sets = real.counts(), label_sets(real, unlabeled=True)
     if isinstance(target, int):
-        wanted: Mapping[str, int] = {label: max(0, target - count) for label, count in counts.items()}
+        wanted: Mapping[str, int] = missing_images(real, target)
     else:
         amounts = target(mixture, real)
         target, wanted = amounts.target, amounts.counts
     check_classes(mixture, real, [label for label, count in wanted.items() if count])
-    sampler = mixture.sampler(wanted, real=real, batch_size=batch_size, seed=seed)
+    check_folders(sets.classes)
+    sampler = mixture.sampler(wanted, real=sets, batch_size=batch_size, seed=seed)
     _log_warnings(mixture, real, target=target, wanted=wanted)
     if not sampler.plan.total and originals == "omit":
-        raise ConfigError(f"every class has at least {target} images and --originals omit leaves none to write")
+        whole = f"there are {len(real)} images" if real.multi_label else f"every class has at least {target} images"
+        raise ConfigError(f"{whole} and --originals omit leaves none to write")
     folder = out or Path("-".join(["augmented", *mixture.names, str(target), *criteria]))
     if real.files is not None:
         check_outside(folder, real.path)
@@ -107,18 +124,19 @@ def prepare(
         "batch_size": batch_size,
         "originals": originals,
         "device": source.device.partition(":")[0],
-        "data": {"counts": counts, "fingerprint": real.fingerprint(), "listing": listing_digest(real)},
+        "data": {"counts": counts, "fingerprint": real.fingerprint(), "listing": listing_digest(sets)},
         "generators": mixture.describe(),
         **({} if policy is None else {"policy": dict(policy)}),
     }
     job = Job(
         folder=folder,
         sampler=sampler,
-        labels=real.classes,
+        labels=_by_frequency(sets) if real.multi_label else real.classes,
+        multi_label=real.multi_label,
         identity=identity,
         plugins=source.plugins,
         device=source.device,
-        originals=() if originals == "omit" else tuple(original_files(real, how=originals)),
+        originals=() if originals == "omit" else tuple(original_files(sets, how=originals)),
         how=originals,
         sheet=sheet_beside(folder),
         shard=shard,
@@ -147,6 +165,12 @@ def prepare(
         job = _with_pool(job, sampler, factor=factor, criteria=criteria, extractor=extractor)
     check_same_run(job.folder, job.identity)
     return job
+
+
+def _by_frequency(sets: Dataset) -> tuple[str, ...]:
+    """Return sets of labels, the most frequent first."""
+    counts = sets.counts()
+    return tuple(sorted(counts, key=lambda label: -counts[label]))
 
 
 def run(job: Job, *, progress: Progress) -> AugmentationResult:
@@ -226,10 +250,12 @@ def _check_formats(mixture: Mixture, real: Dataset, *, originals: str) -> None:
 
 def _log_warnings(mixture: Mixture, real: Dataset, *, target: int, wanted: Mapping[str, int]) -> None:
     """Log what a reader of the plan might miss."""
-    counts = real.counts()
+    counts = real.counts() if not real.multi_label else {"the whole set": len(real)}
     if blank := real.blank():
         logger.warning(f"{real.path}: {describe_blank(blank)}")
-    above = [f"{label} has {count}" for label, count in counts.items() if count > target and not wanted[label]]
+    above = [f"{label} has {count}" for label, count in counts.items() if count > target and not wanted.get(label)]
+    if real.multi_label:
+        logger.info(f"images have several labels: --to {target} counts all images, filled in proportion to label sets")
     if above:
         logger.info(f"above --to {target}, so nothing is added or deleted: {', '.join(above)}")
     for label, count in counts.items():

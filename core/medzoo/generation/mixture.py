@@ -16,11 +16,13 @@ from medzoo.data.image_formats import image_formats
 from medzoo.data.phantom import phantom_dataset
 from medzoo.data.synthetic import check_no_synthetic
 from medzoo.errors import ConfigError, DataError
+from medzoo.generation.label_sets import label_sets
 from medzoo.generation.plan import distinct, file_safe, make_plan
 from medzoo.generation.sampler import Sampler
 from medzoo.hub.registry import Registry, load_registry, resolve
 from medzoo.hub.repositories import check_source
 from medzoo.models.devices import pick_device
+from medzoo.models.labels import split_label
 from medzoo.models.loading import LoadedModel, load_by_name
 from medzoo.plugins.lookup import Plugins
 from medzoo.protocols import Generator
@@ -170,10 +172,12 @@ def load_mixture(
     classes: Sequence[str] | None = None,
     skip_bad: bool = False,
     masks: str = "ignore",
+    multi_label: bool = False,
 ) -> tuple[Mixture, Dataset | None]:
     """Load the models that the GEN arguments mean, and the real images, if the first one varies any or `always_open`.
 
-    Generators without weights make images like the first model's, or like the real ones if there is no such model.
+    Generators without weights make images like the first model's, or like the real ones if there is no such model. With
+    `multi_label`, real images may have several labels; generators without weights take each set of labels as a class.
     Raises: UnknownName, ConfigError, HubError, DataError.
     """
     shares = dict(parse_mixture(given))
@@ -192,7 +196,7 @@ def load_mixture(
     lead = next(iter(loaded.values()), None)
     real = None
     if always_open or lead is None or any(model.needs_init_images for model in loaded.values()):
-        real = find_data(data, lead, classes=classes, skip_bad=skip_bad, masks=masks)
+        real = find_data(data, lead, classes=classes, skip_bad=skip_bad, masks=masks, multi_label=multi_label)
     elif data is not None:
         varies = isinstance(lead.spec, GeneratorSpec) and lead.spec.varies_images
         example = f", or give a strength below 1: {lead.name}@0.3" if varies else ""
@@ -204,7 +208,10 @@ def load_mixture(
         real = real.with_depth(*depths)
     for name in bare:
         if lead is not None:
-            model = _load(bases[name], source, image=lead.image, overrides=overrides[name])
+            image = lead.image
+            if real is not None and real.multi_label:
+                image = ImageSpec(size=image.size, channels=image.channels, classes=label_sets(real).classes)
+            model = _load(bases[name], source, image=image, overrides=overrides[name])
             loaded[name] = replace(model, crop=lead.crop)
         elif real is not None:
             spec = found[name].spec
@@ -214,7 +221,7 @@ def load_mixture(
             formats = image_formats(real)
             size = asked.get("image.size", min(max(formats.side, 8), 1024))
             channels = asked.get("image.channels", 1 if formats.gray else 3)
-            image = ImageSpec(size=size, channels=channels, classes=real.classes)
+            image = ImageSpec(size=size, channels=channels, classes=label_sets(real).classes)
             loaded[name] = _load(bases[name], source, image=image, overrides=overrides[name])
     models = tuple(loaded[name] for name in shares)
     names = tuple(distinct([file_safe(model.sampling_name) for model in models]))
@@ -251,10 +258,11 @@ def find_data(
     classes: Sequence[str] | None,
     skip_bad: bool,
     masks: str = "ignore",
+    multi_label: bool = False,
 ) -> Dataset:
     """Open the real images: those at `path`, else ./datasets/train, else the demo dataset of the model `lead`.
 
-    Raises: DataError if there are none, if they are multi-label, or if some are synthetic.
+    Raises: DataError if there are none, if they are multi-label and may not be, or if some are synthetic.
     """
     if path is None and DEFAULT_DATA.exists():
         path = DEFAULT_DATA
@@ -273,18 +281,26 @@ def find_data(
     else:
         whose = f"'{lead.name}' has no demo dataset" if lead is not None else "these generators have none of their own"
         raise DataError(f"no real images: ./{DEFAULT_DATA} does not exist and {whose}", "give them with --data DIR")
-    if data.multi_label:
+    if data.multi_label and not multi_label:
         raise DataError(
-            f"{data.path} is multi-label: an image may have several classes, so adding to one class changes others",
-            "give a set with one label per image",
+            f"{data.path} is multi-label: an image may have several classes",
+            "give a set with one label per image; `medzoo augment` takes several",
         )
     return data
 
 
 def check_classes(mixture: Mixture, data: Dataset, labels: Sequence[str]) -> None:
-    """Raise DataError if a model does not know one of `labels`."""
+    """Raise DataError if a model does not know one of `labels`, or takes one label where images have several."""
     for model in mixture.models:
-        unknown = [label for label in labels if label not in model.image.classes]
+        trained = not isinstance(model.spec, GeneratorSpec) or model.spec.trainable
+        if data.multi_label and trained and not model.image.multi_label:
+            raise DataError(
+                f"'{model.name}' makes images of one label each, but those of {data.path} may have several",
+                f"train a multi-label generator on them: medzoo train latent-ddpm --data {data.path}",
+            )
+        sets = [label for label in labels if label not in model.image.classes]
+        split = split_label if data.multi_label else lambda label: [label]
+        unknown = sorted({name for label in sets for name in split(label)}.difference(model.image.classes))
         if not unknown:
             continue
         if all(label.isdecimal() for label in data.classes) and data.array is not None:

@@ -14,11 +14,12 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from medzoo.data.images import spread
-from medzoo.errors import ConfigError
+from medzoo.errors import ConfigError, DataError
 from medzoo.models.labels import split_label
 from medzoo.seeds import derive_seed
 from medzoo.storage.files import join_name
 
+_LONGEST_FOLDER = 255  # bytes, on the file systems of all common systems
 # Hugging Face's imagefolder reads these words in a file name as names of splits, and then skips all other files.
 _SPLIT_WORD = re.compile(
     r"(?<![A-Za-z])(train|training|validation|valid|dev|val|test|testing|eval|evaluation)(?![A-Za-z])"
@@ -40,8 +41,21 @@ class PlannedImage:
     @property
     def file(self) -> str:
         """The file, relative to the run's folder; several labels are joined as in effusion+edema."""
-        folder = "+".join(split_label(self.label))  # Windows takes no '|' in a name
-        return f"{folder}/synthetic-{self.generator_name}-{self.index:06d}.png"
+        return f"{label_folder(self.label)}/synthetic-{self.generator_name}-{self.index:06d}.png"
+
+
+def label_folder(label: str) -> str:
+    """Return the folder of images of a label: its name, several joined as in effusion+edema, "no-label" for none."""
+    return "+".join(split_label(label)) or "no-label"  # Windows takes no '|' in a name
+
+
+def check_folders(labels: Sequence[str]) -> None:
+    """Raise DataError if a set of labels is too long to name a folder."""
+    for label in labels:
+        if len(label_folder(label).encode()) > _LONGEST_FOLDER:
+            raise DataError(
+                f"the labels {label} together are too long for a folder's name", "shorten the names of the classes"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,14 +50,18 @@ SOURCES = "source_fingerprints"
 """In run.json: the fingerprint of each real image that was varied, by its name in metadata.csv."""
 
 
+_SETS_SHOWN = 16
+
+
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """One run that writes sampled images to `folder`.
 
     `identity` decides whether a run may resume another one; its "job" is that of run.json. `labels` are all classes in
-    order. `originals` are the files in the folder that hold the real images, or empty to leave them out, and `how` is
-    "link", "copy", "gray" or "omit". `sheet` is the path of the contact sheet, with up to `tiles` images a row. `data`
-    and `facts` are added to run.json. `allow_upload` permits sending real images to the services of remote generators.
+    order; with `multi_label`, sets of them, of which the sheet shows the first. `originals` are the files in the folder
+    that hold the real images, or empty to leave them out, and `how` is "link", "copy", "gray" or "omit". `sheet` is the
+    path of the contact sheet, with up to `tiles` images a row. `data` and `facts` are added to run.json. `allow_upload`
+    permits sending real images to the services of remote generators.
     With `selection`, a larger pool is drawn and the images are selected from it (`generation.pool.run_selected`); the
     sheet then shows `rejected` ones, by label.
     """
@@ -68,6 +72,7 @@ class Job:
     identity: Mapping[str, Any]
     plugins: Plugins
     device: str
+    multi_label: bool = False
     originals: tuple[str, ...] = ()
     how: str = "omit"
     sheet: Path | None = None
@@ -373,7 +378,7 @@ def _write_sheet(job: Job) -> None:
         write_sheet(
             job.sheet,
             job.sampler,
-            job.labels,
+            job.labels[:_SETS_SHOWN] if job.multi_label else job.labels,
             look=lambda image: decode(job.folder / image.file),
             tiles=job.tiles,
             rejected=job.rejected,
@@ -394,7 +399,7 @@ def _finish(
 ) -> None:
     """Write the contact sheet, metadata.csv and, last, run.json."""
     _write_sheet(job)
-    record.add_outputs([write_metadata(job.folder, job.sampler, job.originals)])
+    record.add_outputs([write_metadata(job.folder, job.sampler, job.originals, multi_label=job.multi_label)])
     if job.sheet is not None and job.sheet.exists():
         file = os.path.relpath(job.sheet, job.folder)
         record.outputs.append({"file": Path(file).as_posix(), "sha256": sha256_file(job.sheet)})

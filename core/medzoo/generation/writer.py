@@ -21,9 +21,9 @@ import numpy as np
 from medzoo.data.dataset import Dataset
 from medzoo.data.images import contact_sheet, decode, prepare, spread, to_gray, write_image
 from medzoo.data.marks import COMPOSITE, EDITED, TRAINED, Mark
-from medzoo.data.metadata import FIELDS, METADATA
+from medzoo.data.metadata import FIELDS, LABELS, METADATA
 from medzoo.errors import DataError
-from medzoo.generation.plan import PlannedImage, distinct
+from medzoo.generation.plan import PlannedImage, distinct, label_folder
 from medzoo.generation.sampler import Sampler
 from medzoo.runs.record import read_run
 from medzoo.storage.files import disk_errors, join_name, make_folder, temporary_beside
@@ -95,10 +95,11 @@ def original_files(data: Dataset, *, how: str = "link") -> list[str]:
         if file is None or own.startswith("synthetic-"):
             own = join_name(f"real-{Path(own).stem}", Path(own).suffix)
         found.append(own)
-    for number, label in enumerate(data.classes):
-        chosen = np.flatnonzero(data.labels == number).tolist()
+    folders = [label_folder(data.classes[label]) for label in data.labels.tolist()]
+    for folder in dict.fromkeys(folders):
+        chosen = [index for index, own in enumerate(folders) if own == folder]
         for index, name in zip(chosen, distinct([found[index] for index in chosen]), strict=True):
-            found[index] = f"{label}/{name}"
+            found[index] = f"{folder}/{name}"
     return found
 
 
@@ -203,8 +204,10 @@ def listing_digest(data: Dataset) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def write_metadata(folder: Path, sampler: Sampler, originals: Sequence[str]) -> Path:
+def write_metadata(folder: Path, sampler: Sampler, originals: Sequence[str], *, multi_label: bool = False) -> Path:
     """Write metadata.csv, one row per file: originals first, then synthetic images in the plan's order.
+
+    The column of labels is called `metadata.LABELS` where images have several, so that they are read as such.
 
     Raises: ResourceError.
     """
@@ -212,7 +215,7 @@ def write_metadata(folder: Path, sampler: Sampler, originals: Sequence[str]) -> 
     with temporary_beside(path) as temporary:
         with temporary.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(FIELDS)
+            writer.writerow([LABELS if multi_label and field == "label" else field for field in FIELDS])
             rows: list[tuple[str, ...]] = []
             if real is not None:
                 labels = [real.classes[label] for label in real.labels.tolist()]
