@@ -90,13 +90,13 @@ def test_folders_of_systems_are_passed_over(tmp_path: Path) -> None:
 
 def test_files_that_are_no_images_are_counted_by_suffix(tmp_path: Path) -> None:
     write_folder(tmp_path, {"a": 2})
-    for name in ("a/1.NRRD", "a/2.nrrd", "a/x/3.heic", "notes.txt", "a/IM0001", "run.json"):
+    for name in ("a/1.NRRD", "a/2.nrrd", "a/x/3.svg", "notes.txt", "a/IM0001", "run.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     write_folder(tmp_path / "more", {"x": 1}).joinpath("x/000.png").rename(tmp_path / "loose.png")
     (tmp_path / "more" / "x").rmdir()
     (tmp_path / "more").rmdir()
-    expected = {"images beside the class folders": 1, ".nrrd": 2, ".heic": 1, "without a suffix": 1, ".txt": 1}
+    expected = {"images beside the class folders": 1, ".nrrd": 2, ".svg": 1, "without a suffix": 1, ".txt": 1}
     assert left_out(tmp_path) == expected
     assert "left out: 1 image beside the class folders, 2 .nrrd" in open_dataset(tmp_path).summary().line()
 

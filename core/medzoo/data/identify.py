@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from medzoo.data.images import SUFFIXES
+from medzoo.data.images import SUFFIXES, format_of
 from medzoo.data.marks import FoundMarks, read_marks
 from medzoo.errors import ConfigError, DataError
 
@@ -106,6 +106,8 @@ def _identify(path: Path) -> Identification:
 
 
 def _read(path: Path) -> FoundMarks:
+    if format_of(path):
+        return FoundMarks()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(path) as image:
