@@ -230,6 +230,7 @@ def sample(
     device: str = "auto",
     allow_upload: bool = False,
     source: str | None = None,
+    format: Literal["png", "dicom"] = "png",
     progress: Progress | None = None,
 ) -> SampleResult:
     """Sample `n` images of each class in `labels`, or of every class, into a folder.
@@ -237,7 +238,8 @@ def sample(
     The folder is `out`, or ./samples-GEN; `grid` is a PNG that shows all images, one row or more per class, and with
     `grid` alone nothing else is written. A multi-label model shows all of `labels` together on each image.
     `allow_upload` lets real images leave this machine, for generators that send them to a service. `progress` is called
-    with the number of images made and their total. The other arguments are those of `load`.
+    with the number of images made and their total. `format` "dicom" writes Secondary Captures in place of PNGs. The
+    other arguments are those of `load`.
 
     Example:
         >>> result = medzoo.sample("dcgan-busi", labels="malignant", n=8, out="malignant")
@@ -268,6 +270,7 @@ def sample(
         seed=whole_number("seed", seed),
         batch_size=whole_number("batch_size", batch_size),
         allow_upload=allow_upload,
+        format=format,
     )
     counts = {name: job.plan.count(name) for name in job.labels}
     result = SampleResult(
@@ -710,6 +713,7 @@ def augment(
     source: str | None = None,
     dry_run: bool = False,
     on_plan: Callable[[Job], None] | None = None,
+    format: Literal["png", "dicom"] = "png",
     progress: Progress | None = None,
 ) -> AugmentationResult:
     """Add synthetic images to every class of an image set, up to `to` images each; return the folder and its counts.
@@ -720,7 +724,7 @@ def augment(
     the folder is ./augmented-GEN-TO. `originals` says how the real images get into it. `shard` "K/N" makes the K-th of
     N parts. `classes` names the numbers of an npz, `skip_bad` leaves out unreadable images, `allow_leak` allows models
     that were trained on held-out images, and `allow_upload` lets real images leave this machine, for generators that
-    send them to a service.
+    send them to a service. `format` "dicom" writes synthetic images as Secondary Captures in place of PNGs.
 
     `select` names criteria by which images are selected from a pool that is drawn first, `pool` times as many as are
     missing (2 by default): "agreement" keeps those that classifiers of the real images read as their class,
@@ -806,6 +810,7 @@ def augment(
         pool=pool,
         find_extractor=lambda classes: dataset_extractor(extractor, chosen, classes, batch_size=size),
         policy=None if advice is None else advice.to_dict(),
+        format=format,
     )
     if on_plan is not None:
         on_plan(job)

@@ -12,6 +12,7 @@ from helpers.augmentation import rows
 import medzoo as package
 from medzoo.data.images import decode
 from medzoo.data.marks import ALGORITHMIC, ALTERED, COMPOSITE, EDITED, TRAINED, Mark, png_chunks
+from medzoo.errors import ConfigError, DataError
 from medzoo.generation import run as filling
 from medzoo.generation.mixture import make_source
 from medzoo.models.loading import load_by_name
@@ -116,3 +117,36 @@ def test_run_leaves_a_finished_folder_without_marks(fill, tmp_path, monkeypatch,
     other = fill(out=tmp_path / "other").folder
     for name in before:
         np.testing.assert_array_equal(decode(other / name), decode(folder / name))
+
+
+def test_run_as_dicom(prepare, fill, tmp_path, logged):
+    pytest.importorskip("pydicom")
+    folder = fill(format="dicom").folder
+    plain = fill(out=tmp_path / "plain").folder
+    made = sorted(folder.glob("*/synthetic-*"))
+    assert len(made) == 20
+    for path in made:
+        png = plain / path.parent.name / f"{path.stem}.png"
+        np.testing.assert_array_equal(decode(path), decode(png))
+    assert {row["file_name"] for row in rows(folder)} >= {path.relative_to(folder).as_posix() for path in made}
+    assert any("real images keep their formats and all that their files say" in line for line in logged)
+    again = prepare(format="dicom")
+    assert not again.damaged
+    assert filling.run(again, **QUIET).already_done
+    with pytest.raises(DataError, match="holds another job: its format is dicom"):
+        prepare()
+
+
+def test_run_as_dicom_resumes(prepare, fill, tmp_path):
+    pytest.importorskip("pydicom")
+    whole = {path.name: path.read_bytes() for path in fill(format="dicom", out=tmp_path / "w").folder.rglob("*.dcm")}
+    folder = filling.run(prepare(format="dicom", shard=(1, 2)), **QUIET).folder
+    first = min(folder.glob("*/synthetic-*"))
+    first.write_bytes(first.read_bytes()[:-30])
+    fill(format="dicom")
+    assert {path.name: path.read_bytes() for path in folder.rglob("*.dcm")} == whole
+
+
+def test_prepare_unknown_format(prepare):
+    with pytest.raises(ConfigError, match="--format cannot take 'nifti'"):
+        prepare(format="nifti")

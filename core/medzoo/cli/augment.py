@@ -15,6 +15,7 @@ from medzoo.cli.options import (
     BatchSize,
     Classes,
     Device,
+    Format,
     Masks,
     Overrides,
     PolicyFile,
@@ -102,6 +103,7 @@ def augment(
     select: Select = None,
     pool: Pool = None,
     extractor: Extractor = None,
+    format: Format = "png",
     source: Source = None,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -142,6 +144,7 @@ def augment(
             select=select or (),
             pool=pool,
             extractor=extractor,
+            format=format,  # type: ignore[arg-type]  # the API checks it
             source=source,
             dry_run=dry_run,
             on_plan=show_plan,

@@ -31,6 +31,9 @@ Masks = Annotated[
 ConvertColor = Annotated[
     bool, typer.Option("--convert-color", help="Read images in color as gray, for a model trained in gray.")
 ]
+Format = Annotated[
+    str, typer.Option(metavar="png|dicom", help="Format of synthetic images; dicom needs 'medzoo[dicom]'.")
+]
 AllowUpload = Annotated[
     bool,
     typer.Option("--allow-upload", help="Allow real images to be sent to a service, for generators that use one."),

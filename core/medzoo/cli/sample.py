@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from medzoo.cli.options import AllowUpload, BatchSize, Device, Masks, Overrides, Seed, Source, parse_overrides
+from medzoo.cli.options import AllowUpload, BatchSize, Device, Format, Masks, Overrides, Seed, Source, parse_overrides
 from medzoo.cli.output import Json, print_json, print_text
 from medzoo.cli.progress import ProgressDisplay
 from medzoo.cli.requests import show_requests
@@ -45,6 +45,7 @@ def sample(
     overrides: Overrides = None,
     device: Device = "auto",
     allow_upload: AllowUpload = False,
+    format: Format = "png",
     source: Source = None,
     as_json: Json = False,
 ) -> None:
@@ -65,6 +66,7 @@ def sample(
             settings=parse_overrides(overrides),
             device=device,
             allow_upload=allow_upload,
+            format=format,  # type: ignore[arg-type]  # the API checks it
             source=source,
             progress=progress,
         )

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from medzoo.data.marks import FoundMarks, read_description
 from medzoo.data.windows import CT_WINDOWS, FILE, Window, parse_window, percentile_window
 from medzoo.errors import ConfigError, DataError
 
@@ -71,6 +72,7 @@ _GRAY = ("MONOCHROME1", "MONOCHROME2")
 _YBR = ("YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _TAGS = (
     *("SOPClassUID", "Modality", "BurnedInAnnotation", "PatientID", "StudyInstanceUID", "DirectoryRecordSequence"),
+    "DerivationDescription",
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "PixelRepresentation"),
     *("BitsAllocated", "BitsStored", "PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio"),
     *("PixelPaddingValue", "PixelPaddingRangeLimit"),
@@ -110,8 +112,8 @@ class DicomHeader:
     """What a DICOM file's header says of its picture.
 
     `no_picture` says what a file without a picture is, "" for others. `views` are one, or one for each of the `frames`.
-    `ratio` is a pixel's height by its width. `patient` is a keyed hash of the patient's identifier, or else the
-    study's, whose key ends with this process; "" where the file has neither.
+    `ratio` is a pixel's height by its width. `marks` are medzoo's, of a synthetic image. `patient` is a keyed hash of
+    the patient's identifier, or else the study's, whose key ends with this process; "" where the file has neither.
     """
 
     no_picture: str
@@ -133,6 +135,7 @@ class DicomHeader:
     burned_in: bool = False
     patient: str = ""
     syntax: str = ""
+    marks: FoundMarks = FoundMarks()
 
     @property
     def gray(self) -> bool:
@@ -394,6 +397,7 @@ def _header_of(path: Path, found: FileDataset) -> DicomHeader:
         burned_in=str(found.get("BurnedInAnnotation", "") or "").strip().upper() == "YES",
         patient=_patient(found),
         syntax=_syntax(found),
+        marks=read_description(str(found.get("DerivationDescription", "") or "")),
     )
 
 

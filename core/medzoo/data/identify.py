@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from medzoo.data.images import SUFFIXES, format_of
+from medzoo.data import dicom
+from medzoo.data.images import DICOM, SUFFIXES, format_of
 from medzoo.data.marks import FoundMarks, read_marks
 from medzoo.errors import ConfigError, DataError
 
@@ -96,6 +97,8 @@ def _files(path: Path) -> list[Path]:
 def _identify(path: Path) -> Identification:
     try:
         found = _read(path)
+    except DataError as error:
+        return Identification(path=path, verdict="unreadable", reason=error.message.removeprefix(f"{path} "))
     except _BROKEN as error:
         reason = error.strerror.lower() if isinstance(error, OSError) and error.strerror else "not an image"
         return Identification(path=path, verdict="unreadable", reason=f"it cannot be read: {reason}")
@@ -106,7 +109,9 @@ def _identify(path: Path) -> Identification:
 
 
 def _read(path: Path) -> FoundMarks:
-    if format_of(path):
+    if (kind := format_of(path)) == DICOM:
+        return dicom.read_header(path).marks
+    if kind:
         return FoundMarks()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

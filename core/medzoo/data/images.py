@@ -23,6 +23,7 @@ from medzoo.data import dicom, nifti
 from medzoo.data.dicom import square_size
 from medzoo.data.marks import Mark, with_mark
 from medzoo.data.reading import PLANES, Reading, chosen
+from medzoo.data.secondary_capture import encode_dicom
 from medzoo.data.synthetic import has_synthetic_mark
 from medzoo.errors import ConfigError, DataError, memory_errors
 from medzoo.storage.files import temporary_beside
@@ -202,6 +203,7 @@ def _probe_dicom(path: Path, frame: str) -> Header:
         width,
         height,
         "L" if header.gray else "RGB",
+        bool(header.marks.marks),
         format=DICOM,
         stored_bits=header.bits,
         window=header.window_of(_frame_index(path, frame, header.frames), ""),
@@ -594,9 +596,16 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.replace(path)
 
 
+def encode_image(path: Path, pixels: np.ndarray, mark: Mark | None = None) -> bytes:
+    """Return the bytes of uint8 (C, H, W) in the format of `path`: DICOM by its suffix, for marked images, else PNG."""
+    if mark is not None and path.suffix == dicom.SUFFIX:
+        return encode_dicom(pixels, mark)
+    return encode_png(pixels, mark)
+
+
 def write_image(path: Path, pixels: np.ndarray, mark: Mark | None = None) -> None:
-    """Write uint8 (C, H, W) to `path` as a PNG, atomically; synthetic images with a `mark` that says so."""
-    write_bytes(path, encode_png(pixels, mark))
+    """Write uint8 (C, H, W) to `path` atomically, as `encode_image`; synthetic images with a `mark` that says so."""
+    write_bytes(path, encode_image(path, pixels, mark))
 
 
 def grid(images: np.ndarray, *, columns: int, gap: int = 2) -> np.ndarray:

@@ -162,6 +162,21 @@ def read_marks(image: Image) -> FoundMarks:
     return FoundMarks(source_type=terms[0] if terms else "", marks=tuple(stated), facts=facts)
 
 
+def describe_mark(mark: Mark) -> str:
+    """Return a mark as a text, for formats without chunks or XMP: DICOM's DerivationDescription."""
+    made = "Real image altered by" if mark.source_type == ALTERED else "Synthetic image made by"
+    return f"{made} {KEYWORD} {json.dumps(mark.facts(), ensure_ascii=False)}"
+
+
+def read_description(text: str) -> FoundMarks:
+    """Return the mark of a text of `describe_mark`; no marks for any other text."""
+    own = _own_facts(text[text.find("{") :]) if f" by {KEYWORD} " in text else {}
+    if not own:
+        return FoundMarks()
+    term = str(own.pop("source_type"))
+    return FoundMarks(source_type=term, marks=(KEYWORD,), facts={"program": KEYWORD, **own})
+
+
 def _as_bytes(value: object) -> bytes:
     if isinstance(value, str):
         return value.encode(errors="replace")

@@ -13,7 +13,7 @@ from medzoo.data.dataset import Dataset, describe_blank
 from medzoo.errors import ConfigError, DataError
 from medzoo.generation.label_sets import label_sets, missing_images
 from medzoo.generation.mixture import Mixture, Source, check_classes, lineage, load_mixture
-from medzoo.generation.plan import check_folders
+from medzoo.generation.plan import check_folders, check_format
 from medzoo.generation.pool import FeatureExtractor, PoolSelection, pool_folder, run_selected
 from medzoo.generation.run import AugmentationResult, Job
 from medzoo.generation.run import run as run_job
@@ -58,6 +58,7 @@ def prepare(
     pool: float | None = None,
     find_extractor: Callable[[Sequence[str]], FeatureExtractor] | None = None,
     policy: Mapping[str, Any] | None = None,
+    format: str = "png",
 ) -> Job:
     """Load the models (GEN or GEN=SHARE), check everything and return the run; nothing is written yet.
 
@@ -67,6 +68,8 @@ def prepare(
     services. With `criteria` (`selection.CRITERIA`), `pool` times as many images as are missing are drawn, and selected
     by features of the extractor that `find_extractor` returns for the data's classes. `policy` is kept in run.json, and
     a run resumes another one only with the same.
+
+    Synthetic images are written as `format`, "png" or "dicom"; real ones keep theirs.
 
     Where images have several labels, `target` counts all images, and sets of labels are filled in proportion
     (`label_sets.missing_images`); the job's classes are then those sets, the most frequent first.
@@ -81,6 +84,7 @@ def prepare(
         raise ConfigError(f"{given}--batch-size {batch_size} is too small", "use at least 1")
     if originals not in ORIGINALS:
         raise ConfigError(f"--originals cannot take '{originals}'", f"it takes {', '.join(ORIGINALS)}")
+    check_format(format)
     criteria = check_criteria(criteria)
     if pool is not None and not criteria:
         raise ConfigError("--pool draws more images than are kept, without --select", "give --select agreement")
@@ -108,8 +112,10 @@ def prepare(
         target, wanted = amounts.target, amounts.counts
     check_classes(mixture, real, [label for label, count in wanted.items() if count])
     check_folders(sets.classes)
-    sampler = mixture.sampler(wanted, real=sets, batch_size=batch_size, seed=seed)
+    sampler = mixture.sampler(wanted, real=sets, batch_size=batch_size, seed=seed, format=format)
     _log_warnings(mixture, real, target=target, wanted=wanted)
+    if format == "dicom" and originals != "omit":
+        logger.info("real images keep their formats and all that their files say; --originals omit leaves them out")
     if not sampler.plan.total and originals == "omit":
         whole = f"there are {len(real)} images" if real.multi_label else f"every class has at least {target} images"
         raise ConfigError(f"{whole} and --originals omit leaves none to write")
@@ -127,6 +133,7 @@ def prepare(
         "data": {"counts": counts, "fingerprint": real.fingerprint(), "listing": listing_digest(sets)},
         "generators": mixture.describe(),
         **({} if policy is None else {"policy": dict(policy)}),
+        **({} if format == "png" else {"format": format}),
     }
     job = Job(
         folder=folder,
@@ -161,7 +168,7 @@ def prepare(
         if find_extractor is not None and needs_features(criteria):
             extractor = find_extractor(real.classes)
             _check_extractor(extractor, real, criteria, allow_leak=allow_leak)
-        sampler = mixture.sampler(counts, real=real, batch_size=batch_size, seed=seed)
+        sampler = mixture.sampler(counts, real=real, batch_size=batch_size, seed=seed, format=format)
         job = _with_pool(job, sampler, factor=factor, criteria=criteria, extractor=extractor)
     check_same_run(job.folder, job.identity)
     return job
@@ -186,6 +193,7 @@ def _with_pool(
     The pool's identity says nothing of its size, nor of the selection: a larger pool continues it.
     """
     of_images = {key: job.identity[key] for key in ("medzoo", "seed", "batch_size", "device", "data", "generators")}
+    of_images |= {key: job.identity[key] for key in ("format",) if key in job.identity}
     pool = replace(
         job,
         folder=pool_folder(job.folder),

@@ -17,7 +17,7 @@ from medzoo.data.phantom import phantom_dataset
 from medzoo.data.synthetic import check_no_synthetic
 from medzoo.errors import ConfigError, DataError
 from medzoo.generation.label_sets import label_sets
-from medzoo.generation.plan import distinct, file_safe, make_plan
+from medzoo.generation.plan import FORMATS, distinct, file_safe, make_plan
 from medzoo.generation.sampler import Sampler
 from medzoo.hub.registry import Registry, load_registry, resolve
 from medzoo.hub.repositories import check_source
@@ -60,10 +60,12 @@ class Mixture:
     shares: tuple[Fraction, ...]
     names: tuple[str, ...]
 
-    def sampler(self, counts: Mapping[str, int], *, real: Dataset | None, batch_size: int, seed: int) -> Sampler:
+    def sampler(
+        self, counts: Mapping[str, int], *, real: Dataset | None, batch_size: int, seed: int, format: str = "png"
+    ) -> Sampler:
         """Return a sampler of `counts` images of each label. Raises: DataError, as `Sampler`."""
         plan = make_plan(counts, names=self.names, shares=self.shares, batch_size=batch_size, seed=seed)
-        return Sampler(self.models, plan, real=real)
+        return Sampler(self.models, replace(plan, suffix=FORMATS[format]), real=real)
 
     def describe(self) -> dict[str, Any]:
         """Return what determines each model's images, by name.

@@ -14,10 +14,15 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from medzoo.data.images import spread
+from medzoo.data.secondary_capture import import_pydicom
 from medzoo.errors import ConfigError, DataError
 from medzoo.models.labels import split_label
 from medzoo.seeds import derive_seed
 from medzoo.storage.files import join_name
+
+PNG = ".png"
+FORMATS: Mapping[str, str] = {"png": PNG, "dicom": ".dcm"}
+"""The formats of images that are written, and the suffixes of their files."""
 
 _LONGEST_FOLDER = 255  # bytes, on the file systems of all common systems
 # Hugging Face's imagefolder reads these words in a file name as names of splits, and then skips all other files.
@@ -37,11 +42,12 @@ class PlannedImage:
     generator_name: str
     label: str
     index: int
+    suffix: str = PNG
 
     @property
     def file(self) -> str:
         """The file, relative to the run's folder; several labels are joined as in effusion+edema."""
-        return f"{label_folder(self.label)}/synthetic-{self.generator_name}-{self.index:06d}.png"
+        return f"{label_folder(self.label)}/synthetic-{self.generator_name}-{self.index:06d}{self.suffix}"
 
 
 def label_folder(label: str) -> str:
@@ -70,12 +76,16 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """All images of a run. Their order, and so the batches, depends on generators, labels and counts alone."""
+    """All images of a run. Their order, and so the batches, depends on generators, labels and counts alone.
+
+    Files end in `suffix`, one of the values of `FORMATS`.
+    """
 
     names: tuple[str, ...]
     cells: tuple[Cell, ...]
     batch_size: int
     seed: int
+    suffix: str = PNG
 
     @property
     def total(self) -> int:
@@ -92,7 +102,13 @@ class Plan:
             if generator in (None, cell.generator) and label in (None, cell.label):
                 name = self.names[cell.generator]
                 for index in range(cell.count) if cell.indices is None else cell.indices:
-                    yield PlannedImage(generator=cell.generator, generator_name=name, label=cell.label, index=index)
+                    yield PlannedImage(
+                        generator=cell.generator,
+                        generator_name=name,
+                        label=cell.label,
+                        index=index,
+                        suffix=self.suffix,
+                    )
 
     def only(self, images: Iterable[PlannedImage]) -> Plan:
         """Return the plan of some of its images, which keep their indices, and with them their seeds and files."""
@@ -192,6 +208,14 @@ def distinct(names: Sequence[str]) -> list[str]:
         taken[candidate.casefold()] = 1
         found.append(candidate)
     return found
+
+
+def check_format(format: str) -> None:
+    """Raise ConfigError for a format that is not one of `FORMATS`, or whose library is not installed."""
+    if format not in FORMATS:
+        raise ConfigError(f"--format cannot take '{format}'", f"it takes {' or '.join(FORMATS)}")
+    if format == "dicom":
+        import_pydicom()
 
 
 def parse_shard(text: str) -> tuple[int, int]:

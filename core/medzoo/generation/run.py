@@ -18,7 +18,7 @@ from medzoo.data.images import decode, write_bytes
 from medzoo.data.marks import is_marked, with_mark
 from medzoo.data.metadata import METADATA
 from medzoo.errors import ResourceError
-from medzoo.generation.plan import Plan, PlannedImage
+from medzoo.generation.plan import PNG, Plan, PlannedImage
 from medzoo.generation.remote.consent import RequestPlan, check_upload, plan_requests, request_summary
 from medzoo.generation.remote.requests import sample_remote
 from medzoo.generation.sampler import Sampler
@@ -139,9 +139,9 @@ class Job:
         self.__dict__["damaged"] = frozenset()
 
     def mark_images(self) -> None:
-        """Mark the images in the folder that an earlier version of medzoo wrote, so that all are marked."""
+        """Mark the PNGs in the folder that an earlier version of medzoo wrote, so that all are marked."""
         marked = 0
-        for image in self.plan.images():
+        for image in self.plan.images() if self.plan.suffix == PNG else ():
             path, mark = self.folder / image.file, self.sampler.mark(image)
             if is_written(path) and not is_marked(data := path.read_bytes(), mark):
                 write_bytes(path, with_mark(data, mark))
@@ -155,7 +155,11 @@ class Job:
     def warn_if_unmarked(self) -> None:
         """Log a warning for a finished folder of an earlier version, whose files are left as they are."""
         image = next((image for image in self.plan.images() if is_written(self.folder / image.file)), None)
-        if image is not None and not is_marked((self.folder / image.file).read_bytes(), self.sampler.mark(image)):
+        if (
+            image is not None
+            and image.suffix == PNG
+            and not is_marked((self.folder / image.file).read_bytes(), self.sampler.mark(image))
+        ):
             logger.warning(
                 f"{self.folder} was finished by an earlier version of medzoo: its images are not marked as synthetic; "
                 "another --out has the same images marked"

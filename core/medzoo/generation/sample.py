@@ -12,7 +12,7 @@ import numpy as np
 from medzoo._version import __version__
 from medzoo.errors import ConfigError, UnknownName
 from medzoo.generation.mixture import Source, check_classes, load_mixture
-from medzoo.generation.plan import PlannedImage
+from medzoo.generation.plan import PlannedImage, check_format
 from medzoo.generation.run import Job
 from medzoo.generation.writer import listing_digest, write_sheet
 from medzoo.models.labels import check_labels, join_labels
@@ -55,12 +55,13 @@ def prepare(
     seed: int = 0,
     batch_size: int = 32,
     allow_upload: bool = False,
+    format: str = "png",
 ) -> Job:
     """Load the model, check everything and return the run; nothing is written yet.
 
     A multi-label model shows all `labels` together on each image. Without `out` and `grid`, images go into
     ./samples-<generator>. `data` is for generators that vary real images, and `allow_upload` permits sending those to
-    services.
+    services. Images are written as `format`, "png" or "dicom".
 
     Raises:
         UnknownName, ConfigError: an unknown generator, class or setting.
@@ -69,6 +70,7 @@ def prepare(
     """
     if count < 1 or batch_size < 1:
         raise ConfigError(f"--n {count} or --batch-size {batch_size} is too small", "use at least 1")
+    check_format(format)
     if grid is not None and grid.suffix.lower() != ".png":
         raise ConfigError(f"--grid {grid} does not end in .png", "the grid is a PNG: --grid grid.png")
     mixture, real = load_mixture((generator,), source, data=data, always_open=False, masks=masks)
@@ -88,10 +90,13 @@ def prepare(
         "device": source.device.partition(":")[0],
         "data": {"fingerprint": real.fingerprint(), "listing": listing_digest(real)} if real is not None else None,
         "generators": mixture.describe(),
+        **({} if format == "png" else {"format": format}),
     }
     job = Job(
         folder=folder,
-        sampler=mixture.sampler(dict.fromkeys(labels, count), real=real, batch_size=batch_size, seed=seed),
+        sampler=mixture.sampler(
+            dict.fromkeys(labels, count), real=real, batch_size=batch_size, seed=seed, format=format
+        ),
         labels=labels,
         identity=identity,
         plugins=source.plugins,

@@ -22,8 +22,9 @@ from medzoo.data.dataset import Dataset
 from medzoo.data.images import contact_sheet, decode, prepare, spread, to_gray, write_image
 from medzoo.data.marks import COMPOSITE, EDITED, TRAINED, Mark
 from medzoo.data.metadata import FIELDS, LABELS, METADATA
+from medzoo.data.secondary_capture import is_whole_dicom
 from medzoo.errors import DataError
-from medzoo.generation.plan import PlannedImage, distinct, label_folder
+from medzoo.generation.plan import FORMATS, PlannedImage, distinct, label_folder
 from medzoo.generation.sampler import Sampler
 from medzoo.runs.record import read_run
 from medzoo.storage.files import disk_errors, join_name, make_folder, temporary_beside
@@ -162,15 +163,17 @@ def recorded_hashes(folder: Path) -> dict[str, str]:
 
 
 def is_damaged_image(path: Path, recorded: str | None) -> bool:
-    """Return whether a PNG that was written here has other content than `recorded`, its SHA-256.
+    """Return whether an image that was written here has other content than `recorded`, its SHA-256.
 
-    Where that is None, whether the checksums inside it are wrong. False if there is no such file.
+    Where that is None, whether the checksums inside a PNG are wrong, or a DICOM file lacks pixels. False if there is no
+    such file.
     """
     try:
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return False
-    return not is_whole_png(data) if recorded is None else hashlib.sha256(data).hexdigest() != recorded
+    is_whole = is_whole_dicom if path.suffix == FORMATS["dicom"] else is_whole_png
+    return not is_whole(data) if recorded is None else hashlib.sha256(data).hexdigest() != recorded
 
 
 def is_whole_png(data: bytes) -> bool:

@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import numpy as np
 
-from medzoo.data.images import decode, encode_png, prepare
+from medzoo.data.images import decode, encode_image, encode_png, prepare
 from medzoo.errors import DataError, MedzooError, ResourceError
 from medzoo.generation.plan import PlannedImage
 from medzoo.generation.remote.consent import RequestPlan
@@ -146,7 +146,8 @@ class _RequestRunner:
             self._ledger.settle(reservation, error.outcome)
             raise
         # Settled after writing: if a crash comes between, the request keeps its key and may not be charged again.
-        write_atomic(self._plan.folder / image.file, encode_png(pixels, self._plan.sampler.mark(image)))
+        path = self._plan.folder / image.file
+        write_atomic(path, encode_image(path, pixels, self._plan.sampler.mark(image)))
         self._ledger.settle(reservation, "done")
 
     def _read(self, image: PlannedImage, answer: bytes) -> np.ndarray:
