@@ -231,6 +231,7 @@ def sample(
     allow_upload: bool = False,
     source: str | None = None,
     format: Literal["png", "dicom"] = "png",
+    c2pa: tuple[str | Path, str | Path] | None = None,
     progress: Progress | None = None,
 ) -> SampleResult:
     """Sample `n` images of each class in `labels`, or of every class, into a folder.
@@ -238,8 +239,8 @@ def sample(
     The folder is `out`, or ./samples-GEN; `grid` is a PNG that shows all images, one row or more per class, and with
     `grid` alone nothing else is written. A multi-label model shows all of `labels` together on each image.
     `allow_upload` lets real images leave this machine, for generators that send them to a service. `progress` is called
-    with the number of images made and their total. `format` "dicom" writes Secondary Captures in place of PNGs. The
-    other arguments are those of `load`.
+    with the number of images made and their total. `format` "dicom" writes Secondary Captures in place of PNGs, and
+    `c2pa`, the PEM files of a certificate chain and its key, signs PNGs. The other arguments are those of `load`.
 
     Example:
         >>> result = medzoo.sample("dcgan-busi", labels="malignant", n=8, out="malignant")
@@ -271,6 +272,7 @@ def sample(
         batch_size=whole_number("batch_size", batch_size),
         allow_upload=allow_upload,
         format=format,
+        c2pa=_signing(c2pa),
     )
     counts = {name: job.plan.count(name) for name in job.labels}
     result = SampleResult(
@@ -714,6 +716,7 @@ def augment(
     dry_run: bool = False,
     on_plan: Callable[[Job], None] | None = None,
     format: Literal["png", "dicom"] = "png",
+    c2pa: tuple[str | Path, str | Path] | None = None,
     progress: Progress | None = None,
 ) -> AugmentationResult:
     """Add synthetic images to every class of an image set, up to `to` images each; return the folder and its counts.
@@ -724,7 +727,8 @@ def augment(
     the folder is ./augmented-GEN-TO. `originals` says how the real images get into it. `shard` "K/N" makes the K-th of
     N parts. `classes` names the numbers of an npz, `skip_bad` leaves out unreadable images, `allow_leak` allows models
     that were trained on held-out images, and `allow_upload` lets real images leave this machine, for generators that
-    send them to a service. `format` "dicom" writes synthetic images as Secondary Captures in place of PNGs.
+    send them to a service. `format` "dicom" writes synthetic images as Secondary Captures in place of PNGs, and
+    `c2pa`, the PEM files of a certificate chain and its key, signs synthetic PNGs.
 
     `select` names criteria by which images are selected from a pool that is drawn first, `pool` times as many as are
     missing (2 by default): "agreement" keeps those that classifiers of the real images read as their class,
@@ -811,6 +815,7 @@ def augment(
         find_extractor=lambda classes: dataset_extractor(extractor, chosen, classes, batch_size=size),
         policy=None if advice is None else advice.to_dict(),
         format=format,
+        c2pa=_signing(c2pa),
     )
     if on_plan is not None:
         on_plan(job)
@@ -834,6 +839,19 @@ def _policy(given: str | Path | Policy) -> Policy:
 
     require((str, Path, Policy), "a policy.toml", "", policy=given)
     return given if isinstance(given, Policy) else read_policy(given)
+
+
+def _signing(given: tuple[str | Path, str | Path] | None) -> tuple[Path, Path] | None:
+    """Return the paths of a certificate and a key. Raises: ConfigError for anything but two paths."""
+    if given is None:
+        return None
+    hint = 'write c2pa=("chain.pem", "key.pem")'
+    require((tuple, list), "the paths of a certificate chain and its key", hint, c2pa=given)
+    if len(given) != 2:
+        raise ConfigError(f"c2pa takes two paths, not {len(given)}", hint)
+    for path in given:
+        require((str, Path), "a path", hint, c2pa=path)
+    return Path(given[0]), Path(given[1])
 
 
 def _source(*, device: str, settings: Mapping[str, Any] | None, source: str | None) -> Source:

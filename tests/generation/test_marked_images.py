@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.augmentation import rows
+from helpers.certificates import write_certificate
 
 import medzoo as package
 from medzoo.data.images import decode
@@ -150,3 +151,35 @@ def test_run_as_dicom_resumes(prepare, fill, tmp_path):
 def test_prepare_unknown_format(prepare):
     with pytest.raises(ConfigError, match="--format cannot take 'nifti'"):
         prepare(format="nifti")
+
+
+def test_run_signs_synthetic_images(prepare, fill, tmp_path):
+    pytest.importorskip("c2pa")
+    signing = write_certificate(tmp_path)
+    filling.run(prepare(c2pa=signing, shard=(1, 2)), **QUIET)
+    first = content(tmp_path / "out")
+    folder = fill(c2pa=signing).folder
+    resumed = content(folder)
+    assert first.items() <= resumed.items()  # what was signed is not signed again
+    verdicts = {each.path.name.startswith("synthetic-"): each for each in package.identify(folder)}
+    assert verdicts[True].marks == ("XMP", "C2PA", "medzoo")
+    assert verdicts[False].verdict == "no mark"
+    assert fill(c2pa=signing).already_done
+    assert content(folder) == resumed
+    plain = fill(out=tmp_path / "plain").folder
+    for path in folder.glob("*/synthetic-*"):
+        np.testing.assert_array_equal(decode(path), decode(plain / path.relative_to(folder)))
+    with pytest.raises(DataError, match="holds another job: its c2pa is"):
+        prepare()
+
+
+def test_prepare_refuses_what_is_not_signed(prepare, medzoo, model, tmp_path):
+    pytest.importorskip("c2pa")
+    signing = write_certificate(tmp_path)
+    with pytest.raises(ConfigError, match="--c2pa signs PNGs, not --format dicom"):
+        prepare(c2pa=signing, format="dicom")
+    outcome = medzoo("sample", model, "--out", tmp_path / "s", "--c2pa", "chain.pem")
+    assert outcome.code == 2
+    assert "--c2pa cannot take 'chain.pem'" in outcome.err
+    outcome = medzoo("sample", model, "--n", 1, "--out", tmp_path / "s", "--c2pa", ",".join(map(str, signing)))
+    assert outcome.code == 0, outcome.err

@@ -13,6 +13,7 @@ import typer
 from medzoo.cli.options import (
     AllowUpload,
     BatchSize,
+    C2pa,
     Classes,
     Device,
     Format,
@@ -24,6 +25,7 @@ from medzoo.cli.options import (
     Source,
     names_in,
     parse_overrides,
+    parse_signing,
 )
 from medzoo.cli.output import Json, print_json, print_table, print_text
 from medzoo.cli.progress import ProgressDisplay, duration
@@ -104,6 +106,7 @@ def augment(
     pool: Pool = None,
     extractor: Extractor = None,
     format: Format = "png",
+    c2pa: C2pa = "",
     source: Source = None,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -145,6 +148,7 @@ def augment(
             pool=pool,
             extractor=extractor,
             format=format,  # type: ignore[arg-type]  # the API checks it
+            c2pa=parse_signing(c2pa),
             source=source,
             dry_run=dry_run,
             on_plan=show_plan,

@@ -34,6 +34,12 @@ ConvertColor = Annotated[
 Format = Annotated[
     str, typer.Option(metavar="png|dicom", help="Format of synthetic images; dicom needs 'medzoo[dicom]'.")
 ]
+C2pa = Annotated[
+    str,
+    typer.Option(
+        "--c2pa", metavar="CERT,KEY", help="Sign synthetic PNGs by C2PA: PEM files of a certificate chain and its key."
+    ),
+]
 AllowUpload = Annotated[
     bool,
     typer.Option("--allow-upload", help="Allow real images to be sent to a service, for generators that use one."),
@@ -64,6 +70,16 @@ def parse_overrides(texts: Iterable[str] | None) -> dict[str, Any]:
         except (tomllib.TOMLDecodeError, RecursionError):
             values[key] = value  # quoting a word for the shell and for TOML would be one quote too many
     return values
+
+
+def parse_signing(text: str) -> tuple[str, str] | None:
+    """Return the paths in "CERT,KEY"; None for an empty text. Raises: ConfigError."""
+    if not text:
+        return None
+    certificate, comma, key = text.partition(",")
+    if not (certificate and comma and key) or "," in key:
+        raise ConfigError(f"--c2pa cannot take '{text}'", "write --c2pa chain.pem,key.pem")
+    return certificate, key
 
 
 def names_in(text: str) -> list[str] | None:

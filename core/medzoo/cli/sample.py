@@ -8,7 +8,19 @@ from typing import Annotated
 
 import typer
 
-from medzoo.cli.options import AllowUpload, BatchSize, Device, Format, Masks, Overrides, Seed, Source, parse_overrides
+from medzoo.cli.options import (
+    AllowUpload,
+    BatchSize,
+    C2pa,
+    Device,
+    Format,
+    Masks,
+    Overrides,
+    Seed,
+    Source,
+    parse_overrides,
+    parse_signing,
+)
 from medzoo.cli.output import Json, print_json, print_text
 from medzoo.cli.progress import ProgressDisplay
 from medzoo.cli.requests import show_requests
@@ -46,6 +58,7 @@ def sample(
     device: Device = "auto",
     allow_upload: AllowUpload = False,
     format: Format = "png",
+    c2pa: C2pa = "",
     source: Source = None,
     as_json: Json = False,
 ) -> None:
@@ -67,6 +80,7 @@ def sample(
             device=device,
             allow_upload=allow_upload,
             format=format,  # type: ignore[arg-type]  # the API checks it
+            c2pa=parse_signing(c2pa),
             source=source,
             progress=progress,
         )

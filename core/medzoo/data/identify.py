@@ -6,15 +6,16 @@ import struct
 import warnings
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from PIL import Image
 
 from medzoo.data import dicom
+from medzoo.data.content_credentials import read_manifest
 from medzoo.data.images import DICOM, SUFFIXES, format_of
-from medzoo.data.marks import FoundMarks, read_marks
+from medzoo.data.marks import SYNTHETIC_SOURCES, FoundMarks, read_marks
 from medzoo.errors import ConfigError, DataError
 
 NO_MARK = "an image without a mark is not thereby real: marks are lost when programs save, convert or show images"
@@ -31,7 +32,7 @@ class Identification:
     `marks` are those that were found: "XMP", "C2PA", "medzoo", or "settings" of a diffusion program. `source_type` is
     the IPTC's term, "" if none is stated; a camera's own, such as digitalCapture, is no mark of synthesis. `facts` say
     what made the image, as far as it is stated: program, generator, weights_sha256, seed, label, strength. `reason`
-    says why a file cannot be read.
+    says why a file cannot be read. With c2pa-python, `facts` also have `signed_by` and `signature` of a C2PA manifest.
     """
 
     path: Path
@@ -45,7 +46,9 @@ class Identification:
         """Return what was found in a few words, without the verdict."""
         if self.reason:
             return self.reason
-        facts = [f"{key.removesuffix('_sha256')} {_short(value)}" for key, value in self.facts.items()]
+        facts = [
+            f"{key.removesuffix('_sha256').replace('_', ' ')} {_short(value)}" for key, value in self.facts.items()
+        ]
         stated = [f"{self.source_type} in {' and '.join(self.marks)}"] if self.source_type else []
         return "; ".join([", ".join(facts), *stated] if facts else stated)
 
@@ -102,9 +105,27 @@ def _identify(path: Path) -> Identification:
     except _BROKEN as error:
         reason = error.strerror.lower() if isinstance(error, OSError) and error.strerror else "not an image"
         return Identification(path=path, verdict="unreadable", reason=f"it cannot be read: {reason}")
+    if "C2PA" in found.marks or path.suffix.lower() == ".webp":
+        found = _with_manifest(found, path)
     verdict: Verdict = "synthetic" if found.synthetic else "altered" if found.altered else "no mark"
     return Identification(
         path=path, verdict=verdict, marks=found.marks, source_type=found.source_type, facts=found.facts
+    )
+
+
+def _with_manifest(found: FoundMarks, path: Path) -> FoundMarks:
+    """Add who signed a file's C2PA manifest, and what the signature is worth, where c2pa-python is installed."""
+    manifest = read_manifest(path)
+    if manifest is None:
+        return found
+    terms = sorted(
+        filter(None, (found.source_type, manifest.source_type)), key=lambda term: term not in SYNTHETIC_SOURCES
+    )
+    return replace(
+        found,
+        source_type=terms[0] if terms else "",
+        marks=tuple(dict.fromkeys((*found.marks, "C2PA"))),
+        facts={**found.facts, "signed_by": manifest.signer, "signature": manifest.signature},
     )
 
 

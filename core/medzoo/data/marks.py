@@ -130,7 +130,7 @@ def with_mark(png: bytes, mark: Mark) -> bytes:
 
 def is_marked(png: bytes, mark: Mark) -> bool:
     """Return whether a PNG holds this mark."""
-    return png_chunks(mark) in png[: png.find(b"IDAT")]
+    return png_chunks(mark) in png
 
 
 def read_marks(image: Image) -> FoundMarks:

@@ -12,7 +12,7 @@ from medzoo._version import __version__
 from medzoo.data.dataset import Dataset, describe_blank
 from medzoo.errors import ConfigError, DataError
 from medzoo.generation.label_sets import label_sets, missing_images
-from medzoo.generation.mixture import Mixture, Source, check_classes, lineage, load_mixture
+from medzoo.generation.mixture import Mixture, Source, check_classes, lineage, load_mixture, open_signer
 from medzoo.generation.plan import check_folders, check_format
 from medzoo.generation.pool import FeatureExtractor, PoolSelection, pool_folder, run_selected
 from medzoo.generation.run import AugmentationResult, Job
@@ -59,6 +59,7 @@ def prepare(
     find_extractor: Callable[[Sequence[str]], FeatureExtractor] | None = None,
     policy: Mapping[str, Any] | None = None,
     format: str = "png",
+    c2pa: tuple[Path, Path] | None = None,
 ) -> Job:
     """Load the models (GEN or GEN=SHARE), check everything and return the run; nothing is written yet.
 
@@ -69,7 +70,8 @@ def prepare(
     by features of the extractor that `find_extractor` returns for the data's classes. `policy` is kept in run.json, and
     a run resumes another one only with the same.
 
-    Synthetic images are written as `format`, "png" or "dicom"; real ones keep theirs.
+    Synthetic images are written as `format`, "png" or "dicom", and PNGs are signed with `c2pa`, a certificate chain and
+    its key; real images stay as they are.
 
     Where images have several labels, `target` counts all images, and sets of labels are filled in proportion
     (`label_sets.missing_images`); the job's classes are then those sets, the most frequent first.
@@ -114,6 +116,7 @@ def prepare(
     check_folders(sets.classes)
     sampler = mixture.sampler(wanted, real=sets, batch_size=batch_size, seed=seed, format=format)
     _log_warnings(mixture, real, target=target, wanted=wanted)
+    signer = open_signer(c2pa, mixture, format=format)
     if format == "dicom" and originals != "omit":
         logger.info("real images keep their formats and all that their files say; --originals omit leaves them out")
     if not sampler.plan.total and originals == "omit":
@@ -134,6 +137,7 @@ def prepare(
         "generators": mixture.describe(),
         **({} if policy is None else {"policy": dict(policy)}),
         **({} if format == "png" else {"format": format}),
+        **({} if signer is None else {"c2pa": signer.fingerprint}),
     }
     job = Job(
         folder=folder,
@@ -148,6 +152,7 @@ def prepare(
         sheet=sheet_beside(folder),
         shard=shard,
         allow_upload=allow_upload,
+        signer=signer,
         data={
             "path": str(real.path),
             "fingerprint": real.fingerprint(),
@@ -193,7 +198,7 @@ def _with_pool(
     The pool's identity says nothing of its size, nor of the selection: a larger pool continues it.
     """
     of_images = {key: job.identity[key] for key in ("medzoo", "seed", "batch_size", "device", "data", "generators")}
-    of_images |= {key: job.identity[key] for key in ("format",) if key in job.identity}
+    of_images |= {key: job.identity[key] for key in ("format", "c2pa") if key in job.identity}
     pool = replace(
         job,
         folder=pool_folder(job.folder),

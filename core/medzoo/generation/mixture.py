@@ -10,9 +10,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from medzoo import config as settings
+from medzoo.data.content_credentials import ManifestSigner
 from medzoo.data.dataset import Dataset, open_dataset
 from medzoo.data.image_formats import image_formats
+from medzoo.data.images import encode_png
+from medzoo.data.marks import TRAINED, Mark
 from medzoo.data.phantom import phantom_dataset
 from medzoo.data.synthetic import check_no_synthetic
 from medzoo.errors import ConfigError, DataError
@@ -357,3 +362,19 @@ def make_source(
         overrides=dict(overrides or {}),
         mirror=mirror,
     )
+
+
+def open_signer(given: tuple[Path, Path] | None, mixture: Mixture, *, format: str) -> ManifestSigner | None:
+    """Return the signer of a certificate and a key, which has signed an image; None where none is given.
+
+    Raises: ConfigError, as `ManifestSigner`, or for images that are not signed.
+    """
+    if given is None:
+        return None
+    if format != "png":
+        raise ConfigError(f"--c2pa signs PNGs, not --format {format}", "leave one of them out")
+    if remote := [name for name, model in zip(mixture.names, mixture.models, strict=True) if model.remote]:
+        raise ConfigError(f"--c2pa does not sign images of a service, as '{remote[0]}' makes them", "leave it out")
+    signer = ManifestSigner(*given)
+    signer.sign(encode_png(np.zeros((1, 8, 8), np.uint8)), Mark(source_type=TRAINED))
+    return signer

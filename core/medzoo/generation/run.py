@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from medzoo.data.content_credentials import ManifestSigner
 from medzoo.data.dataset import Dataset
 from medzoo.data.images import decode, write_bytes
 from medzoo.data.marks import is_marked, with_mark
@@ -61,7 +62,7 @@ class Job:
     order; with `multi_label`, sets of them, of which the sheet shows the first. `originals` are the files in the folder
     that hold the real images, or empty to leave them out, and `how` is "link", "copy", "gray" or "omit". `sheet` is the
     path of the contact sheet, with up to `tiles` images a row. `data` and `facts` are added to run.json. `allow_upload`
-    permits sending real images to the services of remote generators.
+    permits sending real images to the services of remote generators. `signer` signs PNGs.
     With `selection`, a larger pool is drawn and the images are selected from it (`generation.pool.run_selected`); the
     sheet then shows `rejected` ones, by label.
     """
@@ -83,6 +84,7 @@ class Job:
     facts: Mapping[str, Any] = field(default_factory=dict)
     selection: PoolSelection | None = None
     rejected: Mapping[str, Sequence[Path]] | None = None
+    signer: ManifestSigner | None = None
 
     @property
     def plan(self) -> Plan:
@@ -336,7 +338,7 @@ class _Count(Protocol):
 
 def _sample_local(job: Job, count: _Count, *, skip: Set[str]) -> None:
     """Write the missing images of all generators but those in `skip`."""
-    with ImageWriter(max_pending=2 * job.plan.batch_size) as writer:
+    with ImageWriter(max_pending=2 * job.plan.batch_size, signer=job.signer) as writer:
         for batch in job.plan.batches(job.shard):
             if batch[0].generator_name in skip:
                 continue

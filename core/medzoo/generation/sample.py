@@ -11,7 +11,7 @@ import numpy as np
 
 from medzoo._version import __version__
 from medzoo.errors import ConfigError, UnknownName
-from medzoo.generation.mixture import Source, check_classes, load_mixture
+from medzoo.generation.mixture import Source, check_classes, load_mixture, open_signer
 from medzoo.generation.plan import PlannedImage, check_format
 from medzoo.generation.run import Job
 from medzoo.generation.writer import listing_digest, write_sheet
@@ -56,12 +56,14 @@ def prepare(
     batch_size: int = 32,
     allow_upload: bool = False,
     format: str = "png",
+    c2pa: tuple[Path, Path] | None = None,
 ) -> Job:
     """Load the model, check everything and return the run; nothing is written yet.
 
     A multi-label model shows all `labels` together on each image. Without `out` and `grid`, images go into
     ./samples-<generator>. `data` is for generators that vary real images, and `allow_upload` permits sending those to
-    services. Images are written as `format`, "png" or "dicom".
+    services. Images are written as `format`, "png" or "dicom", and PNGs are signed with `c2pa`, a certificate chain
+    and its key.
 
     Raises:
         UnknownName, ConfigError: an unknown generator, class or setting.
@@ -80,6 +82,7 @@ def prepare(
     if real is not None and not labels:
         check_classes(mixture, real, [label for label, count in real.counts().items() if count])
     labels = labels_to_sample(labels, mixture.models[0])
+    signer = open_signer(c2pa, mixture, format=format)
     identity = {
         "job": "sample",
         "medzoo": __version__,
@@ -91,6 +94,7 @@ def prepare(
         "data": {"fingerprint": real.fingerprint(), "listing": listing_digest(real)} if real is not None else None,
         "generators": mixture.describe(),
         **({} if format == "png" else {"format": format}),
+        **({} if signer is None else {"c2pa": signer.fingerprint}),
     }
     job = Job(
         folder=folder,
@@ -104,6 +108,7 @@ def prepare(
         sheet=grid,
         tiles=count,
         allow_upload=allow_upload,
+        signer=signer,
         data={"path": str(real.path), "fingerprint": real.fingerprint(), "summary": real.summary().to_dict()}
         if real is not None
         else {},

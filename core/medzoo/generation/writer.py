@@ -18,8 +18,9 @@ from types import TracebackType
 
 import numpy as np
 
+from medzoo.data.content_credentials import ManifestSigner
 from medzoo.data.dataset import Dataset
-from medzoo.data.images import contact_sheet, decode, prepare, spread, to_gray, write_image
+from medzoo.data.images import contact_sheet, decode, encode_png, prepare, spread, to_gray, write_bytes, write_image
 from medzoo.data.marks import COMPOSITE, EDITED, TRAINED, Mark
 from medzoo.data.metadata import FIELDS, LABELS, METADATA
 from medzoo.data.secondary_capture import is_whole_dicom
@@ -41,19 +42,24 @@ class ImageWriter:
     """Encode and write images in a few threads, with at most `max_pending` of them in memory.
 
     As a context manager, it waits for the last file on exit, after an interrupt too, because sampling costs more than
-    writing. A failure to write is raised by the next call, and the pending images are dropped.
+    writing. A failure to write is raised by the next call, and the pending images are dropped. With a `signer`, marked
+    images are signed.
     """
 
-    def __init__(self, *, threads: int = 2, max_pending: int = 64) -> None:
+    def __init__(self, *, threads: int = 2, max_pending: int = 64, signer: ManifestSigner | None = None) -> None:
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="writer")
         self._pending: deque[Future[None]] = deque()
         self._max_pending = max_pending
         self._failed = False
+        self._signer = signer
 
     def write(self, path: Path, pixels: np.ndarray, mark: Mark | None = None) -> None:
         """Queue uint8 (C, H, W) to be written to `path`. Raises: ResourceError, perhaps for an earlier image."""
         self._wait(self._max_pending - 1)
-        self._pending.append(self._pool.submit(write_image, path, pixels, mark))
+        if self._signer is not None and mark is not None:
+            self._pending.append(self._pool.submit(_write_signed, path, pixels, mark, self._signer))
+        else:
+            self._pending.append(self._pool.submit(write_image, path, pixels, mark))
 
     def finish(self) -> None:
         """Wait for every file. Raises: ResourceError."""
@@ -74,6 +80,10 @@ class ImageWriter:
                 self.finish()
         finally:
             self._pool.shutdown(wait=True, cancel_futures=self._failed)
+
+
+def _write_signed(path: Path, pixels: np.ndarray, mark: Mark, signer: ManifestSigner) -> None:
+    write_bytes(path, signer.sign(encode_png(pixels, mark), mark))
 
 
 def is_written(path: Path) -> bool:

@@ -105,6 +105,11 @@ class LoadedModel(Generic[M_co]):
         return self.strength < 1.0 or (isinstance(self.spec, GeneratorSpec) and self.spec.needs_init_images)
 
     @property
+    def remote(self) -> bool:
+        """Whether a service makes its images."""
+        return isinstance(self.model, RemoteGenerator) and self.model.service is not None
+
+    @property
     def digital_source_type(self) -> str:
         """The IPTC's term for images of this generator (`data.marks`): sampled, or a real image edited or altered."""
         spec = self.spec
