@@ -9,6 +9,7 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal
 
+from medzoo.data.reading import Reading
 from medzoo.errors import ConfigError, UnknownName
 from medzoo.hub.registry import ModelEntry, load_registry
 from medzoo.hub.search import EntryKind, search
@@ -83,10 +84,17 @@ def list_models(
     )
 
 
-def check_data(data: str | Path, *, out: str | Path | None = None, masks: str = "ignore") -> DataReport:
+def check_data(
+    data: str | Path,
+    *,
+    out: str | Path | None = None,
+    masks: str = "ignore",
+    reading: Mapping[str, str] | None = None,
+) -> DataReport:
     """Report what images were taken for, what was left out, unreadable files and duplicates.
 
-    `data` is a folder of class folders, of images without classes, a CSV or an npz; `masks` is what `train` takes.
+    `data` is a folder of class folders, of images without classes, a CSV or an npz; `masks` and `reading`
+    are what `train` takes.
     `out` is a folder for report.html, with images of each class. `DataReport.problems` is empty if all is well.
 
     Example:
@@ -105,9 +113,11 @@ def check_data(data: str | Path, *, out: str | Path | None = None, masks: str = 
     require((str, Path), "a path", data=data)
     require((str, Path, NoneType), "a path", out=out)
     path = Path(data)
-    dataset = open_unlabeled(path, as_class="all images", skip_bad=True, masks=masks, log=False)
+    dataset = open_unlabeled(
+        path, as_class="all images", skip_bad=True, masks=masks, reading=Reading.of(reading), log=False
+    )
     if dataset is None:
-        dataset = open_dataset(path, skip_bad=True, masks=masks, log=False)
+        dataset = open_dataset(path, skip_bad=True, masks=masks, reading=Reading.of(reading), log=False)
     report = check_dataset(dataset)
     if out is not None:
         write_data_report(report, dataset, Path(out))
@@ -146,6 +156,7 @@ def split_data(
     seed: int = 0,
     skip_bad: bool = False,
     masks: str = "ignore",
+    reading: Mapping[str, str] | None = None,
 ) -> DataSplit:
     """Split images by patient where known, else by duplicate group, in equal shares of each class.
 
@@ -167,7 +178,7 @@ def split_data(
 
     require((str, Path), "a path", data=data, out=out)
     require((int, float), "a number", train=train, val=val, test=test)
-    dataset = open_dataset(Path(data), skip_bad=skip_bad, masks=masks)
+    dataset = open_dataset(Path(data), skip_bad=skip_bad, masks=masks, reading=Reading.of(reading))
     for name, reason in dataset.bad:
         logger.warning(f"left out {name}: {reason}")
     shares = {"train": train, "val": val, "test": test}
@@ -180,6 +191,7 @@ def load(
     *,
     data: str | Path | None = None,
     masks: str = "ignore",
+    reading: Mapping[str, str] | None = None,
     device: str = "auto",
     settings: Mapping[str, Any] | None = None,
     source: str | None = None,
@@ -189,7 +201,7 @@ def load(
     `gen` is a model's name, a plugin's (its default model), a training run's folder or `hf:org/name[@revision]`, and
     `source` the only place to load it from ("bundled", "hub" or a folder). A diffusion model with a strength below 1,
     as in "ddpm-var-busi@0.3", varies real images. `data` are real images, for generators that vary them and for no
-    others; `masks` is what `train` takes. `settings` changes settings by dotted key, as in
+    others; `masks` and `reading` are what `train` takes. `settings` changes settings by dotted key, as in
     `{"sampling.num_inference_steps": 20}`. `device` is "auto", "cpu", "cuda", "cuda:N" or "mps".
 
     Example:
@@ -208,7 +220,9 @@ def load(
 
     require((str, Path), "a model's name or a folder", gen=gen)
     chosen = _source(device=device, settings=settings, source=source)
-    mixture, real = load_mixture((str(gen),), chosen, data=_path("data", data), always_open=False, masks=masks)
+    mixture, real = load_mixture(
+        (str(gen),), chosen, data=_path("data", data), always_open=False, masks=masks, reading=Reading.of(reading)
+    )
     for model in mixture.models:
         _check_not_remote(model)
     return Model(mixture, real, device=chosen.device)
@@ -224,6 +238,7 @@ def sample(
     grid: str | Path | None = None,
     data: str | Path | None = None,
     masks: str = "ignore",
+    reading: Mapping[str, str] | None = None,
     seed: int = 0,
     batch_size: int = 32,
     settings: Mapping[str, Any] | None = None,
@@ -268,6 +283,7 @@ def sample(
         grid=sheet,
         data=_path("data", data),
         masks=masks,
+        reading=Reading.of(reading),
         seed=whole_number("seed", seed),
         batch_size=whole_number("batch_size", batch_size),
         allow_upload=allow_upload,
@@ -310,6 +326,7 @@ def train(
     unlabeled: str | Path | None = None,
     skip_bad: bool = False,
     masks: str = "ignore",
+    reading: Mapping[str, str] | None = None,
     policy: str | Path | Policy | None = None,
     progress: Progress | None = None,
 ) -> TrainResult:
@@ -322,7 +339,9 @@ def train(
     `start` is a model to start from, as `load` takes it. `keep` is the number of checkpoints to keep, 0 for all.
     `unlabeled` is a folder of further images without labels, which diffusion models learn under their null label.
     `skip_bad` leaves out unreadable images; `masks` says what to do with segmentation masks among the images:
-    "ignore" them, "refuse" them with an error, or take them "as-images". `policy`, a policy.toml or what `read_policy`
+    "ignore" them, "refuse" them with an error, or take them "as-images". `reading` says what to take of DICOM and NIfTI
+    files: "window" (such as "lung", "-600,1500" or "percentile"), "frames" ("first", "middle", "all" or "every:5"),
+    "plane", "slices" and "label_tag", as the options of the same names. `policy`, a policy.toml or what `read_policy`
     returns, says how a classifier uses the synthetic images among `data`. `progress` is called with the number of
     steps done, their total and the losses.
 
@@ -364,7 +383,9 @@ def train(
         check_takes_unlabeled(spec, resolved, plugins)
     if policy is not None and not isinstance(spec, ClassifierSpec):
         raise ConfigError(f"'{model}' is a generator, and a policy says how to train classifiers", "leave it out")
-    images = open_dataset(path, skip_bad=skip_bad, classes=class_names(classes), masks=masks)
+    images = open_dataset(
+        path, skip_bad=skip_bad, classes=class_names(classes), masks=masks, reading=Reading.of(reading)
+    )
     log_unreadable(images)
     use = None
     if isinstance(spec, ClassifierSpec):
@@ -385,7 +406,9 @@ def train(
         )
     without_labels = None
     if further is not None:
-        without_labels = open_unlabeled_images(further, images, skip_bad=skip_bad, masks=masks)
+        without_labels = open_unlabeled_images(
+            further, images, skip_bad=skip_bad, masks=masks, reading=Reading.of(reading)
+        )
     return run(
         spec,
         resolved,
@@ -425,6 +448,7 @@ def evaluate(
     device: str = "auto",
     skip_bad: bool = False,
     masks: str = "ignore",
+    reading: Mapping[str, str] | None = None,
     leave_out_seen: bool = False,
     allow_leak: bool = False,
     source: str | None = None,
@@ -478,6 +502,7 @@ def evaluate(
         batch_size=whole_number("batch_size", batch_size),
         skip_bad=skip_bad,
         masks=masks,
+        reading=Reading.of(reading),
         leave_out_seen=leave_out_seen,
         allow_leak=allow_leak,
     )
@@ -492,7 +517,9 @@ def evaluate(
         measured = run(request, chosen, progress=progress)
     elif checkpoints:
         assert train is not None  # checked above
-        trained_on = open_dataset(Path(train), skip_bad=skip_bad, classes=request.classes, masks=masks)
+        trained_on = open_dataset(
+            Path(train), skip_bad=skip_bad, classes=request.classes, masks=masks, reading=Reading.of(reading)
+        )
         measured = evaluate_checkpoints(Path(gen), request, chosen, train=trained_on, per_class=n, progress=progress)
     else:
         measured = evaluate_model(str(gen), request, chosen, per_class=n, progress=progress)
@@ -522,6 +549,7 @@ def plan_experiment(
     allow_upload: bool = False,
     skip_bad: bool = False,
     masks: str = "ignore",
+    reading: Mapping[str, str] | None = None,
     policy: str | Path | Policy | Sequence[str | Path | Policy] = (),
 ) -> ExperimentPlan:
     """Check an experiment on arms of real and synthetic images and return its plan; nothing is written.
@@ -562,7 +590,7 @@ def plan_experiment(
     tests = [_existing("test", each) for each in sets]
     if folder is not None:
         check_outside(folder, path, *tests)
-    images = open_dataset(path, skip_bad=skip_bad, classes=labels, masks=masks)
+    images = open_dataset(path, skip_bad=skip_bad, classes=labels, masks=masks, reading=Reading.of(reading))
     log_unreadable(images)
     if design is None:
         added = added_arms(policies, images, alone=experiment is None)
@@ -572,7 +600,10 @@ def plan_experiment(
         images,
         folder,
         source=_source(device=device, settings=None, source=source),
-        tests=[open_dataset(each, skip_bad=skip_bad, classes=labels, masks=masks) for each in tests],
+        tests=[
+            open_dataset(each, skip_bad=skip_bad, classes=labels, masks=masks, reading=Reading.of(reading))
+            for each in tests
+        ],
         allow_leak=allow_leak,
         leave_out_seen=leave_out_seen,
         allow_upload=allow_upload,
@@ -639,6 +670,7 @@ def as_dataset(
     batch_size: int = 32,
     data: str | Path | None = None,
     masks: str = "ignore",
+    reading: Mapping[str, str] | None = None,
     device: str = "auto",
     settings: Mapping[str, Any] | None = None,
     source: str | None = None,
@@ -652,7 +684,7 @@ def as_dataset(
     label numbers: give those of the real images that are trained on too (ImageFolder's `classes`); by default the
     model's own. `batch_size` is the number of images sampled at once, whatever a DataLoader asks for. `progress` is
     called with the number of images sampled so far and that of all. The other arguments are those of `load`; with a
-    loaded `Model`, leave out `data`, `masks`, `device`, `settings` and `source`.
+    loaded `Model`, leave out `data`, `masks`, `reading`, `device`, `settings` and `source`.
 
     The images are those that `medzoo sample` writes for the same counts, seed and batch size, and those that
     `medzoo augment` adds to classes that lack as many.
@@ -670,10 +702,17 @@ def as_dataset(
     from medzoo.generation.synthetic_dataset import Model, SyntheticImages
 
     if not isinstance(gen, Model):
-        gen = load(gen, data=data, masks=masks, device=device, settings=settings, source=source)
-    elif data is not None or masks != "ignore" or device != "auto" or settings is not None or source is not None:
+        gen = load(gen, data=data, masks=masks, reading=reading, device=device, settings=settings, source=source)
+    elif (
+        data is not None
+        or reading is not None
+        or masks != "ignore"
+        or device != "auto"
+        or settings is not None
+        or source is not None
+    ):
         raise ConfigError(
-            f"'{gen.name}' is loaded already, so data, masks, device, settings and source have no effect",
+            f"'{gen.name}' is loaded already, so data, masks, reading, device, settings and source have no effect",
             "give them to load",
         )
     return SyntheticImages(
@@ -707,6 +746,7 @@ def augment(
     classes: Sequence[str] | None = None,
     skip_bad: bool = False,
     masks: str = "ignore",
+    reading: Mapping[str, str] | None = None,
     allow_leak: bool = False,
     allow_upload: bool = False,
     select: str | Sequence[str] = (),
@@ -808,6 +848,7 @@ def augment(
         classes=class_names(classes),
         skip_bad=skip_bad,
         masks=masks,
+        reading=Reading.of(reading),
         allow_leak=allow_leak,
         allow_upload=allow_upload,
         criteria=criteria,

@@ -9,12 +9,13 @@ Example:
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING
 
 from medzoo.api import log_unreadable, train
+from medzoo.data.reading import Reading
 from medzoo.plugins.guard import exits_as_errors
 from medzoo.plugins.lookup import load_plugins
 from medzoo.runs.arguments import class_names, require, whole_number
@@ -47,6 +48,7 @@ def predict(
     source: str | None = None,
     skip_bad: bool = False,
     masks: str = "ignore",
+    reading: Mapping[str, str] | None = None,
     convert_color: bool = False,
     batch_size: int = 64,
     progress: Progress | None = None,
@@ -55,7 +57,8 @@ def predict(
 
     `model` is a classifier's id, a plugin's name (its default model), a training run's folder or `hf:org/name`. `data`
     is an image, a folder of images or of class folders, a CSV or an npz; `part` keeps one part of it ("train", "val" or
-    "test"), `classes` names the classes of an npz, and `skip_bad` leaves out unreadable images. Images in color are an
+    "test"), `classes` names the classes of an npz, `skip_bad` leaves out unreadable images, and
+    `reading` is what `train` takes. Images in color are an
     error for a model trained in gray, unless `convert_color` reads them in gray. `out` is a CSV to write, `batch_size`
     the number of images classified at once. `progress` is called with the number of images done and their total.
 
@@ -79,7 +82,13 @@ def predict(
     loaded = _load(model, load_plugins(), device=device, source=source)
     image = loaded.image
     parts = images_to_predict(
-        Path(data), image.classes, part=part, skip_bad=skip_bad, classes=class_names(classes), masks=masks
+        Path(data),
+        image.classes,
+        part=part,
+        skip_bad=skip_bad,
+        classes=class_names(classes),
+        masks=masks,
+        reading=Reading.of(reading),
     )
     if len(parts) > 1:
         logger.info(f"{data} has parts, or parts beside it: all are predicted; choose one with --part")
@@ -115,6 +124,7 @@ def test(
     source: str | None = None,
     skip_bad: bool = False,
     masks: str = "ignore",
+    reading: Mapping[str, str] | None = None,
     convert_color: bool = False,
     batch_size: int = 64,
     progress: Progress | None = None,
@@ -152,7 +162,9 @@ def test(
         run = RunRecord(job="classify test", folder=folder)
     plugins = load_plugins()
     loaded = _load(model, plugins, device=device, source=source)
-    images = open_dataset(Path(data), skip_bad=skip_bad, classes=class_names(classes), masks=masks)
+    images = open_dataset(
+        Path(data), skip_bad=skip_bad, classes=class_names(classes), masks=masks, reading=Reading.of(reading)
+    )
     if images.held_out and not part:
         logger.info(f"{data} has parts, or parts beside it: the test part is scored; choose another with --part")
     result = score(

@@ -16,6 +16,7 @@ from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 from medzoo.data import dicom
 from medzoo.data.checks import check_dataset
 from medzoo.data.dataset import open_dataset, open_unlabeled
+from medzoo.data.decoded_cache import Decoded
 from medzoo.data.images import decode, frames_of, no_picture, probe, volumes_of
 from medzoo.data.reading import Reading, chosen
 from medzoo.errors import ConfigError, DataError, MedzooError, UnknownName
@@ -277,3 +278,30 @@ def test_dicom_without_pydicom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(ConfigError) as error:
         open_dataset(tmp_path)
     assert str(error.value) == "reading DICOM files needs pydicom (pip install 'medzoo[dicom]')"
+
+
+# Models
+
+
+def test_a_model_reads_later_sets_with_its_window(tmp_path: Path, logged: list[str]) -> None:
+    write_dicom(tmp_path / "a" / "1.dcm", RAMP)
+    write_dicom(tmp_path / "b" / "2.dcm", RAMP + 1)
+    data = open_dataset(tmp_path, log=False)
+    lung = data.with_window("lung", whose="'ct'")
+    assert lung.window == "lung"
+    assert logged == [f"{tmp_path}: 'ct' shows DICOM and NIfTI images with the window lung (center -600, width 1500)"]
+    assert lung.with_window("-600,1500", whose="'ct'").window == "-600,1500"
+    with pytest.raises(ConfigError, match=r"'ct' shows images with the window brain .*, but lung .* is given"):
+        lung.with_window("brain", whose="'ct'")
+    png = open_dataset(write_folder(tmp_path / "png", {"a": 1}))
+    assert png.with_window("lung", whose="'ct'") is png
+    assert "image.window" not in png.image_settings()
+
+
+def test_decoded_keeps_windows_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDZOO_CACHE", str(tmp_path / "cache"))
+    write_dicom(tmp_path / "set" / "a" / "1.dcm", RAMP)
+    data = open_dataset(tmp_path / "set")
+    found = [Decoded(one, size=8, channels=1, crop="none") for one in (data, data.with_window("200,100", whose="it"))]
+    assert found[0].fingerprints() == found[1].fingerprints() == data.fingerprints()
+    assert not np.array_equal(found[0][:], found[1][:])

@@ -19,6 +19,7 @@ from medzoo.data.dataset import Dataset, open_dataset, open_unlabeled
 from medzoo.data.decoded_cache import Decoded
 from medzoo.data.duplicates import thumbnails
 from medzoo.data.images import to_float
+from medzoo.data.reading import Reading
 from medzoo.data.synthetic import check_no_synthetic
 from medzoo.errors import ConfigError, DataError, UnknownName, memory_errors
 from medzoo.models.loading import LoadedModel
@@ -135,6 +136,7 @@ def images_to_predict(
     skip_bad: bool,
     classes: Sequence[str] | None = None,
     masks: str = "ignore",
+    reading: Reading = Reading(),
 ) -> list[Dataset]:
     """Return the images at `path`: one image, a folder of images without labels, or the parts of a data set.
 
@@ -145,9 +147,9 @@ def images_to_predict(
         DataError: as `open_dataset`.
         UnknownName: the data has no such part.
     """
-    if (images := open_unlabeled(path, classes=known, skip_bad=skip_bad, masks=masks)) is not None:
+    if (images := open_unlabeled(path, classes=known, skip_bad=skip_bad, masks=masks, reading=reading)) is not None:
         return [images]
-    data = open_dataset(path, skip_bad=skip_bad, classes=classes, masks=masks)
+    data = open_dataset(path, skip_bad=skip_bad, classes=classes, masks=masks, reading=reading)
     return [data_part(data, part)] if part else [data_part(data, "train"), *data.held_out.values()]
 
 

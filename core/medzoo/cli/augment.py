@@ -26,6 +26,7 @@ from medzoo.cli.options import (
     names_in,
     parse_overrides,
     parse_signing,
+    takes_reading,
 )
 from medzoo.cli.output import Json, print_json, print_table, print_text
 from medzoo.cli.progress import ProgressDisplay, duration
@@ -85,6 +86,7 @@ Extractor = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")]
 
 
+@takes_reading
 def augment(
     gen: Gens = None,
     to: Target = None,
@@ -100,6 +102,7 @@ def augment(
     classes: Classes = "",
     skip_bad: SkipBad = False,
     masks: Masks = "ignore",
+    reading: Mapping[str, str] | None = None,
     allow_leak: AllowLeak = False,
     allow_upload: AllowUpload = False,
     select: Select = None,
@@ -142,6 +145,7 @@ def augment(
             classes=names_in(classes),
             skip_bad=skip_bad,
             masks=masks,
+            reading=reading,
             allow_leak=allow_leak,
             allow_upload=allow_upload,
             select=select or (),

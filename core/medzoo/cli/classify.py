@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,7 @@ from medzoo.cli.options import (
     Source,
     names_in,
     parse_overrides,
+    takes_reading,
 )
 from medzoo.cli.output import Json, print_json, print_table, print_text
 from medzoo.cli.progress import ProgressDisplay
@@ -46,6 +48,7 @@ Model = Annotated[
 
 
 @app.command("train")
+@takes_reading
 def train(
     classifier: Annotated[str, typer.Argument(metavar="PLUGIN", help="Kind of classifier: cnn, or timm:resnet34.")],
     data: Data,
@@ -68,6 +71,7 @@ def train(
     keep: Annotated[int, typer.Option(min=1, help="Number of newest checkpoints to keep.")] = 2,
     skip_bad: SkipBad = False,
     masks: Masks = "ignore",
+    reading: Mapping[str, str] | None = None,
     policy: PolicyFile = None,
     as_json: Json = False,
 ) -> None:
@@ -91,6 +95,7 @@ def train(
             keep=keep,
             skip_bad=skip_bad,
             masks=masks,
+            reading=reading,
             policy=policy,
             progress=progress,
         )
@@ -98,6 +103,7 @@ def train(
 
 
 @app.command("predict")
+@takes_reading
 def predict(
     model: Model,
     data: Annotated[Path, typer.Option(help="An image, a folder of images or of class folders, a CSV or an npz.")],
@@ -110,6 +116,7 @@ def predict(
     source: Source = None,
     skip_bad: SkipBad = False,
     masks: Masks = "ignore",
+    reading: Mapping[str, str] | None = None,
     convert_color: ConvertColor = False,
     batch_size: BatchSize = 64,
 ) -> None:
@@ -127,6 +134,7 @@ def predict(
             source=source,
             skip_bad=skip_bad,
             masks=masks,
+            reading=reading,
             convert_color=convert_color,
             batch_size=batch_size,
             progress=progress,
@@ -135,6 +143,7 @@ def predict(
 
 
 @app.command("test")
+@takes_reading
 def score(
     model: Model,
     data: Data,
@@ -156,6 +165,7 @@ def score(
     source: Source = None,
     skip_bad: SkipBad = False,
     masks: Masks = "ignore",
+    reading: Mapping[str, str] | None = None,
     convert_color: ConvertColor = False,
     batch_size: BatchSize = 64,
     as_json: Json = False,
@@ -178,6 +188,7 @@ def score(
             source=source,
             skip_bad=skip_bad,
             masks=masks,
+            reading=reading,
             convert_color=convert_color,
             batch_size=batch_size,
             progress=progress,

@@ -1,12 +1,13 @@
 """`medzoo data`: simulated images, splits and checks."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medzoo.cli.options import Masks, SkipBad
+from medzoo.cli.options import Masks, SkipBad, takes_reading
 from medzoo.cli.output import Json, print_json, print_table, print_text
 from medzoo.errors import ConfigError, DataError
 
@@ -58,6 +59,7 @@ def _parse_counts(text: str) -> dict[str, int]:
 
 
 @app.command()
+@takes_reading
 def split(
     data: Annotated[Path, typer.Argument(metavar="DIR", help="Class folders, a CSV or an npz.")],
     *,
@@ -68,12 +70,15 @@ def split(
     seed: Seed = 0,
     skip_bad: SkipBad = False,
     masks: Masks = "ignore",
+    reading: Mapping[str, str] | None = None,
     json: Json = False,
 ) -> None:
     """Split images by patient where known, else by duplicate group, in equal shares of each class."""
     import medzoo
 
-    made = medzoo.split_data(data, out, train=train, val=val, test=test, seed=seed, skip_bad=skip_bad, masks=masks)
+    made = medzoo.split_data(
+        data, out, train=train, val=val, test=test, seed=seed, skip_bad=skip_bad, masks=masks, reading=reading
+    )
     if json:
         print_json({**made.to_dict(), "seed": seed})
     else:
@@ -81,11 +86,13 @@ def split(
 
 
 @app.command()
+@takes_reading
 def check(
     data: Annotated[Path, typer.Argument(metavar="DIR", help="Class folders, a CSV or an npz.")],
     *,
     out: Annotated[Path | None, typer.Option(help="Folder for report.html, with images of each class.")] = None,
     masks: Masks = "ignore",
+    reading: Mapping[str, str] | None = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 5 if anything is wrong.")] = False,
     json: Json = False,
 ) -> None:
@@ -93,7 +100,7 @@ def check(
     import medzoo
     from medzoo.report.data.report import REPORT
 
-    report = medzoo.check_data(data, out=out, masks=masks)
+    report = medzoo.check_data(data, out=out, masks=masks, reading=reading)
     written = out / REPORT if out is not None else None
     if written is None and not json:
         logger.info("--out DIR writes a report with images of each class")

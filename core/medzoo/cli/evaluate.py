@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +23,7 @@ from medzoo.cli.options import (
     Source,
     names_in,
     parse_overrides,
+    takes_reading,
 )
 from medzoo.cli.output import Json, print_table, print_text
 from medzoo.cli.progress import ProgressDisplay
@@ -54,6 +55,7 @@ Crop = Annotated[str, typer.Option(help="Crop of the real images: none, center, 
 Out = Annotated[Path | None, typer.Option(help="Folder for the HTML report, figures, CSV and JSON.")]
 
 
+@takes_reading
 def evaluate(
     gen: Gen = None,
     *,
@@ -74,6 +76,7 @@ def evaluate(
     device: Device = "auto",
     skip_bad: SkipBad = False,
     masks: Masks = "ignore",
+    reading: Mapping[str, str] | None = None,
     leave_out_seen: LeaveOutSeen = False,
     allow_leak: AllowLeak = False,
     source: Source = None,
@@ -104,6 +107,7 @@ def evaluate(
             device=device,
             skip_bad=skip_bad,
             masks=masks,
+            reading=reading,
             leave_out_seen=leave_out_seen,
             allow_leak=allow_leak,
             source=source,

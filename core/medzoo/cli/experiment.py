@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,6 +22,7 @@ from medzoo.cli.options import (
     Source,
     names_in,
     parse_overrides,
+    takes_reading,
 )
 from medzoo.cli.output import Json, megabytes, print_json, print_table, print_text
 from medzoo.cli.progress import ProgressDisplay, duration
@@ -82,6 +84,7 @@ def presets(as_json: Json = False) -> None:
 
 
 @app.command("plan")
+@takes_reading
 def plan(
     data: Data,
     experiment: Given = None,
@@ -101,6 +104,7 @@ def plan(
     leave_out_seen: LeaveOutSeen = False,
     skip_bad: SkipBad = False,
     masks: Masks = "ignore",
+    reading: Mapping[str, str] | None = None,
     as_json: Json = False,
 ) -> None:
     """Show what an experiment would do: cells, optimizer steps, time and disk space."""
@@ -123,6 +127,7 @@ def plan(
         leave_out_seen=leave_out_seen,
         skip_bad=skip_bad,
         masks=masks,
+        reading=reading,
         policy=policy or (),
     )
     found = forecast(planned, measure=estimate)
@@ -135,6 +140,7 @@ def plan(
 
 
 @app.command("run")
+@takes_reading
 def run(
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder for the results; the same command resumes there.")],
@@ -154,6 +160,7 @@ def run(
     allow_upload: AllowUpload = False,
     skip_bad: SkipBad = False,
     masks: Masks = "ignore",
+    reading: Mapping[str, str] | None = None,
     as_json: Json = False,
 ) -> None:
     """Run an experiment; the same command resumes it, and repeats what failed."""
@@ -177,6 +184,7 @@ def run(
             allow_upload=allow_upload,
             skip_bad=skip_bad,
             masks=masks,
+            reading=reading,
             policy=policy or (),
         )
         result = medzoo.run_experiment(planned, jobs=jobs, progress=progress)

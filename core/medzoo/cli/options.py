@@ -1,7 +1,9 @@
 """Options that several commands share: each is declared, and its text parsed, once."""
 
+import functools
+import inspect
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +30,27 @@ Masks = Annotated[
         metavar="ignore|refuse|as-images", help="Masks among the images: leave out, refuse, or use as images."
     ),
 ]
+_READING: dict[str, Any] = {
+    "window": Annotated[
+        str,
+        typer.Option(
+            metavar="CENTER,WIDTH|NAME",
+            help="Gray window of DICOM and NIfTI images: values, file, percentile, or of CT lung, bone, brain, ...",
+        ),
+    ],
+    "frames": Annotated[
+        str, typer.Option(metavar="first|middle|all|every:N", help="Frames of DICOM files.  [default: middle]")
+    ],
+    "plane": Annotated[
+        str, typer.Option(metavar="axial|coronal|sagittal", help="Plane of NIfTI slices.  [default: axial]")
+    ],
+    "slices": Annotated[
+        str, typer.Option(metavar="middle|all|every:N|nonempty", help="Slices of NIfTI volumes.  [default: middle]")
+    ],
+    "label_tag": Annotated[
+        str, typer.Option(metavar="KEYWORD|GGGG,EEEE", help="DICOM attribute that holds the label, not folders.")
+    ],
+}
 ConvertColor = Annotated[
     bool, typer.Option("--convert-color", help="Read images in color as gray, for a model trained in gray.")
 ]
@@ -52,6 +75,24 @@ Source = Annotated[
 PolicyFile = Annotated[
     Path | None, typer.Option("--policy", metavar="FILE", help="policy.toml of `medzoo tune`: use images as it says.")
 ]
+
+
+def takes_reading(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of DICOM and NIfTI files to a command, which gets those that are given as `reading`."""
+
+    @functools.wraps(command)
+    def with_options(*args: Any, **given: Any) -> None:
+        reading = {name: value for name in _READING if (value := given.pop(name))}
+        command(*args, **given, reading=reading or None)
+
+    stated = inspect.signature(command, eval_str=True)
+    found: list[inspect.Parameter] = []
+    for name, one in stated.parameters.items():
+        options = [inspect.Parameter(key, one.kind, default="", annotation=kind) for key, kind in _READING.items()]
+        found += options if name == "reading" else [one]
+    with_options.__signature__ = stated.replace(parameters=found)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {one.name: one.annotation for one in found}
+    return with_options
 
 
 def parse_overrides(texts: Iterable[str] | None) -> dict[str, Any]:

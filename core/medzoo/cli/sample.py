@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,7 @@ from medzoo.cli.options import (
     Source,
     parse_overrides,
     parse_signing,
+    takes_reading,
 )
 from medzoo.cli.output import Json, print_json, print_text
 from medzoo.cli.progress import ProgressDisplay
@@ -44,6 +46,7 @@ Grid = Annotated[Path | None, typer.Option(help="PNG with all images, one or mor
 Data = Annotated[Path | None, typer.Option(help="Real images, for generators that vary them.")]
 
 
+@takes_reading
 def sample(
     gen: Gen,
     label: Labels = None,
@@ -52,6 +55,7 @@ def sample(
     grid: Grid = None,
     data: Data = None,
     masks: Masks = "ignore",
+    reading: Mapping[str, str] | None = None,
     seed: Seed = 0,
     batch_size: BatchSize = 32,
     overrides: Overrides = None,
@@ -74,6 +78,7 @@ def sample(
             grid=grid,
             data=data,
             masks=masks,
+            reading=reading,
             seed=seed,
             batch_size=batch_size,
             settings=parse_overrides(overrides),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,7 @@ from medzoo.cli.options import (
     SkipBad,
     names_in,
     parse_overrides,
+    takes_reading,
 )
 from medzoo.cli.output import Json, print_json, print_text
 from medzoo.cli.progress import ProgressDisplay
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from medzoo.training.train import TrainResult
 
 
+@takes_reading
 def train(
     generator: Annotated[str, typer.Argument(metavar="PLUGIN", help="Kind of generator; see `medzoo plugin list`.")],
     data: Data,
@@ -50,6 +53,7 @@ def train(
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also log to OUT/tensorboard.")] = False,
     skip_bad: SkipBad = False,
     masks: Masks = "ignore",
+    reading: Mapping[str, str] | None = None,
     as_json: Json = False,
 ) -> None:
     """Train a generator; the same command resumes it."""
@@ -73,6 +77,7 @@ def train(
             unlabeled=unlabeled,
             skip_bad=skip_bad,
             masks=masks,
+            reading=reading,
             progress=progress,
         )
     print_run(result, as_json=as_json)

@@ -52,8 +52,8 @@ class Dataset:
     path was read. Files of more than 8 bits a channel are read as of `depth` bits; `highest` is the highest value that
     any of them stores, held-out ones included, or None where there are none.
 
-    Image i is the frame `frames[i]` of a DICOM or NIfTI file, "" for other files; gray ones are shown through `window`
-    (`windows.parse_window`), "" for the file's. `patient_keys` tell patients of several sets apart while the process
+    Image i is the frame `frames[i]` of a DICOM or NIfTI file, "" for other files; `reading` says how these were taken,
+    and which window shows them. `patient_keys` tell patients of several sets apart while the process
     runs, where `patients` are called P0001 and so on for want of names that may be written.
     """
 
@@ -72,7 +72,7 @@ class Dataset:
     findings: Findings = Findings()
     depth: int = 16
     highest: int | None = None
-    window: str = ""
+    reading: Reading = Reading()
 
     def __post_init__(self) -> None:
         if (self.files is None) == (self.array is None):
@@ -99,6 +99,11 @@ class Dataset:
         return self.files[index] if self.files is not None and not volume else None
 
     @property
+    def window(self) -> str:
+        """The gray window of DICOM and NIfTI files, as `windows.parse_window` takes it; "" for the files' own."""
+        return self.reading.window
+
+    @property
     def has_volumes(self) -> bool:
         """Whether any image, held-out ones included, comes from a DICOM or NIfTI file."""
         return any(any(part.frames or ()) for part in (self, *self.held_out.values()))
@@ -106,7 +111,8 @@ class Dataset:
     def pixels(self, index: int) -> np.ndarray:
         """Return image `index` as stored: uint8 (H, W) or (H, W, 3). Raises: DataError if its file cannot be read."""
         if self.files is None:
-            return self._array[index]
+            pixels: np.ndarray = self._array[index]
+            return pixels
         frame = self.frames[index] if self.frames is not None else ""
         return decode(self.files[index], frame=frame, depth=self.depth, window=self.window)
 
@@ -228,12 +234,17 @@ class Dataset:
             return self
         if self.window and parse_window(self.window) != parse_window(window):
             raise ConfigError(
-                f"{whose} reads images with the window {describe_window(window)}, "
+                f"{whose} shows images with the window {describe_window(window)}, "
                 f"but {describe_window(self.window)} is given",
                 "leave --window out",
             )
-        held_out = {part: images.with_window(window, whose=whose) for part, images in self.held_out.items()}
-        return _kept_headers(self, replace(self, window=window, held_out=held_out))
+        if window != FILE:
+            logger.info(f"{self.path}: {whose} shows DICOM and NIfTI images with the window {describe_window(window)}")
+        reading = replace(self.reading, window=window)
+        held_out = {
+            part: _kept_headers(images, replace(images, reading=reading)) for part, images in self.held_out.items()
+        }
+        return _kept_headers(self, replace(self, reading=reading, held_out=held_out))
 
     def parts(self) -> dict[str, Dataset]:
         """Return "train" and the held-out parts by name, or "all" where nothing is held out."""
@@ -425,8 +436,8 @@ def open_dataset(
         for part, listing in contents.parts.items()
     }
     training = parts.pop("train")
-    held_out = {part: replace(images, window=reading.window) for part, images in parts.items()}
-    dataset = replace(training, held_out=held_out, window=reading.window)
+    held_out = {part: replace(images, reading=reading) for part, images in parts.items()}
+    dataset = replace(training, held_out=held_out, reading=reading)
     return _finished(dataset, skip_bad=skip_bad, depth=depth, log=log)
 
 
@@ -468,7 +479,7 @@ def open_unlabeled(
     )
     if as_class:
         dataset = replace(dataset, labels=np.zeros(len(dataset), np.int64))
-    dataset = replace(dataset, window=reading.window)
+    dataset = replace(dataset, reading=reading)
     return _finished(dataset, skip_bad=skip_bad, depth=depth, log=log)
 
 

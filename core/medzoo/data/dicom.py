@@ -259,6 +259,7 @@ def decode_frame(path: Path, index: int, *, window: str) -> np.ndarray:
         values = values.astype(np.float32) * np.float32(view.slope) + np.float32(view.intercept)
     padded = _padded(stored, header.padding)
     known = values[~padded] if padded is not None and not padded.all() else values
+    gray: np.ndarray
     if wanted == FILE and header.voi_table is not None:
         gray = header.voi_table.look_up(values) / np.float32(header.voi_table.highest)
     elif isinstance(wanted, Window):
@@ -538,7 +539,8 @@ def _code(text: str) -> str:
 def _frame(path: Path, header: DicomHeader, index: int) -> np.ndarray:
     """Decode a frame: stored values (H, W), or (H, W, 3) of RGB. Raises: DataError."""
     _import()
-    from pydicom.pixels import get_decoder, pixel_array
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.pixels.utils import pixel_array
     from pydicom.uid import UID
 
     syntax = UID(header.syntax)

@@ -403,7 +403,8 @@ def _decode_volume(path: Path, frame: str, *, stored: bool, window: str) -> np.n
         if stored:
             return nifti.decode_stored(path, plane, index)
         pixels = nifti.decode_slice(path, plane, index, window=window)
-        size = square_size(*pixels.shape[::-1], nifti.read_volume(path).ratio(plane))
+        height, width = pixels.shape
+        size = square_size(width, height, nifti.read_volume(path).ratio(plane))
     if pixels.shape[1::-1] == size:
         return pixels
     return np.array(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))

@@ -25,7 +25,7 @@ _MOST_LABELS = 16
 _SAMPLE = 1 << 20  # voxels
 # A slice is empty if less than a share of it is brighter than this part of the window.
 _DARK, _BRIGHT_SHARE = 0.1, 0.01
-_SUBJECT = re.compile(r"(?:^|[/_])sub-([0-9A-Za-z]+)")
+_SUBJECT = re.compile(r"sub-[0-9A-Za-z]+")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,7 +81,7 @@ def decode_stored(path: Path, plane: str, index: int) -> np.ndarray:
         raise DataError(
             f"{path} has no {plane} slice {index}", f"its {plane} slices are 0..{data.shape[_AXES[plane]] - 1}"
         )
-    cut = np.take(data, index, axis=_AXES[plane])
+    cut: np.ndarray = np.take(data, index, axis=_AXES[plane])
     return np.ascontiguousarray(cut[::-1, ::-1].T)
 
 
@@ -93,13 +93,14 @@ def decode_slice(path: Path, plane: str, index: int, *, window: str) -> np.ndarr
     values = decode_stored(path, plane, index)
     wanted = parse_window(window or FILE)
     gray = (wanted if isinstance(wanted, Window) else read_volume(path).window).apply(values)
-    return np.rint(np.nan_to_num(gray) * 255).astype(np.uint8)
+    shown: np.ndarray = np.rint(np.nan_to_num(gray) * 255).astype(np.uint8)
+    return shown
 
 
 def subject_of(path: Path) -> str:
-    """Return whose volume a file is: by the sub-LABEL of BIDS in its path, else a patient of its own."""
-    found = _SUBJECT.findall(path.as_posix())
-    return f"sub-{found[-1]}" if found else str(path)
+    """Return whose volume a file is: by the sub-LABEL with which BIDS begins its name, else a patient of its own."""
+    found = _SUBJECT.match(path.name)
+    return found[0] if found else str(path)
 
 
 @cache
@@ -198,7 +199,9 @@ def _load(path: Path) -> np.ndarray:
             f"{path} holds colors or complex numbers, which are not read", "save it as numbers of one channel"
         )
     try:
-        data = np.asanyarray(found.dataobj[(..., *(0,) * (len(shape) - 3))] if len(shape) > 3 else found.dataobj)
+        data: np.ndarray = np.asanyarray(
+            found.dataobj[(..., *(0,) * (len(shape) - 3))] if len(shape) > 3 else found.dataobj
+        )
         while data.ndim < 3:
             data = data[..., None]
         orientation = nibabel.orientations.io_orientation(found.affine)
@@ -207,4 +210,5 @@ def _load(path: Path) -> np.ndarray:
         data = nibabel.orientations.apply_orientation(data, orientation)
     except (*_BROKEN, nibabel.orientations.OrientationError):
         raise DataError(f"{path} cannot be read as NIfTI: it is damaged or incomplete", _SKIP_HINT) from None
-    return data.astype(np.float32) if data.dtype == np.float64 else data
+    data = data.astype(np.float32) if data.dtype == np.float64 else data
+    return data

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from medzoo.data.windows import parse_window
 from medzoo.errors import ConfigError, UnknownName
 
 PLANES = ("axial", "coronal", "sagittal")
@@ -44,6 +43,8 @@ class Reading:
     def check(self) -> None:
         """Raise ConfigError unless every value can be taken."""
         if self.window:
+            from medzoo.data.windows import parse_window
+
             parse_window(self.window)
         for option, rule, words in (("frames", self.frames, _FRAMES), ("slices", self.slices, _SLICES)):
             if rule not in words and _step(rule) is None:

@@ -61,7 +61,8 @@ def write_split(dataset: Dataset, *, out: Path, fractions: Mapping[str, float] =
     """Write the parts from `split_dataset` into the new folder `out`.
 
     Class folders become train/, val/ and test/ folders of hard links (copies across disks), a CSV one CSV a part, an
-    npz one npz. split.csv, itself a dataset unless images lie in an npz, lists each image's part and group, the seed,
+    npz one npz. Files of DICOM and NIfTI stay where they are, as they hold data of patients: a set with any becomes one
+    CSV a part. split.csv, itself a dataset unless images lie in an npz, lists each image's part and group, the seed,
     and the image's fingerprint.
     Raises: DataError if `out` holds anything; ResourceError if it cannot be written; else as `split_dataset`.
     """
@@ -69,7 +70,7 @@ def write_split(dataset: Dataset, *, out: Path, fractions: Mapping[str, float] =
     check_empty(out)
     groups, parts = _plan(dataset, fractions=fractions, seed=seed)
     split = _subsets(dataset, parts)
-    linked = dataset.files is not None and dataset.path.is_dir()
+    linked = dataset.files is not None and dataset.path.is_dir() and not dataset.has_volumes
     with new_folder(out) as folder:
         if dataset.files is None:
             _write_npz(folder / "split.npz", split)
@@ -193,14 +194,17 @@ def _link_files(folder: Path, split: Mapping[str, Dataset]) -> None:
 
 def _relative(dataset: Dataset, folder: Path) -> list[str]:
     """Return each image's file as seen from `folder`."""
-    return [os.path.relpath(file, folder) for file in dataset.files or ()]
+    found = [os.path.relpath(file, folder) for file in dataset.files or ()]
+    ends = [f"#{frame}" for frame in dataset.frames or [""] * len(found)]
+    marked = [name.endswith(end) for name, end in zip(dataset.names, ends, strict=True)]
+    return [file + end if own else file for file, end, own in zip(found, ends, marked, strict=True)]
 
 
 def _columns(dataset: Dataset, names: Sequence[str]) -> dict[str, Sequence[object]]:
     """Return the columns that `open_dataset` reads; several labels of an image are joined by '|' under "labels"."""
     labels = ["|".join(dataset.classes[k] for k in np.flatnonzero(row)) for row in dataset.hot()]
     columns: dict[str, Sequence[object]] = {"file": names, "labels" if dataset.multi_label else "label": labels}
-    if dataset.patients is not None:
+    if dataset.patients is not None and "" not in dataset.patients:
         columns["patient"] = dataset.patients
     return columns
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from medzoo.data.dataset import Dataset
 from medzoo.data.images import CROPS
+from medzoo.data.reading import Reading
 from medzoo.errors import ConfigError, DataError, PluginError
 from medzoo.evaluation.image_sets import EvaluationSet, common_image, dataset_warnings, open_sets, source_indices
 from medzoo.evaluation.leakage import find_seen, without_seen
@@ -55,6 +56,7 @@ class EvaluateRequest:
     batch_size: int = 32
     skip_bad: bool = False
     masks: str = "ignore"
+    reading: Reading = Reading()
     leave_out_seen: bool = False
     allow_leak: bool = False
 
@@ -83,7 +85,9 @@ def evaluate(request: EvaluateRequest, source: Source, *, progress: Progress = n
             f"--batch-size {request.batch_size} or --size {request.size} is too small", "use 1 and 8 or more"
         )
     paths = {REAL: request.real, FAKE: request.fake, TRAIN: request.train, OTHER: request.other}
-    sets = open_sets(paths, classes=request.classes, skip_bad=request.skip_bad, masks=request.masks)
+    sets = open_sets(
+        paths, classes=request.classes, skip_bad=request.skip_bad, masks=request.masks, reading=request.reading
+    )
     sets[FAKE].sources = request.sources or sets[FAKE].sources
     image, resized = common_image(sets, size=request.size)
     logger.info(resized)

@@ -16,6 +16,7 @@ from medzoo.data.dataset import Dataset, open_dataset, open_unlabeled
 from medzoo.data.decoded_cache import Decoded
 from medzoo.data.image_formats import image_formats
 from medzoo.data.metadata import METADATA, read_metadata
+from medzoo.data.reading import Reading
 from medzoo.data.synthetic import check_no_synthetic
 from medzoo.errors import DataError
 from medzoo.evaluation.results import FAKE, OTHER, REAL, TRAIN, SetSummary
@@ -95,6 +96,7 @@ def open_sets(
     classes: Sequence[str] | None,
     skip_bad: bool,
     masks: str = "ignore",
+    reading: Reading = Reading(),
 ) -> dict[str, EvaluationSet]:
     """Open the sets by role; `classes` names an npz's labels.
 
@@ -111,7 +113,7 @@ def open_sets(
         data = (
             wanted
             if isinstance(wanted, Dataset)
-            else _open(Path(wanted), classes=classes, skip_bad=skip_bad, masks=masks)
+            else _open(Path(wanted), classes=classes, skip_bad=skip_bad, masks=masks, reading=reading)
         )
         if data.multi_label:
             logger.info(f"{data.path} has several labels per image: its images are compared without them")
@@ -132,17 +134,17 @@ def open_sets(
     # Sets are compared as of one bit depth: that of the set which uses most.
     depth = max((one.data.depth for one in sets.values() if one.data.highest is not None), default=0)
     for one in sets.values():
-        one.data = one.data.with_depth(depth)
+        one.data = one.data.with_depth(depth).with_window(reading.window, whose="--window")
     return sets
 
 
-def _open(path: Path, *, classes: Sequence[str] | None, skip_bad: bool, masks: str) -> Dataset:
+def _open(path: Path, *, classes: Sequence[str] | None, skip_bad: bool, masks: str, reading: Reading) -> Dataset:
     """Open a dataset; a folder of images without class folders becomes one of a single class."""
-    if (data := open_unlabeled(path, as_class=UNLABELED, skip_bad=skip_bad, masks=masks)) is not None:
+    if (data := open_unlabeled(path, as_class=UNLABELED, skip_bad=skip_bad, masks=masks, reading=reading)) is not None:
         return data
     # Folders have names for their classes, and those of the sets need not be the same.
     named = classes if path.suffix.lower() == ".npz" else None
-    return open_dataset(path, skip_bad=skip_bad, classes=named, masks=masks)
+    return open_dataset(path, skip_bad=skip_bad, classes=named, masks=masks, reading=reading)
 
 
 def _without_labels(data: Dataset) -> Dataset:

@@ -50,7 +50,9 @@ def _training_images(request: EvaluateRequest, model: LoadedModel[Generator]) ->
     data = (
         given
         if isinstance(given, Dataset)
-        else open_dataset(given, skip_bad=request.skip_bad, classes=request.classes, masks=request.masks)
+        else open_dataset(
+            given, skip_bad=request.skip_bad, classes=request.classes, masks=request.masks, reading=request.reading
+        )
     )
     if request.train is None and not data.held_out:
         raise ConfigError(f"'{model.sampling_name}' varies real images, and none are given to vary", "--train DIR")
@@ -125,6 +127,8 @@ def _of(
     given = {"seed": request.seed, "batch_size": request.batch_size}
     fake, sources = sample_dataset(model, per_class=per_class, **given, progress=progress, name=name, real=real)
     crop = request.crop if request.crop != "none" else model.crop
+    if model.window and not request.reading.window:
+        request = replace(request, reading=replace(request.reading, window=model.window))
     return replace(request, fake=fake, sources=sources, models=(model,), crop=crop)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from medzoo.data.dataset import Dataset, describe_blank
 from medzoo.data.duplicates import image_groups, thumbnails
+from medzoo.data.readers import patient_names
 from medzoo.data.splits import assign_groups, check_groupable, split_dataset
 from medzoo.data.synthetic import check_no_synthetic
 from medzoo.errors import DataError
@@ -171,7 +172,7 @@ def _check_leaks(images: Images, *, allow_leak: bool) -> Images:
     (fold,) = images.folds
     known, patients = images.seen((*fold.train, *fold.val)), images.data.patients
     if patients is not None and not allow_leak:
-        both = {patients[index] for index in fold.test} & {patients[index] for index in (*fold.train, *fold.val)}
+        both = {patients[index] for index in fold.test} & {patients[index] for index in (*fold.train, *fold.val)} - {""}
         if both:
             raise DataError(f"{len(both)} patients have both training and test images, such as {min(both)}", _HINT)
     shared = sum(images.fingerprints[index] in known for index in fold.test)
@@ -264,13 +265,20 @@ def join_parts(parts: Sequence[Dataset]) -> Dataset:
             )
     arrays = [part.array for part in parts if part.array is not None]
     patients = [part.patients for part in parts if part.patients is not None]
+    frames = [frame for part in parts for frame in part.frames or [""] * len(part)]
+    keys = [key for part in parts for key in part.patient_keys or ()]
+    if len(keys) == sum(map(len, parts)):  # of several sets, each of which counts its patients from 1
+        named = patient_names(keys)
+        patients = [tuple(named[key] for key in part.patient_keys or ()) for part in parts]
     return replace(
         first,
         labels=np.concatenate(labels),
         names=tuple(name for part in parts for name in part.names),
         files=None if arrays else tuple(file for part in parts for file in part.files or ()),
+        frames=tuple(frames) if any(frames) else None,
         array=np.concatenate(arrays) if arrays else None,
         patients=tuple(patient for group in patients for patient in group) if len(patients) == len(parts) else None,
+        patient_keys=tuple(keys) if len(keys) == sum(map(len, parts)) else None,
         held_out={},
         bad=(),
     )

@@ -10,6 +10,8 @@ from typing import Any
 
 from medzoo._version import __version__
 from medzoo.data.dataset import Dataset, describe_blank
+from medzoo.data.reading import Reading
+from medzoo.data.windows import FILE
 from medzoo.errors import ConfigError, DataError
 from medzoo.generation.label_sets import label_sets, missing_images
 from medzoo.generation.mixture import Mixture, Source, check_classes, lineage, load_mixture, open_signer
@@ -52,6 +54,7 @@ def prepare(
     classes: tuple[str, ...] | None = None,
     skip_bad: bool = False,
     masks: str = "ignore",
+    reading: Reading = Reading(),
     allow_leak: bool = False,
     allow_upload: bool = False,
     criteria: Sequence[str] = (),
@@ -99,6 +102,7 @@ def prepare(
         skip_bad=skip_bad,
         masks=masks,
         multi_label=True,
+        reading=reading,
     )
     assert real is not None  # as `always_open` asks
     check_labels(real.classes)
@@ -134,6 +138,8 @@ def prepare(
         "originals": originals,
         "device": source.device.partition(":")[0],
         "data": {"counts": counts, "fingerprint": real.fingerprint(), "listing": listing_digest(sets)},
+        # The fingerprint is of what files store.
+        **({"window": real.window or FILE} if real.has_volumes else {}),
         "generators": mixture.describe(),
         **({} if policy is None else {"policy": dict(policy)}),
         **({} if format == "png" else {"format": format}),

@@ -19,6 +19,7 @@ from medzoo.data.image_formats import image_formats
 from medzoo.data.images import encode_png
 from medzoo.data.marks import TRAINED, Mark
 from medzoo.data.phantom import phantom_dataset
+from medzoo.data.reading import Reading
 from medzoo.data.synthetic import check_no_synthetic
 from medzoo.errors import ConfigError, DataError
 from medzoo.generation.label_sets import label_sets
@@ -180,6 +181,7 @@ def load_mixture(
     skip_bad: bool = False,
     masks: str = "ignore",
     multi_label: bool = False,
+    reading: Reading = Reading(),
 ) -> tuple[Mixture, Dataset | None]:
     """Load the models that the GEN arguments mean, and the real images, if the first one varies any or `always_open`.
 
@@ -203,7 +205,9 @@ def load_mixture(
     lead = next(iter(loaded.values()), None)
     real = None
     if always_open or lead is None or any(model.needs_init_images for model in loaded.values()):
-        real = find_data(data, lead, classes=classes, skip_bad=skip_bad, masks=masks, multi_label=multi_label)
+        real = find_data(
+            data, lead, classes=classes, skip_bad=skip_bad, masks=masks, multi_label=multi_label, reading=reading
+        )
     elif data is not None:
         varies = isinstance(lead.spec, GeneratorSpec) and lead.spec.varies_images
         example = f", or give a strength below 1: {lead.name}@0.3" if varies else ""
@@ -213,6 +217,8 @@ def load_mixture(
         if len(depths) > 1:
             raise ConfigError(f"the models read images of {' and '.join(map(str, sorted(depths)))} bits", "use one")
         real = real.with_depth(*depths)
+    for model in loaded.values():
+        real = real and real.with_window(model.window, whose=f"'{model.name}'")
     for name in bare:
         if lead is not None:
             image = lead.image
@@ -266,6 +272,7 @@ def find_data(
     skip_bad: bool,
     masks: str = "ignore",
     multi_label: bool = False,
+    reading: Reading = Reading(),
 ) -> Dataset:
     """Open the real images: those at `path`, else ./datasets/train, else the demo dataset of the model `lead`.
 
@@ -275,7 +282,7 @@ def find_data(
         path = DEFAULT_DATA
         logger.info(f"real images: ./{DEFAULT_DATA} (no --data given)")
     if path is not None:
-        data = open_dataset(path, skip_bad=skip_bad, classes=classes, masks=masks)
+        data = open_dataset(path, skip_bad=skip_bad, classes=classes, masks=masks, reading=reading)
         for part in (data, *data.held_out.values()):
             check_no_synthetic(part, use="which would count as real", hint="give the folder of the real images")
         for name, reason in (entry for part in (data, *data.held_out.values()) for entry in part.bad):

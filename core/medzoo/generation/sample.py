@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from medzoo._version import __version__
+from medzoo.data.reading import Reading
 from medzoo.errors import ConfigError, UnknownName
 from medzoo.generation.mixture import Source, check_classes, load_mixture, open_signer
 from medzoo.generation.plan import PlannedImage, check_format
@@ -52,6 +53,7 @@ def prepare(
     grid: Path | None = None,
     data: Path | None = None,
     masks: str = "ignore",
+    reading: Reading = Reading(),
     seed: int = 0,
     batch_size: int = 32,
     allow_upload: bool = False,
@@ -75,7 +77,7 @@ def prepare(
     check_format(format)
     if grid is not None and grid.suffix.lower() != ".png":
         raise ConfigError(f"--grid {grid} does not end in .png", "the grid is a PNG: --grid grid.png")
-    mixture, real = load_mixture((generator,), source, data=data, always_open=False, masks=masks)
+    mixture, real = load_mixture((generator,), source, data=data, always_open=False, masks=masks, reading=reading)
     folder = out or Path(f"samples-{mixture.names[0]}")
     for written in filter(None, (folder if out is not None or grid is None else None, grid)):
         check_outside(written, real.path if real is not None and real.files is not None else None)

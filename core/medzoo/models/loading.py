@@ -79,13 +79,21 @@ class LoadedModel(Generic[M_co]):
         return self.lineage_known
 
     def check_images(self, data: Dataset, *, convert_color: bool = False) -> Dataset:
-        """Return the images as the model reads them, at its bit depth. Raises: DataError for color it does not see."""
+        """Return the images as the model reads them, at its bit depth and with its gray window.
+
+        Raises: DataError for color that it does not see; ConfigError for images that are to have another window.
+        """
         if self.image.channels == 1 and data.channels == 3 and not convert_color:
             raise DataError(
                 f"{data.path} is in color, but '{self.name}' was trained on grayscale images",
                 "use a model trained in color; --convert-color reads them in gray",
             )
-        return data.with_depth(self.depth)
+        return data.with_depth(self.depth).with_window(self.window, whose=f"'{self.name}'")
+
+    @property
+    def window(self) -> str:
+        """The gray window that DICOM and NIfTI files are read with; "" if none of its training images was one."""
+        return str(getattr(self.config.image, "window", ""))
 
     @property
     def depth(self) -> int:

@@ -99,6 +99,7 @@ def load_checkpoint(
     spec = plugins.generator(plan["plugin"])
     saved = settings.rename_saved(spec.config, plan["config"])
     resolved = settings.Resolved(value=settings.build(spec.config, saved), origins=dict.fromkeys(saved, "run"))
+    data = data.with_window(getattr(resolved.image, "window", ""), whose=str(run))
     image, crop = image_of(resolved, data), resolved.image.crop
     generator = build_model(spec, resolved, image, device=device, seed=plan["seed"])
     callback = _StopAtCheckpoint(checkpoint.step, plugin=spec.name)

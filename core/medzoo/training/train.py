@@ -292,20 +292,24 @@ def _check_finished(out: Path, config: settings.Resolved[Any]) -> tuple[dict[str
 def follow_images(
     config: settings.Resolved[Any], data: Dataset, *, start: LoadedModel[Any] | None = None
 ) -> tuple[settings.Resolved[Any], Dataset]:
-    """Take channels and bit depth from the images where only defaults set them; return the settings and the images.
+    """Take channels, bit depth and gray window from the images where only defaults set them; return both.
 
-    The bit depth of `start` comes before that of the images.
-    Raises: DataError for images of more bits than the settings or `start` allow.
+    The bit depth and the window of `start` come before those of the images.
+    Raises: ConfigError for images that are to have another window than the settings say; DataError for images of more
+    bits than the settings or `start` allow.
     """
     found = data.image_settings()
     if start is not None and start.depth:
         found["image.depth"] = start.depth
+    if start is not None and start.window and "image.window" in found and not data.window:
+        found["image.window"] = start.window
     asked, config = config, config.with_defaults(found, origin="the training images")
     if config.image.channels != asked.image.channels:
         logger.info("image.channels = 3, as the training images are in color; --set image.channels=1 drops it")
     elif data.channels == 3 and config.image.channels == 1:
         logger.warning(f"color is dropped: image.channels = 1 [from {config.origins['image.channels']}]")
-    return config, data.with_depth(getattr(config.image, "depth", 0))
+    data = data.with_depth(getattr(config.image, "depth", 0))
+    return config, data.with_window(getattr(config.image, "window", ""), whose="image.window")
 
 
 def image_of(config: settings.Resolved[Any], data: Dataset) -> ImageSpec:

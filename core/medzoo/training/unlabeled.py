@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from medzoo.config import Resolved
 from medzoo.data.dataset import Dataset, describe_blank, open_unlabeled
 from medzoo.data.duplicates import THRESHOLD, thumbnails
+from medzoo.data.reading import Reading
 from medzoo.errors import ConfigError, DataError
 from medzoo.plugins.lookup import Plugins
 from medzoo.protocols import LabeledImages
@@ -52,11 +53,14 @@ def training_view(data: Dataset, unlabeled: Dataset | None, image: ImageSpec, *,
         return labeled
     shape = (len(unlabeled), len(data.classes)) if image.multi_label else (len(unlabeled),)
     of_no_class = np.zeros(shape, np.float32 if image.multi_label else np.int64)
-    known = replace(unlabeled.with_depth(data.depth), classes=data.classes, labels=of_no_class)
+    seen = unlabeled.with_depth(data.depth).with_window(data.window, whose=str(data.path))
+    known = replace(seen, classes=data.classes, labels=of_no_class)
     return WithUnlabeled(labeled, known.view(image, crop=crop), image=image)
 
 
-def open_unlabeled_images(path: Path, data: Dataset, *, skip_bad: bool = False, masks: str = "ignore") -> Dataset:
+def open_unlabeled_images(
+    path: Path, data: Dataset, *, skip_bad: bool = False, masks: str = "ignore", reading: Reading = Reading()
+) -> Dataset:
     """Open all images in a folder and its subfolders, whatever these are called, but for those that `data` labels.
 
     Raises:
@@ -65,7 +69,7 @@ def open_unlabeled_images(path: Path, data: Dataset, *, skip_bad: bool = False, 
     if not path.is_dir():
         why = "is not a folder" if path.exists() else "does not exist"
         raise DataError(f"{path} {why}", "give --unlabeled a folder of images")
-    found = open_unlabeled(path, nested=True, skip_bad=skip_bad, masks=masks, log=False)
+    found = open_unlabeled(path, nested=True, skip_bad=skip_bad, masks=masks, reading=reading, log=False)
     if found is None:
         raise DataError(f"{path} holds no images", "give --unlabeled a folder of images")
     return _without_known(found, data)
@@ -133,7 +137,8 @@ def identity_of(unlabeled: Dataset) -> dict[str, Any]:
 
 def record_of(unlabeled: Dataset) -> dict[str, Any]:
     """Return what run.json says of the images without labels."""
-    return {**identity_of(unlabeled), "path": str(unlabeled.path.resolve())}
+    found = {**identity_of(unlabeled), "path": str(unlabeled.path.resolve())}
+    return {**found, "reading": asdict(unlabeled.reading)} if unlabeled.has_volumes else found
 
 
 def reopen_unlabeled(run: Path, plan: Mapping[str, Any], data: Dataset) -> Dataset | None:
@@ -151,8 +156,9 @@ def reopen_unlabeled(run: Path, plan: Mapping[str, Any], data: Dataset) -> Datas
             f"{run} was trained on images without labels too, whose folder the finished run states",
             "finish the run first",
         )
-    path = Path(record["data"][UNLABELED]["path"])
-    found = open_unlabeled_images(path, data, skip_bad=True)
+    recorded = record["data"][UNLABELED]
+    path = Path(recorded["path"])
+    found = open_unlabeled_images(path, data, skip_bad=True, reading=Reading.of(recorded.get("reading")))
     if identity_of(found) != stated:
         raise DataError(f"{run} was trained on other images without labels than {path} holds", "restore that folder")
     return found
