@@ -123,6 +123,8 @@ def test_decode_without_a_window(tmp_path: Path) -> None:
     plain = write_dicom(tmp_path / "8.dcm", np.array([[3, 100, 200]], np.uint8))
     assert shown(plain) == [3, 100, 200]
     assert shown(plain, "percentile") == [0, 126, 255]
+    signed = write_dicom(tmp_path / "signed.dcm", np.array([[-100, 0, 100]], np.int8))
+    assert shown(signed) == [0, 128, 255]
     twelve = write_dicom(tmp_path / "12.dcm", RAMP.astype(np.uint16), BitsStored=12, HighBit=11)
     assert (shown(twelve)[0], shown(twelve)[-1]) == (0, 255)
     assert (probe(twelve).bits, probe(twelve).window) == (12, "percentile")

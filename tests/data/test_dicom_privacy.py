@@ -157,7 +157,11 @@ def test_patients_without_a_number_are_told_apart_by_study(tmp_path: Path) -> No
         {"": "1.2.3", "ANONYMOUS": "1.2.4", "Anonymous": "1.2.3", "A": "1.2.4"}.items()
     ):
         write_dicom(tmp_path / "a" / f"{place}.dcm", pixels + place, PatientID=number, StudyInstanceUID=study)
-    assert open_dataset(tmp_path).patients == ("P0001", "P0002", "P0001", "P0003")
+    write_dicom(tmp_path / "b" / "cine.dcm", np.stack([pixels, pixels + 9]))
+    write_dicom(tmp_path / "b" / "one.dcm", pixels + 5)
+    data = open_dataset(tmp_path, reading=Reading(frames="all"))
+    assert data.patients == ("P0001", "P0002", "P0001", "P0003", "P0004", "P0004", "")
+    assert "patient unknown of 1 images" in data.summary().line()
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,7 @@ class DicomHeader:
     samples: int = 1
     photometric: str = ""
     bits: int = 8
+    signed: bool = False
     real: bool = False
     ratio: float = 1.0
     views: tuple[View, ...] = ()
@@ -163,7 +164,8 @@ class DicomHeader:
     def _plain(self) -> bool:
         """Whether stored values are gray levels already."""
         view = self.views[0]
-        return not (self.real or self.modality_table) and self.bits <= 8 and (view.slope, view.intercept) == (1, 0)
+        other = self.real or self.signed or self.modality_table is not None
+        return not other and self.bits <= 8 and (view.slope, view.intercept) == (1, 0)
 
 
 def square_size(width: int, height: int, ratio: float) -> tuple[int, int]:
@@ -387,6 +389,7 @@ def _header_of(path: Path, found: FileDataset) -> DicomHeader:
         samples=int(found.get("SamplesPerPixel") or 1),
         photometric=photometric,
         bits=int(found.get("BitsStored") or found.get("BitsAllocated") or 8),
+        signed=signed,
         real="BitsStored" not in found,
         ratio=_ratio(path, found, per_frame[0] if per_frame else None),
         views=views,

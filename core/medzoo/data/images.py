@@ -173,7 +173,10 @@ def patient_of(path: Path) -> str:
     if kind == NIFTI:
         return nifti.subject_of(path)
     try:
-        return dicom.read_header(path).patient if kind == DICOM else ""
+        if kind == DICOM:
+            header = dicom.read_header(path)
+            return header.patient or (str(path) if header.frames > 1 else "")  # frames of a file belong together
+        return ""
     except DataError:
         return ""
 
