@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         sample,
         split_data,
         train,
+        tune,
     )
     from medzoo.classification.predict import ClassifierResult, Predictions
     from medzoo.data.checks import DataReport
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from medzoo.report.inspection.report import Inspection, inspect
     from medzoo.training.train import TrainResult
     from medzoo.tuning.policy import Policy, read_policy
+    from medzoo.tuning.results import TuningResult
 else:  # a type checker would take any name for one of the module's
 
     def __getattr__(name: str) -> object:
@@ -71,7 +73,7 @@ else:  # a type checker would take any name for one of the module's
 # Imported when first asked for, so that `import medzoo` and the command line start without torch and numpy.
 _LAZY = {
     "medzoo.api": "as_dataset augment check_data evaluate identify list_models load load_experiment plan_experiment "
-    "run_experiment sample split_data train",
+    "run_experiment sample split_data train tune",
     "medzoo.classification.predict": "ClassifierResult Predictions",
     "medzoo.data.checks": "DataReport",
     "medzoo.data.identify": "Identification",
@@ -89,6 +91,7 @@ _LAZY = {
     "medzoo.report.inspection.report": "Inspection inspect",
     "medzoo.training.train": "TrainResult",
     "medzoo.tuning.policy": "Policy read_policy",
+    "medzoo.tuning.results": "TuningResult",
 }
 _MODULES = {name: module for module, names in _LAZY.items() for name in names.split()}
 
@@ -126,6 +129,7 @@ __all__ = [
     "SyntheticImages",
     "TrainResult",
     "TrainingCallback",
+    "TuningResult",
     "__version__",
     "as_dataset",
     "augment",
@@ -146,6 +150,7 @@ __all__ = [
     "sample",
     "split_data",
     "train",
+    "tune",
     "write_card",
     "write_phantom",
 ]

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from medzoo.runs.progress import Progress
     from medzoo.training.train import TrainResult
     from medzoo.tuning.policy import Policy
+    from medzoo.tuning.results import TuningResult
 
 logger = logging.getLogger(__name__)
 
@@ -650,6 +651,83 @@ def load_experiment(folder: str | Path) -> Experiment:
     from medzoo.experiment.results import load_results
 
     return load_results(_existing("folder", folder))
+
+
+@exits_as_errors()
+def tune(
+    *,
+    data: str | Path,
+    classifier: str,
+    out: str | Path,
+    gen: str | Path | Sequence[str] = (),
+    test: str | Path | Sequence[str | Path] | None = None,
+    trials: int | None = None,
+    budget: float | None = None,
+    jobs: int = 1,
+    seed: int | None = None,
+    config: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    classes: Sequence[str] | None = None,
+    device: str = "auto",
+    source: str | None = None,
+    allow_leak: bool = False,
+    skip_bad: bool = False,
+    masks: str = "ignore",
+    progress: Progress | None = None,
+) -> TuningResult:
+    """Find how to use which synthetic images on `data` with a `classifier`, or that they do not help, and prove it.
+
+    `data` have a test part, or `test` gives one; of several, the others are external test sets. In inner folds of the
+    training part, up to `trials` policies (200) are scored with a classifier on frozen features; the best few are
+    trained for real beside the controls. The winner is tested on the test part, once. `gen` are generators as `load`
+    takes them; without any, all published ones on this machine that know the classes and have seen no test image.
+    The folder `out` gets policy.toml and report.html; the same call resumes it, wherever it was interrupted, and `jobs`
+    processes share the work. `budget` is in minutes. `config` is a TOML file of settings, which `settings` change by
+    dotted key (`medzoo.tuning.config.TuningSettings`). `progress` is called with the percentage done. The other
+    arguments are those of `load` and `evaluate`.
+
+    Example:
+        >>> result = medzoo.tune(data="split", classifier="cnn", out="tuned", gen="ddpm-var-busi", budget=60)
+        >>> print(result.verdict, result.policy.augment)
+
+    Raises:
+        ConfigError, UnknownName: an argument or setting that cannot be taken; a budget that is too small.
+        DataError: no test part; images that cannot be split; a generator that does not fit or has seen test images;
+            a folder of another tuning.
+        HubError, PluginError, ResourceError: a model that cannot be had; a broken plugin; out of memory or disk space.
+    """
+    from medzoo.data.dataset import open_dataset
+    from medzoo.runs.progress import no_progress
+    from medzoo.tuning.config import read_settings
+    from medzoo.tuning.plan import prepare
+    from medzoo.tuning.run import run
+
+    require(str, "the name of a classifier", classifier=classifier)
+    require((int, float, NoneType), "a number", budget=budget)
+    require(bool, "True or False", allow_leak=allow_leak, skip_bad=skip_bad)
+    options = {"trials": trials, "seed": seed}
+    design = read_settings(
+        file=_path("config", config),
+        overrides=_check_settings(settings),
+        options={name: whole_number(name, value) for name, value in options.items() if value is not None},
+        classifier=classifier,
+    )
+    labels, path, folder = class_names(classes), _existing("data", data), _existing("out", out)
+    given = [] if test is None else [test] if isinstance(test, str | Path) else list(test)
+    images = open_dataset(path, skip_bad=skip_bad, classes=labels, masks=masks)
+    log_unreadable(images)
+    job = prepare(
+        images,
+        design,
+        folder,
+        classifier=classifier,
+        source=_source(device=device, settings=None, source=source),
+        generators=(str(gen),) if isinstance(gen, str | Path) else names("gen", [str(each) for each in gen]),
+        tests=[open_dataset(_existing("test", each), skip_bad=skip_bad, classes=labels, masks=masks) for each in given],
+        budget=budget,
+        allow_leak=allow_leak,
+    )
+    return run(job, jobs=whole_number("jobs", jobs), progress=progress or no_progress)
 
 
 def log_unreadable(data: Dataset) -> None:

@@ -283,7 +283,7 @@ def settings_of(schema: type[Any]) -> tuple[Setting, ...]:
     """
     if not (isinstance(schema, type) and dataclasses.is_dataclass(schema)):
         raise PluginError(f"settings must be a dataclass, got {schema!r}")
-    return tuple(_leaves(schema, ""))
+    return _all_leaves(schema)
 
 
 def _leaves(schema: type[Any], prefix: str) -> Iterator[Setting]:
@@ -305,6 +305,11 @@ def _leaves(schema: type[Any], prefix: str) -> Iterator[Setting]:
         else:
             declared = {name: field.metadata[name] for name in _DECLARED if name in field.metadata}
             yield Setting(key=prefix + field.name, kind=kind, group=schema, **declared)
+
+
+@functools.cache  # experiments look at the settings of a classifier a dozen times for each cell
+def _all_leaves(schema: Any) -> tuple[Setting, ...]:
+    return tuple(_leaves(schema, ""))
 
 
 _type_hints = functools.cache(typing.get_type_hints)  # a millisecond each, asked for at every look at settings

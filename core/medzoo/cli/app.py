@@ -50,6 +50,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "identify": ("identify", "identify"),
     "classify": ("classify", "app"),
     "experiment": ("experiment", "app"),
+    "tune": ("tune", "tune"),
     "evaluate": ("evaluate", "evaluate"),
     "card": ("push", "card"),
     "push": ("push", "push"),

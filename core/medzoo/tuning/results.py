@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from medzoo.errors import DataError, IntegrityError
 from medzoo.experiment.results import EXPERIMENT, Experiment, load_results
+from medzoo.experiment.statistics import Comparison, adjust_family
 from medzoo.storage.files import plain, read_json, with_checksum, without_checksum, write_json_atomic
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ class TuningResult:
     scores of the controls in the same inner folds, by name. `finalists` were trained for real in the inner folds,
     `held_out` is the one look at the held-out part; either is None where the tuning did not come so far. `verdict` is
     the sentence about it. `seconds` are those of each phase (`PHASES`), over all runs; `budget` is in minutes, None for
-    none. `provenance` says which data, classifier and generators; `warnings` are what a reader must know.
+    none. `winner` is the number of the trial that won among the finalists, `control` the best control there.
+    `provenance` says which data, classifier and generators; `warnings` are what a reader must know.
     """
 
     folder: Path
@@ -78,7 +80,22 @@ class TuningResult:
     seconds: Mapping[str, float]
     budget: float | None
     provenance: Mapping[str, Any]
+    winner: int | None = None
+    control: str = ""
     warnings: tuple[str, ...] = ()
+
+    @property
+    def classifier(self) -> str:
+        """The classifier that was tuned for."""
+        return str(self.provenance["classifier"])
+
+    @property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """The winner against each control on the held-out part, adjusted together by Holm's correction."""
+        if self.held_out is None:
+            return ()
+        (name,) = [arm.name for arm in self.held_out.arms if not arm.control]
+        return compare_with_controls(self.held_out, name, self.classifier)
 
     @property
     def best(self) -> TrialResult | None:
@@ -114,7 +131,7 @@ def load_tuning(folder: Path) -> TuningResult:
     if stored is None or not stored.get("verdict"):
         unfinished = "an unfinished tuning" if stored is not None else "no tuning"
         raise DataError(f"{folder} holds {unfinished}", "run the same `medzoo tune` command to finish it")
-    same = ("settings", "origins", "baselines", "verdict", "seconds", "budget", "provenance")
+    same = ("settings", "origins", "baselines", "verdict", "seconds", "budget", "provenance", "winner", "control")
     return TuningResult(
         folder=folder,
         **{name: stored[name] for name in same},
@@ -142,6 +159,18 @@ def read_tuning(folder: Path) -> dict[str, Any] | None:
 def write_tuning(folder: Path, values: Mapping[str, Any]) -> None:
     """Write tuning.json, with a checksum. Raises: ResourceError."""
     write_json_atomic(folder / TUNING, with_checksum(plain(values)))
+
+
+def best_control(result: Experiment, classifier: str) -> str:
+    """Return the control with the best mean, the first of equal ones."""
+    controls = [arm.name for arm in result.arms if arm.control]
+    return max(controls, key=lambda name: result.summary(name, classifier).estimates[result.metric].mean)
+
+
+def compare_with_controls(result: Experiment, arm: str, classifier: str) -> tuple[Comparison, ...]:
+    """Compare an arm with each control, and adjust the p values together: the best control is known afterwards."""
+    controls = [own.name for own in result.arms if own.control]
+    return adjust_family([result.compare(arm, control, classifier) for control in controls])
 
 
 def _experiment(folder: Path) -> Experiment | None:
