@@ -195,7 +195,7 @@ def test_run_budget(job_of, tmp_path):
         ConfigError, match=r"--budget 0\.001 minutes is too small: drawing \d+ images takes about"
     ) as found:
         run(job_of(tmp_path / "r", budget=0.001), jobs=1, progress=no_progress)
-    assert "give --budget 0." in found.value.hint
+    assert "give --budget " in found.value.hint
     assert not (tmp_path / "r" / "pools").exists()
     assert read_tuning(tmp_path / "r") is None
 
