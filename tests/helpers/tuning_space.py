@@ -23,5 +23,6 @@ def space_of(**given: Any) -> Space:
         loss_weights=settings.loss_weight,
         uses=uses_of(settings),
         classes=settings.classes,
+        weighted=settings.weighted,
         select=settings.select,
     )

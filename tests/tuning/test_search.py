@@ -79,7 +79,8 @@ def test_search_journal_that_is_damaged(tmp_path, logged):
 
 
 def test_search_ends_where_it_is_stopped_or_all_is_tried(tmp_path):
-    space = space_of(trials=200, target=(1.0,), loss_weight=(1.0, 0.3), replace=(0.0,), select=("none",))
+    space = space_of(trials=200, target=(1.0,), loss_weight=(1.0, 0.3), replace=(0.0,), select=("none",),
+                     weighted=(False,))  # fmt: skip
     assert len(found(space, tmp_path / "a.journal", stop=lambda number: number >= 4)) == 4
     every = found(space, tmp_path / "b.journal")
     assert len(every) == len(list(space.all())) == 8

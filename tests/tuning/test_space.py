@@ -13,7 +13,9 @@ from medzoo.tuning.space import uses_of
 
 
 def test_all_yields_each_policy_once():
-    space = space_of(loss_weight=(1.0, 0.3), target=(1.0,), select=("none", "distance"), replace=(0.0, 0.5))
+    space = space_of(
+        weighted=(False,), loss_weight=(1.0, 0.3), target=(1.0,), select=("none", "distance"), replace=(0.0, 0.5)
+    )
     every = list(space.all())
     # Of each pool: beside the real ones, by weight, class and selection; in their place, by selection.
     assert len(every) == 2 * (2 * 2 * 2 + 2)

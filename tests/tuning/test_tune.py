@@ -29,7 +29,7 @@ COUNTS = {"normal": 20, "thick-wall": 12, "narrow-canal": 10}
 TINY: dict[str, Any] = {
     "folds": 2, "trials": 4, "batch": 2, "finalists": 1, "seeds": 2, "epochs": 1, "preset": "tiny", "validation": 0.2,
     "classifier.frozen.preset": "tiny", "strength": [0.5, 1.0], "target": 1.5, "loss_weight": [1.0, 0.3],
-    "replace": 0.0, "select": ["none", "distance"], "extractor": "pixels", "classes": "minority",
+    "replace": 0.0, "select": ["none", "distance"], "extractor": "pixels", "classes": "minority", "weighted": False,
 }  # fmt: skip
 
 

@@ -39,7 +39,7 @@ CLASSES = ("minority", "all")
 _LISTS = (
     "classifiers", "arms", "target", "pretrain.fractions", "pretrain.geometric", "pretrain.weighted",
     "use.loss_weight", "use.batch_share", "use.replace", "use.stage", "use.classes",
-    "use.select",
+    "use.weighted", "use.select",
 )  # fmt: skip
 _SECTIONS = ("classifier", "generator")  # of settings of single models
 
@@ -81,6 +81,7 @@ class UseSettings:
         ("minority",), "minority: fill classes to the target; all: as many images, evenly over the classes",
         choices=CLASSES,
     )  # fmt: skip
+    weighted: tuple[bool, ...] = setting((False,), "weight classes in the loss by inverse frequency")
     select: tuple[str, ...] = setting(
         ("none",),
         f"select images from a pool by {', '.join(CRITERIA)}, or several as agreement+novelty; none: as drawn",
@@ -92,7 +93,7 @@ class UseSettings:
 
 LEVERS: Mapping[str, str] = {
     "loss_weight": "weight {:g}", "batch_share": "batch share {:g}", "replace": "replace {:g}", "stage": "{}",
-    "classes": "{} classes", "select": "select {}",
+    "classes": "{} classes", "weighted": "class-weighted", "select": "select {}",
 }  # fmt: skip
 """The levers of an arm, by their keys in the group `use`, and how its name tells those that are pulled."""
 

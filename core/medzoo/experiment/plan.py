@@ -29,6 +29,8 @@ from medzoo.runs.record import check_finished, git_commit
 from medzoo.seeds import derive_seed
 from medzoo.storage.files import check_outside
 
+_SHOWN = ("classes", "stage", "weighted")  # levers that show in a cell's counts and stages
+
 
 @dataclass(frozen=True)
 class ExperimentPlan:
@@ -240,8 +242,7 @@ class CellBuilder:
         for arm in arms:
             for classifier, recipe in self._worker.recipes.items():
                 spec, stages = recipe.spec, recipe.stages(arm)
-                # The others show in the counts and the stages.
-                levers = {name: value for name, value in arm.levers.items() if name not in ("classes", "stage")}
+                levers = {name: value for name, value in arm.levers.items() if name not in _SHOWN}
                 levers |= selection_identity(self._worker, arm)
                 version = self._worker.plugins.plugin_of("classifier", spec.name).version
                 for number in range(settings.seeds):

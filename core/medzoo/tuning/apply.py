@@ -194,6 +194,8 @@ def image_use(policy: Policy, data: Dataset, spec: ClassifierSpec, *, seed: int)
     if not other_levers(policy):
         return None
     arm = policy.to_arm(data.counts())
+    if policy.weighted:
+        logger.info("the policy weights the loss by class, which --set objective.class_weighted=true does")
 
     def images(training: Dataset, image: ImageSpec, crop: str) -> LabeledImages:
         made = np.array([name in training.synthetic for name in training.names])

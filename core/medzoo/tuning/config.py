@@ -14,7 +14,18 @@ from medzoo.experiment.config import CLASSES, METRICS, STAGES, Design, make_desi
 from medzoo.generation.selection import CRITERIA, check_criteria
 
 _SECTIONS = ("classifier", "generator")  # of settings of single models
-_LISTS = ("strength", "guidance", "target", "loss_weight", "batch_share", "replace", "stage", "classes", "select")
+_LISTS = (
+    "strength",
+    "guidance",
+    "target",
+    "loss_weight",
+    "batch_share",
+    "replace",
+    "stage",
+    "classes",
+    "weighted",
+    "select",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +34,9 @@ class TuningSettings:
 
     Lists are what the search chooses from; one value fixes it. The defaults are what helped, or did no harm, where it
     was measured: a weak loss weight and variations of strength 0.3 (Real Guidance, arXiv:2210.07574), replacement with
-    a probability of 0.5 (DA-Fusion, arXiv:2302.07944), the plain use of images beside them. Stages are not searched by
+    a probability of 0.5 (DA-Fusion, arXiv:2302.07944), the plain use of images beside them. A loss weighted by class is
+    a control by itself, so policies may have it too: images of little weight leave classes as unequal as they are.
+    Stages are not searched by
     default, because a regression on frozen features, which scores policies in seconds, has none.
     """
 
@@ -48,6 +61,7 @@ class TuningSettings:
     )
     stage: tuple[str, ...] = setting(("together",), "ways of training, as use.stage of experiments", choices=STAGES)
     classes: tuple[str, ...] = setting(CLASSES, "which classes get images", choices=CLASSES)
+    weighted: tuple[bool, ...] = setting((False, True), "without and with a loss weighted by class")
     select: tuple[str, ...] = setting(
         ("none", "agreement", "distance"), f"selections: none, {', '.join(CRITERIA)}, or several as agreement+novelty"
     )

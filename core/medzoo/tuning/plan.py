@@ -273,7 +273,7 @@ def _space(
         return found
 
     for recipe in recipes:
-        for name in ("stage", "loss_weight"):
+        for name in ("stage", "loss_weight", "weighted"):
             values = able(name, getattr(settings, name), recipe)
             if not values:
                 raise ConfigError(left_out[-1], f"give {name} another value")
@@ -287,5 +287,6 @@ def _space(
         loss_weights=settings.loss_weight,
         uses=uses_of(settings),
         classes=settings.classes,
+        weighted=settings.weighted,
         select=settings.select,
     ), tuple(dict.fromkeys(left_out))

@@ -78,6 +78,7 @@ class _UsePart:
     replace: float = _as_in_experiments("replace")
     stage: str = _as_in_experiments("stage")
     classes: str = _as_in_experiments("classes")
+    weighted: bool = _as_in_experiments("weighted")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +102,8 @@ class Policy:
     `bits` (a channel) are those of the data. `target_share` is the number of images of each class as a share of the
     largest class, so that the policy scales to more data of the same kind. `select` is "none", or criteria joined by
     "+" by which images are selected from a pool `pool` times as large by features of `extractor`. `loss_weight`,
-    `batch_share`, `replace` and `stage` are the levers of `experiment.config.UseSettings`, and `fill` is the one called
-    `classes` there ("minority" or "all").
+    `batch_share`, `replace`, `stage` and `weighted` are the levers of `experiment.config.UseSettings`, and `fill` is
+    the one called `classes` there ("minority" or "all").
 
     `augment` is False where adding images did not help: the rest then says what came closest. `verdict` is a sentence.
     `tuned` holds facts about the search: texts, numbers and lists of them by name. It never holds fingerprints of
@@ -130,6 +131,7 @@ class Policy:
     replace: float = 0.0
     stage: str = "together"
     fill: str = "minority"
+    weighted: bool = False
     verdict: str = ""
     tuned: Mapping[str, Any] = field(default_factory=dict)
 

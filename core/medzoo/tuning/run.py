@@ -198,8 +198,7 @@ class _Tuning:
             self._estimates[name] = each * cells * arms / self.jobs
         needed = sum(self._estimates.values()) - self._estimates["search"] + self._cells_of_a_policy * _CELL
         if job.budget is not None and self.elapsed + needed > 60 * job.budget:
-            parts = {
-                f"drawing {sum(missing.values())} images": self._estimates["drawing"],
+            steps = {
                 "their features": self._estimates["features"],
                 "one policy": self._cells_of_a_policy * _CELL,
                 "the finalists": self._estimates["finalists"],
@@ -207,8 +206,9 @@ class _Tuning:
             }
             spent = f", after {_minutes(self.elapsed)} so far" if self.elapsed > 1 else ""
             raise ConfigError(
-                f"--budget {job.budget:g} minutes is too small{spent}: "
-                + ", ".join(f"{what} takes about {_minutes(seconds)}" for what, seconds in parts.items()),
+                f"--budget {job.budget:g} minutes is too small{spent}: drawing {sum(missing.values())} images takes "
+                f"about {_minutes(self._estimates['drawing'])}, "
+                + ", ".join(f"{what} {_minutes(seconds)}" for what, seconds in steps.items()),
                 f"give --budget {math.ceil((self.elapsed + 1.1 * needed) / 6) / 10:g} or more, fewer generators, "
                 "finalists or seeds, or a smaller classifier",
             )
@@ -507,6 +507,7 @@ def _policy(
         replace=arm.replace,
         stage=arm.stage,
         fill=arm.classes,
+        weighted=arm.weighted,
         verdict=verdict,
         tuned={
             "medzoo": __version__,

@@ -38,6 +38,7 @@ class Space:
     loss_weights: tuple[float, ...]
     uses: Mapping[str, Mapping[str, Any]]
     classes: tuple[str, ...]
+    weighted: tuple[bool, ...]
     select: tuple[str, ...]
     limits: tuple[Mapping[str, int], Mapping[str, int]] | None = None
     _needs: dict[tuple[Any, ...], tuple[dict[str, int], dict[str, int]]] = field(default_factory=dict, repr=False)
@@ -47,7 +48,8 @@ class Space:
         """The values of each parameter."""
         return {
             "pool": list(self.pools), "target": list(self.targets), "loss_weight": list(self.loss_weights),
-            "use": list(self.uses), "classes": list(self.classes), "select": list(self.select),
+            "use": list(self.uses), "classes": list(self.classes),
+            "weighted": list(self.weighted), "select": list(self.select),
         }  # fmt: skip
 
     def plain(self, pool: str) -> dict[str, Any]:
@@ -55,7 +57,7 @@ class Space:
 
         Of other parameters, it takes the values that do least, where they are offered, or else the first.
         """
-        wanted = {"target": 1.0, "loss_weight": 1.0, "classes": "minority", "select": "none"}
+        wanted = {"target": 1.0, "loss_weight": 1.0, "classes": "minority", "weighted": False, "select": "none"}
         choices = self.choices
         chosen = {key: value if value in choices[key] else choices[key][0] for key, value in wanted.items()}
         return self.normal({"pool": pool, **chosen, "use": next(iter(self.uses))})
@@ -114,6 +116,7 @@ class Space:
             **self.uses[params["use"]],
             "loss_weight": params["loss_weight"],
             "classes": params["classes"],
+            "weighted": params["weighted"],
             "select": params["select"],
         }
         arm = Arm(name="", mixture={self.pools[params["pool"]]: 1.0}, target=target, **levers)
@@ -148,7 +151,9 @@ class Space:
         inner: dict[str, int] = {}
         whole: dict[str, int] = {}
         smallest, adding = min(self.targets), [use for use in self.uses.values() if not _apart(use)]
-        alone = replace(self, pools=dict([next(iter(self.pools.items()))]), loss_weights=self.loss_weights[:1])
+        alone = replace(
+            self, pools=dict([next(iter(self.pools.items()))]), loss_weights=self.loss_weights[:1], weighted=(False,)
+        )
         for params in alone.all():
             # Without another use, the one there is decides.
             apart = bool(adding) and _apart(self.uses[params["use"]])
