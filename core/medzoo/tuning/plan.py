@@ -95,7 +95,7 @@ class TuningJob:
         """Return a sentence about what is searched."""
         space = self.space
         listed = [
-            f"{len(self.pools)} pools ({', '.join(pool.name for pool in self.pools)})",
+            f"{len(self.pools)} pool{'s' * (len(self.pools) != 1)} ({', '.join(pool.name for pool in self.pools)})",
             f"targets {', '.join(f'{share:g}' for share in space.targets)} of the largest class",
             f"loss weights {', '.join(f'{weight:g}' for weight in space.loss_weights)}",
             f"use {', '.join(space.uses)}",
