@@ -697,6 +697,8 @@ def tune(
         HubError, PluginError, ResourceError: a model that cannot be had; a broken plugin; out of memory or disk space.
     """
     from medzoo.data.dataset import open_dataset
+    from medzoo.report.experiment.report import write_experiment_report
+    from medzoo.report.tuning.report import write_report
     from medzoo.runs.progress import no_progress
     from medzoo.tuning.config import read_settings
     from medzoo.tuning.plan import prepare
@@ -727,7 +729,12 @@ def tune(
         budget=budget,
         allow_leak=allow_leak,
     )
-    return run(job, jobs=whole_number("jobs", jobs), progress=progress or no_progress)
+    result = run(job, jobs=whole_number("jobs", jobs), progress=progress or no_progress)
+    for experiment in (result.finalists, result.held_out):
+        if experiment is not None and not (experiment.folder / "report.html").is_file():
+            write_experiment_report(experiment)
+    write_report(result, result.folder)
+    return result
 
 
 def log_unreadable(data: Dataset) -> None:

@@ -18,6 +18,7 @@ from medzoo.errors import ConfigError, DataError, UnknownName
 from medzoo.generation.mixture import make_source
 from medzoo.plugins.lookup import load_plugins
 from medzoo.runs.progress import no_progress
+from medzoo.tuning import pools
 from medzoo.tuning import run as tuning
 from medzoo.tuning.config import read_settings
 from medzoo.tuning.plan import TuningJob, prepare, search_design
@@ -250,7 +251,8 @@ def test_prepare_levers_that_the_search_cannot_express(job_of, tmp_path):
         job_of(tmp_path / "r", stage="refit")
 
 
-def test_prepare_without_generators_takes_those_at_hand(job_of, tmp_path):
+def test_prepare_without_generators_and_models(job_of, tmp_path, monkeypatch):
+    monkeypatch.setattr(pools, "locate", lambda row: ("hub", None))
     with pytest.raises(DataError, match="no model on this machine makes images of") as found:
         job_of(tmp_path / "r", gens=())
     assert "medzoo train ddpm-var" in found.value.hint
