@@ -764,7 +764,8 @@ def as_dataset(
 ) -> SyntheticImages:
     """Return a torch Dataset of synthetic images, sampled now; see `SyntheticImages` for its items.
 
-    `per_class` is the number of images of each class, or a mapping from class to number. `labels` are the classes to
+    `per_class` is the number of images of each class, or a mapping from class to number; of a multi-label model, also
+    from several classes joined as in "edema|effusion". `labels` are the classes to
     sample; a multi-label model shows all of them together. `classes` are the class names in the order of the items'
     label numbers: give those of the real images that are trained on too (ImageFolder's `classes`); by default the
     model's own. `batch_size` is the number of images sampled at once, whatever a DataLoader asks for. `progress` is

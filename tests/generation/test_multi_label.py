@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+import medzoo as package
 from medzoo.data.dataset import open_dataset
 from medzoo.data.images import decode, write_image
-from medzoo.errors import DataError
+from medzoo.errors import DataError, UnknownName
 from medzoo.generation.plan import PlannedImage, check_folders
 from medzoo.models.labels import join_labels, label_tensor, split_label
 from medzoo.specs import ImageSpec
@@ -217,6 +218,18 @@ def test_augment_multi_label_is_read_back(run, table, medzoo, tmp_path):
     assert len(read.synthetic) == 5
 
 
+def test_as_dataset_of_label_sets(run, table, medzoo, tmp_path):
+    """Its images are those that augment adds."""
+    found = package.as_dataset(run, per_class={"effusion|edema": 1, "edema": 1, "atelectasis": 0})
+    assert found.targets == [[0, 1, 0], [0, 1, 1]]
+    assert medzoo("augment", "--gen", run, "--data", table, "--to", 26, "--out", tmp_path / "out").code == 0
+    for (image, _), folder in zip(found, ("edema", "edema+effusion"), strict=True):
+        path = next((tmp_path / "out" / folder).glob("synthetic-*-000000.png"))
+        assert (np.rint(image[0].numpy() * 255) == decode(path)).all()
+    with pytest.raises(UnknownName, match="did you mean edema"):
+        package.as_dataset(run, per_class={"effusion|edem": 1})
+
+
 def test_augment_multi_label_by_oversampling(run, table, medzoo, tmp_path):
     """Generators without weights vary the images of the same set of labels, also beside a trained one."""
     gens = ("--gen", "duplicate=0.5", "--gen", f"{run}=0.5")
@@ -241,10 +254,14 @@ def test_augment_multi_label_is_refused(table, run, model, medzoo, tmp_path):
     assert "there are 21 images and --originals omit leaves none to write" in outcome.err
 
 
-def test_data_check_multi_label(table, medzoo):
+def test_data_check_multi_label(table, medzoo, tmp_path):
     outcome = medzoo("data", "check", table)
     assert "sets of labels: 6" in outcome.out
-    report = json.loads(medzoo("data", "check", table, "--json").out)
+    report = json.loads(medzoo("data", "check", table, "--out", tmp_path / "checked", "--json").out)
+    page = (tmp_path / "checked" / "report.html").read_text()
+    assert "Sets of labels: 6" in page
+    assert "6 images with 0 labels, 9 images with 1 label, 6 images with 2 labels" in page
+    assert "edema + effusion" in page
     assert report["label_sets"] == {label or "no label": count for label, count in SETS.items()}
     assert report["labels_per_image"] == {"0": 6, "1": 9, "2": 6}
 

@@ -19,7 +19,7 @@ from medzoo.generation.mixture import Mixture
 from medzoo.generation.plan import Plan
 from medzoo.generation.sample import labels_to_sample
 from medzoo.generation.sampler import Sampler
-from medzoo.models.labels import label_tensor
+from medzoo.models.labels import label_tensor, split_label
 from medzoo.protocols import Generator
 from medzoo.runs.arguments import names, require, whole_number
 from medzoo.runs.progress import Progress, no_progress
@@ -171,7 +171,8 @@ def _counts(
 ) -> dict[str, int]:
     """Return the number of images by label: of `labels` (joined for a multi-label model), or of each class.
 
-    The order is that of `labels` or `classes`, whatever the order of a mapping.
+    A mapping of a multi-label model may name sets of labels, joined by `join_labels`. The order is that of `labels` or
+    `classes`, whatever the order of a mapping.
     Raises: UnknownName for a class that the model or `classes` lacks; ConfigError for counts that sample nothing.
     """
     if isinstance(per_class, Mapping):
@@ -184,13 +185,17 @@ def _counts(
     if min(named.values(), default=0) < 0 or not any(named.values()):
         raise ConfigError(f"per_class={per_class!r} samples nothing", "give at least 1; in a mapping, at least 0")
     wanted = {name: count for name, count in named.items() if count}
-    for name in wanted:
-        labels_to_sample((name,), model._mixture.models[0])
-        if name not in classes:
-            raise UnknownName("class", name, classes, "(classes=)")
+    own = model._mixture.models[0]
+    parts = {name: split_label(name) if model.image.multi_label else [name] for name in wanted}
+    for each in parts.values():
+        labels_to_sample(each, own)
+        for name in each:
+            if name not in classes:
+                raise UnknownName("class", name, classes, "(classes=)")
     if labels:
-        return dict.fromkeys(labels_to_sample(labels, model._mixture.models[0]), wanted[labels[0]])
-    return {name: wanted[name] for name in classes if name in wanted}
+        return dict.fromkeys(labels_to_sample(labels, own), wanted[labels[0]])
+    ordered = sorted(wanted, key=lambda label: sorted(classes.index(name) for name in parts[label]))
+    return {labels_to_sample(parts[label], own)[0]: wanted[label] for label in ordered}
 
 
 def _labels(model: Model, classes: Sequence[str], plan: Plan) -> Tensor:
