@@ -191,7 +191,8 @@ def probe(path: Path, frame: str = "") -> Header:
         if kind := format_of(path):
             return _probe_dicom(path, frame) if kind == DICOM else _probe_nifti(path, frame)
         with _opened(path) as image:
-            raw = image.tile[0].args if image.tile else ""
+            tiles = getattr(image, "tile", ())
+            raw = tiles[0].args if tiles else ""
             raw = raw[0] if isinstance(raw, tuple) and raw else raw
             reduced = image.mode in ("RGB", "RGBA", "LA") and ";16" in str(raw)
             mode = f"{image.mode};16" if reduced else image.mode
@@ -415,7 +416,7 @@ def _decode_volume(path: Path, frame: str, *, stored: bool, window: str) -> np.n
 
 def _highest_value(path: Path) -> int:
     with _loaded(path) as image:
-        return -1 if _is_share(image) and np.any(image) else int(_whole_numbers(image, path).max())
+        return -1 if _is_share(image) and np.any(np.asarray(image)) else int(_whole_numbers(image, path).max())
 
 
 @contextmanager

@@ -92,7 +92,7 @@ def _equipment(pydicom: Any, mark: Mark) -> Dataset:
     purpose = pydicom.Dataset()
     purpose.CodeValue, purpose.CodingSchemeDesignator = "109102", "DCM"
     purpose.CodeMeaning = "Processing Equipment"
-    item = pydicom.Dataset()
+    item: Dataset = pydicom.Dataset()
     item.PurposeOfReferenceCodeSequence = pydicom.Sequence([purpose])
     item.Manufacturer = KEYWORD
     item.ManufacturerModelName = mark.generator[:64]
@@ -106,6 +106,6 @@ def is_whole_dicom(data: bytes) -> bool:
     try:
         found = pydicom.dcmread(io.BytesIO(data))
         size = found.Rows * found.Columns * found.SamplesPerPixel
-        return len(found.PixelData) == size + size % 2
+        return bool(len(found.PixelData) == size + size % 2)
     except (pydicom.errors.InvalidDicomError, *_BROKEN):
         return False
