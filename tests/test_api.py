@@ -19,6 +19,7 @@ import medzoo
 from medzoo.data.phantom import write_phantom
 from medzoo.errors import ConfigError, DataError, HubError, UnknownName
 from medzoo.specs import ImageSpec
+from medzoo.toolkit.spectrum import apply_spectrum_gain
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "python.md").read_text("utf-8")
 
@@ -212,6 +213,22 @@ def test_variations_match_cli(verb, tiny, scans, tmp_path):
     assert {path.name[:-11] for path in mixed.folder.rglob("synthetic-*")} == {"synthetic-tiny", "synthetic-tiny-0.5"}
     with pytest.raises(DataError, match=r"no real images: .* and 'tiny' has no demo dataset"):
         medzoo.load(name, device="cpu")
+
+
+def test_fit_spectrum_gain(tiny, scans):
+    gain = medzoo.fit_spectrum_gain(tiny, data=scans, n=12, device="cpu", settings={"sampling.spectrum_gain": [9.0]})
+    assert gain == medzoo.fit_spectrum_gain(tiny, data=scans, n=12, device="cpu")
+    assert (len(gain), set(gain[:3])) == (24, {1.0})
+    plain, changed = (
+        medzoo.load(tiny, settings=settings, device="cpu").sample(n=3).images
+        for settings in (None, {"sampling.spectrum_gain": gain})
+    )
+    torch.testing.assert_close(changed, apply_spectrum_gain(plain, gain), atol=2 / 255, rtol=0)
+    assert not torch.equal(changed, plain)
+    with pytest.raises(ConfigError, match="unknown setting"):
+        medzoo.fit_spectrum_gain("duplicate", data=scans)
+    with pytest.raises(ConfigError, match="n = 0 or batch_size = 32 is too small"):
+        medzoo.fit_spectrum_gain(tiny, data=scans, n=0)
 
 
 def test_sample_trained_img2img_generator(install_plugin, scans, tmp_path):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         augment,
         check_data,
         evaluate,
+        fit_spectrum_gain,
         identify,
         list_models,
         load,
@@ -72,8 +73,8 @@ else:  # a type checker would take any name for one of the module's
 
 # Imported when first asked for, so that `import medzoo` and the command line start without torch and numpy.
 _LAZY = {
-    "medzoo.api": "as_dataset augment check_data evaluate identify list_models load load_experiment plan_experiment "
-    "run_experiment sample split_data train tune",
+    "medzoo.api": "as_dataset augment check_data evaluate fit_spectrum_gain identify list_models load load_experiment "
+    "plan_experiment run_experiment sample split_data train tune",
     "medzoo.classification.predict": "ClassifierResult Predictions",
     "medzoo.data.checks": "DataReport",
     "medzoo.data.identify": "Identification",
@@ -136,6 +137,7 @@ __all__ = [
     "check_data",
     "classify",
     "evaluate",
+    "fit_spectrum_gain",
     "hookimpl",
     "identify",
     "inspect",

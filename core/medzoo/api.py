@@ -308,6 +308,51 @@ def sample(
 
 
 @exits_as_errors()
+def fit_spectrum_gain(
+    gen: str | Path,
+    *,
+    data: str | Path,
+    n: int = 256,
+    masks: str = "ignore",
+    seed: int = 0,
+    batch_size: int = 32,
+    settings: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    source: str | None = None,
+    progress: Progress | None = None,
+) -> tuple[float, ...]:
+    """Return the value of `sampling.spectrum_gain` that gives a generator's images the grain of `data`.
+
+    `data` are its training images, and never those that it will be tested on; `n` images are sampled, in their shares
+    of classes. The gain holds for the `settings` of sampling given here. The other arguments are those of `sample`.
+
+    Example:
+        >>> gain = medzoo.fit_spectrum_gain("dcgan-busi", data="split/train")
+        >>> images = medzoo.sample("dcgan-busi", out="images", settings={"sampling.spectrum_gain": gain})
+
+    Raises:
+        ConfigError: a generator without this setting, or a multi-label one; `n` or `batch_size` below 1.
+        UnknownName, DataError, HubError, ResourceError: as `load`.
+    """
+    from medzoo.generation.spectrum import fit_gain
+    from medzoo.runs.progress import no_progress
+
+    require((str, Path), "a model's name or a folder", gen=gen)
+    if min(whole_number("n", n), whole_number("batch_size", batch_size)) < 1:
+        raise ConfigError(f"n = {n} or batch_size = {batch_size} is too small", "use at least 1")
+    return fit_gain(
+        str(gen),
+        _source(device=device, settings=settings, source=source),
+        data=_path("data", data),
+        count=n,
+        seed=whole_number("seed", seed),
+        batch_size=batch_size,
+        masks=masks,
+        progress=progress or no_progress,
+    )
+
+
+@exits_as_errors()
 def train(
     model: str,
     *,

@@ -14,6 +14,7 @@ from medzoo.protocols import CheckpointStore, LabeledImages, TrainingCallback
 from medzoo.seeds import derive_seed, global_draws_from
 from medzoo.toolkit.devices import FastSampling
 from medzoo.toolkit.diffusion.process import seeded_noise
+from medzoo.toolkit.spectrum import apply_spectrum_gain
 from medzoo.toolkit.training.loop import Discriminator, steps_of, train
 from medzoo.toolkit.validation import check_not_empty, check_sample_request
 from medzoo_dcgan.batch_norm import batch_norm_batches, set_batch_norm_statistics
@@ -127,4 +128,5 @@ class DCGAN(FastSampling):
         latents, _ = seeded_noise(seeds, (self.config.network.latent_dim,))
         dtype = next(network.parameters()).dtype
         images: Tensor = network(latents.to(self.device, dtype), labels.to(self.device))
-        return ((images.float() + 1.0) / 2.0).clamp(0.0, 1.0).contiguous()
+        cut = ((images.float() + 1.0) / 2.0).clamp(0.0, 1.0).contiguous()
+        return apply_spectrum_gain(cut, self.config.sampling.spectrum_gain)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from medzoo.config import setting
-from medzoo.toolkit.settings import PRECISIONS, ImageSettings, TrainingSettings
+from medzoo.toolkit.settings import PRECISIONS, SPECTRUM_GAIN, ImageSettings, TrainingSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,7 @@ class DiscriminatorSettings:
 class SamplingSettings:
     """Sampling of images."""
 
+    spectrum_gain: tuple[float, ...] = setting((), SPECTRUM_GAIN, min=0.0, max=10.0)
     mixed_precision: str = setting("auto", "auto is bf16 where the hardware has it", choices=PRECISIONS)
 
 

@@ -239,13 +239,14 @@ def test_train_finished_run(finished: Path, udder: Dataset) -> None:
 
 
 def test_train_strength(finished: Path, udder: Dataset, tmp_path: Path) -> None:
-    """A strength is not trained, and a run's folder may be older than the setting."""
+    """A strength is not trained, and a run's folder may be older than settings of sampling."""
     with pytest.raises(ConfigError, match="the same for every strength"):
         run(udder, tmp_path / "run", overrides=["sampling.strength=0.3"])
     old = shutil.copytree(finished, tmp_path / "old")
     for name in ("config.json", PLAN):
         values = json.loads((old / name).read_text())
-        del values["config"]["sampling.strength"]
+        for key in ("sampling.strength", "sampling.spectrum_gain"):
+            del values["config"][key]
         (old / name).write_text(json.dumps(values))
     assert run(udder, old).already_done
     assert (old / "model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()

@@ -34,6 +34,7 @@ Kind = Literal["trained", "published", "parameter-free"]
 _NEEDED = ("image.size", "image.channels", "training.epochs", "training.batch_size")
 _INHERIT = "let its plugin's settings inherit medzoo.toolkit.settings.ClassifierSettings"
 _WEIGHTED = "objective.class_weighted"
+_GAIN = "sampling.spectrum_gain"
 _REFIT: Mapping[str, Any] = {"training.freeze_backbone": True, "training.class_balanced": True}
 _GEOMETRIC: Mapping[str, Any] = {
     "training.horizontal_flip": True,
@@ -103,10 +104,14 @@ class Generator:
     def training_identity(self, plugins: Plugins) -> dict[str, Any]:
         """Return what its weights depend on, apart from the images it is trained on."""
         known = {"plugin": self.plugin, "version": plugins.plugin_of("generator", self.plugin).version}
-        if self.kind == "published":
-            return {**known, "weights_sha256": self.weights_sha256, "overrides": dict(self.overrides)}
         settings = self.training_config(plugins).flat()
+        if self.kind == "published":
+            identity = {**known, "weights_sha256": self.weights_sha256, "overrides": dict(self.overrides)}
+            # It may change with a new card of the same weights, and the images with it.
+            return {**identity, "spectrum_gain": settings[_GAIN]} if settings.get(_GAIN) else identity
         settings.pop("sampling.strength", None)
+        if not settings.get(_GAIN):
+            settings.pop(_GAIN, None)
         return {**known, "config": settings}
 
     def load(

@@ -20,7 +20,7 @@ PLAN = ".medzoo-plan.json"
 LOCK = ".medzoo-lock"
 
 # Settings that a folder may lack, and the value that is the same as none.
-_NEUTRAL: Mapping[str, Any] = {".sampling.strength": 1.0, ".image.window": ""}
+_NEUTRAL: Mapping[str, Any] = {".sampling.strength": 1.0, ".sampling.spectrum_gain": [], ".image.window": ""}
 
 
 @contextmanager

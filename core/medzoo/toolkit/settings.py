@@ -11,6 +11,7 @@ SCHEDULES = ("constant", "cosine", "step", "warm-restarts")
 SAMPLERS = ("dpm-solver++", "sde-dpm-solver++", "ddim", "ddpm")
 SPACINGS = ("uniform", "quadratic")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+SPECTRUM_GAIN = "factors of the images' amplitudes by spatial frequency, as fit_spectrum_gain returns them; [] is off"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +126,7 @@ class SamplingSettings:
     strength: float = setting(
         1.0, "share of the noise schedule gone through; below 1, from a real image", above=0.0, max=1.0
     )
+    spectrum_gain: tuple[float, ...] = setting((), SPECTRUM_GAIN, min=0.0, max=10.0)
     mixed_precision: str = setting("auto", "auto is bf16 where the hardware has it", choices=PRECISIONS)
 
 

@@ -168,7 +168,8 @@ class LatentDiffusion(DiffusionModel[LatentDiffusionSettings]):
             source = self.standardise(autoencoder.encode(given)[0].float())
         limit = self.standardise.limit.item()
         latents = self.sample_clean(network, seeds, labels, self.autoencoder.latent_shape, limit=limit, source=source)
-        return to_images(autoencoder.decode(self.standardise.inverse(latents).to(dtype)))
+        decoded = autoencoder.decode(self.standardise.inverse(latents).to(dtype))
+        return to_images(decoded, self.settings.sampling)
 
 
 class Objective:

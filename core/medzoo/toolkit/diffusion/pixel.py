@@ -78,7 +78,7 @@ class PixelDiffusion(DiffusionModel[PixelDiffusionSettings]):
             learned_variance=self.learned_variance,
             source=None if init_images is None else init_images * 2.0 - 1.0,
         )
-        return to_images(made)
+        return to_images(made, self.settings.sampling)
 
 
 class Objective:

@@ -23,6 +23,7 @@ from medzoo.toolkit.settings import (
     PixelDiffusionSettings,
     SamplingSettings,
 )
+from medzoo.toolkit.spectrum import apply_spectrum_gain
 from medzoo.toolkit.validation import check_init_images, check_sample_request
 
 S = TypeVar("S", PixelDiffusionSettings, LatentDiffusionSettings)
@@ -273,9 +274,13 @@ class DiffusionModel(FastSampling, Generic[S]):
         )
 
 
-def to_images(made: Tensor) -> Tensor:
-    """Return images, float32 (N, C, H, W) in [0, 1], of images in [-1, 1], cut to that range."""
-    return ((made.float() + 1.0) / 2.0).clamp(0.0, 1.0).contiguous()
+def to_images(made: Tensor, sampling: SamplingSettings) -> Tensor:
+    """Return images, float32 (N, C, H, W) in [0, 1], of images in [-1, 1], cut to that range.
+
+    Their spectrum is corrected by `sampling.spectrum_gain`.
+    """
+    cut = ((made.float() + 1.0) / 2.0).clamp(0.0, 1.0).contiguous()
+    return apply_spectrum_gain(cut, sampling.spectrum_gain)
 
 
 def make_scheduler(
