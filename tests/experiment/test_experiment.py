@@ -648,6 +648,6 @@ def test_plan_experiment_variations_of_published_model(split, data, tiny, tmp_pa
     (run_folder / "config.json").write_text(json.dumps(description))
     changed = prepared(tiny(**arms, baseline=str(run_folder)), split, tmp_path / "y")
     assert not {task.key for task in work.samplings} & {task.key for task in changed.samplings}
-    trained = prepared(tiny(arms=["ddpm"]), split, tmp_path / "z", set_=["generator.ddpm.preset=tiny"])
-    (own,) = trained.worker.generators.values()
+    trained = prepared(tiny(arms=["ddpm"], folds=0), split, tmp_path / "z", set_=["generator.ddpm.preset=tiny"])
+    own = trained.worker.generators["ddpm"]
     assert "sampling.spectrum_gain" not in own.training_identity(plugins)["config"]
