@@ -230,6 +230,7 @@ def test_open_dataset_with_other_images_and_files_without_pictures(tmp_path: Pat
         "files without a picture (DICOM reports)": 1,
     }
     assert summary.windows == {"the file's": 1, "percentile": 1}
+    assert summary.to_dict()["reading"]["frames"] == "middle"
     assert "gray window the file's 1 and percentile 1 (--window)" in summary.line()
     assert data.image_settings()["image.window"] == "file"
     assert check_dataset(data).kinds["DICOM L, 16 bit"] == 2

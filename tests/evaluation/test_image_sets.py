@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.dicom_files import write_dicom
 from helpers.evaluation_sets import write_metadata, write_set
+from helpers.image_sets import write_folder
 from PIL import Image
 
 from medzoo.data.images import write_image
+from medzoo.data.reading import Reading
 from medzoo.errors import DataError
 from medzoo.evaluation.image_sets import UNLABELED, common_image, open_sets, source_indices
 from medzoo.evaluation.results import FAKE, OTHER, REAL, TRAIN
@@ -142,3 +145,15 @@ def test_source_indices_by_folder_and_file():
     assert source_indices(given, names).tolist() == [0, 0, 1, -1, -1]
     assert source_indices(["a/2.png", "train/a/2.png", "new/a/2.png"], names).tolist() == [-1, 2, -1]
     assert source_indices(["1.png", "a/1.png"], ["1.png", "2.png"]).tolist() == [0, -1]
+
+
+def test_open_sets_shows_all_sets_with_one_window(tmp_path):
+    values = np.arange(64, dtype=np.int16).reshape(8, 8) * 20 - 700
+    for patient, label in enumerate(("CHEST", "HEAD")):
+        write_dicom(tmp_path / "real" / f"{patient}.dcm", values + patient, BodyPartExamined=label)
+    given = {REAL: tmp_path / "real", FAKE: write_folder(tmp_path / "fake", {"CHEST": 1, "HEAD": 1})}
+    reading = Reading(window="lung", label_tag="BodyPartExamined")
+    sets = open_sets(given, classes=None, skip_bad=False, reading=reading)
+    assert sets[REAL].data.counts() == {"CHEST": 1, "HEAD": 1}
+    assert sets[REAL].data.window == "lung"
+    assert sets[FAKE].data.counts() == {"CHEST": 1, "HEAD": 1}

@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -271,6 +271,7 @@ class Dataset:
             unreadable=sum(len(part.bad) for part in parts.values()),
             windows=dict(Counter(filter(None, map(self._window_of, headers))).most_common()),
             burned_in=sum(header.burned_in for header in headers),
+            reading=asdict(self.reading) if self.has_volumes else {},
             not_square=sum(header.width != header.height for header in headers),
         )
 

@@ -61,7 +61,7 @@ class DataSummary:
     those of more than 8 are read as of `depth` bits and store no value above `highest`. `synthetic` is the number of
     synthetic images, `unreadable` that of files left out as such, `not_square` that of images of unequal sides.
     `windows` counts DICOM and NIfTI images by the gray window that shows them, `burned_in` those whose headers say that
-    text is burned into the pixels.
+    text is burned into the pixels; `reading` are the options with which they were read.
     """
 
     path: str
@@ -78,6 +78,7 @@ class DataSummary:
     unreadable: int = 0
     windows: Mapping[str, int] = field(default_factory=dict)
     burned_in: int = 0
+    reading: Mapping[str, str] = field(default_factory=dict)
     not_square: int = 0
 
     @property
@@ -173,6 +174,7 @@ class DataSummary:
             "synthetic": self.synthetic,
             "windows": dict(self.windows),
             "burned_in": self.burned_in,
+            "reading": dict(self.reading),
             "patients_from": findings.patients_from,
             "not_square": self.not_square,
             "notes": list(findings.notes),

@@ -110,10 +110,12 @@ def open_sets(
         wanted = given.get(role)
         if wanted is None:
             continue
+        # An attribute labels real images; synthetic ones lie in class folders.
+        how = reading if role in (REAL, TRAIN) else replace(reading, label_tag="")
         data = (
             wanted
             if isinstance(wanted, Dataset)
-            else _open(Path(wanted), classes=classes, skip_bad=skip_bad, masks=masks, reading=reading)
+            else _open(Path(wanted), classes=classes, skip_bad=skip_bad, masks=masks, reading=how)
         )
         if data.multi_label:
             logger.info(f"{data.path} has several labels per image: its images are compared without them")

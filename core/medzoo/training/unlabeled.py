@@ -69,6 +69,7 @@ def open_unlabeled_images(
     if not path.is_dir():
         why = "is not a folder" if path.exists() else "does not exist"
         raise DataError(f"{path} {why}", "give --unlabeled a folder of images")
+    reading = replace(reading, label_tag="")
     found = open_unlabeled(path, nested=True, skip_bad=skip_bad, masks=masks, reading=reading, log=False)
     if found is None:
         raise DataError(f"{path} holds no images", "give --unlabeled a folder of images")
