@@ -7,6 +7,8 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
+from medzoo.tuning.config import TuningSettings
+
 from medzoo import config
 from medzoo.config import Setting
 from medzoo.experiment.config import ExperimentSettings
@@ -32,7 +34,7 @@ def own_models() -> list[tuple[str, GeneratorSpec | ClassifierSpec]]:
 
 
 def settings_pages() -> dict[str, str]:
-    """Return a page for each generator, each classifier and experiments, and the index."""
+    """Return a page for each generator, each classifier, experiments and tuning, and the index."""
     models = own_models()
     rows = [(f"[`{spec.name}`]({spec.name}.md)", kind, escaped(spec.summary)) for kind, spec in models]
     index = page(
@@ -43,13 +45,18 @@ def settings_pages() -> dict[str, str]:
         "suggests the closest match. `medzoo show NAME` lists the settings and presets of any installed plugin.",
         table(
             ("settings of", "kind", "description"),
-            [*rows, ("[experiments](experiments.md)", "TOML file", "arms, classifiers, folds and seeds")],
+            [
+                *rows,
+                ("[experiments](experiments.md)", "TOML file", "arms, classifiers, folds and seeds"),
+                ("[tuning](tuning.md)", "TOML file", "what is searched, folds and seeds"),
+            ],
         ),
-        toctree([*(spec.name for _, spec in models), "experiments"]),
+        toctree([*(spec.name for _, spec in models), "experiments", "tuning"]),
     )
     return {
         "settings/index.md": index,
         "settings/experiments.md": experiment_page(),
+        "settings/tuning.md": tuning_page(),
         **{f"settings/{spec.name}.md": model_page(kind, spec) for kind, spec in models},
     }
 
@@ -61,6 +68,16 @@ def experiment_page() -> str:
         "# experiments",
         "The keys of an experiment's TOML file; [Experiments](../../experiments.md) explains how they work together.",
         *tables(ExperimentSettings, values),
+    )
+
+
+def tuning_page() -> str:
+    """Return the page on the settings of a tuning."""
+    values = config.flatten(TuningSettings())
+    return page(
+        "# tuning",
+        "The settings of `medzoo tune`, for `--set` or a file (`--config`); [Tuning](../../tuning.md) explains them.",
+        *tables(TuningSettings, values),
     )
 
 

@@ -24,6 +24,7 @@ from helpers.undocumented import (
     missing_variables,
     told_in_tables,
 )
+from medzoo.tuning.config import TuningSettings
 from typer.testing import CliRunner
 
 import medzoo
@@ -174,8 +175,9 @@ def test_settings_are_documented(site: Site, kind: str) -> None:
 
 
 @on_site
-def test_experiment_settings_are_documented(site: Site) -> None:
+def test_experiment_and_tuning_settings_are_documented(site: Site) -> None:
     assert not missing_settings(ExperimentSettings, site.page("reference/settings/experiments.md"))
+    assert not missing_settings(TuningSettings, site.page("reference/settings/tuning.md"))
 
 
 @on_site

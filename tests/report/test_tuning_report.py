@@ -92,7 +92,7 @@ def test_write_report_without_trials_and_pools(result: TuningResult, tmp_path: P
     shutil.rmtree(tmp_path / "r" / "pools" / "ldm-busi")
     shutil.rmtree(tmp_path / "r" / "data")
     found = replace(result, folder=tmp_path / "r", trials=(), finalists=None, held_out=None, baselines={})
-    found = replace(found, provenance={"data": {"path": str(tmp_path / "r" / "data")}})
+    found = replace(found, provenance={"classifier": "cnn", "data": {"path": str(tmp_path / "r" / "data")}})
     page = Page(write_report(found, tmp_path)[0].read_text("utf-8"))
     assert "The images are no longer in the tuning's folder." in page.text
     assert not any(str(image["alt"]).startswith("source") for image in page.all("img"))

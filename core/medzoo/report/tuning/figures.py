@@ -23,7 +23,7 @@ from medzoo.report.figures import (
 )
 from medzoo.report.formatting import format_score
 from medzoo.report.tuning.levers import LeverValue
-from medzoo.report.tuning.text import best_control, trial_name
+from medzoo.report.tuning.text import search_control, trial_name
 from medzoo.tuning.results import TuningResult
 
 _SPREAD = 0.3  # of the dots of a row, around its middle
@@ -54,7 +54,9 @@ def search_figure(result: TuningResult) -> RenderedFigure:
             highest = max(highest, trial.score)
             line.append(highest)
         axes.step([trial.number for trial in result.trials], line, where="post", color=INK, label="best so far")
-        axes.plot(best.number, best.score, "o", color=INK, markersize=9, markerfacecolor="none", label="best policy")
+        chosen = next((trial for trial in result.trials if trial.number == result.winner), best)
+        ring = "best policy" if result.winner is None else "winner of the finalists"
+        axes.plot(chosen.number, chosen.score, "o", color=INK, markersize=9, markerfacecolor="none", label=ring)
         for place, score in enumerate(sorted(result.baselines.values())):
             top = place == len(result.baselines) - 1
             axes.axhline(score, color=INK, linestyle="--", linewidth=1.2 if top else 0.6)
@@ -75,7 +77,7 @@ def search_figure(result: TuningResult) -> RenderedFigure:
 
 def lever_figure(result: TuningResult, levers: Mapping[str, Sequence[LeverValue]]) -> RenderedFigure:
     """Plot a panel per lever with a row per value: a dot for each policy that has it, and a line at their median."""
-    control, label = best_control(result), metric_label(result.metric)
+    control, label = search_control(result), metric_label(result.metric)
     with style():
         heights = [0.46 + 0.27 * len(rows) for rows in levers.values()]
         heights[-1] += 0.35

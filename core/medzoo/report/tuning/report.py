@@ -9,7 +9,6 @@ from typing import Any
 from medzoo._version import __version__
 from medzoo.experiment.config import FOLDER, Arm
 from medzoo.experiment.results import Experiment
-from medzoo.experiment.statistics import Comparison, adjust_family
 from medzoo.report.experiment import tables
 from medzoo.report.experiment.figures import metric_label
 from medzoo.report.experiment.text import describe_arm
@@ -21,7 +20,7 @@ from medzoo.report.tuning.figures import lever_figure, search_figure
 from medzoo.report.tuning.levers import lever_values
 from medzoo.report.tuning.pools import pool_images
 from medzoo.storage.files import make_folder, write_atomic
-from medzoo.tuning.results import TuningResult
+from medzoo.tuning.results import TuningResult, compare_with_controls
 
 REPORT, TRIALS = "report.html", "trials.csv"
 
@@ -43,20 +42,6 @@ def write_report(result: TuningResult, out: Path) -> list[Path]:
     return list(files)
 
 
-def control_comparisons(experiment: Experiment) -> tuple[Comparison, ...]:
-    """Compare each policy with each control, adjusted together by Holm's correction."""
-    policies = [arm.name for arm in experiment.arms if not arm.control]
-    controls = [arm.name for arm in experiment.arms if arm.control]
-    return adjust_family(
-        [
-            experiment.compare(policy, control, classifier)
-            for classifier in experiment.classifiers
-            for policy in policies
-            for control in controls
-        ]
-    )
-
-
 def _page(result: TuningResult) -> bytes:
     held_out = None if result.held_out is None else _scores(result.held_out)
     finalists = None if result.finalists is None else _scores(result.finalists)
@@ -65,11 +50,11 @@ def _page(result: TuningResult) -> bytes:
         "result": result,
         "version": __version__,
         "metric": metric_label(result.metric),
-        "badge": text.badge(result, [] if held_out is None else held_out["comparisons"]),
+        "badge": text.badge(result),
         "run": text.describe_run(result),
         "policy": text.describe_policy(result.policy),
         "toml": result.policy.to_toml(),
-        "control": text.best_control(result),
+        "control": text.search_control(result),
         "held_out": held_out,
         "finalists": finalists,
         "levers": levers,
@@ -85,7 +70,12 @@ def _page(result: TuningResult) -> bytes:
 
 def _scores(experiment: Experiment) -> dict[str, Any]:
     """Return what the page shows of the finalists, or of the held-out part."""
-    comparisons = control_comparisons(experiment)
+    # One classifier: the one that is tuned for.
+    (classifier,) = experiment.classifiers
+    arms = sorted(experiment.arms, key=lambda arm: arm.control)  # policies first
+    comparisons = [
+        found for arm in arms if not arm.control for found in compare_with_controls(experiment, arm.name, classifier)
+    ]
     groups: dict[str, dict[str, Point]] = {}
     for found in comparisons:
         its = found.test.difference
@@ -98,10 +88,7 @@ def _scores(experiment: Experiment) -> dict[str, Any]:
         x_label=f"{label}: policy minus control,\nwith 95% CI",
         shown={(found.arm, found.baseline) for found in comparisons if found.shown},
     )
-    # One classifier: the one that is tuned for.
-    (classifier,) = experiment.classifiers
     image: PageImage = svg_image(figure)
-    arms = sorted(experiment.arms, key=lambda arm: arm.control)  # policies first
     return {
         "experiment": experiment,
         "classifier": classifier,

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from medzoo.experiment.results import Experiment
-from medzoo.experiment.statistics import Comparison
 from medzoo.report.formatting import format_score, join_words, pluralize
 from medzoo.report.tuning.levers import LeverValue
 from medzoo.tuning.policy import Policy
-from medzoo.tuning.results import PHASES, TrialResult, TuningResult
+from medzoo.tuning.results import PHASES, TrialResult, TuningResult, best_control
 
 _PHASES: Mapping[str, str] = {
     "drawing": "drawing the pools of images",
@@ -25,31 +23,20 @@ def trial_name(trial: TrialResult) -> str:
     return str(trial.arm.get("name") or trial.arm.get("images", f"policy {trial.number}"))
 
 
-def best_control(result: TuningResult) -> tuple[str, float] | None:
+def search_control(result: TuningResult) -> tuple[str, float] | None:
     """Return the control with the highest score in the search, and its score; None without controls."""
     return max(result.baselines.items(), key=lambda item: item[1], default=None)
 
 
-def badge(result: TuningResult, comparisons: Sequence[Comparison]) -> tuple[str, str]:
+def badge(result: TuningResult) -> tuple[str, str]:
     """Return the verdict in a few words, and the kind of badge: "good" where a gain is shown, else "open" or "bad"."""
-    held_out = result.held_out
-    best = None if held_out is None else _best_of_controls(held_out)
-    against = [found for found in comparisons if found.baseline == best and found.shown]
+    best = "" if result.held_out is None else best_control(result.held_out, result.classifier)
+    against = [found for found in result.comparisons if found.baseline == best and found.shown]
     if any(found.difference < 0 for found in against):
         return "Do not augment: a loss is shown", "bad"
     if not result.policy.augment:
         return "Do not augment", "open"
     return ("Gain", "good") if against else ("No gain shown", "open")
-
-
-def _best_of_controls(experiment: Experiment) -> str:
-    (classifier,) = experiment.classifiers
-    means = {
-        arm.name: experiment.summary(arm.name, classifier).estimates[experiment.metric].mean
-        for arm in experiment.arms
-        if arm.control
-    }
-    return max(means, key=lambda name: means[name], default="")
 
 
 def describe_run(result: TuningResult) -> list[str]:
@@ -143,7 +130,7 @@ def describe_policy(policy: Policy) -> list[tuple[str, str]]:
 
 def without_gain(result: TuningResult, levers: Mapping[str, Sequence[LeverValue]]) -> list[str]:
     """Say which values of levers brought nothing: no policy with them scored above the best control of the search."""
-    control = best_control(result)
+    control = search_control(result)
     if control is None:
         return []
     name, score = control
