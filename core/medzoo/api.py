@@ -407,6 +407,7 @@ def train(
     from medzoo.specs import ClassifierSpec
     from medzoo.training.train import train as run
     from medzoo.training.unlabeled import check_takes_unlabeled, open_unlabeled_images
+    from medzoo.tuning.apply import classifier_settings, image_use, warn_of_policy
 
     require(str, "the name of a generator or a classifier", model=model)
     require((int, float, NoneType), "a share of the images", validation=validation)
@@ -418,29 +419,31 @@ def train(
     spec, implied = spec_to_train(model, plugins, kind=kind)
     if validation is not None and not isinstance(spec, ClassifierSpec):
         raise ConfigError(f"'{model}' is a generator, which needs no validation images", "leave `validation` out")
+    advice, changed = None, _check_settings(settings)
+    if policy is not None:
+        if not isinstance(spec, ClassifierSpec):
+            raise ConfigError(f"'{model}' is a generator, and a policy says how to train classifiers", "leave it out")
+        advice = _policy(policy)
+        changed = classifier_settings(advice, spec, changed)
     resolved = configuration.resolve(
         spec.config,
         presets=spec.presets,
         preset=preset,
         file=_path("config", config),
-        overrides={**implied, **_check_settings(settings)},
+        overrides={**implied, **changed},
     )
     if further is not None:
         check_takes_unlabeled(spec, resolved, plugins)
-    if policy is not None and not isinstance(spec, ClassifierSpec):
-        raise ConfigError(f"'{model}' is a generator, and a policy says how to train classifiers", "leave it out")
     images = open_dataset(
         path, skip_bad=skip_bad, classes=class_names(classes), masks=masks, reading=Reading.of(reading)
     )
     log_unreadable(images)
     use = None
     if isinstance(spec, ClassifierSpec):
-        from medzoo.tuning.apply import image_use, warn_of_policy
-
-        if policy is None:
+        if advice is None:
             warn_of_policy(path)
         else:
-            use = image_use(_policy(policy), images, spec, seed=whole_number("seed", seed))
+            use = image_use(advice, images, spec, seed=whole_number("seed", seed))
     before = None
     if start is not None:
         before = load_by_name(

@@ -7,14 +7,13 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from medzoo.tuning.config import TuningSettings
-
 from medzoo import config
 from medzoo.config import Setting
 from medzoo.experiment.config import ExperimentSettings
 from medzoo.hub.registry import TRAIN_COMMANDS
 from medzoo.plugins.lookup import load_plugins
 from medzoo.specs import ClassifierSpec, GeneratorSpec
+from medzoo.tuning.config import TuningSettings
 from reference_pages.markdown import escaped, page, table, toctree
 
 

@@ -24,7 +24,6 @@ from helpers.undocumented import (
     missing_variables,
     told_in_tables,
 )
-from medzoo.tuning.config import TuningSettings
 from typer.testing import CliRunner
 
 import medzoo
@@ -37,6 +36,7 @@ from medzoo.hub.entries import KEYS
 from medzoo.plugins.lookup import load_plugins
 from medzoo.publishing.card import About
 from medzoo.toolkit.remote import RequestError
+from medzoo.tuning.config import TuningSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"

@@ -120,6 +120,7 @@ def test_without_gain_names_values_below_the_best_control(result: TuningResult) 
         ({"batch_share": 0.25}, "25% of each batch is synthetic"),
         ({"stage": "refit"}, "then its last layer on balanced real ones"),
         ({"select": "agreement+novelty", "pool": 3.0}, "the best 1 of 3 drawn, by agreement and novelty"),
+        ({"weighted": True}, "weights classes by inverse frequency"),
         ({}, "like real images"),
     ],
 )

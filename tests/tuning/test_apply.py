@@ -18,7 +18,7 @@ from medzoo.experiment.training_sets import BatchShareDataset, ReplacingDataset
 from medzoo.models.folder import read_description
 from medzoo.plugins.lookup import load_plugins
 from medzoo.specs import ImageSpec
-from medzoo.tuning.apply import image_use
+from medzoo.tuning.apply import classifier_settings, image_use
 from medzoo.tuning.policy import Policy
 
 Write = Callable[..., Path]
@@ -225,6 +225,16 @@ def test_image_use_needs_synthetic_images_unless_the_policy_is_against_them(dupl
 def test_image_use_warns_of_images_of_other_weights(policy: Policy, augmented: Path, logged: list[str]) -> None:
     fitted(replace(policy, loss_weight=0.5), augmented)
     assert any("holds images of duplicate, and the policy was tuned with other weights" in line for line in logged)
+
+
+def test_classifier_settings_weight_the_loss_as_the_policy_says(duplicates: Policy, logged: list[str]) -> None:
+    spec, key = load_plugins().classifier("cnn"), "objective.class_weighted"
+    assert classifier_settings(replace(duplicates, weighted=True), spec, {"x": 1}) == {key: True, "x": 1}
+    assert classifier_settings(duplicates, spec, {}) == {key: False}
+    assert not logged
+    assert classifier_settings(duplicates, spec, {key: True}) == {key: True}
+    assert any("in place of the policy's own: objective.class_weighted=false" in line for line in logged)
+    assert classifier_settings(replace(duplicates, augment=False), spec, {}) == {}
 
 
 def test_classify_train_uses_the_policy_and_keeps_it(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from medzoo import config
 from medzoo.data.dataset import Dataset
 from medzoo.data.decoded_cache import Decoded
 from medzoo.data.metadata import read_metadata
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 ORIGIN = "--policy"
 
+_WEIGHTED = "objective.class_weighted"
 _IN_IMAGES = ("select", "classes")  # levers that show in which images a folder holds
 _SEEDS = 5
 _FOLDS = 5
@@ -129,6 +131,26 @@ def other_levers(policy: Policy) -> str:
     return ", ".join(LEVERS[name].format(value) for name, value in policy.levers.items() if name not in _IN_IMAGES)
 
 
+def classifier_settings(policy: Policy, spec: ClassifierSpec, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a classifier with those of a policy, by dotted key; those `given` come first (logged).
+
+    Raises: ConfigError if the classifier lacks one.
+    """
+    if not policy.augment:
+        return dict(given)
+    if _WEIGHTED not in config.keys(spec.config):
+        if policy.weighted:
+            raise ConfigError(
+                f"'{spec.name}' has no setting {_WEIGHTED}, which the policy needs",
+                "train another classifier, or without --policy",
+            )
+        return dict(given)
+    if given.get(_WEIGHTED, policy.weighted) != policy.weighted:
+        own = f"{_WEIGHTED}={config.shown(policy.weighted)}"
+        logger.info(f"--set {_WEIGHTED} is used in place of the policy's own: {own}")
+    return {_WEIGHTED: policy.weighted, **given}
+
+
 def log_other_levers(policy: Policy, folder: Path) -> None:
     """Say what of a policy the images in `folder` cannot hold, if there is anything."""
     if levers := other_levers(policy):
@@ -194,8 +216,6 @@ def image_use(policy: Policy, data: Dataset, spec: ClassifierSpec, *, seed: int)
     if not other_levers(policy):
         return None
     arm = policy.to_arm(data.counts())
-    if policy.weighted:
-        logger.info("the policy weights the loss by class, which --set objective.class_weighted=true does")
 
     def images(training: Dataset, image: ImageSpec, crop: str) -> LabeledImages:
         made = np.array([name in training.synthetic for name in training.names])

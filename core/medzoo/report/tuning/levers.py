@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 from medzoo.tuning.results import TrialResult, TuningResult
 
@@ -14,6 +15,7 @@ _TITLES: Mapping[str, str] = {
     "loss_weight": "weight in the loss",
     "use": "way of using images",
     "classes": "classes that get images",
+    "weighted": "loss weighted by class",
     "select": "selection",
 }
 
@@ -48,12 +50,18 @@ def lever_values(result: TuningResult) -> dict[str, list[LeverValue]]:
             continue
         rows = [
             LeverValue(
-                value=f"{value:g}" if isinstance(value, int | float) else str(value),
+                value=_shown(value),
                 trials=tuple(trial for trial in result.trials if trial.params.get(name) == value),
             )
             for value in values
         ]
-        numeric = all(isinstance(value, int | float) for value in values)
+        numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
         rows.sort(key=lambda row: (float(row.value) if numeric else -row.median, row.value))
         found[_TITLES.get(name, name.replace("_", " "))] = rows
     return found
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, int | float) else str(value)

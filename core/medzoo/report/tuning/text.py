@@ -113,17 +113,15 @@ def describe_policy(policy: Policy) -> list[tuple[str, str]]:
         rows.append(("Which", f"the best 1 of {policy.pool:g} drawn, by {by}"))
     else:
         rows.append(("Which", "as drawn"))
-    use = []
-    if policy.replace:
-        use.append(f"a real image is replaced by a synthetic one of its class with probability {policy.replace:g}")
-    if policy.batch_share:
-        use.append(f"{policy.batch_share:.0%} of each batch is synthetic")
-    if policy.loss_weight != 1:
-        use.append(f"a synthetic image counts {policy.loss_weight:g} in the loss")
-    if policy.stage == "pretrain":
-        use.append("the classifier is trained on the synthetic images first, then on the real ones")
-    if policy.stage == "refit":
-        use.append("the classifier is trained on all images, then its last layer on balanced real ones")
+    ways = {
+        f"a real image is replaced by a synthetic one of its class with probability {policy.replace:g}": policy.replace,
+        f"{policy.batch_share:.0%} of each batch is synthetic": policy.batch_share,
+        f"a synthetic image counts {policy.loss_weight:g} in the loss": policy.loss_weight != 1,
+        "the classifier is trained on the synthetic images first, then on the real ones": policy.stage == "pretrain",
+        "the classifier is trained on all images, then its last layer on balanced real ones": policy.stage == "refit",
+        "the loss weights classes by inverse frequency": policy.weighted,
+    }
+    use = [words for words, pulled in ways.items() if pulled]
     rows.append(("How used", "; ".join(use) or "like real images"))
     return rows
 
