@@ -187,6 +187,17 @@ def test_label_tag_gives_labels(scans: Path, logged: list[str]) -> None:
         open_dataset(scans, reading=Reading(label_tag="Manufacturer"))
 
 
+def test_folders_of_patients_are_not_taken_for_classes_unsaid(tmp_path: Path) -> None:
+    for patient in range(3):
+        for image in range(2):
+            pixels = np.full((4, 4), patient * 2 + image, np.uint8)
+            write_dicom(tmp_path / f"p{patient}" / f"{image}.dcm", pixels, PatientID=f"id{patient}")
+    warnings = open_dataset(tmp_path).summary().warnings
+    assert any("are its folders patients?" in warning for warning in warnings)
+    write_dicom(tmp_path / "p1" / "9.dcm", pixels, PatientID="7")
+    assert not open_dataset(tmp_path).summary().warnings
+
+
 def test_pydicom_logs_nothing(scans: Path) -> None:
     open_dataset(scans)
     assert not logging.getLogger("pydicom").isEnabledFor(logging.CRITICAL)

@@ -98,7 +98,7 @@ def test_open_dataset_without_images_raises(tmp_path: Path) -> None:
         open_dataset(tmp_path)
     with pytest.raises(DataError, match="no class folders") as caught:
         open_dataset(tmp_path / "full")
-    assert caught.value.hint == "put images in class folders or give a CSV"
+    assert caught.value.hint.startswith("put images in class folders, give a CSV, or name the DICOM attribute")
 
 
 # CSV

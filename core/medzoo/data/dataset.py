@@ -272,8 +272,18 @@ class Dataset:
             windows=dict(Counter(filter(None, map(self._window_of, headers))).most_common()),
             burned_in=sum(header.burned_in for header in headers),
             reading=asdict(self.reading) if self.has_volumes else {},
+            classes_are_patients=self._classes_are_patients(),
             not_square=sum(header.width != header.height for header in headers),
         )
+
+    def _classes_are_patients(self) -> bool:
+        """Return whether each of three or more classes holds the images of one patient, and no two of the same."""
+        if self.patient_keys is None or self.multi_label or len(self.classes) < 3 or "" in self.patient_keys:
+            return False
+        pairs = set(zip(self.labels.tolist(), self.patient_keys, strict=True))
+        if len(set(self.files or ())) <= len(self.classes):
+            return False  # too few files to tell
+        return len(pairs) == len({key for _, key in pairs}) == len(self.classes)
 
     def _window_of(self, header: Header) -> str:
         """Return which gray window shows an image; "" where none does."""

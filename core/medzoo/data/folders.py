@@ -24,6 +24,7 @@ _SYSTEM = frozenset(
         "recycled lost+found __pycache__"
     )
 ) | {"system volume information", "network trash folder", "temporary items", "thevolumesettingsfolder", "found.000"}
+_NO_CLASSES = "put images in class folders, give a CSV, or name the DICOM attribute of the labels with --label-tag"
 _NO_SUFFIX = "without a suffix"
 MASK_FILES = "masks"
 """What `images.no_picture` calls files that hold a segmentation and not an image."""
@@ -280,7 +281,7 @@ def _read_class_folders(root: Path, *, masks: str) -> tuple[FolderPart, list[Lef
     beside = [file for file in loose if is_image(file) and no_picture(file) in ("", MASK_FILES)]
     if not folders:
         if beside:
-            raise DataError(f"{root} holds images but no class folders", "put images in class folders or give a CSV")
+            raise DataError(f"{root} holds images but no class folders", _NO_CLASSES)
         raise DataError(f"{root} holds no images{_what_else(loose)}", LAYOUTS)
     found = {folder: _walk(folder) for folder in folders}
     for folder in [folder for folder, one in found.items() if one.bare and not one.images]:
@@ -301,7 +302,7 @@ def _read_class_folders(root: Path, *, masks: str) -> tuple[FolderPart, list[Lef
                 "fill or remove it",
             )
     if not images and beside:
-        raise DataError(f"{root} holds images but no class folders", "put images in class folders or give a CSV")
+        raise DataError(f"{root} holds images but no class folders", _NO_CLASSES)
     if not images:
         raise DataError(f"{root} holds no images but masks", "--masks as-images takes masks for images")
     _check_classes(root, images)

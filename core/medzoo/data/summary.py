@@ -61,7 +61,8 @@ class DataSummary:
     those of more than 8 are read as of `depth` bits and store no value above `highest`. `synthetic` is the number of
     synthetic images, `unreadable` that of files left out as such, `not_square` that of images of unequal sides.
     `windows` counts DICOM and NIfTI images by the gray window that shows them, `burned_in` those whose headers say that
-    text is burned into the pixels; `reading` are the options with which they were read.
+    text is burned into the pixels; `reading` are the options with which they were read. `classes_are_patients` is true
+    where each class is one patient's.
     """
 
     path: str
@@ -79,6 +80,7 @@ class DataSummary:
     windows: Mapping[str, int] = field(default_factory=dict)
     burned_in: int = 0
     reading: Mapping[str, str] = field(default_factory=dict)
+    classes_are_patients: bool = False
     not_square: int = 0
 
     @property
@@ -93,6 +95,10 @@ class DataSummary:
             found.append(
                 f"{_images(self.burned_in)} with text burned in by the DICOM header (Burned In Annotation), "
                 "which may name patients"
+            )
+        if self.classes_are_patients:
+            found.append(
+                "each class holds images of one patient alone: are its folders patients? --label-tag gives labels"
             )
         found += class_name_issues(next(iter(self.parts.values())))
         return tuple(found)
