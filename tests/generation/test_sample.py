@@ -99,8 +99,8 @@ def test_prepare_real_images(sampling, images):
         sampling(data=images)
     job = sampling(generator="duplicate", data=images, labels=("normal",))
     folder = filling.run(job, **QUIET).folder
-    originals = {path.read_bytes() for path in (images / "normal").iterdir()}
-    assert {(folder / file).read_bytes() for file in files(folder)} <= originals
+    originals = {decode(path).tobytes() for path in (images / "normal").iterdir()}
+    assert {decode(folder / file).tobytes() for file in files(folder)} <= originals
 
 
 def test_prepare_over_another_sample(sampling, tmp_path):
