@@ -17,7 +17,7 @@ Paths = Annotated[list[Path], typer.Argument(metavar="FILE|DIR...", help="Image 
 
 
 def identify(paths: Paths, as_json: Json = False) -> None:
-    """Tell by the marks inside image files whether they are synthetic, and what made them."""
+    """Tell synthetic images by the marks inside their files."""
     import medzoo
     from medzoo.data.identify import NO_MARK
 
