@@ -122,9 +122,9 @@ def select_images(
     wanted = [name for name in worker.images.data.classes if keep.get(name)]
     try:
         # Of the whole set, once: what is measured on an image depends on no other one that was drawn.
-        facts = (fold, key, tuple(sorted({*criteria} - {RANDOM})), tuple(wanted), crop, seed)
-        if (measured := worker.measured.get(facts)) is None:
-            measured = worker.measured[facts] = _measure(
+        measuring = (fold, key, tuple(sorted({*criteria} - {RANDOM})), tuple(wanted), crop, seed)
+        if (measured := worker.measured.get(measuring)) is None:
+            measured = worker.measured[measuring] = _measure(
                 worker, fold, drawn, criteria=criteria, wanted=wanted, crop=crop, seed=seed
             )
         chosen = rank(

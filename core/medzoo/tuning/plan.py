@@ -277,7 +277,8 @@ def _space(
             values = able(name, getattr(settings, name), recipe)
             if not values:
                 raise ConfigError(left_out[-1], f"give {name} another value")
-            settings = replace(settings, **{name: tuple(values)})
+            changed: dict[str, Any] = {name: tuple(values)}
+            settings = replace(settings, **changed)
     return Space(
         settings=settings,
         pools={pool.name: f"{FOLDER}{out / POOLS / pool.name}" for pool in pools},

@@ -70,8 +70,8 @@ def search(
         done = _placed(study)
         tried = {_key(space.normal(trial.params)) for trial in done}
         found = [_result(trial, space) for trial in done if _ERROR not in trial.user_attrs]
-        for trial in found:
-            on_trial(trial)
+        for result in found:
+            on_trial(result)
         place = len(done)
         while place < total and not stop(place):
             asked: list[tuple[optuna.Trial, dict[str, Any]]] = []
