@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from medzoo.hub.pull import Pulled, pull
     from medzoo.hub.registry import ModelEntry
     from medzoo.publishing.card import write_card
+    from medzoo.publishing.dataset import DatasetPackage, push_dataset
     from medzoo.publishing.push import Package, push
     from medzoo.report.inspection.report import Inspection, inspect
     from medzoo.training.train import TrainResult
@@ -88,6 +89,7 @@ _LAZY = {
     "medzoo.hub.pull": "Pulled pull",
     "medzoo.hub.registry": "ModelEntry",
     "medzoo.publishing.card": "write_card",
+    "medzoo.publishing.dataset": "DatasetPackage push_dataset",
     "medzoo.publishing.push": "Package push",
     "medzoo.report.inspection.report": "Inspection inspect",
     "medzoo.training.train": "TrainResult",
@@ -104,6 +106,7 @@ __all__ = [
     "ClassifierSpec",
     "DataReport",
     "DataSplit",
+    "DatasetPackage",
     "DrawnImages",
     "Evaluation",
     "Experiment",
@@ -147,6 +150,7 @@ __all__ = [
     "plan_experiment",
     "pull",
     "push",
+    "push_dataset",
     "read_policy",
     "run_experiment",
     "sample",

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medzoo.cli.options import parse_overrides
-from medzoo.cli.output import Json, print_json, print_text
+from medzoo.cli.output import Json, megabytes, print_json, print_table, print_text
 from medzoo.errors import ConfigError
 
 if TYPE_CHECKING:
     from medzoo.hub.registry import Registry
+    from medzoo.publishing.dataset import DatasetPackage
+    from medzoo.publishing.push import Package
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +48,13 @@ def card(
 
 def push(
     given: Annotated[
-        str, typer.Argument(metavar="ID|RUN|DIR", help="A model, a finished training run, or a card folder.")
+        str,
+        typer.Argument(
+            metavar="ID|RUN|DIR",
+            help="A model, a finished training run, or a card folder; with --dataset, an augmented folder.",
+        ),
     ] = "",
+    dataset: Annotated[bool, typer.Option("--dataset", help="Publish an augmented folder as a dataset.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="All models that came with medzoo.")] = False,
     repo: Annotated[str, typer.Option(metavar="ORG/NAME", help="Repository.  [default: the one in the registry]")] = "",
     org: Annotated[str, typer.Option(help="User or organization; the repository is named after the model.")] = "",
@@ -71,6 +79,17 @@ def push(
             help="Publish which images it was trained on, as hashes: whoever has an image can then look it up.",
         ),
     ] = False,
+    license: Annotated[
+        str, typer.Option(metavar="ID", help="--dataset: its license.  [default: the generators', if they agree]")
+    ] = "",
+    title: Annotated[str, typer.Option(help="--dataset: title of its card.  [default: NAME]")] = "",
+    format: Annotated[str, typer.Option(metavar="parquet|imagefolder", help="--dataset: kind of files.")] = "parquet",
+    include_originals: Annotated[
+        bool, typer.Option("--include-originals", help="--dataset: publish the real images too.")
+    ] = False,
+    originals_license: Annotated[
+        str, typer.Option(metavar="ID", help="--dataset: license under which the real images may be shared.")
+    ] = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the model and list what would be sent, without sending it.")
     ] = False,
@@ -83,12 +102,39 @@ def push(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check a model, upload it, and print its registry entry."""
+    """Check a model, upload it, and print its registry entry; or an augmented folder as a dataset."""
     import medzoo
-    from medzoo.hub import registry_file as files
     from medzoo.hub.registry import load_registry
     from medzoo.publishing.push import bundled_models
 
+    if dataset:
+        wrong = {
+            "--all": everything, "--org": org, "--about": about, "--set": overrides, "--version": version,
+            "--publish-fingerprints": publish_fingerprints, "--update-registry": update_registry,
+            "--registry": registry_file,
+        }  # fmt: skip
+        _check_absent(wrong, because="--dataset publishes images and no model")
+        published = medzoo.push_dataset(
+            given,
+            repo=repo,
+            license=license,
+            title=title,
+            format=format,
+            include_originals=include_originals,
+            originals_license=originals_license,
+            accept_memorization=accept_memorization,
+            create=create,
+            private=private,
+            force=force,
+            dry_run=dry_run,
+        )
+        _show_dataset(published, dry_run=dry_run, as_json=as_json)
+        return
+    only_images = {
+        "--license": license, "--title": title, "--include-originals": include_originals,
+        "--originals-license": originals_license, "--format": format != "parquet",
+    }  # fmt: skip
+    _check_absent(only_images, because="it publishes an augmented folder, with --dataset")
     if bool(given) == everything:
         raise ConfigError("give either a model to push or --all", "medzoo push ID, or medzoo push --all")
     registry = load_registry()
@@ -106,6 +152,28 @@ def push(
         publish_fingerprints=publish_fingerprints,
         dry_run=dry_run,
     )
+    _show_models(
+        packages,
+        registry,
+        update=update_registry or registry_file is not None,
+        registry_file=registry_file,
+        dry_run=dry_run,
+        as_json=as_json,
+    )
+
+
+def _show_models(
+    packages: Sequence[Package],
+    registry: Registry,
+    *,
+    update: bool,
+    registry_file: Path | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Print what was sent, or would be, and write registry entries to a file if asked to `update` one."""
+    from medzoo.hub import registry_file as files
+
     facts = []
     for package in packages:
         own = {"id": package.id, "repo": package.repo, "tag": package.tag}
@@ -124,7 +192,7 @@ def push(
             logger.info(
                 f"{package.id}: {package.repo} already has these files, as {package.commit}; no commit was made"
             )
-        if update_registry or registry_file is not None:
+        if update:
             path = registry_file or _registry_file(package.id, registry)
             files.update_registry(path, package.entry)
             logger.info(f"its entry is in {path}")
@@ -135,6 +203,32 @@ def push(
         print_json(facts)
     if dry_run and not as_json:
         logger.info("dry run: nothing was sent; files that the Hub already has will not be sent again")
+
+
+def _check_absent(options: Mapping[str, object], *, because: str) -> None:
+    """Raise ConfigError for the first option that was given."""
+    if wrong := next((option for option, value in options.items() if value), None):
+        raise ConfigError(f"{wrong} does not apply: {because}", "leave it out, see `medzoo push --help`")
+
+
+def _show_dataset(package: DatasetPackage, *, dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        sizes = {name: len(data) for name, data in package.files.items()}
+        print_json(
+            {"repo": package.repo, "counts": package.counts, "files": sizes, "commit": package.commit}
+            | {"sent": list(package.sent)}
+        )
+        return
+    origins = sorted({origin for own in package.counts.values() for origin in own}, reverse=True)
+    rows = [(name, *(own.get(origin, 0) for origin in origins)) for name, own in package.counts.items()]
+    print_table(("class", *origins), rows, right=origins)
+    if dry_run:
+        size = megabytes(sum(map(len, package.files.values())))
+        logger.info(f"dry run: nothing was sent to {package.repo}; {len(package.files)} files of {size} MB")
+    elif package.sent:
+        logger.info(f"sent {len(package.sent)} files to the dataset {package.repo} as {package.commit}")
+    else:
+        logger.info(f"{package.repo} already has these files, as {package.commit}; no commit was made")
 
 
 def _number(version: str) -> int | None:

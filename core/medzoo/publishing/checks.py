@@ -43,11 +43,9 @@ from medzoo.publishing.card import (
     score_rows,
     setting_rows,
 )
+from medzoo.publishing.upload import RECORD
 from medzoo.storage.files import read_json, sha256_file
 from medzoo.storage.paths import expand_home
-
-RECORD = ".medzoo-published.json"
-"""Where a folder that no registry entry pins keeps the commit it was published as; never sent."""
 
 _AGAIN = "write the card again with `medzoo card`"
 # The chunks of an image; text, dates and anything after the end could hide information.
@@ -175,7 +173,7 @@ def _local_identifiers(card: Card) -> Iterator[str]:
     except (OSError, SafetensorError):
         metadata = {}  # reported with the weights
     for name, values in ((README, card.readme), (CONFIG, card.description), (WEIGHTS, metadata)):
-        for found in sorted(_find_local_identifiers("\n".join(_strings(values)))):
+        for found in sorted(find_local_identifiers("\n".join(_strings(values)))):
             yield f"{name} contains '{found}' of this machine: remove it, or train from a relative path"
     if "data:image" in card.readme:
         yield f"{README} contains an embedded image: remove it"
@@ -183,7 +181,7 @@ def _local_identifiers(card: Card) -> Iterator[str]:
         yield f"{WEIGHTS} contains metadata: {_AGAIN}"
 
 
-def _find_local_identifiers(text: str) -> set[str]:
+def find_local_identifiers(text: str) -> set[str]:
     """Find absolute paths in a text, and the names of this user and this machine."""
     paths = {match[0] for match in _ABSOLUTE.finditer(text)}
     # A single name after a slash may be a unit or a word, unless this machine has that folder.

@@ -11,7 +11,7 @@ from typing import Any
 
 from medzoo.errors import ConfigError, DataError, HubError
 from medzoo.evaluation.memorization import CopyCheck, with_warning
-from medzoo.hub.entries import COMMIT, KEYS
+from medzoo.hub.entries import KEYS
 from medzoo.hub.front_matter import complete_card
 from medzoo.hub.registry import CONFIG, GENERATOR, ModelEntry, Registry, is_model_folder, load_registry
 from medzoo.hub.registry_file import entry_toml
@@ -20,10 +20,10 @@ from medzoo.models.folder import FINGERPRINTS, read_description
 from medzoo.models.loading import count_parameters
 from medzoo.plugins.lookup import Plugins, load_plugins
 from medzoo.publishing.card import README, TRAININGS, About, entry_values, form_of, load_published, write_card
-from medzoo.publishing.checks import RECORD, Card, find_problems
-from medzoo.publishing.upload import Remote, Repository
+from medzoo.publishing.checks import Card, find_problems
+from medzoo.publishing.upload import RECORD, Repository, published_commits, read_remote
 from medzoo.runs.record import read_run
-from medzoo.storage.files import read_json, sha256_file, write_atomic, write_json_atomic
+from medzoo.storage.files import sha256_file, write_atomic, write_json_atomic
 from medzoo.storage.paths import bundled_root
 
 logger = logging.getLogger(__name__)
@@ -276,17 +276,7 @@ def _readme(path: Path, description: Mapping[str, Any], *, notes: Mapping[str, A
 def _bases(registry: Registry, model_id: str, repo: str, folder: Path) -> tuple[str, ...]:
     """Return commits of `repo` that this folder was published as, by the registry and the folder's own record."""
     commits = [entry.revision for entry in registry.entries if (entry.id, entry.repo) == (model_id, repo)]
-    try:
-        record = read_json(folder / RECORD)
-        if record["repo"] == repo:
-            if not COMMIT.fullmatch(record["commit"]):
-                raise ValueError("not a commit")
-            commits.append(record["commit"])
-    except FileNotFoundError:
-        pass
-    except (ValueError, KeyError, TypeError):
-        raise DataError(f"{folder / RECORD} is damaged", "remove it") from None
-    return tuple(filter(None, commits))
+    return tuple(filter(None, [*commits, *published_commits(folder, repo)]))
 
 
 def publish(package: Package, *, create: bool, private: bool, force: bool) -> Package:
@@ -296,14 +286,7 @@ def publish(package: Package, *, create: bool, private: bool, force: bool) -> Pa
         HubError: the Hub cannot be reached or refuses, or holds a newer card and not `force`.
     """
     repository = Repository(package.repo)
-    remote = _remote(repository, package, create=create, private=private)
-    there = remote.files.get(README, frozenset())
-    changed_there = there and remote.lacks(README, package.files[README])
-    if changed_there and not force and not there & repository.readme_ids(package.bases):  # it may be newer
-        raise HubError(
-            f"{README} of {package.repo} (commit {remote.commit}) differs from the one this folder was published as",
-            "review what changed there; --force overwrites it",
-        )
+    remote = read_remote(repository, package.files, bases=package.bases, create=create, private=private, force=force)
     tagged = remote.tags.get(package.tag)
     changed = any(remote.lacks(name, data) for name, data in package.files.items())
     if tagged and (changed or tagged != remote.commit):
@@ -319,16 +302,3 @@ def publish(package: Package, *, create: bool, private: bool, force: bool) -> Pa
     if not package.pinned:
         write_json_atomic(package.folder / RECORD, {"repo": package.repo, "commit": commit})
     return replace(package, commit=commit, sent=sent, entry={**package.entry, "revision": commit})
-
-
-def _remote(repository: Repository, package: Package, *, create: bool, private: bool) -> Remote:
-    """Read the state of the repository, created first if asked. Raises: HubError."""
-    remote = repository.read()
-    if remote is None and create:
-        repository.create(private=private)
-        remote = repository.read()
-    elif remote is not None and private and not remote.private:
-        raise HubError(f"{package.repo} exists and is public", "make it private on the Hub, or omit --private")
-    if remote is None:
-        raise HubError(f"{package.repo} does not exist, or this token cannot see it", "create it with --create")
-    return remote

@@ -1,4 +1,4 @@
-"""Commit a card's changed files to the Hub, and turn its errors into ones that say what to do."""
+"""Commit the changed files of a model or dataset to the Hub, and turn its errors into ones that say what to do."""
 
 from __future__ import annotations
 
@@ -9,17 +9,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from medzoo._version import __version__
-from medzoo.errors import HubError
+from medzoo.errors import DataError, HubError
 from medzoo.hub.entries import COMMIT
 from medzoo.hub.network import check_network_settings
+from medzoo.storage.files import read_json
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 README = "README.md"
+RECORD = ".medzoo-published.json"
+"""Where a folder that no registry entry pins keeps the commit it was published as; never sent."""
+
+Kind = Literal["model", "dataset"]
 _LOGIN = "run `hf auth login`, or set HF_TOKEN to a token with write access (https://huggingface.co/settings/tokens)"
 
 
@@ -38,17 +44,17 @@ class Remote:
 
 
 class Repository:
-    """A model repository on the Hub, by the HF_ENDPOINT and HF_TOKEN at the time this is created.
+    """A repository of a model or dataset on the Hub, by the HF_ENDPOINT and HF_TOKEN at the time this is created.
 
     Raises:
         HubError: there is no token, or a network setting cannot be used.
     """
 
-    def __init__(self, repo: str) -> None:
+    def __init__(self, repo: str, *, kind: Kind = "model") -> None:
         check_network_settings()
         from huggingface_hub import HfApi, get_token
 
-        self.repo = repo
+        self.repo, self._kind = repo, kind
         self._token = get_token()
         if not self._token:
             raise HubError("uploading requires a token", _LOGIN)
@@ -64,16 +70,22 @@ class Repository:
 
         with self._errors():
             try:
-                info = self._api.model_info(self.repo)
+                info = self._api.repo_info(self.repo, repo_type=self._kind)
             except RepositoryNotFoundError as error:
                 if error.response.status_code != HTTPStatus.NOT_FOUND:
                     raise  # the token was refused, which says nothing about the repository
                 return None
             if info.sha:
                 self._check_commit(info.sha)
-            listed = self._api.list_repo_tree(self.repo, revision=info.sha) if info.sha else ()
+            # A model has no folders, and a dataset's are read with what they hold.
+            listed = (
+                self._api.list_repo_tree(self.repo, revision=info.sha, recursive=True, repo_type=self._kind)
+                if info.sha
+                else ()
+            )
             entries = [entry for entry in listed if isinstance(entry, RepoFile)]
-            tags = {tag.name: tag.target_commit for tag in self._api.list_repo_refs(self.repo).tags}
+            refs = self._api.list_repo_refs(self.repo, repo_type=self._kind)
+            tags = {tag.name: tag.target_commit for tag in refs.tags}
         return Remote(
             commit=info.sha,
             private=bool(info.private),
@@ -84,7 +96,7 @@ class Repository:
     def create(self, *, private: bool) -> None:
         """Create the repository, empty. Raises: HubError."""
         with self._errors():
-            self._api.create_repo(self.repo, private=private)
+            self._api.create_repo(self.repo, private=private, repo_type=self._kind)
 
     def readme_ids(self, commits: Sequence[str]) -> frozenset[str]:
         """Return the ids of README.md in those of the commits that exist. Raises: HubError."""
@@ -95,31 +107,40 @@ class Repository:
         with self._errors():
             for commit in commits:
                 try:
-                    entries = self._api.get_paths_info(self.repo, [README], revision=commit)
+                    entries = self._api.get_paths_info(self.repo, [README], revision=commit, repo_type=self._kind)
                 except RevisionNotFoundError:
                     continue
                 found |= {key for entry in entries if isinstance(entry, RepoFile) for key in _ids(entry)}
         return frozenset(found)
 
-    def commit(self, files: Mapping[str, bytes], *, onto: Remote, message: str) -> tuple[str, tuple[str, ...]]:
+    def commit(
+        self, files: Mapping[str, bytes], *, onto: Remote, message: str, replaced: Sequence[str] = ()
+    ) -> tuple[str, tuple[str, ...]]:
         """Commit the changed files on top of `onto`; make no commit if nothing changed.
 
-        Return the commit that holds all files, and the names of those that were sent.
+        Files there in one of the folders `replaced` that are not among `files` are deleted. Return the commit that
+        holds all files, and the names of those that were sent.
 
         Raises:
             HubError: the Hub refuses, or there is a newer commit than `onto`.
         """
-        from huggingface_hub import CommitOperationAdd
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         changed = {name: data for name, data in files.items() if onto.lacks(name, data)}
-        if not changed and onto.commit:
+        gone = [name for name in onto.files if name.startswith(tuple(f"{each}/" for each in replaced))]
+        gone = sorted(set(gone) - set(files))
+        if not changed and not gone and onto.commit:
             return onto.commit, ()
         with self._errors():
             done = self._api.create_commit(
                 self.repo,
-                [CommitOperationAdd(path_in_repo=name, path_or_fileobj=data) for name, data in changed.items()],
+                [
+                    *(CommitOperationAdd(path_in_repo=name, path_or_fileobj=data) for name, data in changed.items()),
+                    *(CommitOperationDelete(path_in_repo=name) for name in gone),
+                ],
                 commit_message=message,
                 parent_commit=onto.commit,
+                repo_type=self._kind,
             )
         self._check_commit(done.oid)
         return done.oid, tuple(changed)
@@ -134,7 +155,7 @@ class Repository:
     def tag(self, name: str, commit: str) -> None:
         """Tag the commit. Raises: HubError, also if another commit has the tag."""
         with self._errors():
-            self._api.create_tag(self.repo, tag=name, revision=commit)
+            self._api.create_tag(self.repo, tag=name, revision=commit, repo_type=self._kind)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -194,6 +215,53 @@ class Repository:
         """Return the start of a message on one line, without the token."""
         text = " ".join(str(error).split())[:300]
         return text.replace(self._token or "\0", "***")
+
+
+def published_commits(folder: Path, repo: str) -> tuple[str, ...]:
+    """Return the commit of `repo` that the folder records it was published as, if any. Raises: DataError."""
+    try:
+        record = read_json(folder / RECORD)
+        if record["repo"] != repo:
+            return ()
+        if not COMMIT.fullmatch(record["commit"]):
+            raise ValueError("not a commit")
+        return (str(record["commit"]),)
+    except FileNotFoundError:
+        return ()
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f"{folder / RECORD} is damaged", "remove it") from None
+
+
+def read_remote(
+    repository: Repository,
+    files: Mapping[str, bytes],
+    *,
+    bases: Sequence[str],
+    create: bool,
+    private: bool,
+    force: bool,
+) -> Remote:
+    """Read the state of a repository that `files` may be committed to; it is created first if asked.
+
+    `bases` are the commits that the card in `files` is known to have been published as.
+    Raises: HubError, also for a card that was changed on the Hub, and not `force`.
+    """
+    remote = repository.read()
+    if remote is None and create:
+        repository.create(private=private)
+        remote = repository.read()
+    elif remote is not None and private and not remote.private:
+        raise HubError(f"{repository.repo} exists and is public", "make it private on the Hub, or omit --private")
+    if remote is None:
+        raise HubError(f"{repository.repo} does not exist, or this token cannot see it", "create it with --create")
+    there = remote.files.get(README, frozenset())
+    changed_there = there and remote.lacks(README, files[README])
+    if changed_there and not force and not there & repository.readme_ids(bases):  # it may be newer
+        raise HubError(
+            f"{README} of {repository.repo} (commit {remote.commit}) differs from the one this folder was published as",
+            "review what changed there; --force overwrites it",
+        )
+    return remote
 
 
 def blob_ids(data: bytes) -> frozenset[str]:
