@@ -56,6 +56,8 @@ class _Call:
 def answer(hub: Hub, origin: str, method: str, path: str, query: str, body: bytes, token: str) -> Answer:
     """The answer of the first route that knows the request. Raises: Refusal."""
     call = _Call(hub=hub, body=body, query=parse_qs(query), token=token)
+    # A dataset has the routes of a model; here, no two of them share a name.
+    path = re.sub(r"^/api/datasets/", "/api/models/", re.sub(r"^/datasets/(?=.+(\.git|/resolve)/)", "/", path))
     wanted = "GET" if method == "HEAD" else method
     for of, verb, pattern, route in _ROUTES:
         if of == origin and verb == wanted and (match := re.fullmatch(pattern, path)):

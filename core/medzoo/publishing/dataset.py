@@ -194,8 +194,8 @@ def _finished(folder: Path) -> Mapping[str, Any]:
         raise DataError(
             f"{folder} is not a finished augmentation", "give the folder of a finished `medzoo augment --out DIR`"
         )
-    if damaged:
-        raise DataError(f"{folder / damaged[0]} is missing or was changed", "run the same `medzoo augment` again")
+    if METADATA in damaged:
+        raise DataError(f"{folder / METADATA} is missing or was changed", "run the same `medzoo augment` again")
     return record
 
 
@@ -220,8 +220,8 @@ def _images(folder: Path, *, originals: bool, depth: int) -> list[PublishedImage
             "strength": float(row["strength"]) if row.get("strength") else None,
             "from_real": row["origin"] != "real" and bool(row["source_image"]),
         }
-        if not (folder / name).is_file():
-            raise DataError(f"{folder / name} is missing", "run the same `medzoo augment` again")
+        if not (folder / name).is_file() or sha256_file(folder / name) != row["sha256"]:
+            raise DataError(f"{folder / name} is missing or was changed", "run the same `medzoo augment` again")
         found.append(PublishedImage(path=folder / name, name=target, depth=depth, labels=labels, row=facts))
     if not any(image.row["origin"] != "real" for image in found):
         raise DataError(f"{folder / METADATA} lists no synthetic image", "give the folder of a finished augmentation")
@@ -313,13 +313,9 @@ def _license(generators: Sequence[_Generator], given: str, *, originals: str) ->
     if not given:
         unknown = [generator.name for generator in generators if not generator.license and generator.weights_sha256]
         if len(known) != 1 or unknown:
-            why = (
-                f"the license of '{unknown[0]}' is not known" if unknown else f"its sources have {' and '.join(known)}"
-            )
-            raise ConfigError(
-                f"the dataset has no license{f', and {why}' if unknown or known else ''}",
-                "pass --license, such as cc-by-4.0",
-            )
+            stated = f": its sources have {' and '.join(known)}" if known else ""
+            stated = f": that of '{unknown[0]}' is not known" if unknown else stated
+            raise ConfigError(f"the dataset has no license{stated}", "pass --license, such as cc-by-4.0")
         return known[0]
     for name, license in sources.items():
         terms, own = license.lower().split("-"), given.lower().split("-")
