@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from medzoo.classification.predict import HELD_OUT, HELD_OUT_APART
 from medzoo.data.images import decode
+from medzoo.data.marks import TRAINED, Mark, png_chunks
 from medzoo.errors import DataError, MedzooError
 from medzoo.evaluation.memorization import CopyCheck
 from medzoo.hub.front_matter import LIBRARY, is_number, parse_card
@@ -244,7 +245,8 @@ def _memorization(card: Card, *, accepted: bool) -> Iterator[str]:
 
 
 def _is_plain_png(data: bytes) -> bool:
-    """Return whether a PNG holds its image and nothing else."""
+    """Return whether a PNG holds its image and nothing else but the mark that it is synthetic."""
+    data = data.replace(png_chunks(Mark(source_type=TRAINED)), b"", 1)
     chunks, place = [], 8
     while place + 8 <= len(data):
         chunks.append(data[place + 4 : place + 8])
