@@ -53,7 +53,11 @@ def test_write_report_shows_search_arms_pools_and_time(page: Page, result: Tunin
     for name, score in BASELINES.items():
         assert f"{name} {score:.3f}" in page.text
     assert f"+{100 * (best.score - BASELINES['classic']):.1f}" in page.text
-    assert page.text.count("policy real images, augmented") == 3  # one held out, two finalists
+    assert page.text.count(" policy 0.") == 3  # one held out, two finalists
+    assert (
+        "real images, augmented to 300 per class with ddpm-var-busi@0.3, synthetic images of loss weight" in page.text
+    )
+    assert "folder:" not in page.text
     assert "Holm-adjusted p" in page.text
     assert "varies real images, strength 0.3" in page.text
     assert "Drawing the pools of images 5.2 min 17%" in page.text

@@ -94,18 +94,17 @@ def _scores(experiment: Experiment) -> dict[str, Any]:
         "classifier": classifier,
         "comparisons": comparisons,
         "figure": image if comparisons else None,
-        "arms": {
-            arm.name: describe_arm(arm, multi_label=False)
-            for arm in sorted(experiment.arms, key=lambda arm: arm.control)
-        },
+        "arms": {arm.name: describe_arm(_with_short_names(arm), multi_label=False) for arm in arms},
         "classes": {arm.name: tables.class_means(experiment, arm.name, classifier) for arm in arms},
     }
 
 
 def _with_short_names(arm: Arm) -> Arm:
     """Return an arm that names pools by their own names instead of their folders."""
-    names = {name: Path(name).name if name.startswith(FOLDER) else name for name in arm.mixture}
-    return replace(arm, mixture={names[name]: share for name, share in arm.mixture.items()})
+    return replace(
+        arm,
+        mixture={Path(name).name if name.startswith(FOLDER) else name: share for name, share in arm.mixture.items()},
+    )
 
 
 def _trials_csv(result: TuningResult) -> bytes:

@@ -52,8 +52,8 @@ def _describe_run(result: TuningResult) -> Iterator[str]:
         classes = pluralize(len(counts), "class", "classes")
         parts = {name: sum(own.values()) for name, own in data.get("held_out", {}).items()}
         apart = "".join(f", and {pluralize(count, 'image')} in the {name} part" for name, count in parts.items())
-        total = pluralize(sum(counts.values()), "training image")
-        yield f"The dataset, {data.get('path', '')}, has {total} in {classes} ({listed}){apart}."
+        training = pluralize(sum(counts.values()), "training image")
+        yield f"The dataset, {data.get('path', '')}, has {training} in {classes} ({listed}){apart}."
     pools = pluralize(len(result.pools), "pool")
     images = pluralize(sum(pool.images for pool in result.pools), "image")
     folds = f"{settings['folds']} inner folds of the training part" if "folds" in settings else "inner folds"
