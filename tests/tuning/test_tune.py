@@ -238,6 +238,8 @@ def test_prepare_what_cannot_be(job_of, data, generator, tmp_path):
         job_of(out, generator__ldm__sampling__seed=1)
     with pytest.raises(ConfigError, match=r"'cnn' selects its weights on validation images, and validation = 0"):
         job_of(out, validation=0.0, preset="default")
+    with pytest.raises(UnknownName, match="unknown extractor 'nothing'"):
+        job_of(out, extractor="nothing")
     with pytest.raises(ConfigError, match="is not a time in minutes"):
         job_of(out, budget=0.0)
     assert not out.exists()

@@ -47,7 +47,7 @@ class FrozenFeatures:
         """Return the features of all `images`, float32 (N, views, D) on the CPU. Raises: whatever `extract` raises."""
         if (known := self._found.get(images.digest)) is not None:
             return known
-        model, path = self._extractor(images), self._path(images)
+        model, path = self.load(), self._path(images)
         if (kept := read_cached_tensors(path)) is None:
             with _alone(path):
                 if (kept := read_cached_tensors(path)) is None:
@@ -65,13 +65,17 @@ class FrozenFeatures:
             found[torch.from_numpy(places)] = features[torch.from_numpy(rows)]
         return found
 
-    def _extractor(self, images: Decoded) -> FeatureClassifier:
-        """Return the model that extracts, with its frozen weights, of which `_identity` holds the hash."""
+    def load(self) -> FeatureClassifier:
+        """Return the model that extracts, with its frozen weights, of which `_identity` holds the hash.
+
+        Raises: whatever `extract` raises, such as HubError for weights that are not on this machine.
+        """
         if self._model is None:
             base = self._recipe.base()
             model = build_model(self._recipe.spec, base, self._image, device=self._device, seed=0)
             assert isinstance(model, FeatureClassifier)  # whoever asks for features has checked it
-            model.extract(torch.from_numpy(to_float(images[:1])))  # by now its frozen weights are loaded
+            blank = torch.zeros(1, self._image.channels, self._image.size, self._image.size)
+            model.extract(blank)  # by now its frozen weights are loaded
             weights = {name: value.detach().cpu() for name, value in model.state_dict().items()}
             self.weights_sha256 = sha256_tensors(weights)
             spec = self._recipe.spec

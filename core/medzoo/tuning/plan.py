@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
@@ -21,8 +21,11 @@ from medzoo.experiment.config import FOLDER, Arm, Design
 from medzoo.experiment.folds import join_parts
 from medzoo.experiment.models import Recipe
 from medzoo.experiment.plan import ExperimentPlan, plan_experiment
+from medzoo.experiment.selection import criteria_of
+from medzoo.experiment.worker import Worker
 from medzoo.generation.mixture import Source
 from medzoo.generation.run import Job
+from medzoo.generation.selection import needs_features
 from medzoo.runs.identity import check_same_run
 from medzoo.storage.files import check_outside
 from medzoo.tuning.config import TuningDesign, TuningSettings
@@ -151,6 +154,7 @@ def prepare(
         inner.subset(fold.train)
         for fold in dict.fromkeys(fold for plan in plans[:2] for fold in plan.worker.images.folds)
     ]
+    _check_features(plans[0].worker, design.value, digests, allow_leak=allow_leak)
     proving = plans[2].worker.images
     (whole,) = [proving.data.subset(fold.train) for fold in proving.folds]
     space, warnings = _space(design.value, parts, whole, plans, classifier, pools, out)
@@ -198,6 +202,28 @@ def _check_groups(data: Dataset, settings: TuningSettings) -> None:
                 f"{data.path}: class '{name}' has {len(own)} training images{apart}, fewer than the {settings.folds} "
                 "inner folds",
                 "use fewer with --set folds=2, or add images of other patients",
+            )
+
+
+def _check_features(
+    worker: Worker, settings: TuningSettings, held_out: Mapping[str, Set[str]], *, allow_leak: bool
+) -> None:
+    """Load what the search sees images by, before images are drawn for it.
+
+    Raises:
+        DataError: the extractor of selections was trained on held-out images, and not `allow_leak`.
+        HubError, UnknownName: weights that are not on this machine; no such extractor.
+    """
+    if worker.recipes[settings.search].spec.converges:
+        worker.features(settings.search).load()
+    if not needs_features([each for text in settings.select for each in criteria_of(text)]):
+        return
+    for name, digests in held_out.items():
+        if (count := len(worker.extractor.trained_on & digests)) and not allow_leak:
+            raise DataError(
+                f"the extractor '{settings.extractor}' was trained on {count} of the {len(digests)} {name}, so a "
+                "selection by its features has seen them",
+                "set extractor=efficientnet-lite0, or accept it with --allow-leak",
             )
 
 

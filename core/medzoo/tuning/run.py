@@ -359,7 +359,15 @@ class _Tuning:
                 f"{', '.join(optimistic)}: trained on images that the inner folds test on, so scores there are too "
                 "optimistic for their policies; the held-out part decides"
             )
-        policy = _policy(job, winner, control, finalists, verdict=verdict, augment=augment and not hurts)
+        policy = _policy(
+            job,
+            winner,
+            control,
+            finalists,
+            policies=len(self.trials),
+            verdict=verdict,
+            augment=augment and not hurts,
+        )
         text = policy.to_toml()
         write_atomic(job.folder / POLICY, text.encode())
         self.save(verdict=verdict, policy=text, winner=winner.number, control=control)
@@ -483,7 +491,14 @@ def _verdict(
 
 
 def _policy(
-    job: TuningJob, winner: TrialResult, control: str, finalists: Experiment, *, verdict: str, augment: bool
+    job: TuningJob,
+    winner: TrialResult,
+    control: str,
+    finalists: Experiment,
+    *,
+    policies: int,
+    verdict: str,
+    augment: bool,
 ) -> Policy:
     """Return the policy of the winner; without times and paths, so that the same tuning gives the same bytes."""
     params, space, value = winner.params, job.space, job.settings
@@ -514,7 +529,7 @@ def _policy(
             "classifier": job.classifier,
             "metric": value.metric,
             "images": len(job.inner),
-            "policies": job.space.settings.trials,
+            "policies": policies,
             "folds": value.folds,
             "seeds": value.seeds,
             "seed": value.seed,
