@@ -22,6 +22,7 @@ from medzoo.data.duplicates import image_groups
 from medzoo.data.reading import Reading
 from medzoo.data.splits import split_dataset
 from medzoo.errors import ConfigError, DataError
+from medzoo.experiment.folds import join_parts
 
 TEXT, UID, DATE, TIME = "ZZQ", "1.2.840.99887766", "19410723", "042424"
 MARKERS = {
@@ -196,6 +197,16 @@ def test_folders_of_patients_are_not_taken_for_classes_unsaid(tmp_path: Path) ->
     assert any("are its folders patients?" in warning for warning in warnings)
     write_dicom(tmp_path / "p1" / "9.dcm", pixels, PatientID="7")
     assert not open_dataset(tmp_path).summary().warnings
+
+
+def test_join_parts_knows_patients_of_sets_that_were_opened_apart(tmp_path: Path) -> None:
+    cine = np.arange(2, dtype=np.uint8)[:, None, None] + np.full((2, 4, 4), 9, np.uint8)
+    for place, number in (("one/1.dcm", "x1"), ("one/2.dcm", "x2"), ("two/2.dcm", "x2"), ("two/3.dcm", "x3")):
+        write_dicom(tmp_path / Path(place).parent / "a" / Path(place).name, cine, PatientID=number)
+    opened = [open_dataset(tmp_path / name, reading=Reading(frames="all")) for name in ("one", "two")]
+    joined = join_parts(opened)
+    assert joined.patients == ("P0001",) * 2 + ("P0002",) * 4 + ("P0003",) * 2
+    assert [int(pixels[0, 0]) for pixels in joined.all_pixels()] == [9, 10] * 4
 
 
 def test_pydicom_logs_nothing(scans: Path) -> None:
