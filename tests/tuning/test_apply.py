@@ -304,7 +304,7 @@ def test_plan_experiment_needs_no_design_with_a_policy(policy: Policy, tmp_path:
     plan = medzoo.plan_experiment(policy=policy, data=tmp_path / "data", device="cpu")
     value = plan.worker.design.value
     assert (plan.worker.design.name, value.classifiers, value.metric) == ("policy", ("cnn",), "f1")
-    assert (value.folds, value.seeds) == (0, 5)
+    assert (value.folds, value.seeds, value.redraw) == (0, 5, True)
     assert list(arms(plan)) == ["real", "weighted", "duplicate", "classic", policy.generator]
 
 

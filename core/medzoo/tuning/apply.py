@@ -280,7 +280,7 @@ def _defaults(policies: Sequence[Policy], data: Dataset) -> dict[str, Any]:
     if metrics := {str(own["metric"]) for own in facts if own.get("metric")}:
         chosen["metric"] = min(metrics)
     held_out = "test" in data.held_out
-    return {**chosen, **({"folds": 0, "seeds": _SEEDS} if held_out else {"folds": _FOLDS})}
+    return {**chosen, **({"folds": 0, "seeds": _SEEDS, "redraw": True} if held_out else {"folds": _FOLDS})}
 
 
 def _training_counts(data: Dataset, settings: ExperimentSettings) -> dict[str, int]:
