@@ -25,6 +25,7 @@ from medzoo.tuning.plan import TuningJob, prepare, search_design
 from medzoo.tuning.policy import read_policy
 from medzoo.tuning.results import PHASES, TuningResult, load_tuning, read_tuning
 from medzoo.tuning.run import run
+from medzoo.tuning.space import table_of
 
 COUNTS = {"normal": 20, "thick-wall": 12, "narrow-canal": 10}
 TINY: dict[str, Any] = {
@@ -141,7 +142,7 @@ def test_run_uses_no_variation_of_an_image_outside_its_fold(finished):
 
 def result_design(finished: tuple[Path, TuningResult, TuningJob]) -> Any:
     job = finished[2]
-    arms = [tuning._table(job.space.arm(job.space.plain(pool))) for pool in job.space.pools]
+    arms = [table_of(job.space.arm(job.space.plain(pool))) for pool in job.space.pools]
     return search_design(job.design, arms=arms, target=[arms[0]["target"]])
 
 

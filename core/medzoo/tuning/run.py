@@ -19,7 +19,7 @@ from typing import Any
 from medzoo._version import __version__
 from medzoo.data.dataset import Dataset
 from medzoo.errors import ConfigError, ResourceError
-from medzoo.experiment.config import Arm, Design, metric_words
+from medzoo.experiment.config import Design, metric_words
 from medzoo.experiment.forecast import forecast
 from medzoo.experiment.plan import ExperimentPlan, plan_experiment
 from medzoo.experiment.results import Experiment, check_cell, read_cell
@@ -55,7 +55,7 @@ from medzoo.tuning.results import (
     write_tuning,
 )
 from medzoo.tuning.search import Scored, search
-from medzoo.tuning.space import Space
+from medzoo.tuning.space import Space, table_of
 
 logger = logging.getLogger(__name__)
 
@@ -240,7 +240,7 @@ class _Tuning:
     def _search_plan(self) -> ExperimentPlan:
         """Plan the experiment of the search: the controls, and one plain policy of each pool."""
         job, space = self.job, self.job.space
-        plain_arms = [_table(space.arm(space.plain(pool))) for pool in space.pools]
+        plain_arms = [table_of(space.arm(space.plain(pool))) for pool in space.pools]
         design = search_design(job.design, arms=plain_arms, target=[plain_arms[0]["target"]])
         return _plan(design, job, job.inner, SEARCH)
 
@@ -321,7 +321,7 @@ class _Tuning:
 
     def _held_out(self, winner: TrialResult) -> Experiment:
         job = self.job
-        table = _table(job.space.held_out_arm(winner.params))
+        table = table_of(job.space.held_out_arm(winner.params))
         design = held_out_design(job.design, job.classifier, arms=[table], target=[table["target"]])
         plan = plan_experiment(
             design,
@@ -388,11 +388,6 @@ class _Tuning:
 def _plan(design: Design, job: TuningJob, data: Dataset, name: str) -> ExperimentPlan:
     """Plan an experiment in the inner folds, where published generators may have seen test images (recorded)."""
     return plan_experiment(design, data, job.folder / name, source=job.source, allow_leak=True)
-
-
-def _table(arm: Arm) -> dict[str, Any]:
-    """Return an arm as a table that experiments take."""
-    return {"images": next(iter(arm.mixture)), "name": arm.name, "target": arm.target, **arm.levers}
 
 
 def _score(plan: ExperimentPlan, space: Space, runner: Runner, policies: Sequence[Mapping[str, Any]]) -> list[Scored]:

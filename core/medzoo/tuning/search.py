@@ -16,7 +16,7 @@ from medzoo.errors import ResourceError
 from medzoo.seeds import derive_seed
 from medzoo.storage.files import disk_errors, temporary_beside
 from medzoo.tuning.results import TrialResult
-from medzoo.tuning.space import Space
+from medzoo.tuning.space import Space, table_of
 
 if TYPE_CHECKING:
     import optuna
@@ -91,7 +91,7 @@ def search(
                 result = TrialResult(
                     number=number,
                     params=params,
-                    arm=arm_table(space, params),
+                    arm=table_of(space.arm(params)),
                     score=one.score,
                     sd=one.sd,
                     seconds=round(one.seconds, 3),
@@ -100,12 +100,6 @@ def search(
                 on_trial(result)
             place += len(asked)
     return found
-
-
-def arm_table(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arm of a choice in the inner folds as a table that experiments take."""
-    arm = space.arm(params)
-    return {"images": next(iter(arm.mixture)), "name": arm.name, "target": arm.target, **arm.levers}
 
 
 def _propose(
@@ -165,7 +159,7 @@ def _result(trial: optuna.trial.FrozenTrial, space: Space) -> TrialResult:
     return TrialResult(
         number=attributes[_PLACE],
         params=params,
-        arm=arm_table(space, params),
+        arm=table_of(space.arm(params)),
         score=float(trial.value),
         sd=float(attributes["sd"]),
         seconds=float(attributes["seconds"]),

@@ -166,6 +166,11 @@ class Space:
         return inner, whole
 
 
+def table_of(arm: Arm) -> dict[str, Any]:
+    """Return an arm of one pool as a table that experiments take."""
+    return {"images": next(iter(arm.mixture)), "name": arm.name, "target": arm.target, **arm.levers}
+
+
 def _apart(use: Mapping[str, Any]) -> bool:
     """Return whether images are not added to the real ones, so that every class needs `target` of them."""
     return bool(use["replace"]) or use["stage"] == "pretrain"
