@@ -62,7 +62,7 @@ class Generator:
     folder: Path | None = None
     weights_sha256: str = ""
     trained_on: frozenset[str] = frozenset()
-    images: Mapping[str, int] = field(default_factory=dict)
+    images: Mapping[str, int | str] = field(default_factory=dict)
     strength: float | None = None
 
     def config(self, plugins: Plugins) -> Resolved[Any]:
@@ -244,7 +244,7 @@ class Recipe:
     spec: ClassifierSpec
     design: Design
     implied: Mapping[str, Any]
-    images: Mapping[str, int]
+    images: Mapping[str, int | str]
 
     def base(self) -> config.Resolved[Any]:
         """Return the settings that no arm changes."""
