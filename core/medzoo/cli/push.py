@@ -102,7 +102,7 @@ def push(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check a model, upload it, and print its registry entry; or an augmented folder as a dataset."""
+    """Check and upload a model, or an augmented folder as a dataset."""
     import medzoo
     from medzoo.hub.registry import load_registry
     from medzoo.publishing.push import bundled_models

@@ -161,7 +161,9 @@ def build_dataset(
     _check_memorization(generators, accepted=accept_memorization)
     license = _license(generators, license, originals=originals_license)
     classes = sorted({name for label in record["counts"] for name in split_label(label) if name})
-    counts = {name: dict(Counter(image.row["origin"] for image in images if name in image.labels)) for name in classes}
+    counts = {
+        name: dict(Counter(str(image.row["origin"]) for image in images if name in image.labels)) for name in classes
+    }
     try:
         import datasets  # noqa: F401
     except ImportError:
