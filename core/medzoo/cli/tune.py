@@ -58,7 +58,7 @@ def tune(
     masks: Masks = "ignore",
     as_json: Json = False,
 ) -> None:
-    """Find how to use synthetic images on your data, or that they do not help.
+    """Find how to use synthetic images on your data, or not to.
 
     In inner folds of the training part, policies are searched with a classifier on frozen features, and the best few
     are trained for real beside the controls at equal steps. The winner is tested once on the held-out part, and written
