@@ -20,6 +20,7 @@ nitpick_ignore_regex = [
     # Internal types in signatures, and a type argument that is named in quotes.
     ("py:class", r"(medzoo\.runs\.progress\.)?Progress|(medzoo\.publishing\.card\.)?About"),
     ("py:class", r"ExperimentPlan|Job|Classifier|medzoo\.(plugins\.lookup\.Plugins|data\.dataset\.Dataset)"),
+    ("py:class", r"medzoo\.(experiment\.statistics\.Comparison|tuning\.results\.TrialResult)"),
     ("py:(obj|class)", r"medzoo\.(specs\.M_co|toolkit\.diffusion\.process\.S)"),
 ]
 

@@ -21,6 +21,18 @@ def left_out(path: Path) -> dict[str, int]:
 # Parts
 
 
+def test_folder_of_tables_names_the_table(tmp_path: Path) -> None:
+    for name in ("split", "test", "train"):
+        (tmp_path / f"{name}.csv").write_text("file,label\n")
+    with pytest.raises(DataError, match=r"it has 3 \.csv") as caught:
+        open_dataset(tmp_path)
+    assert caught.value.hint == f"did you mean --data {tmp_path / 'split.csv'}?"
+    (tmp_path / "split.csv").unlink()
+    with pytest.raises(DataError) as caught:
+        open_dataset(tmp_path)
+    assert "did you mean" not in caught.value.hint
+
+
 @pytest.mark.parametrize(
     "folders",
     [

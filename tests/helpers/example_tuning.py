@@ -30,7 +30,7 @@ def made_tuning(folder: Path, *, trials: int = 40, augment: bool = True, **given
     images = {pool.name: f"folder:{folder / POOLS / pool.name}" for pool in pools}
     tables = [
         {"images": images["ddpm-var-busi@0.3"], "name": name, "target": 300, "loss_weight": 0.3},
-        {"images": images["ldm-busi"], "name": "ldm-busi to 0.75, weight 0.6", "target": 225, "loss_weight": 0.6},
+        {"images": images["ldm-busi"], "name": "ldm-busi to 75%, weight 0.6", "target": 225, "loss_weight": 0.6},
     ]
     skill = {"real": 1.2, "weighted": 1.25, name: 1.9 if augment else 1.2}
     both, one = (

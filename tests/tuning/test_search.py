@@ -94,6 +94,6 @@ def test_search_policies_that_fail(tmp_path, logged):
 
     trials = found(space, tmp_path / "search.journal", score=failing)
     assert {trial.params["pool"] for trial in trials} == {"b"}
-    assert any("policy 0 (a to 1) failed: too few images" in line for line in logged)
+    assert any("policy 0 (a to 100%) failed: too few images" in line for line in logged)
     with pytest.raises(ResourceError, match="no policy could be scored: the disk is full"):
         found(space, tmp_path / "b.journal", score=lambda policies: [Scored(error="the disk is full")] * len(policies))

@@ -282,7 +282,10 @@ def _read_class_folders(root: Path, *, masks: str) -> tuple[FolderPart, list[Lef
     if not folders:
         if beside:
             raise DataError(f"{root} holds images but no class folders", _NO_CLASSES)
-        raise DataError(f"{root} holds no images{_what_else(loose)}", LAYOUTS)
+        tables = [file for file in loose if file.suffix.lower() == ".csv"]
+        table = next((file for file in tables if file.name == "split.csv"), tables[0] if len(tables) == 1 else None)
+        hint = LAYOUTS if table is None else f"did you mean --data {table}?"
+        raise DataError(f"{root} holds no images{_what_else(loose)}", hint)
     found = {folder: _walk(folder) for folder in folders}
     for folder in [folder for folder, one in found.items() if one.bare and not one.images]:
         folders.remove(folder)  # reports and the like beside the class folders are no class

@@ -71,7 +71,7 @@ class RealFeatures:
     labels: np.ndarray
     groups: np.ndarray
     mirrored: np.ndarray | None = None
-    fitted: dict[tuple[int, int], tuple[np.ndarray, list[Any]]] = field(default_factory=dict, repr=False)
+    fitted: dict[tuple[int, int], tuple[np.ndarray, list[Any]]] = field(default_factory=dict, init=False, repr=False)
     """The classifiers of `agreement`, which depend on no pool, by their number and seed."""
 
 

@@ -121,7 +121,7 @@ class Space:
         }
         arm = Arm(name="", mixture={self.pools[params["pool"]]: 1.0}, target=target, **levers)
         pulled = [LEVERS[name].format(value) for name, value in arm.levers.items()]
-        return replace(arm, name=", ".join([f"{params['pool']} to {params['target']:g}", *pulled]))
+        return replace(arm, name=", ".join([f"{params['pool']} to {params['target']:.0%}", *pulled]))
 
     def needs(self, params: Params) -> tuple[dict[str, int], dict[str, int]]:
         """Return the images of each class that a choice needs, most of any inner fold, and on the whole training part.
