@@ -23,6 +23,7 @@ from medzoo.cli.options import (
     Seed,
     SkipBad,
     Source,
+    complete_generators,
     names_in,
     parse_overrides,
     parse_signing,
@@ -43,6 +44,7 @@ Gens = Annotated[
     list[str] | None,
     typer.Option(
         metavar="GEN[@STRENGTH][=SHARE]",
+        autocompletion=complete_generators,
         help="Generator: id, plugin or run folder; @0.3 varies the real images; repeat for a mixture.",
     ),
 ]

@@ -21,6 +21,7 @@ from medzoo.cli.options import (
     Seed,
     SkipBad,
     Source,
+    complete_generators,
     names_in,
     parse_overrides,
     takes_reading,
@@ -35,7 +36,12 @@ logger = logging.getLogger(__name__)
 
 
 Gen = Annotated[
-    str | None, typer.Argument(metavar="[GEN]", help="Generator to sample images from (id or run), instead of --fake.")
+    str | None,
+    typer.Argument(
+        metavar="[GEN]",
+        help="Generator to sample images from (id or run), instead of --fake.",
+        autocompletion=complete_generators,
+    ),
 ]
 Real = Annotated[Path, typer.Option(help="Held-out real images: class folders, images, CSV or npz.")]
 Fake = Annotated[Path | None, typer.Option(help="Synthetic images.")]

@@ -123,6 +123,26 @@ def parse_signing(text: str) -> tuple[str, str] | None:
     return certificate, key
 
 
+def complete_models(incomplete: str) -> list[str]:
+    """Return the ids of models and assets of the registry that begin so, for a shell's completion."""
+    return _beginning(incomplete)
+
+
+def complete_generators(incomplete: str) -> list[str]:
+    """Return the ids of generators, and the plugins they are of, that begin so."""
+    return _beginning(incomplete, kind="generator")
+
+
+def _beginning(incomplete: str, *, kind: str = "") -> list[str]:
+    from medzoo.hub.registry import load_registry
+
+    registry = load_registry()
+    entries = [entry for entry in registry.models.values() if kind in ("", entry.kind)]
+    names = [entry.name for entry in entries]
+    names += [entry.plugin for entry in entries] if kind else [asset.id for asset in registry.assets]
+    return sorted({name for name in names if name.startswith(incomplete)})
+
+
 def names_in(text: str) -> list[str] | None:
     """Return the names in "a, b, c"; None for an empty text."""
     return [name.strip() for name in text.split(",")] if text else None

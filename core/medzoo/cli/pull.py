@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from medzoo.cli.options import Source
+from medzoo.cli.options import Source, complete_models
 from medzoo.cli.output import Json, print_json, print_text
 from medzoo.cli.progress import ProgressDisplay
 
@@ -17,7 +17,9 @@ def pull(
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="ID...", help="Models, assets, plugins (their default model) or hf:org/name[@revision]."
+            metavar="ID...",
+            help="Models, assets, plugins (their default model) or hf:org/name[@revision].",
+            autocompletion=complete_models,
         ),
     ],
     source: Source = None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medzoo.cli.options import parse_overrides
+from medzoo.cli.options import complete_models, parse_overrides
 from medzoo.cli.output import Json, megabytes, print_json, print_table, print_text
 from medzoo.errors import ConfigError
 
@@ -52,6 +52,7 @@ def push(
         typer.Argument(
             metavar="ID|RUN|DIR",
             help="A model, a finished training run, or a card folder; with --dataset, an augmented folder.",
+            autocompletion=complete_models,
         ),
     ] = "",
     dataset: Annotated[bool, typer.Option("--dataset", help="Publish an augmented folder as a dataset.")] = False,

@@ -19,6 +19,7 @@ from medzoo.cli.options import (
     Overrides,
     Seed,
     Source,
+    complete_generators,
     parse_overrides,
     parse_signing,
     takes_reading,
@@ -31,7 +32,11 @@ logger = logging.getLogger(__name__)
 
 Gen = Annotated[
     str,
-    typer.Argument(metavar="GEN", help="Generator: id, plugin, run folder or hf:org/name; @0.3 varies images."),
+    typer.Argument(
+        metavar="GEN",
+        help="Generator: id, plugin, run folder or hf:org/name; @0.3 varies images.",
+        autocompletion=complete_generators,
+    ),
 ]
 Labels = Annotated[
     list[str] | None,

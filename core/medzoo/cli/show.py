@@ -8,6 +8,7 @@ import typer
 
 from medzoo import config as settings
 from medzoo.cli.list import describe
+from medzoo.cli.options import complete_models
 from medzoo.cli.output import Json, count, megabytes, print_json, print_table, print_text
 from medzoo.errors import MedzooError, PluginError, UnknownName
 from medzoo.hub.registry import CLASSIFIER, CONFIG, GENERATOR, AssetEntry, ModelEntry, Registry, load_registry
@@ -34,6 +35,7 @@ def show(
         typer.Argument(
             metavar="ID",
             help="A model (id@v1 for a version), asset, generator, classifier, metric, extractor or plugin.",
+            autocompletion=complete_models,
         ),
     ],
     json: Json = False,

@@ -15,6 +15,7 @@ from medzoo.cli.options import (
     Masks,
     SkipBad,
     Source,
+    complete_generators,
     names_in,
     parse_overrides,
 )
@@ -33,7 +34,10 @@ def tune(
     out: Annotated[Path, typer.Option(help="Folder for pools, results and policy.toml; the same command resumes.")],
     gen: Annotated[
         list[str] | None,
-        typer.Option(help="Generator, as `sample` takes it (repeatable); without, all on this machine that fit."),
+        typer.Option(
+            help="Generator, as `sample` takes it (repeatable); without, all on this machine that fit.",
+            autocompletion=complete_generators,
+        ),
     ] = None,
     test: Annotated[
         list[Path] | None,
