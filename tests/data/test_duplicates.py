@@ -12,7 +12,7 @@ from PIL import Image
 from medzoo.data import duplicates
 from medzoo.data.checks import Duplicates, check_dataset
 from medzoo.data.dataset import Dataset, open_dataset
-from medzoo.data.duplicates import components, duplicate_groups, equal_pairs, near_pairs, thumbnails
+from medzoo.data.duplicates import THRESHOLD, components, duplicate_groups, equal_pairs, near_pairs, thumbnails
 
 
 def in_memory(images: list[np.ndarray] | np.ndarray) -> Dataset:
@@ -54,6 +54,22 @@ def test_near_pairs_correlate_above_threshold(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(duplicates, "_ROWS", rows)
         assert near_pairs(vectors).tolist() == expected
     assert near_pairs(vectors[:0]).shape == (0, 2)
+
+
+@pytest.mark.parametrize("rows", [512, 16])
+def test_near_pairs_finds_what_comparing_all_does(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    """Scans much alike, on both sides of the threshold, among blank ones: in few low frequencies and in all."""
+    rng = np.random.default_rng(1)
+    looks = np.stack([scan(seed, 32) for seed in range(6)]).astype(np.float64)
+    mixed = np.einsum("nk,khw->nhw", rng.dirichlet(np.full(6, 0.3), 300), looks)
+    mixed += rng.standard_normal(mixed.shape) * rng.uniform(0, 6, (300, 1, 1))
+    vectors = thumbnails(in_memory(np.clip(mixed, 0, 255).astype(np.uint8)))
+    vectors[[3, 100]] = 0
+    expected = np.argwhere(np.triu(vectors @ vectors.T > THRESHOLD, k=1))
+    assert len(expected) > 100
+    monkeypatch.setattr(duplicates, "_ROWS", rows)
+    monkeypatch.setattr(duplicates, "_PAIRS", 100)
+    np.testing.assert_array_equal(near_pairs(vectors), expected)
 
 
 def test_duplicate_groups_resaved_scans(tmp_path: Path) -> None:
