@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal
@@ -721,6 +722,7 @@ def tune(
     allow_leak: bool = False,
     skip_bad: bool = False,
     masks: str = "ignore",
+    reading: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> TuningResult:
     """Find how to use which synthetic images on `data` with a `classifier`, or that they do not help, and prove it.
@@ -731,8 +733,7 @@ def tune(
     takes them; without any, all published ones on this machine that know the classes and have seen no test image.
     The folder `out` gets policy.toml and report.html; the same call resumes it, wherever it was interrupted, and `jobs`
     processes share the work. `budget` is in minutes. `config` is a TOML file of settings, which `settings` change by
-    dotted key (`medzoo.tuning.config.TuningSettings`). `progress` is called with the percentage done. The other
-    arguments are those of `load` and `evaluate`.
+    dotted key. `progress` is called with the percentage done. The other arguments are those of `load` and `evaluate`.
 
     Example:
         >>> result = medzoo.tune(data="split", classifier="cnn", out="tuned", gen="ddpm-var-busi", budget=60)
@@ -764,7 +765,8 @@ def tune(
     )
     labels, path, folder = class_names(classes), _existing("data", data), _existing("out", out)
     given = [] if test is None else [test] if isinstance(test, str | Path) else list(test)
-    images = open_dataset(path, skip_bad=skip_bad, classes=labels, masks=masks)
+    read = partial(open_dataset, skip_bad=skip_bad, classes=labels, masks=masks, reading=Reading.of(reading))
+    images = read(path)
     log_unreadable(images)
     job = prepare(
         images,
@@ -773,7 +775,7 @@ def tune(
         classifier=classifier,
         source=_source(device=device, settings=None, source=source),
         generators=(str(gen),) if isinstance(gen, str | Path) else names("gen", [str(each) for each in gen]),
-        tests=[open_dataset(_existing("test", each), skip_bad=skip_bad, classes=labels, masks=masks) for each in given],
+        tests=[read(_existing("test", each)) for each in given],
         budget=budget,
         allow_leak=allow_leak,
     )

@@ -42,9 +42,25 @@ def test_tune_prints_the_verdict(medzoo, result, monkeypatch):
     monkeypatch.setattr(api, "tune", lambda **options: given.update(options) or result)
     (result.folder / "report.html").write_text("")
     options = ["--data", "split", "--classifier", "cnn", "--out", "r"]
-    found = medzoo("tune", *options, "--gen", "ldm", "--trials", 9, "--budget", 30, "--set", "folds=4", "--seed", 2)
+    found = medzoo(
+        "tune",
+        *options,
+        "--gen",
+        "ldm",
+        "--trials",
+        9,
+        "--budget",
+        30,
+        "--set",
+        "folds=4",
+        "--seed",
+        2,
+        "--window",
+        "lung",
+    )
     assert found.code == 0, found.err
     asked = {"gen": ["ldm"], "trials": 9, "budget": 30.0, "settings": {"folds": 4}, "seed": 2, "jobs": 1, "test": None}
+    asked["reading"] = {"window": "lung"}
     assert {name: given[name] for name in asked} == asked
     lines = found.out.splitlines()
     assert lines[0].split() == ["images", "arm", "balanced", "accuracy", "95", "%"]

@@ -18,6 +18,7 @@ from medzoo.cli.options import (
     complete_generators,
     names_in,
     parse_overrides,
+    takes_reading,
 )
 from medzoo.cli.output import Json, print_json, print_table, print_text
 from medzoo.cli.progress import ProgressDisplay, duration
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from medzoo.tuning.results import TuningResult
 
 
+@takes_reading
 def tune(
     data: Annotated[
         Path, typer.Option(help="Real images with a test part, as `medzoo data split` makes: folders, a CSV or an npz.")
@@ -60,6 +62,7 @@ def tune(
     allow_leak: AllowLeak = False,
     skip_bad: SkipBad = False,
     masks: Masks = "ignore",
+    reading: dict[str, str] | None = None,
     as_json: Json = False,
 ) -> None:
     """Find how to use synthetic images on your data, or not to.
@@ -89,6 +92,7 @@ def tune(
             allow_leak=allow_leak,
             skip_bad=skip_bad,
             masks=masks,
+            reading=reading,
             progress=progress,
         )
     if as_json:

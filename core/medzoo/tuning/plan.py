@@ -16,6 +16,7 @@ import numpy as np
 from medzoo._version import __version__
 from medzoo.data.dataset import Dataset
 from medzoo.data.duplicates import image_groups
+from medzoo.data.windows import FILE
 from medzoo.errors import ConfigError, DataError
 from medzoo.experiment.config import FOLDER, Arm, Design
 from medzoo.experiment.folds import join_parts
@@ -165,6 +166,8 @@ def prepare(
         "job": JOB,
         "medzoo": __version__,
         "data": {"fingerprint": inner.fingerprint(), "held_out": held_out.fingerprint()},
+        # The fingerprints are of what files store.
+        **({"window": data.window or FILE} if data.has_volumes else {}),
         "tests": [test.fingerprint() for test in tests[1:]],
         "classifier": classifier,
         "settings": design.flat(),
