@@ -20,7 +20,7 @@ import medzoo
 from medzoo.data.images import decode
 from medzoo.errors import ConfigError, DataError, HubError
 from medzoo.hub.front_matter import parse_card
-from medzoo.publishing.dataset import DatasetPackage, build_dataset
+from medzoo.publishing.dataset import DatasetPackage, push_dataset
 
 datasets = pytest.importorskip("datasets")
 
@@ -56,7 +56,7 @@ def folder(made: Path, tmp_path: Path) -> Path:
 
 
 def build(folder: Path, **request: Any) -> DatasetPackage:
-    return build_dataset(folder, **{"repo": REPO, "license": "cc-by-4.0", **request})
+    return push_dataset(folder, **{"repo": REPO, "license": "cc-by-4.0", "dry_run": True, **request})
 
 
 def load(package: DatasetPackage, folder: Path) -> Any:
@@ -106,6 +106,23 @@ def test_build_dataset_includes_real_images_as_plain_pixels(root, tmp_path):
     real = [np.asarray(row["image"]) for row in found if row["origin"] == "real"]
     for file in source.glob("*/*.jpg"):
         assert any(np.array_equal(pixels, decode(file)) for pixels in real)
+
+
+def test_build_dataset_of_several_labels(root, tmp_path):
+    files = [f"real/{file.parent.name}/{file.name}" for file in sorted((root / "real").glob("*/*.png"))]
+    labels = ["a", "a|b", "b", "a|b", "a", "b", "a|b", "a", "a"]
+    rows = [f"{file},{label}" for file, label in zip(files, labels, strict=True)]
+    (root / "several.csv").write_text("\n".join(["file,label", *rows]) + "\n")
+    medzoo.augment("classic", to=12, data=root / "several.csv", out=tmp_path / "made")
+    asked = {"originals_license": "cc-by-4.0", "include_originals": True}
+    for format in ("parquet", "imagefolder"):
+        package = build(tmp_path / "made", format=format, **asked)
+        assert all("|" not in name for name in package.files)
+        found = load(package, tmp_path / format)
+        assert len(found) == 12
+        assert found.features["labels"].feature.names == ["a", "b"]
+        real = [row["labels"] for row in found if row["origin"] == "real"]
+        assert sorted(real) == sorted([[0], [0, 1], [1], [0, 1], [0], [1], [0, 1], [0], [0]])
 
 
 def test_build_dataset_card(made):

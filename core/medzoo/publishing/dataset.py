@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 from collections import Counter
@@ -12,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from medzoo._version import __version__
 from medzoo.data.images import decode, encode_png
-from medzoo.data.metadata import METADATA, read_metadata
+from medzoo.data.metadata import LABELS, METADATA, read_metadata
 from medzoo.errors import ConfigError, DataError, UnknownName
 from medzoo.evaluation.memorization import CopyCheck
+from medzoo.generation.plan import label_folder
 from medzoo.generation.run import MODELS
 from medzoo.hub.registry import WEIGHTS, Registry, load_registry
 from medzoo.models.folder import read_description
 from medzoo.models.labels import split_label
 from medzoo.publishing.checks import find_local_identifiers
-from medzoo.publishing.upload import README, RECORD, Repository, published_commits, read_remote
+from medzoo.publishing.upload import README, RECORD, Repository, check_privacy, published_commits, read_remote
 from medzoo.runs.record import check_finished
 from medzoo.storage.files import sha256_file, write_json_atomic
 
@@ -50,6 +52,7 @@ class PublishedImage:
     """
 
     path: Path
+    sha256: str
     name: str
     depth: int
     labels: tuple[str, ...]
@@ -106,57 +109,16 @@ def push_dataset(
         ConfigError: a license is missing or does not fit; the extra `datasets` is not installed.
         HubError: no token; the Hub cannot be reached or refuses, or holds a changed card and not `force`.
     """
-    if private and not create:
-        raise ConfigError("--private applies only to a new repository", "add --create")
-    package = build_dataset(
-        Path(folder),
-        repo=repo,
-        license=license,
-        title=title,
-        format=format,
-        include_originals=include_originals,
-        originals_license=originals_license,
-        accept_memorization=accept_memorization,
-    )
-    if dry_run:
-        return package
-    repository = Repository(package.repo, kind="dataset")
-    remote = read_remote(
-        repository,
-        package.files,
-        bases=published_commits(package.folder, package.repo),
-        create=create,
-        private=private,
-        force=force,
-    )
-    count = sum(sum(own.values()) for own in package.counts.values())
-    commit, sent = repository.commit(
-        package.files, onto=remote, message=f"Publish {count} images", replaced=("data", SPLIT)
-    )
-    write_json_atomic(package.folder / RECORD, {"repo": package.repo, "commit": commit})
-    return replace(package, commit=commit, sent=sent)
-
-
-def build_dataset(
-    folder: Path,
-    *,
-    repo: str,
-    license: str = "",
-    title: str = "",
-    format: str = "parquet",
-    include_originals: bool = False,
-    originals_license: str = "",
-    accept_memorization: bool = False,
-) -> DatasetPackage:
-    """Check an augmented folder and package it, without sending anything. Raises: as `push_dataset`."""
+    check_privacy(create=create, private=private)
     if not repo:
         raise ConfigError("no repository is given for the dataset", "pass --repo ORG/NAME")
     if format not in FORMATS:
         raise UnknownName("format", format, FORMATS)
+    folder = Path(folder)
     record = _finished(folder)
     depth = record["data"].get("summary", {}).get("depth") or 16
     images = _images(folder, originals=include_originals, depth=depth)
-    _check_real(images, record, included=include_originals, license=originals_license)
+    _check_real(images, included=include_originals, license=originals_license)
     generators = _generators(record, load_registry())
     _check_memorization(generators, accepted=accept_memorization)
     license = _license(generators, license, originals=originals_license)
@@ -182,9 +144,23 @@ def build_dataset(
     )
     if found := sorted(find_local_identifiers(card)):
         raise DataError(f"the card would contain '{found[0]}' of this machine", "rename the class or the generator")
-    return DatasetPackage(
+    package = DatasetPackage(
         folder=folder, repo=repo, format=format, counts=counts, files={README: card.encode(), **files}
     )
+    return package if dry_run else _publish(package, create=create, private=private, force=force)
+
+
+def _publish(package: DatasetPackage, *, create: bool, private: bool, force: bool) -> DatasetPackage:
+    """Push the package in one commit, or in none if the Hub has all of it. Raises: HubError."""
+    repository = Repository(package.repo, kind="dataset")
+    bases = published_commits(package.folder, package.repo)
+    remote = read_remote(repository, package.files, bases=bases, create=create, private=private, force=force)
+    count = sum(sum(own.values()) for own in package.counts.values())
+    commit, sent = repository.commit(
+        package.files, onto=remote, message=f"Publish {count} images", replaced=("data", SPLIT)
+    )
+    write_json_atomic(package.folder / RECORD, {"repo": package.repo, "commit": commit})
+    return replace(package, commit=commit, sent=sent)
 
 
 def _finished(folder: Path) -> Mapping[str, Any]:
@@ -202,17 +178,18 @@ def _finished(folder: Path) -> Mapping[str, Any]:
 
 
 def _images(folder: Path, *, originals: bool, depth: int) -> list[PublishedImage]:
-    """Return the images to publish, in the order of metadata.csv. Raises: DataError for none, or a missing file."""
+    """Return the images to publish, in the order of metadata.csv. Raises: DataError if none is synthetic."""
     found, real = [], 0
     for name, row in read_metadata(folder).items():
-        labels = tuple(filter(None, split_label(row["label"])))
+        label = row.get(LABELS, row.get("label", ""))
+        labels = tuple(filter(None, split_label(label)))
         facts: dict[str, str | int | float | None] = {"origin": row["origin"]}
         if row["origin"] == "real":
             if not originals:
                 continue
             # Its own name may identify a patient.
             real += 1
-            target = f"{row['label']}/real-{real:06d}.png"
+            target = f"{label_folder(label)}/real-{real:06d}.png"
         else:
             target = name
         facts |= {
@@ -222,10 +199,10 @@ def _images(folder: Path, *, originals: bool, depth: int) -> list[PublishedImage
             "strength": float(row["strength"]) if row.get("strength") else None,
             "from_real": row["origin"] != "real" and bool(row["source_image"]),
         }
-        if not (folder / name).is_file() or sha256_file(folder / name) != row["sha256"]:
-            raise DataError(f"{folder / name} is missing or was changed", "run the same `medzoo augment` again")
-        found.append(PublishedImage(path=folder / name, name=target, depth=depth, labels=labels, row=facts))
-    if not any(image.row["origin"] != "real" for image in found):
+        found.append(
+            PublishedImage(path=folder / name, sha256=row["sha256"], name=target, depth=depth, labels=labels, row=facts)
+        )
+    if not any(map(_made, found)):
         raise DataError(f"{folder / METADATA} lists no synthetic image", "give the folder of a finished augmentation")
     if other := next((image.path for image in found if _made(image) and image.path.suffix != ".png"), None):
         raise DataError(f"{other} is not a PNG", "augment into PNG files to publish them as a dataset")
@@ -236,7 +213,7 @@ def _made(image: PublishedImage) -> bool:
     return image.row["origin"] != "real"
 
 
-def _check_real(images: Sequence[PublishedImage], record: Mapping[str, Any], *, included: bool, license: str) -> None:
+def _check_real(images: Sequence[PublishedImage], *, included: bool, license: str) -> None:
     """Check that what shows real images has a license to be shared. Raises: ConfigError."""
     if license:
         return
@@ -333,9 +310,15 @@ def _license(generators: Sequence[_Generator], given: str, *, originals: str) ->
 
 
 def _png(image: PublishedImage) -> bytes:
-    """Return the file that is published: a synthetic one as it is, with its marks; of a real one, the pixels alone."""
+    """Return the file that is published: a synthetic one as it is, with its marks; of a real one, the pixels alone.
+
+    Raises: DataError for a file that is missing, or not as metadata.csv says.
+    """
+    data = image.path.read_bytes() if image.path.is_file() else b""
+    if hashlib.sha256(data).hexdigest() != image.sha256:
+        raise DataError(f"{image.path} is missing or was changed", "run the same `medzoo augment` again")
     if _made(image):
-        return image.path.read_bytes()
+        return data
     pixels = decode(image.path, depth=image.depth)
     return encode_png(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
 

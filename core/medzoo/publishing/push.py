@@ -21,7 +21,7 @@ from medzoo.models.loading import count_parameters
 from medzoo.plugins.lookup import Plugins, load_plugins
 from medzoo.publishing.card import README, TRAININGS, About, entry_values, form_of, load_published, write_card
 from medzoo.publishing.checks import Card, find_problems
-from medzoo.publishing.upload import RECORD, Repository, published_commits, read_remote
+from medzoo.publishing.upload import RECORD, Repository, check_privacy, published_commits, read_remote
 from medzoo.runs.record import read_run
 from medzoo.storage.files import sha256_file, write_atomic, write_json_atomic
 from medzoo.storage.paths import bundled_root
@@ -97,8 +97,7 @@ def push(
         raise ConfigError(
             "a push of several models takes neither --repo nor --about: each has its own", "pass --org ORG"
         )
-    if private and not create:
-        raise ConfigError("--private applies only to a new repository", "add --create")
+    check_privacy(create=create, private=private)
     plugins = load_plugins()
     registry = load_registry(plugins=plugins)
     packages = []

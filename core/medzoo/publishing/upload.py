@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from medzoo._version import __version__
-from medzoo.errors import DataError, HubError
+from medzoo.errors import ConfigError, DataError, HubError
 from medzoo.hub.entries import COMMIT
 from medzoo.hub.network import check_network_settings
 from medzoo.storage.files import read_json
@@ -230,6 +230,12 @@ def published_commits(folder: Path, repo: str) -> tuple[str, ...]:
         return ()
     except (ValueError, KeyError, TypeError):
         raise DataError(f"{folder / RECORD} is damaged", "remove it") from None
+
+
+def check_privacy(*, create: bool, private: bool) -> None:
+    """Raise ConfigError for the privacy of a repository that is not to be created."""
+    if private and not create:
+        raise ConfigError("--private applies only to a new repository", "add --create")
 
 
 def read_remote(
