@@ -198,6 +198,10 @@ class Resolved(Generic[T]):
         """Return every dotted key with its value."""
         return flatten(self.value)
 
+    def plain(self) -> dict[str, Any]:
+        """Return every dotted key with its value for JSON, lists of values as lists."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in self.flat().items()}
+
 
 def resolve(
     schema: type[T],
@@ -328,6 +332,13 @@ def undescribed(schema: type[Any]) -> list[str]:
 def flatten(value: Any) -> dict[str, Any]:
     """Return every dotted key of a settings object with its value."""
     return {key: functools.reduce(getattr, key.split("."), value) for key in keys(type(value))}
+
+
+def as_lists(values: dict[str, Any], keys: Iterable[str]) -> None:
+    """Make lists of the values at `keys`, where there are any: of a text its parts by commas, of others one alone."""
+    for key in keys:
+        if key in values and not isinstance(values[key], list | tuple):
+            values[key] = values[key].split(",") if isinstance(values[key], str) else [values[key]]
 
 
 def shown(value: Any) -> str:

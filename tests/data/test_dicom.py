@@ -276,7 +276,7 @@ def test_dicom_files_that_are_broken(tmp_path: Path) -> None:
 
 def test_dicom_without_pydicom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_dicom(tmp_path / "a" / "1.dcm", RAMP)
-    dicom._import.cache_clear()
+    dicom.import_pydicom.cache_clear()
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(ConfigError) as error:
         open_dataset(tmp_path)

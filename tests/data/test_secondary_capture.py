@@ -12,6 +12,7 @@ from helpers.image_sets import noise
 
 from medzoo import identify
 from medzoo.data.dataset import open_unlabeled
+from medzoo.data.dicom import import_pydicom
 from medzoo.data.images import decode, probe, write_image
 from medzoo.data.marks import ALTERED, TRAINED, Mark, describe_mark, read_description
 from medzoo.data.secondary_capture import encode_dicom, is_whole_dicom
@@ -116,6 +117,7 @@ def test_is_whole_dicom() -> None:
 
 def test_encode_dicom_without_pydicom(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pydicom", None)
+    import_pydicom.cache_clear()
     with pytest.raises(ConfigError, match="writing DICOM files needs pydicom") as caught:
         encode_dicom(noise(1, 6, 6), MARK)
     assert caught.value.hint == "pip install 'medzoo[dicom]'"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from medzoo._version import __version__
-from medzoo.data.marks import SYNTHETIC_SOURCES, URI, Mark
+from medzoo.data.marks import URI, Mark, leading_term
 from medzoo.errors import ConfigError
 
 _INSTALL = "pip install 'medzoo[c2pa]'"
@@ -143,7 +143,7 @@ def read_manifest(path: Path) -> Manifest | None:
     signed = active.get("signature_info", {})
     states = {"Trusted": "valid", "Valid": "valid, signer not on a trust list"}
     return Manifest(
-        source_type=min(filter(None, terms), key=lambda term: term not in SYNTHETIC_SOURCES, default=""),
+        source_type=leading_term(terms),
         signer=", ".join(filter(None, [signed.get("common_name"), signed.get("issuer")])),
         signature=states.get(str(found.get("validation_state")), "not valid"),
     )

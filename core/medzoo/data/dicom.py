@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 
 from medzoo.data.marks import FoundMarks, read_description
+from medzoo.data.reading import SKIP, SKIP_HINT, file_state
 from medzoo.data.windows import CT_WINDOWS, FILE, Window, parse_window, percentile_window
 from medzoo.errors import ConfigError, DataError
 
@@ -35,9 +36,7 @@ MAX_RATIO = 20.0
 """Pixels of a larger ratio of their sides are a slip in a header."""
 
 _MAGIC = b"DICM"
-_SKIP_HINT = "fix or remove it; --skip-bad skips such files and lists them"
-# What pydicom and its decoders raise on broken files; RuntimeError has NotImplementedError and RecursionError.
-_BROKEN = (
+BROKEN = (
     OSError,
     ValueError,
     TypeError,
@@ -49,6 +48,7 @@ _BROKEN = (
     ArithmeticError,
     struct.error,
 )
+"""What pydicom and its decoders raise on broken files; RuntimeError has NotImplementedError and RecursionError."""
 # SOP classes without a picture of their own, by the beginning of their UID, and what files of them are.
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 _NO_PICTURE: Mapping[str, str] = {
@@ -189,13 +189,7 @@ def read_header(path: Path) -> DicomHeader:
 
     Raises: DataError if it is not a DICOM file, or broken; ConfigError without pydicom.
     """
-    try:
-        stat = path.stat()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {(error.strerror or '').lower()}", "check the path") from None
-    if not stat.st_size:
-        raise DataError(f"{path} is empty (0 bytes)", _SKIP_HINT)
-    return _read_header(path, stat.st_size, stat.st_mtime_ns)
+    return _read_header(*file_state(path))
 
 
 def read_with_picture(path: Path) -> DicomHeader:
@@ -206,7 +200,7 @@ def read_with_picture(path: Path) -> DicomHeader:
     if not header.gray and header.photometric not in ("RGB", "PALETTE COLOR", *_YBR):
         raise DataError(
             f"{path} has the colors {_code(header.photometric)}, which are not read",
-            "save it as RGB or MONOCHROME2, or remove it; --skip-bad skips such files and lists them",
+            f"save it as RGB or MONOCHROME2, or remove it; {SKIP}",
         )
     return header
 
@@ -286,7 +280,7 @@ def check_label_tag(text: str) -> int:
     Attributes that may identify a patient are refused: only codes, numbers and a few descriptions can be labels.
     Raises: ConfigError.
     """
-    _import()
+    import_pydicom()
     from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 
     group, comma, element = text.strip().strip("()").partition(",")
@@ -313,12 +307,12 @@ _LABEL_TEXTS = frozenset(
 
 
 @cache
-def _import() -> Any:
-    """Import pydicom and silence it. Raises: ConfigError if it is not installed."""
+def import_pydicom(doing: str = "reading") -> Any:
+    """Import pydicom and silence it. Raises: ConfigError if it is not installed, and says what needs it."""
     try:
         import pydicom
     except ImportError:
-        raise ConfigError("reading DICOM files needs pydicom", "pip install 'medzoo[dicom]'") from None
+        raise ConfigError(f"{doing} DICOM files needs pydicom", "pip install 'medzoo[dicom]'") from None
     for name in ("pydicom", "pylibjpeg"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # what it logs quotes values of headers
     return pydicom
@@ -333,18 +327,18 @@ def _without_warnings() -> Iterator[None]:
 
 def _reading(path: Path, read: Callable[[], T], why: str) -> T:
     """Return what `read` returns. Raises: DataError that quotes nothing of the file; ConfigError."""
-    pydicom = _import()
+    pydicom = import_pydicom()
     try:
         with _without_warnings():
             return read()
-    except (pydicom.errors.InvalidDicomError, *_BROKEN):
+    except (pydicom.errors.InvalidDicomError, *BROKEN):
         # `from None`: the text of the cause may hold a patient's data.
-        raise DataError(f"{path} cannot be read as DICOM: {why}", _SKIP_HINT) from None
+        raise DataError(f"{path} cannot be read as DICOM: {why}", SKIP_HINT) from None
 
 
 def _dataset(path: Path, tags: list[Any]) -> FileDataset:
     """Read attributes up to the pixels. A file without preamble must look like DICOM in another way."""
-    found: FileDataset = _import().dcmread(path, stop_before_pixels=True, specific_tags=tags, force=True)
+    found: FileDataset = import_pydicom().dcmread(path, stop_before_pixels=True, specific_tags=tags, force=True)
     return found
 
 
@@ -463,7 +457,7 @@ def _ratio(path: Path, found: Dataset, frame: Dataset | None) -> float:
             if height <= 0 or width <= 0:
                 continue
             if not 1 / MAX_RATIO <= height / width <= MAX_RATIO:
-                raise DataError(f"{path} states pixels {height:g} high and {width:g} wide", _SKIP_HINT)
+                raise DataError(f"{path} states pixels {height:g} high and {width:g} wide", SKIP_HINT)
             return height / width
     return 1.0
 
@@ -541,7 +535,7 @@ def _code(text: str) -> str:
 
 def _frame(path: Path, header: DicomHeader, index: int) -> np.ndarray:
     """Decode a frame: stored values (H, W), or (H, W, 3) of RGB. Raises: DataError."""
-    _import()
+    import_pydicom()
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.pixels.utils import pixel_array
     from pydicom.uid import UID
@@ -560,20 +554,20 @@ def _frame(path: Path, header: DicomHeader, index: int) -> np.ndarray:
         )
 
     def whole() -> np.ndarray:
-        found = _import().dcmread(path, force=True)
+        found = import_pydicom().dcmread(path, force=True)
         found.file_meta.TransferSyntaxUID = syntax  # which files without a preamble do not state
         return np.asarray(pixel_array(found, index=index))
 
     def one() -> np.ndarray:
         try:  # which reads no more of the file than one frame, but not of files that break the rules a little
             return np.asarray(pixel_array(path, index=index, transfer_syntax_uid=syntax))
-        except _BROKEN:
+        except BROKEN:
             return whole()
 
     why = "its pixels are damaged, incomplete, or not as its header says"
     pixels = _reading(path, one if header.frames > 1 else whole, why)
     if pixels.shape != (header.rows, header.columns) + ((3,) if header.samples == 3 else ()):
-        raise DataError(f"{path} cannot be read as DICOM: its pixels are not as its header says", _SKIP_HINT)
+        raise DataError(f"{path} cannot be read as DICOM: its pixels are not as its header says", SKIP_HINT)
     return pixels
 
 
@@ -583,7 +577,7 @@ def _color(path: Path, header: DicomHeader, index: int) -> np.ndarray:
     if header.palette is not None:
         return np.stack([table.look_up(pixels).astype(np.uint8) for table in header.palette], axis=-1)
     if pixels.ndim != 3:
-        raise DataError(f"{path} cannot be read as DICOM: its pixels are not as its header says", _SKIP_HINT)
+        raise DataError(f"{path} cannot be read as DICOM: its pixels are not as its header says", SKIP_HINT)
     if pixels.dtype == np.uint8:
         return np.ascontiguousarray(pixels)
     return np.rint(pixels.astype(np.float64) * (255 / (2.0**header.bits - 1))).clip(0, 255).astype(np.uint8)

@@ -15,7 +15,7 @@ from PIL import Image
 from medzoo.data import dicom
 from medzoo.data.content_credentials import read_manifest
 from medzoo.data.images import DICOM, SUFFIXES, format_of
-from medzoo.data.marks import SYNTHETIC_SOURCES, FoundMarks, read_marks
+from medzoo.data.marks import FoundMarks, leading_term, read_marks
 from medzoo.errors import ConfigError, DataError
 
 NO_MARK = "an image without a mark is not thereby real: marks are lost when programs save, convert or show images"
@@ -118,12 +118,9 @@ def _with_manifest(found: FoundMarks, path: Path) -> FoundMarks:
     manifest = read_manifest(path)
     if manifest is None:
         return found
-    terms = sorted(
-        filter(None, (found.source_type, manifest.source_type)), key=lambda term: term not in SYNTHETIC_SOURCES
-    )
     return replace(
         found,
-        source_type=terms[0] if terms else "",
+        source_type=leading_term((found.source_type, manifest.source_type)),
         marks=tuple(dict.fromkeys((*found.marks, "C2PA"))),
         facts={**found.facts, "signed_by": manifest.signer, "signature": manifest.signature},
     )

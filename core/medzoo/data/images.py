@@ -22,7 +22,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from medzoo.data import dicom, nifti
 from medzoo.data.dicom import square_size
 from medzoo.data.marks import Mark, with_mark
-from medzoo.data.reading import PLANES, Reading, chosen
+from medzoo.data.reading import PLANES, SKIP, SKIP_HINT, Reading, chosen
 from medzoo.data.secondary_capture import encode_dicom
 from medzoo.data.synthetic import has_synthetic_mark
 from medzoo.errors import ConfigError, DataError, memory_errors
@@ -57,8 +57,6 @@ _TINT = 3.0
 _PHOTOMETRIC, _SUBFILE_TYPE = 262, 254  # TIFF tags
 _AT_ONCE = 64  # files
 _MAX_COPIES = 16  # reduced copies of a picture in one file, looked at
-_SKIP = "--skip-bad skips such files and lists them"
-_SKIP_HINT = f"fix or remove it; {_SKIP}"
 
 
 class Header(NamedTuple):
@@ -224,7 +222,7 @@ def _probe_nifti(path: Path, frame: str) -> Header:
 
 def _check_size(path: Path, width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise DataError(f"{path} has more than {MAX_PIXELS // 10**6} megapixels", _SKIP_HINT)
+        raise DataError(f"{path} has more than {MAX_PIXELS // 10**6} megapixels", SKIP_HINT)
 
 
 def _frame_index(path: Path, frame: str, frames: int) -> int:
@@ -346,24 +344,24 @@ def _opened(path: Path) -> Image.Image:
     """Open an image; its header must be that of one still picture of bearable size."""
     try:
         if not path.is_file():
-            raise DataError(f"{path} is not a file", f"check the path; {_SKIP}")
+            raise DataError(f"{path} is not a file", f"check the path; {SKIP}")
         if path.stat().st_size == 0:
-            raise DataError(f"{path} is empty (0 bytes)", _SKIP_HINT)
+            raise DataError(f"{path} is empty (0 bytes)", SKIP_HINT)
         image = Image.open(path, formats=_FORMATS)
     except Image.DecompressionBombError as error:
-        raise DataError(f"{path} has more than {MAX_PIXELS // 10**6} megapixels", _SKIP_HINT) from error
+        raise DataError(f"{path} has more than {MAX_PIXELS // 10**6} megapixels", SKIP_HINT) from error
     except (OSError, *_BROKEN, struct.error, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {_reason(error)}", _SKIP_HINT) from error
+        raise DataError(f"{path} cannot be read: {_reason(error)}", SKIP_HINT) from error
     try:
         if image.width * image.height > MAX_PIXELS:
-            raise DataError(f"{path} has more than {MAX_PIXELS // 10**6} megapixels", _SKIP_HINT)
+            raise DataError(f"{path} has more than {MAX_PIXELS // 10**6} megapixels", SKIP_HINT)
         if getattr(image, "n_frames", 1) > 1 and not _has_one_picture(image):
             raise DataError(
-                f"{path} holds several frames", f"save each frame as an image of its own, or remove it; {_SKIP}"
+                f"{path} holds several frames", f"save each frame as an image of its own, or remove it; {SKIP}"
             )
     except (OSError, *_BROKEN, struct.error, zlib.error) as error:
         image.close()
-        raise DataError(f"{path} cannot be read: {_reason(error)}", _SKIP_HINT) from error
+        raise DataError(f"{path} cannot be read: {_reason(error)}", SKIP_HINT) from error
     except DataError:
         image.close()
         raise
@@ -428,7 +426,7 @@ def _loaded(path: Path) -> Iterator[Image.Image]:
                 image.load()
                 yield image
         except (OSError, *_BROKEN, struct.error, zlib.error, Image.DecompressionBombError) as error:
-            raise DataError(f"{path} cannot be read: {_reason(error)}", _SKIP_HINT) from error
+            raise DataError(f"{path} cannot be read: {_reason(error)}", SKIP_HINT) from error
 
 
 def _is_wide(image: Image.Image) -> bool:
@@ -452,7 +450,7 @@ def _whole_numbers(image: Image.Image, path: Path) -> np.ndarray:
     if not (wide.min() >= 0 and wide.max() <= 65535 and whole):
         raise DataError(
             f"{path} has pixel values that are fractions or outside 0..65535",
-            f"save it with 8 or 16 bits per pixel, or as floats from 0 to 1; {_SKIP}",
+            f"save it with 8 or 16 bits per pixel, or as floats from 0 to 1; {SKIP}",
         )
     return wide.astype(np.uint16, copy=False)
 

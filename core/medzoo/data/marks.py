@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -145,7 +145,6 @@ def read_marks(image: Image) -> FoundMarks:
     manifests += [content for kind, content, *_ in getattr(image, "private_chunks", ()) if kind == b"caBX"]
     manifests += [_as_bytes(getattr(image, "tag_v2", {}).get(_MANIFEST_TAG))]
     own, program = _own_facts(info.get(KEYWORD)), _program(info)
-    # The first is what the image is said to be; where marks disagree, one of generative AI comes first.
     stated = {
         "XMP": _term(b" ".join(xmp), others=True),
         "C2PA": _term(b" ".join(manifests)),
@@ -153,13 +152,12 @@ def read_marks(image: Image) -> FoundMarks:
         "settings": TRAINED if program else "",
     }
     stated = {mark: term for mark, term in stated.items() if term}
-    terms = sorted(stated.values(), key=lambda term: term not in SYNTHETIC_SOURCES)
     facts: dict[str, Any] = {"program": "medzoo", **own} if own else {}
     facts.pop("source_type", None)
     creator = _CREATOR.search(b" ".join(xmp))
     if name := program or (creator[1].decode(errors="replace") if stated and creator else ""):
         facts.setdefault("program", name)
-    return FoundMarks(source_type=terms[0] if terms else "", marks=tuple(stated), facts=facts)
+    return FoundMarks(source_type=leading_term(stated.values()), marks=tuple(stated), facts=facts)
 
 
 def describe_mark(mark: Mark) -> str:
@@ -177,6 +175,11 @@ def read_description(text: str) -> FoundMarks:
     return FoundMarks(source_type=term, marks=(KEYWORD,), facts={"program": KEYWORD, **own})
 
 
+def leading_term(terms: Iterable[str]) -> str:
+    """Return the term that counts where marks disagree: one of generative AI, else the first stated; "" for none."""
+    return min(filter(None, terms), key=lambda term: term not in SYNTHETIC_SOURCES, default="")
+
+
 def _as_bytes(value: object) -> bytes:
     if isinstance(value, str):
         return value.encode(errors="replace")
@@ -185,8 +188,8 @@ def _as_bytes(value: object) -> bytes:
 
 def _term(text: bytes, *, others: bool = False) -> str:
     """Return the IPTC's term that a text states, one of generative AI first; with `others`, one of real images too."""
-    found = [match.decode() for match in (*_TERM.findall(text), *(_STATED.findall(text) if others else ()))]
-    return min(found, key=lambda term: term not in SYNTHETIC_SOURCES, default="")
+    found = (*_TERM.findall(text), *(_STATED.findall(text) if others else ()))
+    return leading_term(match.decode() for match in found)
 
 
 def _own_facts(text: object) -> dict[str, Any]:

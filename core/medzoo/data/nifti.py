@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from medzoo.data.reading import SKIP_HINT, file_state
 from medzoo.data.windows import FILE, Window, parse_window, percentile_window
 from medzoo.errors import ConfigError, DataError
 
 SUFFIXES = (".nii", ".nii.gz")
 # The axis of the right, anterior, superior array that counts the slices of each plane.
 _AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
-_SKIP_HINT = "fix or remove it; --skip-bad skips such files and lists them"
 _BROKEN = (OSError, ValueError, TypeError, LookupError, AttributeError, EOFError, ArithmeticError, zlib.error)
 _LABEL_INTENT = 1002  # NIFTI_INTENT_LABEL
 _MOST_LABELS = 16
@@ -71,12 +71,12 @@ def _in_plane(plane: str) -> tuple[int, int]:
 
 def read_volume(path: Path) -> Volume:
     """Read what a file holds, once for each state of the file. Raises: DataError; ConfigError without nibabel."""
-    return _volume(*_state(path))
+    return _volume(*file_state(path))
 
 
 def decode_stored(path: Path, plane: str, index: int) -> np.ndarray:
     """Return the values (H, W) of a slice as seen from the patient's front or feet: the right side is at the left."""
-    data = _data(*_state(path))
+    data = _data(*file_state(path))
     if not 0 <= index < data.shape[_AXES[plane]]:
         raise DataError(
             f"{path} has no {plane} slice {index}", f"its {plane} slices are 0..{data.shape[_AXES[plane]] - 1}"
@@ -110,16 +110,6 @@ def _import() -> Any:
     except ImportError:
         raise ConfigError("reading NIfTI files needs nibabel", "pip install 'medzoo[nifti]'") from None
     return nibabel
-
-
-def _state(path: Path) -> tuple[Path, int, int]:
-    try:
-        stat = path.stat()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {(error.strerror or '').lower()}", "check the path") from None
-    if not stat.st_size:
-        raise DataError(f"{path} is empty (0 bytes)", _SKIP_HINT)
-    return path, stat.st_size, stat.st_mtime_ns
 
 
 @lru_cache(maxsize=1 << 16)
@@ -169,7 +159,7 @@ def _opened(path: Path) -> Any:
     try:
         return nibabel.load(path)
     except (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError, *_BROKEN):
-        raise DataError(f"{path} cannot be read as NIfTI: its header is broken", _SKIP_HINT) from None
+        raise DataError(f"{path} cannot be read as NIfTI: its header is broken", SKIP_HINT) from None
 
 
 _lock = threading.Lock()
@@ -192,7 +182,7 @@ def _load(path: Path) -> np.ndarray:
     nibabel, found = _import(), _opened(path)
     shape = tuple(found.shape)
     if len(shape) < 2 or not all(shape):
-        raise DataError(f"{path} holds no image: its shape is {shape}", _SKIP_HINT)
+        raise DataError(f"{path} holds no image: its shape is {shape}", SKIP_HINT)
     kind = found.get_data_dtype()
     if kind.names or kind.kind not in "biuf":
         raise DataError(
@@ -209,6 +199,6 @@ def _load(path: Path) -> np.ndarray:
             raise ValueError
         data = nibabel.orientations.apply_orientation(data, orientation)
     except (*_BROKEN, nibabel.orientations.OrientationError):
-        raise DataError(f"{path} cannot be read as NIfTI: it is damaged or incomplete", _SKIP_HINT) from None
+        raise DataError(f"{path} cannot be read as NIfTI: it is damaged or incomplete", SKIP_HINT) from None
     data = data.astype(np.float32) if data.dtype == np.float64 else data
     return data

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 
-from medzoo.errors import ConfigError, UnknownName
+from medzoo.errors import ConfigError, DataError, UnknownName
+
+SKIP = "--skip-bad skips such files and lists them"
+SKIP_HINT = f"fix or remove it; {SKIP}"
+"""What to do about a file that cannot be read."""
 
 PLANES = ("axial", "coronal", "sagittal")
 _FRAMES = ("first", "middle", "all")
@@ -70,3 +75,17 @@ def _step(rule: str) -> int | None:
     """Return N of "every:N"; None for another rule."""
     word, colon, number = rule.partition(":")
     return int(number) if word == "every" and colon and number.isdecimal() and int(number) > 0 else None
+
+
+def file_state(path: Path) -> tuple[Path, int, int]:
+    """Return a file with its size and time of change, under which what was read of it is kept.
+
+    Raises: DataError if there is no such file, or nothing in it.
+    """
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {(error.strerror or '').lower()}", "check the path") from None
+    if not stat.st_size:
+        raise DataError(f"{path} is empty (0 bytes)", SKIP_HINT)
+    return path, stat.st_size, stat.st_mtime_ns

@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import struct
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medzoo.data.dicom import BROKEN, import_pydicom
 from medzoo.data.marks import KEYWORD, Mark, describe_mark
-from medzoo.errors import ConfigError, DataError
+from medzoo.errors import DataError
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -24,16 +24,6 @@ COMMENT = "Synthetic image: not of a patient, not for diagnosis"
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 _IMPLEMENTATION = "1.2.826.0.1.3680043.8.498.1"  # pydicom's, whatever its version
-_BROKEN = (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, EOFError, struct.error)
-
-
-def import_pydicom() -> Any:
-    """Import pydicom. Raises: ConfigError if it is not installed."""
-    try:
-        import pydicom
-    except ImportError:
-        raise ConfigError("writing DICOM files needs pydicom", "pip install 'medzoo[dicom]'") from None
-    return pydicom
 
 
 def encode_dicom(pixels: np.ndarray, mark: Mark) -> bytes:
@@ -45,7 +35,7 @@ def encode_dicom(pixels: np.ndarray, mark: Mark) -> bytes:
 
     Raises: ConfigError without pydicom; DataError for other pixels.
     """
-    pydicom = import_pydicom()
+    pydicom = import_pydicom("writing")
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[0] not in (1, 3):
         raise DataError(f"expected uint8 pixels (1, H, W) or (3, H, W), got {pixels.dtype} {pixels.shape}")
     entropy = [json.dumps(mark.facts()), str(pixels.shape), hashlib.sha256(pixels.tobytes()).hexdigest()]
@@ -102,10 +92,10 @@ def _equipment(pydicom: Any, mark: Mark) -> Dataset:
 
 def is_whole_dicom(data: bytes) -> bool:
     """Return whether `data` is a DICOM file with all of its pixels."""
-    pydicom = import_pydicom()
+    pydicom = import_pydicom("writing")
     try:
         found = pydicom.dcmread(io.BytesIO(data))
         size = found.Rows * found.Columns * found.SamplesPerPixel
         return bool(len(found.PixelData) == size + size % 2)
-    except (pydicom.errors.InvalidDicomError, *_BROKEN):
+    except (pydicom.errors.InvalidDicomError, *BROKEN):
         return False

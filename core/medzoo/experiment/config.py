@@ -216,8 +216,7 @@ class Design:
 
     def flat(self) -> dict[str, Any]:
         """Return every dotted key with its value for JSON, including those of single models."""
-        flat = {key: list(value) if isinstance(value, tuple) else value for key, value in self.settings.flat().items()}
-        return flat | {
+        return self.settings.plain() | {
             f"{section}.{name}.{key}": value
             for section, models in self.own.items()
             for name, keys in models.items()
@@ -285,9 +284,7 @@ def make_design(
     """
     defaults = config.flatten(ExperimentSettings())
     values, origins = config.merge([("default", defaults), *layers])
-    for key in _LISTS:
-        if not isinstance(values[key], list | tuple):
-            values[key] = values[key].split(",") if isinstance(values[key], str) else [values[key]]
+    config.as_lists(values, _LISTS)
     # A table is kept as JSON, so that the settings are texts and numbers only.
     values["arms"] = [json.dumps(arm) if isinstance(arm, Mapping) else arm for arm in values["arms"]]
     general = {key: value for key, value in values.items() if key.partition(".")[0] not in _SECTIONS}

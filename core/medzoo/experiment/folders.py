@@ -179,8 +179,8 @@ def open_folders(design: Design, data: Dataset, source: Source) -> dict[str, Ima
 def _sources(path: Path, stated: Sequence[str], data: Dataset) -> tuple[tuple[int, ...], ...]:
     """Return the images of `data` that each image of a folder varies, from their `stated` names, "" for none.
 
-    They are told by the fingerprints in run.json, or else by the names alone: of several images with one name, each may
-    be meant.
+    They are found by the fingerprints in run.json, or else by the names alone: of several images with one name, each
+    may be meant.
     """
     run = read_run(path) if path.is_dir() else None
     digests = (run or {}).get(SOURCES)

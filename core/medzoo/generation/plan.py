@@ -13,8 +13,8 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
+from medzoo.data.dicom import import_pydicom
 from medzoo.data.images import spread
-from medzoo.data.secondary_capture import import_pydicom
 from medzoo.errors import ConfigError, DataError
 from medzoo.models.labels import split_label
 from medzoo.seeds import derive_seed
@@ -215,7 +215,7 @@ def check_format(format: str) -> None:
     if format not in FORMATS:
         raise ConfigError(f"--format cannot take '{format}'", f"it takes {' or '.join(FORMATS)}")
     if format == "dicom":
-        import_pydicom()
+        import_pydicom("writing")
 
 
 def parse_shard(text: str) -> tuple[int, int]:

@@ -36,8 +36,8 @@ class TuningSettings:
     was measured: a weak loss weight and variations of strength 0.3 (Real Guidance, arXiv:2210.07574), replacement with
     a probability of 0.5 (DA-Fusion, arXiv:2302.07944), the plain use of images beside them. A loss weighted by class is
     a control by itself, so policies may have it too: images of little weight leave classes as unequal as they are.
-    Stages are not searched by
-    default, because a regression on frozen features, which scores policies in seconds, has none.
+    Stages are not searched by default, because a regression on frozen features, which scores policies in seconds, has
+    none.
     """
 
     trials: int = setting(200, "policies to score", min=1)
@@ -106,8 +106,7 @@ class TuningDesign:
 
     def flat(self) -> dict[str, Any]:
         """Return every dotted key with its value for JSON, including those of single models."""
-        flat = {key: list(value) if isinstance(value, tuple) else value for key, value in self.settings.flat().items()}
-        return {**flat, **self.own}
+        return {**self.settings.plain(), **self.own}
 
     def of_generator(self, *names: str) -> dict[str, Any]:
         """Return the settings given for a generator under any of its names, by dotted key."""
@@ -155,9 +154,7 @@ def read_settings(
     layers.append(("--set", dict(overrides or {})))
     layers += [(f"--{key}", {key: value}) for key, value in (options or {}).items() if value is not None]
     values, origins = config.merge(layers)
-    for key in _LISTS:
-        if key in values and not isinstance(values[key], list | tuple):
-            values[key] = values[key].split(",") if isinstance(values[key], str) else [values[key]]
+    config.as_lists(values, _LISTS)
     own = {key: value for key, value in values.items() if key.partition(".")[0] in _SECTIONS}
     general = {key: value for key, value in values.items() if key not in own}
     built = config.build(TuningSettings, general, origins=origins)

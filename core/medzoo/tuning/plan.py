@@ -31,12 +31,7 @@ from medzoo.runs.identity import check_same_run
 from medzoo.storage.files import check_outside
 from medzoo.tuning.config import TuningDesign, TuningSettings
 from medzoo.tuning.pools import Pool, find_pools
-from medzoo.tuning.results import (
-    FINALISTS,
-    HELD_OUT,
-    POOLS,
-    SEARCH,
-)
+from medzoo.tuning.results import FINALISTS, HELD_OUT, POOLS, SEARCH
 from medzoo.tuning.space import Space, targets_that_add, uses_of
 
 logger = logging.getLogger(__name__)

@@ -175,7 +175,7 @@ def _placed(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
 
 
 def _open(journal: Path, *, whole: int, total: int, seed: int) -> optuna.Study:
-    """Return the study in `journal`, anew with the trials of its whole batches: others may be half told.
+    """Return the study in `journal`, anew with the trials of its whole batches: of another, only some may be scored.
 
     A journal that cannot be read is begun again: the scores it lacks are on disk.
     """
