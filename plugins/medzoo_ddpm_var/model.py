@@ -12,6 +12,7 @@ from medzoo import ImageSpec
 from medzoo.toolkit.diffusion.pixel import PixelDiffusion
 from medzoo.toolkit.nn.attention import recorded_attention
 from medzoo.toolkit.nn.unet import TokenUNet
+from medzoo.toolkit.training.augmentation import GEOMETRY_CHANGES
 
 if TYPE_CHECKING:
     from medzoo_ddpm_var.settings import DDPMVarConfig
@@ -36,5 +37,13 @@ class DDPMVar(PixelDiffusion):
 
 def build_model(config: DDPMVarConfig, image: ImageSpec, device: str) -> DDPMVar:
     """Build a `DDPMVar` with fresh weights."""
-    network = TokenUNet(config.network, size=image.size, channels=image.channels, classes=len(image.classes), outputs=2)
-    return DDPMVar(network, config, image=image, learned_variance=True).to(device)
+    probability = config.augmentation.probability
+    network = TokenUNet(
+        config.network,
+        size=image.size,
+        channels=image.channels,
+        classes=len(image.classes),
+        outputs=2,
+        conditions=GEOMETRY_CHANGES if probability else None,
+    )
+    return DDPMVar(network, config, image=image, learned_variance=True, augmentation_probability=probability).to(device)

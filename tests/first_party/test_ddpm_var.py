@@ -9,6 +9,8 @@ import medzoo_ddpm_var
 from medzoo import ImageSpec
 from medzoo.cli.options import parse_overrides
 from medzoo.config import resolve
+from medzoo.toolkit.diffusion.pixel import Objective
+from medzoo.toolkit.training.batches import Batch
 
 SPEC = medzoo_ddpm_var.register_generators()[0]
 
@@ -55,6 +57,30 @@ def test_network_label_enters_through_tokens():
     with torch.no_grad():
         network.embedding.project[2].weight.zero_()
     assert torch.equal(at(0), at(1))
+
+
+def test_network_told_of_geometry_changes():
+    plain, told = build("tiny"), build("tiny", "augmentation.probability=0.1")
+    assert told.network.state_dict().keys() - plain.network.state_dict().keys() == {
+        "unet.time_embedding.cond_proj.weight"
+    }
+    inputs = torch.rand(1, 1, 16, 16), torch.tensor([10]), torch.tensor([0])
+    changes = torch.tensor([[1.0] + 7 * [0.0]])
+    with torch.no_grad():
+        network = told.network.eval()
+        assert torch.equal(network(*inputs), network(*inputs, torch.zeros(1, 8)))
+        assert not torch.equal(network(*inputs), network(*inputs, changes))
+
+
+def test_training_changes_geometry():
+    model = build("tiny", "augmentation.probability=1")
+    seen = []
+    model.network.register_forward_hook(lambda module, given, output: seen.append(given))
+    images = torch.rand(8, 1, 16, 16)
+    terms = Objective(model)(model.network, Batch(images, torch.zeros(8).long()), torch.Generator().manual_seed(0))
+    torch.stack(list(terms.values())).sum().backward()
+    assert seen[0][3].shape == (8, 8)
+    assert model.network.unet.time_embedding.cond_proj.weight.grad.abs().max() > 0
 
 
 def test_paper_preset_matches_study_a():

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from medzoo.toolkit.diffusion.process import (
+    ForwardProcess,
     GuidedDenoiser,
     make_scheduler,
     sample_clean,
@@ -17,7 +18,7 @@ from medzoo.toolkit.diffusion.process import (
     to_clean,
     visited_timesteps,
 )
-from medzoo.toolkit.settings import DiffusionSettings, SamplingSettings
+from medzoo.toolkit.settings import PREDICTIONS, DiffusionSettings, SamplingSettings
 
 CPU = torch.device("cpu")
 SAMPLERS = ["dpm-solver++", "sde-dpm-solver++", "ddim", "ddpm"]
@@ -199,13 +200,65 @@ def test_make_scheduler_uses_visited_timesteps(sampler):
     assert scheduler.timesteps.tolist() == visited_timesteps(61, of=1000)
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_to_clean_from_each_prediction_type(prediction):
-    clean, noise = torch.rand(2, *SHAPE), torch.randn(2, *SHAPE)
-    alpha, sigma = 0.6, 0.8
-    predicted = noise if prediction == "epsilon" else alpha * noise - sigma * clean
-    noisy = alpha * clean + sigma * noise
-    assert torch.allclose(to_clean(predicted, noisy, alpha=alpha, sigma=sigma, prediction=prediction), clean, atol=1e-6)
+every_prediction = pytest.mark.parametrize("prediction", PREDICTIONS)
+
+
+def forward_process(**settings):
+    return ForwardProcess(DiffusionSettings(**settings), null=torch.tensor(2), device=torch.device("cpu"))
+
+
+@every_prediction
+def test_to_clean_of_target_is_clean(prediction):
+    add_noise = forward_process(prediction_type=prediction, num_train_timesteps=20)
+    clean = torch.rand(64, *SHAPE) - 0.5
+    given = add_noise(clean, torch.zeros(64, dtype=torch.int64), torch.Generator().manual_seed(0))
+    recovered = to_clean(given.target, given.noisy, alpha=given.alpha, sigma=given.sigma, settings=add_noise.settings)
+    usable = given.steps < 19  # the cosine schedule ends in pure noise
+    assert torch.allclose(recovered[usable], clean[usable], atol=1e-3)
+
+
+@pytest.mark.parametrize("beta_schedule", ["linear", "cosine"])
+def test_forward_process_edm_input_and_target_of_unit_variance(beta_schedule):
+    add_noise = forward_process(prediction_type="edm", sigma_data=0.25, beta_schedule=beta_schedule)
+    clean = 0.25 * torch.randn(2000, 1, 8, 8)
+    given = add_noise(clean, torch.zeros(2000, dtype=torch.int64), torch.Generator().manual_seed(0))
+    assert given.inputs.var().item() == pytest.approx(1.0, abs=0.02)
+    assert given.target.var().item() == pytest.approx(1.0, abs=0.02)
+
+
+def test_edm_of_unit_variance_is_v_prediction():
+    labels, random = torch.zeros(8, dtype=torch.int64), [torch.Generator().manual_seed(1) for _ in range(2)]
+    clean = torch.rand(8, *SHAPE)
+    edm = forward_process(prediction_type="edm", sigma_data=1.0)(clean, labels, random[0])
+    v = forward_process(prediction_type="v_prediction")(clean, labels, random[1])
+    assert torch.allclose(edm.inputs, v.inputs, atol=1e-5)
+    assert torch.allclose(edm.target, v.target, atol=1e-4)
+
+
+def test_timesteps_lognormal_of_noise_level():
+    add_noise = forward_process(timestep_sampling="lognormal", noise_mean=-0.5, noise_std=0.8)
+    steps = add_noise.timesteps(20_000, torch.Generator().manual_seed(0))
+    level = (add_noise.sigma / add_noise.alpha).log()[steps]
+    assert level.mean().item() == pytest.approx(-0.5, abs=0.03)
+    assert level.std().item() == pytest.approx(0.8, abs=0.03)
+    extreme = forward_process(timestep_sampling="lognormal", noise_mean=9.9, noise_std=5.0)
+    assert extreme.timesteps(1000, torch.Generator().manual_seed(0)).max().item() == 999
+
+
+@every_prediction
+def test_loss_weights_count_clean_error_by_capped_snr(prediction):
+    add_noise = forward_process(prediction_type=prediction)
+    steps = torch.tensor([5, 200, 500, 900])
+    alpha, sigma = add_noise.alpha[steps], add_noise.sigma[steps]
+    noisy = torch.zeros(4)
+    one, other = (
+        to_clean(torch.full((4,), value), noisy, alpha=alpha, sigma=sigma, settings=add_noise.settings)
+        for value in (0.0, 1.0)
+    )
+    by_clean = add_noise.loss_weights(steps, 5.0) / (one - other).square()
+    ratio = (alpha / sigma).square()
+    assert torch.allclose(by_clean, ratio.clamp(max=5.0), rtol=1e-4)
+    assert add_noise.loss_weights(steps, 0.0) is None
 
 
 class CountingNetwork:

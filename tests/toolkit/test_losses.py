@@ -33,6 +33,15 @@ def test_pixel_distance_symmetric_and_zero_for_equal_images(kind):
     assert losses.pixel_distance(one, one, kind=kind).item() == pytest.approx(0.0, abs=1.001e-3)
 
 
+@pytest.mark.parametrize("kind", ["mse", "l1", "charbonnier"])
+def test_pixel_distance_weights_rows(kind):
+    one, other = torch.rand(3, 1, 4, 4), torch.rand(3, 1, 4, 4)
+    rows = torch.stack([losses.pixel_distance(a, b, kind=kind) for a, b in zip(one, other, strict=True)])
+    weights = torch.tensor([0.0, 1.0, 0.5])
+    weighted = losses.pixel_distance(one, other, kind=kind, weights=weights)
+    assert torch.allclose(weighted, (weights * rows).mean())
+
+
 def test_pixel_distance_charbonnier_is_smooth():
     image = torch.zeros(1, requires_grad=True)
     losses.pixel_distance(image, torch.zeros(1), kind="charbonnier").backward()

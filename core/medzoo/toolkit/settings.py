@@ -10,7 +10,9 @@ OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine", "step", "warm-restarts")
 SAMPLERS = ("dpm-solver++", "sde-dpm-solver++", "ddim", "ddpm")
 SPACINGS = ("uniform", "quadratic")
+PREDICTIONS = ("epsilon", "v_prediction", "edm")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+SNR_GAMMA = "min-SNR weighting: signal-to-noise ratio above which timesteps count less, such as 5; 0 is off"
 SPECTRUM_GAIN = "factors of the images' amplitudes by spatial frequency, as fit_spectrum_gain returns them; [] is off"
 
 
@@ -68,7 +70,15 @@ class DiffusionSettings:
 
     beta_schedule: str = setting("cosine", "noise schedule", choices=("linear", "scaled_linear", "cosine"))
     num_train_timesteps: int = setting(1000, "steps of the forward process", min=2, max=10_000)
-    prediction_type: str = setting("epsilon", "what the network predicts", choices=("epsilon", "v_prediction"))
+    prediction_type: str = setting(
+        "epsilon", "what the network predicts; edm preconditions it by sigma_data", choices=PREDICTIONS
+    )
+    sigma_data: float = setting(0.5, "edm: standard deviation of the data (images in [-1, 1])", above=0.0, max=10.0)
+    timestep_sampling: str = setting(
+        "uniform", "timesteps trained on; lognormal: by their noise level, as EDM", choices=("uniform", "lognormal")
+    )
+    noise_mean: float = setting(-1.2, "lognormal: mean of ln(sigma / alpha)", min=-10.0, max=10.0)
+    noise_std: float = setting(1.2, "lognormal: standard deviation of ln(sigma / alpha)", above=0.0, max=10.0)
     label_dropout: float = setting(0.1, "share of images trained without their label, for guidance", min=0.0, max=1.0)
 
 
@@ -86,6 +96,7 @@ class LossSettings(PerceptualSettings):
     """The training objective; terms of weight 0 are not computed."""
 
     pixel: str = setting("mse", "distance on the network's target", choices=("charbonnier", "l1", "mse"))
+    snr_gamma: float = setting(0.0, SNR_GAMMA, min=0.0)
     vlb_weight: float = setting(0.001, "weight of the variational bound (learned variance only)", min=0.0)
     edge_weight: float = setting(0.0, "weight of the Laplacian edge term", min=0.0)
 
@@ -110,6 +121,7 @@ class LatentLossSettings(PerceptualSettings):
     """The training objective of a denoiser of latents; terms of weight 0 are not computed."""
 
     pixel: str = setting("mse", "distance on the network's target", choices=("charbonnier", "l1", "mse"))
+    snr_gamma: float = setting(0.0, SNR_GAMMA, min=0.0)
     perceptual_weight: float = setting(0.0, "weight of the perceptual term on decoded images", min=0.0)
 
 

@@ -177,7 +177,7 @@ class Objective:
 
     def __init__(self, model: LatentDiffusion) -> None:
         self.settings = model.settings.loss
-        self.prediction = model.settings.diffusion.prediction_type
+        self.diffusion = model.settings.diffusion
         self.add_noise = ForwardProcess(model.settings.diffusion, null=model.null, device=model.device)
         self.autoencoder = model.autoencoder
         self.standardise = model.standardise
@@ -189,12 +189,12 @@ class Objective:
         """Return the weighted terms, scalars to be summed; `batch.images` holds standardized latents."""
         clean = batch.images
         given = self.add_noise(clean, batch.labels, random)
-        predicted = network(given.noisy, given.steps, given.labels).float()
-        terms = {self.settings.pixel: losses.pixel_distance(predicted, given.target, kind=self.settings.pixel)}
+        predicted = network(given.inputs, given.steps, given.labels).float()
+        weights = self.add_noise.loss_weights(given.steps, self.settings.snr_gamma)
+        distance = losses.pixel_distance(predicted, given.target, kind=self.settings.pixel, weights=weights)
+        terms = {self.settings.pixel: distance}
         if self.perceptual is not None:
-            estimate = to_clean(
-                predicted, given.noisy, alpha=given.alpha, sigma=given.sigma, prediction=self.prediction
-            )
+            estimate = to_clean(predicted, given.noisy, alpha=given.alpha, sigma=given.sigma, settings=self.diffusion)
             made, real = (self._decode(latents) for latents in (estimate, clean))
             # at high noise the estimate is a guess, so it counts by signal power
             visible = given.alpha.flatten() ** 2

@@ -14,6 +14,7 @@ from medzoo.specs import ImageSpec
 from medzoo.toolkit.diffusion.process import DiffusionModel, ForwardProcess, to_clean, to_images
 from medzoo.toolkit.settings import PixelDiffusionSettings
 from medzoo.toolkit.training import losses
+from medzoo.toolkit.training.augmentation import change_geometry
 from medzoo.toolkit.training.batches import Batch
 from medzoo.toolkit.training.loop import train
 from medzoo.toolkit.validation import check_not_empty
@@ -25,14 +26,24 @@ class PixelDiffusion(DiffusionModel[PixelDiffusionSettings]):
     The network returns C channels or, if `learned_variance`, 2C: the prediction, then the interpolation of the
     log-variance between its two bounds (Nichol & Dhariwal 2021, eq. 15). The variance is trained by the variational
     term with the prediction's gradient stopped (eq. 16).
+
+    With an `augmentation_probability`, training images are changed by `augmentation.change_geometry`, and the network
+    is told how by a fourth argument in training: `network(noisy, timesteps, labels, changes)`.
     """
 
     def __init__(
-        self, network: nn.Module, settings: PixelDiffusionSettings, *, image: ImageSpec, learned_variance: bool
+        self,
+        network: nn.Module,
+        settings: PixelDiffusionSettings,
+        *,
+        image: ImageSpec,
+        learned_variance: bool,
+        augmentation_probability: float = 0.0,
     ) -> None:
         super().__init__(settings, image)
         self.network = network
         self.learned_variance = learned_variance
+        self.augmentation_probability = augmentation_probability
 
     def fit(
         self,
@@ -94,14 +105,17 @@ class Objective:
     def __call__(self, network: nn.Module, batch: Batch, random: torch.Generator) -> dict[str, Tensor]:
         """Return the weighted terms, scalars to be summed; every random draw comes from `random`."""
         diffusion, settings = self.model.settings.diffusion, self.settings
-        clean = batch.images * 2.0 - 1.0
+        images, changes = batch.images, []
+        if probability := self.model.augmentation_probability:
+            images, *changes = change_geometry(images, probability, random)
+        clean = images * 2.0 - 1.0
         given = self.add_noise(clean, batch.labels, random)
-        output = network(given.noisy.contiguous(memory_format=torch.channels_last), given.steps, given.labels).float()
+        inputs = given.inputs.contiguous(memory_format=torch.channels_last)
+        output = network(inputs, given.steps, given.labels, *changes).float()
         predicted, variance = output[:, : clean.shape[1]], output[:, clean.shape[1] :]
-        terms = {settings.pixel: losses.pixel_distance(predicted, given.target, kind=settings.pixel)}
-        estimate = to_clean(
-            predicted, given.noisy, alpha=given.alpha, sigma=given.sigma, prediction=diffusion.prediction_type
-        )
+        weights = self.add_noise.loss_weights(given.steps, settings.snr_gamma)
+        terms = {settings.pixel: losses.pixel_distance(predicted, given.target, kind=settings.pixel, weights=weights)}
+        estimate = to_clean(predicted, given.noisy, alpha=given.alpha, sigma=given.sigma, settings=diffusion)
         if self.model.learned_variance and settings.vlb_weight > 0:
             bound = self.variational_bound(clean, given.noisy, estimate.detach(), variance, given.steps)
             terms["variational"] = settings.vlb_weight * diffusion.num_train_timesteps * bound.mean()

@@ -55,12 +55,13 @@ def signal_and_noise(settings: DiffusionSettings) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Noised:
-    """Clean data with noise: the network's input (`noisy`, `steps`, `labels`) and its `target`.
+    """Clean data with noise: the network's arguments (`inputs`, `steps`, `labels`) and its `target`.
 
     noisy = alpha * clean + sigma * noise, the scales shaped to broadcast.
     """
 
     noisy: Tensor
+    inputs: Tensor
     steps: Tensor
     labels: Tensor
     target: Tensor
@@ -69,24 +70,72 @@ class Noised:
 
 
 class ForwardProcess:
-    """Adds noise for training: timesteps drawn uniformly, labels dropped at random (Ho et al. 2020, algorithm 1)."""
+    """Adds noise for training: random timesteps, labels dropped at random (Ho et al. 2020, algorithm 1)."""
 
     def __init__(self, settings: DiffusionSettings, *, null: Tensor, device: torch.device) -> None:
         self.settings = settings
         self.null = null
-        self.alpha, self.sigma = (scale.to(device) for scale in signal_and_noise(settings))
+        self.scales = signal_and_noise(settings)
+        self.alpha, self.sigma = (scale.to(device) for scale in self.scales)
 
     def __call__(self, clean: Tensor, labels: Tensor, random: torch.Generator) -> Noised:
         """Add noise to `clean` (N, C, ...); every random draw comes from `random`."""
-        steps = torch.randint(0, self.settings.num_train_timesteps, (clean.shape[0],), generator=random).to(
-            clean.device
-        )
+        steps = self.timesteps(clean.shape[0], random).to(clean.device)
         noise = torch.randn(clean.shape, generator=random).to(clean.device)
         labels = drop_labels(labels, share=self.settings.label_dropout, null=self.null, generator=random)
         shape = (-1, *(1 for _ in clean.shape[1:]))
         alpha, sigma = self.alpha[steps].view(shape), self.sigma[steps].view(shape)
-        target = noise if self.settings.prediction_type == "epsilon" else alpha * noise - sigma * clean
-        return Noised(alpha * clean + sigma * noise, steps, labels, target, alpha, sigma)
+        noisy = alpha * clean + sigma * noise
+        if self.settings.prediction_type == "epsilon":
+            target = noise
+        elif self.settings.prediction_type == "v_prediction":
+            target = alpha * noise - sigma * clean
+        else:
+            spread = self.settings.sigma_data
+            target = (spread * alpha * noise - sigma / spread * clean) / noisy_deviation(alpha, sigma, spread)
+        inputs = network_input(noisy, alpha=alpha, sigma=sigma, settings=self.settings)
+        return Noised(noisy, inputs, steps, labels, target, alpha, sigma)
+
+    def timesteps(self, count: int, random: torch.Generator) -> Tensor:
+        """Draw timesteps, int64 (count,): uniformly, or by a normal distribution of the log noise level."""
+        settings = self.settings
+        if settings.timestep_sampling == "uniform":
+            return torch.randint(0, settings.num_train_timesteps, (count,), generator=random)
+        alpha, sigma = self.scales
+        drawn = settings.noise_mean + settings.noise_std * torch.randn(count, generator=random)
+        steps: Tensor = torch.searchsorted((sigma / alpha).log(), drawn)
+        return steps.clamp(max=settings.num_train_timesteps - 1)
+
+    def loss_weights(self, steps: Tensor, gamma: float) -> Tensor | None:
+        """Return min-SNR weights (N,) of timesteps (N,) (Hang et al. 2023, section 3.4); None with a `gamma` of 0.
+
+        The loss on clean data is weighted by min(SNR, gamma), so that on noise by min(SNR, gamma) / SNR.
+        """
+        if gamma == 0:
+            return None
+        alpha, sigma = self.alpha[steps], self.sigma[steps]
+        ratio = (alpha / sigma).square()
+        capped = ratio.clamp(max=gamma)
+        if self.settings.prediction_type == "epsilon":
+            return capped / ratio
+        # the target's error is the clean estimate's, divided by this
+        spread = 1.0 if self.settings.prediction_type == "v_prediction" else self.settings.sigma_data
+        return capped * (sigma * spread / noisy_deviation(alpha, sigma, spread)).square()
+
+
+def noisy_deviation(alpha: Tensor | float, sigma: Tensor | float, sigma_data: float) -> Any:
+    """Return the standard deviation of noisy data whose clean data has `sigma_data`."""
+    return (sigma**2 + (sigma_data * alpha) ** 2) ** 0.5
+
+
+def network_input(
+    noisy: Tensor, *, alpha: Tensor | float, sigma: Tensor | float, settings: DiffusionSettings
+) -> Tensor:
+    """Return what the network is given for `noisy`: with "edm", scaled to unit variance (Karras et al. 2022, c_in)."""
+    if settings.prediction_type != "edm":
+        return noisy
+    scaled: Tensor = noisy / noisy_deviation(alpha, sigma, settings.sigma_data)
+    return scaled
 
 
 def seeded_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> tuple[Tensor, list[torch.Generator]]:
@@ -120,13 +169,15 @@ class GuidedDenoiser:
         self.guided = guidance != 1.0
         self.labels = torch.cat([labels, null.expand_as(labels)]) if self.guided else labels
         self.guidance = guidance
-        self.prediction = settings.prediction_type
+        self.settings = settings
         self.limit = limit
         self.alpha, self.sigma = signal_and_noise(settings)
 
     def __call__(self, noisy: Tensor, timestep: int) -> tuple[Tensor, Tensor | None]:
         """Return clean data (N, C, ...), float32, clipped, and the variance output of the labeled half."""
-        inputs = torch.cat([noisy, noisy]) if self.guided else noisy
+        alpha, sigma = self.alpha[timestep].item(), self.sigma[timestep].item()
+        given = network_input(noisy, alpha=alpha, sigma=sigma, settings=self.settings)
+        inputs = torch.cat([given, given]) if self.guided else given
         steps = torch.full((inputs.shape[0],), timestep, device=noisy.device)
         output = self.network(inputs, steps, self.labels)
         channels = noisy.shape[1]
@@ -135,21 +186,27 @@ class GuidedDenoiser:
         if self.guided:
             labeled, unlabeled = predicted.chunk(2)
             predicted = unlabeled + self.guidance * (labeled - unlabeled)
-        alpha, sigma = self.alpha[timestep].item(), self.sigma[timestep].item()
-        clean = to_clean(predicted, noisy, alpha=alpha, sigma=sigma, prediction=self.prediction)
+        clean = to_clean(predicted, noisy, alpha=alpha, sigma=sigma, settings=self.settings)
         return clean.clamp(-self.limit, self.limit), variance
 
 
 def to_clean(
-    predicted: Tensor, noisy: Tensor, *, alpha: Tensor | float, sigma: Tensor | float, prediction: str
+    predicted: Tensor, noisy: Tensor, *, alpha: Tensor | float, sigma: Tensor | float, settings: DiffusionSettings
 ) -> Tensor:
     """Return clean data (N, C, ...) for the network's prediction.
 
-    `prediction` is "epsilon", the noise, or "v_prediction", v = alpha * noise - sigma * clean.
+    `settings.prediction_type` is "epsilon", the noise; "v_prediction", v = alpha * noise - sigma * clean (Salimans & Ho
+    2022); or "edm", v for data of another standard deviation than 1,
+    `settings.sigma_data` (Karras et al. 2022, table 1). With a sigma_data of 1, it is v.
     """
-    if prediction == "epsilon":
+    if settings.prediction_type == "epsilon":
         return (noisy - sigma * predicted) / alpha
-    return alpha * noisy - sigma * predicted
+    if settings.prediction_type == "v_prediction":
+        return alpha * noisy - sigma * predicted
+    spread = settings.sigma_data
+    deviation = noisy_deviation(alpha, sigma, spread)
+    clean: Tensor = (spread / deviation) ** 2 * alpha * noisy - sigma * spread / deviation * predicted
+    return clean
 
 
 def sample_clean(

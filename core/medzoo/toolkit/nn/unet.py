@@ -17,10 +17,20 @@ from medzoo.toolkit.settings import TokenUNetSettings, UNetSettings
 class TokenUNet(nn.Module):
     """A U-Net that attends to label tokens, on images or latents of side `size`.
 
-    It returns `outputs` values per channel: 2 if the variance is learned.
+    It returns `outputs` values per channel: 2 if the variance is learned. It can be told of `conditions` numbers beside
+    the timestep, which are 0 where they are not given.
     """
 
-    def __init__(self, network: TokenUNetSettings, *, size: int, channels: int, classes: int, outputs: int = 1) -> None:
+    def __init__(
+        self,
+        network: TokenUNetSettings,
+        *,
+        size: int,
+        channels: int,
+        classes: int,
+        outputs: int = 1,
+        conditions: int | None = None,
+    ) -> None:
         from diffusers import UNet2DConditionModel
 
         super().__init__()
@@ -39,13 +49,19 @@ class TokenUNet(nn.Module):
             out_channels=outputs * folded,
             attention_head_dim=network.num_attention_heads,
             cross_attention_dim=network.cross_attention_dim,
+            time_cond_proj_dim=conditions,
         )
 
-    def forward(self, noisy: Tensor, timesteps: Tensor, labels: Tensor) -> Tensor:
-        """Return (N, outputs * C, H, W) for noisy data (N, C, H, W), timesteps (N,) and labels, (N,) or multi-hot."""
+    def forward(self, noisy: Tensor, timesteps: Tensor, labels: Tensor, conditions: Tensor | None = None) -> Tensor:
+        """Return (N, outputs * C, H, W) for noisy data (N, C, H, W), timesteps (N,) and labels, (N,) or multi-hot.
+
+        `conditions` are (N, conditions).
+        """
         folded = functional.pixel_unshuffle(noisy, self.patch)
         tokens = self.embedding(labels)
-        output: Tensor = self.unet(folded, timesteps, encoder_hidden_states=tokens, return_dict=False)[0]
+        output: Tensor = self.unet(
+            folded, timesteps, encoder_hidden_states=tokens, timestep_cond=conditions, return_dict=False
+        )[0]
         parts = output.chunk(self.outputs, dim=1)
         return torch.cat([functional.pixel_shuffle(part, self.patch) for part in parts], dim=1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -12,6 +13,7 @@ from torchvision.transforms.v2 import functional as operations
 
 from medzoo.toolkit.settings import AugmentationSettings
 
+GEOMETRY_CHANGES = 8  # numbers that tell what `change_geometry` did to an image
 _LEVELS = 30.0
 
 
@@ -38,6 +40,51 @@ def _affine(images: Tensor, settings: AugmentationSettings, random: torch.Genera
     maps = torch.stack(rows, dim=1).view(-1, 2, 3).to(images.device)
     grid = functional.affine_grid(maps, list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, align_corners=False)
+
+
+def change_geometry(images: Tensor, probability: float, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Change `images` (N, C, H, W) at random, and return them with the changes, float32 (N, GEOMETRY_CHANGES).
+
+    Upside down, scale, rotation, stretch along a random axis and shift, each with `probability`, the first half as
+    often (Karras et al. 2022, appendix F.2, of Karras et al. 2020). A network that is told of the changes, 0 where
+    there is none, learns from them and does not draw them.
+    """
+    count = len(images)
+
+    def some(values: Tensor) -> Tensor:
+        return values * (torch.rand(count, generator=random) < probability)
+
+    def normal() -> Tensor:
+        return torch.randn(count, generator=random)
+
+    def angles() -> Tensor:
+        return math.pi * (2.0 * torch.rand(count, generator=random) - 1.0)
+
+    upside_down = some((torch.rand(count, generator=random) < 0.5).float())
+    scale, angle = some(0.2 * normal()), some(angles())
+    stretch, axis = some(0.2 * normal()), angles()
+    shift = some(torch.full((count,), 0.25))  # of coordinates from -1 to 1: an eighth of the side
+    right, down = shift * normal(), shift * normal()
+    maps = torch.eye(3).expand(count, 3, 3).clone()
+    maps[:, 1, 1] = 1.0 - 2.0 * upside_down
+    maps = maps @ _scaling(2.0**-scale, 2.0**-scale) @ _turn(-angle)
+    maps = maps @ _turn(axis) @ _scaling(2.0**-stretch, 2.0**stretch) @ _turn(-axis)
+    maps[:, :2, 2] = torch.stack([right, down], dim=1)
+    grid = functional.affine_grid(maps[:, :2].to(images.device), list(images.shape), align_corners=False)
+    moved = functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    told = [upside_down, scale, angle.cos() - 1.0, angle.sin(), stretch * axis.cos(), stretch * axis.sin(), right, down]
+    changes = torch.stack(told, dim=1).to(images.device)
+    changed = (changes != 0).any(dim=1).view(-1, 1, 1, 1)
+    return torch.where(changed, moved, images), changes
+
+
+def _scaling(x: Tensor, y: Tensor) -> Tensor:
+    return torch.diag_embed(torch.stack([x, y, torch.ones_like(x)], dim=1))
+
+
+def _turn(angle: Tensor) -> Tensor:
+    cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
+    return torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], dim=1).view(-1, 3, 3)
 
 
 def _randaugment(images: Tensor, magnitude: int, random: torch.Generator) -> Tensor:

@@ -16,16 +16,18 @@ from medzoo.toolkit.settings import PerceptualSettings
 VGG16_SHA256 = "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"  # torchvision's vgg16-397923af.pth
 
 
-def pixel_distance(prediction: Tensor, target: Tensor, *, kind: str) -> Tensor:
-    """Return the mean distance over all elements, a scalar.
+def pixel_distance(prediction: Tensor, target: Tensor, *, kind: str, weights: Tensor | None = None) -> Tensor:
+    """Return the mean distance over all elements, a scalar; `weights` (N,) multiply those of each row.
 
     `kind` is "mse", "l1" or "charbonnier" (sqrt(d^2 + 1e-6), Charbonnier 1994).
     """
     if kind == "mse":
-        return functional.mse_loss(prediction, target)
-    if kind == "l1":
-        return functional.l1_loss(prediction, target)
-    return torch.sqrt((prediction - target) ** 2 + 1e-6).mean()
+        distance = functional.mse_loss(prediction, target, reduction="none")
+    elif kind == "l1":
+        distance = functional.l1_loss(prediction, target, reduction="none")
+    else:
+        distance = torch.sqrt((prediction - target) ** 2 + 1e-6)
+    return distance.mean() if weights is None else (weights * distance.flatten(1).mean(dim=1)).mean()
 
 
 def edge_distance(prediction: Tensor, target: Tensor) -> Tensor:
