@@ -20,7 +20,17 @@ PLAN = ".medzoo-plan.json"
 LOCK = ".medzoo-lock"
 
 # Settings that a folder may lack, and the value that is the same as none.
-_NEUTRAL: Mapping[str, Any] = {".sampling.strength": 1.0, ".sampling.spectrum_gain": [], ".image.window": ""}
+NEUTRAL: Mapping[str, Any] = {
+    ".sampling.strength": 1.0,
+    ".sampling.spectrum_gain": [],
+    ".image.window": "",
+    ".diffusion.sigma_data": 0.5,
+    ".diffusion.timestep_sampling": "uniform",
+    ".diffusion.noise_mean": -1.2,
+    ".diffusion.noise_std": 1.2,
+    ".loss.snr_gamma": 0.0,
+    ".augmentation.probability": 0.0,
+}
 
 
 @contextmanager
@@ -88,9 +98,9 @@ def check_same_run(folder: Path, identity: Mapping[str, Any]) -> None:
 
 
 def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the dotted keys whose values differ, one that `theirs` lacks in `_NEUTRAL` being as it says there."""
+    """Yield the dotted keys whose values differ, one that `theirs` lacks in `NEUTRAL` being as it says there."""
     for key in [*ours, *(key for key in theirs if key not in ours)]:
-        neutral = next((value for end, value in _NEUTRAL.items() if f".{key}".endswith(end)), None)
+        neutral = next((value for end, value in NEUTRAL.items() if f".{key}".endswith(end)), None)
         if ours.get(key) != theirs.get(key, neutral):
             yield key
 
