@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 
+from medzoo.errors import ConfigError
 from medzoo.toolkit.diffusion.process import (
     ForwardProcess,
     GuidedDenoiser,
@@ -274,13 +275,14 @@ class CountingNetwork:
         return torch.cat([predicted, -predicted], dim=1) if self.outputs == 2 else predicted
 
 
-def guided(network, *, guidance, labels=(0, 1)):
+def guided(network, *, guidance, labels=(0, 1), interval=()):
     return GuidedDenoiser(
         network,
         torch.tensor(labels),
         null=torch.tensor(2),
         guidance=guidance,
         settings=DiffusionSettings(beta_schedule="linear"),
+        interval=interval,
     )
 
 
@@ -294,6 +296,26 @@ def test_guided_single_forward_of_doubled_batch():
     network = CountingNetwork()
     guided(network, guidance=3.0)(torch.zeros(2, *SHAPE), 400)
     assert network.batches == [(4, [400] * 4, [0, 1, 2, 2])]
+
+
+def test_guided_interval_spares_unlabeled_half_outside():
+    alpha, sigma = signal_and_noise(DiffusionSettings(beta_schedule="linear"))
+    levels = (sigma / alpha).tolist()
+    low, inside, high = 200, 400, 600
+    interval = (levels[low] * 1.001, levels[high] * 1.001)
+    noisy = torch.randn(2, *SHAPE)
+    network = CountingNetwork()
+    denoise = guided(network, guidance=3.0, interval=interval)
+    found = {timestep: denoise(noisy, timestep)[0] for timestep in (low, inside, high, high + 1)}
+    assert [rows for rows, *_ in network.batches] == [2, 4, 4, 2]
+    for timestep, guidance in ((low, 1.0), (inside, 3.0), (high, 3.0), (high + 1, 1.0)):
+        assert torch.equal(found[timestep], guided(CountingNetwork(), guidance=guidance)(noisy, timestep)[0])
+
+
+@pytest.mark.parametrize("interval", [(0.3,), (5.0, 0.3), (1.0, 1.0), (0.1, 1.0, 2.0)])
+def test_sampling_settings_interval_refused(interval):
+    with pytest.raises(ConfigError, match=r"sampling.guidance_interval = \[.*\]: two noise levels are needed"):
+        SamplingSettings(guidance_interval=interval)
 
 
 def test_guided_moves_away_from_unconditional_prediction():
@@ -334,9 +356,53 @@ def test_visited_timesteps_quadratic_denser_near_image(steps):
         assert visited[-2] < visited_timesteps(steps, of=1000)[-2]
 
 
+@pytest.mark.parametrize("spacing", ["karras", "exponential", "beta"])
+@every_schedule
+@pytest.mark.parametrize(
+    ("steps", "of"), [(1, 1000), (2, 1000), (12, 1000), (999, 1000), (1000, 1000), (8, 300), (5, 3)]
+)
+def test_visited_timesteps_spacing_count_and_order(spacing, schedule, steps, of):
+    alpha, sigma = signal_and_noise(DiffusionSettings(beta_schedule=schedule))
+    visited = visited_timesteps(steps, of=of, spacing=spacing, noise_levels=(sigma / alpha).double().numpy())
+    assert len(visited) == min(steps, of)
+    assert of > visited[0] >= visited[-1] >= 0
+    assert all(later < earlier for earlier, later in itertools.pairwise(visited))
+    if 1 < steps <= 12:
+        assert visited[-1] == 0
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # within diffusers
+@pytest.mark.parametrize("spacing", ["karras", "exponential"])
+def test_visited_timesteps_noise_levels_match_diffusers(spacing):
+    """diffusers' own lie between timesteps, ours on them; the last of both is the first timestep's level."""
+    from diffusers import DPMSolverMultistepScheduler
+
+    diffusion = DiffusionSettings(beta_schedule="scaled_linear")
+    own = make_scheduler(
+        SamplingSettings(num_inference_steps=12, timestep_spacing=spacing), diffusion, learned_variance=False
+    )
+    theirs = DPMSolverMultistepScheduler(
+        beta_schedule="scaled_linear", beta_end=0.02, **{f"use_{spacing}_sigmas": True}
+    )
+    theirs.set_timesteps(12)
+    alpha, sigma = signal_and_noise(diffusion)
+    assert torch.allclose(own.sigmas, theirs.sigmas, rtol=0.05)
+    assert torch.allclose(own.sigmas[:-1], (sigma / alpha)[own.timesteps])
+
+
+def test_visited_timesteps_cosine_starts_within_karras_levels():
+    alpha, sigma = signal_and_noise(DiffusionSettings())
+    levels = (sigma / alpha).double().numpy()
+    assert levels[-1] > 10_000
+    for spacing in ("karras", "exponential"):
+        first, second, *_ = visited_timesteps(12, of=1000, spacing=spacing, noise_levels=levels)
+        assert 60 < levels[first] < 100
+        assert levels[second] > 10
+
+
 def test_sample_quadratic_spacing_keeps_grain():
     shares = {}
-    for spacing in ("uniform", "quadratic"):
+    for spacing in ("uniform", "quadratic", "karras", "exponential", "beta"):
         sampling = SamplingSettings(num_inference_steps=20, timestep_spacing=spacing)
         images = sample_clean(
             gaussian_denoiser(0.1, 0.05),
@@ -349,7 +415,7 @@ def test_sample_quadratic_spacing_keeps_grain():
         )
         shares[spacing] = images.std().item() / 0.05
     assert shares["uniform"] < 0.6
-    assert shares["quadratic"] == pytest.approx(1.0, abs=0.05)
+    assert [shares[spacing] for spacing in ("karras", "exponential", "beta")] == pytest.approx([1.0] * 3, abs=0.1)
 
 
 def vary(sampler, source, *, strength, spacing="uniform", of=1000, denoiser=None, learned=False, seeds=(5, 6)):

@@ -266,6 +266,32 @@ def test_sample_guidance_uses_null_label():
     assert asked == [[2, 0, 3, 3]] * 2
 
 
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+def test_sample_guidance_interval_and_batches(strength):
+    """Outside the interval only labeled rows are computed, of variations too, and batches change no image."""
+    rows = []
+
+    def answer(noisy, steps, labels):
+        rows.append(len(noisy))
+        return noisy * 0.1 + 0.05 * labels.view(-1, 1, 1, 1)
+
+    settings = {"mixed_precision": "fp32", "num_inference_steps": 12, "guidance_scale": 2.0, "strength": strength}
+    model = make_model(sampling=SamplingSettings(**settings, guidance_interval=(0.3, 0.8)))
+    model.network.answer = answer
+    given = {"init_images": torch.rand(4, 1, 8, 8)} if strength < 1.0 else {}
+    seeds, labels = [1, 2, 3, 4], torch.tensor([2, 0, 1, 0])
+    together = model.sample(seeds, labels, **given)
+    assert set(rows) == {4, 8}
+    parts = [
+        model.sample(seeds[part], labels[part], **{name: images[part] for name, images in given.items()})
+        for part in (slice(0, 1), slice(1, 4))
+    ]
+    assert torch.equal(together, torch.cat(parts))
+    everywhere = make_model(sampling=SamplingSettings(**settings))
+    everywhere.network.answer = answer
+    assert not torch.equal(together, everywhere.sample(seeds, labels, **given))
+
+
 def test_sample_copy_follows_weights_outside_state_dict():
     model = make_model()
     first = model.sample([1], torch.tensor([0]))

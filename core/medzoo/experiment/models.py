@@ -34,7 +34,8 @@ Kind = Literal["trained", "published", "parameter-free"]
 _NEEDED = ("image.size", "image.channels", "training.epochs", "training.batch_size")
 _INHERIT = "let its plugin's settings inherit medzoo.toolkit.settings.ClassifierSettings"
 _WEIGHTED = "objective.class_weighted"
-_GAIN = "sampling.spectrum_gain"
+# Settings of sampling that are off where empty; off, they leave the keys of finished tasks as they were without them.
+_OPTIONAL = ("spectrum_gain", "guidance_interval")
 _REFIT: Mapping[str, Any] = {"training.freeze_backbone": True, "training.class_balanced": True}
 _GEOMETRIC: Mapping[str, Any] = {
     "training.horizontal_flip": True,
@@ -107,11 +108,12 @@ class Generator:
         settings = self.training_config(plugins).flat()
         if self.kind == "published":
             identity = {**known, "weights_sha256": self.weights_sha256, "overrides": dict(self.overrides)}
-            # It may change with a new card of the same weights, and the images with it.
-            return {**identity, "spectrum_gain": settings[_GAIN]} if settings.get(_GAIN) else identity
+            # They may change with a new card of the same weights, and the images with them.
+            return identity | {name: value for name in _OPTIONAL if (value := settings.get(f"sampling.{name}"))}
         settings.pop("sampling.strength", None)
-        if not settings.get(_GAIN):
-            settings.pop(_GAIN, None)
+        for name in _OPTIONAL:
+            if not settings.get(f"sampling.{name}"):
+                settings.pop(f"sampling.{name}", None)
         return {**known, "config": settings}
 
     def load(

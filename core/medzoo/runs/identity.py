@@ -23,6 +23,7 @@ LOCK = ".medzoo-lock"
 NEUTRAL: Mapping[str, Any] = {
     ".sampling.strength": 1.0,
     ".sampling.spectrum_gain": [],
+    ".sampling.guidance_interval": [],
     ".image.window": "",
     ".diffusion.sigma_data": 0.5,
     ".diffusion.timestep_sampling": "uniform",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from medzoo.config import setting
+from medzoo.errors import ConfigError
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine", "step", "warm-restarts")
 SAMPLERS = ("dpm-solver++", "sde-dpm-solver++", "ddim", "ddpm")
-SPACINGS = ("uniform", "quadratic")
+SPACINGS = ("uniform", "quadratic", "karras", "exponential", "beta")
 PREDICTIONS = ("epsilon", "v_prediction", "edm")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 SNR_GAMMA = "min-SNR weighting: signal-to-noise ratio above which timesteps count less, such as 5; 0 is off"
@@ -132,14 +133,27 @@ class SamplingSettings:
     scheduler: str = setting("dpm-solver++", "algorithm", choices=SAMPLERS)
     num_inference_steps: int = setting(20, "denoising steps per image", min=1, max=10_000)
     timestep_spacing: str = setting(
-        "uniform", "spacing of the steps; quadratic takes more near the image", choices=SPACINGS
+        "uniform",
+        "spacing of the steps; quadratic takes more near the image, as do karras and exponential; beta at both ends",
+        choices=SPACINGS,
     )
     guidance_scale: float = setting(1.0, "classifier-free guidance; 1 is off", min=0.0)
+    guidance_interval: tuple[float, ...] = setting(
+        (), "noise levels between which guidance applies, as in [0.3, 5]; [] is all, 1 as much noise as signal", min=0.0
+    )
     strength: float = setting(
         1.0, "share of the noise schedule gone through; below 1, from a real image", above=0.0, max=1.0
     )
     spectrum_gain: tuple[float, ...] = setting((), SPECTRUM_GAIN, min=0.0, max=10.0)
     mixed_precision: str = setting("auto", "auto is bf16 where the hardware has it", choices=PRECISIONS)
+
+    def __post_init__(self) -> None:
+        interval = self.guidance_interval
+        if interval and (len(interval) != 2 or interval[0] >= interval[1]):
+            raise ConfigError(
+                f"sampling.guidance_interval = {list(interval)}: two noise levels are needed, the lower one first",
+                "as in [0.3, 5]; [] guides at every noise level",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -40,6 +41,8 @@ SCHEDULES: Mapping[str, Mapping[str, Any]] = {
     "scaled_linear": {"beta_schedule": "scaled_linear", "beta_start": 1e-4, "beta_end": 0.02},
     "cosine": {"beta_schedule": "squaredcos_cap_v2"},
 }
+
+_KARRAS_LEVELS = (0.002, 80.0)  # Karras et al. 2022, table 1
 
 
 def signal_and_noise(settings: DiffusionSettings) -> tuple[Tensor, Tensor]:
@@ -152,7 +155,9 @@ class GuidedDenoiser:
 
     `null` is the null label of one image (`conditioning.null_label`); `guidance` 1 is off.
     Guidance pushes the prediction away from the unlabeled one by `guidance` (Ho & Salimans 2022, eq. 6, where its
-    scale is 1 + w); labeled and unlabeled halves share one forward pass.
+    scale is 1 + w); labeled and unlabeled halves share one forward pass. With an `interval`, it does so at noise levels
+    (sigma / alpha) above its first value and up to its second (Kynkaanniemi et al. 2024, eq. 4); at the others only the
+    labeled half is computed.
     """
 
     def __init__(
@@ -163,12 +168,14 @@ class GuidedDenoiser:
         null: Tensor,
         guidance: float,
         settings: DiffusionSettings,
+        interval: Sequence[float] = (),
         limit: float = 1.0,
     ) -> None:
         self.network = network
-        self.guided = guidance != 1.0
-        self.labels = torch.cat([labels, null.expand_as(labels)]) if self.guided else labels
+        self.labels = labels
+        self.both_labels = torch.cat([labels, null.expand_as(labels)]) if guidance != 1.0 else labels
         self.guidance = guidance
+        self.interval = interval
         self.settings = settings
         self.limit = limit
         self.alpha, self.sigma = signal_and_noise(settings)
@@ -176,14 +183,18 @@ class GuidedDenoiser:
     def __call__(self, noisy: Tensor, timestep: int) -> tuple[Tensor, Tensor | None]:
         """Return clean data (N, C, ...), float32, clipped, and the variance output of the labeled half."""
         alpha, sigma = self.alpha[timestep].item(), self.sigma[timestep].item()
+        guided = self.guidance != 1.0
+        if guided and self.interval:
+            low, high = self.interval
+            guided = low < sigma / alpha <= high
         given = network_input(noisy, alpha=alpha, sigma=sigma, settings=self.settings)
-        inputs = torch.cat([given, given]) if self.guided else given
+        inputs = torch.cat([given, given]) if guided else given
         steps = torch.full((inputs.shape[0],), timestep, device=noisy.device)
-        output = self.network(inputs, steps, self.labels)
+        output = self.network(inputs, steps, self.both_labels if guided else self.labels)
         channels = noisy.shape[1]
         variance = output[: noisy.shape[0], channels:].float() if output.shape[1] > channels else None
         predicted = output[:, :channels].float()
-        if self.guided:
+        if guided:
             labeled, unlabeled = predicted.chunk(2)
             predicted = unlabeled + self.guidance * (labeled - unlabeled)
         clean = to_clean(predicted, noisy, alpha=alpha, sigma=sigma, settings=self.settings)
@@ -316,6 +327,7 @@ class DiffusionModel(FastSampling, Generic[S]):
             labels.to(self.device),
             null=self.null.to(self.device),
             guidance=self.settings.sampling.guidance_scale,
+            interval=self.settings.sampling.guidance_interval,
             settings=self.settings.diffusion,
             limit=limit,
         )
@@ -372,16 +384,48 @@ def make_scheduler(
         steps, of = (
             max(1, round(strength * whole)) for whole in (sampling.num_inference_steps, diffusion.num_train_timesteps)
         )
-        scheduler.set_timesteps(timesteps=visited_timesteps(steps, of=of, spacing=sampling.timestep_spacing))
+        alpha, sigma = signal_and_noise(diffusion)
+        visited = visited_timesteps(
+            steps, of=of, spacing=sampling.timestep_spacing, noise_levels=(sigma / alpha).double().numpy()
+        )
+        scheduler.set_timesteps(timesteps=visited)
     return scheduler
 
 
-def visited_timesteps(steps: int, *, of: int, spacing: str = "uniform") -> list[int]:
+def visited_timesteps(
+    steps: int, *, of: int, spacing: str = "uniform", noise_levels: np.ndarray | None = None
+) -> list[int]:
     """Return `steps` of the timesteps 0 to `of - 1`, descending from the noisiest (Lin et al. 2024).
 
-    `spacing` is "uniform" or "quadratic" (Song et al. 2021, appendix D.2), which leaves less noise to the last step and
-    so keeps fine grain. diffusers counts in floating point, and for one number of steps in twenty visits -1 as well.
+    `spacing` is "uniform", diffusers' "trailing"; "quadratic" (Song et al. 2021, appendix D.2), which leaves less noise
+    to the last step and so keeps fine grain; "beta" (Lee et al. 2024, alpha = beta = 0.6), denser at both ends; or even
+    in the noise level, `noise_levels` (timesteps,) sigma / alpha: in its seventh root for "karras" (Karras et al. 2022,
+    eq. 5), in its logarithm for "exponential" (Lu et al. 2022). These two stay within the levels that eq. 5 is used at:
+    a cosine schedule ends at one of tens of thousands, on which the steps would be wasted.
+
+    diffusers counts in floating point, and for one number of steps in twenty visits -1 as well; its noise levels of
+    "karras" and the like are between those of the timesteps that the network is told.
     """
     steps = min(steps, of)
-    power = 2 if spacing == "quadratic" else 1
-    return [max(round(of * (place / steps) ** power), place) - 1 for place in range(steps, 0, -1)]
+    if spacing in ("uniform", "quadratic"):
+        power = 2 if spacing == "quadratic" else 1
+        return [max(round(of * (place / steps) ** power), place) - 1 for place in range(steps, 0, -1)]
+    shares = np.linspace(1.0, 0.0, steps)[::-1]  # of the way to the noisiest, from the image
+    if spacing == "beta":
+        from scipy.special import betaincinv
+
+        places = betaincinv(0.6, 0.6, shares) * (of - 1)
+    else:
+        assert noise_levels is not None, "these spacings are of noise levels"
+        known = noise_levels[:of]
+        low, high = max(known[0], _KARRAS_LEVELS[0]), min(known[-1], _KARRAS_LEVELS[1])
+        if spacing == "karras":
+            levels = (low ** (1 / 7) + shares * (high ** (1 / 7) - low ** (1 / 7))) ** 7
+        else:
+            levels = low * (high / low) ** shares
+        places = np.interp(np.log(levels), np.log(known), np.arange(of))
+    ascending: list[int] = []
+    for number, place in enumerate(places.round().astype(int).tolist()):
+        least = ascending[-1] + 1 if ascending else 0
+        ascending.append(min(max(place, least), of - steps + number))
+    return ascending[::-1]
