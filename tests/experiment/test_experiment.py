@@ -650,6 +650,12 @@ def test_plan_experiment_variations_of_published_model(split, data, tiny, tmp_pa
     assert not {task.key for task in work.samplings} & {task.key for task in changed.samplings}
     trained = prepared(tiny(arms=["ddpm"], folds=0), split, tmp_path / "z", set_=["generator.ddpm.preset=tiny"])
     own = trained.worker.generators["ddpm"]
-    assert (
-        not {"sampling.spectrum_gain", "sampling.guidance_interval"} & own.training_identity(plugins)["config"].keys()
+    settings = own.training_identity(plugins)["config"]
+    assert not {"sampling.spectrum_gain", "sampling.guidance_interval", "loss.snr_gamma"} & settings.keys()
+    weighted = prepared(
+        tiny(arms=["ddpm"], folds=0),
+        split,
+        tmp_path / "z",
+        set_=["generator.ddpm.preset=tiny", "generator.ddpm.loss.snr_gamma=5"],
     )
+    assert weighted.worker.generators["ddpm"].training_identity(plugins)["config"]["loss.snr_gamma"] == 5.0

@@ -26,6 +26,7 @@ from medzoo.hub.sources import fetch_model
 from medzoo.models.folder import override_saved, read_description, saved_settings, training_images
 from medzoo.models.loading import LoadedModel, load_model, name_with_strength, parameter_free_model, spec_to_train
 from medzoo.plugins.lookup import Plugins
+from medzoo.runs.identity import without_neutral
 from medzoo.specs import ClassifierSpec, GeneratorSpec, ImageSpec
 from medzoo.toolkit.settings import RecipeSettings
 
@@ -34,8 +35,8 @@ Kind = Literal["trained", "published", "parameter-free"]
 _NEEDED = ("image.size", "image.channels", "training.epochs", "training.batch_size")
 _INHERIT = "let its plugin's settings inherit medzoo.toolkit.settings.ClassifierSettings"
 _WEIGHTED = "objective.class_weighted"
-# Settings of sampling that are off where empty; off, they leave the keys of finished tasks as they were without them.
-_OPTIONAL = ("spectrum_gain", "guidance_interval")
+# Settings of sampling that a card may change without other weights.
+_OF_CARDS = ("spectrum_gain", "guidance_interval")
 _REFIT: Mapping[str, Any] = {"training.freeze_backbone": True, "training.class_balanced": True}
 _GEOMETRIC: Mapping[str, Any] = {
     "training.horizontal_flip": True,
@@ -108,13 +109,10 @@ class Generator:
         settings = self.training_config(plugins).flat()
         if self.kind == "published":
             identity = {**known, "weights_sha256": self.weights_sha256, "overrides": dict(self.overrides)}
-            # They may change with a new card of the same weights, and the images with them.
-            return identity | {name: value for name in _OPTIONAL if (value := settings.get(f"sampling.{name}"))}
+            # The images change with them; off, they leave the keys of finished tasks as they were without them.
+            return identity | {name: value for name in _OF_CARDS if (value := settings.get(f"sampling.{name}"))}
         settings.pop("sampling.strength", None)
-        for name in _OPTIONAL:
-            if not settings.get(f"sampling.{name}"):
-                settings.pop(f"sampling.{name}", None)
-        return {**known, "config": settings}
+        return {**known, "config": without_neutral(settings)}
 
     def load(
         self, plugins: Plugins, *, image: ImageSpec, crop: str, device: str, trained: Path | None

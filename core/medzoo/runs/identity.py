@@ -101,9 +101,22 @@ def check_same_run(folder: Path, identity: Mapping[str, Any]) -> None:
 def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
     """Yield the dotted keys whose values differ, one that `theirs` lacks in `NEUTRAL` being as it says there."""
     for key in [*ours, *(key for key in theirs if key not in ours)]:
-        neutral = next((value for end, value in NEUTRAL.items() if f".{key}".endswith(end)), None)
-        if ours.get(key) != theirs.get(key, neutral):
+        if ours.get(key) != theirs.get(key, _neutral(key)):
             yield key
+
+
+def without_neutral(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what is as in `NEUTRAL`, so that what is made of the rest is as before medzoo had those settings."""
+    missing = object()
+    return {key: value for key, value in settings.items() if _neutral(key, missing) != _plain(value)}
+
+
+def _neutral(key: str, otherwise: object = None) -> object:
+    return next((value for end, value in NEUTRAL.items() if f".{key}".endswith(end)), otherwise)
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _short(value: object) -> str:
