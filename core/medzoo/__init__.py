@@ -54,6 +54,9 @@ if TYPE_CHECKING:
     from medzoo.publishing.dataset import DatasetPackage, push_dataset
     from medzoo.publishing.push import Package, push
     from medzoo.report.inspection.report import Inspection, inspect
+    from medzoo.report.study.page import NewStudy, new_study
+    from medzoo.report.study.report import StudyReport, score_study
+    from medzoo.study.power import study_power
     from medzoo.training.train import TrainResult
     from medzoo.tuning.policy import Policy, read_policy
     from medzoo.tuning.results import TuningResult
@@ -92,6 +95,9 @@ _LAZY = {
     "medzoo.publishing.dataset": "DatasetPackage push_dataset",
     "medzoo.publishing.push": "Package push",
     "medzoo.report.inspection.report": "Inspection inspect",
+    "medzoo.report.study.page": "NewStudy new_study",
+    "medzoo.report.study.report": "StudyReport score_study",
+    "medzoo.study.power": "study_power",
     "medzoo.training.train": "TrainResult",
     "medzoo.tuning.policy": "Policy read_policy",
     "medzoo.tuning.results": "TuningResult",
@@ -123,6 +129,7 @@ __all__ = [
     "MetricSpec",
     "Model",
     "ModelEntry",
+    "NewStudy",
     "Package",
     "Policy",
     "Predictions",
@@ -130,6 +137,7 @@ __all__ = [
     "Sample",
     "SampleResult",
     "Score",
+    "StudyReport",
     "SyntheticImages",
     "TrainResult",
     "TrainingCallback",
@@ -147,6 +155,7 @@ __all__ = [
     "list_models",
     "load",
     "load_experiment",
+    "new_study",
     "plan_experiment",
     "pull",
     "push",
@@ -154,7 +163,9 @@ __all__ = [
     "read_policy",
     "run_experiment",
     "sample",
+    "score_study",
     "split_data",
+    "study_power",
     "train",
     "tune",
     "write_card",

@@ -52,6 +52,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "experiment": ("experiment", "app"),
     "tune": ("tune", "tune"),
     "evaluate": ("evaluate", "evaluate"),
+    "study": ("study", "app"),
     "card": ("push", "card"),
     "push": ("push", "push"),
     "data": ("data", "app"),

@@ -1,0 +1,1 @@
+"""The page of a reading study, and the report of its answers."""
