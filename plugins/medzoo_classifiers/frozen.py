@@ -20,6 +20,7 @@ from medzoo.errors import DataError
 from medzoo.protocols import CheckpointStore, LabeledImages, TrainingCallback
 from medzoo.seeds import global_draws_from
 from medzoo.toolkit.classification import StandardizedNetwork
+from medzoo.toolkit.devices import reproducible_kernels
 from medzoo.toolkit.training.batches import pixels
 from medzoo.toolkit.validation import check_images, check_not_empty
 from medzoo_classifiers.settings import FeatureConfig, FeatureSettings
@@ -164,6 +165,7 @@ class FrozenClassifier(nn.Module):
         return torch.stack([self.features(view) for view in views], dim=1)
 
     @torch.inference_mode()
+    @reproducible_kernels()
     def features(self, images: Tensor) -> Tensor:
         """Return the features, float32 (N, D), of the images as they are. Raises: as `extract`."""
         check_images(self.image, images)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medzoo.toolkit.devices import to_device
 from medzoo.toolkit.training.batches import Batch
 from medzoo.toolkit.training.diffaugment import differentiable_augment
 
@@ -46,7 +47,7 @@ class GANLoss:
 
     def _generate(self, generator: nn.Module, batch: Batch, random: torch.Generator) -> Tensor:
         latents = torch.randn(len(batch.labels), self.config.network.latent_dim, generator=random)
-        images: Tensor = generator(latents.to(batch.images.device), batch.labels)
+        images: Tensor = generator(to_device(latents, batch.images.device), batch.labels)
         return images.float()
 
     def _augment(self, images: Tensor, random: torch.Generator) -> Tensor:

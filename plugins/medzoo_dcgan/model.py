@@ -12,7 +12,7 @@ from medzoo import ImageSpec
 from medzoo.errors import ConfigError
 from medzoo.protocols import CheckpointStore, LabeledImages, TrainingCallback
 from medzoo.seeds import derive_seed, global_draws_from
-from medzoo.toolkit.devices import FastSampling
+from medzoo.toolkit.devices import FastSampling, reproducible_kernels
 from medzoo.toolkit.diffusion.process import seeded_noise
 from medzoo.toolkit.spectrum import apply_spectrum_gain
 from medzoo.toolkit.training.loop import Discriminator, steps_of, train
@@ -117,6 +117,7 @@ class DCGAN(FastSampling):
         return vectors.unsqueeze(1)
 
     @torch.inference_mode()
+    @reproducible_kernels()
     def sample(self, seeds: Sequence[int], labels: Tensor, *, init_images: Tensor | None = None) -> Tensor:
         """Generate one image per seed, float32 (N, C, H, W) in [0, 1]; `init_images` are not used.
 

@@ -9,7 +9,7 @@ from torch import nn
 from medzoo.errors import ResourceError
 from medzoo.seeds import derive_seed, generator
 from medzoo.toolkit import devices
-from medzoo.toolkit.devices import inference_copy, resolve_precision
+from medzoo.toolkit.devices import inference_copy, reproducible_kernels, resolve_precision
 
 CPU = torch.device("cpu")
 
@@ -81,3 +81,16 @@ def test_inference_copy_dtype_and_layout(precision, dtype):
         fast.conv.weight.zero_()
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in before.items())
     assert all(weight.dtype == torch.float32 and weight.requires_grad for weight in network.parameters())
+
+
+def test_reproducible_kernels_leaves_cudnn_on_and_restores_flags():
+    def flags():
+        cudnn = torch.backends.cudnn
+        return cudnn.enabled, cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32
+
+    before = flags()
+    with reproducible_kernels():
+        assert flags() == (True, True, False, False)
+        with torch.backends.cudnn.flags(enabled=False), reproducible_kernels():
+            assert flags()[0] is False, "who switched cuDNN off wants it off"
+    assert flags() == before

@@ -132,6 +132,27 @@ def test_train_resumed_has_the_same_weights(stop, changes):
     assert all(torch.equal(value, whole.states[9][name]) for name, value in log.states[9].items())
 
 
+def test_train_computes_with_cudnn_and_restores_it():
+    seen = []
+
+    def loss(network, batch, random):
+        seen.append((torch.backends.cudnn.enabled, torch.backends.cudnn.deterministic))
+        return reproduce(network, batch, random)
+
+    before = torch.backends.cudnn.deterministic
+    run(loss=loss, epochs=1)
+    assert set(seen) == {(True, True)}
+    assert torch.backends.cudnn.deterministic == before
+
+
+def test_train_after_a_run_on_another_kind_of_device(monkeypatch):
+    from accelerate import PartialState
+
+    weights, _ = run(epochs=1)
+    monkeypatch.setitem(PartialState._shared_state, "device", torch.device("cuda"))  # what a run on a GPU leaves
+    assert torch.equal(run(epochs=1)[0], weights)
+
+
 def test_train_finished_run_does_nothing():
     weights, whole = run()
     again, log = run(log=Log(restored=whole.states[9]))

@@ -15,6 +15,7 @@ from torch.nn import functional
 from medzoo.errors import ConfigError, DataError
 from medzoo.protocols import CheckpointStore, LabeledImages, TrainingCallback
 from medzoo.specs import ImageSpec
+from medzoo.toolkit.devices import reproducible_kernels, to_device
 from medzoo.toolkit.settings import ClassifierSettings, RecipeSettings
 from medzoo.toolkit.training.augmentation import augment
 from medzoo.toolkit.training.batches import Batch, loss_weights, pixels
@@ -240,6 +241,7 @@ class ImageClassifier(nn.Module):
             how = "bilinear, antialiased, in the model"
             callback.log_metadata("resize", {"from": self.image.size, "to": self.network.side, "how": how})
 
+    @reproducible_kernels()
     def _in_batches(self, call: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         check_images(self.image, images)
         self.eval()
@@ -323,8 +325,8 @@ def mixup(images: Tensor, targets: Tensor, *, alpha: float, random: torch.Genera
     """Mix each image and its targets with another's of the batch (Zhang et al. 2018, section 2)."""
     seed = int(torch.randint(2**62, (), generator=random))
     shares = np.random.default_rng(seed).beta(alpha, alpha, len(images)).astype(np.float32)
-    partner = torch.randperm(len(images), generator=random).to(images.device)
-    own = torch.from_numpy(shares).to(images.device)
+    partner = to_device(torch.randperm(len(images), generator=random), images.device)
+    own = to_device(torch.from_numpy(shares), images.device)
     mixed = torch.lerp(images[partner], images, own.view(-1, 1, 1, 1))
     return mixed, torch.lerp(targets[partner], targets, own.view(-1, 1))
 
@@ -335,7 +337,7 @@ def evaluate(network: nn.Module, data: LabeledImages, objective: Objective) -> d
     device = next(network.parameters()).device
     network.eval()
     starts = range(0, len(data), _BATCH)
-    batches = [pixels(data, range(start, min(start + _BATCH, len(data)))).to(device) for start in starts]
+    batches = (pixels(data, range(start, min(start + _BATCH, len(data)))).to(device) for start in starts)
     logits = torch.cat([network(batch.contiguous(memory_format=torch.channels_last)).float() for batch in batches])
     labels = torch.from_numpy(data.labels).to(device)
     values = {"validation_loss": objective.validation_loss(logits, labels)}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from medzoo.errors import ResourceError
 
@@ -33,6 +34,23 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     if precision == "fp16" and device.type == "cpu":
         raise ResourceError("fp16 needs a GPU", "set precision to bf16 or fp32")
     return precision
+
+
+@contextlib.contextmanager
+def reproducible_kernels() -> Iterator[None]:
+    """Let cuDNN take deterministic algorithms, unmeasured, and compute fp32 in fp32, not in TF32, which keeps 10 bits.
+
+    So an image depends as little on its batch on a GPU as on a CPU. For the duration of a `with`, or of a function as
+    its decorator.
+    """
+    enabled = torch.backends.cudnn.enabled  # without this argument, cuDNN would be off
+    with torch.backends.cudnn.flags(enabled=enabled, benchmark=False, deterministic=True, allow_tf32=False):
+        yield
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor, most often of draws on the CPU, to `device`; a GPU's queued work is not waited for."""
+    return tensor.to(device, non_blocking=device.type == "cuda")
 
 
 class FastSampling(nn.Module):

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from medzoo.protocols import LabeledImages
 from medzoo.seeds import derive_seed, global_draws_from
+from medzoo.toolkit.devices import to_device
 from medzoo.toolkit.settings import ReconstructionSettings
 from medzoo.toolkit.training import losses
 from medzoo.toolkit.training.batches import Batch, pixels
@@ -113,7 +114,7 @@ class Reconstruction:
     def _reconstruct(
         self, network: nn.Module, images: Tensor, random: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        noise = torch.randn((len(images), *self.latent_shape), generator=random).to(images.device)
+        noise = to_device(torch.randn((len(images), *self.latent_shape), generator=random), images.device)
         made, mean, log_variance = network(images, noise)
         return made.float(), mean.float(), log_variance.float()
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from medzoo.protocols import CheckpointStore, LabeledImages, TrainingCallback
 from medzoo.seeds import derive_seed
 from medzoo.specs import ImageSpec
+from medzoo.toolkit.devices import reproducible_kernels
 from medzoo.toolkit.diffusion.autoencoder import Reconstruction, quality, side_by_side
 from medzoo.toolkit.diffusion.process import DiffusionModel, ForwardProcess, to_clean, to_images
 from medzoo.toolkit.settings import LatentDiffusionSettings
@@ -156,6 +157,7 @@ class LatentDiffusion(DiffusionModel[LatentDiffusionSettings]):
         return self.fast(self.settings.sampling.mixed_precision, self.network, self.autoencoder)
 
     @torch.inference_mode()
+    @reproducible_kernels()
     def draw(self, seeds: Sequence[int], labels: Tensor, init_images: Tensor | None = None) -> Tensor:
         """Return images: variations of `init_images`, or drawn from noise.
 

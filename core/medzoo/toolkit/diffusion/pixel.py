@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from medzoo.protocols import CheckpointStore, LabeledImages, TrainingCallback
 from medzoo.specs import ImageSpec
+from medzoo.toolkit.devices import reproducible_kernels
 from medzoo.toolkit.diffusion.process import DiffusionModel, ForwardProcess, to_clean, to_images
 from medzoo.toolkit.settings import PixelDiffusionSettings
 from medzoo.toolkit.training import losses
@@ -78,6 +79,7 @@ class PixelDiffusion(DiffusionModel[PixelDiffusionSettings]):
         return self.fast(self.settings.sampling.mixed_precision, self.network)[0]
 
     @torch.inference_mode()
+    @reproducible_kernels()
     def draw(self, seeds: Sequence[int], labels: Tensor, init_images: Tensor | None = None) -> Tensor:
         """Return images: variations of `init_images`, or drawn from noise."""
         shape = (self.image.channels, self.image.size, self.image.size)

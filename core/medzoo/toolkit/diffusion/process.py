@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from medzoo.specs import ImageSpec
-from medzoo.toolkit.devices import FastSampling
+from medzoo.toolkit.devices import FastSampling, to_device
 from medzoo.toolkit.nn.conditioning import drop_labels, null_label
 from medzoo.toolkit.settings import (
     DiffusionSettings,
@@ -83,8 +83,8 @@ class ForwardProcess:
 
     def __call__(self, clean: Tensor, labels: Tensor, random: torch.Generator) -> Noised:
         """Add noise to `clean` (N, C, ...); every random draw comes from `random`."""
-        steps = self.timesteps(clean.shape[0], random).to(clean.device)
-        noise = torch.randn(clean.shape, generator=random).to(clean.device)
+        steps = to_device(self.timesteps(clean.shape[0], random), clean.device)
+        noise = to_device(torch.randn(clean.shape, generator=random), clean.device)
         labels = drop_labels(labels, share=self.settings.label_dropout, null=self.null, generator=random)
         shape = (-1, *(1 for _ in clean.shape[1:]))
         alpha, sigma = self.alpha[steps].view(shape), self.sigma[steps].view(shape)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from medzoo.specs import ImageSpec
+from medzoo.toolkit.devices import to_device
 
 
 class LabelEmbedding(nn.Module):
@@ -52,5 +53,5 @@ def null_label(image: ImageSpec) -> Tensor:
 
 def drop_labels(labels: Tensor, *, share: float, null: Tensor, generator: torch.Generator) -> Tensor:
     """Replace a random `share` of `labels`, (N,) or multi-hot, by `null` (Ho & Salimans 2022, algorithm 1)."""
-    drop = (torch.rand(labels.shape[0], generator=generator) < share).to(labels.device)
+    drop = to_device(torch.rand(labels.shape[0], generator=generator) < share, labels.device)
     return torch.where(drop.view(-1, *(1 for _ in labels.shape[1:])), null.to(labels).expand_as(labels), labels)

@@ -11,6 +11,7 @@ from torch.nn import functional
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as operations
 
+from medzoo.toolkit.devices import to_device
 from medzoo.toolkit.settings import AugmentationSettings
 
 GEOMETRY_CHANGES = 8  # numbers that tell what `change_geometry` did to an image
@@ -20,7 +21,7 @@ _LEVELS = 30.0
 def augment(images: Tensor, settings: AugmentationSettings, random: torch.Generator) -> Tensor:
     """Augment `images` (N, C, H, W) in [0, 1] as in `settings`, except for mixup."""
     if settings.vertical_flip:
-        flipped = (torch.rand(len(images), generator=random) < 0.5).to(images.device)
+        flipped = to_device(torch.rand(len(images), generator=random) < 0.5, images.device)
         images = torch.where(flipped.view(-1, 1, 1, 1), images.flip(-2), images)
     if settings.rotation or settings.translation or settings.scale:
         images = _affine(images, settings, random)
@@ -37,7 +38,7 @@ def _affine(images: Tensor, settings: AugmentationSettings, random: torch.Genera
     cos, sin = zoom * angle.cos(), zoom * angle.sin()
     # affine_grid's coordinates run from -1 to 1, so a share of the side is twice as much there
     rows = [cos, -sin, 2.0 * settings.translation * right, sin, cos, 2.0 * settings.translation * down]
-    maps = torch.stack(rows, dim=1).view(-1, 2, 3).to(images.device)
+    maps = to_device(torch.stack(rows, dim=1).view(-1, 2, 3), images.device)
     grid = functional.affine_grid(maps, list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, align_corners=False)
 
@@ -70,10 +71,10 @@ def change_geometry(images: Tensor, probability: float, random: torch.Generator)
     maps = maps @ _scaling(2.0**-scale, 2.0**-scale) @ _turn(-angle)
     maps = maps @ _turn(axis) @ _scaling(2.0**-stretch, 2.0**stretch) @ _turn(-axis)
     maps[:, :2, 2] = torch.stack([right, down], dim=1)
-    grid = functional.affine_grid(maps[:, :2].to(images.device), list(images.shape), align_corners=False)
+    grid = functional.affine_grid(to_device(maps[:, :2], images.device), list(images.shape), align_corners=False)
     moved = functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
     told = [upside_down, scale, angle.cos() - 1.0, angle.sin(), stretch * axis.cos(), stretch * axis.sin(), right, down]
-    changes = torch.stack(told, dim=1).to(images.device)
+    changes = to_device(torch.stack(told, dim=1), images.device)
     changed = (changes != 0).any(dim=1).view(-1, 1, 1, 1)
     return torch.where(changed, moved, images), changes
 
@@ -97,7 +98,7 @@ def _randaugment(images: Tensor, magnitude: int, random: torch.Generator) -> Ten
     varied = images.clone()
     for key in chosen.unique().tolist():
         index, direction = divmod(key, 2)
-        rows = (chosen == key).nonzero()[:, 0].to(images.device)
+        rows = to_device((chosen == key).nonzero()[:, 0], images.device)
         change = _OPERATIONS[names[index]]
         varied[rows] = change(images[rows], magnitude / _LEVELS * (1.0 - 2.0 * direction))
     return varied.clamp(0.0, 1.0)

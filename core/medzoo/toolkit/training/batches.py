@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from medzoo.errors import ConfigError
 from medzoo.protocols import LabeledImages, WeightedImages
 from medzoo.seeds import generator
+from medzoo.toolkit.devices import to_device
 from medzoo.toolkit.settings import TrainingSettings
 
 
@@ -60,10 +61,11 @@ def vary(images: Tensor, *, flip: bool, jitter: float, random: torch.Generator) 
     """Flip half of `images` (N, C, H, W) in [0, 1], and change brightness and contrast by up to `jitter`."""
     count = images.shape[0]
     if flip:
-        mirrored = (torch.rand(count, generator=random) < 0.5).to(images.device)
+        mirrored = to_device(torch.rand(count, generator=random) < 0.5, images.device)
         images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
     if jitter > 0:
-        brightness, contrast = (1.0 + jitter * (2.0 * torch.rand(2, count, generator=random) - 1.0)).to(images.device)
+        changes = 1.0 + jitter * (2.0 * torch.rand(2, count, generator=random) - 1.0)
+        brightness, contrast = to_device(changes, images.device)
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
         images = (images - mean) * contrast.view(-1, 1, 1, 1) + mean * brightness.view(-1, 1, 1, 1)
     return images.clamp(0.0, 1.0)
@@ -97,10 +99,12 @@ def loader(
     rank: int,
     world: int,
     seed: int,
+    pin_memory: bool = False,
 ) -> DataLoader[tuple[Tensor, ...]]:
     """Return a DataLoader of micro-batches (uint8 images (n, C, H, W), labels) for `steps`, for process `rank`.
 
-    Images of different loss weights have these third, float32 (n,).
+    Images of different loss weights have these third, float32 (n,). With `pin_memory`, all are in memory that a GPU
+    reads by itself.
 
     Raises:
         ConfigError: the batch size is not divisible by `world` processes times micro-batches.
@@ -126,7 +130,9 @@ def loader(
     pairs = _Pairs(data)
     batches: Any = indices(pairs.labels)
     random = generator(seed, "loader")  # its draws have no effect, but by default it would advance the global state
-    return DataLoader(pairs, batch_sampler=batches, num_workers=settings.num_workers, generator=random)
+    return DataLoader(
+        pairs, batch_sampler=batches, num_workers=settings.num_workers, generator=random, pin_memory=pin_memory
+    )
 
 
 class _Pairs(Dataset[tuple[Tensor, ...]]):

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from medzoo.toolkit.devices import to_device
+
 
 def differentiable_augment(
     images: Tensor, *, color: float, translation: float, cutout: float, random: torch.Generator
@@ -35,7 +37,7 @@ def jitter_color(images: Tensor, *, strength: float, random: torch.Generator) ->
     Add up to half of `strength`, then scale saturation by up to 1 +- `strength` and contrast by up to 1 +- half of it.
     """
     count = images.shape[0]
-    draws = strength * (2.0 * torch.rand(3, count, generator=random) - 1.0).to(images.device, images.dtype)
+    draws = strength * to_device(2.0 * torch.rand(3, count, generator=random) - 1.0, images.device).to(images.dtype)
     brightness, saturation, contrast = draws.view(3, count, 1, 1, 1).unbind()
     images = images + brightness / 2.0
     gray = images.mean(dim=1, keepdim=True)
@@ -51,7 +53,8 @@ def translate(images: Tensor, *, share: float, random: torch.Generator) -> Tenso
     rows = _starts(count, 2 * down, random) + torch.arange(height)
     columns = _starts(count, 2 * right, random) + torch.arange(width)
     padded = functional.pad(images, (right, right, down, down))
-    index = (rows.view(count, 1, height, 1) * padded.shape[-1] + columns.view(count, 1, 1, width)).to(images.device)
+    index = rows.view(count, 1, height, 1) * padded.shape[-1] + columns.view(count, 1, 1, width)
+    index = to_device(index, images.device)
     return padded.flatten(2).gather(2, index.expand(-1, channels, -1, -1).flatten(2)).view_as(images)
 
 
@@ -66,7 +69,7 @@ def cut_out(images: Tensor, *, share: float, random: torch.Generator) -> Tensor:
         inside.append((position >= first) & (position < first + size))
     rows, columns = inside
     kept = ~(rows.view(count, 1, height, 1) & columns.view(count, 1, 1, width))
-    return images * kept.to(images.device, images.dtype)
+    return images * to_device(kept, images.device).to(images.dtype)
 
 
 def _starts(count: int, last: int, random: torch.Generator) -> Tensor:

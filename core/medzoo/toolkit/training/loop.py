@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from medzoo.errors import ResourceError
 from medzoo.protocols import CheckpointStore, LabeledImages, TrainingCallback
 from medzoo.seeds import derive_seed, generator, global_draws_from
-from medzoo.toolkit.devices import resolve_precision
+from medzoo.toolkit.devices import reproducible_kernels, resolve_precision, to_device
 from medzoo.toolkit.settings import TrainingSettings
 from medzoo.toolkit.training.batches import Batch, loader, vary
 
@@ -189,7 +189,7 @@ def train(
             early_stopping.load(below(restored, "selection."))
     end = run.total if callback.max_steps is None else min(callback.max_steps, run.total)
     batches = run.batches(data, range(run.step, end))
-    with torch.backends.cudnn.flags(deterministic=True, benchmark=False), warnings.catch_warnings():
+    with reproducible_kernels(), warnings.catch_warnings():
         # diffusers asks a cached function for torch's version, which compiles to the right constant
         warnings.filterwarnings("ignore", message="Dynamo detected a call to a `functools.lru_cache`")
         while run.step < end and not (early_stopping is not None and early_stopping.stopped):
@@ -218,7 +218,7 @@ def train(
     if run.average is not None:
         run.average.copy_to(network.parameters())
     weights_changed()
-    if run.accelerator.device.type == "cuda":  # elsewhere there is no cache to empty, and collecting garbage takes long
+    if run.device.type == "cuda":  # elsewhere there is no cache to empty, and collecting garbage takes long
         run.accelerator.free_memory()
 
 
@@ -261,17 +261,22 @@ class _Run:
         discriminator: Discriminator | None,
         recipe: Recipe | None,
     ) -> None:
-        from accelerate import Accelerator
+        from accelerate import Accelerator, PartialState
         from accelerate.state import AcceleratorState
         from diffusers.training_utils import EMAModel
 
         if settings.compile:
             _require_compiler()
-        device = next(network.parameters()).device
+        # The network's device, such as cuda:1, is not always that of accelerate, which knows one of each kind.
+        self.device = device = next(network.parameters()).device
         precision = resolve_precision(settings.mixed_precision, device)
         AcceleratorState._reset_state()  # its precision is one per process, a run's is its own
+        processes = PartialState(cpu=device.type == "cpu")
+        if processes.num_processes == 1 and processes.device.type != device.type:
+            PartialState._reset_state()  # an earlier run of this process was on another kind of device
         self.accelerator: Any = Accelerator(
             cpu=device.type == "cpu",
+            device_placement=False,
             mixed_precision="no" if precision == "fp32" else precision,
             gradient_accumulation_steps=settings.gradient_accumulation_steps,
             dynamo_backend="inductor" if settings.compile else "no",
@@ -280,6 +285,7 @@ class _Run:
         self.seed = seed
         self.step = 0
         self.saved = 0  # the step of the newest checkpoint
+        self._ahead: list[tuple[Batch, torch.Generator]] = []
         self.steps_per_epoch = math.ceil(length / settings.batch_size)
         self.total = recipe.total if recipe is not None else steps_of(length, settings)
         self.raw = network
@@ -310,28 +316,63 @@ class _Run:
         rank, world = int(accelerator.process_index), int(accelerator.num_processes)
         per_epoch = self.steps_per_epoch
         return iter(
-            loader(data, self.settings, steps=steps, steps_per_epoch=per_epoch, rank=rank, world=world, seed=self.seed)
+            loader(
+                data,
+                self.settings,
+                steps=steps,
+                steps_per_epoch=per_epoch,
+                rank=rank,
+                world=world,
+                seed=self.seed,
+                pin_memory=self.device.type == "cuda",
+            )
         )
 
     def optimize(self, loss: Loss | AdversarialLoss, batches: Iterator[tuple[Tensor, ...]]) -> dict[str, float]:
         """Take one optimizer step; return both losses ("loss", "adversary"), their terms, and "learning_rate"."""
-        pairs: list[tuple[Batch, torch.Generator]] = []
-        for micro in range(self.settings.gradient_accumulation_steps):
-            random = self._draws("step", micro)
-            pairs.append((self._prepare(next(batches), random), random))
-        discriminator_values: dict[str, float] = {}
+        pairs = self._ahead or self._next(batches)
+        of_discriminator: list[Mapping[str, Tensor]] = []
         if self.discriminator is not None and self.discriminator_state is not None:
             own = [(batch, self._draws("adversary", micro)) for micro, (batch, _) in enumerate(pairs)]
-            terms = self._update(self.discriminator_state, self.discriminator.loss, own, other=self.train_state)
-            discriminator_values = {"adversary": sum(terms.values()), **terms}
-        terms = self._update(self.train_state, loss, pairs, other=self.discriminator_state)
+            of_discriminator = self._update(
+                self.discriminator_state, self.discriminator.loss, own, other=self.train_state
+            )
+        of_network = self._update(self.train_state, loss, pairs, other=self.discriminator_state)
         learning_rate = self.train_state.optimizer.param_groups[0]["lr"]
-        values = {"loss": sum(terms.values()), **terms, **discriminator_values, "learning_rate": learning_rate}
         self.step += 1
         if self.average is not None:
             self.average.step(self.raw.parameters())
+        self._ahead = self._next(batches)  # while a GPU computes this step: its losses, read below, wait for that
+        terms, adversary = self._means(of_network, of_discriminator)
+        values = {"loss": sum(terms.values()), **terms}
+        if self.discriminator is not None:
+            values |= {"adversary": sum(adversary.values()), **adversary}
+        values["learning_rate"] = learning_rate
         self.check_values(values)
         return values
+
+    def _next(self, batches: Iterator[tuple[Tensor, ...]]) -> list[tuple[Batch, torch.Generator]]:
+        """Return the micro-batches of the next step with their draws; none after the last step."""
+        pairs: list[tuple[Batch, torch.Generator]] = []
+        for micro in range(self.settings.gradient_accumulation_steps):
+            if (given := next(batches, None)) is None:
+                break
+            random = self._draws("step", micro)
+            pairs.append((self._prepare(given, random), random))
+        return pairs
+
+    def _means(self, *updates: Sequence[Mapping[str, Tensor]]) -> list[dict[str, float]]:
+        """Return the mean terms of each update over its micro-batches; a GPU is waited for once."""
+        scalars = [value.reshape(()) for update in updates for terms in update for value in terms.values()]
+        values = iter(torch.stack(scalars).tolist() if scalars else ())
+        means: list[dict[str, float]] = []
+        for update in updates:
+            totals: dict[str, float] = {}
+            for terms in update:
+                for name in terms:
+                    totals[name] = totals.get(name, 0.0) + next(values) / self.settings.gradient_accumulation_steps
+            means.append(totals)
+        return means
 
     def check_values(self, values: Mapping[str, float]) -> None:
         """Raise ResourceError unless all of a step's losses are finite numbers."""
@@ -341,8 +382,10 @@ class _Run:
     def check_weights(self) -> None:
         """Raise ResourceError unless all weights, averaged ones included, are finite numbers."""
         tensors = [pair for trained in self._train_states() for pair in trained.raw.named_parameters()]
-        for name, value in [*tensors, *self._averages().items()]:
-            if not bool(torch.isfinite(value).all()):
+        tensors += self._averages().items()
+        finite = torch.stack([torch.isfinite(value).all() for _, value in tensors]).tolist()
+        for (name, _), good in zip(tensors, finite, strict=True):
+            if not good:
                 raise self._diverged(f"the weights {name} are not finite")
 
     def finite(self, sample: Callable[[Sequence[int], Tensor], Tensor]) -> Callable[[Sequence[int], Tensor], Tensor]:
@@ -374,21 +417,21 @@ class _Run:
         batches: Sequence[tuple[Batch, torch.Generator]],
         *,
         other: _TrainState | None,
-    ) -> dict[str, float]:
-        """Update one network on all micro-batches and return the means of its terms.
+    ) -> list[Mapping[str, Tensor]]:
+        """Update one network on all micro-batches and return the terms of each, on the device.
 
         `loss` is called with the `other` network too if there is one.
         """
         accelerator, settings = self.accelerator, self.settings
         trained.network.train()
         trained.set_learning_rate(self.step + 1)
-        totals: dict[str, float] = {}
+        found: list[Mapping[str, Tensor]] = []
         stream = "layers" if trained is self.train_state else "adversary layers"
         others = () if other is None else (other.unsynced,)
         with other.frozen() if other is not None else contextlib.nullcontext():
             for micro, (batch, random) in enumerate(batches):
                 layers = derive_seed(self.seed, stream, self.step, micro, accelerator.process_index)
-                with accelerator.accumulate(trained.network), global_draws_from(layers, accelerator.device):
+                with accelerator.accumulate(trained.network), global_draws_from(layers, self.device):
                     terms = loss(trained.network, *others, batch, random)
                     if not terms:
                         continue
@@ -397,13 +440,12 @@ class _Run:
                         accelerator.clip_grad_norm_(trained.network.parameters(), settings.max_grad_norm)
                     trained.optimizer.step()
                     trained.optimizer.zero_grad()
-                for name, value in terms.items():
-                    totals[name] = totals.get(name, 0.0) + value.item() / settings.gradient_accumulation_steps
-        return totals
+                found.append({name: value.detach() for name, value in terms.items()})
+        return found
 
     def _prepare(self, batch: tuple[Tensor, ...], random: torch.Generator) -> Batch:
         settings = self.settings
-        images, labels, *weights = (part.to(self.accelerator.device) for part in batch)
+        images, labels, *weights = (to_device(part, self.device) for part in batch)
         if images.dtype == torch.uint8:
             images = images.float() / 255.0
             images = vary(images, flip=settings.horizontal_flip, jitter=settings.color_jitter, random=random)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from pathlib import Path
 
@@ -32,10 +33,17 @@ def pixel_distance(prediction: Tensor, target: Tensor, *, kind: str, weights: Te
 
 def edge_distance(prediction: Tensor, target: Tensor) -> Tensor:
     """Return the mean absolute difference of the Laplacians of two image batches (N, C, H, W), per image: (N,)."""
-    kernel = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]], device=prediction.device)
+    kernel = _laplacian(prediction.device)
     difference = (prediction - target).flatten(0, 1).unsqueeze(1)
-    laplacian = functional.conv2d(difference, kernel[None, None].to(difference.dtype))
+    laplacian = functional.conv2d(difference, kernel.to(difference.dtype))
     return laplacian.abs().mean(dim=(1, 2, 3)).view(prediction.shape[0], -1).mean(dim=1)
+
+
+@functools.cache
+def _laplacian(device: torch.device) -> Tensor:
+    """Return the kernel (1, 1, 3, 3); made once, as copying numbers to a GPU waits for its queued work."""
+    with torch.inference_mode(False):  # gradients flow through it, whoever asks for it first
+        return torch.tensor([[[[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]]]], device=device)
 
 
 def gaussian_kl(mean1: Tensor, log_variance1: Tensor, mean2: Tensor, log_variance2: Tensor) -> Tensor:
@@ -75,6 +83,9 @@ class PerceptualDistance(nn.Module):
         IntegrityError: its SHA-256 is another.
     """
 
+    shift: Tensor
+    spread: Tensor
+
     def __init__(self, *, network: str, weights: str) -> None:
         super().__init__()
         state = _read_vgg16(weights)
@@ -88,6 +99,8 @@ class PerceptualDistance(nn.Module):
             inner = {name.removeprefix("features."): value for name, value in state.items() if "features." in name}
             features.load_state_dict(inner, assign=True)
             self.stages = nn.ModuleList([features[:4], features[4:9], features[9:16]])
+            self.register_buffer("shift", torch.tensor([0.485, 0.456, 0.406])[:, None, None], persistent=False)
+            self.register_buffer("spread", torch.tensor([0.229, 0.224, 0.225])[:, None, None], persistent=False)
         self.network = network
         self.requires_grad_(False).eval()
 
@@ -97,8 +110,7 @@ class PerceptualDistance(nn.Module):
         if self.network == "lpips":
             lpips_distance: Tensor = self.distance(first, second)
             return lpips_distance.flatten()
-        shift = first.new_tensor([0.485, 0.456, 0.406])[:, None, None]
-        spread = first.new_tensor([0.229, 0.224, 0.225])[:, None, None]
+        shift, spread = self.shift.to(first.dtype), self.spread.to(first.dtype)
         one, other = (((images + 1) / 2 - shift) / spread for images in (first, second))
         total = first.new_zeros(first.shape[0])
         for stage in self.stages:
