@@ -2,6 +2,7 @@
 # make test: install with the test tools, then run every test
 # make lint: style and types
 # make bench: speed of start-up, sampling and writing
+# make gpu-check: check and time everything on one GPU, in eight minutes; WHEELS=DIR installs what is missing from there
 # make docs: build the documentation into docs/_build; a warning fails it
 # make readme: write the README's tables anew
 
@@ -16,7 +17,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 # Those that need no images of the user's own.
 BENCH := startup models sampling variations augment_memory metrics classifiers contract frozen
 
-.PHONY: demo test lint bench docs readme clean
+.PHONY: demo test lint bench gpu-check docs readme clean
 
 demo: $(VENV)/installed
 	$(BIN)/medzoo augment --gen ddpm-var --to 24 --out demo
@@ -32,6 +33,9 @@ lint: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-dev
 	for name in $(BENCH); do $(BIN)/python bench/$$name.py || exit 1; done
+
+gpu-check:
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) bench/gpu_check.py $(if $(WHEELS),--wheels $(WHEELS)) $(OPTIONS)
 
 docs: $(VENV)/installed-dev
 	$(BIN)/python -m sphinx -q -E -a -W --keep-going docs docs/_build

@@ -23,7 +23,7 @@ from medzoo.testing import check_classifier, check_generator, check_metric
 
 LIMIT = 40.0
 PASSES = 40
-PIPELINES = Path(__file__).resolve().parents[1] / "tests" / "tiny_pipeline.py"
+PIPELINES = Path(__file__).resolve().parents[1] / "tests" / "helpers" / "tiny_pipeline.py"
 
 
 def main() -> int:

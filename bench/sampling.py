@@ -4,6 +4,7 @@ The rates alternate between the contestants and their median counts, so that oth
 """
 
 import argparse
+import copy
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -27,15 +28,22 @@ def sampler(generator: torch.nn.Module, *, batch: int) -> Callable[[], object]:
 
 
 @torch.inference_mode()
-def bare(generator: torch.nn.Module, *, batch: int, steps: int, guided: bool) -> Callable[[], object]:
+def bare(
+    generator: torch.nn.Module,
+    *,
+    batch: int,
+    steps: int,
+    guided: bool,
+    memory_format: torch.memory_format = torch.channels_last,
+) -> Callable[[], object]:
     """The network's forward passes that such a batch needs, and nothing else."""
     generator.sample([0], torch.tensor([0]))
-    network = generator._fast[0]
+    network = copy.deepcopy(generator._fast[0]).to(memory_format=memory_format)
     weights = next(network.parameters())
     image = generator.image
     rows = 2 * batch if guided else batch
     noisy = torch.randn(rows, image.channels, image.size, image.size, device=weights.device, dtype=weights.dtype)
-    noisy = noisy.contiguous(memory_format=torch.channels_last)
+    noisy = noisy.contiguous(memory_format=memory_format)
     labels = torch.zeros(rows, dtype=torch.long, device=weights.device)
     times = torch.full((rows,), 500, device=weights.device)
 
