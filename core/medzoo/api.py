@@ -369,7 +369,7 @@ def train(
     device: str = "auto",
     start: str | Path | None = None,
     keep: int = 2,
-    tensorboard: bool = False,
+    log_with: str | Sequence[str] = (),
     unlabeled: str | Path | None = None,
     skip_bad: bool = False,
     masks: str = "ignore",
@@ -389,8 +389,9 @@ def train(
     "ignore" them, "refuse" them with an error, or take them "as-images". `reading` says what to take of DICOM and NIfTI
     files: "window" (such as "lung", "-600,1500" or "percentile"), "frames" ("first", "middle", "all" or "every:5"),
     "plane", "slices" and "label_tag", as the options of the same names. `policy`, a policy.toml or what `read_policy`
-    returns, says how a classifier uses the synthetic images among `data`. `progress` is called with the number of
-    steps done, their total and the losses.
+    returns, says how a classifier uses the synthetic images among `data`. `log_with` names experiment trackers that
+    follow the run: "tensorboard", "wandb" and "mlflow"; the key `training.log_with` of the settings does so too.
+    `progress` is called with the number of steps done, their total and the losses.
 
     Example:
         >>> run = medzoo.train("cnn", data="scans", out="runs/cnn", preset="tiny")
@@ -406,21 +407,24 @@ def train(
     from medzoo.models.loading import load_by_name, spec_to_train
     from medzoo.runs.progress import no_progress
     from medzoo.specs import ClassifierSpec
+    from medzoo.training.trackers import LOG_WITH, requested_trackers
     from medzoo.training.train import train as run
     from medzoo.training.unlabeled import check_takes_unlabeled, open_unlabeled_images
     from medzoo.tuning.apply import classifier_settings, image_use, warn_of_policy
 
     require(str, "the name of a generator or a classifier", model=model)
     require((int, float, NoneType), "a share of the images", validation=validation)
-    require(bool, "True or False", tensorboard=tensorboard, skip_bad=skip_bad)
+    require(bool, "True or False", skip_bad=skip_bad)
+    require((str, list, tuple), "the names of experiment trackers", log_with=log_with)
     path, folder = _existing("data", data), _existing("out", out)
-    further = _path("unlabeled", unlabeled)
+    further, file = _path("unlabeled", unlabeled), _path("config", config)
     check_outside(folder, path, further)
     plugins = load_plugins()
     spec, implied = spec_to_train(model, plugins, kind=kind)
     if validation is not None and not isinstance(spec, ClassifierSpec):
         raise ConfigError(f"'{model}' is a generator, which needs no validation images", "leave `validation` out")
     advice, changed = None, _check_settings(settings)
+    trackers = requested_trackers(log_with, file=file, overrides=changed)
     if policy is not None:
         if not isinstance(spec, ClassifierSpec):
             raise ConfigError(f"'{model}' is a generator, and a policy says how to train classifiers", "leave it out")
@@ -430,8 +434,9 @@ def train(
         spec.config,
         presets=spec.presets,
         preset=preset,
-        file=_path("config", config),
+        file=file,
         overrides={**implied, **changed},
+        ignored=(LOG_WITH,),
     )
     if further is not None:
         check_takes_unlabeled(spec, resolved, plugins)
@@ -470,7 +475,7 @@ def train(
         seed=whole_number("seed", seed),
         device=device,
         keep=whole_number("keep", keep),
-        tensorboard=tensorboard,
+        log_with=trackers,
         start=before,
         unlabeled=without_labels,
         use=use,

@@ -9,7 +9,7 @@ import json
 import math
 import tomllib
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -210,8 +210,11 @@ def resolve(
     preset: str = "default",
     file: Path | None = None,
     overrides: Mapping[str, Any] | None = None,
+    ignored: Collection[str] = (),
 ) -> Resolved[T]:
     """Resolve settings of type `schema`: its defaults, then the preset, then `file` (TOML), then `overrides` by key.
+
+    Keys that are `ignored` in `file` and `overrides` are the caller's own.
 
     Raises:
         ConfigError: an unknown preset or key (with the nearest spelling), a wrong type, a value out of range.
@@ -227,6 +230,7 @@ def resolve(
     if file is not None:
         layers.append((str(file), read_toml(file)))
     layers.append(("--set", dict(overrides or {})))
+    layers = [(origin, {key: layer[key] for key in layer if key not in ignored}) for origin, layer in layers]
     for origin, layer in layers:
         _check_known(schema, layer, origins=dict.fromkeys(layer, origin))
     values, origins = merge(layers)

@@ -467,12 +467,6 @@ def test_resolve_unknown_setting_suggests_nearest(folder: Path, tmp_path: Path) 
         settings.resolve(spec.config, presets=spec.presets, overrides={"training.epoch": 3})
 
 
-def test_train_tensorboard_logs_losses(udder: Dataset, tmp_path: Path) -> None:
-    run(udder, tmp_path / "run", overrides=["training.epochs=1"], tensorboard=True)
-    (log,) = (tmp_path / "run" / "tensorboard").iterdir()
-    assert b"train/loss" in log.read_bytes()
-
-
 def test_train_multi_label_data_for_single_label_model_raises(tmp_path: Path) -> None:
     labels = np.eye(4, dtype=np.float32)[[0, 1, 2, 3]]
     labels[0, 1] = 1

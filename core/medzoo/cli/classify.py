@@ -18,6 +18,7 @@ from medzoo.cli.options import (
     Data,
     Device,
     LeaveOutSeen,
+    LogWith,
     Masks,
     Overrides,
     PolicyFile,
@@ -69,6 +70,7 @@ def train(
         str | None, typer.Option(metavar="MODEL", help="Start from the weights of this classifier, id or folder.")
     ] = None,
     keep: Annotated[int, typer.Option(min=1, help="Number of newest checkpoints to keep.")] = 2,
+    log_with: LogWith = None,
     skip_bad: SkipBad = False,
     masks: Masks = "ignore",
     reading: Mapping[str, str] | None = None,
@@ -93,6 +95,7 @@ def train(
             device=device,
             start=start,
             keep=keep,
+            log_with=log_with or (),
             skip_bad=skip_bad,
             masks=masks,
             reading=reading,

@@ -63,6 +63,10 @@ C2pa = Annotated[
         "--c2pa", metavar="CERT,KEY", help="Sign synthetic PNGs by C2PA: PEM files of a certificate chain and its key."
     ),
 ]
+LogWith = Annotated[
+    list[str] | None,
+    typer.Option("--log-with", metavar="tensorboard|wandb|mlflow", help="Also log to this tracker; may be repeated."),
+]
 AllowUpload = Annotated[
     bool,
     typer.Option("--allow-upload", help="Allow real images to be sent to a service, for generators that use one."),

@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -31,6 +30,7 @@ from medzoo.storage.files import (
     write_json_atomic,
 )
 from medzoo.storage.tensors import read_cached_tensors, read_tensors, write_tensors
+from medzoo.training.trackers import Trackers
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class RunFolder(TrainingCallback, CheckpointStore):
 
     It writes checkpoints/step-00000500.safetensors (the newest `keep`, or all if that is 0), loss.csv, loss.png,
     samples/step-00000500.png and, if there are any, notes.json and warnings.txt. Cached tensors go to `cache`, which
-    all runs share. `scalars` is a `torch.utils.tensorboard.SummaryWriter`.
+    all runs share. `trackers` are logged to as well.
     """
 
     def __init__(
@@ -61,14 +61,14 @@ class RunFolder(TrainingCallback, CheckpointStore):
         keep: int,
         cache: Path,
         progress: Progress = no_progress,
-        scalars: Any = None,
+        trackers: Trackers | None = None,
     ) -> None:
         self.folder = folder
         self.image = image
         self.seed = seed
         self._newest = keep
         self.cache = cache
-        self.scalars = scalars
+        self.trackers = trackers
         self._progress = progress
         self._losses = LossTable(folder / "loss.csv")
         self._started = 0.0
@@ -121,13 +121,14 @@ class RunFolder(TrainingCallback, CheckpointStore):
             if step > 1:
                 logger.info(f"resuming from step {step - 1}")
             self._progress(step - 1, total)
+            if self.trackers is not None:
+                self.trackers.start(step)
             self._started = time.monotonic()
         shown = (f"{name} {metrics[name]:{form}}" for name, form in SHOWN if name in metrics)
         self._progress(step, total, ", ".join(shown))
         self._losses.add(step, {**metrics, "seconds": self.seconds})
-        if self.scalars is not None:
-            for name, value in metrics.items():
-                self.scalars.add_scalar(f"train/{name}", value, step)
+        if self.trackers is not None:
+            self.trackers.log(step, total, metrics)
 
     def on_preview(self, step: int, sample: Callable[[Sequence[int], Tensor], Tensor]) -> None:
         """Write a grid of samples, one row per class and always of the same seeds, and the loss curve so far."""
@@ -136,7 +137,9 @@ class RunFolder(TrainingCallback, CheckpointStore):
             for label, name in enumerate(self.image.classes)
         }
         sheet = class_sheet(self.image, sample, seeds=seeds, side=64)
-        write_image(self.folder / "samples" / f"step-{step:08d}.png", sheet, Mark(source_type=TRAINED))
+        write_image(path := self.folder / "samples" / f"step-{step:08d}.png", sheet, Mark(source_type=TRAINED))
+        if self.trackers is not None:
+            self.trackers.log_samples(step, sheet, path)
         self.draw_curve()
 
     def draw_curve(self) -> None:

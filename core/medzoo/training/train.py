@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from medzoo.specs import ClassifierSpec, GeneratorSpec, ImageSpec, ModelSpec
 from medzoo.storage.files import remove_partial_files, write_json_atomic
 from medzoo.storage.paths import latents_root
 from medzoo.training.run_folder import RunFolder
+from medzoo.training.trackers import Trackers
 from medzoo.training.unlabeled import UNLABELED, identity_of, record_of, training_view
 
 VALIDATION_SHARE = 0.1
@@ -110,7 +111,7 @@ def train(
     seed: int = 0,
     device: str = "auto",
     keep: int = 2,
-    tensorboard: bool = False,
+    log_with: Sequence[str] = (),
     start: LoadedModel[Any] | None = None,
     unlabeled: Dataset | None = None,
     use: ImageUse | None = None,
@@ -120,7 +121,7 @@ def train(
     A classifier's weights are chosen by validation images, as `split_validation(share=validation)` sets them aside.
     `start` gives the weights to start from, where they fit; its training images then count as this model's too.
     `unlabeled` are images, as from `unlabeled.open_unlabeled_images`, that a generator learns under its null label.
-    `use` says how a classifier uses its images.
+    `use` says how a classifier uses its images. `log_with` names experiment trackers, as `TRACKERS` lists them.
 
     A run that was killed resumes from its newest checkpoint and ends with the weights of an uninterrupted one. `keep`
     is the number of checkpoints to keep, 0 for all. Under `accelerate launch`, every process calls this, and the main
@@ -177,9 +178,14 @@ def train(
         if start is not None:
             tensors = copy_matching_weights(model, start)
             record.extra = {**record.extra, "started_from": {**identity["start"], "tensors": tensors}}
-        with _tensorboard(out, wanted=tensorboard and state.is_main_process) as scalars:
+        with Trackers(
+            log_with if state.is_main_process else (),
+            out,
+            hyperparameters={"plugin": spec.name, "seed": seed, "images": len(data), **config.plain()},
+            batch_sizes=[value for key, value in config.flat().items() if key.endswith(".batch_size")],
+        ) as trackers:
             run = RunFolder(
-                out, image=image, seed=seed, keep=keep, progress=progress, cache=latents_root(), scalars=scalars
+                out, image=image, seed=seed, keep=keep, progress=progress, cache=latents_root(), trackers=trackers
             )
             held_out = {} if split is None else {"validation": split.validation.view(image, crop=crop)}
             if finished is not None and WEIGHTS not in damaged:
@@ -393,16 +399,3 @@ def _trained_on(
         images = sorted(split.validation.fingerprints())
         facts["validation"] = {"from": split.origin, "counts": split.validation.counts(), "images": images}
     return facts
-
-
-@contextlib.contextmanager
-def _tensorboard(out: Path, *, wanted: bool) -> Iterator[Any]:
-    if not wanted:
-        yield None
-        return
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ConfigError("TensorBoard is not installed", "pip install 'medzoo[tensorboard]'") from error
-    with SummaryWriter(str(out / "tensorboard")) as writer:
-        yield writer
