@@ -35,7 +35,7 @@ bench: $(VENV)/installed-dev
 	for name in $(BENCH); do $(BIN)/python bench/$$name.py || exit 1; done
 
 gpu-check:
-	$(or $(wildcard $(BIN)/python),$(PYTHON)) bench/gpu_check.py $(if $(WHEELS),--wheels $(WHEELS)) $(OPTIONS)
+	$(if $(filter file,$(origin PYTHON)),$(or $(wildcard $(BIN)/python),$(PYTHON)),$(PYTHON)) bench/gpu_check.py $(if $(WHEELS),--wheels $(WHEELS)) $(OPTIONS)
 
 docs: $(VENV)/installed-dev
 	$(BIN)/python -m sphinx -q -E -a -W --keep-going docs docs/_build

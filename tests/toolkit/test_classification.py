@@ -420,6 +420,14 @@ def test_early_stopping_counts_from_lowest_loss():
     assert network.weight.item() == 4.0
 
 
+def test_early_stopping_counts_what_all_processes_agree_on():
+    stopping = EarlyStopping(nn.Linear(1, 1), lambda: {"validation_loss": 2.0}, patience=1, keep_best=False)
+    for step, agreed in ((1, 1.0), (2, 1.5)):
+        values = stopping.evaluate(step, agree=lambda values, agreed=agreed: {**values, "validation_loss": agreed})
+        assert values == {"validation_loss": agreed}
+    assert (stopping.lowest, stopping.best_step, stopping.stopped) == (1.0, 1, True)
+
+
 class Weighted(Images):
     """Images with loss weights."""
 

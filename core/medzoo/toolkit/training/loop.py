@@ -108,9 +108,14 @@ class EarlyStopping:
         """Whether training should stop."""
         return 0 < self._patience <= self._since
 
-    def evaluate(self, step: int) -> Mapping[str, float]:
-        """Evaluate the network after optimizer step `step`; keep its weights if they are the best."""
-        values = self._evaluate()
+    def evaluate(
+        self, step: int, *, agree: Callable[[Mapping[str, float]], Mapping[str, float]] = lambda values: values
+    ) -> Mapping[str, float]:
+        """Evaluate the network after optimizer step `step`; keep its weights if they are the best.
+
+        `agree` returns what counts of the values that this process found, the same in all processes.
+        """
+        values = agree(self._evaluate())
         if values["validation_loss"] < self.lowest:
             self.lowest, self._since, self.best_step = values["validation_loss"], 0, step
             if self._keep_best:
@@ -200,7 +205,7 @@ def train(
                 run.check_weights()  # before anything of them is shown or saved
             if early_stopping is not None and (due or run.step == run.total):
                 with run.averaged(weights_changed):
-                    values |= early_stopping.evaluate(run.step)
+                    values |= early_stopping.evaluate(run.step, agree=run.of_main_process)
                 run.check_values({"validation_loss": values["validation_loss"]})
                 last = last or early_stopping.stopped
             if run.accelerator.is_main_process:
@@ -387,6 +392,18 @@ class _Run:
         for (name, _), good in zip(tensors, finite, strict=True):
             if not good:
                 raise self._diverged(f"the weights {name} are not finite")
+
+    def of_main_process(self, values: Mapping[str, float]) -> Mapping[str, float]:
+        """Return the main process's `values` in every process; their batch-norm statistics, so their losses, differ.
+
+        A process that stopped training alone would leave the others waiting for its gradients.
+        """
+        if self.accelerator.num_processes == 1:
+            return values
+        from accelerate.utils import broadcast_object_list
+
+        agreed: Mapping[str, float] = broadcast_object_list([values])[0]
+        return agreed
 
     def finite(self, sample: Callable[[Sequence[int], Tensor], Tensor]) -> Callable[[Sequence[int], Tensor], Tensor]:
         """Return `sample` with a check of its images: finite weights may still be too large to compute with."""
