@@ -77,7 +77,7 @@ class ForwardProcess:
 
     def __init__(self, settings: DiffusionSettings, *, null: Tensor, device: torch.device) -> None:
         self.settings = settings
-        self.null = null
+        self.null = null.to(device)
         self.scales = signal_and_noise(settings)
         self.alpha, self.sigma = (scale.to(device) for scale in self.scales)
 
