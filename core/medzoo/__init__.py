@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from medzoo.hub.registry import ModelEntry
     from medzoo.publishing.card import write_card
     from medzoo.publishing.dataset import DatasetPackage, push_dataset
+    from medzoo.publishing.export import ExportResult, export
     from medzoo.publishing.push import Package, push
     from medzoo.report.inspection.report import Inspection, inspect
     from medzoo.report.study.page import NewStudy, new_study
@@ -93,6 +94,7 @@ _LAZY = {
     "medzoo.hub.registry": "ModelEntry",
     "medzoo.publishing.card": "write_card",
     "medzoo.publishing.dataset": "DatasetPackage push_dataset",
+    "medzoo.publishing.export": "ExportResult export",
     "medzoo.publishing.push": "Package push",
     "medzoo.report.inspection.report": "Inspection inspect",
     "medzoo.report.study.page": "NewStudy new_study",
@@ -116,6 +118,7 @@ __all__ = [
     "DrawnImages",
     "Evaluation",
     "Experiment",
+    "ExportResult",
     "Extractor",
     "ExtractorSpec",
     "Generator",
@@ -148,6 +151,7 @@ __all__ = [
     "check_data",
     "classify",
     "evaluate",
+    "export",
     "fit_spectrum_gain",
     "hookimpl",
     "identify",

@@ -14,6 +14,7 @@ from medzoo.protocols import CheckpointStore, LabeledImages, TrainingCallback
 from medzoo.seeds import derive_seed, global_draws_from
 from medzoo.toolkit.devices import FastSampling, reproducible_kernels
 from medzoo.toolkit.diffusion.process import seeded_noise
+from medzoo.toolkit.export import Export, Network, ToImages, example_labels, frozen
 from medzoo.toolkit.spectrum import apply_spectrum_gain
 from medzoo.toolkit.training.loop import Discriminator, steps_of, train
 from medzoo.toolkit.validation import check_not_empty, check_sample_request
@@ -131,3 +132,26 @@ class DCGAN(FastSampling):
         images: Tensor = network(latents.to(self.device, dtype), labels.to(self.device))
         cut = ((images.float() + 1.0) / 2.0).clamp(0.0, 1.0).contiguous()
         return apply_spectrum_gain(cut, self.config.sampling.spectrum_gain)
+
+    def export(self) -> Export:
+        """Return what `medzoo export` writes: one network of noise and labels."""
+        shape = (self.config.network.latent_dim,)
+        network = Network(
+            module=frozen(_ToImages(self.network, ToImages(self.image.size, self.config.sampling.spectrum_gain))),
+            inputs={"noise": torch.zeros(2, *shape), "labels": example_labels(self.image)},
+            output="images",
+        )
+        return Export(networks={"generator": network}, noise_shape=shape)
+
+
+class _ToImages(nn.Module):
+    """The network, up to images in [0, 1]."""
+
+    def __init__(self, network: nn.Module, to_images: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.to_images = to_images
+
+    def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
+        images: Tensor = self.to_images(self.network(latents, labels))
+        return images

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn import functional
 
 from medzoo import ImageSpec
 from medzoo.toolkit.diffusion.pixel import PixelDiffusion
+from medzoo.toolkit.export import Export, frozen
 from medzoo.toolkit.nn.unet import unet_arguments
 
 if TYPE_CHECKING:
@@ -49,6 +51,16 @@ class DDPM(PixelDiffusion):
     def label_tokens(self, labels: Tensor) -> Tensor:
         """Return the class embeddings, added to the time embedding, (N, 1, width)."""
         return self.network.unet.class_embedding(labels.to(self.device)).unsqueeze(1)
+
+    def export(self) -> Export:
+        """Return what `medzoo export` writes, with the U-Net as diffusers knows it."""
+        found = super().export()
+        rest = {name: part for name, part in found.components.items() if name != "denoiser"}
+        return replace(
+            found,
+            components={"unet": frozen(self.network.unet), **rest},
+            pipeline={**found.pipeline, "patch_size": self.network.patch},
+        )
 
 
 def build_model(config: DDPMConfig, image: ImageSpec, device: str) -> DDPM:

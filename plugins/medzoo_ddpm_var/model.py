@@ -10,6 +10,7 @@ from torch import Tensor
 
 from medzoo import ImageSpec
 from medzoo.toolkit.diffusion.pixel import PixelDiffusion
+from medzoo.toolkit.export import Export, with_token_unet
 from medzoo.toolkit.nn.attention import recorded_attention
 from medzoo.toolkit.nn.unet import TokenUNet
 from medzoo.toolkit.training.augmentation import GEOMETRY_CHANGES
@@ -33,6 +34,10 @@ class DDPMVar(PixelDiffusion):
         """Return the images of `sample`, and the attention of each position to each token."""
         unet = self.sampling_network().unet
         return recorded_attention(unet, lambda: self.draw(seeds, labels), count=len(seeds))
+
+    def export(self) -> Export:
+        """Return what `medzoo export` writes, with the U-Net as diffusers knows it."""
+        return with_token_unet(super().export(), self.network, self.image)
 
 
 def build_model(config: DDPMVarConfig, image: ImageSpec, device: str) -> DDPMVar:

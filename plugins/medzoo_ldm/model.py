@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +14,7 @@ from torch.nn import functional
 
 from medzoo import ImageSpec
 from medzoo.toolkit.diffusion.latent import LatentDiffusion
+from medzoo.toolkit.export import Export, Network, ToImages, frozen, with_token_unet
 from medzoo.toolkit.nn.attention import recorded_attention
 from medzoo.toolkit.nn.pretrained import load_autoencoder
 from medzoo.toolkit.nn.unet import TokenUNet, bottleneck_size
@@ -83,6 +85,26 @@ class LDM(LatentDiffusion):
         """Return the images of `sample`, and the attention of each latent position to each token."""
         unet = self.sampling_networks()[0].unet
         return recorded_attention(unet, lambda: self.draw(seeds, labels), count=len(seeds))
+
+    def export(self) -> Export:
+        """Return what `medzoo export` writes, with the U-Net and the autoencoder as diffusers knows them."""
+        found = with_token_unet(super().export(), self.network, self.image)
+        image, standardise = self.image, self.standardise
+        to_images = Network(
+            module=ToImages(image.size, self.settings.sampling.spectrum_gain).eval(),
+            inputs={"made": torch.zeros(2, image.channels, image.size, image.size)},
+            output="images",
+        )
+        return replace(
+            found,
+            components={**found.components, "vae": frozen(self.autoencoder.vae), "decoder": to_images},
+            pipeline={
+                **found.pipeline,
+                "vae_patch_size": self.autoencoder.patch,
+                "latents_mean": standardise.mean.flatten().tolist(),
+                "latents_std": standardise.deviation.flatten().tolist(),
+            },
+        )
 
 
 def build_model(config: LDMConfig, image: ImageSpec, device: str) -> LDM:

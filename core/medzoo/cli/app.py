@@ -55,6 +55,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "study": ("study", "app"),
     "card": ("push", "card"),
     "push": ("push", "push"),
+    "export": ("export", "export"),
     "data": ("data", "app"),
     "plugin": ("plugin", "app"),
     "registry": ("registry", "app"),

@@ -113,10 +113,15 @@ class FoundMarks:
 
 def png_chunks(mark: Mark) -> bytes:
     """Return the chunks of a PNG that hold a mark: an XMP packet, and medzoo's facts as JSON."""
-    packet = _XMP.format(mark.source_type).encode()
+    packet = xmp_packet(mark.source_type).encode()
     return _chunk(b"iTXt", _XMP_KEYWORD + b"\0\0\0\0\0" + packet) + _chunk(
         b"tEXt", f"{KEYWORD}\0{json.dumps(mark.facts())}".encode("ascii")
     )
+
+
+def xmp_packet(source_type: str) -> str:
+    """Return an XMP packet with one of the IPTC's terms."""
+    return _XMP.format(source_type)
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

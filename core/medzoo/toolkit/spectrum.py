@@ -29,13 +29,20 @@ def apply_spectrum_gain(images: Tensor, gain: Sequence[float]) -> Tensor:
     if not gain:
         return images
     pixels = images.float()
-    height, width = pixels.shape[-2:]
-    rows, columns = (_cosines(side).to(pixels) for side in (height, width))
+    rows, columns, factors = (matrix.to(pixels) for matrix in gain_matrices(*pixels.shape[-2:], gain))
+    changed = rows.T @ ((rows @ pixels @ columns.T) * factors) @ columns
+    return changed.clamp(0.0, 1.0).contiguous()
+
+
+def gain_matrices(height: int, width: int, gain: Sequence[float]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the cosine transforms of columns (H, H) and rows (W, W), and the factors (H, W) of `gain`, float64.
+
+    `apply_spectrum_gain` multiplies the transform of images by the factors.
+    """
     frequency = torch.hypot(torch.arange(height)[:, None] / height, torch.arange(width) / width)
     factors = _interpolate(frequency, gain)
     factors[0, 0] = 1.0
-    changed = rows.T @ ((rows @ pixels @ columns.T) * factors.to(pixels)) @ columns
-    return changed.clamp(0.0, 1.0).contiguous()
+    return _cosines(height), _cosines(width), factors
 
 
 def fit_spectrum_gain(real: Tensor, generated: Tensor) -> tuple[float, ...]:

@@ -19,6 +19,7 @@ from medzoo.specs import ImageSpec
 from medzoo.toolkit.devices import reproducible_kernels
 from medzoo.toolkit.diffusion.autoencoder import Reconstruction, quality, side_by_side
 from medzoo.toolkit.diffusion.process import DiffusionModel, ForwardProcess, to_clean, to_images
+from medzoo.toolkit.export import Export, ToImages, export_diffusion
 from medzoo.toolkit.settings import LatentDiffusionSettings
 from medzoo.toolkit.training import losses
 from medzoo.toolkit.training.batches import Batch, pixels
@@ -172,6 +173,30 @@ class LatentDiffusion(DiffusionModel[LatentDiffusionSettings]):
         latents = self.sample_clean(network, seeds, labels, self.autoencoder.latent_shape, limit=limit, source=source)
         decoded = autoencoder.decode(self.standardise.inverse(latents).to(dtype))
         return to_images(decoded, self.settings.sampling)
+
+    def export(self) -> Export:
+        """Return what `medzoo export` writes; a plugin may replace its components by those of diffusers."""
+        decode = _Decode(self.autoencoder, self.standardise)
+        return export_diffusion(
+            self,
+            self.network,
+            self.autoencoder.latent_shape,
+            decoder=ToImages(self.image.size, self.settings.sampling.spectrum_gain, decode),
+            limit=self.standardise.limit.item(),
+        )
+
+
+class _Decode(nn.Module):
+    """Maps standardized latents to images (N, C, H, W), approximately in [-1, 1]."""
+
+    def __init__(self, autoencoder: Any, standardise: Standardizer) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.standardise = standardise
+
+    def forward(self, standardized: Tensor) -> Tensor:
+        images: Tensor = self.autoencoder.decode(self.standardise.inverse(standardized))
+        return images
 
 
 class Objective:

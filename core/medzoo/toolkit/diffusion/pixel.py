@@ -13,6 +13,7 @@ from medzoo.protocols import CheckpointStore, LabeledImages, TrainingCallback
 from medzoo.specs import ImageSpec
 from medzoo.toolkit.devices import reproducible_kernels
 from medzoo.toolkit.diffusion.process import DiffusionModel, ForwardProcess, to_clean, to_images
+from medzoo.toolkit.export import Export, ToImages, export_diffusion
 from medzoo.toolkit.settings import PixelDiffusionSettings
 from medzoo.toolkit.training import losses
 from medzoo.toolkit.training.augmentation import change_geometry
@@ -92,6 +93,17 @@ class PixelDiffusion(DiffusionModel[PixelDiffusionSettings]):
             source=None if init_images is None else init_images * 2.0 - 1.0,
         )
         return to_images(made, self.settings.sampling)
+
+    def export(self) -> Export:
+        """Return what `medzoo export` writes; a plugin may replace its components by those of diffusers."""
+        size = self.image.size
+        return export_diffusion(
+            self,
+            self.network,
+            (self.image.channels, size, size),
+            decoder=ToImages(size, self.settings.sampling.spectrum_gain),
+            learned_variance=self.learned_variance,
+        )
 
 
 class Objective:
