@@ -31,11 +31,21 @@ from medzoo.publishing.checks import find_local_identifiers
 from medzoo.publishing.exported import sample as script
 from medzoo.toolkit.spectrum import POINTS
 
-# Between them: all samplers, both predictions, guidance, several labels, learned variance, gains, folded pixels.
+# Between them: all samplers, all predictions, guidance, several labels, learned variance, gains, folded pixels.
 KINDS = {
     "ddpm": {"network.patch_size": 2, "diffusion.prediction_type": "epsilon"},
-    "ddpm-var": {"sampling.scheduler": "ddpm", "sampling.guidance_scale": 3.0, "image.channels": 3},
-    "ldm": {"sampling.scheduler": "sde-dpm-solver++", "sampling.timestep_spacing": "quadratic"},
+    "ddpm-var": {
+        "sampling.scheduler": "ddpm",
+        "sampling.guidance_scale": 3.0,
+        "diffusion.prediction_type": "v_prediction",
+        "image.channels": 3,
+    },
+    "ldm": {
+        "sampling.scheduler": "sde-dpm-solver++",
+        "sampling.timestep_spacing": "karras",
+        "sampling.guidance_interval": (0.3, 3.0),
+        "diffusion.prediction_type": "edm",
+    },
     "latent-ddpm": {"sampling.scheduler": "ddim", "sampling.spectrum_gain": (1.0,) * 6 + (1.5,) * (POINTS - 6)},
     "dcgan": {"network.latent_dim": 20, "sampling.spectrum_gain": (1.0, 1.3)},
 }
@@ -264,7 +274,7 @@ def test_export_command_exports_changed_settings(folders: dict[str, Path], tmp_p
     outcome = medzoo("export", folders["latent-ddpm"], "--out", out, "--set", steps, "--json")
     assert outcome.code == 0, outcome.err
     assert "model_index.json" in json.loads(outcome.out)["files"]
-    assert json.loads((out / "model_index.json").read_text("utf-8"))["settings"]["num_inference_steps"] == 3
+    assert len(json.loads((out / "model_index.json").read_text("utf-8"))["settings"]["timesteps"]) == 3
     assert medzoo("export", folders["latent-ddpm"], "--out", out).code == DataError.exit_code
 
 

@@ -11,8 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from medzoo.specs import ImageSpec
-from medzoo.toolkit.diffusion.process import DiffusionModel, make_scheduler, signal_and_noise
+from medzoo.toolkit.diffusion.process import (
+    DiffusionModel,
+    make_scheduler,
+    network_input,
+    signal_and_noise,
+    to_clean,
+)
 from medzoo.toolkit.nn.unet import TokenUNet
+from medzoo.toolkit.settings import DiffusionSettings, SamplingSettings
 from medzoo.toolkit.spectrum import gain_matrices
 
 M = TypeVar("M", bound=nn.Module)
@@ -109,23 +116,46 @@ def export_diffusion(
         ),
         "decoder": Network(module=frozen(decoder), inputs={"clean": noisy}, output="images"),
     }
+    steps = [
+        {**_preconditioning(alpha[timestep].item(), sigma[timestep].item(), sampling, diffusion), **step}
+        for timestep, step in zip(
+            scheduler.timesteps.tolist(), sampling_steps(scheduler, learned_variance=ancestral), strict=True
+        )
+    ]
     return Export(
         networks=networks,
         noise_shape=shape,
         sampling={
             "guidance_scale": sampling.guidance_scale,
+            "guidance_interval": list(sampling.guidance_interval),
             "null_label": model.null.tolist(),
             "prediction_type": diffusion.prediction_type,
+            "sigma_data": diffusion.sigma_data if diffusion.prediction_type == "edm" else None,
             "limit": limit,
             "alphas_cumprod": (alpha.double() ** 2).tolist(),
-            "steps": sampling_steps(scheduler, alpha=alpha, sigma=sigma, learned_variance=ancestral),
+            "steps": steps,
         },
         components={**networks, "scheduler": scheduler},
-        pipeline={
-            "num_inference_steps": sampling.num_inference_steps,
-            "timestep_spacing": sampling.timestep_spacing,
-        },
+        pipeline={"timesteps": scheduler.timesteps.tolist()},
     )
+
+
+def _preconditioning(
+    alpha: float, sigma: float, sampling: SamplingSettings, diffusion: DiffusionSettings
+) -> dict[str, float]:
+    """Return the factors c_in, c_skip and c_out (Karras et al. 2022, table 1) and the guidance at one noise level.
+
+    The network is given c_in noisy, and the clean data are c_skip noisy + c_out prediction.
+    """
+    unit = torch.ones((), dtype=torch.float64)
+    interval = sampling.guidance_interval
+    guided = not interval or interval[0] < sigma / alpha <= interval[1]
+    return {
+        "c_in": network_input(unit, alpha=alpha, sigma=sigma, settings=diffusion).item(),
+        "c_skip": to_clean(0.0 * unit, unit, alpha=alpha, sigma=sigma, settings=diffusion).item(),
+        "c_out": to_clean(unit, 0.0 * unit, alpha=alpha, sigma=sigma, settings=diffusion).item(),
+        "guidance_scale": sampling.guidance_scale if guided else 1.0,
+    }
 
 
 def with_token_unet(found: Export, network: TokenUNet, image: ImageSpec) -> Export:
@@ -151,30 +181,23 @@ def example_labels(image: ImageSpec) -> Tensor:
     return torch.zeros(2, len(image.classes)) if image.multi_label else torch.zeros(2, dtype=torch.int64)
 
 
-def sampling_steps(scheduler: Any, *, alpha: Tensor, sigma: Tensor, learned_variance: bool) -> list[dict[str, Any]]:
+def sampling_steps(scheduler: Any, *, learned_variance: bool) -> list[dict[str, Any]]:
     """Return each step of a diffusers `scheduler` of clean estimates as numbers, for a loop without diffusers.
 
     With noisy data x, the estimate c of the clean data at `timestep`, that of the step before p, and standard normal
     noise z, the next noisy data are `sample` x + `clean` c + `previous` p + `noise` z. The schedulers that medzoo takes
     are linear, so the factors are read off by stepping with zeros and ones. A step without `noise` draws none. A
     learned variance v in [-1, 1] draws between `noise` (-1) and `noise_max` (1), linear in the logarithm. The last
-    step has no factors: its clean estimate is the result. `alpha` and `sigma` (steps,) are the scales of the signal
-    and the noise at each timestep.
+    step has no factors: its clean estimate is the result.
     """
     *visited, last = scheduler.timesteps.tolist()
-    lowest, highest = (
-        _factors(copy.deepcopy(scheduler), visited, variance=bound if learned_variance else None)
-        for bound in (-1.0, 1.0)
-    )
+    bounds = (-1.0, 1.0) if learned_variance else (None, None)
+    lowest, highest = (_factors(copy.deepcopy(scheduler), visited, variance=bound) for bound in bounds)
     steps: list[dict[str, Any]] = []
     for timestep, low, high in zip(visited, lowest, highest, strict=True):
         most = {"noise_max": high["noise"]} if learned_variance and "noise" in low else {}
         steps.append({"timestep": timestep, **low, **most})
-    return [
-        {"timestep": step["timestep"], "alpha": alpha[step["timestep"]].item(), "sigma": sigma[step["timestep"]].item()}
-        | step
-        for step in (*steps, {"timestep": last})
-    ]
+    return [*steps, {"timestep": last}]
 
 
 def _factors(scheduler: Any, timesteps: Sequence[int], *, variance: float | None) -> list[dict[str, float]]:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from diffusers import DiffusionPipeline, ImagePipelineOutput
 from diffusers.utils.torch_utils import randn_tensor
@@ -128,38 +129,50 @@ class ClassConditionalPipeline(DiffusionPipeline):
     def _denoise(self, noisy: Tensor, labels: Tensor, generator: Any, *, scale: float, steps: int | None) -> Tensor:
         """Return clean data (N, ...): the scheduler steps between timesteps, and the last one is denoised."""
         settings, scheduler = self.config.settings, self.scheduler
-        trained = scheduler.config.num_train_timesteps
-        self.scheduler.set_timesteps(timesteps=self._timesteps(steps or settings["num_inference_steps"], of=trained))
-        guided = scale != 1.0
+        scheduler.set_timesteps(timesteps=self._timesteps(steps))
         null = torch.tensor(settings["null_label"], dtype=labels.dtype, device=labels.device).expand_as(labels)
-        both = torch.cat([labels, null]) if guided else labels
-        kept = scheduler.alphas_cumprod
-        limit, channels = settings["limit"], noisy.shape[1]
-        clean = noisy
+        channels, clean = noisy.shape[1], noisy
         learned = getattr(scheduler.config, "variance_type", None) in ("learned", "learned_range")
+        low, high = settings["guidance_interval"] or (-1.0, float("inf"))  # noise levels
         timesteps = scheduler.timesteps.tolist()
         for timestep in self.progress_bar(timesteps):
-            output = self._predict(torch.cat([noisy, noisy]) if guided else noisy, timestep, both)
+            signal = scheduler.alphas_cumprod[timestep]
+            alpha, sigma = signal.sqrt().item(), (1.0 - signal).sqrt().item()
+            guided = scale != 1.0 and low < sigma / alpha <= high
+            given = noisy
+            spread = settings["sigma_data"] or 1.0
+            deviation = (sigma**2 + (spread * alpha) ** 2) ** 0.5
+            if settings["prediction_type"] == "edm":
+                given = noisy / deviation
+            output = self._predict(
+                torch.cat([given, given]) if guided else given,
+                timestep,
+                torch.cat([labels, null]) if guided else labels,
+            )
             variance = output[: len(noisy), channels:]
             predicted = output[:, :channels]
             if guided:
                 labeled, unlabeled = predicted.chunk(2)
                 predicted = unlabeled + scale * (labeled - unlabeled)
-            alpha, sigma = kept[timestep].sqrt().item(), (1.0 - kept[timestep]).sqrt().item()
             if settings["prediction_type"] == "epsilon":
                 clean = (noisy - sigma * predicted) / alpha
-            else:
+            elif settings["prediction_type"] == "v_prediction":
                 clean = alpha * noisy - sigma * predicted
-            clean = clean.clamp(-limit, limit)
+            else:
+                clean = (spread / deviation) ** 2 * alpha * noisy - sigma * spread / deviation * predicted
+            clean = clean.clamp(-settings["limit"], settings["limit"])
             if timestep != timesteps[-1]:
                 estimate = torch.cat([clean, variance], dim=1) if learned else clean
                 noisy = scheduler.step(estimate, timestep, noisy, generator=generator, return_dict=False)[0]
         return clean
 
-    def _timesteps(self, steps: int, *, of: int) -> list[int]:
-        """Return `steps` of the timesteps 0 to `of - 1`, from the noisiest, spaced uniformly or quadratically."""
-        steps, power = min(steps, of), 2 if self.config.settings["timestep_spacing"] == "quadratic" else 1
-        return [max(round(of * (place / steps) ** power), place) - 1 for place in range(steps, 0, -1)]
+    def _timesteps(self, steps: int | None) -> list[int]:
+        """Return the timesteps of the model's card, or `steps` of them, in between where there are more."""
+        known = self.config.settings["timesteps"]
+        if steps is None:
+            return known
+        places = np.linspace(0, len(known) - 1, steps)
+        return sorted({round(place) for place in np.interp(places, range(len(known)), known)}, reverse=True)
 
     def _predict(self, noisy: Tensor, timestep: int, labels: Tensor) -> Tensor:
         """Return the network's prediction, float32 (N, C, ...), and a learned variance behind it."""

@@ -97,21 +97,17 @@ def sample(
     noisy = np.stack([draw(shape) for draw in draws])
     if "steps" not in description:
         return networks["generator"](noisy, labels)
-    channels, guidance, limit = len(noisy[0]), description["guidance_scale"], description["limit"]
-    unlabeled = np.broadcast_to(np.array(description["null_label"], labels.dtype), labels.shape)
+    channels, limit = len(noisy[0]), description["limit"]
+    unlabeled = np.broadcast_to(np.array(description["null_label"], labels.dtype), labels.shape).copy()
     clean = previous = np.zeros_like(noisy)
     for step in description["steps"]:
-        timesteps = np.full(len(noisy), step["timestep"])
-        output = networks["denoiser"](noisy, timesteps, labels)
+        given, timesteps = step["c_in"] * noisy, np.full(len(noisy), step["timestep"])
+        output = networks["denoiser"](given, timesteps, labels)
         predicted, variance = output[:, :channels], output[:, channels:]  # no variance unless it is learned
-        if guidance != 1.0:
-            base = networks["denoiser"](noisy, timesteps, unlabeled.copy())[:, :channels]
-            predicted = base + guidance * (predicted - base)
-        if description["prediction_type"] == "epsilon":
-            clean = (noisy - step["sigma"] * predicted) / step["alpha"]
-        else:
-            clean = step["alpha"] * noisy - step["sigma"] * predicted
-        clean = clean.clip(-limit, limit)
+        if step["guidance_scale"] != 1.0:
+            base = networks["denoiser"](given, timesteps, unlabeled)[:, :channels]
+            predicted = base + step["guidance_scale"] * (predicted - base)
+        clean = (step["c_skip"] * noisy + step["c_out"] * predicted).clip(-limit, limit)
         if "sample" not in step:  # the last one
             break
         noisy = step["sample"] * noisy + step["clean"] * clean + step["previous"] * previous
