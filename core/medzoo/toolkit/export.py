@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,6 @@ from medzoo.toolkit.diffusion.process import (
 from medzoo.toolkit.nn.unet import TokenUNet
 from medzoo.toolkit.settings import DiffusionSettings, SamplingSettings
 from medzoo.toolkit.spectrum import gain_matrices
-
-M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +39,10 @@ class Network:
 class Export:
     """What is exported of a generator; `sampling` and `pipeline` hold JSON values.
 
-    `networks` are written as ONNX or as programs of torch. Where `sampling` has `steps`, as those of `sampling_steps`,
-    they are a "denoiser" of (noisy data, timesteps (N,), labels) and a "decoder" of clean data; otherwise a "generator"
-    of (noise, labels). The last one returns images, float32 (N, C, H, W) in [0, 1]. `noise_shape` is the noise of one
-    image, standard normal.
+    `networks` are written as ONNX or as programs of torch. Where `sampling` has `steps`, as `export_diffusion` gives
+    them, they are a "denoiser" of (noisy data, timesteps (N,), labels) and a "decoder" of clean data; otherwise a
+    "generator" of (noise, labels). The last one returns images, float32 (N, C, H, W) in [0, 1]. `noise_shape` is the
+    noise of one image, standard normal.
 
     `components` are those of the pipeline of diffusers, by the names that `publishing/exported/pipeline.py` takes:
     models and schedulers of diffusers, and networks for all that diffusers has no class for; empty, they are the
@@ -171,7 +169,7 @@ def with_token_unet(found: Export, network: TokenUNet, image: ImageSpec) -> Expo
     )
 
 
-def frozen(module: M) -> M:
+def frozen(module: nn.Module) -> Any:
     """Return a copy of `module` on the CPU, in evaluation mode and without gradients."""
     return copy.deepcopy(module).cpu().eval().requires_grad_(False)
 
