@@ -135,6 +135,9 @@ def test_new_study_again_writes_the_same_page(sets, tmp_path) -> None:
     assert not medzoo.new_study(*sets, out=out, per_class=4).already_done
     assert first.page.read_bytes() == content
     assert read_study(out) == first.study
+    with pytest.raises(DataError, match="holds this study with a page of other texts"):
+        medzoo.new_study(*sets, out=out, per_class=4, consent="Another text")
+    assert first.page.read_bytes() == content
     with pytest.raises(DataError, match="holds another study, whose page may be with readers already"):
         medzoo.new_study(*sets, out=out, per_class=5)
 

@@ -294,6 +294,7 @@ def cohen(
     if len(np.unique(pairs)) < 2:
         return Estimate(value=math.nan, n=n, reason="all answers are of one category")
     table, _ = to_table(pairs, bins=np.arange(categories + 1) - 0.5)
-    found = cohens_kappa(table, wt="quadratic" if weighted else None)
+    with np.errstate(divide="ignore", invalid="ignore"):  # where one of the two gave one answer throughout
+        found = cohens_kappa(table, wt="quadratic" if weighted else None)
     method = "Cohen's kappa, quadratic weights (1968)" if weighted else "Cohen's kappa (1960)"
     return _with_interval(float(found.kappa), float(found.std_kappa), math.inf, n, method, (-1.0, 1.0))

@@ -127,10 +127,15 @@ def new_study(
     made = design_study(request, secret=earlier.secret if earlier else "")
     page = _render(made.study, made.pixels, title=title, instructions=instructions, consent=consent)
     study = replace(made.study, page_sha256=hashlib.sha256(page).hexdigest())
-    if earlier is not None and earlier != study:
+    if earlier is not None and replace(earlier, page_sha256=study.page_sha256) != study:
         raise DataError(
             f"{folder} holds another study, whose page may be with readers already",
             "choose another --out, or repeat the first command to write its page again",
+        )
+    if earlier is not None and earlier != study:
+        raise DataError(
+            f"{folder} holds this study with a page of other texts, or of another version of medzoo",
+            "choose another --out; the page there is left as it is",
         )
     path = folder / PAGE
     done = earlier is not None and path.is_file() and sha256_file(path) == study.page_sha256

@@ -79,7 +79,7 @@ def verdict(scores: StudyScores) -> str:
         )
     how = test.reason or f"two one-sided tests, {p_value(test.p)}"
     return (
-        f"Undecided: {who} had {measured} ({p_value(scores.p)}). No difference from chance is shown, and neither "
+        f"{who} had {measured} ({p_value(scores.p)}). No difference from chance is shown, and neither "
         f"is equivalence within {test.margin:g} ({how}): more readers or images are needed."
     )
 
