@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from medzoo.data.dataset import Dataset
     from medzoo.data.identify import Identification
     from medzoo.data.splits import DataSplit
+    from medzoo.distributed.workers import Cluster
     from medzoo.evaluation.results import Evaluation
     from medzoo.experiment.plan import ExperimentPlan
     from medzoo.experiment.results import Experiment
@@ -598,6 +599,9 @@ def plan_experiment(
     settings: Mapping[str, Any] | None = None,
     classes: Sequence[str] | None = None,
     device: str = "auto",
+    ray: str | None = None,
+    gpus_per_task: float | None = None,
+    shared_out: bool = False,
     source: str | None = None,
     allow_leak: bool = False,
     leave_out_seen: bool = False,
@@ -614,7 +618,8 @@ def plan_experiment(
     others, and with folds all, are external test sets, on which every classifier is tested too. `out` is the folder
     for the results, which a plan to run needs; tasks that are finished there are not planned again. Each `policy`, a
     policy.toml or what `read_policy` returns, adds its arm, and the controls with its levers; with one, `experiment`
-    may be left out. The other arguments are those of `load` and `evaluate`.
+    may be left out. `ray`, `gpus_per_task` and `shared_out` are those of `augment`: the cluster that does the tasks.
+    The other arguments are those of `load` and `evaluate`.
 
     Example:
         >>> plan = medzoo.plan_experiment("udder-scale", data="scans", out="results", folds=2)
@@ -631,6 +636,7 @@ def plan_experiment(
     from medzoo.experiment.plan import plan_experiment as plan
     from medzoo.tuning.apply import added_arms, check_generators
 
+    cluster = _cluster(ray, gpus_per_task, shared_out=shared_out)
     options = {"folds": folds, "seeds": seeds, "repeats": repeats}
     several = policy if isinstance(policy, Sequence) and not isinstance(policy, str) else [policy]
     policies = [_policy(each) for each in several]
@@ -654,7 +660,7 @@ def plan_experiment(
         design,
         images,
         folder,
-        source=_source(device=device, settings=None, source=source),
+        source=_source(device=device, settings=None, source=source, cluster=cluster),
         tests=[
             open_dataset(each, skip_bad=skip_bad, classes=labels, masks=masks, reading=Reading.of(reading))
             for each in tests
@@ -723,6 +729,9 @@ def tune(
     settings: Mapping[str, Any] | None = None,
     classes: Sequence[str] | None = None,
     device: str = "auto",
+    ray: str | None = None,
+    gpus_per_task: float | None = None,
+    shared_out: bool = False,
     source: str | None = None,
     allow_leak: bool = False,
     skip_bad: bool = False,
@@ -738,7 +747,9 @@ def tune(
     takes them; without any, all published ones on this machine that know the classes and have seen no test image.
     The folder `out` gets policy.toml and report.html; the same call resumes it, wherever it was interrupted, and `jobs`
     processes share the work. `budget` is in minutes. `config` is a TOML file of settings, which `settings` change by
-    dotted key. `progress` is called with the percentage done. The other arguments are those of `load` and `evaluate`.
+    dotted key. `progress` is called with the percentage done. `ray`, `gpus_per_task` and `shared_out` are those of
+    `augment`: a cluster that draws images and trains classifiers. The other arguments are those of `load` and
+    `evaluate`.
 
     Example:
         >>> result = medzoo.tune(data="split", classifier="cnn", out="tuned", gen="ddpm-var-busi", budget=60)
@@ -761,6 +772,7 @@ def tune(
     require(str, "the name of a classifier", classifier=classifier)
     require((int, float, NoneType), "a number", budget=budget)
     require(bool, "True or False", allow_leak=allow_leak, skip_bad=skip_bad)
+    cluster = _cluster(ray, gpus_per_task, shared_out=shared_out)
     options = {"trials": trials, "seed": seed}
     design = read_settings(
         file=_path("config", config),
@@ -778,7 +790,7 @@ def tune(
         design,
         folder,
         classifier=classifier,
-        source=_source(device=device, settings=None, source=source),
+        source=_source(device=device, settings=None, source=source, cluster=cluster),
         generators=(str(gen),) if isinstance(gen, str | Path) else names("gen", [str(each) for each in gen]),
         tests=[read(_existing("test", each)) for each in given],
         budget=budget,
@@ -883,6 +895,9 @@ def augment(
     originals: Literal["link", "copy", "gray", "omit"] = "link",
     shard: str = "1/1",
     device: str = "auto",
+    ray: str | None = None,
+    gpus_per_task: float | None = None,
+    shared_out: bool = False,
     settings: Mapping[str, Any] | None = None,
     classes: Sequence[str] | None = None,
     skip_bad: bool = False,
@@ -921,6 +936,10 @@ def augment(
     `policy`, a policy.toml or what `read_policy` returns, gives the generator, its settings, the number of images and
     their selection; what is given beside it is used in place of its own. Its other levers are kept in run.json, for
     `classify.train(..., policy=policy)`.
+
+    With `ray`, the address of a Ray cluster ("local", "auto", "ray://host:port" or "host:port"), its nodes sample the
+    images, each task on `gpus_per_task` GPUs, or a fraction of one; `shared_out` says that all nodes see the folder, so
+    that they write there. The images are the same.
 
     `on_plan` is called with what will be done, before anything is written; with `dry_run`,
     nothing is, and the result says what the folder would hold. `progress` is called with the number of images made and
@@ -975,7 +994,8 @@ def augment(
     elif gen is None or to is None:
         missing = "--gen" if gen is None else "--to"
         raise ConfigError(f"{missing} is missing", "give --gen GEN and --to N, or --policy policy.toml")
-    chosen = _source(device=device, settings=settings, source=source)
+    cluster = _cluster(ray, gpus_per_task, shared_out=shared_out)
+    chosen = _source(device=device, settings=settings, source=source, cluster=cluster)
     job = prepare(
         generators,
         chosen,
@@ -1036,13 +1056,30 @@ def _signing(given: tuple[str | Path, str | Path] | None) -> tuple[Path, Path] |
     return Path(given[0]), Path(given[1])
 
 
-def _source(*, device: str, settings: Mapping[str, Any] | None, source: str | None) -> Source:
+def _cluster(address: str | None, gpus_per_task: float | None, *, shared_out: bool) -> Cluster | None:
+    """Return the Ray cluster to work on, None where no address is given. Raises: ConfigError."""
+    from medzoo.distributed.workers import Cluster
+
+    require((str, NoneType), "the address of a Ray cluster", ray=address)
+    require((int, float, NoneType), "a number", gpus_per_task=gpus_per_task)
+    require(bool, "True or False", shared_out=shared_out)
+    if address is None:
+        if given := ["--gpus-per-task"] * (gpus_per_task is not None) + ["--shared-out"] * shared_out:
+            raise ConfigError(f"{given[0]} is about a Ray cluster, and none is given", "name it with --ray")
+        return None
+    return Cluster(address=address, gpus_per_task=float(gpus_per_task or 0), shared_out=shared_out)
+
+
+def _source(
+    *, device: str, settings: Mapping[str, Any] | None, source: str | None, cluster: Cluster | None = None
+) -> Source:
     from medzoo.generation.mixture import make_source
 
     require(str, "a string", device=device)
     require((str, NoneType), "a string", source=source)
     require((Mapping, NoneType), "a mapping", 'write {"sampling.num_inference_steps": 20}', settings=settings)
-    return make_source(load_plugins(), device=device, overrides=_check_settings(settings), mirror=source)
+    overrides = _check_settings(settings)
+    return make_source(load_plugins(), device=device, overrides=overrides, mirror=source, cluster=cluster)
 
 
 def _check_settings(settings: Mapping[str, Any] | None) -> Mapping[str, Any]:

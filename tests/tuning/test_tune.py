@@ -15,6 +15,7 @@ from medzoo.data.dataset import open_dataset
 from medzoo.data.metadata import read_metadata
 from medzoo.data.phantom import write_phantom
 from medzoo.errors import ConfigError, DataError, UnknownName
+from medzoo.experiment.tasks import Failure, Task
 from medzoo.generation.mixture import make_source
 from medzoo.plugins.lookup import load_plugins
 from medzoo.runs.progress import no_progress
@@ -179,7 +180,18 @@ def test_run_killed_in_each_phase_goes_on_to_the_same_policy(finished, job_of, t
 
     held_out = tmp_path / "r" / "held-out"
     kill(tuning, "draw", at=2)
-    kill(tuning, "run_task", at=3)  # a policy is half scored
+    scored: list[Task] = []
+
+    class Dying(tuning.TaskWork):
+        def __call__(self, task: Task) -> Failure | None:
+            if len(scored) == 2:
+                raise Killed
+            scored.append(task)
+            return super().__call__(task)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(tuning, "TaskWork", Dying)  # a policy is half scored
+        run(job, jobs=1, progress=no_progress)
     kill(tuning, "_check_complete", at=2)  # the finalists are trained
     assert not held_out.exists()
     kill(tuning, "_verdict", at=1)

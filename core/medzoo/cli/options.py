@@ -76,6 +76,17 @@ LeaveOutSeen = Annotated[bool, typer.Option("--leave-out-seen", help="Leave out 
 Source = Annotated[
     str | None, typer.Option("--from", metavar="bundled|hub|DIR", help="Load models from this source only.")
 ]
+Ray = Annotated[
+    str | None,
+    typer.Option(metavar="local|auto|ray://HOST:PORT", help="Work on a Ray cluster; needs 'medzoo[ray]'."),
+]
+GpusPerTask = Annotated[
+    float | None,
+    typer.Option(metavar="N", help="GPUs of a task on the cluster, or a fraction of one.  [default: 0]"),
+]
+SharedOut = Annotated[
+    bool, typer.Option("--shared-out", help="Let the cluster's nodes write to --out, which all of them see.")
+]
 PolicyFile = Annotated[
     Path | None, typer.Option("--policy", metavar="FILE", help="policy.toml of `medzoo tune`: use images as it says.")
 ]

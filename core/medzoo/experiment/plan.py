@@ -12,6 +12,7 @@ from typing import Any
 
 from medzoo._version import __version__
 from medzoo.data.dataset import Dataset
+from medzoo.distributed.workers import Cluster
 from medzoo.errors import ConfigError, DataError
 from medzoo.experiment.config import Arm, Design
 from medzoo.experiment.folders import count_held_out, find_test_images, open_folders
@@ -34,11 +35,15 @@ _SHOWN = ("classes", "stage", "weighted")  # levers that show in a cell's counts
 
 @dataclass(frozen=True)
 class ExperimentPlan:
-    """An experiment ready to run: everything is checked, nothing is written. `cells` are in the order to show them."""
+    """An experiment ready to run: everything is checked, nothing is written.
+
+    `cells` are in the order to show them. Tasks are done on a `cluster`, if there is one.
+    """
 
     worker: Worker
     cells: tuple[Cell, ...]
     builder: CellBuilder
+    cluster: Cluster | None = None
 
     def with_arms(self, arms: Sequence[Arm]) -> ExperimentPlan:
         """Return the plan with further arms, of images in folders that it knows already; its own cells stay the same.
@@ -192,7 +197,7 @@ def plan_experiment(
     cells = [cell for fold in images.folds for cell in builder.cells(fold, design.arms)]
     arms, classifiers = list(design.arms), design.value.classifiers
     order = sorted(cells, key=lambda cell: (arms.index(cell.arm), classifiers.index(cell.classifier)))
-    return ExperimentPlan(worker, tuple(order), builder)
+    return ExperimentPlan(worker, tuple(order), builder, source.cluster)
 
 
 class CellBuilder:

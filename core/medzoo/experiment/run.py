@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
+from medzoo.distributed.workers import Work
 from medzoo.experiment.plan import ExperimentPlan
 from medzoo.experiment.results import (
     EXPERIMENT,
@@ -15,7 +19,7 @@ from medzoo.experiment.results import (
     load_results,
     write_cell,
 )
-from medzoo.experiment.tasks import Cell, Failure, SamplingTask, Task, TrainingTask, run_tasks
+from medzoo.experiment.tasks import Cell, Failure, SamplingTask, Task, TrainingTask, attempt, task_runner
 from medzoo.experiment.worker import Worker, run_cell
 from medzoo.hub.download import folder_lock
 from medzoo.runs.progress import Progress
@@ -30,7 +34,8 @@ JOB = "experiment"
 def run(plan: ExperimentPlan, *, jobs: int, progress: Progress) -> Experiment:
     """Run what the folder of the plan does not hold yet, and return the results; run.json is written last.
 
-    While another process runs an experiment in the folder, this one waits, and then does what is left.
+    Tasks are done in `jobs` processes, or on the plan's cluster. While another process runs an experiment in the
+    folder, this one waits, and then does what is left.
 
     Raises:
         ResourceError: the disk or memory is full; finished work is kept.
@@ -65,10 +70,46 @@ def run(plan: ExperimentPlan, *, jobs: int, progress: Progress) -> Experiment:
                 logger.warning(f"{task} FAILED: {error}")
             progress(done, total)
 
-        run_tasks(tasks, partial(run_task, worker), jobs=jobs, on_done=on_done)
+        if tasks:
+            with task_runner(TaskWork(worker), jobs=jobs, cluster=plan.cluster, folder=folder) as runner:
+                runner(tasks, on_done=on_done)
         result = load_results(folder)
         _finish(record, plan, result, jobs=jobs)
     return result
+
+
+@dataclass(frozen=True)
+class TaskWork(Work[Task, Failure | None]):
+    """Do tasks of an experiment, in this process or another."""
+
+    worker: Worker
+
+    def __call__(self, task: Task) -> Failure | None:
+        """Do a task; what it raises is a failure, as other tasks can still be done."""
+        return attempt(partial(run_task, self.worker), task)
+
+    def inputs(self) -> Iterator[Path]:
+        """Yield the files of the real images, of folders of images, and of published generators."""
+        worker = self.worker
+        sets = (worker.images.data, *worker.images.external.values(), *(each.data for each in worker.folders.values()))
+        for data in sets:
+            yield from data.files or ()
+        for generator in worker.generators.values():
+            if generator.folder is not None:
+                yield generator.folder
+
+    def needs(self, task: Task) -> list[Path]:
+        """Return the folders of the generator that a task samples from, or of the images that a cell is trained on."""
+        if isinstance(task, SamplingTask):
+            return [] if task.training is None else [self.output(task.training)]
+        return (
+            [self.output(each) for each in task.samplings.values() if not each.ready] if isinstance(task, Cell) else []
+        )
+
+    def output(self, task: Task) -> Path:
+        """Return the folder of a task."""
+        kind = {TrainingTask.kind: "generators", SamplingTask.kind: "sets", Cell.kind: "cells"}[task.kind]
+        return self.worker.home / kind / task.key
 
 
 def run_task(worker: Worker, task: Task) -> None:

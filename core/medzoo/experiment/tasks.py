@@ -1,4 +1,4 @@
-"""Tasks of an experiment, each under a hash of all it depends on, and how they are run in one process or in several.
+"""Tasks of an experiment, each under a hash of all it depends on, and the order in which they are run.
 
 Equal hashes are one task, and a task with a result is not run again: a changed option costs only what it affects. A
 failure stops only what depends on it.
@@ -6,21 +6,16 @@ failure stops only what depends on it.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing import connection
-from typing import Any, ClassVar, NoReturn, Protocol
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
-from medzoo.errors import OUT_OF_MEMORY, ConfigError, MedzooError, ResourceError, is_out_of_memory
+from medzoo.distributed.workers import Cluster, Work, Workers, open_workers
+from medzoo.errors import OUT_OF_MEMORY, MedzooError, is_out_of_memory
 from medzoo.experiment.config import Arm
 from medzoo.experiment.folds import Fold
 from medzoo.plugins.guard import exits_as_errors
@@ -120,9 +115,6 @@ def tasks_of(cells: Sequence[Cell]) -> list[Task]:
     return list(tasks.values())
 
 
-Work = Callable[[Task], object]
-
-
 @dataclass(frozen=True, kw_only=True)
 class Failure:
     """The error of the task `key`, in one line and in full."""
@@ -142,69 +134,19 @@ class Runner(Protocol):
         """Return when all are done. Raises: ResourceError if a process died."""
 
 
-def run_tasks(tasks: Sequence[Task], work: Work, *, jobs: int, on_done: OnDone) -> None:
-    """Call `work` on every task, and `on_done` after each. Raises: as `task_runner` and what it yields."""
-    with task_runner(work, jobs=jobs) as run:
-        run(tasks, on_done=on_done)
-
-
 @contextmanager
-def task_runner(work: Work, *, jobs: int) -> Iterator[Runner]:
-    """Yield a function that calls `work` on tasks; it keeps what `work` has loaded from one call to the next.
-
-    With several `jobs`, tasks run in processes that share the processor's cores; `work` is sent along. Results
-    depend on their number only as much as on that of threads, by the rounding of sums.
-
-    Raises:
-        ConfigError: `jobs` is below 1.
-        ResourceError: a process died.
-    """
-    if jobs < 1:
-        raise ConfigError(f"--jobs {jobs}", "use 1 or more")
-    if jobs == 1:
-
-        def call(task: Task) -> Future[Failure | None]:
-            done: Future[Failure | None] = Future()
-            done.set_result(_attempt(work, task))
-            return done
-
-        yield partial(_run, submit=call, jobs=1)
-        return
-    pool = ProcessPoolExecutor(
-        max_workers=jobs,
-        # A forked process would inherit torch's threads and locks in whatever state they are.
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_process,
-        # Small, because starting a process waits until it has read them, forever if it dies before that.
-        initargs=(max(1, _cores() // jobs),),
-    )
-
-    def submit(task: Task) -> Future[Failure | None]:
-        with _without_interrupts():
-            return pool.submit(_attempt_in_process, work, task)
-
-    with pool:
-        try:
-            yield partial(_run, submit=submit, jobs=jobs)
-        except BrokenProcessPool as error:
-            raise ResourceError(
-                "a worker process died, possibly out of memory",
-                "run the same command with fewer --jobs; finished work is kept",
-            ) from error
-        except BaseException:
-            # Waiting for the others would take as long as their tasks do; checkpoints let them resume another time.
-            for process in multiprocessing.active_children():
-                process.terminate()
-            raise
+def task_runner(
+    work: Work[Task, Failure | None], *, jobs: int, cluster: Cluster | None = None, folder: Path | None = None
+) -> Iterator[Runner]:
+    """Yield a function that calls `work` on tasks. Raises: as `open_workers`, whose arguments these are."""
+    with open_workers(work, jobs=jobs, cluster=cluster, folder=folder) as workers:
+        yield partial(_run, workers=workers)
 
 
-def _run(
-    tasks: Sequence[Task], *, submit: Callable[[Task], Future[Failure | None]], jobs: int, on_done: OnDone
-) -> None:
-    """Submit tasks as soon as their needs are met, no more at once than `jobs`, until all are done."""
+def _run(tasks: Sequence[Task], *, workers: Workers[Task, Failure | None], on_done: OnDone) -> None:
+    """Do tasks as soon as their needs are met."""
     waiting = {task.key: task for task in tasks}
     unfinished, failed = set(waiting), dict[str, Failure]()
-    running: dict[Future[Failure | None], Task] = {}
 
     def settle(task: Task, failure: Failure | None) -> None:
         unfinished.remove(task.key)
@@ -212,63 +154,19 @@ def _run(
             failed[task.key] = failure
         on_done(task, failure)
 
-    while waiting or running:
+    def take() -> Task | None:
         for task in list(waiting.values()):
-            if len(running) >= jobs:
-                break
             failure = next((failed[key] for key in task.needs if key in failed), None)
             if failure is not None:
                 settle(waiting.pop(task.key), failure)
             elif unfinished.isdisjoint(task.needs):
-                running[submit(waiting.pop(task.key))] = task
-        for future in wait(running, return_when=FIRST_COMPLETED).done:
-            settle(running.pop(future), future.result())
+                return waiting.pop(task.key)
+        return None
+
+    workers.run(take, settle)
 
 
-@contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Keep Ctrl-C from processes that are started inside: they inherit this, and this process ends them."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _cores() -> int:
-    """Return how many CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-_work: list[Work] = []  # of this process of a pool: it keeps what it has loaded and decoded from task to task
-
-
-def _start_process(threads: int) -> None:
-    """Prepare a process of the pool."""
-    import torch
-
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-    torch.set_num_threads(min(threads, torch.get_num_threads()))
-
-
-def _exit_with_parent() -> NoReturn:
-    """End this process when its parent ends; it would wait for work forever if the parent was killed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None  # it was started by the pool
-    connection.wait([parent.sentinel])
-    os._exit(1)
-
-
-def _attempt_in_process(work: Work, task: Task) -> Failure | None:
-    if not _work:
-        _work.append(work)
-    return _attempt(_work[0], task)
-
-
-def _attempt(work: Work, task: Task) -> Failure | None:
+def attempt(work: Callable[[Task], object], task: Task) -> Failure | None:
     """Run the task and return None, or its failure."""
     try:
         with exits_as_errors():

@@ -44,6 +44,7 @@ from medzoo.generation.run import Job
 from medzoo.generation.run import run as run_job
 from medzoo.generation.sampler import Sampler
 from medzoo.generation.selection import Measured, RealFeatures
+from medzoo.models.devices import device_here
 from medzoo.models.labels import split_label
 from medzoo.models.loading import build_model
 from medzoo.plugins.lookup import Plugins, load_plugins
@@ -112,7 +113,7 @@ class Worker:
             image = ImageSpec(
                 size=base.size, channels=base.channels, classes=data.classes, multi_label=data.multi_label
             )
-            return FrozenFeatures(recipe, image, plugins=self.plugins, device=self.device)
+            return FrozenFeatures(recipe, image, plugins=self.plugins, device=device_here(self.device))
 
         return cache(make)
 
@@ -133,7 +134,7 @@ class Worker:
     @cached_property
     def extractor(self) -> DatasetExtractor:
         """The extractor by whose features images are selected."""
-        return load_extractor(self.design.value.use.extractor, self.plugins, self.device)
+        return load_extractor(self.design.value.use.extractor, self.plugins, device_here(self.device))
 
     @cached_property
     def measured(self) -> dict[Any, Measured]:

@@ -159,6 +159,7 @@ def prepare(
         shard=shard,
         allow_upload=allow_upload,
         signer=signer,
+        cluster=source.cluster,
         data={
             "path": str(real.path),
             "fingerprint": real.fingerprint(),

@@ -21,13 +21,14 @@ from medzoo.data.marks import TRAINED, Mark
 from medzoo.data.phantom import phantom_dataset
 from medzoo.data.reading import Reading
 from medzoo.data.synthetic import check_no_synthetic
+from medzoo.distributed.workers import Cluster
 from medzoo.errors import ConfigError, DataError
 from medzoo.generation.label_sets import label_sets
 from medzoo.generation.plan import FORMATS, distinct, file_safe, make_plan
 from medzoo.generation.sampler import Sampler
 from medzoo.hub.registry import Registry, load_registry, resolve
 from medzoo.hub.repositories import check_source
-from medzoo.models.devices import pick_device
+from medzoo.models.devices import device_here, pick_device
 from medzoo.models.labels import split_label
 from medzoo.models.loading import LoadedModel, load_by_name
 from medzoo.plugins.lookup import Plugins
@@ -49,13 +50,14 @@ _EXAMPLE = "for instance --gen ddpm-busi=0.8 --gen ddpm-var-busi=0.2"
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where models come from and on what they run."""
+    """Where models come from and on what they run: `device`, of this machine or, of a `cluster`, of each node."""
 
     plugins: Plugins
     registry: Registry
     device: str
     overrides: Mapping[str, Any] = field(default_factory=dict)
     mirror: str | None = None
+    cluster: Cluster | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,7 +260,7 @@ def _load(
         image=image,
         registry=source.registry,
         plugins=source.plugins,
-        device=source.device,
+        device=device_here(source.device),
         overrides=overrides,
         source=source.mirror,
     )
@@ -356,18 +358,37 @@ def lineage(mixture: Mixture, data: Dataset, *, allow_leak: bool) -> dict[str, A
 
 
 def make_source(
-    plugins: Plugins, *, device: str, overrides: Mapping[str, Any] | None = None, mirror: str | None = None
+    plugins: Plugins,
+    *,
+    device: str,
+    overrides: Mapping[str, Any] | None = None,
+    mirror: str | None = None,
+    cluster: Cluster | None = None,
 ) -> Source:
     """Return a source of all installed and published models, run on `device` ("auto", "cpu", "cuda:0").
 
+    On a `cluster`, "auto" is a GPU if its tasks have one, else the CPU, whatever this machine has.
+
     Raises: ConfigError, ResourceError for a device that cannot be used.
     """
+    if cluster is not None and cluster.gpus_per_task:
+        if device != "auto" and not device.startswith("cuda"):
+            raise ConfigError(
+                f"--gpus-per-task {cluster.gpus_per_task:g} asks for GPUs, and --device {device} uses none",
+                "leave out one of them",
+            )
+        device = "cuda:0"  # the first of those that a task sees
+    elif cluster is not None and device not in ("auto", "cpu"):
+        raise ConfigError(f"--device {device} on a Ray cluster needs GPUs", "ask for them with --gpus-per-task 1")
+    else:
+        device = pick_device(device if cluster is None else "cpu")
     return Source(
         plugins=plugins,
         registry=load_registry(plugins=plugins),
-        device=pick_device(device),
+        device=device,
         overrides=dict(overrides or {}),
         mirror=mirror,
+        cluster=cluster,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import time
@@ -18,7 +19,9 @@ from medzoo.data.dataset import Dataset
 from medzoo.data.images import decode, write_bytes
 from medzoo.data.marks import is_marked, with_mark
 from medzoo.data.metadata import METADATA
+from medzoo.distributed.workers import Cluster, Work, open_workers
 from medzoo.errors import ResourceError
+from medzoo.generation.batches import BatchWork, Drawn, RemoteBatchWork
 from medzoo.generation.plan import PNG, Plan, PlannedImage
 from medzoo.generation.remote.consent import RequestPlan, check_upload, plan_requests, request_summary
 from medzoo.generation.remote.requests import sample_remote
@@ -62,7 +65,8 @@ class Job:
     order; with `multi_label`, sets of them, of which the sheet shows the first. `originals` are the files in the folder
     that hold the real images, or empty to leave them out, and `how` is "link", "copy", "gray" or "omit". `sheet` is the
     path of the contact sheet, with up to `tiles` images a row. `data` and `facts` are added to run.json. `allow_upload`
-    permits sending real images to the services of remote generators. `signer` signs PNGs.
+    permits sending real images to the services of remote generators. `signer` signs PNGs. Images are sampled in this
+    process, or on a `cluster`.
     With `selection`, a larger pool is drawn and the images are selected from it (`generation.pool.run_selected`); the
     sheet then shows `rejected` ones, by label.
     """
@@ -85,6 +89,7 @@ class Job:
     selection: PoolSelection | None = None
     rejected: Mapping[str, Sequence[Path]] | None = None
     signer: ManifestSigner | None = None
+    cluster: Cluster | None = None
 
     @property
     def plan(self) -> Plan:
@@ -228,7 +233,7 @@ def forecast(job: Job) -> list[Forecast]:
     """Forecast a run class by class; the time is measured on a few images of each generator that has work.
 
     Of a run that selects its images, this is the pool. No request is sent to a service, so the time of remote
-    generators is not included.
+    generators is not included, nor is that of a cluster.
     """
     if job.selection is not None:
         job = job.selection.pool
@@ -243,7 +248,9 @@ def forecast(job: Job) -> list[Forecast]:
             else:
                 owed[image.generator, image.label] += 1
     pace = {
-        generator: 0.0 if job.plan.names[generator] in remote else job.sampler.seconds_per_image(generator)
+        generator: 0.0
+        if job.plan.names[generator] in remote or job.cluster is not None
+        else job.sampler.seconds_per_image(generator)
         for generator in {generator for generator, _ in owed}
     }
     real = job.real.counts() if job.real is not None else {}
@@ -337,20 +344,40 @@ class _Count(Protocol):
 
 
 def _sample_local(job: Job, count: _Count, *, skip: Set[str]) -> None:
-    """Write the missing images of all generators but those in `skip`."""
-    with ImageWriter(max_pending=2 * job.plan.batch_size, signer=job.signer) as writer:
-        for batch in job.plan.batches(job.shard):
+    """Write the missing images of all generators but those in `skip`, here or on a cluster."""
+    batches = job.plan.batches(job.shard)
+
+    def take() -> list[PlannedImage] | None:
+        for batch in batches:
             if batch[0].generator_name in skip:
                 continue
-            if job.is_complete(batch):
-                count(batch)
-                continue
-            started = time.perf_counter()
-            # The whole batch even if only one file is missing: rounding depends on the batch.
-            for image, pixels in zip(batch, job.sampler.sample(batch), strict=True):
-                if not is_written(job.folder / image.file):
-                    writer.write(job.folder / image.file, pixels, job.sampler.mark(image))
-            count(batch, time.perf_counter() - started)
+            if not job.is_complete(batch):
+                return batch
+            count(batch)
+        return None
+
+    first = take()
+    if first is None:  # so that no cluster is asked for nothing
+        return
+    todo = itertools.chain([first], iter(take, None))
+
+    def write(batch: list[PlannedImage], drawn: Drawn) -> None:
+        # The whole batch even if only one file is missing: rounding depends on the batch.
+        for image, made in zip(batch, drawn.images, strict=True):
+            if made is not None and not is_written(job.folder / image.file):
+                writer.write(job.folder / image.file, made, job.sampler.mark(image))
+        count(batch, drawn.seconds)
+
+    work: Work[list[PlannedImage], Drawn] = BatchWork(job.sampler)
+    if job.cluster is not None:
+        # A key that signs stays on this machine, so it writes what is signed.
+        shared = job.folder.absolute() if job.cluster.shared_out and job.signer is None else None
+        work = RemoteBatchWork.of(job.sampler, device=job.device, folder=shared)
+    with (
+        ImageWriter(max_pending=2 * job.plan.batch_size, signer=job.signer) as writer,
+        open_workers(work, cluster=job.cluster, folder=job.folder) as workers,
+    ):
+        workers.run(lambda: next(todo, None), write)
 
 
 def _sample_remote(remote: Sequence[RequestPlan], count: _Count) -> None:

@@ -53,13 +53,18 @@ class ImageWriter:
         self._failed = False
         self._signer = signer
 
-    def write(self, path: Path, pixels: np.ndarray, mark: Mark | None = None) -> None:
-        """Queue uint8 (C, H, W) to be written to `path`. Raises: ResourceError, perhaps for an earlier image."""
+    def write(self, path: Path, image: np.ndarray | bytes, mark: Mark | None = None) -> None:
+        """Queue uint8 (C, H, W), or the bytes of a file with its mark, to be written to `path`.
+
+        Raises: ResourceError, perhaps for an earlier image.
+        """
         self._wait(self._max_pending - 1)
         if self._signer is not None and mark is not None:
-            self._pending.append(self._pool.submit(_write_signed, path, pixels, mark, self._signer))
+            self._pending.append(self._pool.submit(_write_signed, path, image, mark, self._signer))
+        elif isinstance(image, bytes):
+            self._pending.append(self._pool.submit(write_bytes, path, image))
         else:
-            self._pending.append(self._pool.submit(write_image, path, pixels, mark))
+            self._pending.append(self._pool.submit(write_image, path, image, mark))
 
     def finish(self) -> None:
         """Wait for every file. Raises: ResourceError."""
@@ -82,8 +87,8 @@ class ImageWriter:
             self._pool.shutdown(wait=True, cancel_futures=self._failed)
 
 
-def _write_signed(path: Path, pixels: np.ndarray, mark: Mark, signer: ManifestSigner) -> None:
-    write_bytes(path, signer.sign(encode_png(pixels, mark), mark))
+def _write_signed(path: Path, image: np.ndarray | bytes, mark: Mark, signer: ManifestSigner) -> None:
+    write_bytes(path, signer.sign(image if isinstance(image, bytes) else encode_png(image, mark), mark))
 
 
 def is_written(path: Path) -> bool:

@@ -28,8 +28,15 @@ def pick_device(device: str) -> str:
     return f"cuda:{index or 0}" if kind == "cuda" else kind
 
 
+def device_here(device: str) -> str:
+    """Return the device; the CPU where this machine lacks the GPU that nodes of a cluster have."""
+    return "cpu" if device.startswith("cuda") and not torch.cuda.is_available() else device
+
+
 def hardware(device: str) -> str:
     """Return the name of the processor or GPU behind a torch device, with the number of threads a CPU uses."""
+    if device.startswith("cuda") and device_here(device) == "cpu":
+        return "GPUs of a Ray cluster"
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     if device != "cpu":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
@@ -225,6 +225,17 @@ def load_model(
         lineage_known=known is not None,
         demo_dataset=str(data.get("demo_dataset", data.get("embedded", ""))),
     )
+
+
+def build_again(model: LoadedModel[M], spec: ModelSpec[M], *, device: str) -> LoadedModel[M]:
+    """Return the model with its network built from `spec` and its folder, as in a process that it was sent to without.
+
+    Raises: as `load_model`.
+    """
+    network = build_model(spec, model.config, model.image, device=device)
+    if model.weights_sha256 is not None and model.folder is not None:
+        load_weights(network, model.folder / WEIGHTS, sha256=model.weights_sha256)
+    return replace(model, model=network, spec=spec)
 
 
 def _not_a_model(

@@ -81,6 +81,7 @@ class Pool:
             },
             plugins=source.plugins,
             device=source.device,
+            cluster=source.cluster,
             data={"path": str(real.path), "fingerprint": real.fingerprint(), "counts": real.counts()},
         )
 

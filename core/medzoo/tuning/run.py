@@ -23,8 +23,8 @@ from medzoo.experiment.config import Design, metric_words
 from medzoo.experiment.forecast import forecast
 from medzoo.experiment.plan import ExperimentPlan, plan_experiment
 from medzoo.experiment.results import Experiment, check_cell, read_cell
+from medzoo.experiment.run import TaskWork
 from medzoo.experiment.run import run as run_experiment
-from medzoo.experiment.run import run_task
 from medzoo.experiment.selection import criteria_of, pool_features
 from medzoo.experiment.tasks import Failure, Runner, Task, task_runner
 from medzoo.generation.selection import needs_features
@@ -296,7 +296,7 @@ class _Tuning:
                 logger.info(f"policy {trial.number}: {trial.arm['name']}: {best:.3f}, the best so far")
             self.report(len(self.trials) / total, f"policy {len(self.trials)} of {total}, best {best:.3f}")
 
-        with task_runner(partial(run_task, worker), jobs=self.jobs) as runner:
+        with task_runner(TaskWork(worker), jobs=self.jobs, cluster=plan.cluster, folder=worker.home) as runner:
             score: Callable[[Sequence[Mapping[str, Any]]], list[Scored]] = partial(_score, plan, space, runner)
             search(space, score, job.folder / JOURNAL, stop=stop, on_trial=on_trial)
 
