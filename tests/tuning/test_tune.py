@@ -189,9 +189,10 @@ def test_run_killed_in_each_phase_goes_on_to_the_same_policy(finished, job_of, t
             scored.append(task)
             return super().__call__(task)
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tuning, "TaskWork", Dying)  # a policy is half scored
-        run(job, jobs=1, progress=no_progress)
+        with pytest.raises(Killed):
+            run(job, jobs=1, progress=no_progress)
     kill(tuning, "_check_complete", at=2)  # the finalists are trained
     assert not held_out.exists()
     kill(tuning, "_verdict", at=1)
