@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from helpers.evaluation_sets import MEANS, source_of_tests, write_metadata, write_set
@@ -10,9 +12,10 @@ from medzoo.data.dataset import Dataset, open_dataset
 from medzoo.data.images import write_image
 from medzoo.errors import ConfigError, DataError, HubError, UnknownName
 from medzoo.evaluation.evaluate import EvaluateRequest, evaluate
+from medzoo.evaluation.metric_computation import MetricComputer
 from medzoo.evaluation.results import FAKE, OTHER, REAL, TRAIN
 from medzoo.hub.registry import WEIGHTS, load_registry
-from medzoo.storage.paths import features_root
+from medzoo.storage.paths import features_root, scores_root
 
 
 @pytest.fixture
@@ -156,6 +159,37 @@ def test_evaluate_uses_caches(measure, monkeypatch):
     monkeypatch.setattr(Dataset, "pixels", refuse)
     assert measure(seed=3).results == first.results
     assert MEANS.seen == 0
+
+
+def test_evaluate_again_computes_no_score(measure, tmp_path, monkeypatch, logged):
+    monkeypatch.setattr("medzoo.evaluation.evaluate._PAIRWISE", ("mean-distance",))
+    given = {"train": write_set(tmp_path / "train", {"a": 5, "b": 5}, seed=3), "per_class": True}
+    first = measure(**given)
+    assert not any("scores are from an earlier evaluation" in text for text in logged)
+    asked = []
+    with monkeypatch.context() as patch:
+        patch.setattr(MetricComputer, "_measure", lambda _, one, *__, **___: asked.append(one.name) or None)
+        again = measure(**given)
+    assert set(asked) <= {"large"}, "only what could not be measured is asked again"
+    for part in ("results", "per_class", "pairwise"):
+        kept = [[row for row in getattr(each, part) if row.name != "large"] for each in (first, again)]
+        assert kept[0] == kept[1] != []
+    told = [text for text in logged if "of the same images; `medzoo cache remove scores`" in text]
+    count = sum(row.score is not None for row in (*first.results, *first.per_class, *first.pairwise))
+    assert [text.partition(" scores")[0] for text in told] == [f"{count} of {count}"]
+    shutil.rmtree(scores_root())
+    assert (measure(**given).results, told) == (first.results, [text for text in logged if text in told])
+
+
+def test_evaluate_score_cache_depends_on_labels_and_seed(measure, paths):
+    first = measure(per_class=True, metrics=("brightness",))
+    kept = len(list(scores_root().iterdir()))
+    for number in (4, 5):  # the same pixels in the same order, of other classes
+        (paths["fake"] / "a" / f"{number:03d}.png").rename(paths["fake"] / "b" / f"-{number}.png")
+    moved = measure(per_class=True, metrics=("brightness",))
+    assert rows(moved, "b")["brightness"].score.n_fake == rows(first, "b")["brightness"].score.n_fake + 2
+    measure(per_class=True, metrics=("brightness",), seed=1)
+    assert len(list(scores_root().iterdir())) == 3 * kept
 
 
 def test_evaluate_cache_depends_on_pixels(measure, paths, tmp_path):

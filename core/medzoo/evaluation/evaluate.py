@@ -122,7 +122,14 @@ def evaluate(request: EvaluateRequest, source: Source, *, progress: Progress = n
         of_class = [one for one in chosen if one.chosen or one.spec.name not in ("fid", "isc")]
         labels = dict.fromkeys([*sets[REAL].data.classes, *sets[FAKE].data.classes])
         per_class = [computer.compute(one, sets, label=label) for label in labels for one in of_class]
-    pairs = itertools.combinations([role for role in (TRAIN, REAL, FAKE, OTHER) if role in sets], 2)
+    roles = itertools.combinations([role for role in (TRAIN, REAL, FAKE, OTHER) if role in sets], 2)
+    pairwise = tuple(computer.compute_pair(one, sets[a], sets[b]) for a, b in roles for one in of_pairs)
+    if computer.cached:
+        of = computer.cached + computer.computed
+        logger.info(
+            f"{computer.cached} of {of} scores are from an earlier evaluation of the same images; "
+            "`medzoo cache remove scores` has them computed anew"
+        )
     evaluation = Evaluation(
         sets=tuple(one.summary() for one in sets.values()),
         image=image,
@@ -131,7 +138,7 @@ def evaluate(request: EvaluateRequest, source: Source, *, progress: Progress = n
         seed=request.seed,
         results=tuple(results),
         per_class=tuple(per_class),
-        pairwise=tuple(computer.compute_pair(one, sets[a], sets[b]) for a, b in pairs for one in of_pairs),
+        pairwise=pairwise,
         skipped=tuple(skipped),
         errors=computer.errors,
         warnings=(*dataset_warnings(sets), *warnings, *_source_warnings(sets)),

@@ -17,6 +17,7 @@ from medzoo.evaluation.features import Extraction, extract_all, load_extractor
 from medzoo.evaluation.image_sets import EvaluationSet, source_indices
 from medzoo.evaluation.metric_selection import SelectedMetric
 from medzoo.evaluation.results import FAKE, REAL, TRAIN, Baseline, MetricResult, PairwiseResult
+from medzoo.evaluation.score_cache import Measurement, read_score, write_score
 from medzoo.generation.mixture import Source
 from medzoo.plugins.foreign_errors import failure
 from medzoo.protocols import PerceptualExtractor, Sample, Score
@@ -45,7 +46,10 @@ class FloatPixels:
 
 
 class MetricComputer:
-    """Compute metrics between sets, loading each extractor once and extracting the features of each set once."""
+    """Compute metrics between sets, loading each extractor once and extracting the features of each set once.
+
+    Scores are read from the cache where they were computed before; `cached` and `computed` count them.
+    """
 
     def __init__(
         self,
@@ -60,6 +64,7 @@ class MetricComputer:
         self.pairwise = pairwise
         self.extractors: dict[str, LoadedExtractor] = {}
         self._source = source
+        self.cached = self.computed = 0
         self.errors: dict[str, str] = {}
         """Messages of metrics that raised what no metric may, by name."""
         self._seed = seed
@@ -92,10 +97,15 @@ class MetricComputer:
         chosen = [one_set.indices(label) for one_set in (real, synthetic)]
         of_class = bool(label and one.spec.needs_features and one.spec.baseline)
         min_samples = max(one.spec.min_samples, MIN_PER_CLASS if of_class else 0)
-        score, missing = self._score(one, real, synthetic, *chosen, train=sets.get(TRAIN), min_samples=min_samples)
-        baseline = None
-        if score is not None and one.spec.baseline and (one.spec.needs_features or not label):
-            baseline = self._baseline(one, real, synthetic, *chosen)
+        train = sets.get(TRAIN) if one.spec.needs_train else None
+        involved = [real, synthetic, *([train] if train is not None else [])]
+
+        def measure() -> tuple[Score | None, str, Baseline | None]:
+            score, missing = self._score(one, real, synthetic, *chosen, train=train, min_samples=min_samples)
+            with_baseline = score is not None and one.spec.baseline and (one.spec.needs_features or not label)
+            return score, missing, self._baseline(one, real, synthetic, *chosen) if with_baseline else None
+
+        score, missing, baseline = self._cached(one, involved, measure, label=label, what="score")
         extractor = self.extractors.get(one.extractor)
         return MetricResult(
             name=one.name,
@@ -113,10 +123,42 @@ class MetricComputer:
 
     def compute_pair(self, one: SelectedMetric, first: EvaluationSet, second: EvaluationSet) -> PairwiseResult:
         """Compute a metric between two sets, the first in place of the real one."""
-        score, missing = self._score(
-            one, first, second, first.indices(), second.indices(), train=None, min_samples=one.spec.min_samples
-        )
+
+        def measure() -> tuple[Score | None, str, Baseline | None]:
+            whole = first.indices(), second.indices()
+            score, missing = self._score(one, first, second, *whole, train=None, min_samples=one.spec.min_samples)
+            return score, missing, None
+
+        score, missing, _ = self._cached(one, [first, second], measure, label="", what="pair")
         return PairwiseResult(first=first.role, second=second.role, name=one.name, score=score, missing=missing)
+
+    def _cached(
+        self,
+        one: SelectedMetric,
+        sets: Sequence[EvaluationSet],
+        measure: Callable[[], tuple[Score | None, str, Baseline | None]],
+        *,
+        label: str,
+        what: str,
+    ) -> tuple[Score | None, str, Baseline | None]:
+        """Return score, reason why there is none, and baseline, from the cache or as `measure` computes them."""
+        path = Measurement(
+            metric=one,
+            extractor=self.extractors.get(one.extractor),
+            images=sets,
+            label=label,
+            seed=self._seed,
+            what=what,
+        ).path(self._source.plugins)
+        if (found := read_score(path)) is not None:
+            self.cached += 1
+            return found[0], "", found[1]
+        before = len(self.errors)
+        score, missing, baseline = measure()
+        self.computed += score is not None
+        if score is not None and len(self.errors) == before:
+            write_score(path, score, baseline)
+        return score, missing, baseline
 
     def _score(
         self,

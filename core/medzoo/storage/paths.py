@@ -54,6 +54,11 @@ def features_root() -> Path:
     return cache_path("features")
 
 
+def scores_root() -> Path:
+    """Return the folder of cached scores of metrics, named by the hash of all they depend on; it need not exist."""
+    return cache_path("scores")
+
+
 def config_root() -> Path:
     """Return `medzoo` in the user's configuration folder; it need not exist."""
     return _user_folder("XDG_CONFIG_HOME", ".config")
