@@ -73,7 +73,9 @@ def _similarity(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     reach = WINDOW // 2
     weights = torch.exp(-((torch.arange(-reach, reach + 1) / _SIGMA) ** 2) / 2)
     window = (weights / weights.sum()).tolist()
-    one, two = pad(torch.stack([first, second]), (reach,) * 4, mode="reflect")
+    both = torch.stack([first, second])
+    shift = both.mean()  # variances are differences of squares: near 0 they are exact to more digits
+    one, two = pad(both - shift, (reach,) * 4, mode="reflect")
     smooth = torch.stack([one, two, one * one, two * two, one * two])
     for axis in (-1, -2):
         kept = smooth.shape[axis] - 2 * reach
@@ -82,11 +84,11 @@ def _similarity(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
             total.add_(smooth.narrow(axis, offset, kept), alpha=weight)
         smooth = total
     mean_one, mean_two, square_one, square_two, product = smooth
-    squares, means = (mean_one.square(), mean_two.square()), mean_one * mean_two
-    variance = (square_one - squares[0]).clamp(min=0) + (square_two - squares[1]).clamp(min=0)
+    variance = (square_one - mean_one.square()).clamp(min=0) + (square_two - mean_two.square()).clamp(min=0)
     of_luminance, of_contrast = _STABILIZERS
-    contrast = (2 * (product - means) + of_contrast) / (variance + of_contrast)
-    luminance = (2 * means + of_luminance) / (squares[0] + squares[1] + of_luminance)
+    contrast = (2 * (product - mean_one * mean_two) + of_contrast) / (variance + of_contrast)
+    gray_one, gray_two = mean_one + shift, mean_two + shift
+    luminance = (2 * gray_one * gray_two + of_luminance) / (gray_one.square() + gray_two.square() + of_luminance)
     return (luminance * contrast).mean(), contrast[..., reach:-reach, reach:-reach].mean()
 
 
