@@ -190,8 +190,8 @@ def test_train_killed_resumes_with_the_same_weights(folder: Path, tmp_path: Path
 
 
 def test_train_two_processes(folder: Path, tmp_path: Path) -> None:
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    # accelerate launch starts one process on a CPU, however many it is asked for
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     flat = ["--set", "training.horizontal_flip=false", "--set", "training.color_jitter=0.0"]
     arguments = [*launch, "-m", "medzoo", *command(folder, tmp_path / "two", *flat)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

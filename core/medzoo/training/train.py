@@ -124,9 +124,9 @@ def train(
     `use` says how a classifier uses its images. `log_with` names experiment trackers, as `TRACKERS` lists them.
 
     A run that was killed resumes from its newest checkpoint and ends with the weights of an uninterrupted one. `keep`
-    is the number of checkpoints to keep, 0 for all. Under `accelerate launch`, every process calls this, and the main
-    one writes. While another run writes to `out`, this one waits. A finished run whose model is missing or damaged
-    makes it again from its newest checkpoint.
+    is the number of checkpoints to keep, 0 for all. Under `accelerate launch` or `torchrun`, every process calls this,
+    and the main one writes. While another run writes to `out`, this one waits. A finished run whose model is missing or
+    damaged makes it again from its newest checkpoint.
 
     Raises:
         ConfigError: the model has nothing to learn, does not take such labels, or nothing of `start` fits it.
