@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
@@ -73,6 +74,27 @@ def test_write_card_states_what_the_run_measured(card: tuple[Path, str], run: Pa
     assert "| narrow-canal | 2 |" in text
     assert "| `sampling.guidance_scale` | `3.0` |" in text
     assert "medzoo sample tiny-udder" in text
+    assert "window" not in text.partition("## Training data")[2].partition("## Training\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("window", "stated"),
+    [
+        ("lung", "the gray window lung (center -600, width 1500)"),
+        ("file", "the gray window that each file states"),
+        ("percentile", "a gray window from percentile 0.5 to 99.5"),
+    ],
+)
+def test_write_card_states_the_window_of_volumes(run: Path, tmp_path: Path, window: str, stated: str) -> None:
+    shutil.copytree(run, copy := tmp_path / "run")
+    for name in ("config.json", "run.json"):
+        values = json.loads((copy / name).read_text())
+        values["config"]["image.window"] = window
+        if name == "run.json":
+            values["data"]["summary"]["reading"] = {"window": window, "frames": "middle"}
+        (copy / name).write_text(json.dumps(values))
+    write_card(copy, tmp_path / "card", ABOUT)
+    assert f"DICOM or NIfTI files among them were shown through {stated}" in (tmp_path / "card/README.md").read_text()
 
 
 def test_write_card_weights_are_fp16_and_sample(card: tuple[Path, str], run: Path) -> None:

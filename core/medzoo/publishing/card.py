@@ -14,6 +14,7 @@ import torch
 from medzoo.classification.predict import HELD_OUT, HELD_OUT_APART
 from medzoo.data.images import write_image
 from medzoo.data.marks import TRAINED, Mark
+from medzoo.data.windows import FILE, PERCENTILE, PERCENTILES, describe_window, parse_window
 from medzoo.errors import ConfigError, DataError
 from medzoo.hub.front_matter import CLASSIFICATION, GENERATION, Notes, Task, front_matter
 from medzoo.hub.registry import CLASSIFIER, CONFIG, GENERATOR, WEIGHTS
@@ -285,6 +286,8 @@ def _card_text(about: About, model: LoadedModel[Any], record: Mapping[str, Any],
     notice = f"> **{about.notice}**\n\n" if about.notice else ""
     images = f"{'gray' if image.channels == 1 else 'color'} images of {image.size}x{image.size} pixels"
     unlabeled = record["data"].get("unlabeled")
+    volumes = record["data"].get("summary", {}).get("reading")
+    window = f"\n\n{_window_text(model.window)}" if volumes and model.window else ""
     further = f"\n\nIt was also trained on {unlabeled['size']} images without labels." if unlabeled else ""
     many = "An image may have several labels, or none.\n\n" if image.multi_label else ""
     if model.kind == CLASSIFIER:
@@ -332,7 +335,7 @@ def _card_text(about: About, model: LoadedModel[Any], record: Mapping[str, Any],
 
 {about.dataset_text}
 
-{many}{_table(COUNT_HEAD, count_rows(record["data"]["counts"]))}{further}
+{many}{_table(COUNT_HEAD, count_rows(record["data"]["counts"]))}{further}{window}
 
 {selected}`{FINGERPRINTS}`, where it is published, holds fingerprints of
 {use}.
@@ -356,6 +359,21 @@ and seed {record["seeds"]["seed"]}:
 
 {about.limits}
 """
+
+
+def _window_text(window: str) -> str:
+    """Return what a card says of the gray window of the training images."""
+    if parse_window(window) == FILE:
+        shown = "the gray window that each file states, or percentiles of its values where it states none"
+    elif parse_window(window) == PERCENTILE:
+        low, high = PERCENTILES
+        shown = f"a gray window from percentile {low} to {high} of each image's values"
+    else:
+        shown = f"the gray window {describe_window(window)} of the files' values, for CT Hounsfield units"
+    return (
+        f"DICOM or NIfTI files among them were shown through {shown} (`image.window`). Images made elsewhere, as PNG, "
+        "should be shown through the same."
+    )
 
 
 def _listed(classes: tuple[str, ...]) -> str:
