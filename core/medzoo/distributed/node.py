@@ -51,7 +51,7 @@ class _Unpacker(pickle.Unpickler):
         super().__init__(file)
         self._place = place
 
-    def persistent_load(self, pid: str) -> Path:
+    def persistent_load(self, pid: Any) -> Path:
         return self._place(pid)
 
 
@@ -203,8 +203,9 @@ def failed(error: Exception) -> tuple[str, str, str, str]:
             raise error
     else:
         found = error
-    # Of a class that is made of a message and a hint.
-    kind = next(each for each in type(found).__mro__ if "__init__" not in vars(each) or each is MedzooError)
+    # Of a class of medzoo that is made of a message and a hint.
+    own = [each for each in type(found).__mro__ if each.__module__ == MedzooError.__module__]
+    kind = next(each for each in own if "__init__" not in vars(each) or each is MedzooError)
     return ("failed", kind.__name__, found.message, found.hint)
 
 

@@ -84,10 +84,10 @@ class Work(Protocol[T_contra, R_co]):
         return None
 
 
-class Workers(Protocol[T, R]):
+class Workers(Protocol[T, R_co]):
     """Who does the work."""
 
-    def run(self, take: Callable[[], T | None], done: Callable[[T, R], None]) -> None:
+    def run(self, take: Callable[[], T | None], done: Callable[[T, R_co], None]) -> None:
         """Do the items that `take` returns, and call `done` with each and its result, in the order they end.
 
         `take` returns None while no item can be begun; the end is when none is at work either.

@@ -23,6 +23,7 @@ from medzoo.evaluation.image_sets import EvaluationSet
 from medzoo.generation.mixture import Source
 from medzoo.hub.registry import CLASSIFIER, ModelEntry, Registry
 from medzoo.hub.sources import AT_HAND, locate
+from medzoo.models.devices import device_here
 from medzoo.models.loading import load_by_name
 from medzoo.protocols import Classifier
 from medzoo.runs.progress import Progress, no_progress
@@ -104,11 +105,12 @@ def check_available(name: str, source: Source) -> None:
 def load_extractor(name: str, source: Source) -> LoadedExtractor:
     """Load the extractor `name`: of a plugin, or a classifier. Raises: as `check_available`; IntegrityError."""
     check_available(name, source)
+    device = device_here(source.device)
     if name in source.plugins.extractors:
         return assets.load_extractor(
-            name, device=source.device, plugins=source.plugins, registry=source.registry, source=source.mirror
+            name, device=device, plugins=source.plugins, registry=source.registry, source=source.mirror
         )
-    loaded = load_by_name(name, kind=CLASSIFIER, registry=source.registry, plugins=source.plugins, device=source.device)
+    loaded = load_by_name(name, kind=CLASSIFIER, registry=source.registry, plugins=source.plugins, device=device)
     size, color = loaded.image.size, "gray" if loaded.image.channels == 1 else "RGB"
     return LoadedExtractor(
         name=name,
@@ -116,7 +118,7 @@ def load_extractor(name: str, source: Source) -> LoadedExtractor:
         preprocessing=f"{size}x{size} {color}, bicubic with antialiasing",
         weights=loaded.weights_sha256 or "",
         identity=f"classifier {loaded.spec.name} {loaded.weights_sha256} {sorted(loaded.config.flat().items())}",
-        device=source.device,
+        device=device,
         trained_on=loaded.trained_on,
     )
 
