@@ -182,7 +182,7 @@ class _Prepared:
 
     def __init__(self, data: Dataset, *, size: int, channels: int, crop: str) -> None:
         self.data = data
-        self._how = {"size": size, "channels": channels, "crop": crop}
+        self._size, self._channels, self._crop = size, channels, crop
         self.fingerprints = [fingerprint_of(self._prepared(pixels)) for pixels in data.all_pixels()]
 
     def pixels(self, index: int) -> np.ndarray:
@@ -190,7 +190,7 @@ class _Prepared:
         return self._prepared(self.data.pixels(index))
 
     def _prepared(self, pixels: np.ndarray) -> np.ndarray:
-        return prepare(pixels, **self._how)  # type: ignore[arg-type]
+        return prepare(pixels, size=self._size, channels=self._channels, crop=self._crop)
 
 
 def _check_disjoint(prepared: Mapping[str, _Prepared], sets: Mapping[str, EvaluationSet]) -> None:
@@ -222,7 +222,9 @@ def _pick(
                 f"{request.per_class}",
                 f"--per-class {len(distinct)}, or give more images",
             )
-        first, others, seen = [], [], Counter[str]()
+        first: list[int] = []
+        others: list[int] = []
+        seen: Counter[str] = Counter()
         for index in distinct:
             patient = data.patients[index] if data.patients is not None else ""
             (others if patient and seen[patient] else first).append(index)

@@ -9,8 +9,9 @@ alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from scipy import stats
 
@@ -77,14 +78,14 @@ def study_power(
         )
     if min([*readers, *images], default=0) < 1 or min(images) < 2:
         raise ConfigError("--readers takes 1 and more, --images 2 and more")
-    kind = {"correlation": correlation, "reader_sd": reader_sd, "pairs": pairs}
+    error = partial(_error, correlation=correlation, reader_sd=reader_sd, pairs=pairs)
     return [
         PowerRow(
             readers=count,
             images=tuple(images),
-            equivalence=tuple(_equivalence(margin, *_error(0.5, n, count, **kind)) for n in images),
-            detection=tuple(_detection(margin, *_error(0.5 + margin, n, count, **kind)) for n in images),
-            needed=_needed(margin, count, **kind),
+            equivalence=tuple(_equivalence(margin, *error(0.5, n, count)) for n in images),
+            detection=tuple(_detection(margin, *error(0.5 + margin, n, count)) for n in images),
+            needed=_needed(margin, partial(error, 0.5, readers=count)),
         )
         for count in readers
     ]
@@ -119,12 +120,11 @@ def _detection(margin: float, se: float, df: float) -> float:
     return float(stats.nct.sf(limit, df, margin / se) + stats.nct.cdf(-limit, df, margin / se))
 
 
-def _needed(margin: float, readers: int, *, correlation: float, reader_sd: float, pairs: bool) -> int | None:
-    """Return the least images of each set for 80% power of equivalence; None above 5,000."""
+def _needed(margin: float, error: Callable[[int], tuple[float, float]]) -> int | None:
+    """Return the least images of each set for 80% power of equivalence, by the error of n of them; None above 5,000."""
 
     def enough(n: int) -> bool:
-        error = _error(0.5, n, readers, correlation=correlation, reader_sd=reader_sd, pairs=pairs)
-        return _equivalence(margin, *error) >= POWER
+        return _equivalence(margin, *error(n)) >= POWER
 
     if not enough(_MOST):
         return None

@@ -13,7 +13,7 @@ from medzoo.errors import ConfigError
 from medzoo.storage.files import plain
 from medzoo.study import statistics
 from medzoo.study.answers import Reader
-from medzoo.study.key import CALLED, CLASS, ORIGIN, ORIGIN_LEVELS, QUALITY, QUALITY_LEVELS, Study
+from medzoo.study.key import CALLED, CLASS, ORIGIN, QUALITY, QUALITY_LEVELS, Study
 from medzoo.study.power import MARGIN
 from medzoo.study.statistics import Equivalence, Estimate, Scores
 
@@ -235,16 +235,11 @@ def _with_oneself(study: Study, reader: Reader, task: str) -> Estimate:
         for trial in study.trials
         if trial.repeat_of
     ]
-    first, second = ([pair[k] for pair in pairs] for k in (0, 1))
+    first, second = (np.array([pair[k] for pair in pairs], np.int64) for k in (0, 1))
     if task == ORIGIN:
-        called = [[int(one >= CALLED) for one in own] for own in (first, second)]
-        return statistics.cohen(*called, 2)
-    own = [np.array(each, np.int64) - 1 for each in (first, second)]
-    return statistics.cohen(*own, _levels(study, task), weighted=task == QUALITY)
-
-
-def _levels(study: Study, task: str) -> int:
-    return {ORIGIN: ORIGIN_LEVELS, CLASS: len(study.classes), QUALITY: QUALITY_LEVELS}[task]
+        return statistics.cohen((first >= CALLED).astype(int), (second >= CALLED).astype(int), 2)
+    levels = len(study.classes) if task == CLASS else QUALITY_LEVELS
+    return statistics.cohen(first - 1, second - 1, levels, weighted=task == QUALITY)
 
 
 def _between(study: Study, answers: np.ndarray, task: str) -> Estimate:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from medzoo.classification.scores import RocCurve
 from medzoo.report.figures import (
@@ -56,7 +57,7 @@ def forest_figure(
         axes.axvline(center, color=INK, linestyle=":", linewidth=1)
         for place, (name, found) in enumerate(estimates.items()):
             color = ORANGE if name == ALL else BLUE
-            text = {"fontsize": 8, "va": "center", "transform": axes.get_yaxis_transform()}
+            text: dict[str, Any] = {"fontsize": 8, "va": "center", "transform": axes.get_yaxis_transform()}
             if math.isnan(found.value):
                 axes.text(0.01, -place, "not defined", color=INK, **text)
                 continue

@@ -142,7 +142,7 @@ def _figures(scores: StudyScores) -> dict[str, RenderedFigure]:
     figures = {}
     if scores.curves:
         figures["roc"] = study_roc_figure(scores)
-    forests = {
+    forests: dict[str, tuple[str, str, tuple[float, float] | None]] = {
         scores.main: (
             "Telling synthetic from real images",
             f"{text.LABELS[scores.main]}; the band is the margin",
