@@ -5,7 +5,6 @@ LD_PRELOAD=libjemalloc.so.2, or THP_MEM_ALLOC_ENABLE=1 for huge pages, before th
 """
 
 import argparse
-import ctypes
 import resource
 import time
 from collections.abc import Callable
@@ -13,10 +12,9 @@ from collections.abc import Callable
 import torch
 
 from medzoo.generation.mixture import load_from, make_source
+from medzoo.models.devices import keep_freed_memory
 from medzoo.plugins.lookup import load_plugins
 
-# malloc.h: the largest block that is not mapped by itself, at most 32 MiB, and the free top that is kept.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 VARIANTS = ("plain", "thresholds", "compile")
 
 
@@ -51,9 +49,7 @@ def main() -> None:
     print(f"{'variant':<12} {'user s':>8} {'system s':>9} {'faults':>8} {'largest difference':>19}")
     for variant in asked.variants:
         if variant == "thresholds":
-            libc = ctypes.CDLL(None)
-            libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)
-            libc.mallopt(M_TRIM_THRESHOLD, 1 << 30)
+            keep_freed_memory()
         if variant == "compile":
             model._fast[:] = [torch.compile(part) for part in model._fast]
         started = time.perf_counter()

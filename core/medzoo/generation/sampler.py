@@ -16,6 +16,7 @@ from medzoo.data.images import prepare, to_float, to_uint8
 from medzoo.data.marks import Mark
 from medzoo.errors import DataError, PluginError, memory_errors
 from medzoo.generation.plan import Plan, PlannedImage
+from medzoo.models.devices import keep_freed_memory
 from medzoo.models.labels import label_tensor
 from medzoo.models.loading import LoadedModel
 from medzoo.protocols import Generator
@@ -38,6 +39,7 @@ class Sampler:
     """
 
     def __init__(self, models: Sequence[LoadedModel[Generator]], plan: Plan, *, real: Dataset | None = None) -> None:
+        keep_freed_memory()
         self.models = models
         self.plan = plan
         self.real = real
