@@ -12,8 +12,8 @@ from collections.abc import Callable
 import torch
 
 from medzoo.generation.mixture import load_from, make_source
-from medzoo.models.devices import keep_freed_memory
 from medzoo.plugins.lookup import load_plugins
+from medzoo.toolkit.devices import keep_freed_memory
 
 VARIANTS = ("plain", "thresholds", "compile")
 

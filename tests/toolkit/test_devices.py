@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 import pytest
 import torch
 from torch import nn
@@ -9,9 +11,23 @@ from torch import nn
 from medzoo.errors import ResourceError
 from medzoo.seeds import derive_seed, generator
 from medzoo.toolkit import devices
-from medzoo.toolkit.devices import inference_copy, reproducible_kernels, resolve_precision
+from medzoo.toolkit.devices import inference_copy, keep_freed_memory, reproducible_kernels, resolve_precision
 
 CPU = torch.device("cpu")
+
+
+THRESHOLDS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="its malloc is glibc's")
+def test_keep_freed_memory_unless_environment_says(monkeypatch):
+    for name in THRESHOLDS:
+        monkeypatch.delenv(name, raising=False)
+    assert keep_freed_memory.__wrapped__()
+    for name in THRESHOLDS:
+        monkeypatch.setenv(name, "1")
+        assert not keep_freed_memory.__wrapped__()
+        monkeypatch.delenv(name)
 
 
 def test_derive_seed_depends_on_parts_and_order():

@@ -35,8 +35,6 @@ Kind = Literal["trained", "published", "parameter-free"]
 _NEEDED = ("image.size", "image.channels", "training.epochs", "training.batch_size")
 _INHERIT = "let its plugin's settings inherit medzoo.toolkit.settings.ClassifierSettings"
 _WEIGHTED = "objective.class_weighted"
-# Settings of sampling that a card may change without other weights.
-_OF_CARDS = ("spectrum_gain", "guidance_interval")
 _REFIT: Mapping[str, Any] = {"training.freeze_backbone": True, "training.class_balanced": True}
 _GEOMETRIC: Mapping[str, Any] = {
     "training.horizontal_flip": True,
@@ -108,9 +106,10 @@ class Generator:
         known = {"plugin": self.plugin, "version": plugins.plugin_of("generator", self.plugin).version}
         settings = self.training_config(plugins).flat()
         if self.kind == "published":
+            # A card may change how images are sampled without other weights.
+            sampling = {key: value for key, value in settings.items() if key.startswith("sampling.")}
             identity = {**known, "weights_sha256": self.weights_sha256, "overrides": dict(self.overrides)}
-            # The images change with them; off, they leave the keys of finished tasks as they were without them.
-            return identity | {name: value for name in _OF_CARDS if (value := settings.get(f"sampling.{name}"))}
+            return identity | {"sampling": without_neutral(sampling)}
         settings.pop("sampling.strength", None)
         return {**known, "config": without_neutral(settings)}
 

@@ -16,11 +16,11 @@ from medzoo.data.images import prepare, to_float, to_uint8
 from medzoo.data.marks import Mark
 from medzoo.errors import DataError, PluginError, memory_errors
 from medzoo.generation.plan import Plan, PlannedImage
-from medzoo.models.devices import keep_freed_memory
 from medzoo.models.labels import label_tensor
 from medzoo.models.loading import LoadedModel
 from medzoo.protocols import Generator
 from medzoo.runs.progress import Progress, no_progress
+from medzoo.toolkit.devices import keep_freed_memory
 
 _TIMED_IMAGES = 8
 _TIMED_SECONDS = 1.0

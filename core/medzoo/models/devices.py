@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
-import functools
 import platform
-import sys
 from pathlib import Path
 
 import torch
 
 from medzoo.errors import ConfigError, ResourceError
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-_LARGEST_HEAP_BLOCK, _KEPT_TOP = 32 << 20, 1 << 30  # the former is the most that glibc allows
-
-
-@functools.cache
-def keep_freed_memory() -> bool:
-    """Let glibc keep up to a gibibyte of freed memory in this process, and return whether it does.
-
-    Sampling allocates the same large blocks at every step. glibc returns them to the system in between, and the page
-    faults of getting them back take a sixth of the processor time (bench/RESULTS.md). Elsewhere nothing is changed.
-    """
-    if not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc":
-        return False
-    libc = ctypes.CDLL(None)
-    return bool(libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_HEAP_BLOCK) and libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_TOP))
 
 
 def pick_device(device: str) -> str:

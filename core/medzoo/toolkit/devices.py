@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import ctypes
+import functools
+import os
+import platform
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,6 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from medzoo.errors import ResourceError
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_LARGEST_HEAP_BLOCK, _KEPT_TOP = 32 << 20, 1 << 30  # the former is the most that glibc allows
+_OWN_CHOICES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -51,6 +60,22 @@ def reproducible_kernels() -> Iterator[None]:
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy a tensor, most often of draws on the CPU, to `device`; a GPU's queued work is not waited for."""
     return tensor.to(device, non_blocking=device.type == "cuda")
+
+
+@functools.cache
+def keep_freed_memory() -> bool:
+    """Let glibc keep up to a gibibyte of freed memory in this process, and return whether it does.
+
+    Sampling and training allocate the same large blocks at every step. glibc returns them to the system in between, and
+    the page faults of getting them back take a sixth to a quarter of the processor time (bench/RESULTS.md). Elsewhere,
+    and where the environment has thresholds of its own, nothing is changed.
+    """
+    if not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc":
+        return False
+    if any(name in os.environ for name in _OWN_CHOICES):
+        return False
+    libc = ctypes.CDLL(None)
+    return bool(libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_HEAP_BLOCK) and libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_TOP))
 
 
 class FastSampling(nn.Module):

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from medzoo.errors import ResourceError
 from medzoo.protocols import CheckpointStore, LabeledImages, TrainingCallback
 from medzoo.seeds import derive_seed, generator, global_draws_from
-from medzoo.toolkit.devices import reproducible_kernels, resolve_precision, to_device
+from medzoo.toolkit.devices import keep_freed_memory, reproducible_kernels, resolve_precision, to_device
 from medzoo.toolkit.settings import TrainingSettings
 from medzoo.toolkit.training.batches import Batch, loader, vary
 
@@ -185,6 +185,7 @@ def train(
         ResourceError: a loss or a weight is not finite, or there is no compiler for `settings.compile`.
         ConfigError: the batch size is not divisible into processes and micro-batches.
     """
+    keep_freed_memory()
     run = _Run(network, settings, length=len(data), seed=seed, discriminator=discriminator, recipe=recipe)
     restored = checkpoints.load_checkpoint()
     if restored is not None:
