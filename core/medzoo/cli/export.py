@@ -28,7 +28,7 @@ def export(
     source: Source = None,
     as_json: Json = False,
 ) -> None:
-    """Export a generator to diffusers, ONNX, or torch, for use without medzoo."""
+    """Export a generator to diffusers, ONNX, or torch."""
     import medzoo
 
     result = medzoo.export(
