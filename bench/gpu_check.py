@@ -713,12 +713,16 @@ def main() -> int:
         return 0
     folder = asked.out.resolve()
     if asked.child:
-        if asked.device.startswith("cuda"):
+        context = Context(asked.device, asked.quick, asked.seconds, folder, part=asked.child)
+        if context.cuda:
             import torch
 
-            if torch.cuda.is_available():
-                torch.cuda.set_device(asked.device)  # the one whose memory is reported
-        PARTS[asked.child][0](Context(asked.device, asked.quick, asked.seconds, folder, part=asked.child))
+            if not torch.cuda.is_available():
+                context.write("-", 0.0, {}, f"this machine has no device {asked.device}: --device cpu --quick")
+                return 0
+            torch.cuda.init()
+            torch.cuda.set_device(asked.device)  # the one whose memory is reported
+        PARTS[asked.child][0](context)
         return 0
     names = asked.parts.split(",")
     if unknown := [name for name in names if name not in PARTS]:
