@@ -29,7 +29,8 @@ def apply_spectrum_gain(images: Tensor, gain: Sequence[float]) -> Tensor:
     if not gain:
         return images
     pixels = images.float()
-    rows, columns, factors = (matrix.to(pixels) for matrix in gain_matrices(*pixels.shape[-2:], gain))
+    height, width = pixels.shape[-2:]
+    rows, columns, factors = (matrix.to(pixels) for matrix in gain_matrices(height, width, gain))
     changed = rows.T @ ((rows @ pixels @ columns.T) * factors) @ columns
     return changed.clamp(0.0, 1.0).contiguous()
 
