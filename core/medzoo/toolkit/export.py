@@ -70,6 +70,10 @@ class ToImages(nn.Module):
     `decode`, if given, comes first and makes images (N, C, H, W) of latents.
     """
 
+    rows: Tensor
+    columns: Tensor
+    factors: Tensor
+
     def __init__(self, size: int, gain: Sequence[float], decode: nn.Module | None = None) -> None:
         super().__init__()
         self.decode = decode
