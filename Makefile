@@ -1,4 +1,4 @@
-# make demo: install, then fill a simulated set with images from the bundled model
+# make demo: install, fill a simulated set with images from the bundled model, write a gallery of all models
 # make test: install with the test tools, then run every test
 # make lint: style and types
 # make bench: speed of start-up, sampling and writing
@@ -21,6 +21,7 @@ BENCH := startup models sampling variations augment_memory metrics classifiers c
 
 demo: $(VENV)/installed
 	$(BIN)/medzoo augment --gen ddpm-var --to 24 --out demo
+	$(BIN)/medzoo gallery demo-gallery
 
 test: $(VENV)/installed-dev
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadgroup
@@ -44,7 +45,7 @@ readme: $(VENV)/installed-dev
 	$(BIN)/python docs/readme_tables.py
 
 clean:
-	rm -rf $(VENV) demo demo.contact-sheet.png dist docs/_build docs/reference .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) demo demo.contact-sheet.png demo-gallery dist docs/_build docs/reference .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from medzoo.publishing.dataset import DatasetPackage, push_dataset
     from medzoo.publishing.export import ExportResult, export
     from medzoo.publishing.push import Package, push
+    from medzoo.report.gallery.site import Gallery, gallery
     from medzoo.report.inspection.report import Inspection, inspect
     from medzoo.report.study.page import NewStudy, new_study
     from medzoo.report.study.report import StudyReport, score_study
@@ -96,6 +97,7 @@ _LAZY = {
     "medzoo.publishing.dataset": "DatasetPackage push_dataset",
     "medzoo.publishing.export": "ExportResult export",
     "medzoo.publishing.push": "Package push",
+    "medzoo.report.gallery.site": "Gallery gallery",
     "medzoo.report.inspection.report": "Inspection inspect",
     "medzoo.report.study.page": "NewStudy new_study",
     "medzoo.report.study.report": "StudyReport score_study",
@@ -121,6 +123,7 @@ __all__ = [
     "ExportResult",
     "Extractor",
     "ExtractorSpec",
+    "Gallery",
     "Generator",
     "GeneratorSpec",
     "Identification",
@@ -153,6 +156,7 @@ __all__ = [
     "evaluate",
     "export",
     "fit_spectrum_gain",
+    "gallery",
     "hookimpl",
     "identify",
     "inspect",

@@ -53,6 +53,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "tune": ("tune", "tune"),
     "evaluate": ("evaluate", "evaluate"),
     "study": ("study", "app"),
+    "gallery": ("gallery", "gallery"),
     "card": ("push", "card"),
     "push": ("push", "push"),
     "export": ("export", "export"),

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+README = "README.md"
+"""The model card."""
+SAMPLES = "samples.png"
+"""A sheet of images that a generator made, one row per class."""
 GENERATOR: Final = "generator"
 CLASSIFIER: Final = "classifier"
 MODEL_KINDS = (GENERATOR, CLASSIFIER)

@@ -16,6 +16,7 @@ from medzoo.data.images import write_image
 from medzoo.data.marks import TRAINED, Mark
 from medzoo.data.windows import FILE, PERCENTILE, PERCENTILES, describe_window, parse_window
 from medzoo.errors import ConfigError, DataError
+from medzoo.hub.entries import README, SAMPLES
 from medzoo.hub.front_matter import CLASSIFICATION, GENERATION, Notes, Task, front_matter
 from medzoo.hub.registry import CLASSIFIER, CONFIG, GENERATOR, WEIGHTS
 from medzoo.hub.registry_file import entry_toml, to_toml
@@ -70,8 +71,6 @@ class About:
         return cls(**values)
 
 
-README = "README.md"
-SAMPLES = "samples.png"
 COUNT_HEAD = "| class | training images |"
 SETTING_HEAD = "| setting | value |"
 NOTE_HEAD = "| of | what | value |"

@@ -19,6 +19,7 @@ from medzoo.data.images import decode
 from medzoo.data.marks import TRAINED, Mark, png_chunks
 from medzoo.errors import DataError, MedzooError
 from medzoo.evaluation.memorization import CopyCheck
+from medzoo.hub.entries import README, SAMPLES
 from medzoo.hub.front_matter import LIBRARY, is_number, parse_card
 from medzoo.hub.registry import CLASSIFIER, CONFIG, GENERATOR, WEIGHTS, ModelEntry
 from medzoo.models.folder import FINGERPRINTS
@@ -29,9 +30,7 @@ from medzoo.protocols import Classifier, Generator
 from medzoo.publishing.card import (
     COUNT_HEAD,
     NOTE_HEAD,
-    README,
     SAMPLE_SIDE,
-    SAMPLES,
     SAMPLES_PER_CLASS,
     SCORE_HEAD,
     SETTING_HEAD,

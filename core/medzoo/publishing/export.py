@@ -18,6 +18,7 @@ from medzoo._version import __version__
 from medzoo.data.marks import TRAINED, URI, xmp_packet
 from medzoo.errors import ConfigError
 from medzoo.generation.mixture import alone, split_strength
+from medzoo.hub.entries import README, SAMPLES
 from medzoo.hub.front_matter import GENERATION, parse_card
 from medzoo.hub.registry import load_registry, resolve
 from medzoo.hub.repositories import check_source
@@ -25,7 +26,6 @@ from medzoo.models.loading import LoadedModel, load_by_name
 from medzoo.plugins.guard import exits_as_errors
 from medzoo.plugins.lookup import load_plugins
 from medzoo.protocols import Generator
-from medzoo.publishing.card import README, SAMPLES
 from medzoo.runs.arguments import require
 from medzoo.storage.files import check_empty, new_folder, write_json_atomic
 from medzoo.toolkit.export import Export, ExportableGenerator, Network

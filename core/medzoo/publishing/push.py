@@ -11,7 +11,7 @@ from typing import Any
 
 from medzoo.errors import ConfigError, DataError, HubError
 from medzoo.evaluation.memorization import CopyCheck, with_warning
-from medzoo.hub.entries import KEYS
+from medzoo.hub.entries import KEYS, README
 from medzoo.hub.front_matter import complete_card
 from medzoo.hub.registry import CONFIG, GENERATOR, ModelEntry, Registry, is_model_folder, load_registry
 from medzoo.hub.registry_file import entry_toml
@@ -19,7 +19,7 @@ from medzoo.hub.sources import fetch_model
 from medzoo.models.folder import FINGERPRINTS, read_description
 from medzoo.models.loading import count_parameters
 from medzoo.plugins.lookup import Plugins, load_plugins
-from medzoo.publishing.card import README, TRAININGS, About, entry_values, form_of, load_published, write_card
+from medzoo.publishing.card import TRAININGS, About, entry_values, form_of, load_published, write_card
 from medzoo.publishing.checks import Card, find_problems
 from medzoo.publishing.upload import RECORD, Repository, check_privacy, published_commits, read_remote
 from medzoo.runs.record import read_run

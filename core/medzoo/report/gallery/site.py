@@ -1,0 +1,186 @@
+"""Write a gallery: a folder of pages that opens by double click, or lies on any web server."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from types import NoneType
+from typing import Any
+
+from markupsafe import Markup
+
+from medzoo._version import __version__
+from medzoo.errors import ConfigError, DataError
+from medzoo.hub.registry import GENERATOR, load_registry
+from medzoo.plugins.guard import exits_as_errors
+from medzoo.plugins.lookup import Plugins, load_plugins
+from medzoo.report.gallery.images import drawn_samples
+from medzoo.report.gallery.models import ModelPage, model_page
+from medzoo.report.page import render
+from medzoo.runs.arguments import require, whole_number
+from medzoo.runs.progress import Progress, no_progress
+from medzoo.storage.files import (
+    disk_errors,
+    make_folder,
+    new_folder,
+    read_json,
+    with_checksum,
+    without_checksum,
+    write_atomic,
+    write_json_atomic,
+)
+
+logger = logging.getLogger(__name__)
+
+INDEX, RECORD = "index.html", "gallery.json"
+TITLE = "Gallery of models"
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gallery:
+    """A gallery that was written: its first page, the models in it, and those of them whose files are not here."""
+
+    index: Path
+    models: tuple[str, ...]
+    remote: tuple[str, ...]
+
+
+@exits_as_errors()
+def gallery(
+    out: str | Path,
+    *,
+    sample: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    title: str = "",
+    progress: Progress | None = None,
+) -> Gallery:
+    """Write a static site of all published models into the folder `out`: samples, cards, scores, commands.
+
+    Images are those of the cards; with `sample`, that many of each class are sampled anew, with `seed` on `device`,
+    from the generators on this machine. Nothing is downloaded: models that are elsewhere are shown as such. `out` is a
+    new folder, or an earlier gallery, which is brought up to date. The same models give the same bytes.
+
+    Example:
+        >>> medzoo.gallery("site").index
+        PosixPath('site/index.html')
+
+    Raises:
+        ConfigError: an argument out of range or of the wrong type; a registry file that cannot be read.
+        DataError: `out` holds other files.
+        ResourceError: `out` cannot be written to; a device that cannot be used.
+    """
+    require((str, Path), "a path", out=out)
+    require(str, "a text", title=title, device=device)
+    require((int, NoneType), "a whole number", sample=sample)
+    if sample is not None and whole_number("sample", sample) < 1:
+        raise ConfigError(f"sample = {sample} is too small", "use at least 1")
+    folder = Path(out)
+    earlier = _earlier(folder)
+    plugins = load_plugins()
+    registry = load_registry(plugins=plugins)
+    for text in filter(None, [*registry.problems, plugins.broken_hint.strip("()")]):
+        logger.warning(text)
+    models = [model_page(entry) for entry in registry.entries]
+    models.sort(key=lambda model: model.entry.kind != GENERATOR)
+    if sample is not None:
+        models = _sampled(models, plugins, count=sample, seed=seed, device=device, progress=progress or no_progress)
+    pages = _render(models, title=title or TITLE)
+    _write(folder, pages, earlier)
+    remote = tuple(model.name for model in models if model.remote)
+    if remote:
+        logger.info(f"shown without their images and cards, as they are not on this machine: {', '.join(remote)}")
+    return Gallery(index=folder / INDEX, models=tuple(model.name for model in models), remote=remote)
+
+
+def _sampled(
+    models: list[ModelPage], plugins: Plugins, *, count: int, seed: int, device: str, progress: Progress
+) -> list[ModelPage]:
+    """Return the models with samples drawn anew, of the generators that are on this machine."""
+    from medzoo.generation.mixture import make_source
+
+    source = make_source(plugins, device=device)
+    return [
+        replace(model, samples=drawn_samples(model.entry, source, count=count, seed=seed, progress=progress))
+        if model.entry.kind == GENERATOR and not model.remote
+        else model
+        for model in models
+    ]
+
+
+def _render(models: list[ModelPage], *, title: str) -> dict[str, bytes]:
+    """Return the pages by their path in the gallery."""
+    script = (files("medzoo.report") / "templates" / "gallery.js").read_text("utf-8")
+    common: Mapping[str, Any] = {
+        "version": __version__,
+        "script": Markup(script),
+        "digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "pages": [("All models", INDEX)],
+    }
+    index = {**common, "title": title, "models": models, "root": "", "here": INDEX}
+    pages = {INDEX: render("gallery_index.html.j2", index)}
+    for model in models:
+        values = {**common, "model": model, "root": "../", "here": model.file}
+        pages[model.file] = render("gallery_model.html.j2", values)
+    return pages
+
+
+def _earlier(folder: Path) -> list[str] | None:
+    """Return the files of the gallery that a folder holds, None for a new folder.
+
+    Raises: DataError if it holds other files; hidden ones are left alone, as of git.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is a file", "give a new folder for the gallery")
+    found = [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")] if folder.is_dir() else []
+    if not found:
+        return None
+    try:
+        content = without_checksum(read_json(folder / RECORD), required=True)
+        known = [str(name) for name in content["files"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DataError(
+            f"{folder} holds other files, and no gallery of medzoo", "give a new folder, or empty this one"
+        ) from None
+    there = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    others = [name for name in there if name not in (RECORD, *known) and not _is_hidden(name)]
+    if others:
+        raise DataError(
+            f"{folder} holds a file that is not of its gallery: {others[0]}", "move it away, or give a new folder"
+        )
+    return known
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
+
+
+def _write(folder: Path, pages: Mapping[str, bytes], earlier: list[str] | None) -> None:
+    """Write the pages, a new folder all at once, and remove pages of an earlier gallery. Raises: ResourceError."""
+    if earlier is None:
+        with new_folder(folder) as place:
+            for name, data in pages.items():
+                write_atomic(place / name, data)
+            _record(place, pages)
+        return
+    # The record comes first and last: after an interrupt, every file is one of a gallery.
+    _record(folder, {*earlier, *pages})
+    for name, data in pages.items():
+        path = folder / name
+        make_folder(path.parent)
+        if not path.is_file() or path.is_symlink() or path.read_bytes() != data:
+            write_atomic(path, data)
+    with disk_errors(folder):
+        for name in set(earlier) - pages.keys():
+            (folder / name).unlink(missing_ok=True)
+    _record(folder, pages)
+
+
+def _record(folder: Path, names: Mapping[str, bytes] | set[str]) -> None:
+    write_json_atomic(folder / RECORD, with_checksum({"gallery": FORMAT, "files": sorted(names)}))
