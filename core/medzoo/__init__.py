@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from medzoo.report.inspection.report import Inspection, inspect
     from medzoo.report.study.page import NewStudy, new_study
     from medzoo.report.study.report import StudyReport, score_study
-    from medzoo.study.power import study_power
+    from medzoo.study.power import StudyPower, study_power
     from medzoo.training.train import TrainResult
     from medzoo.tuning.policy import Policy, read_policy
     from medzoo.tuning.results import TuningResult
@@ -101,7 +101,7 @@ _LAZY = {
     "medzoo.report.inspection.report": "Inspection inspect",
     "medzoo.report.study.page": "NewStudy new_study",
     "medzoo.report.study.report": "StudyReport score_study",
-    "medzoo.study.power": "study_power",
+    "medzoo.study.power": "StudyPower study_power",
     "medzoo.training.train": "TrainResult",
     "medzoo.tuning.policy": "Policy read_policy",
     "medzoo.tuning.results": "TuningResult",
@@ -143,6 +143,7 @@ __all__ = [
     "Sample",
     "SampleResult",
     "Score",
+    "StudyPower",
     "StudyReport",
     "SyntheticImages",
     "TrainResult",

@@ -32,7 +32,7 @@ _MOST = 5000
 
 
 @dataclass(frozen=True, kw_only=True)
-class PowerRow:
+class StudyPower:
     """What a study of `readers` can show by the number of images of each set: power by `images`, in [0, 1].
 
     `equivalence` is the power to show that the score lies within the margin of chance if readers guess, `detection` to
@@ -55,7 +55,7 @@ def study_power(
     correlation: float = CORRELATION,
     reader_sd: float = READER_SD,
     pairs: bool = False,
-) -> list[PowerRow]:
+) -> list[StudyPower]:
     """Return the power of studies by readers (rows) and by images of each set, real and synthetic.
 
     With `pairs`, images are pairs of a real and a synthetic one, and the score is the share of right choices.
@@ -80,7 +80,7 @@ def study_power(
         raise ConfigError("--readers takes 1 and more, --images 2 and more")
     error = partial(_error, correlation=correlation, reader_sd=reader_sd, pairs=pairs)
     return [
-        PowerRow(
+        StudyPower(
             readers=count,
             images=tuple(images),
             equivalence=tuple(_equivalence(margin, *error(0.5, n, count)) for n in images),

@@ -119,13 +119,14 @@ class Objective:
     def __call__(self, network: nn.Module, batch: Batch, random: torch.Generator) -> dict[str, Tensor]:
         """Return the weighted terms, scalars to be summed; every random draw comes from `random`."""
         diffusion, settings = self.model.settings.diffusion, self.settings
-        images, changes = batch.images, []
+        images, changes = batch.images, None
         if probability := self.model.augmentation_probability:
-            images, *changes = change_geometry(images, probability, random)
+            images, changes = change_geometry(images, probability, random)
         clean = images * 2.0 - 1.0
         given = self.add_noise(clean, batch.labels, random)
         inputs = given.inputs.contiguous(memory_format=torch.channels_last)
-        output = network(inputs, given.steps, given.labels, *changes).float()
+        told = () if changes is None else (changes,)
+        output = network(inputs, given.steps, given.labels, *told).float()
         predicted, variance = output[:, : clean.shape[1]], output[:, clean.shape[1] :]
         weights = self.add_noise.loss_weights(given.steps, settings.snr_gamma)
         terms = {settings.pixel: losses.pixel_distance(predicted, given.target, kind=settings.pixel, weights=weights)}

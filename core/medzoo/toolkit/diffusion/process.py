@@ -123,7 +123,8 @@ class ForwardProcess:
             return capped / ratio
         # the target's error is the clean estimate's, divided by this
         spread = 1.0 if self.settings.prediction_type == "v_prediction" else self.settings.sigma_data
-        return capped * (sigma * spread / noisy_deviation(alpha, sigma, spread)).square()
+        of_clean: Tensor = sigma * spread / noisy_deviation(alpha, sigma, spread)
+        return capped * of_clean.square()
 
 
 def noisy_deviation(alpha: Tensor | float, sigma: Tensor | float, sigma_data: float) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import math
 import os
 import shutil
@@ -387,8 +388,10 @@ class _Run:
 
     def check_weights(self) -> None:
         """Raise ResourceError unless all weights, averaged ones included, are finite numbers."""
-        tensors = [pair for trained in self._train_states() for pair in trained.raw.named_parameters()]
-        tensors += self._averages().items()
+        trained: Iterator[tuple[str, Tensor]] = itertools.chain.from_iterable(
+            state.raw.named_parameters() for state in self._train_states()
+        )
+        tensors = [*trained, *self._averages().items()]
         finite = torch.stack([torch.isfinite(value).all() for _, value in tensors]).tolist()
         for (name, _), good in zip(tensors, finite, strict=True):
             if not good:
