@@ -12,6 +12,7 @@ from medzoo._version import __version__
 from medzoo.data.checks import DataReport
 from medzoo.data.dataset import Dataset
 from medzoo.data.images import encode_png, prepare, spread
+from medzoo.data.marks import Mark
 from medzoo.report.page import PageImage, png_image, render
 from medzoo.storage.files import check_outside, make_folder, write_atomic
 
@@ -62,18 +63,18 @@ def _class_images(parts: Mapping[str, Dataset]) -> list[ClassImages]:
     for name, part in rows:
         data = parts[part]
         own = np.flatnonzero(data.hot()[:, data.classes.index(name)])
-        images = tuple(_thumbnail(data, int(own[place]), name) for place in spread(len(own), shown))
+        chosen = [int(own[place]) for place in spread(len(own), shown)]
+        images = tuple(thumbnail(data.pixels(index), alt=f"{name}: {data.names[index]}") for index in chosen)
         found.append(ClassImages(name=name, part=part, count=len(own), images=images))
     return found
 
 
-def _thumbnail(data: Dataset, index: int, label: str) -> PageImage:
-    """Return an image as it is stored, its sides scaled alike onto a square."""
-    pixels = data.pixels(index)
+def thumbnail(pixels: np.ndarray, *, alt: str, mark: Mark | None = None) -> PageImage:
+    """Return an image as `Dataset.pixels` gives it, scaled alike onto a square, with the mark of a synthetic one."""
     height, width = pixels.shape[:2]
     side = max(height, width)
     square = np.zeros((side, side, *pixels.shape[2:]), np.uint8)
     top, left = (side - height) // 2, (side - width) // 2
     square[top : top + height, left : left + width] = pixels
     small = prepare(square, size=min(_SIDE, side), channels=1 if pixels.ndim == 2 else 3, crop="none")
-    return png_image(encode_png(small), alt=f"{label}: {data.names[index]}", width=_SIDE)
+    return png_image(encode_png(small, mark), alt=alt, width=_SIDE)

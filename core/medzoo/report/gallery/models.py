@@ -15,6 +15,7 @@ from medzoo.hub.entries import CONFIG, README, SAMPLES, ModelEntry
 from medzoo.hub.registry import CLASSIFIER, GENERATOR
 from medzoo.hub.sources import AT_HAND, locate
 from medzoo.report.gallery.card import render_card
+from medzoo.report.gallery.data import EvaluationPage
 from medzoo.report.gallery.images import Samples, card_samples
 from medzoo.storage.files import read_json
 
@@ -48,6 +49,7 @@ class ModelPage:
     notes: Mapping[str, Any] = field(default_factory=dict)
     multi_label: bool = False
     failed_copy_check: bool = False
+    evaluations: tuple[EvaluationPage, ...] = ()
 
     @property
     def name(self) -> str:
