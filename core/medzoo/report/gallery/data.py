@@ -343,8 +343,11 @@ def _evaluation(folder: Path) -> EvaluationPage:
         content = read_json(path)
         rows = [
             MetricRow(
-                **{key: str(row[key]) for key in ("name", "unit", "better")},
-                **{key: row["score"][key] for key in ("n_real", "n_fake")},
+                name=str(row["name"]),
+                unit=str(row["unit"]),
+                better=str(row["better"]),
+                n_real=int(row["score"]["n_real"]),
+                n_fake=int(row["score"]["n_fake"]),
                 value=float(row["score"]["value"]),
                 failed=bool(row["score"].get("failed")),
                 baseline=Baseline(**row["baseline"]) if row["baseline"] else None,

@@ -33,7 +33,7 @@ from medzoo.report.gallery.data import (
 from medzoo.report.gallery.images import drawn_samples
 from medzoo.report.gallery.models import ModelPage, model_page
 from medzoo.report.page import render
-from medzoo.runs.arguments import class_names, require, whole_number
+from medzoo.runs.arguments import class_names, invalid_argument, require, whole_number
 from medzoo.runs.progress import Progress, no_progress
 from medzoo.storage.files import (
     check_outside,
@@ -151,7 +151,8 @@ def _paths(name: str, given: str | Path | Sequence[str | Path]) -> list[Path]:
     """Return one path or several. Raises: ConfigError."""
     several = [given] if isinstance(given, str | Path) else list(given)
     for one in several:
-        require((str, Path), "a path", **{name: one})
+        if not isinstance(one, str | Path):
+            raise invalid_argument(name, one, "a path")
     return [Path(one) for one in several]
 
 
