@@ -119,7 +119,7 @@ def test_augment_whose_workers_are_killed(connection, given, expected, tmp_path,
 
     result = medzoo.augment(**given, out=tmp_path / "out", ray=connection, progress=at_first(kill))
     assert written(result.folder) == expected
-    assert any("a worker process died, possibly out of memory, on node" in line for line in logged)
+    assert any(line.startswith("a worker process died on node") for line in logged)
 
 
 def test_augment_whose_node_is_lost(cluster, connection, given, expected, tmp_path, logged) -> None:
@@ -128,7 +128,8 @@ def test_augment_whose_node_is_lost(cluster, connection, given, expected, tmp_pa
     result = medzoo.augment(**given, out=tmp_path / "out", ray=connection, progress=kill)
     assert written(result.folder) == expected
     assert node not in cluster.worker_nodes
-    assert any(line.startswith("the node was lost: on node") for line in logged)
+    found = " ".join(logged)
+    assert "was lost" in found or "possibly out of memory or with its node" in found, "Ray may learn of it late"
 
 
 def test_augment_whose_driver_is_killed(cluster, connection, given, expected, tmp_path) -> None:

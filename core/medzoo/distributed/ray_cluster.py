@@ -325,18 +325,21 @@ class RayWorkers(Workers[T, R]):
         with suppress(self._ray.exceptions.RayError):
             self._ray.kill(slot.actor)
         memory = isinstance(error, self._ray.exceptions.OutOfMemoryError)
-        what = "a worker process ran out of memory" if memory else "a worker process died, possibly out of memory,"
+        if memory:
+            what = f"a worker process ran out of memory on node {slot.name}"
+        else:  # Ray may learn of a lost node after its processes
+            what = f"a worker process died on node {slot.name}, possibly out of memory or with its node"
         alive = any(row["NodeID"] == slot.node and row["Alive"] for row in self._ray.nodes())
         alive = alive and "node has died" not in str(error)  # which Ray may list for a while
         if not alive:
-            what = "the node was lost:"
+            what = f"node {slot.name} was lost"
             self._nodes.pop(slot.node, None)
         if tries + 1 >= _ATTEMPTS:
             raise ResourceError(
-                f"{what} on node {slot.name} {_ATTEMPTS} times for the same piece of work",
+                f"{what}, {_ATTEMPTS} times for the same piece of work",
                 "run the same command with a smaller --batch-size or model; finished work is kept",
             )
-        logger.warning(f"{what} on node {slot.name}" + (f"; {doing}" if doing else ""))
+        logger.warning(what + (f"; {doing}" if doing else ""))
         if not alive:
             return
         self._deaths[slot.node] = self._deaths.get(slot.node, 0) + 1
