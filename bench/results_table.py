@@ -62,7 +62,7 @@ def measure(entry: ModelEntry, data: Dataset, source: Source, *, n: int) -> Row:
     start = time.perf_counter()
     model.model.sample(range(8), labels).cpu()
     seconds = (time.perf_counter() - start) / 8
-    metrics = (f"kid@{IMAGENET}", f"kid@{classifier}", f"prc@{IMAGENET}", "nearest-train")
+    metrics = (f"kid@{IMAGENET}", f"kid@{classifier}", f"prc@{IMAGENET}", f"nearest-train@{IMAGENET}")
     request = EvaluateRequest(real=real, fake=Path(), train=train, metrics=metrics, leave_out_seen=True)
     measured = evaluate_model(entry.id, request, source, per_class=n, progress=no_progress)
     results = {result.name: result for result in measured.evaluation.results}
@@ -99,7 +99,11 @@ def row_of(row: Row) -> str:
     parts = {} if prc.score is None else prc.score.details
     cells = [f"`{row.entry.id}`", row.entry.dataset, str(row.n), str(row.held_out), *map(_value, kids), _value(prc)]
     cells += [f"{parts[name]:.2f}" if name in parts else "-" for name in ("precision", "recall")]
-    cells += [_value(row.results["nearest-train"]), f"{1 / row.seconds:.2g}", f"{row.entry.bytes / 1e6:.1f}"]
+    cells += [
+        _value(row.results[f"nearest-train@{IMAGENET}"]),
+        f"{1 / row.seconds:.2g}",
+        f"{row.entry.bytes / 1e6:.1f}",
+    ]
     return f"| {' | '.join(cells)} |"
 
 

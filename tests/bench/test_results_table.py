@@ -31,7 +31,7 @@ def test_page_names_every_bundled_generator(table: ModuleType) -> None:
     extractors = (table.IMAGENET, table.domain_classifier(entry.dataset))
     results = [result(f"kid@{name}", 0.0712) for name in extractors]
     results += [result(f"prc@{table.IMAGENET}", 0.5, precision=0.75, recall=0.375)]
-    results += [MetricResult(name="nearest-train", unit="", better="", missing="no training images")]
+    results += [MetricResult(name="nearest-train@efficientnet-lite0", unit="", better="", missing="no training images")]
     named = {one.name: one for one in results}
     row = table.Row(entry=entry, results=named, n=300, held_out=125, seconds=0.04)
     page = table.page([row], command="python bench/results_table.py", machine="a CPU")
