@@ -13,13 +13,13 @@ from pathlib import Path
 import medzoo
 
 EDM = {"diffusion.prediction_type": "edm", "diffusion.timestep_sampling": "lognormal"}
-TOLD = {"augmentation.probability": 0.12}
+AUGMENTED = {"augmentation.probability": 0.12}
 VARIANTS = {
     "default": {},
     "min-SNR": {"loss.snr_gamma": 5.0},
     "edm": EDM,
-    "told augmentation": TOLD,
-    "edm, told augmentation": EDM | TOLD,
+    "augmentation as condition": AUGMENTED,
+    "edm, augmentation as condition": EDM | AUGMENTED,
     "no folding": {
         "network.patch_size": 1,
         "network.block_out_channels": [32, 64, 96, 96],

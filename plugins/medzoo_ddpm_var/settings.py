@@ -10,7 +10,7 @@ from medzoo.toolkit.settings import PixelDiffusionSettings, TokenUNetSettings
 
 @dataclass(frozen=True, kw_only=True)
 class GeometrySettings:
-    """Changes of training images that the network is told of, and so does not draw (Karras et al. 2022)."""
+    """Changes of training images that condition the network, so that it does not draw them (Karras et al. 2022)."""
 
     probability: float = setting(
         0.0, "probability of each change: upside down, scale, rotation, stretch, shift; 0 is off", min=0.0, max=1.0

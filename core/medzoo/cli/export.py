@@ -7,19 +7,12 @@ from typing import Annotated
 
 import typer
 
-from medzoo.cli.options import Overrides, Source, complete_generators, parse_overrides
+from medzoo.cli.options import GeneratorName, Overrides, Source, parse_overrides
 from medzoo.cli.output import Json, print_json, print_text
 
 
 def export(
-    gen: Annotated[
-        str,
-        typer.Argument(
-            metavar="GEN",
-            help="Generator: id, plugin, run folder or hf:org/name.",
-            autocompletion=complete_generators,
-        ),
-    ],
+    gen: GeneratorName,
     format: Annotated[
         str, typer.Option(metavar="diffusers|onnx|torch", help="What to write; onnx needs 'medzoo[onnx]'.")
     ] = "diffusers",

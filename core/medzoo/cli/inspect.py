@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from medzoo.cli.options import Device, Overrides, Seed, Source, complete_generators, parse_overrides
+from medzoo.cli.options import Device, GeneratorName, Overrides, Seed, Source, parse_overrides
 from medzoo.cli.output import Json, print_json, print_text
 from medzoo.cli.progress import ProgressDisplay
 
@@ -16,14 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 def inspect(
-    gen: Annotated[
-        str,
-        typer.Argument(
-            metavar="GEN",
-            help="Generator: id, plugin, run folder or hf:org/name.",
-            autocompletion=complete_generators,
-        ),
-    ],
+    gen: GeneratorName,
     out: Annotated[Path, typer.Option(help="Folder for the figures and tables.")],
     label: Annotated[
         list[str] | None,

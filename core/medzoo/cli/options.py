@@ -148,6 +148,16 @@ def complete_generators(incomplete: str) -> list[str]:
     return _beginning(incomplete, kind="generator")
 
 
+GeneratorName = Annotated[
+    str,
+    typer.Argument(
+        metavar="GEN",
+        help="Generator: id, plugin, run folder or hf:org/name.",
+        autocompletion=complete_generators,
+    ),
+]
+
+
 def _beginning(incomplete: str, *, kind: str = "") -> list[str]:
     from medzoo.hub.registry import load_registry
 

@@ -40,6 +40,7 @@ SUFFIXES = (
     *(dicom.SUFFIX, *nifti.SUFFIXES),
 )
 DICOM, NIFTI = "DICOM", "NIfTI"
+SHEET_GAP = 2  # pixels between the images of a contact sheet
 MAX_PIXELS = 100_000_000
 # The bits that scanners and cameras use of a file of 16; DICOM's Bits Stored are as a rule among them.
 DEPTHS = (8, 10, 12, 14, 15, 16)
@@ -611,7 +612,7 @@ def write_image(path: Path, pixels: np.ndarray, mark: Mark | None = None) -> Non
     write_bytes(path, encode_image(path, pixels, mark))
 
 
-def grid(images: np.ndarray, *, columns: int, gap: int = 2) -> np.ndarray:
+def grid(images: np.ndarray, *, columns: int, gap: int = SHEET_GAP) -> np.ndarray:
     """Return one uint8 RGB picture (3, H, W) of uint8 images (n, C, h, w), row after row, on a light ground."""
     return _sheet([("", images)], columns=columns, scale=1, gap=gap)
 
@@ -621,7 +622,7 @@ def contact_sheet(rows: Sequence[tuple[str, np.ndarray]], *, columns: int, scale
 
     A row of more than `columns` images goes on below. `scale` repeats each pixel that many times.
     """
-    return _sheet(rows, columns=columns, scale=scale, gap=2)
+    return _sheet(rows, columns=columns, scale=scale, gap=SHEET_GAP)
 
 
 def _sheet(rows: Sequence[tuple[str, np.ndarray]], *, columns: int, scale: int, gap: int) -> np.ndarray:

@@ -145,7 +145,7 @@ class RayWorkers(Workers[T, R]):
         """Do the items. Raises: what the work raises; ResourceError if processes die again and again."""
         self._again.clear()
         self._running.clear()
-        busy, told = time.monotonic(), False
+        busy, reported = time.monotonic(), False
         while self._assign(take):
             self._look()
             waiting = [*self._running, *self._starting]
@@ -167,8 +167,8 @@ class RayWorkers(Workers[T, R]):
                     f"no node of the Ray cluster at {self._cluster.address} can take a task of {self._asks}",
                     "`ray status` shows the nodes; run the same command again, finished work is kept",
                 )
-            if self._slots and since > _BUSY and not told:
-                told = True
+            if self._slots and since > _BUSY and not reported:
+                reported = True
                 logger.info(f"waiting for the Ray cluster: no node has {self._asks} free")
 
     def _assign(self, take: Callable[[], T | None]) -> bool:

@@ -9,7 +9,6 @@ import logging
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from medzoo.evaluation.metric_selection import SelectedMetric
 from medzoo.evaluation.results import Baseline
 from medzoo.plugins.lookup import Plugins
 from medzoo.protocols import Curve, Histogram, Pair, Score
-from medzoo.runs.record import library_versions
+from medzoo.runs.record import library_versions, package_versions
 from medzoo.storage.files import (
     optional_cache,
     read_json,
@@ -104,12 +103,7 @@ def code_of(folder: Path | None) -> str:
 @functools.cache
 def _versions() -> tuple[str, ...]:
     """Return the versions of medzoo, with its code, and of the libraries that scores depend on."""
-    found = {"medzoo": __version__, **library_versions()}
-    for name in _LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = None
+    found = {"medzoo": __version__, **library_versions(), **package_versions(_LIBRARIES)}
     own = Path(__file__).resolve().parents[1]
     return (*(f"{name} {value}" for name, value in found.items()), *(code_of(own / room) for room in _OWN))
 

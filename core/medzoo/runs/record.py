@@ -29,8 +29,13 @@ _LIBRARIES = ("torch", "torchvision", "diffusers", "accelerate", "safetensors", 
 
 def library_versions() -> dict[str, str | None]:
     """Return the versions of Python and of the libraries that results depend on, None for those not installed."""
-    versions: dict[str, str | None] = {"python": platform.python_version()}
-    for name in _LIBRARIES:
+    return {"python": platform.python_version(), **package_versions(_LIBRARIES)}
+
+
+def package_versions(names: Iterable[str]) -> dict[str, str | None]:
+    """Return the versions of packages, None for those not installed."""
+    versions: dict[str, str | None] = {}
+    for name in names:
         try:
             versions[name] = version(name)
         except PackageNotFoundError:

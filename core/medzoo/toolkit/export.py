@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from medzoo.specs import ImageSpec
 from medzoo.toolkit.diffusion.process import (
     DiffusionModel,
+    is_guided,
     make_scheduler,
     network_input,
     signal_and_noise,
@@ -20,7 +21,7 @@ from medzoo.toolkit.diffusion.process import (
 )
 from medzoo.toolkit.nn.unet import TokenUNet
 from medzoo.toolkit.settings import DiffusionSettings, SamplingSettings
-from medzoo.toolkit.spectrum import gain_matrices
+from medzoo.toolkit.spectrum import change_spectrum, gain_matrices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +89,7 @@ class ToImages(nn.Module):
         cut = ((images + 1.0) / 2.0).clamp(0.0, 1.0)
         if not self.has_gain:
             return cut
-        spectrum = (self.rows @ cut @ self.columns.T) * self.factors
-        return (self.rows.T @ spectrum @ self.columns).clamp(0.0, 1.0)
+        return change_spectrum(cut, self.rows, self.columns, self.factors)
 
 
 def export_diffusion(
@@ -150,8 +150,7 @@ def _preconditioning(
     The network is given c_in noisy, and the clean data are c_skip noisy + c_out prediction.
     """
     unit = torch.ones((), dtype=torch.float64)
-    interval = sampling.guidance_interval
-    guided = not interval or interval[0] < sigma / alpha <= interval[1]
+    guided = is_guided(sampling.guidance_interval, sigma / alpha)
     return {
         "c_in": network_input(unit, alpha=alpha, sigma=sigma, settings=diffusion).item(),
         "c_skip": to_clean(0.0 * unit, unit, alpha=alpha, sigma=sigma, settings=diffusion).item(),

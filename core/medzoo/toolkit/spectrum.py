@@ -31,8 +31,13 @@ def apply_spectrum_gain(images: Tensor, gain: Sequence[float]) -> Tensor:
     pixels = images.float()
     height, width = pixels.shape[-2:]
     rows, columns, factors = (matrix.to(pixels) for matrix in gain_matrices(height, width, gain))
-    changed = rows.T @ ((rows @ pixels @ columns.T) * factors) @ columns
-    return changed.clamp(0.0, 1.0).contiguous()
+    return change_spectrum(pixels, rows, columns, factors).contiguous()
+
+
+def change_spectrum(images: Tensor, rows: Tensor, columns: Tensor, factors: Tensor) -> Tensor:
+    """Return `images` (N, C, H, W) with their cosine transform times `factors`, the matrices of `gain_matrices`."""
+    changed = rows.T @ ((rows @ images @ columns.T) * factors) @ columns
+    return changed.clamp(0.0, 1.0)
 
 
 def gain_matrices(height: int, width: int, gain: Sequence[float]) -> tuple[Tensor, Tensor, Tensor]:

@@ -22,7 +22,7 @@ from medzoo.runs.identity import PLAN
 from medzoo.runs.record import RUN, RunRecord, read_run
 from medzoo.storage.files import make_folder, plain, read_json, remove_partial_files, write_atomic, write_json_atomic
 
-REPORT = "report.html"
+REPORT, EVALUATION = "report.html", "evaluation.json"
 JOB = "evaluate"
 
 
@@ -34,7 +34,7 @@ def write_report(evaluation: Evaluation, source: MeasuredImages, out: Path) -> l
     """
     figures = _figures(evaluation)
     files = {REPORT: _page(evaluation, source, figures), "metrics.csv": tables.metrics_csv(evaluation)}
-    files["evaluation.json"] = tables.evaluation_json(evaluation)
+    files[EVALUATION] = tables.evaluation_json(evaluation)
     if evaluation.pairwise:
         files["pairwise.csv"] = tables.pairwise_csv(evaluation.pairwise)
     if evaluation.trend:

@@ -20,6 +20,7 @@ from medzoo.data.metadata import read_metadata
 from medzoo.errors import DataError, IntegrityError
 from medzoo.evaluation.results import Baseline
 from medzoo.report.data.report import thumbnail
+from medzoo.report.evaluation.report import EVALUATION
 from medzoo.report.page import PageImage
 from medzoo.report.tuning import text
 from medzoo.runs.record import read_run
@@ -28,7 +29,6 @@ from medzoo.tuning.results import TUNING, TuningResult, load_tuning, read_tuning
 
 logger = logging.getLogger(__name__)
 
-EVALUATION = "evaluation.json"
 # Columns of the table of counts, or how they begin.
 _REAL, _SYNTHETIC = "real", "synthetic"
 _SHOWN, _SHOWN_OF_MANY, _MANY = 8, 4, 12
@@ -268,14 +268,14 @@ def _run(folder: Path) -> Run | None:
     record = read_run(folder) if folder.is_dir() else None
     if record is None:
         return None
-    lineage = _mapping(_mapping(record.get("lineage")).get("models"))
+    lineage = mapping(mapping(record.get("lineage")).get("models"))
     return Run(
         folder=folder.resolve().name,
         job=str(record.get("job", "")),
         medzoo=str(record.get("medzoo", "")),
         command=_command(record.get("command")),
         lineage={name: own for name, own in lineage.items() if isinstance(own, Mapping)},
-        verdict=str(_mapping(record.get("policy")).get("verdict", "")),
+        verdict=str(mapping(record.get("policy")).get("verdict", "")),
     )
 
 
@@ -355,7 +355,7 @@ def _evaluation(folder: Path) -> EvaluationPage:
             for row in content["results"]
             if row["score"] and row["score"]["value"] is not None
         ]
-        trained = _mapping(_mapping(content.get("provenance")).get("lineage")).get("trained", [])
+        trained = mapping(mapping(content.get("provenance")).get("lineage")).get("trained", [])
         weights = frozenset(str(one["weights_sha256"]) for one in trained if one["weights_sha256"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise IntegrityError(f"{path} is damaged: {error}", "run the same `medzoo evaluate` command again") from None
@@ -368,5 +368,6 @@ def _places(folders: Sequence[Path]) -> list[Path]:
     return [*found, *(inner for folder in found for inner in sorted(folder.iterdir()) if inner.is_dir())]
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def mapping(value: Any) -> Mapping[str, Any]:
+    """Return a value of a file of JSON, empty if it is no mapping."""
     return value if isinstance(value, Mapping) else {}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medzoo.data.images import decode, encode_png
+from medzoo.data.images import SHEET_GAP, decode, encode_png
 from medzoo.data.marks import TRAINED, Mark
 from medzoo.hub.entries import WEIGHTS, ModelEntry
 from medzoo.report.page import PageImage, png_image
@@ -17,9 +17,6 @@ from medzoo.report.page import PageImage, png_image
 if TYPE_CHECKING:
     from medzoo.generation.mixture import Source
     from medzoo.runs.progress import Progress
-
-_GAP = 2
-"""Pixels between the images of a sheet, as `data.images.contact_sheet` leaves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,23 +74,23 @@ def _tiles(sheet: np.ndarray, *, rows: int, size: int) -> list[list[np.ndarray]]
 
     None if it is not such a sheet: then the gaps are not all of one color, or the images no whole multiple of `size`.
     """
-    if sheet.ndim != 3 or rows < 1 or (sheet.shape[0] - _GAP) % rows:
+    if sheet.ndim != 3 or rows < 1 or (sheet.shape[0] - SHEET_GAP) % rows:
         return None
     height, width = sheet.shape[:2]
-    pitch = (height - _GAP) // rows
-    side = pitch - _GAP
+    pitch = (height - SHEET_GAP) // rows
+    side = pitch - SHEET_GAP
     if side < size or side % size:
         return None
     ground, scale = sheet[0, -1], side // size
-    tops = [_GAP + row * pitch for row in range(rows)]
+    tops = [SHEET_GAP + row * pitch for row in range(rows)]
     columns: list[list[np.ndarray]] = []
-    left = width - _GAP - side
-    while left >= _GAP:
+    left = width - SHEET_GAP - side
+    while left >= SHEET_GAP:
         # Text stands at the left of the images, mostly ground.
         own = [sheet[top : top + side, left : left + side] for top in tops]
         if all((tile == ground).all(axis=2).mean() > 0.5 for tile in own):
             break
-        gaps = [sheet[:, left - _GAP : left], *(sheet[top - _GAP : top, left : left + side] for top in tops)]
+        gaps = [sheet[:, left - SHEET_GAP : left], *(sheet[top - SHEET_GAP : top, left : left + side] for top in tops)]
         small = [tile[::scale, ::scale] for tile in own]
         if not all((gap == ground).all() for gap in gaps) or not all(
             np.array_equal(few.repeat(scale, axis=0).repeat(scale, axis=1), tile)

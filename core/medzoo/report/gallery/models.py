@@ -15,7 +15,7 @@ from medzoo.hub.entries import CONFIG, README, SAMPLES, ModelEntry
 from medzoo.hub.registry import CLASSIFIER, GENERATOR
 from medzoo.hub.sources import AT_HAND, locate
 from medzoo.report.gallery.card import render_card
-from medzoo.report.gallery.data import EvaluationPage
+from medzoo.report.gallery.data import EvaluationPage, mapping
 from medzoo.report.gallery.images import Samples, card_samples
 from medzoo.storage.files import read_json
 
@@ -120,17 +120,17 @@ def _described(path: Path, entry: ModelEntry) -> dict[str, Any]:
     except ValueError as error:
         logger.warning(f"{path} is not JSON: {error}; left out")
         return {}
-    config, data, image, notes = (_mapping(_mapping(content).get(key)) for key in ("config", "data", "image", "notes"))
+    config, data, image, notes = (mapping(mapping(content).get(key)) for key in ("config", "data", "image", "notes"))
     multi_label = image.get("multi_label") is True
     measured = () if multi_label or entry.kind != CLASSIFIER else tuple(_measured(notes, entry))
     shown = {COPY_CHECK, *(key for key in notes if measured and key.startswith("held_out"))}
     return {
         "settings": config,
-        "counts": _mapping(data.get("counts")),
+        "counts": mapping(data.get("counts")),
         "multi_label": multi_label,
         "measured": measured,
         "notes": {key: value for key, value in notes.items() if key not in shown and value},
-        "failed_copy_check": _mapping(notes.get(COPY_CHECK)).get("verdict") == "failed",
+        "failed_copy_check": mapping(notes.get(COPY_CHECK)).get("verdict") == "failed",
     }
 
 
@@ -140,7 +140,7 @@ def _measured(notes: Mapping[str, Any], entry: ModelEntry) -> Iterator[Measured]
         if not (topic.startswith("held_out") and isinstance(facts, Mapping) and isinstance(facts.get("images"), int)):
             continue
         support = {
-            name: count for name, count in _mapping(notes.get(f"{topic}_by_class")).items() if isinstance(count, int)
+            name: count for name, count in mapping(notes.get(f"{topic}_by_class")).items() if isinstance(count, int)
         }
         floors = {"balanced_accuracy": 1 / max(1, len(entry.classes)), "auc": 0.5}
         if sum(support.values()) == facts["images"]:
@@ -153,7 +153,3 @@ def _measured(notes: Mapping[str, Any], entry: ModelEntry) -> Iterator[Measured]
             number = f", {support[label]} images" if label != name and label in support else ""
             scores.append((f"{_SCORES.get(name, name)}{number}", float(value), floors.get(name)))
         yield Measured(title=f"{facts['images']} {facts.get('of', 'images')}", scores=tuple(scores))
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

@@ -30,7 +30,7 @@ class PixelDiffusion(DiffusionModel[PixelDiffusionSettings]):
     term with the prediction's gradient stopped (eq. 16).
 
     With an `augmentation_probability`, training images are changed by `augmentation.change_geometry`, and the network
-    is told how by a fourth argument in training: `network(noisy, timesteps, labels, changes)`.
+    gets the changes as a fourth argument in training: `network(noisy, timesteps, labels, changes)`.
     """
 
     def __init__(
@@ -125,8 +125,8 @@ class Objective:
         clean = images * 2.0 - 1.0
         given = self.add_noise(clean, batch.labels, random)
         inputs = given.inputs.contiguous(memory_format=torch.channels_last)
-        told = () if changes is None else (changes,)
-        output = network(inputs, given.steps, given.labels, *told).float()
+        conditions = () if changes is None else (changes,)
+        output = network(inputs, given.steps, given.labels, *conditions).float()
         predicted, variance = output[:, : clean.shape[1]], output[:, clean.shape[1] :]
         weights = self.add_noise.loss_weights(given.steps, settings.snr_gamma)
         terms = {settings.pixel: losses.pixel_distance(predicted, given.target, kind=settings.pixel, weights=weights)}

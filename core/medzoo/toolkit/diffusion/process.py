@@ -78,8 +78,9 @@ class ForwardProcess:
     def __init__(self, settings: DiffusionSettings, *, null: Tensor, device: torch.device) -> None:
         self.settings = settings
         self.null = null.to(device)
-        self.scales = signal_and_noise(settings)
-        self.alpha, self.sigma = (scale.to(device) for scale in self.scales)
+        alpha, sigma = signal_and_noise(settings)
+        self.log_noise_levels = (sigma / alpha).log()
+        self.alpha, self.sigma = alpha.to(device), sigma.to(device)
 
     def __call__(self, clean: Tensor, labels: Tensor, random: torch.Generator) -> Noised:
         """Add noise to `clean` (N, C, ...); every random draw comes from `random`."""
@@ -104,9 +105,8 @@ class ForwardProcess:
         settings = self.settings
         if settings.timestep_sampling == "uniform":
             return torch.randint(0, settings.num_train_timesteps, (count,), generator=random)
-        alpha, sigma = self.scales
         drawn = settings.noise_mean + settings.noise_std * torch.randn(count, generator=random)
-        steps: Tensor = torch.searchsorted((sigma / alpha).log(), drawn)
+        steps: Tensor = torch.searchsorted(self.log_noise_levels, drawn)
         return steps.clamp(max=settings.num_train_timesteps - 1)
 
     def loss_weights(self, steps: Tensor, gamma: float) -> Tensor | None:
@@ -151,6 +151,11 @@ def seeded_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> tuple[Tensor, 
     return torch.stack([torch.randn(shape, generator=source) for source in generators]), generators
 
 
+def is_guided(interval: Sequence[float], noise_level: float) -> bool:
+    """Return whether guidance applies at a noise level, sigma / alpha: everywhere without an `interval`."""
+    return not interval or interval[0] < noise_level <= interval[1]
+
+
 class GuidedDenoiser:
     """A `Denoiser` over a network with labels, (N,) or multi-hot; clean data is clipped to [-`limit`, `limit`].
 
@@ -184,10 +189,7 @@ class GuidedDenoiser:
     def __call__(self, noisy: Tensor, timestep: int) -> tuple[Tensor, Tensor | None]:
         """Return clean data (N, C, ...), float32, clipped, and the variance output of the labeled half."""
         alpha, sigma = self.alpha[timestep].item(), self.sigma[timestep].item()
-        guided = self.guidance != 1.0
-        if guided and self.interval:
-            low, high = self.interval
-            guided = low < sigma / alpha <= high
+        guided = self.guidance != 1.0 and is_guided(self.interval, sigma / alpha)
         given = network_input(noisy, alpha=alpha, sigma=sigma, settings=self.settings)
         inputs = torch.cat([given, given]) if guided else given
         steps = torch.full((inputs.shape[0],), timestep, device=noisy.device)
@@ -385,10 +387,9 @@ def make_scheduler(
         steps, of = (
             max(1, round(strength * whole)) for whole in (sampling.num_inference_steps, diffusion.num_train_timesteps)
         )
-        alpha, sigma = signal_and_noise(diffusion)
-        visited = visited_timesteps(
-            steps, of=of, spacing=sampling.timestep_spacing, noise_levels=(sigma / alpha).double().numpy()
-        )
+        kept = scheduler.alphas_cumprod
+        levels = ((1.0 - kept).sqrt() / kept.sqrt()).double().numpy()
+        visited = visited_timesteps(steps, of=of, spacing=sampling.timestep_spacing, noise_levels=levels)
         scheduler.set_timesteps(timesteps=visited)
     return scheduler
 
@@ -405,7 +406,7 @@ def visited_timesteps(
     a cosine schedule ends at one of tens of thousands, on which the steps would be wasted.
 
     diffusers counts in floating point, and for one number of steps in twenty visits -1 as well; its noise levels of
-    "karras" and the like are between those of the timesteps that the network is told.
+    "karras" and the like are between those of the timesteps that the network is given.
     """
     steps = min(steps, of)
     if spacing in ("uniform", "quadratic"):

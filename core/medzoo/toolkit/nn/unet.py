@@ -17,7 +17,7 @@ from medzoo.toolkit.settings import TokenUNetSettings, UNetSettings
 class TokenUNet(nn.Module):
     """A U-Net that attends to label tokens, on images or latents of side `size`.
 
-    It returns `outputs` values per channel: 2 if the variance is learned. It can be told of `conditions` numbers beside
+    It returns `outputs` values per channel: 2 if the variance is learned. It can be given `conditions` numbers beside
     the timestep, which are 0 where they are not given.
     """
 

@@ -47,7 +47,7 @@ def change_geometry(images: Tensor, probability: float, random: torch.Generator)
     """Change `images` (N, C, H, W) at random, and return them with the changes, float32 (N, GEOMETRY_CHANGES).
 
     Upside down, scale, rotation, stretch along a random axis and shift, each with `probability`, the first half as
-    often (Karras et al. 2022, appendix F.2, of Karras et al. 2020). A network that is told of the changes, 0 where
+    often (Karras et al. 2022, appendix F.2, of Karras et al. 2020). A network that is given the changes, 0 where
     there is none, learns from them and does not draw them.
     """
     count = len(images)
@@ -73,8 +73,17 @@ def change_geometry(images: Tensor, probability: float, random: torch.Generator)
     maps[:, :2, 2] = torch.stack([right, down], dim=1)
     grid = functional.affine_grid(to_device(maps[:, :2], images.device), list(images.shape), align_corners=False)
     moved = functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
-    told = [upside_down, scale, angle.cos() - 1.0, angle.sin(), stretch * axis.cos(), stretch * axis.sin(), right, down]
-    changes = to_device(torch.stack(told, dim=1), images.device)
+    found = [
+        upside_down,
+        scale,
+        angle.cos() - 1.0,
+        angle.sin(),
+        stretch * axis.cos(),
+        stretch * axis.sin(),
+        right,
+        down,
+    ]
+    changes = to_device(torch.stack(found, dim=1), images.device)
     changed = (changes != 0).any(dim=1).view(-1, 1, 1, 1)
     return torch.where(changed, moved, images), changes
 
