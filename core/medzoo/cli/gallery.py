@@ -42,7 +42,7 @@ def gallery(
     title: Annotated[str, typer.Option(help="Title of the first page.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Write a static site of models or augmented data: samples, cards, scores."""
+    """Write a static site of models or augmented data to look at."""
     import medzoo
 
     with ProgressDisplay("sampling") as progress:
