@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -81,6 +82,22 @@ def test_remove_partial_files_spares_those_in_use(tmp_path):
         assert len(list((tmp_path / "below").iterdir())) == 2
     remove_partial_files(tmp_path)
     assert not filled.exists()
+
+
+def test_remove_partial_files_spares_one_begun_anew(tmp_path, monkeypatch):
+    """Another process may remove what was left, and a writer begin anew under its name, before it is locked."""
+    left = temporary_name(tmp_path / "file")
+    left.write_bytes(b"left")
+    lock = fcntl.flock
+
+    def replaced_before(descriptor, operation):
+        left.unlink()
+        left.write_bytes(b"anew")
+        lock(descriptor, operation)
+
+    monkeypatch.setattr("medzoo.storage.files.fcntl.flock", replaced_before)
+    remove_partial_files(tmp_path)
+    assert left.read_bytes() == b"anew"
 
 
 def test_remove_partial_files_of_a_killed_process(tmp_path):

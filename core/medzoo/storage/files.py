@@ -215,7 +215,9 @@ def _remove_unless_in_use(path: Path) -> None:
         if fcntl is not None:
             descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+            if not os.path.samestat(os.fstat(descriptor), path.stat()):
+                raise BlockingIOError  # another process removed it and its writer began anew, before it was locked
+    except (BlockingIOError, FileNotFoundError):
         if descriptor is not None:
             os.close(descriptor)
         return
