@@ -122,7 +122,7 @@ def test_classify_test_scores_and_folder(run, data, tmp_path, medzoo):
     assert (record["job"], record["allow_leak"], record["scores"]["scores"]["accuracy"]) == ("classify test", False, 1)
     assert json.loads((run / "run.json").read_text())["notes"]["held_out"]["accuracy"] == 1
     again = medzoo("classify", "test", run, "--data", data, "--out", tmp_path / "scores")
-    assert (again.code, "is not an empty folder" in again.err) == (5, True)
+    assert (again.code, "holds other files" in again.err) == (5, True)
 
 
 def test_classify_test_leak(run, data, tmp_path, medzoo):

@@ -259,7 +259,7 @@ def test_write_split_overwrites_nothing_and_leaves_no_partial_files(
     out = tmp_path / "out"
     out.mkdir()
     (out / "mine.txt").touch()
-    with pytest.raises(DataError, match="out is not an empty folder"):
+    with pytest.raises(DataError, match="out holds other files"):
         write_split(dataset, out=out, seed=0)
     (out / "mine.txt").unlink()
     with monkeypatch.context() as patch:

@@ -249,7 +249,7 @@ def test_export_refuses_in_one_line(tmp_path: Path, given: str, format: str, mes
 
 def test_export_refuses_a_folder_with_files(folders: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
-    with pytest.raises(DataError, match="is not an empty folder"):
+    with pytest.raises(DataError, match="holds other files"):
         api.export(folders["dcgan"], out=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 

@@ -164,8 +164,8 @@ def test_gallery_refuses_a_folder_of_others(medzoo, tmp_path: Path) -> None:
     found = medzoo("gallery", tmp_path)
     assert found.code == 5
     assert found.err.splitlines() == [
-        f"error: {tmp_path} holds other files, and no gallery of medzoo",
-        "  give a new folder, or empty this one",
+        f"error: {tmp_path} holds other files",
+        "  choose another folder, or empty it",
     ]
     with pytest.raises(DataError, match="is a file"):
         api.gallery(tmp_path / "notes.txt")

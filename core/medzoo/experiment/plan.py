@@ -28,7 +28,7 @@ from medzoo.models.devices import hardware
 from medzoo.models.labels import check_labels
 from medzoo.runs.record import check_finished, git_commit
 from medzoo.seeds import derive_seed
-from medzoo.storage.files import check_outside
+from medzoo.storage.files import check_empty, check_outside
 
 _SHOWN = ("classes", "stage", "weighted")  # levers that show in a cell's counts and stages
 
@@ -341,10 +341,8 @@ class CellBuilder:
 
 def _check_folder(out: Path) -> None:
     """Raise DataError for a folder that holds anything but an experiment."""
-    if out.is_file():
-        raise DataError(f"{out} is a file", "choose another --out")
-    if out.is_dir() and any(not e.name.startswith(".") for e in out.iterdir()) and not (out / EXPERIMENT).is_file():
-        raise DataError(f"{out} holds other files", "choose another --out, or empty it")
+    if not (out / EXPERIMENT).is_file():
+        check_empty(out)
 
 
 def _check_models(worker: Worker) -> None:

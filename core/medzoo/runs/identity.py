@@ -11,7 +11,7 @@ from typing import Any
 
 from medzoo.config import renamed
 from medzoo.errors import DataError
-from medzoo.storage.files import make_folder, read_json, write_json_atomic
+from medzoo.storage.files import check_empty, make_folder, read_json, write_json_atomic
 
 logger = logging.getLogger(__name__)
 
@@ -70,14 +70,13 @@ def lock_run_dir(folder: Path, identity: Mapping[str, Any]) -> None:
 def check_same_run(folder: Path, identity: Mapping[str, Any]) -> None:
     """Raise DataError if `folder` belongs to another job than `identity` describes, or holds other files."""
     path = folder / PLAN
-    # Checked before the plan, because another shard may write its plan and first pictures between the two.
-    occupied = folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir())
+    try:
+        # Checked before the plan, because another shard may write its plan and first pictures between the two.
+        check_empty(folder)
+    except DataError:
+        if not path.is_file():
+            raise
     if not path.is_file():
-        for step in (folder, *folder.parents):
-            if step.is_file():
-                raise DataError(f"{step} is a file", "choose another --out")
-        if occupied:
-            raise DataError(f"{folder} holds other files", "choose another --out, or empty it")
         return
     ours = _flat(json.loads(json.dumps(identity)))
     try:

@@ -98,8 +98,11 @@ def is_regular_file(path: Path) -> bool:
 
 def check_empty(folder: Path) -> None:
     """Check that `folder` is missing or empty, hidden files aside. Raises: DataError."""
-    if folder.exists() and not (folder.is_dir() and all(entry.name.startswith(".") for entry in folder.iterdir())):
-        raise DataError(f"{folder} is not an empty folder", "give another folder, or empty this one")
+    for step in (folder, *folder.parents):
+        if step.is_file():
+            raise DataError(f"{step} is a file", "choose another folder")
+    if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+        raise DataError(f"{folder} holds other files", "choose another folder, or empty it")
 
 
 def check_outside(out: Path, *data: Path | None) -> None:

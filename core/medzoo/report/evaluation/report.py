@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from medzoo._version import __version__
-from medzoo.errors import DataError
 from medzoo.evaluation.evaluate import Measured
 from medzoo.evaluation.results import Evaluation
 from medzoo.generation.mixture import Source
@@ -20,7 +19,15 @@ from medzoo.report.figures import RenderedFigure
 from medzoo.report.page import render, svg_image
 from medzoo.runs.identity import PLAN
 from medzoo.runs.record import RUN, RunRecord, read_run
-from medzoo.storage.files import make_folder, plain, read_json, remove_partial_files, write_atomic, write_json_atomic
+from medzoo.storage.files import (
+    check_empty,
+    make_folder,
+    plain,
+    read_json,
+    remove_partial_files,
+    write_atomic,
+    write_json_atomic,
+)
 
 REPORT, EVALUATION = "report.html", "evaluation.json"
 JOB = "evaluate"
@@ -114,11 +121,8 @@ def check_output_folder(out: Path) -> None:
     Raises:
         DataError: `out` is a file or holds other files.
     """
-    if out.exists() and not out.is_dir():
-        raise DataError(f"{out} is a file", "choose another --out")
-    visible = [entry for entry in out.iterdir() if not entry.name.startswith(".")] if out.is_dir() else []
-    if visible and not _holds_evaluation(out):
-        raise DataError(f"{out} holds other files", "choose another --out, or empty it")
+    if not _holds_evaluation(out):
+        check_empty(out)
 
 
 def _holds_evaluation(out: Path) -> bool:

@@ -36,6 +36,7 @@ from medzoo.report.page import render
 from medzoo.runs.arguments import class_names, invalid_argument, require, whole_number
 from medzoo.runs.progress import Progress, no_progress
 from medzoo.storage.files import (
+    check_empty,
     check_outside,
     disk_errors,
     make_folder,
@@ -247,10 +248,8 @@ def _earlier(folder: Path) -> list[str] | None:
 
     Raises: DataError if it holds other files; hidden ones are left alone, as of git.
     """
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder} is a file", "give a new folder for the gallery")
-    found = [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")] if folder.is_dir() else []
-    if not found:
+    if not (folder / RECORD).is_file():
+        check_empty(folder)
         return None
     try:
         content = without_checksum(read_json(folder / RECORD), required=True)

@@ -21,7 +21,7 @@ from medzoo.data.reading import Reading
 from medzoo.errors import ConfigError, DataError
 from medzoo.report.page import render
 from medzoo.runs.arguments import class_names, names, require, whole_number
-from medzoo.storage.files import check_outside, sha256_file, write_atomic
+from medzoo.storage.files import check_empty, check_outside, sha256_file, write_atomic
 from medzoo.study.design import StudyRequest, design_study
 from medzoo.study.key import CLASS, KEY, ORIGIN, PAGE, QUALITY, TASKS, Study, read_study, write_key
 from medzoo.study.power import MARGIN, study_power
@@ -153,10 +153,7 @@ def _earlier(folder: Path) -> Study | None:
     """Return the study that a folder holds, None for a new folder. Raises: DataError if it holds other files."""
     if (folder / KEY).is_file():
         return read_study(folder)
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder} is a file", "choose another --out")
-    if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
-        raise DataError(f"{folder} holds other files", "choose another --out, or empty it")
+    check_empty(folder)
     return None
 
 

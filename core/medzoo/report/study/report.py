@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from medzoo._version import __version__
-from medzoo.errors import DataError
 from medzoo.report.figures import RenderedFigure, confusion_figure
 from medzoo.report.page import render, svg_image
 from medzoo.report.study import text
@@ -19,6 +18,7 @@ from medzoo.runs.arguments import require
 from medzoo.runs.identity import PLAN
 from medzoo.runs.record import RunRecord
 from medzoo.storage.files import (
+    check_empty,
     make_folder,
     read_json,
     remove_partial_files,
@@ -114,16 +114,12 @@ def score_study(
 
 def _check_folder(out: Path) -> None:
     """Check that `out` is new, empty, or holds an earlier report. Raises: DataError."""
-    if out.exists() and not out.is_dir():
-        raise DataError(f"{out} is a file", "choose another --out")
-    if not out.is_dir() or all(entry.name.startswith(".") for entry in out.iterdir()):
-        return
     try:
         own = read_json(out / PLAN)["job"] == JOB
     except (OSError, ValueError, KeyError, TypeError):
         own = False
     if not own:
-        raise DataError(f"{out} holds other files", "choose another --out, or empty it")
+        check_empty(out)
 
 
 def report_files(scores: StudyScores, readers: Sequence[Reader]) -> dict[str, bytes]:
