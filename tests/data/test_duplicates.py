@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,17 @@ from PIL import Image
 from medzoo.data import duplicates
 from medzoo.data.checks import Duplicates, check_dataset
 from medzoo.data.dataset import Dataset, open_dataset
-from medzoo.data.duplicates import THRESHOLD, components, duplicate_groups, equal_pairs, near_pairs, thumbnails
+from medzoo.data.duplicates import (
+    THRESHOLD,
+    components,
+    duplicate_groups,
+    equal_pairs,
+    just_below,
+    near_pairs,
+    resemble,
+    standardized,
+    thumbnails,
+)
 
 
 def in_memory(images: list[np.ndarray] | np.ndarray) -> Dataset:
@@ -31,45 +42,58 @@ def scan(seed: int = 0, side: int = 96) -> np.ndarray:
     return np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC))
 
 
-def test_thumbnails_are_standardized() -> None:
-    found = thumbnails(in_memory([scan(0), scan(1), np.full((96, 96), 70, np.uint8)]))
-    assert found.shape == (3, 1024)
-    assert found.dtype == np.float32
+def test_standardized_thumbnails() -> None:
+    rows = thumbnails(in_memory([scan(0), scan(1)]), in_memory([np.full((96, 96), 70, np.uint8)]))
+    assert (rows.shape, rows.dtype) == ((3, 1024), np.uint8)
+    found = standardized(rows)
     np.testing.assert_allclose(found.mean(axis=1), 0, atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), [1, 1, 0], atol=1e-5)
 
 
-def test_near_pairs_correlate_above_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(0)
-    base = rng.standard_normal((40, 1024))
-    # Mixing in independent noise of variance v gives a correlation of 1 / sqrt(1 + v): .995 and .985 here.
-    close = base[:5] + rng.standard_normal((5, 1024)) * np.sqrt(1 / 0.995**2 - 1)
-    apart = base[5:10] + rng.standard_normal((5, 1024)) * np.sqrt(1 / 0.985**2 - 1)
-    vectors = np.concatenate([base, close, apart])
-    vectors -= vectors.mean(axis=1, keepdims=True)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors = vectors.astype(np.float32)
-    expected = [[index, 40 + index] for index in range(5)]
-    for rows in (512, 7, 1):
-        monkeypatch.setattr(duplicates, "_ROWS", rows)
-        assert near_pairs(vectors).tolist() == expected
-    assert near_pairs(vectors[:0]).shape == (0, 2)
+def mixtures(count: int, *, seed: int, looks: int = 6) -> np.ndarray:
+    """Thumbnails of scans much alike, on both sides of the threshold in few low frequencies and in all; two blank."""
+    rng = np.random.default_rng(seed)
+    bases = np.stack([scan(number, 32) for number in range(looks)]).astype(np.float64)
+    mixed = np.einsum("nk,khw->nhw", rng.dirichlet(np.full(looks, 0.3), count), bases)
+    mixed += rng.standard_normal(mixed.shape) * rng.uniform(0, 6, (count, 1, 1))
+    mixed[[3, count // 2]] = 40
+    return np.clip(mixed, 0, 255).astype(np.uint8).reshape(count, -1)
 
 
-@pytest.mark.parametrize("rows", [512, 16])
-def test_near_pairs_finds_what_comparing_all_does(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
-    """Scans much alike, on both sides of the threshold, among blank ones: in few low frequencies and in all."""
-    rng = np.random.default_rng(1)
-    looks = np.stack([scan(seed, 32) for seed in range(6)]).astype(np.float64)
-    mixed = np.einsum("nk,khw->nhw", rng.dirichlet(np.full(6, 0.3), 300), looks)
-    mixed += rng.standard_normal(mixed.shape) * rng.uniform(0, 6, (300, 1, 1))
-    vectors = thumbnails(in_memory(np.clip(mixed, 0, 255).astype(np.uint8)))
-    vectors[[3, 100]] = 0
-    expected = np.argwhere(np.triu(vectors @ vectors.T > THRESHOLD, k=1))
+def sorted_pairs(blocks: Iterable[np.ndarray]) -> list[list[int]]:
+    return sorted(pair for block in blocks for pair in block.tolist())
+
+
+@pytest.mark.parametrize("above", [THRESHOLD, 0.95, 0.5])
+def test_near_pairs_are_those_that_comparing_all_finds(monkeypatch: pytest.MonkeyPatch, above: float) -> None:
+    rows = mixtures(300, seed=1)
+    vectors = standardized(rows)
+    expected = np.argwhere(np.triu(vectors @ vectors.T > above, k=1)).tolist()
     assert len(expected) > 100
-    monkeypatch.setattr(duplicates, "_ROWS", rows)
-    monkeypatch.setattr(duplicates, "_PAIRS", 100)
-    np.testing.assert_array_equal(near_pairs(vectors), expected)
+    assert sorted_pairs(near_pairs(rows, above=above)) == expected
+    for name, value in (("_ROWS", 16), ("_PAIRS", 100)):
+        monkeypatch.setattr(duplicates, name, value)
+    assert sorted_pairs(near_pairs(rows, above=above)) == expected
+    chosen = np.arange(0, 300, 2)
+    even = [pair for pair in expected if not (pair[0] % 2 or pair[1] % 2)]
+    assert sorted_pairs(near_pairs(rows, rows=chosen, above=above)) == even
+
+
+def test_near_pairs_of_two_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = mixtures(150, seed=1), mixtures(90, seed=2)
+    monkeypatch.setattr(duplicates, "_ROWS", 40)
+    alike = standardized(first) @ standardized(second).T
+    expected = np.argwhere(alike > 0.95).tolist()
+    assert len(expected) > 100
+    assert sorted_pairs(near_pairs(first, second, above=0.95)) == expected
+    assert resemble(first, second, above=0.95).tolist() == (alike > 0.95).any(axis=1).tolist()
+    assert not resemble(first, second[:0]).any()
+    assert not list(near_pairs(first[:0]))
+
+
+def test_just_below_takes_the_correlation_itself() -> None:
+    assert just_below(0.95) < np.float32(0.95)
+    assert np.nextafter(np.float32(just_below(0.95)), np.float32(1)) == np.float32(0.95)
 
 
 def test_duplicate_groups_resaved_scans(tmp_path: Path) -> None:
@@ -91,9 +115,15 @@ def test_duplicate_groups_blank_images_only_when_equal() -> None:
 
 def test_components_numbered_by_appearance() -> None:
     pairs = np.array([[4, 1], [1, 2], [5, 6]])
-    assert components(pairs, count=7).tolist() == [0, 1, 1, 2, 1, 3, 3]
-    assert components(np.empty((0, 2), np.int64), count=3).tolist() == [0, 1, 2]
+    assert components([pairs], count=7).tolist() == [0, 1, 1, 2, 1, 3, 3]
+    assert components([], count=3).tolist() == [0, 1, 2]
     assert equal_pairs(["x", "y", "x", "z", "x"]).tolist() == [[0, 2], [0, 4]]
+
+
+def test_components_of_more_pairs_than_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "_LINKS", 3)
+    blocks = [np.array([[k, k + 2]]) for k in range(18)] * 3
+    assert components(iter(blocks), count=20).tolist() == [0, 1] * 10
 
 
 # The report
@@ -130,6 +160,22 @@ def test_check_dataset_counts_every_problem(faulty: Path) -> None:
         "pairs of near duplicates: 1 (1 across classes, 0 across parts)",
     )
     assert report.to_dict()["problems"] == list(report.problems)
+
+
+def test_check_dataset_counts_the_pairs_of_copies() -> None:
+    """Three copies of a scan in two classes and a brighter one twice: each copy of one is near each of the other."""
+    bright = scan(0) // 2 + 100
+    data = Dataset(
+        path=Path("memory"),
+        classes=("a", "b"),
+        labels=np.array([0, 0, 1, 0, 1]),
+        names=tuple("vwxyz"),
+        array=np.stack([scan(0), scan(0), scan(0), bright, bright]),
+    )
+    report = check_dataset(data)
+    assert report.exact == Duplicates(pairs=3, across_classes=2, across_parts=0)
+    assert report.near == Duplicates(pairs=6, across_classes=3, across_parts=0)
+    assert report.groups == (("v (a)", "w (a)", "x (b)", "y (a)", "z (b)"),)
 
 
 def test_check_dataset_clean_set_has_no_problems(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import torch
 from medzoo.classification.scores import THRESHOLD, ClassificationScores, classification_scores
 from medzoo.data.dataset import Dataset, open_dataset, open_unlabeled
 from medzoo.data.decoded_cache import Decoded
-from medzoo.data.duplicates import thumbnails
+from medzoo.data.duplicates import just_below, resemble, thumbnails
 from medzoo.data.images import to_float
 from medzoo.data.reading import Reading
 from medzoo.data.synthetic import check_no_synthetic
@@ -241,7 +241,7 @@ def score(
     if near is not None:
         if not data.held_out:
             raise ConfigError(f"{data.path} has no training part to compare with", "leave --near out")
-        apart = (thumbnails(chosen) @ thumbnails(data).T).max(axis=1) < near
+        apart = ~resemble(thumbnails(chosen), thumbnails(data), above=just_below(near))
         if not apart.any():
             raise DataError(f"every image resembles a training image at {near:g} or more", "give a higher --near")
         scores = classification_scores(labels[apart], probabilities[apart], classes, multi_label=multi_label)

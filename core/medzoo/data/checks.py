@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from medzoo.data.dataset import Dataset
-from medzoo.data.duplicates import components, equal_pairs, near_pairs, thumbnails
+from medzoo.data.duplicates import checksums, components, distinct, equal_pairs, near_pairs, thumbnails
 from medzoo.data.summary import DataSummary
 
 
@@ -107,34 +107,46 @@ def check_dataset(dataset: Dataset) -> DataReport:
 
 def _label_sets(data: Dataset) -> list[str]:
     """Return each image's labels, joined by "|"; "no label" where it has none."""
+    if not data.multi_label:
+        return [data.classes[label] for label in data.labels.tolist()]
     return ["|".join(data.classes[k] for k in np.flatnonzero(row)) or "no label" for row in data.hot()]
 
 
 def _duplicates(parts: Mapping[str, Dataset]) -> tuple[Duplicates, Duplicates, tuple[tuple[str, ...], ...]]:
     """Return exact duplicates, near ones, and the groups that both make over all parts."""
+    rows = thumbnails(*parts.values())
     digests = [digest for part in parts.values() for digest in part.fingerprints()]
-    vectors = np.concatenate([thumbnails(part) for part in parts.values()])
     part_of = np.repeat(np.arange(len(parts)), [len(part) for part in parts.values()])
     kinds = [label for part in parts.values() for label in _label_sets(part)]
     labels = np.unique(kinds, return_inverse=True)[1]
-    exact, close = equal_pairs(digests), near_pairs(vectors)
-    near = close[[digests[i] != digests[j] for i, j in close]] if len(close) else close
+    # Copies of an image would make the square of their number in pairs, so it is compared once, and its pairs counted
+    # as often as there are copies.
+    different, counts = distinct(digests, checksums(rows), labels.tolist(), part_of.tolist())
+    copies = dict(zip(different.tolist(), counts.tolist(), strict=True))
+    near = np.zeros(3, np.int64)
 
-    def tally(pairs: np.ndarray) -> Duplicates:
-        first, second = pairs[:, 0], pairs[:, 1]
-        return Duplicates(
-            pairs=len(pairs),
-            across_classes=int((labels[first] != labels[second]).sum()),
-            across_parts=int((part_of[first] != part_of[second]).sum()),
-        )
+    def close_pairs() -> Iterator[np.ndarray]:
+        for pairs in near_pairs(rows, rows=different):
+            found = np.array([digests[i] != digests[j] for i, j in pairs.tolist()])
+            weights = np.array([copies[i] * copies[j] for i, j in pairs[found].tolist()], np.int64)
+            near[:] += [(weights * apart).sum() for apart in _apart(pairs[found], labels, part_of)]
+            yield pairs
 
+    exact = equal_pairs(digests)
+    groups = components(chain([exact], close_pairs()), count=len(digests))
     names = [f"{name}/{file}" if len(parts) > 1 else file for name, part in parts.items() for file in part.names]
     members: dict[int, list[int]] = {}
-    for index, group in enumerate(components(np.concatenate([exact, close]), count=len(digests)).tolist()):
-        members.setdefault(group, []).append(index)
+    shared = np.bincount(groups)[groups] > 1
+    for index in np.flatnonzero(shared).tolist():
+        members.setdefault(int(groups[index]), []).append(index)
     # The harmful ones first: those that cross parts, then those that cross classes.
-    ranked = sorted(
-        (group for group in members.values() if len(group) > 1),
-        key=lambda group: (-len(set(part_of[group])), -len(set(labels[group]))),
-    )
-    return tally(exact), tally(near), tuple(tuple(f"{names[i]} ({kinds[i]})" for i in group) for group in ranked)
+    ranked = sorted(members.values(), key=lambda group: (-len(set(part_of[group])), -len(set(labels[group]))))
+    tallies = [[int(apart.sum()) for apart in _apart(exact, labels, part_of)], near.tolist()]
+    of_exact, of_near = (Duplicates(pairs=one, across_classes=two, across_parts=three) for one, two, three in tallies)
+    return of_exact, of_near, tuple(tuple(f"{names[i]} ({kinds[i]})" for i in group) for group in ranked)
+
+
+def _apart(pairs: np.ndarray, labels: np.ndarray, part_of: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return for each pair whether it counts at all, crosses classes, and crosses parts: bool (M,) each."""
+    first, second = pairs[:, 0], pairs[:, 1]
+    return np.ones(len(pairs), np.bool_), labels[first] != labels[second], part_of[first] != part_of[second]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from zlib import crc32
 
 import numpy as np
 
@@ -12,70 +14,161 @@ from medzoo.data.images import prepare
 # Thumbnails of this side are compared; on BUSI, pairs above the correlation are the same scan cropped or re-saved.
 THUMBNAIL = 32
 THRESHOLD = 0.99
-# Rows compared at once: 512 x 100,000 distances take 200 MB.
-_ROWS = 512
-# Thumbnails are first compared by as many of their lowest frequencies, in each direction.
+# Below this norm, far less than one gray level in one pixel, an image is blank and correlates with nothing.
+_BLANK = 1e-3
+# Thumbnails are first compared by as many of their lowest frequencies, in each direction, and before that by the few
+# directions in which these vary most.
 _LOW = 8
+_DIRECTIONS = 8
+_ROUNDING = 1e-5  # of a squared distance, in 32 bits
+_ROWS = 2048  # searched at once: at worst 100 MB of distances
 _PAIRS = 4096  # compared in full at once: 32 MB
+_LINKS = 1 << 21  # pairs held at once before they are reduced to groups
 
 
-def thumbnails(dataset: Dataset) -> np.ndarray:
-    """Return each image as gray 32x32 of zero mean and unit norm: float32 (N, 1024), zeros for a blank image."""
-    found = np.zeros((len(dataset), THUMBNAIL * THUMBNAIL), np.float32)
-    for row, pixels in zip(found, dataset.all_pixels(), strict=True):
+def thumbnails(*datasets: Dataset) -> np.ndarray:
+    """Return each image of the datasets in turn as gray 32x32: uint8 (N, 1024), 1 MB for a thousand images."""
+    found = np.empty((sum(map(len, datasets)), THUMBNAIL * THUMBNAIL), np.uint8)
+    every = itertools.chain.from_iterable(dataset.all_pixels() for dataset in datasets)
+    for row, pixels in zip(found, every, strict=True):
         row[:] = prepare(pixels, size=THUMBNAIL, channels=1, crop="none").ravel()
+    return found
+
+
+def standardized(rows: np.ndarray) -> np.ndarray:
+    """Return thumbnails with zero mean and unit norm: float32 (N, 1024), zeros for a blank image.
+
+    The product of two is their correlation.
+    """
+    found = rows.astype(np.float32)
     found -= found.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(found, axis=1, keepdims=True)
-    # A blank image correlates with nothing; the bound is far below one gray level in one pixel.
     scaled = np.zeros_like(found)
-    np.divide(found, norms, out=scaled, where=norms > 1e-3)
+    np.divide(found, norms, out=scaled, where=norms > _BLANK)
     return scaled
 
 
-def near_pairs(vectors: np.ndarray) -> np.ndarray:
-    """Return pairs (M, 2) int64 of rows i < j of `thumbnails` whose correlation is above 0.99, in order.
+def near_pairs(
+    first: np.ndarray, second: np.ndarray | None = None, *, rows: np.ndarray | None = None, above: float = THRESHOLD
+) -> Iterator[np.ndarray]:
+    """Yield pairs (M, 2) int64 of thumbnails, each pair once, that correlate above `above`, at least 0.
 
-    No pair is missed: the correlation of unit vectors is 1 less half their squared distance, and the lowest frequencies
-    alone (of an orthonormal cosine transform) lie no farther apart than the whole vectors do. Rows are sorted by one
-    frequency and compared within the distance by 64; the few that are left are compared in full.
+    They are rows i < j of `first`, of only `rows` among them if given, or a row of `first` and one of `second`.
+
+    No pair is missed: the correlation of unit vectors is 1 less half their squared distance, and their lowest
+    frequencies alone (of an orthonormal cosine transform), or these seen from a few directions, lie no farther apart
+    than the whole vectors do. k-d trees find what is near in those directions, and only that is compared further.
+    Beside the thumbnails, 0.4 MB are needed for a thousand of them.
     """
-    rows = np.flatnonzero(vectors.any(axis=1))  # a blank image is near to none
-    if len(rows) < 2:
-        return np.empty((0, 2), np.int64)
-    low = _low_frequencies(vectors[rows])
-    key = int(low.var(axis=0).argmax())
-    order = np.argsort(low[:, key], kind="stable")
-    rows, low = rows[order], low[order]
-    squares = np.einsum("ij,ij->i", low, low)
-    most = 2 * (1 - THRESHOLD) + 1e-5  # the bound of the squared distance, and the rounding of 32 bits
-    ends = np.searchsorted(low[:, key], low[:, key] + np.sqrt(most), side="right")
-    found = []
-    for start in range(0, len(rows), _ROWS):
-        stop = min(start + _ROWS, len(rows))
-        end = int(ends[stop - 1])
-        distances = squares[start:stop, None] + squares[start:end] - 2 * (low[start:stop] @ low[start:end].T)
-        first, second = np.nonzero(np.triu(distances < most, k=1))
-        for begin in range(0, len(first), _PAIRS):
-            pairs = np.stack(
-                [rows[start + first[begin : begin + _PAIRS]], rows[start + second[begin : begin + _PAIRS]]]
-            )
-            close = np.einsum("ij,ij->i", vectors[pairs[0]], vectors[pairs[1]]) > THRESHOLD
-            found.append(np.sort(pairs[:, close], axis=0))
-    pairs = np.concatenate(found, axis=1).T if found else np.empty((0, 2), np.int64)
-    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))].astype(np.int64)
+    blocks = [_low_frequencies(first, rows)]
+    blocks += [_low_frequencies(second, None)] if second is not None else []
+    covariance = sum(low.T @ low for _, low in blocks)
+    _, directions = np.linalg.eigh(covariance)
+    sides = [_Side(places, low @ directions[:, ::-1]) for places, low in blocks]
+    own, other = sides[0], sides[-1]
+    most = 2 * (1 - above) + _ROUNDING
+    for a, b in _close_blocks(own, other, np.sqrt(most)):
+        candidates = _within(own, other, a, b, np.sqrt(most))
+        for start in range(0, len(candidates), _ROWS * 16):
+            pairs = candidates[start : start + _ROWS * 16]
+            apart = own.low[pairs[:, 0]] - other.low[pairs[:, 1]]
+            pairs = pairs[np.einsum("ij,ij->i", apart, apart) < most]
+            pairs = np.stack([own.places[pairs[:, 0]], other.places[pairs[:, 1]]], axis=1)
+            if second is None:
+                pairs.sort(axis=1)
+            for begin in range(0, len(pairs), _PAIRS):
+                few = pairs[begin : begin + _PAIRS]
+                found = few[correlations(first, first if second is None else second, few) > above]
+                if len(found):
+                    yield found
 
 
-def _low_frequencies(vectors: np.ndarray) -> np.ndarray:
-    """Return the lowest frequencies of `thumbnails` by an orthonormal cosine transform: float32 (N, 64)."""
-    from scipy.fft import dctn
-
-    found = np.empty((len(vectors), _LOW * _LOW), np.float32)
-    for start in range(0, len(vectors), _ROWS):
-        pictures = vectors[start : start + _ROWS].reshape(-1, THUMBNAIL, THUMBNAIL)
-        found[start : start + _ROWS] = dctn(pictures, axes=(1, 2), norm="ortho")[:, :_LOW, :_LOW].reshape(
-            len(pictures), -1
-        )
+def resemble(first: np.ndarray, second: np.ndarray, *, above: float = THRESHOLD) -> np.ndarray:
+    """Return of each thumbnail of `first` whether it correlates above `above` with any of `second`: bool (N,)."""
+    found = np.zeros(len(first), np.bool_)
+    for pairs in near_pairs(first, second, above=above):
+        found[pairs[:, 0]] = True
     return found
+
+
+def just_below(correlation: float) -> float:
+    """Return the greatest correlation, in 32 bits, below this one: pairs above it have this one or more."""
+    return float(np.nextafter(np.float32(correlation), np.float32(-1)))
+
+
+class _Side:
+    """One of the two sets of thumbnails that are compared: their rows (`places`) and lowest frequencies.
+
+    Both are in the order of a k-d tree's leaves, so that each block of `_ROWS` lies close together.
+    """
+
+    def __init__(self, places: np.ndarray, low: np.ndarray) -> None:
+        from scipy.spatial import cKDTree
+
+        order = cKDTree(low[:, :_DIRECTIONS]).indices if len(low) else np.empty(0, np.int64)
+        self.places, self.low = places[order], low[order]
+        few = np.ascontiguousarray(self.low[:, :_DIRECTIONS])
+        self.starts = range(0, len(few), _ROWS)
+        parts = [few[start : start + _ROWS] for start in self.starts]
+        self.trees = [cKDTree(part) for part in parts]
+        self.lowest = np.array([part.min(axis=0) for part in parts]).reshape(-1, _DIRECTIONS)
+        self.highest = np.array([part.max(axis=0) for part in parts]).reshape(-1, _DIRECTIONS)
+
+
+def _close_blocks(own: _Side, other: _Side, reach: float) -> Iterator[tuple[int, int]]:
+    """Yield which blocks of the two sides may hold thumbnails within `reach`; of one side alone, each two once."""
+    for a in range(len(own.starts)):
+        gaps = np.maximum(np.maximum(own.lowest[a] - other.highest, other.lowest - own.highest[a]), 0)
+        for b in np.flatnonzero(np.einsum("ij,ij->i", gaps, gaps) <= reach * reach).tolist():
+            if own is not other or a <= b:
+                yield a, b
+
+
+def _within(own: _Side, other: _Side, a: int, b: int, reach: float) -> np.ndarray:
+    """Return pairs (M, 2) of rows of two blocks that lie within `reach` in the few directions."""
+    if own is other and a == b:
+        pairs: np.ndarray = own.trees[a].query_pairs(reach, output_type="ndarray")
+        return pairs + own.starts[a]
+    found = own.trees[a].sparse_distance_matrix(other.trees[b], reach, output_type="ndarray")
+    return np.stack([found["i"] + own.starts[a], found["j"] + other.starts[b]], axis=1)
+
+
+def correlations(first: np.ndarray, second: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Return the correlation of each pair of rows of two sets of thumbnails: float32 (M,)."""
+    of_first, left = np.unique(pairs[:, 0], return_inverse=True)
+    of_second, right = np.unique(pairs[:, 1], return_inverse=True)
+    return np.einsum("ij,ij->i", standardized(first[of_first])[left], standardized(second[of_second])[right])
+
+
+def _low_frequencies(rows: np.ndarray, chosen: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return which of the `chosen` rows, by default all, are not blank, and their lowest frequencies.
+
+    These are float32 (N, 64), by an orthonormal cosine transform of the standardized thumbnails.
+    """
+    from scipy.fft import dct
+
+    places = np.arange(len(rows)) if chosen is None else chosen
+    waves = dct(np.eye(THUMBNAIL, dtype=np.float32), norm="ortho", axis=1)[:, :_LOW]
+    transform = np.kron(waves, waves)
+    found, kept = np.empty((len(places), _LOW * _LOW), np.float32), np.empty(len(places), np.bool_)
+    for start in range(0, len(places), _ROWS):
+        vectors = standardized(rows[places[start : start + _ROWS]])
+        found[start : start + _ROWS] = vectors @ transform
+        kept[start : start + _ROWS] = vectors.any(axis=1)
+    return places[kept], found[kept]
+
+
+def distinct(*keys: Sequence[Hashable]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first place of each distinct combination of keys, and how many places have it: int64 (M,) each."""
+    first: dict[tuple[Hashable, ...], int] = {}
+    of_place = np.array([first.setdefault(key, place) for place, key in enumerate(zip(*keys, strict=True))], np.int64)
+    places, counts = np.unique(of_place, return_counts=True)
+    return places, counts
+
+
+def checksums(rows: np.ndarray) -> list[int]:
+    """Return a number for each thumbnail that tells those of equal fingerprints apart, which a gray window may do."""
+    return [crc32(row.data) for row in rows]
 
 
 def equal_pairs(fingerprints: Sequence[str]) -> np.ndarray:
@@ -85,18 +178,34 @@ def equal_pairs(fingerprints: Sequence[str]) -> np.ndarray:
     return np.array([pair for pair in pairs if pair[0] != pair[1]], np.int64).reshape(-1, 2)
 
 
-def components(pairs: np.ndarray, *, count: int) -> np.ndarray:
+def components(pairs: Iterable[np.ndarray], *, count: int) -> np.ndarray:
     """Return the group of each of `count` images, int64 (count,), numbered from 0 by first appearance.
 
-    Images of a pair share a group.
+    Images of a pair share a group; `pairs` are blocks (M, 2), of which few are held at a time.
     """
+    held, total = [np.empty((0, 2), np.int64)], 0
+    for block in pairs:
+        held.append(block)
+        total += len(block)
+        if total > max(_LINKS, 2 * count):
+            # What the pairs say of groups takes no more than one pair for each image.
+            groups = _connected(np.concatenate(held), count=count)
+            _, first = np.unique(groups, return_index=True)
+            held = [np.stack([first[groups], np.arange(count)], axis=1)]
+            total = count
+    groups = _connected(np.concatenate(held), count=count)
+    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse].astype(np.int64)
+
+
+def _connected(pairs: np.ndarray, *, count: int) -> np.ndarray:
+    """Return the group of each of `count` images, in any order."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     links = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
-    _, groups = connected_components(links, directed=False)
-    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[inverse].astype(np.int64)
+    groups: np.ndarray = connected_components(links, directed=False)[1]
+    return groups
 
 
 def image_groups(dataset: Dataset) -> np.ndarray:
@@ -111,9 +220,12 @@ def image_groups(dataset: Dataset) -> np.ndarray:
     known = [index for index, patient in enumerate(dataset.patients) if patient]
     of_patients = equal_pairs([dataset.patients[index] for index in known])
     pairs = np.array([(known[first], known[second]) for first, second in of_patients], np.int64).reshape(-1, 2)
-    alike = np.concatenate([near_pairs(thumbnails(dataset)), equal_pairs(dataset.fingerprints())])
     unknown = np.array([not patient for patient in dataset.patients])
-    return components(np.concatenate([pairs, alike[unknown[alike].any(axis=1)]]), count=len(dataset))
+    rows = thumbnails(dataset)
+    # Every copy of an image is compared here: it counts which of them has a patient.
+    alike = itertools.chain([equal_pairs(dataset.fingerprints())], near_pairs(rows))
+    links = (block[unknown[block].any(axis=1)] for block in alike)
+    return components(itertools.chain([pairs], links), count=len(dataset))
 
 
 def duplicate_groups(dataset: Dataset) -> np.ndarray:
@@ -121,5 +233,6 @@ def duplicate_groups(dataset: Dataset) -> np.ndarray:
 
     Nearly equal means a correlation above 0.99 of 32x32 gray thumbnails. Raises: DataError on an unreadable image.
     """
-    pairs = np.concatenate([near_pairs(thumbnails(dataset)), equal_pairs(dataset.fingerprints())])
-    return components(pairs, count=len(dataset))
+    digests, rows = dataset.fingerprints(), thumbnails(dataset)
+    different, _ = distinct(digests, checksums(rows))
+    return components(itertools.chain([equal_pairs(digests)], near_pairs(rows, rows=different)), count=len(dataset))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from medzoo.data.dataset import Dataset, open_dataset
-from medzoo.data.duplicates import THRESHOLD, thumbnails
+from medzoo.data.duplicates import correlations, near_pairs, thumbnails
 from medzoo.data.metadata import read_metadata
 from medzoo.errors import ConfigError, DataError
 from medzoo.evaluation.leakage import known_training_images
@@ -22,9 +22,6 @@ from medzoo.generation.mixture import Source
 from medzoo.generation.run import SOURCES
 from medzoo.models.labels import join_labels
 from medzoo.runs.record import read_run
-
-# Rows compared at once: 512 x 10,000 correlations take 20 MB.
-_ROWS = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,12 +115,12 @@ class ImageFolder:
 
         They have equal pixels, or thumbnails that correlate above 0.99.
         """
-        vectors, found = thumbnails(data), dict[int, tuple[int, ...]]()
-        for start in range(0, len(vectors), _ROWS):
-            close = vectors[start : start + _ROWS] @ self._thumbnails.T
-            for row in np.flatnonzero(close.max(axis=1) > THRESHOLD).tolist():
-                near = np.flatnonzero(close[row] > THRESHOLD)
-                found[start + row] = tuple(near[np.argsort(-close[row][near], kind="stable")].tolist())
+        rows, near = thumbnails(data), dict[int, list[tuple[float, int]]]()
+        for pairs in near_pairs(rows, self._thumbnails):
+            alike = correlations(rows, self._thumbnails, pairs)
+            for (k, index), correlation in zip(pairs.tolist(), alike.tolist(), strict=True):
+                near.setdefault(k, []).append((-correlation, index))
+        found = {k: tuple(index for _, index in sorted(own)) for k, own in near.items()}
         own: dict[str, list[int]] = {}
         for index, digest in enumerate(self.data.fingerprints()):
             own.setdefault(digest, []).append(index)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from medzoo.data.dataset import Dataset, describe_blank
-from medzoo.data.duplicates import image_groups, thumbnails
+from medzoo.data.duplicates import image_groups, just_below, near_pairs, resemble, thumbnails
 from medzoo.data.readers import patient_names
 from medzoo.data.splits import assign_groups, check_groupable, split_dataset
 from medzoo.data.synthetic import check_no_synthetic
@@ -185,11 +185,16 @@ def _check_leaks(images: Images, *, allow_leak: bool) -> Images:
 
 def _with_similar(images: Images) -> Images:
     """Add a warning about test images that resemble training images, and their number in each fold."""
-    vectors = thumbnails(images.data)
-    near = [
-        int(((vectors[list(fold.test)] @ vectors[[*fold.train, *fold.val]].T).max(axis=1) >= NEAR).sum())
-        for fold in images.folds
-    ]
+    tested, trained = np.zeros((2, len(images.folds), len(images.data)), np.bool_)
+    for number, fold in enumerate(images.folds):
+        tested[number, [*fold.test]] = True
+        trained[number, [*fold.train, *fold.val]] = True
+    like_training = np.zeros_like(tested)
+    for pairs in near_pairs(thumbnails(images.data), above=just_below(NEAR)):
+        for one, other in (pairs.T, pairs.T[::-1]):
+            fold_of, which = np.nonzero(tested[:, one] & trained[:, other])
+            like_training[fold_of, one[which]] = True
+    near = like_training.sum(axis=1).tolist()
     warning = (
         f"{sum(near)} of the {sum(len(fold.test) for fold in images.folds)} test images resemble a training or "
         f"validation image (thumbnails correlate at {NEAR:g} or more): if they show the same scan, the scores of every "
@@ -219,7 +224,8 @@ def _with_external(images: Images, tests: Sequence[Dataset], *, allow_leak: bool
             warnings.append(f"{leak}: the scores of every arm on them are too optimistic")
         if not len(own):
             raise DataError(f"every image of {test.path} was used in training", "give others with --test DIR")
-        near = int(((thumbnails(own) @ thumbnails(images.data.subset(trained)).T).max(axis=1) >= NEAR).sum())
+        known_rows = thumbnails(images.data.subset(trained))
+        near = int(resemble(thumbnails(own), known_rows, above=just_below(NEAR)).sum())
         if near and not leaked:
             warnings.append(
                 f"{near} of the {len(own)} images of {test.path} resemble a training or validation image (thumbnails "

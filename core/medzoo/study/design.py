@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from medzoo.data.dataset import Dataset, fingerprint_of
-from medzoo.data.duplicates import THRESHOLD, thumbnails
+from medzoo.data.duplicates import THRESHOLD, standardized, thumbnails
 from medzoo.data.images import CROPS, is_color, prepare
 from medzoo.data.reading import Reading
 from medzoo.errors import ConfigError, DataError
@@ -342,15 +342,14 @@ def _warnings(
 
 
 def _vectors(pixels: np.ndarray) -> np.ndarray:
-    """Return gray thumbnails of zero mean and unit norm: float32 (N, 1024), as `duplicates.thumbnails`."""
+    """Return gray thumbnails of zero mean and unit norm: float32 (N, 1024), as `duplicates.standardized`."""
     shown = pixels[:, 0] if pixels.shape[1] == 1 else pixels.transpose(0, 2, 3, 1)
     count = len(pixels)
-    return thumbnails(
-        Dataset(
-            path=Path("study"),
-            classes=("all",),
-            labels=np.zeros(count, np.int64),
-            names=tuple(map(str, range(count))),
-            array=shown,
-        )
+    data = Dataset(
+        path=Path("study"),
+        classes=("all",),
+        labels=np.zeros(count, np.int64),
+        names=tuple(map(str, range(count))),
+        array=shown,
     )
+    return standardized(thumbnails(data))

@@ -13,7 +13,7 @@ import numpy as np
 
 from medzoo.config import Resolved
 from medzoo.data.dataset import Dataset, describe_blank, open_unlabeled
-from medzoo.data.duplicates import THRESHOLD, thumbnails
+from medzoo.data.duplicates import resemble, thumbnails
 from medzoo.data.reading import Reading
 from medzoo.errors import ConfigError, DataError
 from medzoo.plugins.lookup import Plugins
@@ -98,12 +98,12 @@ def _without_known(unlabeled: Dataset, data: Dataset) -> Dataset:
         DataError: some are images that `data` holds out, or nearly so; none is left.
     """
     path, digests = unlabeled.path, unlabeled.fingerprints()
-    vectors = thumbnails(unlabeled) if data.held_out else None
+    rows = thumbnails(unlabeled) if data.held_out else None
     for part, images in data.held_out.items():
         held_out = frozenset(images.fingerprints())
         same = np.array([digest in held_out for digest in digests])
-        if vectors is not None and len(images):
-            same |= (vectors @ thumbnails(images).T).max(axis=1) > THRESHOLD
+        if rows is not None:
+            same |= resemble(rows, thumbnails(images))
         if same.any():
             first = unlabeled.names[int(same.argmax())]
             raise DataError(
