@@ -594,7 +594,7 @@ def test_run_waits_for_another_process(data, tiny, tmp_path, logged):
     second = threading.Thread(target=lambda: found.append(run(work, jobs=1, progress=no_progress)), daemon=True)
     with folder_lock((tmp_path / "x").resolve()):
         second.start()
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while not logged and time.monotonic() < deadline:
             time.sleep(0.05)
         assert second.is_alive()

@@ -36,7 +36,7 @@ def chromium_page(*, width: int = 1280, dark: bool = False) -> Iterator[tuple[Pa
         browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
         scheme = "dark" if dark else "light"
         context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)  # type: ignore[arg-type]
-        context.set_default_timeout(120_000)
+        context.set_default_timeout(600_000)
         page = context.new_page()
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda message: faults.append(message.text))

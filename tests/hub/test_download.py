@@ -272,7 +272,7 @@ def test_pull_resumes_after_an_interrupt(hub_server, entry, published):
     hub_server.fail(WEIGHTS, pause=0.1, chunk=200)
     program = "import sys; from medzoo.cli.app import run; sys.exit(run(['pull', 'ddpm-test']))"
     running = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not any(part.stat().st_size for part in cache_folder(entry).glob(".model.safetensors.*")):
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -177,7 +177,7 @@ def test_train_killed_resumes_with_the_same_weights(folder: Path, tmp_path: Path
     arguments = [sys.executable, "-m", "medzoo", *command(folder, tmp_path / "killed", *more)]
     with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         checkpoints = tmp_path / "killed" / "checkpoints"
-        wait_for(lambda: any(checkpoints.glob("step-*.safetensors")), seconds=120, process=process)
+        wait_for(lambda: any(checkpoints.glob("step-*.safetensors")), seconds=600, process=process)
         process.send_signal(signal.SIGKILL)
     assert not (tmp_path / "killed" / "run.json").exists()
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=600, check=False)
@@ -379,7 +379,7 @@ def test_train_waits_for_another_process(finished: Path, udder: Dataset, tmp_pat
     with exclusive_run(folder):
         second = threading.Thread(target=lambda: found.append(run(udder, folder)), daemon=True)
         second.start()
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         waiting = f"waiting for another process that writes to {folder}"
         while waiting not in logged and time.monotonic() < deadline:
             time.sleep(0.05)
