@@ -54,6 +54,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "evaluate": ("evaluate", "evaluate"),
     "study": ("study", "app"),
     "gallery": ("gallery", "gallery"),
+    "app": ("serve", "app"),
     "card": ("push", "card"),
     "push": ("push", "push"),
     "export": ("export", "export"),

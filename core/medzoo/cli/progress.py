@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
+import os
 import sys
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -19,10 +22,12 @@ class ProgressDisplay:
     """A `medzoo.runs.progress.Progress` as a context manager, which shows what it is called with.
 
     A count that restarts, as for the next file, is shown from its start. What plugins print inside the context
-    goes to stderr, because stdout is for the result. With the unit "MB", what is counted are bytes.
+    goes to stderr, because stdout is for the result. With the unit "MB", what is counted are bytes. The file that
+    MEDZOO_PROGRESS_FILE names, if it does, holds the last count as JSON, for the program that started medzoo.
     """
 
     EVERY = 10.0
+    EVERY_IN_FILE = 0.3
 
     def __init__(self, title: str, *, unit: str = "images") -> None:
         self.title = title
@@ -30,7 +35,8 @@ class ProgressDisplay:
         self.bar: tuple[Progress, TaskID] | None = None
         self.first = self.done = 0
         self.total = -1
-        self.began = self.logged = 0.0
+        self.began = self.logged = self.written = 0.0
+        self.file = Path(given) if (given := os.environ.get("MEDZOO_PROGRESS_FILE")) else None
         self.aside = contextlib.redirect_stdout(sys.stderr)
 
     def __enter__(self) -> Self:
@@ -52,6 +58,9 @@ class ProgressDisplay:
             if sys.stderr.isatty():
                 self._show_bar()
         self.done = done
+        if self.file is not None and (done in (self.first, total) or now - self.written >= self.EVERY_IN_FILE):
+            self.written = now
+            self._write(self.file, note)
         pace = (done - self.first) / max(now - self.began, 1e-9)
         amounts = (f"{amount / 1e6:.1f}" if self.unit == "MB" else str(amount) for amount in (done, total))
         rate = f"{pace / 1e6 if self.unit == 'MB' else pace:.1f} {self.unit}/s"
@@ -62,6 +71,14 @@ class ProgressDisplay:
         elif now - self.logged >= self.EVERY and pace > 0:
             self.logged = now
             logger.info(f"{self.title}: {text}, {duration((total - done) / pace)} left")
+
+    def _write(self, file: Path, note: str) -> None:
+        """Write the count to the file, whole at any time; a job does not fail because of it."""
+        values = {"title": self.title, "done": self.done, "total": self.total, "unit": self.unit, "note": note}
+        temporary = file.with_name(f"{file.name}.part")
+        with contextlib.suppress(OSError):
+            temporary.write_text(json.dumps(values), "utf-8")
+            temporary.replace(file)
 
     def _show_bar(self) -> None:
         """Show a bar from `first` on, that of the count before if there was one."""
