@@ -14,6 +14,7 @@ STATE = ".medzoo-app"
 """The folder of the workbench's own files in its root; hidden, so that readers of image folders skip it."""
 
 _DEPTH, _MOST = 4, 500
+_LONGEST, _LONGEST_NAME = 2000, 255  # letters of a path, bytes of a name: no disk takes longer ones
 _OUTSIDE = "give a path inside the folder that `medzoo app --root` names"
 _DRIVE = re.compile(r"[A-Za-z]:")
 
@@ -35,7 +36,16 @@ def inside(root: Path, text: str) -> Path:
     Raises: ConfigError for an absolute path, one that goes up, or one that a link leads out of `root`.
     """
     parts = text.split("/")
-    if not text or "\0" in text or "\\" in text or text.startswith(("/", "~")) or _DRIVE.match(text) or ".." in parts:
+    too_long = len(text) > _LONGEST or any(len(os.fsencode(part)) > _LONGEST_NAME for part in parts)
+    if (
+        not text
+        or too_long
+        or "\0" in text
+        or "\\" in text
+        or text.startswith(("/", "~"))
+        or _DRIVE.match(text)
+        or ".." in parts
+    ):
         raise ConfigError(f"'{text}' is not a path inside the served folder", _OUTSIDE)
     try:
         found = (root / text).resolve()
