@@ -111,7 +111,6 @@ def check_data(
     """
     from medzoo.data.checks import check_dataset
     from medzoo.data.dataset import open_dataset, open_unlabeled
-    from medzoo.report.data.report import write_data_report
 
     require((str, Path), "a path", data=data)
     require((str, Path, NoneType), "a path", out=out)
@@ -123,6 +122,8 @@ def check_data(
         dataset = open_dataset(path, skip_bad=True, masks=masks, reading=Reading.of(reading), log=False)
     report = check_dataset(dataset)
     if out is not None:
+        from medzoo.report.data.report import write_data_report
+
         write_data_report(report, dataset, Path(out))
     return report
 

@@ -140,7 +140,7 @@ def test_study_page_shows_the_pixels_of_the_key(tmp_path: Path) -> None:
         begin(page, study, "r1")
         page.wait_for_selector("canvas")
         drawn = page.evaluate("[...document.querySelector('canvas').getContext('2d').getImageData(0, 0, 32, 32).data]")
-    from medzoo.data.dataset import fingerprint_of
+    from medzoo.data.image_facts import fingerprint_of
 
     shown = np.array(drawn, np.uint8).reshape(32, 32, 4)[None, :, :, 0]
     assert fingerprint_of(shown) == study.study.images[study.study.trials[0].images[0]].fingerprint

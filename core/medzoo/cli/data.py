@@ -98,10 +98,13 @@ def check(
 ) -> None:
     """Report what images were taken for, what was left out, unreadable files and duplicates."""
     import medzoo
-    from medzoo.report.data.report import REPORT
 
     report = medzoo.check_data(data, out=out, masks=masks, reading=reading)
-    written = out / REPORT if out is not None else None
+    written = None
+    if out is not None:
+        from medzoo.report.data.report import REPORT
+
+        written = out / REPORT
     if written is None and not json:
         logger.info("--out DIR writes a report with images of each class")
     if json:

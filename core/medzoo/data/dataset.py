@@ -9,10 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from medzoo.data.folders import read_flat_folder
+from medzoo.data.image_facts import Facts, fingerprint_of, is_blank, read_files, read_headers, read_thumbnails
 from medzoo.data.images import (
     Header,
     decode,
@@ -23,7 +25,6 @@ from medzoo.data.images import (
     is_image,
     no_picture,
     prepare,
-    probe,
     spread,
 )
 from medzoo.data.readers import Listing, read, take_frames
@@ -35,6 +36,8 @@ from medzoo.errors import ConfigError, DataError, UnknownName
 from medzoo.specs import ImageSpec
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # Prepared images are kept in memory up to this size in bytes; beyond it they are decoded at each access.
 CACHE_LIMIT = 2 * 1024**3
@@ -120,14 +123,14 @@ class Dataset:
         """Yield every image as stored, in order, several decoded at once. Raises: DataError on an unreadable file."""
         yield from _readable(self._decoded(range(len(self))))
 
-    def _decoded(self, indices: Sequence[int], *, stored: bool = False) -> Iterator[np.ndarray | DataError]:
-        """Yield these images in order, several decoded at once; with `stored`, of whatever depth and window."""
+    def _decoded(self, indices: Sequence[int]) -> Iterator[np.ndarray | DataError]:
+        """Yield these images in order, several decoded at once."""
         if self.files is None:
-            yield from self._array[[*indices]]
+            yield from (self._array[index] for index in indices)
             return
         files = [self.files[index] for index in indices]
         frames = [self.frames[index] for index in indices] if self.frames is not None else None
-        yield from decode_all(files, frames=frames, depth=None if stored else self.depth, window=self.window)
+        yield from decode_all(files, frames=frames, depth=self.depth, window=self.window)
 
     @property
     def _array(self) -> np.ndarray:
@@ -164,7 +167,7 @@ class Dataset:
             bad=(),
             synthetic=synthetic,
         )
-        for known in ("headers", "_decoded_once"):  # so that no file is read again
+        for known in ("headers", "_facts"):  # so that no file is read again
             if known in self.__dict__:
                 found.__dict__[known] = tuple(self.__dict__[known][index] for index in chosen)
         return found
@@ -172,8 +175,10 @@ class Dataset:
     @cached_property
     def headers(self) -> tuple[Header, ...]:
         """What each image's header says. Raises: DataError for a file that is not an image."""
+        if "_facts" in self.__dict__:
+            return tuple(facts.header for facts in self._facts)
         if self.files is not None:
-            return tuple(map(probe, self.files, self.frames or [""] * len(self)))
+            return tuple(read_headers(self.files, self.frames))
         height, width = self._array.shape[1:3]
         return (Header(width, height, "L" if self._array.ndim == 3 else "RGB"),) * len(self)
 
@@ -292,19 +297,29 @@ class Dataset:
         return header.window if self.window in ("", FILE) else describe_window(self.window)
 
     @cached_property
-    def _decoded_once(self) -> tuple[tuple[str, bool], ...]:
-        """Each image's fingerprint, and whether it is one color all over."""
-        # As stored: the bit depth and the window that images are read with leave their fingerprints alone.
-        decoded = self._decoded(range(len(self)), stored=True)
-        return tuple((fingerprint_of(pixels), is_blank(pixels)) for pixels in _readable(decoded))
+    def _facts(self) -> tuple[Facts, ...]:
+        """What reading each image once tells; the bit depth and the window leave it alone."""
+        if self.files is not None:
+            return tuple(facts for facts, _ in _readable(read_files(self.files, self.frames, window=self.window)))
+        return tuple(
+            Facts(header, fingerprint_of(pixels), is_blank(pixels), None)
+            for header, pixels in zip(self.headers, self._array, strict=True)
+        )
+
+    def thumbnails(self) -> Iterator[bytes]:
+        """Yield the 1024 bytes of each image's gray thumbnail, 32x32, in order. Raises: DataError."""
+        if self.files is None:
+            yield from read_thumbnails(self._array)
+            return
+        yield from (row for _, row in _readable(read_files(self.files, self.frames, window=self.window)))
 
     def blank(self) -> tuple[str, ...]:
         """Return the names of images without content: one color all over, as also wholly transparent ones are."""
-        return tuple(name for name, (_, blank) in zip(self.names, self._decoded_once, strict=True) if blank)
+        return tuple(name for name, (_, _, blank, _) in zip(self.names, self._facts, strict=True) if blank)
 
     def fingerprints(self) -> tuple[str, ...]:
         """Return the fingerprint of each image, as from `fingerprint_of`, whatever file holds it."""
-        return tuple(digest for digest, _ in self._decoded_once)
+        return tuple(facts.fingerprint for facts in self._facts)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of all images and their class names, 64 hex digits, whatever the order of images."""
@@ -323,10 +338,12 @@ class Dataset:
         held_out = {part: images.verify(skip_bad=skip_bad) for part, images in self.held_out.items()}
         if self.files is None:
             return replace(self, held_out=held_out)
-        decoded = enumerate(self._decoded(range(len(self))))
-        errors = {k: found for k, found in decoded if isinstance(found, DataError)}
+        read = read_files(self.files, self.frames, window=self.window)
+        known = [found if isinstance(found, DataError) else found[0] for found in read]
+        errors = {k: found for k, found in enumerate(known) if isinstance(found, DataError)}
+        facts = tuple(found for found in known if not isinstance(found, DataError))
         if not errors:
-            return replace(self, held_out=held_out)
+            return _with_facts(replace(self, held_out=held_out), facts)
         first = next(iter(errors.values()))
         if not skip_bad:
             others = f" (and {len(errors) - 1} other files)" if len(errors) > 1 else ""
@@ -335,7 +352,7 @@ class Dataset:
             raise DataError(f"{self.path}: none of its {len(self)} images can be read; first: {first.message}")
         bad = tuple((self.names[k], error.message) for k, error in errors.items())
         good = self.subset([k for k in range(len(self)) if k not in errors])
-        return replace(good, held_out=held_out, bad=self.bad + bad)
+        return _with_facts(replace(good, held_out=held_out, bad=self.bad + bad), facts)
 
     def view(self, image: ImageSpec, *, crop: str) -> PreparedImages:
         """Return the images as a model of `image` sees them, uint8 (C, size, size), with labels in its class order.
@@ -394,28 +411,24 @@ def _relabeled(dataset: Dataset, image: ImageSpec) -> np.ndarray:
     return mapped if image.multi_label else mapped.argmax(axis=1).astype(np.int64)
 
 
-def _readable(decoded: Iterable[np.ndarray | DataError]) -> Iterator[np.ndarray]:
-    """Yield the pixels of images. Raises: DataError where one stands in their place."""
-    for pixels in decoded:
-        if isinstance(pixels, DataError):
-            raise pixels
-        yield pixels
+def _readable(read: Iterable[T | DataError]) -> Iterator[T]:
+    """Yield what was read of images. Raises: DataError where one stands in its place."""
+    for found in read:
+        if isinstance(found, DataError):
+            raise found
+        yield found
 
 
-def fingerprint_of(pixels: np.ndarray) -> str:
-    """Return the first 16 hex digits of the SHA-256 of an image's shape and pixels, as `decode` gives them."""
-    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:16]
+def _with_facts(dataset: Dataset, facts: tuple[Facts, ...]) -> Dataset:
+    """Return the dataset with what is known of each of its images."""
+    dataset.__dict__["_facts"] = facts
+    return dataset
 
 
 def describe_blank(names: Sequence[str]) -> str:
     """Return a sentence about images without content, as `Dataset.blank` names them."""
     many = f"{len(names)} images have" if len(names) > 1 else "an image has"
     return f"{many} no content (one color all over, or all transparent), such as {names[0]}"
-
-
-def is_blank(pixels: np.ndarray) -> bool:
-    """Return whether an image, uint8 (H, W) or (H, W, 3), is one color all over."""
-    return bool((pixels == pixels[:1, :1]).all())
 
 
 def open_dataset(
@@ -498,7 +511,8 @@ def _finished(dataset: Dataset, *, skip_bad: bool, depth: int, log: bool) -> Dat
     """Return the dataset with headers read, synthetic images and bit depth known; log what it was taken for."""
     dataset = dataset.verify(skip_bad=True) if skip_bad else dataset
     held_out = {part: _with_marked(images) for part, images in dataset.held_out.items()}
-    dataset = _with_reduced_color(_with_highest(_with_marked(replace(dataset, held_out=held_out))))
+    dataset = _kept_headers(dataset, replace(dataset, held_out=held_out))
+    dataset = _with_reduced_color(_with_highest(_with_marked(dataset)))
     dataset = dataset.with_depth(depth or depth_of(dataset.highest or 0))
     if log:
         summary = dataset.summary()
@@ -517,22 +531,25 @@ def _with_marked(dataset: Dataset) -> Dataset:
 
 
 def _kept_headers(dataset: Dataset, changed: Dataset) -> Dataset:
-    """Return `changed`, which has the same files, with the headers that have been read already."""
+    """Return `changed`, which has the same files, with what has been read of them already."""
     changed.__dict__["headers"] = dataset.headers
-    return changed
+    return _with_facts(changed, dataset._facts) if "_facts" in dataset.__dict__ else changed
 
 
 def _with_highest(dataset: Dataset) -> Dataset:
     """Return the dataset with the highest value of all files of more than 8 bits a channel."""
     parts = (dataset, *dataset.held_out.values())
+    known = [part for part in parts if "_facts" in part.__dict__]
     wide = [
         file
         for part in parts
+        if part not in known
         for file, header in zip(part.files or (), part.headers if part.files else (), strict=True)
         if header.bits > 8 and not (header.format or header.reduced)
     ]
     # A file that cannot be read is reported by those who decode it.
     values = [value for value in highest_values(wide) if not isinstance(value, DataError)]
+    values += [facts.highest for part in known for facts in part._facts if facts.highest is not None]
     if -1 in values and max(values) > 0:
         raise DataError(
             f"{dataset.path} has images of floats from 0 to 1 beside images of values up to {max(values)}",

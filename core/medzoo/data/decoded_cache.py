@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from medzoo.data.dataset import Dataset, fingerprint_of
+from medzoo.data.dataset import Dataset
+from medzoo.data.image_facts import fingerprint_of
 from medzoo.data.images import prepare
 from medzoo.errors import DataError, MedzooError, ResourceError
 from medzoo.storage.files import (
@@ -108,7 +109,10 @@ class Decoded:
         """Identify the files as they are decoded: other bytes in one of them change its time or its size."""
         facts: list[object] = [_FORMAT, self.size, self.channels, self.crop, self.dataset.depth]
         if self.dataset.array is not None:
-            facts += [self.dataset.array.shape, hashlib.sha256(self.dataset.array.tobytes()).hexdigest()]
+            facts += [
+                self.dataset.array.shape,
+                hashlib.sha256(np.ascontiguousarray(self.dataset.array).data).hexdigest(),
+            ]
         if self.dataset.frames is not None:
             facts += [self.dataset.window, *self.dataset.frames]
         for file in self.dataset.files or ():

@@ -9,10 +9,9 @@ from zlib import crc32
 import numpy as np
 
 from medzoo.data.dataset import Dataset
-from medzoo.data.images import prepare
+from medzoo.data.image_facts import THUMBNAIL
 
-# Thumbnails of this side are compared; on BUSI, pairs above the correlation are the same scan cropped or re-saved.
-THUMBNAIL = 32
+# On BUSI, pairs above this correlation are the same scan cropped or re-saved.
 THRESHOLD = 0.99
 # Below this norm, far less than one gray level in one pixel, an image is blank and correlates with nothing.
 _BLANK = 1e-3
@@ -29,9 +28,9 @@ _LINKS = 1 << 21  # pairs held at once before they are reduced to groups
 def thumbnails(*datasets: Dataset) -> np.ndarray:
     """Return each image of the datasets in turn as gray 32x32: uint8 (N, 1024), 1 MB for a thousand images."""
     found = np.empty((sum(map(len, datasets)), THUMBNAIL * THUMBNAIL), np.uint8)
-    every = itertools.chain.from_iterable(dataset.all_pixels() for dataset in datasets)
-    for row, pixels in zip(found, every, strict=True):
-        row[:] = prepare(pixels, size=THUMBNAIL, channels=1, crop="none").ravel()
+    every = itertools.chain.from_iterable(dataset.thumbnails() for dataset in datasets)
+    for row, thumbnail in zip(found, every, strict=True):
+        row[:] = np.frombuffer(thumbnail, np.uint8)
     return found
 
 

@@ -14,6 +14,7 @@ from medzoo.data.metadata import METADATA
 from medzoo.data.spellings import part_of, without_part, words
 from medzoo.data.summary import Findings, LeftOut, merge_left_out
 from medzoo.errors import DataError
+from medzoo.storage.files import relative_name
 
 LAYOUTS = "give a folder of class folders, a CSV with the columns file,label, or a MedMNIST .npz"
 
@@ -104,7 +105,7 @@ def without_masks(files: Sequence[Path], root: Path, *, masks: str) -> set[int]:
     if found and masks == "refuse":
         first = files[min(found)]
         raise DataError(
-            f"{root} holds {len(found)} masks beside its images, such as {_relative(first, root)}",
+            f"{root} holds {len(found)} masks beside its images, such as {relative_name(first, root)}",
             "--masks ignore leaves them out, --masks as-images takes them for images",
         )
     return found
@@ -112,7 +113,7 @@ def without_masks(files: Sequence[Path], root: Path, *, masks: str) -> set[int]:
 
 def _without_masks(files: Sequence[Path], root: Path, *, masks: str) -> tuple[list[Path], list[LeftOut]]:
     found = without_masks(files, root, masks=masks)
-    names = [_relative(files[k], root) for k in found]
+    names = [relative_name(files[k], root) for k in found]
     kept = [file for k, file in enumerate(files) if k not in found]
     return kept, [LeftOut.of("masks", names)] if names else []
 
@@ -168,7 +169,7 @@ class _Found:
     def bare_files(self, root: Path) -> list[LeftOut]:
         """Count the files without a picture by what they are."""
         kinds = dict.fromkeys(what for what, _ in self.bare)
-        names = {kind: [_relative(file, root) for what, file in self.bare if what == kind] for kind in kinds}
+        names = {kind: [relative_name(file, root) for what, file in self.bare if what == kind] for kind in kinds}
         return [LeftOut.of(kind, own, expected=True) for kind, own in names.items()]
 
 
@@ -294,8 +295,9 @@ def _read_class_folders(root: Path, *, masks: str) -> tuple[FolderPart, list[Lef
     everything = [file for folder in folders for file in found[folder].images]
     kept, left_out = _without_masks(everything, root, masks=masks)
     images: dict[Path, list[Path]] = {folder: [] for folder in folders}
+    named = {folder.name: folder for folder in folders}
     for file in kept:
-        images[root / file.relative_to(root).parts[0]].append(file)
+        images[named[relative_name(file, root).partition("/")[0]]].append(file)
     for folder, own in list(images.items()):
         if not own and found[folder].images:
             del images[folder]  # a folder of masks is no class
@@ -310,7 +312,7 @@ def _read_class_folders(root: Path, *, masks: str) -> tuple[FolderPart, list[Lef
         raise DataError(f"{root} holds no images but masks", "--masks as-images takes masks for images")
     _check_classes(root, images)
     runs += [folder for one in found.values() for folder in one.runs]
-    left_out += [LeftOut.of("folders that medzoo wrote", [_relative(one, root) for one in runs])] if runs else []
+    left_out += [LeftOut.of("folders that medzoo wrote", [relative_name(one, root) for one in runs])] if runs else []
     left_out += [LeftOut.of("images beside the class folders", [file.name for file in beside])] if beside else []
     left_out += _other_files(
         [
@@ -321,10 +323,10 @@ def _read_class_folders(root: Path, *, masks: str) -> tuple[FolderPart, list[Lef
     )
     bare += [pair for one in found.values() for pair in one.bare]
     left_out += _Found(bare=bare).bare_files(root)
-    links = [_relative(link, root) for one in found.values() for link in one.links]
+    links = [relative_name(link, root) for one in found.values() for link in one.links]
     left_out += [LeftOut.of("links to a folder that was read already", links)] if links else []
     files = [file for own in images.values() for file in own]
-    names = tuple(_relative(file, root) for file in files)
+    names = tuple(relative_name(file, root) for file in files)
     _check_encoding(root, names)
     classes = tuple(folder.name for folder, own in images.items() for _ in own)
     return FolderPart(folder=root, files=tuple(files), classes=classes, names=names), left_out
@@ -366,7 +368,8 @@ def _check_classes(root: Path, images: Mapping[Path, Sequence[Path]]) -> None:
 
 def _inner_folders(folder: Path, files: Sequence[Path]) -> list[str]:
     """Return the names of the folders with images in a folder that has no images of its own."""
-    parts = [file.relative_to(folder).parts for file in files if file.is_relative_to(folder)]
+    start = f"{folder}{os.sep}"
+    parts = [relative_name(file, folder).split("/") for file in files if str(file).startswith(start)]
     return [] if any(len(own) == 1 for own in parts) else list(dict.fromkeys(own[0] for own in parts))
 
 
@@ -391,7 +394,7 @@ def _other_files(files: Sequence[Path], root: Path) -> list[LeftOut]:
     """Count files by suffix, those of images that medzoo does not read first."""
     by_suffix: dict[str, list[str]] = {}
     for file in files:
-        if (name := _relative(file, root)) not in _OWN:
+        if (name := relative_name(file, root)) not in _OWN:
             by_suffix.setdefault(_suffix(file), []).append(name)
     found = [
         LeftOut.of(suffix, names, expected=_is_expected(suffix, names)) for suffix, names in sorted(by_suffix.items())
@@ -404,10 +407,6 @@ def _is_expected(suffix: str, names: Sequence[str]) -> bool:
     if suffix == _NO_SUFFIX:
         return {PurePath(name).name.casefold() for name in names} <= _TEXTS
     return suffix not in _OTHER_IMAGES
-
-
-def _relative(file: Path, root: Path) -> str:
-    return file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file)
 
 
 def _check_encoding(root: Path, names: Iterable[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import threading
 import warnings
 import zlib
 from collections import deque
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
@@ -57,6 +59,9 @@ _BROKEN = (SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, O
 _TINT = 3.0
 _PHOTOMETRIC, _SUBFILE_TYPE = 262, 254  # TIFF tags
 _AT_ONCE = 64  # files
+_EXAMINED, _IN_TURN = 512, 16  # files read at once, and by a thread in turn
+# Entries of Pillow's `info` that may state how a picture is turned.
+_ORIENTED = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 _MAX_COPIES = 16  # reduced copies of a picture in one file, looked at
 
 
@@ -190,12 +195,17 @@ def probe(path: Path, frame: str = "") -> Header:
         if kind := format_of(path):
             return _probe_dicom(path, frame) if kind == DICOM else _probe_nifti(path, frame)
         with _opened(path) as image:
-            tiles = getattr(image, "tile", ())
-            raw = tiles[0].args if tiles else ""
-            raw = raw[0] if isinstance(raw, tuple) and raw else raw
-            reduced = image.mode in ("RGB", "RGBA", "LA") and ";16" in str(raw)
-            mode = f"{image.mode};16" if reduced else image.mode
-            return Header(image.width, image.height, mode, has_synthetic_mark(image))
+            return _header_of(image)
+
+
+def _header_of(image: Image.Image) -> Header:
+    """Return the header of an image that is opened and whose pixels are not read yet."""
+    tiles = getattr(image, "tile", ())
+    raw = tiles[0].args if tiles else ""
+    raw = raw[0] if isinstance(raw, tuple) and raw else raw
+    reduced = image.mode in ("RGB", "RGBA", "LA") and ";16" in str(raw)
+    mode = f"{image.mode};16" if reduced else image.mode
+    return Header(image.width, image.height, mode, has_synthetic_mark(image))
 
 
 def _probe_dicom(path: Path, frame: str) -> Header:
@@ -281,6 +291,90 @@ def highest_values(paths: Sequence[Path]) -> Iterator[int | DataError]:
     return _each([(path, "") for path in paths], lambda path, _: _highest_value(path))
 
 
+class Examined(NamedTuple):
+    """An image file that is read once: its header, its pixels as stored, and a picture of mode L or RGB to look at.
+
+    `stored` is what `decode` returns with `depth` None. Of more than 8 bits a channel, `shown` is scaled from as many
+    as the image uses, and `highest` is that of `highest_values`.
+    """
+
+    header: Header
+    stored: np.ndarray
+    shown: Image.Image
+    highest: int | None = None
+
+
+def examine_all(
+    paths: Sequence[Path], read: Callable[[Examined], T], *, frames: Sequence[str], window: str
+) -> Iterator[T | DataError]:
+    """Yield what `read` makes of each file, in order, several read at once; a bad file yields its DataError.
+
+    Images read at once have `MAX_PIXELS` pixels together at most.
+    """
+    pairs = list(zip(paths, frames, strict=True))
+    room = _Room()
+
+    def attempt(some: Sequence[tuple[Path, str]]) -> list[T | DataError]:
+        found: list[T | DataError] = []
+        for path, frame in some:
+            try:
+                found.append(_examine(path, frame, read, window=window, room=room))
+            except DataError as error:
+                found.append(error)
+        return found
+
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(pairs), _EXAMINED):
+            chunk = pairs[start : start + _EXAMINED]
+            # A small image is read in less time than a thread takes to be given it, so each gets several.
+            parts = [chunk[first : first + _IN_TURN] for first in range(0, len(chunk), _IN_TURN)]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                found = list(pool.map(attempt, parts))
+            for part in found:
+                yield from part
+
+
+class _Room:
+    """Room in memory for the pixels of images, which threads wait for."""
+
+    def __init__(self) -> None:
+        self._free = MAX_PIXELS
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def take(self, pixels: int) -> Iterator[None]:
+        """Wait until there is room for so many pixels, of which no image has more than `MAX_PIXELS`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= min(pixels, MAX_PIXELS))
+            self._free -= pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += pixels
+                self._changed.notify_all()
+
+
+def _examine(path: Path, frame: str, read: Callable[[Examined], T], *, window: str, room: _Room) -> T:
+    if kind := format_of(path):
+        header = _probe_dicom(path, frame) if kind == DICOM else _probe_nifti(path, frame)
+        with room.take(header.width * header.height), memory_errors(f"reading {path}", "close other programs"):
+            stored = _decode_volume(path, frame, stored=True, window=window)
+            shown = _decode_volume(path, frame, stored=False, window=window)
+            return read(Examined(header, stored, Image.fromarray(shown)))
+    with _opened(path) as image, room.take(image.width * image.height):
+        header = _header_of(image)
+        with _loading(image, path):
+            _turn_upright(image)
+            if not _is_wide(image):
+                picture = _eight_bit(image)
+                return read(Examined(header, np.array(picture), picture))
+            highest = _highest_of(image, path)
+            picture = Image.fromarray(_scaled(image, path, depth_of(highest)))
+            return read(Examined(header, _scaled(image, path, None), picture, highest))
+
+
 def spread(count: int, most: int) -> list[int]:
     """Return up to `most` of the places 0..`count` - 1 in order, evenly over them, the first and the last included.
 
@@ -344,11 +438,14 @@ def _pixels_of(path: Path) -> int:
 def _opened(path: Path) -> Image.Image:
     """Open an image; its header must be that of one still picture of bearable size."""
     try:
-        if not path.is_file():
+        stat = os.stat(path)
+        if not S_ISREG(stat.st_mode):
             raise DataError(f"{path} is not a file", f"check the path; {SKIP}")
-        if path.stat().st_size == 0:
+        if stat.st_size == 0:
             raise DataError(f"{path} is empty (0 bytes)", SKIP_HINT)
         image = Image.open(path, formats=_FORMATS)
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"{path} is not a file", f"check the path; {SKIP}") from None
     except Image.DecompressionBombError as error:
         raise DataError(f"{path} has more than {MAX_PIXELS // 10**6} megapixels", SKIP_HINT) from error
     except (OSError, *_BROKEN, struct.error, zlib.error) as error:
@@ -388,9 +485,9 @@ def _decode(path: Path, frame: str, *, depth: int | None, window: str) -> np.nda
     if format_of(path):
         with memory_errors(f"reading {path}", "close other programs"):
             return _decode_volume(path, frame, stored=depth is None, window=window)
-    with _loaded(path) as image:
-        ImageOps.exif_transpose(image, in_place=True)
-        return _eight_bit(image) if not _is_wide(image) else _scaled(image, path, depth)
+    with _opened(path) as image, _loading(image, path):
+        _turn_upright(image)
+        return np.array(_eight_bit(image)) if not _is_wide(image) else _scaled(image, path, depth)
 
 
 def _decode_volume(path: Path, frame: str, *, stored: bool, window: str) -> np.ndarray:
@@ -414,20 +511,29 @@ def _decode_volume(path: Path, frame: str, *, stored: bool, window: str) -> np.n
 
 
 def _highest_value(path: Path) -> int:
-    with _loaded(path) as image:
-        return -1 if _is_share(image) and np.any(np.asarray(image)) else int(_whole_numbers(image, path).max())
+    with _opened(path) as image, _loading(image, path):
+        return _highest_of(image, path)
+
+
+def _highest_of(image: Image.Image, path: Path) -> int:
+    return -1 if _is_share(image) and np.any(np.asarray(image)) else int(_whole_numbers(image, path).max())
 
 
 @contextmanager
-def _loaded(path: Path) -> Iterator[Image.Image]:
-    """Open an image and read its pixels; what goes wrong then or in the block is a DataError."""
-    with _opened(path) as image:
-        try:
-            with memory_errors(f"reading {path}, {image.width} x {image.height} pixels", "close other programs"):
-                image.load()
-                yield image
-        except (OSError, *_BROKEN, struct.error, zlib.error, Image.DecompressionBombError) as error:
-            raise DataError(f"{path} cannot be read: {_reason(error)}", SKIP_HINT) from error
+def _loading(image: Image.Image, path: Path) -> Iterator[None]:
+    """Read the pixels of an opened image; what goes wrong then or in the block is a DataError."""
+    try:
+        with memory_errors(f"reading {path}, {image.width} x {image.height} pixels", "close other programs"):
+            image.load()
+            yield
+    except (OSError, *_BROKEN, struct.error, zlib.error, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} cannot be read: {_reason(error)}", SKIP_HINT) from error
+
+
+def _turn_upright(image: Image.Image) -> None:
+    """Apply the orientation that EXIF or XMP states; most images state none, which is seen at once."""
+    if not image.info.keys().isdisjoint(_ORIENTED) or hasattr(image, "tag_v2"):
+        ImageOps.exif_transpose(image, in_place=True)
 
 
 def _is_wide(image: Image.Image) -> bool:
@@ -486,8 +592,8 @@ def _reason(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _eight_bit(image: Image.Image) -> np.ndarray:
-    """Convert a Pillow mode of up to 8 bits a channel to uint8 (H, W) or (H, W, 3)."""
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Convert an image of up to 8 bits a channel to mode L or RGB."""
     gray = image.mode in ("1", "L", "LA", "La")
     if image.has_transparency_data:
         # convert() to RGBA knows every way a file states transparency: an alpha band, a key color, palette entries.
@@ -496,7 +602,7 @@ def _eight_bit(image: Image.Image) -> np.ndarray:
         flat.paste(layered.convert("RGB"), mask=layered.getchannel("A"))
         image = flat
     mode = "L" if gray else "RGB"
-    return np.array(image if image.mode == mode else image.convert(mode))
+    return image if image.mode == mode else image.convert(mode)
 
 
 def is_color(pixels: np.ndarray) -> bool:

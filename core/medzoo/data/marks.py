@@ -144,6 +144,8 @@ def read_marks(image: Image) -> FoundMarks:
     Known are the digital source type in XMP or C2PA, medzoo's own text, and settings of diffusion programs.
     """
     info, segments = image.info, getattr(image, "applist", ())
+    if not (info or segments or getattr(image, "private_chunks", ()) or hasattr(image, "tag_v2")):
+        return FoundMarks()
     xmp = [_as_bytes(value) for key, value in info.items() if "xmp" in str(key).lower()]
     xmp += [segment for name, segment in segments if name == "APP1"]
     manifests = [segment for name, segment in segments if name == "APP11"]

@@ -14,6 +14,7 @@ import numpy as np
 from medzoo.data.images import SUFFIXES, decode, spread
 from medzoo.data.spellings import words
 from medzoo.errors import ConfigError, DataError
+from medzoo.storage.files import relative_name
 
 MASKS = ("ignore", "refuse", "as-images")
 """What to do with masks: leave them out, raise an error, or take them for images."""
@@ -51,7 +52,7 @@ def find_masks(files: Sequence[Path], root: Path) -> set[int]:
     """
     folders: dict[tuple[str, ...], _Folder] = {}
     for index, file in enumerate(files):
-        parts = file.relative_to(root).parts if file.is_relative_to(root) else file.parts
+        parts = tuple(relative_name(file, root).split("/"))
         if file.name.lower().endswith(SUFFIXES):  # the names of others, such as UIDs, say nothing
             folders.setdefault(parts[:-1], _Folder()).add(index, _stem(file))
     found: set[int] = set()

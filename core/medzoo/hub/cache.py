@@ -20,8 +20,8 @@ from medzoo.storage.paths import cache_root
 class CacheEntry:
     """One folder of the cache: `name` is what a user writes for it.
 
-    `kind` is "model", "asset", "hub", or, for what was computed from images, "latents", "pixels", "features" or
-    "scores".
+    `kind` is "model", "asset", "hub", or, for what was computed from images, "latents", "pixels",
+    "thumbnails", "features" or "scores".
     """
 
     kind: str
@@ -60,7 +60,7 @@ def remove_cached(entry: CacheEntry) -> None:
 
 
 def _entries() -> Iterator[CacheEntry]:
-    found = [(kind, kind, cache_root() / kind) for kind in ("latents", "pixels", "features", "scores")]
+    found = [(kind, kind, cache_root() / kind) for kind in ("latents", "pixels", "thumbnails", "features", "scores")]
     for kind, place in (("model", "models"), ("asset", "assets"), ("hub", "repos")):
         for folder in (cache_root() / place).glob("*/*"):
             name = f"hf:{folder.parent.name}/{folder.name}" if kind == "hub" else folder.parent.name

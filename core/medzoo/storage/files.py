@@ -91,6 +91,17 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def relative_name(path: Path, root: Path) -> str:
+    """Return `path` as seen from `root`, with "/" between its parts, or whole if it is not below it.
+
+    `Path.relative_to` does the same in ten times as long, which counts where a folder has 100,000 files.
+    """
+    text, start = str(path), f"{root}{os.sep}"
+    if text.startswith(start) and ".." not in text:
+        return text[len(start) :].replace(os.sep, "/")
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else text
+
+
 def is_regular_file(path: Path) -> bool:
     """Return whether `path` is a file, and not a link to one."""
     return path.is_file() and not path.is_symlink()

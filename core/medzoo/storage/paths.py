@@ -49,6 +49,11 @@ def pixels_root() -> Path:
     return cache_path("pixels")
 
 
+def thumbnails_root() -> Path:
+    """Return the folder of what was read of images, their thumbnails and fingerprints; it need not exist."""
+    return cache_path("thumbnails")
+
+
 def features_root() -> Path:
     """Return the folder of extractors' cached features, named by the hash of all they depend on; it need not exist."""
     return cache_path("features")

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from medzoo.data.dataset import Dataset, fingerprint_of
+from medzoo.data.dataset import Dataset
 from medzoo.data.duplicates import THRESHOLD, standardized, thumbnails
+from medzoo.data.image_facts import fingerprint_of
 from medzoo.data.images import CROPS, is_color, prepare
 from medzoo.data.reading import Reading
 from medzoo.errors import ConfigError, DataError
