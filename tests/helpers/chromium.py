@@ -27,8 +27,8 @@ in_chromium = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
 
 
 @contextmanager
-def chromium_page(*, width: int = 1280, dark: bool = False) -> Iterator[tuple[Page, list[str]]]:
-    """A page of a new profile, and a list of what went wrong in it: errors, and requests to any host."""
+def chromium_page(*, width: int = 1280, dark: bool = False, server: str = "") -> Iterator[tuple[Page, list[str]]]:
+    """A page of a new profile, and a list of what went wrong in it: errors, and requests to any host but `server`."""
     from playwright.sync_api import sync_playwright
 
     faults: list[str] = []
@@ -40,7 +40,7 @@ def chromium_page(*, width: int = 1280, dark: bool = False) -> Iterator[tuple[Pa
         page = context.new_page()
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda message: faults.append(message.text))
-        local = ("file:", "data:", "blob:")
+        local = ("file:", "data:", "blob:", *([server] if server else []))
         page.on("request", lambda asked: None if asked.url.startswith(local) else faults.append(asked.url))
         yield page, faults
         browser.close()

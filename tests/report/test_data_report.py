@@ -38,7 +38,7 @@ def test_write_data_report_shows_classes_and_what_was_left_out(tmp_path: Path) -
     assert "broken.png is empty" in page.text
     assert "images without content (one color all over, or all transparent): 1" in page.text.lower()
     pictures = [image["alt"] for image in page.all("img")]
-    assert len(pictures) == 8 + 3 + 1
+    assert len(pictures) == 8 + 3 + 1 + 2  # the last two are duplicates of each other
     assert pictures[0] == "<b>a: <b>a/000.png"
     assert not page.all("b")
     assert not page.all("script")
@@ -66,3 +66,13 @@ def test_write_data_report_inside_the_data_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is inside the data folder"):
         page_of(tmp_path, tmp_path / "a" / "report")
     assert not (tmp_path / "a" / "report").exists()
+
+
+def test_write_data_report_shows_duplicates_beside_each_other(tmp_path: Path) -> None:
+    write_folder(tmp_path / "scans" / "train", {"a": 3, "b": 3})
+    write_folder(tmp_path / "scans" / "test", {"a": 1})
+    first = sorted((tmp_path / "scans" / "train" / "a").iterdir())[0]
+    (tmp_path / "scans" / "train" / "b" / "copy.png").write_bytes(first.read_bytes())
+    page = page_of(tmp_path / "scans", tmp_path / "out")
+    pictures = [image["alt"] for image in page.all("img")]
+    assert {f"train/a/{first.name} (a)", "train/b/copy.png (b)"} <= set(pictures)

@@ -30,6 +30,7 @@ MAX_IMAGES = 16
 """The most images of each class in one request."""
 
 _UPLOADS = "uploads"
+_ROWS = 4096  # real images compared at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,7 +300,7 @@ def find_nearest(images: Path, real: Path, *, progress: Callable[[int, int], Non
     import numpy as np
 
     from medzoo.data.dataset import open_dataset, open_unlabeled
-    from medzoo.data.duplicates import thumbnails
+    from medzoo.data.duplicates import standardized, thumbnails
     from medzoo.report.data.report import thumbnail
 
     drawn = open_unlabeled(images, as_class="drawn", nested=True, log=False)
@@ -308,17 +309,18 @@ def find_nearest(images: Path, real: Path, *, progress: Callable[[int, int], Non
     given = open_unlabeled(real, as_class="", skip_bad=True, log=False) or open_dataset(real, skip_bad=True, log=False)
     parts = list(given.parts().values())
     progress(0, len(parts))
-    mine = thumbnails(drawn)
+    mine = standardized(thumbnails(drawn))
     best = np.full(len(drawn), -np.inf, np.float32)
     where = np.zeros((len(drawn), 2), np.int64)
     for number, part in enumerate(parts):
-        if len(part):
-            close = mine @ thumbnails(part).T
+        rows = thumbnails(part)
+        for start in range(0, len(rows), _ROWS):
+            close = mine @ standardized(rows[start : start + _ROWS]).T
             index = close.argmax(axis=1)
             value = close[np.arange(len(drawn)), index]
             better = value > best
             best[better] = value[better]
-            where[better] = np.stack([np.full(len(drawn), number), index], axis=1)[better]
+            where[better, 0], where[better, 1] = number, index[better] + start
         progress(number + 1, len(parts))
     found = {}
     for row, name in enumerate(drawn.names):

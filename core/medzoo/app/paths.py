@@ -36,7 +36,7 @@ def inside(root: Path, text: str) -> Path:
     Raises: ConfigError for an absolute path, one that goes up, or one that a link leads out of `root`.
     """
     parts = text.split("/")
-    too_long = len(text) > _LONGEST or any(len(os.fsencode(part)) > _LONGEST_NAME for part in parts)
+    too_long = len(text) > _LONGEST or any(len(part.encode("utf-8", "replace")) > _LONGEST_NAME for part in parts)
     if (
         not text
         or too_long
@@ -102,6 +102,12 @@ def check_links(root: Path, folder: Path) -> None:
                     f"{path.relative_to(root).as_posix()} is a link that leads out of the served folder",
                     "copy what it leads to, or serve a folder that holds both",
                 )
+
+
+def as_argument(root: Path, path: Path) -> str:
+    """Return a path in `root` as an argument of a command that runs there, and that takes it for no option."""
+    text = path.relative_to(root).as_posix()
+    return f"./{text}" if text.startswith("-") else text
 
 
 def list_folders(root: Path) -> list[str]:

@@ -105,6 +105,15 @@ def check_dataset(dataset: Dataset) -> DataReport:
     )
 
 
+def image_names(parts: Mapping[str, Dataset]) -> list[str]:
+    """Return what duplicate groups call each image, part by part: "part/name (class)", without a part if it is one."""
+    return [
+        f"{f'{name}/' if len(parts) > 1 else ''}{file} ({kind})"
+        for name, part in parts.items()
+        for file, kind in zip(part.names, _label_sets(part), strict=True)
+    ]
+
+
 def _label_sets(data: Dataset) -> list[str]:
     """Return each image's labels, joined by "|"; "no label" where it has none."""
     if not data.multi_label:
@@ -134,7 +143,7 @@ def _duplicates(parts: Mapping[str, Dataset]) -> tuple[Duplicates, Duplicates, t
 
     exact = equal_pairs(digests)
     groups = components(chain([exact], close_pairs()), count=len(digests))
-    names = [f"{name}/{file}" if len(parts) > 1 else file for name, part in parts.items() for file in part.names]
+    names = image_names(parts)
     members: dict[int, list[int]] = {}
     shared = np.bincount(groups)[groups] > 1
     for index in np.flatnonzero(shared).tolist():
@@ -143,7 +152,7 @@ def _duplicates(parts: Mapping[str, Dataset]) -> tuple[Duplicates, Duplicates, t
     ranked = sorted(members.values(), key=lambda group: (-len(set(part_of[group])), -len(set(labels[group]))))
     tallies = [[int(apart.sum()) for apart in _apart(exact, labels, part_of)], near.tolist()]
     of_exact, of_near = (Duplicates(pairs=one, across_classes=two, across_parts=three) for one, two, three in tallies)
-    return of_exact, of_near, tuple(tuple(f"{names[i]} ({kinds[i]})" for i in group) for group in ranked)
+    return of_exact, of_near, tuple(tuple(names[i] for i in group) for group in ranked)
 
 
 def _apart(pairs: np.ndarray, labels: np.ndarray, part_of: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

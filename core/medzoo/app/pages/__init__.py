@@ -41,7 +41,7 @@ def build(root: Path, jobs: Jobs) -> Blocks:
     """Return the pages of the folder `root`."""
     import gradio as gr
 
-    from medzoo.app.pages import draw, models
+    from medzoo.app.pages import augment, data, draw, models, reports
 
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as blocks:
         part(show("app_head.html.j2", root=root.name or str(root), version=__version__))
@@ -53,6 +53,12 @@ def build(root: Path, jobs: Jobs) -> Blocks:
                 models.page(blocks)
             with gr.Tab("Draw", id="draw"):
                 live += draw.page(root, jobs)
+            with gr.Tab("Data", id="data"):
+                live += data.page(root, jobs)
+            with gr.Tab("Augment", id="augment"):
+                live += augment.page(root, jobs)
+            with gr.Tab("Reports", id="reports"):
+                reports.page(root, blocks)
         seen = gr.State({})
         timer = gr.Timer(_EVERY)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from medzoo._version import __version__
-from medzoo.data.checks import DataReport
+from medzoo.data.checks import DataReport, image_names
 from medzoo.data.dataset import Dataset
 from medzoo.data.images import encode_png, prepare, spread
 from medzoo.data.marks import Mark
@@ -21,6 +21,7 @@ REPORT = "report.html"
 _SIDE = 96
 _SHOWN, _SHOWN_OF_MANY, _MANY = 8, 3, 24
 _GROUPS, _NAMES = 50, 20
+_BESIDE = 4  # images of a duplicate group
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ def write_data_report(report: DataReport, dataset: Dataset, out: Path) -> Path:
             "report": report,
             "summary": report.summary,
             "classes": _class_images(dataset.parts()),
-            "groups": report.groups[:_GROUPS],
+            "groups": _groups(report.groups[:_GROUPS], dataset.parts()),
             "limit": _NAMES,
             "version": __version__,
         },
@@ -66,6 +67,19 @@ def _class_images(parts: Mapping[str, Dataset]) -> list[ClassImages]:
         chosen = [int(own[place]) for place in spread(len(own), shown)]
         images = tuple(thumbnail(data.pixels(index), alt=f"{name}: {data.names[index]}") for index in chosen)
         found.append(ClassImages(name=name, part=part, count=len(own), images=images))
+    return found
+
+
+def _groups(
+    groups: Sequence[Sequence[str]], parts: Mapping[str, Dataset]
+) -> list[tuple[Sequence[str], list[PageImage]]]:
+    """Return each duplicate group with its first images, to look at side by side."""
+    places = [(part, index) for part in parts.values() for index in range(len(part))]
+    where = dict(zip(image_names(parts), places, strict=True))
+    found = []
+    for group in groups:
+        shown = [(name, *where[name]) for name in group[:_BESIDE]]
+        found.append((group, [thumbnail(part.pixels(index), alt=name) for name, part, index in shown]))
     return found
 
 
