@@ -126,9 +126,9 @@ def _close_blocks(own: _Side, other: _Side, reach: float) -> Iterator[tuple[int,
 def _within(own: _Side, other: _Side, a: int, b: int, reach: float) -> np.ndarray:
     """Return pairs (M, 2) of rows of two blocks that lie within `reach` in the few directions."""
     if own is other and a == b:
-        pairs: np.ndarray = own.trees[a].query_pairs(reach, output_type="ndarray")
-        return pairs + own.starts[a]
-    found = own.trees[a].sparse_distance_matrix(other.trees[b], reach, output_type="ndarray")
+        pairs: np.ndarray = own.trees[a].query_pairs(reach, output_type="ndarray") + own.starts[a]
+        return pairs
+    found: np.ndarray = own.trees[a].sparse_distance_matrix(other.trees[b], reach, output_type="ndarray")
     return np.stack([found["i"] + own.starts[a], found["j"] + other.starts[b]], axis=1)
 
 

@@ -246,8 +246,9 @@ def _check_no_parts(path: Path) -> None:
     if with_classes:
         names = " and ".join(f"{entry.name}/" for entry in with_classes)
         raise DataError(f"{path} holds {names} but no part to train on", f"did you mean --data {with_classes[0]}?")
-    filled = [entry for entry in subfolders(path) if _holds_images(entry)]
-    if len(folders) > 1 and set(filled) <= set(folders) and any(part_of(entry.name) == "train" for entry in folders):
+    if len(folders) < 2 or not any(part_of(entry.name) == "train" for entry in folders):
+        return
+    if {entry for entry in subfolders(path) if _holds_images(entry)} <= set(folders):
         names = " and ".join(f"{entry.name}/" for entry in folders)
         raise DataError(
             f"{path} holds the parts {names} without class folders in them",

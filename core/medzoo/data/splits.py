@@ -19,7 +19,7 @@ from medzoo.data.images import write_bytes
 from medzoo.data.summary import DataSummary
 from medzoo.data.synthetic import check_no_synthetic
 from medzoo.errors import ConfigError, DataError
-from medzoo.storage.files import check_empty, check_outside, new_folder
+from medzoo.storage.files import check_empty, check_outside, new_folder, temporary_beside
 
 FRACTIONS: Mapping[str, float] = {"train": 0.8, "val": 0.1, "test": 0.1}
 
@@ -112,13 +112,14 @@ def _plan(dataset: Dataset, *, fractions: Mapping[str, float], seed: int) -> tup
         use="which would enter other parts than train, or come from images that do",
         hint="split the real images alone, then fill the train part: medzoo augment --data OUT/train",
     )
-    groups = image_groups(dataset)
-    chosen = assign_groups(dataset.hot(), groups, shares=np.array(list(shares.values())), seed=seed)
+    groups, hot = image_groups(dataset), dataset.hot()
+    chosen = assign_groups(hot, groups, shares=np.array(list(shares.values())), seed=seed)
+    held = {part: hot[chosen == index].any(axis=0) for index, part in enumerate(shares)}
     missing = [
         (name, part)
-        for k, name in enumerate(dataset.classes)
-        for index, part in enumerate(shares)
-        if dataset.hot()[:, k].any() and not dataset.hot()[chosen == index, k].any()
+        for name, any_at_all, *in_parts in zip(dataset.classes, hot.any(axis=0), *held.values(), strict=True)
+        for part, there in zip(shares, in_parts, strict=True)
+        if any_at_all and not there
     ]
     if missing:
         name, part = missing[0]
@@ -164,9 +165,9 @@ def assign_groups(hot: np.ndarray, groups: np.ndarray, *, shares: np.ndarray, se
 
     for k in np.argsort(totals, kind="stable"):
         for part in np.argsort(-shares, kind="stable"):
-            free = [group for group in order if part_of[group] < 0 and held[group, k]]
-            if free and not have[part, k]:
-                place(free[0], part)
+            free = (part_of[order] < 0) & (held[order, k] > 0)
+            if free.any() and not have[part, k]:
+                place(int(order[free.argmax()]), part)
     for group in order[::-1]:
         if part_of[group] < 0:
             short = have - shares[:, None] * totals
@@ -181,12 +182,15 @@ def _subsets(dataset: Dataset, parts: np.ndarray) -> dict[str, Dataset]:
 
 
 def _link_files(folder: Path, split: Mapping[str, Dataset]) -> None:
+    made: set[Path] = set()
     for part, images in split.items():
         for name, file in zip(images.names, images.files or (), strict=True):
             target = folder / part / name
-            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.parent not in made:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                made.add(target.parent)
             try:
-                target.hardlink_to(file.resolve())
+                target.hardlink_to(file.resolve() if file.is_symlink() else file)
             except OSError:
                 # Another disk, or a file system without hard links.
                 shutil.copyfile(file, target)
@@ -223,6 +227,7 @@ def _write_npz(path: Path, split: Mapping[str, Dataset]) -> None:
         arrays["classes"] = np.array(images.classes)
         arrays[f"{part}_images"] = np.asarray(images.array)
         arrays[f"{part}_labels"] = images.labels.astype(np.int64).reshape(len(images), -1)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    write_bytes(path, buffer.getvalue())
+    with temporary_beside(path) as temporary:
+        with temporary.open("wb") as file:  # not in memory, which holds the images twice already
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+        temporary.replace(path)
