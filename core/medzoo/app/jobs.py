@@ -34,6 +34,7 @@ RUNNING, DONE, FAILED, STOPPED = "running", "done", "failed", "stopped"
 _INTERRUPTED = 130
 _PATIENCE = 10.0  # seconds after which a second stop kills
 _TAIL = 6000  # bytes of a log that are shown
+_LAST = 60
 _ID = re.compile(r"\d{6}")
 
 
@@ -153,9 +154,9 @@ class Jobs:
         return self.find(current["job"]) if current is not None else None
 
     def all(self, kind: str = "") -> list[Job]:
-        """Return the jobs, of one `kind` if given."""
+        """Return the last 60 jobs, or those of one `kind` among them."""
         current = self._running()
-        found = [self._read(name, current) for name in self._ids()]
+        found = [self._read(name, current) for name in self._ids()[-_LAST:]]
         return [job for job in found if job is not None and kind in ("", job.kind)]
 
     def find(self, job_id: str) -> Job:
