@@ -748,7 +748,7 @@ def tune(
     takes them; without any, all published ones on this machine that know the classes and have seen no test image.
     The folder `out` gets policy.toml and report.html; the same call resumes it, wherever it was interrupted, and `jobs`
     processes share the work. `budget` is in minutes. `config` is a TOML file of settings, which `settings` change by
-    dotted key. `progress` is called with the percentage done. `ray`, `gpus_per_task` and `shared_out` are those of
+    dotted key. `progress` is called with what is done of a stage. `ray`, `gpus_per_task` and `shared_out` are those of
     `augment`: a cluster that draws images and trains classifiers. The other arguments are those of `load` and
     `evaluate`.
 

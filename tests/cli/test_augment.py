@@ -198,6 +198,23 @@ def test_progress_lines_without_terminal(model, images, capsys, monkeypatch):
     assert re.fullmatch(r"drawing: 20/30 images, \d+\.\d images/s, .* left", lines[0])
 
 
+def test_progress_of_a_stage_leaves_out_what_earlier_runs_did(capsys, monkeypatch):
+    from medzoo.cli import progress
+    from medzoo.cli.output import logging_to_stderr
+
+    clock = iter([0.0, 10.0, 20.0, 30.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    with logging_to_stderr(), progress.ProgressDisplay("tune", unit="") as display:
+        display(133, 200, "policies, best 0.750")
+        display(143, 200, "policies, best 0.750")
+        display(0, 8, "tasks of the finalists")
+        display(2, 8, "tasks of the finalists")
+    assert capsys.readouterr().err.splitlines() == [
+        "tune: 143/200 policies, best 0.750, 57 s left of this stage",
+        "tune: 2/8 tasks of the finalists, 30 s left of this stage",
+    ]
+
+
 def test_progress_counts_the_next_file_from_its_beginning(capsys, monkeypatch):
     from medzoo.cli.output import logging_to_stderr
     from medzoo.cli.progress import ProgressDisplay

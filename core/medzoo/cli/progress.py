@@ -22,7 +22,8 @@ class ProgressDisplay:
     """A `medzoo.runs.progress.Progress` as a context manager, which shows what it is called with.
 
     A count that restarts, as for the next file, is shown from its start. What plugins print inside the context
-    goes to stderr, because stdout is for the result. With the unit "MB", what is counted are bytes. The file that
+    goes to stderr, because stdout is for the result. With the unit "MB", what is counted are bytes. With the unit "",
+    a job has stages: the note begins with what is counted in one, and the time left is that of the stage. The file that
     MEDZOO_PROGRESS_FILE names, if it does, holds the last count as JSON, for the program that started medzoo.
     """
 
@@ -62,15 +63,16 @@ class ProgressDisplay:
             self.written = now
             self._write(self.file, note)
         pace = (done - self.first) / max(now - self.began, 1e-9)
-        amounts = (f"{amount / 1e6:.1f}" if self.unit == "MB" else str(amount) for amount in (done, total))
+        amounts = "/".join(f"{amount / 1e6:.1f}" if self.unit == "MB" else str(amount) for amount in (done, total))
         rate = f"{pace / 1e6 if self.unit == 'MB' else pace:.1f} {self.unit}/s"
-        text = ", ".join(filter(None, (f"{'/'.join(amounts)} {self.unit}", note, rate)))
+        text = ", ".join(filter(None, (f"{amounts} {self.unit}", note, rate))) if self.unit else f"{amounts} {note}"
         if self.bar is not None:
             bar, task = self.bar
             bar.update(task, completed=done, text=text)
         elif now - self.logged >= self.EVERY and pace > 0:
             self.logged = now
-            logger.info(f"{self.title}: {text}, {duration((total - done) / pace)} left")
+            where = "" if self.unit else " of this stage"
+            logger.info(f"{self.title}: {text}, {duration((total - done) / pace)} left{where}")
 
     def _write(self, file: Path, note: str) -> None:
         """Write the count to the file, whole at any time; a job does not fail because of it."""

@@ -79,7 +79,7 @@ def tune(
     """
     import medzoo
 
-    with ProgressDisplay("tune", unit="%") as progress:
+    with ProgressDisplay("tune", unit="") as progress:
         result = medzoo.tune(
             data=data,
             classifier=classifier,

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
@@ -99,7 +98,6 @@ class _Tuning:
         self.baselines: dict[str, float] = {}
         self._phase, self._since, self._saved = "", 0.0, time.monotonic()
         self._estimates: dict[str, float] = dict.fromkeys(PHASES, 0.0)
-        self._shown = 0
 
     def finish(self, record: RunRecord) -> None:
         """Do all phases, and write the policy, tuning.json and run.json."""
@@ -142,13 +140,12 @@ class _Tuning:
             self._phase = ""
             self.save()
 
-    def report(self, share: float, note: str) -> None:
-        """Show that a share of the phase is done; from time to time, keep the time in tuning.json."""
-        total = sum(self._estimates.values()) or 1.0
-        before = sum(self._estimates[name] for name in PHASES[: PHASES.index(self._phase)])
-        done = before + min(share, 1.0) * self._estimates[self._phase]
-        self._shown = max(self._shown, min(99, int(100 * done / total)))
-        self._progress(self._shown, 100, note)
+    def report(self, done: int, total: int, note: str) -> None:
+        """Show how much of the phase is done, of what the `note` says; from time to time, keep the time in tuning.json.
+
+        The first call in a phase states what earlier runs have done, so that they do not count as fast work.
+        """
+        self._progress(done, total, note)
         now = time.monotonic()
         if now - self._saved > _SAVE_EVERY:
             self.seconds[self._phase] += now - self._since
@@ -174,9 +171,9 @@ class _Tuning:
         write_tuning(job.folder, {**values, **final})
 
     def _estimate(self) -> None:
-        """Estimate the seconds of each phase, if somebody wants to know. Raises: ConfigError for too small a budget."""
+        """Estimate the seconds of each phase where there is a budget. Raises: ConfigError if it is too small."""
         job = self.job
-        if job.budget is None and self._progress is no_progress:
+        if job.budget is None:
             return
         missing = {name: drawing.missing() for name, drawing in job.drawings.items()}
         self._estimates["drawing"] = sum(
@@ -197,7 +194,7 @@ class _Tuning:
             cells = self._cells_of_a_policy if name == "finalists" else job.settings.seeds
             self._estimates[name] = each * cells * arms / self.jobs
         needed = sum(self._estimates.values()) - self._estimates["search"] + self._cells_of_a_policy * _CELL
-        if job.budget is not None and self.elapsed + needed > 60 * job.budget:
+        if self.elapsed + needed > 60 * job.budget:
             steps = {
                 "their features": self._estimates["features"],
                 "one policy": self._cells_of_a_policy * _CELL,
@@ -226,16 +223,12 @@ class _Tuning:
 
     def _draw(self) -> None:
         job = self.job
-        total = sum(drawing.plan.total for drawing in job.drawings.values())
-        before = 0
         for pool in job.pools:
-            drawing = job.drawings[pool.name]
 
-            def count(done: int, _: int, note: str = "", /, name: str = pool.name, before: int = before) -> None:
-                self.report((before + done) / max(total, 1), f"drawing {name}")
+            def count(done: int, total: int, note: str = "", /, name: str = pool.name) -> None:
+                self.report(done, total, f"images of {name}")
 
-            self.pools.append(draw(drawing, pool, progress=count))
-            before += drawing.plan.total
+            self.pools.append(draw(job.drawings[pool.name], pool, progress=count))
 
     def _search_plan(self) -> ExperimentPlan:
         """Plan the experiment of the search: the controls, and one plain policy of each pool."""
@@ -254,11 +247,12 @@ class _Tuning:
         frozen = worker.features(name)
         frozen.of(worker.real(base.size, base.channels, base.crop))
         criteria = tuple({each for text in self.job.space.select for each in criteria_of(text)})
+        self.report(0, len(worker.folders), "sets of features")
         for number, (pool, folder) in enumerate(worker.folders.items(), start=1):
             frozen.of(worker.ready(pool, base.size, base.channels))
             if needs_features(criteria):
                 pool_features(worker, folder.data, crop=worker.crop_of(pool), criteria=criteria)
-            self.report(number / len(worker.folders), f"features of {Path(pool).name}")
+            self.report(number, len(worker.folders), "sets of features")
 
     def _search(self, plan: ExperimentPlan) -> None:
         job, space = self.job, self.job.space
@@ -272,10 +266,13 @@ class _Tuning:
         logger.info(
             "controls in the inner folds: " + ", ".join(f"{name} {mean:.3f}" for name, mean in self.baselines.items())
         )
-        began, place = time.monotonic(), 0
+        began, place = 0.0, -1
 
         def stop(number: int) -> bool:
-            nonlocal place
+            nonlocal began, place
+            if place < 0:  # those of earlier runs are in: this one begins
+                began, place = time.monotonic(), number
+                self.report(len(self.trials), total, f"policies, best {best:.3f}")
             scored = number - place
             pace = (time.monotonic() - began) / scored if scored else 0.0
             later = self._estimates["finalists"] + self._estimates["held-out"]
@@ -294,7 +291,8 @@ class _Tuning:
             if trial.score > best:
                 best = trial.score
                 logger.info(f"policy {trial.number}: {trial.arm['name']}: {best:.3f}, the best so far")
-            self.report(len(self.trials) / total, f"policy {len(self.trials)} of {total}, best {best:.3f}")
+            if place >= 0:
+                self.report(len(self.trials), total, f"policies, best {best:.3f}")
 
         with task_runner(TaskWork(worker), jobs=self.jobs, cluster=plan.cluster, folder=worker.home) as runner:
             score: Callable[[Sequence[Mapping[str, Any]]], list[Scored]] = partial(_score, plan, space, runner)
@@ -335,7 +333,7 @@ class _Tuning:
 
     def _run(self, plan: ExperimentPlan, what: str) -> Experiment:
         def count(done: int, total: int, note: str = "", /) -> None:
-            self.report(done / max(total, 1), f"{what}: {done} of {total} tasks")
+            self.report(done, total, f"tasks of the {what}")
 
         result = run_experiment(plan, jobs=self.jobs, progress=count)
         _check_complete(result)
@@ -382,7 +380,6 @@ class _Tuning:
         }
         record.extra = {"jobs": self.jobs, "verdict": verdict, "warnings": list(self.warnings)}
         record.finish()
-        self._progress(100, 100, "")
 
 
 def _plan(design: Design, job: TuningJob, data: Dataset, name: str) -> ExperimentPlan:
