@@ -84,7 +84,8 @@ def command(verb: str, data: Path, out: Path, *, count: int) -> list[str]:
     if verb == "train":
         settings = ["training.epochs=1", "training.batch_size=1024", "image.size=16"]
         given = [part for setting in settings for part in ("--set", setting)]
-        return ["train", "cnn", "--preset", "tiny", "--data", str(data), "--out", str(out), "--device", "cpu", *given]
+        given += ["--preset", "tiny", "--data", str(data), "--out", str(out), "--device", "cpu"]
+        return ["classify", "train", "cnn", *given]
     return ["augment", "--gen", "classic", "--data", str(data), "--to", str(count // 2), "--out", str(out), "--dry-run"]
 
 

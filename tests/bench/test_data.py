@@ -46,4 +46,4 @@ def test_main_runs_every_command(bench, tmp_path, capsys, monkeypatch, kind):
     bench.main(["--counts", "60", "--kinds", kind, "--size", "16", "--folder", str(tmp_path)])
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| 60 |")]
     assert rows == [f"| 60 | {kind} | {verb} | 1 | 2 | 300 |" for verb in bench.VERBS]
-    assert ran == ["data check", "data check", "data split", "train cnn", "augment --gen"]
+    assert ran == ["data check", "data check", "data split", "classify train", "augment --gen"]
