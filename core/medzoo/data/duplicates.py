@@ -136,7 +136,10 @@ def correlations(first: np.ndarray, second: np.ndarray, pairs: np.ndarray) -> np
     """Return the correlation of each pair of rows of two sets of thumbnails: float32 (M,)."""
     of_first, left = np.unique(pairs[:, 0], return_inverse=True)
     of_second, right = np.unique(pairs[:, 1], return_inverse=True)
-    return np.einsum("ij,ij->i", standardized(first[of_first])[left], standardized(second[of_second])[right])
+    found: np.ndarray = np.einsum(
+        "ij,ij->i", standardized(first[of_first])[left], standardized(second[of_second])[right]
+    )
+    return found
 
 
 def _low_frequencies(rows: np.ndarray, chosen: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

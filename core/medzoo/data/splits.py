@@ -114,12 +114,11 @@ def _plan(dataset: Dataset, *, fractions: Mapping[str, float], seed: int) -> tup
     )
     groups, hot = image_groups(dataset), dataset.hot()
     chosen = assign_groups(hot, groups, shares=np.array(list(shares.values())), seed=seed)
-    held = {part: hot[chosen == index].any(axis=0) for index, part in enumerate(shares)}
     missing = [
         (name, part)
-        for name, any_at_all, *in_parts in zip(dataset.classes, hot.any(axis=0), *held.values(), strict=True)
-        for part, there in zip(shares, in_parts, strict=True)
-        if any_at_all and not there
+        for label, name in enumerate(dataset.classes)
+        for index, part in enumerate(shares)
+        if hot[:, label].any() and not hot[chosen == index, label].any()
     ]
     if missing:
         name, part = missing[0]
