@@ -67,7 +67,7 @@ def test_data_split_prints_and_writes_parts(medzoo: Medzoo, tmp_path: Path) -> N
     assert open_dataset(tmp_path / "out").counts() == result["counts"]["train"]
     again = medzoo("data", "split", tmp_path / "images", "--out", tmp_path / "out", "--skip-bad")
     assert again.code == 5
-    assert "not an empty folder" in again.err
+    assert "holds other files" in again.err
 
 
 def test_data_split_fractions(medzoo: Medzoo, tmp_path: Path) -> None:

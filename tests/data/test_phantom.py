@@ -153,5 +153,5 @@ def test_simulate_invalid_arguments_raise(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="at least one"):
             phantom_dataset(counts, size=32, seed=0)
     (tmp_path / "kept.txt").touch()
-    with pytest.raises(DataError, match="not an empty folder"):
+    with pytest.raises(DataError, match="holds other files"):
         write_phantom(tmp_path, counts={"normal": 1}, size=32, seed=0)

@@ -125,7 +125,7 @@ def test_write_plugin_folder_with_files_raises(tmp_path):
     with pytest.raises(DataError, match="already exists"):
         write_plugin(NewPlugin(name="my-gan", kind="metric"), tmp_path)
     (tmp_path / "README.md").rename(tmp_path / "notes")
-    with pytest.raises(DataError, match="not an empty folder"):
+    with pytest.raises(DataError, match="holds other files"):
         write_plugin(NewPlugin(name="my-gan", kind="metric"), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes"]
 
