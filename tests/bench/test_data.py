@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.scripts import load_script
 
 from medzoo.cli.app import run
 from medzoo.data.dataset import open_dataset
@@ -17,10 +17,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "bench" / "data.py"
 
 @pytest.fixture(scope="module")
 def bench():
-    spec = importlib.util.spec_from_file_location("bench_data", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 def test_write_images_as_folder_and_npz(bench, tmp_path):

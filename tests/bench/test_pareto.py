@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.scripts import load_script
 from helpers.tiny import CLASSES, make_model
 
 from medzoo.data.images import write_image
@@ -17,10 +17,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "bench" / "pareto.py"
 
 @pytest.fixture(scope="module")
 def pareto():
-    spec = importlib.util.spec_from_file_location("pareto", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 @pytest.fixture
