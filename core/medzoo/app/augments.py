@@ -11,11 +11,11 @@ from medzoo.app.draws import DrawableModel
 from medzoo.app.jobs import RUNNING, Job, Jobs
 from medzoo.app.paths import as_argument, new_folder_path, open_data
 from medzoo.errors import ConfigError
+from medzoo.generation.selection import check_criteria
 from medzoo.storage.files import check_outside, parse_json
 
 AUGMENT, PLAN = "augment", "plan"
 """The kinds of these jobs."""
-CRITERIA = ("agreement", "distance", "novelty", "random")
 _MOST = 100_000
 
 
@@ -44,7 +44,7 @@ class AugmentRequest:
 def start_augmenting(jobs: Jobs, model: DrawableModel, request: AugmentRequest, *, plan: bool = False) -> Job:
     """Start the job that a request describes, or with `plan` its dry run, which estimates the time.
 
-    Raises: ConfigError, DataError for a request that cannot be taken; as `Jobs.start`.
+    Raises: ConfigError, UnknownName, DataError for a request that cannot be taken; as `Jobs.start`.
     """
     if not request.data:
         raise ConfigError("no folder of real images is chosen", "choose one")
@@ -54,8 +54,7 @@ def start_augmenting(jobs: Jobs, model: DrawableModel, request: AugmentRequest, 
         raise ConfigError(f"{request.to} images of each class are too few or too many", f"choose 1 to {_MOST}")
     if request.strength is not None and not model.varies_images:
         raise ConfigError(f"'{model.name}' does not vary real images", "choose strength 1, or another model")
-    if unknown := [name for name in request.select if name not in CRITERIA]:
-        raise ConfigError(f"unknown criterion '{unknown[0]}'", f"known: {', '.join(CRITERIA)}")
+    check_criteria(request.select)
     data, out = open_data(jobs.root, request.data), new_folder_path(jobs.root, request.out)
     check_outside(out, data)
     for beside in out.parent.iterdir() if request.select and out.parent.is_dir() else ():

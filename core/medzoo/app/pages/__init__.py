@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from gradio.themes import Base
 
 TITLE = "medzoo"
+QUIET: Mapping[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+"""How every event of a page is declared."""
 _EVERY = 1.5  # seconds
 
 # The palette of page.css.
@@ -41,8 +43,10 @@ def build(root: Path, jobs: Jobs) -> Blocks:
     """Return the pages of the folder `root`."""
     import gradio as gr
 
+    from medzoo.app.draws import drawable_models
     from medzoo.app.pages import augment, data, draw, models, reports
 
+    generators = {model.name: model for model in drawable_models()}
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as blocks:
         part(show("app_head.html.j2", root=root.name or str(root), version=__version__))
         banner = part(elem_id="job")
@@ -52,11 +56,11 @@ def build(root: Path, jobs: Jobs) -> Blocks:
             with gr.Tab("Models", id="models"):
                 models.page(blocks)
             with gr.Tab("Draw", id="draw"):
-                live += draw.page(root, jobs)
+                live += draw.page(root, jobs, generators)
             with gr.Tab("Data", id="data"):
                 live += data.page(root, jobs)
             with gr.Tab("Augment", id="augment"):
-                live += augment.page(root, jobs)
+                live += augment.page(root, jobs, generators)
             with gr.Tab("Reports", id="reports"):
                 reports.page(root, blocks)
         seen = gr.State({})
@@ -76,10 +80,9 @@ def build(root: Path, jobs: Jobs) -> Blocks:
                 jobs.stop(job.id)
 
         outputs = [banner, stop, *(one.part for one in live), seen]
-        quiet: Any = {"show_progress": "hidden", "api_visibility": "private"}
-        blocks.load(partial(follow, {}), None, outputs, **quiet)
-        timer.tick(follow, seen, outputs, **quiet)
-        stop.click(end, None, None, **quiet)
+        blocks.load(partial(follow, {}), None, outputs, **QUIET)
+        timer.tick(follow, seen, outputs, **QUIET)
+        stop.click(end, None, None, **QUIET)
     return blocks
 
 
@@ -93,6 +96,11 @@ def part(value: str = "", **given: Any) -> HTML:
 def show(template: str, **values: Any) -> str:
     """Render a template of the reports as a part of a page."""
     return render(template, values).decode()
+
+
+def no_generator() -> HTML:
+    """Lay out, in place of a page, that there is no generator to choose."""
+    return part(show("app_message.html.j2", message="no generator is on this machine", hint="medzoo pull ldm-udder"))
 
 
 def told(error: MedzooError) -> str:

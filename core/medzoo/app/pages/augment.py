@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from medzoo.app.augments import (
     AUGMENT,
-    CRITERIA,
     PLAN,
     AugmentRequest,
     contact_sheet,
@@ -15,25 +14,24 @@ from medzoo.app.augments import (
     planned,
     start_augmenting,
 )
-from medzoo.app.draws import drawable_models
+from medzoo.app.draws import DrawableModel
 from medzoo.app.jobs import Jobs
-from medzoo.app.pages import Live, part, show, told, version_of
+from medzoo.app.pages import QUIET, Live, no_generator, part, show, told, version_of
 from medzoo.app.paths import list_folders
 from medzoo.data.images import probe
 from medzoo.errors import MedzooError
+from medzoo.generation.selection import CRITERIA
 from medzoo.report.page import png_image
 
 _SHOWN = 5
 
 
-def page(root: Path, jobs: Jobs) -> list[Live]:
+def page(root: Path, jobs: Jobs, models: Mapping[str, DrawableModel]) -> list[Live]:
     """Lay out the page; return the parts that follow the jobs."""
     import gradio as gr
 
-    models = {model.name: model for model in drawable_models()}
-    quiet: Any = {"show_progress": "hidden", "api_visibility": "private"}
     if not models:
-        part(show("app_message.html.j2", message="no generator is on this machine", hint="medzoo pull ldm-udder"))
+        no_generator()
         return []
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=300):
@@ -94,9 +92,9 @@ def page(root: Path, jobs: Jobs) -> list[Live]:
         return show("app_message.html.j2", message=f"Resumed job {int(job.id)}.", hint="")
 
     given = [generator, strength, data, to, out, seed, select]
-    plan.click(lambda *values: begin(True, *values), given, message, **quiet)
-    start.click(lambda *values: begin(False, *values), given, message, **quiet)
-    resume.click(again, None, message, **quiet)
+    plan.click(lambda *values: begin(True, *values), given, message, **QUIET)
+    start.click(lambda *values: begin(False, *values), given, message, **QUIET)
+    resume.click(again, None, message, **QUIET)
     return [
         Live(part=forecast, render=lambda: render_plan(jobs), version=lambda: version_of(jobs.all(PLAN)[-1:])),
         Live(

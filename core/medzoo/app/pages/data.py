@@ -5,12 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from medzoo.app.guard import REPORT
 from medzoo.app.jobs import Job, Jobs
-from medzoo.app.pages import Live, part, show, told, version_of
+from medzoo.app.pages import QUIET, Live, part, show, told, version_of
 from medzoo.app.paths import as_argument, list_folders, open_data
 from medzoo.errors import MedzooError
 
@@ -22,7 +21,6 @@ def page(root: Path, jobs: Jobs) -> list[Live]:
     """Lay out the page; return the part that follows the jobs."""
     import gradio as gr
 
-    quiet: Any = {"show_progress": "hidden", "api_visibility": "private"}
     with gr.Row(equal_height=False):
         folder = gr.Dropdown(
             list_folders(root),
@@ -39,8 +37,8 @@ def page(root: Path, jobs: Jobs) -> list[Live]:
             again = gr.Button("List folders anew", size="sm")
     message = part(elem_id="check-message")
     shown = part(elem_id="data-report")
-    check.click(lambda name: start(root, jobs, name), folder, message, **quiet)
-    again.click(lambda: gr.update(choices=list_folders(root)), None, folder, **quiet)
+    check.click(lambda name: start(root, jobs, name), folder, message, **QUIET)
+    again.click(lambda: gr.update(choices=list_folders(root)), None, folder, **QUIET)
     return [Live(part=shown, render=lambda: render(root, jobs), version=lambda: _version(jobs))]
 
 

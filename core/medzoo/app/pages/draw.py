@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,13 @@ from medzoo.app.draws import (
     MAX_IMAGES,
     DrawableModel,
     DrawRequest,
-    drawable_models,
     drawn_images,
     request_of,
     start_drawing,
 )
 from medzoo.app.guard import MAX_UPLOAD, UPLOAD
 from medzoo.app.jobs import Jobs
-from medzoo.app.pages import Live, part, show, told, version_of
+from medzoo.app.pages import QUIET, Live, no_generator, part, show, told, version_of
 from medzoo.app.paths import list_folders
 from medzoo.errors import MedzooError
 
@@ -26,16 +26,14 @@ _NOTHING = "none"
 _FROM_NOISE = 1.0
 
 
-def page(root: Path, jobs: Jobs) -> list[Live]:
+def page(root: Path, jobs: Jobs, models: Mapping[str, DrawableModel]) -> list[Live]:
     """Lay out the page; return the part that follows the jobs."""
     import gradio as gr
 
-    models = {model.name: model for model in drawable_models()}
     if not models:
-        part(show("app_message.html.j2", message="no generator is on this machine", hint="medzoo pull ldm-udder"))
+        no_generator()
         return []
     first = next(iter(models.values()))
-    quiet: Any = {"show_progress": "hidden", "api_visibility": "private"}
     with gr.Row(elem_classes="sides-row"):
         with gr.Column(scale=1, min_width=300):
             generator = gr.Dropdown(list(models), value=first.name, label="Generator", elem_id="generator")
@@ -112,9 +110,9 @@ def page(root: Path, jobs: Jobs) -> list[Live]:
             return told(error)
         return show("app_message.html.j2", message=f"Drawing number {int(job.id)}.", hint="")
 
-    generator.change(choose, generator, [labels, steps, guidance, varying], **quiet)
+    generator.change(choose, generator, [labels, steps, guidance, varying], **QUIET)
     given = [generator, labels, number, seed, steps, guidance, upload, strength, compare]
-    draw.click(start, given, message, **quiet)
+    draw.click(start, given, message, **QUIET)
     return [Live(part=history, render=lambda: render(jobs), version=lambda: version_of(jobs.all(DRAW)[-_SHOWN:]))]
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from medzoo.app.pages import part, show
+from medzoo.app.pages import QUIET, part, show
 from medzoo.hub.entries import ModelEntry
 from medzoo.hub.registry import GENERATOR, load_registry
 from medzoo.hub.sources import locate
@@ -33,11 +33,10 @@ def page(blocks: Blocks) -> None:
         modality = gr.Dropdown(modalities, value=ALL, label="Modality", min_width=130, elem_id="modality")
         place = gr.Dropdown(places, value=ALL, label="Where it is", min_width=130, elem_id="place")
     cards = part('<p role="status">Reading the models ...</p>', elem_id="cards")
-    quiet: Any = {"show_progress": "hidden", "api_visibility": "private"}
     chosen = [kind, modality, place]
-    blocks.load(render, chosen, cards, **quiet)
+    blocks.load(render, chosen, cards, **QUIET)
     for choice in chosen:
-        choice.change(render, chosen, cards, **quiet)
+        choice.change(render, chosen, cards, **QUIET)
 
 
 def render(kind: str, modality: str, place: str) -> str:

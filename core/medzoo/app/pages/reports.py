@@ -6,11 +6,11 @@ import html
 import re
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from medzoo.app.guard import REPORT
-from medzoo.app.pages import part, show
+from medzoo.app.pages import QUIET, part, show
 from medzoo.app.paths import list_pages
 
 if TYPE_CHECKING:
@@ -24,11 +24,10 @@ def page(root: Path, blocks: Blocks) -> None:
     """Lay out the page."""
     import gradio as gr
 
-    quiet: Any = {"show_progress": "hidden", "api_visibility": "private"}
     again = gr.Button("List reports anew", size="sm", elem_id="list-reports")
     shown = part(elem_id="reports-list")
-    blocks.load(lambda: render(root), None, shown, **quiet)
-    again.click(lambda: render(root), None, shown, **quiet)
+    blocks.load(lambda: render(root), None, shown, **QUIET)
+    again.click(lambda: render(root), None, shown, **QUIET)
 
 
 def render(root: Path) -> str:
