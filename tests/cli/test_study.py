@@ -22,7 +22,8 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return write_folder(root / "real", counts, side=24), write_folder(root / "fake", counts, side=24, seed=700)
 
 
-def test_study_from_images_to_a_verdict(medzoo, sets, tmp_path) -> None:
+def test_study_from_images_to_a_verdict(medzoo, sets, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("secrets.token_hex", lambda size: "ab" * size)  # the order of images, and so the answers
     given = ("--real", sets[0], "--fake", sets[1], "--out", tmp_path / "study", "--per-class", 8)
     made = medzoo("study", "new", *given)
     assert made.code == 0, made.err
