@@ -24,7 +24,7 @@ from medzoo.tuning import run as tuning
 from medzoo.tuning.config import read_settings
 from medzoo.tuning.plan import TuningJob, prepare, search_design
 from medzoo.tuning.policy import read_policy
-from medzoo.tuning.results import PHASES, TuningResult, load_tuning, read_tuning
+from medzoo.tuning.results import PHASES, TuningResult, load_tuning, read_tuning, write_tuning
 from medzoo.tuning.run import run
 from medzoo.tuning.space import table_of
 
@@ -198,7 +198,10 @@ def test_run_killed_in_each_phase_goes_on_to_the_same_policy(finished, job_of, t
     kill(tuning, "_verdict", at=1)
     assert held_out.is_dir()
     before = {path: path.read_bytes() for path in held_out.glob("cells/*/result.json")}
+    stored = read_tuning(tmp_path / "r")
+    write_tuning(tmp_path / "r", {**stored, "pools": [{**pool, "seconds": 90.0} for pool in stored["pools"]]})
     result = run(job, jobs=1, progress=no_progress)
+    assert all(pool.seconds >= 90 for pool in result.pools)  # the time of earlier runs counts
     assert before == {path: path.read_bytes() for path in held_out.glob("cells/*/result.json")}
     assert (tmp_path / "r" / "policy.toml").read_bytes() == (finished[0] / "policy.toml").read_bytes()
     same = [(trial.number, trial.params, trial.score) for trial in finished[1].trials]

@@ -44,7 +44,7 @@ class PoolInfo:
     """The images drawn of one generator setting, in the folder pools/`name`.
 
     `strength` is None where the generator draws from noise; `settings` are those that differ from its own defaults, by
-    dotted key. `images` were drawn in `seconds`.
+    dotted key. `images` were drawn in `seconds`, over all runs that ended with a whole pool.
     """
 
     name: str

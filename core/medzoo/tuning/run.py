@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property, partial
 from statistics import fmean, stdev
 from typing import Any
@@ -93,7 +94,7 @@ class _Tuning:
         self.job, self.jobs, self._progress = job, jobs, progress
         self.seconds: dict[str, float] = {name: float(stored.get("seconds", {}).get(name, 0.0)) for name in PHASES}
         self.warnings = list(job.warnings)
-        self.pools: list[PoolInfo] = []
+        self.pools = {str(pool["name"]): PoolInfo(**pool) for pool in stored.get("pools", ())}
         self.trials: list[TrialResult] = []
         self.baselines: dict[str, float] = {}
         self._phase, self._since, self._saved = "", 0.0, time.monotonic()
@@ -162,7 +163,7 @@ class _Tuning:
             "provenance": _provenance(job),
             "budget": job.budget,
             "seconds": {name: round(seconds, 1) for name, seconds in self.seconds.items()},
-            "pools": self.pools,
+            "pools": list(self.pools.values()),
             "baselines": self.baselines,
             "trials": self.trials,
             "warnings": list(dict.fromkeys(self.warnings)),
@@ -228,7 +229,9 @@ class _Tuning:
             def count(done: int, total: int, note: str = "", /, name: str = pool.name) -> None:
                 self.report(done, total, f"images of {name}")
 
-            self.pools.append(draw(job.drawings[pool.name], pool, progress=count))
+            info = draw(job.drawings[pool.name], pool, progress=count)
+            earlier = self.pools[pool.name].seconds if pool.name in self.pools else 0.0
+            self.pools[pool.name] = replace(info, seconds=round(earlier + info.seconds, 1))
 
     def _search_plan(self) -> ExperimentPlan:
         """Plan the experiment of the search: the controls, and one plain policy of each pool."""
