@@ -292,7 +292,7 @@ def make_design(
     if added is not None:
         tables = added.tables(built)
         built = replace(built, arms=(*built.arms, *map(json.dumps, tables)))
-        if alone and origins["target"] == "default":  # the plain controls have as many images
+        if origins["target"] == "default":  # the plain controls have as many images
             built = replace(built, target=tuple(dict.fromkeys(table["target"] for table in tables)))
             origins["target"] = added.origin
     arms = _arms(built)
