@@ -173,7 +173,7 @@ def wait_for(condition: Callable[[], bool], *, seconds: float, process: subproce
 
 
 def test_train_killed_resumes_with_the_same_weights(folder: Path, tmp_path: Path) -> None:
-    more = ["--set", "training.epochs=60"]
+    more = ["--set", "training.epochs=40", "--set", "training.validation_epochs=20"]
     arguments = [sys.executable, "-m", "medzoo", *command(folder, tmp_path / "killed", *more)]
     with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         checkpoints = tmp_path / "killed" / "checkpoints"
