@@ -12,15 +12,8 @@ from helpers.image_sets import noise, write_folder
 from PIL import Image
 
 from medzoo.app.augments import AugmentRequest, planned, start_augmenting
-from medzoo.app.draws import (
-    DrawableModel,
-    DrawRequest,
-    drawable_models,
-    find_nearest,
-    save_upload,
-    start_drawing,
-    upload_path,
-)
+from medzoo.app.draws import DrawRequest, find_nearest, save_upload, start_drawing, upload_path
+from medzoo.app.generators import DrawableModel
 from medzoo.app.jobs import Job, Jobs
 from medzoo.app.paths import STATE, open_root
 from medzoo.data.images import decode, encode_png
@@ -107,6 +100,17 @@ def test_save_upload_keeps_pixels_alone(jobs: Jobs) -> None:
     assert sorted(path.name for path in kept.parent.iterdir() if path.suffix != ".png") == []
 
 
+def test_start_drawing_without_weights_varies_an_upload(jobs: Jobs) -> None:
+    model = DrawableModel(name="classic", classes=("image",), needs_images=True)
+    asked = request(generator="classic", labels=("image",))
+    with pytest.raises(ConfigError, match="varies a real image, and none is given"):
+        start_drawing(jobs, model, asked)
+    job = start_drawing(jobs, model, asked, upload=save_upload(jobs.root, png(np.eye(9, dtype=np.uint8) * 200)))
+    assert "--data .medzoo-app/jobs/000001/real" in job.line
+    assert (job.folder / "real" / "image" / "image.png").is_file()
+    assert job.about["nearest"] == ".medzoo-app/jobs/000001/real"
+
+
 @pytest.mark.parametrize("body", [b"", b"no image", b"<svg/>", b"GIF89a", b"%!PS-Adobe-3.0 EPSF-3.0"])
 def test_save_upload_no_image(jobs: Jobs, body: bytes) -> None:
     with pytest.raises(DataError, match=r"^this file "):
@@ -139,14 +143,6 @@ def test_find_nearest(tmp_path: Path) -> None:
     assert (row["name"], row["label"], row["correlation"]) == (f"b/{copy.name}", "b", 1.0)
     assert row["uri"].startswith("data:image/png;base64,")
     assert counted == [(0, 1), (1, 1)]
-
-
-def test_drawable_models_are_generators_at_hand() -> None:
-    models = {model.name: model for model in drawable_models()}
-    assert models["ddpm-busi"].steps in range(1, 1001)
-    assert models["dcgan-busi"].steps is None
-    assert models["ddpm-var-busi"].varies_images
-    assert "cnn-busi" not in models
 
 
 def test_start_augmenting_commands(jobs: Jobs) -> None:

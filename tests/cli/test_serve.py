@@ -28,6 +28,16 @@ def test_app_without_gradio(medzoo, monkeypatch, tmp_path: Path) -> None:
     ]
 
 
+def test_app_on_windows(medzoo, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(server, "HAS_LOCKS", False)
+    found = medzoo("app", "--root", tmp_path)
+    assert found.code == 2
+    assert found.err.splitlines() == [
+        "error: medzoo app does not run on Windows, whose file locks its jobs cannot use",
+        "  run it in WSL",
+    ]
+
+
 @pytest.mark.usefixtures("installed")
 def test_app_port_in_use(medzoo, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:

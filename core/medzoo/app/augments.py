@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from medzoo.app.draws import DrawableModel
+from medzoo.app.generators import DrawableModel
 from medzoo.app.jobs import RUNNING, Job, Jobs
 from medzoo.app.paths import as_argument, new_folder_path, open_data
 from medzoo.errors import ConfigError

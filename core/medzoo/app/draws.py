@@ -9,14 +9,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from medzoo.app.generators import GUIDANCE, STEPS, DrawableModel
 from medzoo.app.jobs import Job, Jobs
 from medzoo.app.paths import STATE, open_data
 from medzoo.data.images import decode, depth_of, encode_png, highest_values, is_color, probe, to_gray, write_bytes
 from medzoo.errors import ConfigError, DataError
-from medzoo.hub.entries import CONFIG, GENERATOR, ModelEntry
-from medzoo.hub.registry import load_registry
-from medzoo.hub.sources import AT_HAND, locate
-from medzoo.plugins.lookup import load_plugins
 from medzoo.report.page import PageImage, png_image
 from medzoo.storage.files import make_folder, read_json, sha256_file, temporary_name
 
@@ -25,7 +22,6 @@ logger = logging.getLogger(__name__)
 DRAW = "draw"
 """The kind of these jobs."""
 IMAGES, REAL, NEAREST = "images", "real", "nearest.json"
-STEPS, GUIDANCE = "sampling.num_inference_steps", "sampling.guidance_scale"
 MAX_IMAGES = 16
 """The most images of each class in one request."""
 
@@ -34,22 +30,11 @@ _ROWS = 4096  # real images compared at once
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrawableModel:
-    """A generator whose files are on this machine, and what it can be asked for; `steps` and `guidance` are its own."""
-
-    name: str
-    classes: tuple[str, ...]
-    multi_label: bool
-    steps: int | None
-    guidance: float | None
-    varies_images: bool
-
-
-@dataclass(frozen=True, kw_only=True)
 class DrawRequest:
     """What to draw: `n` images of each of `labels`; `steps` and `guidance` None for the model's own.
 
-    With a `strength`, images vary the real image in the folder `data`, a path relative to the served folder.
+    With a `strength`, and by a generator without weights, images vary the real image in the folder `data`, a path
+    relative to the served folder.
     """
 
     generator: str
@@ -122,37 +107,6 @@ class DrawnImage:
     nearest: Nearest | None
 
 
-def drawable_models() -> list[DrawableModel]:
-    """Return the generators whose weights are on this machine; none sends images anywhere."""
-    plugins = load_plugins()
-    found = []
-    for entry in load_registry(plugins=plugins).entries:
-        state, folder = locate(entry)
-        if entry.kind != GENERATOR or state not in AT_HAND or folder is None or entry.plugin not in plugins.generators:
-            continue
-        spec = plugins.generators[entry.plugin]
-        found.append(_drawable(entry, folder, varies_images=spec.varies_images))
-    return found
-
-
-def _drawable(entry: ModelEntry, folder: Path, *, varies_images: bool) -> DrawableModel:
-    try:
-        content = read_json(folder / CONFIG)
-        config, image = content["config"], content["image"]
-        steps, guidance = config.get(STEPS), config.get(GUIDANCE)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        logger.warning(f"{folder / CONFIG} cannot be read: {error}")
-        config, image, steps, guidance = {}, {}, None, None
-    return DrawableModel(
-        name=entry.name,
-        classes=entry.classes,
-        multi_label=image.get("multi_label") is True,
-        steps=steps if isinstance(steps, int) else None,
-        guidance=float(guidance) if isinstance(guidance, int | float) else None,
-        varies_images=varies_images,
-    )
-
-
 def save_upload(root: Path, body: bytes) -> str:
     """Keep the pixels of an uploaded image, and return the name they are kept under.
 
@@ -219,6 +173,10 @@ def start_drawing(
             raise ConfigError(f"'{model.name}' does not vary real images", "choose strength 1, or another model")
         if not upload:
             raise ConfigError("a strength below 1 varies a real image, and none is given", "choose an image")
+        source = upload_path(jobs.root, upload)
+    if model.needs_images:
+        if not upload:
+            raise ConfigError(f"'{model.name}' varies a real image, and none is given", "choose an image")
         source = upload_path(jobs.root, upload)
     if compare:
         open_data(jobs.root, compare)

@@ -14,6 +14,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from medzoo.report.page import SCRIPTS, page_script
 from medzoo.storage.files import parse_json
 
 Scope = MutableMapping[str, Any]
@@ -21,6 +22,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = tuple[tuple[bytes, bytes], ...]
 
 UPLOAD, REPORT, ENTER = "/medzoo/upload", "/medzoo/report/", "/medzoo/enter"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -42,11 +44,32 @@ _POLICY = (
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; frame-src 'self'; form-action 'self'; "
     "base-uri 'self'; object-src 'none'; frame-ancestors 'none'"
 )
-REPORT_POLICY = (
-    "sandbox allow-same-origin allow-popups; default-src 'none'; img-src data: 'self'; style-src 'unsafe-inline'; "
-    "frame-ancestors 'self'"
-)
-"""For reports, whoever wrote them: no script runs."""
+
+
+def report_policy() -> str:
+    """Return the policy for reports, whoever wrote them: only medzoo's own scripts run, and in no origin.
+
+    Scripts of galleries and reading studies are known by their digests. Without "allow-same-origin", such a page cannot
+    read the workbench's, and its requests state an origin that is not the workbench's.
+    """
+    scripts = " ".join(f"'sha256-{page_script(name)[1]}'" for name in SCRIPTS)
+    return (
+        "sandbox allow-scripts allow-forms allow-modals allow-downloads allow-popups allow-popups-to-escape-sandbox; "
+        f"default-src 'none'; script-src {scripts}; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'self'"
+    )
+
+
+def _headers(policy: str) -> Headers:
+    return (
+        (b"content-security-policy", policy.encode()),
+        (b"x-content-type-options", b"nosniff"),
+        (b"referrer-policy", b"same-origin"),  # under "no-referrer", a form is sent without the origin of its page
+        (b"cross-origin-resource-policy", b"same-origin"),
+    )
+
+
+_PAGE_HEADERS, _REPORT_HEADERS = _headers(_POLICY), _headers(report_policy())
 
 
 class Guard:
@@ -84,7 +107,8 @@ class Guard:
         elif method == "POST":
             await self._post(scope, receive, _with_headers(send), path)
         else:
-            await self.app(scope, receive, send if path.startswith(REPORT) else _with_headers(send))
+            own = _REPORT_HEADERS if path.startswith(REPORT) else _PAGE_HEADERS
+            await self.app(scope, receive, _with_headers(send, own))
 
     def _foreign(self, headers: Mapping[str, str], method: str) -> str:
         """Return why a request is not one of these pages'; "" if it is."""
@@ -126,7 +150,8 @@ class Guard:
             await _answer(send, HTTPStatus.UNAUTHORIZED, page, kind="text/html")
 
     async def _let_in(self, send: Send) -> None:
-        cookie = f"{self.cookie}={self.token}; Path=/; HttpOnly; SameSite=Strict"
+        # Not Strict: a report is of no origin, and its links to other reports would not carry the cookie.
+        cookie = f"{self.cookie}={self.token}; Path=/; HttpOnly; SameSite=Lax"
         await _answer(send, HTTPStatus.SEE_OTHER, "", headers={"location": "/", "set-cookie": cookie})
 
     async def _post(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
@@ -199,23 +224,15 @@ def _host_name(host: str) -> str:
         return ""
 
 
-def _with_headers(send: Send) -> Send:
+def _with_headers(send: Send, headers: Headers = _PAGE_HEADERS) -> Send:
     """Return `send` that adds the policy to a response."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", ()), *_HEADERS]
+            message["headers"] = [*message.get("headers", ()), *headers]
         await send(message)
 
     return sending
-
-
-_HEADERS = [
-    (b"content-security-policy", _POLICY.encode()),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-]
 
 
 async def _answer(
@@ -228,7 +245,7 @@ async def _answer(
         (b"cache-control", b"no-store"),
         *((key.encode(), value.encode()) for key, value in (headers or {}).items()),
     ]
-    await send({"type": "http.response.start", "status": int(status), "headers": [*own, *_HEADERS]})
+    await send({"type": "http.response.start", "status": int(status), "headers": [*own, *_PAGE_HEADERS]})
     await send({"type": "http.response.body", "body": body})
 
 

@@ -25,8 +25,11 @@ from medzoo.storage.files import disk_errors, make_folder, read_json, write_json
 
 try:
     import fcntl
-except ImportError:  # Windows has no such locks
+except ImportError:  # Windows, which `server.serve` refuses
     fcntl = None  # type: ignore[assignment]
+
+HAS_LOCKS = fcntl is not None
+"""Whether this system has the file locks that jobs need."""
 
 JOB, RESULT, PROGRESS, OUTPUT, LOG = "job.json", "result.json", "progress.json", "output.txt", "log.txt"
 RUNNING, DONE, FAILED, STOPPED = "running", "done", "failed", "stopped"
@@ -174,8 +177,6 @@ class Jobs:
 
         Other servers of the folder hold the lock for a moment to see whether it is free, hence the `patience`, seconds.
         """
-        if fcntl is None:
-            raise ResourceError("this system has no file locks, which jobs need", "use WSL on Windows")
         with disk_errors(self._lock_file):
             descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         end = time.monotonic() + patience

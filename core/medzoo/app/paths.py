@@ -112,14 +112,18 @@ def as_argument(root: Path, path: Path) -> str:
 
 def list_folders(root: Path) -> list[str]:
     """Return folders below `root` by relative path, up to four levels deep and 500 of them, without hidden ones."""
-    return [path.relative_to(root).as_posix() for path in _walk(root) if path != root]
+    return [path.relative_to(root).as_posix() for path in walk(root) if path != root]
 
 
 def list_pages(root: Path) -> list[str]:
-    """Return the HTML files below `root` by relative path, as deep as `list_folders`, newest first."""
+    """Return the HTML files below `root` by relative path, as deep as `list_folders`, newest first.
+
+    Of a gallery, its first page alone, which leads to the others.
+    """
     found = [
         path
-        for folder in _walk(root)
+        for folder in walk(root)
+        if not (folder.name == "models" and (folder.parent / "gallery.json").is_file())
         for path in _entries(folder)
         if path.suffix == ".html" and not path.name.startswith(".") and not path.is_symlink() and path.is_file()
     ]
@@ -127,7 +131,8 @@ def list_pages(root: Path) -> list[str]:
     return [path.relative_to(root).as_posix() for path in found[:_MOST]]
 
 
-def _walk(root: Path) -> list[Path]:
+def walk(root: Path) -> list[Path]:
+    """Return `root` and folders below it, four levels deep, without hidden ones and links: 500 at most."""
     level, found = [root], [root]
     for _ in range(_DEPTH):
         level = [

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from medzoo.app.draws import save_upload
-from medzoo.app.guard import LOOPBACK, REPORT, REPORT_POLICY, UPLOAD, Guard
-from medzoo.app.jobs import Jobs
+from medzoo.app.guard import LOOPBACK, REPORT, UPLOAD, Guard
+from medzoo.app.jobs import HAS_LOCKS, Jobs
 from medzoo.app.paths import STATE, inside, open_root
 from medzoo.errors import ConfigError, MedzooError, ResourceError
 from medzoo.storage.files import make_folder
@@ -31,9 +31,11 @@ _BIND = {
 def serve(root: Path, *, host: str, port: int, on_ready: Callable[[str], None]) -> None:
     """Serve the folder `root` on an address until interrupted; `on_ready` is called with the address to open.
 
-    Raises: ConfigError if Gradio is not installed; DataError for a `root` that is no folder; ResourceError for an
-    address that cannot be bound.
+    Raises: ConfigError on Windows, or if Gradio is not installed; DataError for a `root` that is no folder;
+    ResourceError for an address that cannot be bound.
     """
+    if not HAS_LOCKS:  # nor sessions of processes
+        raise ConfigError("medzoo app does not run on Windows, whose file locks its jobs cannot use", "run it in WSL")
     if find_spec("gradio") is None:
         raise ConfigError("medzoo app needs Gradio, which is not installed", "pip install 'medzoo[app]'")
     if not 0 <= port <= 65535:
@@ -84,8 +86,7 @@ def make_application(root: Path, *, port: int, token: str = "") -> Guard:
             found = root
         if found.suffix != ".html" or not found.is_file():
             return PlainTextResponse("There is no such report.", status_code=404)
-        headers = {"content-security-policy": REPORT_POLICY, "x-content-type-options": "nosniff"}
-        return FileResponse(found, media_type="text/html", headers=headers)
+        return FileResponse(found, media_type="text/html")
 
     outer.router.routes += [
         Route(UPLOAD, upload, methods=["POST"]),

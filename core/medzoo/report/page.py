@@ -1,10 +1,15 @@
-"""Render a report as a single HTML file without scripts or network access, for any screen, dark mode and print."""
+"""Render a report as a single HTML file without network access, for any screen, dark mode and print.
+
+Galleries and reading studies have one script each, of this package; no other page has any.
+"""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -12,6 +17,9 @@ from markupsafe import Markup
 
 from medzoo.report import formatting
 from medzoo.report.figures import RenderedFigure
+
+SCRIPTS = ("gallery.js", "study.js")
+"""The scripts that pages may hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +63,12 @@ def render(template: str, values: Mapping[str, Any]) -> bytes:
     environment.tests["nested"] = _nested
     # A file name may hold a lone surrogate, where the system's bytes were not UTF-8.
     return environment.get_template(template).render(dict(values)).encode("utf-8", "replace")
+
+
+def page_script(name: str) -> tuple[Markup, str]:
+    """Return one of `SCRIPTS`, and its digest for a policy of the page: the base64 of its SHA-256."""
+    text = (files("medzoo.report") / "templates" / name).read_text("utf-8")
+    return Markup(text), base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def breakable(text: str) -> Markup:

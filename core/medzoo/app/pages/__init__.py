@@ -16,7 +16,7 @@ from medzoo.report.page import render
 
 if TYPE_CHECKING:
     from gradio import Blocks
-    from gradio.components import HTML
+    from gradio.components import HTML, Component
     from gradio.themes import Base
 
 TITLE = "medzoo"
@@ -39,30 +39,41 @@ class Live:
     version: Callable[[], Hashable]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """A list to choose from that is of what is in the folder: read again when a page is loaded, opened or refreshed."""
+
+    part: Component
+    choices: Callable[[], list[str]]
+
+
 def build(root: Path, jobs: Jobs) -> Blocks:
     """Return the pages of the folder `root`."""
     import gradio as gr
 
-    from medzoo.app.draws import drawable_models
     from medzoo.app.pages import augment, data, draw, models, reports
 
-    generators = {model.name: model for model in drawable_models()}
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as blocks:
         part(show("app_head.html.j2", root=root.name or str(root), version=__version__))
         banner = part(elem_id="job")
         stop = gr.Button("Stop the job", variant="stop", size="sm", visible=False, elem_id="stop-job")
-        live: list[Live] = []
         with gr.Tabs():
             with gr.Tab("Models", id="models"):
                 models.page(blocks)
-            with gr.Tab("Draw", id="draw"):
-                live += draw.page(root, jobs, generators)
-            with gr.Tab("Data", id="data"):
-                live += data.page(root, jobs)
-            with gr.Tab("Augment", id="augment"):
-                live += augment.page(root, jobs, generators)
-            with gr.Tab("Reports", id="reports"):
-                reports.page(root, blocks)
+            with gr.Tab("Draw", id="draw") as draw_tab:
+                draw_live, draw_lists = draw.page(root, jobs)
+            with gr.Tab("Data", id="data") as data_tab:
+                data_live, data_lists = data.page(root, jobs)
+            with gr.Tab("Augment", id="augment") as augment_tab:
+                augment_live, augment_lists = augment.page(root, jobs)
+            with gr.Tab("Reports", id="reports") as reports_tab:
+                reports_part, list_reports = reports.page(root)
+        refresh = gr.Button("Refresh folders, models and reports", size="sm", elem_id="refresh")
+        live = [*draw_live, *data_live, *augment_live]
+        for tab, lists in ((draw_tab, draw_lists), (data_tab, data_lists), (augment_tab, augment_lists)):
+            for one in lists:
+                gr.on([blocks.load, tab.select, refresh.click], partial(_list_again, one), None, one.part, **QUIET)
+        gr.on([blocks.load, reports_tab.select, refresh.click], list_reports, None, reports_part, **QUIET)
         seen = gr.State({})
         timer = gr.Timer(_EVERY)
 
@@ -84,6 +95,12 @@ def build(root: Path, jobs: Jobs) -> Blocks:
         timer.tick(follow, seen, outputs, **QUIET)
         stop.click(end, None, None, **QUIET)
     return blocks
+
+
+def _list_again(listing: Listing) -> Any:
+    import gradio as gr
+
+    return gr.update(choices=listing.choices())
 
 
 def part(value: str = "", **given: Any) -> HTML:

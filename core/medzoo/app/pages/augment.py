@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from medzoo.app.augments import (
@@ -14,9 +13,9 @@ from medzoo.app.augments import (
     planned,
     start_augmenting,
 )
-from medzoo.app.draws import DrawableModel
+from medzoo.app.generators import drawable_models, find_generator
 from medzoo.app.jobs import Jobs
-from medzoo.app.pages import QUIET, Live, no_generator, part, show, told, version_of
+from medzoo.app.pages import QUIET, Listing, Live, no_generator, part, show, told, version_of
 from medzoo.app.paths import list_folders
 from medzoo.data.images import probe
 from medzoo.errors import MedzooError
@@ -26,13 +25,14 @@ from medzoo.report.page import png_image
 _SHOWN = 5
 
 
-def page(root: Path, jobs: Jobs, models: Mapping[str, DrawableModel]) -> list[Live]:
-    """Lay out the page; return the parts that follow the jobs."""
+def page(root: Path, jobs: Jobs) -> tuple[list[Live], list[Listing]]:
+    """Lay out the page; return the parts that follow the jobs, and the lists of what is in the folder."""
     import gradio as gr
 
+    models = drawable_models(root)
     if not models:
         no_generator()
-        return []
+        return [], []
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=300):
             generator = gr.Dropdown(list(models), value=next(iter(models)), label="Generator", elem_id="fill-generator")
@@ -58,7 +58,7 @@ def page(root: Path, jobs: Jobs, models: Mapping[str, DrawableModel]) -> list[Li
 
     def begin(
         dry: bool,
-        name: str,
+        name: str | None,
         strength: float,
         data: str | None,
         to: float | None,
@@ -67,8 +67,9 @@ def page(root: Path, jobs: Jobs, models: Mapping[str, DrawableModel]) -> list[Li
         select: list[str],
     ) -> str:
         try:
+            model = find_generator(root, name)
             request = AugmentRequest(
-                generator=name,
+                generator=model.name,
                 strength=strength if strength < 1 else None,
                 to=int(to or 0),
                 data=data or "",
@@ -76,7 +77,7 @@ def page(root: Path, jobs: Jobs, models: Mapping[str, DrawableModel]) -> list[Li
                 seed=int(seed or 0),
                 select=tuple(select),
             )
-            job = start_augmenting(jobs, models[name], request, plan=dry)
+            job = start_augmenting(jobs, model, request, plan=dry)
         except MedzooError as error:
             return told(error)
         return show("app_message.html.j2", message=f"{'Planning' if dry else 'Started'}: job {int(job.id)}.", hint="")
@@ -95,13 +96,17 @@ def page(root: Path, jobs: Jobs, models: Mapping[str, DrawableModel]) -> list[Li
     plan.click(lambda *values: begin(True, *values), given, message, **QUIET)
     start.click(lambda *values: begin(False, *values), given, message, **QUIET)
     resume.click(again, None, message, **QUIET)
-    return [
+    live = [
         Live(part=forecast, render=lambda: render_plan(jobs), version=lambda: version_of(jobs.all(PLAN)[-1:])),
         Live(
             part=filled,
             render=lambda: render_jobs(root, jobs),
             version=lambda: tuple((job.id, job.state) for job in jobs.all(AUGMENT)[-_SHOWN:]),
         ),
+    ]
+    return live, [
+        Listing(part=generator, choices=lambda: list(drawable_models(root))),
+        Listing(part=data, choices=lambda: list_folders(root)),
     ]
 
 

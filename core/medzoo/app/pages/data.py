@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from medzoo.app.guard import REPORT
 from medzoo.app.jobs import Job, Jobs
-from medzoo.app.pages import QUIET, Live, part, show, told, version_of
+from medzoo.app.pages import QUIET, Listing, Live, part, show, told, version_of
 from medzoo.app.paths import as_argument, list_folders, open_data
 from medzoo.errors import MedzooError
 
@@ -17,8 +17,8 @@ CHECK = "check"
 """The kind of these jobs."""
 
 
-def page(root: Path, jobs: Jobs) -> list[Live]:
-    """Lay out the page; return the part that follows the jobs."""
+def page(root: Path, jobs: Jobs) -> tuple[list[Live], list[Listing]]:
+    """Lay out the page; return the part that follows the jobs, and the list of folders."""
     import gradio as gr
 
     with gr.Row(equal_height=False):
@@ -32,14 +32,12 @@ def page(root: Path, jobs: Jobs) -> list[Live]:
             min_width=240,
             elem_id="data-folder",
         )
-        with gr.Column(scale=1, min_width=120):
-            check = gr.Button("Check", variant="primary", elem_id="check")
-            again = gr.Button("List folders anew", size="sm")
+        check = gr.Button("Check", variant="primary", scale=1, min_width=120, elem_id="check")
     message = part(elem_id="check-message")
     shown = part(elem_id="data-report")
     check.click(lambda name: start(root, jobs, name), folder, message, **QUIET)
-    again.click(lambda: gr.update(choices=list_folders(root)), None, folder, **QUIET)
-    return [Live(part=shown, render=lambda: render(root, jobs), version=lambda: _version(jobs))]
+    live = Live(part=shown, render=lambda: render(root, jobs), version=lambda: _version(jobs))
+    return [live], [Listing(part=folder, choices=lambda: list_folders(root))]
 
 
 def start(root: Path, jobs: Jobs, name: str | None) -> str:

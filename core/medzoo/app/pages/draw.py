@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medzoo.app.draws import (
-    DRAW,
-    MAX_IMAGES,
-    DrawableModel,
-    DrawRequest,
-    drawn_images,
-    request_of,
-    start_drawing,
-)
+from medzoo.app.draws import DRAW, MAX_IMAGES, DrawRequest, drawn_images, request_of, start_drawing
+from medzoo.app.generators import DrawableModel, drawable_models, find_generator
 from medzoo.app.guard import MAX_UPLOAD, UPLOAD
 from medzoo.app.jobs import Jobs
-from medzoo.app.pages import QUIET, Live, no_generator, part, show, told, version_of
+from medzoo.app.pages import QUIET, Listing, Live, no_generator, part, show, told, version_of
 from medzoo.app.paths import list_folders
 from medzoo.errors import MedzooError
 
@@ -26,13 +18,14 @@ _NOTHING = "none"
 _FROM_NOISE = 1.0
 
 
-def page(root: Path, jobs: Jobs, models: Mapping[str, DrawableModel]) -> list[Live]:
-    """Lay out the page; return the part that follows the jobs."""
+def page(root: Path, jobs: Jobs) -> tuple[list[Live], list[Listing]]:
+    """Lay out the page; return the part that follows the jobs, and the lists of what is in the folder."""
     import gradio as gr
 
+    models = drawable_models(root)
     if not models:
         no_generator()
-        return []
+        return [], []
     first = next(iter(models.values()))
     with gr.Row(elem_classes="sides-row"):
         with gr.Column(scale=1, min_width=300):
@@ -44,7 +37,7 @@ def page(root: Path, jobs: Jobs, models: Mapping[str, DrawableModel]) -> list[Li
             seed = gr.Number(0, precision=0, label="Seed", info="The same seed gives the same images.", elem_id="seed")
             steps = gr.Number(label="Steps", precision=0, minimum=1, maximum=1000, elem_id="steps", **_steps(first))
             guidance = gr.Number(label="Guidance scale", minimum=0, elem_id="guidance", **_guidance(first))
-            with gr.Column(visible=first.varies_images) as varying:
+            with gr.Column(visible=first.varies_images or first.needs_images) as varying:
                 upload = part(
                     "",
                     html_template=show("app_upload.html.j2"),
@@ -58,6 +51,7 @@ def page(root: Path, jobs: Jobs, models: Mapping[str, DrawableModel]) -> list[Li
                     step=0.05,
                     label="Strength",
                     info="1 draws from noise; below, images vary the real image, the less the lower.",
+                    visible=first.varies_images,
                     elem_id="strength",
                 )
             compare = gr.Dropdown(
@@ -73,16 +67,20 @@ def page(root: Path, jobs: Jobs, models: Mapping[str, DrawableModel]) -> list[Li
             history = part(elem_id="history")
 
     def choose(name: str) -> list[Any]:
-        model = models[name]
+        try:
+            model = find_generator(root, name)
+        except MedzooError:  # drawing says so
+            return [gr.skip()] * 5
         return [
             gr.update(choices=list(model.classes), value=[model.classes[0]], info=_about(model)),
             gr.update(**_steps(model)),
             gr.update(**_guidance(model)),
+            gr.update(visible=model.varies_images or model.needs_images),
             gr.update(visible=model.varies_images),
         ]
 
     def start(
-        name: str,
+        name: str | None,
         chosen: list[str],
         n: float,
         seed: float | None,
@@ -93,10 +91,10 @@ def page(root: Path, jobs: Jobs, models: Mapping[str, DrawableModel]) -> list[Li
         folder: str,
     ) -> str:
         try:
-            model = models[name]
+            model = find_generator(root, name)
             varied = model.varies_images and strength < _FROM_NOISE
             request = DrawRequest(
-                generator=name,
+                generator=model.name,
                 labels=tuple(label for label in model.classes if label in chosen),
                 n=int(n),
                 seed=int(seed or 0),
@@ -110,10 +108,14 @@ def page(root: Path, jobs: Jobs, models: Mapping[str, DrawableModel]) -> list[Li
             return told(error)
         return show("app_message.html.j2", message=f"Drawing number {int(job.id)}.", hint="")
 
-    generator.change(choose, generator, [labels, steps, guidance, varying], **QUIET)
+    generator.change(choose, generator, [labels, steps, guidance, varying, strength], **QUIET)
     given = [generator, labels, number, seed, steps, guidance, upload, strength, compare]
     draw.click(start, given, message, **QUIET)
-    return [Live(part=history, render=lambda: render(jobs), version=lambda: version_of(jobs.all(DRAW)[-_SHOWN:]))]
+    live = Live(part=history, render=lambda: render(jobs), version=lambda: version_of(jobs.all(DRAW)[-_SHOWN:]))
+    return [live], [
+        Listing(part=generator, choices=lambda: list(drawable_models(root))),
+        Listing(part=compare, choices=lambda: [_NOTHING, *list_folders(root)]),
+    ]
 
 
 def render(jobs: Jobs) -> str:
@@ -130,6 +132,8 @@ def render(jobs: Jobs) -> str:
 
 
 def _about(model: DrawableModel) -> str:
+    if model.needs_images:
+        return "It makes images like the real one that you choose below."
     return "All that are chosen show together on each image." if model.multi_label else "Images of each are drawn."
 
 

@@ -41,13 +41,15 @@ def page(blocks: Blocks) -> None:
 
 def render(kind: str, modality: str, place: str) -> str:
     """Return the cards of the models that match all choices."""
+    entries = _entries()
+    catalogue = _catalogue(tuple((entry.name, place_of(entry)) for entry in entries))
     chosen = [
         (model, where)
-        for model in _catalogue()
+        for model in catalogue
         for where in [place_of(model.entry)]
         if kind in (ALL, model.entry.kind) and modality in (ALL, model.entry.modality) and place in (ALL, where)
     ]
-    return show("app_models.html.j2", models=chosen, total=len(_catalogue()))
+    return show("app_models.html.j2", models=chosen, total=len(catalogue))
 
 
 def place_of(entry: ModelEntry) -> str:
@@ -61,5 +63,6 @@ def _entries() -> list[ModelEntry]:
 
 
 @lru_cache(maxsize=1)
-def _catalogue() -> tuple[ModelPage, ...]:
+def _catalogue(places: tuple[tuple[str, str], ...]) -> tuple[ModelPage, ...]:
+    """Return what is shown of the models, as long as they are in these `places`."""
     return tuple(map(model_page, _entries()))

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from medzoo.app.guard import REPORT
-from medzoo.app.pages import QUIET, part, show
+from medzoo.app.pages import part, show
 from medzoo.app.paths import list_pages
 
 if TYPE_CHECKING:
-    from gradio import Blocks
+    from gradio.components import HTML
 
 _TITLE = re.compile(r"<title>(.*?)</title>", re.DOTALL | re.IGNORECASE)
 _BEGINNING = 8192
 
 
-def page(root: Path, blocks: Blocks) -> None:
-    """Lay out the page."""
-    import gradio as gr
-
-    again = gr.Button("List reports anew", size="sm", elem_id="list-reports")
-    shown = part(elem_id="reports-list")
-    blocks.load(lambda: render(root), None, shown, **QUIET)
-    again.click(lambda: render(root), None, shown, **QUIET)
+def page(root: Path) -> tuple[HTML, Callable[[], str]]:
+    """Lay out the page; return the part that lists the reports, and what renders it."""
+    return part(elem_id="reports-list"), partial(render, root)
 
 
 def render(root: Path) -> str:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from pathlib import Path
 from types import NoneType
 from typing import Any
-
-from markupsafe import Markup
 
 from medzoo._version import __version__
 from medzoo.data.reading import Reading
@@ -32,7 +27,7 @@ from medzoo.report.gallery.data import (
 )
 from medzoo.report.gallery.images import drawn_samples
 from medzoo.report.gallery.models import ModelPage, model_page
-from medzoo.report.page import render
+from medzoo.report.page import page_script, render
 from medzoo.runs.arguments import class_names, invalid_argument, require, whole_number
 from medzoo.runs.progress import Progress, no_progress
 from medzoo.storage.files import (
@@ -217,11 +212,11 @@ def _render(
     evaluations: Sequence[EvaluationPage],
 ) -> dict[str, bytes]:
     """Return the pages by their path in the gallery."""
-    script = (files("medzoo.report") / "templates" / "gallery.js").read_text("utf-8")
+    script, digest = page_script("gallery.js")
     common: Mapping[str, Any] = {
         "version": __version__,
-        "script": Markup(script),
-        "digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "script": script,
+        "digest": digest,
         "pages": [("All models" if data is None else "Overview", INDEX)],
     }
     index = {

@@ -8,7 +8,6 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from medzoo._version import __version__
 from medzoo.data.images import encode_png
 from medzoo.data.reading import Reading
 from medzoo.errors import ConfigError, DataError
-from medzoo.report.page import render
+from medzoo.report.page import page_script, render
 from medzoo.runs.arguments import class_names, names, require, whole_number
 from medzoo.storage.files import check_empty, check_outside, sha256_file, write_atomic
 from medzoo.study.design import StudyRequest, design_study
@@ -207,15 +206,14 @@ def _render(study: Study, pixels: np.ndarray, *, title: str, instructions: str, 
         "images": page_images(pixels),
         "trials": [{"id": trial.id, "images": list(trial.images)} for trial in study.trials],
     }
-    script = (files("medzoo.report") / "templates" / "study.js").read_text("utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    script, digest = page_script("study.js")
     values = {
         "title": title or TITLE,
         "instructions": paragraphs(instructions) or _instructions(study),
         "consent": paragraphs(consent) or _CONSENT,
         "study": study,
         "several": len(study.tasks) > 1,
-        "script": Markup(script),
+        "script": script,
         "digest": digest,
         # "<" could end the element or begin a comment.
         "data": Markup(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")),
