@@ -16,7 +16,7 @@ from medzoo.data import image_facts, images
 from medzoo.data.checks import check_dataset
 from medzoo.data.dataset import Dataset, open_dataset
 from medzoo.data.duplicates import thumbnails
-from medzoo.errors import DataError
+from medzoo.errors import DataError, ResourceError
 from medzoo.hub.cache import cached_entries
 from medzoo.storage import files
 from medzoo.storage.paths import cache_root, thumbnails_root
@@ -183,6 +183,31 @@ def test_cached_entries_name_thumbnails(folder: Path) -> None:
     assert (entry.name, entry.folder) == ("thumbnails", cache_root() / "thumbnails")
 
 
+def test_read_files_in_processes_finds_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(noise(9, 12), mode="L").save(folder / "a" / "t\udcffrn.png")  # a name that is not UTF-8
+    (folder / "a" / "broken.png").write_bytes(b"none")
+    (folder / "b" / "empty.png").write_bytes(b"")
+    found = sorted(folder.rglob("*.*"))
+    monkeypatch.setattr(image_facts, "_LEAST", 1000)
+    expected = [str(row) for row in image_facts.read_files(found, None, window="")]
+    monkeypatch.setattr(image_facts, "_MANY", 1)
+    monkeypatch.setattr(image_facts, "_AT_ONCE", 4)
+    monkeypatch.setattr(image_facts, "_IN_TURN", 2)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 2)
+    monkeypatch.setattr(image_facts, "examine_all", lambda *_, **__: pytest.fail("read in threads"))
+    assert [str(row) for row in image_facts.read_files(found, None, window="")] == expected
+    assert sum("broken.png cannot be read" in row or "empty.png is empty" in row for row in expected) == 2
+
+
+def test_read_files_worker_that_dies_raises(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_facts, "_MANY", 1)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 2)
+    monkeypatch.setattr(image_facts, "_facts_of", lambda _image: os._exit(1))
+    monkeypatch.setattr(image_facts, "_AT_ONCE", 4)
+    with pytest.raises(ResourceError, match="a worker process died"):
+        list(image_facts.read_files(sorted(folder.rglob("*.*")), None, window=""))
+
+
 def test_examine_all_few_large_images_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [tmp_path / f"{index}.png" for index in range(6)]
     for path in paths:
@@ -201,4 +226,4 @@ def test_examine_all_few_large_images_at_once(tmp_path: Path, monkeypatch: pytes
         together.wait(timeout=60)
         return image.header.width
 
-    assert list(images.examine_all(paths, watched, frames=[""] * 6, window="")) == [20] * 6
+    assert list(images.examine_all(paths, [""] * 6, read=watched, window="")) == [20] * 6

@@ -13,19 +13,25 @@ import json
 import logging
 import os
 import sqlite3
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from hashlib import blake2b, sha256
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import PIL
 from PIL import Image
 
-from medzoo.data.images import Examined, Header, examine_all, format_of, probe
-from medzoo.errors import DataError
+from medzoo.data.images import Examined, Header, examine, examine_all, format_of, probe
+from medzoo.errors import DataError, ResourceError
+from medzoo.runs.interrupts import without_interrupts
 from medzoo.storage.files import disk_errors, make_folder, optional_cache
 from medzoo.storage.paths import thumbnails_root
 
@@ -35,9 +41,13 @@ THUMBNAIL = 32
 """The side of thumbnails in pixels."""
 
 _FORMAT = 1
+_MADE_WITH = f"{_FORMAT} {PIL.__version__}".encode()
 # Sets of fewer images are read about as fast as found.
 _LEAST = 200
 _AT_ONCE = 512  # images read, and rows written; some builds of SQLite take 999 values in a query
+# Starting processes takes as long as reading some thousands of small images; one is busy with their rows alone.
+_MANY, _MOST_PROCESSES = 10_000, 4
+_IN_TURN, _AHEAD = 64, 4  # images read by a process, and sets of `_AT_ONCE` begun, so that it need not wait for more
 _SETTLED = 2_000_000_000  # nanoseconds; file systems state times to as little as two seconds
 _PATIENCE = 5.0  # seconds to wait for another process that writes
 _TABLE = (
@@ -61,6 +71,11 @@ class Facts(NamedTuple):
     highest: int | None
 
 
+Row: TypeAlias = tuple[Facts, bytes]
+"""The facts of an image and its thumbnail."""
+_Reader: TypeAlias = Callable[[Sequence[Path], Sequence[str]], Iterator[Row | DataError]]
+
+
 def fingerprint_of(pixels: np.ndarray) -> str:
     """Return the first 16 hex digits of the SHA-256 of an image's shape and pixels, as `decode` gives them."""
     return _digest(pixels).hex()[:16]
@@ -72,7 +87,8 @@ def _digest(pixels: np.ndarray) -> bytes:
 
 def is_blank(pixels: np.ndarray) -> bool:
     """Return whether an image, uint8 (H, W) or (H, W, 3), is one color all over."""
-    return bool((pixels == pixels[:1, :1]).all())
+    data, count = pixels.tobytes(), pixels.shape[0] * pixels.shape[1]
+    return data == data[: len(data) // count] * count
 
 
 def thumbnail_of(picture: Image.Image) -> bytes:
@@ -92,29 +108,111 @@ def read_headers(files: Sequence[Path], frames: Sequence[str] | None) -> Iterato
             yield known[key.place][0].header if key is not None and key.place in known else probe(file, frame)
 
 
-def read_files(
-    files: Sequence[Path], frames: Sequence[str] | None, *, window: str
-) -> Iterator[tuple[Facts, bytes] | DataError]:
+def read_files(files: Sequence[Path], frames: Sequence[str] | None, *, window: str) -> Iterator[Row | DataError]:
     """Yield the facts and the thumbnail of each file in order, from the cache or read now, several at once.
 
     A bad file yields its DataError. `window` shows DICOM and NIfTI files; thumbnails of other files of more than 8 bits
-    a channel are scaled from the bits that the image uses.
+    a channel are scaled from the bits that the image uses. Many files are read by other processes.
+
+    Raises: ResourceError if one of these dies.
     """
     of_files = frames or [""] * len(files)
-    for start in range(0, len(files), _AT_ONCE):
-        some, own = files[start : start + _AT_ONCE], of_files[start : start + _AT_ONCE]
-        keys = _keys(some, own, count=len(files))
+    # Frames of a file, or slices of a volume, are best read in one process, which keeps what it has read of the file.
+    with _open_reader(window, processes=1 if any(of_files) else _processes(len(files))) as read:
+        begun = deque[_Chunk]()
+        for start in range(0, len(files), _AT_ONCE):
+            some, own = files[start : start + _AT_ONCE], of_files[start : start + _AT_ONCE]
+            begun.append(_Chunk.begin(some, own, read, count=len(files)))
+            if len(begun) > _AHEAD:
+                yield from begun.popleft().rows()
+        while begun:
+            yield from begun.popleft().rows()
+
+
+class _Chunk(NamedTuple):
+    """Some of the files of a set: their keys, the rows that the cache has, and the rows of the others as they come."""
+
+    keys: list[_Key | None]
+    known: dict[int, Row]
+    read: Iterator[Row | DataError]
+
+    @classmethod
+    def begin(cls, files: Sequence[Path], frames: Sequence[str], read: _Reader, *, count: int) -> _Chunk:
+        """Begin to read the files that the cache does not have, of a set of `count`."""
+        keys = _keys(files, frames, count=count)
         known = _find({key.place: key.stamp for key in keys if key is not None})
         missing = [k for k, key in enumerate(keys) if key is None or key.place not in known]
-        read = examine_all([some[k] for k in missing], _facts_of, frames=[own[k] for k in missing], window=window)
-        found = dict(zip(missing, read, strict=True))
-        new: dict[_Key, tuple[Facts, bytes]] = {}
-        for k, row in found.items():
-            if (key := keys[k]) is not None and key.settled and not isinstance(row, DataError):
+        return cls(keys, known, read([files[k] for k in missing], [frames[k] for k in missing]))
+
+    def rows(self) -> list[Row | DataError]:
+        """Return the row of each file once all are read, and keep the new ones in the cache."""
+        found: list[Row | DataError] = []
+        new: dict[_Key, Row] = {}
+        for key in self.keys:
+            if key is not None and key.place in self.known:
+                found.append(self.known[key.place])
+                continue
+            row = next(self.read)
+            if key is not None and key.settled and not isinstance(row, DataError):
                 new[key] = row
+            found.append(row)
         _write(new)
-        for k, key in enumerate(keys):
-            yield known[key.place] if key is not None and key.place in known else found[k]
+        return found
+
+
+def _processes(count: int) -> int:
+    """Return how many processes read the files of a set of `count`."""
+    if count < _MANY:
+        return 1
+    from joblib import cpu_count  # heeds what a container may use
+
+    return min(_MOST_PROCESSES, int(cpu_count()))
+
+
+@contextmanager
+def _open_reader(window: str, *, processes: int) -> Iterator[_Reader]:
+    """Yield what reads files, each with its frame: threads of this process, or other processes if there are several.
+
+    Threads read small images hardly faster than one after the other: most of it is Python's own work.
+    """
+    in_threads = partial(examine_all, read=_facts_of, window=window)
+    if processes < 2:
+        yield in_threads
+        return
+    # Unlike those of the standard library, these processes do not run the user's script once more.
+    from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
+
+    with without_interrupts():
+        pool = ProcessPoolExecutor(processes, initializer=_start_process, initargs=(os.getpid(),))
+
+    def in_processes(files: Sequence[Path], frames: Sequence[str]) -> Iterator[Row | DataError]:
+        if len(files) < _AT_ONCE // 2:  # the cache has most of them
+            return in_threads(files, frames)
+        names = [os.fspath(file) for file in files]
+        parts = [slice(start, start + _IN_TURN) for start in range(0, len(files), _IN_TURN)]
+        read = partial(examine, read=_facts_of, window=window)
+        with without_interrupts():
+            found = pool.map(read, [names[part] for part in parts], [frames[part] for part in parts])
+        return chain.from_iterable(found)
+
+    try:
+        yield in_processes
+    except BrokenProcessPool as error:
+        raise ResourceError("a worker process died, possibly out of memory", "close other programs") from error
+    finally:
+        pool.shutdown(kill_workers=True)
+
+
+def _start_process(parent: int) -> None:
+    """Prepare a process that reads images, and let it end with its parent, which it would outlive if that is killed."""
+    warnings.simplefilter("ignore")
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def read_thumbnails(array: np.ndarray) -> Iterator[bytes]:
@@ -138,7 +236,7 @@ def read_thumbnails(array: np.ndarray) -> Iterator[bytes]:
         yield from ((known.get(key.place) or made[key.place])[1] for key in keys)
 
 
-def _facts_of(image: Examined) -> tuple[Facts, bytes]:
+def _facts_of(image: Examined) -> Row:
     facts = Facts(image.header, fingerprint_of(image.stored), is_blank(image.stored), image.highest)
     return facts, thumbnail_of(image.shown)
 
@@ -153,8 +251,7 @@ class _Key(NamedTuple):
 
 def _key(name: bytes, state: bytes, *, settled: bool = True) -> _Key:
     place = int.from_bytes(blake2b(name, digest_size=8).digest(), "big", signed=True)
-    made_with = f"{_FORMAT} {PIL.__version__}".encode()
-    return _Key(place, blake2b(b"\0".join((made_with, state, name)), digest_size=16).digest(), settled)
+    return _Key(place, blake2b(b"\0".join((_MADE_WITH, state, name)), digest_size=16).digest(), settled)
 
 
 def _keys(files: Sequence[Path], frames: Sequence[str], *, count: int) -> list[_Key | None]:
@@ -181,9 +278,9 @@ def _file() -> Path:
     return thumbnails_root() / f"images-{_FORMAT}.sqlite"
 
 
-def _find(stamps: Mapping[int, bytes]) -> dict[int, tuple[Facts, bytes]]:
+def _find(stamps: Mapping[int, bytes]) -> dict[int, Row]:
     """Return the rows at these places that have these stamps, as far as there are any."""
-    path, found = _file(), dict[int, tuple[Facts, bytes]]()
+    path, found = _file(), dict[int, Row]()
     if not stamps or not path.is_file():
         return found
     query = f"SELECT {_COLUMNS} FROM images WHERE place IN ({', '.join(['?'] * len(stamps))})"
@@ -210,13 +307,15 @@ def _find(stamps: Mapping[int, bytes]) -> dict[int, tuple[Facts, bytes]]:
     return found
 
 
-def _write(rows: Mapping[_Key, tuple[Facts, bytes]]) -> None:
+def _write(rows: Mapping[_Key, Row]) -> None:
     """Write rows, as far as the disk allows."""
     if not rows:
         return
-    path, values = _file(), []
+    path, values, texts = _file(), [], dict[tuple[object, ...], str]()
     for key, ((header, fingerprint, blank, highest), thumbnail) in rows.items():
-        text = json.dumps([header, blank, highest])
+        if (told := (header, blank, highest)) not in texts:  # most images have the same
+            texts[told] = json.dumps(told)
+        text = texts[told]
         seal = _seal(key.stamp, text, fingerprint, thumbnail)
         values.append((key.place, key.stamp, text, fingerprint, thumbnail, seal))
     with optional_cache(), disk_errors(path):

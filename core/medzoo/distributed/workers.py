@@ -10,7 +10,6 @@ import math
 import multiprocessing
 import os
 import re
-import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NoReturn, Protocol, TypeVar
 
 from medzoo.errors import ConfigError, ResourceError
+from medzoo.runs.interrupts import without_interrupts
 
 ADDRESS = re.compile(r"local|auto|(?:ray://)?(?P<host>[^\s/:]+|\[[^\s/]+\]):(?P<port>\d+)")
 """Addresses of Ray clusters."""
@@ -147,7 +147,7 @@ class _Pool(Workers[T, R]):
         running: dict[Future[R], T] = {}
         while True:
             while len(running) < self._jobs and (item := take()) is not None:
-                with _without_interrupts():
+                with without_interrupts():
                     running[self._pool.submit(_call_in_process, self._work, item)] = item
             if not running:
                 return
@@ -178,19 +178,6 @@ def _processes(work: Callable[[T], R], jobs: int) -> Iterator[_Pool[T, R]]:
             for process in multiprocessing.active_children():
                 process.terminate()
             raise
-
-
-@contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Keep Ctrl-C from processes that are started inside: they inherit this, and this process ends them."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _cores() -> int:
