@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -244,12 +245,24 @@ def test_write_split_multi_label_csv(tmp_path: Path) -> None:
 
 def test_write_split_npz(tmp_path: Path) -> None:
     path = write_npz(tmp_path / "d.npz", train_images=noise(20, 6, 6), train_labels=np.arange(20)[:, None] % 2)
-    parts = write_split(open_dataset(path, classes=("no", "yes")), out=tmp_path / "out", seed=0).parts
+    split = write_split(open_dataset(path, classes=("no", "yes")), out=tmp_path / "out", seed=0)
+    parts = split.parts
+    assert split.counts == {part: images.counts() for part, images in parts.items()}
     found = open_dataset(tmp_path / "out" / "split.npz")
     assert found.classes == ("no", "yes")
     for part, images in ({"train": found} | dict(found.held_out)).items():
         assert images.fingerprint() == parts[part].fingerprint()
     assert len(read_record(tmp_path / "out" / "split.csv")) == 20
+
+
+def test_write_split_npz_copies_no_pixels(tmp_path: Path) -> None:
+    pixels = np.repeat(noise(400, 160, 1), 160, axis=2)
+    dataset = open_dataset(write_npz(tmp_path / "d.npz", train_images=pixels, train_labels=np.arange(400) % 2))
+    tracemalloc.start()
+    write_split(dataset, out=tmp_path / "out", seed=0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.7 * pixels.nbytes
 
 
 def test_write_split_overwrites_nothing_and_leaves_no_partial_files(

@@ -6,8 +6,10 @@ import csv
 import io
 import os
 import shutil
+import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +26,30 @@ from medzoo.storage.files import check_empty, check_outside, new_folder, tempora
 FRACTIONS: Mapping[str, float] = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class DataSplit:
-    """A written split: its folder, and its parts by name. `left_out` are unreadable images, each with the reason."""
+    """A written split: its folder, and the part of each image of `dataset`, str (N,).
+
+    `left_out` are unreadable images, each with the reason.
+    """
 
     folder: Path
-    parts: Mapping[str, Dataset]
+    dataset: Dataset = field(repr=False)
+    part_of: np.ndarray = field(repr=False)
     left_out: tuple[tuple[str, str], ...]
     summary: DataSummary
+
+    @cached_property
+    def parts(self) -> dict[str, Dataset]:
+        """The images of each part by name; those of an npz are copied."""
+        return _subsets(self.dataset, self.part_of)
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
         """Images by class, of each part."""
-        return {part: images.counts() for part, images in self.parts.items()}
+        hot = self.dataset.hot()
+        found = {part: hot[self.part_of == part].sum(axis=0).tolist() for part in _names(self.part_of)}
+        return {part: dict(zip(self.dataset.classes, counts, strict=True)) for part, counts in found.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -69,15 +82,14 @@ def write_split(dataset: Dataset, *, out: Path, fractions: Mapping[str, float] =
     check_outside(out, dataset.path)
     check_empty(out)
     groups, parts = _plan(dataset, fractions=fractions, seed=seed)
-    split = _subsets(dataset, parts)
     linked = dataset.files is not None and dataset.path.is_dir() and not dataset.has_volumes
     with new_folder(out) as folder:
         if dataset.files is None:
-            _write_npz(folder / "split.npz", split)
+            _write_npz(folder / "split.npz", dataset, parts)
         elif linked:
-            _link_files(folder, split)
+            _link_files(folder, _subsets(dataset, parts))
         else:
-            for part, images in split.items():
+            for part, images in _subsets(dataset, parts).items():
                 _write_table(folder / f"{part}.csv", _columns(images, _relative(images, out)))
         names = dataset.names if dataset.files is None else _relative(dataset, out)
         if linked:
@@ -90,7 +102,7 @@ def write_split(dataset: Dataset, *, out: Path, fractions: Mapping[str, float] =
             "fingerprint": dataset.fingerprints(),
         }
         _write_table(folder / "split.csv", columns)
-    return DataSplit(folder=out, parts=split, left_out=tuple(dataset.bad), summary=dataset.summary())
+    return DataSplit(folder=out, dataset=dataset, part_of=parts, left_out=tuple(dataset.bad), summary=dataset.summary())
 
 
 def _plan(dataset: Dataset, *, fractions: Mapping[str, float], seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -177,7 +189,12 @@ def assign_groups(hot: np.ndarray, groups: np.ndarray, *, shares: np.ndarray, se
 
 
 def _subsets(dataset: Dataset, parts: np.ndarray) -> dict[str, Dataset]:
-    return {part: dataset.subset(np.flatnonzero(parts == part)) for part in FRACTIONS if (parts == part).any()}
+    return {part: dataset.subset(np.flatnonzero(parts == part)) for part in _names(parts)}
+
+
+def _names(parts: np.ndarray) -> list[str]:
+    """Return the names of the parts that have images."""
+    return [part for part in FRACTIONS if (parts == part).any()]
 
 
 def _link_files(folder: Path, split: Mapping[str, Dataset]) -> None:
@@ -220,13 +237,23 @@ def _write_table(path: Path, columns: Mapping[str, Sequence[object]]) -> None:
     write_bytes(path, text.getvalue().encode())
 
 
-def _write_npz(path: Path, split: Mapping[str, Dataset]) -> None:
-    arrays: dict[str, np.ndarray] = {}
-    for part, images in split.items():
-        arrays["classes"] = np.array(images.classes)
-        arrays[f"{part}_images"] = np.asarray(images.array)
-        arrays[f"{part}_labels"] = images.labels.astype(np.int64).reshape(len(images), -1)
+def _write_npz(path: Path, dataset: Dataset, parts: np.ndarray) -> None:
+    """Write what `numpy.savez_compressed` writes, which would take a copy of all pixels."""
+    pixels = dataset.array
+    assert pixels is not None
+    form = np.lib.format
     with temporary_beside(path) as temporary:
-        with temporary.open("wb") as file:  # not in memory, which holds the images twice already
-            np.savez_compressed(file, allow_pickle=False, **arrays)
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+            with archive.open("classes.npy", "w", force_zip64=True) as member:
+                form.write_array(member, np.array(dataset.classes), allow_pickle=False)
+            for part in _names(parts):
+                chosen = np.flatnonzero(parts == part)
+                with archive.open(f"{part}_images.npy", "w", force_zip64=True) as member:
+                    shape = (len(chosen), *pixels.shape[1:])
+                    form.write_array_header_1_0(member, {"descr": "|u1", "fortran_order": False, "shape": shape})
+                    for index in chosen.tolist():
+                        member.write(pixels[index].tobytes())
+                with archive.open(f"{part}_labels.npy", "w", force_zip64=True) as member:
+                    labels = dataset.labels[chosen].astype(np.int64).reshape(len(chosen), -1)
+                    form.write_array(member, labels, allow_pickle=False)
         temporary.replace(path)
