@@ -27,7 +27,7 @@ def test_drawable_models_are_generators_at_hand(root: Path) -> None:
     assert models["dcgan-busi"].steps is None
     assert models["ddpm-var-busi"].varies_images
     assert "cnn-busi" not in models
-    assert (models["classic"].needs_images, models["classic"].classes) == (True, ("image",))
+    assert (models["classic"].needs_images, models["classic"].classes) == (True, ("own-image",))
     assert "api-variation" not in models  # it may send images to a service
 
 

@@ -21,7 +21,7 @@ from medzoo.storage.files import read_json
 logger = logging.getLogger(__name__)
 
 STEPS, GUIDANCE = "sampling.num_inference_steps", "sampling.guidance_scale"
-ANY_IMAGE = "image"
+ANY_IMAGE = "own-image"
 """The class that stands for those of a generator without weights, which makes images like the real ones it is given."""
 
 _READ = (CONFIG, WEIGHTS, "fingerprints.json")
