@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ import numpy as np
 import pytest
 from helpers.chromium import chromium, in_chromium, new_page
 from helpers.image_sets import write_folder
+from helpers.tiny import make_model
 
 import medzoo
 from medzoo.app.jobs import Jobs
@@ -211,6 +214,35 @@ def test_app_reports_run_own_scripts_alone(served: Served, browser: Browser) -> 
 
 
 @in_chromium
+def test_app_lists_what_appears_in_the_folder(served: Served, browser: Browser) -> None:
+    from playwright.sync_api import expect
+
+    with new_page(browser, server=served.address) as (page, faults):
+        page.goto(served.address)
+        page.get_by_role("tab", name="Data").click()
+        make_model(served.root / "runs" / "mine", classes=("lump", "cyst"))
+        write_folder(served.root / "later", {"a": 1}, side=24)
+        (served.root / "later" / "new.html").write_text("<title>New report</title>")
+        page.get_by_role("button", name="Refresh").click()
+        page.locator("#data-folder input").click()
+        expect(page.get_by_role("option", name="later", exact=True)).to_be_visible()
+        page.keyboard.press("Escape")
+        page.get_by_role("tab", name="Reports").click()
+        expect(page.get_by_role("link", name="New report")).to_be_visible()
+        page.get_by_role("tab", name="Draw").click()
+        page.locator("#generator input").click()
+        page.get_by_role("option", name="runs/mine").click()
+        expect(page.get_by_label("lump")).to_be_checked()
+        page.locator("#generator input").click()
+        page.get_by_role("option", name="classic").click()
+        expect(page.get_by_label("own-image")).to_be_checked()
+        page.get_by_role("button", name="Draw", exact=True).click()
+        expect(page.locator("#draw-message")).to_contain_text("'classic' varies a real image, and none is given")
+        assert not faults
+    (served.root / "later" / "new.html").unlink()
+
+
+@in_chromium
 def test_app_job_survives_its_tab(served: Served, browser: Browser) -> None:
     from playwright.sync_api import expect
 
@@ -259,3 +291,110 @@ def test_app_data_check_shows_duplicates(served: Served, browser: Browser) -> No
         expect(report.get_by_role("heading", name="1 problem")).to_be_visible(timeout=600_000)
         expect(report.get_by_alt_text("b/copy.png (b)")).to_be_visible()
         assert not faults
+
+
+@in_chromium
+def test_app_augments_stops_and_resumes(served: Served, browser: Browser, tmp_path: Path) -> None:
+    from playwright.sync_api import expect
+
+    jobs = Jobs(served.root.resolve())
+    write_folder(served.root / "lesions", {"benign": 3, "malignant": 2}, side=64)
+    out = served.root / "filled"
+    with new_page(browser, server=served.address) as (page, faults):
+        page.goto(served.address)
+        page.get_by_role("tab", name="Augment").click()
+        page.locator("#fill-data input").fill("lesions")
+        page.keyboard.press("Enter")
+        page.locator("#fill-to input").fill("400")
+        page.get_by_label("Folder to fill").fill("filled")
+        page.get_by_role("button", name="Start").press("Enter")
+        expect(page.locator("#fill-message")).to_contain_text("Started: job")
+        # The job stands still while the pages are looked at, as soon as it has made images.
+        while not (job := jobs.all("augment")[-1]).done:
+            assert job.state == "running", job.messages
+            time.sleep(0.01)
+        process = json.loads((jobs.root / STATE / "current.json").read_text())["pid"]
+        os.killpg(process, signal.SIGSTOP)
+        assert job.line == "medzoo augment --gen dcgan-busi --to 400 --data lesions --out filled --seed 0"
+        expect(page.locator("#job progress")).to_be_visible()
+        page.reload()
+        expect(page.locator("#job progress")).to_be_visible()
+        with new_page(browser, server=served.address) as (other, other_faults):
+            other.goto(served.address)
+            expect(other.locator("#job code")).to_have_text(job.line)
+            expect(other.locator("#job progress")).to_have_attribute("value", str(jobs.find(job.id).done))
+            other.get_by_role("tab", name="Draw").click()
+            other.get_by_role("button", name="Draw", exact=True).click()
+            expect(other.locator("#draw-message")).to_contain_text("Another job is running")
+            other.get_by_role("button", name="Stop the job").press("Enter")
+            while not (job.folder / "stop").exists():
+                time.sleep(0.01)
+            os.killpg(process, signal.SIGCONT)
+            expect(other.locator("#job progress")).to_have_count(0)
+            assert not other_faults
+        page.get_by_role("tab", name="Augment").click()
+        expect(page.locator("#filled .badge")).to_have_text("stopped")
+        made = {path: path.stat().st_mtime_ns for path in out.glob("*/*.png")}
+        assert job.done <= len(made) < 795
+        page.get_by_role("button", name="Resume the last one").press("Enter")
+        expect(page.locator("#filled .badge")).to_have_text("done")
+        expect(page.get_by_alt_text("Contact sheet of synthetic images in filled")).to_be_visible()
+        assert not faults
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+    shutil.copytree(served.root / "lesions", tmp_path / "lesions")
+    subprocess.run([sys.executable, "-m", "medzoo", *job.command], cwd=tmp_path, check=True, capture_output=True)
+    direct = contents(tmp_path)
+    assert len(direct) > 800
+    assert direct == {name: data for name, data in contents(served.root).items() if name in direct}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files below a folder, but for records of runs, which say when and how long they ran."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "run.json"
+    }
+
+
+@in_chromium
+def test_app_token_at_another_address(served: Served, browser: Browser) -> None:
+    from playwright.sync_api import expect
+
+    with server(served.root, "--host", "127.0.0.2") as guarded:
+        address, _, token = guarded.address.partition("?token=")
+        asked = Served(address, served.root)
+        event = json.dumps({"data": [], "fn_index": 0, "session_hash": "x"}).encode()
+        requests = [
+            *(("/", None), ("/config", None), ("/theme.css", None), ("/gradio_api/info", None)),
+            *(("/gradio_api/startup-events", None), ("/gradio_api/queue/data?session_hash=x", None)),
+            *(("/gradio_api/heartbeat/x", None), ("/medzoo/report/site/index.html", None)),
+            *(("/gradio_api/queue/join", event), ("/gradio_api/cancel", event), ("/gradio_api/reset", event)),
+            ("/medzoo/upload", encode_png(np.zeros((1, 9, 9), np.uint8))),
+        ]
+        kind = {"Content-Type": "application/json"}
+        for path, body in [*requests, ("/gradio_api/file=x", None), ("/?token=wrong", None), ("/none", None)]:
+            assert asked.ask(path, body=body, headers=kind)[0] == 401, path
+            assert asked.ask(path, body=body, headers={**kind, "Cookie": "medzoo=x"})[0] == 401, path
+        cookie = f"medzoo-{urlsplit(address).port}={token}"
+        for path, body in requests:
+            assert asked.ask(path, body=body, headers={**kind, "Cookie": cookie})[0] in (200, 422), path
+        assert asked.ask("/gradio_api/file=x", headers={"Cookie": cookie})[0] == 404
+        with new_page(browser, server=address) as (page, _):
+            page.goto(address)
+            for given in ("wrong", token):
+                page.get_by_label("Token").fill(given)
+                page.keyboard.press("Enter")
+                if given != token:
+                    expect(page.get_by_role("alert")).to_have_text("This token is not the right one.")
+            page.get_by_role("tab", name="Reports").click()
+            with page.context.expect_page() as opened:
+                page.get_by_role("link", name="Gallery of models").press("Enter")
+            # A report is of no origin; the token goes along with its links nevertheless.
+            opened.value.locator(".models").get_by_role("link", name="dcgan-busi", exact=True).click()
+            expect(opened.value.get_by_role("heading", name="dcgan-busi", level=1)).to_be_visible()
+        with new_page(browser, server=address) as (page, faults):
+            page.goto(guarded.address)
+            expect(page.get_by_role("tab", name="Draw")).to_be_visible()
+            assert page.url == address
+            assert not faults
