@@ -88,7 +88,7 @@ def _digest(pixels: np.ndarray) -> bytes:
 def is_blank(pixels: np.ndarray) -> bool:
     """Return whether an image, uint8 (H, W) or (H, W, 3), is one color all over."""
     data, count = pixels.tobytes(), pixels.shape[0] * pixels.shape[1]
-    return data == data[: len(data) // count] * count
+    return bool(data == data[: len(data) // count] * count)
 
 
 def thumbnail_of(picture: Image.Image) -> bytes:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -311,16 +311,14 @@ def examine_all(
 
     Images read at once have `MAX_PIXELS` pixels together at most.
     """
-    room = _Room()
+    one = partial(examine, read=read, window=window, take=_Room().take)
     # A small image is read in less time than a thread takes to be given it, so each gets several.
     parts = [slice(start, start + _IN_TURN) for start in range(0, len(paths), _IN_TURN)]
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = list(
-            pool.map(lambda part: examine(paths[part], frames[part], read=read, window=window, take=room.take), parts)
-        )
-    for part in found:
-        yield from part
+        found = list(pool.map(one, [paths[part] for part in parts], [frames[part] for part in parts]))
+    for rows in found:
+        yield from rows
 
 
 def examine(
@@ -329,7 +327,7 @@ def examine(
     *,
     read: Callable[[Examined], T],
     window: str,
-    take: Callable[[int], AbstractContextManager[None]] = nullcontext,
+    take: Callable[[int], AbstractContextManager[None]] = lambda pixels: nullcontext(),
 ) -> list[T | DataError]:
     """Return what `read` makes of each file, one after the other; a bad file gives its DataError.
 
