@@ -167,16 +167,13 @@ def start_drawing(
         raise ConfigError(f"{request.n} images of each class are too few or too many", f"choose 1 to {MAX_IMAGES}")
     if request.steps is not None and not 1 <= request.steps <= 1000:
         raise ConfigError(f"{request.steps} steps are too few or too many", "choose 1 to 1000")
+    if request.strength is not None and not model.varies_images:
+        raise ConfigError(f"'{model.name}' does not vary real images", "choose strength 1, or another model")
     source = None
-    if request.strength is not None:
-        if not model.varies_images:
-            raise ConfigError(f"'{model.name}' does not vary real images", "choose strength 1, or another model")
+    if request.strength is not None or model.needs_images:
         if not upload:
-            raise ConfigError("a strength below 1 varies a real image, and none is given", "choose an image")
-        source = upload_path(jobs.root, upload)
-    if model.needs_images:
-        if not upload:
-            raise ConfigError(f"'{model.name}' varies a real image, and none is given", "choose an image")
+            what = f"'{model.name}'" if model.needs_images else "a strength below 1"
+            raise ConfigError(f"{what} varies a real image, and none is given", "choose an image")
         source = upload_path(jobs.root, upload)
     if compare:
         open_data(jobs.root, compare)

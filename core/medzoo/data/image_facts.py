@@ -313,9 +313,9 @@ def _write(rows: Mapping[_Key, Row]) -> None:
         return
     path, values, texts = _file(), [], dict[tuple[object, ...], str]()
     for key, ((header, fingerprint, blank, highest), thumbnail) in rows.items():
-        if (told := (header, blank, highest)) not in texts:  # most images have the same
-            texts[told] = json.dumps(told)
-        text = texts[told]
+        if (stated := (header, blank, highest)) not in texts:  # most images have the same
+            texts[stated] = json.dumps(stated)
+        text = texts[stated]
         seal = _seal(key.stamp, text, fingerprint, thumbnail)
         values.append((key.place, key.stamp, text, fingerprint, thumbnail, seal))
     with optional_cache(), disk_errors(path):
