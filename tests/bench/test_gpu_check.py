@@ -26,11 +26,11 @@ def test_measure_noise_records_each_way_of_drawing(check, context, tmp_path):
     check.measure_noise(context)
     (row,) = check.read_rows(tmp_path / check.RESULTS)
     assert (row["part"], row["error"]) == ("noise", "")
-    assert all(row["values"][name] > 0 for name in ("CPU ms", "device ms", "network ms/step"))
+    assert all(row["values"][name] > 0 for name in ("at once ms", "ahead ms", "device ms", "network ms/step"))
     check.write_table(tmp_path)
     text = (tmp_path / check.TABLE).read_text("utf-8")
     assert "### noise" in text
-    assert f"| {row['values']['CPU ms']} |" in text
+    assert f"| {row['values']['at once ms']} |" in text
 
 
 def test_train_and_resume_is_exact(check, context):

@@ -860,6 +860,15 @@ class StartsAProgram(Grain):
         return super().learned(pixels, labels, callback, checkpoints)
 
 
+class AsksForTheGpus(Grain):
+    """Starts nvidia-smi, as accelerate does."""
+
+    def learned(self, pixels, labels, callback, checkpoints):
+        with contextlib.suppress(FileNotFoundError):
+            subprocess.run(["nvidia-smi"], check=False, capture_output=True)
+        return super().learned(pixels, labels, callback, checkpoints)
+
+
 class Prints(Grain):
     def sample(self, seeds, labels, *, init_images=None):
         sys.stdout.write("drawing\n")
@@ -901,6 +910,10 @@ def test_check_generator_resource_violation_fails_its_check(broken, spec_of, tmp
     found = failures(spec_of(broken))
     assert set(found) == {check}
     assert detail in found[check]
+
+
+def test_check_generator_nvidia_smi_may_be_started(spec_of):
+    assert failures(spec_of(AsksForTheGpus)) == {}
 
 
 def test_check_generator_slow_call_reports_seconds_and_passes(spec_of, monkeypatch):

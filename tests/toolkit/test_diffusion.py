@@ -13,6 +13,7 @@ from medzoo.toolkit.diffusion.process import (
     ForwardProcess,
     GuidedDenoiser,
     make_scheduler,
+    noise_ahead,
     sample_clean,
     seeded_noise,
     signal_and_noise,
@@ -179,6 +180,16 @@ def test_seeded_noise_is_standard_normal():
     again = torch.Generator().manual_seed(7)
     assert torch.equal(noise[7], torch.randn(1, 16, 16, generator=again))
     assert torch.equal(torch.randn(5, generator=generators[7]), torch.randn(5, generator=again))
+
+
+def test_noise_ahead_continues_each_generator():
+    _, generators = seeded_noise(range(5), SHAPE)
+    drawn = list(noise_ahead(generators, SHAPE, draws=3, device=CPU))
+    again = torch.Generator().manual_seed(4)
+    torch.randn(SHAPE, generator=again)
+    assert len(drawn) == 3
+    assert all(torch.equal(noise[4], torch.randn(SHAPE, generator=again)) for noise in drawn)
+    assert torch.equal(torch.randn(5, generator=generators[4]), torch.randn(5, generator=again))
 
 
 @pytest.mark.parametrize("of", [50, 1000])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from medzoo import ImageSpec
 from medzoo.protocols import CheckpointStore, TrainingCallback
@@ -333,6 +334,14 @@ def test_patch_discriminator_independent_across_batch():
     discriminator = PatchDiscriminator(1, (4, 8)).eval()
     images = torch.rand(4, 1, 16, 16)
     torch.testing.assert_close(discriminator(images)[:1], discriminator(images[:1]))
+
+
+@pytest.mark.parametrize("side", [8, 10, 11, 64])
+def test_similarity_equals_torchmetrics(side):
+    first, second = torch.rand(2, 3, 2, side, side)
+    spread = 1.5 if side > 10 else 0.9
+    expected = structural_similarity_index_measure(first, second, sigma=spread, data_range=1.0, reduction="none")
+    torch.testing.assert_close(similarity(first, second), expected)
 
 
 def test_similarity_identical_and_noisy_images():

@@ -97,12 +97,20 @@ class FastSampling(nn.Module):
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
 
+def sampling_layout(device: torch.device) -> torch.memory_format:
+    """Return the layout of images that samples fastest: channels-last on a CPU, contiguous on a GPU.
+
+    There a U-Net of 3.8 million parameters samples 1.2 to 1.3 times as many images in large batches (bench/RESULTS.md).
+    """
+    return torch.contiguous_format if device.type == "cuda" else torch.channels_last
+
+
 def inference_copy(network: nn.Module, precision: str) -> nn.Module:
-    """Return a frozen copy of `network` in `precision` and channels-last layout, the fastest for sampling."""
+    """Return a frozen copy of `network` in `precision` and in the layout that samples fastest."""
     device = next(network.parameters()).device
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[resolve_precision(precision, device)]
     fast = copy.deepcopy(network).eval().requires_grad_(False)
     for tensor in (*fast.parameters(), *fast.buffers()):
         if tensor.is_floating_point():
             tensor.data = tensor.data.to(dtype)
-    return fast.to(memory_format=torch.channels_last)
+    return fast.to(memory_format=sampling_layout(device))

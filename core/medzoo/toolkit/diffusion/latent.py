@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from medzoo.protocols import CheckpointStore, LabeledImages, TrainingCallback
 from medzoo.seeds import derive_seed
 from medzoo.specs import ImageSpec
-from medzoo.toolkit.devices import reproducible_kernels
+from medzoo.toolkit.devices import reproducible_kernels, sampling_layout
 from medzoo.toolkit.diffusion.autoencoder import Reconstruction, quality, side_by_side
 from medzoo.toolkit.diffusion.process import DiffusionModel, ForwardProcess, to_clean, to_images
 from medzoo.toolkit.export import Export, ToImages, export_diffusion
@@ -167,7 +167,7 @@ class LatentDiffusion(DiffusionModel[LatentDiffusionSettings]):
         network, autoencoder = self.sampling_networks()
         dtype, source = next(network.parameters()).dtype, None
         if init_images is not None:
-            given = (init_images * 2.0 - 1.0).to(dtype).contiguous(memory_format=torch.channels_last)
+            given = (init_images * 2.0 - 1.0).to(dtype).contiguous(memory_format=sampling_layout(self.device))
             source = self.standardise(autoencoder.encode(given)[0].float())
         limit = self.standardise.limit.item()
         latents = self.sample_clean(network, seeds, labels, self.autoencoder.latent_shape, limit=limit, source=source)

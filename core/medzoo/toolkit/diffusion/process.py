@@ -7,7 +7,8 @@ stepping with `prediction_type="sample"`, so one estimate, clipped to the data r
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from medzoo.specs import ImageSpec
-from medzoo.toolkit.devices import FastSampling, to_device
+from medzoo.toolkit.devices import FastSampling, sampling_layout, to_device
 from medzoo.toolkit.nn.conditioning import drop_labels, null_label
 from medzoo.toolkit.settings import (
     DiffusionSettings,
@@ -151,6 +152,39 @@ def seeded_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> tuple[Tensor, 
     return torch.stack([torch.randn(shape, generator=source) for source in generators]), generators
 
 
+def noise_ahead(
+    generators: Sequence[torch.Generator], shape: tuple[int, ...], *, draws: int, device: torch.device
+) -> Iterator[Tensor]:
+    """Yield standard normal noise `(N, *shape)` on `device`, `draws` times; row i comes from `generators[i]`.
+
+    Those are the CPU's, so an image's noise is the same on every device. It is drawn ahead, while the device computes:
+    for a GPU by several threads, as one alone is slower than the GPU (bench/RESULTS.md).
+    """
+    from joblib import cpu_count
+
+    count = len(generators)
+    threads = min(count, 16, cpu_count()) if device.type == "cuda" else 1
+
+    @torch.inference_mode()  # each thread has its own
+    def fill(noise: Tensor, first: int) -> None:
+        for row in range(first, count, threads):
+            torch.randn(shape, generator=generators[row], out=noise[row])
+
+    def start(pool: ThreadPoolExecutor) -> tuple[Tensor, list[Future[None]]]:
+        noise = torch.empty(count, *shape, pin_memory=device.type == "cuda")
+        return noise, [pool.submit(fill, noise, first) for first in range(threads)]
+
+    with ThreadPoolExecutor(threads) as pool:
+        coming = [start(pool)] if draws else []
+        for drawn in range(draws):
+            noise, parts = coming.pop()
+            for part in parts:
+                part.result()
+            if drawn + 1 < draws:
+                coming.append(start(pool))
+            yield to_device(noise, device)
+
+
 def is_guided(interval: Sequence[float], noise_level: float) -> bool:
     """Return whether guidance applies at a noise level, sigma / alpha: everywhere without an `interval`."""
     return not interval or interval[0] < noise_level <= interval[1]
@@ -255,11 +289,14 @@ def sample_clean(
         alpha, sigma = (scale[(timesteps or [last])[0]].item() for scale in signal_and_noise(diffusion))
         noisy = alpha * source + sigma * noisy
     if noisy.ndim == 4:
-        noisy = noisy.contiguous(memory_format=torch.channels_last)
+        noisy = noisy.contiguous(memory_format=sampling_layout(device))
+    draws = len(timesteps) if sampling.scheduler == "sde-dpm-solver++" else 0
+    steps_noise = noise_ahead(generators, shape, draws=draws, device=device)
     for timestep in timesteps:
         clean, variance = denoiser(noisy, timestep)
         output = clean if not ancestral or variance is None else torch.cat([clean, variance], dim=1)
-        noisy = scheduler.step(output, timestep, noisy, generator=generators, return_dict=False)[0]
+        given = {"generator": generators} if ancestral else {"variance_noise": next(steps_noise, None)}
+        noisy = scheduler.step(output, timestep, noisy, **given, return_dict=False)[0]
     # the last step of each sampler ends on the clean estimate; diffusers' ancestral one may add noise to it
     return denoiser(noisy, last)[0]
 
