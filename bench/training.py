@@ -8,6 +8,7 @@ same command resumes.
 import argparse
 import json
 import resource
+import shutil
 from pathlib import Path
 
 import medzoo
@@ -58,10 +59,26 @@ def epochs_within(minutes: float, name: str, settings: dict, asked: argparse.Nam
     return max(1, round(60.0 * minutes * TIMED_EPOCHS / (longer - short)))
 
 
-def measure(folder: Path, asked: argparse.Namespace) -> dict:
-    """Compare images of the model in `folder` with the `val` part."""
+def sample_as(model: Path | str, real: Path, out: Path, *, n: int) -> Path:
+    """Sample a model into `out`, `n` images of the largest class of `real` and the others in its proportions.
+
+    Balanced images beside real ones that are not would differ by that alone.
+    """
+    counts = {folder.name: sum(1 for _ in folder.iterdir()) for folder in sorted(real.iterdir()) if folder.is_dir()}
+    for name, count in counts.items():
+        kept = out / name
+        if not kept.exists():
+            made = out.with_name(f"{out.name}-{name}")
+            medzoo.sample(model, labels=name, n=round(n * count / max(counts.values())), out=made, device="cpu")
+            shutil.copytree(made / name, kept)
+    return out
+
+
+def measure(model: Path | str, asked: argparse.Namespace) -> dict:
+    """Compare images of a model with the `val` part."""
+    images = sample_as(model, asked.data / "val", asked.out / "images" / Path(model).name, n=asked.n)
     found = medzoo.evaluate(
-        folder, real=asked.data / "val", train=asked.data / "train", n=asked.n, metrics=METRICS, device="cpu"
+        fake=images, real=asked.data / "val", train=asked.data / "train", metrics=METRICS, device="cpu"
     )
     scores = {result.name: result.score for result in found.results if result.score is not None}
     floors = {result.name: result.baseline for result in found.results}
@@ -101,7 +118,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the trainings and results.jsonl")
     parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--minutes", type=float, default=20.0, help="processor minutes of each training")
-    parser.add_argument("--n", type=int, default=60, help="images of each class that are measured")
+    parser.add_argument("--n", type=int, default=100, help="images of the largest class that are measured")
     parser.add_argument("--set", type=json.loads, default={}, help="further settings of all variants, as JSON")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)

@@ -42,6 +42,7 @@ def serve(root: Path, *, host: str, port: int, on_ready: Callable[[str], None]) 
         raise ConfigError(f"--port {port} is not a port", "choose 1 to 65535, or 0 for any that is free")
     folder = open_root(root)
     listener = _bind(host, port)
+    logger.info("starting, which takes some seconds")
     try:
         port = listener.getsockname()[1]
         token = "" if _is_loopback(listener) else secrets.token_urlsafe(24)

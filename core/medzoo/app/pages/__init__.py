@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medzoo._version import __version__
+from medzoo.app.generators import drawable_models
 from medzoo.app.jobs import Job, Jobs
+from medzoo.app.paths import list_folders
 from medzoo.errors import MedzooError
 from medzoo.report.page import render
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from gradio.themes import Base
 
 TITLE = "medzoo"
+FOLDERS, GENERATORS = "folders", "generators"
 QUIET: Mapping[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 """How every event of a page is declared."""
 _EVERY = 1.5  # seconds
@@ -41,10 +44,12 @@ class Live:
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """A list to choose from that is of what is in the folder: read again when a page is loaded, opened or refreshed."""
+    """A list to choose from, of the `FOLDERS` or `GENERATORS` there are: read again when a page is loaded or opened."""
 
     part: Component
-    choices: Callable[[], list[str]]
+    of: str
+    before: tuple[str, ...] = ()
+    """What can be chosen beside those."""
 
 
 def build(root: Path, jobs: Jobs) -> Blocks:
@@ -54,7 +59,9 @@ def build(root: Path, jobs: Jobs) -> Blocks:
     from medzoo.app.pages import augment, data, draw, models, reports
 
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as blocks:
-        part(show("app_head.html.j2", root=root.name or str(root), version=__version__))
+        with gr.Row(elem_id="head", equal_height=False):
+            part(show("app_head.html.j2", root=root.name or str(root), version=__version__), min_width=200)
+            refresh = gr.Button("Refresh", size="sm", scale=0, min_width=90, elem_id="refresh")
         banner = part(elem_id="job")
         stop = gr.Button("Stop the job", variant="stop", size="sm", visible=False, elem_id="stop-job")
         with gr.Tabs():
@@ -68,11 +75,11 @@ def build(root: Path, jobs: Jobs) -> Blocks:
                 augment_live, augment_lists = augment.page(root, jobs)
             with gr.Tab("Reports", id="reports") as reports_tab:
                 reports_part, list_reports = reports.page(root)
-        refresh = gr.Button("Refresh folders, models and reports", size="sm", elem_id="refresh")
         live = [*draw_live, *data_live, *augment_live]
-        for tab, lists in ((draw_tab, draw_lists), (data_tab, data_lists), (augment_tab, augment_lists)):
-            for one in lists:
-                gr.on([blocks.load, tab.select, refresh.click], partial(_list_again, one), None, one.part, **QUIET)
+        lists = [*draw_lists, *data_lists, *augment_lists]
+        opened = [tab.select for tab in (draw_tab, data_tab, augment_tab)]
+        shown_again = [blocks.load, *opened, refresh.click]
+        gr.on(shown_again, partial(list_again, root, lists), None, [one.part for one in lists], **QUIET)
         gr.on([blocks.load, reports_tab.select, refresh.click], list_reports, None, reports_part, **QUIET)
         seen = gr.State({})
         timer = gr.Timer(_EVERY)
@@ -97,10 +104,12 @@ def build(root: Path, jobs: Jobs) -> Blocks:
     return blocks
 
 
-def _list_again(listing: Listing) -> Any:
+def list_again(root: Path, lists: list[Listing]) -> dict[Component, Any]:
+    """Return the update of each list to what is in the folder now."""
     import gradio as gr
 
-    return gr.update(choices=listing.choices())
+    found = {FOLDERS: list_folders(root), GENERATORS: list(drawable_models(root))}
+    return {one.part: gr.update(choices=[*one.before, *found[one.of]]) for one in lists}
 
 
 def part(value: str = "", **given: Any) -> HTML:

@@ -15,7 +15,7 @@ from medzoo.app.augments import (
 )
 from medzoo.app.generators import drawable_models, find_generator
 from medzoo.app.jobs import Jobs
-from medzoo.app.pages import QUIET, Listing, Live, no_generator, part, show, told, version_of
+from medzoo.app.pages import FOLDERS, GENERATORS, QUIET, Listing, Live, no_generator, part, show, told, version_of
 from medzoo.app.paths import list_folders
 from medzoo.data.images import probe
 from medzoo.errors import MedzooError
@@ -104,10 +104,7 @@ def page(root: Path, jobs: Jobs) -> tuple[list[Live], list[Listing]]:
             version=lambda: tuple((job.id, job.state) for job in jobs.all(AUGMENT)[-_SHOWN:]),
         ),
     ]
-    return live, [
-        Listing(part=generator, choices=lambda: list(drawable_models(root))),
-        Listing(part=data, choices=lambda: list_folders(root)),
-    ]
+    return live, [Listing(part=generator, of=GENERATORS), Listing(part=data, of=FOLDERS)]
 
 
 def render_plan(jobs: Jobs) -> str:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from medzoo.app.guard import REPORT
 from medzoo.app.jobs import Job, Jobs
-from medzoo.app.pages import QUIET, Listing, Live, part, show, told, version_of
+from medzoo.app.pages import FOLDERS, QUIET, Listing, Live, part, show, told, version_of
 from medzoo.app.paths import as_argument, list_folders, open_data
 from medzoo.errors import MedzooError
 
@@ -37,7 +37,7 @@ def page(root: Path, jobs: Jobs) -> tuple[list[Live], list[Listing]]:
     shown = part(elem_id="data-report")
     check.click(lambda name: start(root, jobs, name), folder, message, **QUIET)
     live = Live(part=shown, render=lambda: render(root, jobs), version=lambda: _version(jobs))
-    return [live], [Listing(part=folder, choices=lambda: list_folders(root))]
+    return [live], [Listing(part=folder, of=FOLDERS)]
 
 
 def start(root: Path, jobs: Jobs, name: str | None) -> str:

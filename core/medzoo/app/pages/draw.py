@@ -9,7 +9,7 @@ from medzoo.app.draws import DRAW, MAX_IMAGES, DrawRequest, drawn_images, reques
 from medzoo.app.generators import DrawableModel, drawable_models, find_generator
 from medzoo.app.guard import MAX_UPLOAD, UPLOAD
 from medzoo.app.jobs import Jobs
-from medzoo.app.pages import QUIET, Listing, Live, no_generator, part, show, told, version_of
+from medzoo.app.pages import FOLDERS, GENERATORS, QUIET, Listing, Live, no_generator, part, show, told, version_of
 from medzoo.app.paths import list_folders
 from medzoo.errors import MedzooError
 
@@ -112,10 +112,7 @@ def page(root: Path, jobs: Jobs) -> tuple[list[Live], list[Listing]]:
     given = [generator, labels, number, seed, steps, guidance, upload, strength, compare]
     draw.click(start, given, message, **QUIET)
     live = Live(part=history, render=lambda: render(jobs), version=lambda: version_of(jobs.all(DRAW)[-_SHOWN:]))
-    return [live], [
-        Listing(part=generator, choices=lambda: list(drawable_models(root))),
-        Listing(part=compare, choices=lambda: [_NOTHING, *list_folders(root)]),
-    ]
+    return [live], [Listing(part=generator, of=GENERATORS), Listing(part=compare, of=FOLDERS, before=(_NOTHING,))]
 
 
 def render(jobs: Jobs) -> str:
