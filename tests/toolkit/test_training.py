@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -387,6 +388,15 @@ def test_train_compiled_matches_plain():
         pytest.skip("compiling needs a C++ compiler")
     plain, compiled = run(epochs=1)[0], run(epochs=1, compile=True)[0]
     assert torch.allclose(plain, compiled, atol=1e-4)
+
+
+def test_train_compiles_for_the_shapes_of_its_batches(monkeypatch):
+    # For any shape, as torch would after a first stage of another shape, the U-Net of 16 x 16 latents fails to compile.
+    monkeypatch.setenv("CXX", sys.executable)  # it is only looked for
+    asked = []
+    monkeypatch.setattr(torch, "compile", lambda network, **options: asked.append(options) or network)
+    run(epochs=1, compile=True)
+    assert [options["dynamic"] for options in asked] == [False]
 
 
 def test_train_compile_without_compiler_raises(monkeypatch):

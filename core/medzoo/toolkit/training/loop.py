@@ -270,6 +270,7 @@ class _Run:
     ) -> None:
         from accelerate import Accelerator, PartialState
         from accelerate.state import AcceleratorState
+        from accelerate.utils import TorchDynamoPlugin
         from diffusers.training_utils import EMAModel
 
         if settings.compile:
@@ -286,7 +287,9 @@ class _Run:
             device_placement=False,
             mixed_precision="no" if precision == "fp32" else precision,
             gradient_accumulation_steps=settings.gradient_accumulation_steps,
-            dynamo_backend="inductor" if settings.compile else "no",
+            # Static, as all batches of a run are alike; by itself, the second stage of a model would be compiled for any
+            # shape, since the first one had another, which fails for some networks.
+            dynamo_plugin=TorchDynamoPlugin(backend="inductor" if settings.compile else "no", dynamic=False),
         )
         self.settings = settings
         self.seed = seed
