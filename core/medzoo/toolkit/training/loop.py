@@ -287,8 +287,8 @@ class _Run:
             device_placement=False,
             mixed_precision="no" if precision == "fp32" else precision,
             gradient_accumulation_steps=settings.gradient_accumulation_steps,
-            # Static, as all batches of a run are alike; by itself, the second stage of a model would be compiled for any
-            # shape, since the first one had another, which fails for some networks.
+            # Static, as all batches of a run are alike; else a model's second stage would be compiled for any shape, as
+            # the first one had another, which fails for some networks.
             dynamo_plugin=TorchDynamoPlugin(backend="inductor" if settings.compile else "no", dynamic=False),
         )
         self.settings = settings
