@@ -221,6 +221,15 @@ def test_train_start_from_another_model(finished: Path, udder: Dataset, tmp_path
         run(other, tmp_path / "more", overrides=kept)
 
 
+def test_train_start_with_another_target_says_so(finished: Path, udder: Dataset, tmp_path: Path, caplog) -> None:
+    start = load_model(finished, plugins=load_plugins(), device="cpu")
+    run(udder, tmp_path / "more", overrides=["training.epochs=1"], start=start)
+    assert "was trained with" not in caplog.text
+    run(udder, tmp_path / "edm", overrides=["training.epochs=1", "diffusion.prediction_type=edm"], start=start)
+    assert "run was trained with diffusion.prediction_type = epsilon, and goes on with edm" in caplog.text
+    assert "--set diffusion.prediction_type=epsilon keeps what it predicts" in caplog.text
+
+
 def test_train_start_skips_weights_that_do_not_fit(finished: Path, tmp_path: Path) -> None:
     start = load_model(finished, plugins=load_plugins(), device="cpu")
     two = phantom_dataset(counts={CLASSES[0]: 4, CLASSES[1]: 4}, size=32, seed=9)

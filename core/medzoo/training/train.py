@@ -36,6 +36,9 @@ VALIDATION_SHARE = 0.1
 
 logger = logging.getLogger(__name__)
 
+# What the weights of a diffusion model have learned to predict, and at which noise levels.
+_TARGETS = ("diffusion.prediction_type", "diffusion.beta_schedule")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
@@ -176,7 +179,7 @@ def train(
         image, crop = image_of(config, data), config.image.crop
         model: Any = build_model(spec, config, image, device=chosen, seed=seed)
         if start is not None:
-            tensors = copy_matching_weights(model, start)
+            tensors = _start_from(start, model, config)
             record.extra = {**record.extra, "started_from": {**identity["start"], "tensors": tensors}}
         with Trackers(
             log_with if state.is_main_process else (),
@@ -316,6 +319,21 @@ def follow_images(
         logger.warning(f"color is dropped: image.channels = 1 [from {config.origins['image.channels']}]")
     data = data.with_depth(getattr(config.image, "depth", 0))
     return config, data.with_window(getattr(config.image, "window", ""), whose="image.window")
+
+
+def _start_from(start: LoadedModel[Any], model: Any, config: settings.Resolved[Any]) -> str:
+    """Copy the weights of `start` that fit, and return how many; say where they predict something else.
+
+    Raises: ConfigError if none fits.
+    """
+    own, theirs = config.flat(), start.config.flat()
+    for key in _TARGETS:
+        if key in own and key in theirs and own[key] != theirs[key]:
+            logger.warning(
+                f"{start.name} was trained with {key} = {theirs[key]}, and goes on with {own[key]}, which it has to "
+                f"learn; --set {key}={theirs[key]} keeps what it predicts"
+            )
+    return copy_matching_weights(model, start)
 
 
 def image_of(config: settings.Resolved[Any], data: Dataset) -> ImageSpec:
