@@ -79,8 +79,10 @@ def build(root: Path, jobs: Jobs) -> Blocks:
         lists = [*draw_lists, *data_lists, *augment_lists]
         opened = [tab.select for tab in (draw_tab, data_tab, augment_tab)]
         shown_again = [blocks.load, *opened, refresh.click]
-        gr.on(shown_again, partial(list_again, root, lists), None, [one.part for one in lists], **QUIET)
-        gr.on([blocks.load, reports_tab.select, refresh.click], list_reports, None, reports_part, **QUIET)
+        # Not dropped, as Gradio would while the same is under way: something new may have come since that began.
+        again: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
+        gr.on(shown_again, partial(list_again, root, lists), None, [one.part for one in lists], **again)
+        gr.on([blocks.load, reports_tab.select, refresh.click], list_reports, None, reports_part, **again)
         seen = gr.State({})
         timer = gr.Timer(_EVERY)
 
