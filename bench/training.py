@@ -66,11 +66,9 @@ def sample_as(model: Path | str, real: Path, out: Path, *, n: int) -> Path:
     """
     counts = {folder.name: sum(1 for _ in folder.iterdir()) for folder in sorted(real.iterdir()) if folder.is_dir()}
     for name, count in counts.items():
-        kept = out / name
-        if not kept.exists():
-            made = out.with_name(f"{out.name}-{name}")
-            medzoo.sample(model, labels=name, n=round(n * count / max(counts.values())), out=made, device="cpu")
-            shutil.copytree(made / name, kept)
+        made = out.with_name(f"{out.name}-{name}")
+        medzoo.sample(model, labels=name, n=round(n * count / max(counts.values())), out=made, device="cpu")
+        shutil.copytree(made / name, out / name, dirs_exist_ok=True)
     return out
 
 

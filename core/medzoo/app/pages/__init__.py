@@ -81,7 +81,7 @@ def build(root: Path, jobs: Jobs) -> Blocks:
         shown_again = [blocks.load, *opened, refresh.click]
         # Not dropped, as Gradio would while the same is under way: something new may have come since that began.
         again: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
-        gr.on(shown_again, partial(list_again, root, lists), None, [one.part for one in lists], **again)
+        gr.on(shown_again, partial(_list_again, root, lists), None, [one.part for one in lists], **again)
         gr.on([blocks.load, reports_tab.select, refresh.click], list_reports, None, reports_part, **again)
         seen = gr.State({})
         timer = gr.Timer(_EVERY)
@@ -106,7 +106,7 @@ def build(root: Path, jobs: Jobs) -> Blocks:
     return blocks
 
 
-def list_again(root: Path, lists: list[Listing]) -> dict[Component, Any]:
+def _list_again(root: Path, lists: list[Listing]) -> dict[Component, Any]:
     """Return the update of each list to what is in the folder now."""
     import gradio as gr
 
