@@ -565,7 +565,7 @@ PARTS: dict[str, tuple[Part, float]] = {
     "noise": (measure_noise, 35.0),
     "batches": (measure_batches, 40.0),
     "augment": (measure_augment, 70.0),
-    "compile": (measure_compile, 75.0),
+    "compile": (measure_compile, 110.0),
 }
 """What measures each part, and the most seconds it takes; in order, as what comes last is the first to be cut off."""
 

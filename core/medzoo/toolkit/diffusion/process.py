@@ -282,20 +282,20 @@ def sample_clean(
     strength = 1.0 if source is None else sampling.strength
     scheduler = make_scheduler(sampling, diffusion, learned_variance=learned_variance, strength=strength)
     *timesteps, last = scheduler.timesteps.tolist()
-    noisy, generators = seeded_noise(seeds, shape)
-    noisy = noisy.to(device)
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    draws = 1 + (len(timesteps) if sampling.scheduler == "sde-dpm-solver++" else 0)
+    noise = noise_ahead(generators, shape, draws=draws, device=device)
+    noisy = next(noise)
     if source is not None and strength < 1.0:
         # The schedulers' own scales at that timestep: another share of noise would be read as another timestep's.
         alpha, sigma = (scale[(timesteps or [last])[0]].item() for scale in signal_and_noise(diffusion))
         noisy = alpha * source + sigma * noisy
     if noisy.ndim == 4:
         noisy = noisy.contiguous(memory_format=sampling_layout(device))
-    draws = len(timesteps) if sampling.scheduler == "sde-dpm-solver++" else 0
-    steps_noise = noise_ahead(generators, shape, draws=draws, device=device)
     for timestep in timesteps:
         clean, variance = denoiser(noisy, timestep)
         output = clean if not ancestral or variance is None else torch.cat([clean, variance], dim=1)
-        given = {"generator": generators} if ancestral else {"variance_noise": next(steps_noise, None)}
+        given = {"generator": generators} if ancestral else {"variance_noise": next(noise, None)}
         noisy = scheduler.step(output, timestep, noisy, **given, return_dict=False)[0]
     # the last step of each sampler ends on the clean estimate; diffusers' ancestral one may add noise to it
     return denoiser(noisy, last)[0]
