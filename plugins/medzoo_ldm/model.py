@@ -89,9 +89,9 @@ class LDM(LatentDiffusion):
     def export(self) -> Export:
         """Return what `medzoo export` writes, with the U-Net and the autoencoder as diffusers knows them."""
         found = with_token_unet(super().export(), self.network, self.image)
-        image, standardise = self.image, self.standardise
+        image, standardise, sampling = self.image, self.standardise, self.settings.sampling
         to_images = Network(
-            module=ToImages(image.size, self.settings.sampling.spectrum_gain).eval(),
+            module=ToImages(image.size, sampling.spectrum_gain, pattern=sampling.remove_pattern).eval(),
             inputs={"made": torch.zeros(2, image.channels, image.size, image.size)},
             output="images",
         )

@@ -33,7 +33,7 @@ from medzoo.toolkit.spectrum import POINTS
 
 # Between them: all samplers, all predictions, guidance, several labels, learned variance, gains, folded pixels.
 KINDS = {
-    "ddpm": {"network.patch_size": 2, "diffusion.prediction_type": "epsilon"},
+    "ddpm": {"network.patch_size": 2, "sampling.remove_pattern": 2, "diffusion.prediction_type": "epsilon"},
     "ddpm-var": {
         "sampling.scheduler": "ddpm",
         "sampling.guidance_scale": 3.0,
@@ -44,6 +44,7 @@ KINDS = {
         "sampling.scheduler": "sde-dpm-solver++",
         "sampling.timestep_spacing": "karras",
         "sampling.guidance_interval": (0.3, 3.0),
+        "sampling.remove_pattern": 4,
         "diffusion.prediction_type": "edm",
     },
     "latent-ddpm": {"sampling.scheduler": "ddim", "sampling.spectrum_gain": (1.0,) * 6 + (1.5,) * (POINTS - 6)},

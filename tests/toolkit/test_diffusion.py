@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from medzoo.errors import ConfigError
+from medzoo.specs import ImageSpec
 from medzoo.toolkit.diffusion.process import (
+    DiffusionModel,
     ForwardProcess,
     GuidedDenoiser,
     make_scheduler,
@@ -20,7 +22,7 @@ from medzoo.toolkit.diffusion.process import (
     to_clean,
     visited_timesteps,
 )
-from medzoo.toolkit.settings import PREDICTIONS, DiffusionSettings, SamplingSettings
+from medzoo.toolkit.settings import PREDICTIONS, DiffusionSettings, PixelDiffusionSettings, SamplingSettings
 
 CPU = torch.device("cpu")
 SAMPLERS = ["dpm-solver++", "sde-dpm-solver++", "ddim", "ddpm"]
@@ -327,6 +329,12 @@ def test_guided_interval_spares_unlabeled_half_outside():
 def test_sampling_settings_interval_refused(interval):
     with pytest.raises(ConfigError, match=r"sampling.guidance_interval = \[.*\]: two noise levels are needed"):
         SamplingSettings(guidance_interval=interval)
+
+
+def test_pattern_that_does_not_fill_images_is_refused():
+    settings = PixelDiffusionSettings(sampling=SamplingSettings(remove_pattern=3))
+    with pytest.raises(ConfigError, match=r"sampling.remove_pattern = 3: squares of that side do not fill 16 pixels"):
+        DiffusionModel(settings, ImageSpec(size=16, channels=1, classes=("one", "two")))
 
 
 def test_guided_moves_away_from_unconditional_prediction():

@@ -1,4 +1,4 @@
-"""The gain by spatial frequency: what it changes, what it leaves as it is, and that a fit finds it again."""
+"""Patterns removed, and the gain by spatial frequency: what they change, and that a fit finds the gain again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from medzoo.errors import DataError
-from medzoo.toolkit.spectrum import COARSE, LARGEST, POINTS, apply_spectrum_gain, fit_spectrum_gain
+from medzoo.toolkit.spectrum import (
+    COARSE,
+    LARGEST,
+    POINTS,
+    apply_spectrum_gain,
+    fit_spectrum_gain,
+    remove_pattern,
+)
 
 SIDE = 32
 SHARP = (1.0, 1.0, *(1.6,) * (POINTS - 2))
@@ -19,6 +26,20 @@ def textures(count, seed, *, channels=1, width=SIDE):
     noise = torch.randn(count, channels, SIDE, width, generator=torch.Generator().manual_seed(seed))
     smooth = torch.nn.functional.avg_pool2d(noise, 3, stride=1, padding=1)
     return (0.5 + 0.1 * smooth + 0.02 * noise).clamp(0.01, 0.99)
+
+
+def test_remove_pattern_leaves_the_rest():
+    images = textures(3, 5, channels=3)
+    even = remove_pattern(images, 2)
+    pattern = torch.tensor([[0.02, -0.03], [0.01, 0.0]]).repeat(*(side // 2 for side in images.shape[2:]))
+    changed = images + torch.stack([pattern, -pattern, 2 * pattern])
+    assert (changed - images).abs().max() > 0.05
+    torch.testing.assert_close(remove_pattern(changed, 2), even, atol=1e-6, rtol=0)
+    torch.testing.assert_close(even.mean(dim=(2, 3)), images.mean(dim=(2, 3)), atol=1e-6, rtol=0)
+    squares = even.unfold(2, 2, 2).unfold(3, 2, 2).mean(dim=(2, 3))
+    torch.testing.assert_close(squares, squares.mean(dim=(2, 3), keepdim=True).expand_as(squares), atol=1e-6, rtol=0)
+    torch.testing.assert_close(remove_pattern(images[1:2], 2), even[1:2])
+    assert remove_pattern(images, 1) is images
 
 
 def test_apply_spectrum_gain_leaves_images():

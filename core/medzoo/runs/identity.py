@@ -22,6 +22,7 @@ LOCK = ".medzoo-lock"
 # Settings that a folder may lack, and the value that is the same as none.
 NEUTRAL: Mapping[str, Any] = {
     ".sampling.strength": 1.0,
+    ".sampling.remove_pattern": 1,
     ".sampling.spectrum_gain": [],
     ".sampling.guidance_interval": [],
     ".image.window": "",

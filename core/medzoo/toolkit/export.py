@@ -21,7 +21,7 @@ from medzoo.toolkit.diffusion.process import (
 )
 from medzoo.toolkit.nn.unet import TokenUNet
 from medzoo.toolkit.settings import DiffusionSettings, SamplingSettings
-from medzoo.toolkit.spectrum import change_spectrum, gain_matrices
+from medzoo.toolkit.spectrum import change_spectrum, gain_matrices, remove_pattern
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,18 +66,20 @@ class ExportableGenerator(Protocol):
 
 
 class ToImages(nn.Module):
-    """Maps what a network makes, in [-1, 1], to images in [0, 1], with `gain` of their spectrum (`toolkit.spectrum`).
+    """Maps what a network makes, in [-1, 1], to images in [0, 1].
 
-    `decode`, if given, comes first and makes images (N, C, H, W) of latents.
+    `decode`, if given, comes first and makes images (N, C, H, W) of latents. A pattern of `pattern` pixels a side is
+    removed, and `gain` applied to their spectrum (`toolkit.spectrum`).
     """
 
     rows: Tensor
     columns: Tensor
     factors: Tensor
 
-    def __init__(self, size: int, gain: Sequence[float], decode: nn.Module | None = None) -> None:
+    def __init__(self, size: int, gain: Sequence[float], decode: nn.Module | None = None, *, pattern: int = 1) -> None:
         super().__init__()
         self.decode = decode
+        self.pattern = pattern
         self.has_gain = bool(gain)
         if gain:
             for name, matrix in zip(("rows", "columns", "factors"), gain_matrices(size, size, gain), strict=True):
@@ -86,7 +88,7 @@ class ToImages(nn.Module):
     def forward(self, made: Tensor) -> Tensor:
         """Return images, float32 (N, C, H, W) in [0, 1]."""
         images = made if self.decode is None else self.decode(made)
-        cut = ((images + 1.0) / 2.0).clamp(0.0, 1.0)
+        cut = ((remove_pattern(images, self.pattern) + 1.0) / 2.0).clamp(0.0, 1.0)
         if not self.has_gain:
             return cut
         return change_spectrum(cut, self.rows, self.columns, self.factors)

@@ -14,6 +14,7 @@ SPACINGS = ("uniform", "quadratic", "karras", "exponential", "beta")
 PREDICTIONS = ("epsilon", "v_prediction", "edm")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 SNR_GAMMA = "min-SNR weighting: signal-to-noise ratio above which timesteps count less, such as 5; 0 is off"
+REMOVE_PATTERN = "side of squares whose common pattern of pixels is subtracted, as patches leave one; 1 is off"
 SPECTRUM_GAIN = "factors of the images' amplitudes by spatial frequency, as fit_spectrum_gain returns them; [] is off"
 
 
@@ -144,6 +145,7 @@ class SamplingSettings:
     strength: float = setting(
         1.0, "share of the noise schedule gone through; below 1, from a real image", above=0.0, max=1.0
     )
+    remove_pattern: int = setting(1, REMOVE_PATTERN, min=1)
     spectrum_gain: tuple[float, ...] = setting((), SPECTRUM_GAIN, min=0.0, max=10.0)
     mixed_precision: str = setting("auto", "auto is bf16 where the hardware has it", choices=PRECISIONS)
 

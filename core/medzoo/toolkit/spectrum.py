@@ -1,4 +1,4 @@
-"""The spatial frequencies of generated images, matched to those of real ones by one gain per frequency."""
+"""The spatial frequencies of generated images: a gain that matches real ones, and patterns of the network removed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,23 @@ LARGEST = 2.0  # beyond, a gain would amplify noise to show a detail that the mo
 MIN_SIDE = 8
 _ITERATIONS = 4
 _CHUNK = 64
+
+
+def remove_pattern(images: Tensor, side: int) -> Tensor:
+    """Subtract from images, float (N, C, H, W), what all their squares of `side` x `side` pixels have in common.
+
+    That is the difference of their mean square from its own mean, so each channel's mean stays. A network that folds
+    such squares into channels normalizes those, cannot see a constant in one of them, and so leaves some of the noise
+    there: a faint checkerboard (Odena et al. 2016 show the like of other networks). `side` divides H and W; with 1,
+    `images` themselves are returned.
+    """
+    if side == 1:
+        return images
+    count, channels, height, width = images.shape
+    squares = images.reshape(count, channels, height // side, side, width // side, side)
+    pattern = squares.mean(dim=(2, 4))
+    pattern = pattern - pattern.mean(dim=(2, 3), keepdim=True)
+    return images - pattern.repeat(1, 1, height // side, width // side)
 
 
 def apply_spectrum_gain(images: Tensor, gain: Sequence[float]) -> Tensor:

@@ -176,12 +176,12 @@ class LatentDiffusion(DiffusionModel[LatentDiffusionSettings]):
 
     def export(self) -> Export:
         """Return what `medzoo export` writes; a plugin may replace its components by those of diffusers."""
-        decode = _Decode(self.autoencoder, self.standardise)
+        decode, sampling = _Decode(self.autoencoder, self.standardise), self.settings.sampling
         return export_diffusion(
             self,
             self.network,
             self.autoencoder.latent_shape,
-            decoder=ToImages(self.image.size, self.settings.sampling.spectrum_gain, decode),
+            decoder=ToImages(self.image.size, sampling.spectrum_gain, decode, pattern=sampling.remove_pattern),
             limit=self.standardise.limit.item(),
         )
 

@@ -96,12 +96,12 @@ class PixelDiffusion(DiffusionModel[PixelDiffusionSettings]):
 
     def export(self) -> Export:
         """Return what `medzoo export` writes; a plugin may replace its components by those of diffusers."""
-        size = self.image.size
+        size, sampling = self.image.size, self.settings.sampling
         return export_diffusion(
             self,
             self.network,
             (self.image.channels, size, size),
-            decoder=ToImages(size, self.settings.sampling.spectrum_gain),
+            decoder=ToImages(size, sampling.spectrum_gain, pattern=sampling.remove_pattern),
             learned_variance=self.learned_variance,
         )
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from medzoo.errors import ConfigError
 from medzoo.specs import ImageSpec
 from medzoo.toolkit.devices import FastSampling, sampling_layout, to_device
 from medzoo.toolkit.nn.conditioning import drop_labels, null_label
@@ -25,7 +26,7 @@ from medzoo.toolkit.settings import (
     PixelDiffusionSettings,
     SamplingSettings,
 )
-from medzoo.toolkit.spectrum import apply_spectrum_gain
+from medzoo.toolkit.spectrum import apply_spectrum_gain, remove_pattern
 from medzoo.toolkit.validation import check_init_images, check_sample_request
 
 S = TypeVar("S", PixelDiffusionSettings, LatentDiffusionSettings)
@@ -302,10 +303,18 @@ def sample_clean(
 
 
 class DiffusionModel(FastSampling, Generic[S]):
-    """What diffusion models on pixels and on latents share: the null label, and sampling of clean data."""
+    """What diffusion models on pixels and on latents share: the null label, and sampling of clean data.
+
+    Raises: ConfigError for a `sampling.remove_pattern` that does not divide the size of images.
+    """
 
     def __init__(self, settings: S, image: ImageSpec) -> None:
         super().__init__()
+        if image.size % (side := settings.sampling.remove_pattern):
+            raise ConfigError(
+                f"sampling.remove_pattern = {side}: squares of that side do not fill {image.size} pixels",
+                "give network.patch_size, or 1 to remove nothing",
+            )
         self.settings: S = settings
         self.image = image
         self.null = null_label(image)
@@ -386,9 +395,10 @@ class DiffusionModel(FastSampling, Generic[S]):
 def to_images(made: Tensor, sampling: SamplingSettings) -> Tensor:
     """Return images, float32 (N, C, H, W) in [0, 1], of images in [-1, 1], cut to that range.
 
-    Their spectrum is corrected by `sampling.spectrum_gain`.
+    A pattern of `sampling.remove_pattern` is subtracted, and their spectrum corrected by `sampling.spectrum_gain`.
     """
-    cut = ((made.float() + 1.0) / 2.0).clamp(0.0, 1.0).contiguous()
+    even = remove_pattern(made.float(), sampling.remove_pattern)
+    cut = ((even + 1.0) / 2.0).clamp(0.0, 1.0).contiguous()
     return apply_spectrum_gain(cut, sampling.spectrum_gain)
 
 
