@@ -13,7 +13,8 @@ from PIL import Image
 
 from medzoo.data import dataset as data
 from medzoo.data.dataset import Dataset, describe_blank, open_dataset
-from medzoo.data.images import Header, prepare
+from medzoo.data.images import Header
+from medzoo.data.pixels import prepare
 from medzoo.errors import DataError, UnknownName
 from medzoo.protocols import LabeledImages
 from medzoo.specs import ImageSpec

@@ -13,7 +13,8 @@ import pytest
 
 from medzoo.data.dataset import Dataset, open_dataset
 from medzoo.data.decoded_cache import Decoded
-from medzoo.data.images import prepare, write_image
+from medzoo.data.images import write_image
+from medzoo.data.pixels import prepare
 from medzoo.errors import DataError, ResourceError
 from medzoo.storage.files import temporary_name
 from medzoo.storage.paths import pixels_root

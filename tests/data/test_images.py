@@ -18,14 +18,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from medzoo.data import images
 from medzoo.data.dataset import open_dataset
-from medzoo.data.images import (
-    Header,
-    decode,
-    decode_all,
-    depth_of,
-    highest_values,
-    probe,
-)
+from medzoo.data.images import Header, decode, decode_all, depth_of, highest_values, probe
 from medzoo.errors import DataError, ResourceError
 
 

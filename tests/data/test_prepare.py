@@ -9,17 +9,8 @@ import numpy as np
 import pytest
 from helpers.image_sets import noise
 
-from medzoo.data.images import (
-    contact_sheet,
-    decode,
-    encode_png,
-    grid,
-    prepare,
-    to_float,
-    to_uint8,
-    write_bytes,
-    write_image,
-)
+from medzoo.data.images import decode, encode_png, write_bytes, write_image
+from medzoo.data.pixels import contact_sheet, grid, prepare, to_float, to_uint8
 from medzoo.errors import ConfigError, DataError, ResourceError
 
 # Preparing

@@ -16,8 +16,8 @@ from helpers.tiny import CLASSES, make_model
 
 from medzoo.data.dataset import open_dataset
 from medzoo.data.images import decode, write_image
-from medzoo.data.images import prepare as square
 from medzoo.data.phantom import write_phantom
+from medzoo.data.pixels import prepare as square
 from medzoo.errors import ConfigError, DataError, PluginError, UnknownName
 from medzoo.generation import run as filling
 from medzoo.generation import sample

@@ -10,7 +10,7 @@ from helpers.augmentation import rows
 from helpers.tiny import CLASSES
 
 from medzoo.data.images import decode
-from medzoo.data.images import prepare as square
+from medzoo.data.pixels import prepare as square
 from medzoo.errors import ConfigError, DataError
 from medzoo.generation import augment, sample, writer
 from medzoo.generation import run as filling

@@ -21,7 +21,7 @@ from PIL import Image
 import medzoo as api
 from medzoo import ImageSpec
 from medzoo import config as settings
-from medzoo.data.images import to_uint8
+from medzoo.data.pixels import to_uint8
 from medzoo.errors import ConfigError, DataError
 from medzoo.models.folder import save_model
 from medzoo.models.labels import label_tensor

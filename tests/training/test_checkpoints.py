@@ -16,8 +16,9 @@ from safetensors.torch import load_file, save_file
 from medzoo import config as settings
 from medzoo.cli.options import parse_overrides
 from medzoo.data.dataset import Dataset
-from medzoo.data.images import decode, to_uint8
+from medzoo.data.images import decode
 from medzoo.data.phantom import CLASSES, phantom_dataset
+from medzoo.data.pixels import to_uint8
 from medzoo.errors import DataError, IntegrityError, PluginError
 from medzoo.models.loading import LoadedModel, class_sheet, load_model
 from medzoo.plugins.lookup import load_plugins

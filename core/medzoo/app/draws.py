@@ -12,7 +12,8 @@ from typing import Any
 from medzoo.app.generators import GUIDANCE, STEPS, DrawableModel
 from medzoo.app.jobs import Job, Jobs
 from medzoo.app.paths import STATE, open_data
-from medzoo.data.images import decode, depth_of, encode_png, highest_values, is_color, probe, to_gray, write_bytes
+from medzoo.data.images import decode, depth_of, encode_png, highest_values, probe, write_bytes
+from medzoo.data.pixels import is_color, to_gray
 from medzoo.errors import ConfigError, DataError
 from medzoo.report.page import PageImage, png_image
 from medzoo.storage.files import make_folder, read_json, sha256_file, temporary_name

@@ -18,7 +18,7 @@ from medzoo.classification.scores import THRESHOLD, ClassificationScores, classi
 from medzoo.data.dataset import Dataset, open_dataset, open_unlabeled
 from medzoo.data.decoded_cache import Decoded
 from medzoo.data.duplicates import just_below, resemble, thumbnails
-from medzoo.data.images import to_float
+from medzoo.data.pixels import to_float
 from medzoo.data.reading import Reading
 from medzoo.data.synthetic import check_no_synthetic
 from medzoo.errors import ConfigError, DataError, UnknownName, memory_errors

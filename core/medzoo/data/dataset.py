@@ -15,18 +15,8 @@ import numpy as np
 
 from medzoo.data.folders import read_flat_folder
 from medzoo.data.image_facts import Facts, fingerprint_of, is_blank, read_files, read_headers, read_thumbnails
-from medzoo.data.images import (
-    Header,
-    decode,
-    decode_all,
-    depth_of,
-    highest_values,
-    is_color,
-    is_image,
-    no_picture,
-    prepare,
-    spread,
-)
+from medzoo.data.images import Header, decode, decode_all, depth_of, highest_values, is_image, no_picture, spread
+from medzoo.data.pixels import is_color, prepare
 from medzoo.data.readers import Listing, read, take_frames
 from medzoo.data.reading import Reading
 from medzoo.data.summary import DataSummary, Findings
@@ -357,7 +347,7 @@ class Dataset:
     def view(self, image: ImageSpec, *, crop: str) -> PreparedImages:
         """Return the images as a model of `image` sees them, uint8 (C, size, size), with labels in its class order.
 
-        `crop` as in `images.prepare`. Images are decoded when first asked for.
+        `crop` as in `pixels.prepare`. Images are decoded when first asked for.
         Raises: UnknownName on a class the model does not know; DataError if only the data is multi-label.
         """
         return PreparedImages(dataset=self, image=image, crop=crop)

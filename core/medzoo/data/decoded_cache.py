@@ -21,7 +21,7 @@ import numpy as np
 
 from medzoo.data.dataset import Dataset
 from medzoo.data.image_facts import fingerprint_of
-from medzoo.data.images import prepare
+from medzoo.data.pixels import prepare
 from medzoo.errors import DataError, MedzooError, ResourceError
 from medzoo.storage.files import (
     disk_errors,

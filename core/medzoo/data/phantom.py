@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image
 
 from medzoo.data.dataset import Dataset
-from medzoo.data.images import prepare, write_image
+from medzoo.data.images import write_image
+from medzoo.data.pixels import prepare
 from medzoo.errors import ConfigError, UnknownName
 from medzoo.storage.files import new_folder
 

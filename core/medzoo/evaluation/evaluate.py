@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medzoo.data.dataset import Dataset
-from medzoo.data.images import CROPS
+from medzoo.data.pixels import CROPS
 from medzoo.data.reading import Reading
 from medzoo.errors import ConfigError, DataError, PluginError
 from medzoo.evaluation.image_sets import EvaluationSet, common_image, dataset_warnings, open_sets, source_indices
@@ -35,7 +35,7 @@ class EvaluateRequest:
     `real` are held-out images, `train` those the generator was trained on, `other` some of another kind, for study B's
     table of all pairs. `metrics` are names such as "kid@cnn-busi" or "ssim", all that can be had where there are none.
     `size` is the side in pixels at which images are compared, by default the smaller one of the real and synthetic
-    images'; `crop` as in `images.prepare`, of real images, for generators make images that are cropped already.
+    images'; `crop` as in `pixels.prepare`, of real images, for generators make images that are cropped already.
     `models` made the synthetic images, beside those that the images' metadata.csv names, and `sources` are the names of
     the real images they vary, if `fake` is a dataset of variations. Real images that were trained
     on are refused, or left out with `leave_out_seen`, or measured all the same with `allow_leak`.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from medzoo.assets import LoadedExtractor
 from medzoo.data.decoded_cache import Decoded
-from medzoo.data.images import to_float, to_uint8
+from medzoo.data.pixels import to_float, to_uint8
 from medzoo.errors import OUT_OF_MEMORY, DataError, MedzooError, ResourceError, is_out_of_memory
 from medzoo.evaluation.features import Extraction, extract_all, load_extractor
 from medzoo.evaluation.image_sets import EvaluationSet, source_indices

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from medzoo.data.decoded_cache import Decoded
-from medzoo.data.images import to_float
+from medzoo.data.pixels import to_float
 from medzoo.errors import ResourceError
 from medzoo.experiment.models import Recipe
 from medzoo.experiment.training_sets import ConcatDataset

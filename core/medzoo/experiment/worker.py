@@ -19,7 +19,7 @@ from medzoo.classification.scores import classification_scores
 from medzoo.data.dataset import Dataset
 from medzoo.data.decoded_cache import Decoded
 from medzoo.data.duplicates import image_groups
-from medzoo.data.images import to_float
+from medzoo.data.pixels import to_float
 from medzoo.errors import ConfigError, DataError, memory_errors
 from medzoo.evaluation.features import DatasetExtractor
 from medzoo.experiment.config import Design

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from medzoo.data.dataset import Dataset
-from medzoo.data.images import prepare, to_float, to_uint8
 from medzoo.data.marks import Mark
+from medzoo.data.pixels import prepare, to_float, to_uint8
 from medzoo.errors import DataError, PluginError, memory_errors
 from medzoo.generation.plan import Plan, PlannedImage
 from medzoo.models.labels import label_tensor

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from medzoo.data.images import prepare, spread, to_float
+from medzoo.data.images import spread
+from medzoo.data.pixels import prepare, to_float
 from medzoo.errors import ConfigError
 from medzoo.generation.mixture import Source, check_classes, load_mixture
 from medzoo.generation.plan import exact_shares

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from medzoo.data.dataset import Dataset as RealImages
-from medzoo.data.images import to_float
+from medzoo.data.pixels import to_float
 from medzoo.errors import ConfigError, ResourceError, UnknownName
 from medzoo.generation.mixture import Mixture
 from medzoo.generation.plan import Plan

@@ -20,9 +20,10 @@ import numpy as np
 
 from medzoo.data.content_credentials import ManifestSigner
 from medzoo.data.dataset import Dataset
-from medzoo.data.images import contact_sheet, decode, encode_png, prepare, spread, to_gray, write_bytes, write_image
+from medzoo.data.images import decode, encode_png, spread, write_bytes, write_image
 from medzoo.data.marks import COMPOSITE, EDITED, TRAINED, Mark
 from medzoo.data.metadata import FIELDS, LABELS, METADATA
+from medzoo.data.pixels import contact_sheet, prepare, to_gray
 from medzoo.data.secondary_capture import is_whole_dicom
 from medzoo.errors import DataError
 from medzoo.generation.plan import FORMATS, PlannedImage, distinct, label_folder

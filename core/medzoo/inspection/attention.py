@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medzoo.data.images import to_uint8
+from medzoo.data.pixels import to_uint8
 from medzoo.generation.plan import file_safe, make_plan
 from medzoo.models.labels import label_tensor
 from medzoo.models.loading import LoadedModel

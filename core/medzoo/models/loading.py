@@ -14,8 +14,8 @@ from torch import Tensor
 
 from medzoo import config as settings
 from medzoo.data.dataset import Dataset
-from medzoo.data.images import contact_sheet, to_uint8
 from medzoo.data.marks import ALGORITHMIC, ALTERED, EDITED, TRAINED
+from medzoo.data.pixels import contact_sheet, to_uint8
 from medzoo.errors import ConfigError, DataError, PluginError, UnknownName, memory_errors
 from medzoo.hub.registry import CLASSIFIER, CONFIG, GENERATOR, WEIGHTS, Registry, check_kind, resolve
 from medzoo.hub.sources import fetch_model

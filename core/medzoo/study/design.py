@@ -15,7 +15,7 @@ import numpy as np
 from medzoo.data.dataset import Dataset
 from medzoo.data.duplicates import THRESHOLD, standardized, thumbnails
 from medzoo.data.image_facts import fingerprint_of
-from medzoo.data.images import CROPS, is_color, prepare
+from medzoo.data.pixels import CROPS, is_color, prepare
 from medzoo.data.reading import Reading
 from medzoo.errors import ConfigError, DataError
 from medzoo.evaluation.image_sets import UNLABELED, EvaluationSet, common_image, open_sets
@@ -35,7 +35,7 @@ class StudyRequest:
     """What to ask readers: `per_class` images of each class and set, or as many pairs, and which `tasks`.
 
     `repeats` is the share of them that are shown twice. `size` is the side in pixels at which images are shown, by
-    default the smaller one of the two sets', and `crop` as in `images.prepare`, of both sets.
+    default the smaller one of the two sets', and `crop` as in `pixels.prepare`, of both sets.
     """
 
     real: Path

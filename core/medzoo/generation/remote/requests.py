@@ -10,7 +10,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import numpy as np
 
-from medzoo.data.images import decode, encode_image, encode_png, prepare
+from medzoo.data.images import decode, encode_image, encode_png
+from medzoo.data.pixels import prepare
 from medzoo.errors import DataError, MedzooError, ResourceError
 from medzoo.generation.plan import PlannedImage
 from medzoo.generation.remote.consent import RequestPlan

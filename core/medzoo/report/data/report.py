@@ -11,8 +11,9 @@ import numpy as np
 from medzoo._version import __version__
 from medzoo.data.checks import DataReport, image_names
 from medzoo.data.dataset import Dataset
-from medzoo.data.images import encode_png, prepare, spread
+from medzoo.data.images import encode_png, spread
 from medzoo.data.marks import Mark
+from medzoo.data.pixels import prepare
 from medzoo.report.page import PageImage, png_image, render
 from medzoo.storage.files import check_outside, make_folder, write_atomic
 

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from medzoo.data.images import contact_sheet, encode_png, prepare, spread
+from medzoo.data.images import encode_png, spread
+from medzoo.data.pixels import contact_sheet, prepare
 from medzoo.evaluation.image_sets import EvaluationSet
 from medzoo.evaluation.results import FAKE, REAL, TRAIN, Evaluation
 from medzoo.protocols import Pair

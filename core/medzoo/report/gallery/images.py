@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medzoo.data.images import SHEET_GAP, decode, encode_png
+from medzoo.data.images import decode, encode_png
 from medzoo.data.marks import TRAINED, Mark
+from medzoo.data.pixels import SHEET_GAP
 from medzoo.hub.entries import WEIGHTS, ModelEntry
 from medzoo.report.page import PageImage, png_image
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medzoo.data.images import decode, encode_png, prepare, spread
+from medzoo.data.images import decode, encode_png, spread
 from medzoo.data.metadata import read_metadata
+from medzoo.data.pixels import prepare
 from medzoo.errors import MedzooError
 from medzoo.report.evaluation.images import thumbnail_side
 from medzoo.report.page import PageImage, png_image
