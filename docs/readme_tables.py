@@ -15,6 +15,7 @@ from medzoo.specs import DOMAIN
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 EXAMPLE = ROOT / "tests" / "example_plugin"
+MOST_CLASSES = 8  # that a table names one by one
 
 
 def verbs() -> str:
@@ -93,7 +94,10 @@ def _bundled(kind: str) -> list[ModelEntry]:
 
 def _facts(row: ModelEntry) -> str:
     card = f"[`{row.id}`](cards/{row.id}/README.md)"
-    return f"| {card} | {row.plugin} | {row.dataset} | {', '.join(row.classes)} | {row.size}"
+    classes = ", ".join(row.classes)
+    if len(row.classes) > MOST_CLASSES:
+        classes = f"{row.classes[0]}, {row.classes[1]}, ... {row.classes[-1]} ({len(row.classes)})"
+    return f"| {card} | {row.plugin} | {row.dataset} | {classes} | {row.size}"
 
 
 def _score(row: ModelEntry) -> str:
