@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.image_sets import noise
 
-from medzoo.data.images import decode, encode_png, write_bytes, write_image
+from medzoo.data.images import decode, encode_png, write_image
 from medzoo.data.pixels import contact_sheet, grid, prepare, to_float, to_uint8
-from medzoo.errors import ConfigError, DataError, ResourceError
+from medzoo.errors import ConfigError, DataError
 
 # Preparing
 
@@ -150,20 +149,6 @@ def test_encode_png_invalid_pixels_raise() -> None:
     for wrong in (noise(4, 4), noise(2, 4, 4), np.zeros((1, 4, 4), np.float32)):
         with pytest.raises(DataError, match="expected uint8 pixels"):
             encode_png(wrong)
-
-
-def test_write_bytes_full_disk_keeps_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a.png"
-    write_bytes(path, b"old")
-
-    def full(_self: Path, _data: bytes) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(ResourceError, match=r"cannot write .*a\.png: the disk is full"):
-        write_bytes(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 # Sheets

@@ -330,11 +330,11 @@ def test_run_on_a_full_disk(prepare, fill, whole, monkeypatch):
 
     def filling_up(path, pixels, mark=None):
         if len(written) >= 7:
-            monkeypatch.setattr(Path, "write_bytes", full)
+            monkeypatch.setattr(os, "replace", full)
         written.append(path)
         write(path, pixels, mark)
 
-    def full(self, data):
+    def full(source, target):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(writer, "write_image", filling_up)

@@ -60,13 +60,13 @@ def test_image_writer_in_the_background(tmp_path, monkeypatch):
     assert threading.current_thread().name not in names
 
 
-def full(self, data):
+def full(source, target):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
 @pytest.mark.parametrize("count", [1, 100])
 def test_image_writer_on_a_full_disk(tmp_path, monkeypatch, count):
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "replace", full)
 
     def fill():
         with ImageWriter(max_pending=4) as pictures:

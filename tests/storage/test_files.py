@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -25,6 +26,7 @@ from medzoo.storage.files import (
     with_checksum,
     without_checksum,
     write_atomic,
+    write_file,
 )
 
 # As long as a name may be on most disks, in bytes.
@@ -61,6 +63,50 @@ def test_read_json_damaged(tmp_path, text):
     (tmp_path / "file.json").write_text(text)
     with pytest.raises(ValueError):  # noqa: PT011 - its message is the JSON parser's
         read_json(tmp_path / "file.json")
+
+
+def test_write_file_makes_folders_and_replaces(tmp_path):
+    path = tmp_path / "a" / "b" / "c.png"
+    write_file(path, b"old")
+    write_file(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert list(path.parent.iterdir()) == [path]
+    assert path.stat().st_mode & 0o777 == 0o666 & ~os.umask(os.umask(0o022))
+
+
+def test_write_file_full_disk_keeps_old_file(tmp_path, monkeypatch):
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "a.png"
+    write_file(path, b"old")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(ResourceError, match=r"cannot write .*a\.png: the disk is full"):
+            write_file(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_write_file_begins_anew_if_its_temporary_file_is_removed(tmp_path, monkeypatch):
+    opened = []
+
+    def remove_first(descriptor, operation):
+        if not opened:
+            opened.extend(tmp_path.iterdir())
+            opened[0].unlink()
+
+    monkeypatch.setattr(fcntl, "flock", remove_first)
+    write_file(tmp_path / "a", b"data")
+    assert len(opened) == 1
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"data")]
+
+
+def test_write_file_from_many_threads(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: write_file(tmp_path / "a", bytes([number]) * 100_000), range(40)))
+    assert len(set((tmp_path / "a").read_bytes())) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_remove_partial_files_spares_those_in_use(tmp_path):

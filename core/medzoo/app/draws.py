@@ -12,11 +12,11 @@ from typing import Any
 from medzoo.app.generators import GUIDANCE, STEPS, DrawableModel
 from medzoo.app.jobs import Job, Jobs
 from medzoo.app.paths import STATE, open_data
-from medzoo.data.images import decode, depth_of, encode_png, highest_values, probe, write_bytes
+from medzoo.data.images import decode, depth_of, encode_png, highest_values, probe
 from medzoo.data.pixels import is_color, to_gray
 from medzoo.errors import ConfigError, DataError
 from medzoo.report.page import PageImage, png_image
-from medzoo.storage.files import make_folder, read_json, sha256_file, temporary_name
+from medzoo.storage.files import make_folder, read_json, sha256_file, temporary_name, write_file
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ def save_upload(root: Path, body: bytes) -> str:
     folder = make_folder(root / STATE / _UPLOADS)
     given = temporary_name(folder / "upload")
     try:
-        write_bytes(given, body)
+        write_file(given, body)
         try:
             header = probe(given)
             if header.synthetic:
@@ -134,7 +134,7 @@ def save_upload(root: Path, body: bytes) -> str:
         if pixels.ndim == 3 and not is_color(pixels):
             pixels = to_gray(pixels)
         channels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-        write_bytes(given, encode_png(channels))
+        write_file(given, encode_png(channels))
         name = sha256_file(given)[:16]
         given.replace(folder / f"{name}.png")
         return name
@@ -186,7 +186,7 @@ def start_drawing(
             asked = replace(request, data=f"{folder}/{REAL}")
             for label in request.labels:
                 target = make_folder(jobs.root / asked.data / label) / "image.png"
-                write_bytes(target, source.read_bytes())
+                write_file(target, source.read_bytes())
         about["request"] = asdict(asked)
         about["nearest"] = compare or asked.data
         return asked.command(f"{folder}/{IMAGES}")

@@ -29,7 +29,7 @@ from medzoo.data.reading import PLANES, SKIP, SKIP_HINT, Reading, chosen
 from medzoo.data.secondary_capture import encode_dicom
 from medzoo.data.synthetic import has_synthetic_mark
 from medzoo.errors import DataError, memory_errors
-from medzoo.storage.files import temporary_beside
+from medzoo.storage.files import write_file
 
 if TYPE_CHECKING:
     pass
@@ -625,17 +625,6 @@ def encode_png(pixels: np.ndarray, mark: Mark | None = None) -> bytes:
     return buffer.getvalue() if mark is None else with_mark(buffer.getvalue(), mark)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path` atomically: on failure the file keeps what it held before.
-
-    Raises: ResourceError when the disk is full, read-only or not ours to write on.
-    """
-    # No fsync: thousands of images would wait for the disk one by one, and each can be made again.
-    with temporary_beside(path) as temporary:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-
-
 def encode_image(path: Path, pixels: np.ndarray, mark: Mark | None = None) -> bytes:
     """Return the bytes of uint8 (C, H, W) in the format of `path`: DICOM by its suffix, for marked images, else PNG."""
     if mark is not None and path.suffix == dicom.SUFFIX:
@@ -645,4 +634,4 @@ def encode_image(path: Path, pixels: np.ndarray, mark: Mark | None = None) -> by
 
 def write_image(path: Path, pixels: np.ndarray, mark: Mark | None = None) -> None:
     """Write uint8 (C, H, W) to `path` atomically, as `encode_image`; synthetic images with a `mark` that says so."""
-    write_bytes(path, encode_image(path, pixels, mark))
+    write_file(path, encode_image(path, pixels, mark))

@@ -17,11 +17,10 @@ import numpy as np
 
 from medzoo.data.dataset import Dataset
 from medzoo.data.duplicates import image_groups
-from medzoo.data.images import write_bytes
 from medzoo.data.summary import DataSummary
 from medzoo.data.synthetic import check_no_synthetic
 from medzoo.errors import ConfigError, DataError
-from medzoo.storage.files import check_empty, check_outside, new_folder, temporary_beside
+from medzoo.storage.files import check_empty, check_outside, new_folder, temporary_beside, write_file
 
 FRACTIONS: Mapping[str, float] = {"train": 0.8, "val": 0.1, "test": 0.1}
 
@@ -234,7 +233,7 @@ def _write_table(path: Path, columns: Mapping[str, Sequence[object]]) -> None:
     table = csv.writer(text, lineterminator="\n")
     table.writerow(columns)
     table.writerows(zip(*columns.values(), strict=True))
-    write_bytes(path, text.getvalue().encode())
+    write_file(path, text.getvalue().encode())
 
 
 def _write_npz(path: Path, dataset: Dataset, parts: np.ndarray) -> None:

@@ -21,12 +21,12 @@ from typing import Any
 
 from medzoo import errors
 from medzoo._version import __version__
-from medzoo.data.images import write_bytes
 from medzoo.distributed.node import PROBE, pack, read_files
 from medzoo.distributed.workers import ADDRESS, Cluster, R, T, Work, Workers
 from medzoo.errors import MedzooError, ResourceError
 from medzoo.plugins.discovery import entry_points
 from medzoo.runs.record import RUN
+from medzoo.storage.files import write_file
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ class RayWorkers(Workers[T, R]):
         ]
         if self._shared is not None:
             self._shared.mkdir(parents=True, exist_ok=True)
-            write_bytes(self._shared / f"{PROBE}-{self._run}", self._run.encode())
+            write_file(self._shared / f"{PROBE}-{self._run}", self._run.encode())
 
     def run(self, take: Callable[[], T | None], done: Callable[[T, R], None]) -> None:
         """Do the items. Raises: what the work raises; ResourceError if processes die again and again."""
@@ -372,7 +372,7 @@ class RayWorkers(Workers[T, R]):
         output = self._work.output(item)
         for name, data in sorted(files, key=lambda each: each[0] in _LAST):
             assert output is not None
-            write_bytes(output / name, data)
+            write_file(output / name, data)
         found: R = result
         return found
 

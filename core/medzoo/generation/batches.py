@@ -12,13 +12,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from medzoo.data.dataset import Dataset
-from medzoo.data.images import encode_image, write_bytes
+from medzoo.data.images import encode_image
 from medzoo.distributed.workers import Work
 from medzoo.generation.plan import Plan, PlannedImage
 from medzoo.generation.sampler import Sampler
 from medzoo.hub.registry import WEIGHTS
 from medzoo.models.loading import LoadedModel, build_again
 from medzoo.plugins.lookup import load_plugins
+from medzoo.storage.files import write_file
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class RemoteBatchWork(Work[list[PlannedImage], Drawn]):
         for image, pixels in zip(batch, sampler.sample(batch), strict=True):
             data = encode_image(Path(image.file), pixels, sampler.mark(image))
             if self.folder is not None:
-                write_bytes(self.folder / image.file, data)
+                write_file(self.folder / image.file, data)
             found.append(data if self.folder is None else None)
         return Drawn(found, time.perf_counter() - started)
 

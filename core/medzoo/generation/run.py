@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from medzoo.data.content_credentials import ManifestSigner
 from medzoo.data.dataset import Dataset
-from medzoo.data.images import decode, write_bytes
+from medzoo.data.images import decode
 from medzoo.data.marks import is_marked, with_mark
 from medzoo.data.metadata import METADATA
 from medzoo.distributed.workers import Cluster, Work, open_workers
 from medzoo.errors import ResourceError
 from medzoo.generation.batches import BatchWork, Drawn, RemoteBatchWork
-from medzoo.generation.plan import PNG, Plan, PlannedImage
+from medzoo.generation.plan import PNG, Plan, PlannedImage, label_folder
 from medzoo.generation.remote.consent import RequestPlan, check_upload, plan_requests, request_summary
 from medzoo.generation.remote.requests import sample_remote
 from medzoo.generation.sampler import Sampler
@@ -40,7 +40,7 @@ from medzoo.plugins.lookup import Plugins
 from medzoo.runs.identity import lock_run_dir
 from medzoo.runs.progress import Progress
 from medzoo.runs.record import RUN, RunRecord, check_finished
-from medzoo.storage.files import disk_errors, remove_partial_files, sha256_file
+from medzoo.storage.files import disk_errors, remove_partial_files, sha256_file, write_file
 
 if TYPE_CHECKING:
     from medzoo.generation.pool import PoolSelection
@@ -151,7 +151,7 @@ class Job:
         for image in self.plan.images() if self.plan.suffix == PNG else ():
             path, mark = self.folder / image.file, self.sampler.mark(image)
             if is_written(path) and not is_marked(data := path.read_bytes(), mark):
-                write_bytes(path, with_mark(data, mark))
+                write_file(path, with_mark(data, mark))
                 marked += 1
         if marked:
             many = f"{marked} images" if marked > 1 else "1 image"
@@ -176,15 +176,23 @@ class Job:
         """Return whether a file is in the folder, undamaged."""
         return is_written(self.folder / name) and name not in self.damaged
 
-    def is_complete(self, batch: Sequence[PlannedImage]) -> bool:
-        """Return whether every image of `batch` is in the folder."""
-        return all(self.has(image.file) for image in batch)
+    def written(self) -> Set[str]:
+        """Return the files of images that are in the folder, undamaged.
+
+        They are listed and not looked up one by one: beside threads that write, each look waits for the interpreter.
+        """
+        found: set[str] = set()
+        for folder in {label_folder(cell.label) for cell in self.plan.cells}:
+            with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.folder / folder) as entries:
+                found.update(f"{folder}/{entry.name}" for entry in entries if entry.stat().st_size > 0)
+        return found - self.damaged
 
     def missing(self) -> int:
         """Count the files that are not in the folder yet, originals included; of the pool, where one is drawn."""
         if self.selection is not None:
             return self.selection.pool.missing()
-        images = sum(not self.has(image.file) for image in self.plan.images())
+        written = self.written()
+        images = sum(image.file not in written for image in self.plan.images())
         return images + sum(not self.has(name) for name in self.originals)
 
 
@@ -239,11 +247,11 @@ def forecast(job: Job) -> list[Forecast]:
         job = job.selection.pool
     owed: Counter[tuple[int, str]] = Counter()
     there: Counter[str] = Counter()
-    remote = {request.name for request in job.requests()}
+    remote, written = {request.name for request in job.requests()}, job.written()
     for batch in job.plan.batches(job.shard):
-        complete = job.is_complete(batch)
+        complete = all(image.file in written for image in batch)
         for image in batch:
-            if complete or (image.generator_name in remote and job.has(image.file)):
+            if complete or (image.generator_name in remote and image.file in written):
                 there[image.label] += 1
             else:
                 owed[image.generator, image.label] += 1
@@ -345,13 +353,13 @@ class _Count(Protocol):
 
 def _sample_local(job: Job, count: _Count, *, skip: Set[str]) -> None:
     """Write the missing images of all generators but those in `skip`, here or on a cluster."""
-    batches = job.plan.batches(job.shard)
+    batches, written = job.plan.batches(job.shard), job.written()
 
     def take() -> list[PlannedImage] | None:
         for batch in batches:
             if batch[0].generator_name in skip:
                 continue
-            if not job.is_complete(batch):
+            if not all(image.file in written for image in batch):
                 return batch
             count(batch)
         return None
@@ -364,7 +372,7 @@ def _sample_local(job: Job, count: _Count, *, skip: Set[str]) -> None:
     def write(batch: list[PlannedImage], drawn: Drawn) -> None:
         # The whole batch even if only one file is missing: rounding depends on the batch.
         for image, made in zip(batch, drawn.images, strict=True):
-            if made is not None and not is_written(job.folder / image.file):
+            if made is not None and image.file not in written:
                 writer.write(job.folder / image.file, made, job.sampler.mark(image))
         count(batch, drawn.seconds)
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from medzoo.data.content_credentials import ManifestSigner
 from medzoo.data.dataset import Dataset
-from medzoo.data.images import decode, encode_png, spread, write_bytes, write_image
+from medzoo.data.images import decode, encode_png, spread, write_image
 from medzoo.data.marks import COMPOSITE, EDITED, TRAINED, Mark
 from medzoo.data.metadata import FIELDS, LABELS, METADATA
 from medzoo.data.pixels import contact_sheet, prepare, to_gray
@@ -29,7 +29,7 @@ from medzoo.errors import DataError
 from medzoo.generation.plan import FORMATS, PlannedImage, distinct, label_folder
 from medzoo.generation.sampler import Sampler
 from medzoo.runs.record import read_run
-from medzoo.storage.files import disk_errors, join_name, make_folder, temporary_beside
+from medzoo.storage.files import disk_errors, join_name, make_folder, temporary_beside, write_file
 
 ORIGINALS = ("link", "copy", "gray", "omit")
 _COLUMNS = 8
@@ -63,7 +63,7 @@ class ImageWriter:
         if self._signer is not None and mark is not None:
             self._pending.append(self._pool.submit(_write_signed, path, image, mark, self._signer))
         elif isinstance(image, bytes):
-            self._pending.append(self._pool.submit(write_bytes, path, image))
+            self._pending.append(self._pool.submit(write_file, path, image))
         else:
             self._pending.append(self._pool.submit(write_image, path, image, mark))
 
@@ -89,7 +89,7 @@ class ImageWriter:
 
 
 def _write_signed(path: Path, image: np.ndarray | bytes, mark: Mark, signer: ManifestSigner) -> None:
-    write_bytes(path, signer.sign(image if isinstance(image, bytes) else encode_png(image, mark), mark))
+    write_file(path, signer.sign(image if isinstance(image, bytes) else encode_png(image, mark), mark))
 
 
 def is_written(path: Path) -> bool:

@@ -266,6 +266,52 @@ def temporary_beside(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def write_file(path: Path, data: bytes) -> None:
+    """Write `data` to `path`: on failure the file keeps what it held before. Folders that are missing are made.
+
+    The disk is not waited for, so that thousands of files take no longer than they must.
+
+    Raises: ResourceError when the disk is full, read-only or not ours to write on.
+    """
+    with disk_errors(path):
+        descriptor, temporary = _open_temporary(path)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                if fcntl is not None:  # where there are locks, it is in use until it is moved
+                    file.flush()
+                    os.replace(temporary, path)
+            if fcntl is None:
+                os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+
+
+def _open_temporary(path: Path) -> tuple[int, str]:
+    """Create a temporary file beside `path`, locked as by `mark_in_use`; return its descriptor and its name."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    made = False
+    while True:
+        temporary = str(temporary_name(path))
+        try:
+            descriptor = os.open(temporary, flags, 0o666)
+        except FileNotFoundError:
+            if made:
+                raise
+            make_folder(path.parent)
+            made = True
+            continue
+        if fcntl is None:
+            return descriptor, temporary
+        with suppress(OSError):  # no locks, as on some network disks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor, temporary
+        os.close(descriptor)  # removed by another process before it was locked
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically, and remove what killed processes left of it. Raises: ResourceError."""
     remove_partial_files(path.parent, of=path)
