@@ -373,7 +373,8 @@ def _sample_local(job: Job, count: _Count, *, skip: Set[str]) -> None:
         # The whole batch even if only one file is missing: rounding depends on the batch.
         for image, made in zip(batch, drawn.images, strict=True):
             if made is not None and image.file not in written:
-                writer.write(job.folder / image.file, made, job.sampler.mark(image))
+                is_marked_file = isinstance(made, bytes) and job.signer is None
+                writer.write(job.folder / image.file, made, None if is_marked_file else job.sampler.mark(image))
         count(batch, drawn.seconds)
 
     work: Work[list[PlannedImage], Drawn] = BatchWork(job.sampler)
