@@ -27,7 +27,7 @@ def page(root: Path, jobs: Jobs) -> tuple[list[Live], list[Listing]]:
         no_generator()
         return [], []
     first = next(iter(models.values()))
-    with gr.Row(elem_classes="sides-row"):
+    with gr.Row(elem_classes="sides-row", equal_height=True):
         with gr.Column(scale=1, min_width=300):
             generator = gr.Dropdown(list(models), value=first.name, label="Generator", elem_id="generator")
             labels = gr.CheckboxGroup(
