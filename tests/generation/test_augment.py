@@ -325,6 +325,18 @@ def test_run_resumes_after_interrupt(prepare, fill, whole, monkeypatch):
     assert content(outcome.folder) == whole
 
 
+def test_run_beside_links_to_nothing(prepare, fill, whole):
+    outcome = fill()
+    for picture in pictures(outcome.folder)[:3]:
+        picture.unlink()
+    for folder in {picture.parent for picture in pictures(outcome.folder)}:
+        (folder / ".gone").symlink_to("nothing")
+        (folder / "empty").touch()
+    again = filling.run(prepare(), **QUIET)
+    assert not again.missing
+    assert {name: data for name, data in content(again.folder).items() if not name.endswith(("gone", "empty"))} == whole
+
+
 def test_run_on_a_full_disk(prepare, fill, whole, monkeypatch):
     write, written = writer.write_image, []
 

@@ -184,7 +184,10 @@ class Job:
         found: set[str] = set()
         for folder in {label_folder(cell.label) for cell in self.plan.cells}:
             with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.folder / folder) as entries:
-                found.update(f"{folder}/{entry.name}" for entry in entries if entry.stat().st_size > 0)
+                for entry in entries:
+                    with suppress(FileNotFoundError):  # a link to nothing, or removed meanwhile
+                        if entry.stat().st_size > 0:
+                            found.add(f"{folder}/{entry.name}")
         return found - self.damaged
 
     def missing(self) -> int:
