@@ -113,9 +113,9 @@ def page(rows: Sequence[Row], *, command: str, machine: str) -> str:
 Images of each bundled generator, as `medzoo sample` makes them with the settings of its card, compared with the images
 of its data set that it was not trained on. In brackets: the same metric between two halves of these real images. The
 classifier is the bundled one of the same classes, if there is one. `nearest-train` is the check for memorized training
-images, MB the size of the model's files. [Evaluation](metrics.md) explains the metrics. Each class has as many synthetic
-images, which is not so of the real ones: a classifier's features see that as a distance too, so its column compares
-models of one data set.
+images, MB the size of the model's files. [Evaluation](metrics.md) explains the metrics. Each class has as many
+synthetic images, which is not so of the real ones: a classifier's features see that as a distance too, so its column
+compares models of one data set.
 
 {chr(10).join(lines)}
 
