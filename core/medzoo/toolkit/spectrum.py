@@ -22,9 +22,9 @@ def remove_pattern(images: Tensor, side: int) -> Tensor:
     """Subtract from images, float (N, C, H, W), what all their squares of `side` x `side` pixels have in common.
 
     That is the difference of their mean square from its own mean, so each channel's mean stays. A network that folds
-    such squares into channels normalizes those, cannot see a constant in one of them, and so leaves some of the noise
-    there: a faint checkerboard (Odena et al. 2016 show the like of other networks). `side` divides H and W; with 1,
-    `images` themselves are returned.
+    such squares into channels leaves some noise of that form, a faint checkerboard, probably because normalization
+    hides a constant in one channel (Odena et al. 2016 show checkerboards of other networks). `side` divides H and W;
+    with 1, `images` themselves are returned.
     """
     if side == 1:
         return images
