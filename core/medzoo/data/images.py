@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
 from stat import S_ISREG
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -30,9 +30,6 @@ from medzoo.data.secondary_capture import encode_dicom
 from medzoo.data.synthetic import has_synthetic_mark
 from medzoo.errors import DataError, memory_errors
 from medzoo.storage.files import write_file
-
-if TYPE_CHECKING:
-    pass
 
 T = TypeVar("T")
 

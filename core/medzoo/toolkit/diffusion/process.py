@@ -144,12 +144,17 @@ def network_input(
     return scaled
 
 
+def seeded_generators(seeds: Sequence[int]) -> list[torch.Generator]:
+    """Return a generator on the CPU for each seed."""
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
 def seeded_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> tuple[Tensor, list[torch.Generator]]:
     """Return standard normal noise `(N, *shape)` on the CPU, and the generators to draw more from.
 
     Row i depends on `seeds[i]` only.
     """
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    generators = seeded_generators(seeds)
     return torch.stack([torch.randn(shape, generator=source) for source in generators]), generators
 
 
@@ -283,7 +288,7 @@ def sample_clean(
     strength = 1.0 if source is None else sampling.strength
     scheduler = make_scheduler(sampling, diffusion, learned_variance=learned_variance, strength=strength)
     *timesteps, last = scheduler.timesteps.tolist()
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    generators = seeded_generators(seeds)
     draws = 1 + (len(timesteps) if sampling.scheduler == "sde-dpm-solver++" else 0)
     noise = noise_ahead(generators, shape, draws=draws, device=device)
     noisy = next(noise)
